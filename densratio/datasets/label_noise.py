@@ -1,0 +1,79 @@
+"""Label noise with its truth attached: noisy labels, which were flipped, and the transition matrix."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["ASYMMETRIC", "NOISE_KINDS", "NoisyLabels", "label_noise", "transition_matrix"]
+
+ASYMMETRIC: dict[str, dict[int, int]] = {
+    # Look-alike pairs: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
+    "cifar10": {9: 1, 2: 0, 4: 7, 3: 5, 5: 3},
+    # Digits that handwriting confuses: 7 -> 1, 2 -> 7, 5 <-> 6, 3 -> 8, as in Patrini et al. (2017) on MNIST.
+    "digits": {7: 1, 2: 7, 5: 6, 6: 5, 3: 8},
+}
+NOISE_KINDS = ("symmetric", "symmetric_inclusive", "pair", "asymmetric")
+
+
+class NoisyLabels(NamedTuple):
+    """labels (n,) after the noise, is_flipped (n,) bool, transition (K, K) with rows P(noisy label | true label)."""
+
+    labels: np.ndarray
+    is_flipped: np.ndarray
+    transition: np.ndarray
+
+
+def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int, int] | None = None) -> np.ndarray:
+    """P(noisy label | true label) (K, K), rows sum to 1.
+
+    symmetric: with probability `rate` another class, each alike. symmetric_inclusive: with probability `rate` any class, the
+    true one too, as MW-Net and CMW-Net count. pair: with probability `rate` the next class. asymmetric: with probability
+    `rate` the class that `mapping` gives; classes it leaves out stay.
+    Raises ValueError for an unknown kind, a rate outside [0, 1], or an asymmetric noise without a mapping.
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"The noise rate must be in [0, 1]; got {rate}.")
+    eye = np.eye(n_classes)
+    if kind == "symmetric":
+        return (1.0 - rate) * eye + rate * (1.0 - eye) / max(n_classes - 1, 1) if n_classes > 1 else eye
+    if kind == "symmetric_inclusive":
+        return (1.0 - rate) * eye + rate / n_classes
+    if kind == "pair":
+        return (1.0 - rate) * eye + rate * np.roll(eye, 1, axis=1)
+    if kind == "asymmetric":
+        if mapping is None:
+            raise ValueError(f"Asymmetric noise needs a mapping of classes; one is known for {sorted(ASYMMETRIC)}.")
+        moved = eye.copy()
+        for true, noisy in mapping.items():
+            moved[true] = eye[noisy]
+        return (1.0 - rate) * eye + rate * moved
+    raise ValueError(f"Noise kind {kind!r} is not known; use one of {list(NOISE_KINDS)}.")
+
+
+def label_noise(
+    labels: np.ndarray,
+    kind: str,
+    rate: float,
+    *,
+    n_classes: int | None = None,
+    mapping: dict[int, int] | None = None,
+    random_state: int | np.random.Generator = 0,
+) -> NoisyLabels:
+    """Draw each label (n,), integers 0..K-1, from its row of `transition_matrix(kind, rate, K, mapping)`.
+
+    K is max(labels) + 1 where `n_classes` is None. The labels given are left as they are.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
+        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
+    if n_classes is None:
+        n_classes = int(labels.max(initial=0)) + 1
+    elif len(labels) and labels.max() >= n_classes:
+        raise ValueError(f"Label {labels.max()} is out of range for n_classes={n_classes}.")
+    transition = transition_matrix(kind, rate, n_classes, mapping)
+    draws = np.random.default_rng(random_state).random(len(labels))
+    upper = np.cumsum(transition, axis=1)
+    noisy = np.minimum((draws[:, None] >= upper[labels]).sum(axis=1), n_classes - 1).astype(labels.dtype)
+    return NoisyLabels(noisy, noisy != labels, transition)

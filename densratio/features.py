@@ -1,0 +1,245 @@
+"""Features of rows: kernels at centres (Gaussian, Laplacian) and explicit maps of the Gaussian kernel (random Fourier, Nystroem).
+
+`gamma` is in units of 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and its maps, and in
+1 / (data units) for the Laplacian kernel exp(-gamma |x - y|_1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from ._arrays import Array, device_of, namespace, put, tiny
+
+__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
+
+Anchors = Literal["source", "target"]
+_MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
+_BLOCK = 2**22  # entries of a kernel matrix computed at a time, so that temporaries stay small
+
+
+# ---------------------------------------------------------------- distances and bandwidth rules
+
+
+def squared_euclidean(x: Array, y: Array) -> Array:
+    """Squared distances (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
+    xp = namespace(x, y)
+    if x.shape[1] == 1:
+        return (x - xp.matrix_transpose(y)) ** 2
+    # Centring first keeps the digits that |x|^2 + |y|^2 - 2 x'y would lose to a large offset.
+    centre = xp.mean(y, axis=0, keepdims=True)
+    x, y = x - centre, y - centre
+    squares = xp.sum(x * x, axis=1)[:, None] + xp.sum(y * y, axis=1)[None, :]
+    return xp.clip(squares - 2.0 * (x @ xp.matrix_transpose(y)), min=0.0)
+
+
+def manhattan(x: Array, y: Array) -> Array:
+    """Sums of absolute differences (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
+    xp = namespace(x, y)
+    total = xp.abs(x[:, 0][:, None] - y[:, 0][None, :])
+    for column in range(1, x.shape[1]):
+        total = total + xp.abs(x[:, column][:, None] - y[:, column][None, :])
+    return total
+
+
+def median_bandwidth(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
+    """1 / (2 median) of the distances between pairs of pooled rows, on at most 512 rows; the mean where the median is 0.
+
+    With the squared Euclidean distance this is the familiar sigma = median distance, gamma = 1 / (2 sigma^2).
+    """
+    xp = namespace(source, target)
+    pooled = xp.concat([_subsample(source), _subsample(target)])
+    n = pooled.shape[0]
+    if n == 1:
+        return _reciprocal(xp.zeros_like(pooled[0, 0]))
+    off_diagonal = xp.sort(xp.reshape(distance(pooled, pooled), (-1,)))[n:]
+    middle = off_diagonal[off_diagonal.shape[0] // 2]
+    return _reciprocal(2.0 * xp.where(middle > 0.0, middle, xp.mean(off_diagonal)))
+
+
+def target_spread_bandwidth(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
+    """1 / (distance between the 10 % and the 90 % quantiles of each target column), the pooled columns' where that is 0.
+
+    In a training loop the rows to be down-weighted widen a pooled rule; the spread of the clean target does not.
+    """
+    xp = namespace(source, target)
+
+    def spread(rows: Array) -> Array:
+        ordered, n = xp.sort(rows, axis=0), rows.shape[0]
+        low, high = round(0.1 * (n - 1)), round(0.9 * (n - 1))
+        return distance(ordered[high : high + 1, :], ordered[low : low + 1, :])[0, 0]
+
+    of_target = spread(target)
+    return _reciprocal(xp.where(of_target > 0.0, of_target, spread(xp.concat([source, target]))))
+
+
+BANDWIDTHS: dict[str, Callable[[Array, Array, Callable[[Array, Array], Array]], Array]] = {
+    "median": median_bandwidth,
+    "target_spread": target_spread_bandwidth,
+}
+
+
+def _subsample(rows: Array) -> Array:
+    n = rows.shape[0]
+    if n <= _MEDIAN_ROWS // 2:
+        return rows
+    keep = np.sort(np.random.default_rng(0).permutation(n)[: _MEDIAN_ROWS // 2])
+    return _rows(rows, keep)
+
+
+def _rows(rows: Array, keep: np.ndarray) -> Array:
+    xp = namespace(rows)
+    return xp.take(rows, xp.asarray(keep, dtype=xp.int64, device=device_of(rows)), axis=0)
+
+
+def _reciprocal(scale: Array) -> Array:
+    """1 / scale; 1 where the data have no scale (all rows equal)."""
+    xp = namespace(scale)
+    safe = xp.where(scale > tiny(scale), scale, xp.ones_like(scale))
+    return 1.0 / safe
+
+
+# ---------------------------------------------------------------- features
+
+
+@dataclass(frozen=True)
+class Features(ABC):
+    """Configuration of a feature map; `fit` returns a fitted copy and leaves this one as it is.
+
+    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: how many rows serve as centres (Gaussian,
+    Laplacian: rows of the anchor sample, None = all of them) or the number of columns of an explicit map.
+    random_state: int seed for the choice of rows and random directions.
+    """
+
+    gamma: float | str = "median"
+    n_centers: int | None = None
+    random_state: int = 0
+    gamma_: Any = field(default=None, compare=False)
+    parameters_: Any = field(default=(), compare=False, repr=False)
+
+    is_map: ClassVar[bool] = False
+    """Whether inner products of the features are the kernel (else they are the kernel's values at the centres)."""
+    is_nonnegative: ClassVar[bool] = True
+
+    def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
+        """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centres."""
+        gamma = self._bandwidth(source, target)
+        return replace(self, gamma_=gamma, parameters_=self._fit(source, target, anchors, gamma))
+
+    @property
+    def centers_(self) -> Array:
+        """The fitted centres (k, d); for random Fourier features the random directions (k / 2, d)."""
+        return self.parameters_[0]
+
+    @abstractmethod
+    def _fit(self, source: Array, target: Array, anchors: Anchors, gamma: Array) -> tuple[Array, ...]: ...
+
+    @abstractmethod
+    def __call__(self, x: Array) -> Array:
+        """Features (n, k) of the rows of `x` (n, d)."""
+
+    def _distance(self, x: Array, y: Array) -> Array:
+        return squared_euclidean(x, y)
+
+    def _bandwidth(self, source: Array, target: Array) -> Array:
+        if isinstance(self.gamma, str):
+            if self.gamma not in BANDWIDTHS:
+                raise ValueError(f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}.")
+            return BANDWIDTHS[self.gamma](source, target, self._distance)
+        if not 0.0 < self.gamma < float("inf"):
+            raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
+        return put(float(self.gamma), source)
+
+    def _kernel(self, x: Array, y: Array, gamma: Array) -> Array:
+        xp = namespace(x, y)
+        if x.shape[0] * y.shape[0] <= _BLOCK:
+            return xp.exp(-gamma * self._distance(x, y))
+        out = xp.empty((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
+        step = max(1, _BLOCK // y.shape[0])
+        for start in range(0, x.shape[0], step):
+            out[start : start + step, :] = xp.exp(-gamma * self._distance(x[start : start + step, :], y))
+        return out
+
+    def _choose(self, rows: Array) -> Array:
+        """`n_centers` of the rows, in their order; all of them where there are no more."""
+        n = rows.shape[0]
+        if self.n_centers is None or self.n_centers >= n:
+            return rows
+        return _rows(rows, np.sort(np.random.default_rng(self.random_state).permutation(n)[: self.n_centers]))
+
+
+@dataclass(frozen=True)
+class Gaussian(Features):
+    """exp(-gamma |x - c|^2) at each centre c."""
+
+    def _fit(self, source, target, anchors, gamma):
+        return (self._choose(source if anchors == "source" else target),)
+
+    def __call__(self, x: Array) -> Array:
+        return self._kernel(x, self.centers_, self.gamma_)
+
+
+@dataclass(frozen=True)
+class Laplacian(Gaussian):
+    """exp(-gamma |x - c|_1) at each centre c: rougher than the Gaussian, and less sensitive to single large columns."""
+
+    def _distance(self, x: Array, y: Array) -> Array:
+        return manhattan(x, y)
+
+
+@dataclass(frozen=True)
+class RandomFourier(Features):
+    """sqrt(2/k) (cos x'u, sin x'u), u ~ N(0, 2 gamma I): inner products approximate the Gaussian kernel.
+
+    k = n_centers rounded up to even (200 where None). Source: Rahimi & Recht (2007), with the paired form.
+    """
+
+    is_map: ClassVar[bool] = True
+    is_nonnegative: ClassVar[bool] = False
+
+    def _fit(self, source, target, anchors, gamma):
+        xp = namespace(source)
+        pairs = ((self.n_centers or 200) + 1) // 2
+        draws = np.random.default_rng(self.random_state).standard_normal((pairs, source.shape[1]))
+        return (put(draws, source) * xp.sqrt(2.0 * gamma),)
+
+    def __call__(self, x: Array) -> Array:
+        xp = namespace(x)
+        angle = x @ xp.matrix_transpose(self.centers_)
+        return xp.concat([xp.cos(angle), xp.sin(angle)], axis=1) / self.centers_.shape[0] ** 0.5
+
+
+@dataclass(frozen=True)
+class Nystroem(Features):
+    """k(x, C) K_CC^(-1/2) at rows C of the pooled samples: inner products approximate the Gaussian kernel, exact on C.
+
+    k = n_centers (200 where None). Source: Williams & Seeger (2001).
+    """
+
+    is_map: ClassVar[bool] = True
+    is_nonnegative: ClassVar[bool] = False
+
+    def _fit(self, source, target, anchors, gamma):
+        xp = namespace(source, target)
+        centers = replace(self, n_centers=self.n_centers or 200)._choose(xp.concat([source, target]))
+        eigenvalues, vectors = xp.linalg.eigh(self._kernel(centers, centers, gamma))
+        # Directions that the centres do not span are left out: their reciprocals are rounding noise.
+        floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
+        scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
+        return (centers, vectors * scale[None, :])
+
+    def __call__(self, x: Array) -> Array:
+        centers, whitening = self.parameters_
+        return self._kernel(x, centers, self.gamma_) @ whitening
+
+
+FEATURES: dict[str, type[Features]] = {
+    "gaussian": Gaussian,
+    "laplacian": Laplacian,
+    "random_fourier": RandomFourier,
+    "nystroem": Nystroem,
+}

@@ -1,0 +1,70 @@
+"""What a divergence is to a solver and to an estimator: a convex function of coefficients over a feasible set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from .._arrays import Array, namespace
+
+__all__ = ["Objective"]
+
+
+class Objective(ABC):
+    """A divergence between the weighted source and the target, to be minimised over `coef` (p,).
+
+    Every method takes the features of the two samples: source (n_s, k), target (n_t, k). An objective holds
+    hyperparameters alone; it knows no solver, no estimator, and no array library.
+    """
+
+    anchors: ClassVar[Literal["source", "target"]]
+    """Whose rows `coef` belongs to. "source": coef is the weights of the source rows. "target": ratio = features @ coef."""
+    takes: ClassVar[Literal["features", "rows"]] = "features"
+    """Whether source and target are features or the rows themselves."""
+    needs_nonnegative_features: ClassVar[bool] = False
+    gradient_is_affine: ClassVar[bool] = False
+    """Whether the gradient at a combination of points is that combination of gradients (quadratic objectives)."""
+    is_smooth: ClassVar[bool] = True
+
+    @abstractmethod
+    def init(self, source: Array, target: Array) -> Array:
+        """A feasible coef (p,), the start of a cold fit. Raises ValueError for hyperparameters out of range."""
+
+    @abstractmethod
+    def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
+        """Value () and gradient (p,) at `coef` (p,)."""
+
+    @abstractmethod
+    def curvature(self, source: Array, target: Array) -> Array:
+        """Upper bound () on the Lipschitz constant of the gradient; 1 / it is the first step size.
+
+        Where no bound exists (KLIEP) it is the constant at `init`, from which a solver adapts.
+        """
+
+    @abstractmethod
+    def project(self, coef: Array, source: Array, target: Array) -> Array:
+        """The feasible coef (p,) nearest to `coef` in the Euclidean norm."""
+
+    @abstractmethod
+    def ratio(self, coef: Array, features: Array) -> Array:
+        """Density ratio (n,), >= 0, of rows with `features` (n, k)."""
+
+    def warm_start(self, coef: Array, source: Array, target: Array) -> Array:
+        """A feasible start from a stored `coef` (p,) that may come from another batch."""
+        return self.project(coef, source, target)
+
+    def summarise(self, source: Array, target: Array) -> tuple[Array, Array]:
+        """Smaller samples (n_s', k), (n_t', k) with the same value, gradient, curvature and feasible set at every coef."""
+        return source, target
+
+    def gap(self, coef: Array, grad: Array, source: Array, target: Array) -> Array:
+        """Upper bound () on value(coef) - optimum, given the gradient there; infinite where none is known."""
+        return namespace(coef).full_like(coef[0], float("inf"))
+
+    def score(self, source_ratio: Array, target_ratio: Array) -> Array:
+        """Agreement () of the ratio's values on held-out rows (n_s,), (n_t,) with the samples, higher is better.
+
+        By default mean r(target) - mean r(source)^2 / 2, which the true ratio maximises.
+        """
+        xp = namespace(source_ratio, target_ratio)
+        return xp.mean(target_ratio) - 0.5 * xp.mean(source_ratio * source_ratio)

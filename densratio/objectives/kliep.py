@@ -1,0 +1,90 @@
+"""KLIEP: the ratio under which the target's likelihood is largest, that is the Kullback-Leibler divergence least."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from .._arrays import Array, eps, namespace, tiny
+from ..projections import simplex
+from .base import Objective
+
+__all__ = ["KullbackLeibler"]
+
+_FLOOR = 1e-4  # share of an even spread that a warm start gives to every centre, so that none is shut out for good
+
+
+@dataclass(frozen=True)
+class KullbackLeibler(Objective):
+    """F(a) = -mean_j log (A a)_j subject to a >= 0, b'a = 1, with A = target features >= 0 and b = mean source feature.
+
+    Then the mean of the ratio over the source rows is exactly 1. A centre that no source row is near (b_l = 0 up to
+    rounding) would have an infinite coefficient; it is held at 0.
+    Source: Sugiyama et al. (2008), with the exact projection.
+    """
+
+    anchors: ClassVar[Literal["source", "target"]] = "target"
+    needs_nonnegative_features: ClassVar[bool] = True
+
+    def init(self, source: Array, target: Array) -> Array:
+        xp = namespace(source, target)
+        return self._scaled(xp.ones_like(source[0, :]), source)
+
+    def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
+        xp, m = namespace(coef, target), target.shape[0]
+        ratio = target @ coef + tiny(coef)
+        return -xp.mean(xp.log(ratio)), -(xp.matrix_transpose(target) @ (1.0 / ratio)) / m
+
+    def curvature(self, source: Array, target: Array) -> Array:
+        xp = namespace(source, target)
+        ratio = target @ self.init(source, target) + tiny(target)
+        scaled = target / ratio[:, None]
+        # Row sums bound the largest eigenvalue of the non-negative matrix scaled' scaled / m.
+        return xp.max(xp.matrix_transpose(scaled) @ xp.sum(scaled, axis=1)) / target.shape[0]
+
+    def project(self, coef: Array, source: Array, target: Array) -> Array:
+        xp = namespace(coef, source)
+        weight, alive = self.constraint(source)
+        return simplex(xp.where(alive, coef, xp.full_like(coef, -float("inf"))), weight)
+
+    def ratio(self, coef: Array, features: Array) -> Array:
+        return features @ coef
+
+    def warm_start(self, coef: Array, source: Array, target: Array) -> Array:
+        # The likelihood is a matter of proportions, so a stored coef is rescaled rather than projected.
+        xp = namespace(coef, source)
+        weight, alive = self.constraint(source)
+        kept = xp.clip(xp.where(alive, coef, xp.zeros_like(coef)), min=0.0)
+        mass = xp.sum(kept * weight)
+        even = self.init(source, target)
+        kept = xp.where(mass > 0.0, kept / xp.where(mass > 0.0, mass, xp.ones_like(mass)), even)
+        return self._scaled(xp.maximum(kept, _FLOOR * even), source)
+
+    def summarise(self, source: Array, target: Array) -> tuple[Array, Array]:
+        return namespace(source).mean(source, axis=0, keepdims=True), target
+
+    def gap(self, coef: Array, grad: Array, source: Array, target: Array) -> Array:
+        xp = namespace(coef, grad)
+        weight, alive = self.constraint(source)
+        least = xp.min(xp.where(alive, grad / weight, xp.full_like(grad, float("inf"))))
+        return xp.sum(grad * coef) - least
+
+    def score(self, source_ratio: Array, target_ratio: Array) -> Array:
+        # The variational bound of the divergence. The likelihood alone would reward a ratio that is large everywhere.
+        xp = namespace(source_ratio, target_ratio)
+        return xp.mean(xp.log(xp.clip(target_ratio, min=tiny(target_ratio)))) - xp.mean(source_ratio) + 1.0
+
+    def constraint(self, source: Array) -> tuple[Array, Array]:
+        """b (k,), with 1 in place of dead entries, and which centres are alive; all are where no source row is near any."""
+        xp = namespace(source)
+        mean = xp.mean(source, axis=0)
+        largest = xp.max(mean)
+        mean = xp.where(largest > 0.0, mean, xp.ones_like(mean))
+        alive = mean > 10.0 * eps(mean) * xp.max(mean)
+        return xp.where(alive, mean, xp.ones_like(mean)), alive
+
+    def _scaled(self, coef: Array, source: Array) -> Array:
+        xp = namespace(coef, source)
+        weight, alive = self.constraint(source)
+        coef = xp.where(alive, coef, xp.zeros_like(coef))
+        return coef / xp.sum(coef * weight)

@@ -1,0 +1,135 @@
+"""Wasserstein-1 distance of one-column samples in closed form: one sort, no critic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from .._arrays import Array, eps, namespace, put, to_host
+from .kmm import WeightedRows, smoothed_weights
+
+__all__ = ["Wasserstein1"]
+
+
+@dataclass(frozen=True)
+class Wasserstein1(WeightedRows):
+    """W(w) = int |F_w(t) - F_target(t)| dt over the weights 0 <= w <= max_weight of mean 1, for rows with one column.
+
+    F_w is the distribution function of the source under its weights. W is convex and piecewise linear in w, and a slope
+    of it is dW/dw_i = (1/n) int_{x_i}^inf sign(F_w - F_target)(t) dt. The mean is exactly 1: W is infinite for unequal mass.
+    """
+
+    max_weight: float | None = 1000.0
+
+    takes: ClassVar[Literal["features", "rows"]] = "rows"
+    is_smooth: ClassVar[bool] = False
+    mean_tol: ClassVar[float] = 0.0
+
+    def init(self, source: Array, target: Array) -> Array:
+        if source.shape[1] != 1:
+            raise ValueError(
+                f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. More than one needs a "
+                "critic network, which this version does not have: reduce the rows to one column, or use KMM, KLIEP or LSIF."
+            )
+        return super().init(source, target)
+
+    def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
+        xp = namespace(coef, source)
+        n, m = source.shape[0], target.shape[0]
+        points = xp.concat([source[:, 0], target[:, 0]])
+        order = xp.argsort(points)
+        points = xp.take(points, order)
+        mass = xp.concat([coef / n, xp.full_like(target[:, 0], -1.0 / m)])
+        excess = xp.cumulative_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighbouring points
+        length = points[1:] - points[:-1]
+        # A difference within the rounding of n + m additions is none: there the slope may be any, and 0 keeps w still.
+        excess = xp.where(xp.abs(excess) > eps(coef) * (n + m), excess, xp.zeros_like(excess))
+        rising = xp.cumulative_sum(xp.sign(excess) * length)
+        beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # int from each point to infinity
+        slope = xp.take(beyond, xp.argsort(order))
+        return xp.sum(xp.abs(excess) * length), slope[:n] / n
+
+    def curvature(self, source: Array, target: Array) -> Array:
+        """1 / Polyak's step at uniform weights: a kinked function has no bound, and this one moves weights by about 1."""
+        coef = namespace(source).ones_like(source[:, 0])
+        value, grad = self.value_and_grad(coef, source, target)
+        return self.polyak_curvature(value, grad)
+
+    def polyak_curvature(self, value: Array, grad: Array) -> Array:
+        """|g|^2 / value along the plane of constant mean; 1 where there is nothing to gain."""
+        xp = namespace(grad)
+        along = grad - xp.mean(grad)
+        squared = xp.sum(along * along)
+        usable = (value > 0.0) & (squared > 0.0)
+        return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
+
+    def ratio(self, coef: Array, features: Array) -> Array:
+        """Kernel average of the weights; `features` (n, p) are a kernel's values at the source rows."""
+        return smoothed_weights(coef, features)
+
+    def minimiser(self, source: Array, target: Array) -> Array:
+        """Weights (n,) of least distance, exact, in O((n + m) log(n + m)) on the host; equal rows share their weight."""
+        x, v = to_host(source)[:, 0].astype(np.float64), to_host(target)[:, 0].astype(np.float64)
+        n = len(x)
+        points, group, count = np.unique(x, return_inverse=True, return_counts=True)
+        cumulative = _best_distribution(points, self._upper(n) * count / n, np.sort(v))
+        mass = np.diff(cumulative, prepend=0.0)
+        weights = np.clip((mass / count * n)[group], 0.0, self._upper(n))
+        return self.project(put(weights, source), source, target)
+
+
+def _best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Distribution function (K,) at sorted `points` (K,), of jumps in [0, capacity_k], nearest in W1 to the sorted `target`.
+
+    Dynamic programming over the points. The cost so far, as a function of the mass so far, is convex and piecewise
+    linear; its knots left and right of the minimum stand in two heaps. Admitting a jump of up to c moves the right
+    knots by c; the distance to the next point adds a knot for each level that the target's distribution has there.
+    """
+    infinite = float("inf")
+    left, right = [(-0.0, infinite)], [(0.0, infinite)]  # (-knot, slope change), (knot - shift, slope change)
+    shift, valleys = 0.0, []
+    capacity = np.minimum(capacity, 1.0)
+    for k in range(len(points) - 1):
+        shift += float(capacity[k])
+        for level, length in _levels(points[k], points[k + 1], target):
+            _add_distance(left, right, shift, level, length)
+        valleys.append((-left[0][0], right[0][0] + shift))
+    cumulative = np.ones(len(points))
+    for k in range(len(points) - 2, -1, -1):
+        high = cumulative[k + 1]
+        low = high - capacity[k + 1]
+        valley_low, valley_high = valleys[k]
+        cumulative[k] = min(max(0.5 * (max(valley_low, low) + min(valley_high, high)), low), high)
+    return np.clip(cumulative, 0.0, 1.0)
+
+
+def _levels(start: float, stop: float, target: np.ndarray) -> list[tuple[float, float]]:
+    """(level, length) of the target's distribution function between two points."""
+    first, last = np.searchsorted(target, [start, stop], side="right")
+    knots = np.concatenate([[start], target[first:last], [stop]])
+    lengths = np.diff(knots)
+    return [((first + i) / len(target), float(length)) for i, length in enumerate(lengths) if length > 0.0]
+
+
+def _add_distance(left: list, right: list, shift: float, level: float, weight: float) -> None:
+    """Add weight |. - level| to the convex function that the heaps hold."""
+    # The falling half enters on the left and what it displaces there moves right, and the other way round.
+    heappush(right, (level - shift, weight))
+    _carry(right, left, weight, lambda knot: -(knot + shift))
+    heappush(left, (-level, weight))
+    _carry(left, right, weight, lambda knot: -knot - shift)
+
+
+def _carry(source: list, sink: list, weight: float, convert) -> None:
+    """Move the foremost knots of total slope `weight` from one heap to the other."""
+    while weight > 0.0:
+        knot, amount = source[0]
+        moved = min(amount, weight)
+        heappop(source)
+        if amount > moved:
+            heappush(source, (knot, amount - moved))
+        heappush(sink, (convert(knot), moved))
+        weight -= moved

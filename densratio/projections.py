@@ -1,0 +1,77 @@
+"""Exact Euclidean projections onto the feasible sets, by sorting; pure functions of arrays (numpy, torch, array API).
+
+No function branches on an array's values, so none makes a GPU wait for the host.
+"""
+
+from __future__ import annotations
+
+from ._arrays import Array, full_like_row, namespace
+
+__all__ = ["box", "box_sum", "box_sum_range", "nonnegative", "simplex"]
+
+
+def nonnegative(x: Array) -> Array:
+    """Closest point to `x` (n,) with entries >= 0."""
+    return namespace(x).clip(x, min=0.0)
+
+
+def box(x: Array, upper: float) -> Array:
+    """Closest point to `x` (n,) with entries in [0, upper]; upper > 0."""
+    return namespace(x).clip(x, min=0.0, max=upper)
+
+
+def simplex(x: Array, weight: Array, total: float = 1.0) -> Array:
+    """Closest point to `x` (n,) with entries >= 0 and weight . p = total.
+
+    weight (n,), entries > 0; total > 0. The plain simplex is a weight of ones. An entry of -inf stays at 0.
+    Source: Duchi et al. (2008), Fig. 1, with weights.
+    """
+    xp = namespace(x, weight)
+    order = xp.argsort(x / weight, descending=True)
+    w, wx = xp.take(weight, order), xp.take(weight * x, order)
+    # The threshold peaks at Duchi's index rho, so no search is needed.
+    threshold = xp.max((xp.cumulative_sum(wx) - total) / xp.cumulative_sum(w * w))
+    return xp.clip(x - threshold * weight, min=0.0)
+
+
+def box_sum(x: Array, upper: float, total: float | Array) -> Array:
+    """Closest point to `x` (n,) with entries in [0, upper] and sum `total`, 0 < total <= n * upper.
+
+    The answer is clip(x - tau, 0, upper). Its sum falls piecewise linearly in tau, with knots at x and x - upper: sort
+    the knots, accumulate the sum from the top, and interpolate. Source: Wang & Lu (2015), arXiv:1503.01002.
+    """
+    xp = namespace(x)
+    knots = xp.concat([x, x - upper])
+    slope_change = xp.concat([full_like_row(x, 1.0), full_like_row(x, -1.0)])
+    order = xp.argsort(knots, descending=True)
+    knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(slope_change, order))
+    # Below the top knot nothing is active and the sum is 0: adding up from there loses no digits to a large `upper`.
+    gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
+    position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
+    tau = xp.take(knots, xp.reshape(position + 1, (1,)))
+    # Solve for tau again on the active set that the interpolation found: exact, and free of accumulated rounding.
+    tau = tau + (_sum_at(x, tau, upper) - total) / xp.clip(xp.take(active, xp.reshape(position, (1,))), min=1.0)
+    shifted = x - tau
+    inside = xp.astype((shifted > 0.0) & (shifted < upper), x.dtype)
+    tau = tau + (_sum_at(x, tau, upper) - total) / xp.clip(xp.sum(inside), min=1.0)
+    return xp.clip(x - tau, min=0.0, max=upper)
+
+
+def box_sum_range(x: Array, upper: float, low: float, high: float) -> Array:
+    """Closest point to `x` (n,) with entries in [0, upper] and low <= sum <= high.
+
+    0 <= low <= high, high > 0, low <= n * upper. An `upper` of infinity is allowed where high is finite.
+    """
+    xp = namespace(x)
+    upper = min(upper, high)
+    if low == high:
+        return box_sum(x, upper, high)
+    clipped = box(x, upper)
+    total = xp.sum(clipped)
+    outside = (total < low) | (total > high)
+    return xp.where(outside, box_sum(x, upper, xp.clip(total, min=low, max=high)), clipped)
+
+
+def _sum_at(x: Array, tau: Array, upper: float) -> Array:
+    xp = namespace(x)
+    return xp.sum(xp.clip(x - tau, min=0.0, max=upper))

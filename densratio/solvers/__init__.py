@@ -1,0 +1,28 @@
+"""The solvers, by name. A solver knows objectives and no estimator."""
+
+from .base import Solver, State, optimality_residual
+from .closed_form import ClosedForm
+from .expectation_maximisation import ExpectationMaximisation
+from .interior_point import InteriorPoint
+from .projected_gradient import ProjectedGradient
+from .reference import Reference
+
+__all__ = [
+    "SOLVERS",
+    "ClosedForm",
+    "ExpectationMaximisation",
+    "InteriorPoint",
+    "ProjectedGradient",
+    "Reference",
+    "Solver",
+    "State",
+    "optimality_residual",
+]
+
+SOLVERS: dict[str, type[Solver]] = {
+    "projected_gradient": ProjectedGradient,
+    "interior_point": InteriorPoint,
+    "expectation_maximisation": ExpectationMaximisation,
+    "closed_form": ClosedForm,
+    "reference": Reference,
+}

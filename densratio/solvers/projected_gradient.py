@@ -1,0 +1,83 @@
+"""Projected gradient with the step 1 / curvature, acceleration with restart, and a monotone accept / reject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .._arrays import Array, eps, namespace
+from ..objectives.base import Objective
+from .base import Solver, State, optimality_residual, residual_scale
+
+__all__ = ["ProjectedGradient"]
+
+
+class _Memory(NamedTuple):
+    value: Array
+    grad: Array
+    last_coef: Array
+    last_grad: Array
+    momentum: Array
+    scale: Array
+
+
+@dataclass(frozen=True)
+class ProjectedGradient(Solver):
+    """One step: extrapolate, move by -step_size times the gradient, project, and keep the point only if it is no worse.
+
+    The first step from a start has no momentum, so a single warm-started step is a plain projected-gradient step. A
+    rejected or overshooting step restarts the momentum; a rejected plain step, or one along which the gradient changes
+    faster than 1 / step_size, halves the step size; a step that could have been longer lengthens the next one.
+    Source: Beck & Teboulle (2009); restart after O'Donoghue & Candes (2015).
+    """
+
+    def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
+        start = objective.init(source, target)
+        if coef is not None:
+            start = objective.warm_start(coef, source, target)
+        value, grad = objective.value_and_grad(start, source, target)
+        curvature = objective.curvature(source, target)
+        scale = residual_scale(curvature)
+        residual = optimality_residual(objective, start, grad, source, target, scale)
+        one = namespace(start).ones_like(value)
+        return State(start, 1.0 / curvature, residual, 0, _Memory(value, grad, start, grad, one, scale))
+
+    def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
+        xp = namespace(state.coef)
+        x, size, memory = state.coef, state.step_size, state.memory
+        momentum = 0.5 * (1.0 + xp.sqrt(1.0 + 4.0 * memory.momentum**2))
+        pull = (memory.momentum - 1.0) / momentum
+        y = x + pull * (x - memory.last_coef)
+        if objective.gradient_is_affine:
+            grad_y = memory.grad + pull * (memory.grad - memory.last_grad)
+        else:
+            grad_y = objective.value_and_grad(y, source, target)[1]
+        z = objective.project(y - size * grad_y, source, target)
+        value, grad = objective.value_and_grad(z, source, target)
+
+        moved, change = z - y, grad - grad_y
+        # By convexity value(z) <= value(x) + grad(z).(z - x): a test that rounding cannot blur near the optimum.
+        is_descent = (xp.sum(grad * (z - x)) <= 0.0) | (value <= memory.value)
+        accept = is_descent & xp.isfinite(value)
+        curved, allowed = xp.sum(change * moved), xp.sum(moved * moved) / size
+        too_long = (curved > allowed * (1.0 + 1e3 * eps(x))) | (~accept & (pull == 0.0))
+        overshoots = xp.sum((y - z) * (z - x)) > 0.0
+        keep = accept & ~overshoots & ~too_long
+        size = size * xp.where(too_long, 0.5, xp.where(curved < 0.5 * allowed, 1.25, 1.0))
+
+        new_x, new_grad = xp.where(accept, z, x), xp.where(accept, grad, memory.grad)
+        residual = optimality_residual(objective, new_x, new_grad, source, target, memory.scale)
+        return State(
+            new_x,
+            size,
+            residual,
+            state.n_iter + 1,
+            _Memory(
+                xp.where(accept, value, memory.value),
+                new_grad,
+                xp.where(keep, x, new_x),
+                xp.where(keep, memory.grad, new_grad),
+                xp.where(keep, momentum, xp.ones_like(momentum)),
+                memory.scale,
+            ),
+        )

@@ -1,0 +1,182 @@
+"""Training under label noise with each method on the same data, seeds and budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from ..datasets import ASYMMETRIC, Labelled, label_noise
+from .baselines import RandomWeights, Uniform, ValidationOnly
+from .models import small_network
+from .reweighter import DynamicReweighter, Reweighter
+
+__all__ = ["METHODS", "NoiseExperiment", "Run", "run_method", "summarise"]
+
+Factory = Callable[[int, int, int], Reweighter]
+
+METHODS: dict[str, Factory] = {
+    "val_only": lambda n_train, n_val, seed: ValidationOnly(n_train),
+    "uniform": lambda n_train, n_val, seed: Uniform(n_train),
+    "random": lambda n_train, n_val, seed: RandomWeights(n_train, seed=seed),
+    "kmm": lambda n_train, n_val, seed: DynamicReweighter("kmm", n_train, n_val),
+    "kliep": lambda n_train, n_val, seed: DynamicReweighter("kliep", n_train, n_val),
+    "lsif": lambda n_train, n_val, seed: DynamicReweighter("lsif", n_train, n_val),
+    "wasserstein": lambda n_train, n_val, seed: DynamicReweighter("wasserstein", n_train, n_val),
+}
+"""Reweighter of n_train, n_val and a seed, by name."""
+
+
+@dataclass(frozen=True)
+class NoiseExperiment:
+    """Everything that a result depends on. noise: "kind:rate". n_val clean validation rows, n_test test rows, the rest is noisy."""
+
+    data: str = "digits"
+    noise: str = "symmetric:0.5"
+    methods: tuple[str, ...] = field(default_factory=lambda: tuple(METHODS))
+    epochs: int = 80
+    seeds: int = 3
+    n_val: int = 100
+    n_test: int = 500
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.parsed_noise()
+        unknown = [m for m in self.methods if m not in METHODS]
+        if unknown or not self.methods:
+            raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.")
+        for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
+
+    def parsed_noise(self) -> tuple[str, float]:
+        """(kind, rate) of the noise. Raises ValueError where the text is not kind:rate."""
+        kind, _, rate = self.noise.partition(":")
+        try:
+            return kind, float(rate)
+        except ValueError:
+            raise ValueError(f"The noise must be kind:rate, such as symmetric:0.5; got {self.noise!r}.") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for a JSON file."""
+        return asdict(self)
+
+
+@dataclass
+class Run:
+    """One method with one seed: test accuracy after each epoch, final weights (n_train,), flipped rows (n_train,) bool."""
+
+    method: str
+    seed: int
+    accuracy: list[float]
+    weights: np.ndarray
+    is_flipped: np.ndarray
+    seconds_per_epoch: float
+
+
+@dataclass(frozen=True)
+class _Split:
+    x: Tensor
+    y: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    is_flipped: np.ndarray
+    n_classes: int
+
+
+def run_method(
+    method: str, seed: int, data: Labelled, config: NoiseExperiment, on_epoch: Callable[[float], None] = lambda accuracy: None
+) -> Run:
+    """Train one network with one method. on_epoch(test accuracy) is called after each epoch."""
+    split = _split(data, config, seed)
+    devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
+    reweighter = METHODS[method](len(split.x), len(split.x_val), seed).to(config.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    order = torch.Generator().manual_seed(seed)
+    val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
+    accuracy, seconds = [], []
+    for _ in range(config.epochs):
+        start = time.perf_counter()
+        model.train()
+        for i in torch.randperm(len(split.x), generator=order).split(config.batch_size):
+            j = next(val_batches)
+            loss = reweighter.weighted_loss(model, (split.x[i], split.y[i], i), (split.x_val[j], split.y_val[j], j))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+        accuracy.append(_accuracy(model, split.x_test, split.y_test))
+        on_epoch(accuracy[-1])
+    weights = reweighter.weights_.cpu().numpy()
+    return Run(method, seed, accuracy, weights, split.is_flipped, float(np.median(seconds)))
+
+
+def summarise(runs: list[Run]) -> dict[str, float | None]:
+    """Means over the seeds of one method's runs, as results.json holds them.
+
+    accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs. weight_clean, weight_flipped: mean final
+    weights. auroc: of the weight as a score of clean rows, None where there is only one kind. seconds_per_epoch: median.
+    """
+    last = [float(np.mean(run.accuracy[-10:])) for run in runs]
+    return {
+        "accuracy_mean": float(np.mean(last)),
+        "accuracy_std": float(np.std(last, ddof=1)) if len(last) > 1 else 0.0,
+        "weight_clean": _mean([run.weights[~run.is_flipped] for run in runs]),
+        "weight_flipped": _mean([run.weights[run.is_flipped] for run in runs]),
+        "auroc": _auroc(runs),
+        "seconds_per_epoch": float(np.median([run.seconds_per_epoch for run in runs])),
+    }
+
+
+def _mean(parts: list[np.ndarray]) -> float | None:
+    values = np.concatenate(parts)
+    return float(values.mean()) if len(values) else None
+
+
+def _auroc(runs: list[Run]) -> float | None:
+    if not all(0 < run.is_flipped.sum() < len(run.is_flipped) for run in runs):
+        return None
+    return float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs]))
+
+
+def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
+    """Validation rows stay clean; the test rows are the data's own test set where it has one."""
+    n_held_out = config.n_val + (0 if data.test else config.n_test)
+    if n_held_out >= len(data.labels):
+        raise ValueError(f"n_val and n_test take {n_held_out} rows and the data has {len(data.labels)}: none is left to train on.")
+    rows = np.random.default_rng(seed).permutation(len(data.labels))
+    val, test, train = np.split(rows, [config.n_val, n_held_out])
+    kind, rate = config.parsed_noise()
+    name = config.data.partition(":")[0]
+    n_classes = len(data.class_names)
+    noisy = label_noise(
+        data.labels[train], kind, rate, n_classes=n_classes, mapping=ASYMMETRIC.get(name), random_state=seed
+    )
+    x_test, y_test = data.test if data.test else (data.inputs[test], data.labels[test])
+    arrays = (data.inputs[train], noisy.labels, data.inputs[val], data.labels[val], x_test, y_test)
+    return _Split(*(torch.as_tensor(a, device=config.device) for a in arrays), noisy.is_flipped, n_classes)
+
+
+def _endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(n, generator=generator).split(size)
+
+
+@torch.no_grad()
+def _accuracy(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
+    model.eval()
+    right = sum(int((model(a).argmax(dim=1) == b).sum()) for a, b in zip(x.split(2048), y.split(2048), strict=True))
+    return right / len(y)
