@@ -13,7 +13,20 @@ from array_api_compat import device as device_of
 
 Array = Any
 
-__all__ = ["Array", "cholesky_solver", "device_of", "eps", "full_like_row", "is_tensor", "namespace", "put", "tiny", "to_device", "to_host", "widest"]
+__all__ = [
+    "Array",
+    "cholesky_solver",
+    "device_of",
+    "eps",
+    "full_like_row",
+    "is_tensor",
+    "namespace",
+    "put",
+    "tiny",
+    "to_device",
+    "to_host",
+    "widest",
+]
 
 
 def namespace(*arrays: Array) -> Any:

@@ -80,7 +80,9 @@ def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "in
     if len(index) and index.min() < 0:
         raise ValueError(f"{name} must be >= 0; got {index.min()}.")
     if n_declared is not None and len(index) and index.max() >= n_declared:
-        raise ValueError(f"{name} {index.max()} is out of range: the largest allowed is {n_declared - 1} ({n_declared} rows were declared).")
+        raise ValueError(
+            f"{name} {index.max()} is out of range: the largest allowed is {n_declared - 1} ({n_declared} rows were declared)."
+        )
     return index
 
 
@@ -130,7 +132,7 @@ def _source_mask(labels: np.ndarray) -> np.ndarray:
     if len(values) < 2:
         only = f"one class only ({values[0]})" if len(values) else "no label"
         raise ValueError(
-            f"One domain is empty: y must have exactly two values, 0 = source and 1 = target; got {only}. "
+            f"One domain is empty: y must have two values, 0 = source and 1 = target; got {only}. "
             "In cross-validation give every fold both: cv=StratifiedKFold(5, shuffle=True)."
         )
     return labels == values[0]
@@ -149,7 +151,8 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
         estimator.n_features_in_ = X.shape[1]
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
-            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} features as input."
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} features as "
+            "input."
         )
     _check_finite(X, [])
     return X

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -17,6 +17,7 @@ from .solvers import SOLVERS, Solver, State
 
 __all__ = ["ESTIMATORS", "KLIEP", "KMM", "LSIF", "DensityRatio", "Update", "Wasserstein"]
 
+T = TypeVar("T")
 _BLOCK = 2**24  # entries of a feature block in transform
 
 
@@ -67,6 +68,7 @@ class DensityRatio(BaseEstimator):
     n_features_in_, feature_names_in_ : columns seen in fit.
     """
 
+    n_iter_: int
     _auto_solver: ClassVar[str] = "projected_gradient"
     _auto_stepper: ClassVar[str] = "projected_gradient"
 
@@ -128,7 +130,9 @@ class DensityRatio(BaseEstimator):
         objective = self._make_objective()
         if objective.anchors == "target":
             if index is not None:
-                raise ValueError(f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre.")
+                raise ValueError(
+                    f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre."
+                )
             features = None if is_first else self.features_
             update = self.update(source, target, None if is_first else self._coef, features=features)
             bank = None
@@ -215,7 +219,9 @@ class DensityRatio(BaseEstimator):
             features = kind(gamma=self.gamma, n_centers=None if keep_all else n_centers, random_state=seed)
         if objective.needs_nonnegative_features and not features.is_nonnegative:
             fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
-            raise ValueError(f"{type(self).__name__} needs features >= 0, which kernel={self.kernel!r} does not give; use one of {fits}.")
+            raise ValueError(
+                f"{type(self).__name__} needs features >= 0, which kernel={self.kernel!r} does not give; use one of {fits}."
+            )
         return features.fit(source, target, anchors=objective.anchors)
 
     def _make_solver(self, auto: str) -> Solver:
@@ -260,7 +266,8 @@ class DensityRatio(BaseEstimator):
         self.normalization_ = float(normalization)
         self.objective_value_ = float(value)
         self.gap_ = float(objective.gap(state.coef, grad, *compact))
-        self.n_iter_, self.residual_ = state.n_iter, float(state.residual)
+        self.n_iter_ = state.n_iter
+        self.residual_ = float(state.residual)
         self.converged_ = solver.has_converged(state)
 
     def _ratio(self, rows: Array, coef: Array) -> Array:
@@ -344,7 +351,7 @@ class KMM(DensityRatio):
         self.regularization = regularization
 
     def _make_objective(self) -> Objective:
-        kind = self.kernel if isinstance(self.kernel, Features) else _from_registry("kernel", self.kernel, FEATURES)
+        kind: Any = self.kernel if isinstance(self.kernel, Features) else _from_registry("kernel", self.kernel, FEATURES)
         return MaximumMeanDiscrepancy(self.max_weight, self.mean_tol, self.regularization, is_factored=kind.is_map)
 
 
@@ -439,6 +446,7 @@ class Wasserstein(DensityRatio):
     """
 
     _auto_solver = "closed_form"
+    _auto_stepper = "subgradient"
 
     def __init__(
         self,
@@ -480,7 +488,7 @@ def _mean_one(objective: Objective, coef: Array, source: Array) -> tuple[Array, 
     return xp.where(usable, raw / mean, xp.ones_like(raw)), mean
 
 
-def _from_registry(what: str, name: Any, registry: dict[str, type], also: tuple[str, ...] = ()) -> type:
+def _from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
     if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.")
     return registry[name]

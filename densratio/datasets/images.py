@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ def load_digits() -> Labelled:
 
 
 def load_letters(path: str | Path) -> Labelled:
-    """UCI letter recognition: a CSV with a header, the letter first and then its 16 measurements, scaled to mean 0 and deviation 1."""
+    """UCI letter recognition: a CSV with a header, the letter and then 16 measurements, here scaled to mean 0 and deviation 1."""
     with open(path, newline="") as file:
         header, *rows = list(csv.reader(file))
     if len(header) != 17 or not rows:
@@ -61,7 +62,9 @@ def load_cifar10(path: str | Path) -> Labelled:
     except ValueError as error:
         raise ValueError(f"{path} is not an .npz archive: {error}") from None
     with archive:
-        missing = [f"{part}_{key}" for part in ("train", "test") for key in ("jpeg", "offsets", "labels") if f"{part}_{key}" not in archive]
+        missing = [
+            f"{part}_{key}" for part in ("train", "test") for key in ("jpeg", "offsets", "labels") if f"{part}_{key}" not in archive
+        ]
         if missing:
             raise ValueError(f"{path} is not the CIFAR-10 archive: it lacks {missing}.")
         train, test = (
@@ -76,7 +79,7 @@ LOADERS: dict[str, Callable[..., Labelled]] = {"digits": load_digits, "letters":
 
 
 def load_labelled(spec: str) -> Labelled:
-    """Data named as NAME or NAME:FILE: digits, letters:FILE, cifar10:FILE. Raises ValueError or FileNotFoundError in plain words."""
+    """Data named digits, letters:FILE or cifar10:FILE. Raises ValueError or FileNotFoundError in plain words."""
     name, _, path = spec.partition(":")
     if name not in LOADERS:
         raise ValueError(f"Data {spec!r} is not known; use digits, letters:FILE or cifar10:FILE.")
@@ -97,8 +100,5 @@ def _decode(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     except ImportError:
         raise ImportError('Reading JPEG images needs Pillow: pip install "densratio-toolkit[plot]"') from None
     buffer = data.tobytes()
-    images = [
-        np.asarray(Image.open(io.BytesIO(buffer[start:stop])).convert("RGB"))
-        for start, stop in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    images = [np.asarray(Image.open(io.BytesIO(buffer[start:stop])).convert("RGB")) for start, stop in pairwise(offsets)]
     return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255.0

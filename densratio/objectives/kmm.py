@@ -16,8 +16,8 @@ class WeightedRows(Objective):
     """Base of the divergences whose coef is the weights of the source rows: 0 <= w <= max_weight, mean 1 within mean_tol."""
 
     anchors: ClassVar[Literal["source", "target"]] = "source"
-    max_weight: float | None
-    mean_tol: float | str
+    max_weight: float | None = None
+    mean_tol: float | str = 0.0
 
     def init(self, source: Array, target: Array) -> Array:
         if self.max_weight is not None and not self.max_weight >= 1.0:

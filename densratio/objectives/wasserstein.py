@@ -26,7 +26,6 @@ class Wasserstein1(WeightedRows):
 
     takes: ClassVar[Literal["features", "rows"]] = "rows"
     is_smooth: ClassVar[bool] = False
-    mean_tol: ClassVar[float] = 0.0
 
     def init(self, source: Array, target: Array) -> Array:
         if source.shape[1] != 1:
@@ -53,14 +52,12 @@ class Wasserstein1(WeightedRows):
         return xp.sum(xp.abs(excess) * length), slope[:n] / n
 
     def curvature(self, source: Array, target: Array) -> Array:
-        """1 / Polyak's step at uniform weights: a kinked function has no bound, and this one moves weights by about 1."""
-        coef = namespace(source).ones_like(source[:, 0])
-        value, grad = self.value_and_grad(coef, source, target)
-        return self.polyak_curvature(value, grad)
+        """|g|^2 / W at uniform weights, g along the plane of constant mean: the inverse of Polyak's step; 1 where W = 0.
 
-    def polyak_curvature(self, value: Array, grad: Array) -> Array:
-        """|g|^2 / value along the plane of constant mean; 1 where there is nothing to gain."""
-        xp = namespace(grad)
+        A kinked function has no bound on its curvature. This step moves weights by about 1 whatever the scale of the rows.
+        """
+        xp = namespace(source)
+        value, grad = self.value_and_grad(xp.ones_like(source[:, 0]), source, target)
         along = grad - xp.mean(grad)
         squared = xp.sum(along * along)
         usable = (value > 0.0) & (squared > 0.0)

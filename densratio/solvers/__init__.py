@@ -6,6 +6,7 @@ from .expectation_maximisation import ExpectationMaximisation
 from .interior_point import InteriorPoint
 from .projected_gradient import ProjectedGradient
 from .reference import Reference
+from .subgradient import Subgradient
 
 __all__ = [
     "SOLVERS",
@@ -16,12 +17,14 @@ __all__ = [
     "Reference",
     "Solver",
     "State",
+    "Subgradient",
     "optimality_residual",
 ]
 
 SOLVERS: dict[str, type[Solver]] = {
     "projected_gradient": ProjectedGradient,
     "interior_point": InteriorPoint,
+    "subgradient": Subgradient,
     "expectation_maximisation": ExpectationMaximisation,
     "closed_form": ClosedForm,
     "reference": Reference,

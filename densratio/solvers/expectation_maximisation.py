@@ -34,7 +34,9 @@ class ExpectationMaximisation(Solver):
 
     def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
         if not isinstance(objective, KullbackLeibler):
-            raise ValueError(f"expectation_maximisation solves KLIEP alone; got {type(objective).__name__}. Use projected_gradient.")
+            raise ValueError(
+                f"expectation_maximisation solves KLIEP alone; got {type(objective).__name__}. Use projected_gradient."
+            )
         start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
         value, grad = objective.value_and_grad(start, source, target)
         scale = residual_scale(objective.curvature(source, target))

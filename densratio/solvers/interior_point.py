@@ -84,9 +84,7 @@ class InteriorPoint(Solver):
         coef = xp.where(better, candidate, widest(state.coef))
         value, grad = xp.where(better, value, memory.value), xp.where(better, grad, memory.grad)
         residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
-        return State(
-            xp.astype(coef, dtype), size, residual, state.n_iter + 1, iterate._replace(value=value, grad=grad)
-        )
+        return State(xp.astype(coef, dtype), size, residual, state.n_iter + 1, iterate._replace(value=value, grad=grad))
 
 
 def _bounds(objective: MaximumMeanDiscrepancy, n: int, like: Array) -> Array:
@@ -135,9 +133,7 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     dx, _, dlower, dupper = direction(zero, zero)
     reach = longest(dx, dlower, dupper)
     complementarity = xp.mean(x * lower + room * upper)
-    predicted = xp.mean(
-        (x + reach * dx) * (lower + reach * dlower) + (room - reach * dx) * (upper + reach * dupper)
-    )
+    predicted = xp.mean((x + reach * dx) * (lower + reach * dlower) + (room - reach * dx) * (upper + reach * dupper))
     centring = (predicted / complementarity) ** 3 * complementarity
     dx, dy, dlower, dupper = direction(centring - dx * dlower, centring + dx * dupper)
     reach = xp.clip(_TO_BOUNDARY * longest(dx, dlower, dupper), max=1.0)
@@ -147,9 +143,7 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     def move(value: Array, change: Array) -> Array:
         return xp.where(usable, value + reach * change, value)
 
-    return memory._replace(
-        x=move(x, dx), lower=move(lower, dlower), upper=move(upper, dupper), sum_multiplier=move(y, dy)
-    ), reach
+    return memory._replace(x=move(x, dx), lower=move(lower, dlower), upper=move(upper, dupper), sum_multiplier=move(y, dy)), reach
 
 
 def _newton_solver(root: Array | None, kernel: Array, diagonal: Array):

@@ -65,7 +65,9 @@ def program(objective: Objective, source: np.ndarray, target: np.ndarray) -> tup
 
     Register your own: `@program.register` on a function whose first argument is annotated with your objective.
     """
-    raise ValueError(f"No cvxpy program is registered for {type(objective).__name__}: use densratio.solvers.reference.program.register.")
+    raise ValueError(
+        f"No cvxpy program is registered for {type(objective).__name__}: use densratio.solvers.reference.program.register."
+    )
 
 
 @program.register
@@ -73,11 +75,9 @@ def _(objective: MaximumMeanDiscrepancy, source, target):
     cp, n = _cvxpy(), source.shape[0]
     w = cp.Variable(n)
     low, high = objective._mean_range(n)
-    if objective.is_factored:
-        curved = cp.sum_squares(source.T @ w)
-    else:
-        # A rounding's worth of ridge: the kernel matrix is singular to working precision.
-        curved = cp.quad_form(w, cp.psd_wrap(source + 1e-13 * n * np.eye(n)))
+    # A rounding's worth of ridge: the kernel matrix is singular to working precision.
+    kernel = cp.psd_wrap(source + 1e-13 * n * np.eye(n)) if not objective.is_factored else None
+    curved = cp.sum_squares(source.T @ w) if kernel is None else cp.quad_form(w, kernel)
     value = 0.5 * curved - objective.linear(source, target) @ w + 0.5 * objective.regularization * cp.sum_squares(w)
     return w, value / n, [w >= 0, w <= objective._upper(n), cp.sum(w) >= n * low, cp.sum(w) <= n * high]
 

@@ -12,12 +12,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
 from .baselines import RandomWeights, Uniform, ValidationOnly
 from .models import small_network
 from .reweighter import DynamicReweighter, Reweighter
 
-__all__ = ["METHODS", "NoiseExperiment", "Run", "run_method", "summarise"]
+__all__ = ["METHODS", "NoiseExperiment", "Run", "check_fits", "run_method", "summarise"]
 
 Factory = Callable[[int, int, int], Reweighter]
 
@@ -53,6 +54,7 @@ class NoiseExperiment:
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown or not self.methods:
             raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.")
+        to_device(np.zeros(1, dtype=np.float32), self.device)
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
@@ -94,8 +96,17 @@ class _Split:
     n_classes: int
 
 
+def check_fits(data: Labelled, config: NoiseExperiment) -> None:
+    """Raise ValueError where the data has too few rows, or the noise is not defined on its classes."""
+    _split(data, config, seed=0)
+
+
 def run_method(
-    method: str, seed: int, data: Labelled, config: NoiseExperiment, on_epoch: Callable[[float], None] = lambda accuracy: None
+    method: str,
+    seed: int,
+    data: Labelled,
+    config: NoiseExperiment,
+    on_epoch: Callable[[float], None] = lambda accuracy: None,
 ) -> Run:
     """Train one network with one method. on_epoch(test accuracy) is called after each epoch."""
     split = _split(data, config, seed)
@@ -162,12 +173,11 @@ def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
     kind, rate = config.parsed_noise()
     name = config.data.partition(":")[0]
     n_classes = len(data.class_names)
-    noisy = label_noise(
-        data.labels[train], kind, rate, n_classes=n_classes, mapping=ASYMMETRIC.get(name), random_state=seed
-    )
-    x_test, y_test = data.test if data.test else (data.inputs[test], data.labels[test])
-    arrays = (data.inputs[train], noisy.labels, data.inputs[val], data.labels[val], x_test, y_test)
-    return _Split(*(torch.as_tensor(a, device=config.device) for a in arrays), noisy.is_flipped, n_classes)
+    noisy = label_noise(data.labels[train], kind, rate, n_classes=n_classes, mapping=ASYMMETRIC.get(name), random_state=seed)
+    held_out = data.test if data.test else (data.inputs[test], data.labels[test])
+    arrays = (data.inputs[train], noisy.labels, data.inputs[val], data.labels[val], *held_out)
+    x, y, x_val, y_val, x_test, y_test = (torch.as_tensor(a, device=config.device) for a in arrays)
+    return _Split(x, y, x_val, y_val, x_test, y_test, noisy.is_flipped, n_classes)
 
 
 def _endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

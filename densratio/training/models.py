@@ -8,21 +8,19 @@ __all__ = ["small_network"]
 
 
 def small_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Two 3 x 3 convolutions and two linear layers for images (c, h, w); a perceptron with two hidden layers of 256 for rows (d,)."""
+    """Two 3 x 3 convolutions and two linear layers for images (c, h, w); a perceptron with two hidden layers for rows (d,)."""
     if len(input_shape) == 1:
-        return nn.Sequential(
-            nn.Linear(input_shape[0], 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, n_classes)
-        )
+        return nn.Sequential(nn.Linear(input_shape[0], 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, n_classes))
     channels, height, width = input_shape
     # Images above 16 pixels are pooled twice, so that the linear layer stays small.
     first_pool = nn.MaxPool2d(2) if height > 16 else nn.Identity()
     side = 2 if height > 16 else 1
-    flat = 64 * (height // side // 2) * (width // side // 2)
+    flat = 32 * (height // side // 2) * (width // side // 2)
     return nn.Sequential(
-        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.Conv2d(channels, 16, 3, padding=1),
         nn.ReLU(),
         first_pool,
-        nn.Conv2d(32, 64, 3, padding=1),
+        nn.Conv2d(16, 32, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),

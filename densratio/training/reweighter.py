@@ -69,6 +69,8 @@ class DynamicReweighter(Reweighter):
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
 
+    coef_: Tensor
+
     def __init__(
         self,
         ratio: DensityRatio | str,
@@ -102,9 +104,7 @@ class DynamicReweighter(Reweighter):
         return self.rows_seen < self.warmup_epochs * len(self.weights_)
 
     @torch.no_grad()
-    def partial_fit(
-        self, train: Tensor, val: Tensor, index: Any, val_index: Any = None
-    ) -> DynamicReweighter:
+    def partial_fit(self, train: Tensor, val: Tensor, index: Any, val_index: Any = None) -> DynamicReweighter:
         """Estimate the weights of a batch. train (n,) or (n, d): its losses or features; val (m,) or (m, d); index (n,).
 
         val_index (m,) names the validation rows; KLIEP and LSIF need it unless val holds all n_val rows in order.
@@ -152,8 +152,8 @@ class DynamicReweighter(Reweighter):
                 val_index = range(len(val))
             else:
                 raise ValueError(
-                    f"val_index is needed: {type(self.ratio).__name__} stores one coefficient for each of the {self.n_val} validation "
-                    f"rows and this batch has {len(val)}. Wrap the validation set in Indexed to get it."
+                    f"val_index is needed: {type(self.ratio).__name__} stores one coefficient for each of the {self.n_val} "
+                    f"validation rows and this batch has {len(val)}. Wrap the validation set in Indexed to get it."
                 )
         return self._positions(list(val_index) if isinstance(val_index, range) else val_index, len(val), "val_index", self.n_val)
 
@@ -168,8 +168,8 @@ class DynamicReweighter(Reweighter):
         if not finite.all():
             bad = positions[~finite].tolist()
             raise ValueError(
-                f"NaN or infinity in {name} rows {bad[:10]}{' ...' if len(bad) > 10 else ''} ({len(bad)} of {len(rows)}); the stored "
-                "weights are unchanged. Lower the learning rate, clip gradients, or skip the batch."
+                f"NaN or infinity in {name} rows {bad[:10]}{' ...' if len(bad) > 10 else ''} ({len(bad)} of {len(rows)}); the "
+                "stored weights are unchanged. Lower the learning rate, clip gradients, or skip the batch."
             )
         return rows
 

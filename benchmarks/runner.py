@@ -1,0 +1,134 @@
+"""What every benchmark shares: interleaved timing, the environment it ran in, and tables as Markdown and JSON."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ["numpy", "scipy", "scikit-learn", "torch", "cvxpy", "clarabel", "osqp", "cvxopt"]
+
+Row = dict[str, Any]
+
+
+def interleaved(
+    calls: dict[str, Callable[[], Any]], rounds: int, *, warm_up: int = 3, synchronize: Callable[[], Any] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round: every round runs all calls in turn, so that drift of the machine hits all alike."""
+    wait = synchronize or (lambda: None)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(-warm_up, rounds):
+        for name, call in calls.items():
+            wait()
+            start = time.perf_counter()
+            call()
+            wait()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Median seconds of each name."""
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def ratios(times: dict[str, float], baseline: str) -> dict[str, float]:
+    """How many times faster than `baseline` each name is."""
+    return {name: times[baseline] / value for name, value in times.items()}
+
+
+def synchronizer(device: str) -> Callable[[], Any] | None:
+    """Waits for the device; None where there is nothing to wait for."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.synchronize
+
+
+def environment(device: str = "cpu") -> dict[str, str]:
+    """What the numbers depend on besides the code."""
+    facts = {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "device": _device_name(device),
+        "CPU": f"{_cpu_name()}, {os.cpu_count()} logical cores",
+        "load average at the start": f"{os.getloadavg()[0]:.1f}",
+        "threads": _threads(),
+        "python": platform.python_version(),
+        "densratio": _densratio_version(),
+    }
+    for package in PACKAGES:
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = "absent"
+    return facts
+
+
+def markdown(rows: list[Row]) -> str:
+    """A GitHub table; the keys of the first row are the columns, and numbers stand to the right."""
+    columns = list(rows[0])
+    is_number = [all(isinstance(row[c], int | float) or row[c] in ("", None) for row in rows) for c in columns]
+    lines = [columns, ["---:" if number else "---" for number in is_number]]
+    lines += [[_cell(row[c]) for c in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(name: str, title: str, facts: dict[str, str], sections: list[tuple[str, str, list[Row]]]) -> None:
+    """results/NAME.md and results/NAME.json from (heading, note, rows) sections, and the Markdown on the screen."""
+    header = "; ".join(f"{key} {value}" for key, value in facts.items())
+    parts = [f"# {title}", header] + [f"## {heading}\n\n{note}\n\n{markdown(rows)}" for heading, note, rows in sections]
+    text = "\n\n".join(parts) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    record = {"title": title, "environment": facts, "sections": [dict(heading=h, note=n, rows=r) for h, n, r in sections]}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _device_name(device: str) -> str:
+    if device != "cuda":
+        return "CPU"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def _threads() -> str:
+    from threadpoolctl import threadpool_info
+
+    pools = {f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()}
+    return ", ".join(sorted(pools)) or "unknown"
+
+
+def _densratio_version() -> str:
+    from densratio import __version__
+
+    return __version__

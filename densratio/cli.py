@@ -1,0 +1,170 @@
+"""The command line: arguments, a progress bar, tables and files around the library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ._version import __version__
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Density ratios and importance weights.",
+)
+_TITLES = {
+    "val_only": "Val-Only",
+    "uniform": "Uniform",
+    "random": "Random",
+    "kmm": "KMM",
+    "kliep": "KLIEP",
+    "lsif": "LSIF",
+    "wasserstein": "Wasserstein",
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def densratio(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Density ratios and importance weights."""
+
+
+@app.command()
+def demo(
+    noise: Annotated[
+        str,
+        typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric (digits, cifar10)."),
+    ] = "symmetric:0.5",
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = ",".join(_TITLES),
+    epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 80,
+    seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds 0, 1, ...")] = 3,
+    data: Annotated[str, typer.Option(help="digits, letters:FILE or cifar10:FILE.")] = "digits",
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for results.json and weights.png.")] = Path("densratio-demo"),
+) -> None:
+    """Train on real data with wrong labels, and see the weights repair it.
+
+    Some clean validation rows are all that the methods know of the right labels; every other training label goes through the noise.
+
+    Prints a table and writes OUT/results.json and OUT/weights.png.
+    """
+    with _plain_errors():
+        _demo(noise, methods, epochs, seeds, data, device, out)
+
+
+def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
+    experiment = _experiment()
+    from .datasets import load_labelled
+    from .plotting import weight_histograms
+
+    names = tuple(dict.fromkeys(part.strip().lower().replace("-", "_") for part in methods.split(",") if part.strip()))
+    config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
+    # Everything that can fail for a reason outside the training fails before it.
+    weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
+    out.mkdir(parents=True, exist_ok=True)
+    labelled = load_labelled(data)
+    experiment.check_fits(labelled, config)
+
+    console = Console()
+    runs: dict[str, list[Any]] = {name: [] for name in names}
+    with _progress(console) as progress:
+        task = progress.add_task("", total=len(names) * seeds * epochs)
+        for seed in range(seeds):
+            for name in names:
+                progress.update(task, description=f"{_TITLES[name]}, seed {seed}")
+                runs[name].append(experiment.run_method(name, seed, labelled, config, on_epoch=lambda _: progress.advance(task)))
+    results = {name: experiment.summarise(of_method) for name, of_method in runs.items()}
+    console.print(_table(results, config))
+    (out / "results.json").write_text(json.dumps({"config": config.as_dict(), "methods": results}, indent=2) + "\n")
+    figure = weight_histograms(
+        {_TITLES[name]: runs[name][0].weights for name in names},
+        {_TITLES[name]: runs[name][0].is_flipped for name in names},
+        title=f"Final weights, {config.data.partition(':')[0]}, noise {config.noise}, seed 0",
+    )
+    figure.savefig(out / "weights.png", dpi=120)
+    console.print(f"Wrote {out / 'results.json'} and {out / 'weights.png'}.", soft_wrap=True)
+
+
+def _experiment() -> Any:
+    try:
+        from .training import experiment
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError('The demo trains networks with torch: pip install "densratio-toolkit[torch,plot,cli]"') from None
+    return experiment
+
+
+def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
+    table = Table(
+        title=f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs, {config.seeds} seed"
+        + ("s" if config.seeds > 1 else ""),
+        box=SIMPLE_HEAD,
+        caption="Accuracy: mean of the last ten epochs on clean test rows, mean ± deviation over the seeds. "
+        "AUROC: the weight as a detector of flipped rows.",
+    )
+    for heading in (
+        "method",
+        "accuracy %",
+        "weight\nof clean",
+        "weight\nof flipped",
+        "AUROC",
+        "seconds\nan epoch",
+        "times\nUniform",
+    ):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True, vertical="bottom")
+    base = results.get("uniform", {}).get("seconds_per_epoch")
+    best = max(r["accuracy_mean"] or 0.0 for r in results.values())
+    for name, r in results.items():
+        seconds = r["seconds_per_epoch"]
+        accuracy = f"{100 * (r['accuracy_mean'] or 0.0):.1f} ± {100 * (r['accuracy_std'] or 0.0):.1f}"
+        table.add_row(
+            _TITLES[name],
+            f"[bold]{accuracy}[/bold]" if r["accuracy_mean"] == best else accuracy,
+            _cell(r["weight_clean"], 2),
+            _cell(r["weight_flipped"], 2),
+            _cell(r["auroc"], 3),
+            _cell(seconds, 3),
+            _cell(seconds / base if base and seconds else None, 2),
+        )
+    return table
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Mistakes in the input end in one line on standard error and exit status 2, not in a traceback."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None

@@ -1,0 +1,48 @@
+"""Pictures of weights, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["weight_histograms"]
+
+_CLEAN, _FLIPPED = "#0072B2", "#D55E00"  # told apart by people with any colour vision
+
+
+def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str, np.ndarray], *, title: str = "") -> Any:
+    """Figure with one panel a method: histograms of the weights of clean and of flipped rows.
+
+    weights: method -> (n,) weights; is_flipped: method -> (n,) bool. The last bin holds everything above the panel's range.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('Plots need matplotlib: pip install "densratio-toolkit[plot]"') from None
+    n_columns = min(4, len(weights))
+    n_rows = -(-len(weights) // n_columns)
+    figure = Figure(figsize=(3.4 * n_columns, 2.7 * n_rows), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(n_rows, n_columns, squeeze=False)).ravel()
+    for axis, (name, values) in zip(axes, weights.items(), strict=False):
+        _panel(axis, name, np.asarray(values), np.asarray(is_flipped[name], dtype=bool))
+    for axis in axes[len(weights) :]:
+        axis.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _panel(axis: Any, name: str, values: np.ndarray, is_flipped: np.ndarray) -> None:
+    top = max(2.0, float(np.quantile(values, 0.99)))
+    bins = np.linspace(0.0, top, 31)
+    shown = np.minimum(values, top)
+    for rows, color, label in ((~is_flipped, _CLEAN, "clean rows"), (is_flipped, _FLIPPED, "flipped rows")):
+        axis.hist(shown[rows], bins=bins, color=color, alpha=0.6, label=label)
+    axis.set_title(name)
+    axis.set_xlabel("weight")
+    axis.set_ylabel("rows")
+    axis.spines[["top", "right"]].set_visible(False)
