@@ -1,7 +1,8 @@
 """Kernel mean matching to its optimum: densratio's interior point against Clarabel and OSQP through cvxpy.
 
 All solve the same program: minimise (w'Kw / 2 - kappa'w) / n over 0 <= w <= 1000, mean(w) = 1. Each solver climbs a ladder
-of settings, loose to tight, and the first setting whose objective is within 1e-6 (relative) of the best one is timed.
+of settings, loose to tight. The first setting is timed that reaches 1e-6: it breaks no constraint by more, and its objective, at
+the feasible point nearest to its answer, is within 1e-6 (relative) of the best one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from runner import Row, environment, interleaved, medians, write
+from runner import Row, environment, interleaved, limit_threads, medians, write
 
 from densratio import KMM, stack_domains
 from densratio.features import Gaussian
@@ -95,7 +96,7 @@ def osqp(p: Problem, tol: float) -> Answer:
 LADDERS: dict[str, tuple[Callable[[Problem, float], Answer], list[float]]] = {
     OURS: (interior_point, [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]),
     "cvxpy Clarabel": (clarabel, [1e-6, 1e-7, 1e-8, 1e-10]),
-    "cvxpy OSQP": (osqp, [1e-5, 1e-6, 1e-7, 1e-8, 1e-9]),
+    "cvxpy OSQP": (osqp, [1e-5, 1e-7, 1e-9]),
 }
 
 
@@ -128,7 +129,7 @@ def compare(n: int, d: int, rounds: int, budget: float) -> tuple[list[Row], floa
             first[name] = time.perf_counter() - start
             value = value_and_bound(p, answers[name].weights)[0]
             best = min(best[0], value), best[1]
-            is_reached = value - best[0] <= ACCURACY * abs(best[0])
+            is_reached = value - best[0] <= ACCURACY * abs(best[0]) and violation(answers[name].weights) <= ACCURACY
             chosen[name] = (tol, is_reached)
             print(f"n={n} d={d} {name} tol={tol:g}: {first[name]:.3g} s, reached={is_reached}", file=sys.stderr)
             if is_reached or first[name] > budget:
@@ -154,16 +155,20 @@ def compare(n: int, d: int, rounds: int, budget: float) -> tuple[list[Row], floa
                 "solver": name,
                 "tol": KMM().tol if name == FIT else chosen[name][0],
                 "seconds": seconds[name],
-                "solver's own seconds": None if name == FIT else answers[name].solver_seconds,
+                "its own seconds, first run": None if name == FIT else answers[name].solver_seconds,
                 "times slower than ours": seconds[name] / seconds[OURS],
                 "relative excess": difference,
                 "violation": violation(weights),
-                "1e-6": "reached" if difference <= ACCURACY else "not reached",
+                "1e-6": "reached" if max(difference, violation(weights)) <= ACCURACY else "not reached",
             }
         )
     rivals = [seconds[name] for name, (_, is_reached) in chosen.items() if name != OURS and is_reached]
-    print(f"n={n} d={d}: best value {best[0]:.12g}, certified within {(best[0] - best[1]) / abs(best[0]):.1e} relative", file=sys.stderr)
-    return rows, min(rivals, default=float("nan")) / seconds[OURS]
+    print(
+        f"n={n} d={d}: best value {best[0]:.12g}, certified within {(best[0] - best[1]) / abs(best[0]):.1e} relative",
+        file=sys.stderr,
+    )
+    comparable = rivals if chosen[OURS][1] else []  # no speed is claimed for an answer that is not as accurate
+    return rows, min(comparable, default=float("nan")) / seconds[OURS]
 
 
 # ---------------------------------------------------------------- alone, at size
@@ -208,10 +213,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[500, 1000, 2000])
     parser.add_argument("--inputs", type=int, nargs="*", default=[2, 5], help="one table for each number of columns")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--budget", type=float, default=120.0, help="a solver slower than this many seconds is run once")
+    parser.add_argument(
+        "--budget", type=float, default=120.0, help="a solver slower than this many seconds climbs no further and is run once"
+    )
+    parser.add_argument("--threads", type=int, help="BLAS and OpenMP threads; the libraries' own choice by default")
     parser.add_argument("--large", type=int, default=10_000, help="rows of the run alone; 0 to leave it out")
     parser.add_argument("--alone", action="store_true", help="do the run alone in this process and print it as JSON")
     arguments = parser.parse_args()
+    # Holds until exit, for every pool loaded by now; Clarabel and OSQP have none of their own that it reaches.
+    limit_threads(arguments.threads)
     if arguments.alone:
         print(json.dumps(large(arguments.large, arguments.large // 4, 2)))
         return
@@ -225,13 +235,15 @@ def main() -> None:
             rows += of_size
             speeds.append(f"n = {n}: {speed:.1f} times")
         note = (
-            f"m = n / 4, Gaussian kernel, gamma = median. Kernel building outside the timing, except for KMM().fit. cvxpy's "
-            f"seconds hold its modelling; the solver's own stand beside. Ours against the fastest cvxpy solver that reached "
-            f"1e-6: {'; '.join(speeds)}. Target at n = 2000, d = 2: {SPEED_TARGET:.0f} times."
+            "m = n / 4, Gaussian kernel, gamma = median. Kernel building outside the timing, except for KMM().fit. cvxpy's "
+            "seconds hold its modelling; the solver's own, of its first run, stand beside. A solver slower than "
+            f"{arguments.budget:.0f} s climbs no further. Ours against the fastest cvxpy solver that reached 1e-6: "
+            f"{'; '.join(speeds)}. Target at n = 2000, d = 2: {SPEED_TARGET:.0f} times."
         )
         sections.append((f"d = {d}", note, rows))
     if arguments.large:
         command = [sys.executable, __file__, "--alone", "--large", str(arguments.large)]
+        command += ["--threads", str(arguments.threads)] if arguments.threads else []
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         note = f"KMM().fit end to end, alone in its process. Targets: under {SECONDS_TARGET:.0f} s and {GIB_TARGET} GiB."
         sections.append(("At size", note, [json.loads(out.splitlines()[-1])]))

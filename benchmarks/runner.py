@@ -7,7 +7,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +24,15 @@ Row = dict[str, Any]
 def interleaved(
     calls: dict[str, Callable[[], Any]], rounds: int, *, warm_up: int = 3, synchronize: Callable[[], Any] | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of each call in each round: every round runs all calls in turn, so that drift of the machine hits all alike."""
-    wait = synchronize or (lambda: None)
+    """Seconds of each call in each round: every round runs all calls, so that drift of the machine hits all alike.
+
+    The order is drawn anew in each round, so that none always follows the call that empties the caches.
+    """
+    wait, order = synchronize or (lambda: None), random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-warm_up, rounds):
-        for name, call in calls.items():
+        for name in order.sample(list(calls), len(calls)):
+            call = calls[name]
             wait()
             start = time.perf_counter()
             call()
@@ -44,6 +50,17 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
 def ratios(times: dict[str, float], baseline: str) -> dict[str, float]:
     """How many times faster than `baseline` each name is."""
     return {name: times[baseline] / value for name, value in times.items()}
+
+
+def limit_threads(threads: int | None) -> None:
+    """At most `threads` threads from here on, in every BLAS and OpenMP pool that is loaded by now and in torch."""
+    if not threads:
+        return
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def synchronizer(device: str) -> Callable[[], Any] | None:

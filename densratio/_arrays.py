@@ -12,6 +12,7 @@ from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from array_api_compat import device as device_of
 
 Array = Any
+_NAMESPACES: dict[type, Any] = {}
 
 __all__ = [
     "Array",
@@ -30,8 +31,11 @@ __all__ = [
 
 
 def namespace(*arrays: Array) -> Any:
-    """Array-API namespace shared by `arrays`."""
-    return array_namespace(*arrays)
+    """Array-API namespace of `arrays`, which are of one library. Remembered by type: a step asks dozens of times."""
+    kind = type(arrays[0])
+    if kind not in _NAMESPACES:
+        _NAMESPACES[kind] = array_namespace(*arrays)
+    return _NAMESPACES[kind]
 
 
 def is_tensor(x: Any) -> bool:
@@ -81,8 +85,7 @@ def widest(x: Array) -> Array:
 
 def cholesky_solver(matrix: Array) -> Callable[[Array], Array]:
     """The map from r (n,) to the solution of matrix x = r, for a positive definite matrix (n, n); NaN where it is not."""
-    # SciPy brings its own BLAS threads, which contend with NumPy's: worth it for large matrices alone.
-    if is_numpy_array(matrix) and matrix.shape[0] > 1000:
+    if is_numpy_array(matrix):
         try:
             factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
         except scipy.linalg.LinAlgError:

@@ -48,12 +48,15 @@ def split_domains(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Array
             f"them: {_SHOW_STACK}."
         )
     X = check_rows(estimator, X, reset=reset)
-    labels = np.asarray(column_or_1d(to_host(y), warn=True))
+    # A second sample of one column looks like labels in a column: say how to give two samples.
+    hint = f" To fit on two samples, stack them: {_SHOW_STACK}." if getattr(y, "ndim", 1) == 2 else ""
+    labels = np.asarray(column_or_1d(to_host(y), warn=not hint))
     if len(labels) != X.shape[0]:
         raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {X.shape[0]} rows and y has {len(labels)} labels."
+            "Found input variables with inconsistent numbers of samples: "
+            f"X has {X.shape[0]} rows and y has {len(labels)} labels.{hint}"
         )
-    is_source = _source_mask(labels)
+    is_source = _source_mask(labels, hint)
     xp = namespace(X)
     mask = xp.asarray(is_source, device=X.device) if is_tensor(X) else is_source
     return X[mask], X[~mask], is_source
@@ -73,6 +76,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
 def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "index") -> np.ndarray:
     """Row numbers (n,) as host integers, one for each of `n_rows` rows and below `n_declared` where that is known."""
     index = np.asarray(to_host(index))
+    if index.size == 0:
+        index = index.astype(np.int64)
     if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
         raise ValueError(f"{name} must be (n,) integers; got shape {index.shape} and dtype {index.dtype}.")
     if len(index) != n_rows:
@@ -119,7 +124,7 @@ def _concat_frames(X_source: Any, X_target: Any) -> Any:
     return pandas.concat([X_source, X_target], ignore_index=True)
 
 
-def _source_mask(labels: np.ndarray) -> np.ndarray:
+def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
     if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
         raise ValueError("Input y contains NaN or infinity; it must hold two domain labels, 0 = source and 1 = target.")
     values = np.unique(labels)
@@ -127,7 +132,7 @@ def _source_mask(labels: np.ndarray) -> np.ndarray:
         # The opening words are those by which scikit-learn's checks know a two-class estimator.
         raise ValueError(
             f"Only binary classification is supported: y must have exactly two values, 0 = source and 1 = target. "
-            f"The type of the target is not binary; got {len(values)} values ({', '.join(map(str, values[:5]))}, ...)."
+            f"The type of the target is not binary; got {len(values)} values ({', '.join(map(str, values[:5]))}, ...).{hint}"
         )
     if len(values) < 2:
         only = f"one class only ({values[0]})" if len(values) else "no label"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.utils import check_random_state
 
 from ._arrays import Array, is_tensor, namespace, put, to_device, to_host
 from ._validation import check_index, check_rows, split_domains
@@ -27,7 +27,7 @@ class Update(NamedTuple):
     coef: Array
     weights: Array
     state: State
-    features: Features
+    features: Features | None
     normalization: Array
 
 
@@ -69,8 +69,6 @@ class DensityRatio(BaseEstimator):
     """
 
     n_iter_: int
-    _auto_solver: ClassVar[str] = "projected_gradient"
-    _auto_stepper: ClassVar[str] = "projected_gradient"
 
     def __init__(
         self,
@@ -105,7 +103,7 @@ class DensityRatio(BaseEstimator):
         objective = self._make_objective()
         features = self._make_features(objective, source, target, self.n_centers)
         inputs = _inputs(objective, features, source, target)
-        solver = self._make_solver(self._auto_solver)
+        solver = self._make_solver(objective, to_convergence=True)
         compact = objective.summarise(*inputs)
         state = solver.run(objective, solver.init(objective, *compact), *compact)
         self._store(objective, solver, features, inputs, compact, state, source, on_host)
@@ -139,15 +137,19 @@ class DensityRatio(BaseEstimator):
         else:
             bank, rows = self._bank(index, source, is_first)
             update = self.update(source, target, None if bank is None else namespace(bank).take(bank, rows))
-        compact = objective.summarise(*_inputs(objective, update.features, source, target))
-        inputs = _inputs(objective, update.features, source, target)
-        solver = self._make_solver(self._auto_stepper)
+        fitted = update.features or self._make_features(objective, source, target, self.n_centers)
+        inputs = _inputs(objective, fitted, source, target)
+        compact = objective.summarise(*inputs)
+        solver = self._make_solver(objective, to_convergence=False)
         steps = 0 if is_first else self.n_iter_
-        self._store(objective, solver, update.features, inputs, compact, update.state, source, on_host)
+        self._store(objective, solver, fitted, inputs, compact, update.state, source, on_host)
         self.n_iter_ = steps + update.state.n_iter
         if bank is not None:
-            weights = to_host(bank).copy()
-            weights[to_host(rows)] = to_host(update.weights)
+            weights, named = to_host(bank).copy(), to_host(rows)
+            # A row that is named more than once gets the mean of its weights.
+            total = np.bincount(named, to_host(update.weights), minlength=len(weights))
+            count = np.bincount(named, minlength=len(weights))
+            weights[count > 0] = total[count > 0] / count[count > 0]
             self.weights_ = self._out(put(weights, source), on_host)
         return self
 
@@ -161,9 +163,12 @@ class DensityRatio(BaseEstimator):
         on_host = not is_tensor(rows)
         rows = self._placed(rows)
         xp = namespace(rows)
-        coef = self._coef if is_tensor(rows) == is_tensor(self._coef) else put(to_host(self._coef), rows)
-        block = max(1, _BLOCK // max(1, coef.shape[0]))
-        parts = [self._ratio(rows[i : i + block, :], coef) for i in range(0, rows.shape[0], block)]
+        fitted = (self.features_, self._coef, self._anchor_features)
+        if _place(rows) != _place(self._coef):
+            anchor_features = None if self._anchor_features is None else put(to_host(self._anchor_features), rows)
+            fitted = (self.features_.to(rows), put(to_host(self._coef), rows), anchor_features)
+        block = max(1, _BLOCK // max(1, self._coef.shape[0]))
+        parts = [self._ratio(rows[i : i + block, :], *fitted) for i in range(0, rows.shape[0], block)]
         return self._out(xp.concat(parts) / self.normalization_, on_host)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
@@ -189,12 +194,12 @@ class DensityRatio(BaseEstimator):
         fitted ones to keep; None fits them to the batch with every anchor row a centre where `coef` was given.
         """
         objective = self._make_objective()
-        if features is None:
+        if features is None and objective.takes == "features":
             n_centers = self.n_centers if coef is None or objective.anchors == "source" else None
             features = self._make_features(objective, source, target, n_centers)
         inputs = _inputs(objective, features, source, target)
         compact = objective.summarise(*inputs)
-        solver = self._make_solver(self._auto_stepper)
+        solver = self._make_solver(objective, to_convergence=False)
         state = solver.init(objective, *compact, coef=coef)
         for _ in range(self.n_steps):
             state = solver.step(objective, state, *compact)
@@ -213,10 +218,11 @@ class DensityRatio(BaseEstimator):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
         features = self.kernel
         if not isinstance(features, Features):
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             kind = _from_registry("kernel", features, FEATURES)
-            keep_all = objective.anchors == "source" and not kind.is_map
-            features = kind(gamma=self.gamma, n_centers=None if keep_all else n_centers, random_state=seed)
+            if objective.anchors == "source" and not kind.is_map:
+                n_centers = None
+            draws = kind.is_map or n_centers is not None
+            features = kind(gamma=self.gamma, n_centers=n_centers, random_state=_seed(self.random_state) if draws else 0)
         if objective.needs_nonnegative_features and not features.is_nonnegative:
             fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
             raise ValueError(
@@ -224,10 +230,10 @@ class DensityRatio(BaseEstimator):
             )
         return features.fit(source, target, anchors=objective.anchors)
 
-    def _make_solver(self, auto: str) -> Solver:
+    def _make_solver(self, objective: Objective, *, to_convergence: bool) -> Solver:
         if isinstance(self.solver, Solver):
             return self.solver
-        name = auto if self.solver == "auto" else self.solver
+        name = _auto_solvers(objective)[0 if to_convergence else 1] if self.solver == "auto" else self.solver
         if not self.tol > 0.0:
             raise ValueError(f"tol must be > 0; got {self.tol!r}.")
         if not self.max_iter >= 1 or not self.n_steps >= 1:
@@ -270,11 +276,11 @@ class DensityRatio(BaseEstimator):
         self.residual_ = float(state.residual)
         self.converged_ = solver.has_converged(state)
 
-    def _ratio(self, rows: Array, coef: Array) -> Array:
-        features = self.features_(rows)
-        if self._anchor_features is not None:
+    def _ratio(self, rows: Array, fitted: Features, coef: Array, anchor_features: Array | None) -> Array:
+        features = fitted(rows)
+        if anchor_features is not None:
             xp = namespace(rows)
-            features = xp.clip(features @ xp.matrix_transpose(self._anchor_features), min=0.0)
+            features = xp.clip(features @ xp.matrix_transpose(anchor_features), min=0.0)
         return self._make_objective().ratio(coef, features)
 
     def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
@@ -324,8 +330,6 @@ class KMM(DensityRatio):
     Source: Huang et al. (2007), Correcting sample selection bias by unlabeled data.
     """
 
-    _auto_solver = "interior_point"
-
     def __init__(
         self,
         *,
@@ -363,9 +367,6 @@ class KLIEP(DensityRatio):
 
     Source: Sugiyama et al. (2008), Direct importance estimation for covariate shift adaptation.
     """
-
-    _auto_solver = "expectation_maximisation"
-    _auto_stepper = "expectation_maximisation"
 
     def __init__(
         self,
@@ -425,10 +426,6 @@ class LSIF(DensityRatio):
         self.l1_ratio = l1_ratio
         self.nonnegative = nonnegative
 
-    @property
-    def _auto_solver(self) -> str:  # type: ignore[override]
-        return "projected_gradient" if self.nonnegative or self.l1_ratio > 0.0 else "closed_form"
-
     def _make_objective(self) -> Objective:
         return SquaredDistance(self.regularization, self.l1_ratio, self.nonnegative)
 
@@ -444,9 +441,6 @@ class Wasserstein(DensityRatio):
 
     Source: the ADIW paper's Wasserstein variant, with the one-dimensional closed form in place of a critic.
     """
-
-    _auto_solver = "closed_form"
-    _auto_stepper = "subgradient"
 
     def __init__(
         self,
@@ -471,11 +465,29 @@ class Wasserstein(DensityRatio):
         return Wasserstein1(self.max_weight)
 
 
+def _auto_solvers(objective: Objective) -> tuple[str, str]:
+    """Names of the solvers that suit an objective: to convergence, and for a few steps in a loop."""
+    if isinstance(objective, MaximumMeanDiscrepancy):
+        return "interior_point", "projected_gradient"
+    if isinstance(objective, KullbackLeibler):
+        return "expectation_maximisation", "expectation_maximisation"
+    if isinstance(objective, SquaredDistance) and objective.has_closed_form:
+        return "closed_form", "projected_gradient"
+    if isinstance(objective, Wasserstein1):
+        return "closed_form", "subgradient"
+    return "projected_gradient", "projected_gradient"
+
+
+def _place(x: Array) -> Any:
+    """What must agree for two arrays to meet in one operation."""
+    return (is_tensor(x), x.dtype, x.device if is_tensor(x) else None)
+
+
 ESTIMATORS: dict[str, type[DensityRatio]] = {"kmm": KMM, "kliep": KLIEP, "lsif": LSIF, "wasserstein": Wasserstein}
 
 
-def _inputs(objective: Objective, features: Features, source: Array, target: Array) -> tuple[Array, Array]:
-    return (source, target) if objective.takes == "rows" else (features(source), features(target))
+def _inputs(objective: Objective, features: Features | None, source: Array, target: Array) -> tuple[Array, Array]:
+    return (source, target) if features is None or objective.takes == "rows" else (features(source), features(target))
 
 
 def _mean_one(objective: Objective, coef: Array, source: Array) -> tuple[Array, Array]:
@@ -492,6 +504,17 @@ def _from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tup
     if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.")
     return registry[name]
+
+
+def _seed(random_state: Any) -> int:
+    """An int seed from an int, a RandomState or Generator (which advances), or None (fresh; the global state is left alone)."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31 - 1))
+    raise ValueError(f"random_state must be an int, a RandomState, a Generator or None; got {random_state!r}.")
 
 
 def _transformer_tags():

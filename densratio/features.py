@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ._arrays import Array, device_of, namespace, put, tiny
+from ._arrays import Array, device_of, namespace, put, tiny, to_host
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 
@@ -29,7 +30,8 @@ def squared_euclidean(x: Array, y: Array) -> Array:
     """Squared distances (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
     xp = namespace(x, y)
     if x.shape[1] == 1:
-        return (x - xp.matrix_transpose(y)) ** 2
+        difference = x - xp.matrix_transpose(y)
+        return difference * difference
     # Centring first keeps the digits that |x|^2 + |y|^2 - 2 x'y would lose to a large offset.
     centre = xp.mean(y, axis=0, keepdims=True)
     x, y = x - centre, y - centre
@@ -62,19 +64,17 @@ def median_bandwidth(source: Array, target: Array, distance: Callable[[Array, Ar
 
 
 def target_spread_bandwidth(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
-    """1 / (distance between the 10 % and the 90 % quantiles of each target column), the pooled columns' where that is 0.
+    """1 / (distance between the 10 % and the 90 % quantiles of each target column), the pooled range where that is 0.
 
     In a training loop the rows to be down-weighted widen a pooled rule; the spread of the clean target does not.
     """
-    xp = namespace(source, target)
-
-    def spread(rows: Array) -> Array:
-        ordered, n = xp.sort(rows, axis=0), rows.shape[0]
-        low, high = round(0.1 * (n - 1)), round(0.9 * (n - 1))
-        return distance(ordered[high : high + 1, :], ordered[low : low + 1, :])[0, 0]
-
-    of_target = spread(target)
-    return _reciprocal(xp.where(of_target > 0.0, of_target, spread(xp.concat([source, target]))))
+    xp, n = namespace(source, target), target.shape[0]
+    ordered = xp.sort(target, axis=0)
+    low, high = round(0.1 * (n - 1)), round(0.9 * (n - 1))
+    spread = distance(ordered[high : high + 1, :], ordered[low : low + 1, :])[0, 0]
+    least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
+    largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
+    return _reciprocal(xp.where(spread > 0.0, spread, distance(largest, least)[0, 0]))
 
 
 BANDWIDTHS: dict[str, Callable[[Array, Array, Callable[[Array, Array], Array]], Array]] = {
@@ -124,11 +124,18 @@ class Features(ABC):
     is_map: ClassVar[bool] = False
     """Whether inner products of the features are the kernel (else they are the kernel's values at the centres)."""
     is_nonnegative: ClassVar[bool] = True
+    _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
         """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centres."""
         gamma = self._bandwidth(source, target)
         return replace(self, gamma_=gamma, parameters_=self._fit(source, target, anchors, gamma))
+
+    def to(self, like: Array) -> Features:
+        """The fitted copy in the library, dtype and device of the array `like`."""
+        return replace(
+            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(to_host(p), like) for p in self.parameters_)
+        )
 
     @property
     def centers_(self) -> Array:
@@ -150,18 +157,21 @@ class Features(ABC):
             if self.gamma not in BANDWIDTHS:
                 raise ValueError(f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}.")
             return BANDWIDTHS[self.gamma](source, target, self._distance)
-        if not 0.0 < self.gamma < float("inf"):
+        if not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
 
     def _kernel(self, x: Array, y: Array, gamma: Array) -> Array:
         xp = namespace(x, y)
+        # Scaling the rows rather than the distances saves a pass over the n x m matrix.
+        scale = gamma ** (1.0 / self._degree)
+        x, y = scale * x, scale * y
         if x.shape[0] * y.shape[0] <= _BLOCK:
-            return xp.exp(-gamma * self._distance(x, y))
+            return xp.exp(-self._distance(x, y))
         out = xp.empty((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
         step = max(1, _BLOCK // y.shape[0])
         for start in range(0, x.shape[0], step):
-            out[start : start + step, :] = xp.exp(-gamma * self._distance(x[start : start + step, :], y))
+            out[start : start + step, :] = xp.exp(-self._distance(x[start : start + step, :], y))
         return out
 
     def _choose(self, rows: Array) -> Array:
@@ -186,6 +196,8 @@ class Gaussian(Features):
 @dataclass(frozen=True)
 class Laplacian(Gaussian):
     """exp(-gamma |x - c|_1) at each centre c: rougher than the Gaussian, and less sensitive to single large columns."""
+
+    _degree: ClassVar[int] = 1
 
     def _distance(self, x: Array, y: Array) -> Array:
         return manhattan(x, y)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,14 +39,19 @@ def load_digits() -> Labelled:
 def load_letters(path: str | Path) -> Labelled:
     """UCI letter recognition: a CSV with a header, the letter and then 16 measurements, here scaled to mean 0 and deviation 1."""
     with open(path, newline="") as file:
-        header, *rows = list(csv.reader(file))
-    if len(header) != 17 or not rows:
-        raise ValueError(f"{path} is not the letters file: expected the letter and 16 columns; the header has {len(header)}.")
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    wrong = [n for n, row in enumerate(rows, start=2) if len(row) != 17]
+    if len(header) != 17 or not rows or wrong:
+        where = f"row {wrong[0]} has {len(rows[wrong[0] - 2])}" if wrong else f"the header has {len(header)}"
+        raise ValueError(f"{path} is not the letters file: expected the letter and 16 columns in every row; {where}.")
     names = sorted({row[0] for row in rows})
     try:
         values = np.array([row[1:] for row in rows], dtype=np.float64)
     except ValueError as error:
         raise ValueError(f"{path} holds something that is not a number among the measurements: {error}") from None
+    if not np.all(np.isfinite(values)):
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(f"{path} holds {values[row, column]} in row {row + 2}, column {header[column + 1]!r}.")
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     labels = np.searchsorted(names, [row[0] for row in rows])
@@ -59,19 +65,17 @@ def load_cifar10(path: str | Path) -> Labelled:
     """
     try:
         archive = np.load(path)
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an .npz archive: {error}") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path} holds one array; expected an .npz archive of several.")
     with archive:
-        missing = [
-            f"{part}_{key}" for part in ("train", "test") for key in ("jpeg", "offsets", "labels") if f"{part}_{key}" not in archive
-        ]
+        wanted = ["class_names", *(f"{part}_{key}" for part in ("train", "test") for key in ("jpeg", "offsets", "labels"))]
+        missing = [key for key in wanted if key not in archive]
         if missing:
             raise ValueError(f"{path} is not the CIFAR-10 archive: it lacks {missing}.")
-        train, test = (
-            (_decode(archive[f"{part}_jpeg"], archive[f"{part}_offsets"]), archive[f"{part}_labels"].astype(np.int64))
-            for part in ("train", "test")
-        )
         names = [str(name) for name in archive["class_names"]]
+        train, test = (_images_and_labels(archive, part, path) for part in ("train", "test"))
     return Labelled(*train, names, test)
 
 
@@ -94,11 +98,23 @@ def load_labelled(spec: str) -> Labelled:
     return LOADERS[name](path)
 
 
+def _images_and_labels(archive: Any, part: str, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    labels = archive[f"{part}_labels"].astype(np.int64)
+    try:
+        images = _decode(archive[f"{part}_jpeg"], archive[f"{part}_offsets"])
+    except OSError as error:
+        raise ValueError(f"{path}: a {part} image is not a JPEG file: {error}") from None
+    if len(images) != len(labels):
+        raise ValueError(f"{path} has {len(images)} {part} images and {len(labels)} labels.")
+    return images, labels
+
+
 def _decode(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Images (n, 3, height, width) float32 in [0, 1] of JPEG files end to end."""
     try:
         from PIL import Image
     except ImportError:
         raise ImportError('Reading JPEG images needs Pillow: pip install "densratio-toolkit[plot]"') from None
     buffer = data.tobytes()
-    images = [np.asarray(Image.open(io.BytesIO(buffer[start:stop])).convert("RGB")) for start, stop in pairwise(offsets)]
+    images = [np.asarray(Image.open(io.BytesIO(buffer[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
     return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255.0

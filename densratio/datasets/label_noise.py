@@ -45,6 +45,9 @@ def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int,
     if kind == "asymmetric":
         if mapping is None:
             raise ValueError(f"Asymmetric noise needs a mapping of classes; one is known for {sorted(ASYMMETRIC)}.")
+        outside = [c for pair in mapping.items() for c in pair if not 0 <= c < n_classes]
+        if outside:
+            raise ValueError(f"The mapping names the classes {outside}; the labels have classes 0 to {n_classes - 1}.")
         moved = eye.copy()
         for true, noisy in mapping.items():
             moved[true] = eye[noisy]

@@ -14,7 +14,7 @@ class Objective(ABC):
     """A divergence between the weighted source and the target, to be minimised over `coef` (p,).
 
     Every method takes the features of the two samples: source (n_s, k), target (n_t, k). An objective holds
-    hyperparameters alone; it knows no solver, no estimator, and no array library.
+    hyperparameters alone, checked when it is made; it knows no solver, no estimator, and no array library.
     """
 
     anchors: ClassVar[Literal["source", "target"]]
@@ -28,7 +28,7 @@ class Objective(ABC):
 
     @abstractmethod
     def init(self, source: Array, target: Array) -> Array:
-        """A feasible coef (p,), the start of a cold fit. Raises ValueError for hyperparameters out of range."""
+        """A feasible coef (p,), the start of a cold fit. Raises ValueError for samples that the objective cannot take."""
 
     @abstractmethod
     def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
@@ -54,7 +54,7 @@ class Objective(ABC):
         return self.project(coef, source, target)
 
     def summarise(self, source: Array, target: Array) -> tuple[Array, Array]:
-        """Smaller samples (n_s', k), (n_t', k) with the same value, gradient, curvature and feasible set at every coef."""
+        """Smaller samples (n_s', k), (n_t', k) with the same value, gradient and feasible set at every coef."""
         return source, target
 
     def gap(self, coef: Array, grad: Array, source: Array, target: Array) -> Array:

@@ -27,8 +27,9 @@ class KullbackLeibler(Objective):
     needs_nonnegative_features: ClassVar[bool] = True
 
     def init(self, source: Array, target: Array) -> Array:
-        xp = namespace(source, target)
-        return self._scaled(xp.ones_like(source[0, :]), source)
+        weight, alive = self.constraint(source)
+        even = namespace(source, target).astype(alive, source.dtype)
+        return even / namespace(source).sum(even * weight)
 
     def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
         xp, m = namespace(coef, target), target.shape[0]
@@ -54,11 +55,13 @@ class KullbackLeibler(Objective):
         # The likelihood is a matter of proportions, so a stored coef is rescaled rather than projected.
         xp = namespace(coef, source)
         weight, alive = self.constraint(source)
-        kept = xp.clip(xp.where(alive, coef, xp.zeros_like(coef)), min=0.0)
+        even = xp.astype(alive, coef.dtype)
+        even = even / xp.sum(even * weight)
+        kept = even * xp.clip(coef, min=0.0)
         mass = xp.sum(kept * weight)
-        even = self.init(source, target)
         kept = xp.where(mass > 0.0, kept / xp.where(mass > 0.0, mass, xp.ones_like(mass)), even)
-        return self._scaled(xp.maximum(kept, _FLOOR * even), source)
+        kept = xp.maximum(kept, _FLOOR * even)
+        return kept / xp.sum(kept * weight)
 
     def summarise(self, source: Array, target: Array) -> tuple[Array, Array]:
         return namespace(source).mean(source, axis=0, keepdims=True), target
@@ -82,9 +85,3 @@ class KullbackLeibler(Objective):
         mean = xp.where(largest > 0.0, mean, xp.ones_like(mean))
         alive = mean > 10.0 * eps(mean) * xp.max(mean)
         return xp.where(alive, mean, xp.ones_like(mean)), alive
-
-    def _scaled(self, coef: Array, source: Array) -> Array:
-        xp = namespace(coef, source)
-        weight, alive = self.constraint(source)
-        coef = xp.where(alive, coef, xp.zeros_like(coef))
-        return coef / xp.sum(coef * weight)

@@ -19,10 +19,13 @@ class WeightedRows(Objective):
     max_weight: float | None = None
     mean_tol: float | str = 0.0
 
-    def init(self, source: Array, target: Array) -> Array:
+    def __post_init__(self) -> None:
         if self.max_weight is not None and not self.max_weight >= 1.0:
             raise ValueError(f"max_weight must be >= 1, the mean of the weights, or None for no bound; got {self.max_weight!r}.")
-        self._mean_range(source.shape[0])
+        if self.mean_tol != "diw" and (isinstance(self.mean_tol, str) or not 0.0 <= self.mean_tol < 1.0):
+            raise ValueError(f'mean_tol must be a number in [0, 1) or "diw"; got {self.mean_tol!r}.')
+
+    def init(self, source: Array, target: Array) -> Array:
         return full_like_row(source, 1.0)
 
     def project(self, coef: Array, source: Array, target: Array) -> Array:
@@ -48,9 +51,7 @@ class WeightedRows(Objective):
 
     def _mean_range(self, n: int) -> tuple[float, float]:
         """Least and largest mean of the weights. "diw" is the published (sqrt(n) - 1) / sqrt(n), nearly vacuous."""
-        tol = (n**0.5 - 1.0) / n**0.5 if self.mean_tol == "diw" else self.mean_tol
-        if isinstance(tol, str) or not 0.0 <= tol < 1.0:
-            raise ValueError(f'mean_tol must be a number in [0, 1) or "diw"; got {self.mean_tol!r}.')
+        tol = (n**0.5 - 1.0) / n**0.5 if self.mean_tol == "diw" else float(self.mean_tol)
         return 1.0 - tol, 1.0 + tol
 
 
@@ -81,10 +82,10 @@ class MaximumMeanDiscrepancy(WeightedRows):
 
     gradient_is_affine: ClassVar[bool] = True
 
-    def init(self, source: Array, target: Array) -> Array:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 <= self.regularization < float("inf"):
             raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
-        return super().init(source, target)
 
     def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
         n = coef.shape[0]
@@ -94,14 +95,13 @@ class MaximumMeanDiscrepancy(WeightedRows):
         return xp.sum(coef * (0.5 * curved - linear)) / n, (curved - linear) / n
 
     def curvature(self, source: Array, target: Array) -> Array:
+        # The largest row sum of a symmetric matrix bounds its eigenvalues; Z'Z has those of K = ZZ'.
         xp, n = namespace(source), source.shape[0]
-        ones = full_like_row(source, 1.0)
         if self.is_factored:
-            # The largest eigenvalue of ZZ' is at most sqrt(max row sum times max column sum) of Z'Z.
-            inner = xp.matrix_transpose(source) @ source
-            bound = xp.max(xp.sum(xp.abs(inner), axis=1))
+            bound = xp.max(xp.sum(xp.abs(xp.matrix_transpose(source) @ source), axis=1))
         else:
-            bound = xp.max(xp.abs(source) @ ones)
+            # A kernel's values are >= 0: no absolute values, which would copy the matrix.
+            bound = xp.max(xp.sum(source, axis=1))
         return (bound + self.regularization) / n
 
     def ratio(self, coef: Array, features: Array) -> Array:

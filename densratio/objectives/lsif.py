@@ -29,11 +29,13 @@ class SquaredDistance(Objective):
     anchors: ClassVar[Literal["source", "target"]] = "target"
     gradient_is_affine: ClassVar[bool] = True
 
-    def init(self, source: Array, target: Array) -> Array:
+    def __post_init__(self) -> None:
         if not 0.0 <= self.regularization < float("inf"):
             raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
         if not 0.0 <= self.l1_ratio <= 1.0:
             raise ValueError(f"l1_ratio must be in [0, 1]; got {self.l1_ratio!r}.")
+
+    def init(self, source: Array, target: Array) -> Array:
         xp = namespace(source, target)
         even = xp.ones_like(target[0, :])
         return self.warm_start(xp.concat([even, xp.zeros_like(even)]) if self._is_split else even, source, target)
@@ -47,9 +49,11 @@ class SquaredDistance(Objective):
         return value, (xp.concat([grad, -grad]) if self._is_split else grad) + self._l2 * coef + self._l1
 
     def curvature(self, source: Array, target: Array) -> Array:
+        # The largest row sum of |source|'|source| / n, by two products with a vector; exact row sums where features are >= 0.
         xp = namespace(source)
-        hessian = xp.matrix_transpose(source) @ source / source.shape[0]
-        bound = xp.max(xp.sum(xp.abs(hessian), axis=1)) * (2.0 if self._is_split else 1.0) + self._l2
+        size = xp.abs(source)
+        bound = xp.max(xp.matrix_transpose(size) @ xp.sum(size, axis=1)) / source.shape[0]
+        bound = bound * (2.0 if self._is_split else 1.0) + self._l2
         # No source row near any centre: the value is linear, and a step of any finite size will do.
         return xp.where(bound > 0.0, bound, xp.ones_like(bound))
 
@@ -71,12 +75,15 @@ class SquaredDistance(Objective):
         return coef * xp.where(usable, gain / xp.where(usable, cost, xp.ones_like(cost)), xp.zeros_like(cost))
 
     def summarise(self, source: Array, target: Array) -> tuple[Array, Array]:
-        # H and h are all that J asks of the samples: a triangular root of H stands in for n_s rows of features.
+        # H and h are all that J asks of the samples: a root of H stands in for n_s rows of features. It is the symmetric
+        # one, which is the same whatever the order of the rows.
         xp, (n, k) = namespace(source, target), source.shape
         mean_target = xp.mean(target, axis=0, keepdims=True)
-        if n <= k:
+        if n <= 4 * k:
             return source, mean_target
-        return xp.linalg.qr(source)[1] * (k / n) ** 0.5, mean_target
+        eigenvalues, vectors = xp.linalg.eigh(self._hessian(source))
+        scale = xp.sqrt(k * xp.clip(eigenvalues, min=0.0))
+        return (vectors * scale[None, :]) @ xp.matrix_transpose(vectors), mean_target
 
     def gap(self, coef: Array, grad: Array, source: Array, target: Array) -> Array:
         # Lagrange duality with the multipliers max(grad, 0); the strongly convex L2 part pays for negative gradients.
@@ -90,16 +97,20 @@ class SquaredDistance(Objective):
 
     def minimiser(self, source: Array, target: Array) -> Array:
         """The closed form (H + regularization I)^-1 h (k,) of uLSIF, from the eigenvectors of H."""
-        if self.nonnegative or self._l1:
+        if not self.has_closed_form:
             raise ValueError("LSIF has a closed form only with nonnegative=False and l1_ratio=0 (uLSIF).")
         xp = namespace(source, target)
-        hessian = xp.matrix_transpose(source) @ source / source.shape[0]
-        eigenvalues, vectors = xp.linalg.eigh(hessian)
+        eigenvalues, vectors = xp.linalg.eigh(self._hessian(source))
         shifted = xp.clip(eigenvalues, min=0.0) + self._l2
         # At regularization 0 directions without source mass get 0: the minimum-norm solution.
-        usable = shifted > xp.max(shifted) * (hessian.shape[0] * eps(source))
+        usable = shifted > xp.max(shifted) * (source.shape[1] * eps(source))
         inverse = xp.where(usable, 1.0 / xp.where(usable, shifted, xp.ones_like(shifted)), xp.zeros_like(shifted))
         return vectors @ (inverse * (xp.matrix_transpose(vectors) @ xp.mean(target, axis=0)))
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether `minimiser` applies: without a >= 0 and without L1."""
+        return not self.nonnegative and self._l1 == 0.0
 
     @property
     def _l1(self) -> float:
@@ -116,6 +127,9 @@ class SquaredDistance(Objective):
     def _signed(self, coef: Array) -> Array:
         k = coef.shape[0] // 2
         return coef[:k] - coef[k:] if self._is_split else coef
+
+    def _hessian(self, source: Array) -> Array:
+        return namespace(source).matrix_transpose(source) @ source / source.shape[0]
 
     def _hessian_times(self, vector: Array, source: Array) -> Array:
         return namespace(source).matrix_transpose(source) @ (source @ vector) / source.shape[0]

@@ -28,12 +28,12 @@ class Wasserstein1(WeightedRows):
     is_smooth: ClassVar[bool] = False
 
     def init(self, source: Array, target: Array) -> Array:
-        if source.shape[1] != 1:
-            raise ValueError(
-                f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. More than one needs a "
-                "critic network, which this version does not have: reduce the rows to one column, or use KMM, KLIEP or LSIF."
-            )
+        _check_one_column(source)
         return super().init(source, target)
+
+    def warm_start(self, coef: Array, source: Array, target: Array) -> Array:
+        _check_one_column(source)
+        return super().warm_start(coef, source, target)
 
     def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
         xp = namespace(coef, source)
@@ -76,6 +76,14 @@ class Wasserstein1(WeightedRows):
         mass = np.diff(cumulative, prepend=0.0)
         weights = np.clip((mass / count * n)[group], 0.0, self._upper(n))
         return self.project(put(weights, source), source, target)
+
+
+def _check_one_column(source: Array) -> None:
+    if source.shape[1] != 1:
+        raise ValueError(
+            f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. More than one needs a "
+            "critic network, which this version does not have: reduce the rows to one column, or use KMM, KLIEP or LSIF."
+        )
 
 
 def _best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndarray) -> np.ndarray:

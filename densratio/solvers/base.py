@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Objective
 
-__all__ = ["Solver", "State", "optimality_residual", "residual_scale"]
+__all__ = ["Solver", "State", "optimality_residual", "residual_scale", "unknown_residual"]
 
 
 class State(NamedTuple):
@@ -19,7 +19,7 @@ class State(NamedTuple):
     """(p,), feasible."""
     step_size: Array
     residual: Array
-    """() optimality residual at coef, see `optimality_residual`."""
+    """() optimality residual at coef, see `optimality_residual`; infinite before the first step."""
     n_iter: int
     memory: Any = ()
     """What this solver's acceleration or duality keeps between steps."""
@@ -50,9 +50,15 @@ class Solver(ABC):
 
     def has_converged(self, state: State) -> bool:
         """Whether the residual is at most tol, or at most what the dtype of coef can resolve."""
+        return float(state.residual) <= max(self.tol, self._resolution(state))
+
+    def _resolution(self, state: State) -> float:
+        """Rounding of the numbers that the residual is a difference of: coef, and the gradient on the residual's scale."""
         xp = namespace(state.coef)
-        resolution = 100.0 * eps(state.coef) * max(1.0, float(xp.max(xp.abs(state.coef))))
-        return float(state.residual) <= max(self.tol, resolution)
+        largest = max(1.0, float(xp.max(xp.abs(state.coef))))
+        if hasattr(state.memory, "grad"):
+            largest = max(largest, float(xp.max(xp.abs(state.memory.grad))) * float(state.memory.scale))
+        return 100.0 * eps(state.coef) * largest
 
 
 def optimality_residual(
@@ -70,3 +76,8 @@ def residual_scale(curvature: Array) -> Array:
     """max(1, 1 / curvature)."""
     xp = namespace(curvature)
     return xp.clip(1.0 / curvature, min=1.0)
+
+
+def unknown_residual(like: Array) -> Array:
+    """The residual () of a state that no step has led to: infinite."""
+    return namespace(like).full_like(like, float("inf"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .._arrays import Array, namespace
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale
+from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
 __all__ = ["ClosedForm"]
 
@@ -21,11 +21,8 @@ class ClosedForm(Solver):
     def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
         if not hasattr(objective, "minimiser"):
             raise ValueError(f"{type(objective).__name__} has no closed form; use projected_gradient.")
-        start = objective.init(source, target)
-        if coef is not None:
-            start = objective.warm_start(coef, source, target)
-        xp = namespace(start)
-        return State(start, xp.ones_like(start[0]), xp.full_like(start[0], float("inf")), 0)
+        start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
+        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         coef = objective.minimiser(source, target)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .._arrays import Array, namespace
 from ..objectives import KullbackLeibler
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale
+from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
 __all__ = ["ExpectationMaximisation"]
 
@@ -18,6 +18,8 @@ class _Memory(NamedTuple):
     grad: Array
     stride: Array
     scale: Array
+    weight: Array
+    alive: Array
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,17 @@ class ExpectationMaximisation(Solver):
             )
         start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
         value, grad = objective.value_and_grad(start, source, target)
-        scale = residual_scale(objective.curvature(source, target))
-        residual = optimality_residual(objective, start, grad, source, target, scale)
-        zero = namespace(start).zeros_like(value)
-        return State(start, zero + 1.0, residual, 0, _Memory(value, grad, zero, scale))
+        xp = namespace(start)
+        # Coefficients are of the order of 1 / b, and the curvature where the ratio is near 1 of the order of b^2.
+        scale = residual_scale(xp.max(xp.mean(source, axis=0)) ** 2)
+        memory = _Memory(value, grad, xp.zeros_like(value), scale, *objective.constraint(source))
+        return State(start, xp.ones_like(value), unknown_residual(value), 0, memory)
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         assert isinstance(objective, KullbackLeibler)
         xp = namespace(state.coef)
         a, memory = state.coef, state.memory
-        weight, alive = objective.constraint(source)
+        weight, alive = memory.weight, memory.alive
         ratio = xp.where(alive, -memory.grad / weight, xp.zeros_like(a))
         plain = a * ratio
         plain = plain / xp.sum(plain * weight)
@@ -62,4 +65,5 @@ class ExpectationMaximisation(Solver):
         stride = xp.where(leaps, 2.0 * memory.stride + 1.0, 0.5 * memory.stride)
         residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
         value = xp.where(leaps, leap_value, plain_value)
-        return State(coef, state.step_size, residual, state.n_iter + 1, _Memory(value, grad, stride, memory.scale))
+        memory = memory._replace(value=value, grad=grad, stride=stride)
+        return State(coef, state.step_size, residual, state.n_iter + 1, memory)

@@ -8,11 +8,13 @@ from typing import NamedTuple
 from .._arrays import Array, cholesky_solver, device_of, namespace, widest
 from ..objectives import MaximumMeanDiscrepancy
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale
+from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
 __all__ = ["InteriorPoint"]
 
+_ROUNDING = 1e-14
 _TO_BOUNDARY = 0.995
+_NEAREST = 1e-20  # least distance from a bound, relative to the bounds' distance
 _DAMPING = 1e-10  # added to the barrier's curvature, relative to the kernel's diagonal
 
 
@@ -27,6 +29,7 @@ class _Memory(NamedTuple):
     grad: Array
     root: Array | None
     scale: Array
+    complementarity: Array
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,15 @@ class InteriorPoint(Solver):
             grad,
             source if objective.is_factored else _pivoted_root(source, self.root_tol),
             scale,
+            unknown_residual(value),
         )
-        residual = optimality_residual(objective, wide, grad, source, target, scale)
-        return State(start, xp.ones_like(value), residual, 0, memory)
+        return State(start, xp.ones_like(value), unknown_residual(value), 0, memory)
+
+    def has_converged(self, state: State) -> bool:
+        """Whether the residual is at most tol, or the duality gap at most the rounding of the value: no digits are left to gain."""
+        n, memory = state.coef.shape[0], state.memory
+        no_digits_left = float(memory.complementarity) <= _ROUNDING * (1.0 + n * abs(float(memory.value)))
+        return super().has_converged(state) or no_digits_left
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         assert isinstance(objective, MaximumMeanDiscrepancy)
@@ -104,7 +113,8 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     low, high = objective._mean_range(n)
     low_sum = n * low if high > low else n * low - 0.5e-9 * n
     bounds = _bounds(objective, n, source)
-    room = bounds - x
+    # Far inside rounding, but never at a bound: the barrier divides by both.
+    room = xp.maximum(bounds - x, _NEAREST * bounds)
     grad = objective.hessian_times(x[:n], source) - objective.linear(source, target)
     sign = xp.concat([xp.ones_like(x[:n]), -xp.ones_like(x[n:])])
     stationarity = xp.concat([grad, xp.zeros_like(x[n:])]) - y * sign
@@ -132,7 +142,7 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     zero = xp.zeros_like(x)
     dx, _, dlower, dupper = direction(zero, zero)
     reach = longest(dx, dlower, dupper)
-    complementarity = xp.mean(x * lower + room * upper)
+    complementarity = xp.mean(x * lower + room * upper)  # a feasible point's duality gap is this times n
     predicted = xp.mean((x + reach * dx) * (lower + reach * dlower) + (room - reach * dx) * (upper + reach * dupper))
     centring = (predicted / complementarity) ** 3 * complementarity
     dx, dy, dlower, dupper = direction(centring - dx * dlower, centring + dx * dupper)
@@ -143,7 +153,13 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     def move(value: Array, change: Array) -> Array:
         return xp.where(usable, value + reach * change, value)
 
-    return memory._replace(x=move(x, dx), lower=move(lower, dlower), upper=move(upper, dupper), sum_multiplier=move(y, dy)), reach
+    return memory._replace(
+        x=xp.maximum(move(x, dx), _NEAREST * bounds),
+        lower=move(lower, dlower),
+        upper=move(upper, dupper),
+        sum_multiplier=move(y, dy),
+        complementarity=x.shape[0] * complementarity,
+    ), reach
 
 
 def _newton_solver(root: Array | None, kernel: Array, diagonal: Array):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale
+from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
 __all__ = ["ProjectedGradient"]
 
@@ -19,6 +19,7 @@ class _Memory(NamedTuple):
     last_grad: Array
     momentum: Array
     scale: Array
+    least_size: Array
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,12 @@ class ProjectedGradient(Solver):
     """
 
     def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        start = objective.init(source, target)
-        if coef is not None:
-            start = objective.warm_start(coef, source, target)
+        start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
         value, grad = objective.value_and_grad(start, source, target)
         curvature = objective.curvature(source, target)
-        scale = residual_scale(curvature)
-        residual = optimality_residual(objective, start, grad, source, target, scale)
         one = namespace(start).ones_like(value)
-        return State(start, 1.0 / curvature, residual, 0, _Memory(value, grad, start, grad, one, scale))
+        memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), eps(value) / curvature)
+        return State(start, 1.0 / curvature, unknown_residual(value), 0, memory)
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         xp = namespace(state.coef)
@@ -63,7 +61,9 @@ class ProjectedGradient(Solver):
         too_long = (curved > allowed * (1.0 + 1e3 * eps(x))) | (~accept & (pull == 0.0))
         overshoots = xp.sum((y - z) * (z - x)) > 0.0
         keep = accept & ~overshoots & ~too_long
-        size = size * xp.where(too_long, 0.5, xp.where(curved < 0.5 * allowed, 1.25, 1.0))
+        # Near the optimum rounding passes for curvature; the floor keeps the step from vanishing.
+        size = xp.where(too_long, 0.5 * size, xp.where(curved < 0.5 * allowed, 1.25 * size, size))
+        size = xp.maximum(size, memory.least_size)
 
         new_x, new_grad = xp.where(accept, z, x), xp.where(accept, grad, memory.grad)
         residual = optimality_residual(objective, new_x, new_grad, source, target, memory.scale)
@@ -79,5 +79,6 @@ class ProjectedGradient(Solver):
                 xp.where(keep, memory.grad, new_grad),
                 xp.where(keep, momentum, xp.ones_like(momentum)),
                 memory.scale,
+                memory.least_size,
             ),
         )

@@ -11,7 +11,7 @@ import numpy as np
 from .._arrays import Array, namespace, put, to_host
 from ..objectives import KullbackLeibler, MaximumMeanDiscrepancy, SquaredDistance, Wasserstein1
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale
+from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
 __all__ = ["Reference", "program"]
 
@@ -23,11 +23,8 @@ class Reference(Solver):
     backend: str | None = None
 
     def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        start = objective.init(source, target)
-        if coef is not None:
-            start = objective.warm_start(coef, source, target)
-        xp = namespace(start)
-        return State(start, xp.ones_like(start[0]), xp.full_like(start[0], float("inf")), 0)
+        start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
+        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         cp = _cvxpy()

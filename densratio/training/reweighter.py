@@ -116,9 +116,12 @@ class DynamicReweighter(Reweighter):
         source, target = self._rows(train, "training", positions), self._rows(val, "validation", val_positions)
         if source.shape[1] != target.shape[1]:
             raise ValueError(f"train has {source.shape[1]} columns and val has {target.shape[1]}: give the same quantity of both.")
+        if self.steps_seen == 0:
+            # A parameter that is out of range is told with the first batch, not when the warm-up is over.
+            self.ratio.update(source, target)
         if not self.is_warming_up:
             bank, entries = (self.weights_, positions) if self._stores_weights else (self.coef_, val_positions)
-            update = self.ratio.update(source, target, bank[entries].to(source.dtype))
+            update = self.ratio.update(*_cheapest(source, target, bank[entries].to(source.dtype)))
             if not self._stores_weights:
                 _scatter_mean(bank, entries, update.coef)
             _scatter_mean(self.weights_, positions, update.weights)
@@ -176,15 +179,22 @@ class DynamicReweighter(Reweighter):
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Within it batch normalisation in training mode normalises by the batch as usual and records nothing."""
-    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
+    """Within it normalisation layers in training mode normalise as usual, and what they record is forgotten afterwards."""
+    recorded = [
+        (layer, name, buffer)
+        for layer in model.modules()
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training
+        for name, buffer in layer._buffers.items()
+        if buffer is not None
+    ]
+    # Stand-ins take the updates, so that the true buffers are not written to and autograd sees no change in them.
+    for layer, name, buffer in recorded:
+        layer._buffers[name] = buffer.clone()
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for layer, name, buffer in recorded:
+            layer._buffers[name] = buffer
 
 
 def _ratio(ratio: DensityRatio | str) -> DensityRatio:
@@ -195,7 +205,13 @@ def _ratio(ratio: DensityRatio | str) -> DensityRatio:
     return ESTIMATORS[ratio](gamma="target_spread")
 
 
-def _scatter_mean(bank: Tensor, positions: Tensor, values: Tensor) -> None:
+def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:
+    """The same memory as numpy arrays on a CPU, where an operation on a batch costs numpy half of what it costs torch."""
+    return tuple(t.numpy() for t in tensors) if tensors[0].device.type == "cpu" else tensors
+
+
+def _scatter_mean(bank: Tensor, positions: Tensor, values: Any) -> None:
     """bank[positions] = values, and their mean where a position stands more than once; no wait for the device."""
+    values = torch.as_tensor(values)
     counts = bank.index_fill_(0, positions, 0.0).index_add_(0, positions, torch.ones_like(bank[positions]))[positions]
     bank.index_fill_(0, positions, 0.0).index_add_(0, positions, values.to(bank.dtype) / counts)

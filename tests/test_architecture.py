@@ -1,0 +1,274 @@
+"""The shape of the package: which room imports which, what an import costs, and what every public name owes a reader."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import densratio
+
+PACKAGE = Path(densratio.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+# Data flows down this list: a module imports only from rooms above its own, or from its own.
+ROOMS = [
+    "_version",
+    "_arrays",
+    "_validation",
+    "projections",
+    "features",
+    "objectives",
+    "solvers",
+    "estimators",
+    "datasets",
+    "training",
+    "testing",
+    "plotting",
+    "cli",
+    "__main__",
+]
+COMMAND_LINE = {"cli", "__main__"}
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module):
+    """The room of densratio.room.anything; "" for the front door itself."""
+    return [*module.split("."), ""][1]
+
+
+TREES = {module_of(path): ast.parse(path.read_text()) for path in FILES}
+MODULES = sorted(TREES)
+INNER = [module for module in MODULES if module != "densratio"]
+IS_FOLDER = {module_of(path): path.name == "__init__.py" for path in FILES}
+
+
+def imports(module, tree=None):
+    """Absolute names of all modules that a module imports, inside functions too."""
+    for node in ast.walk(TREES[module] if tree is None else tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".")
+            base = parts[: len(parts) - node.level + IS_FOLDER[module]]
+            if node.module:
+                yield ".".join([*base, node.module])
+            else:
+                yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def own_imports(module):
+    return {name for name in imports(module) if name.split(".")[0] == "densratio"}
+
+
+def fresh(code):
+    """The output of a new interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# ---------------------------------------------------------------- layers
+
+
+def test_every_room_of_the_design_up_to_training_is_there():
+    assert {room_of(module) for module in INNER} >= set(ROOMS[: ROOMS.index("training") + 1])
+
+
+@pytest.mark.parametrize("module", INNER)
+def test_every_module_stands_in_a_room_and_imports_only_from_rooms_above_it(module):
+    assert room_of(module) in ROOMS
+    below = {name for name in own_imports(module) if ROOMS.index(room_of(name)) > ROOMS.index(room_of(module))}
+    assert below == set()
+
+
+def test_the_front_door_opens_no_room_below_the_estimators():
+    below = {name for name in own_imports("densratio") if ROOMS.index(room_of(name)) > ROOMS.index("estimators")}
+    assert below == set()
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {module: {name for name in own_imports(module) if name in TREES} - {module} for module in INNER}
+    while leaves := {module for module, needs in graph.items() if not needs & graph.keys()}:
+        graph = {module: needs for module, needs in graph.items() if module not in leaves}
+    assert graph == {}
+
+
+def test_an_objective_knows_no_solver_and_a_solver_no_estimator():
+    for module in INNER:
+        rooms = {room_of(name) for name in own_imports(module)}
+        if room_of(module) == "objectives":
+            assert not rooms & {"solvers", "estimators"}
+        if room_of(module) == "solvers":
+            assert "estimators" not in rooms
+
+
+def test_only_arrays_knows_array_api_compat():
+    users = {module for module in MODULES if any(name.split(".")[0] == "array_api_compat" for name in imports(module))}
+    assert users == {"densratio._arrays"}
+
+
+def imports_torch(module, tree=None):
+    return any(name.split(".")[0] == "torch" for name in imports(module, tree))
+
+
+def test_outside_the_training_room_torch_is_imported_in_to_device_alone():
+    users = {module for module in MODULES if room_of(module) != "training" and imports_torch(module)}
+    assert users == {"densratio._arrays"}
+    tree = TREES["densratio._arrays"]
+    inside = [node for node in tree.body if imports_torch("densratio._arrays", node)]
+    assert [node.name for node in inside if isinstance(node, ast.FunctionDef)] == ["to_device"]
+    assert len(inside) == 1
+
+
+# ---------------------------------------------------------------- what an import costs
+
+HEAVY = ["torch", "cvxpy", "matplotlib", "pandas", "polars", "typer", "rich", "PIL"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import densratio",
+        "import densratio.datasets",
+        "import numpy as np; from densratio import *; X = np.arange(12.0)[:, None]\n"
+        "for kind in (KMM, KLIEP, LSIF, Wasserstein): kind().fit(*stack_domains(X[:6], X[3:])).transform(X)",
+    ],
+    ids=["import", "datasets", "fit on numpy"],
+)
+def test_a_person_with_a_table_pays_for_numpy_scipy_and_scikit_learn_alone(code):
+    # scikit-learn itself loads pandas where it is installed.
+    already = "import sys, sklearn.utils.validation; already = set(sys.modules)"
+    assert fresh(f"{already}\n{code}\nprint([name for name in {HEAVY} if name in sys.modules.keys() - already])") == "[]"
+
+
+def test_the_training_room_is_the_one_that_loads_torch():
+    assert fresh("import sys, densratio.training; print('torch' in sys.modules, 'cvxpy' in sys.modules)") == "True False"
+
+
+def test_the_package_tells_type_checkers_that_it_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+# ---------------------------------------------------------------- habits
+
+
+def calls(module, *names):
+    return [node.lineno for node in ast.walk(TREES[module]) if isinstance(node, ast.Call) and ast.unparse(node.func) in names]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) not in COMMAND_LINE])
+def test_nothing_prints_outside_the_command_line(module):
+    assert calls(module, "print", "sys.stdout.write", "sys.stderr.write") == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_passes_keyword_arguments_through_unnamed(module):
+    found = [
+        node.lineno
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.FunctionDef | ast.Lambda) and node.args.kwarg is not None
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) not in COMMAND_LINE])
+def test_no_global_random_state_is_seeded_or_drawn_from(module):
+    legacy = ["seed", "rand", "randn", "randint", "random", "normal", "uniform", "permutation", "shuffle", "choice"]
+    assert calls(module, *(f"np.random.{name}" for name in legacy), "random.seed", "random.random") == []
+    unforked = [line for line in calls(module, "torch.manual_seed") if not _is_forked(module, line)]
+    assert unforked == []
+
+
+def _is_forked(module, line):
+    return any(
+        isinstance(node, ast.With) and "fork_rng" in ast.unparse(node.items[0]) and node.lineno <= line <= node.end_lineno
+        for node in ast.walk(TREES[module])
+    )
+
+
+# ---------------------------------------------------------------- public names
+
+
+def loaded(module):
+    return importlib.import_module(module)
+
+
+PUBLIC = [module for module in MODULES if room_of(module) not in COMMAND_LINE and room_of(module) != "plotting"]
+
+
+@pytest.mark.parametrize("module", [module for module in PUBLIC if module != "densratio._version"])
+def test_every_module_lists_its_public_names_sorted_and_each_is_there(module):
+    names = loaded(module).__all__
+    assert len(set(names)) == len(names) > 0
+    assert [name for name in names if not hasattr(loaded(module), name)] == []
+
+
+def lacks_docstring(name, value):
+    doc = inspect.getdoc(value)
+    # A dataclass without a docstring gets its signature for one, and a NamedTuple likewise.
+    return not doc or doc.startswith(f"{name}(")
+
+
+def public_methods(kind):
+    for name, value in vars(kind).items():
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            yield name, getattr(kind, name)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_has_a_docstring(module):
+    assert ast.get_docstring(TREES[module])
+    public = {name: getattr(loaded(module), name) for name in getattr(loaded(module), "__all__", [])}
+    described = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    assert [name for name, value in described.items() if lacks_docstring(name, value)] == []
+    missing = [
+        f"{name}.{method}"
+        for name, kind in described.items()
+        if inspect.isclass(kind)
+        for method, value in public_methods(kind)
+        if not inspect.getdoc(value)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("module", "registry", "door"),
+    [
+        ("densratio.objectives", "OBJECTIVES", "densratio.objectives"),
+        ("densratio.solvers", "SOLVERS", "densratio.solvers"),
+        ("densratio.features", "FEATURES", "densratio.features"),
+        ("densratio.estimators", "ESTIMATORS", "densratio"),
+        ("densratio.datasets.images", "LOADERS", "densratio.datasets"),
+    ],
+)
+def test_every_registry_entry_is_exported(module, registry, door):
+    entries = getattr(loaded(module), registry)
+    assert registry in loaded(module).__all__ and len(entries) >= 3
+    exported = {getattr(loaded(door), name) for name in loaded(door).__all__ if name not in ("OBJECTIVES", "SOLVERS")
+                if callable(getattr(loaded(door), name))}  # fmt: skip
+    assert set(entries.values()) <= exported
+
+
+@pytest.mark.parametrize("registry", ["objectives.OBJECTIVES", "solvers.SOLVERS", "features.FEATURES"])
+def test_every_concrete_kind_stands_in_its_registry(registry):
+    room, name = registry.split(".")
+    entries = set(getattr(loaded(f"densratio.{room}"), name).values())
+    base = inspect.getmro(next(iter(entries)))
+    root = next(kind for kind in base if kind.__name__ in ("Objective", "Solver", "Features"))
+
+    def concrete(kind):
+        found = set() if inspect.isabstract(kind) else {kind}
+        return found.union(*(concrete(sub) for sub in kind.__subclasses__() if sub.__module__.startswith("densratio")))
+
+    assert concrete(root) == entries

@@ -1,0 +1,171 @@
+"""Features against scikit-learn's kernels, the approximations against what they approximate, and the bandwidth rules."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
+
+from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier
+from densratio.testing import draw_problem, gaussian_shift, problems
+
+KERNELS = {Gaussian: rbf_kernel, Laplacian: laplacian_kernel}
+ORDINARY = ["shift", "constant_column", "duplicate_rows", "offset", "heavy_tails"]
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+@given(problem=problems(ORDINARY, n_rows=(1, 60)))
+def test_a_kernel_is_scikit_learns(kind, problem):
+    features = kind(gamma=0.3).fit(problem.source, problem.target, anchors="target")
+    expected = KERNELS[kind](problem.source, problem.target, gamma=0.3)
+    np.testing.assert_allclose(features(problem.source), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("anchors", ["source", "target"])
+@pytest.mark.parametrize("kind", KERNELS)
+def test_the_centres_are_rows_of_the_anchor_sample_in_their_order(kind, anchors):
+    problem = gaussian_shift(30, 20, 2)
+    rows = {"source": problem.source, "target": problem.target}[anchors]
+    np.testing.assert_array_equal(kind().fit(problem.source, problem.target, anchors=anchors).centers_, rows)
+    chosen = kind(n_centers=7).fit(problem.source, problem.target, anchors=anchors).centers_
+    positions = [int(np.flatnonzero((rows == row).all(axis=1))[0]) for row in chosen]
+    assert len(set(positions)) == 7
+    assert positions == sorted(positions)
+
+
+def test_another_seed_chooses_other_centres_and_the_same_seed_the_same():
+    problem = gaussian_shift(30, 60, 2)
+
+    def centers(seed):
+        return Gaussian(n_centers=7, random_state=seed).fit(problem.source, problem.target, anchors="target").centers_
+
+    np.testing.assert_array_equal(centers(1), centers(1))
+    assert not np.array_equal(centers(1), centers(2))
+
+
+def test_large_kernels_are_computed_in_blocks_of_the_same_values(monkeypatch):
+    problem = gaussian_shift(50, 40, 3)
+    features = Gaussian(gamma=0.5).fit(problem.source, problem.target, anchors="target")
+    whole = features(problem.source)
+    monkeypatch.setattr("densratio.features._BLOCK", 130)
+    np.testing.assert_allclose(features(problem.source), whole, atol=1e-14)
+
+
+def inner_products(features, problem):
+    fitted = features.fit(problem.source, problem.target, anchors="target")
+    return fitted(problem.source) @ fitted(problem.target).T
+
+
+def mean_error(kind, n_centers, problem):
+    exact = rbf_kernel(problem.source, problem.target, gamma=0.5)
+    errors = [
+        np.sqrt(np.mean((inner_products(kind(gamma=0.5, n_centers=n_centers, random_state=seed), problem) - exact) ** 2))
+        for seed in range(5)
+    ]
+    return np.mean(errors)
+
+
+def test_random_fourier_features_converge_at_the_monte_carlo_rate():
+    problem = gaussian_shift(60, 50, 3)
+    coarse, fine = mean_error(RandomFourier, 100, problem), mean_error(RandomFourier, 6400, problem)
+    assert fine < 0.012  # about 1 / sqrt(2 * 3200 pairs)
+    assert 5.0 < coarse / fine < 13.0  # sqrt(64) = 8
+
+
+def test_nystroem_converges_to_the_kernel():
+    problem = gaussian_shift(60, 50, 1)
+    coarse, fine = mean_error(Nystroem, 2, problem), mean_error(Nystroem, 20, problem)
+    assert fine < 2e-4
+    assert fine < 1e-2 * coarse
+
+
+@given(problems(ORDINARY, n_rows=(1, 60)))
+def test_nystroem_is_exact_at_its_centres(problem):
+    fitted = Nystroem(gamma=0.5, n_centers=8).fit(problem.source, problem.target, anchors="target")
+    at_centers = fitted(fitted.centers_)
+    np.testing.assert_allclose(at_centers @ at_centers.T, rbf_kernel(fitted.centers_, gamma=0.5), atol=1e-7)
+
+
+def test_nystroem_with_every_row_is_the_kernel():
+    problem = gaussian_shift(30, 20, 2)
+    found = inner_products(Nystroem(gamma=0.5, n_centers=50), problem)
+    np.testing.assert_allclose(found, rbf_kernel(problem.source, problem.target, gamma=0.5), atol=1e-7)
+
+
+@pytest.mark.parametrize("n_centers", [None, 6, 7])
+def test_an_explicit_map_has_as_many_columns_as_asked_for(n_centers):
+    problem = gaussian_shift(300, 300, 2)
+    fourier = RandomFourier(n_centers=n_centers).fit(problem.source, problem.target, anchors="target")
+    nystroem = Nystroem(n_centers=n_centers).fit(problem.source, problem.target, anchors="target")
+    assert fourier(problem.source).shape[1] == {None: 200, 6: 6, 7: 8}[n_centers]
+    assert nystroem(problem.source).shape[1] == (n_centers or 200)
+
+
+# ---------------------------------------------------------------- bandwidths
+
+
+def gamma_of(features, source, target):
+    return float(features.fit(source, target, anchors="target").gamma_)
+
+
+def test_the_median_rule_is_one_over_twice_the_median_squared_distance():
+    problem = gaussian_shift(20, 21, 2)
+    pooled = np.concatenate([problem.source, problem.target])
+    distances = ((pooled[:, None] - pooled[None]) ** 2).sum(axis=2)[np.triu_indices(len(pooled), 1)]
+    # The rule's median is the upper one of an even number of pairs.
+    expected = 1.0 / (2.0 * np.sort(distances)[len(distances) // 2])
+    assert gamma_of(Gaussian(), problem.source, problem.target) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_median_rule_on_many_rows_is_near_the_whole_samples():
+    problem = gaussian_shift(5000, 5000, 1, shift=0.0)
+    # The difference of two standard normals has variance 2, and the median of its square is 2 * 0.4549.
+    assert gamma_of(Gaussian(), problem.source, problem.target) == pytest.approx(1.0 / (4.0 * 0.4549), rel=0.15)
+
+
+def test_the_target_spread_is_that_of_the_target_alone():
+    target = np.linspace(0.0, 10.0, 11)[:, None]
+    for source in (np.zeros((5, 1)), 1e3 * np.ones((50, 1))):
+        assert gamma_of(Gaussian(gamma="target_spread"), source, target) == pytest.approx(1.0 / 8.0**2)
+        assert gamma_of(Laplacian(gamma="target_spread"), source, target) == pytest.approx(1.0 / 8.0)
+
+
+def test_data_without_a_scale_have_gamma_one():
+    problem = draw_problem("one_value", 10, 5, 2)
+    for rule in ("median", "target_spread"):
+        assert gamma_of(Gaussian(gamma=rule), problem.source, problem.target) == 1.0
+
+
+def test_a_target_of_one_value_takes_the_pooled_spread():
+    source, target = np.linspace(0.0, 10.0, 10)[:, None], np.full((1, 1), 5.0)
+    found = gamma_of(Gaussian(gamma="target_spread"), source, target)
+    pooled = np.sort(np.concatenate([source, target]), axis=0)
+    assert found == pytest.approx(1.0 / (pooled[9, 0] - pooled[1, 0]) ** 2)
+
+
+def test_the_median_of_mostly_equal_rows_is_replaced_by_the_mean():
+    source, target = np.zeros((20, 1)), np.concatenate([np.zeros((19, 1)), np.ones((1, 1))])
+    # 39 of the 780 pairs are at distance 1.
+    assert gamma_of(Gaussian(), source, target) == pytest.approx(1.0 / (2.0 * 39 / 780))
+
+
+@pytest.mark.parametrize("gamma", [0.0, -1.0, float("nan"), float("inf"), "medium"])
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_gamma_out_of_range_is_a_value_error_that_lists_the_rules(name, gamma):
+    problem = gaussian_shift(3, 3)
+    with pytest.raises(ValueError, match=r"'median', 'target_spread'"):
+        FEATURES[name](gamma=gamma).fit(problem.source, problem.target, anchors="target")
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_single_precision_stays_single_and_near_double(name):
+    problem = gaussian_shift(40, 30, 2)
+    rows = [torch.asarray(x, dtype=torch.float32) for x in (problem.source, problem.target)]
+    single = FEATURES[name](gamma=0.5).fit(*rows, anchors="target")
+    double = FEATURES[name](gamma=0.5).fit(problem.source, problem.target, anchors="target")
+    values, exact = single(rows[0]), double(problem.source)
+    assert values.dtype == torch.float32
+    values = values.numpy().astype(float)
+    if double.is_map:  # the basis is arbitrary, the inner products are not
+        values, exact = values @ values.T, exact @ exact.T
+    np.testing.assert_allclose(values, exact, atol=1e-3)

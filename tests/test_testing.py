@@ -1,0 +1,382 @@
+"""The laws have teeth: a right divergence passes, and each wrong one is caught under the name of the law it breaks."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+from hypothesis import given
+
+from densratio.features import Gaussian
+from densratio.objectives import Objective
+from densratio.projections import box_sum, nonnegative
+from densratio.solvers import ProjectedGradient
+from densratio.solvers.reference import program
+from densratio.testing import (
+    KINDS,
+    check_features,
+    check_objective,
+    check_projection,
+    check_solver,
+    draw_problem,
+    gaussian_shift,
+    problems,
+)
+
+# ---------------------------------------------------------------- problems
+
+
+@given(problems(n_rows=(1, 300)))
+def test_the_repr_of_a_problem_draws_it_again(problem):
+    again = eval(repr(problem), {"draw_problem": draw_problem})
+    np.testing.assert_array_equal(again.source, problem.source)
+    np.testing.assert_array_equal(again.target, problem.target)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_finite_rows_of_one_width(kind):
+    for n_source, n_target in ((1, 1), (1, 50), (50, 1), (200, 100)):
+        problem = draw_problem(kind, n_source, n_target, 3, seed=1)
+        assert problem.source.shape[1] == problem.target.shape[1] == 3
+        assert len(problem.source) >= 1 and len(problem.target) >= 1
+        assert np.all(np.isfinite(problem.source)) and np.all(np.isfinite(problem.target))
+
+
+def test_the_exact_ratio_turns_source_means_into_target_means():
+    problem = gaussian_shift(200_000, 200_000, 2, shift=0.7, seed=0)
+    ratio = problem.ratio(problem.source)
+    assert ratio.mean() == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(ratio @ problem.source / len(ratio), problem.target.mean(axis=0), atol=0.02)
+
+
+# ---------------------------------------------------------------- projections
+
+RIGHT = {"project": nonnegative, "is_feasible": lambda p: p.min() >= 0.0, "member": lambda rng, n: rng.exponential(size=n)}
+WRONG_PROJECTIONS = {
+    "a projection is feasible": lambda v: v,
+    "projecting twice changes nothing": lambda v: 0.5 * np.clip(v, 0.0, None),
+    "projections come no further apart": lambda v: np.where(v < 0.0, -3.0 * v, v),
+    "no feasible point is nearer than the projection": lambda v: np.zeros_like(v),
+}
+
+
+def test_the_right_projection_passes():
+    check_projection(**RIGHT)
+
+
+@pytest.mark.parametrize("law", WRONG_PROJECTIONS)
+def test_a_wrong_projection_is_caught(law):
+    with pytest.raises(AssertionError, match=f"law: {law}"):
+        check_projection(**{**RIGHT, "project": WRONG_PROJECTIONS[law]})
+
+
+def test_clipping_and_rescaling_is_no_projection():
+    def rescaled(v):
+        clipped = np.clip(v, 0.0, None)
+        return clipped * len(v) / clipped.sum() if clipped.sum() > 0.0 else np.ones(len(v))
+
+    with pytest.raises(AssertionError, match="law: projections come no further apart"):
+        check_projection(rescaled, lambda p: abs(p.mean() - 1.0) < 1e-9)
+    check_projection(lambda v: box_sum(v, float(len(v)), len(v)), lambda p: abs(p.mean() - 1.0) < 1e-9)
+
+
+# ---------------------------------------------------------------- a divergence of one's own
+
+
+@dataclass(frozen=True)
+class MeanMatching(Objective):
+    """F(w) = |mean_i w_i phi(x_i) - mean_j phi(v_j)|^2 / 2 + ridge |w - 1|^2 / (2 n) over w >= 0 with mean 1."""
+
+    ridge: float = 0.1
+
+    anchors = "source"
+    gradient_is_affine = True
+
+    def init(self, source, target):
+        return array_namespace(source).ones_like(source[:, 0])
+
+    def value_and_grad(self, coef, source, target):
+        xp, n = array_namespace(coef, source), source.shape[0]
+        off = xp.matrix_transpose(source) @ coef / n - xp.mean(target, axis=0)
+        value = 0.5 * xp.sum(off * off) + 0.5 * self.ridge * xp.sum((coef - 1.0) ** 2) / n
+        return value, (source @ off + self.ridge * (coef - 1.0)) / n
+
+    def curvature(self, source, target):
+        n = source.shape[0]
+        return (array_namespace(source).sum(source * source) / n + self.ridge) / n
+
+    def project(self, coef, source, target):
+        return box_sum(coef, float(coef.shape[0]), coef.shape[0])
+
+    def ratio(self, coef, features):
+        return nonnegative(features @ coef) / coef.shape[0]
+
+
+@program.register
+def _(objective: MeanMatching, source, target):
+    w, n = cp.Variable(len(source)), len(source)
+    value = 0.5 * cp.sum_squares(source.T @ w / n - target.mean(axis=0)) + 0.5 * objective.ridge * cp.sum_squares(w - 1) / n
+    return w, value, [w >= 0, cp.sum(w) == n]
+
+
+def test_a_right_divergence_passes():
+    check_objective(MeanMatching())
+
+
+def test_a_right_divergence_is_solved():
+    check_solver(ProjectedGradient(), MeanMatching(ridge=1.0), max_examples=8)
+
+
+class WrongGradient(MeanMatching):
+    def value_and_grad(self, coef, source, target):
+        value, grad = super().value_and_grad(coef, source, target)
+        return value, 1.001 * grad
+
+
+class WrongOffThePlane(MeanMatching):
+    """Wrong off the feasible plane, where no feasible difference reaches: automatic differentiation alone sees it."""
+
+    def value_and_grad(self, coef, source, target):
+        value, grad = super().value_and_grad(coef, source, target)
+        return value, grad + 1.0
+
+
+class InfeasibleStart(MeanMatching):
+    def init(self, source, target):
+        return 2.0 * super().init(source, target)
+
+
+class InfeasibleWarmStart(MeanMatching):
+    def warm_start(self, coef, source, target):
+        return nonnegative(coef)
+
+
+class ShrinkingProjection(MeanMatching):
+    def project(self, coef, source, target):
+        return 0.5 * super().project(coef, source, target) + 0.5
+
+
+class RescalingProjection(MeanMatching):
+    def project(self, coef, source, target):
+        xp = array_namespace(coef)
+        kept = nonnegative(coef) + 1e-12
+        return kept / xp.mean(kept)
+
+
+class SmallCurvature(MeanMatching):
+    def curvature(self, source, target):
+        return 0.05 * super().curvature(source, target)
+
+
+class NoCurvature(MeanMatching):
+    def curvature(self, source, target):
+        return 0.0 * super().curvature(source, target)
+
+
+class LossySummary(MeanMatching):
+    def summarise(self, source, target):
+        return source, target[:1, :]
+
+
+class SmallGap(MeanMatching):
+    def gap(self, coef, grad, source, target):
+        return 0.0 * coef[0]
+
+
+class NegativeRatio(MeanMatching):
+    def ratio(self, coef, features):
+        return features @ coef - 0.5
+
+
+class NotFinite(MeanMatching):
+    def value_and_grad(self, coef, source, target):
+        value, grad = super().value_and_grad(coef, source, target)
+        return value * float("nan"), grad
+
+
+class Concave(MeanMatching):
+    gradient_is_affine = False
+
+    def value_and_grad(self, coef, source, target):
+        value, grad = super().value_and_grad(coef, source, target)
+        return -value, -grad
+
+
+class NotAffine(MeanMatching):
+    def value_and_grad(self, coef, source, target):
+        value, grad = super().value_and_grad(coef, source, target)
+        return value + array_namespace(coef).sum(coef**4), grad + 4.0 * coef**3
+
+
+class NumpyAlone(MeanMatching):
+    def project(self, coef, source, target):
+        return np.asarray(super().project(coef, source, target)) * (1.0 if isinstance(coef, np.ndarray) else 1.001)
+
+
+WRONG_OBJECTIVES = [
+    (WrongGradient, "the gradient is the slope of the value"),
+    (WrongOffThePlane, "the gradient is that of automatic differentiation"),
+    (InfeasibleStart, "the start is feasible"),
+    (InfeasibleWarmStart, "a warm start is feasible"),
+    (ShrinkingProjection, "(a warm start is feasible|projecting a coef twice changes nothing)"),
+    (RescalingProjection, "(projected coefs come no further apart|no feasible coef is nearer than the projection)"),
+    (SmallCurvature, "the curvature bounds the change of the gradient"),
+    (NoCurvature, "the curvature is positive and finite"),
+    (LossySummary, "summarised samples have the same value gradient and feasible set"),
+    (SmallGap, "the gap is at least what is left to gain"),
+    (NegativeRatio, "the ratio is finite and nonnegative"),
+    (NotFinite, "the value and gradient are finite"),
+    (Concave, "the value is above its linear models"),
+    (NotAffine, "the gradient is affine"),
+    (NumpyAlone, "the array libraries agree on the objective"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "law"), WRONG_OBJECTIVES, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_wrong_divergence_is_caught_by_the_law_it_breaks(wrong, law):
+    with pytest.raises(AssertionError, match=rf"^law: {law}\nbroken by draw_problem\("):
+        check_objective(wrong())
+
+
+# ---------------------------------------------------------------- a solver of one's own
+
+
+class EarlyStop(ProjectedGradient):
+    """Calls itself converged after its first step."""
+
+    def has_converged(self, state):
+        return state.n_iter > 0
+
+
+class NoProgress(ProjectedGradient):
+    """Returns its start."""
+
+    def step(self, objective, state, source, target):
+        return state._replace(n_iter=state.n_iter + 1, residual=0.0 * state.step_size)
+
+
+class Unprojected(ProjectedGradient):
+    def init(self, objective, source, target, coef=None):
+        state = super().init(objective, source, target, coef)
+        return state if coef is None else state._replace(coef=coef)
+
+
+class Overshoot(ProjectedGradient):
+    def step(self, objective, state, source, target):
+        grad = objective.value_and_grad(state.coef, source, target)[1]
+        coef = objective.project(state.coef - 50.0 * state.step_size * grad, source, target)
+        return state._replace(coef=coef, n_iter=state.n_iter + 1)
+
+
+class OtherRun(ProjectedGradient):
+    """`run` takes a step that it does not count."""
+
+    def run(self, objective, state, source, target):
+        state = super().run(objective, state, source, target)
+        return self.step(objective, state, source, target)._replace(n_iter=state.n_iter)
+
+
+class LeavesTheSet(ProjectedGradient):
+    def step(self, objective, state, source, target):
+        state = super().step(objective, state, source, target)
+        return state._replace(coef=1.001 * state.coef)
+
+
+class WaitsForTheHost(ProjectedGradient):
+    def step(self, objective, state, source, target):
+        if float(state.residual) < 0.0:
+            return state
+        return super().step(objective, state, source, target)
+
+
+WRONG_SOLVERS = [
+    (EarlyStop, "a converged solver has a residual within tol"),
+    (NoProgress, "a converged solver has a residual within tol"),
+    (Unprojected, "the solver starts feasible"),
+    (Overshoot, "no step worsens the value"),
+    (OtherRun, "a run is calls of step"),
+    (LeavesTheSet, "the solver ends feasible"),
+    (WaitsForTheHost, "a step never waits for the device"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "law"), WRONG_SOLVERS, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_wrong_solver_is_caught_by_the_law_it_breaks(wrong, law):
+    with pytest.raises(AssertionError, match=rf"^law: {law}\nbroken by draw_problem\("):
+        check_solver(wrong(), MeanMatching(ridge=1.0), is_monotone=wrong is not LeavesTheSet, max_examples=10)
+
+
+def test_a_solver_without_time_to_converge_is_caught():
+    with pytest.raises(AssertionError, match="^law: a run converges\n"):
+        check_solver(ProjectedGradient(tol=1e-12, max_iter=2), MeanMatching(), max_examples=10)
+
+
+def test_a_certificate_that_is_wrong_is_caught_by_the_reference():
+    """A kinked objective has no residual law, so the optimum's own law must catch a solver that stays where it starts."""
+
+    class Kinked(MeanMatching):
+        is_smooth = False
+
+    with pytest.raises(AssertionError, match="^law: the value is the reference optimum\n"):
+        check_solver(NoProgress(), Kinked(), max_examples=10)
+
+
+# ---------------------------------------------------------------- features of one's own
+
+
+@dataclass(frozen=True)
+class Ranked(Gaussian):
+    def __call__(self, x):
+        return super().__call__(x - x.mean(0))
+
+
+@dataclass(frozen=True)
+class Signed(Gaussian):
+    def __call__(self, x):
+        return super().__call__(x) - 0.5
+
+
+@dataclass(frozen=True)
+class UnitBound(Gaussian):
+    def _bandwidth(self, source, target):
+        return array_namespace(source).ones_like(source[0, 0])
+
+
+@dataclass(frozen=True)
+class Forgetful(Gaussian):
+    def fit(self, source, target, *, anchors):
+        fitted = super().fit(source, target, anchors=anchors)
+        object.__setattr__(self, "gamma_", fitted.gamma_)
+        return fitted
+
+
+WRONG_FEATURES = [
+    (Ranked, "the features of a row depend on that row alone"),
+    (Signed, "the features are nonnegative"),
+    (UnitBound, "the features with a bandwidth rule have no unit"),
+    (Forgetful, "fitting returns a copy and repeats itself"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "law"), WRONG_FEATURES, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_wrong_feature_map_is_caught_by_the_law_it_breaks(wrong, law):
+    with pytest.raises(AssertionError, match=rf"^law: {law}\nbroken by draw_problem\("):
+        check_features(wrong())
+
+
+# ---------------------------------------------------------------- the room itself
+
+
+def test_the_laws_need_neither_pytest_nor_torch_at_import():
+    code = "import sys, densratio.testing; assert 'torch' not in sys.modules and 'pytest' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_example_runs_and_shows_a_wrong_gradient_caught():
+    example = Path(__file__).parents[1] / "examples" / "own_divergence.py"
+    found = subprocess.run([sys.executable, example], check=True, capture_output=True, text=True).stdout
+    assert "law: the gradient is the slope of the value" in found
