@@ -60,8 +60,8 @@ def test_a_feature_map_obeys_the_laws(name, gamma):
 
 ON_THE_HOST = {"closed_form", "reference"}  # their step leaves the device, by nature
 FIXED_STEPS = {"subgradient"}  # neither monotone nor exact, by design
-# Without a ridge KMM's kernel matrix is singular to rounding, and a first-order method takes forever over its last digits.
-WELL_POSED = {"projected_gradient": {"kmm, bounded", "kmm, diw", "kmm"}}
+# Without an L2 part a target row that no source row is near makes these unbounded below: no optimum to compare with.
+WITHOUT_L2 = {"lsif, l1", "lsif, no regularization"}
 
 
 def pairs():
@@ -69,6 +69,8 @@ def pairs():
     problem = draw_problem("shift", 4, 4)
     for solver in SOLVERS:
         for variant, (objective, features) in VARIANTS.items():
+            if solver == "reference" and variant in WITHOUT_L2:
+                continue
             kernel = features or FEATURES["gaussian"]()
             rows = (problem.source, problem.target)
             fitted = (lambda x: x) if objective.takes == "rows" else kernel.fit(*rows, anchors=objective.anchors)
@@ -87,13 +89,13 @@ PAIRS = list(pairs())
 @pytest.mark.parametrize(("solver", "variant"), PAIRS)
 def test_a_solver_obeys_the_laws(solver, variant):
     objective, features = VARIANTS[variant]
+    # A kernel matrix is singular to rounding, and a first-order method takes forever over its last digits.
     is_first_order_on_kmm = solver == "projected_gradient" and isinstance(objective, MaximumMeanDiscrepancy)
-    has_no_curvature = variant == "lsif, no regularization"
     is_exact = not (
         solver in FIXED_STEPS | {"reference"}
         or (solver == "projected_gradient" and not objective.is_smooth)
         or is_first_order_on_kmm
-        or has_no_curvature
+        or variant in WITHOUT_L2
     )
     check_solver(
         SOLVERS[solver](),
@@ -128,7 +130,9 @@ def test_the_array_libraries_agree_on_steps(solver, variant, dtype, library):
     expected = coef_after_steps(solver, objective, features, np.asarray, "float64")
     coef = coef_after_steps(solver, objective, features, array_libraries()[library], dtype)
     assert str(coef.dtype).endswith(dtype)
-    tolerance = 1e-8 if dtype == "float64" else 1e-3
+    # Newton steps on a near-singular kernel matrix magnify its own single-precision rounding, whatever computes them.
+    single = 1e-2 if solver == "interior_point" else 1e-3
+    tolerance = 1e-8 if dtype == "float64" else single
     np.testing.assert_allclose(np.asarray(coef), expected, atol=tolerance * np.abs(expected).max())
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._arrays import Array, namespace
 from ..objectives.base import Objective
 from .base import Solver, State, unknown_residual
 
 __all__ = ["Subgradient"]
+
+
+class _Memory(NamedTuple):
+    cold_value: Array
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Subgradient(Solver):
         start = cold if coef is None else objective.warm_start(coef, source, target)
         step_size = self.relaxation / objective.curvature(source, target)
         limit = objective.value_and_grad(cold, source, target)[0]
-        return State(start, step_size, unknown_residual(limit), 0, limit)
+        return State(start, step_size, unknown_residual(limit), 0, _Memory(limit))
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         xp = namespace(state.coef)
@@ -38,7 +43,7 @@ class Subgradient(Solver):
         # moved / step_size^2 is the squared slope along the feasible set.
         polyak = value * state.step_size**2 / xp.where(moved > 0.0, moved, xp.ones_like(moved))
         short = objective.project(state.coef - xp.minimum(polyak, 0.5 * state.step_size) * grad, source, target)
-        rises_too_far = objective.value_and_grad(long, source, target)[0] > state.memory
+        rises_too_far = objective.value_and_grad(long, source, target)[0] > state.memory.cold_value
         coef = xp.where(rises_too_far, short, long)
         # What the step moved: the residual of the point that it left, in the unit of the step.
         return State(coef, state.step_size, xp.max(xp.abs(coef - state.coef)), state.n_iter + 1, state.memory)
