@@ -18,6 +18,7 @@ from .solvers import SOLVERS, Solver, State
 __all__ = ["ESTIMATORS", "KLIEP", "KMM", "LSIF", "DensityRatio", "Update", "Wasserstein"]
 
 T = TypeVar("T")
+_NEWTON_CENTERS = 1000  # beyond it a Newton step of KLIEP costs more than it saves
 _BLOCK = 2**24  # entries of a feature block in transform
 
 
@@ -103,7 +104,7 @@ class DensityRatio(BaseEstimator):
         objective = self._make_objective()
         features = self._make_features(objective, source, target, self.n_centers)
         inputs = _inputs(objective, features, source, target)
-        solver = self._make_solver(objective, to_convergence=True)
+        solver = self._make_solver(objective, inputs[0].shape[1], to_convergence=True)
         compact = objective.summarise(*inputs)
         state = solver.run(objective, solver.init(objective, *compact), *compact)
         self._store(objective, solver, features, inputs, compact, state, source, on_host)
@@ -140,7 +141,7 @@ class DensityRatio(BaseEstimator):
         fitted = update.features or self._make_features(objective, source, target, self.n_centers)
         inputs = _inputs(objective, fitted, source, target)
         compact = objective.summarise(*inputs)
-        solver = self._make_solver(objective, to_convergence=False)
+        solver = self._make_solver(objective, inputs[0].shape[1], to_convergence=False)
         steps = 0 if is_first else self.n_iter_
         self._store(objective, solver, fitted, inputs, compact, update.state, source, on_host)
         self.n_iter_ = steps + update.state.n_iter
@@ -199,7 +200,7 @@ class DensityRatio(BaseEstimator):
             features = self._make_features(objective, source, target, n_centers)
         inputs = _inputs(objective, features, source, target)
         compact = objective.summarise(*inputs)
-        solver = self._make_solver(objective, to_convergence=False)
+        solver = self._make_solver(objective, inputs[0].shape[1], to_convergence=False)
         state = solver.init(objective, *compact, coef=coef)
         for _ in range(self.n_steps):
             state = solver.step(objective, state, *compact)
@@ -230,10 +231,10 @@ class DensityRatio(BaseEstimator):
             )
         return features.fit(source, target, anchors=objective.anchors)
 
-    def _make_solver(self, objective: Objective, *, to_convergence: bool) -> Solver:
+    def _make_solver(self, objective: Objective, n_centers: int, *, to_convergence: bool) -> Solver:
         if isinstance(self.solver, Solver):
             return self.solver
-        name = _auto_solvers(objective)[0 if to_convergence else 1] if self.solver == "auto" else self.solver
+        name = _auto_solvers(objective, n_centers)[0 if to_convergence else 1] if self.solver == "auto" else self.solver
         if not self.tol > 0.0:
             raise ValueError(f"tol must be > 0; got {self.tol!r}.")
         if not self.max_iter >= 1 or not self.n_steps >= 1:
@@ -465,12 +466,12 @@ class Wasserstein(DensityRatio):
         return Wasserstein1(self.max_weight)
 
 
-def _auto_solvers(objective: Objective) -> tuple[str, str]:
+def _auto_solvers(objective: Objective, n_centers: int) -> tuple[str, str]:
     """Names of the solvers that suit an objective: to convergence, and for a few steps in a loop."""
     if isinstance(objective, MaximumMeanDiscrepancy):
         return "interior_point", "projected_gradient"
     if isinstance(objective, KullbackLeibler):
-        return "expectation_maximisation", "expectation_maximisation"
+        return "likelihood_newton" if n_centers <= _NEWTON_CENTERS else "expectation_maximisation", "expectation_maximisation"
     if isinstance(objective, SquaredDistance) and objective.has_closed_form:
         return "closed_form", "projected_gradient"
     if isinstance(objective, Wasserstein1):

@@ -27,7 +27,9 @@ def simplex(x: Array, weight: Array, total: float = 1.0) -> Array:
     Source: Duchi et al. (2008), Fig. 1, with weights.
     """
     xp = namespace(x, weight)
-    order = xp.argsort(x / weight, descending=True)
+    # A shift along the constraint's normal changes nothing, and keeps the digits that a large x would cost the sums.
+    x = x - xp.max(x / weight) * weight
+    order = xp.argsort(-x / weight)
     w, wx = xp.take(weight, order), xp.take(weight * x, order)
     # The threshold peaks at Duchi's index rho, so no search is needed.
     threshold = xp.max((xp.cumulative_sum(wx) - total) / xp.cumulative_sum(w * w))
@@ -43,9 +45,10 @@ def box_sum(x: Array, upper: float, total: float | Array) -> Array:
     xp = namespace(x)
     if isinstance(total, int | float) and upper >= total:
         return _plain_simplex(x, total)
+    x = x - xp.max(x)  # as in `simplex`
     knots = xp.concat([x, x - upper])
     slope_change = xp.concat([full_like_row(x, 1.0), full_like_row(x, -1.0)])
-    order = xp.argsort(knots, descending=True)
+    order = xp.argsort(-knots)
     knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(slope_change, order))
     # Below the top knot nothing is active and the sum is 0: adding up from there loses no digits to a large `upper`.
     gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
@@ -77,7 +80,8 @@ def box_sum_range(x: Array, upper: float, low: float, high: float) -> Array:
 def _plain_simplex(x: Array, total: float) -> Array:
     """`simplex` with a weight of ones, in fewer operations: the bound cannot bind, and loops take this path."""
     xp = namespace(x)
-    sums = xp.cumulative_sum(xp.sort(x, descending=True))
+    x = x - xp.max(x)
+    sums = xp.cumulative_sum(-xp.sort(-x))
     counts = xp.arange(1, x.shape[0] + 1, dtype=x.dtype, device=device_of(x))
     return xp.clip(x - xp.max((sums - total) / counts), min=0.0)
 

@@ -35,7 +35,11 @@ OPTIMA = {
     "kmm, ridge and mean_tol": (MaximumMeanDiscrepancy(2.0, 0.3, 1.0), [InteriorPoint(), GRADIENT], None),
     "kmm, diw": (MaximumMeanDiscrepancy(50.0, "diw", 1e-5), [InteriorPoint()], None),
     "kmm, factored": (MaximumMeanDiscrepancy(5.0, is_factored=True), [InteriorPoint()], Nystroem(0.5, 10)),
-    "kmm, factored ridge": (MaximumMeanDiscrepancy(5.0, 0.1, 1.0, is_factored=True), [InteriorPoint(), GRADIENT], Nystroem(0.5, 10)),
+    "kmm, factored ridge": (
+        MaximumMeanDiscrepancy(5.0, 0.1, 1.0, is_factored=True),
+        [InteriorPoint(), GRADIENT],
+        Nystroem(0.5, 10),
+    ),
     "kliep": (KullbackLeibler(), [ExpectationMaximisation(tol=3e-6), ProjectedGradient(tol=3e-6, max_iter=100_000)], None),
     "wasserstein": (Wasserstein1(), [ClosedForm()], None),
     "wasserstein, small max_weight": (Wasserstein1(max_weight=1.3), [ClosedForm()], None),
@@ -169,7 +173,9 @@ def test_a_known_ratio_is_recovered_better_with_more_rows(name):
     assert more < 0.5 * few
 
 
-@pytest.mark.parametrize("make", [lambda: KMM(gamma=0.5), lambda: KLIEP(gamma=0.5, tol=1e-3), lambda: LSIF(gamma=0.5, tol=1e-4), Wasserstein])
+@pytest.mark.parametrize(
+    "make", [lambda: KMM(gamma=0.5), lambda: KLIEP(gamma=0.5, tol=1e-3), lambda: LSIF(gamma=0.5, tol=1e-4), Wasserstein]
+)
 def test_weighted_source_means_are_the_targets(make):
     problem = gaussian_shift(400, 400, shift=0.7, seed=1)
     weights = make().fit(*stack_domains(problem.source, problem.target)).weights_

@@ -311,7 +311,7 @@ def test_a_wrong_solver_is_caught_by_the_law_it_breaks(wrong, law):
 
 
 def test_a_solver_without_time_to_converge_is_caught():
-    with pytest.raises(AssertionError, match="^law: a run converges\n"):
+    with pytest.raises(AssertionError, match=r"^law: a run converges\n"):
         check_solver(ProjectedGradient(tol=1e-12, max_iter=2), MeanMatching(), max_examples=10)
 
 
@@ -321,7 +321,7 @@ def test_a_certificate_that_is_wrong_is_caught_by_the_reference():
     class Kinked(MeanMatching):
         is_smooth = False
 
-    with pytest.raises(AssertionError, match="^law: the value is the reference optimum\n"):
+    with pytest.raises(AssertionError, match=r"^law: the value is the reference optimum\n"):
         check_solver(NoProgress(), Kinked(), max_examples=10)
 
 

@@ -51,7 +51,9 @@ def load_letters(path: str | Path) -> Labelled:
         raise ValueError(f"{path} holds something that is not a number among the measurements: {error}") from None
     if not np.all(np.isfinite(values)):
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(f"{path} holds {values[row, column]}, not a finite number, in row {row + 2}, column {header[column + 1]!r}.")
+        raise ValueError(
+            f"{path} holds {values[row, column]}, not a finite number, in row {row + 2}, column {header[column + 1]!r}."
+        )
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     labels = np.searchsorted(names, [row[0] for row in rows])

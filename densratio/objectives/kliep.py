@@ -9,7 +9,7 @@ from .._arrays import Array, eps, namespace, tiny
 from ..projections import simplex
 from .base import Objective
 
-__all__ = ["KullbackLeibler"]
+__all__ = ["KullbackLeibler", "duality_gap", "project_alive"]
 
 _FLOOR = 1e-4  # share of an even spread that a warm start gives to every centre, so that none is shut out for good
 
@@ -38,15 +38,16 @@ class KullbackLeibler(Objective):
 
     def curvature(self, source: Array, target: Array) -> Array:
         xp = namespace(source, target)
-        ratio = target @ self.init(source, target) + tiny(target)
-        scaled = target / ratio[:, None]
+        ratio = target @ self.init(source, target)
+        # A target row that only dead centres are near adds a constant, and no curvature.
+        reached = ratio > eps(ratio) * xp.max(ratio)
+        inverse = xp.where(reached, 1.0 / xp.where(reached, ratio, xp.ones_like(ratio)), xp.zeros_like(ratio))
+        scaled = target * inverse[:, None]
         # Row sums bound the largest eigenvalue of the non-negative matrix scaled' scaled / m.
         return xp.max(xp.matrix_transpose(scaled) @ xp.sum(scaled, axis=1)) / target.shape[0]
 
     def project(self, coef: Array, source: Array, target: Array) -> Array:
-        xp = namespace(coef, source)
-        weight, alive = self.constraint(source)
-        return simplex(xp.where(alive, coef, xp.full_like(coef, -float("inf"))), weight)
+        return project_alive(coef, *self.constraint(source))
 
     def ratio(self, coef: Array, features: Array) -> Array:
         return features @ coef
@@ -67,10 +68,7 @@ class KullbackLeibler(Objective):
         return namespace(source).mean(source, axis=0, keepdims=True), target
 
     def gap(self, coef: Array, grad: Array, source: Array, target: Array) -> Array:
-        xp = namespace(coef, grad)
-        weight, alive = self.constraint(source)
-        least = xp.min(xp.where(alive, grad / weight, xp.full_like(grad, float("inf"))))
-        return xp.sum(grad * coef) - least
+        return duality_gap(coef, grad, *self.constraint(source))
 
     def score(self, source_ratio: Array, target_ratio: Array) -> Array:
         # The variational bound of the divergence. The likelihood alone would reward a ratio that is large everywhere.
@@ -82,6 +80,19 @@ class KullbackLeibler(Objective):
         xp = namespace(source)
         mean = xp.mean(source, axis=0)
         largest = xp.max(mean)
-        mean = xp.where(largest > 0.0, mean, xp.ones_like(mean))
+        # Below this the squares that a projection takes would vanish.
+        mean = xp.where(largest > eps(mean) ** 2, mean, xp.ones_like(mean))
         alive = mean > 10.0 * eps(mean) * xp.max(mean)
         return xp.where(alive, mean, xp.ones_like(mean)), alive
+
+
+def project_alive(coef: Array, weight: Array, alive: Array) -> Array:
+    """Nearest point to `coef` (k,) with entries >= 0, weight . a = 1, and 0 for the centres that are not `alive`."""
+    xp = namespace(coef)
+    return simplex(xp.where(alive, coef, -float("inf")), weight)
+
+
+def duality_gap(coef: Array, grad: Array, weight: Array, alive: Array) -> Array:
+    """Bound () on what is left to gain: a linear function on the set of `project_alive` is least at a vertex."""
+    xp = namespace(coef)
+    return xp.sum(grad * coef) - xp.min(xp.where(alive, grad / weight, float("inf")))

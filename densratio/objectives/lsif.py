@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .._arrays import Array, eps, namespace
+from .._arrays import Array, eps, namespace, tiny
 from ..projections import nonnegative
 from .base import Objective
 
@@ -18,7 +18,8 @@ class SquaredDistance(Objective):
     source, h = mean phi over the target; J estimates (1/2) int (ratio_a - ratio)^2 p_source up to a constant.
 
     nonnegative: a >= 0 (LSIF); without it and without L1 the minimiser has a closed form (uLSIF). An L1 penalty without
-    a >= 0 is solved over a = u - v, u, v >= 0: coef is then (u, v) with 2k entries.
+    a >= 0 is solved over a = u - v, u, v >= 0: coef is then (u, v) with 2k entries. Without an L2 part J is unbounded below
+    where a target row has no source row near; a fit then stops at max_iter, and says so.
     Source: Kanamori, Hido & Sugiyama (2009).
     """
 
@@ -61,8 +62,7 @@ class SquaredDistance(Objective):
         return nonnegative(coef) if self.nonnegative or self._is_split else coef
 
     def ratio(self, coef: Array, features: Array) -> Array:
-        values = features @ self._signed(coef)
-        return values if self.nonnegative else nonnegative(values)
+        return nonnegative(features @ self._signed(coef))
 
     def warm_start(self, coef: Array, source: Array, target: Array) -> Array:
         # The best multiple of the stored coef: a stored scale belongs to another batch.
@@ -71,7 +71,7 @@ class SquaredDistance(Objective):
         signed = self._signed(coef)
         gain = xp.sum(signed * xp.mean(target, axis=0)) - self._l1 * xp.sum(coef)
         cost = xp.sum(signed * self._hessian_times(signed, source)) + self._l2 * xp.sum(coef * coef)
-        usable = (gain > 0.0) & (cost > 0.0)
+        usable = (gain > 0.0) & (cost > tiny(cost))
         return coef * xp.where(usable, gain / xp.where(usable, cost, xp.ones_like(cost)), xp.zeros_like(cost))
 
     def summarise(self, source: Array, target: Array) -> tuple[Array, Array]:
@@ -97,8 +97,6 @@ class SquaredDistance(Objective):
 
     def minimiser(self, source: Array, target: Array) -> Array:
         """The closed form (H + regularization I)^-1 h (k,) of uLSIF, from the eigenvectors of H."""
-        if not self.has_closed_form:
-            raise ValueError("LSIF has a closed form only with nonnegative=False and l1_ratio=0 (uLSIF).")
         xp = namespace(source, target)
         eigenvalues, vectors = xp.linalg.eigh(self._hessian(source))
         shifted = xp.clip(eigenvalues, min=0.0) + self._l2

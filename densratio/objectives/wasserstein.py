@@ -26,6 +26,7 @@ class Wasserstein1(WeightedRows):
 
     takes: ClassVar[Literal["features", "rows"]] = "rows"
     is_smooth: ClassVar[bool] = False
+    has_closed_form: ClassVar[bool] = True
 
     def init(self, source: Array, target: Array) -> Array:
         _check_one_column(source)

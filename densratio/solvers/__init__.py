@@ -4,6 +4,7 @@ from .base import Solver, State, optimality_residual
 from .closed_form import ClosedForm
 from .expectation_maximisation import ExpectationMaximisation
 from .interior_point import InteriorPoint
+from .likelihood_newton import LikelihoodNewton
 from .projected_gradient import ProjectedGradient
 from .reference import Reference
 from .subgradient import Subgradient
@@ -13,6 +14,7 @@ __all__ = [
     "ClosedForm",
     "ExpectationMaximisation",
     "InteriorPoint",
+    "LikelihoodNewton",
     "ProjectedGradient",
     "Reference",
     "Solver",
@@ -25,6 +27,7 @@ SOLVERS: dict[str, type[Solver]] = {
     "projected_gradient": ProjectedGradient,
     "interior_point": InteriorPoint,
     "subgradient": Subgradient,
+    "likelihood_newton": LikelihoodNewton,
     "expectation_maximisation": ExpectationMaximisation,
     "closed_form": ClosedForm,
     "reference": Reference,

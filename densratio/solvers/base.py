@@ -50,15 +50,9 @@ class Solver(ABC):
 
     def has_converged(self, state: State) -> bool:
         """Whether the residual is at most tol, or at most what the dtype of coef can resolve."""
-        return float(state.residual) <= max(self.tol, self._resolution(state))
-
-    def _resolution(self, state: State) -> float:
-        """Rounding of the numbers that the residual is a difference of: coef, and the gradient on the residual's scale."""
         xp = namespace(state.coef)
-        largest = max(1.0, float(xp.max(xp.abs(state.coef))))
-        if hasattr(state.memory, "grad"):
-            largest = max(largest, float(xp.max(xp.abs(state.memory.grad))) * float(state.memory.scale))
-        return 100.0 * eps(state.coef) * largest
+        resolution = 100.0 * eps(state.coef) * max(1.0, float(xp.max(xp.abs(state.coef))))
+        return float(state.residual) <= max(self.tol, resolution)
 
 
 def optimality_residual(

@@ -19,8 +19,8 @@ class ClosedForm(Solver):
     """
 
     def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        if not hasattr(objective, "minimiser"):
-            raise ValueError(f"{type(objective).__name__} has no closed form; use projected_gradient.")
+        if not getattr(objective, "has_closed_form", False):
+            raise ValueError(f"{objective} has no closed form; use projected_gradient.")
         start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
         return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 

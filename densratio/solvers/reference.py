@@ -109,5 +109,7 @@ def _(objective: Wasserstein1, source, target):
     reached = (source[:, 0][None, :] <= grid[:-1, None]) / n
     target_reached = np.mean(target[:, 0][None, :] <= grid[:-1, None], axis=1)
     # One value alone has no interval between points: the distance is 0.
-    value = cp.sum(cp.multiply(np.diff(grid), cp.abs(reached @ w - target_reached))) if len(grid) > 1 else cp.sum(0 * w)
+    # Lengths relative to the range: the solver's tolerance is absolute.
+    length = np.diff(grid) / max(grid[-1] - grid[0], np.finfo(float).tiny)
+    value = cp.sum(cp.multiply(length, cp.abs(reached @ w - target_reached))) if len(grid) > 1 else cp.sum(0 * w)
     return w, value, [w >= 0, w <= objective._upper(n), cp.sum(w) == n]

@@ -1,0 +1,30 @@
+"""Laws that every divergence, solver, feature map and projection obeys, as property-based tests to run on your own.
+
+`check_objective(MyDivergence())` draws problems with hypothesis, the awkward ones included (one row, constant columns,
+duplicates, huge and tiny scales), and raises AssertionError with the law that broke and the smallest problem that breaks it.
+This library's own tests are the same calls over its registries. Needs the extra `test`; laws about torch or
+array_api_strict run where those are installed.
+
+    law: the gradient is the slope of the value
+    broken by draw_problem('shift', 1, 1, 1, seed=0)
+"""
+
+from .features import check_features
+from .laws import array_libraries
+from .objectives import check_objective
+from .problem import KINDS, Problem, draw_problem, gaussian_shift, problems
+from .projections import check_projection
+from .solvers import check_solver
+
+__all__ = [
+    "KINDS",
+    "Problem",
+    "array_libraries",
+    "check_features",
+    "check_objective",
+    "check_projection",
+    "check_solver",
+    "draw_problem",
+    "gaussian_shift",
+    "problems",
+]

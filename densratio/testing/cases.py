@@ -1,0 +1,74 @@
+"""What the laws of objectives and solvers are held on: an objective, and a solver, on a drawn problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis.strategies import SearchStrategy
+
+from .._arrays import Array
+from ..features import Features
+from ..objectives import Objective
+from ..solvers import Solver
+from .laws import close, largest
+from .problem import MOST_COLUMNS, MOST_ROWS, Problem, problems
+
+__all__ = ["Case", "drawn_for", "is_its_own_projection"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """An objective (and a solver) on a drawn problem; source (n_s, k), target (n_t, k) are what the objective takes."""
+
+    problem: Problem
+    objective: Objective
+    features: Features
+    solver: Solver | None = None
+
+    def __repr__(self) -> str:
+        return repr(self.problem)
+
+    def inputs(self, convert: Callable[[np.ndarray], Array] = np.asarray) -> tuple[Array, Array]:
+        """What the objective takes: the rows, or their features."""
+        source, target = convert(self.problem.source), convert(self.problem.target)
+        if self.objective.takes == "rows":
+            return source, target
+        fitted = self.features.fit(source, target, anchors=self.objective.anchors)
+        return fitted(source), fitted(target)
+
+    def start(self) -> np.ndarray:
+        """The objective's cold start (p,)."""
+        return self.objective.init(*self.inputs())
+
+    def points(self, count: int) -> list[np.ndarray]:
+        """Points (p,) around the start, feasible or not, from near to far."""
+        start, rng = self.start(), self.problem.rng
+        scales = (largest(start) or 1.0) * 10.0 ** rng.uniform(-1.0, 1.0, count)
+        return [start + scale * rng.standard_normal(len(start)) for scale in scales]
+
+    def feasible(self, count: int) -> list[np.ndarray]:
+        """The projections of `points`."""
+        return [self.project(point) for point in self.points(count)]
+
+    def project(self, coef: np.ndarray) -> np.ndarray:
+        """The nearest feasible coef (p,)."""
+        return self.objective.project(coef, *self.inputs())
+
+    def value_and_grad(self, coef: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and (sub)gradient (p,) at coef."""
+        value, grad = self.objective.value_and_grad(coef, *self.inputs())
+        return float(value), grad
+
+
+def drawn_for(objective: Objective, on: SearchStrategy[Problem] | None) -> SearchStrategy[Problem]:
+    """`on`, or the default problems: of one column for an objective that takes the rows themselves."""
+    if on is not None:
+        return on
+    return problems(n_rows=(1, MOST_ROWS), n_columns=(1, 1 if objective.takes == "rows" else MOST_COLUMNS))
+
+
+def is_its_own_projection(case: Case, coef: np.ndarray) -> None:
+    """Raise if projecting coef moves it."""
+    close(case.project(coef), coef, 1e-9 * (1e-3 + largest(coef)), "the projection of a coef that should be feasible")

@@ -1,0 +1,109 @@
+"""How a law is held: run on drawn cases, named where it breaks, and judged by comparisons that allow for rounding."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from .._arrays import Array, to_host
+
+__all__ = ["array_libraries", "at_most", "close", "hold", "largest", "length", "nearest", "no_expansion", "numbers", "short"]
+
+
+def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: int | None) -> None:
+    """Run `law` on drawn cases. The loaded hypothesis profile applies, with `max_examples` in place of its own."""
+    bounded: dict[str, Any] = {} if max_examples is None else {"max_examples": max_examples}
+
+    @settings(
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        **bounded,
+    )
+    @given(cases)
+    def holds(case: Any) -> None:
+        try:
+            # Laws visit corners where a division by zero is masked afterwards; what they return is what is judged.
+            with np.errstate(all="ignore"):
+                law(case)
+        except Exception as error:
+            _break(law, case, error)
+
+    holds()
+
+
+def _break(law: Callable[[Any], None], case: Any, error: Exception) -> NoReturn:
+    what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+    raise AssertionError(f"law: {_statement(law)}\nbroken by {case!r}\n{what}") from error
+
+
+def _statement(law: Callable[[Any], None]) -> str:
+    return law.__name__.strip("_").replace("_", " ")
+
+
+def close(actual: Any, expected: Any, atol: float, what: str) -> None:
+    """Raise unless the arrays have one shape and entries within atol; a NaN is not close."""
+    actual, expected = numbers(actual), numbers(expected)
+    if actual.shape != expected.shape:
+        raise AssertionError(f"{what}: shape {actual.shape} in place of {expected.shape}")
+    difference = float(np.max(np.abs(actual - expected), initial=0.0))
+    if not difference <= atol:
+        raise AssertionError(f"{what}: {short(actual)} in place of {short(expected)}, off by {difference:.3g} > {atol:.3g}")
+
+
+def at_most(actual: float, bound: float, what: str) -> None:
+    """Raise unless actual <= bound; a NaN is not."""
+    if not actual <= bound:
+        raise AssertionError(f"{what}: {actual:.10g} > {bound:.10g}")
+
+
+def numbers(x: Any) -> np.ndarray:
+    """Any library's array as float64 numpy."""
+    return np.asarray(to_host(x), dtype=np.float64)
+
+
+def short(x: np.ndarray) -> str:
+    """An array in a few words, for messages."""
+    return np.array2string(x, precision=6, threshold=8, edgeitems=3)
+
+
+def largest(x: np.ndarray) -> float:
+    """Largest absolute entry, 0 of an empty array."""
+    return float(np.max(np.abs(x), initial=0.0))
+
+
+def length(x: np.ndarray) -> float:
+    """Euclidean norm, also where the squares of the entries would overflow or vanish."""
+    size = largest(x) or 1.0
+    return size * float(np.linalg.norm(x / size))
+
+
+def array_libraries() -> dict[str, Callable[[np.ndarray], Array]]:
+    """What turns a numpy array into an array of each library installed here that the library is tested with."""
+    found: dict[str, Callable[[np.ndarray], Array]] = {"numpy": np.asarray}
+    if importlib.util.find_spec("array_api_strict"):
+        found["array_api_strict"] = importlib.import_module("array_api_strict").asarray
+    if importlib.util.find_spec("torch"):
+        found["torch"] = importlib.import_module("torch").asarray
+    return found
+
+
+def no_expansion(v: np.ndarray, u: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
+    """Raise if the projections p of v and q of u are further apart than v and u."""
+    rounding = 1e-11 * sum(map(length, (v, u, p, q)))
+    at_most(length(p - q), length(v - u) * (1.0 + 1e-9) + rounding, "distance of the projections")
+
+
+def nearest(v: np.ndarray, p: np.ndarray, rivals: Iterable[np.ndarray]) -> None:
+    """Raise unless (v - p).(q - p) <= 0 for every rival q: so it is if and only if p is the nearest to v of their convex set."""
+    for q in rivals:
+        rounding = 1e-8 * length(v - p) * length(q - p) + 1e-11 * (length(v) + length(p)) * (length(v - p) + length(q - p))
+        at_most(float((v - p) @ (q - p)), rounding, f"(v - p).(q - p) at v = {short(v)}, p = {short(p)}, q = {short(q)}")

@@ -1,0 +1,101 @@
+"""Two samples with what is known of their answer, and hypothesis strategies that draw them, the awkward kinds included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+__all__ = ["KINDS", "MOST_COLUMNS", "MOST_ROWS", "Problem", "draw_problem", "gaussian_shift", "problems"]
+
+MOST_ROWS, MOST_COLUMNS = 40, 4
+"""Sizes that the laws draw unless told."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem:
+    """Two samples, source (n_s, d) and target (n_t, d), and what is known of their answer.
+
+    ratio: the exact density ratio of rows, (n, d) -> (n,), or None. weights: weights (n_s,) of mean 1 that are optimal for
+    every divergence, or None. call: what draws it again, which is its repr.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    seed: int
+    call: str
+    ratio: Callable[[np.ndarray], np.ndarray] | None = None
+    weights: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return self.call
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A fresh generator for whatever else a law draws: the same each time."""
+        return np.random.default_rng([self.seed, 1])
+
+
+def gaussian_shift(n_source: int, n_target: int, n_columns: int = 1, *, shift: float = 0.5, seed: int = 0) -> Problem:
+    """Source N(0, I) and target N(shift e_1, I), whose ratio exp(shift x_1 - shift^2 / 2) is attached."""
+    rng = np.random.default_rng(seed)
+    source, target = rng.standard_normal((n_source, n_columns)), rng.standard_normal((n_target, n_columns))
+    target[:, 0] += shift
+    call = f"gaussian_shift({n_source}, {n_target}, {n_columns}, shift={shift}, seed={seed})"
+    return Problem(source, target, seed, call, ratio=lambda x: np.exp(shift * x[:, 0] - 0.5 * shift**2))
+
+
+def _with(problem: Problem, transform: Callable[[np.ndarray], np.ndarray]) -> Problem:
+    return replace(problem, source=transform(problem.source), target=transform(problem.target), ratio=None)
+
+
+def _equal(problem: Problem) -> Problem:
+    return replace(problem, target=problem.source.copy(), ratio=None, weights=np.ones(len(problem.source)))
+
+
+def _last_column_constant(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows[:, :-1], np.full((len(rows), 1), 3.0)], axis=1)
+
+
+def _mixed_scales(rows: np.ndarray) -> np.ndarray:
+    return rows * np.logspace(-6.0, 6.0, rows.shape[1])
+
+
+KINDS: dict[str, Callable[[Problem], Problem]] = {
+    "shift": lambda p: p,
+    "equal": _equal,
+    "one_source_row": lambda p: replace(p, source=p.source[:1]),
+    "one_target_row": lambda p: replace(p, target=p.target[:1]),
+    "few_source_rows": lambda p: replace(p, source=p.source[: 1 + len(p.source) // 10]),
+    "few_target_rows": lambda p: replace(p, target=p.target[: 1 + len(p.target) // 10]),
+    "duplicate_rows": lambda p: _with(p, np.round),
+    "constant_column": lambda p: _with(p, _last_column_constant),
+    "one_value": lambda p: _with(p, lambda rows: np.full_like(rows, 3.0)),
+    "huge": lambda p: _with(p, lambda rows: 1e6 * rows),
+    "tiny": lambda p: _with(p, lambda rows: 1e-6 * rows),
+    "mixed_scales": lambda p: _with(p, _mixed_scales),
+    "offset": lambda p: _with(p, lambda rows: 1e3 + rows),
+    "heavy_tails": lambda p: _with(p, lambda rows: rows**5),
+    "far_apart": lambda p: replace(p, target=p.target + 50.0, ratio=None),
+}
+"""Kinds of problems: what each makes of a Gaussian mean shift."""
+
+
+def draw_problem(kind: str, n_source: int, n_target: int, n_columns: int = 1, seed: int = 0) -> Problem:
+    """The problem of this kind, of at most these sizes: a pure function of its arguments. Kinds: see `KINDS`."""
+    problem = KINDS[kind](gaussian_shift(n_source, n_target, n_columns, seed=seed))
+    return replace(problem, call=f"draw_problem({kind!r}, {n_source}, {n_target}, {n_columns}, seed={seed})")
+
+
+def problems(
+    kinds: Sequence[str] = tuple(KINDS), *, n_rows: tuple[int, int] = (1, 200), n_columns: tuple[int, int] = (1, MOST_COLUMNS)
+) -> SearchStrategy[Problem]:
+    """Hypothesis strategy of problems: a kind, sizes within these bounds, and a seed, from which numpy makes the rows.
+
+    A failing example shrinks to the first of `kinds`, the fewest rows and columns, and seed 0.
+    """
+    rows = st.integers(*n_rows)
+    return st.builds(draw_problem, st.sampled_from(list(kinds)), rows, rows, st.integers(*n_columns), st.integers(0, 2**16))

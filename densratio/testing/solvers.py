@@ -1,0 +1,158 @@
+"""The laws of a solver on an objective."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from .._arrays import Array
+from ..features import Features, Gaussian
+from ..objectives import Objective
+from ..solvers import Reference, Solver, State, optimality_residual
+from ..solvers.base import residual_scale
+from .cases import Case, drawn_for, is_its_own_projection
+from .laws import at_most, close, hold, largest
+from .problem import Problem
+
+__all__ = ["check_solver"]
+
+
+def check_solver(
+    solver: Solver,
+    objective: Objective,
+    *,
+    features: Features | None = None,
+    on: SearchStrategy[Problem] | None = None,
+    is_monotone: bool = True,
+    is_exact: bool = True,
+    steps_on_device: bool = True,
+    max_examples: int | None = None,
+) -> None:
+    """Hold a solver, on one objective, to the laws that estimators and training loops rely on.
+
+    It starts and ends feasible, `run` is so many calls of `step`, and a solver that says it has converged is at the optimum.
+
+    is_monotone: no step worsens the value. is_exact: `run` converges, to cvxpy's optimum to 1e-6 relative (needs cvxpy and
+    a program for the objective, see `densratio.solvers.reference.program`). steps_on_device: `step` runs on torch's meta
+    tensors, so that it never waits for a GPU; set False for a solver whose step works on the host (closed forms, cvxpy).
+    The other arguments are those of `check_objective`.
+    """
+    cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()), st.just(solver))
+    laws = [_the_solver_starts_feasible, _a_run_is_calls_of_step, _the_solver_ends_feasible]
+    if is_monotone:
+        laws += [_no_step_worsens_the_value, _a_warm_start_at_the_answer_stays_as_good]
+    if is_exact:
+        laws.append(_a_run_converges)
+        if objective.is_smooth:
+            laws.append(_a_converged_solver_has_a_residual_within_tol)
+        laws.append(_the_value_is_the_reference_optimum)
+    if steps_on_device and importlib.util.find_spec("torch"):
+        laws.append(_a_step_never_waits_for_the_device)
+    for law in laws:
+        hold(law, cases, max_examples)
+
+
+def _started(case: Case, coef: np.ndarray | None = None) -> tuple[Solver, State, tuple[Array, Array]]:
+    solver, samples = _solver_of(case), case.inputs()
+    return solver, solver.init(case.objective, *samples, coef=coef), samples
+
+
+def _solver_of(case: Case) -> Solver:
+    assert case.solver is not None
+    return case.solver
+
+
+def _ran(case: Case, coef: np.ndarray | None = None, *, max_iter: int | None = None) -> State:
+    solver, state, samples = _started(case, coef)
+    return (replace(solver, max_iter=max_iter) if max_iter else solver).run(case.objective, state, *samples)
+
+
+def _the_solver_starts_feasible(case: Case) -> None:
+    for stored in (None, *case.points(2)):
+        is_its_own_projection(case, _started(case, stored)[1].coef)
+
+
+def _the_solver_ends_feasible(case: Case) -> None:
+    is_its_own_projection(case, _ran(case, max_iter=30).coef)
+
+
+def _a_run_is_calls_of_step(case: Case) -> None:
+    end = _ran(case, max_iter=12)
+    solver, state, samples = _started(case)
+    for _ in range(end.n_iter):
+        state = solver.step(case.objective, state, *samples)
+    if state.n_iter != end.n_iter:
+        raise AssertionError(f"{end.n_iter} steps counted by run and {state.n_iter} by step")
+    close(state.coef, end.coef, 0.0, f"coef after {end.n_iter} calls of step, and after run")
+
+
+def _no_step_worsens_the_value(case: Case) -> None:
+    for stored in (None, case.points(1)[0]):
+        solver, state, samples = _started(case, stored)
+        value, grad = case.value_and_grad(state.coef)
+        for _ in range(10):
+            state = solver.step(case.objective, state, *samples)
+            rounding = 1e-10 * (abs(value) + float(np.sum(np.abs(grad * state.coef))))
+            after, grad = case.value_and_grad(state.coef)
+            at_most(after, value + rounding + 1e-10 * abs(after), f"value after step {state.n_iter} and before it")
+            value = after
+
+
+def _a_warm_start_at_the_answer_stays_as_good(case: Case) -> None:
+    answer = _ran(case, max_iter=30).coef
+    # What the warm start makes of the answer is the objective's affair; the solver may not make it worse.
+    value, grad = case.value_and_grad(case.objective.warm_start(answer, *case.inputs()))
+    rounding = 1e-9 * (abs(value) + float(np.sum(np.abs(grad * answer))))
+    at_most(
+        case.value_and_grad(_ran(case, answer, max_iter=30).coef)[0], value + rounding, "value of a run from the answer, and there"
+    )
+
+
+def _a_run_converges(case: Case) -> None:
+    state = _ran(case)
+    if not _solver_of(case).has_converged(state):
+        raise AssertionError(f"after {state.n_iter} steps the residual is {float(state.residual):.3g}")
+
+
+def _a_converged_solver_has_a_residual_within_tol(case: Case) -> None:
+    state, samples, solver = _ran(case), case.inputs(), _solver_of(case)
+    if not solver.has_converged(state):
+        return
+    grad = case.objective.value_and_grad(state.coef, *samples)[1]
+    scale = residual_scale(case.objective.curvature(*samples))
+    residual = optimality_residual(case.objective, state.coef, grad, *samples, scale)
+    resolution = 100.0 * float(np.finfo(np.float64).eps) * max(1.0, largest(state.coef))
+    at_most(float(residual), 1.01 * max(solver.tol, resolution), "optimality residual, computed afresh, and tol")
+
+
+def _the_value_is_the_reference_optimum(case: Case) -> None:
+    value, reference = case.value_and_grad(_ran(case).coef)[0], Reference()
+    best = reference.run(case.objective, reference.init(case.objective, *case.inputs()), *case.inputs()).coef
+    optimum = case.value_and_grad(best)[0]
+    size = max(abs(optimum), abs(case.value_and_grad(case.start())[0]))
+    close(value, optimum, 1e-6 * size + 1e-12, "the solver's value and cvxpy's")
+
+
+def _a_step_never_waits_for_the_device(case: Case) -> None:
+    """A Python branch on a device value raises on meta tensors, which have shapes and no values."""
+    torch = importlib.import_module("torch")
+    solver, samples = _solver_of(case), case.inputs(torch.asarray)
+    state = solver.init(case.objective, *samples)
+    on_meta = [_to_meta(x) for x in samples]
+    after = solver.step(case.objective, _to_meta(state), *on_meta)
+    if after.coef.shape != state.coef.shape or after.coef.device.type != "meta":
+        raise AssertionError(f"a step on meta tensors gave coef {tuple(after.coef.shape)} on {after.coef.device}")
+
+
+def _to_meta(tree: Any) -> Any:
+    if hasattr(tree, "_fields"):
+        return type(tree)(*map(_to_meta, tree))
+    if isinstance(tree, tuple | list):
+        return type(tree)(map(_to_meta, tree))
+    return tree.to("meta") if hasattr(tree, "to") else tree
