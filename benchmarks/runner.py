@@ -22,9 +22,17 @@ Row = dict[str, Any]
 
 
 def interleaved(
-    calls: dict[str, Callable[[], Any]], rounds: int, *, warm_up: int = 3, synchronize: Callable[[], Any] | None = None
+    calls: dict[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    warm_up: int = 3,
+    repeats: dict[str, int] | None = None,
+    synchronize: Callable[[], Any] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each call in each round: every round runs all calls, so that drift of the machine hits all alike.
+
+    repeats: how often a call is made in a round, whose mean then counts (once where not named): a short call between long
+    ones would else be a measure of how they left the caches.
 
     The order is drawn anew in each round, so that none always follows the call that empties the caches.
     """
@@ -32,13 +40,14 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(-warm_up, rounds):
         for name in order.sample(list(calls), len(calls)):
-            call = calls[name]
+            call, n_calls = calls[name], (repeats or {}).get(name, 1)
             wait()
             start = time.perf_counter()
-            call()
+            for _ in range(n_calls):
+                call()
             wait()
             if number >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append((time.perf_counter() - start) / n_calls)
     return seconds
 
 

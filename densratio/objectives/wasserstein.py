@@ -46,11 +46,12 @@ class Wasserstein1(WeightedRows):
         excess = xp.cumulative_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighbouring points
         length = points[1:] - points[:-1]
         # A difference within the rounding of n + m additions is none: there the slope may be any, and 0 keeps w still.
-        excess = xp.where(xp.abs(excess) > eps(coef) * (n + m), excess, xp.zeros_like(excess))
+        excess = xp.where(xp.abs(excess) > eps(coef) * (n + m), excess, 0.0)
         rising = xp.cumulative_sum(xp.sign(excess) * length)
         beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # int from each point to infinity
-        slope = xp.take(beyond, xp.argsort(order))
-        return xp.sum(xp.abs(excess) * length), slope[:n] / n
+        # Equal points have no length between them, so the first of them stands for all.
+        slope = xp.take(beyond, xp.searchsorted(points, source[:, 0]))
+        return xp.sum(xp.abs(excess) * length), slope / n
 
     def curvature(self, source: Array, target: Array) -> Array:
         """|g|^2 / W at uniform weights, g along the plane of constant mean: the inverse of Polyak's step; 1 where W = 0.
