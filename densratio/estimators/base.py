@@ -1,4 +1,4 @@
-"""DensityRatio, the scikit-learn estimator over an objective, a solver and features; and its front doors by method."""
+"""DensityRatio, the scikit-learn estimator over an objective, a solver and features."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from ._arrays import Array, is_tensor, namespace, put, to_device, to_host
-from ._validation import check_index, check_rows, split_domains
-from .features import FEATURES, Features
-from .objectives import OBJECTIVES, KullbackLeibler, MaximumMeanDiscrepancy, Objective, SquaredDistance, Wasserstein1
-from .solvers import SOLVERS, Solver, State
+from .._arrays import Array, is_tensor, namespace, put, to_device, to_host
+from .._validation import check_index, check_rows, split_domains
+from ..features import FEATURES, Features
+from ..objectives import OBJECTIVES, KullbackLeibler, MaximumMeanDiscrepancy, Objective, SquaredDistance, Wasserstein1
+from ..solvers import SOLVERS, Solver, State
 
-__all__ = ["ESTIMATORS", "KLIEP", "KMM", "LSIF", "DensityRatio", "Update", "Wasserstein"]
+__all__ = ["DensityRatio", "Update", "from_registry"]
 
 T = TypeVar("T")
 _NEWTON_CENTERS = 1000  # beyond it a Newton step of KLIEP costs more than it saves
@@ -212,14 +212,14 @@ class DensityRatio(BaseEstimator):
     def _make_objective(self) -> Objective:
         if isinstance(self.objective, Objective):
             return self.objective
-        return _from_registry("objective", self.objective, OBJECTIVES)()
+        return from_registry("objective", self.objective, OBJECTIVES)()
 
     def _make_features(self, objective: Objective, source: Array, target: Array, n_centers: int | None) -> Features:
         if n_centers is not None and not (isinstance(n_centers, int) and n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
         features = self.kernel
         if not isinstance(features, Features):
-            kind = _from_registry("kernel", features, FEATURES)
+            kind = from_registry("kernel", features, FEATURES)
             if objective.anchors == "source" and not kind.is_map:
                 n_centers = None
             draws = kind.is_map or n_centers is not None
@@ -239,7 +239,7 @@ class DensityRatio(BaseEstimator):
             raise ValueError(f"tol must be > 0; got {self.tol!r}.")
         if not self.max_iter >= 1 or not self.n_steps >= 1:
             raise ValueError(f"max_iter and n_steps must be >= 1; got {self.max_iter!r} and {self.n_steps!r}.")
-        return _from_registry("solver", name, SOLVERS, also=("auto",))(tol=self.tol, max_iter=self.max_iter)
+        return from_registry("solver", name, SOLVERS, also=("auto",))(tol=self.tol, max_iter=self.max_iter)
 
     def _domains(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array, bool]:
         source, target, _ = split_domains(self, X, y, reset=reset)
@@ -318,154 +318,6 @@ class DensityRatio(BaseEstimator):
         return tags
 
 
-class KMM(DensityRatio):
-    """Kernel mean matching: one weight for each source row, so that the source's kernel mean is the target's.
-
-    Minimises the maximum mean discrepancy over 0 <= w <= max_weight with mean(w) = 1 within mean_tol, to a certified
-    `gap_`. No density model, no centres to choose; memory is n_source^2 unless the kernel is an explicit map
-    ("nystroem", "random_fourier"). Use it for weights of given rows; see `DensityRatio` for what is common to all.
-
-    max_weight : float or None, upper bound of a weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.
-    regularization : float >= 0, adds regularization |w|^2 / (2 n): spreads the weight over more rows.
-
-    Source: Huang et al. (2007), Correcting sample selection bias by unlabeled data.
-    """
-
-    def __init__(
-        self,
-        *,
-        kernel: str | Features = "gaussian",
-        gamma: float | str = "median",
-        n_centers: int | None = None,
-        max_weight: float | None = 1000.0,
-        mean_tol: float | str = 0.0,
-        regularization: float = 0.0,
-        solver: str | Solver = "auto",
-        n_steps: int = 1,
-        tol: float = 1e-6,
-        max_iter: int = 10_000,
-        device: str | None = None,
-        random_state: Any = None,
-    ):
-        super().__init__(
-            "kmm", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.max_weight = max_weight
-        self.mean_tol = mean_tol
-        self.regularization = regularization
-
-    def _make_objective(self) -> Objective:
-        kind: Any = self.kernel if isinstance(self.kernel, Features) else _from_registry("kernel", self.kernel, FEATURES)
-        return MaximumMeanDiscrepancy(self.max_weight, self.mean_tol, self.regularization, is_factored=kind.is_map)
-
-
-class KLIEP(DensityRatio):
-    """KL importance estimation: the kernel expansion of the ratio under which the target's likelihood is largest.
-
-    Minimises KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
-    No strength of regularisation to choose. See `DensityRatio` for parameters and attributes.
-
-    Source: Sugiyama et al. (2008), Direct importance estimation for covariate shift adaptation.
-    """
-
-    def __init__(
-        self,
-        *,
-        kernel: str | Features = "gaussian",
-        gamma: float | str = "median",
-        n_centers: int | None = 100,
-        solver: str | Solver = "auto",
-        n_steps: int = 1,
-        tol: float = 1e-6,
-        max_iter: int = 10_000,
-        device: str | None = None,
-        random_state: Any = None,
-    ):
-        super().__init__(
-            "kliep", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state,
-        )  # fmt: skip
-
-    def _make_objective(self) -> Objective:
-        return KullbackLeibler()
-
-
-class LSIF(DensityRatio):
-    """Least-squares importance fitting: the kernel expansion nearest to the ratio in mean square over the source.
-
-    Minimises the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients and so the
-    ratio >= 0; nonnegative=False with l1_ratio=0 is uLSIF, in closed form, and clips negative ratios to 0.
-    See `DensityRatio` for what is common to all.
-
-    regularization : float >= 0, strength of the penalty. l1_ratio : float in [0, 1], 0 = L2 alone, 1 = L1 alone.
-
-    Source: Kanamori, Hido & Sugiyama (2009), A least-squares approach to direct importance estimation.
-    """
-
-    def __init__(
-        self,
-        *,
-        kernel: str | Features = "gaussian",
-        gamma: float | str = "median",
-        n_centers: int | None = 100,
-        regularization: float = 0.01,
-        l1_ratio: float = 0.0,
-        nonnegative: bool = True,
-        solver: str | Solver = "auto",
-        n_steps: int = 1,
-        tol: float = 1e-6,
-        max_iter: int = 10_000,
-        device: str | None = None,
-        random_state: Any = None,
-    ):
-        super().__init__(
-            "lsif", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.regularization = regularization
-        self.l1_ratio = l1_ratio
-        self.nonnegative = nonnegative
-
-    def _make_objective(self) -> Objective:
-        return SquaredDistance(self.regularization, self.l1_ratio, self.nonnegative)
-
-
-class Wasserstein(DensityRatio):
-    """Wasserstein-1 matching of one column: the weights that leave the least distance to carry mass over.
-
-    Exact: one sort a step, no critic and no bandwidth to choose (kernel and gamma serve `transform` on unseen rows alone).
-    Rows must have one column, such as losses; the most forgiving choice in training loops. See `DensityRatio` for what is
-    common to all.
-
-    max_weight : float or None, upper bound of a weight.
-
-    Source: the ADIW paper's Wasserstein variant, with the one-dimensional closed form in place of a critic.
-    """
-
-    def __init__(
-        self,
-        *,
-        kernel: str | Features = "gaussian",
-        gamma: float | str = "median",
-        max_weight: float | None = 1000.0,
-        solver: str | Solver = "auto",
-        n_steps: int = 1,
-        tol: float = 1e-6,
-        max_iter: int = 10_000,
-        device: str | None = None,
-        random_state: Any = None,
-    ):
-        super().__init__(
-            "wasserstein", kernel=kernel, gamma=gamma, n_centers=None, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state,
-        )  # fmt: skip
-        self.max_weight = max_weight
-
-    def _make_objective(self) -> Objective:
-        return Wasserstein1(self.max_weight)
-
-
 def _auto_solvers(objective: Objective, n_centers: int) -> tuple[str, str]:
     """Names of the solvers that suit an objective: to convergence, and for a few steps in a loop."""
     if isinstance(objective, MaximumMeanDiscrepancy):
@@ -484,9 +336,6 @@ def _place(x: Array) -> Any:
     return (is_tensor(x), x.dtype, x.device if is_tensor(x) else None)
 
 
-ESTIMATORS: dict[str, type[DensityRatio]] = {"kmm": KMM, "kliep": KLIEP, "lsif": LSIF, "wasserstein": Wasserstein}
-
-
 def _inputs(objective: Objective, features: Features | None, source: Array, target: Array) -> tuple[Array, Array]:
     return (source, target) if features is None or objective.takes == "rows" else (features(source), features(target))
 
@@ -501,7 +350,8 @@ def _mean_one(objective: Objective, coef: Array, source: Array) -> tuple[Array, 
     return xp.where(usable, raw / mean, xp.ones_like(raw)), mean
 
 
-def _from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
+def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
+    """The entry `name` of a registry; a ValueError that lists the names where there is none."""
     if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.")
     return registry[name]

@@ -1,0 +1,43 @@
+"""KL importance estimation procedure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..features import Features
+from ..objectives import KullbackLeibler, Objective
+from ..solvers import Solver
+from .base import DensityRatio
+
+__all__ = ["KLIEP"]
+
+
+class KLIEP(DensityRatio):
+    """KL importance estimation: the kernel expansion of the ratio under which the target's likelihood is largest.
+
+    Minimises KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
+    No strength of regularisation to choose. See `DensityRatio` for parameters and attributes.
+
+    Source: Sugiyama et al. (2008), Direct importance estimation for covariate shift adaptation.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: str | Features = "gaussian",
+        gamma: float | str = "median",
+        n_centers: int | None = 100,
+        solver: str | Solver = "auto",
+        n_steps: int = 1,
+        tol: float = 1e-6,
+        max_iter: int = 10_000,
+        device: str | None = None,
+        random_state: Any = None,
+    ):
+        super().__init__(
+            "kliep", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
+            max_iter=max_iter, device=device, random_state=random_state,
+        )  # fmt: skip
+
+    def _make_objective(self) -> Objective:
+        return KullbackLeibler()
