@@ -27,25 +27,27 @@ def simplex(x: Array, weight: Array, total: float = 1.0) -> Array:
     Source: Duchi et al. (2008), Fig. 1, with weights.
     """
     xp = namespace(x, weight)
-    # A shift along the constraint's normal changes nothing, and keeps the digits that a large x would cost the sums.
-    x = x - xp.max(x / weight) * weight
     order = xp.argsort(-x / weight)
-    w, wx = xp.take(weight, order), xp.take(weight * x, order)
-    # The threshold peaks at Duchi's index rho, so no search is needed.
-    threshold = xp.max((xp.cumulative_sum(wx) - total) / xp.cumulative_sum(w * w))
-    return xp.clip(x - threshold * weight, min=0.0)
+    w = xp.take(weight, order)
+    squares = xp.cumulative_sum(w * w)
+    # A shift along the weight changes nothing: after the first pass the sums are of the size of `total`, and the second
+    # regains the digits that a large threshold has cost.
+    for _ in range(2):
+        # The threshold peaks at Duchi's index rho, so no search is needed.
+        x = x - xp.max((xp.cumulative_sum(w * xp.take(x, order)) - total) / squares) * weight
+    return xp.clip(x, min=0.0)
 
 
 def box_sum(x: Array, upper: float, total: float | Array) -> Array:
     """Closest point to `x` (n,) with entries in [0, upper] and sum `total`, 0 < total <= n * upper.
 
     The answer is clip(x - tau, 0, upper). Its sum falls piecewise linearly in tau, with knots at x and x - upper: sort
-    the knots, accumulate the sum from the top, and interpolate. Source: Wang & Lu (2015), arXiv:1503.01002.
+    the knots, accumulate the sum from the top, and interpolate. The sum is exact to the rounding of the spread of `x`. Source: Wang & Lu (2015), arXiv:1503.01002.
     """
     xp = namespace(x)
     if isinstance(total, int | float) and upper >= total:
         return _plain_simplex(x, total)
-    x = x - xp.max(x)  # as in `simplex`
+    x = x - xp.max(x)  # a shift changes nothing, and keeps digits
     knots = xp.concat([x, x - upper])
     slope_change = xp.concat([full_like_row(x, 1.0), full_like_row(x, -1.0)])
     order = xp.argsort(-knots)

@@ -10,7 +10,7 @@ from scipy.stats import wasserstein_distance
 from densratio import KLIEP, KMM, LSIF, Wasserstein, stack_domains
 from densratio.features import Gaussian, Nystroem, RandomFourier
 from densratio.objectives import KullbackLeibler, MaximumMeanDiscrepancy, SquaredDistance, Wasserstein1
-from densratio.solvers import ClosedForm, ExpectationMaximisation, InteriorPoint, ProjectedGradient, Reference
+from densratio.solvers import ClosedForm, ExpectationMaximisation, InteriorPoint, LikelihoodNewton, ProjectedGradient, Reference
 from densratio.testing import gaussian_shift
 
 # ---------------------------------------------------------------- optima against cvxpy
@@ -40,7 +40,11 @@ OPTIMA = {
         [InteriorPoint(), GRADIENT],
         Nystroem(0.5, 10),
     ),
-    "kliep": (KullbackLeibler(), [ExpectationMaximisation(tol=3e-6), ProjectedGradient(tol=3e-6, max_iter=100_000)], None),
+    "kliep": (
+        KullbackLeibler(),
+        [LikelihoodNewton(tol=1e-10), ExpectationMaximisation(tol=3e-6), ProjectedGradient(tol=3e-6, max_iter=100_000)],
+        None,
+    ),
     "wasserstein": (Wasserstein1(), [ClosedForm()], None),
     "wasserstein, small max_weight": (Wasserstein1(max_weight=1.3), [ClosedForm()], None),
     "wasserstein, only even weights": (Wasserstein1(max_weight=1.0), [ClosedForm()], None),
@@ -92,7 +96,7 @@ def test_the_gap_closes_at_the_optimum():
         state = solvers[0].run(objective, solvers[0].init(objective, *samples), *samples)
         value, grad = objective.value_and_grad(state.coef, *samples)
         if name != "ulsif, l1":  # L1 alone has no certificate
-            assert float(objective.gap(state.coef, grad, *samples)) <= 1e-4 * max(1.0, abs(float(value)))
+            assert float(objective.gap(state.coef, grad, *samples)) <= 1e-6 * max(1.0, abs(float(value)))
 
 
 # ---------------------------------------------------------------- Wasserstein against scipy and autograd
@@ -151,7 +155,7 @@ def test_kernel_mean_matchings_value_is_the_discrepancy():
 RECOVERY = {
     # A sharp kernel: its transform is the kernel average of the weights, which a wide one would flatten.
     "kmm": lambda: KMM(gamma=2.0, regularization=1.0),
-    "kliep": lambda: KLIEP(gamma=0.5, n_centers=50, tol=1e-3, random_state=0),
+    "kliep": lambda: KLIEP(gamma=0.5, n_centers=50, random_state=0),
     "lsif": lambda: LSIF(gamma=0.5, regularization=0.01, tol=1e-4, random_state=0),
 }
 SEEDS = range(6)
@@ -173,9 +177,7 @@ def test_a_known_ratio_is_recovered_better_with_more_rows(name):
     assert more < 0.5 * few
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: KMM(gamma=0.5), lambda: KLIEP(gamma=0.5, tol=1e-3), lambda: LSIF(gamma=0.5, tol=1e-4), Wasserstein]
-)
+@pytest.mark.parametrize("make", [lambda: KMM(gamma=0.5), lambda: KLIEP(gamma=0.5), lambda: LSIF(gamma=0.5, tol=1e-4), Wasserstein])
 def test_weighted_source_means_are_the_targets(make):
     problem = gaussian_shift(400, 400, shift=0.7, seed=1)
     weights = make().fit(*stack_domains(problem.source, problem.target)).weights_

@@ -152,6 +152,41 @@ def test_the_order_of_entries_does_not_matter(v):
     np.testing.assert_allclose(box_sum(v[order], UPPER, 1.0), box_sum(v, UPPER, 1.0)[order], atol=1e-12)
 
 
+# With an upper bound that binds, the documented limit is the rounding of the largest entry.
+@pytest.mark.parametrize("name", [name for name in SETS if not name.startswith("box_sum")])
+def test_points_far_from_each_other_are_feasible_once_projected(name):
+    project, is_feasible = SETS[name][:2]
+    for n in (1, 2, 3, 5, 40):
+        for seed in range(50):
+            assert is_feasible(project(1e16 * np.random.default_rng(seed).standard_normal(n)))
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("offset", [1e10, -1e10, 1e16, -1e16])
+def test_points_far_from_the_set_are_feasible_once_projected(name, offset):
+    project, is_feasible = SETS[name][:2]
+    for n in (1, 2, 3, 40):
+        for seed in range(20):
+            assert is_feasible(project(offset + np.random.default_rng(seed).standard_normal(n)))
+
+
+def test_a_feasible_point_stays_under_weights_of_unlike_sizes():
+    np.testing.assert_allclose(simplex(np.array([5e7, 0.5]), np.array([1e-8, 1.0])), [5e7, 0.5], rtol=1e-12)
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        unlike = 10.0 ** rng.uniform(-12.0, 0.0, 20)
+        shares = rng.dirichlet(np.ones(20))
+        np.testing.assert_allclose(simplex(shares / unlike, unlike) * unlike, shares, atol=1e-12)
+
+
+@given(vectors)
+def test_a_shift_along_the_constraint_moves_no_projection(v):
+    far = 2.0**40
+    v = np.round(v * 2.0**10) / 2.0**10  # so that adding and taking away the shift loses nothing
+    np.testing.assert_allclose(box_sum(v + far, UPPER, len(v)), box_sum(v, UPPER, len(v)), atol=1e-12)
+    np.testing.assert_allclose(simplex(v + far, np.ones(len(v))), simplex(v, np.ones(len(v))), atol=1e-12)
+
+
 def test_an_entry_of_minus_infinity_stays_at_zero():
     np.testing.assert_allclose(simplex(np.array([1.0, -np.inf, 2.0]), np.ones(3)), [0.0, 0.0, 1.0], atol=1e-15)
 

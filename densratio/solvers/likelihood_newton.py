@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .._arrays import Array, cholesky_solver, device_of, namespace, tiny, widest
 from ..objectives import KullbackLeibler
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, unknown_residual
+from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
 __all__ = ["LikelihoodNewton"]
 
@@ -24,6 +24,7 @@ class _Memory(NamedTuple):
     value: Array
     gap: Array
     complementarity: Array
+    scale: Array
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class LikelihoodNewton(Solver):
         unknown = unknown_residual(value)
         even = xp.full_like(wide, 1.0 / k)
         gap = objective.gap(wide, grad, wide_source, wide_target)
-        return State(start, xp.ones_like(value), unknown, 0, _Memory(even, xp.ones_like(even), value, gap, unknown))
+        scale = residual_scale(objective.curvature(wide_source, wide_target))
+        memory = _Memory(even, xp.ones_like(even), value, gap, unknown, scale)
+        return State(start, xp.ones_like(value), unknown, 0, memory)
 
     def has_converged(self, state: State) -> bool:
         """Whether residual and duality gap are at most tol, or rounding leaves no digits to gain."""
@@ -66,8 +69,8 @@ class LikelihoodNewton(Solver):
         value = objective.value_and_grad(candidate, source, target)[0]
         coef = xp.where(value <= memory.value, candidate, widest(state.coef))
         value, grad = objective.value_and_grad(coef, source, target)
-        memory = _Memory(shares, multipliers, value, objective.gap(coef, grad, source, target), complementarity)
-        residual = optimality_residual(objective, coef, grad, source, target)
+        memory = _Memory(shares, multipliers, value, objective.gap(coef, grad, source, target), complementarity, memory.scale)
+        residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
         return State(xp.astype(coef, dtype), reach, residual, state.n_iter + 1, memory)
 
 

@@ -28,7 +28,7 @@ class ProjectedGradient(Solver):
 
     The first step from a start has no momentum, so a single warm-started step is a plain projected-gradient step. A
     rejected or overshooting step restarts the momentum; a rejected plain step, or one along which the gradient changes
-    faster than 1 / step_size, halves the step size; a step that could have been longer lengthens the next one.
+    faster than 1 / step_size, halves the step size; a step that could have been longer lengthens the next one by a tenth.
     Source: Beck & Teboulle (2009); restart after O'Donoghue & Candes (2015).
     """
 
@@ -60,9 +60,9 @@ class ProjectedGradient(Solver):
         curved, allowed = xp.sum(change * moved), xp.sum(moved * moved) / size
         too_long = (curved > allowed * (1.0 + 1e3 * eps(x))) | (~accept & (pull == 0.0))
         overshoots = xp.sum((y - z) * (z - x)) > 0.0
-        keep = accept & ~overshoots & ~too_long
+        keep = accept & ~overshoots
         # Near the optimum rounding passes for curvature; the floor keeps the step from vanishing.
-        size = xp.where(too_long, 0.5 * size, xp.where(curved < 0.5 * allowed, 1.25 * size, size))
+        size = xp.where(too_long, 0.5 * size, xp.where(curved < 0.5 * allowed, 1.1 * size, size))
         size = xp.maximum(size, memory.least_size)
 
         new_x, new_grad = xp.where(accept, z, x), xp.where(accept, grad, memory.grad)
