@@ -42,7 +42,8 @@ def box_sum(x: Array, upper: float, total: float | Array) -> Array:
     """Closest point to `x` (n,) with entries in [0, upper] and sum `total`, 0 < total <= n * upper.
 
     The answer is clip(x - tau, 0, upper). Its sum falls piecewise linearly in tau, with knots at x and x - upper: sort
-    the knots, accumulate the sum from the top, and interpolate. The sum is exact to the rounding of the spread of `x`. Source: Wang & Lu (2015), arXiv:1503.01002.
+    the knots, accumulate the sum from the top, and interpolate. The sum is exact
+    to the rounding of the spread of `x`. Source: Wang & Lu (2015), arXiv:1503.01002.
     """
     xp = namespace(x)
     if isinstance(total, int | float) and upper >= total:

@@ -37,7 +37,9 @@ class ProjectedGradient(Solver):
         value, grad = objective.value_and_grad(start, source, target)
         curvature = objective.curvature(source, target)
         one = namespace(start).ones_like(value)
-        memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), eps(value) / curvature)
+        # Where the curvature is a bound no shorter step is ever needed; elsewhere the floor keeps the step from vanishing.
+        least = (1.0 if objective.gradient_is_affine else eps(value)) / curvature
+        memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), least)
         return State(start, 1.0 / curvature, unknown_residual(value), 0, memory)
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
@@ -54,14 +56,18 @@ class ProjectedGradient(Solver):
         value, grad = objective.value_and_grad(z, source, target)
 
         moved, change = z - y, grad - grad_y
-        # By convexity value(z) <= value(x) + grad(z).(z - x): a test that rounding cannot blur near the optimum.
+        # By convexity value(z) <= value(x) + grad(z).(z - x): near the optimum this test is finer than the values' rounding.
         is_descent = (xp.sum(grad * (z - x)) <= 0.0) | (value <= memory.value)
+        if objective.gradient_is_affine:
+            # A plain step of 1 / curvature cannot rise: what seems so is rounding.
+            is_descent = is_descent | ((pull == 0.0) & (size <= memory.least_size))
         accept = is_descent & xp.isfinite(value)
         curved, allowed = xp.sum(change * moved), xp.sum(moved * moved) / size
         too_long = (curved > allowed * (1.0 + 1e3 * eps(x))) | (~accept & (pull == 0.0))
         overshoots = xp.sum((y - z) * (z - x)) > 0.0
-        keep = accept & ~overshoots
-        # Near the optimum rounding passes for curvature; the floor keeps the step from vanishing.
+        # Momentum that no longer lowers the value, to rounding, would only keep the point from settling.
+        keep = accept & ~overshoots & (value < memory.value)
+        # Near the optimum rounding passes for curvature: hence the floor.
         size = xp.where(too_long, 0.5 * size, xp.where(curved < 0.5 * allowed, 1.1 * size, size))
         size = xp.maximum(size, memory.least_size)
 
