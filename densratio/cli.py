@@ -128,11 +128,11 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
     for heading in (
         "method",
         "accuracy %",
-        "weight\nof clean",
-        "weight\nof flipped",
+        "weight\nclean",
+        "weight\nflipped",
         "AUROC",
-        "seconds\nan epoch",
-        "times\nUniform",
+        "s per\nepoch",
+        "times\nuniform",
     ):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True, vertical="bottom")
     base = results.get("uniform", {}).get("seconds_per_epoch")
