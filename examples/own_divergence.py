@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from densratio import DensityRatio, stack_domains
-from densratio.objectives import Objective
+from densratio.objectives import Objective, SquaredDistance
 from densratio.projections import box_sum, nonnegative
 from densratio.solvers import ProjectedGradient
 from densratio.testing import check_objective, check_solver, gaussian_shift
@@ -56,6 +56,31 @@ class WrongGradient(MeanMatching):
         return value, grad + self.ridge * (coef - 1.0) / source.shape[0]
 
 
+class InfeasibleProjection(MeanMatching):
+    """Clip and then shift to mean 1, which makes the clipped entries negative again."""
+
+    def project(self, coef, source, target):
+        clipped = nonnegative(coef)
+        return clipped - array_namespace(coef).mean(clipped) + 1.0
+
+
+class StopsEarly(ProjectedGradient):
+    """Says that it has converged after three steps."""
+
+    def has_converged(self, state):
+        return state.n_iter >= 3
+
+
+def show_that_it_is_caught(what, check) -> None:
+    """Run a check that must fail, and print which law it says is broken."""
+    try:
+        check()
+    except AssertionError as error:
+        print(f"{what} is caught:\n\n{error}\n")
+    else:
+        raise SystemExit(f"{what} went unnoticed")
+
+
 def main() -> None:
     check_objective(MeanMatching(), max_examples=20)
     print("MeanMatching obeys the laws of a divergence.")
@@ -64,12 +89,10 @@ def main() -> None:
     check_solver(ProjectedGradient(), MeanMatching(), is_exact=False, max_examples=10)
     print("projected_gradient obeys the laws of a solver on it.")
 
-    try:
-        check_objective(WrongGradient(), max_examples=20)
-    except AssertionError as error:
-        print(f"WrongGradient is caught:\n\n{error}\n")
-    else:
-        raise SystemExit("the wrong gradient went unnoticed")
+    show_that_it_is_caught("A wrong gradient", lambda: check_objective(WrongGradient(), max_examples=20))
+    show_that_it_is_caught("An infeasible projection", lambda: check_objective(InfeasibleProjection(), max_examples=20))
+    # The built-in divergences have a cvxpy program, so a solver's answer is held against the optimum.
+    show_that_it_is_caught("A solver that stops early", lambda: check_solver(StopsEarly(), SquaredDistance(), max_examples=20))
 
     problem = gaussian_shift(400, 400, shift=0.7, seed=0)
     X, y = stack_domains(problem.source, problem.target)
