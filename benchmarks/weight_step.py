@@ -65,7 +65,7 @@ def step_alone(ratio: Any, source: Any, target: Any, coef: Any) -> Callable[[], 
     features = ratio.update(source, target, coef).features
     samples = (source, target) if features is None else (features(source), features(target))
     samples = objective.summarise(*samples)
-    solver = ratio._make_solver(objective, len(target), to_convergence=False)
+    solver = ratio._make_solver(objective, samples[0], to_convergence=False)
     return lambda: solver.step(objective, solver.init(objective, *samples, coef=coef), *samples)
 
 

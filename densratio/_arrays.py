@@ -20,6 +20,7 @@ __all__ = [
     "device_of",
     "eps",
     "full_like_row",
+    "has_float64",
     "is_tensor",
     "namespace",
     "put",
@@ -73,9 +74,15 @@ def to_device(x: Any, device: str) -> Array:
     except ImportError:
         raise ImportError(f'device="{device}" needs torch: pip install "densratio-toolkit[torch]"') from None
     try:
-        return torch.as_tensor(x, device=device)
+        tensor = torch.as_tensor(x)
+        return tensor.to(device, torch.float32) if device.startswith("mps") else tensor.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f'device="{device}" is not usable here ({str(error).splitlines()[0]}); try device="cpu"') from None
+
+
+def has_float64(x: Array) -> bool:
+    """Whether the device of `x` computes in double precision; Apple's does not."""
+    return not (is_tensor(x) and x.device.type == "mps")
 
 
 def widest(x: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from .._arrays import Array, is_tensor, namespace, put, to_device, to_host
+from .._arrays import Array, has_float64, is_tensor, namespace, put, to_device, to_host
 from .._validation import check_index, check_rows, split_domains
 from ..features import FEATURES, Features
 from ..objectives import OBJECTIVES, KullbackLeibler, MaximumMeanDiscrepancy, Objective, SquaredDistance, Wasserstein1
@@ -104,7 +104,7 @@ class DensityRatio(BaseEstimator):
         objective = self._make_objective()
         features = self._make_features(objective, source, target, self.n_centers)
         inputs = _inputs(objective, features, source, target)
-        solver = self._make_solver(objective, inputs[0].shape[1], to_convergence=True)
+        solver = self._make_solver(objective, inputs[0], to_convergence=True)
         compact = objective.summarise(*inputs)
         state = solver.run(objective, solver.init(objective, *compact), *compact)
         self._store(objective, solver, features, inputs, compact, state, source, on_host)
@@ -141,7 +141,7 @@ class DensityRatio(BaseEstimator):
         fitted = update.features or self._make_features(objective, source, target, self.n_centers)
         inputs = _inputs(objective, fitted, source, target)
         compact = objective.summarise(*inputs)
-        solver = self._make_solver(objective, inputs[0].shape[1], to_convergence=False)
+        solver = self._make_solver(objective, inputs[0], to_convergence=False)
         steps = 0 if is_first else self.n_iter_
         self._store(objective, solver, fitted, inputs, compact, update.state, source, on_host)
         self.n_iter_ = steps + update.state.n_iter
@@ -200,7 +200,7 @@ class DensityRatio(BaseEstimator):
             features = self._make_features(objective, source, target, n_centers)
         inputs = _inputs(objective, features, source, target)
         compact = objective.summarise(*inputs)
-        solver = self._make_solver(objective, inputs[0].shape[1], to_convergence=False)
+        solver = self._make_solver(objective, inputs[0], to_convergence=False)
         state = solver.init(objective, *compact, coef=coef)
         for _ in range(self.n_steps):
             state = solver.step(objective, state, *compact)
@@ -231,10 +231,10 @@ class DensityRatio(BaseEstimator):
             )
         return features.fit(source, target, anchors=objective.anchors)
 
-    def _make_solver(self, objective: Objective, n_centers: int, *, to_convergence: bool) -> Solver:
+    def _make_solver(self, objective: Objective, source: Array, *, to_convergence: bool) -> Solver:
         if isinstance(self.solver, Solver):
             return self.solver
-        name = _auto_solvers(objective, n_centers)[0 if to_convergence else 1] if self.solver == "auto" else self.solver
+        name = _auto_solvers(objective, source)[0 if to_convergence else 1] if self.solver == "auto" else self.solver
         if not self.tol > 0.0:
             raise ValueError(f"tol must be > 0; got {self.tol!r}.")
         if not self.max_iter >= 1 or not self.n_steps >= 1:
@@ -318,12 +318,13 @@ class DensityRatio(BaseEstimator):
         return tags
 
 
-def _auto_solvers(objective: Objective, n_centers: int) -> tuple[str, str]:
-    """Names of the solvers that suit an objective: to convergence, and for a few steps in a loop."""
+def _auto_solvers(objective: Objective, source: Array) -> tuple[str, str]:
+    """Names of the solvers that suit an objective on `source` (n_s, k): to convergence, and for a few steps in a loop."""
     if isinstance(objective, MaximumMeanDiscrepancy):
-        return "interior_point", "projected_gradient"
+        return "interior_point" if has_float64(source) else "projected_gradient", "projected_gradient"
     if isinstance(objective, KullbackLeibler):
-        return "likelihood_newton" if n_centers <= _NEWTON_CENTERS else "expectation_maximisation", "expectation_maximisation"
+        suits_newton = has_float64(source) and source.shape[1] <= _NEWTON_CENTERS
+        return "likelihood_newton" if suits_newton else "expectation_maximisation", "expectation_maximisation"
     if isinstance(objective, SquaredDistance) and objective.has_closed_form:
         return "closed_form", "projected_gradient"
     if isinstance(objective, Wasserstein1):
