@@ -20,8 +20,8 @@ class _Memory(NamedTuple):
 class Subgradient(Solver):
     """coef <- project(coef - relaxation * Polyak's step * subgradient), a long step that may cross a kink.
 
-    A monotone step would come to rest at the kinks of the first batches, so the value may rise; but where it would rise above
-    that of the cold start, the step is Polyak's from the present value instead, which shortens as the optimum nears.
+    The value may rise, for a monotone step can come to rest at a kink; but where it would rise above that of the cold start,
+    the step is Polyak's from the present value instead, which shortens as the optimum nears.
     relaxation: step size in units of Polyak's step at the cold start.
     Source: Polyak (1969).
     """
