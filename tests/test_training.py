@@ -303,7 +303,7 @@ def fresh_run(make):
     return make(), model, torch.optim.Adam(model.parameters(), lr=0.05)
 
 
-def resumes_bit_for_bit(make, parts, stop):
+def check_resumes_bit_for_bit(make, parts, stop):
     straight = fresh_run(make)
     run(parts, *straight)
     before = fresh_run(make)
@@ -320,13 +320,13 @@ def resumes_bit_for_bit(make, parts, stop):
 @settings(max_examples=6, deadline=None)
 @given(stop=st.integers(0, 8), seed=st.integers(0, 100), warmup=st.sampled_from([{"warmup_epochs": 1}, {"warmup_steps": 3}]))
 def test_a_run_that_stops_after_any_batch_and_resumes_gives_the_same_weights_to_the_bit(name, stop, seed, warmup):
-    resumes_bit_for_bit(lambda: DynamicReweighter(name, N_TRAIN, N_VAL, **warmup), plan(8, seed), stop)
+    check_resumes_bit_for_bit(lambda: DynamicReweighter(name, N_TRAIN, N_VAL, **warmup), plan(8, seed), stop)
 
 
 @settings(max_examples=6, deadline=None)
 @given(stop=st.integers(0, 5), seed=st.integers(0, 100))
 def test_random_weights_resume_to_the_bit(stop, seed):
-    resumes_bit_for_bit(lambda: RandomWeights(N_TRAIN, seed=seed), plan(5, seed), stop)
+    check_resumes_bit_for_bit(lambda: RandomWeights(N_TRAIN, seed=seed), plan(5, seed), stop)
 
 
 @by_name
