@@ -25,7 +25,7 @@ def main():
         return np.mean((model.predict(X_test) - y_test) ** 2)
 
     print(f"mean squared error on the test table, no weights: {test_error(None):.4f}")
-    for ratio in (KMM(), KLIEP(), LSIF()):
+    for ratio in (KMM(), KLIEP(random_state=0), LSIF(random_state=0)):
         weights = ratio.fit(X, domain).weights_
         effective = weights.sum() ** 2 / (weights**2).sum()
         print(f"{type(ratio).__name__:6s} {test_error(weights):.4f}   (effective sample size {effective:.0f} of {len(weights)})")
