@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
-from array_api_compat import device as device_of
+from array_api_compat import device as _device
 
 Array = Any
 _NAMESPACES: dict[type, Any] = {}
@@ -17,17 +18,22 @@ _NAMESPACES: dict[type, Any] = {}
 __all__ = [
     "Array",
     "cholesky_solver",
+    "concat_rows",
     "device_of",
     "eps",
     "full_like_row",
     "has_float64",
+    "is_sparse",
     "is_tensor",
     "namespace",
     "put",
+    "take_rows",
     "tiny",
     "to_device",
     "to_host",
+    "weighted_mean",
     "widest",
+    "widest_here",
 ]
 
 
@@ -36,13 +42,38 @@ def namespace(*arrays: Array) -> Any:
     kind = type(arrays[0])
     if kind not in _NAMESPACES:
         # numpy itself has the standard's functions, but for `descending`; the wrappers cost a step a fifth of its time.
-        _NAMESPACES[kind] = np if is_numpy_array(arrays[0]) else array_namespace(*arrays)
+        _NAMESPACES[kind] = np if is_numpy_array(arrays[0]) or is_sparse(arrays[0]) else array_namespace(*arrays)
     return _NAMESPACES[kind]
 
 
 def is_tensor(x: Any) -> bool:
     """Whether `x` is a torch tensor, told without importing torch."""
     return "torch" in sys.modules and is_torch_array(x)
+
+
+def device_of(x: Array) -> Any:
+    """The device of `x`; sparse rows are on the CPU."""
+    return "cpu" if is_sparse(x) else _device(x)
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether `x` is a scipy sparse matrix or array."""
+    return scipy.sparse.issparse(x)
+
+
+def take_rows(rows: Array, keep: Any) -> Array:
+    """The rows of `rows` (n, ...) that the host integers `keep` (k,) name, on its device."""
+    if is_sparse(rows):
+        return rows[keep]
+    xp = namespace(rows)
+    return xp.take(rows, xp.asarray(keep, dtype=xp.int64, device=device_of(rows)), axis=0)
+
+
+def concat_rows(first: Array, second: Array) -> Array:
+    """The rows of both samples, of one library, dense or CSR."""
+    if is_sparse(first):
+        return scipy.sparse.csr_array(scipy.sparse.vstack([first, second]))
+    return namespace(first, second).concat([first, second])
 
 
 def eps(x: Array) -> float:
@@ -59,7 +90,7 @@ def to_host(x: Array) -> Any:
     """`x` as a numpy array; a tensor is detached and brought to the CPU first."""
     if is_tensor(x):
         return x.detach().cpu().numpy()
-    return x if is_numpy_array(x) else np.asarray(x)
+    return x if is_numpy_array(x) or is_sparse(x) else np.asarray(x)
 
 
 def put(x: Any, like: Array) -> Array:
@@ -85,10 +116,23 @@ def has_float64(x: Array) -> bool:
     return not (is_tensor(x) and x.device.type == "mps")
 
 
+def weighted_mean(x: Array, weight: Array | None) -> Array:
+    """Mean over the rows of `x` (n, ...), row i counting weight_i times; the plain mean where `weight` (n,) is None."""
+    xp = namespace(x)
+    if weight is None:
+        return xp.mean(x, axis=0)
+    return xp.tensordot(weight, x, axes=1) / xp.sum(weight)
+
+
 def widest(x: Array) -> Array:
     """`x` in float64, for factorisations that single precision would break."""
     xp = namespace(x)
     return xp.astype(x, xp.float64, copy=False)
+
+
+def widest_here(x: Array) -> Array:
+    """`x` in float64 where its device has that, else as it is."""
+    return widest(x) if has_float64(x) else x
 
 
 def cholesky_solver(matrix: Array) -> Callable[[Array], Array]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse
+from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from ._arrays import Array, is_tensor, namespace, to_host
+from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, to_host
 
-__all__ = ["check_index", "check_rows", "split_domains", "stack_domains"]
+__all__ = ["check_index", "check_rows", "check_sample_weight", "split_domains", "stack_domains"]
 
 _SHOW_STACK = "fit(*stack_domains(X_source, X_target))"
 
@@ -17,8 +19,8 @@ _SHOW_STACK = "fit(*stack_domains(X_source, X_target))"
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, source rows first.
 
-    X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), or pandas or polars frames with the
-    same columns, which stay frames. Raises ValueError for an empty sample or columns that differ.
+    X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (which become CSR), or
+    pandas or polars frames with the same columns, which stay frames. Raises ValueError for an empty sample or columns that differ.
     """
     n_source, n_target = (_n_rows(X, name) for X, name in ((X_source, "source"), (X_target, "target")))
     y = np.repeat([0, 1], [n_source, n_target])
@@ -30,13 +32,21 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
         return xp.concat([X_source, X_target]), xp.asarray(y, device=X_source.device)
     if hasattr(X_source, "columns") and hasattr(X_target, "columns"):
         return _concat_frames(X_source, X_target), y
+    if is_sparse(X_source) or is_sparse(X_target):
+        _same_width(X_source.shape[1], X_target.shape[1])
+        return concat_rows(scipy.sparse.csr_array(X_source), scipy.sparse.csr_array(X_target)), y
     arrays = [np.asarray(X) for X in (X_source, X_target)]
     _same_width(arrays[0].shape[1], arrays[1].shape[1])
     return np.concatenate(arrays), y
 
 
-def split_domains(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array, Any]:
-    """Checked (source rows, target rows, boolean source mask) of X (n, d) and domain labels y (n,)."""
+def split_domains(
+    estimator: Any, X: Any, y: Any, *, reset: bool, sample_weight: Any = None
+) -> tuple[Array, np.ndarray, np.ndarray | None]:
+    """Checked rows X (n, d), boolean mask of the source rows (n,), and sample_weight (n,) or None.
+
+    y (n,): domain labels. Each domain has a row, and one whose weight is positive.
+    """
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None. It is the domain of each row, "
@@ -57,9 +67,12 @@ def split_domains(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Array
             f"X has {X.shape[0]} rows and y has {len(labels)} labels.{hint}"
         )
     is_source = _source_mask(labels, hint)
-    xp = namespace(X)
-    mask = xp.asarray(is_source, device=X.device) if is_tensor(X) else is_source
-    return X[mask], X[~mask], is_source
+    weights = check_sample_weight(sample_weight, X.shape[0])
+    if weights is not None:
+        for name, rows in (("source", is_source), ("target", ~is_source)):
+            if not weights[rows].any():
+                raise ValueError(f"sample_weight is 0 on every {name} row: at least one must count.")
+    return X, is_source, weights
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
@@ -67,10 +80,27 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     if is_tensor(X):
         return _check_tensor(estimator, X, reset=reset)
     names = list(getattr(X, "columns", []))
+    _check_numbers(estimator, X, names)
+    sparse = "csr" if get_tags(estimator).input_tags.sparse else False
     # Finiteness is checked here rather than there so that the message can name the column.
-    X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, accept_sparse=sparse)
+    if is_sparse(X):
+        X = scipy.sparse.csr_array(X)
     _check_finite(X, names)
     return X
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
+    """sample_weight (n,) as finite numbers >= 0 on the host, one for each of `n_rows` rows; None where it is None."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(to_host(sample_weight), dtype=np.float64)
+    if weights.shape != (n_rows,):
+        raise ValueError(f"sample_weight must be ({n_rows},), one number >= 0 for each row of X; got shape {weights.shape}.")
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0.0):
+        bad = int(np.flatnonzero(~(weights >= 0.0) | np.isinf(weights))[0])
+        raise ValueError(f"sample_weight must hold finite numbers >= 0; row {bad} has {weights[bad]}.")
+    return weights
 
 
 def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "index") -> np.ndarray:
@@ -163,13 +193,40 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
     return X
 
 
+def _check_numbers(estimator: Any, X: Any, names: list) -> None:
+    """Columns of a frame that hold text: say which, and show the pipeline that encodes them."""
+    text = [name for name in names if _is_text(np.asarray(X[name]))] if len(set(names)) == len(names) else []
+    if text:
+        shown = ", ".join(repr(name) for name in text[:5]) + (", ..." if len(text) > 5 else "")
+        raise ValueError(
+            f"Column{'s' if len(text) > 1 else ''} {shown} hold{'' if len(text) > 1 else 's'} text, categories or dates, and a density "
+            f"ratio needs numbers. Drop or encode {'them' if len(text) > 1 else 'it'}, in both samples at once:\n"
+            f"    encode = make_column_transformer((OneHotEncoder(sparse_output=False), [{shown}]), remainder=StandardScaler())\n"
+            f"    make_pipeline(encode, {type(estimator).__name__}()).fit(X, y)"
+        )
+
+
+def _is_text(values: np.ndarray) -> bool:
+    if values.dtype.kind == "O":
+        return any(isinstance(value, str) for value in values)
+    return values.dtype.kind in "USmM"
+
+
 def _check_finite(X: Array, names: list) -> None:
-    xp = namespace(X)
-    if bool(xp.all(xp.isfinite(X))):
-        return
-    column_is_bad = to_host(~xp.all(xp.isfinite(X), axis=0))
-    column = int(np.flatnonzero(column_is_bad)[0])
-    what = "NaN" if bool(xp.any(xp.isnan(X[:, column]))) else "infinity"
-    label = f"column {names[column]!r}" if names else f"column {column}"
-    more = f" and {column_is_bad.sum() - 1} more" if column_is_bad.sum() > 1 else ""
-    raise ValueError(f"Input X contains {what} in {label}{more}. Drop or impute these rows before estimating a ratio.")
+    if is_sparse(X):
+        bad = ~np.isfinite(X.data)
+        if not bad.any():
+            return
+        has_nan, counts = bool(np.isnan(X.data).any()), np.bincount(X.indices[bad], minlength=X.shape[1])
+        columns = np.flatnonzero(counts)
+    else:
+        xp = namespace(X)
+        if bool(xp.all(xp.isfinite(X))):
+            return
+        columns = np.flatnonzero(to_host(~xp.all(xp.isfinite(X), axis=0)))
+        has_nan = bool(xp.any(xp.isnan(X[:, int(columns[0])])))
+    label = f"column {names[columns[0]]!r}" if names else f"column {columns[0]}"
+    more = f" and {len(columns) - 1} more" if len(columns) > 1 else ""
+    raise ValueError(
+        f"Input X contains {'NaN' if has_nan else 'infinity'} in {label}{more}. Drop or impute these rows before estimating a ratio."
+    )

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ._arrays import Array, device_of, namespace, put, tiny, to_host
+from ._arrays import Array, concat_rows, device_of, eps, is_sparse, namespace, put, take_rows, tiny, to_host
 
-__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
+__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "distinct_rows"]
 
 Anchors = Literal["source", "target"]
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
@@ -27,7 +27,9 @@ _BLOCK = 2**22  # entries of a kernel matrix computed at a time, so that tempora
 
 
 def squared_euclidean(x: Array, y: Array) -> Array:
-    """Squared distances (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
+    """Squared distances (n, m) between the rows of `x` (n, d) and `y` (m, d), dense or CSR."""
+    if is_sparse(x) or is_sparse(y):
+        return _sparse_squared_euclidean(x, y)
     xp = namespace(x, y)
     if x.shape[1] == 1:
         difference = x - xp.matrix_transpose(y)
@@ -39,6 +41,14 @@ def squared_euclidean(x: Array, y: Array) -> Array:
     return xp.clip(squares - 2.0 * (x @ xp.matrix_transpose(y)), min=0.0)
 
 
+def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
+    # Sparse rows stay as they are: centring would fill them.
+    product = x @ y.T
+    squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
+    dense = product.toarray() if is_sparse(product) else np.asarray(product)
+    return np.clip(squares[0][:, None] + squares[1][None, :] - 2.0 * dense, 0.0, None)
+
+
 def manhattan(x: Array, y: Array) -> Array:
     """Sums of absolute differences (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
     xp = namespace(x, y)
@@ -48,25 +58,49 @@ def manhattan(x: Array, y: Array) -> Array:
     return total
 
 
-def median_bandwidth(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
-    """1 / (2 median) of the distances between pairs of pooled rows, on at most 512 rows; the mean where the median is 0.
+def median_bandwidth(
+    source: Array,
+    target: Array,
+    distance: Callable[[Array, Array], Array],
+    source_weight: Array | None = None,
+    target_weight: Array | None = None,
+) -> Array:
+    """1 / (2 median) of the distances > 0 between pairs of pooled rows, on at most 256 rows of each sample.
 
-    With the squared Euclidean distance this is the familiar sigma = median distance, gamma = 1 / (2 sigma^2).
+    With the squared Euclidean distance this is the familiar sigma = median distance, gamma = 1 / (2 sigma^2). A pair of
+    weighted rows counts the product of their weights.
     """
-    xp = namespace(source, target)
-    pooled = xp.concat([_subsample(source), _subsample(target)])
-    n = pooled.shape[0]
-    if n == 1:
-        return _reciprocal(xp.zeros_like(pooled[0, 0]))
-    off_diagonal = xp.sort(xp.reshape(distance(pooled, pooled), (-1,)))[n:]
-    middle = off_diagonal[off_diagonal.shape[0] // 2]
-    return _reciprocal(2.0 * xp.where(middle > 0.0, middle, xp.mean(off_diagonal)))
+    (source, source_weight), (target, target_weight) = _subsample(source, source_weight), _subsample(target, target_weight)
+    pooled = concat_rows(source, target)
+    distances = distance(pooled, pooled)
+    xp, n = namespace(distances), pooled.shape[0]
+    flat = xp.reshape(distances, (-1,))
+    order = xp.argsort(flat)
+    ordered = xp.take(flat, order)
+    # Copies of a row are at distance 0, or at what rounding leaves of it: they say nothing of the scale.
+    apart = ordered > 8.0 * eps(ordered) * ordered[-1]
+    if source_weight is None and target_weight is None:
+        count = xp.astype(apart, ordered.dtype)
+    else:
+        sides = ((source, source_weight), (target, target_weight))
+        weight = xp.concat([xp.ones_like(distances[: s.shape[0], 0]) if w is None else w for s, w in sides])
+        count = xp.take(xp.reshape(weight[:, None] * weight[None, :], (-1,)), order) * xp.astype(apart, ordered.dtype)
+    below = xp.cumulative_sum(count)
+    middle = xp.sum(xp.astype(below <= 0.5 * below[-1], xp.int64))
+    return _reciprocal(2.0 * xp.take(ordered, xp.reshape(xp.clip(middle, max=n * n - 1), (1,)))[0])
 
 
-def target_spread_bandwidth(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
+def target_spread_bandwidth(
+    source: Array,
+    target: Array,
+    distance: Callable[[Array, Array], Array],
+    source_weight: Array | None = None,
+    target_weight: Array | None = None,
+) -> Array:
     """1 / (distance between the 10 % and the 90 % quantiles of each target column), the pooled range where that is 0.
 
-    In a training loop the rows to be down-weighted widen a pooled rule; the spread of the clean target does not.
+    In a training loop the rows to be down-weighted widen a pooled rule; the spread of the clean target does not. Weights of
+    rows do not enter.
     """
     xp, n = namespace(source, target), target.shape[0]
     ordered = xp.sort(target, axis=0)
@@ -77,23 +111,30 @@ def target_spread_bandwidth(source: Array, target: Array, distance: Callable[[Ar
     return _reciprocal(xp.where(spread > 0.0, spread, distance(largest, least)[0, 0]))
 
 
-BANDWIDTHS: dict[str, Callable[[Array, Array, Callable[[Array, Array], Array]], Array]] = {
+BANDWIDTHS: dict[str, Callable[..., Array]] = {
     "median": median_bandwidth,
     "target_spread": target_spread_bandwidth,
 }
 
 
-def _subsample(rows: Array) -> Array:
+def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
+    """`rows` without copies, and of these at most `most`, drawn by `seed`, in their order.
+
+    A copied row then is one kernel centre, as a row that counts twice is. Copies are sought among four times `most` rows.
+    """
+    n = rows.shape[0]
+    order = np.arange(n) if most is None else np.random.default_rng(seed).permutation(n)[: 4 * most]
+    some = to_host(take_rows(rows, order))
+    first = np.sort(np.unique(some.toarray() if is_sparse(some) else some, axis=0, return_index=True)[1])[:most]
+    return rows if len(first) == n else take_rows(rows, np.sort(order[first]))
+
+
+def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     n = rows.shape[0]
     if n <= _MEDIAN_ROWS // 2:
-        return rows
+        return rows, weight
     keep = np.sort(np.random.default_rng(0).permutation(n)[: _MEDIAN_ROWS // 2])
-    return _rows(rows, keep)
-
-
-def _rows(rows: Array, keep: np.ndarray) -> Array:
-    xp = namespace(rows)
-    return xp.take(rows, xp.asarray(keep, dtype=xp.int64, device=device_of(rows)), axis=0)
+    return take_rows(rows, keep), None if weight is None else take_rows(weight, keep)
 
 
 def _reciprocal(scale: Array) -> Array:
@@ -124,11 +165,13 @@ class Features(ABC):
     is_map: ClassVar[bool] = False
     """Whether inner products of the features are the kernel (else they are the kernel's values at the centres)."""
     is_nonnegative: ClassVar[bool] = True
+    takes_sparse: ClassVar[bool] = True
+    """Whether rows may be CSR."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
         """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centres."""
-        gamma = self._bandwidth(source, target)
+        gamma = self.bandwidth(source, target)
         return replace(self, gamma_=gamma, parameters_=self._fit(source, target, anchors, gamma))
 
     def to(self, like: Array) -> Features:
@@ -142,6 +185,11 @@ class Features(ABC):
         """The fitted centres (k, d); for random Fourier features the random directions (k / 2, d)."""
         return self.parameters_[0]
 
+    @property
+    def n_columns(self) -> int:
+        """Columns k of the fitted features."""
+        return self.parameters_[0].shape[0]
+
     @abstractmethod
     def _fit(self, source: Array, target: Array, anchors: Anchors, gamma: Array) -> tuple[Array, ...]: ...
 
@@ -152,11 +200,17 @@ class Features(ABC):
     def _distance(self, x: Array, y: Array) -> Array:
         return squared_euclidean(x, y)
 
-    def _bandwidth(self, source: Array, target: Array) -> Array:
+    def bandwidth(
+        self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
+    ) -> Array:
+        """The number gamma () that `gamma` stands for on these samples, whose rows count their weight times."""
         if isinstance(self.gamma, str):
             if self.gamma not in BANDWIDTHS:
-                raise ValueError(f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}.")
-            return BANDWIDTHS[self.gamma](source, target, self._distance)
+                raise ValueError(
+                    f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an estimator's fit "
+                    'also takes "cv" or a sequence.'
+                )
+            return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight)
         if not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
@@ -165,7 +219,7 @@ class Features(ABC):
         xp = namespace(x, y)
         # Scaling the rows rather than the distances saves a pass over the n x m matrix.
         scale = gamma ** (1.0 / self._degree)
-        x, y = scale * x, scale * y
+        x, y = x * scale, y * scale
         if x.shape[0] * y.shape[0] <= _BLOCK:
             return xp.exp(-self._distance(x, y))
         out = xp.empty((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
@@ -179,7 +233,7 @@ class Features(ABC):
         n = rows.shape[0]
         if self.n_centers is None or self.n_centers >= n:
             return rows
-        return _rows(rows, np.sort(np.random.default_rng(self.random_state).permutation(n)[: self.n_centers]))
+        return take_rows(rows, np.sort(np.random.default_rng(self.random_state).permutation(n)[: self.n_centers]))
 
 
 @dataclass(frozen=True)
@@ -197,6 +251,7 @@ class Gaussian(Features):
 class Laplacian(Gaussian):
     """exp(-gamma |x - c|_1) at each centre c: rougher than the Gaussian, and less sensitive to single large columns."""
 
+    takes_sparse: ClassVar[bool] = False
     _degree: ClassVar[int] = 1
 
     def _distance(self, x: Array, y: Array) -> Array:
@@ -212,6 +267,11 @@ class RandomFourier(Features):
 
     is_map: ClassVar[bool] = True
     is_nonnegative: ClassVar[bool] = False
+
+    @property
+    def n_columns(self) -> int:
+        """Columns k of the fitted features: two for each direction."""
+        return 2 * self.parameters_[0].shape[0]
 
     def _fit(self, source, target, anchors, gamma):
         xp = namespace(source)
@@ -237,7 +297,7 @@ class Nystroem(Features):
 
     def _fit(self, source, target, anchors, gamma):
         xp = namespace(source, target)
-        centers = replace(self, n_centers=self.n_centers or 200)._choose(xp.concat([source, target]))
+        centers = replace(self, n_centers=self.n_centers or 200)._choose(concat_rows(source, target))
         eigenvalues, vectors = xp.linalg.eigh(self._kernel(centers, centers, gamma))
         # Directions that the centres do not span are left out: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
-from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier
+from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier, distinct_rows
 from densratio.testing import draw_problem, gaussian_shift, problems
 
 KERNELS = {Gaussian: rbf_kernel, Laplacian: laplacian_kernel}
@@ -141,10 +143,42 @@ def test_a_target_of_one_value_takes_the_pooled_range():
     assert gamma_of(Gaussian(gamma="target_spread"), source, target) == pytest.approx(1.0 / 12.0**2)
 
 
-def test_the_median_of_mostly_equal_rows_is_replaced_by_the_mean():
-    source, target = np.zeros((20, 1)), np.concatenate([np.zeros((19, 1)), np.ones((1, 1))])
-    # 39 of the 780 pairs are at distance 1.
-    assert gamma_of(Gaussian(), source, target) == pytest.approx(1.0 / (2.0 * 39 / 780))
+def test_the_median_is_that_of_the_pairs_that_are_apart():
+    source, target = np.zeros((20, 1)), np.concatenate([np.zeros((19, 1)), np.ones((1, 1)), np.full((1, 1), 3.0)])
+    # 39 pairs at distance 1, 39 at 9 and one at 4; all others are copies.
+    assert gamma_of(Gaussian(), source, target) == pytest.approx(1.0 / (2.0 * 4.0))
+
+
+@given(seed=st.integers(0, 2**16), d=st.integers(1, 3))
+def test_a_row_of_weight_two_is_two_rows_to_the_median_rule(seed, d):
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(0, 5, (n, d)) * 0.7 for n in rng.integers(2, 12, 2)]
+    counts = [rng.integers(1, 4, len(part)) for part in rows]
+    copied = [np.repeat(part, count, axis=0) for part, count in zip(rows, counts, strict=True)]
+    weighted = Gaussian().bandwidth(*rows, *(count.astype(float) for count in counts))
+    assert float(weighted) == pytest.approx(float(Gaussian().bandwidth(*copied)), rel=1e-12)
+
+
+@given(n=st.integers(1, 60), most=st.one_of(st.none(), st.integers(1, 20)), seed=st.integers(0, 99))
+def test_distinct_rows_are_rows_in_their_order_without_copies(n, most, seed):
+    rows = np.random.default_rng(seed).integers(0, 6, (n, 2)).astype(float)
+    kept = distinct_rows(rows, most, seed)
+    assert len(np.unique(kept, axis=0)) == len(kept)
+    number = len(np.unique(rows, axis=0))
+    if most is None or n <= 4 * most:
+        assert len(kept) == (number if most is None else min(most, number))
+    places = [np.flatnonzero((rows == row).all(axis=1)) for row in kept]
+    assert all(len(place) for place in places)
+
+
+@given(seed=st.integers(0, 99))
+def test_csr_rows_have_the_features_of_dense_ones(seed):
+    rng = np.random.default_rng(seed)
+    source, target = (rng.poisson(0.4, (n, 6)).astype(float) for n in (15, 12))
+    for kind in (Gaussian, RandomFourier, Nystroem):
+        dense = kind().fit(source, target, anchors="target")
+        sparse = kind().fit(csr_array(source), csr_array(target), anchors="target")
+        assert sparse(csr_array(source)) == pytest.approx(dense(source), abs=1e-7)
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, float("nan"), float("inf"), "medium"])

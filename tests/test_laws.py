@@ -61,7 +61,7 @@ def test_a_feature_map_obeys_the_laws(name, gamma):
 
 # ---------------------------------------------------------------- 3, 4, 6: solvers
 
-ON_THE_HOST = {"closed_form", "reference"}  # their step leaves the device, by nature
+ON_THE_HOST = {"active_set", "closed_form", "reference"}  # their step leaves the device, by nature
 FIXED_STEPS = {"subgradient"}  # neither monotone nor exact, by design
 # Without an L2 part a target row that no source row is near makes these unbounded below: no optimum to compare with.
 WITHOUT_L2 = {"lsif, l1", "lsif, no regularization"}

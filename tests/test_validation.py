@@ -162,7 +162,7 @@ def test_gamma_must_be_a_positive_number(ratio, method, gamma):
         getattr(ratio.set_params(gamma=gamma), method)(X, Y)
 
 
-@pytest.mark.parametrize("gamma", [None, [1.0], "1.0"], ids=repr)
+@pytest.mark.parametrize("gamma", [None, [None, 1.0], "1.0"], ids=repr)
 def test_gamma_of_another_type_is_refused_with_the_known_rules(ratio, gamma):
     with raises("gamma", listed(BANDWIDTHS)):
         ratio.set_params(gamma=gamma).fit(X, Y)

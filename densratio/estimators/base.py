@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 
-from .._arrays import Array, has_float64, is_tensor, namespace, put, to_device, to_host
-from .._validation import check_index, check_rows, split_domains
-from ..features import FEATURES, Features
-from ..objectives import OBJECTIVES, KullbackLeibler, MaximumMeanDiscrepancy, Objective, SquaredDistance, Wasserstein1
+from .._arrays import Array, has_float64, is_sparse, is_tensor, namespace, put, to_device, to_host
+from .._validation import check_index
+from ..features import FEATURES, Features, distinct_rows
+from ..objectives import (
+    OBJECTIVES,
+    KullbackLeibler,
+    MaximumMeanDiscrepancy,
+    Objective,
+    SquaredDistance,
+    Statistics,
+    Wasserstein1,
+)
 from ..solvers import SOLVERS, Solver, State
+from .contract import RatioEstimator, Samples, mean_one
 
 __all__ = ["DensityRatio", "Update", "from_registry"]
 
 T = TypeVar("T")
-_NEWTON_CENTERS = 1000  # beyond it a Newton step of KLIEP costs more than it saves
-_BLOCK = 2**24  # entries of a feature block in transform
+_DENSE_SOLVE = 1000  # beyond as many centres a factorisation costs more than it saves
+_BLOCK = 2**24  # entries of a feature block
+_GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of the median rule's
 
 
 class Update(NamedTuple):
@@ -32,7 +43,7 @@ class Update(NamedTuple):
     normalization: Array
 
 
-class DensityRatio(BaseEstimator):
+class DensityRatio(RatioEstimator):
     """Density ratio p_target(x) / p_source(x) by minimising a divergence between the weighted source and the target.
 
     Parameters
@@ -41,22 +52,28 @@ class DensityRatio(BaseEstimator):
         A name in `densratio.objectives.OBJECTIVES` or an instance, your own included.
     kernel : {"gaussian", "laplacian", "random_fourier", "nystroem"} or Features
         Features of the rows. The last two approximate the Gaussian kernel and may be negative: KLIEP does not take them.
-    gamma : float or {"median", "target_spread"}
+    gamma : float, {"median", "target_spread", "cv"} or a sequence of these
         Bandwidth, in 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and in 1 / (data units) for the
         Laplacian. "median": 1 / (2 median squared distance) of the pooled rows. "target_spread": 1 / (squared distance
-        between the 10 % and 90 % quantiles of the target), the better rule in training loops.
+        between the 10 % and 90 % quantiles of the target), the better rule in training loops. "cv": the best of nine values
+        around the median rule, from 1/32 to 32 times it, under cross-validation; a sequence: the best of these.
     n_centers : int or None
         Target rows that serve as kernel centres (None: all), or columns of an explicit map (None: 200).
     solver : str or Solver
         A name in `densratio.solvers.SOLVERS`, an instance, or "auto": the one that suits the objective.
     n_steps : int
-        Steps of each `partial_fit`.
+        Steps of each `update`, and of each `partial_fit` where that steps.
     tol, max_iter : float, int
         `fit` stops when the optimality residual is at most tol, or warns after max_iter steps.
     device : str or None
         "cuda", "cpu", "mps": compute there in torch and give numpy back. None: where the input is.
     random_state : int, RandomState or None
         Choice of centres and random features.
+    cv : int, scikit-learn splitter, iterable of (train, test), or None
+        Folds of the cross-validation that "cv" and sequences ask for; of an iterable the rows of `test` are held out and all
+        others fitted. None: five folds of each domain, or the closed-form leave-one-out score where there is one (uLSIF).
+    n_jobs : int or None
+        joblib processes of that search.
 
     Attributes
     ----------
@@ -66,8 +83,13 @@ class DensityRatio(BaseEstimator):
     objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
     residual_, converged_, n_iter_ : optimality residual, whether it reached tol, and steps taken.
     normalization_ : mean of the raw ratio over the source rows, which `transform` divides by.
+    best_params_, cv_results_ : what cross-validation chose, and all it tried, in the form of GridSearchCV's cv_results_.
     n_features_in_, feature_names_in_ : columns seen in fit.
     """
+
+    _on_host: ClassVar[bool] = False
+    _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
+    _returns: ClassVar[tuple[str, ...]] = ("coef_", "centers_")
 
     n_iter_: int
 
@@ -76,7 +98,7 @@ class DensityRatio(BaseEstimator):
         objective: str | Objective = "kliep",
         *,
         kernel: str | Features = "gaussian",
-        gamma: float | str = "median",
+        gamma: float | str | Sequence[float | str] = "median",
         n_centers: int | None = 100,
         solver: str | Solver = "auto",
         n_steps: int = 1,
@@ -84,6 +106,8 @@ class DensityRatio(BaseEstimator):
         max_iter: int = 10_000,
         device: str | None = None,
         random_state: Any = None,
+        cv: Any = None,
+        n_jobs: int | None = None,
     ):
         self.objective = objective
         self.kernel = kernel
@@ -95,96 +119,41 @@ class DensityRatio(BaseEstimator):
         self.max_iter = max_iter
         self.device = device
         self.random_state = random_state
+        self.cv = cv
+        self.n_jobs = n_jobs
 
     # ------------------------------------------------------------ the contract
 
-    def fit(self, X: Any, y: Any = None) -> DensityRatio:
-        """Estimate the ratio to convergence. X (n, d); y (n,) two values, the smaller is the source."""
-        source, target, on_host = self._domains(X, y, reset=True)
-        objective = self._make_objective()
-        features = self._make_features(objective, source, target, self.n_centers)
-        inputs = _inputs(objective, features, source, target)
-        solver = self._make_solver(objective, inputs[0], to_convergence=True)
-        compact = objective.summarise(*inputs)
-        state = solver.run(objective, solver.init(objective, *compact), *compact)
-        self._store(objective, solver, features, inputs, compact, state, source, on_host)
-        if not self.converged_:
-            warnings.warn(
-                f"{type(self).__name__} stopped after {self.n_iter_} steps with optimality residual {self.residual_:.1e} > "
-                f"tol={self.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self
+    def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
+        """Take in one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
-    def partial_fit(self, X: Any, y: Any = None, index: Any = None) -> DensityRatio:
-        """`n_steps` steps on this batch, warm-started from the stored coefficients. X (n, d); y (n,) as in `fit`.
-
-        Where coef_ belongs to source rows (KMM, Wasserstein) `index` (n_source of the batch,) names them: their stored
-        weights are the start, and weights_ grows to the largest index seen, 1 for rows not seen yet; without `index`
-        each batch must hold the same source rows. Elsewhere the centres and bandwidth of the first call are kept.
+        KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives
+        on all its rows, with the centres and bandwidth of the first batch (and what "cv" chooses there); weights_ are those of this batch's source rows.
+        Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored weights: `index` (n_source
+        of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for rows not seen yet; without
+        `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
-        source, target, on_host = self._domains(X, y, reset=is_first)
+        samples, like = self._samples(X, y, sample_weight, reset=is_first)
+        if is_first:
+            self._select(samples.counted())
         objective = self._make_objective()
-        if objective.anchors == "target":
-            if index is not None:
-                raise ValueError(
-                    f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre."
-                )
-            features = None if is_first else self.features_
-            update = self.update(source, target, None if is_first else self._coef, features=features)
-            bank = None
-        else:
-            bank, rows = self._bank(index, source, is_first)
-            update = self.update(source, target, None if bank is None else namespace(bank).take(bank, rows))
-        fitted = update.features or self._make_features(objective, source, target, self.n_centers)
-        inputs = _inputs(objective, fitted, source, target)
-        compact = objective.summarise(*inputs)
-        solver = self._make_solver(objective, inputs[0], to_convergence=False)
-        steps = 0 if is_first else self.n_iter_
-        self._store(objective, solver, fitted, inputs, compact, update.state, source, on_host)
-        self.n_iter_ = steps + update.state.n_iter
-        if bank is not None:
-            weights, named = to_host(bank).copy(), to_host(rows)
-            # A row that is named more than once gets the mean of its weights.
-            total = np.bincount(named, to_host(update.weights), minlength=len(weights))
-            count = np.bincount(named, minlength=len(weights))
-            weights[count > 0] = total[count > 0] / count[count > 0]
-            self.weights_ = self._out(put(weights, source), on_host)
-        return self
+        if objective.anchors == "source":
+            return self._step_rows(objective, samples, like, index, is_first)
+        if index is not None:
+            raise ValueError(
+                f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre."
+            )
+        if objective.has_statistics:
+            return self._stream(objective, samples, like, is_first)
+        return self._step_centers(objective, samples, like, is_first)
 
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source.
 
         KMM and Wasserstein weigh rows, not points: their ratio at x is the kernel average of the weights near x.
         """
-        self._check_is_fitted()
-        rows = check_rows(self, X, reset=False)
-        on_host = not is_tensor(rows)
-        rows = self._placed(rows)
-        xp = namespace(rows)
-        fitted = (self.features_, self._coef, self._anchor_features)
-        if _place(rows) != _place(self._coef):
-            anchor_features = None if self._anchor_features is None else put(to_host(self._anchor_features), rows)
-            fitted = (self.features_.to(rows), put(to_host(self._coef), rows), anchor_features)
-        block = max(1, _BLOCK // max(1, self._coef.shape[0]))
-        parts = [self._ratio(rows[i : i + block, :], *fitted) for i in range(0, rows.shape[0], block)]
-        return self._out(xp.concat(parts) / self.normalization_, on_host)
-
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """fit(X, y), then the ratio (n,) of all rows of X."""
-        return self.fit(X, y).transform(X)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Agreement of the ratio with held-out rows, higher is better. X (n, d); y (n,) as in `fit`.
-
-        For KLIEP the lower bound mean log r(target) - mean r(source) + 1 of the Kullback-Leibler divergence; for every other
-        mean r(target) - mean r(source)^2 / 2, the squared distance to the true ratio up to sign and a constant.
-        """
-        self._check_is_fitted()
-        source, target, _ = split_domains(self, X, y, reset=False)
-        return float(self._make_objective().score(self.transform(source), self.transform(target)))
+        return super().transform(X)
 
     # ------------------------------------------------------------ for training loops
 
@@ -194,27 +163,127 @@ class DensityRatio(BaseEstimator):
         source (n_s, d), target (n_t, d): arrays of one library, unchecked. coef (p,): None for a cold start. features:
         fitted ones to keep; None fits them to the batch with every anchor row a centre where `coef` was given.
         """
+        self._check_is_plain()
         objective = self._make_objective()
         if features is None and objective.takes == "features":
             n_centers = self.n_centers if coef is None or objective.anchors == "source" else None
-            features = self._make_features(objective, source, target, n_centers)
+            features = self._make_features(objective, n_centers).fit(source, target, anchors=objective.anchors)
         inputs = _inputs(objective, features, source, target)
         compact = objective.summarise(*inputs)
         solver = self._make_solver(objective, inputs[0], to_convergence=False)
         state = solver.init(objective, *compact, coef=coef)
         for _ in range(self.n_steps):
             state = solver.step(objective, state, *compact)
-        weights, normalization = _mean_one(objective, state.coef, inputs[0])
+        weights, normalization = mean_one(_of_source(objective, state.coef, inputs[0]))
         return Update(state.coef, weights, state, features, normalization)
 
     # ------------------------------------------------------------ parts
+
+    def _fit(self, samples: Samples) -> Array:
+        objective = self._make_objective()
+        features = self._fitted_features(objective, samples, self._chosen("gamma"))
+        if objective.has_statistics:
+            raw = self._solve_statistics(objective, features, self._statistics(objective, features, samples), samples)
+        else:
+            raw = self._solve_rows(objective, features, samples)
+        if not self.converged_:
+            warnings.warn(
+                f"{type(self).__name__} stopped after {self.n_iter_} steps with optimality residual {self.residual_:.1e} > "
+                f"tol={self.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return raw
+
+    def _solve_rows(self, objective: Objective, features: Features, samples: Samples) -> Array:
+        if samples.source_weight is not None:
+            objective = objective.weighted(*(_of_mean_one(w) for w in (samples.source_weight, samples.target_weight)))
+        inputs = _inputs(objective, features, samples.source, samples.target)
+        solver = self._make_solver(objective, inputs[0], to_convergence=True)
+        compact = objective.summarise(*inputs)
+        state = solver.run(objective, solver.init(objective, *compact), *compact)
+        self._store(objective, solver, features, inputs[0], compact, state, samples.source)
+        return _of_source(objective, state.coef, inputs[0])
+
+    def _solve_statistics(self, objective: Objective, features: Features, statistics: Statistics, samples: Samples) -> Array:
+        like = features(samples.source[:1])
+        equal, *compact = objective.problem(statistics, like)
+        solver = self._make_solver(equal, compact[0], to_convergence=True)
+        state = solver.run(equal, solver.init(equal, *compact), *compact)
+        self._store(equal, solver, features, compact[0], tuple(compact), state, samples.source)
+        self._seen = statistics
+        return self._ratio(samples.source)
+
+    def _statistics(self, objective: Objective, features: Features, samples: Samples) -> Statistics:
+        """Statistics of all rows, taken in blocks of both samples so that no block of features is large."""
+        n_blocks = 1 + samples.source.shape[0] * features.n_columns // _BLOCK
+        bounds = [np.linspace(0, rows.shape[0], n_blocks + 1, dtype=int) for rows in (samples.source, samples.target)]
+        total = None
+        for block in range(n_blocks):
+            s, t = (slice(b[block], b[block + 1]) for b in bounds)
+            weights = [None if w is None else w[at] for w, at in ((samples.source_weight, s), (samples.target_weight, t))]
+            part = objective.statistics(features(samples.source[s, :]), features(samples.target[t, :]), *weights)
+            total = part if total is None else total.plus(part)
+        assert total is not None
+        return total
+
+    def _stream(self, objective: Objective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
+        counted = samples.counted()
+        features = self._fitted_features(objective, counted, self._chosen("gamma")) if is_first else self.features_
+        batch = self._statistics(objective, features, counted)
+        seen = batch if is_first else self._seen.plus(batch)
+        steps = 0 if is_first else self.n_iter_
+        raw = self._solve_statistics(objective, features, self._bounded(seen), counted)
+        self.n_iter_ += steps
+        self._store_weights(raw, samples, counted, like)
+        # A ratio of non-negative features and coefficients has its mean over all source rows, this batch's or not.
+        mean = float(objective.ratio(self._coef, self._seen.mean_source[None, :])[0])
+        self.normalization_ = mean if mean > 0.0 else self.normalization_
+        return self
+
+    def _bounded(self, statistics: Statistics) -> Statistics:
+        """The statistics that a stream keeps; those that grow with its length are thinned."""
+        return statistics
+
+    def _step_centers(self, objective: Objective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
+        if samples.source_weight is not None:
+            objective.weighted(samples.source_weight, samples.target_weight)
+        features = self._fitted_features(objective, samples, self._chosen("gamma")) if is_first else self.features_
+        update = self.update(samples.source, samples.target, None if is_first else self._coef, features=features)
+        self._take_step(objective, features, samples, update, is_first)
+        self._store_weights(_of_source(objective, update.state.coef, features(samples.source)), samples, samples, like)
+        return self
+
+    def _step_rows(self, objective: Objective, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
+        if samples.source_weight is not None:
+            raise ValueError(f"partial_fit of {type(self).__name__} takes no sample_weight: use fit.")
+        bank, rows = self._bank(index, samples.source, is_first)
+        update = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
+        features = update.features or self._fitted_features(objective, samples, self._chosen("gamma"))
+        self._take_step(objective, features, samples, update, is_first)
+        weights, named = to_host(bank).copy(), to_host(rows)
+        # A row that is named more than once gets the mean of its weights.
+        total = np.bincount(named, to_host(update.weights), minlength=len(weights))
+        count = np.bincount(named, minlength=len(weights))
+        weights[count > 0] = total[count > 0] / count[count > 0]
+        self._store_weights(update.state.coef, samples, samples, like)
+        self.weights_ = self._returned(put(weights, samples.source), like)
+        return self
+
+    def _take_step(self, objective: Objective, features: Features, samples: Samples, update: Update, is_first: bool) -> None:
+        inputs = _inputs(objective, features, samples.source, samples.target)
+        solver = self._make_solver(objective, inputs[0], to_convergence=False)
+        steps = 0 if is_first else self.n_iter_
+        self._store(objective, solver, features, inputs[0], objective.summarise(*inputs), update.state, samples.source)
+        self.n_iter_ = steps + update.state.n_iter
 
     def _make_objective(self) -> Objective:
         if isinstance(self.objective, Objective):
             return self.objective
         return from_registry("objective", self.objective, OBJECTIVES)()
 
-    def _make_features(self, objective: Objective, source: Array, target: Array, n_centers: int | None) -> Features:
+    def _make_features(self, objective: Objective, n_centers: int | None, gamma: Any = None) -> Features:
+        """The features, not fitted. gamma: the value to use in place of the parameter's."""
         if n_centers is not None and not (isinstance(n_centers, int) and n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
         features = self.kernel
@@ -223,13 +292,40 @@ class DensityRatio(BaseEstimator):
             if objective.anchors == "source" and not kind.is_map:
                 n_centers = None
             draws = kind.is_map or n_centers is not None
-            features = kind(gamma=self.gamma, n_centers=n_centers, random_state=_seed(self.random_state) if draws else 0)
+            gamma = self.gamma if gamma is None else gamma
+            features = kind(gamma=gamma, n_centers=n_centers, random_state=_seed(self.random_state) if draws else 0)
+        elif gamma is not None and gamma is not self.gamma:
+            features = replace(features, gamma=gamma)
         if objective.needs_nonnegative_features and not features.is_nonnegative:
             fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
             raise ValueError(
                 f"{type(self).__name__} needs features >= 0, which kernel={self.kernel!r} does not give; use one of {fits}."
             )
-        return features.fit(source, target, anchors=objective.anchors)
+        return features
+
+    def _fitted_features(self, objective: Objective, samples: Samples, gamma: Any) -> Features:
+        """The features, fitted on samples whose copied rows make one centre."""
+        features = self._make_features(objective, self.n_centers, gamma)
+        width = features.bandwidth(*samples.weighted_rows)
+        target = samples.target
+        if objective.anchors == "target" and not features.is_map:
+            target = distinct_rows(target, features.n_centers, features.random_state)
+        fitted = replace(features, gamma=float(width)).fit(samples.source, target, anchors=objective.anchors)
+        return replace(fitted, gamma=features.gamma)
+
+    def _grid(self, name: str, samples: Samples) -> list[float]:
+        features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
+        width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
+        return [float(width * factor) for factor in _GRID]
+
+    def _check_is_plain(self) -> None:
+        for name in self._choosable:
+            value = self._chosen(name)
+            if (isinstance(value, str) and value == "cv") or isinstance(value, list | tuple | np.ndarray):
+                raise ValueError(
+                    f"{name}={value!r} asks for cross-validation, which needs a table: in a training loop give a number or a "
+                    "rule, or call fit on a table first."
+                )
 
     def _make_solver(self, objective: Objective, source: Array, *, to_convergence: bool) -> Solver:
         if isinstance(self.solver, Solver):
@@ -241,48 +337,49 @@ class DensityRatio(BaseEstimator):
             raise ValueError(f"max_iter and n_steps must be >= 1; got {self.max_iter!r} and {self.n_steps!r}.")
         return from_registry("solver", name, SOLVERS, also=("auto",))(tol=self.tol, max_iter=self.max_iter)
 
-    def _domains(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array, bool]:
-        source, target, _ = split_domains(self, X, y, reset=reset)
-        return self._placed(source), self._placed(target), not is_tensor(source)
-
     def _placed(self, rows: Array) -> Array:
-        return rows if self.device is None else to_device(rows, self.device)
-
-    def _out(self, x: Array, on_host: bool) -> Array:
-        return to_host(x) if on_host else x
+        return rows if self.device is None or is_sparse(rows) else to_device(rows, self.device)
 
     def _store(
         self,
         objective: Objective,
         solver: Solver,
         features: Features,
-        inputs: tuple[Array, Array],
-        compact: tuple[Array, Array],
+        source_features: Array,
+        compact: tuple[Array, ...],
         state: State,
         source: Array,
-        on_host: bool,
     ) -> None:
-        weights, normalization = _mean_one(objective, state.coef, inputs[0])
         value, grad = objective.value_and_grad(state.coef, *compact)
         self.features_, self._coef = features, state.coef
-        self._anchor_features = inputs[0] if objective.anchors == "source" and features.is_map else None
-        self.weights_ = self._out(weights, on_host)
-        self.coef_ = self._out(state.coef, on_host)
-        self.centers_ = self._out(source if objective.anchors == "source" else features.centers_, on_host)
+        self._anchor_features = source_features if objective.anchors == "source" and features.is_map else None
+        self.coef_ = state.coef
+        self.centers_ = source if objective.anchors == "source" else features.centers_
         self.gamma_ = float(features.gamma_)
-        self.normalization_ = float(normalization)
         self.objective_value_ = float(value)
         self.gap_ = float(objective.gap(state.coef, grad, *compact))
         self.n_iter_ = state.n_iter
         self.residual_ = float(state.residual)
         self.converged_ = solver.has_converged(state)
 
-    def _ratio(self, rows: Array, fitted: Features, coef: Array, anchor_features: Array | None) -> Array:
+    def _ratio(self, rows: Array) -> Array:
+        fitted = (self.features_, self._coef, self._anchor_features)
+        if not is_sparse(rows) and _place(rows) != _place(self._coef):
+            anchor_features = None if self._anchor_features is None else put(to_host(self._anchor_features), rows)
+            fitted = (self.features_.to(rows), put(to_host(self._coef), rows), anchor_features)
+        block = max(1, _BLOCK // max(1, self._coef.shape[0]))
+        parts = [self._block_ratio(rows[i : i + block, :], *fitted) for i in range(0, rows.shape[0], block)]
+        return namespace(parts[0]).concat(parts)
+
+    def _block_ratio(self, rows: Array, fitted: Features, coef: Array, anchor_features: Array | None) -> Array:
         features = fitted(rows)
         if anchor_features is not None:
-            xp = namespace(rows)
+            xp = namespace(features)
             features = xp.clip(features @ xp.matrix_transpose(anchor_features), min=0.0)
         return self._make_objective().ratio(coef, features)
+
+    def _agreement(self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None) -> Array:
+        return self._make_objective().score(source_ratio, target_ratio, source_weight, target_weight)
 
     def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
         """Stored weights and the positions of this batch's source rows in them; no bank where the batch is all there is."""
@@ -303,19 +400,10 @@ class DensityRatio(BaseEstimator):
         device = source.device if is_tensor(source) else None
         return stored, xp.asarray(rows, device=device)
 
-    def _check_is_fitted(self) -> None:
-        if not hasattr(self, "coef_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
-                "this estimator: fit(*stack_domains(X_source, X_target))."
-            )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        tags.transformer_tags = _transformer_tags()
-        tags.classifier_tags = _two_valued_target()
-        return tags
+    @property
+    def _takes_sparse(self) -> bool:  # type: ignore[override]
+        kind: Any = FEATURES.get(self.kernel) if isinstance(self.kernel, str) else self.kernel
+        return bool(getattr(kind, "takes_sparse", False))
 
 
 def _auto_solvers(objective: Objective, source: Array) -> tuple[str, str]:
@@ -323,10 +411,13 @@ def _auto_solvers(objective: Objective, source: Array) -> tuple[str, str]:
     if isinstance(objective, MaximumMeanDiscrepancy):
         return "interior_point" if has_float64(source) else "projected_gradient", "projected_gradient"
     if isinstance(objective, KullbackLeibler):
-        suits_newton = has_float64(source) and source.shape[1] <= _NEWTON_CENTERS
+        suits_newton = has_float64(source) and source.shape[1] <= _DENSE_SOLVE
         return "likelihood_newton" if suits_newton else "expectation_maximisation", "expectation_maximisation"
-    if isinstance(objective, SquaredDistance) and objective.has_closed_form:
-        return "closed_form", "projected_gradient"
+    if isinstance(objective, SquaredDistance):
+        if objective.has_closed_form:
+            return "closed_form", "projected_gradient"
+        suits_active_set = objective.nonnegative and objective.is_definite and has_float64(source) and source.shape[1] <= _DENSE_SOLVE
+        return "active_set" if suits_active_set else "projected_gradient", "projected_gradient"
     if isinstance(objective, Wasserstein1):
         return "closed_form", "subgradient"
     return "projected_gradient", "projected_gradient"
@@ -341,14 +432,13 @@ def _inputs(objective: Objective, features: Features | None, source: Array, targ
     return (source, target) if features is None or objective.takes == "rows" else (features(source), features(target))
 
 
-def _mean_one(objective: Objective, coef: Array, source: Array) -> tuple[Array, Array]:
-    """Weights (n_s,) of mean 1 and the mean before; even weights where the ratio vanishes on every source row."""
-    raw = coef if objective.anchors == "source" else objective.ratio(coef, source)
-    xp = namespace(raw)
-    mean = xp.mean(raw)
-    usable = mean > 0.0
-    mean = xp.where(usable, mean, xp.ones_like(mean))
-    return xp.where(usable, raw / mean, xp.ones_like(raw)), mean
+def _of_mean_one(weight: Array | None) -> Array | None:
+    return None if weight is None else mean_one(weight)[0]
+
+
+def _of_source(objective: Objective, coef: Array, source: Array) -> Array:
+    """The raw ratio (n_s,) of the source rows, given what the objective takes of them."""
+    return coef if objective.anchors == "source" else objective.ratio(coef, source)
 
 
 def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
@@ -367,16 +457,3 @@ def _seed(random_state: Any) -> int:
     if random_state is None or isinstance(random_state, np.random.Generator):
         return int(np.random.default_rng(random_state).integers(2**31 - 1))
     raise ValueError(f"random_state must be an int, a RandomState, a Generator or None; got {random_state!r}.")
-
-
-def _transformer_tags():
-    from sklearn.utils import TransformerTags
-
-    return TransformerTags(preserves_dtype=["float64", "float32"])
-
-
-def _two_valued_target():
-    # y is a two-valued label, and this is scikit-learn's way to say so; estimator_type stays unset: it predicts no class.
-    from sklearn.utils import ClassifierTags
-
-    return ClassifierTags(multi_class=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..features import Features
@@ -28,7 +29,7 @@ class Wasserstein(DensityRatio):
         self,
         *,
         kernel: str | Features = "gaussian",
-        gamma: float | str = "median",
+        gamma: float | str | Sequence[float | str] = "median",
         max_weight: float | None = 1000.0,
         solver: str | Solver = "auto",
         n_steps: int = 1,
@@ -36,10 +37,12 @@ class Wasserstein(DensityRatio):
         max_iter: int = 10_000,
         device: str | None = None,
         random_state: Any = None,
+        cv: Any = None,
+        n_jobs: int | None = None,
     ):
         super().__init__(
             "wasserstein", kernel=kernel, gamma=gamma, n_centers=None, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state,
+            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.max_weight = max_weight
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
-from .._arrays import Array, namespace
+from .._arrays import Array, namespace, weighted_mean
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "Statistics"]
+
+
+class Statistics(ABC):
+    """All that an objective asks of samples it need not hold: sums over rows, exact under any split into batches."""
+
+    @abstractmethod
+    def plus(self, other: Statistics) -> Statistics:
+        """The statistics of both batches together."""
+
+    @property
+    @abstractmethod
+    def mean_source(self) -> Array:
+        """(k,) mean source feature; its product with a coef is the mean ratio over the source."""
 
 
 class Objective(ABC):
@@ -25,6 +38,8 @@ class Objective(ABC):
     gradient_is_affine: ClassVar[bool] = False
     """Whether the gradient at a combination of points is that combination of gradients (quadratic objectives)."""
     is_smooth: ClassVar[bool] = True
+    has_statistics: ClassVar[bool] = False
+    """Whether `statistics` and `problem` stand in for the samples, so that tables are read in blocks."""
 
     @abstractmethod
     def init(self, source: Array, target: Array) -> Array:
@@ -57,14 +72,36 @@ class Objective(ABC):
         """Smaller samples (n_s', k), (n_t', k) with the same value, gradient and feasible set at every coef."""
         return source, target
 
+    def statistics(
+        self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
+    ) -> Statistics:
+        """What `problem` needs of a batch whose rows count source_weight (n_s,) and target_weight (n_t,) times, 1 where None."""
+        raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
+
+    def problem(self, statistics: Statistics, like: Array) -> tuple[Objective, Array, Array]:
+        """An objective and samples, in the dtype of `like`, equal to this one on all rows that went into `statistics`."""
+        raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
+
+    def weighted(self, source_weight: Array | None, target_weight: Array | None) -> Objective:
+        """The same objective for rows that count source_weight (n_s,) and target_weight (n_t,) times, each of mean 1.
+
+        For objectives without `statistics`. Raises ValueError where rows can only count once.
+        """
+        raise ValueError(f"{type(self).__name__} takes no sample_weight: each row counts once.")
+
     def gap(self, coef: Array, grad: Array, source: Array, target: Array) -> Array:
         """Upper bound () on value(coef) - optimum, given the gradient there; infinite where none is known."""
         return namespace(coef).full_like(coef[0], float("inf"))
 
-    def score(self, source_ratio: Array, target_ratio: Array) -> Array:
+    def score(
+        self,
+        source_ratio: Array,
+        target_ratio: Array,
+        source_weight: Array | None = None,
+        target_weight: Array | None = None,
+    ) -> Array:
         """Agreement () of the ratio's values on held-out rows (n_s,), (n_t,) with the samples, higher is better.
 
-        By default mean r(target) - mean r(source)^2 / 2, which the true ratio maximises.
+        By default mean r(target) - mean r(source)^2 / 2, which the true ratio maximises. Rows count their weight times.
         """
-        xp = namespace(source_ratio, target_ratio)
-        return xp.mean(target_ratio) - 0.5 * xp.mean(source_ratio * source_ratio)
+        return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)

@@ -1,5 +1,6 @@
 """The solvers, by name. A solver knows objectives and no estimator."""
 
+from .active_set import ActiveSet
 from .base import Solver, State, optimality_residual
 from .closed_form import ClosedForm
 from .expectation_maximisation import ExpectationMaximisation
@@ -11,6 +12,7 @@ from .subgradient import Subgradient
 
 __all__ = [
     "SOLVERS",
+    "ActiveSet",
     "ClosedForm",
     "ExpectationMaximisation",
     "InteriorPoint",
@@ -29,6 +31,7 @@ SOLVERS: dict[str, type[Solver]] = {
     "subgradient": Subgradient,
     "likelihood_newton": LikelihoodNewton,
     "expectation_maximisation": ExpectationMaximisation,
+    "active_set": ActiveSet,
     "closed_form": ClosedForm,
     "reference": Reference,
 }

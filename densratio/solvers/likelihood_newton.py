@@ -25,6 +25,10 @@ class _Memory(NamedTuple):
     gap: Array
     complementarity: Array
     scale: Array
+    rows: Array
+    """(m, k) target features over b, each row over its largest entry: they are the same in every step."""
+    share: Array
+    """(m,) what each target row counts, of sum 1."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class LikelihoodNewton(Solver):
         even = xp.full_like(wide, 1.0 / k)
         gap = objective.gap(wide, grad, wide_source, wide_target)
         scale = residual_scale(objective.curvature(wide_source, wide_target))
-        memory = _Memory(even, xp.ones_like(even), value, gap, unknown, scale)
+        rows = _scaled_rows(wide_target, *objective.constraint(wide_source))
+        share = objective.shares(xp.ones_like(wide_target[:, 0]))
+        memory = _Memory(even, xp.ones_like(even), value, gap, unknown, scale, rows, share)
         return State(start, xp.ones_like(value), unknown, 0, memory)
 
     def has_converged(self, state: State) -> bool:
@@ -62,29 +68,36 @@ class LikelihoodNewton(Solver):
         xp, dtype = namespace(state.coef), state.coef.dtype
         source, target, memory = widest(source), widest(target), state.memory
         weight, alive = objective.constraint(source)
-        shares, multipliers, reach, complementarity = _newton(memory, target, weight, alive)
+        shares, multipliers, reach, complementarity = _newton(memory)
 
         candidate = xp.where(alive, shares / weight, xp.zeros_like(shares))
         candidate = candidate / xp.sum(candidate * weight)
         value = objective.value_and_grad(candidate, source, target)[0]
         coef = xp.where(value <= memory.value, candidate, widest(state.coef))
         value, grad = objective.value_and_grad(coef, source, target)
-        memory = _Memory(shares, multipliers, value, objective.gap(coef, grad, source, target), complementarity, memory.scale)
+        gap = objective.gap(coef, grad, source, target)
+        memory = memory._replace(
+            shares=shares, multipliers=multipliers, value=value, gap=gap, complementarity=complementarity
+        )
         residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
         return State(xp.astype(coef, dtype), reach, residual, state.n_iter + 1, memory)
 
 
-def _newton(memory: _Memory, target: Array, weight: Array, alive: Array) -> tuple[Array, Array, Array, Array]:
-    """Shares and multipliers after one predictor-corrector step, its length, and the complementarity before it."""
+def _scaled_rows(target: Array, weight: Array, alive: Array) -> Array:
     xp = namespace(target)
-    s, z = memory.shares, memory.multipliers
     columns = xp.where(alive, target / weight, xp.zeros_like(target))
     # A row's scale is a constant of the likelihood. A row that no live centre is near has nothing to say.
     largest = xp.max(columns, axis=1, keepdims=True)
-    rows = columns / xp.where(largest > tiny(target), largest, xp.full_like(largest, float("inf")))
-    ratio = xp.maximum(rows @ s, xp.full_like(rows[:, 0], tiny(target)))
-    scaled = rows / (ratio[:, None] * rows.shape[0] ** 0.5)
-    grad = 1.0 - xp.matrix_transpose(rows) @ (1.0 / ratio) / rows.shape[0]
+    return columns / xp.where(largest > tiny(target), largest, xp.full_like(largest, float("inf")))
+
+
+def _newton(memory: _Memory) -> tuple[Array, Array, Array, Array]:
+    """Shares and multipliers after one predictor-corrector step, its length, and the complementarity before it."""
+    s, z, rows, share = memory.shares, memory.multipliers, memory.rows, memory.share
+    xp = namespace(rows)
+    ratio = xp.maximum(rows @ s, xp.full_like(rows[:, 0], tiny(rows)))
+    scaled = rows * (xp.sqrt(share) / ratio)[:, None]
+    grad = 1.0 - xp.matrix_transpose(rows) @ (share / ratio)
     barrier = xp.eye(s.shape[0], dtype=s.dtype, device=device_of(s)) * (z / s)
     solve = cholesky_solver(xp.matrix_transpose(scaled) @ scaled + barrier)
 

@@ -1,0 +1,244 @@
+"""What every density ratio does, whatever its method: checked input, weights of mean 1, ratios of unseen rows, chosen parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import check_cv
+from sklearn.utils import ClassifierTags, TransformerTags
+
+from .._arrays import Array, concat_rows, is_tensor, namespace, put, take_rows, to_host, weighted_mean
+from .._validation import check_rows, split_domains
+from ..model_selection import Choice, Fold, choose, folds_of, k_fold_scores, stratified_folds
+
+__all__ = ["RatioEstimator", "Samples", "mean_one"]
+
+
+class Samples(NamedTuple):
+    """Checked rows of the two domains, and how often each row counts.
+
+    source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as the person gave them, both None where each row counts
+    once; is_source (n,) the domain of each row of X, and the positions in X of the rows in source and in target.
+    """
+
+    source: Array
+    target: Array
+    source_weight: Array | None
+    target_weight: Array | None
+    is_source: np.ndarray
+    source_index: np.ndarray
+    target_index: np.ndarray
+
+    @property
+    def weighted_rows(self) -> tuple[Array, Array, Array | None, Array | None]:
+        """(source, target, source_weight, target_weight)."""
+        return self.source, self.target, self.source_weight, self.target_weight
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(n_s, n_t)."""
+        return self.source.shape[0], self.target.shape[0]
+
+    def counted(self) -> Samples:
+        """The samples without the rows that count 0 times."""
+        if self.source_weight is None:
+            return self
+        return self.taking(*(np.flatnonzero(to_host(weight) > 0.0) for weight in (self.source_weight, self.target_weight)))
+
+    def taking(self, source: np.ndarray, target: np.ndarray) -> Samples:
+        """The samples with the rows at these positions alone."""
+        weights = [
+            None if weight is None else take_rows(weight, keep)
+            for weight, keep in ((self.source_weight, source), (self.target_weight, target))
+        ]
+        rows = take_rows(self.source, source), take_rows(self.target, target)
+        return Samples(*rows, *weights, self.is_source, self.source_index[source], self.target_index[target])
+
+    def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        """(X, y, sample_weight) as an estimator's `fit` takes them, source rows first."""
+        y = np.repeat([0, 1], self.sizes)
+        weight = None
+        if self.source_weight is not None:
+            weight = np.concatenate([to_host(self.source_weight), to_host(self.target_weight)])
+        return concat_rows(self.source, self.target), y, weight
+
+
+def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
+    """raw (n,) divided by its mean, rows counting `weight` times, and that mean (); ones where the mean is 0."""
+    xp = namespace(raw)
+    mean = weighted_mean(raw, weight)
+    usable = mean > 0.0
+    mean = xp.where(usable, mean, xp.ones_like(mean))
+    return xp.where(usable, raw / mean, xp.ones_like(raw)), mean
+
+
+class RatioEstimator(BaseEstimator, ABC):
+    """Base of the density ratios p_target(x) / p_source(x): one method is `_fit` and `_ratio`, and this class does the rest.
+
+    A subclass learns from `Samples` in `_fit` and gives the ratio of any rows up to a constant in `_ratio`; `fit` makes
+    the weights of the source rows, of mean 1, from it. Fitted arrays named in `_returns` go back to the person's library. Where `_on_host` is true both see numpy arrays (CSR too where
+    `_takes_sparse`), whatever array the person gave, and the answer goes back to that array's library.
+
+    A parameter named in `_choosable` may also be "cv" or a sequence of values: `fit` then takes the best one under
+    cross-validation. The parameters of that search are `cv` and `n_jobs`, where the subclass has them: the number of folds, a
+    scikit-learn splitter or an iterable of (train, test), of which the rows of `test` are held out; and joblib processes.
+    """
+
+    _on_host: ClassVar[bool] = True
+    _takes_sparse: ClassVar[bool] = False
+    _choosable: ClassVar[tuple[str, ...]] = ()
+    _returns: ClassVar[tuple[str, ...]] = ()
+
+    weights_: Any
+    normalization_: float
+    n_features_in_: int
+    best_params_: dict[str, Any]
+
+    # ------------------------------------------------------------ the contract
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RatioEstimator:
+        """Estimate the ratio. X (n, d); y (n,) two values, the smaller is the source; sample_weight (n,) >= 0 or None.
+
+        A row with sample_weight k counts as k copies of it would. Raises ValueError for input that has no ratio, saying why.
+        """
+        samples, like = self._samples(X, y, sample_weight, reset=True)
+        counted = samples.counted()
+        self._select(counted)
+        raw = self._fit(counted)
+        self._store_weights(raw, samples, counted, like)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source."""
+        self._check_is_fitted()
+        rows = check_rows(self, X, reset=False)
+        ratio = self._ratio(self._placed(rows)) / self.normalization_
+        return self._returned(ratio, rows)
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """fit(X, y), then the ratio (n,) of all rows of X."""
+        return self.fit(X, y, sample_weight).transform(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Agreement of the ratio with held-out rows, higher is better. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
+
+        mean r(target) - mean r(source)^2 / 2: the squared distance to the true ratio, up to its sign and a constant. For KLIEP
+        the lower bound mean log r(target) - mean r(source) + 1 of the Kullback-Leibler divergence.
+        """
+        self._check_is_fitted()
+        samples, _ = self._samples(X, y, sample_weight, reset=False)
+        ratios = [self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target)]
+        return float(self._agreement(*ratios, samples.source_weight, samples.target_weight))
+
+    # ------------------------------------------------------------ what a method fills in
+
+    @abstractmethod
+    def _fit(self, samples: Samples) -> Array:
+        """Learn from samples whose rows all count, and give the ratio (n_s,) of the source rows, up to a constant factor."""
+
+    @abstractmethod
+    def _ratio(self, rows: Array) -> Array:
+        """The ratio (n,) of rows (n, d), finite and >= 0, up to the same factor."""
+
+    def _agreement(self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None) -> Array:
+        return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
+
+    def _grid(self, name: str, samples: Samples) -> Sequence[Any]:
+        """The values that "cv" stands for, of a parameter in `_choosable`."""
+        raise NotImplementedError
+
+    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+        """Scores (n_candidates, n_folds), higher is better; by default of clones on k folds of both domains."""
+        X, y, weight = samples.stacked()
+        return k_fold_scores(self, candidates, X, y, weight, folds=self._folds(samples), n_jobs=getattr(self, "n_jobs", None))
+
+    # ------------------------------------------------------------ parts
+
+    def _chosen(self, name: str) -> Any:
+        """The value of a parameter: the one that cross-validation chose, or the one given."""
+        return getattr(self, "best_params_", {}).get(name, getattr(self, name))
+
+    def _select(self, samples: Samples) -> None:
+        for stale in ("best_params_", "cv_results_"):
+            if hasattr(self, stale):
+                delattr(self, stale)
+        given = {name: getattr(self, name) for name in self._choosable}
+        grid = {}
+        for name, value in given.items():
+            if isinstance(value, str) and value == "cv":
+                grid[name] = list(self._grid(name, samples))
+            elif isinstance(value, list | tuple | np.ndarray):
+                if len(value) == 0:
+                    raise ValueError(f"{name} is an empty sequence: give at least one value, or \"cv\".")
+                grid[name] = [v.item() if isinstance(v, np.generic) else v for v in value]
+        if grid:
+            choice: Choice = choose(grid, lambda candidates: self._scores(candidates, samples))
+            self.best_params_, self.cv_results_ = choice.best_params, choice.results
+
+    def _folds(self, samples: Samples) -> list[Fold]:
+        """What cross-validation holds out of each domain."""
+        cv = getattr(self, "cv", None)
+        if cv is None or isinstance(cv, Integral):
+            return stratified_folds(*samples.sizes, 5 if cv is None else int(cv))
+        domain = (~samples.is_source).astype(int)
+        splits = check_cv(cv, domain, classifier=True).split(np.zeros((len(domain), 1)), domain)
+        return folds_of([test for _, test in splits], samples.source_index, samples.target_index)
+
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
+        """The two domains, placed where the method computes; and an empty array of the kind that X came in."""
+        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight)
+        places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
+        domains = [self._placed(take_rows(rows, at)) for at in places]
+        weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]
+        return Samples(*domains, *weights, is_source, *places), rows[:0]
+
+    def _placed(self, rows: Array) -> Array:
+        return to_host(rows) if self._on_host else rows
+
+    def _returned(self, values: Array, like: Array) -> Array:
+        """`values` in the library, dtype and device of the rows that the person gave."""
+        if is_tensor(like) == is_tensor(values) and values.dtype == like.dtype:
+            return values
+        return put(to_host(values), like)
+
+    def _store_weights(self, raw: Array, samples: Samples, counted: Samples, like: Array) -> None:
+        weights, mean = mean_one(raw, counted.source_weight)
+        self.normalization_ = float(mean)
+        if counted.source.shape[0] < samples.source.shape[0]:
+            weights = self._spread_over_all(weights, samples)
+        self.weights_ = self._returned(weights, like)
+        for name in self._returns:
+            setattr(self, name, self._returned(getattr(self, name), like))
+
+    def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
+        """Weights (n_s,) of all source rows, given those of the rows that count; the others get the ratio there."""
+        counts = to_host(samples.source_weight) > 0.0
+        full = np.empty(len(counts), dtype=to_host(weights).dtype)
+        full[counts] = to_host(weights)
+        full[~counts] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~counts)))) / self.normalization_
+        return put(full, weights)
+
+    def _check_is_fitted(self) -> None:
+        if not hasattr(self, "normalization_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
+                "this estimator: fit(*stack_domains(X_source, X_target))."
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "normalization_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.sparse = self._takes_sparse
+        tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
+        # y is a two-valued label, and this is scikit-learn's way to say so; estimator_type stays unset: it predicts no class.
+        tags.classifier_tags = ClassifierTags(multi_class=False)
+        return tags

@@ -1,0 +1,45 @@
+"""The best of a grid of parameters, and the table of their scores in scikit-learn's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+__all__ = ["Choice", "choose"]
+
+
+class Choice(NamedTuple):
+    """The parameters of the highest mean score (the first of equals), and all scores as in GridSearchCV's cv_results_."""
+
+    best_params: dict[str, Any]
+    results: dict[str, Any]
+
+
+def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, Any]]], np.ndarray]) -> Choice:
+    """Score every combination of the grid's values. scores: candidates -> (n_candidates, n_folds), higher is better.
+
+    A score that is not finite counts as the worst. Raises ValueError where none is finite.
+    """
+    candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    by_fold = np.asarray(scores(candidates), dtype=np.float64)
+    mean = by_fold.mean(axis=1)
+    ranked = np.where(np.isfinite(mean), mean, -np.inf)
+    if not np.isfinite(mean).any():
+        raise ValueError(f"None of the {len(candidates)} candidates for {', '.join(grid)} has a finite score.")
+    results: dict[str, Any] = {f"param_{name}": _column([c[name] for c in candidates]) for name in grid}
+    results["params"] = candidates
+    if by_fold.shape[1] > 1:
+        results.update({f"split{k}_test_score": by_fold[:, k] for k in range(by_fold.shape[1])})
+    results["mean_test_score"], results["std_test_score"] = mean, by_fold.std(axis=1)
+    results["rank_test_score"] = rankdata(-ranked, method="min").astype(np.int32)
+    return Choice(candidates[int(np.argmax(ranked))], results)
+
+
+def _column(values: list[Any]) -> np.ma.MaskedArray:
+    column = np.ma.MaskedArray(np.empty(len(values), dtype=object))
+    column[:] = values
+    return column

@@ -1,0 +1,91 @@
+"""k-fold cross-validation in which every fold holds out rows of both domains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from .._arrays import take_rows
+
+__all__ = ["Fold", "folds_of", "k_fold_scores", "stratified_folds"]
+
+
+class Fold(NamedTuple):
+    """Positions of the rows held out, in the source and in the target."""
+
+    source: np.ndarray
+    target: np.ndarray
+
+
+def stratified_folds(n_source: int, n_target: int, n_splits: int, *, seed: int = 0) -> list[Fold]:
+    """At most `n_splits` folds of each domain, shuffled: as many as the smaller domain has rows.
+
+    Raises ValueError where a domain has one row only: holding it out would leave none.
+    """
+    if n_splits < 2:
+        raise ValueError(f"cv must be at least 2 folds; got {n_splits}.")
+    n_splits = min(n_splits, n_source, n_target)
+    if n_splits < 2:
+        raise ValueError(
+            f"Cross-validation needs at least two rows of each domain; got {n_source} source and {n_target} target rows. Give the "
+            "parameters as numbers or rules instead."
+        )
+    rng = np.random.default_rng(seed)
+    parts = [[np.sort(part) for part in np.array_split(rng.permutation(n), n_splits)] for n in (n_source, n_target)]
+    return [Fold(source, target) for source, target in zip(*parts, strict=True)]
+
+
+def folds_of(held_out: Iterable[Any], source_index: np.ndarray, target_index: np.ndarray) -> list[Fold]:
+    """Folds that hold out the rows of X named by each of `held_out`, of a source and a target at these positions in X.
+
+    Raises ValueError where a fold holds out, or leaves, no row of a domain.
+    """
+    folds = []
+    for number, test in enumerate(held_out):
+        is_out = [np.isin(index, test) for index in (source_index, target_index)]
+        for name, out in zip(("source", "target"), is_out, strict=True):
+            if out.all() or not out.any():
+                what = "every" if out.all() else "no"
+                raise ValueError(f"Fold {number} of cv holds out {what} {name} row: it must hold out some rows of each domain and leave some.")
+        folds.append(Fold(*(np.flatnonzero(out) for out in is_out)))
+    return folds
+
+
+def k_fold_scores(
+    estimator: Any,
+    candidates: list[dict[str, Any]],
+    X: Any,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    *,
+    folds: list[Fold],
+    n_jobs: int | None,
+) -> np.ndarray:
+    """score (n_candidates, n_folds) on held-out rows of clones with each candidate's parameters.
+
+    X (n, d) with y (n,) 0 = source and 1 = target, source rows first; sample_weight (n,) or None; n_jobs: joblib's.
+    """
+    n_source = int(np.sum(y == 0))
+    held_out = [np.concatenate([fold.source, n_source + fold.target]) for fold in folds]
+    tasks = [(candidate, rows) for candidate in candidates for rows in held_out]
+    scores = Parallel(n_jobs=n_jobs)(
+        delayed(_score)(clone(estimator).set_params(**candidate), X, y, sample_weight, rows) for candidate, rows in tasks
+    )
+    return np.reshape(scores, (len(candidates), len(folds)))
+
+
+def _score(estimator: Any, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, held_out: np.ndarray) -> float:
+    kept = np.setdiff1d(np.arange(len(y)), held_out)
+    train, test = (
+        (take_rows(X, rows), y[rows], None if sample_weight is None else sample_weight[rows]) for rows in (kept, held_out)
+    )
+    with warnings.catch_warnings():
+        # What stops early in a fold is still a candidate with a score; the final fit warns.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*train).score(*test)

@@ -1,0 +1,462 @@
+"""Choice of parameters: leave-one-out against brute force, folds against scikit-learn's search, streams against the batch fit."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+
+from densratio import KLIEP, KMM, LSIF, DensityRatio, stack_domains
+from densratio.features import Gaussian
+from densratio.model_selection import choose, folds_of, leave_one_out_scores, stratified_folds
+from densratio.objectives import SquaredDistance
+from densratio.testing import gaussian_shift
+
+STRENGTHS = [1e-3, 0.1, 3.0]
+SHAPES = [(12, 20), (15, 15), (23, 9), (2, 5), (5, 2)]
+
+
+def samples(n=60, m=50, d=2, seed=0):
+    problem = gaussian_shift(n, m, d, seed=seed)
+    return problem.source, problem.target
+
+
+# ---------------------------------------------------------------- leave-one-out
+
+
+def by_brute_force(source, target, strength, alpha, nonnegative):
+    """-J on the pairs of rows left out, by a fit for each pair."""
+    scores = []
+    for i in range(min(len(source), len(target))):
+        s, t = np.delete(source, i, axis=0), np.delete(target, i, axis=0)
+        hessian = alpha * t.T @ t / len(t) + (1.0 - alpha) * s.T @ s / len(s)
+        coef = np.linalg.solve(hessian + strength * np.eye(s.shape[1]), t.mean(axis=0))
+        r_x, r_v = source[i] @ coef, target[i] @ coef
+        if nonnegative:
+            r_x, r_v = max(r_x, 0.0), max(r_v, 0.0)
+        scores.append(r_v - 0.5 * alpha * r_v**2 - 0.5 * (1.0 - alpha) * r_x**2)
+    return np.mean(scores)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(("n", "m"), SHAPES)
+@given(k=st.integers(1, 8), seed=st.integers(0, 2**16))
+@settings(max_examples=6)
+def test_leave_one_out_scores_are_those_of_a_fit_for_each_pair(n, m, alpha, nonnegative, k, seed):
+    rng = np.random.default_rng(seed)
+    source, target = rng.normal(size=(n, k)), rng.normal(0.3, 1.0, size=(m, k))
+    scores = leave_one_out_scores(source, target, STRENGTHS, alpha=alpha, nonnegative=nonnegative)
+    expected = [by_brute_force(source, target, strength, alpha, nonnegative) for strength in STRENGTHS]
+    assert scores == pytest.approx(np.array(expected), rel=1e-8, abs=1e-8)
+
+
+def test_leave_one_out_on_tensors_is_leave_one_out_on_arrays():
+    source, target = samples()
+    by_numpy = leave_one_out_scores(source, target, STRENGTHS, alpha=0.1)
+    by_torch = leave_one_out_scores(torch.asarray(source), torch.asarray(target), STRENGTHS, alpha=0.1)
+    assert by_torch.numpy() == pytest.approx(by_numpy, rel=1e-10)
+
+
+def test_leave_one_out_of_one_row_is_refused():
+    with pytest.raises(ValueError, match=r"at least two rows of each sample; got 1 source and 3 target"):
+        leave_one_out_scores(np.ones((1, 2)), np.ones((3, 2)), [1.0])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_ulsif_chooses_by_the_leave_one_out_scores_of_its_own_features(alpha):
+    source, target = samples()
+    gammas, strengths = [0.05, 0.5, 5.0], [0.01, 0.1, 1.0]
+    ratio = LSIF(gamma=gammas, regularization=strengths, nonnegative=False, alpha=alpha, n_centers=None)
+    ratio.fit(*stack_domains(source, target))
+    rng = np.random.default_rng(0)
+    rows = [part[rng.permutation(len(part))] for part in (source, target)]
+    kernels = [Gaussian(gamma=g).fit(source, target, anchors="target") for g in gammas]
+    expected = [[by_brute_force(*(k(x) for x in rows), s, alpha, True) for s in strengths] for k in kernels]
+    assert ratio.cv_results_["mean_test_score"] == pytest.approx(np.ravel(expected), rel=1e-6)
+    best = np.unravel_index(np.argmax(expected), (3, 3))
+    assert ratio.best_params_ == {"gamma": gammas[best[0]], "regularization": strengths[best[1]]}
+    assert (ratio.gamma_, ratio._make_objective().regularization) == tuple(ratio.best_params_.values())
+
+
+# ---------------------------------------------------------------- folds
+
+SEARCHES = {
+    "lsif": (LSIF(n_centers=None), {"gamma": [0.1, 1.0], "regularization": [0.01, 0.3]}),
+    "ulsif": (LSIF(n_centers=None, nonnegative=False), {"gamma": [0.1, 1.0], "regularization": [0.01, 0.3]}),
+    "rulsif": (LSIF(n_centers=None, alpha=0.2), {"regularization": [0.01, 0.3]}),
+    "kliep": (KLIEP(n_centers=None), {"gamma": [0.1, 1.0]}),
+    "kmm": (KMM(), {"gamma": [0.1, 1.0], "regularization": [0.0, 1.0]}),
+    "base": (DensityRatio("lsif"), {"gamma": [0.1, 1.0]}),
+}
+
+
+def brute_force_scores(ratio, candidate, source, target, folds):
+    """Score of each fold by clones; the source is held out of what is scored on it, and the centres stay those of all rows."""
+    for fold in folds:
+        s, t = (np.delete(x, out, axis=0) for x, out in ((source, fold.source), (target, fold.target)))
+        if isinstance(ratio, KLIEP | LSIF):
+            kernel = Gaussian(gamma=candidate.get("gamma", ratio.gamma)).fit(source, target, anchors="target")
+            params = {"kernel": _Fixed(kernel.centers_, float(kernel.gamma_)), **candidate}
+            fitted = clone(ratio).set_params(**params)
+        else:
+            fitted = clone(ratio).set_params(**candidate)
+        if isinstance(ratio, KLIEP):
+            fitted.fit(*stack_domains(source, t))
+            yield np.log(fitted.transform(target[fold.target])).mean()
+        else:
+            fitted.fit(*stack_domains(s, t))
+            yield fitted.score(*stack_domains(source[fold.source], target[fold.target]))
+
+
+class _Fixed(Gaussian):
+    """The Gaussian kernel at given centres."""
+
+    def __init__(self, centers, gamma):
+        super().__init__(gamma=gamma)
+        object.__setattr__(self, "fixed", centers)
+
+    def fit(self, source, target, *, anchors):
+        return self
+
+
+@pytest.mark.parametrize("name", ["kmm", "base"])
+def test_k_fold_scores_are_those_of_clones(name):
+    ratio, grid = SEARCHES[name]
+    source, target = samples(30, 26)
+    fitted = clone(ratio).set_params(cv=3, **grid).fit(*stack_domains(source, target))
+    folds = stratified_folds(30, 26, 3)
+    expected = [np.mean(list(brute_force_scores(ratio, c, source, target, folds))) for c in fitted.cv_results_["params"]]
+    assert fitted.cv_results_["mean_test_score"] == pytest.approx(np.array(expected), rel=1e-6)
+    assert fitted.best_params_ == fitted.cv_results_["params"][int(np.argmax(expected))]
+
+
+def kernel_at(gamma, centers):
+    return lambda x: np.exp(-gamma * ((x[:, None] - centers[None]) ** 2).sum(axis=2))
+
+
+@pytest.mark.parametrize("gamma", [0.1, 1.0])
+def test_kliep_scores_are_the_likelihoods_of_target_rows_left_out(gamma):
+    source, target = samples()
+    fitted = KLIEP(gamma=[gamma], n_centers=None, cv=4, tol=1e-9).fit(*stack_domains(source, target))
+    phi = kernel_at(gamma, target)
+    a_source, a_target = phi(source).mean(axis=0), phi(target)
+    for k, fold in enumerate(stratified_folds(len(source), len(target), 4)):
+        kept = np.delete(a_target, fold.target, axis=0)
+        coef = cp.Variable(len(target), nonneg=True)
+        cp.Problem(cp.Maximize(cp.sum(cp.log(kept @ coef)) / len(kept)), [a_source @ coef == 1.0]).solve(cp.CLARABEL)
+        expected = np.log(a_target[fold.target] @ coef.value).mean()
+        assert fitted.cv_results_[f"split{k}_test_score"][0] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2])
+def test_lsif_scores_are_those_of_the_ratio_fitted_without_the_fold(alpha):
+    from scipy.optimize import nnls
+
+    source, target = samples()
+    fitted = LSIF(gamma=[0.3], regularization=[0.05], alpha=alpha, n_centers=None, cv=4).fit(*stack_domains(source, target))
+    phi = kernel_at(0.3, target)
+    for k, fold in enumerate(stratified_folds(len(source), len(target), 4)):
+        s, t = np.delete(source, fold.source, axis=0), np.delete(target, fold.target, axis=0)
+        hessian = (1 - alpha) * phi(s).T @ phi(s) / len(s) + alpha * phi(t).T @ phi(t) / len(t) + 0.05 * np.eye(len(target))
+        root = np.linalg.cholesky(hessian).T
+        coef = nnls(root, np.linalg.solve(root.T, phi(t).mean(axis=0)))[0]
+        scale = (phi(s) @ coef).mean()
+        r_s, r_t = phi(source[fold.source]) @ coef / scale, phi(target[fold.target]) @ coef / scale
+        expected = r_t.mean() - 0.5 * (1 - alpha) * (r_s**2).mean() - 0.5 * alpha * (r_t**2).mean()
+        assert fitted.cv_results_[f"split{k}_test_score"][0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_splitter_of_scikit_learn_holds_out_its_test_rows(name):
+    ratio, grid = SEARCHES[name]
+    X, y = stack_domains(*samples(24, 20))
+    order = np.random.default_rng(1).permutation(len(y))
+    X, y = X[order], y[order]
+    splits = list(StratifiedKFold(3, shuffle=True, random_state=2).split(X, y))
+    given_splits = clone(ratio).set_params(cv=splits, **grid).fit(X, y).cv_results_
+    by_splitter = clone(ratio).set_params(cv=StratifiedKFold(3, shuffle=True, random_state=2), **grid).fit(X, y).cv_results_
+    assert np.array_equal(given_splits["mean_test_score"], by_splitter["mean_test_score"])
+    if name in ("kmm", "base"):
+        search = GridSearchCV(ratio, grid, cv=splits).fit(X, y)
+        in_grid = {tuple(sorted(p.items())): s for p, s in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True)}
+        ours = {tuple(sorted(p.items())): s for p, s in zip(given_splits["params"], given_splits["mean_test_score"], strict=True)}
+        assert ours == pytest.approx(in_grid, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_processes_change_nothing(name):
+    ratio, grid = SEARCHES[name]
+    X, y = stack_domains(*samples(20, 20))
+    one, two = (clone(ratio).set_params(cv=2, n_jobs=n, **grid).fit(X, y) for n in (1, 2))
+    assert one.best_params_ == two.best_params_
+    assert one.cv_results_["mean_test_score"] == pytest.approx(two.cv_results_["mean_test_score"], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_parameters_given_stay_as_they_are_and_the_table_is_complete(name):
+    ratio, grid = SEARCHES[name]
+    fitted = clone(ratio).set_params(**grid, cv=2)
+    before = fitted.get_params()
+    fitted.fit(*stack_domains(*samples(20, 20)))
+    assert fitted.get_params() == before
+    n = int(np.prod([len(values) for values in grid.values()]))
+    results = fitted.cv_results_
+    assert len(results["params"]) == len(results["mean_test_score"]) == len(results["rank_test_score"]) == n
+    assert results["params"][int(np.argmin(results["rank_test_score"]))] == fitted.best_params_
+    for parameter, values in grid.items():
+        assert set(results[f"param_{parameter}"]) == set(values)
+
+
+def test_a_new_fit_with_plain_parameters_forgets_the_choice():
+    X, y = stack_domains(*samples())
+    ratio = KLIEP(gamma=[0.1, 0.2]).fit(X, y)
+    ratio.set_params(gamma=3.0).fit(X, y)
+    assert ratio.gamma_ == 3.0 and not hasattr(ratio, "best_params_") and not hasattr(ratio, "cv_results_")
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+def test_the_grid_of_cv_follows_the_scale_of_the_data(scale):
+    source, target = samples()
+    ratio = KLIEP(gamma="cv", random_state=0).fit(*stack_domains(scale * source, scale * target))
+    at_one = KLIEP(gamma="cv", random_state=0).fit(*stack_domains(source, target))
+    assert ratio.gamma_ * scale**2 == pytest.approx(at_one.gamma_, rel=1e-6)
+    assert ratio.weights_ == pytest.approx(at_one.weights_, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_kliep_chooses_no_narrow_kernel_on_equal_samples(d, seed):
+    rng = np.random.default_rng(seed)
+    source, target, fresh = (rng.normal(size=(300, d)) for _ in range(3))
+    ratio = KLIEP(gamma="cv", random_state=0).fit(*stack_domains(source, target))
+    at_fresh = ratio.transform(fresh)
+    # The mean over fresh source rows is 1 up to the error of a mean of 300 and of the fit's own.
+    assert abs(at_fresh.mean() - 1.0) < 4.0 * (at_fresh.std() + ratio.weights_.std()) / 300**0.5 + 1e-3
+
+
+@given(n=st.integers(2, 40), m=st.integers(2, 40), k=st.integers(2, 8), seed=st.integers(0, 99))
+def test_folds_part_both_domains(n, m, k, seed):
+    folds = stratified_folds(n, m, k, seed=seed)
+    assert len(folds) == min(n, m, k)
+    for parts, size in (([f.source for f in folds], n), ([f.target for f in folds], m)):
+        assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(size))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+# ---------------------------------------------------------------- what a person meets
+
+
+@pytest.mark.parametrize(
+    ("ratio", "message"),
+    [
+        (KLIEP(gamma=[]), "gamma is an empty sequence"),
+        (KLIEP(gamma="cv", cv=1), "cv must be at least 2 folds; got 1"),
+        (LSIF(regularization=[0.1, -1.0]), "regularization must be a finite number >= 0; got -1.0"),
+        (KLIEP(gamma="CV"), "an estimator's fit also takes \"cv\""),
+        (KLIEP(gamma="cv", cv=KFold(2)), "holds out (no|every) (source|target) row"),
+    ],
+)
+def test_a_search_that_cannot_be_says_why(ratio, message):
+    with pytest.raises(ValueError, match=message):
+        ratio.fit(*stack_domains(*samples(20, 20)))
+
+
+def test_one_row_cannot_be_cross_validated():
+    with pytest.raises(ValueError, match=r"at least two rows of each domain; got 10 source and 1 target rows"):
+        KLIEP(gamma="cv").fit(*stack_domains(*samples(10, 1)))
+
+
+def test_no_finite_score_is_an_error_that_counts_the_candidates():
+    with pytest.raises(ValueError, match="None of the 2 candidates for gamma has a finite score"):
+        choose({"gamma": [1, 2]}, lambda candidates: np.full((2, 3), np.nan))
+
+
+def test_a_score_that_is_not_finite_is_the_worst():
+    assert choose({"gamma": [1, 2]}, lambda candidates: np.array([[np.nan], [-5.0]])).best_params == {"gamma": 2}
+
+
+def test_in_a_training_loop_cv_is_refused():
+    with pytest.raises(ValueError, match=r"gamma='cv' asks for cross-validation, .* in a training loop"):
+        KLIEP(gamma="cv").update(*samples())
+
+
+def test_folds_of_positions_in_the_whole_table():
+    folds = folds_of([[0, 3], [1, 2, 4]], np.array([0, 2]), np.array([1, 3, 4]))
+    assert [(f.source.tolist(), f.target.tolist()) for f in folds] == [([0], [1]), ([1], [0, 2])]
+
+
+# ---------------------------------------------------------------- streams
+
+STREAMED = {
+    "kliep": KLIEP(tol=1e-9),
+    "lsif": LSIF(),
+    "ulsif": LSIF(nonnegative=False),
+    "rulsif": LSIF(alpha=0.2, nonnegative=False),
+    "laplacian": LSIF(kernel="laplacian"),
+}
+
+
+def in_batches(X, y, bounds):
+    """The rows, of both domains in each batch."""
+    parts = zip(*(np.array_split(np.flatnonzero(y == domain), bounds) for domain in (0, 1)), strict=True)
+    return [(X[rows], y[rows]) for rows in map(np.concatenate, parts)]
+
+
+@pytest.mark.parametrize("name", STREAMED)
+@given(seed=st.integers(0, 2**16), n_batches=st.integers(1, 5))
+@settings(max_examples=8)
+def test_a_stream_is_the_fit_on_all_its_rows(name, seed, n_batches):
+    X, y = stack_domains(*samples(40, 35, seed=seed))
+    batches = in_batches(X, y, n_batches)
+    first = clone(STREAMED[name]).fit(*batches[0])
+    centers, gamma = first.centers_, first.gamma_
+    params = {"kernel": _at(first, centers, gamma)}
+    whole = clone(STREAMED[name]).set_params(**params).fit(X, y)
+    stream = clone(STREAMED[name]).set_params(**params)
+    for batch in batches:
+        stream.partial_fit(*batch)
+    assert stream.coef_ == pytest.approx(whole.coef_, rel=1e-6, abs=1e-6 * np.abs(whole.coef_).max())
+    if name != "ulsif" and name != "rulsif":
+        assert stream.transform(X) == pytest.approx(whole.transform(X), rel=1e-6, abs=1e-7)
+
+
+def _at(ratio, centers, gamma):
+    return type("Fixed", (type(ratio.features_),), {"fit": lambda self, source, target, anchors: ratio.features_})(gamma=gamma)
+
+
+def test_fit_and_then_partial_fit_is_a_stream():
+    X, y = stack_domains(*samples())
+    (first, second) = in_batches(X, y, 2)
+    after_fit = LSIF(random_state=0).fit(*first).partial_fit(*second)
+    stream = LSIF(random_state=0).partial_fit(*first).partial_fit(*second)
+    assert after_fit.coef_ == pytest.approx(stream.coef_, rel=1e-12)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    from densratio.estimators import base
+
+    X, y = stack_domains(*samples(200, 90))
+    for ratio in (KLIEP(random_state=0), LSIF(random_state=0), LSIF(alpha=0.1, random_state=0)):
+        whole = clone(ratio).fit(X, y)
+        monkeypatch.setattr(base, "_BLOCK", 700)
+        in_blocks = clone(ratio).fit(X, y)
+        monkeypatch.undo()
+        assert in_blocks.weights_ == pytest.approx(whole.weights_, rel=1e-6, abs=1e-8)
+
+
+def test_a_long_stream_keeps_a_fair_sample_of_the_target(monkeypatch):
+    from densratio.estimators import kliep
+
+    monkeypatch.setattr(kliep, "_KEPT_TARGETS", 300)
+    source, target = samples(2000, 2000)
+    params = {"n_centers": 20, "gamma": 0.5, "random_state": 0}
+    stream = KLIEP(**params)
+    for batch in in_batches(*stack_domains(source, target), 20):
+        stream.partial_fit(*batch)
+    kept = stream._seen
+    assert kept.target.shape[0] <= 300 and kept.n_seen == 2000
+    assert float(kept.target_weight.sum()) == pytest.approx(2000.0)
+    # Each batch of 100 is to hold 15 of the 300: the weighted mean of a feature is that of all rows within its standard error.
+    features = stream.features_(target)
+    mean = (kept.target_weight @ kept.target) / kept.target_weight.sum()
+    error = np.abs(mean - features.mean(axis=0)) / (features.std(axis=0) / 300**0.5)
+    assert error.max() < 4.0
+
+
+# ---------------------------------------------------------------- sample weights and CSR rows
+
+COUNTED = {**STREAMED, "kliep, cv": KLIEP(gamma=[0.1, 1.0], cv=2), "base": DensityRatio("lsif")}
+
+
+@pytest.mark.parametrize("name", ["kliep", "lsif", "ulsif", "rulsif", "laplacian", "base"])
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=8)
+def test_a_weight_of_k_is_k_copies_and_a_weight_of_zero_is_none(name, seed):
+    source, target = samples(15, 12, seed=seed)
+    X, y = stack_domains(source, target)
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 4, len(y))
+    counts[[0, -1]] = 1
+    weighted = clone(COUNTED[name]).fit(X, y, sample_weight=counts)
+    copied = clone(COUNTED[name]).fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    assert weighted.transform(X) == pytest.approx(copied.transform(X), rel=1e-5, abs=1e-6)
+    assert weighted.weights_ == pytest.approx(weighted.transform(source), rel=1e-9)
+    assert np.average(weighted.weights_, weights=counts[y == 0]) == pytest.approx(1.0)
+    assert weighted.score(X, y, counts) == pytest.approx(copied.score(np.repeat(X, counts, axis=0), np.repeat(y, counts)), rel=1e-5)
+    assert clone(COUNTED[name]).fit(X, y, sample_weight=7.5 * counts).weights_ == pytest.approx(weighted.weights_, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.zeros(110), "sample_weight is 0 on every source row"),
+        (np.r_[np.ones(60), np.zeros(50)], "sample_weight is 0 on every target row"),
+        (-np.ones(110), "row 0 has -1.0"),
+        (np.ones(3), r"must be \(110,\), .* got shape \(3,\)"),
+        (np.r_[np.ones(9), np.full(101, np.nan)], "row 9 has nan"),
+    ],
+)
+def test_sample_weights_that_cannot_be_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        LSIF().fit(*stack_domains(*samples()), sample_weight=weights)
+
+
+@pytest.mark.parametrize("ratio", [KLIEP(), LSIF(), LSIF(nonnegative=False), KLIEP(gamma=[0.1, 1.0], cv=2)], ids=str)
+@pytest.mark.parametrize("as_matrix", [False, True])
+def test_csr_rows_give_the_ratio_of_dense_ones(ratio, as_matrix):
+    rng = np.random.default_rng(0)
+    source, target = (rng.poisson(rate, (40, 8)).astype(float) for rate in (0.3, 0.6))
+    X, y = stack_domains(csr_array(source), csr_array(target))
+    dense = clone(ratio).fit(*stack_domains(source, target))
+    sparse = clone(ratio).fit(X.tocoo() if as_matrix else X, y)
+    assert sparse.weights_ == pytest.approx(dense.weights_, rel=1e-5, abs=1e-6)
+    assert sparse.transform(csr_array(target)) == pytest.approx(dense.transform(target), rel=1e-5, abs=1e-6)
+    assert dense.transform(csr_array(target)) == pytest.approx(dense.transform(target), rel=1e-6, abs=1e-9)
+
+
+def test_a_kernel_that_takes_no_csr_rows_says_so():
+    X, y = stack_domains(csr_array(np.eye(6)), csr_array(np.eye(6)))
+    with pytest.raises(TypeError, match="dense data is required"):
+        KLIEP(kernel="laplacian").fit(X, y)
+
+
+def test_nan_in_csr_rows_names_its_column():
+    X, y = stack_domains(csr_array(np.eye(6)), csr_array(np.eye(6)))
+    X.data[3] = np.nan
+    with pytest.raises(ValueError, match="NaN in column 3"):
+        LSIF().fit(X, y)
+
+
+# ---------------------------------------------------------------- the relative ratio
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_the_relative_ratio_is_the_ratio_to_a_mixture(nonnegative):
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(4000, 1)), rng.normal(1.0, 0.5, size=(4000, 1))
+    density = [np.exp(-0.5 * ((source[:, 0] - m) / s) ** 2) / s for m, s in ((0.0, 1.0), (1.0, 0.5))]
+    for alpha in (0.2, 0.5):
+        true = density[1] / (alpha * density[1] + (1.0 - alpha) * density[0])
+        ratio = LSIF(alpha=alpha, nonnegative=nonnegative, gamma=1.0, regularization=1e-3, random_state=0)
+        ratio.fit(*stack_domains(source, target))
+        relative = ratio.transform(source) * ratio.normalization_
+        assert np.mean((relative - true) ** 2) / np.mean(true**2) < 0.01
+        assert relative.max() < 1.15 / alpha
+        assert ratio.weights_.mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9])
+def test_the_moments_stand_for_the_samples(alpha):
+    rng = np.random.default_rng(3)
+    source, target, coef = rng.normal(size=(50, 4)), rng.normal(size=(40, 4)), rng.uniform(size=4)
+    objective = SquaredDistance(0.1, alpha=alpha)
+    equal, *compact = objective.problem(objective.statistics(source, target), source)
+    for one, other in zip(objective.value_and_grad(coef, source, target), equal.value_and_grad(coef, *compact), strict=True):
+        assert other == pytest.approx(one, rel=1e-10)
