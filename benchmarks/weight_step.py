@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from runner import environment, interleaved, limit_threads, medians, synchronizer, write
 
-from densratio.estimators import ESTIMATORS
+from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter
 from densratio.training.reweighter import _cheapest
 
@@ -76,11 +76,11 @@ def calls(seed: int, n: int, m: int, device: str) -> dict[str, Callable[[], Any]
     source, target = train_losses[:, None], val_losses[:, None]
     index, val_index = torch.randperm(n), torch.randperm(m)
     train64, val64 = train_losses.cpu().numpy().astype(np.float64), val_losses.cpu().numpy().astype(np.float64)
-    gamma = float(ESTIMATORS["kmm"](gamma="target_spread").update(source, target).features.gamma_)
+    gamma = float(IN_LOOPS["kmm"](gamma="target_spread").update(source, target).features.gamma_)
     kernel, kappa = program(train64, val64, gamma)
 
     work: dict[str, Callable[[], Any]] = {}
-    for name, kind in ESTIMATORS.items():
+    for name, kind in IN_LOOPS.items():
         ratio = kind(gamma="target_spread")
         reweighter = DynamicReweighter(name, n_train=n, n_val=m, warmup_epochs=0).to(device)
         arrays = _cheapest(source, target, torch.ones(n if name in ("kmm", "wasserstein") else m, device=device))

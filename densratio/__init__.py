@@ -1,10 +1,25 @@
 """Density ratios (importance weights) for tables and training loops.
 
-`from densratio import KMM, KLIEP, LSIF, Wasserstein, stack_domains`; `densratio.training` holds the torch side.
+`from densratio import KMM, KLIEP, LSIF, stack_domains` and the other methods; `ImportanceWeighted` trains with a ratio, `diagnose`
+tells whether to. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
 from ._validation import stack_domains
 from ._version import __version__
+from .diagnostics import diagnose
 from .estimators import KLIEP, KMM, LSIF, DensityRatio, Wasserstein
+from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
 
-__all__ = ["KLIEP", "KMM", "LSIF", "DensityRatio", "Wasserstein", "__version__", "stack_domains"]
+__all__ = [
+    "KLIEP",
+    "KMM",
+    "LSIF",
+    "DensityRatio",
+    "ImportanceWeighted",
+    "Wasserstein",
+    "__version__",
+    "diagnose",
+    "importance_weighted_score",
+    "make_iw_scorer",
+    "stack_domains",
+]

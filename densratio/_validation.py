@@ -71,7 +71,7 @@ def split_domains(
     if weights is not None:
         for name, rows in (("source", is_source), ("target", ~is_source)):
             if not weights[rows].any():
-                raise ValueError(f"sample_weight is 0 on every {name} row: at least one must count.")
+                raise ValueError(f"sample_weight is zero on every {name} row: at least one must count.")
     return X, is_source, weights
 
 
@@ -198,9 +198,10 @@ def _check_numbers(estimator: Any, X: Any, names: list) -> None:
     text = [name for name in names if _is_text(np.asarray(X[name]))] if len(set(names)) == len(names) else []
     if text:
         shown = ", ".join(repr(name) for name in text[:5]) + (", ..." if len(text) > 5 else "")
+        many = len(text) > 1
         raise ValueError(
-            f"Column{'s' if len(text) > 1 else ''} {shown} hold{'' if len(text) > 1 else 's'} text, categories or dates, and a density "
-            f"ratio needs numbers. Drop or encode {'them' if len(text) > 1 else 'it'}, in both samples at once:\n"
+            f"Column{'s' if many else ''} {shown} hold{'' if many else 's'} text, categories or dates, and a density ratio needs "
+            f"numbers. Drop or encode {'them' if many else 'it'}, in both samples at once:\n"
             f"    encode = make_column_transformer((OneHotEncoder(sparse_output=False), [{shown}]), remainder=StandardScaler())\n"
             f"    make_pipeline(encode, {type(estimator).__name__}()).fit(X, y)"
         )
@@ -227,6 +228,5 @@ def _check_finite(X: Array, names: list) -> None:
         has_nan = bool(xp.any(xp.isnan(X[:, int(columns[0])])))
     label = f"column {names[columns[0]]!r}" if names else f"column {columns[0]}"
     more = f" and {len(columns) - 1} more" if len(columns) > 1 else ""
-    raise ValueError(
-        f"Input X contains {'NaN' if has_nan else 'infinity'} in {label}{more}. Drop or impute these rows before estimating a ratio."
-    )
+    what = "NaN" if has_nan else "infinity"
+    raise ValueError(f"Input X contains {what} in {label}{more}. Drop or impute these rows before estimating a ratio.")

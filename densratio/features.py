@@ -207,8 +207,8 @@ class Features(ABC):
         if isinstance(self.gamma, str):
             if self.gamma not in BANDWIDTHS:
                 raise ValueError(
-                    f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an estimator's fit "
-                    'also takes "cv" or a sequence.'
+                    f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an "
+                    'estimator\'s fit also takes "cv" or a sequence.'
                 )
             return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight)
         if not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):

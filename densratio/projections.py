@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ._arrays import Array, device_of, full_like_row, namespace
 
-__all__ = ["box", "box_sum", "box_sum_range", "nonnegative", "simplex"]
+__all__ = ["box", "box_sum", "box_sum_range", "nonnegative", "simplex", "weighted_box_sum", "weighted_box_sum_range"]
 
 
 def nonnegative(x: Array) -> Array:
@@ -78,6 +78,43 @@ def box_sum_range(x: Array, upper: float, low: float, high: float) -> Array:
     total = xp.sum(clipped)
     outside = (total < low) | (total > high)
     return xp.where(outside, box_sum(x, upper, xp.clip(total, min=low, max=high)), clipped)
+
+
+def weighted_box_sum(x: Array, upper: Array, weight: Array, total: float | Array) -> Array:
+    """Closest point p to `x` (n,) with 0 <= p <= upper and weight . p = total.
+
+    upper (n,) and weight (n,) finite, entries > 0; 0 < total <= weight . upper. The answer is clip(x - tau weight, 0, upper),
+    whose weighted sum falls piecewise linearly in tau: `box_sum` with knots at x / weight and (x - upper) / weight.
+    """
+    xp = namespace(x, weight)
+    start, mass = x / weight, weight * weight
+    top = upper / weight
+    start = start - xp.max(start)  # a shift along the weight changes nothing, and keeps digits
+    knots = xp.concat([start, start - top])
+    order = xp.argsort(-knots)
+    knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(xp.concat([mass, -mass]), order))
+    gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
+    position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
+    segment = xp.reshape(position, (1,))
+    # From inside the segment its active set is the answer's: one step solves for tau, and a second sheds the first's rounding.
+    tau = 0.5 * (xp.take(knots, segment) + xp.take(knots, segment + 1))
+    for _ in range(3):
+        shifted = start - tau
+        slope = xp.sum(xp.where((shifted > 0.0) & (shifted < top), mass, xp.zeros_like(mass)))
+        excess = xp.sum(mass * xp.minimum(xp.clip(shifted, min=0.0), top)) - total
+        tau = tau + xp.where(slope > 0.0, excess / xp.where(slope > 0.0, slope, xp.ones_like(slope)), xp.zeros_like(slope))
+    return xp.minimum(xp.clip((start - tau) * weight, min=0.0), upper)
+
+
+def weighted_box_sum_range(x: Array, upper: Array, weight: Array, low: float, high: float) -> Array:
+    """Closest point p to `x` (n,) with 0 <= p <= upper and low <= weight . p <= high; arguments as in `weighted_box_sum`."""
+    xp = namespace(x, weight)
+    if low == high:
+        return weighted_box_sum(x, upper, weight, high)
+    clipped = xp.minimum(xp.clip(x, min=0.0), upper)
+    total = xp.sum(weight * clipped)
+    outside = (total < low) | (total > high)
+    return xp.where(outside, weighted_box_sum(x, upper, weight, xp.clip(total, min=low, max=high)), clipped)
 
 
 def _plain_simplex(x: Array, total: float) -> Array:

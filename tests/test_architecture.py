@@ -33,7 +33,6 @@ ROOMS = [
     "testing",
     "plotting",
     "dask",
-    "tables",
     "cli",
     "__main__",
 ]
@@ -97,8 +96,8 @@ def test_every_module_stands_in_a_room_and_imports_only_from_rooms_above_it(modu
     assert below == set()
 
 
-def test_the_front_door_opens_no_room_below_the_estimators():
-    below = {name for name in own_imports("densratio") if ROOMS.index(room_of(name)) > ROOMS.index("estimators")}
+def test_the_front_door_opens_no_room_below_the_diagnostics():
+    below = {name for name in own_imports("densratio") if ROOMS.index(room_of(name)) > ROOMS.index("diagnostics")}
     assert below == set()
 
 
@@ -152,8 +151,8 @@ HEAVY = ["torch", "cvxpy", "matplotlib", "pandas", "polars", "typer", "rich", "P
     ids=["import", "datasets", "fit on numpy"],
 )
 def test_a_person_with_a_table_pays_for_numpy_scipy_and_scikit_learn_alone(code):
-    # scikit-learn itself loads pandas where it is installed.
-    already = "import sys, sklearn.utils.validation; already = set(sys.modules)"
+    # scikit-learn itself loads pandas and rich where they are installed.
+    already = "import sys, sklearn.model_selection, sklearn.preprocessing; already = set(sys.modules)"
     assert fresh(f"{already}\n{code}\nprint([name for name in {HEAVY} if name in sys.modules.keys() - already])") == "[]"
 
 
@@ -183,6 +182,8 @@ def test_no_function_passes_keyword_arguments_through_unnamed(module):
         node.lineno
         for node in ast.walk(TREES[module])
         if isinstance(node, ast.FunctionDef | ast.Lambda) and node.args.kwarg is not None
+        # scikit-learn fixes the signature of set_params.
+        and getattr(node, "name", "") != "set_params"
     ]
     assert found == []
 

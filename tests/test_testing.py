@@ -342,7 +342,7 @@ class Signed(Gaussian):
 
 @dataclass(frozen=True)
 class UnitBound(Gaussian):
-    def _bandwidth(self, source, target):
+    def bandwidth(self, source, target, source_weight=None, target_weight=None):
         return array_namespace(source).ones_like(source[0, 0])
 
 

@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from densratio import KLIEP
-from densratio.estimators import ESTIMATORS
+from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter, Indexed, RandomWeights, Reweighter, Uniform, ValidationOnly, endless
 from densratio.training.experiment import METHODS
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(IN_LOOPS)
 STORES_COEF = ["kliep", "lsif"]
 N_TRAIN, N_VAL = 20, 10
 
@@ -202,7 +202,7 @@ def test_rows_of_high_loss_get_lower_weights_than_rows_of_low_loss(name):
 
 @by_name
 def test_an_instance_and_its_name_make_the_same_reweighter(name):
-    instance = ESTIMATORS[name](gamma="target_spread")
+    instance = IN_LOOPS[name](gamma="target_spread")
     assert same_bits(tensors(warm(instance)), tensors(warm(name)))
 
 
@@ -221,7 +221,7 @@ def test_a_ratio_is_not_fitted_by_the_loop():
 def test_a_step_runs_on_meta_tensors_so_nothing_in_it_waits_for_a_gpu(name, start, gamma):
     source, target = torch.empty(6, 1, device="meta"), torch.empty(5, 1, device="meta")
     coef = torch.empty(5 if name in STORES_COEF else 6, device="meta") if start == "warm" else None
-    update = ESTIMATORS[name](gamma=gamma, n_steps=3).update(source, target, coef)
+    update = IN_LOOPS[name](gamma=gamma, n_steps=3).update(source, target, coef)
     assert update.weights.device.type == update.coef.device.type == "meta"
     assert update.weights.shape == (6,) and update.coef.shape == (5 if name in STORES_COEF else 6,)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein, stack_domains
-from densratio.estimators import ESTIMATORS
+from densratio.estimators import IN_LOOPS
 from densratio.features import BANDWIDTHS, FEATURES
 from densratio.objectives import OBJECTIVES
 from densratio.solvers import SOLVERS
 from densratio.training import DynamicReweighter
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(IN_LOOPS)
 RNG = np.random.default_rng(0)
 SOURCE, TARGET = RNG.normal(size=(12, 1)), RNG.normal(0.5, 1.0, size=(9, 1))
 X, Y = stack_domains(SOURCE, TARGET)
@@ -37,7 +37,7 @@ def listed(names):
 
 @pytest.fixture(params=NAMES)
 def ratio(request):
-    return ESTIMATORS[request.param]()
+    return IN_LOOPS[request.param]()
 
 
 # ---------------------------------------------------------------- domain labels
@@ -194,9 +194,9 @@ OUT_OF_RANGE = [
     (KMM, "regularization", [-1.0, np.inf, np.nan], "regularization must be a finite number >= 0"),
     (LSIF, "regularization", [-1.0, np.inf, np.nan], "regularization must be a finite number >= 0"),
     (LSIF, "l1_ratio", [-0.1, 1.1, np.nan], r"l1_ratio must be in \[0, 1\]"),
-    *[(kind, "tol", [0.0, -1.0, np.nan], "tol must be > 0") for kind in ESTIMATORS.values()],
-    *[(kind, "max_iter", [0, -1], "max_iter and n_steps must be >= 1") for kind in ESTIMATORS.values()],
-    *[(kind, "n_steps", [0, -1], "max_iter and n_steps must be >= 1") for kind in ESTIMATORS.values()],
+    *[(kind, "tol", [0.0, -1.0, np.nan], "tol must be > 0") for kind in IN_LOOPS.values()],
+    *[(kind, "max_iter", [0, -1], "max_iter and n_steps must be >= 1") for kind in IN_LOOPS.values()],
+    *[(kind, "n_steps", [0, -1], "max_iter and n_steps must be >= 1") for kind in IN_LOOPS.values()],
 ]
 
 
@@ -405,14 +405,14 @@ WRONG += [(name, "solver", "newton") for name in NAMES]
 
 @pytest.mark.parametrize(("name", "parameter", "value"), WRONG)
 def test_a_wrong_parameter_of_the_ratio_is_refused_before_the_warm_up_is_over(name, parameter, value):
-    ratio = ESTIMATORS[name](**{parameter: value})
+    ratio = IN_LOOPS[name](**{parameter: value})
     with raises(parameter):
         DynamicReweighter(ratio, N_TRAIN, N_VAL).partial_fit(ones(4), ones(N_VAL), torch.arange(4))
 
 
 @pytest.mark.parametrize("unknown", ["klieb", None, KLIEP])
 def test_an_unknown_ratio_is_refused_with_the_known_ones(unknown):
-    with raises("ratio must be", listed(ESTIMATORS), re.escape(repr(unknown))):
+    with raises("ratio must be", listed(IN_LOOPS), re.escape(repr(unknown))):
         DynamicReweighter(unknown, N_TRAIN, N_VAL)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array, has_float64, is_sparse, is_tensor, namespace, put, to_device, to_host
 from .._validation import check_index
 from ..features import FEATURES, Features, distinct_rows
+from ..model_selection import are_partition
 from ..objectives import (
     OBJECTIVES,
     KullbackLeibler,
@@ -24,6 +28,7 @@ from ..objectives import (
 )
 from ..solvers import SOLVERS, Solver, State
 from .contract import RatioEstimator, Samples, mean_one
+from .explicit_map import MapAverage, mapped
 
 __all__ = ["DensityRatio", "Update", "from_registry"]
 
@@ -127,11 +132,11 @@ class DensityRatio(RatioEstimator):
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
         """Take in one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
-        KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives
-        on all its rows, with the centres and bandwidth of the first batch (and what "cv" chooses there); weights_ are those of this batch's source rows.
-        Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored weights: `index` (n_source
-        of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for rows not seen yet; without
-        `index` each batch must hold the same source rows.
+        KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives on
+        all its rows, with the centres and bandwidth of the first batch, where "cv" chooses too; weights_ are those of this
+        batch's source rows. Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored
+        weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for
+        rows not seen yet; without `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
         samples, like = self._samples(X, y, sample_weight, reset=is_first)
@@ -141,9 +146,7 @@ class DensityRatio(RatioEstimator):
         if objective.anchors == "source":
             return self._step_rows(objective, samples, like, index, is_first)
         if index is not None:
-            raise ValueError(
-                f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre."
-            )
+            raise ValueError(f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre.")
         if objective.has_statistics:
             return self._stream(objective, samples, like, is_first)
         return self._step_centers(objective, samples, like, is_first)
@@ -198,12 +201,16 @@ class DensityRatio(RatioEstimator):
     def _solve_rows(self, objective: Objective, features: Features, samples: Samples) -> Array:
         if samples.source_weight is not None:
             objective = objective.weighted(*(_of_mean_one(w) for w in (samples.source_weight, samples.target_weight)))
-        inputs = _inputs(objective, features, samples.source, samples.target)
-        solver = self._make_solver(objective, inputs[0], to_convergence=True)
-        compact = objective.summarise(*inputs)
+        source, compact = self._inputs_to_solve(objective, features, samples)
+        solver = self._make_solver(objective, source, to_convergence=True)
         state = solver.run(objective, solver.init(objective, *compact), *compact)
-        self._store(objective, solver, features, inputs[0], compact, state, samples.source)
-        return _of_source(objective, state.coef, inputs[0])
+        self._store(objective, solver, features, source, compact, state, samples.source)
+        return _of_source(objective, state.coef, source)
+
+    def _inputs_to_solve(self, objective: Objective, features: Features, samples: Samples) -> tuple[Array, tuple[Array, ...]]:
+        """What the objective takes of the source rows, and of both samples, summarised."""
+        inputs = _inputs(objective, features, samples.source, samples.target)
+        return inputs[0], objective.summarise(*inputs)
 
     def _solve_statistics(self, objective: Objective, features: Features, statistics: Statistics, samples: Samples) -> Array:
         like = features(samples.source[:1])
@@ -236,8 +243,9 @@ class DensityRatio(RatioEstimator):
         raw = self._solve_statistics(objective, features, self._bounded(seen), counted)
         self.n_iter_ += steps
         self._store_weights(raw, samples, counted, like)
-        # A ratio of non-negative features and coefficients has its mean over all source rows, this batch's or not.
-        mean = float(objective.ratio(self._coef, self._seen.mean_source[None, :])[0])
+        # The mean over all source rows, this batch's or not: exact but for what clipping at 0 adds, which this batch tells.
+        means = [float(namespace(self._coef).sum(objective.signed(self._coef) * part.mean_source)) for part in (self._seen, batch)]
+        mean = means[0] + (self.normalization_ - means[1])
         self.normalization_ = mean if mean > 0.0 else self.normalization_
         return self
 
@@ -313,6 +321,44 @@ class DensityRatio(RatioEstimator):
         fitted = replace(features, gamma=float(width)).fit(samples.source, target, anchors=objective.anchors)
         return replace(fitted, gamma=features.gamma)
 
+    def _objective_for(self, candidate: dict[str, Any]) -> Objective:
+        """The objective with a candidate's parameters."""
+        return clone(self).set_params(**candidate)._make_objective()
+
+    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+        objectives = [self._objective_for(candidate) for candidate in candidates]
+        if not objectives[0].has_statistics:
+            return super()._scores(candidates, samples)
+        # One task a bandwidth: its features serve every other parameter.
+        members: dict[Any, list[int]] = {}
+        for i, candidate in enumerate(candidates):
+            members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
+        tasks = (delayed(self._scores_at)(gamma, [objectives[i] for i in of], samples) for gamma, of in members.items())
+        parts = Parallel(n_jobs=self.n_jobs)(tasks)
+        scores = np.empty((len(candidates), parts[0].shape[1]))
+        for of, part in zip(members.values(), parts, strict=True):
+            scores[of] = part
+        return scores
+
+    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples) -> np.ndarray:
+        """Held-out scores (len(objectives), n_folds) at one bandwidth, from statistics with and without each fold."""
+        features = self._fitted_features(objectives[0], samples, gamma)
+        like = features(samples.source[:1, :])
+        folds = self._folds(samples)
+        parts = [self._statistics(objectives[0], features, samples.taking(*fold)) for fold in folds]
+        if are_partition(folds, *samples.sizes):
+            rest = [reduce(lambda a, b: a.plus(b), parts[:k] + parts[k + 1 :]) for k in range(len(parts))]
+        else:
+            rest = [self._statistics(objectives[0], features, samples.taking(*fold.rest(*samples.sizes))) for fold in folds]
+        pairs = list(zip(rest, parts, strict=True))
+        return np.array([[self._held_out_score(objective, *pair, like) for pair in pairs] for objective in objectives])
+
+    def _held_out_score(self, objective: Objective, kept: Statistics, held_out: Statistics, like: Array) -> float:
+        equal, *compact = objective.problem(kept, like)
+        solver = self._make_solver(equal, compact[0], to_convergence=True)
+        coef = solver.run(equal, solver.init(equal, *compact), *compact).coef
+        return float(objective.held_out_score(coef, kept, held_out))
+
     def _grid(self, name: str, samples: Samples) -> list[float]:
         features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
         width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
@@ -352,7 +398,10 @@ class DensityRatio(RatioEstimator):
     ) -> None:
         value, grad = objective.value_and_grad(state.coef, *compact)
         self.features_, self._coef = features, state.coef
-        self._anchor_features = source_features if objective.anchors == "source" and features.is_map else None
+        self._counts, self._average = getattr(objective, "source_weight", None), None
+        if objective.anchors == "source" and features.is_map:
+            of_source = source_features if objective.takes == "features" else mapped(features, source)
+            self._average = MapAverage.of(features, source, of_source, state.coef, self._counts)
         self.coef_ = state.coef
         self.centers_ = source if objective.anchors == "source" else features.centers_
         self.gamma_ = float(features.gamma_)
@@ -363,22 +412,24 @@ class DensityRatio(RatioEstimator):
         self.converged_ = solver.has_converged(state)
 
     def _ratio(self, rows: Array) -> Array:
-        fitted = (self.features_, self._coef, self._anchor_features)
-        if not is_sparse(rows) and _place(rows) != _place(self._coef):
-            anchor_features = None if self._anchor_features is None else put(to_host(self._anchor_features), rows)
-            fitted = (self.features_.to(rows), put(to_host(self._coef), rows), anchor_features)
+        is_here = is_sparse(rows) or _place(rows) == _place(self._coef)
+        if self._average is not None:
+            return (self._average if is_here else self._average.to(rows))(rows)
+        fitted = (self.features_, self._coef, self._counts)
+        if not is_here:
+            counts = None if self._counts is None else put(to_host(self._counts), rows)
+            fitted = (self.features_.to(rows), put(to_host(self._coef), rows), counts)
         block = max(1, _BLOCK // max(1, self._coef.shape[0]))
         parts = [self._block_ratio(rows[i : i + block, :], *fitted) for i in range(0, rows.shape[0], block)]
         return namespace(parts[0]).concat(parts)
 
-    def _block_ratio(self, rows: Array, fitted: Features, coef: Array, anchor_features: Array | None) -> Array:
-        features = fitted(rows)
-        if anchor_features is not None:
-            xp = namespace(features)
-            features = xp.clip(features @ xp.matrix_transpose(anchor_features), min=0.0)
-        return self._make_objective().ratio(coef, features)
+    def _block_ratio(self, rows: Array, fitted: Features, coef: Array, counts: Array | None) -> Array:
+        objective = self._make_objective()
+        return (objective if counts is None else objective.weighted(counts, None)).ratio(coef, fitted(rows))
 
-    def _agreement(self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None) -> Array:
+    def _agreement(
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
+    ) -> Array:
         return self._make_objective().score(source_ratio, target_ratio, source_weight, target_weight)
 
     def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
@@ -416,7 +467,9 @@ def _auto_solvers(objective: Objective, source: Array) -> tuple[str, str]:
     if isinstance(objective, SquaredDistance):
         if objective.has_closed_form:
             return "closed_form", "projected_gradient"
-        suits_active_set = objective.nonnegative and objective.is_definite and has_float64(source) and source.shape[1] <= _DENSE_SOLVE
+        suits_active_set = (
+            objective.nonnegative and objective.is_definite and has_float64(source) and source.shape[1] <= _DENSE_SOLVE
+        )
         return "active_set" if suits_active_set else "projected_gradient", "projected_gradient"
     if isinstance(objective, Wasserstein1):
         return "closed_form", "subgradient"

@@ -1,4 +1,4 @@
-"""What every density ratio does, whatever its method: checked input, weights of mean 1, ratios of unseen rows, chosen parameters."""
+"""What every density ratio does, whatever its method: checked input, weights of mean 1, unseen rows, chosen parameters."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class RatioEstimator(BaseEstimator, ABC):
     """Base of the density ratios p_target(x) / p_source(x): one method is `_fit` and `_ratio`, and this class does the rest.
 
     A subclass learns from `Samples` in `_fit` and gives the ratio of any rows up to a constant in `_ratio`; `fit` makes
-    the weights of the source rows, of mean 1, from it. Fitted arrays named in `_returns` go back to the person's library. Where `_on_host` is true both see numpy arrays (CSR too where
-    `_takes_sparse`), whatever array the person gave, and the answer goes back to that array's library.
+    the weights of the source rows, of mean 1, from it. Fitted arrays named in `_returns` go back to the person's library.
+    Where `_on_host` is true both see numpy arrays (CSR too where `_takes_sparse`), whatever array the person gave.
 
     A parameter named in `_choosable` may also be "cv" or a sequence of values: `fit` then takes the best one under
     cross-validation. The parameters of that search are `cv` and `n_jobs`, where the subclass has them: the number of folds, a
@@ -146,7 +146,9 @@ class RatioEstimator(BaseEstimator, ABC):
     def _ratio(self, rows: Array) -> Array:
         """The ratio (n,) of rows (n, d), finite and >= 0, up to the same factor."""
 
-    def _agreement(self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None) -> Array:
+    def _agreement(
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
+    ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
     def _grid(self, name: str, samples: Samples) -> Sequence[Any]:
@@ -175,7 +177,7 @@ class RatioEstimator(BaseEstimator, ABC):
                 grid[name] = list(self._grid(name, samples))
             elif isinstance(value, list | tuple | np.ndarray):
                 if len(value) == 0:
-                    raise ValueError(f"{name} is an empty sequence: give at least one value, or \"cv\".")
+                    raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
                 grid[name] = [v.item() if isinstance(v, np.generic) else v for v in value]
         if grid:
             choice: Choice = choose(grid, lambda candidates: self._scores(candidates, samples))

@@ -1,7 +1,7 @@
 """Choice of parameters by cross-validation: folds of both domains, closed-form leave-one-out, and the table of what was tried."""
 
 from .choice import Choice, choose
-from .folds import Fold, folds_of, k_fold_scores, stratified_folds
+from .folds import Fold, are_partition, folds_of, k_fold_scores, stratified_folds
 from .leave_one_out import leave_one_out_scores
 
-__all__ = ["Choice", "Fold", "choose", "folds_of", "k_fold_scores", "leave_one_out_scores", "stratified_folds"]
+__all__ = ["Choice", "Fold", "are_partition", "choose", "folds_of", "k_fold_scores", "leave_one_out_scores", "stratified_folds"]

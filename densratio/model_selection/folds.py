@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import take_rows
 
-__all__ = ["Fold", "folds_of", "k_fold_scores", "stratified_folds"]
+__all__ = ["Fold", "are_partition", "folds_of", "k_fold_scores", "stratified_folds"]
 
 
 class Fold(NamedTuple):
@@ -21,6 +21,10 @@ class Fold(NamedTuple):
 
     source: np.ndarray
     target: np.ndarray
+
+    def rest(self, n_source: int, n_target: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the rows kept, of so many in all."""
+        return np.delete(np.arange(n_source), self.source), np.delete(np.arange(n_target), self.target)
 
 
 def stratified_folds(n_source: int, n_target: int, n_splits: int, *, seed: int = 0) -> list[Fold]:
@@ -41,6 +45,12 @@ def stratified_folds(n_source: int, n_target: int, n_splits: int, *, seed: int =
     return [Fold(source, target) for source, target in zip(*parts, strict=True)]
 
 
+def are_partition(folds: list[Fold], n_source: int, n_target: int) -> bool:
+    """Whether each row of both domains is held out exactly once."""
+    sizes = ((n_source, [fold.source for fold in folds]), (n_target, [fold.target for fold in folds]))
+    return all(np.array_equal(np.sort(np.concatenate(parts)), np.arange(n)) for n, parts in sizes)
+
+
 def folds_of(held_out: Iterable[Any], source_index: np.ndarray, target_index: np.ndarray) -> list[Fold]:
     """Folds that hold out the rows of X named by each of `held_out`, of a source and a target at these positions in X.
 
@@ -52,7 +62,9 @@ def folds_of(held_out: Iterable[Any], source_index: np.ndarray, target_index: np
         for name, out in zip(("source", "target"), is_out, strict=True):
             if out.all() or not out.any():
                 what = "every" if out.all() else "no"
-                raise ValueError(f"Fold {number} of cv holds out {what} {name} row: it must hold out some rows of each domain and leave some.")
+                raise ValueError(
+                    f"Fold {number} of cv holds out {what} {name} row: it must hold out some rows of each domain and leave some."
+                )
         folds.append(Fold(*(np.flatnonzero(out) for out in is_out)))
     return folds
 

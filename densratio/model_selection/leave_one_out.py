@@ -54,7 +54,7 @@ def _held_out_ratios(
 ) -> tuple[Array, Array]:
     """r_i(x_i), r_i(v_i) (N,) of the fits without row i, in the eigenbasis.
 
-    With B = diag(1 / inverse) the fit without row i is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - v_i / (m - 1)).
+    With B = diag(1 / inverse) that fit is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - v_i / (m - 1)).
     """
     xp = namespace(x, v)
     bx, bv = x * inverse[None, :], v * inverse[None, :]

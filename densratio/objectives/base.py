@@ -82,6 +82,14 @@ class Objective(ABC):
         """An objective and samples, in the dtype of `like`, equal to this one on all rows that went into `statistics`."""
         raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
 
+    def held_out_score(self, coef: Array, kept: Statistics, held_out: Statistics) -> Array:
+        """`score` () on held-out rows of the ratio at coef (p,), of mean 1 over the source rows kept; -inf where that vanishes."""
+        raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
+
+    def signed(self, coef: Array) -> Array:
+        """The coefficients (k,) of the features in the ratio, for objectives with `statistics`; `coef` itself as a rule."""
+        return coef
+
     def weighted(self, source_weight: Array | None, target_weight: Array | None) -> Objective:
         """The same objective for rows that count source_weight (n_s,) and target_weight (n_t,) times, each of mean 1.
 

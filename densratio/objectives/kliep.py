@@ -41,11 +41,6 @@ class LikelihoodStatistics(Statistics):
         n_seen = self.n_seen + other.n_seen
         return LikelihoodStatistics(count, total, xp.concat([self.target, other.target]), weight, n_seen)
 
-    def of_target_rows(self, keep: np.ndarray) -> LikelihoodStatistics:
-        """The statistics with the target rows that `keep` names alone."""
-        weight = None if self.target_weight is None else take_rows(self.target_weight, keep)
-        return LikelihoodStatistics(self.source_count, self.source_total, take_rows(self.target, keep), weight, len(keep))
-
     def thinned(self, most: int) -> LikelihoodStatistics:
         """At most `most` target rows: a random sample in which a row that stands for many is as much likelier to stay."""
         if self.target.shape[0] <= most:
@@ -146,6 +141,16 @@ class KullbackLeibler(Objective):
         assert isinstance(statistics, LikelihoodStatistics)
         mean = namespace(like).astype(statistics.mean_source, like.dtype)
         return replace(self, target_weight=statistics.target_weight), mean[None, :], statistics.target
+
+    def held_out_score(self, coef: Array, kept: Statistics, held_out: Statistics) -> Array:
+        assert isinstance(held_out, LikelihoodStatistics)
+        xp = namespace(coef)
+        ratio, weight = xp.clip(held_out.target @ coef, min=tiny(coef)), held_out.target_weight
+        mean = xp.sum(widest_here(coef) * kept.mean_source)
+        log_mean = xp.log(xp.where(mean > 0.0, mean, xp.ones_like(mean)))
+        source = xp.sum(widest_here(coef) * held_out.mean_source) / xp.exp(log_mean)
+        score = weighted_mean(xp.log(ratio), weight) - log_mean - source + 1.0
+        return xp.where(mean > 0.0, score, -float("inf"))
 
     def score(
         self,

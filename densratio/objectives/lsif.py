@@ -24,11 +24,6 @@ class SquaredDistanceStatistics(Statistics):
         assert isinstance(other, SquaredDistanceStatistics)
         return SquaredDistanceStatistics(self.source.plus(other.source), self.target.plus(other.target))
 
-    def minus(self, other: SquaredDistanceStatistics) -> SquaredDistanceStatistics:
-        """The statistics without the rows of `other`, which are among these."""
-        pairs = ((self.source, other.source), (self.target, other.target))
-        return SquaredDistanceStatistics(*(Moments(*(a - b for a, b in zip(*pair, strict=True))) for pair in pairs))
-
     @property
     def mean_source(self) -> Array:
         """(k,) mean source feature."""
@@ -72,7 +67,7 @@ class SquaredDistance(Objective):
 
     def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
         xp = namespace(coef, source)
-        signed = self._signed(coef)
+        signed = self.signed(coef)
         curved, linear = self._hessian_times(signed, source, target), xp.mean(target, axis=0)
         grad = curved - linear
         value = xp.sum(signed * (0.5 * curved - linear)) + xp.sum(coef * (0.5 * self._l2 * coef + self._l1))
@@ -90,13 +85,13 @@ class SquaredDistance(Objective):
         return nonnegative(coef) if self.nonnegative or self._is_split else coef
 
     def ratio(self, coef: Array, features: Array) -> Array:
-        return nonnegative(features @ self._signed(coef))
+        return nonnegative(features @ self.signed(coef))
 
     def warm_start(self, coef: Array, source: Array, target: Array) -> Array:
         # The best multiple of the stored coef: a stored scale belongs to another batch.
         xp = namespace(coef, source)
         coef = self.project(coef, source, target)
-        signed = self._signed(coef)
+        signed = self.signed(coef)
         gain = xp.sum(signed * xp.mean(target, axis=0)) - self._l1 * xp.sum(coef)
         cost = xp.sum(signed * self._hessian_times(signed, source, target)) + self._l2 * xp.sum(coef * coef)
         usable = (gain > 0.0) & (cost > tiny(cost))
@@ -131,13 +126,11 @@ class SquaredDistance(Objective):
             return xp.sum(xp.clip(grad, min=0.0) * coef) + xp.sum(negative * negative) / (2.0 * self._l2)
         return xp.sum(grad * grad) / (2.0 * self._l2)
 
-    def held_out_score(self, coef: Array, kept: SquaredDistanceStatistics, held_out: SquaredDistanceStatistics) -> Array:
-        """`score` () on held-out rows of the ratio at coef (p,), of mean 1 over the rows kept; -inf where that vanishes.
-
-        From sums over rows, and so of the linear model before any clipping at 0.
-        """
+    def held_out_score(self, coef: Array, kept: Statistics, held_out: Statistics) -> Array:
+        # From sums over rows, and so of the linear model before any clipping at 0.
+        assert isinstance(held_out, SquaredDistanceStatistics)
         xp = namespace(coef, kept.mean_source)
-        signed = self._signed(widest_here(coef))
+        signed = self.signed(widest_here(coef))
         mean = xp.sum(signed * kept.mean_source)
         signed = signed / xp.where(mean > 0.0, mean, xp.ones_like(mean))
         second = (1.0 - self.alpha) * held_out.source.second + self.alpha * held_out.target.second
@@ -183,7 +176,8 @@ class SquaredDistance(Objective):
     def _is_split(self) -> bool:
         return self._l1 > 0.0 and not self.nonnegative
 
-    def _signed(self, coef: Array) -> Array:
+    def signed(self, coef: Array) -> Array:
+        """The coefficients (k,) of the features, given `coef` (k,) or its two parts (2k,)."""
         k = coef.shape[0] // 2
         return coef[:k] - coef[k:] if self._is_split else coef
 
@@ -208,7 +202,7 @@ class SquaredDistance(Objective):
         source_weight: Array | None = None,
         target_weight: Array | None = None,
     ) -> Array:
-        """mean r(target) - (1 - alpha) mean r(source)^2 / 2 - alpha mean r(target)^2 / 2, which the true relative ratio maximises."""
+        """mean r(target) - (1 - alpha) mean r(source)^2 / 2 - alpha mean r(target)^2 / 2, largest at the true relative ratio."""
         of_source = weighted_mean(source_ratio * source_ratio, source_weight)
         of_target = weighted_mean(target_ratio * target_ratio, target_weight)
         return weighted_mean(target_ratio, target_weight) - 0.5 * ((1.0 - self.alpha) * of_source + self.alpha * of_target)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from .._arrays import Array, cholesky_solver, device_of, namespace, widest
 from ..objectives import MaximumMeanDiscrepancy
 from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
+from ..objectives.row_blocks import gram, times, transposed_times
+from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["InteriorPoint"]
 
 _ROUNDING = 1e-14
 _TO_BOUNDARY = 0.995
 _NEAREST = 1e-20  # least distance from a bound, relative to the bounds' distance
-_DAMPING = 1e-10  # added to the barrier's curvature, relative to the kernel's diagonal
+_DAMPING = 1e-12  # added to the barrier's curvature, relative to the kernel's trace
 
 
 class _Memory(NamedTuple):
-    """Interior iterate (z, its bounds' multipliers, the sum's multiplier) in float64; z is the weights and their sum's slack."""
+    """Interior iterate (x, its bounds' multipliers, the sum's multiplier) in float64, and the gradient at the best point.
+
+    x is the weights and, where the mean may vary, its excess over the least one. Multipliers are for one count of each row.
+    """
 
     x: Array
     lower: Array
@@ -32,6 +37,15 @@ class _Memory(NamedTuple):
     complementarity: Array
 
 
+class _Program(NamedTuple):
+    """Minimise n F(w) over 0 <= x <= bounds and sum counts * sign * x = least, x the weights w and the mean's excess."""
+
+    counts: Array
+    sign: Array
+    bounds: Array
+    least: float
+
+
 @dataclass(frozen=True)
 class InteriorPoint(Solver):
     """Mehrotra's predictor-corrector steps on 0 <= w <= B, sum w = n (or in a range, by a slack).
@@ -39,6 +53,7 @@ class InteriorPoint(Solver):
     The Newton matrix is K plus a diagonal. A pivoted Cholesky root R (n, r) with K = RR' to rounding makes each step
     cost n r^2 by the Woodbury identity; where the kernel is so narrow that r would pass n / 2, the matrix is factorised
     as it is. Gradients, and so the answer, come from K itself. Works in float64 whatever the dtype of the samples.
+    A row that counts s times takes the steps that s copies of it would: its barrier counts s times, and so do the norms.
     Source: Mehrotra (1992); Fine & Scheinberg (2001).
     """
 
@@ -50,27 +65,17 @@ class InteriorPoint(Solver):
         if not isinstance(objective, MaximumMeanDiscrepancy):
             raise ValueError(f"interior_point solves KMM alone; got {type(objective).__name__}. Use projected_gradient.")
         start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
-        source, target = widest(source), widest(target)
-        xp, n = namespace(source), source.shape[0]
-        wide = widest(start)
+        source, target = _wide(objective, source), widest(target)
+        xp, n, wide = namespace(source), source.shape[0], widest(start)
         value, grad = objective.value_and_grad(wide, source, target)
-        scale = residual_scale(objective.curvature(source, target))
-        bounds = _bounds(objective, n, source)
+        program = _program(objective, n, wide)
         # The interior iterate starts in the middle, whatever the warm start: a point at a bound would stall the method.
-        middle = xp.minimum(xp.ones_like(bounds), 0.5 * bounds)
-        middle = xp.concat([middle[:n], 0.5 * bounds[n:]])
-        size = xp.max(xp.abs(n * grad)) + 1e-300
-        memory = _Memory(
-            middle,
-            xp.full_like(middle, 1.0) * size,
-            xp.full_like(middle, 1.0) * size,
-            xp.zeros_like(value),
-            value,
-            grad,
-            source if objective.is_factored else _pivoted_root(source, self.root_tol),
-            scale,
-            unknown_residual(value),
-        )
+        half = 0.5 * program.bounds
+        middle = xp.concat([xp.clip(half[:n], max=1.0), half[n:]])
+        size = xp.ones_like(middle) * (xp.max(xp.abs(objective.count_slope(wide, source, target))) + 1e-300)
+        root = source if objective.is_factored else _pivoted_root(source, program.counts[:n], self.root_tol)
+        scale = residual_scale(objective.count_curvature(source, target))
+        memory = _Memory(middle, size, size * middle / (program.bounds - middle), xp.zeros_like(value), value, grad, root, scale, unknown_residual(value))
         return State(start, xp.ones_like(value), unknown_residual(value), 0, memory)
 
     def has_converged(self, state: State) -> bool:
@@ -82,52 +87,62 @@ class InteriorPoint(Solver):
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         assert isinstance(objective, MaximumMeanDiscrepancy)
         dtype = state.coef.dtype
-        source, target, memory = widest(source), widest(target), state.memory
+        source, target, memory = _wide(objective, source), widest(target), state.memory
         xp, n = namespace(source), source.shape[0]
         iterate, size = _newton(objective, memory, source, target)
 
         # The answer so far: the feasible point nearest to the interior iterate, where it beats the best one seen.
-        candidate = objective.project(iterate.x[:n], source, target)
+        candidate = objective.project_counted(iterate.x[:n])
         value, grad = objective.value_and_grad(candidate, source, target)
         better = value <= memory.value
         coef = xp.where(better, candidate, widest(state.coef))
         value, grad = xp.where(better, value, memory.value), xp.where(better, grad, memory.grad)
-        residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
+        along_counts = grad if objective.source_weight is None else grad / objective.source_weight
+        residual = xp.max(xp.abs(objective.project_counted(coef - memory.scale * along_counts) - coef))
         return State(xp.astype(coef, dtype), size, residual, state.n_iter + 1, iterate._replace(value=value, grad=grad))
 
 
-def _bounds(objective: MaximumMeanDiscrepancy, n: int, like: Array) -> Array:
-    """Upper bounds (n + 1,) of the weights and of the slack n * mean(w) - low."""
+def _wide(objective: MaximumMeanDiscrepancy, source: Array) -> Array:
+    """The source features in float64; a tall map stays as it is, for its products convert it in blocks."""
+    return source if objective.is_factored else widest(source)
+
+
+def _program(objective: MaximumMeanDiscrepancy, n: int, like: Array) -> _Program:
     xp = namespace(like)
     low, high = objective._mean_range(n)
-    # A slack of width 0 is kept at width ~0 so that one program serves both the exact mean and a range.
-    width = max(n * (high - low), 1e-9 * n)
-    upper = xp.full((n,), objective._upper(n), dtype=like.dtype, device=device_of(like))
-    return xp.concat([upper, xp.full((1,), width, dtype=like.dtype, device=device_of(like))])
+
+    def rows(value: float) -> Array:
+        return xp.full((n,), value, dtype=like.dtype, device=device_of(like))
+
+    counts, sign = objective.counted(rows(1.0)), rows(1.0)
+    # Without a bound, that of all the mass on one row. With one that stands alone: copies of a row have it too.
+    bounds = n * high / xp.min(counts) * sign if objective.max_weight is None else rows(float(objective.max_weight))
+    if high > low:
+        # The mean's excess counts n times, so that copies of all rows change nothing.
+        one = rows(1.0)[:1]
+        counts, sign = xp.concat([counts, n * one]), xp.concat([sign, -one])
+        bounds = xp.concat([bounds, (high - low) * one])
+    return _Program(counts, sign, bounds, n * low)
 
 
 def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, target: Array) -> tuple[_Memory, Array]:
-    """One predictor-corrector step for: minimise w'Kw/2 - kappa'w, constraint 1'w - s = low n, 0 <= (w, s) <= bounds."""
+    """One predictor-corrector step on the program."""
     xp, n = namespace(source), source.shape[0]
     x, lower, upper, y = memory.x, memory.lower, memory.upper, memory.sum_multiplier
-    low, high = objective._mean_range(n)
-    low_sum = n * low if high > low else n * low - 0.5e-9 * n
-    bounds = _bounds(objective, n, source)
+    counts, sign, bounds, least = _program(objective, n, x)
     # Far inside rounding, but never at a bound: the barrier divides by both.
     room = xp.maximum(bounds - x, _NEAREST * bounds)
-    grad = objective.hessian_times(x[:n], source) - objective.linear(source, target)
-    sign = xp.concat([xp.ones_like(x[:n]), -xp.ones_like(x[n:])])
-    stationarity = xp.concat([grad, xp.zeros_like(x[n:])]) - y * sign
-    shortfall = low_sum - xp.sum(sign * x)
-    diagonal = lower / x + upper / room
-    diagonal = diagonal + xp.concat([xp.full_like(grad, objective.regularization + _DAMPING), xp.zeros_like(x[n:])])
-    solve = _newton_solver(memory.root, source, diagonal)
+    slope = xp.concat([objective.count_slope(x[:n], source, target), xp.zeros_like(x[n:])])
+    stationarity = slope - y * sign
+    shortfall = least - xp.sum(counts * sign * x)
+    curved = xp.concat([xp.full_like(x[:n], objective.regularization + _DAMPING * n), xp.zeros_like(x[n:])])
+    solve = _newton_solver(memory.root, source, lower / x + upper / room + curved, counts)
     along_sum = solve(sign)
-    slope = xp.sum(sign * along_sum)
+    gain = xp.sum(counts * sign * along_sum)
 
     def direction(lower_target: Array, upper_target: Array) -> tuple[Array, Array, Array, Array]:
         free = solve(lower_target / x - upper_target / room - stationarity)
-        dy = (shortfall - xp.sum(sign * free)) / slope
+        dy = (shortfall - xp.sum(counts * sign * free)) / gain
         dx = free + dy * along_sum
         return dx, dy, (lower_target - lower * dx) / x - lower, (upper_target + upper * dx) / room - upper
 
@@ -142,8 +157,10 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     zero = xp.zeros_like(x)
     dx, _, dlower, dupper = direction(zero, zero)
     reach = longest(dx, dlower, dupper)
-    complementarity = xp.mean(x * lower + room * upper)  # a feasible point's duality gap is this times n
-    predicted = xp.mean((x + reach * dx) * (lower + reach * dlower) + (room - reach * dx) * (upper + reach * dupper))
+    total = xp.sum(counts)
+    complementarity = xp.sum(counts * (x * lower + room * upper)) / total  # a feasible point's duality gap over `total`
+    products = (x + reach * dx) * (lower + reach * dlower) + (room - reach * dx) * (upper + reach * dupper)
+    predicted = xp.sum(counts * products) / total
     centring = (predicted / complementarity) ** 3 * complementarity
     dx, dy, dlower, dupper = direction(centring - dx * dlower, centring + dx * dupper)
     reach = xp.clip(_TO_BOUNDARY * longest(dx, dlower, dupper), max=1.0)
@@ -158,41 +175,43 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
         lower=move(lower, dlower),
         upper=move(upper, dupper),
         sum_multiplier=move(y, dy),
-        complementarity=x.shape[0] * complementarity,
+        complementarity=total * complementarity,
     ), reach
 
 
-def _newton_solver(root: Array | None, kernel: Array, diagonal: Array):
-    """Solves (K + diagonal) for the weights and diagonal alone for the slack, with one step of refinement."""
+def _newton_solver(root: Array | None, kernel: Array, diagonal: Array, counts: Array) -> Callable[[Array], Array]:
+    """The map from r to the x of K (counts x) + diagonal x = r for the weights, and of diagonal x = r for the mean's excess."""
     xp, n = namespace(kernel), kernel.shape[0]
-    d = diagonal[:n]
+    d, s = diagonal[:n], counts[:n]
     if root is None:
         eye = xp.eye(n, dtype=kernel.dtype, device=device_of(kernel))
-        inverse = cholesky_solver(kernel + d[:, None] * eye)
-        return lambda r: xp.concat([inverse(r[:n]), r[n:] / diagonal[n:]])
-    scaled = root / d[:, None]
-    inner = xp.matrix_transpose(root) @ scaled
-    capacitance = cholesky_solver(inner + xp.eye(inner.shape[0], dtype=kernel.dtype, device=device_of(kernel)))
-
-    def once(r: Array) -> Array:
-        return r / d - scaled @ capacitance(xp.matrix_transpose(scaled) @ r)
+        inverse = cholesky_solver(kernel + (d / s)[:, None] * eye)
+        return lambda r: xp.concat([inverse(r[:n]) / s, r[n:] / diagonal[n:]])
+    inner = gram(root, s / d)
+    capacitance = cholesky_solver(inner + xp.eye(inner.shape[0], dtype=inner.dtype, device=device_of(inner)))
 
     def solve(r: Array) -> Array:
-        first = once(r[:n])
-        left = r[:n] - (root @ (xp.matrix_transpose(root) @ first) + d * first)
-        return xp.concat([first + once(left), r[n:] / diagonal[n:]])
+        rows = r[:n]
+        moment = capacitance(transposed_times(root, s / d * rows))
+        x = (rows - times(root, moment)) / d
+        # What is left of the system is root @ (moment - root'(s x)): one step of refinement costs two products.
+        moment = moment - capacitance(moment - transposed_times(root, s * x))
+        return xp.concat([(rows - times(root, moment)) / d, r[n:] / diagonal[n:]])
 
     return solve
 
 
-def _pivoted_root(kernel: Array, tol: float) -> Array | None:
-    """R (n, r) with RR' = kernel up to a trace of `tol` of the whole; None where that takes more than n / 2 columns."""
+def _pivoted_root(kernel: Array, counts: Array, tol: float) -> Array | None:
+    """R (n, r) with RR' = kernel up to a trace, over rows that count `counts` (n,) times, of `tol` of the whole.
+
+    None where that takes more than n / 2 columns.
+    """
     xp, n = namespace(kernel), kernel.shape[0]
     left = xp.linalg.diagonal(kernel) + 0.0
-    enough = tol * float(xp.sum(left))
+    enough = tol * float(xp.sum(counts * left))
     rows = kernel[:0, :]
     r = 0
-    while float(xp.sum(left)) > enough:
+    while float(xp.sum(counts * left)) > enough:
         if r >= n // 2:
             return None
         if r == rows.shape[0]:

@@ -76,9 +76,7 @@ class LikelihoodNewton(Solver):
         coef = xp.where(value <= memory.value, candidate, widest(state.coef))
         value, grad = objective.value_and_grad(coef, source, target)
         gap = objective.gap(coef, grad, source, target)
-        memory = memory._replace(
-            shares=shares, multipliers=multipliers, value=value, gap=gap, complementarity=complementarity
-        )
+        memory = memory._replace(shares=shares, multipliers=multipliers, value=value, gap=gap, complementarity=complementarity)
         residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
         return State(xp.astype(coef, dtype), reach, residual, state.n_iter + 1, memory)
 

@@ -3,5 +3,15 @@
 from .baselines import RandomWeights, Uniform, ValidationOnly
 from .data import Indexed, endless
 from .reweighter import DynamicReweighter, Reweighter
+from .sampler import importance_sampler
 
-__all__ = ["DynamicReweighter", "Indexed", "RandomWeights", "Reweighter", "Uniform", "ValidationOnly", "endless"]
+__all__ = [
+    "DynamicReweighter",
+    "Indexed",
+    "RandomWeights",
+    "Reweighter",
+    "Uniform",
+    "ValidationOnly",
+    "endless",
+    "importance_sampler",
+]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import check_index
-from ..estimators import ESTIMATORS, DensityRatio
+from ..estimators import IN_LOOPS, DensityRatio
 
 __all__ = ["DynamicReweighter", "Reweighter"]
 
@@ -200,9 +200,9 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 def _ratio(ratio: DensityRatio | str) -> DensityRatio:
     if isinstance(ratio, DensityRatio):
         return ratio
-    if not isinstance(ratio, str) or ratio not in ESTIMATORS:
-        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {sorted(ESTIMATORS)}; got {ratio!r}.")
-    return ESTIMATORS[ratio](gamma="target_spread")
+    if not isinstance(ratio, str) or ratio not in IN_LOOPS:
+        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {sorted(IN_LOOPS)}; got {ratio!r}.")
+    return IN_LOOPS[ratio](gamma="target_spread")
 
 
 def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:

@@ -1,10 +1,8 @@
-"""The command line: arguments, a progress bar, tables and files around the library."""
+"""The demo: networks trained on wrong labels, with and without weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,16 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ._version import __version__
+from .console import plain_errors
 
-__all__ = ["app"]
+__all__ = ["demo"]
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Density ratios and importance weights.",
-)
 _TITLES = {
     "val_only": "Val-Only",
     "uniform": "Uniform",
@@ -36,22 +28,6 @@ _TITLES = {
 }
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def densratio(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Density ratios and importance weights."""
-
-
-@app.command()
 def demo(
     noise: Annotated[
         str,
@@ -70,14 +46,14 @@ def demo(
 
     Prints a table and writes OUT/results.json and OUT/weights.png.
     """
-    with _plain_errors():
+    with plain_errors():
         _demo(noise, methods, epochs, seeds, data, device, out)
 
 
 def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
     experiment = _experiment()
-    from .datasets import load_labelled
-    from .plotting import weight_histograms
+    from ..datasets import load_labelled
+    from ..plotting import weight_histograms
 
     names = tuple(dict.fromkeys(part.strip().lower().replace("-", "_") for part in methods.split(",") if part.strip()))
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
@@ -109,7 +85,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
 
 def _experiment() -> Any:
     try:
-        from .training import experiment
+        from ..training import experiment
     except ImportError as error:
         if error.name != "torch":
             raise
@@ -158,13 +134,3 @@ def _cell(value: float | None, digits: int) -> str:
 
 def _progress(console: Console) -> Progress:
     return Progress(TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Mistakes in the input end in one line on standard error and exit status 2, not in a traceback."""
-    try:
-        yield
-    except (ValueError, ImportError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None

@@ -1,4 +1,4 @@
-"""Pictures of weights, drawn with matplotlib."""
+"""Histograms of the weights of clean and of flipped rows, one panel a method."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ._style import SOURCE, TARGET, bare, matplotlib_figure
+
 __all__ = ["weight_histograms"]
 
-_CLEAN, _FLIPPED = "#0072B2", "#D55E00"  # told apart by people with any colour vision
+_CLEAN, _FLIPPED = SOURCE, TARGET
 
 
 def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str, np.ndarray], *, title: str = "") -> Any:
@@ -17,13 +19,9 @@ def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str
 
     weights: method -> (n,) weights; is_flipped: method -> (n,) bool. The last bin holds everything above the panel's range.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('Plots need matplotlib: pip install "densratio-toolkit[plot]"') from None
     n_columns = min(4, len(weights))
     n_rows = -(-len(weights) // n_columns)
-    figure = Figure(figsize=(3.4 * n_columns, 2.7 * n_rows), layout="constrained")
+    figure = matplotlib_figure()(figsize=(3.4 * n_columns, 2.7 * n_rows), layout="constrained")
     axes = np.atleast_1d(figure.subplots(n_rows, n_columns, squeeze=False)).ravel()
     for axis, (name, values) in zip(axes, weights.items(), strict=False):
         _panel(axis, name, np.asarray(values), np.asarray(is_flipped[name], dtype=bool))
@@ -45,4 +43,4 @@ def _panel(axis: Any, name: str, values: np.ndarray, is_flipped: np.ndarray) -> 
     axis.set_title(name)
     axis.set_xlabel("weight")
     axis.set_ylabel("rows")
-    axis.spines[["top", "right"]].set_visible(False)
+    bare(axis)

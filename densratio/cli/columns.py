@@ -1,0 +1,101 @@
+"""Which columns of two tables are used: --columns, --drop, and the names that differ between the files."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .console import quoted
+from .tables import Table, is_numeral
+
+__all__ = ["Choice", "choose"]
+
+_NAMELESS = re.compile(r"Unnamed: \d+")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns to use, in order, and how they were chosen: `left_out` by --drop, or None where --columns named them."""
+
+    names: tuple[str, ...]
+    left_out: tuple[str, ...] | None
+
+    def without(self, names: Sequence[str]) -> str:
+        """How to leave out some columns more, as an end of a sentence."""
+        if self.left_out is None:
+            return f"without {quoted(names)} in --columns"
+        return f"with --drop {_as_argument([*self.left_out, *names])}"
+
+
+def choose(source: Table, target: Table, columns: str | None, drop: str | None) -> Choice:
+    """The columns to use: those of `columns`, or all but those of `drop`, which both tables must have.
+
+    columns, drop : names separated by commas, as a line of a CSV file. Raises ValueError for names that are in neither table,
+    columns that are in one only or have no name, and where no column is left.
+    """
+    if columns is not None and drop is not None:
+        raise ValueError("--columns says what to use and --drop what to leave out: give one of them.")
+    if columns is not None:
+        named = Choice(_listed("--columns", columns, source, target), None)
+        for table in (source, target):
+            if missing := [name for name in named.names if name not in table.names]:
+                raise ValueError(f"{table.path} has no column {quoted(missing)}, which --columns names.")
+        return named
+    left_out = () if drop is None else _listed("--drop", drop, source, target)
+    kept = [[name for name in table.names if name not in left_out] for table in (source, target)]
+    _check_same(source, target, Choice(tuple(kept[0]), left_out), kept[1])
+    if not kept[0]:
+        raise ValueError("No column is left: --drop leaves out all of them.")
+    choice = Choice(tuple(kept[0]), left_out)
+    if nameless := [name for name in kept[0] if _NAMELESS.fullmatch(name)]:
+        raise ValueError(
+            f"{source.path}: column {source.names.index(nameless[0]) + 1} has no name, as the row numbers that pandas writes. "
+            f"Leave it out {choice.without(nameless)}."
+        )
+    return choice
+
+
+def _listed(option: str, text: str, source: Table, target: Table) -> tuple[str, ...]:
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    names = list(dict.fromkeys(name for name in names if name))
+    if not names:
+        raise ValueError(f"{option} names no column: give names separated by commas.")
+    known = list(dict.fromkeys([*source.names, *target.names]))
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=3)
+            near = [other for other in known if other.lower() in near]
+            hint = f"Did you mean {quoted(near)}?" if near else f"The columns are {quoted(known)}."
+            raise ValueError(f"{option}: neither file has a column '{name}'. {hint}")
+    return tuple(names)
+
+
+def _check_same(source: Table, target: Table, choice: Choice, target_names: list[str]) -> None:
+    only = [
+        [name for name in choice.names if name not in target_names],
+        [name for name in target_names if name not in choice.names],
+    ]
+    if not any(only):
+        return
+    facts = [f"only {table.path} has {quoted(names)}" for table, names in zip((source, target), only, strict=True) if names]
+    for name in only[0]:
+        if near := difflib.get_close_matches(name.lower(), [other.lower() for other in only[1]], n=1, cutoff=0.8):
+            twin = next(other for other in only[1] if other.lower() == near[0])
+            facts.append(f"'{name}' and '{twin}' look like one column, so rename one of them")
+    if len(only[0]) == len(choice.names):
+        advice = "They share no column, so there is nothing to compare."
+    else:
+        advice = f"Leave these out {choice.without([*only[0], *only[1]])}, or name the columns to use with --columns."
+    if any(is_numeral(name) for name in [*only[0], *only[1]]):
+        advice = "Names that are numbers look like data: does each file begin with a line of column names? " + advice
+    if any(_NAMELESS.fullmatch(name) for name in [*only[0], *only[1]]):
+        advice = "A column without a name often holds the row numbers that pandas writes. " + advice
+    raise ValueError(f"The files have different columns: {'; '.join(facts)}. {advice}")
+
+
+def _as_argument(names: Sequence[str]) -> str:
+    return shlex.quote(",".join(f'"{name}"' if "," in name else name for name in names))

@@ -1,0 +1,33 @@
+"""Tables on disk, read by their suffix; one kind of file a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .base import Table
+from .parquet import ParquetTable
+from .text import TextTable, is_numeral
+
+__all__ = ["SUFFIXES", "Table", "is_numeral", "open_table", "suffix_of"]
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+
+
+def open_table(path: Path, *, decimal: str = ".") -> Table:
+    """The table of a file, by its suffix. Raises ValueError for a folder, another suffix or a file that is no table, OSError."""
+    suffix = suffix_of(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file ({', '.join(SUFFIXES)}).")
+    if not path.exists():
+        raise ValueError(f"{path} does not exist.")
+    if suffix is None:
+        raise ValueError(f"{path} has none of the suffixes {', '.join(SUFFIXES)}, by which a table is read.")
+    if suffix == ".parquet":
+        return ParquetTable(path)
+    separator = "\t" if suffix.startswith(".tsv") else None
+    return TextTable(path, separator=separator, is_compressed=suffix.endswith(".gz"), decimal=decimal)
+
+
+def suffix_of(path: Path) -> str | None:
+    """The suffix of SUFFIXES that a path ends with, capitals or not."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)

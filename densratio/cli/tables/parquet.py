@@ -1,0 +1,57 @@
+"""Tables in Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .base import Table
+
+__all__ = ["ParquetTable"]
+
+
+class ParquetTable(Table):
+    """A Parquet file, read with pyarrow; what pandas stored as its row index is no column.
+
+    Raises ValueError for a file that is no Parquet file, ImportError without pyarrow.
+    """
+
+    has_types = True
+    place = "row"
+
+    def __init__(self, path: Path):
+        parquet, faults = _pyarrow()
+        self.path = path
+        try:
+            schema = parquet.read_schema(path)
+            index = (schema.pandas_metadata or {}).get("index_columns", [])
+        except PermissionError:
+            raise
+        except faults:
+            raise ValueError(f"{path} is no Parquet file, or it is damaged or cut short.") from None
+        self.names = tuple(name for name in schema.names if name not in index)
+        self._check_names()
+
+    def read(self, names: Sequence[str]) -> Any:
+        """See `Table.read`."""
+        parquet, faults = _pyarrow()
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                return file.read(columns=list(names)).to_pandas(ignore_metadata=True)[list(names)]
+        except faults as error:
+            raise ValueError(f"{self.path} is a damaged Parquet file: {error}.") from None
+
+    def places(self, rows: Sequence[int]) -> list[int]:
+        """See `Table.places`: the number of the row, counted from 1."""
+        return [row + 1 for row in sorted(rows)]
+
+
+def _pyarrow() -> tuple[Any, tuple[type[Exception], ...]]:
+    """pyarrow.parquet, and what it raises for bytes that are no Parquet file."""
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise ImportError('Parquet files need pyarrow: pip install "densratio-toolkit[cli]"') from None
+    return parquet, (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)

@@ -1,0 +1,248 @@
+"""Covariate shifts drawn from known laws, with the exact ratio and a regression outcome that a linear model can't follow.
+
+Outcome of a row x, the same in both domains: cos(u) + noise * N(0, 1), u = x . e, e the unit vector along the move of the mean
+from source to target; where the mean stays, the first column, or the first direction of the subspace. Under u ~ N(m, s^2) the
+best line has slope -sin(m) exp(-s^2 / 2) and value cos(m) exp(-s^2 / 2) at u = m, so a linear model fitted to the source alone
+misses the target, and weights mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._validation import stack_domains
+from .true_ratio import Mixture, MixtureRatio, StudentT, StudentTRatio, SubspaceRatio, TrueRatio
+
+__all__ = ["LEAST_DF", "Shift", "make_gaussian_shift", "make_heavy_tails", "make_mixture_shift", "make_subspace_shift"]
+
+LEAST_DF = 0.1
+"""Degrees of freedom below which draws of a Student-t law leave the range of float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """Two stacked samples and their exact ratio; `X, y, ratio = shift` unpacks what an estimator and its check need.
+
+    X (n_source + n_target, d) float64, source rows first; y domain labels, 0 = source and 1 = target; ratio: the exact
+    p_target(x) / p_source(x) of rows (n, d) -> (n,). labels (n_source + n_target,): the outcome of each row, a number or a
+    class, None where none was given. subspace (d, k): orthonormal columns that span where the laws differ, None where it is
+    not known to be smaller than the whole. index: the row of each row in the table it was taken from, None where it was drawn.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    ratio: TrueRatio
+    labels: np.ndarray | None = None
+    subspace: np.ndarray | None = None
+    index: np.ndarray | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.X, self.y, self.ratio))
+
+    @property
+    def X_source(self) -> np.ndarray:  # noqa: N802
+        """Source rows (n_source, d)."""
+        return self.X[self.y == 0]
+
+    @property
+    def X_target(self) -> np.ndarray:  # noqa: N802
+        """Target rows (n_target, d)."""
+        return self.X[self.y == 1]
+
+    @property
+    def labels_source(self) -> np.ndarray | None:
+        """Outcomes of the source rows (n_source,)."""
+        return None if self.labels is None else self.labels[self.y == 0]
+
+    @property
+    def labels_target(self) -> np.ndarray | None:
+        """Outcomes of the target rows (n_target,)."""
+        return None if self.labels is None else self.labels[self.y == 1]
+
+
+def make_gaussian_shift(
+    n_source: int = 1000,
+    n_target: int = 1000,
+    n_columns: int = 1,
+    *,
+    shift: float | ArrayLike = 1.0,
+    scale: float = 0.75,
+    noise: float = 0.1,
+    random_state: int | np.random.Generator = 0,
+) -> Shift:
+    """Source N(0, I), target N(m, scale^2 I), m = shift e_1 or the vector `shift` (n_columns,).
+
+    With scale < 1 the ratio is at most scale^-d exp(|m|^2 / (2 - 2 scale^2)); with scale = 1 it is exp(m.x - |m|^2 / 2),
+    unbounded. E_source[ratio^2] = (scale sqrt(2 - scale^2))^-d exp(|m|^2 / (2 - scale^2)) is finite below scale = sqrt(2)
+    alone, and its inverse is the share of the source rows that is effective: keep scale <= 1, and near 1 where d is large.
+    Outcome: see the module. Raises ValueError for sizes below 1, a scale <= 0, a negative noise, or a wrong length of `shift`.
+    """
+    move = _vector(shift, _size("n_columns", n_columns))
+    return _draw(_gaussian_ratio(move, scale), move, n_source, n_target, noise, random_state)
+
+
+def make_mixture_shift(
+    n_source: int = 1000,
+    n_target: int = 1000,
+    n_columns: int = 2,
+    *,
+    means: ArrayLike | None = None,
+    target_means: ArrayLike | None = None,
+    source_weights: ArrayLike = (0.8, 0.2),
+    target_weights: ArrayLike = (0.2, 0.8),
+    scales: float | ArrayLike = 1.0,
+    noise: float = 0.1,
+    random_state: int | np.random.Generator = 0,
+) -> Shift:
+    """Gaussian mixtures of the same components N(means_k, scales_k^2 I): other weights in the target, and other means if told.
+
+    means (K, n_columns), by default -2 e_1 and 2 e_1; target_means (K, n_columns), by default the same: then the ratio is at
+    most the largest target weight over source weight. Weights (K,) >= 0 are scaled to sum 1; scales: a number or (K,).
+    Outcome: see the module. Raises ValueError for sizes below 1, scales <= 0, a negative noise, or shapes that do not fit.
+    """
+    n_columns = _size("n_columns", n_columns)
+    two = 2.0 * np.outer([-1.0, 1.0], np.eye(1, n_columns))
+    centres = two if means is None else _means("means", means, n_columns)
+    target_centres = centres if target_means is None else _means("target_means", target_means, n_columns)
+    shares, target_shares = _weights("source_weights", source_weights), _weights("target_weights", target_weights)
+    if not len(centres) == len(target_centres) == len(shares) == len(target_shares):
+        raise ValueError(
+            f"Means and weights must be of the same number of components; got {len(centres)} means, {len(target_centres)} target "
+            f"means, {len(shares)} source weights and {len(target_shares)} target weights."
+        )
+    widths = _scales(scales, len(centres))
+    source, target = Mixture(shares, centres, widths), Mixture(target_shares, target_centres, widths)
+    return _draw(MixtureRatio(source, target), target.mean - source.mean, n_source, n_target, noise, random_state)
+
+
+def make_heavy_tails(
+    n_source: int = 1000,
+    n_target: int = 1000,
+    n_columns: int = 1,
+    *,
+    df_source: float = 3.0,
+    df_target: float = 5.0,
+    shift: float | ArrayLike = 1.0,
+    scale: float = 1.0,
+    noise: float = 0.1,
+    random_state: int | np.random.Generator = 0,
+) -> Shift:
+    """Multivariate Student-t: source of df_source at 0 with shape I, target of df_target at shift e_1 or the vector, scale^2 I.
+
+    Far out the ratio goes as |x|^(df_source - df_target): it is bounded for df_target >= df_source, and E_source[ratio^2] is
+    finite for 2 df_target > df_source alone. The mean exists above df 1 and the variance above df 2.
+    Outcome: see the module. Raises ValueError for sizes below 1, df below 0.1 (whose draws overflow float64) or infinite,
+    a scale <= 0, a negative noise, or a wrong length of `shift`.
+    """
+    move = _vector(shift, _size("n_columns", n_columns))
+    source = StudentT(_positive("df_source", df_source, LEAST_DF), np.zeros_like(move), 1.0)
+    target = StudentT(_positive("df_target", df_target, LEAST_DF), move, _positive("scale", scale))
+    return _draw(StudentTRatio(source, target), move, n_source, n_target, noise, random_state)
+
+
+def make_subspace_shift(
+    n_source: int = 1000,
+    n_target: int = 1000,
+    n_columns: int = 20,
+    *,
+    n_directions: int = 2,
+    shift: float | ArrayLike = 1.0,
+    scale: float = 0.75,
+    noise: float = 0.1,
+    random_state: int | np.random.Generator = 0,
+) -> Shift:
+    """The shift of `make_gaussian_shift` in n_directions dimensions, turned at random into n_columns that are else N(0, 1).
+
+    The coordinates x U (n, k) of a source row are N(0, I), of a target row N(m, scale^2 I), m = shift e_1 or the vector
+    `shift` (k,); across the field `subspace` U (d, k), drawn uniformly, both laws are N(0, I) and the ratio does not change.
+    Outcome: see the module. Raises ValueError as `make_gaussian_shift` does, and for more directions than columns.
+    """
+    n_columns, n_directions = _size("n_columns", n_columns), _size("n_directions", n_directions)
+    if n_directions > n_columns:
+        raise ValueError(f"n_directions must be at most n_columns; got {n_directions} directions in {n_columns} columns.")
+    move, rng = _vector(shift, n_directions), np.random.default_rng(random_state)
+    inner = _gaussian_ratio(move, scale)
+    basis, triangle = np.linalg.qr(rng.standard_normal((n_columns, n_directions)))
+    # Householder's choice of signs would keep every first column in one half-space.
+    subspace = basis * np.sign(np.diag(triangle))
+    direction = subspace @ move if move.any() else subspace[:, 0]
+    return replace(_draw(SubspaceRatio(inner, subspace), direction, n_source, n_target, noise, rng), subspace=subspace)
+
+
+def _gaussian_ratio(move: np.ndarray, scale: float) -> MixtureRatio:
+    wide, one = np.array([_positive("scale", scale)]), np.ones(1)
+    return MixtureRatio(Mixture(one, np.zeros((1, len(move))), one), Mixture(one, move[None], wide))
+
+
+def _draw(
+    ratio: MixtureRatio | StudentTRatio | SubspaceRatio,
+    move: np.ndarray,
+    n_source: int,
+    n_target: int,
+    noise: float,
+    random_state: int | np.random.Generator,
+) -> Shift:
+    """Both samples and the outcome of the module's text along `move` (d,)."""
+    n_source, n_target = _size("n_source", n_source), _size("n_target", n_target)
+    if not (np.ndim(noise) == 0 and np.isfinite(noise) and noise >= 0):
+        raise ValueError(f"noise must be a finite number >= 0, the standard deviation of the outcome's noise; got {noise!r}.")
+    rng = np.random.default_rng(random_state)
+    X, y = stack_domains(ratio.source.sample(n_source, rng), ratio.target.sample(n_target, rng))
+    length = np.linalg.norm(move)
+    u = X @ (move / length) if length > 0 else X[:, 0]
+    return Shift(X, y, ratio, np.cos(u) + noise * rng.standard_normal(len(u)))
+
+
+def _size(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1; got {value!r}.")
+    return int(value)
+
+
+def _positive(name: str, value: float, least: float = 0.0) -> float:
+    if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0 and value >= least):
+        raise ValueError(f"{name} must be a finite number {f'>= {least}' if least else '> 0'}; got {value!r}.")
+    return float(value)
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite; got {values!r}.")
+    return array
+
+
+def _vector(shift: float | ArrayLike, n_columns: int) -> np.ndarray:
+    """A number as that many units along the first axis, a vector as it is (n_columns,)."""
+    array = _finite("shift", shift)
+    if array.ndim == 0:
+        return array * np.eye(1, n_columns)[0]
+    if array.shape != (n_columns,):
+        raise ValueError(f"shift must be a number or a vector ({n_columns},); got shape {array.shape}.")
+    return array
+
+
+def _means(name: str, means: ArrayLike, n_columns: int) -> np.ndarray:
+    array = _finite(name, means)
+    if array.ndim != 2 or array.shape[1] != n_columns:
+        raise ValueError(f"{name} must be (K, n_columns) with n_columns={n_columns}; got shape {array.shape}.")
+    return array
+
+
+def _weights(name: str, weights: ArrayLike) -> np.ndarray:
+    array = _finite(name, weights)
+    if array.ndim != 1 or array.min(initial=0.0) < 0 or not array.sum() > 0:
+        raise ValueError(f"{name} must be (K,) numbers >= 0, one of them > 0; got {weights!r}.")
+    return array / array.sum()
+
+
+def _scales(scales: float | ArrayLike, n_components: int) -> np.ndarray:
+    array = _finite("scales", scales)
+    if array.shape not in ((), (n_components,)) or array.min(initial=np.inf) <= 0:
+        raise ValueError(f"scales must be a number > 0, or one for each of the {n_components} components; got {scales!r}.")
+    return np.broadcast_to(array, n_components).copy()

@@ -1,0 +1,22 @@
+"""Diagnostics of weights: how many rows they leave, whether they bring the samples together, and when not to weight.
+
+`diagnose(ratio, X, y)` gives the whole report; the measures it is made of are here one by one.
+"""
+
+from .balance import standardized_mean_difference
+from .diagnosis import diagnose
+from .report import ColumnBalance, Report
+from .two_sample import TwoSampleTest, mmd, two_sample_test
+from .weights import effective_sample_size, pareto_k
+
+__all__ = [
+    "ColumnBalance",
+    "Report",
+    "TwoSampleTest",
+    "diagnose",
+    "effective_sample_size",
+    "mmd",
+    "pareto_k",
+    "standardized_mean_difference",
+    "two_sample_test",
+]

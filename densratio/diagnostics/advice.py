@@ -1,0 +1,169 @@
+"""What a report's numbers mean for a person, in sentences: each says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtri
+
+if TYPE_CHECKING:
+    from .report import ColumnBalance, Report
+
+__all__ = ["advise"]
+
+_LEVEL = 0.05  # of the tests
+_OFF_BALANCE = 0.1  # standardised mean difference, by convention (Austin 2009)
+_OUTSIDE = 0.1  # of the target rows without a source row near; about 0.01 where the samples do not differ
+_HEAVY_K = 0.7  # above it weighted means do not settle (Vehtari et al. 2024)
+_FEW_ROWS = 30.0  # effective rows below which a mean has no useful confidence interval
+_ONE_ROW, _TOP_ROWS = 0.1, 0.25  # of the total weight on the heaviest row, and on the heaviest 1 % of the rows
+_CONCENTRATED = 5.0  # times the mean weight: fewer is what a small table has with healthy weights
+_REMAINS = 0.5  # of the squared MMD, after weighting
+
+
+def advise(report: Report) -> tuple[str, ...]:
+    """Warnings (any number of sentences) for a report whose numbers are there; none for a healthy shift."""
+    checks = (_no_overlap, _equal_weights, _no_difference, _handful, _heavy_tail, _worse, _still_off, _little_removed)
+    return tuple(warning for check in checks for warning in check(report))
+
+
+def _no_overlap(report: Report) -> Iterator[str]:
+    # A new row lies beyond n others on one side with probability 1 / (n + 1); some times that is no chance.
+    by_chance = 6.0 / (report.n_source + 1)
+    names = [b.name for b in report.balance if b.outside > max(_OUTSIDE, 2.0 * by_chance) or math.isinf(b.before)]
+    is_far = report.outside_share > max(_OUTSIDE, by_chance)
+    if not (names or is_far):
+        return
+    reasons = []
+    if is_far:
+        reasons.append(
+            f"{_percent(report.outside_share)} of the target rows lie further from every source row than source rows lie apart"
+        )
+    if names:
+        share = max(b.outside for b in report.balance if b.name in names)
+        reasons.append(f"up to {_percent(share)} of the target rows lie outside the source's range of {_listed(names)}")
+    yield (
+        f"No overlap for a part of the target: {'; '.join(reasons)}. Weights cannot stand in for rows that are not there: collect "
+        "source rows like these, or leave these target rows out of the claim."
+    )
+
+
+def _equal_weights(report: Report) -> Iterator[str]:
+    if not report.is_uniform:
+        return
+    text = "All weights are equal: weighting changes nothing."
+    if _differ(report):
+        text += " Yet the samples differ: try another method, a smaller regularization, or gamma='cv'."
+    yield text
+
+
+def _no_difference(report: Report) -> Iterator[str]:
+    if not _differ(report):
+        drawn = f" on {report.n_rows_tested} of {report.n_source + report.n_target} rows" if report.is_subsample else ""
+        yield (
+            f"The samples do not differ measurably (p = {report.p_value:.3g}{drawn}): don't weight. Weights would follow chance "
+            "and only add variance."
+        )
+
+
+def _handful(report: Report) -> Iterator[str]:
+    effective, n = report.effective_sample_size, report.n_source
+    top_rows = max(1, math.ceil(n / 100))
+    is_one = report.largest_share >= _ONE_ROW and report.largest_weight >= _CONCENTRATED
+    is_top = report.top_share >= _TOP_ROWS and report.top_share * n / top_rows >= _CONCENTRATED
+    is_few = effective < _FEW_ROWS and effective * _CONCENTRATED <= n
+    if is_one or is_top or is_few:
+        yield (
+            f"A handful of rows carry the weight: the heaviest 1 % have {_percent(report.top_share)} of it, the heaviest row "
+            f"{_percent(report.largest_share)}, and {n} rows count as {effective:.0f}. Flatten the weights (w ** 0.5, or a "
+            "relative ratio such as LSIF's alpha=0.5), cap them (KMM's max_weight), or collect source rows near the target."
+        )
+
+
+def _heavy_tail(report: Report) -> Iterator[str]:
+    # A tail of weights near 1 is heavy in shape alone: it moves no mean.
+    if report.pareto_k > _HEAVY_K and report.largest_weight >= _CONCENTRATED:
+        yield (
+            f"The tail of the weights is heavy (Pareto k-hat {report.pareto_k:.2f} > {_HEAVY_K}): a weighted mean may not settle, "
+            "and more rows will not help it soon. Flatten or cap the weights, or use a relative ratio."
+        )
+
+
+def _worse(report: Report) -> Iterator[str]:
+    names = [b.name for b in _off(report) if _came_apart(b)]
+    is_further = report.mmd_after > max(report.mmd_before, _chance_after(report))
+    if report.is_uniform or not (names or is_further):
+        return
+    what = []
+    if is_further:
+        what.append(f"the squared MMD rose from {report.mmd_before:.3g} to {report.mmd_after:.3g}")
+    if names:
+        what.append(f"{_listed(names)} came further apart")
+    yield (
+        f"Weighting made the balance worse: {'; '.join(what)}. Check that the smaller value of y is the source (inverted weights "
+        "look like this); if it is, the ratio is a poor fit: choose gamma and regularization by cross-validation."
+    )
+
+
+def _still_off(report: Report) -> Iterator[str]:
+    names = [b.name for b in _off(report) if not _came_apart(b)]
+    if names and not report.is_uniform:
+        noun, verb = ("A column", "is") if len(names) == 1 else (f"{len(names)} columns", "are")
+        yield (
+            f"{noun} {verb} still off balance after weighting: {_listed(names)}. Choose gamma and regularization by "
+            "cross-validation, put columns of different units on one scale, or use the column in the model itself."
+        )
+
+
+def _little_removed(report: Report) -> Iterator[str]:
+    remains = report.mmd_after > max(_chance_after(report), _REMAINS * report.mmd_before)
+    is_worse = report.mmd_after > report.mmd_before
+    if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
+        yield (
+            f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
+            "only. Try another method, a smaller regularization, or gamma='cv'; where overlap is poor no method can."
+        )
+
+
+def _differ(report: Report) -> bool:
+    """Whether the test or a column's mean tells the samples apart; the means see all rows where the test saw a draw."""
+    limit = _chance(report, report.n_source)
+    return report.p_value <= _LEVEL or any(abs(b.before) > limit for b in report.balance)
+
+
+def _came_apart(column: ColumnBalance) -> bool:
+    """Whether a column that is off balance was balanced before, or is off by a further 0.1: less is chance."""
+    return abs(column.before) <= _OFF_BALANCE or abs(column.after) - abs(column.before) > _OFF_BALANCE
+
+
+def _off(report: Report) -> list[ColumnBalance]:
+    limit = max(_OFF_BALANCE, _chance(report, report.effective_sample_size))
+    # Two different constants are a matter of overlap, and no ratio could balance them.
+    return [b for b in report.balance if limit < abs(b.after) < math.inf]
+
+
+def _chance(report: Report, n_source: float) -> float:
+    """A standardised mean difference that equal distributions exceed in no column, in 95 of 100 draws.
+
+    The variance s_s^2 / n_s + s_t^2 / n_t of a difference is at most 2 / min(n_s, n_t) in units of (s_s^2 + s_t^2) / 2.
+    """
+    quantile = -ndtri(_LEVEL / 2.0 / len(report.balance))
+    return float(quantile * np.sqrt(2.0 / min(n_source, report.n_target)))
+
+
+def _chance_after(report: Report) -> float:
+    """mmd_chance for as many source rows as the weights leave: by chance the squared MMD is of the size 1/n_s + 1/n_t."""
+    n_source, n_target = report.n_source, report.n_target
+    return report.mmd_chance * (1.0 / report.effective_sample_size + 1.0 / n_target) / (1.0 / n_source + 1.0 / n_target)
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.0f} %"
+
+
+def _listed(names: Sequence[str], at_most: int = 3) -> str:
+    shown = ", ".join(repr(name) for name in names[:at_most])
+    return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"

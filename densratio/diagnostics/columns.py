@@ -1,0 +1,144 @@
+"""Samples as named numeric columns: what the diagnostics compute on, whatever the table came as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Number
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils import _safe_indexing
+
+from .._arrays import is_tensor, namespace, to_host
+from .._validation import split_domains, stack_domains
+
+__all__ = ["Columns", "column_blocks", "dense_rows", "numeric_columns", "source_mask", "take_rows", "two_samples"]
+
+_MOST_LEVELS = 30  # levels of a column of words that are told apart; the rarer ones are counted together
+_BLOCK = 2**22  # entries of a column block, so that temporaries stay small beside the table
+
+
+class Columns(NamedTuple):
+    """Names (d) and values (n, d): a float64 array, or a SciPy CSC matrix where the input was sparse."""
+
+    names: tuple[str, ...]
+    values: Any
+
+
+def numeric_columns(X: Any) -> Columns:
+    """Numeric columns of a table X (n, d): array, tensor, sparse matrix, or pandas or polars frame.
+
+    A frame's column of words becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one
+    for the rest. Arrays get the names x0, x1, ...
+    Raises ValueError for dates, for words in an array, and for NaN or infinity (naming the column).
+    """
+    columns = _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
+    values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
+    if not np.all(np.isfinite(values)):
+        _raise_not_finite(columns)
+    return columns
+
+
+def two_samples(X_source: Any, X_target: Any) -> tuple[Any, Any]:
+    """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError where their columns differ."""
+    # Words must become the same 0/1 columns in both samples, so these are made of the two together.
+    X, y = stack_domains(X_source, X_target)
+    values = numeric_columns(X).values
+    n_source = int(np.sum(to_host(y) == 0))
+    return values[:n_source], values[n_source:]
+
+
+def source_mask(y: Any, n_rows: int) -> np.ndarray:
+    """Boolean mask (n,) of the source rows: those with the smaller of the two values of y. Errors are `split_domains`'s."""
+    # The guard reads labels beside rows of numbers; the table may hold words, so zeros stand in for it.
+    return np.asarray(split_domains(BaseEstimator(), np.zeros((n_rows, 1)), y, reset=True)[1])
+
+
+def take_rows(X: Any, mask: np.ndarray) -> Any:
+    """Rows of X where `mask` (n,) is true, in the table's own kind."""
+    if is_tensor(X):
+        return X[namespace(X).asarray(mask, device=X.device)]
+    return _safe_indexing(X, np.flatnonzero(mask))
+
+
+def dense_rows(values: Any, rows: np.ndarray) -> np.ndarray:
+    """Rows (k,) of a column table as a float64 array (k, d)."""
+    if scipy.sparse.issparse(values):
+        return values.tocsr()[rows].toarray()
+    return values[rows]
+
+
+def column_blocks(*tables: Any) -> Iterator[list[np.ndarray]]:
+    """Runs through tables of d columns together, some columns at a time: yields a list of dense blocks for each run."""
+    n_rows = max(table.shape[0] for table in tables)
+    step = max(1, _BLOCK // n_rows)
+    for start in range(0, tables[0].shape[1], step):
+        blocks = [table[:, start : start + step] for table in tables]
+        # Sums down a column run several times faster where a column's values lie side by side.
+        yield [np.asfortranarray(block.toarray() if scipy.sparse.issparse(block) else block) for block in blocks]
+
+
+def _array_columns(X: Any) -> Columns:
+    if scipy.sparse.issparse(X):
+        values = scipy.sparse.csc_array(X, dtype=np.float64)
+    else:
+        values = np.asarray(to_host(X))
+        try:
+            values = values.astype(np.float64, copy=False)
+        except (TypeError, ValueError):
+            raise ValueError(
+                "X must hold numbers; this array holds words. Give a pandas or polars frame, whose columns of words are compared "
+                "level by level, or encode them first."
+            ) from None
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"X must be 2-D (n, d) with at least one row and one column; got shape {values.shape}.")
+    return Columns(tuple(f"x{j}" for j in range(values.shape[1])), values)
+
+
+def _frame_columns(X: Any) -> Columns:
+    if 0 in X.shape:
+        raise ValueError(f"X must have at least one row and one column; got shape {tuple(X.shape)}.")
+    names: list[str] = []
+    blocks: list[np.ndarray] = []
+    for j, name in enumerate(X.columns):
+        # By position: a pandas frame may have two columns of one name.
+        column = np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j])
+        added, block = _frame_column(str(name), column)
+        names += added
+        blocks.append(block)
+    return Columns(tuple(names), np.concatenate(blocks, axis=1))
+
+
+def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:
+    if values.dtype.kind in "biuf":
+        return [name], values.astype(np.float64)[:, None]
+    if values.dtype.kind in "mM":
+        raise ValueError(f"Column {name!r} holds dates. Turn it into numbers (such as days since a fixed day) or drop it.")
+    if values.dtype.kind == "O" and _are_numbers(values):
+        return [name], np.array([float(v) if isinstance(v, Number) else np.nan for v in values])[:, None]  # type: ignore[arg-type]
+    levels, codes, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_LEVELS])
+    indicator = (codes[:, None] == kept[None, :]).astype(np.float64)
+    names = [f"{name}={levels[k]}" for k in kept]
+    if len(levels) > len(kept):
+        names.append(f"{name}=(other)")
+        indicator = np.concatenate([indicator, 1.0 - indicator.sum(axis=1, keepdims=True)], axis=1)
+    return names, indicator
+
+
+def _are_numbers(values: np.ndarray) -> bool:
+    """Whether an object column holds numbers, apart from missing values: pandas keeps its nullable integers so."""
+    is_number = np.array([isinstance(v, Number) for v in values])
+    is_missing = np.array([v is None or type(v).__name__ == "NAType" for v in values])
+    return bool(is_number.any() and (is_number | is_missing).all())
+
+
+def _raise_not_finite(columns: Columns) -> None:
+    values = columns.values
+    for name, j in zip(columns.names, range(values.shape[1]), strict=True):
+        column = values[:, [j]].data if scipy.sparse.issparse(values) else values[:, j]
+        if not np.all(np.isfinite(column)):
+            what = "NaN" if np.any(np.isnan(column)) else "infinity"
+            raise ValueError(f"Input X contains {what} in column {name!r}. Drop or impute these rows before diagnosing a ratio.")

@@ -1,0 +1,135 @@
+"""diagnose: weights, samples and tests brought together in one report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._arrays import to_host
+from .advice import advise
+from .balance import mean_differences
+from .columns import Columns, dense_rows, numeric_columns, source_mask, take_rows
+from .overlap import outside_range, outside_share
+from .report import ColumnBalance, Report
+from .two_sample import (
+    draw_rows,
+    kernel_matrix,
+    permutation_p_value,
+    permuted_statistics,
+    quadratic_form,
+    signed_labels,
+    standardized,
+)
+from .weights import effective_sample_size, largest_share, pareto_k, top_share, weight_shares, weights_are_equal
+
+__all__ = ["diagnose", "weights_at"]
+
+_CHANCE = 0.95  # quantile of the permuted statistics
+
+
+class _Distances(NamedTuple):
+    mmd_before: float
+    mmd_after: float
+    mmd_chance: float
+    p_value: float
+    outside_share: float
+    n_rows_tested: int
+
+
+def diagnose(
+    ratio: Any,
+    X: Any,
+    y: Any,
+    *,
+    gamma: float | str = "median",
+    n_permutations: int = 999,
+    max_rows: int = 2000,
+    random_state: Any = 0,
+) -> Report:
+    """What weighting with `ratio` does to these rows, and what to watch, as a `Report`.
+
+    ratio: a fitted estimator or Pipeline, whose weights are `ratio.transform` of the source rows; a function of the source
+    rows; or weights (n_source,) in the source rows' order, such as `ratio.weights_`. They are scaled to mean 1.
+    X (n, d), y (n,): as in `fit`, the smaller value of y is the source. Arrays, tensors, sparse matrices and pandas or polars
+    frames; a frame's columns of words are compared level by level. Rows held out from the fit judge a ratio best.
+
+    The MMD, its test and the distances to the nearest source row use columns in units of their pooled standard deviation, and
+    at most max_rows rows in total, drawn with random_state: memory is max_rows^2 numbers. Weights and balance use all rows.
+    gamma: as in `two_sample_test`, for the scaled columns.
+
+    Raises ValueError for inputs that `fit` would not take, for weights that are negative, not finite or all 0, and for a
+    count of weights that is not that of the source rows.
+    """
+    columns = numeric_columns(X)
+    is_source = source_mask(y, columns.values.shape[0])
+    weights = weights_at(ratio, X, is_source)
+    source, target = (take_rows(columns.values, mask) for mask in (is_source, ~is_source))
+    distances = _distances(source, target, weights, gamma, n_permutations, max_rows, np.random.default_rng(random_state))
+    report = Report(
+        n_source=source.shape[0],
+        n_target=target.shape[0],
+        effective_sample_size=effective_sample_size(weights),
+        largest_weight=float(np.max(weights)),
+        largest_share=largest_share(weights),
+        top_share=top_share(weights),
+        pareto_k=pareto_k(weights),
+        n_permutations=int(n_permutations),
+        balance=_balance(columns, source, target, weights),
+        is_uniform=weights_are_equal(weights, tolerance=1e-6),
+        **distances._asdict(),
+    )
+    return replace(report, warnings=advise(report))
+
+
+def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
+    """Weights (n_source,) of mean 1 of the source rows of X: what a fitted ratio, a function or an array of weights gives."""
+    given = ratio
+    if hasattr(ratio, "transform"):
+        given = ratio.transform(take_rows(X, is_source))
+    elif callable(ratio):
+        given = ratio(take_rows(X, is_source))
+    weights = np.asarray(to_host(given), dtype=np.float64)
+    n_source = int(np.sum(is_source))
+    if weights.shape != (n_source,):
+        raise ValueError(
+            f"Weights must be ({n_source},), one for each source row in the source rows' order; got shape {weights.shape}."
+        )
+    return weight_shares(weights) * n_source
+
+
+def _balance(columns: Columns, source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:
+    before, after = mean_differences(source, target), mean_differences(source, target, weights)
+    outside = outside_range(source, target)
+    rows = zip(columns.names, before.tolist(), after.tolist(), outside.tolist(), strict=True)
+    return tuple(ColumnBalance(*row) for row in rows)
+
+
+def _distances(
+    source: Any,
+    target: Any,
+    weights: np.ndarray,
+    gamma: float | str,
+    n_permutations: int,
+    max_rows: int,
+    rng: np.random.Generator,
+) -> _Distances:
+    rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)
+    n_source, n_target = len(rows[0]), len(rows[1])
+    pooled = standardized(dense_rows(source, rows[0]), dense_rows(target, rows[1]))
+    kernel = kernel_matrix(pooled, gamma, rng)
+    labels, weighted = signed_labels(n_source, n_target), signed_labels(n_source, n_target)
+    drawn = weights[rows[0]]
+    # A draw may miss every row that has weight.
+    weighted[:n_source] = weight_shares(drawn) if np.max(drawn) > 0.0 else np.nan
+    before = quadratic_form(kernel, labels)
+    permuted = permuted_statistics(kernel, labels, n_permutations, rng)
+    return _Distances(
+        mmd_before=before,
+        mmd_after=quadratic_form(kernel, weighted),
+        mmd_chance=float(np.quantile(permuted, _CHANCE)),
+        p_value=permutation_p_value(before, permuted),
+        outside_share=outside_share(pooled[:n_source], pooled[n_source:]),
+        n_rows_tested=n_source + n_target,
+    )

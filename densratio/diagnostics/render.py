@@ -1,0 +1,100 @@
+"""Plain text and HTML of a report's facts, balance table, notes and warnings."""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+__all__ = ["Fact", "html_fragment", "html_page", "plain_text"]
+
+_WIDTH = 100
+_LONGEST_NAME = 40
+_HEADS = ("Standardised mean difference", "before", "after")
+
+# Colours come from the page around it, so that one sheet reads on light and dark; only the warning's edge has its own.
+_STYLE = """
+.densratio { font: 14px/1.45 system-ui, sans-serif; max-width: 52rem; }
+.densratio table { border-collapse: collapse; margin: 0 0 1em; background: none; }
+.densratio th, .densratio td { padding: .2em .9em .2em 0; text-align: left; border-bottom: 1px solid rgba(128, 128, 128, .35); }
+.densratio th { font-weight: 600; }
+.densratio td.number, .densratio th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.densratio .aside { opacity: .75; }
+.densratio ul { list-style: none; margin: 0 0 1em; padding: 0; }
+.densratio li { border-left: 4px solid #D55E00; padding: .2em 0 .2em .8em; margin: 0 0 .6em; }
+.densratio img { max-width: 100%; background: white; }
+.densratio figure { margin: 1.5em 0; }
+"""
+_PAGE_STYLE = ":root { color-scheme: light dark; } body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; }"
+
+
+class Fact(NamedTuple):
+    """A line of the report: what it is, its value, and a word on how to read it."""
+
+    label: str
+    value: str
+    aside: str = ""
+
+
+Row = tuple[str, str, str]
+
+
+def plain_text(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[str], warnings: Sequence[str]) -> str:
+    """The report as aligned text, at most 100 columns wide where the words allow it."""
+    label, value = max(len(f.label) for f in facts), max(len(f.value) for f in facts)
+    lines = ["Density ratio report", ""]
+    lines += [f"  {f.label:<{label}}  {f.value:>{value}}{'  ' * bool(f.aside)}{f.aside}" for f in facts]
+    rows = [_HEADS, *((_shortened(name), before, after) for name, before, after in balance)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines += ["", *(f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows), ""]
+    lines += [line for note in notes for line in _wrapped(note, "  ")]
+    lines += ["", *(line for warning in warnings for line in _wrapped(warning, "! "))] if warnings else ["", "No warnings."]
+    return "\n".join(lines)
+
+
+def html_fragment(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[str], warnings: Sequence[str]) -> str:
+    """The report as one HTML element with its own style, for a notebook or a page."""
+    warned = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    said = "".join(f"<p class='aside'>{escape(note)}</p>" for note in notes)
+    stated = "".join(
+        f"<tr><td>{escape(f.label)}</td><td class='number'>{escape(f.value)}</td><td class='aside'>{escape(f.aside)}</td></tr>"
+        for f in facts
+    )
+    heads = f"<th>{_HEADS[0]}</th><th class='number'>{_HEADS[1]}</th><th class='number'>{_HEADS[2]}</th>"
+    balanced = "".join(
+        f"<tr><td>{escape(name)}</td><td class='number'>{escape(before)}</td><td class='number'>{escape(after)}</td></tr>"
+        for name, before, after in balance
+    )
+    return (
+        f"<div class='densratio'><style>{_STYLE}</style>"
+        + (f"<ul>{warned}</ul>" if warnings else "<p>No warnings.</p>")
+        + f"<table><tbody>{stated}</tbody></table>"
+        + f"<table><thead><tr>{heads}</tr></thead><tbody>{balanced}</tbody></table>{said}</div>"
+    )
+
+
+def html_page(title: str, fragment: str, pictures: Mapping[str, bytes]) -> str:
+    """A whole page around a fragment, with pictures (caption -> PNG bytes) embedded."""
+    shown = "".join(
+        f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, png in pictures.items()
+    )
+    return (
+        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{escape(title)}</title><style>{_PAGE_STYLE}</style></head>"
+        f"<body class='densratio'><h1>{escape(title)}</h1>{fragment}{shown}</body></html>\n"
+    )
+
+
+def _shortened(name: str) -> str:
+    # A line break in a column's name would break the table.
+    name = " ".join(name.split())
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _wrapped(text: str, first: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)

@@ -1,0 +1,110 @@
+"""How evenly a set of weights is spread over its rows: effective sample size, shares, and the shape of the tail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._arrays import to_host
+
+__all__ = ["effective_sample_size", "largest_share", "pareto_k", "top_share"]
+
+_MIN_TAIL = 5  # fewer values do not determine two parameters
+
+
+def effective_sample_size(weights: Any) -> float:
+    """Kish's effective sample size (sum w)^2 / sum w^2: how many equal weights estimate a mean as precisely.
+
+    weights (n,), >= 0, of any scale. Between 1 (one row has all the weight) and n (all are equal).
+    Raises ValueError for weights that are empty, negative, not finite, or all 0. Source: Kish (1965), Survey Sampling.
+    """
+    shares = weight_shares(weights)
+    return float(1.0 / np.sum(shares * shares))
+
+
+def largest_share(weights: Any) -> float:
+    """Share of the total weight that the heaviest row carries. weights (n,), >= 0, of any scale."""
+    return float(np.max(weight_shares(weights)))
+
+
+def top_share(weights: Any, fraction: float = 0.01) -> float:
+    """Share of the total weight on the heaviest `fraction` of the rows, rounded up to whole rows. weights (n,), >= 0."""
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(f"fraction must be > 0 and at most 1; got {fraction!r}.")
+    shares = weight_shares(weights)
+    return float(np.sum(np.sort(shares)[-rows_in(len(shares), fraction) :]))
+
+
+def pareto_k(weights: Any) -> float:
+    """Shape k of a generalised Pareto distribution fitted to the largest weights: how many moments the weights have.
+
+    Moments above 1/k do not exist: from k = 0.5 on the variance of a weighted mean is infinite, and above 0.7 the mean itself
+    does not settle at any practical number of rows. The tail is the ceil(min(n / 5, 3 sqrt n)) largest of the weights (n,), less
+    the next largest; k is the posterior mean of Zhang & Stephens, drawn to 0.5 with the strength of ten observations.
+
+    -inf: the weights are equal, so that there is no tail. nan: fewer than five weights lie above the tail's threshold, as
+    with few rows or with many weights at a common upper bound, so that the tail cannot be judged.
+    Raises ValueError as `effective_sample_size` does. Sources: Zhang & Stephens (2009), Technometrics 51(3); Vehtari, Simpson,
+    Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
+    """
+    shares = np.sort(weight_shares(weights))
+    if weights_are_equal(shares):
+        return float("-inf")
+    n_tail = int(np.ceil(min(0.2 * len(shares), 3.0 * np.sqrt(len(shares)))))
+    threshold = shares[-n_tail - 1] if n_tail < len(shares) else 0.0
+    excess = shares[-n_tail:] - threshold
+    # A tie with the threshold is no excess, and a likelihood with values at 0 has no maximum.
+    excess = excess[excess > 0.0]
+    if len(excess) < _MIN_TAIL:
+        return float("nan")
+    return (len(excess) * _generalised_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
+
+
+def weight_shares(weights: Any) -> np.ndarray:
+    """Checked weights (n,) divided by their sum, in float64."""
+    weights = np.asarray(to_host(weights), dtype=np.float64)
+    if weights.ndim != 1 or len(weights) == 0:
+        raise ValueError(f"weights must be (n,), one for each row, with n >= 1; got shape {weights.shape}.")
+    if not np.all(np.isfinite(weights)):
+        raise ValueError(f"weights must be finite; {int(np.sum(~np.isfinite(weights)))} of {len(weights)} are NaN or infinite.")
+    if np.min(weights) < 0.0:
+        raise ValueError(f"weights must be >= 0; the smallest is {np.min(weights):.3g}.")
+    largest = np.max(weights)
+    if largest == 0.0:
+        raise ValueError("All weights are 0: the ratio sees no overlap between these source rows and the target.")
+    # Dividing by the largest first keeps sums of huge weights finite.
+    scaled = weights / largest
+    return scaled / np.sum(scaled)
+
+
+def weights_are_equal(shares: np.ndarray, tolerance: float = 1e-12) -> bool:
+    """Whether shares differ by no more than `tolerance` of their size: 1e-12 is rounding, 1e-6 no matter in practice."""
+    return bool(np.ptp(shares) <= tolerance * np.max(shares))
+
+
+def rows_in(n: int, fraction: float) -> int:
+    """Whole rows in a `fraction` of n, at least one."""
+    # The last digit of fraction * n must not add a row: 0.07 * 100 is 7.000000000000001.
+    return max(1, int(np.ceil(fraction * n * (1.0 - 1e-12))))
+
+
+def _generalised_pareto_shape(excess: np.ndarray) -> float:
+    """Shape of the generalised Pareto distribution of `excess` (n,), ascending and > 0: a mean over a grid of profile likelihoods.
+
+    With theta = -shape / scale, shape(theta) = mean log(1 - theta x) and the profile log-likelihood is
+    n (log(-theta / shape) - shape - 1).
+    """
+    n = len(excess)
+    excess = excess / excess[-1]
+    n_grid = 30 + int(np.sqrt(n))
+    quartile = excess[int(n / 4 + 0.5) - 1]
+    theta = 1.0 + (1.0 - np.sqrt(n_grid / (np.arange(1, n_grid + 1) - 0.5))) / (3.0 * quartile)
+    shape = np.mean(np.log1p(-np.outer(theta, excess)), axis=1)
+    # At theta = 0 the distribution is exponential: -theta / shape tends to 1 / mean.
+    is_exponential = np.abs(theta) < 1e-14
+    rate = np.where(is_exponential, 1.0 / np.mean(excess), -theta / np.where(is_exponential, 1.0, shape))
+    log_likelihood = n * (np.log(rate) - shape - 1.0)
+    posterior = np.exp(log_likelihood - np.max(log_likelihood))
+    mean_theta = np.sum(theta * posterior) / np.sum(posterior)
+    return float(np.mean(np.log1p(-mean_theta * excess)))

@@ -1,0 +1,149 @@
+"""Explicit maps at any number of rows: their features in blocks, the kernel average in their terms, and how far they are from
+the kernel they approximate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .._arrays import Array, device_of, full_like_row, namespace, put, take_rows, tiny, to_host, widest_here
+from ..features import Features, Nystroem, RandomFourier
+from ..objectives.row_blocks import row_slices, transposed_times
+
+__all__ = ["MapAverage", "map_error", "mapped", "mean_mapped"]
+
+_BLOCK = 2**22  # entries of a block of features while it is computed
+_SINGLE_BEYOND = 2**24  # entries of a matrix of features beyond which it is held in single precision
+_PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its kernel
+
+
+def mapped(features: Features, rows: Array) -> Array:
+    """Features (n, k) of rows (n, d), in single precision where they are many: a map's own error is far above that."""
+    n, k = rows.shape[0], features.n_columns
+    if n * k <= _BLOCK:
+        return features(rows)
+    first = features(rows[:1, :])
+    xp = namespace(first)
+    dtype = xp.float32 if n * k > _SINGLE_BEYOND else first.dtype
+    out = xp.empty((n, k), dtype=dtype, device=device_of(first))
+    for part in row_slices(n, k, _BLOCK):
+        out[part, :] = xp.astype(features(rows[part, :]), dtype, copy=False)
+    return out
+
+
+def mean_mapped(features: Features, rows: Array, weight: Array | None) -> Array:
+    """Mean feature (1, k) of rows (n, d) that count `weight` (n,) times, without the features of all rows at once."""
+    total, count = None, 0.0
+    for part in row_slices(rows.shape[0], features.n_columns, _BLOCK):
+        block = features(rows[part, :])
+        weights = widest_here(full_like_row(block, 1.0) if weight is None else weight[part])
+        total = transposed_times(block, weights) + (0.0 if total is None else total)
+        count = namespace(weights).sum(weights) + count
+    return namespace(block).astype(total / count, block.dtype)[None, :]
+
+
+@dataclass(frozen=True)
+class MapAverage:
+    """Kernel average of the source rows' weights, by an explicit map: O(k) for each row, however many the source rows.
+
+    (max(phi(x) . mean s w phi, 0) + doubt) / (max(phi(x) . mean s phi, 0) + doubt) for source rows that count s times, within
+    the range of the weights. doubt: how far off the map's kernel means are; where they are no larger, no anchor is near
+    and the average is 1.
+    """
+
+    features: Features
+    count: Array
+    """(k,) mean feature of the source rows."""
+    weighted: Array
+    """(k,) the same with the rows' weights."""
+    doubt: float
+    least: float
+    largest: float
+
+    @classmethod
+    def of(cls, features: Features, rows: Array, source: Array, coef: Array, counts: Array | None) -> MapAverage:
+        """The average of the weights `coef` (n,) of rows (n, d), of features `source` (n, k), that count `counts` (n,) times."""
+        xp = namespace(coef)
+        wide = xp.ones_like(widest_here(coef)) if counts is None else widest_here(counts)
+        means = [
+            xp.astype(transposed_times(source, mass) / xp.sum(wide), coef.dtype, copy=False) for mass in (wide, wide * coef)
+        ]
+        doubt = max(_mean_error(features, rows, coef, counts), tiny(coef))
+        return cls(features, means[0], means[1], doubt, float(xp.min(coef)), float(xp.max(coef)))
+
+    def __call__(self, rows: Array) -> Array:
+        """The average (n,) at rows (n, d)."""
+        parts = []
+        for part in row_slices(rows.shape[0], self.features.n_columns, _BLOCK):
+            block = self.features(rows[part, :])
+            xp = namespace(block)
+            above, below = (xp.clip(block @ mean, min=0.0) + self.doubt for mean in (self.weighted, self.count))
+            parts.append(xp.clip(above / below, min=self.least, max=self.largest))
+        return namespace(parts[0]).concat(parts)
+
+    def to(self, like: Array) -> MapAverage:
+        """The average in the library, dtype and device of the array `like`."""
+        moved = [put(to_host(mean), like) for mean in (self.count, self.weighted)]
+        return replace(self, features=self.features.to(like), count=moved[0], weighted=moved[1])
+
+
+def map_error(
+    features: Features,
+    source: Array,
+    target: Array,
+    coef: Array,
+    source_weight: Array | None = None,
+    target_weight: Array | None = None,
+) -> float:
+    """Relative error of kernel mean matching's value at the weights `coef` (n,) under a map, against the map's exact kernel.
+
+    Estimated on at most 2000 rows of each sample, the first of a seeded shuffle: the value is a mean over pairs of source
+    rows, of which a share 1 / n pairs a row with itself, less a mean over pairs of a source and a target row. 0 for a map
+    that approximates no kernel.
+    """
+    if not isinstance(features, Nystroem | RandomFourier):
+        return 0.0
+    n = source.shape[0]
+    (x, w), (v, t) = _probe(source, coef, source_weight), _probe(target, None, target_weight)
+    values = []
+    for pairs, cross in zip(_kernels(features, x, x), _kernels(features, x, v), strict=True):
+        own = np.diagonal(pairs)
+        apart = w @ pairs @ w - np.sum(own * w * w)
+        q = len(w)
+        # On all rows these are all the pairs; on some, the pairs of different rows stand for the rest.
+        among = ((1.0 - 1.0 / n) * apart / max(1, q * (q - 1)) + np.mean(own * w * w) / n) if q > 1 else np.mean(own * w * w)
+        values.append(0.5 * among - np.mean(w * (cross @ t)) / len(t))
+    exact, approximate = values
+    return abs(approximate - exact) / max(abs(exact), np.finfo(np.float64).tiny)
+
+
+def _mean_error(features: Features, rows: Array, coef: Array, counts: Array | None) -> float:
+    """Root mean square error, over some source rows, of the map's kernel means of the rows and of their weights."""
+    if not isinstance(features, Nystroem | RandomFourier) or rows.shape[0] < 2:
+        return 0.0
+    errors = []
+    for value in (namespace(coef).ones_like(coef), coef):
+        x, w = _probe(rows, value, counts)
+        exact, approximate = _kernels(features, x, x)
+        error = approximate - exact
+        np.fill_diagonal(error, 0.0)  # of many rows a row itself is but one
+        errors.append(np.sqrt(np.mean((error @ w / (len(w) - 1)) ** 2)))
+    return float(max(errors))
+
+
+def _probe(rows: Array, coef: Array | None, counts: Array | None) -> tuple[Array, np.ndarray]:
+    """Some rows (q, d), and their coef times their counts (q,) on the host, of mean 1."""
+    n = rows.shape[0]
+    keep = np.arange(n) if n <= _PROBE_ROWS else np.sort(np.random.default_rng(0).permutation(n)[:_PROBE_ROWS])
+    mass = np.ones(len(keep))
+    for factor in (coef, counts):
+        mass = mass if factor is None else mass * to_host(factor)[keep]
+    return take_rows(rows, keep), mass / max(mass.mean(), np.finfo(np.float64).tiny)
+
+
+def _kernels(features: Features, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel (n, m) that a map approximates, and its approximation, on the host in double precision."""
+    exact = to_host(features._kernel(x, y, features.gamma_)).astype(np.float64)
+    of_x, of_y = (to_host(features(rows)).astype(np.float64) for rows in (x, y))
+    return exact, of_x @ of_y.T

@@ -1,0 +1,250 @@
+"""Spectral series: the ratio in the eigenfunctions of a kernel operator under the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from joblib import Parallel, delayed
+
+from .._arrays import Array, take_rows
+from .._validation import check_rows
+from ..features import Features, Gaussian, Nystroem
+from ..model_selection import Fold
+from ..objectives.moments import Moments
+from .base import _seed
+from .contract import RatioEstimator, Samples
+from .measure import Measure, distinct_folds, measures
+
+__all__ = ["SpectralRatio"]
+
+_LEAST_EIGENVALUE = 1e-6  # times the largest: eigenfunctions below are noise of the sample, and below 1e-12 of rounding
+_MOST_COMPONENTS = 100
+_GAMMAS = np.logspace(-1.5, 1.5, 9)
+_BLOCK = 2**22  # entries of a block of features
+
+
+class SpectralRatio(RatioEstimator):
+    """Spectral series: the ratio in the eigenfunctions of the kernel operator under the source, one mean a coefficient.
+
+    The eigenfunctions psi_1, psi_2, ... of (K f)(x) = mean_i k(x, x_i) f(x_i), k(x, y) = exp(-gamma |x - y|^2), are orthonormal
+    under the source and follow the shape of its cloud, which in many columns is often of few dimensions. The ratio is
+
+        r(x) = max(0, sum_{j <= n_components} beta_j psi_j(x)),   beta_j = mean psi_j over the target,
+
+    as beta_j estimates the inner product of the true ratio with psi_j. With more than n_centers source rows the operator is
+    that of the Nystroem approximation of k at as many of them, and all rows enter, in blocks, through k x k matrices alone.
+    CSR rows are taken as they are. Far from all source rows the ratio is 0.
+
+    Parameters
+    ----------
+    gamma : float, {"median", "target_spread", "cv"} or a sequence of these
+        Bandwidth in 1 / (data units)^2; rules as in `DensityRatio`, "cv": nine values from 1/32 to 32 times the median rule's.
+    n_components : int, "cv" or a sequence of ints
+        Eigenfunctions used, by falling eigenvalue. "cv": about 25 values from 1 to 100. Those whose eigenvalue is below 1e-6
+        of the largest are left out; `n_components_` says how many there are.
+    n_centers : int or None
+        Source rows at which the eigenfunctions are kernel expansions, drawn where there are more; None: all, at cubic cost.
+    random_state : int, RandomState, Generator or None
+        Choice of the centres.
+    cv, n_jobs :
+        Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximise
+        mean r(target) - mean r(source)^2 / 2 on the rows held out. One decomposition a bandwidth and fold serves every number
+        of components.
+        Where a domain has one distinct row nothing can be held out:
+        "cv" then stands for one component, and for the median rule.
+
+    Attributes
+    ----------
+    beta_, eigenvalues_ : (n_components_,) coefficients, and eigenvalues of the operator, whose trace is 1.
+    n_components_, gamma_, centers_ : components and bandwidth in use, and the centres (k, d).
+    weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
+
+    Source: Izbicki, Lee & Schafer (2014), High-dimensional density ratio estimation with extensions to approximate likelihood
+    computation.
+    """
+
+    _takes_sparse: ClassVar[bool] = True
+    _choosable: ClassVar[tuple[str, ...]] = ("gamma", "n_components")
+    _returns: ClassVar[tuple[str, ...]] = ("beta_", "centers_", "eigenvalues_")
+
+    def __init__(
+        self,
+        *,
+        gamma: float | str | Sequence[float | str] = "median",
+        n_components: int | str | Sequence[int] = "cv",
+        n_centers: int | None = 200,
+        random_state: Any = None,
+        cv: Any = None,
+        n_jobs: int | None = None,
+    ):
+        self.gamma = gamma
+        self.n_components = n_components
+        self.n_centers = n_centers
+        self.random_state = random_state
+        self.cv = cv
+        self.n_jobs = n_jobs
+
+    def eigenfunctions(self, X: Any) -> Any:
+        """psi_1 .. psi_{n_components_} (n, n_components_) at the rows of X (n, d); orthonormal under the source rows."""
+        self._check_is_fitted()
+        rows = check_rows(self, X, reset=False)
+        placed = self._placed(rows)
+        values = [self._series.features(part) @ self._series.basis for part in _blocks(placed, self._series.basis.shape[0])]
+        return self._returned(np.concatenate(values), rows)
+
+    # ------------------------------------------------------------ parts
+
+    def _fit(self, samples: Samples) -> Array:
+        source, target = measures(samples)
+        features = self._features(source, target, self._chosen("gamma"))
+        eigenvalues, basis = _eigenbasis(_moments(features, source).second)
+        n_components = min(_count(self._chosen("n_components")), len(eigenvalues))
+        eigenvalues, basis = eigenvalues[:n_components], basis[:, :n_components]
+        self._series = _Series(features, _orthonormal(features, source, basis))
+        self.beta_ = _moments(features, target).mean @ self._series.basis
+        self.eigenvalues_ = eigenvalues
+        self.n_components_, self.gamma_ = n_components, float(features.gamma_)
+        self.centers_ = features.centers_.astype(samples.source.dtype)
+        self._coef = self._series.basis @ self.beta_
+        return self._ratio(samples.source)
+
+    def _ratio(self, rows: Array) -> Array:
+        features = self._series.features
+        parts = [features(part) @ self._coef for part in _blocks(rows.astype(np.float64), features.n_columns)]
+        return np.maximum(np.concatenate(parts), 0.0)
+
+    def _grid(self, name: str, samples: Samples) -> list[Any]:
+        source, target = measures(samples)
+        can_hold_out = _can_hold_out(source, target)
+        if name == "n_components":
+            most = min(_MOST_COMPONENTS, source.rows.shape[0], self.n_centers or _MOST_COMPONENTS) if can_hold_out else 1
+            return np.unique(np.geomspace(1, most, 25).astype(int)).tolist()
+        width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
+        return [float(width * factor) for factor in _GAMMAS] if can_hold_out else [width]
+
+    def _folds(self, samples: Samples) -> list[Fold]:
+        if self.cv is None or isinstance(self.cv, Integral):
+            return distinct_folds(samples, 5 if self.cv is None else int(self.cv))
+        return super()._folds(samples)
+
+    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+        """One task a bandwidth: its features serve every number of components."""
+        source, target = measures(samples)
+        if len(candidates) == 1 and not _can_hold_out(source, target):
+            return np.zeros((1, 1))
+        points = [(c.get("gamma", self.gamma), _count(c.get("n_components", self.n_components))) for c in candidates]
+        maps = {gamma: self._features(source, target, gamma) for gamma, _ in points}
+        folds, numbers = self._folds(samples), [[n for g, n in points if g == gamma] for gamma in maps]
+        rows = Parallel(n_jobs=self.n_jobs)(
+            delayed(_held_out_scores)(features, samples, folds, n)
+            for features, n in zip(maps.values(), numbers, strict=True)
+        )
+        scores = np.empty((len(candidates), len(folds)))
+        for gamma, values in zip(maps, rows, strict=True):
+            scores[[i for i, (g, _) in enumerate(points) if g == gamma]] = values
+        return scores
+
+    def _features(self, source: Measure, target: Measure, gamma: Any) -> Features:
+        """The map whose inner products are the kernel, exact on the centres, which are source rows."""
+        if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
+            raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
+        width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
+        n = source.rows.shape[0]
+        keep = np.arange(n)
+        if self.n_centers is not None and self.n_centers < n:
+            keep = np.sort(np.random.default_rng(_seed(self.random_state)).permutation(n)[: self.n_centers])
+        centers = take_rows(source.rows, keep)
+        return Nystroem(gamma=float(width), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
+
+
+class _Series(NamedTuple):
+    """Eigenfunctions as features(x) @ basis, basis (k, J)."""
+
+    features: Features
+    basis: np.ndarray
+
+
+def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], numbers: list[int]) -> np.ndarray:
+    """mean r(target) - mean r(source)^2 / 2 (len(numbers), n_folds) on held-out rows, r with each number of components."""
+    domains = [Measure(rows.astype(np.float64), _ones_or(weight, rows)) for rows, weight in
+               ((samples.source, samples.source_weight), (samples.target, samples.target_weight))]  # fmt: skip
+    totals = [_moments(features, domain) for domain in domains]
+    scores = np.empty((len(numbers), len(folds)))
+    for k, fold in enumerate(folds):
+        held_out = [domain.taking(keep) for domain, keep in zip(domains, fold, strict=True)]
+        kept = [_minus(total, _moments(features, part)) for total, part in zip(totals, held_out, strict=True)]
+        _, basis = _eigenbasis(kept[0].second)
+        terms = basis * (kept[1].mean @ basis)[None, :]
+        squares, _ = _partial_sums(features, held_out[0], terms)
+        _, ratios = _partial_sums(features, held_out[1], terms)
+        scores[:, k] = (ratios - 0.5 * squares)[np.minimum(numbers, basis.shape[1]) - 1]
+    return scores
+
+
+def _partial_sums(features: Features, measure: Measure, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means (J,) of r_j^2 and of r_j over a measure, r_j = max(0, the sum of the first j columns of features @ terms)."""
+    squares, ratios, start = np.zeros(terms.shape[1]), np.zeros(terms.shape[1]), 0
+    for rows in _blocks(measure.rows, terms.shape[0]):
+        r = np.maximum(np.cumsum(features(rows) @ terms, axis=1), 0.0)
+        weight = measure.weight[start : start + r.shape[0]]
+        squares, ratios, start = squares + weight @ (r * r), ratios + weight @ r, start + r.shape[0]
+    total = measure.weight.sum()
+    return squares / total, ratios / total
+
+
+def _moments(features: Features, measure: Measure) -> Moments:
+    """Moments of the features over a measure, in blocks of rows."""
+    total, start = None, 0
+    for rows in _blocks(measure.rows, features.n_columns):
+        part = Moments.of(features(rows), measure.weight[start : start + rows.shape[0]])
+        total, start = part if total is None else total.plus(part), start + rows.shape[0]
+    assert total is not None
+    return total
+
+
+def _minus(total: Moments, part: Moments) -> Moments:
+    return Moments(*(whole - held for whole, held in zip(total, part, strict=True)))
+
+
+def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (J,), falling, and the basis (k, J) in which features of this second moment (k, k) are orthonormal."""
+    eigenvalues, vectors = scipy.linalg.eigh(second)
+    eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
+    usable = eigenvalues > _LEAST_EIGENVALUE * eigenvalues[0]
+    return eigenvalues[usable], vectors[:, usable] / np.sqrt(eigenvalues[usable])[None, :]
+
+
+def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.ndarray:
+    """The basis (k, J) made orthonormal under the source once more: small eigenvalues magnify the rounding of the first time."""
+    gram, start = np.zeros((basis.shape[1], basis.shape[1])), 0
+    for rows in _blocks(source.rows, basis.shape[0]):
+        values = features(rows) @ basis
+        gram += values.T @ (source.weight[start : start + len(values), None] * values)
+        start += len(values)
+    lower = np.linalg.cholesky(gram / source.weight.sum())
+    return scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
+
+
+def _blocks(rows: Any, width: int) -> Iterator[Any]:
+    """The rows in blocks whose features, `width` a row, are not many."""
+    step = max(1, _BLOCK // width)
+    for start in range(0, rows.shape[0], step):
+        yield rows[start : start + step, :]
+
+
+def _ones_or(weight: Any, rows: Any) -> np.ndarray:
+    return np.ones(rows.shape[0]) if weight is None else weight.astype(np.float64)
+
+
+def _can_hold_out(source: Measure, target: Measure) -> bool:
+    return min(source.rows.shape[0], target.rows.shape[0]) >= 2
+
+
+def _count(n_components: Any) -> int:
+    if isinstance(n_components, bool) or not isinstance(n_components, Integral) or n_components < 1:
+        raise ValueError(f'n_components must be an int >= 1, "cv" or a sequence of ints; got {n_components!r}.')
+    return int(n_components)

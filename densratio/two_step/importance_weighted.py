@@ -1,0 +1,155 @@
+"""ImportanceWeighted, a scikit-learn estimator fitted under covariate shift by a fitted density ratio."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .fit_params import fit_weighted
+from .weights import row_weights
+
+__all__ = ["ImportanceWeighted"]
+
+
+def _wrapped_has(method: str) -> Callable[[Any], bool]:
+    def check(self: ImportanceWeighted) -> bool:
+        getattr(getattr(self, "estimator_", self.estimator), method)
+        return True
+
+    return check
+
+
+class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
+    """Fit an estimator on source rows as if they came from the target: each row counts by the density ratio at it.
+
+        minimise  sum_i w_i loss(f(x_i), y_i),   w_i = r(x_i)^flatten / mean,   r(x) = p_target(x) / p_source(x)
+
+    The weights are a function of x, so a clone fitted on a fold weighs the fold's own rows: it stays right under
+    cross-validation, grid search, learning curves and bagging. Source: Shimodaira (2000), J. Stat. Plan. Inference 90.
+
+        X, domain = stack_domains(X_train, X_target)
+        model = ImportanceWeighted(Ridge(), KLIEP().fit(X, domain)).fit(X_train, y_train)
+
+    Parameters
+    ----------
+    estimator : a classifier or regressor, a Pipeline included, whose fit takes sample_weight
+        It is cloned and left unfitted. Where metadata routing is enabled, the step of a Pipeline (or of another wrapper) that
+        learns from the weights has to ask for them: step.set_fit_request(sample_weight=True).
+    ratio : fitted density ratio, or callable from rows (n, d) to ratios (n,)
+        Shared, never fitted nor copied; clones keep it. It sees the X that `fit` is given, so put ImportanceWeighted around a
+        Pipeline rather than into it. To search over ratios give their transforms: {"ratio": [a.transform, b.transform]}.
+    flatten : float in [0, 1]
+        Exponent of the ratio: 1 full weights (unbiased), 0 none (a plain fit), between them less variance for some bias.
+
+    Attributes
+    ----------
+    estimator_ : the fitted estimator.
+    weights_ : (n,) weights that it was given, mean 1; with sample_weight in fit, their product with the total of sample_weight.
+    classes_, n_features_in_, feature_names_in_ : those of estimator_, where it has them.
+
+    Raises
+    ------
+    ValueError
+        In fit: a ratio that is not fitted, or gives NaN, infinity, a negative number or the wrong length; weights all 0 (no
+        overlap); flatten outside [0, 1]; an estimator that takes no sample_weight.
+    """
+
+    def __init__(self, estimator: Any, ratio: Any, flatten: float = 1.0):
+        self.estimator = estimator
+        self.ratio = ratio
+        self.flatten = flatten
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImportanceWeighted:
+        """Weigh the rows of X (n, d) and fit a clone of `estimator`. sample_weight (n,) multiplies the weights."""
+        weights = row_weights(self.ratio, X, flatten=self.flatten, sample_weight=sample_weight)
+        self.estimator_ = fit_weighted(clone(self.estimator), X, y, weights)
+        self.weights_ = weights
+        return self
+
+    @available_if(_wrapped_has("predict"))
+    def predict(self, X: Any) -> Any:
+        """The wrapped estimator's predictions at the rows of X (n, d)."""
+        return self._fitted().predict(X)
+
+    @available_if(_wrapped_has("predict_proba"))
+    def predict_proba(self, X: Any) -> Any:
+        """The wrapped estimator's class probabilities (n, n_classes)."""
+        return self._fitted().predict_proba(X)
+
+    @available_if(_wrapped_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any) -> Any:
+        """The wrapped estimator's log class probabilities (n, n_classes)."""
+        return self._fitted().predict_log_proba(X)
+
+    @available_if(_wrapped_has("decision_function"))
+    def decision_function(self, X: Any) -> Any:
+        """The wrapped estimator's decision values."""
+        return self._fitted().decision_function(X)
+
+    @available_if(_wrapped_has("transform"))
+    def transform(self, X: Any) -> Any:
+        """The wrapped estimator's transform of X (n, d)."""
+        return self._fitted().transform(X)
+
+    @available_if(_wrapped_has("score"))
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The wrapped estimator's score on these rows as they are; `make_iw_scorer` estimates the one on the target."""
+        fitted = self._fitted()
+        return fitted.score(X, y) if sample_weight is None else fitted.score(X, y, sample_weight=sample_weight)
+
+    @property
+    def classes_(self) -> Any:
+        """Class labels of a wrapped classifier."""
+        return self._fitted().classes_
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns seen in fit."""
+        return self._fitted().n_features_in_
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the columns seen in fit, where X was a frame."""
+        return self._fitted().feature_names_in_
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name; those of `estimator` as estimator__name. A fitted ratio has none to set, so none is listed."""
+        return {name: value for name, value in super().get_params(deep).items() if not name.startswith("ratio__")}
+
+    def set_params(self, **params: Any) -> ImportanceWeighted:
+        """Set parameters by name, nested ones as estimator__name. ValueError for ratio__name: it would change no weight."""
+        frozen = [name for name in params if name.startswith("ratio__")]
+        if frozen:
+            raise ValueError(
+                f"{frozen[0]} can't be set: the ratio is fitted already, so no weight would change. Fit one ratio for each value "
+                'and give their transforms: {"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
+            )
+        return super().set_params(**params)
+
+    def _fitted(self) -> Any:
+        check_is_fitted(self, "estimator_")
+        return self.estimator_
+
+    def __sklearn_clone__(self) -> ImportanceWeighted:
+        # A clone of a fitted ratio is an unfitted one, so it is kept out of the cloning and handed over.
+        bare = copy.copy(self)
+        bare.ratio = None
+        twin = super(ImportanceWeighted, bare).__sklearn_clone__()
+        twin.ratio = self.ratio
+        return twin
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = copy.deepcopy(get_tags(self.estimator))
+        if hasattr(self.ratio, "__sklearn_tags__"):
+            seen_by_ratio = get_tags(self.ratio).input_tags
+            tags.input_tags.sparse &= seen_by_ratio.sparse
+            tags.input_tags.allow_nan &= seen_by_ratio.allow_nan
+        tags.array_api_support = False
+        return tags

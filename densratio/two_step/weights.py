@@ -1,0 +1,127 @@
+"""Weights of rows as a function of the rows: a fitted ratio or a callable, checked, flattened and rescaled."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from .._arrays import is_tensor, to_host
+
+__all__ = ["check_ratio", "ratio_at", "row_weights"]
+
+_SHOW_FIT = (
+    "X, domain = stack_domains(X_train, X_target)\n    ImportanceWeighted(estimator, {ratio}.fit(X, domain)).fit(X_train, y_train)"
+)
+
+
+def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any = None) -> np.ndarray:
+    """w_i = s_i r(x_i)^flatten / m for the rows of X, with m the mean of r^flatten under the base weights s.
+
+    s = sample_weight (n,) or ones. The weights keep the total of s, so that their mean is 1 where none is given, flatten = 0
+    gives s itself, and a row of base weight k counts as k rows. 0^0 is 1. Source: Shimodaira (2000) for the flattening.
+    """
+    if isinstance(flatten, bool) or not isinstance(flatten, Real) or not 0.0 <= flatten <= 1.0:
+        raise ValueError(f"flatten must be a number from 0 (plain fit) to 1 (full weights); got {flatten!r}.")
+    raw = ratio_at(ratio, X)
+    base = np.ones(len(raw)) if sample_weight is None else _check_sample_weight(sample_weight, len(raw))
+    if flatten == 0.0:
+        return base
+    raw = np.where(base > 0.0, raw, 0.0)
+    if raw.max() == 0.0:
+        raise ValueError(
+            f"The ratio is 0 at every one of the {np.count_nonzero(base)} rows that count: they have no overlap with the target, "
+            "and no weighting makes up for that. Check which sample is the source, or fit the ratio with a smaller gamma."
+        )
+    # The largest is taken out first: a ratio near the largest float would overflow in the mean.
+    flattened = (raw / raw.max()) ** flatten
+    return base * (flattened / np.average(flattened, weights=base / base.max()))
+
+
+def ratio_at(ratio: Any, X: Any) -> np.ndarray:
+    """The ratio (n,) at the rows of X, finite and >= 0, from a fitted ratio's `transform` or a callable."""
+    check_ratio(ratio)
+    rows = _as_rows(X)
+    n_rows = int(rows.shape[0])
+    if n_rows == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
+    values = ratio.transform(rows) if hasattr(ratio, "transform") else ratio(rows)
+    return _check_values(values, n_rows, _name(ratio))
+
+
+def check_ratio(ratio: Any) -> None:
+    """NotFittedError (a ValueError) for a ratio that was not fitted, ValueError for what is no ratio; else nothing."""
+    if isinstance(ratio, type) and hasattr(ratio, "transform"):
+        raise ValueError(f"ratio is the class {ratio.__name__}; give a fitted instance:\n    {_show_fit(ratio.__name__ + '()')}")
+    if not hasattr(ratio, "transform"):
+        if not callable(ratio):
+            raise ValueError(
+                "ratio must be a fitted density ratio, or a callable from rows (n, d) to ratios (n,); got "
+                f"{type(ratio).__name__}. To fit one:\n    {_show_fit('KLIEP()')}"
+            )
+        return
+    if hasattr(ratio, "fit") and hasattr(ratio, "__sklearn_tags__"):
+        try:
+            check_is_fitted(ratio)
+        except NotFittedError:
+            raise NotFittedError(
+                f"The ratio {_name(ratio)} is not fitted, and can't be fitted here: its labels are the domains, not y. "
+                f"Fit it first:\n    {_show_fit(_shown(ratio))}\nA parameter grid unfits its estimators: search over the "
+                'transforms of fitted ratios, {"ratio": [a.transform, b.transform]}.'
+            ) from None
+
+
+def _show_fit(ratio: str) -> str:
+    return _SHOW_FIT.format(ratio=ratio)
+
+
+def _shown(ratio: Any) -> str:
+    text = repr(ratio)
+    return "ratio" if "\n" in text else text
+
+
+def _name(ratio: Any) -> str:
+    return getattr(ratio, "__name__", type(ratio).__name__)
+
+
+def _as_rows(X: Any) -> Any:
+    """X as the ratio sees it: frames, tensors, sparse matrices and arrays as they are, a list of rows as an array."""
+    if hasattr(X, "columns") or is_tensor(X):
+        return X
+    array = check_array(X, dtype=None, accept_sparse=True, ensure_all_finite=False, ensure_2d=False, allow_nd=True)
+    if array.ndim == 1 and array.dtype.kind in "fiub":
+        raise ValueError(
+            f"Expected 2D array, got 1D array instead: X has shape {array.shape} and must be (n, d). Reshape your data with "
+            "X.reshape(-1, 1) if it is one column, or X.reshape(1, -1) if it is one row."
+        )
+    return array
+
+
+def _check_values(values: Any, n_rows: int, name: str) -> np.ndarray:
+    values = np.asarray(to_host(values))
+    if values.shape != (n_rows,):
+        raise ValueError(f"The ratio {name} must give one number for each row, shape ({n_rows},); got shape {values.shape}.")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"The ratio {name} must give real numbers; got dtype {values.dtype}.")
+    values = values.astype(np.float64)
+    for what, is_bad in (("NaN", np.isnan(values)), ("infinite", np.isinf(values)), ("negative", values < 0.0)):
+        if is_bad.any():
+            raise ValueError(
+                f"The ratio {name} is {what} at {is_bad.sum()} of {n_rows} rows, the first of them row {np.argmax(is_bad)}; it "
+                "must be finite and >= 0. Check these rows of X, and the ratio there."
+            )
+    return values
+
+
+def _check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
+    base = np.asarray(to_host(sample_weight), dtype=np.float64)
+    if base.shape != (n_rows,):
+        raise ValueError(f"sample_weight must be (n,), one for each of the {n_rows} rows of X; got shape {base.shape}.")
+    if not np.all(np.isfinite(base)) or base.min() < 0.0:
+        raise ValueError("sample_weight must be finite and >= 0; it holds NaN, infinity or a negative number.")
+    if base.max() == 0.0:
+        raise ValueError("sample_weight must contain at least one non-zero number; every one is 0.")
+    return base
