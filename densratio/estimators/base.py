@@ -321,12 +321,17 @@ class DensityRatio(RatioEstimator):
         fitted = replace(features, gamma=float(width)).fit(samples.source, target, anchors=objective.anchors)
         return replace(fitted, gamma=features.gamma)
 
-    def _objective_for(self, candidate: dict[str, Any]) -> Objective:
-        """The objective with a candidate's parameters."""
-        return clone(self).set_params(**candidate)._make_objective()
+    def _objectives_for(self, candidates: list[dict[str, Any]]) -> list[Objective]:
+        """The objective with each candidate's parameters, of which the bandwidth is none."""
+        made: dict[tuple, Objective] = {}
+        for candidate in candidates:
+            others = {name: value for name, value in candidate.items() if name != "gamma"}
+            if tuple(others.items()) not in made:
+                made[tuple(others.items())] = clone(self).set_params(**candidate)._make_objective()
+        return [made[tuple((n, v) for n, v in candidate.items() if n != "gamma")] for candidate in candidates]
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        objectives = [self._objective_for(candidate) for candidate in candidates]
+        objectives = self._objectives_for(candidates)
         if not objectives[0].has_statistics:
             return super()._scores(candidates, samples)
         # One task a bandwidth: its features serve every other parameter.

@@ -88,12 +88,14 @@ class RatioEstimator(BaseEstimator, ABC):
     A parameter named in `_choosable` may also be "cv" or a sequence of values: `fit` then takes the best one under
     cross-validation. The parameters of that search are `cv` and `n_jobs`, where the subclass has them: the number of folds, a
     scikit-learn splitter or an iterable of (train, test), of which the rows of `test` are held out; and joblib processes.
+    Without a splitter it looks at `_choice_rows` rows of each domain at most, a seeded draw: more would not choose better.
     """
 
     _on_host: ClassVar[bool] = True
     _takes_sparse: ClassVar[bool] = False
     _choosable: ClassVar[tuple[str, ...]] = ()
     _returns: ClassVar[tuple[str, ...]] = ()
+    _choice_rows: ClassVar[int] = 10_000
 
     weights_: Any
     normalization_: float
@@ -180,8 +182,16 @@ class RatioEstimator(BaseEstimator, ABC):
                     raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
                 grid[name] = [v.item() if isinstance(v, np.generic) else v for v in value]
         if grid:
-            choice: Choice = choose(grid, lambda candidates: self._scores(candidates, samples))
+            some = self._some_rows(samples)
+            choice: Choice = choose(grid, lambda candidates: self._scores(candidates, some))
             self.best_params_, self.cv_results_ = choice.best_params, choice.results
+
+    def _some_rows(self, samples: Samples) -> Samples:
+        cv = getattr(self, "cv", None)
+        if max(samples.sizes) <= self._choice_rows or not (cv is None or isinstance(cv, Integral)):
+            return samples
+        rng = np.random.default_rng(0)
+        return samples.taking(*(np.sort(rng.permutation(n)[: self._choice_rows]) for n in samples.sizes))
 
     def _folds(self, samples: Samples) -> list[Fold]:
         """What cross-validation holds out of each domain."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from .._arrays import Array, device_of, full_like_row, namespace, put, take_rows, tiny, to_host, widest_here
 from ..features import Features, Nystroem, RandomFourier
-from ..objectives.row_blocks import row_slices, transposed_times
+from ..objectives.row_blocks import over_blocks, row_slices, transposed_times
+from .contract import Samples
 
 __all__ = ["MapAverage", "map_error", "mapped", "mean_mapped"]
 
@@ -27,20 +28,25 @@ def mapped(features: Features, rows: Array) -> Array:
     xp = namespace(first)
     dtype = xp.float32 if n * k > _SINGLE_BEYOND else first.dtype
     out = xp.empty((n, k), dtype=dtype, device=device_of(first))
-    for part in row_slices(n, k, _BLOCK):
+
+    def fill(part: slice) -> None:
         out[part, :] = xp.astype(features(rows[part, :]), dtype, copy=False)
+
+    over_blocks(fill, row_slices(n, k, _BLOCK), rows)
     return out
 
 
 def mean_mapped(features: Features, rows: Array, weight: Array | None) -> Array:
     """Mean feature (1, k) of rows (n, d) that count `weight` (n,) times, without the features of all rows at once."""
-    total, count = None, 0.0
-    for part in row_slices(rows.shape[0], features.n_columns, _BLOCK):
-        block = features(rows[part, :])
-        weights = widest_here(full_like_row(block, 1.0) if weight is None else weight[part])
-        total = transposed_times(block, weights) + (0.0 if total is None else total)
-        count = namespace(weights).sum(weights) + count
-    return namespace(block).astype(total / count, block.dtype)[None, :]
+    like = features(rows[:1, :])
+    xp = namespace(like)
+    wide = widest_here(full_like_row(rows, 1.0) if weight is None else weight)
+
+    def total(part: slice) -> Array:
+        return transposed_times(features(rows[part, :]), wide[part])
+
+    sums = over_blocks(total, row_slices(rows.shape[0], features.n_columns, _BLOCK), rows)
+    return xp.astype(sum(sums) / xp.sum(wide), like.dtype, copy=False)[None, :]
 
 
 @dataclass(frozen=True)
@@ -66,20 +72,20 @@ class MapAverage:
         """The average of the weights `coef` (n,) of rows (n, d), of features `source` (n, k), that count `counts` (n,) times."""
         xp = namespace(coef)
         wide = xp.ones_like(widest_here(coef)) if counts is None else widest_here(counts)
-        means = [
-            xp.astype(transposed_times(source, mass) / xp.sum(wide), coef.dtype, copy=False) for mass in (wide, wide * coef)
-        ]
+        means = [xp.astype(transposed_times(source, mass) / xp.sum(wide), coef.dtype, copy=False) for mass in (wide, wide * coef)]
         doubt = max(_mean_error(features, rows, coef, counts), tiny(coef))
         return cls(features, means[0], means[1], doubt, float(xp.min(coef)), float(xp.max(coef)))
 
     def __call__(self, rows: Array) -> Array:
         """The average (n,) at rows (n, d)."""
-        parts = []
-        for part in row_slices(rows.shape[0], self.features.n_columns, _BLOCK):
+
+        def average(part: slice) -> Array:
             block = self.features(rows[part, :])
             xp = namespace(block)
             above, below = (xp.clip(block @ mean, min=0.0) + self.doubt for mean in (self.weighted, self.count))
-            parts.append(xp.clip(above / below, min=self.least, max=self.largest))
+            return xp.clip(above / below, min=self.least, max=self.largest)
+
+        parts = over_blocks(average, row_slices(rows.shape[0], self.features.n_columns, _BLOCK), rows)
         return namespace(parts[0]).concat(parts)
 
     def to(self, like: Array) -> MapAverage:
@@ -88,14 +94,7 @@ class MapAverage:
         return replace(self, features=self.features.to(like), count=moved[0], weighted=moved[1])
 
 
-def map_error(
-    features: Features,
-    source: Array,
-    target: Array,
-    coef: Array,
-    source_weight: Array | None = None,
-    target_weight: Array | None = None,
-) -> float:
+def map_error(features: Features, samples: Samples, coef: Array) -> float:
     """Relative error of kernel mean matching's value at the weights `coef` (n,) under a map, against the map's exact kernel.
 
     Estimated on at most 2000 rows of each sample, the first of a seeded shuffle: the value is a mean over pairs of source
@@ -104,8 +103,8 @@ def map_error(
     """
     if not isinstance(features, Nystroem | RandomFourier):
         return 0.0
-    n = source.shape[0]
-    (x, w), (v, t) = _probe(source, coef, source_weight), _probe(target, None, target_weight)
+    n = samples.source.shape[0]
+    (x, w), (v, t) = _probe(samples.source, coef, samples.source_weight), _probe(samples.target, None, samples.target_weight)
     values = []
     for pairs, cross in zip(_kernels(features, x, x), _kernels(features, x, v), strict=True):
         own = np.diagonal(pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from .._arrays import Array
 from ..features import FEATURES, Features, Gaussian
 from ..objectives import MaximumMeanDiscrepancy, Objective
-from ..solvers import Solver, State
+from ..solvers import Solver
 from .base import DensityRatio, Update, _seed, from_registry
 from .contract import Samples
 from .explicit_map import map_error, mapped, mean_mapped
@@ -30,17 +31,17 @@ class KMM(DensityRatio):
     max_weight : float or None, upper bound of a weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.
     regularization : float >= 0, adds regularization |w|^2 / (2 n): spreads the weight over more rows; "cv" or a sequence: the
     best under k-fold cross-validation of the squared distance (see `score`).
-    exact_up_to : int or None, source rows up to which the kernel is exact, in memory of n_source^2 entries. `fit` on more
-    matches the Gaussian kernel through an explicit map, in memory of n_source times its n_centers columns, and no row is
-    left out; None: exact for any number.
+    exact_up_to : int or None, source rows up to which the kernel is exact, in memory of n_source^2 entries and a time that
+    grows with n_source^3 in many columns. More rows match the Gaussian kernel through an explicit map of n_centers columns, in
+    memory and time linear in the rows, and none is left out. None: exact for any number.
     approximation : {"nystroem", "random_fourier"}, that map. kernel="nystroem" or "random_fourier" uses it for any number.
 
-    Fitted besides: approximation_, "exact" or the name of the map that approximates the kernel; approximation_error_, the
-    relative error of the value at the weights under that map, against the exact kernel, estimated on 2000 rows of each
-    sample (drawn by a fixed seed; all where there are no more). The weights are the exact solution of the approximate problem.
+    `fit` also sets approximation_, "exact" or the name of the map, and approximation_error_, the relative error of the map's
+    value at the weights against the exact kernel's, estimated on 2000 rows of each sample (seeded; all where there are no
+    more). The weights are the exact solution of the approximate problem; features beyond 2^24 entries are in single precision.
 
-    With sample_weight a row counts as so many copies of it would; regularization is in the unit of the kernel of n rows, so
-    twice the rows take twice the regularization for the same weights.
+    A row with a sample_weight counts as that many copies of it, all counts scaled to mean 1 in each domain. The kernel's sums
+    grow with the rows and regularization does not: twice the rows take twice of it for the same weights.
 
     Source: Huang et al. (2007), Correcting sample selection bias by unlabeled data. Maps: Williams & Seeger (2001), Rahimi &
     Recht (2007).
@@ -57,7 +58,7 @@ class KMM(DensityRatio):
         max_weight: float | None = 1000.0,
         mean_tol: float | str = 0.0,
         regularization: float | str | Sequence[float] = 0.0,
-        exact_up_to: int | None = 10_000,
+        exact_up_to: int | None = 3000,
         approximation: str = "nystroem",
         solver: str | Solver = "auto",
         n_steps: int = 1,
@@ -79,17 +80,67 @@ class KMM(DensityRatio):
         self.approximation = approximation
 
     def update(self, source: Array, target: Array, coef: Array | None = None, *, features: Features | None = None) -> Update:
-        """See `DensityRatio.update`. Raises ValueError for a batch whose kernel matrix would pass exact_up_to rows."""
-        if not self._uses_map() and self._is_beyond(source.shape[0]):
-            raise ValueError(
-                f"A batch of {source.shape[0]} source rows needs a kernel matrix of as many columns, and exact_up_to is "
-                f'{self.exact_up_to}. Take smaller batches, kernel="nystroem", or exact_up_to=None.'
-            )
-        return super().update(source, target, coef, features=features)
+        """See `DensityRatio.update`; a batch of more than exact_up_to source rows is matched through the map, as in `fit`."""
+        sized = copy(self)
+        sized._choose_kernel(source.shape[0])
+        return super(KMM, sized).update(source, target, coef, features=features)
 
     def _fit(self, samples: Samples) -> Array:
-        self._is_approximated = not self._kernel_kind().is_map and self._is_beyond(samples.source.shape[0])
-        if self._is_approximated and not issubclass(self._kernel_kind(), Gaussian) or self._kernel_name() == "laplacian":
-            pass
+        self._choose_kernel(samples.source.shape[0])
         raw = super()._fit(samples)
+        names = {kind: name for name, kind in _MAPS.items()}
+        self.approximation_ = names.get(type(self.features_), "exact")
+        self.approximation_error_ = map_error(self.features_, samples, self._coef)
         return raw
+
+    def _step_rows(self, objective: Objective, samples: Samples, *given: Any) -> DensityRatio:
+        self._choose_kernel(samples.source.shape[0])
+        return super()._step_rows(self._make_objective(), samples, *given)
+
+    def _choose_kernel(self, n: int) -> None:
+        """Whether n source rows are matched through a map that approximates the kernel."""
+        kind = self._kernel_kind
+        self._is_approximated = not kind.is_map and self._is_beyond(n)
+        if self._is_approximated and kind is not Gaussian:
+            raise ValueError(
+                f"kernel={self.kernel!r} has no explicit map, and its matrix for {n} source rows is larger than exact_up_to="
+                f'{self.exact_up_to} allows: use kernel="gaussian", which is approximated, or exact_up_to=None for the exact '
+                f"matrix ({8e-9 * n * n:.3g} GB)."
+            )
+
+    def _make_objective(self) -> Objective:
+        return MaximumMeanDiscrepancy(self.max_weight, self.mean_tol, self._chosen("regularization"), is_factored=self._uses_map)
+
+    def _make_features(self, objective: Objective, n_centers: int | None, gamma: Any = None) -> Features:
+        features = super()._make_features(objective, n_centers, gamma)
+        if features.is_map or not self._uses_map:
+            return features
+        kind = from_registry("approximation", self.approximation, _MAPS)
+        return kind(gamma=features.gamma, n_centers=n_centers, random_state=_seed(self.random_state))
+
+    def _inputs_to_solve(self, objective: Objective, features: Features, samples: Samples) -> tuple[Array, tuple[Array, ...]]:
+        if not features.is_map:
+            return super()._inputs_to_solve(objective, features, samples)
+        source = mapped(features, samples.source)
+        return source, (source, mean_mapped(features, samples.target, samples.target_weight))
+
+    def _grid(self, name: str, samples: Samples) -> list[float]:
+        return [0.0, *np.logspace(-3.0, 1.0, 5).tolist()] if name == "regularization" else super()._grid(name, samples)
+
+    @property
+    def _kernel_kind(self) -> type[Features]:
+        return type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)
+
+    @property
+    def _uses_map(self) -> bool:
+        """Whether the kernel is inner products of features: by choice, or in a fit of more rows than exact_up_to."""
+        return self._kernel_kind.is_map or getattr(self, "_is_approximated", False)
+
+    def _is_beyond(self, n: int) -> bool:
+        if self.exact_up_to is None:
+            return False
+        if not (isinstance(self.exact_up_to, int) and self.exact_up_to >= 1):
+            raise ValueError(
+                f"exact_up_to must be an int >= 1, or None for the exact kernel of any size; got {self.exact_up_to!r}."
+            )
+        return n > self.exact_up_to

@@ -15,22 +15,22 @@ __all__ = ["Measure", "distinct_folds", "measures"]
 
 
 class Measure(NamedTuple):
-    """Distinct rows (k, d), dense or CSR, and their weights (k,) of mean 1."""
+    """Rows (k, d), dense or CSR, and how much each counts (k,)."""
 
     rows: Any
     weight: np.ndarray
 
     def taking(self, keep: np.ndarray) -> Measure:
-        """The measure in another order, or of some rows alone; the weights stay as they are."""
+        """The rows at these positions, with their weights."""
         return Measure(take_rows(self.rows, keep), self.weight[keep])
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of values (k, ...), one for each row."""
-        return np.tensordot(self.weight, values, axes=1) / len(self.weight)
+        return np.tensordot(self.weight, values, axes=1) / self.weight.sum()
 
 
 def measures(samples: Samples) -> tuple[Measure, Measure]:
-    """The source and the target as measures, in double precision; a row's weight is the sum of its copies' weights.
+    """The distinct rows of source and target, in double precision, weights the sums over the copies, scaled to mean 1.
 
     The order is the same for any order of the rows, for copies and weights alike, for dense and CSR rows, and for columns
     moved or scaled: what is drawn by position then depends on the samples alone.

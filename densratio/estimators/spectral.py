@@ -137,11 +137,10 @@ class SpectralRatio(RatioEstimator):
         if len(candidates) == 1 and not _can_hold_out(source, target):
             return np.zeros((1, 1))
         points = [(c.get("gamma", self.gamma), _count(c.get("n_components", self.n_components))) for c in candidates]
-        maps = {gamma: self._features(source, target, gamma) for gamma, _ in points}
+        maps = {gamma: self._features(source, target, gamma) for gamma in dict.fromkeys(g for g, _ in points)}
         folds, numbers = self._folds(samples), [[n for g, n in points if g == gamma] for gamma in maps]
         rows = Parallel(n_jobs=self.n_jobs)(
-            delayed(_held_out_scores)(features, samples, folds, n)
-            for features, n in zip(maps.values(), numbers, strict=True)
+            delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps.values(), numbers, strict=True)
         )
         scores = np.empty((len(candidates), len(folds)))
         for gamma, values in zip(maps, rows, strict=True):

@@ -35,33 +35,34 @@ def leave_one_out_scores(
     pairs = min(n, m)
     x, v = source[:pairs, :] @ vectors, target[:pairs, :] @ vectors
     total = xp.sum(target, axis=0) @ vectors
-    scores = []
-    for strength in regularization:
-        shifted = eigenvalues + strength
-        # Without regularisation the directions that no row has are left out: the minimum-norm solution.
-        usable = shifted > xp.max(shifted) * (source.shape[1] * eps(source))
-        inverse = xp.where(usable, 1.0 / xp.where(usable, shifted, xp.ones_like(shifted)), xp.zeros_like(shifted))
-        at_source, at_target = _held_out_ratios(x, v, total / (m - 1), inverse, (1.0 - alpha) / (n - 1), alpha / (m - 1), m)
-        if nonnegative:
-            at_source, at_target = xp.clip(at_source, min=0.0), xp.clip(at_target, min=0.0)
-        squares = (1.0 - alpha) * at_source * at_source + alpha * at_target * at_target
-        scores.append(xp.mean(at_target - 0.5 * squares))
-    return xp.stack(scores)
+    inverse = xp.stack([_inverse(eigenvalues + strength, eps(source)) for strength in regularization], axis=1)
+    shares = (1.0 - alpha) / (n - 1), alpha / (m - 1)
+    at_source, at_target = _held_out_ratios(x, v, total / (m - 1), inverse, *shares, m)
+    if nonnegative:
+        at_source, at_target = xp.clip(at_source, min=0.0), xp.clip(at_target, min=0.0)
+    squares = (1.0 - alpha) * at_source * at_source + alpha * at_target * at_target
+    return xp.mean(at_target - 0.5 * squares, axis=0)
+
+
+def _inverse(shifted: Array, rounding: float) -> Array:
+    # Without regularisation the directions that no row has are left out: the minimum-norm solution.
+    xp = namespace(shifted)
+    usable = shifted > xp.max(shifted) * (shifted.shape[0] * rounding)
+    return xp.where(usable, 1.0 / xp.where(usable, shifted, xp.ones_like(shifted)), xp.zeros_like(shifted))
 
 
 def _held_out_ratios(
     x: Array, v: Array, linear: Array, inverse: Array, source_share: float, target_share: float, m: int
 ) -> tuple[Array, Array]:
-    """r_i(x_i), r_i(v_i) (N,) of the fits without row i, in the eigenbasis.
+    """r_i(x_i), r_i(v_i) (N, L) of the fits without row i, in the eigenbasis, for each of the L columns of `inverse` (k, L).
 
     With B = diag(1 / inverse) that fit is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - v_i / (m - 1)).
     """
-    xp = namespace(x, v)
-    bx, bv = x * inverse[None, :], v * inverse[None, :]
-    xx, xv, vv = xp.sum(x * bx, axis=1), xp.sum(x * bv, axis=1), xp.sum(v * bv, axis=1)
+    # Every quadratic form in B^-1 is a product of the rows' squares with a whole path of inverses.
+    xx, xv, vv = (x * x) @ inverse, (x * v) @ inverse, (v * v) @ inverse
     # B^-1 applied to the right-hand side, seen from x_i and from v_i.
-    from_x = bx @ linear - xv / (m - 1)
-    from_v = bv @ linear - vv / (m - 1)
+    from_x = x @ (linear[:, None] * inverse) - xv / (m - 1)
+    from_v = v @ (linear[:, None] * inverse) - vv / (m - 1)
     # Woodbury: the ratios (r_x, r_v) solve (I - G S)(r_x, r_v) = (from_x, from_v), G = [[xx, xv], [xv, vv]], S the shares.
     a, b = 1.0 - source_share * xx, -target_share * xv
     c, d = -source_share * xv, 1.0 - target_share * vv

@@ -72,10 +72,12 @@ class InteriorPoint(Solver):
         # The interior iterate starts in the middle, whatever the warm start: a point at a bound would stall the method.
         half = 0.5 * program.bounds
         middle = xp.concat([xp.clip(half[:n], max=1.0), half[n:]])
-        size = xp.ones_like(middle) * (xp.max(xp.abs(objective.count_slope(wide, source, target))) + 1e-300)
+        lower = xp.ones_like(middle) * (xp.max(xp.abs(objective.count_slope(wide, source, target))) + 1e-300)
+        # Both bounds of a row pull alike: the products of distance and multiplier, which the steps lower together, are equal.
+        upper = lower * middle / (program.bounds - middle)
         root = source if objective.is_factored else _pivoted_root(source, program.counts[:n], self.root_tol)
         scale = residual_scale(objective.count_curvature(source, target))
-        memory = _Memory(middle, size, size * middle / (program.bounds - middle), xp.zeros_like(value), value, grad, root, scale, unknown_residual(value))
+        memory = _Memory(middle, lower, upper, xp.zeros_like(value), value, grad, root, scale, unknown_residual(value))
         return State(start, xp.ones_like(value), unknown_residual(value), 0, memory)
 
     def has_converged(self, state: State) -> bool:

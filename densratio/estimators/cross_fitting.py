@@ -1,0 +1,102 @@
+"""Cross-fitting: every row is scored by models that did not see it, whether it comes as copies or as a row that counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._arrays import concat_rows
+from ..model_selection import Fold
+from .contract import Samples
+from .counts import row_counts
+from .measure import _kinds
+
+__all__ = ["Table", "dealt", "named_folds", "table_of"]
+
+
+class Table(NamedTuple):
+    """Rows of both domains, source first: X (n, d), y (n,) 0 or 1, how many rows each stands for (n,), and its kind.
+
+    kind (n,): a number that equal rows of either domain share. group (n,): one that equal rows of one domain share.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    counts: np.ndarray
+    kind: np.ndarray
+
+    @property
+    def group(self) -> np.ndarray:
+        return 2 * self.kind + self.y
+
+    @property
+    def copies(self) -> np.ndarray:
+        """Number of copies (n,) that may go to different folds: the counts where they are whole, else 1."""
+        return self.counts if np.array_equal(self.counts, np.rint(self.counts)) else np.ones(len(self.counts))
+
+    def mean_of_copies(self, values: np.ndarray) -> np.ndarray:
+        """Each row's value (n,) replaced by the mean over the equal rows of its domain."""
+        total = np.bincount(self.group, self.counts)
+        return (np.bincount(self.group, self.counts * values) / np.where(total > 0.0, total, 1.0))[self.group]
+
+
+def table_of(samples: Samples) -> Table:
+    """The samples as one table."""
+    X, y, _ = samples.stacked()
+    _, kind = _kinds(concat_rows(samples.source, samples.target))
+    return Table(X, y, np.concatenate(row_counts(samples)), kind)
+
+
+def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
+    """Share (n, k) of each row that each of k folds holds out; rows sum to 1. k is n_folds, or less where rows are few.
+
+    Equal rows of both domains go to one fold: a model that has seen a row's copy has seen the row. A kind of at least
+    n_folds rows is dealt over all folds instead, each domain's evenly, as whole folds without it would not learn what is
+    frequent in discrete data. Every fold leaves rows of both domains; k is 1 where no fold could. The deal depends on the
+    samples and the seed alone, not on the order of the rows nor on whether a row comes as copies or counts.
+    """
+    frequent = (np.bincount(table.kind, table.copies) >= n_folds)[table.kind]
+    in_both = np.all([np.bincount(table.kind, table.y == domain) > 0 for domain in (0, 1)], axis=0)[table.kind]
+    shuffled = np.random.default_rng(seed).permutation(int(table.kind.max()) + 1)[table.kind]
+    decks = [_deck(table, domain, frequent, in_both & ~frequent, shuffled) for domain in (0, 1)]
+    n_folds = int(min(n_folds, *(cards.sum() for _, cards in decks)))
+    shares = np.empty((len(table.y), n_folds))
+    for rows, cards in decks:
+        end = np.cumsum(cards)
+        # A copy of a row that is dealt whole adds no card: it goes where the row went.
+        start = np.where(frequent[rows], end - cards, end - 1.0)
+        end = np.where(frequent[rows], end, start + 1.0)
+        before = [np.floor((place[:, None] - 1.0 - np.arange(n_folds)) / n_folds) for place in (start, end)]
+        shares[rows] = (before[1] - before[0]) / (end - start)[:, None]
+    return shares
+
+
+def named_folds(folds: list[Fold], n_source: int, n_target: int) -> np.ndarray:
+    """1 where one of k given folds holds out a row, else 0 (n, k), source rows first; a row may be held out more than once.
+
+    Raises ValueError where a row is held out by no fold.
+    """
+    held_out = np.zeros((n_source + n_target, len(folds)))
+    for number, fold in enumerate(folds):
+        held_out[np.concatenate([fold.source, n_source + fold.target]), number] = 1.0
+    times = held_out.sum(axis=1)
+    if np.any(times == 0.0):
+        raise ValueError(
+            f"cv holds out {int(np.sum(times > 0.0))} of {len(times)} rows: for its weight every row must be held out once at least."
+        )
+    return held_out
+
+
+def _deck(
+    table: Table, domain: int, frequent: np.ndarray, comes_first: np.ndarray, shuffled: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a domain in the order in which they are dealt, and the cards of each: its copies, or 1 for the first of its kind.
+
+    Kinds that both domains have come first, so that they are dealt alike from both decks.
+    """
+    rows = np.flatnonzero(table.y == domain)
+    rows = rows[np.lexsort((shuffled[rows], ~comes_first[rows]))]
+    is_first = np.ones(len(rows), dtype=bool)
+    is_first[1:] = table.kind[rows[1:]] != table.kind[rows[:-1]]
+    return rows, np.where(frequent[rows], table.copies[rows], is_first.astype(np.float64))

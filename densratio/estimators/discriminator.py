@@ -1,0 +1,239 @@
+"""The ratio as the odds of a classifier that tells the domains apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import Parameter, signature
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import sklearn
+from joblib import Parallel, delayed
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+
+from .._arrays import Array, is_sparse, take_rows
+from .base import _seed
+from .calibration import CALIBRATIONS, Calibration
+from .contract import RatioEstimator, Samples
+from .cross_fitting import Table, dealt, named_folds, table_of
+from .default_classifiers import default_classifiers
+
+__all__ = ["Discriminator"]
+
+
+class Discriminator(RatioEstimator):
+    """Odds of a classifier between the domains, cross-fitted and calibrated, times n_source / n_target.
+
+        r(x) = (n_source / n_target) p(target | x) / p(source | x)
+
+    Bayes' rule makes any probability of the target a ratio. Each fold's classifier is fitted to the other folds, and the
+    weights of source rows come from the classifiers that did not see them: a forest would tell the rows that it has seen apart
+    without error. Copies of a row are held out together. A calibration of the held-out log odds then corrects a classifier that
+    is too sure, too timid, or fitted with class weights. The ratio of an unseen row is that of the mean log odds of the folds'
+    classifiers, calibrated alike.
+    With n rows in all no probability is taken to be outside [1 / (n + 2), 1 - 1 / (n + 2)], before and after calibration: the
+    certainty that n rows of one kind would give (Laplace). Weights thus are finite, also of a tree that answers 0 or 1.
+
+    Parameters
+    ----------
+    classifier : scikit-learn classifier, "cv", or a sequence of classifiers
+        One with predict_proba or decision_function, Pipelines included; it is cloned, never fitted. A sequence: the one of the
+        highest held-out log likelihood, less one standard error of its gain over the best before it: name the simplest first. "cv":
+        linear, quadratic and kernel logistic regression of standardised columns; linear alone for CSR rows.
+    cv : int, splitter or iterable of (train, test)
+        Folds. An int: at most as many as the smaller domain has distinct rows, dealt by random_state; a row that has at least
+        `cv` copies is dealt over all folds. Otherwise as in scikit-learn: the rows of `test` are held out, and every row must be
+        once at least. Where a domain has one distinct row nothing can be held out: one classifier is fitted to all rows, a
+        sequence has its first taken, and n_folds_ is 1.
+    calibration : "sigmoid", "isotonic" or None
+        Of the held-out log odds of all folds together. "sigmoid": linear in them, two numbers. "isotonic": any nondecreasing
+        map; it wants thousands of rows, and weights take few values. None: the odds as they are, which needs predict_proba.
+    n_jobs : joblib's processes, for the folds.
+    random_state : int, RandomState, Generator or None
+        Deal of the folds; a classifier has its own.
+
+    sample_weight goes to every step of the classifier that takes it (metadata routing is not asked): whole numbers as numbers of
+    copies, others scaled in each domain to the effective sample size.
+
+    Attributes
+    ----------
+    classifiers_ : the fitted classifiers, one for each fold; label 1 is the target.
+    calibration_ : the fitted calibration of log odds (see `densratio.estimators.calibration`), None where there is none.
+    probabilities_ : (n,) held-out, calibrated p(target | x) of the rows of X in their order; NaN for rows that count 0 times.
+    n_folds_ : folds in use.
+    weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
+    normalization_ near 1 says that the odds are consistent with the sizes of the samples.
+
+    Raises ValueError for an unknown calibration, folds that leave a domain empty or a row out, and for rows that count other than
+    once where the classifier takes no sample_weight.
+    Source: Bickel, Brueckner & Scheffer (2009), Discriminative learning under covariate shift; Chernozhukov et al. (2018) for
+    cross-fitting.
+    """
+
+    _choosable: ClassVar[tuple[str, ...]] = ("classifier",)
+    _returns: ClassVar[tuple[str, ...]] = ("probabilities_",)
+
+    def __init__(
+        self,
+        classifier: Any = "cv",
+        *,
+        cv: Any = 5,
+        calibration: str | None = "sigmoid",
+        n_jobs: int | None = None,
+        random_state: Any = 0,
+    ):
+        self.classifier = classifier
+        self.cv = cv
+        self.calibration = calibration
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    # ------------------------------------------------------------ parts
+
+    def _fit(self, samples: Samples) -> Array:
+        table = table_of(samples)
+        held_out = self._held_out(table, samples)
+        models, scores = self._cross_fit(self._chosen("classifier"), table, held_out)
+        self.classifiers_, self.n_folds_ = models, held_out.shape[1]
+        self.calibration_, log_odds = self._calibrated(models[0], table, scores, held_out.shape[1])
+        n_source, n_target = (float(table.counts[table.y == domain].sum()) for domain in (0, 1))
+        self._bound, self._size_ratio = _bound(table), n_source / n_target
+        self.probabilities_ = np.full(len(samples.is_source), np.nan)
+        self.probabilities_[np.concatenate([samples.source_index, samples.target_index])] = expit(log_odds)
+        return self._size_ratio * np.exp(log_odds[table.y == 0])
+
+    def _ratio(self, rows: Array) -> Array:
+        log_odds = np.mean([_log_odds(model, rows, self._bound) for model in self.classifiers_], axis=0)
+        if self.calibration_ is not None:
+            log_odds = np.clip(self.calibration_(log_odds), -self._bound, self._bound)
+        return self._size_ratio * np.exp(log_odds)
+
+    def _held_out(self, table: Table, samples: Samples) -> np.ndarray:
+        if self.calibration is not None and self.calibration not in CALIBRATIONS:
+            raise ValueError(f"calibration={self.calibration!r} is not known; use one of {sorted(CALIBRATIONS)} or None.")
+        if not isinstance(self.cv, Integral):
+            return named_folds(self._folds(samples), *samples.sizes)
+        if isinstance(self.cv, bool) or self.cv < 2:
+            raise ValueError(f"cv must be an int >= 2, a splitter or an iterable of (train, test); got {self.cv!r}.")
+        return dealt(table, int(self.cv), _seed(self.random_state))
+
+    def _cross_fit(self, classifier: Any, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
+        """The classifier of each fold, and each row's mean log odds (n,) by those that did not see it."""
+        # With one fold there is nothing to hold out: it is fitted to what it scores.
+        kept = np.ones_like(held_out) if held_out.shape[1] == 1 else 1.0 - held_out
+        bound = _bound(table)
+        folds = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_fold)(classifier, table, kept[:, k], held_out[:, k], bound) for k in range(held_out.shape[1])
+        )
+        scores = np.sum([values for _, values in folds], axis=0) / held_out.sum(axis=1)
+        return [model for model, _ in folds], table.mean_of_copies(scores)
+
+    def _calibrated(self, model: Any, table: Table, scores: np.ndarray, n_folds: int) -> tuple[Calibration | None, np.ndarray]:
+        """The calibration and the calibrated log odds (n,) of the rows whose held-out log odds are `scores`."""
+        gives_probabilities = hasattr(model, "predict_proba")
+        if self.calibration is None and not gives_probabilities:
+            raise ValueError(
+                f"{type(model).__name__} has no predict_proba, so its scores are no log odds until they are calibrated: give "
+                'calibration="sigmoid" or "isotonic".'
+            )
+        # On rows that it was fitted to a classifier looks surer than it is; calibration would make it surer still.
+        if self.calibration is None or (n_folds == 1 and gives_probabilities):
+            return None, scores
+        calibration = CALIBRATIONS[self.calibration]().fit(scores, table.y, table.counts)
+        return calibration, np.clip(calibration(scores), -_bound(table), _bound(table))
+
+    def _grid(self, name: str, samples: Samples) -> list[Any]:
+        return list(default_classifiers(samples.source.shape[1], is_sparse=is_sparse(samples.source)))
+
+    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+        """Held-out log likelihoods (n_candidates, 1), less one standard error of the gain over the best candidate before."""
+        table = table_of(samples)
+        held_out = self._held_out(table, samples)
+        if held_out.shape[1] == 1:
+            return np.zeros((len(candidates), 1))
+        likelihoods = np.stack([self._likelihood(candidate["classifier"], table, held_out) for candidate in candidates])
+        share, size = table.counts / table.counts.sum(), table.counts.sum()
+        best, scores = 0, [float(likelihoods[0] @ share)]
+        for number, likelihood in enumerate(likelihoods[1:], start=1):
+            gain = likelihood - likelihoods[best]
+            mean = float(gain @ share)
+            error = (max(float(gain**2 @ share) - mean**2, 0.0) / size) ** 0.5
+            scores.append(scores[best] + mean - error)
+            if scores[number] > scores[best]:
+                best = number
+        return np.array(scores)[:, None]
+
+    def _likelihood(self, classifier: Any, table: Table, held_out: np.ndarray) -> np.ndarray:
+        """Held-out log likelihood (n,) of each row's label."""
+        models, scores = self._cross_fit(classifier, table, held_out)
+        log_odds = self._calibrated(models[0], table, scores, held_out.shape[1])[1]
+        return -np.logaddexp(0.0, np.where(table.y == 1, -log_odds, log_odds))
+
+    @property
+    def _takes_sparse(self) -> bool:  # type: ignore[override]
+        if isinstance(self.classifier, str):
+            return True
+        given: Sequence[Any] = self.classifier if isinstance(self.classifier, list | tuple) else [self.classifier]
+        return all(get_tags(classifier).input_tags.sparse for classifier in given)
+
+
+def _bound(table: Table) -> float:
+    """Log odds of the probability 1 - 1 / (n + 2), n the number of rows."""
+    return float(np.log(table.counts.sum() + 1.0))
+
+
+def _fit_fold(classifier: Any, table: Table, kept: np.ndarray, held_out: np.ndarray, bound: float) -> tuple[Any, np.ndarray]:
+    """A clone fitted to the share `kept` (n,) of each row, and the share `held_out` (n,) of each row times its log odds."""
+    weight = table.counts * kept
+    rows = np.flatnonzero(weight > 0.0)
+    model = _fitted(classifier, take_rows(table.X, rows), table.y[rows], weight[rows])
+    scores, scored = np.zeros(len(kept)), np.flatnonzero(held_out > 0.0)
+    scores[scored] = held_out[scored] * _log_odds(model, take_rows(table.X, scored), bound)
+    return model, scores
+
+
+def _fitted(classifier: Any, X: Any, y: np.ndarray, weight: np.ndarray) -> Any:
+    """A clone of the classifier, fitted; the weights (n,) go to every step that takes them, and nowhere where they are all 1."""
+    if isinstance(classifier, str) or not hasattr(classifier, "fit"):
+        raise ValueError(f'classifier must be a scikit-learn classifier, "cv" or a sequence of classifiers; got {classifier!r}.')
+    model = clone(classifier)
+    # With metadata routing a Pipeline takes no parameter by its step's name.
+    with sklearn.config_context(enable_metadata_routing=False):
+        names = [] if np.all(weight == 1.0) else _weight_names(model, is_last=True)
+        return model.fit(X, y, **dict.fromkeys(names, weight))
+
+
+def _weight_names(model: Any, *, is_last: bool) -> list[str]:
+    """Names under which model.fit takes sample weights, for every step of a Pipeline; an error where the last takes none."""
+    if isinstance(model, Pipeline):
+        steps = [(name, step) for name, step in model.steps if step is not None and step != "passthrough"]
+        return [
+            f"{name}__{inner}"
+            for name, step in steps
+            for inner in _weight_names(step, is_last=is_last and name == model.steps[-1][0])
+        ]
+    parameters = signature(model.fit).parameters.values()
+    if any(parameter.name == "sample_weight" for parameter in parameters):
+        return ["sample_weight"]
+    hands_on = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
+    if is_last and hands_on and hasattr(model, "estimator"):
+        return _weight_names(model.estimator, is_last=True)
+    if is_last:
+        raise ValueError(
+            f"{type(model).__name__} takes no sample_weight in fit, and the rows do not count once each. Give a classifier that "
+            "takes it, or leave sample_weight out and repeat or draw the rows instead."
+        )
+    return []
+
+
+def _log_odds(model: Any, X: Any, bound: float) -> np.ndarray:
+    """Log odds (n,) of the label 1 within +- bound, or the decision function where there are no probabilities."""
+    if not hasattr(model, "predict_proba"):
+        return np.asarray(model.decision_function(X), dtype=np.float64)
+    probability = np.asarray(model.predict_proba(X), dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return np.clip(np.log(probability[:, 1]) - np.log(probability[:, 0]), -bound, bound)

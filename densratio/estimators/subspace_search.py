@@ -1,0 +1,192 @@
+"""The search for the subspace in which two whitened samples differ most: analytic starts, ascent, restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from scipy.optimize import minimize
+
+from ..features import Gaussian
+from ..model_selection import leave_one_out_scores
+from ..objectives.projected_divergence import ProjectedDivergence, gaussian
+from .measure import Measure
+
+__all__ = ["Choice", "Search", "Whitening", "ascend"]
+
+_EVERY = 15  # ascent steps between two choices of the kernel
+_ENOUGH = 1e-4  # a rise of the leave-one-out score that is worth another round
+
+
+class Whitening(NamedTuple):
+    """The affine map of rows (n, d) to whitened rows (n, r): (x * factor - center) @ matrix."""
+
+    factor: np.ndarray
+    center: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, source: Measure, target: Measure) -> Whitening:
+        """The map after which the mean of both domains' covariances about their midpoint is I; constant directions are dropped."""
+        largest = np.maximum(*(np.max(np.abs(domain.rows), axis=0) for domain in (source, target)))
+        factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
+        center = 0.5 * sum(domain.mean(domain.rows * factor) for domain in (source, target))
+        moved = [domain.rows * factor - center for domain in (source, target)]
+        spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
+        inverse = np.where(spread > 1e-14, 1.0 / np.where(spread > 1e-14, spread, 1.0), 0.0)
+        unit = [x * inverse for x in moved]
+        pooled = 0.5 * sum(x.T @ (d.weight[:, None] * x) / d.weight.sum() for d, x in zip((source, target), unit, strict=True))
+        eigenvalues, vectors = scipy.linalg.eigh(pooled)
+        varies = eigenvalues > 1e-12 * max(eigenvalues[-1], 1e-300)
+        return cls(factor, center, inverse[:, None] * vectors[:, varies] / np.sqrt(eigenvalues[varies]))
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return (rows.astype(np.float64) * self.factor - self.center) @ self.matrix
+
+    def subspace(self, basis: np.ndarray) -> np.ndarray:
+        """Orthonormal columns (d, k) that span the directions of the data along which U = `basis` (r, k) looks."""
+        directions = self.factor[:, None] * (self.matrix @ basis)
+        return np.linalg.qr(directions / np.max(np.abs(directions), axis=0, initial=1e-300))[0]
+
+
+class Choice(NamedTuple):
+    """The bandwidth and the strength of regularisation of the highest leave-one-out score, and that score."""
+
+    gamma: float
+    regularization: float
+    score: float
+
+
+def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> tuple[np.ndarray, list[float]]:
+    """Climb on the Grassmann manifold from U = `basis` (d, k), by L-BFGS through the QR retraction.
+
+    Gives the orthonormal basis (d, k) reached and the values of the criterion, that of the start first; they do not fall.
+    """
+    latest, values = 0.0, []
+
+    def negative(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal latest
+        unit, triangle = np.linalg.qr(flat.reshape(basis.shape))
+        latest, slope = criterion.value_and_grad(unit)
+        # The criterion depends on the span alone: what moves the columns within it is rounding.
+        slope = slope - unit @ (unit.T @ slope)
+        return -latest, -np.linalg.solve(triangle, slope.T).T.ravel()
+
+    values.append(criterion.value_and_grad(basis)[0])
+    result = minimize(
+        negative, basis.ravel(), jac=True, method="L-BFGS-B", callback=lambda _: values.append(latest),
+        options={"maxiter": max_iter, "maxfun": 3 * max_iter},
+    )  # fmt: skip
+    return np.linalg.qr(result.x.reshape(basis.shape))[0], values
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where and how to search: whitened samples in an order that a rotation leaves, kernel centres and grids.
+
+    gammas, regularizations: what `choose` tries, gammas as numbers or rules (multiples of the median rule where
+    `gammas_are_relative`); alpha: that of `ProjectedDivergence`.
+    """
+
+    source: Measure
+    target: Measure
+    centers: np.ndarray
+    gammas: Sequence[Any]
+    gammas_are_relative: bool
+    regularizations: Sequence[float]
+    alpha: float
+
+    def best(self, n_components: int, max_iter: int, n_restarts: int, rng: np.random.Generator) -> tuple[np.ndarray, Choice, int]:
+        """The basis (r, n_components) of the highest leave-one-out score, its kernel, and the ascent steps of all starts."""
+        r = self.source.rows.shape[1]
+        if n_components >= r:
+            return np.eye(r), self.choose(np.eye(r)), 0
+        found = [self._climbed(start, max_iter) for start in self._starts(n_components)]
+        for _ in range(n_restarts if max_iter else 0):
+            winner = max(found, key=lambda f: f[1].score)
+            found.append(self._climbed(self._redrawn(*winner[:2], rng), max_iter))
+        basis, choice, _ = max(found, key=lambda f: f[1].score)
+        return basis, choice, sum(steps for _, _, steps in found)
+
+    def choose(self, basis: np.ndarray) -> Choice:
+        """The kernel in the subspace U = `basis` by the leave-one-out score; the only one of the grids needs no score."""
+        source, target, centers = (rows @ basis for rows in (self.source.rows, self.target.rows, self.centers))
+        widths = self._widths(source, target)
+        if len(widths) == len(self.regularizations) == 1 and min(len(source), len(target)) < 2:
+            return Choice(widths[0], self.regularizations[0], 0.0)
+        best = Choice(np.nan, np.nan, -np.inf)
+        for gamma in widths:
+            # A row of weight w is left out with all its weight: rows scaled so make the plain score the weighted one.
+            at_source = np.sqrt(self.source.weight)[:, None] * gaussian(source, centers, gamma)
+            at_target = self.target.weight[:, None] * gaussian(target, centers, gamma)
+            scores = leave_one_out_scores(at_source, at_target, self.regularizations, alpha=self.alpha)
+            top = int(np.argmax(scores))
+            if scores[top] > best.score:
+                best = Choice(gamma, float(self.regularizations[top]), float(scores[top]))
+        return best
+
+    def criterion(self, choice: Choice, alpha: float) -> ProjectedDivergence:
+        """The divergence with this kernel."""
+        return ProjectedDivergence(*self.source, *self.target, self.centers, choice.gamma, choice.regularization, alpha)
+
+    def _widths(self, source: np.ndarray, target: np.ndarray) -> list[float]:
+        weights = self.source.weight, self.target.weight
+        if self.gammas_are_relative:
+            median = float(Gaussian().bandwidth(source, target, *weights))
+            return [float(factor * median) for factor in self.gammas]
+        return [float(Gaussian(gamma=gamma).bandwidth(source, target, *weights)) for gamma in self.gammas]
+
+    def _climbed(self, basis: np.ndarray, max_iter: int) -> tuple[np.ndarray, Choice, int]:
+        choice, steps = self.choose(basis), 0
+        while steps < max_iter:
+            basis, values = ascend(self.criterion(choice, self.alpha), basis, min(_EVERY, max_iter - steps))
+            before, choice = choice, self.choose(basis)
+            steps += max(1, len(values) - 1)
+            if choice.score - before.score < _ENOUGH:
+                break
+        return basis, choice, steps
+
+    def _starts(self, k: int) -> list[np.ndarray]:
+        """Bases where first or second moments differ most, and where narrowing the kernel gains most."""
+        domains = (self.source, self.target)
+        means = [domain.mean(domain.rows) for domain in domains]
+        covariances = [_covariance(domain, mean) for domain, mean in zip(domains, means, strict=True)]
+        identity = np.eye(len(means[0]))
+        sliced = sum((identity - covariance) @ (identity - covariance) for covariance in covariances)
+        towards = means[1] - means[0]
+        length = np.linalg.norm(towards)
+        across = identity - np.outer(towards, towards) / length**2 if length > 0.0 else identity
+        change = across @ (covariances[1] - covariances[0]) @ across
+        # The move of the mean comes first, whatever the changes of the covariance across it.
+        move_first = change @ change
+        if length > 0.0:
+            move_first = move_first + (1.0 + np.linalg.norm(change) ** 2) / length**2 * np.outer(towards, towards)
+        return [_top(sliced, k), _top(move_first, k), _top(self._gain(identity), k)]
+
+    def _gain(self, basis: np.ndarray) -> np.ndarray:
+        """(k, k) symmetric: what a narrower kernel gains along each direction in the subspace U = `basis`."""
+        source, target = self.source.rows @ basis, self.target.rows @ basis
+        width = float(Gaussian().bandwidth(source, target, self.source.weight, self.target.weight))
+        slope = self.criterion(Choice(width, 0.1, 0.0), self.alpha).value_and_grad(basis)[1]
+        return 0.5 * (basis.T @ slope + slope.T @ basis)
+
+    def _redrawn(self, basis: np.ndarray, choice: Choice, rng: np.random.Generator) -> np.ndarray:
+        """The basis with its direction of least gain drawn anew."""
+        kept = basis @ _top(self._gain(basis), basis.shape[1] - 1)
+        # A random combination of rows turns with the data, as a random vector does not.
+        rows = self.source.rows
+        draw = rows.T @ (rng.standard_normal(len(rows)) * self.source.weight)
+        return np.linalg.qr(np.column_stack([kept, draw]))[0]
+
+
+def _covariance(domain: Measure, mean: np.ndarray) -> np.ndarray:
+    moved = domain.rows - mean
+    return moved.T @ (domain.weight[:, None] * moved) / domain.weight.sum()
+
+
+def _top(matrix: np.ndarray, k: int) -> np.ndarray:
+    """Eigenvectors (d, k) of the k largest eigenvalues of a symmetric matrix."""
+    return scipy.linalg.eigh(matrix)[1][:, ::-1][:, :k]

@@ -1,0 +1,158 @@
+"""Covariate shift on real data, end to end: where weights help, where the model needs none, and where no weights can help.
+
+    python examples/covariate_shift.py [--seeds 20] [--out FOLDER]
+    python examples/covariate_shift.py --data concrete.csv       # or winequality-white.csv; both are in the UCI repository
+
+Half of the rows are the target. The others become source (training) rows with a probability that depends on one column, so the true
+ratio is known. Models are trained on the source, without weights, with estimated ones and with the true ones, and judged on the
+target. Needs the extras `plot` and `cli` (pandas).
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from densratio import KLIEP, diagnose, stack_domains
+from densratio.datasets import make_selection_bias
+from densratio.plotting import BalanceDisplay, WeightsDisplay
+
+KEPT = (0.95, 0.05)  # probability that a row is kept, up to the median of the selecting column and above it
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table, its outcome and the column that the selection goes by; the columns of a linear model that is too simple; and a
+    model that needs no weights, with its columns."""
+
+    table: pd.DataFrame
+    outcome: np.ndarray
+    selects: str
+    few: list[str]
+    enough: Any
+    columns: list[str]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Source and target rows with their outcomes, and the true ratio at the source rows, None where there is none."""
+
+    source: pd.DataFrame
+    target: pd.DataFrame
+    source_outcome: np.ndarray
+    target_outcome: np.ndarray
+    true_ratio: np.ndarray | None
+
+
+def load(path: Path | None) -> Study:
+    """scikit-learn's diabetes table, or one of the two UCI files."""
+    if path is None:
+        data = load_diabetes(as_frame=True, scaled=False)
+        # With the selecting column among its three, a linear model is about right.
+        return Study(data.data, data.target.to_numpy(), "s5", ["bmi", "bp"], LinearRegression(), ["bmi", "bp", "s5"])
+    table = pd.read_csv(path)
+    outcome, selects = {"strength": ("strength", "age"), "quality": ("quality", "free sulfur dioxide")}[table.columns[-1]]
+    columns = table.drop(columns=outcome).astype(float)
+    trees = HistGradientBoostingRegressor(random_state=0)
+    return Study(columns, table[outcome].to_numpy(float), selects, list(columns), trees, list(columns))
+
+
+def selected(study: Study, seed: int, kept: tuple[float, float] = KEPT) -> Samples:
+    """Enough overlap: what is common in the target is rare in the source, and not absent."""
+    shift = make_selection_bias(study.table, study.outcome, column=study.selects, probabilities=kept, random_state=seed)
+    rows = [study.table.iloc[shift.index[shift.y == domain]] for domain in (0, 1)]
+    return Samples(*rows, shift.labels_source, shift.labels_target, shift.ratio(shift.X_source))
+
+
+def not_selected(study: Study, seed: int) -> Samples:
+    """No shift: the same probability for all rows."""
+    return selected(study, seed, kept=(0.5, 0.5))
+
+
+def cut(study: Study, seed: int) -> Samples:
+    """No overlap: the source is below the median of the selecting column, and the target in its upper quarter."""
+    column, rng = study.table[study.selects].to_numpy(), np.random.default_rng(seed)
+    sides = np.flatnonzero(column <= np.median(column)), np.flatnonzero(column > np.quantile(column, 0.75))
+    source, target = (rng.choice(side, int(0.8 * len(side)), replace=False) for side in sides)
+    rows = study.table.iloc[source], study.table.iloc[target]
+    return Samples(*rows, study.outcome[source], study.outcome[target], None)
+
+
+def weigh(samples: Samples) -> Pipeline:
+    """The ratio: columns of different units are scaled, and cross-validation chooses the bandwidth."""
+    ratio = make_pipeline(StandardScaler(), KLIEP(gamma="cv", random_state=0))
+    return ratio.fit(*stack_domains(samples.source, samples.target))
+
+
+def errors(samples: Samples, model: Any, columns: list[str]) -> dict[str, float]:
+    """Root mean squared error on the target, by the weights that the model was trained with."""
+    X, outcome, X_target = samples.source[columns], samples.source_outcome, samples.target[columns]
+
+    def error(weights: np.ndarray | None) -> float:
+        predicted = clone(model).fit(X, outcome, sample_weight=weights).predict(X_target)
+        return float(np.sqrt(np.mean((predicted - samples.target_outcome) ** 2)))
+
+    found = {"no weights": error(None), "KLIEP": error(weigh(samples)[-1].weights_)}
+    return found if samples.true_ratio is None else found | {"true ratio": error(samples.true_ratio)}
+
+
+def picture(samples: Samples) -> Figure:
+    """The weights, and the balance of the columns before and after."""
+    X, y = stack_domains(samples.source, samples.target)
+    figure = Figure(figsize=(10.0, 4.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ratio = weigh(samples)
+    WeightsDisplay.from_estimator(ratio, X, y, name="KLIEP", ax=left)
+    BalanceDisplay.from_estimator(ratio, X, y, ax=right)
+    return figure
+
+
+def show(name: str, runs: list[dict[str, float]], samples: Samples) -> None:
+    """Errors over the seeds, and what the report says of the first."""
+    print(f"\n{name}")
+    for weights in runs[0]:
+        of_runs = np.array([run[weights] for run in runs])
+        n_better = sum(run[weights] < run["no weights"] * (1.0 - 1e-9) for run in runs)
+        better = "" if weights == "no weights" else f"   lower than without weights in {n_better} of {len(runs)}"
+        print(f"  {weights:12s} {of_runs.mean():8.3f} ± {of_runs.std():.3f}{better}")
+    warnings = diagnose(weigh(samples), *stack_domains(samples.source, samples.target)).warnings
+    for line in [f"! {warning}" for warning in warnings] or ["No warnings."]:
+        print(f"  {line}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="concrete.csv or winequality-white.csv; default: scikit-learn's diabetes table")
+    parser.add_argument("--seeds", type=int, default=20, help="random selections")
+    parser.add_argument("--out", type=Path, help="folder for one picture of each case")
+    options = parser.parse_args(arguments)
+    study = load(options.data)
+    cases: dict[str, tuple[Callable[[Study, int], Samples], Any, list[str]]] = {
+        "Too simple a model, enough overlap": (selected, LinearRegression(), study.few),
+        "A model that needs no weights, enough overlap": (selected, study.enough, study.columns),
+        "Too simple a model, no overlap": (cut, LinearRegression(), study.few),
+        "Too simple a model, no shift": (not_selected, LinearRegression(), study.few),
+    }
+    print(f"{study.table.shape[0]} rows, {study.table.shape[1]} columns, selected by {study.selects!r}.")
+    print(f"Error on the target, mean ± standard deviation over {options.seeds} selections:")
+    for name, (draw, model, columns) in cases.items():
+        show(name, [errors(draw(study, seed), model, columns) for seed in range(options.seeds)], draw(study, 0))
+        if options.out is not None:
+            options.out.mkdir(parents=True, exist_ok=True)
+            file = name.lower().replace(", ", "-").replace(" ", "_")
+            picture(draw(study, 0)).savefig(options.out / f"{file}.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
