@@ -29,6 +29,7 @@ from densratio.datasets import make_selection_bias
 from densratio.plotting import BalanceDisplay, WeightsDisplay
 
 KEPT = (0.95, 0.05)  # probability that a row is kept, up to the median of the selecting column and above it
+SELECTING = {"strength": "age", "quality": "free sulfur dioxide"}  # by the outcome, the last column of the two files
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,12 @@ def load(path: Path | None) -> Study:
         # With the selecting column among its three, a linear model is about right.
         return Study(data.data, data.target.to_numpy(), "s5", ["bmi", "bp"], LinearRegression(), ["bmi", "bp", "s5"])
     table = pd.read_csv(path)
-    outcome, selects = {"strength": ("strength", "age"), "quality": ("quality", "free sulfur dioxide")}[table.columns[-1]]
+    outcome = table.columns[-1]
+    if outcome not in SELECTING:
+        raise SystemExit(f"{path} is none of concrete.csv and winequality-white.csv: its last column is {outcome!r}.")
     columns = table.drop(columns=outcome).astype(float)
     trees = HistGradientBoostingRegressor(random_state=0)
-    return Study(columns, table[outcome].to_numpy(float), selects, list(columns), trees, list(columns))
+    return Study(columns, table[outcome].to_numpy(float), SELECTING[outcome], list(columns), trees, list(columns))
 
 
 def selected(study: Study, seed: int, kept: tuple[float, float] = KEPT) -> Samples:

@@ -2,9 +2,9 @@
 
     python examples/model_selection.py [--seeds 10] [--out FOLDER]
 
-Half of scikit-learn's diabetes table is the target; the rest is selected by a blood value, so the true ratio is known. NMSE is the mean
-squared difference of the weights and the true ratio at the source rows, both scaled to mean 1; with no weights at all it is the
-variance of the true ratio. Pictures need the extra `plot`.
+Half of scikit-learn's diabetes table is the target; the rest is selected by a blood value, so the true ratio is known. NMSE is the
+mean squared difference of the weights and the true ratio at the source rows, both scaled to mean 1; without weights it is the
+variance of the true ratio. Needs the extra `cli` (pandas), for pictures `plot` too.
 """
 
 import argparse
@@ -16,8 +16,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from densratio import KLIEP, LSIF
-from densratio.estimators.spectral import SpectralRatio
+from densratio import KLIEP, LSIF, SpectralRatio
 from densratio.datasets import Shift, make_selection_bias
 
 COLUMNS = ("bmi", "bp", "s5")

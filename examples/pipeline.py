@@ -1,9 +1,9 @@
-"""A Pipeline with categories, trained and chosen under covariate shift: the ratio, the weights and the search in scikit-learn's words.
+"""A Pipeline with categories, trained and searched under covariate shift, in scikit-learn's words.
 
     python examples/pipeline.py [--seeds 10]
 
-scikit-learn's diabetes table with its sex column as a category and age cut into bands. Rows with a high blood value s5 are rare in the
-source and common in the target. The model may use the other columns alone. Needs the extra `cli` (pandas).
+scikit-learn's diabetes table with its sex column as a category and age cut into bands. Rows with a high blood value s5 are rare in
+the source and common in the target, and the model does not see that column. Needs the extra `cli` (pandas).
 """
 
 import argparse
@@ -71,7 +71,9 @@ def study(samples: Samples) -> dict[str, float]:
         return mean_absolute_error(samples.target_outcome, model.predict(samples.target))
 
     return {
-        "plain model, plain cross-validation": -cross_val_score(new_model(), X, y, scoring="neg_mean_absolute_error", cv=folds).mean(),
+        "plain model, plain cross-validation": -cross_val_score(
+            new_model(), X, y, scoring="neg_mean_absolute_error", cv=folds
+        ).mean(),
         "plain model, weighted cross-validation": -cross_val_score(new_model(), X, y, scoring=scorer, cv=folds).mean(),
         "plain model, on the target": on_target(new_model().fit(X, y)),
         "weighted model, weighted cross-validation": -cross_val_score(weighted, X, y, scoring=scorer, cv=folds).mean(),

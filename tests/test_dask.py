@@ -149,6 +149,17 @@ def test_labels_and_weights_are_columns_of_a_parquet_table(tmp_path):
     check_is_the_fit_in_memory(model, expected, frame[["a", "b", "n"]])
 
 
+@pytest.mark.parametrize("dtype", ["Int64", "Float32", "int64[pyarrow]", "bool", "boolean", "int8"])
+def test_columns_of_every_number_type_are_numbers(dtype):
+    pytest.importorskip("pyarrow")
+    X, y, _ = table(60, 40)
+    frame = pd.DataFrame({"a": pd.Series((X[:, 0] > 0.0).astype(int)).astype(dtype), "b": X[:, 1]})
+    model = DaskRatio(LSIF(random_state=0)).fit(*(dd.from_pandas(part, npartitions=3) for part in (frame, pd.Series(y == 1))))
+    check_is_the_fit_in_memory(model, LSIF(random_state=0).fit(frame.astype(float), y), frame.astype(float))
+    lazy = dd.from_pandas(frame, npartitions=3)
+    np.testing.assert_allclose(model.transform(lazy).compute(), model.ratio_.transform(frame.astype(float)))
+
+
 @pytest.mark.parametrize(
     "ratio",
     [
@@ -176,14 +187,13 @@ def test_single_precision_stays_single_and_near_the_fit_in_memory():
         np.testing.assert_allclose(model.weights_.compute(), expected.weights_, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("ratio", [LSIF(device="cpu", random_state=0), KLIEP(device="cpu", random_state=0)], ids=["LSIF", "KLIEP"])
+@pytest.mark.parametrize("ratio", [RATIOS["uLSIF"], KLIEP(tol=1e-9, random_state=0)], ids=["uLSIF", "KLIEP"])
 def test_partitions_are_computed_on_the_device_that_the_ratio_names(ratio, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(solve, "_GATHERED", 2000)
     X, y, weight = table()
-    model = DaskRatio(clone(ratio).set_params(tol=1e-9)).fit(*split(X, y, weight))
-    check = clone(ratio).set_params(device=None, tol=1e-9).fit(X, y, weight)
-    np.testing.assert_allclose(model.weights_.compute(), check.weights_, atol=1e-6)
+    model = DaskRatio(clone(ratio).set_params(device="cpu")).fit(*split(X, y, weight))
+    np.testing.assert_allclose(model.weights_.compute(), clone(ratio).fit(X, y, weight).weights_, atol=1e-7)
     assert isinstance(model.coef_, np.ndarray)
 
 
@@ -234,7 +244,7 @@ def test_the_sample_is_uniform_over_the_rows_of_each_domain_whatever_the_partiti
     y = np.arange(60) % 2
     partitions = Partitions.of(LSIF(), *split(X, y, chunks=(2, 0, 50, 8)))
     hits = np.zeros(60)
-    for seed in range(400):
+    for seed in range(200):
         rows, labels, _ = survey(partitions, SurveyPlan(5, seed)).sample(None)
         assert np.array_equal(np.sort(rows[:, 0]), rows[:, 0]) and np.bincount(labels).tolist() == [5, 5]
         hits[rows[:, 0].astype(int)] += 1
@@ -263,7 +273,7 @@ def test_the_same_seed_draws_the_same_centres():
 
 @pytest.mark.parametrize("is_weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("gamma", [0.05, "median", 30.0])
-def test_kliep_reaches_the_optimum_on_all_target_rows_from_that_of_some(gamma, is_weighted, monkeypatch):
+def test_kliep_reaches_the_optimum_on_all_target_rows_by_passes(gamma, is_weighted, monkeypatch):
     monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
     X, y, weight = table(2000, 3000)
     weight = weight if is_weighted else None
@@ -273,8 +283,21 @@ def test_kliep_reaches_the_optimum_on_all_target_rows_from_that_of_some(gamma, i
     assert model.ratio_._seen.target.shape[0] <= 100
     assert model.converged_ and model.gap_ <= 1e-9
     np.testing.assert_allclose(model.objective_value_, expected.objective_value_, atol=1e-9)
-    np.testing.assert_allclose(model.weights_.compute(), expected.weights_, atol=1e-4 * expected.weights_.max())
+    np.testing.assert_allclose(model.weights_.compute(), expected.weights_, rtol=0, atol=1e-6 * expected.weights_.max())
     np.testing.assert_allclose(np.average(model.weights_.compute(), weights=None if weight is None else weight[y == 0]), 1.0)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_target_rows_that_only_centres_far_from_the_source_are_near_do_not_spoil_the_passes(monkeypatch):
+    monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
+    source, target = samples(500, 600)
+    target[::3] += 9.0
+    X, y = densratio.stack_domains(source, target)
+    ratio = KLIEP(gamma=2.0, n_centers=40, random_state=0)
+    model, expected = DaskRatio(ratio).fit(*split(X, y)), clone(ratio).fit(X, y)
+    assert model.converged_ and (model.coef_ == 0.0).sum() >= 5
+    np.testing.assert_allclose(model.objective_value_, expected.objective_value_, atol=1e-6)
+    np.testing.assert_allclose(model.weights_.compute(), expected.weights_, atol=1e-3)
 
 
 def test_kliep_on_some_target_rows_alone_would_be_another_ratio(monkeypatch):
@@ -286,7 +309,7 @@ def test_kliep_on_some_target_rows_alone_would_be_another_ratio(monkeypatch):
     monkeypatch.setattr(solve, "_refine", lambda *args: None)
     rough = DaskRatio(ratio).fit(*split(X, y))
     apart = [np.abs(model.weights_ - whole.weights_).max().compute() for model in (refined, rough)]
-    assert apart[0] < 1e-4 < 1e-2 < apart[1]
+    assert apart[0] < 1e-5 < 1e-1 < apart[1]
 
 
 def likelihood_problem(seed=0):
@@ -303,13 +326,13 @@ def test_the_sums_of_the_likelihood_are_its_value_gradient_and_curvature():
     def log_likelihood(s):
         return float(count @ np.log(target @ (s / b)))
 
-    sums = Likelihood(shares, shares, b, alive).sums(target, count)
+    sums = Likelihood(shares, b, alive).sums(target, count)
     np.testing.assert_allclose([sums.total, sums.reached], count.sum())
     np.testing.assert_allclose(sums.log_ratio, log_likelihood(shares))
     step = 1e-5 * np.eye(6)
     slope = [(log_likelihood(shares + e) - log_likelihood(shares - e)) / 2e-5 for e in step]
     np.testing.assert_allclose(sums.first, slope, rtol=1e-6)
-    firsts = [Likelihood(shares + e, shares, b, alive).sums(target, count).first for e in (*step, *-step)]
+    firsts = [Likelihood(shares + e, b, alive).sums(target, count).first for e in (*step, *-step)]
     np.testing.assert_allclose(sums.second, -(np.array(firsts[:6]) - np.array(firsts[6:])) / 2e-5, rtol=1e-6)
 
 
@@ -317,7 +340,7 @@ def test_the_sums_of_two_parts_add_up_and_rows_near_no_centre_are_not_reached():
     target, count, b, shares = likelihood_problem(1)
     target[40:] = 0.0
     alive = np.ones(6, dtype=bool)
-    where = Likelihood(shares, np.full(6, 1 / 6), b, alive)
+    where = Likelihood(shares, b, alive)
     whole = where.sums(target, count)
     parts = [where.sums(target[at], count[at]) for at in (slice(0, 20), slice(20, 50), slice(50, 50))]
     added = parts[0].plus(parts[1]).plus(parts[2])
@@ -417,7 +440,7 @@ def test_transform_checks_what_it_can_before_anything_is_computed():
     with pytest.raises(ValueError, match="feature names should match"):
         model.transform(frame[["a"]])
     with pytest.raises(ValueError, match="X has 3 features, but LSIF is expecting 2"):
-        model.transform(da.zeros((4, 3)))
+        DaskRatio(LSIF(random_state=0)).fit(*split(X, y)).transform(da.zeros((4, 3)))
     lazy = model.transform(frame.assign(b=frame["b"].where(frame["b"] > 0.0)))
     with pytest.raises(ValueError, match="NaN in column 'b'"):
         lazy.compute()
@@ -585,7 +608,7 @@ def test_two_processes_give_the_fit_in_memory(name, client):
 
 
 def test_two_processes_give_the_fit_of_a_larger_frame_at_the_same_centres(client):
-    source, target = (pd.DataFrame(part, columns=["a", "b", "c"]) for part in samples(20_000, 15_000, 3))
+    source, target = (pd.DataFrame(part, columns=["a", "b", "c"]) for part in samples(8_000, 6_000, 3))
     X, y = densratio.stack_domains(source, target)
     with dask.config.set(scheduler=client):
         lazy = stack_domains(*(dd.from_pandas(part, npartitions=4) for part in (source, target)))

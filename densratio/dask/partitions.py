@@ -13,7 +13,7 @@ from dask.base import is_dask_collection
 
 from .._validation import check_rows
 
-__all__ = ["Block", "Partitions", "is_frame", "one_column_chunk", "witness"]
+__all__ = ["Block", "Partitions", "check_collection", "is_frame", "one_column_chunk", "witness"]
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -98,7 +98,8 @@ def one_column_chunk(X: da.Array) -> da.Array:
 
 def witness(X: Any) -> Any:
     """A small table in memory with the columns and dtypes of a Dask collection: what the border guard can look at."""
-    return X._meta_nonempty if is_frame(X) else np.zeros((1, X.shape[1]), dtype=X.dtype)
+    # The second row that Dask makes up holds what may be missing in nullable columns.
+    return X._meta_nonempty.iloc[:1] if is_frame(X) else np.zeros((1, X.shape[1]), dtype=X.dtype)
 
 
 def _check_side(side: Any, name: str, X: Any) -> Any:

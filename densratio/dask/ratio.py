@@ -28,9 +28,9 @@ class DaskRatio(BaseEstimator):
     The answer is that of `ratio.fit` in memory on all rows with the same centres and bandwidth, to rounding. These come from a
     uniform sample of each domain; where no domain has more rows than that, they are those of the fit in memory too, and so is
     all else. Passes run on the current Dask scheduler, two a fit: X.persist() first where reading it is slow. A third gives
-    the mean where a ratio is clipped at 0 (uLSIF). KLIEP's likelihood is no function of sums: of the target's features (m, k)
-    at most 4 million entries come together, all of them or a random sample of rows, from whose optimum a few Newton steps, one
-    pass each, lead to that of all rows. A worker holds one partition a thread, its features in blocks, and k^2 sums.
+    the mean where a ratio is clipped at 0 (uLSIF). KLIEP's likelihood is no function of sums: the target's features (m, k)
+    come together where they have at most 4 million entries, and elsewhere each of about ten Newton steps is a pass of its own.
+    A worker holds one partition a thread, its features in blocks, and k^2 sums.
 
     Parameters
     ----------

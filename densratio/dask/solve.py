@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import put, to_host, widest_here
 from ..estimators import DensityRatio
@@ -22,7 +20,8 @@ from .partitions import Block, Partitions
 
 __all__ = ["Context", "Passes", "fit_by_sums"]
 
-_GATHERED = 2**22  # entries of target features that come together for the solve, and of a block on the way there
+_GATHERED = 2**22  # entries of target features that come together for the solve
+_BLOCK = 2**19  # entries of a block of features that the sums of the likelihood are taken of: it stays in the cache
 
 
 class Context(NamedTuple):
@@ -65,23 +64,15 @@ def fit_by_sums(ratio: DensityRatio, passes: Passes, samples: Samples) -> float:
     ratio._solve_statistics(passes.objective, passes.features, statistics, samples)
     if isinstance(statistics, LikelihoodStatistics) and statistics.n_seen > statistics.target.shape[0]:
         _refine(ratio, passes, statistics)
-    if not ratio.converged_:
-        warnings.warn(
-            f"{type(ratio).__name__} stopped after {ratio.n_iter_} steps with optimality residual {ratio.residual_:.1e} and "
-            f"duality gap {ratio.gap_:.1e}, for tol={ratio.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the "
-            "columns.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    ratio._warn_unless_converged()
     return _mean_ratio(ratio, passes, statistics)
 
 
 def _refine(ratio: DensityRatio, passes: Passes, statistics: LikelihoodStatistics) -> None:
-    """The optimum on all target rows in place of that of the rows gathered."""
+    """The optimum on all target rows in place of that of the rows gathered, which a stream goes on from."""
     equal, *compact = passes.objective.problem(statistics, statistics.target)
     found = maximise(
         lambda likelihood: passes.sums(_likelihood_sums, LikelihoodSums.plus, likelihood),
-        to_host(ratio._coef).astype(np.float64),
         to_host(widest_here(statistics.mean_source)),
         scale=max(1.0, 1.0 / float(equal.curvature(*compact))),
         tol=ratio.tol,
@@ -89,7 +80,7 @@ def _refine(ratio: DensityRatio, passes: Passes, statistics: LikelihoodStatistic
     )
     ratio._coef = ratio.coef_ = put(found.coef, ratio._coef)
     ratio.objective_value_, ratio.gap_, ratio.residual_ = found.value, found.gap, found.residual
-    ratio.n_iter_, ratio.converged_ = ratio.n_iter_ + found.n_iter, found.converged
+    ratio.n_iter_, ratio.converged_ = found.n_iter, found.converged
 
 
 def _mean_ratio(ratio: DensityRatio, passes: Passes, statistics: Statistics) -> float:
@@ -136,11 +127,11 @@ def _gathered(statistics: Statistics) -> Statistics:
 def _likelihood_sums(samples: Samples, context: Context) -> LikelihoodSums:
     likelihood: Likelihood = context.argument
     count = None if samples.target_weight is None else to_host(samples.target_weight).astype(np.float64)
-    step = max(1, _GATHERED // context.features.n_columns)
+    step = max(1, _BLOCK // context.features.n_columns)
     starts = range(0, max(1, samples.target.shape[0]), step)
     parts = []
     for start in starts:
-        rows = to_host(context.features(samples.target[start : start + step, :])).astype(np.float64)
+        rows = to_host(context.features(samples.target[start : start + step, :])).astype(np.float64, copy=False)
         parts.append(likelihood.sums(rows, None if count is None else count[start : start + step]))
     total = parts[0]
     for part in parts[1:]:

@@ -189,14 +189,17 @@ class DensityRatio(RatioEstimator):
             raw = self._solve_statistics(objective, features, self._statistics(objective, features, samples), samples)
         else:
             raw = self._solve_rows(objective, features, samples)
+        self._warn_unless_converged()
+        return raw
+
+    def _warn_unless_converged(self) -> None:
         if not self.converged_:
             warnings.warn(
                 f"{type(self).__name__} stopped after {self.n_iter_} steps with optimality residual {self.residual_:.1e} > "
                 f"tol={self.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return raw
 
     def _solve_rows(self, objective: Objective, features: Features, samples: Samples) -> Array:
         if samples.source_weight is not None:
@@ -223,7 +226,7 @@ class DensityRatio(RatioEstimator):
 
     def _statistics(self, objective: Objective, features: Features, samples: Samples) -> Statistics:
         """Statistics of all rows, taken in blocks of both samples so that no block of features is large."""
-        n_blocks = 1 + samples.source.shape[0] * features.n_columns // _BLOCK
+        n_blocks = 1 + max(samples.sizes) * features.n_columns // _BLOCK
         bounds = [np.linspace(0, rows.shape[0], n_blocks + 1, dtype=int) for rows in (samples.source, samples.target)]
         total = None
         for block in range(n_blocks):

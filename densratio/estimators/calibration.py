@@ -40,7 +40,7 @@ class Sigmoid(Calibration):
         self.slope_, self.intercept_ = 0.0, float(np.log((n_target + 1.0) / (n_source + 1.0)))
         if spread > 1e-12 * max(1.0, float(np.max(np.abs(scores)))):
             # A soft label is both labels, in shares. The penalty is there to have none.
-            model = LogisticRegression(C=1e10, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+            model = LogisticRegression(C=1e10, solver="newton-cholesky", tol=1e-6, max_iter=1000)
             column, labels = np.tile((scores - centre) / spread, 2)[:, None], np.repeat([1, 0], len(y))
             model.fit(column, labels, sample_weight=np.concatenate([counts * soft, counts * (1.0 - soft)]))
             slope = float(model.coef_[0, 0]) / spread

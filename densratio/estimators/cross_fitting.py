@@ -16,9 +16,9 @@ __all__ = ["Table", "dealt", "named_folds", "table_of"]
 
 
 class Table(NamedTuple):
-    """Rows of both domains, source first: X (n, d), y (n,) 0 or 1, how many rows each stands for (n,), and its kind.
+    """Rows of both domains, source first: X (n, d) in double precision, labels y (n,) 0 or 1.
 
-    kind (n,): a number that equal rows of either domain share. group (n,): one that equal rows of one domain share.
+    counts (n,): how many rows each stands for. kind (n,): a number that equal rows of either domain share.
     """
 
     X: np.ndarray
@@ -28,6 +28,7 @@ class Table(NamedTuple):
 
     @property
     def group(self) -> np.ndarray:
+        """A number (n,) that equal rows of one domain share."""
         return 2 * self.kind + self.y
 
     @property
@@ -43,9 +44,8 @@ class Table(NamedTuple):
 
 def table_of(samples: Samples) -> Table:
     """The samples as one table."""
-    X, y, _ = samples.stacked()
-    _, kind = _kinds(concat_rows(samples.source, samples.target))
-    return Table(X, y, np.concatenate(row_counts(samples)), kind)
+    X = concat_rows(samples.source, samples.target).astype(np.float64)
+    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), _kinds(X)[1])
 
 
 def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
@@ -82,9 +82,7 @@ def named_folds(folds: list[Fold], n_source: int, n_target: int) -> np.ndarray:
         held_out[np.concatenate([fold.source, n_source + fold.target]), number] = 1.0
     times = held_out.sum(axis=1)
     if np.any(times == 0.0):
-        raise ValueError(
-            f"cv holds out {int(np.sum(times > 0.0))} of {len(times)} rows: for its weight every row must be held out once at least."
-        )
+        raise ValueError(f"cv holds out {int(np.sum(times > 0.0))} of {len(times)} rows: every row must be held out at least once.")
     return held_out
 
 

@@ -68,4 +68,4 @@ def default_classifiers(n_columns: int, *, is_sparse: bool) -> list[Pipeline]:
 def _logistic(n_columns: int) -> LogisticRegression:
     # A tight tolerance: a row that counts k times is to give what its k copies give.
     solver = "newton-cholesky" if n_columns <= _DENSE_SOLVE else "lbfgs"
-    return LogisticRegression(solver=solver, tol=1e-8, max_iter=1000)
+    return LogisticRegression(solver=solver, tol=1e-6, max_iter=1000)

@@ -107,6 +107,7 @@ class Discriminator(RatioEstimator):
         return self._size_ratio * np.exp(log_odds[table.y == 0])
 
     def _ratio(self, rows: Array) -> Array:
+        rows = rows.astype(np.float64)
         log_odds = np.mean([_log_odds(model, rows, self._bound) for model in self.classifiers_], axis=0)
         if self.calibration_ is not None:
             log_odds = np.clip(self.calibration_(log_odds), -self._bound, self._bound)

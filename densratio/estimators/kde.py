@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -164,6 +163,6 @@ def _rule(gamma: str) -> Callable[[float, int], float]:
 
 
 def _checked(gamma: Any) -> float:
-    if not isinstance(gamma, Real) or isinstance(gamma, bool) or not 0.0 < gamma < float("inf"):
+    if not isinstance(gamma, int | float | np.number) or isinstance(gamma, bool) or not 0.0 < gamma < float("inf"):
         raise ValueError(f"gamma must be a finite number > 0 or one of {sorted([*BANDWIDTH_RULES, 'cv'])}; got {gamma!r}.")
     return float(gamma)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import Array
+from .._arrays import Array, namespace, put
 from ..features import FEATURES, Features, Gaussian
 from ..objectives import MaximumMeanDiscrepancy, Objective
 from ..solvers import Solver
 from .base import DensityRatio, Update, _seed, from_registry
 from .contract import Samples
 from .explicit_map import map_error, mapped, mean_mapped
+from .witness import Witness
 
 __all__ = ["KMM"]
 
@@ -57,7 +59,7 @@ class KMM(DensityRatio):
         n_centers: int | None = None,
         max_weight: float | None = 1000.0,
         mean_tol: float | str = 0.0,
-        regularization: float | str | Sequence[float] = 0.0,
+        regularization: float | str | Sequence[float] = 1.0,
         exact_up_to: int | None = 3000,
         approximation: str = "nystroem",
         solver: str | Solver = "auto",
@@ -66,7 +68,7 @@ class KMM(DensityRatio):
         max_iter: int = 10_000,
         device: str | None = None,
         random_state: Any = None,
-        cv: int = 5,
+        cv: Any = None,
         n_jobs: int | None = None,
     ):
         super().__init__(
@@ -90,6 +92,8 @@ class KMM(DensityRatio):
         raw = super()._fit(samples)
         names = {kind: name for name, kind in _MAPS.items()}
         self.approximation_ = names.get(type(self.features_), "exact")
+        if self._chosen("regularization") > 0.0:
+            self._average = self._witness(samples)
         self.approximation_error_ = map_error(self.features_, samples, self._coef)
         return raw
 
@@ -108,6 +112,23 @@ class KMM(DensityRatio):
                 f"matrix ({8e-9 * n * n:.3g} GB)."
             )
 
+    def _witness(self, samples: Samples) -> Witness:
+        """The ratio at any row, from the weights just fitted."""
+        features, n = self.features_, samples.source.shape[0]
+        if features.is_map:
+            target = mean_mapped(features, samples.target, samples.target_weight)[0, :]
+            terms: tuple = ((features, target - self._average.weighted),)
+        else:
+            at_target = replace(features, parameters_=(samples.target,))
+            source_share, target_share = (
+                put(np.full(size, 1.0 / size), self._coef) if weight is None else weight / namespace(weight).sum(weight)
+                for size, weight in zip(samples.sizes, (samples.source_weight, samples.target_weight), strict=True)
+            )
+            terms = ((at_target, target_share), (features, -source_share * self._coef))
+        upper = float(n) if self.max_weight is None else float(self.max_weight)
+        witness = Witness(terms, n / float(self._chosen("regularization")), upper)
+        return witness.at_level_of(samples.source, self._coef, samples.source_weight)
+
     def _make_objective(self) -> Objective:
         return MaximumMeanDiscrepancy(self.max_weight, self.mean_tol, self._chosen("regularization"), is_factored=self._uses_map)
 
@@ -125,7 +146,7 @@ class KMM(DensityRatio):
         return source, (source, mean_mapped(features, samples.target, samples.target_weight))
 
     def _grid(self, name: str, samples: Samples) -> list[float]:
-        return [0.0, *np.logspace(-3.0, 1.0, 5).tolist()] if name == "regularization" else super()._grid(name, samples)
+        return np.logspace(-2.0, 2.0, 5).tolist() if name == "regularization" else super()._grid(name, samples)
 
     @property
     def _kernel_kind(self) -> type[Features]:

@@ -44,7 +44,7 @@ def measures(samples: Samples) -> tuple[Measure, Measure]:
 def distinct_folds(samples: Samples, n_splits: int) -> list[Fold]:
     """At most `n_splits` folds of the samples' rows; copies of a row are held out together, as a row that counts twice is."""
     kinds = [_kinds(rows) for rows in (samples.source, samples.target)]
-    folds = stratified_folds(*(len(first) for first, _ in kinds), n_splits)
+    folds = stratified_folds(len(kinds[0][0]), len(kinds[1][0]), n_splits)
     return [Fold(*(np.flatnonzero(np.isin(kind, out)) for (_, kind), out in zip(kinds, fold, strict=True))) for fold in folds]
 
 

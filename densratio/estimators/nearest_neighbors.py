@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,7 +69,7 @@ class NearestNeighborsRatio(RatioEstimator):
 
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
-        self._sizes = tuple(float(count.sum()) for count in counts)
+        self._sizes = float(counts[0].sum()), float(counts[1].sum())
         self.n_neighbors_ = self._count(self._chosen("n_neighbors"), samples)
         rows = [_double(part) for part in (samples.source, samples.target)]
         # Squared distances of huge or tiny rows would leave the range of numbers.
@@ -104,7 +103,7 @@ class NearestNeighborsRatio(RatioEstimator):
         n_source = self._sizes[0]
         if isinstance(given, str) and given == "auto":
             return _rule(*self._sizes, samples.source.shape[1])
-        if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
+        if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 1:
             raise ValueError(f'n_neighbors must be an int >= 1, "auto", "cv" or a sequence of these; got {given!r}.')
         if given > n_source:
             raise ValueError(f"n_neighbors={given} is more than the source's {n_source:.6g} rows: give at most as many.")

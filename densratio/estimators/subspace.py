@@ -44,7 +44,7 @@ class SubspaceLSIF(RatioEstimator):
         Dimension k of the subspace.
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
         Bandwidth in the projected whitened coordinates, where the pooled variance of each direction is 1; "cv": five values from
-        0.1 to 10 times the median rule's.
+        0.1 to 10 times the median rule's on a hundred rows of each sample.
     regularization : float > 0, "cv" (five values from 0.01 to 1) or a sequence of values
         Both are chosen by the leave-one-out score of the relative divergence.
     n_centers : int
@@ -54,8 +54,8 @@ class SubspaceLSIF(RatioEstimator):
         compares 60 steps with 0 on rows held out.
     n_restarts : int
     search_alpha : float in [0, 1)
-        alpha of the divergence by which subspace and kernel are chosen; 0 is the Pearson divergence of the paper, which follows single
-        rows of large ratio. The ratio that is fitted is always that of alpha = 0.
+        alpha of the divergence by which subspace and kernel are chosen; 0 is the Pearson divergence of the paper, which follows
+        single rows of large ratio. The ratio that is fitted is always that of alpha = 0.
     random_state : int, RandomState, Generator or None
         Choice of centres, redrawn directions.
     cv, n_jobs :
@@ -140,13 +140,12 @@ class SubspaceLSIF(RatioEstimator):
         return np.reshape(scores, (len(points), len(folds)))
 
     def _held_out_score(self, samples: Samples, fold: Fold, n_components: int, max_iter: int, seed: int) -> float:
-        kept = [np.setdiff1d(np.arange(n), out) for n, out in zip(samples.sizes, fold, strict=True)]
-        source, target = measures(samples.taking(*kept))
+        source, target = measures(samples.taking(*fold.rest(*samples.sizes)))
         fitted = self._searched(source, target, n_components, max_iter, seed)
         mean = float(source.mean(fitted.ratio(source.rows)))
         test = samples.taking(*fold)
-        ratios = [fitted.ratio(rows) / (mean if mean > 0.0 else 1.0) for rows in (test.source, test.target)]
-        return float(self._agreement(*ratios, test.source_weight, test.target_weight))
+        at_source, at_target = (fitted.ratio(rows) / (mean if mean > 0.0 else 1.0) for rows in (test.source, test.target))
+        return float(self._agreement(at_source, at_target, test.source_weight, test.target_weight))
 
     def _searched(self, source: Measure, target: Measure, n_components: int, max_iter: int, seed: int) -> _Fitted:
         self._check(n_components, max_iter)
@@ -176,8 +175,11 @@ class SubspaceLSIF(RatioEstimator):
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
         for strength in [] if _is_cv(self.regularization) else _listed(self.regularization):
-            if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < strength < float("inf"):
+            if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < float(strength) < float("inf"):
                 raise ValueError(f'regularization must be a finite number > 0, "cv" or a sequence of numbers; got {strength!r}.')
+        for name in ("gamma", "regularization"):
+            if not len(_listed(getattr(self, name))):
+                raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
         if not 0.0 <= self.search_alpha < 1.0:
             raise ValueError(f"search_alpha must be in [0, 1); got {self.search_alpha!r}.")
 

@@ -11,13 +11,14 @@ import scipy.linalg
 from scipy.optimize import minimize
 
 from ..features import Gaussian
-from ..model_selection import leave_one_out_scores
 from ..objectives.projected_divergence import ProjectedDivergence, gaussian
 from .measure import Measure
+from .weighted_leave_one_out import weighted_leave_one_out_scores
 
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
 _EVERY = 15  # ascent steps between two choices of the kernel
+_MEDIAN_ROWS = 100
 _ENOUGH = 1e-4  # a rise of the leave-one-out score that is worth another round
 
 
@@ -33,7 +34,7 @@ class Whitening(NamedTuple):
         """The map after which the mean of both domains' covariances about their midpoint is I; constant directions are dropped."""
         largest = np.maximum(*(np.max(np.abs(domain.rows), axis=0) for domain in (source, target)))
         factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
-        center = 0.5 * sum(domain.mean(domain.rows * factor) for domain in (source, target))
+        center = 0.5 * (source.mean(source.rows * factor) + target.mean(target.rows * factor))
         moved = [domain.rows * factor - center for domain in (source, target)]
         spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
         inverse = np.where(spread > 1e-14, 1.0 / np.where(spread > 1e-14, spread, 1.0), 0.0)
@@ -117,12 +118,17 @@ class Search:
         widths = self._widths(source, target)
         if len(widths) == len(self.regularizations) == 1 and min(len(source), len(target)) < 2:
             return Choice(widths[0], self.regularizations[0], 0.0)
+        if min(len(source), len(target)) < 2:
+            raise ValueError(
+                f"Leave-one-out needs at least two rows of each sample; got {len(source)} source and {len(target)} target rows. Give "
+                "gamma and regularization as numbers or rules instead."
+            )
         best = Choice(np.nan, np.nan, -np.inf)
         for gamma in widths:
-            # A row of weight w is left out with all its weight: rows scaled so make the plain score the weighted one.
-            at_source = np.sqrt(self.source.weight)[:, None] * gaussian(source, centers, gamma)
-            at_target = self.target.weight[:, None] * gaussian(target, centers, gamma)
-            scores = leave_one_out_scores(at_source, at_target, self.regularizations, alpha=self.alpha)
+            features = [gaussian(rows, centers, gamma) for rows in (source, target)]
+            scores = weighted_leave_one_out_scores(
+                features[0], self.source.weight, features[1], self.target.weight, self.regularizations, alpha=self.alpha
+            )
             top = int(np.argmax(scores))
             if scores[top] > best.score:
                 best = Choice(gamma, float(self.regularizations[top]), float(scores[top]))
@@ -135,9 +141,14 @@ class Search:
     def _widths(self, source: np.ndarray, target: np.ndarray) -> list[float]:
         weights = self.source.weight, self.target.weight
         if self.gammas_are_relative:
-            median = float(Gaussian().bandwidth(source, target, *weights))
+            median = self._median(source, target)
             return [float(factor * median) for factor in self.gammas]
         return [float(Gaussian(gamma=gamma).bandwidth(source, target, *weights)) for gamma in self.gammas]
+
+    def _median(self, source: np.ndarray, target: np.ndarray) -> float:
+        """The median rule's bandwidth on some rows: the search asks for it often, and for no more than its scale."""
+        some = slice(_MEDIAN_ROWS)
+        return float(Gaussian().bandwidth(source[some], target[some], self.source.weight[some], self.target.weight[some]))
 
     def _climbed(self, basis: np.ndarray, max_iter: int) -> tuple[np.ndarray, Choice, int]:
         choice, steps = self.choose(basis), 0
@@ -169,8 +180,7 @@ class Search:
     def _gain(self, basis: np.ndarray) -> np.ndarray:
         """(k, k) symmetric: what a narrower kernel gains along each direction in the subspace U = `basis`."""
         source, target = self.source.rows @ basis, self.target.rows @ basis
-        width = float(Gaussian().bandwidth(source, target, self.source.weight, self.target.weight))
-        slope = self.criterion(Choice(width, 0.1, 0.0), self.alpha).value_and_grad(basis)[1]
+        slope = self.criterion(Choice(self._median(source, target), 0.1, 0.0), self.alpha).value_and_grad(basis)[1]
         return 0.5 * (basis.T @ slope + slope.T @ basis)
 
     def _redrawn(self, basis: np.ndarray, choice: Choice, rng: np.random.Generator) -> np.ndarray:

@@ -25,6 +25,8 @@ class Wasserstein(DensityRatio):
     Source: the ADIW paper's Wasserstein variant, with the one-dimensional closed form in place of a critic.
     """
 
+    _takes_sparse = False
+
     def __init__(
         self,
         *,

@@ -54,7 +54,7 @@ def transposed_times(matrix: Array, vector: Array) -> Array:
     def part(rows: slice) -> Array:
         return xp.matrix_transpose(xp.astype(matrix[rows, :], vector.dtype, copy=False)) @ vector[rows]
 
-    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))  # type: ignore[return-value]
+    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
 
 
 def gram(matrix: Array, weight: Array) -> Array:
@@ -66,7 +66,7 @@ def gram(matrix: Array, weight: Array) -> Array:
         scaled = xp.astype(matrix[rows, :], weight.dtype, copy=False) * root[rows, None]
         return xp.matrix_transpose(scaled) @ scaled
 
-    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))  # type: ignore[return-value]
+    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
 
 
 @cache

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .._arrays import Array, cholesky_solver, device_of, namespace, tiny, widest
+from .._arrays import Array, cholesky_solver, device_of, eps, namespace, tiny, widest
 from ..objectives import KullbackLeibler
 from ..objectives.base import Objective
 from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
 
-__all__ = ["LikelihoodNewton"]
+__all__ = ["LikelihoodNewton", "newton_step"]
 
 _TO_BOUNDARY = 0.99
 _ROUNDING = 1e-14
@@ -60,7 +60,8 @@ class LikelihoodNewton(Solver):
 
     def has_converged(self, state: State) -> bool:
         """Whether residual and duality gap are at most tol, or rounding leaves no digits to gain."""
-        no_digits_left = float(state.memory.complementarity) <= _ROUNDING
+        # A step of no length is one that rounding has spoilt: the next would be the same.
+        no_digits_left = float(state.memory.complementarity) <= _ROUNDING or float(state.step_size) == 0.0
         return (super().has_converged(state) and float(state.memory.gap) <= self.tol) or no_digits_left
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
@@ -72,8 +73,12 @@ class LikelihoodNewton(Solver):
 
         candidate = xp.where(alive, shares / weight, xp.zeros_like(shares))
         candidate = candidate / xp.sum(candidate * weight)
-        value = objective.value_and_grad(candidate, source, target)[0]
-        coef = xp.where(value <= memory.value, candidate, widest(state.coef))
+        value, grad = objective.value_and_grad(candidate, source, target)
+        gap = objective.gap(candidate, grad, source, target)
+        # Near the optimum the gap tells apart what the value, to rounding, does not.
+        ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < memory.gap)
+        better = (value <= memory.value) | ties
+        coef = xp.where(better, candidate, widest(state.coef))
         value, grad = objective.value_and_grad(coef, source, target)
         gap = objective.gap(coef, grad, source, target)
         memory = memory._replace(shares=shares, multipliers=multipliers, value=value, gap=gap, complementarity=complementarity)
@@ -91,13 +96,22 @@ def _scaled_rows(target: Array, weight: Array, alive: Array) -> Array:
 
 def _newton(memory: _Memory) -> tuple[Array, Array, Array, Array]:
     """Shares and multipliers after one predictor-corrector step, its length, and the complementarity before it."""
-    s, z, rows, share = memory.shares, memory.multipliers, memory.rows, memory.share
+    s, rows, share = memory.shares, memory.rows, memory.share
     xp = namespace(rows)
     ratio = xp.maximum(rows @ s, xp.full_like(rows[:, 0], tiny(rows)))
     scaled = rows * (xp.sqrt(share) / ratio)[:, None]
     grad = 1.0 - xp.matrix_transpose(rows) @ (share / ratio)
-    barrier = xp.eye(s.shape[0], dtype=s.dtype, device=device_of(s)) * (z / s)
-    solve = cholesky_solver(xp.matrix_transpose(scaled) @ scaled + barrier)
+    return newton_step(s, memory.multipliers, grad, xp.matrix_transpose(scaled) @ scaled)
+
+
+def newton_step(s: Array, z: Array, grad: Array, hessian: Array) -> tuple[Array, Array, Array, Array]:
+    """One predictor-corrector step of shares s >= 0 (k,) and their multipliers z (k,), with the slope (k,) and curvature (k, k).
+
+    Gives the new shares and multipliers, the length of the step, and the complementarity before it; where rounding has
+    spoilt the direction they stay as they are.
+    """
+    xp = namespace(s)
+    solve = cholesky_solver(hessian + xp.eye(s.shape[0], dtype=s.dtype, device=device_of(s)) * (z / s))
 
     def direction(towards: Array) -> tuple[Array, Array]:
         ds = solve(towards / s - grad)
@@ -118,6 +132,6 @@ def _newton(memory: _Memory) -> tuple[Array, Array, Array, Array]:
     return (
         xp.where(usable, xp.maximum(s + reach * ds, xp.full_like(s, floor)), s),
         xp.where(usable, xp.maximum(z + dual_reach * dz, xp.full_like(z, floor)), z),
-        reach,
+        xp.where(usable, reach, xp.zeros_like(reach)),
         s.shape[0] * average,
     )

@@ -15,6 +15,8 @@ from ..estimators import IN_LOOPS, DensityRatio
 
 __all__ = ["DynamicReweighter", "Reweighter"]
 
+# One step a batch from the last weights regularises by itself.
+_LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -202,7 +204,7 @@ def _ratio(ratio: DensityRatio | str) -> DensityRatio:
         return ratio
     if not isinstance(ratio, str) or ratio not in IN_LOOPS:
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {sorted(IN_LOOPS)}; got {ratio!r}.")
-    return IN_LOOPS[ratio](gamma="target_spread")
+    return IN_LOOPS[ratio]().set_params(**_LOOP_DEFAULTS.get(ratio, {}), gamma="target_spread")
 
 
 def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:

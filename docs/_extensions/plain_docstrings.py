@@ -1,0 +1,83 @@
+"""Docstrings as they are written here, in plain text with formulas, made into reStructuredText for autodoc.
+
+A docstring is read as follows: text in `backticks` is code, an indented block below an empty line is a formula, `name : what it is`
+begins an entry of a list, and a line under which dashes stand is a heading. Everything else is a paragraph of plain text, in which
+no character has a meaning: |x|, a*b and weights_ stand for themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["setup", "to_rst"]
+
+_ENTRY = re.compile(r"^([\w*]+(?:, [\w*]+)*) :(?: (.*))?$")
+_SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
+
+
+def to_rst(lines: list[str]) -> list[str]:
+    """The docstring's lines, without common indentation, as lines of reStructuredText."""
+    out: list[str] = []
+    for block, is_below_empty in _blocks(lines):
+        out += [*_rendered(block, is_below_empty), ""]
+    return out
+
+
+def _blocks(lines: list[str]) -> list[tuple[list[str], bool]]:
+    """Runs of lines that belong together, and whether an empty line stands above each."""
+    blocks: list[tuple[list[str], bool]] = []
+    is_below_empty, is_open = True, False
+    for line in lines:
+        if not line.strip():
+            is_below_empty, is_open = True, False
+            continue
+        is_indented = line.startswith("  ")
+        starts = not is_open or (not is_indented and bool(_ENTRY.match(line) or line.startswith("- ")))
+        if not is_indented and is_open and _is_entry(blocks[-1][0]):
+            starts = True
+        if starts:
+            blocks.append(([], is_below_empty))
+        blocks[-1][0].append(line)
+        is_below_empty, is_open = False, True
+    return blocks
+
+
+def _is_entry(block: list[str]) -> bool:
+    return bool(_ENTRY.match(block[0]))
+
+
+def _rendered(block: list[str], is_below_empty: bool) -> list[str]:
+    if len(block) > 1 and set(block[1].strip()) == {"-"}:
+        heading = [f".. rubric:: {block[0].strip()}"]
+        return [*heading, "", *to_rst(block[2:])] if block[2:] else heading
+    if is_below_empty and all(line.startswith("    ") for line in block):
+        return ["::", "", *block]
+    entry = _ENTRY.match(block[0])
+    if entry:
+        names = ", ".join(f"``{name}``" for name in entry[1].split(", "))
+        return [names, *(f"    {_plain(line.strip())}" for line in [entry[2] or "", *block[1:]] if line.strip())]
+    return [_plain(line) for line in block]
+
+
+def _plain(text: str) -> str:
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(f"`{part}`" if part.startswith("`") and len(part) > 2 else _SPECIAL.sub(r"\\\1", part) for part in parts)
+
+
+def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = to_rst(lines)
+
+
+def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    # scikit-learn writes these for every estimator, with links into its own pages; a field of a NamedTuple has no docstring.
+    if re.fullmatch(r"set_\w+_request", name) or type(obj).__name__ == "_tuplegetter":
+        return True
+    return None
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Connect to autodoc."""
+    app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-skip-member", _skip)
+    return {"parallel_read_safe": True}

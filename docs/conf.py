@@ -1,0 +1,25 @@
+"""Sphinx: `sphinx-build -W -n docs OUT` from the repository root; it needs no network."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
+
+from densratio import __version__  # noqa: E402
+
+project = "densratio"
+author = "The densratio developers"
+copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "plain_docstrings"]
+exclude_patterns = ["_extensions"]
+html_theme = "furo"
+html_title = f"densratio {release}"
+smartquotes = False  # names in quotes are code
+html_show_copyright = False
+
+myst_heading_anchors = 3
+autodoc_typehints = "none"  # docstrings say what an argument is, in the field's words
+autodoc_default_options = {"members": True, "no-value": True}

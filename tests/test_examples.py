@@ -1,0 +1,111 @@
+"""Each example runs on a small setting, and shows what its text says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+SMALL: dict[str, tuple] = {
+    "covariate_shift": (["--seeds", "1"],),
+    "million_rows": (["--rows", "5000"],),
+    "model_selection": (["--seeds", "1"],),
+    "own_divergence": (),
+    "pipeline": (["--seeds", "1"],),
+    "reading_diagnostics": ([],),
+    "training_loop": (1,),
+}
+PICTURES = {"covariate_shift": 4, "model_selection": 1, "reading_diagnostics": 5}
+
+
+@pytest.fixture(scope="module")
+def example():
+    """Loads an example as a module, by its name."""
+    names = []
+
+    def load(name):
+        names.append(name)
+        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        # A dataclass looks its module up by name.
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_every_example_has_a_small_setting():
+    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(SMALL)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL.keys() - PICTURES.keys()))
+def test_it_runs_and_says_something(name, example, capsys):
+    example(name).main(*SMALL[name])
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_it_runs_and_writes_its_pictures(name, example, capsys, tmp_path):
+    (arguments,) = SMALL[name]
+    example(name).main([*arguments, "--out", str(tmp_path / "new")])
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+    pages = list((tmp_path / "new").iterdir())
+    assert len(pages) == PICTURES[name]
+    assert {page.suffix for page in pages} <= {".png", ".html"} and min(page.stat().st_size for page in pages) > 10_000
+
+
+def test_it_reads_the_layout_of_the_two_files(example, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.normal(300.0, 80.0, 200), rng.integers(1, 100, 200)])
+    lines = [f"{cement:.1f},{age:.0f},{np.log(age) * cement / 30.0:.2f}" for cement, age in rows]
+    (tmp_path / "concrete.csv").write_text("\n".join(["cement,age,strength", *lines]))
+    example("covariate_shift").main(["--data", str(tmp_path / "concrete.csv"), "--seeds", "1"])
+    assert capsys.readouterr().out.startswith("200 rows, 2 columns, selected by 'age'.")
+
+
+def test_a_table_that_is_not_known_is_an_error_that_names_the_two(example, tmp_path):
+    table = tmp_path / "other.csv"
+    table.write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(SystemExit, match=r"concrete\.csv and winequality-white\.csv.*'b'"):
+        example("covariate_shift").main(["--data", str(table)])
+
+
+def test_weights_help_a_model_that_is_too_simple_and_only_that(example):
+    module = example("covariate_shift")
+    study = module.load(None)
+    runs = [module.errors(module.selected(study, seed), module.LinearRegression(), study.few) for seed in range(5)]
+    assert all(run["KLIEP"] < run["no weights"] for run in runs)
+    enough = [module.errors(module.selected(study, seed), study.enough, study.columns) for seed in range(5)]
+    without, weighted = (np.mean([run[key] for run in enough]) for key in ("no weights", "true ratio"))
+    assert without < weighted
+
+
+def test_the_report_warns_where_no_weights_can_help(example):
+    module = example("covariate_shift")
+    study = module.load(None)
+    samples = {draw: draw(study, 0) for draw in (module.cut, module.not_selected)}
+    stacked = {draw: module.stack_domains(found.source, found.target) for draw, found in samples.items()}
+    said = {draw: module.diagnose(module.weigh(samples[draw]), *stacked[draw]).warnings for draw in samples}
+    assert said[module.cut][0].startswith("No overlap")
+    assert [warning.split(" (")[0] for warning in said[module.not_selected]] == ["The samples do not differ measurably"]
+
+
+def test_each_situation_of_the_diagnostics_says_what_it_is(example, capsys):
+    example("reading_diagnostics").main([])
+    reports = dict(re.findall(r"=== (.*?) ===\n(.*?)(?=\n===|\Z)", capsys.readouterr().out, flags=re.DOTALL))
+    first = {name: re.search(r"^(?:! )?((?:No warnings|The samples|No overlap|A handful|Weighting made).*)$", text, re.MULTILINE)[1]
+             for name, text in reports.items()}  # fmt: skip
+    assert {name: words.split()[0:2] for name, words in first.items()} == {
+        "a healthy shift": ["No", "warnings."],
+        "no shift": ["The", "samples"],
+        "no overlap": ["No", "overlap"],
+        "too narrow a kernel": ["A", "handful"],
+        "weights upside down": ["Weighting", "made"],
+    }
