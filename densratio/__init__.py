@@ -7,7 +7,19 @@ tells whether to. `densratio.datasets` has shifts with known ratios, `densratio.
 from ._validation import stack_domains
 from ._version import __version__
 from .diagnostics import diagnose
-from .estimators import KLIEP, KMM, LSIF, DensityRatio, Wasserstein
+from .estimators import (
+    KLIEP,
+    KMM,
+    LSIF,
+    DensityRatio,
+    Discriminator,
+    GaussianRatio,
+    KDERatio,
+    NearestNeighborsRatio,
+    SpectralRatio,
+    SubspaceLSIF,
+    Wasserstein,
+)
 from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
 
 __all__ = [
@@ -15,7 +27,13 @@ __all__ = [
     "KMM",
     "LSIF",
     "DensityRatio",
+    "Discriminator",
+    "GaussianRatio",
     "ImportanceWeighted",
+    "KDERatio",
+    "NearestNeighborsRatio",
+    "SpectralRatio",
+    "SubspaceLSIF",
     "Wasserstein",
     "__version__",
     "diagnose",

@@ -23,6 +23,7 @@ __all__ = [
     "eps",
     "full_like_row",
     "has_float64",
+    "is_numpy_array",
     "is_sparse",
     "is_tensor",
     "namespace",

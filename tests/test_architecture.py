@@ -137,7 +137,7 @@ def test_outside_the_training_room_torch_is_imported_in_to_device_alone():
 
 # ---------------------------------------------------------------- what an import costs
 
-HEAVY = ["torch", "cvxpy", "matplotlib", "pandas", "polars", "typer", "rich", "PIL"]
+HEAVY = ["torch", "cvxpy", "dask", "pyarrow", "matplotlib", "pandas", "polars", "typer", "rich", "PIL"]
 
 
 @pytest.mark.parametrize(

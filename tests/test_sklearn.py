@@ -20,12 +20,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein, stack_domains
-from densratio.estimators import ESTIMATORS
+from densratio.estimators import IN_LOOPS
 from densratio.objectives import Wasserstein1
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(IN_LOOPS)
 BY_NAME = {
-    **{name: kind() for name, kind in ESTIMATORS.items()},
+    **{name: kind() for name, kind in IN_LOOPS.items()},
     "ulsif": LSIF(nonnegative=False),
     "base": DensityRatio(),
 }
@@ -73,6 +73,12 @@ EXPECTED_FAILURES = dict.fromkeys(
         "check_pipeline_consistency",
         "check_positive_only_tag_during_fit",
         "check_readonly_memmap_input",
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_sample_weights_list",
+        "check_sample_weights_not_an_array",
+        "check_sample_weights_not_overwritten",
+        "check_sample_weights_pandas_series",
+        "check_sample_weights_shape",
         "check_transformer_data_not_an_array",
         "check_transformer_general",
         "check_transformer_n_iter",
@@ -106,8 +112,9 @@ def test_wasserstein_fails_exactly_the_checks_of_several_columns_and_says_so():
     assert {r["check_name"] for r in failed} == {r["check_name"] for r in results} & set(EXPECTED_FAILURES)
     assert not any(r["expected_to_fail"] and r["status"] == "passed" for r in results)
     for r in failed:
-        error = r["exception"] if isinstance(r["exception"], ValueError) else r["exception"].__cause__
-        assert isinstance(error, ValueError) and "one column" in str(error), r["check_name"]
+        error = r["exception"]
+        reasons = [str(e) for e in (error, error.__cause__, error.__context__) if isinstance(e, ValueError)]
+        assert any("one column" in reason for reason in reasons), r["check_name"]
 
 
 class FirstColumnDistance(Wasserstein1):
@@ -216,7 +223,7 @@ def test_the_base_class_by_name_solves_what_its_front_door_solves(name):
     X, y = stacked(name)
     # KMM's front door regularises, and its objective does not unless told.
     plain = {"regularization": 0.0} if name == "kmm" else {}
-    front, base = ESTIMATORS[name](**plain).fit(X, y), DensityRatio(name).fit(X, y)
+    front, base = IN_LOOPS[name](**plain).fit(X, y), DensityRatio(name).fit(X, y)
     assert base.objective_value_ == pytest.approx(front.objective_value_, rel=1e-4)
     assert DensityRatio(front._make_objective()).fit(X, y).objective_value_ == base.objective_value_
 

@@ -1,16 +1,46 @@
-"""The estimators: DensityRatio, and a front door to it or a method of its own for each name, one file each."""
+"""The density ratios: DensityRatio over an objective and its front doors, and the methods that have none, one file each."""
 
 from .base import DensityRatio, Update
 from .contract import RatioEstimator
+from .discriminator import Discriminator
+from .gaussian import GaussianRatio
+from .kde import KDERatio
 from .kliep import KLIEP
 from .kmm import KMM
 from .lsif import LSIF
+from .nearest_neighbors import NearestNeighborsRatio
+from .spectral import SpectralRatio
+from .subspace import SubspaceLSIF
 from .wasserstein import Wasserstein
 
-__all__ = ["ESTIMATORS", "IN_LOOPS", "KLIEP", "KMM", "LSIF", "DensityRatio", "RatioEstimator", "Update", "Wasserstein"]
+__all__ = [
+    "ESTIMATORS",
+    "IN_LOOPS",
+    "KLIEP",
+    "KMM",
+    "LSIF",
+    "DensityRatio",
+    "Discriminator",
+    "GaussianRatio",
+    "KDERatio",
+    "NearestNeighborsRatio",
+    "RatioEstimator",
+    "SpectralRatio",
+    "SubspaceLSIF",
+    "Update",
+    "Wasserstein",
+]
 
 IN_LOOPS: dict[str, type[DensityRatio]] = {"kmm": KMM, "kliep": KLIEP, "lsif": LSIF, "wasserstein": Wasserstein}
 """The methods with an `update` for training loops, by name."""
 
-ESTIMATORS: dict[str, type[RatioEstimator]] = {**IN_LOOPS}
+ESTIMATORS: dict[str, type[RatioEstimator]] = {
+    **IN_LOOPS,
+    "discriminator": Discriminator,
+    "gaussian": GaussianRatio,
+    "kde": KDERatio,
+    "nearest_neighbors": NearestNeighborsRatio,
+    "spectral": SpectralRatio,
+    "subspace_lsif": SubspaceLSIF,
+}
 """All density ratios, by name."""

@@ -203,7 +203,7 @@ class DensityRatio(RatioEstimator):
 
     def _solve_rows(self, objective: Objective, features: Features, samples: Samples) -> Array:
         if samples.source_weight is not None:
-            objective = objective.weighted(*(_of_mean_one(w) for w in (samples.source_weight, samples.target_weight)))
+            objective = objective.weighted(samples.source_weight, samples.target_weight)
         source, compact = self._inputs_to_solve(objective, features, samples)
         solver = self._make_solver(objective, source, to_convergence=True)
         state = solver.run(objective, solver.init(objective, *compact), *compact)
@@ -491,10 +491,6 @@ def _place(x: Array) -> Any:
 
 def _inputs(objective: Objective, features: Features | None, source: Array, target: Array) -> tuple[Array, Array]:
     return (source, target) if features is None or objective.takes == "rows" else (features(source), features(target))
-
-
-def _of_mean_one(weight: Array | None) -> Array | None:
-    return None if weight is None else mean_one(weight)[0]
 
 
 def _of_source(objective: Objective, coef: Array, source: Array) -> Array:

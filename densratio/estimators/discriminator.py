@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from inspect import Parameter, signature
 from numbers import Integral
@@ -203,7 +204,9 @@ def _fitted(classifier: Any, X: Any, y: np.ndarray, weight: np.ndarray) -> Any:
         raise ValueError(f'classifier must be a scikit-learn classifier, "cv" or a sequence of classifiers; got {classifier!r}.')
     model = clone(classifier)
     # With metadata routing a Pipeline takes no parameter by its step's name.
-    with sklearn.config_context(enable_metadata_routing=False):
+    with sklearn.config_context(enable_metadata_routing=False), warnings.catch_warnings():
+        # It then takes another solver, which says so itself where it does not converge.
+        warnings.filterwarnings("ignore", message="Line search of Newton solver")
         names = [] if np.all(weight == 1.0) else _weight_names(model, is_last=True)
         return model.fit(X, y, **dict.fromkeys(names, weight))
 

@@ -31,8 +31,8 @@ class KMM(DensityRatio):
     to all.
 
     max_weight : float or None, upper bound of a weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.
-    regularization : float >= 0, adds regularization |w|^2 / (2 n): spreads the weight over more rows; "cv" or a sequence: the
-    best under k-fold cross-validation of the squared distance (see `score`).
+    regularization : float >= 0, adds regularization |w|^2 / (2 n): without it a few rows take most of the weight; "cv" (five
+    values from 0.01 to 100) or a sequence: the best under k-fold cross-validation of the squared distance (see `score`).
     exact_up_to : int or None, source rows up to which the kernel is exact, in memory of n_source^2 entries and a time that
     grows with n_source^3 in many columns. More rows match the Gaussian kernel through an explicit map of n_centers columns, in
     memory and time linear in the rows, and none is left out. None: exact for any number.
@@ -42,8 +42,11 @@ class KMM(DensityRatio):
     value at the weights against the exact kernel's, estimated on 2000 rows of each sample (seeded; all where there are no
     more). The weights are the exact solution of the approximate problem; features beyond 2^24 entries are in single precision.
 
-    A row with a sample_weight counts as that many copies of it, all counts scaled to mean 1 in each domain. The kernel's sums
-    grow with the rows and regularization does not: twice the rows take twice of it for the same weights.
+    With regularization > 0 `transform` gives a source row its own weight, and any other row what the optimality conditions,
+    which are a formula in the row, give there; at 0 it is the kernel average of the weights near the row.
+
+    A row with a sample_weight counts as that many copies of it. The kernel's sums grow with the rows and regularization does
+    not: twice the rows, or twice the sample_weight, take twice of it for the same weights.
 
     Source: Huang et al. (2007), Correcting sample selection bias by unlabeled data. Maps: Williams & Seeger (2001), Rahimi &
     Recht (2007).
@@ -115,6 +118,7 @@ class KMM(DensityRatio):
     def _witness(self, samples: Samples) -> Witness:
         """The ratio at any row, from the weights just fitted."""
         features, n = self.features_, samples.source.shape[0]
+        count = n if samples.source_weight is None else float(samples.source_weight.sum())
         if features.is_map:
             target = mean_mapped(features, samples.target, samples.target_weight)[0, :]
             terms: tuple = ((features, target - self._average.weighted),)
@@ -126,7 +130,7 @@ class KMM(DensityRatio):
             )
             terms = ((at_target, target_share), (features, -source_share * self._coef))
         upper = float(n) if self.max_weight is None else float(self.max_weight)
-        witness = Witness(terms, n / float(self._chosen("regularization")), upper)
+        witness = Witness(terms, count / float(self._chosen("regularization")), upper)
         return witness.at_level_of(samples.source, self._coef, samples.source_weight)
 
     def _make_objective(self) -> Objective:

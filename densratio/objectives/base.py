@@ -91,7 +91,7 @@ class Objective(ABC):
         return coef
 
     def weighted(self, source_weight: Array | None, target_weight: Array | None) -> Objective:
-        """The same objective for rows that count source_weight (n_s,) and target_weight (n_t,) times, each of mean 1.
+        """The same objective for rows that count source_weight (n_s,) and target_weight (n_t,) times, as so many copies would.
 
         For objectives without `statistics`. Raises ValueError where rows can only count once.
         """

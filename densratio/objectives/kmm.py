@@ -135,6 +135,14 @@ class MaximumMeanDiscrepancy(WeightedRows):
         if not 0.0 <= self.regularization < float("inf"):
             raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
 
+    def weighted(self, source_weight: Array | None, target_weight: Array | None) -> Self:
+        if source_weight is None:
+            return super().weighted(source_weight, target_weight)
+        # Of counts of mean 1 the kernel's sums are smaller than those of copies by the square of the mean count, and the
+        # penalty by the mean count: it is scaled to keep the proportion.
+        mean = float(namespace(source_weight).mean(source_weight))
+        return replace(super().weighted(source_weight, target_weight), regularization=self.regularization / mean)
+
     def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
         n, xp = coef.shape[0], namespace(coef, source)
         pull, slope = self._pull_and_slope(coef, source, target)

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
-from array_api_compat import is_numpy_array
 from threadpoolctl import ThreadpoolController
 
-from .._arrays import Array, is_sparse, namespace
+from .._arrays import Array, is_numpy_array, is_sparse, namespace
 
 __all__ = ["gram", "over_blocks", "row_slices", "times", "transposed_times"]
 
