@@ -17,6 +17,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "plain_docstrings"]
 exclude_patterns = ["_extensions"]
 html_theme = "furo"
 html_title = f"densratio {release}"
+highlight_language = "text"  # of formulas
 smartquotes = False  # names in quotes are code
 html_show_copyright = False
 

@@ -18,12 +18,13 @@ from scipy.stats import gaussian_kde, multivariate_normal, norm
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.covariance import oas
-from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -278,14 +279,12 @@ def test_the_shrinkage_is_scikit_learns(seed, n, d):
 
 def test_shrinkage_all_the_way_leaves_one_variance_in_scaled_columns():
     source, target = samples(d=3)
-    ratio = GaussianRatio(shrinkage=1.0).fit(*stack_domains(source, target))
-    share = ratio.source_covariance_ / ratio.target_covariance_.diagonal().mean()
-    assert np.count_nonzero(share - np.diag(share.diagonal())) == 0
-    np.testing.assert_allclose(
-        ratio.source_covariance_.diagonal() / ratio.target_covariance_.diagonal(),
-        share[0, 0] / (ratio.target_covariance_[0, 0] / ratio.target_covariance_.diagonal().mean()),
-        rtol=1e-9,
-    )
+    units = np.array([1.0, 10.0, 100.0])
+    ratio = GaussianRatio(shrinkage=1.0).fit(*stack_domains(source * units, target * units))
+    pooled = (60 * source.var(axis=0) + 40 * target.var(axis=0)) / 100 * units**2
+    for rows, covariance in ((source, ratio.source_covariance_), (target, ratio.target_covariance_)):
+        expected = np.mean(rows.var(axis=0) * units**2 / pooled) * np.diag(pooled)
+        np.testing.assert_allclose(covariance, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.5, "ledoit", None, True])
@@ -375,7 +374,7 @@ def test_a_gamma_that_cannot_be_is_refused(gamma, message):
 def test_cross_validation_finds_a_bandwidth_for_two_far_clusters():
     shift = make_mixture_shift(500, 500, 1, means=[[-20.0], [20.0]], target_means=[[-19.0], [21.0]], random_state=0)
     chosen, rule = KDERatio(gamma="cv").fit(shift.X, shift.y), KDERatio().fit(shift.X, shift.y)
-    assert chosen.best_params_["gamma"] != "wide" and len(chosen.cv_results_["params"]) == 6
+    assert chosen.best_params_["gamma"] != "wide" and len(chosen.cv_results_["params"]) == 8
     assert chosen.gamma == "cv"
     truth = shift.ratio(shift.X_source)
     assert nmse(chosen.weights_, truth) < 0.5 * nmse(rule.weights_, truth)
@@ -557,7 +556,8 @@ def test_the_seed_deals_and_equal_seeds_deal_alike():
     X, y = stack_domains(*samples())
     first, again, other = (Discriminator(logistic(), random_state=seed).fit(X, y).weights_ for seed in (0, 0, 1))
     assert np.array_equal(first, again)
-    assert 1e-4 < np.max(np.abs(first - other)) < 0.5
+    assert not np.array_equal(first, other)
+    assert np.corrcoef(first, other)[0, 1] > 0.95
 
 
 def test_folds_that_never_hold_a_row_out_are_refused():
@@ -575,7 +575,8 @@ def test_a_domain_of_one_row_is_fitted_without_cross_fitting(sizes):
     ratio = Discriminator().fit(X, y)
     assert ratio.n_folds_ == len(ratio.classifiers_) == 1 and ratio.calibration_ is None
     linear = default_classifiers(2, is_sparse=False)[0].fit(X, y)
-    np.testing.assert_allclose(ratio.probabilities_, linear.predict_proba(X)[:, 1], rtol=1e-5)
+    expected = np.clip(linear.predict_proba(X)[:, 1], 1 / 33, 32 / 33)
+    np.testing.assert_allclose(ratio.probabilities_, expected, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- classifiers: calibration
@@ -623,7 +624,7 @@ def test_isotonic_steps_are_the_shares_with_one_row_of_the_overall_share():
     np.testing.assert_allclose(steps, [(2 + 0.45) / 11, (7 + 0.45) / 11])
 
 
-@pytest.mark.parametrize("classifier", [RidgeClassifier(), Perceptron()], ids=str)
+@pytest.mark.parametrize("classifier", [RidgeClassifier(), LinearSVC()], ids=str)
 def test_a_classifier_without_probabilities_is_calibrated(classifier):
     shift = make_gaussian_shift(400, 400, 2, shift=1.0, scale=1.0, random_state=0)
     ratio = Discriminator(classifier).fit(shift.X, shift.y)
@@ -699,7 +700,7 @@ def test_of_several_classifiers_the_likelier_is_taken_and_none_is_touched():
     assert ratio.cv_results_["mean_test_score"].shape == (2,)
 
 
-def test_the_ratio_without_quadratic_terms_falls_short_of_it():
+def test_the_quadratic_is_left_out_where_it_would_have_over_1000_columns():
     assert [len(default_classifiers(d, is_sparse=False)) for d in (2, 43, 44)] == [3, 3, 2]
     assert len(default_classifiers(5, is_sparse=True)) == 1
 

@@ -29,6 +29,7 @@ from ..objectives import (
 from ..solvers import SOLVERS, Solver, State
 from .contract import RatioEstimator, Samples, mean_one
 from .explicit_map import MapAverage, mapped
+from .witness import Witness
 
 __all__ = ["DensityRatio", "Update", "from_registry"]
 
@@ -406,10 +407,12 @@ class DensityRatio(RatioEstimator):
     ) -> None:
         value, grad = objective.value_and_grad(state.coef, *compact)
         self.features_, self._coef = features, state.coef
-        self._counts, self._average = getattr(objective, "source_weight", None), None
+        self._counts = getattr(objective, "source_weight", None)
+        # What gives the ratio of any row where that is no function of coef_ and a row's features alone.
+        self._off_sample: MapAverage | Witness | None = None
         if objective.anchors == "source" and features.is_map:
             of_source = source_features if objective.takes == "features" else mapped(features, source)
-            self._average = MapAverage.of(features, source, of_source, state.coef, self._counts)
+            self._off_sample = MapAverage.of(features, source, of_source, state.coef, self._counts)
         self.coef_ = state.coef
         self.centers_ = source if objective.anchors == "source" else features.centers_
         self.gamma_ = float(features.gamma_)
@@ -421,8 +424,8 @@ class DensityRatio(RatioEstimator):
 
     def _ratio(self, rows: Array) -> Array:
         is_here = is_sparse(rows) or _place(rows) == _place(self._coef)
-        if self._average is not None:
-            return (self._average if is_here else self._average.to(rows))(rows)
+        if self._off_sample is not None:
+            return (self._off_sample if is_here else self._off_sample.to(rows))(rows)
         fitted = (self.features_, self._coef, self._counts)
         if not is_here:
             counts = None if self._counts is None else put(to_host(self._counts), rows)

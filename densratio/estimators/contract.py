@@ -58,7 +58,7 @@ class Samples(NamedTuple):
             for weight, keep in ((self.source_weight, source), (self.target_weight, target))
         ]
         rows = take_rows(self.source, source), take_rows(self.target, target)
-        return Samples(*rows, *weights, self.is_source, self.source_index[source], self.target_index[target])
+        return Samples(*rows, weights[0], weights[1], self.is_source, self.source_index[source], self.target_index[target])
 
     def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """(X, y, sample_weight) as an estimator's `fit` takes them, source rows first."""
@@ -135,8 +135,8 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
-        ratios = [self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target)]
-        return float(self._agreement(*ratios, samples.source_weight, samples.target_weight))
+        source, target = (self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target))
+        return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a method fills in
 
@@ -208,7 +208,7 @@ class RatioEstimator(BaseEstimator, ABC):
         places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         domains = [self._placed(take_rows(rows, at)) for at in places]
         weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]
-        return Samples(*domains, *weights, is_source, *places), rows[:0]
+        return Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places), rows[:0]
 
     def _placed(self, rows: Array) -> Array:
         return to_host(rows) if self._on_host else rows

@@ -180,7 +180,7 @@ class Discriminator(RatioEstimator):
         if isinstance(self.classifier, str):
             return True
         given: Sequence[Any] = self.classifier if isinstance(self.classifier, list | tuple) else [self.classifier]
-        return all(get_tags(classifier).input_tags.sparse for classifier in given)
+        return all(hasattr(one, "__sklearn_tags__") and get_tags(one).input_tags.sparse for one in given)
 
 
 def _bound(table: Table) -> float:

@@ -18,7 +18,7 @@ __all__ = ["BANDWIDTH_RULES", "KDERatio"]
 
 _BLOCK = 2**22  # kernel values held at a time
 _FAR = 1e150  # bandwidths beyond which a row is taken to be there: its square is still a number
-_GRID = 4.0 ** np.arange(-2, 3)  # bandwidths that "cv" tries, as multiples of the isotropic gamma of the default rule
+_GRID = 4.0 ** np.arange(-1, 6)  # gammas that "cv" tries, times that of the default rule; separate clusters want the large ones
 
 
 def scott(size: float, d: int) -> float:
@@ -57,7 +57,8 @@ class KDERatio(RatioEstimator):
         the domain's covariance times the square of a factor, in n = the domain's rows: "scott" n^(-1 / (d + 4)), "silverman"
         (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by n - 1, and its correlations are
         shrunk by oracle approximating shrinkage, so rules do not depend on the units of the columns; a column that is constant
-        in one domain has its variance from both, or 1. "cv": the best of "wide" and five values of gamma around it.
+        in one domain has its variance from both, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to
+        1024 times the gamma that "wide" would have if the pooled rows were one round cloud.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximise
         mean r(target) - mean r(source)^2 / 2 on the rows held out.

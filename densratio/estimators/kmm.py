@@ -15,7 +15,7 @@ from ..objectives import MaximumMeanDiscrepancy, Objective
 from ..solvers import Solver
 from .base import DensityRatio, Update, _seed, from_registry
 from .contract import Samples
-from .explicit_map import map_error, mapped, mean_mapped
+from .explicit_map import MapAverage, map_error, mapped, mean_mapped
 from .witness import Witness
 
 __all__ = ["KMM"]
@@ -96,7 +96,7 @@ class KMM(DensityRatio):
         names = {kind: name for name, kind in _MAPS.items()}
         self.approximation_ = names.get(type(self.features_), "exact")
         if self._chosen("regularization") > 0.0:
-            self._average = self._witness(samples)
+            self._off_sample = self._witness(samples)
         self.approximation_error_ = map_error(self.features_, samples, self._coef)
         return raw
 
@@ -120,8 +120,9 @@ class KMM(DensityRatio):
         features, n = self.features_, samples.source.shape[0]
         count = n if samples.source_weight is None else float(samples.source_weight.sum())
         if features.is_map:
+            assert isinstance(self._off_sample, MapAverage)
             target = mean_mapped(features, samples.target, samples.target_weight)[0, :]
-            terms: tuple = ((features, target - self._average.weighted),)
+            terms: tuple = ((features, target - self._off_sample.weighted),)
         else:
             at_target = replace(features, parameters_=(samples.target,))
             source_share, target_share = (

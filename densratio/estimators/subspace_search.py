@@ -120,8 +120,8 @@ class Search:
             return Choice(widths[0], self.regularizations[0], 0.0)
         if min(len(source), len(target)) < 2:
             raise ValueError(
-                f"Leave-one-out needs at least two rows of each sample; got {len(source)} source and {len(target)} target rows. Give "
-                "gamma and regularization as numbers or rules instead."
+                f"Leave-one-out needs at least two rows of each sample; got {len(source)} source and {len(target)} target rows. "
+                "Give gamma and regularization as numbers or rules instead."
             )
         best = Choice(np.nan, np.nan, -np.inf)
         for gamma in widths:
