@@ -152,13 +152,6 @@ class DensityRatio(RatioEstimator):
             return self._stream(objective, samples, like, is_first)
         return self._step_centers(objective, samples, like, is_first)
 
-    def transform(self, X: Any) -> Any:
-        """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source.
-
-        KMM and Wasserstein weigh rows, not points: their ratio at x is the kernel average of the weights near x.
-        """
-        return super().transform(X)
-
     # ------------------------------------------------------------ for training loops
 
     def update(self, source: Array, target: Array, coef: Array | None = None, *, features: Features | None = None) -> Update:

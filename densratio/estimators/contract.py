@@ -117,7 +117,11 @@ class RatioEstimator(BaseEstimator, ABC):
         return self
 
     def transform(self, X: Any) -> Any:
-        """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source."""
+        """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source.
+
+        Wasserstein, and KMM without regularization, weigh rows and not points: their ratio at x is the kernel average of the
+        weights near x.
+        """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
         ratio = self._ratio(self._placed(rows)) / self.normalization_
