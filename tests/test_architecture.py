@@ -181,7 +181,8 @@ def test_no_function_passes_keyword_arguments_through_unnamed(module):
     found = [
         node.lineno
         for node in ast.walk(TREES[module])
-        if isinstance(node, ast.FunctionDef | ast.Lambda) and node.args.kwarg is not None
+        if isinstance(node, ast.FunctionDef | ast.Lambda)
+        and node.args.kwarg is not None
         # scikit-learn fixes the signature of set_params.
         and getattr(node, "name", "") != "set_params"
     ]

@@ -20,8 +20,6 @@ from densratio.estimators.measure import Measure, measures
 from densratio.estimators.spectral import SpectralRatio
 from densratio.estimators.subspace import SubspaceLSIF
 from densratio.estimators.subspace_search import Choice, Search, Whitening, ascend
-from densratio.estimators.weighted_leave_one_out import weighted_leave_one_out_scores
-from densratio.model_selection import leave_one_out_scores
 from densratio.objectives.projected_divergence import ProjectedDivergence
 
 QUICK = {"gamma": "median", "regularization": 0.1, "max_iter": 10, "n_restarts": 1}
@@ -256,14 +254,6 @@ def brute_leave_one_out(source, target, centers, basis, gamma, strength, alpha):
         gain = r_target - 0.5 * alpha * r_target**2
         scores.append(target.weight[i] * gain - 0.5 * (1 - alpha) * source.weight[i] * r_source**2)
     return np.mean(scores)
-
-
-@given(alpha=alphas, n=st.integers(2, 12), m=st.integers(2, 12), seed=st.integers(0, 50))
-def test_with_weights_of_one_the_leave_one_out_scores_are_the_plain_ones(alpha, n, m, seed):
-    rng = np.random.default_rng(seed)
-    source, target, strengths = rng.uniform(size=(n, 4)), rng.uniform(size=(m, 4)), [0.01, 0.3, 2.0]
-    found = weighted_leave_one_out_scores(source, np.ones(n), target, np.ones(m), strengths, alpha=alpha)
-    np.testing.assert_allclose(found, leave_one_out_scores(source, target, strengths, alpha=alpha), rtol=1e-8)
 
 
 # ---------------------------------------------------------------- the subspace

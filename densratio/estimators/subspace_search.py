@@ -11,9 +11,9 @@ import scipy.linalg
 from scipy.optimize import minimize
 
 from ..features import Gaussian
+from ..model_selection import leave_one_out_scores
 from ..objectives.projected_divergence import ProjectedDivergence, gaussian
 from .measure import Measure
-from .weighted_leave_one_out import weighted_leave_one_out_scores
 
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
@@ -126,8 +126,12 @@ class Search:
         best = Choice(np.nan, np.nan, -np.inf)
         for gamma in widths:
             features = [gaussian(rows, centers, gamma) for rows in (source, target)]
-            scores = weighted_leave_one_out_scores(
-                features[0], self.source.weight, features[1], self.target.weight, self.regularizations, alpha=self.alpha
+            scores = leave_one_out_scores(
+                *features,
+                self.regularizations,
+                alpha=self.alpha,
+                source_weight=self.source.weight,
+                target_weight=self.target.weight,
             )
             top = int(np.argmax(scores))
             if scores[top] > best.score:

@@ -10,7 +10,14 @@ __all__ = ["leave_one_out_scores"]
 
 
 def leave_one_out_scores(
-    source: Array, target: Array, regularization: Sequence[float], *, alpha: float = 0.0, nonnegative: bool = True
+    source: Array,
+    target: Array,
+    regularization: Sequence[float],
+    *,
+    alpha: float = 0.0,
+    nonnegative: bool = True,
+    source_weight: Array | None = None,
+    target_weight: Array | None = None,
 ) -> Array:
     """Scores (len(regularization),) of uLSIF, and of RuLSIF at alpha > 0, higher is better: -J on rows left out.
 
@@ -21,12 +28,22 @@ def leave_one_out_scores(
 
     with r_i clipped at 0 where `nonnegative`. Leaving a pair out is a change of rank 2 (rank 1 at alpha = 0) of a matrix whose
     eigenvectors do not depend on the regularisation: a score costs k N after the k^3 + k^2 (n + m) that all share.
+
+    Rows may count source_weight (n,) and target_weight (m,) times, of mean 1: a row is then left out with all its weight,
+    sums are divided by n - 1 and m - 1, and the row's terms of the score count as often.
     Source: Kanamori, Hido & Sugiyama (2009), extended to the relative ratio.
     """
     source, target = widest_here(source), widest_here(target)
     xp, n, m = namespace(source, target), source.shape[0], target.shape[0]
     if min(n, m) < 2:
         raise ValueError(f"Leave-one-out needs at least two rows of each sample; got {n} source and {m} target rows.")
+    # Features scaled by the roots of the weights make plain sums of squares; what is linear in the target keeps one root more.
+    root = xp.ones_like(target[:, :1])
+    if source_weight is not None:
+        source = source * xp.sqrt(widest_here(source_weight))[:, None]
+    if target_weight is not None:
+        root = xp.sqrt(widest_here(target_weight))[:, None]
+        target = target * root
     # What remains of the samples when one row is out is divided by one less.
     gram_source = (1.0 - alpha) / (n - 1) * (xp.matrix_transpose(source) @ source)
     gram = gram_source + alpha / (m - 1) * (xp.matrix_transpose(target) @ target) if alpha > 0.0 else gram_source
@@ -34,14 +51,14 @@ def leave_one_out_scores(
     eigenvalues = xp.clip(eigenvalues, min=0.0)
     pairs = min(n, m)
     x, v = source[:pairs, :] @ vectors, target[:pairs, :] @ vectors
-    total = xp.sum(target, axis=0) @ vectors
+    total = xp.sum(root * target, axis=0) @ vectors
     inverse = xp.stack([_inverse(eigenvalues + strength, eps(source)) for strength in regularization], axis=1)
     shares = (1.0 - alpha) / (n - 1), alpha / (m - 1)
-    at_source, at_target = _held_out_ratios(x, v, total / (m - 1), inverse, *shares, m)
+    at_source, at_target = _held_out_ratios(x, v, total / (m - 1), inverse, *shares, root[:pairs, :] / (m - 1))
     if nonnegative:
         at_source, at_target = xp.clip(at_source, min=0.0), xp.clip(at_target, min=0.0)
     squares = (1.0 - alpha) * at_source * at_source + alpha * at_target * at_target
-    return xp.mean(at_target - 0.5 * squares, axis=0)
+    return xp.mean(root[:pairs, :] * at_target - 0.5 * squares, axis=0)
 
 
 def _inverse(shifted: Array, rounding: float) -> Array:
@@ -52,17 +69,17 @@ def _inverse(shifted: Array, rounding: float) -> Array:
 
 
 def _held_out_ratios(
-    x: Array, v: Array, linear: Array, inverse: Array, source_share: float, target_share: float, m: int
+    x: Array, v: Array, linear: Array, inverse: Array, source_share: float, target_share: float, linear_share: Array
 ) -> tuple[Array, Array]:
     """r_i(x_i), r_i(v_i) (N, L) of the fits without row i, in the eigenbasis, for each of the L columns of `inverse` (k, L).
 
-    With B = diag(1 / inverse) that fit is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - v_i / (m - 1)).
+    With B = diag(1 / inverse) that fit is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - linear_share_i v_i).
     """
     # Every quadratic form in B^-1 is a product of the rows' squares with a whole path of inverses.
     xx, xv, vv = (x * x) @ inverse, (x * v) @ inverse, (v * v) @ inverse
     # B^-1 applied to the right-hand side, seen from x_i and from v_i.
-    from_x = x @ (linear[:, None] * inverse) - xv / (m - 1)
-    from_v = v @ (linear[:, None] * inverse) - vv / (m - 1)
+    from_x = x @ (linear[:, None] * inverse) - linear_share * xv
+    from_v = v @ (linear[:, None] * inverse) - linear_share * vv
     # Woodbury: the ratios (r_x, r_v) solve (I - G S)(r_x, r_v) = (from_x, from_v), G = [[xx, xv], [xv, vv]], S the shares.
     a, b = 1.0 - source_share * xx, -target_share * xv
     c, d = -source_share * xv, 1.0 - target_share * vv
