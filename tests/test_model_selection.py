@@ -323,12 +323,12 @@ def test_fit_and_then_partial_fit_is_a_stream():
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
-    from densratio.estimators import base
+    from densratio.estimators import assembly
 
     X, y = stack_domains(*samples(200, 90))
     for ratio in (KLIEP(random_state=0), LSIF(random_state=0), LSIF(alpha=0.1, random_state=0)):
         whole = clone(ratio).fit(X, y)
-        monkeypatch.setattr(base, "_BLOCK", 700)
+        monkeypatch.setattr(assembly, "FEATURE_BLOCK", 700)
         in_blocks = clone(ratio).fit(X, y)
         monkeypatch.undo()
         assert in_blocks.weights_ == pytest.approx(whole.weights_, rel=1e-6, abs=1e-8)

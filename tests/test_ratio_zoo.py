@@ -557,7 +557,6 @@ def test_the_seed_deals_and_equal_seeds_deal_alike():
     first, again, other = (Discriminator(logistic(), random_state=seed).fit(X, y).weights_ for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert np.corrcoef(first, other)[0, 1] > 0.95
 
 
 def test_folds_that_never_hold_a_row_out_are_refused():

@@ -530,12 +530,12 @@ def test_the_global_random_states_are_untouched(name, random_state):
 
 
 def test_kliep_with_many_centres_takes_the_step_whose_cost_is_linear_in_them(monkeypatch):
-    from densratio.estimators import base
+    from densratio.estimators import parts
 
     rng = np.random.default_rng(0)
     X, y = stack_domains(rng.normal(size=(40, 2)), rng.normal(size=(30, 2)))
     few = KLIEP(n_centers=5, random_state=0).fit(X, y)
-    monkeypatch.setattr(base, "_DENSE_SOLVE", 4)
+    monkeypatch.setattr(parts, "_DENSE_SOLVE", 4)
     many = KLIEP(n_centers=5, random_state=0).fit(X, y)
     assert many.n_iter_ != few.n_iter_
     np.testing.assert_allclose(many.weights_, few.weights_, atol=1e-4)

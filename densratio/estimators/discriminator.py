@@ -17,11 +17,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from .._arrays import Array, is_sparse, take_rows
-from .base import _seed
 from .calibration import CALIBRATIONS, Calibration
 from .contract import RatioEstimator, Samples
 from .cross_fitting import Table, dealt, named_folds, table_of
 from .default_classifiers import default_classifiers
+from .parts import seed_of
 
 __all__ = ["Discriminator"]
 
@@ -121,7 +121,7 @@ class Discriminator(RatioEstimator):
             return named_folds(self._folds(samples), *samples.sizes)
         if isinstance(self.cv, bool) or self.cv < 2:
             raise ValueError(f"cv must be an int >= 2, a splitter or an iterable of (train, test); got {self.cv!r}.")
-        return dealt(table, int(self.cv), _seed(self.random_state))
+        return dealt(table, int(self.cv), seed_of(self.random_state))
 
     def _cross_fit(self, classifier: Any, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
         """The classifier of each fold, and each row's mean log odds (n,) by those that did not see it."""

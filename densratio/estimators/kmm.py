@@ -13,9 +13,10 @@ from .._arrays import Array, namespace, put
 from ..features import FEATURES, Features, Gaussian
 from ..objectives import MaximumMeanDiscrepancy, Objective
 from ..solvers import Solver
-from .base import DensityRatio, Update, _seed, from_registry
+from .base import DensityRatio, Update
 from .contract import Samples
 from .explicit_map import MapAverage, map_error, mapped, mean_mapped
+from .parts import from_registry, seed_of
 from .witness import Witness
 
 __all__ = ["KMM"]
@@ -142,7 +143,7 @@ class KMM(DensityRatio):
         if features.is_map or not self._uses_map:
             return features
         kind = from_registry("approximation", self.approximation, _MAPS)
-        return kind(gamma=features.gamma, n_centers=n_centers, random_state=_seed(self.random_state))
+        return kind(gamma=features.gamma, n_centers=n_centers, random_state=seed_of(self.random_state))
 
     def _inputs_to_solve(self, objective: Objective, features: Features, samples: Samples) -> tuple[Array, tuple[Array, ...]]:
         if not features.is_map:

@@ -15,9 +15,9 @@ from .._validation import check_rows
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
-from .base import _seed
 from .contract import RatioEstimator, Samples
 from .measure import Measure, distinct_folds, measures
+from .parts import seed_of
 
 __all__ = ["SpectralRatio"]
 
@@ -155,7 +155,7 @@ class SpectralRatio(RatioEstimator):
         n = source.rows.shape[0]
         keep = np.arange(n)
         if self.n_centers is not None and self.n_centers < n:
-            keep = np.sort(np.random.default_rng(_seed(self.random_state)).permutation(n)[: self.n_centers])
+            keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[: self.n_centers])
         centers = take_rows(source.rows, keep)
         return Nystroem(gamma=float(width), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
 

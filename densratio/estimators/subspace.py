@@ -12,9 +12,9 @@ from joblib import Parallel, delayed
 from .._arrays import Array
 from ..model_selection import Fold
 from ..objectives.projected_divergence import gaussian
-from .base import _seed
 from .contract import RatioEstimator, Samples
 from .measure import Measure, distinct_folds, measures
+from .parts import seed_of
 from .subspace_search import Search, Whitening
 
 __all__ = ["SubspaceLSIF"]
@@ -108,7 +108,7 @@ class SubspaceLSIF(RatioEstimator):
 
     def _fit(self, samples: Samples) -> Array:
         n_components, max_iter = self._chosen("n_components"), self._chosen("max_iter")
-        self._fitted = fitted = self._searched(*measures(samples), n_components, max_iter, _seed(self.random_state))
+        self._fitted = fitted = self._searched(*measures(samples), n_components, max_iter, seed_of(self.random_state))
         self.subspace_ = fitted.whitening.subspace(fitted.basis)
         self.n_components_ = fitted.basis.shape[1]
         self.coef_, self.gamma_, self.regularization_ = fitted.coef, fitted.gamma, fitted.regularization
@@ -133,7 +133,7 @@ class SubspaceLSIF(RatioEstimator):
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         if len(candidates) == 1 and min(len(domain.rows) for domain in measures(samples)) < 2:
             return np.zeros((1, 1))
-        folds, seed = self._folds(samples), _seed(self.random_state)
+        folds, seed = self._folds(samples), seed_of(self.random_state)
         points = [(c.get("n_components", self.n_components), c.get("max_iter", self.max_iter)) for c in candidates]
         scores = Parallel(n_jobs=self.n_jobs)(
             delayed(self._held_out_score)(samples, fold, *point, seed) for point in points for fold in folds

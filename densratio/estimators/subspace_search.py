@@ -127,7 +127,8 @@ class Search:
         for gamma in widths:
             features = [gaussian(rows, centers, gamma) for rows in (source, target)]
             scores = leave_one_out_scores(
-                *features,
+                features[0],
+                features[1],
                 self.regularizations,
                 alpha=self.alpha,
                 source_weight=self.source.weight,
