@@ -10,7 +10,7 @@ from .._arrays import concat_rows
 from ..model_selection import Fold
 from .contract import Samples
 from .counts import row_counts
-from .measure import _kinds
+from .measure import kinds_of
 
 __all__ = ["Table", "dealt", "named_folds", "table_of"]
 
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 def table_of(samples: Samples) -> Table:
     """The samples as one table."""
     X = concat_rows(samples.source, samples.target).astype(np.float64)
-    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), _kinds(X)[1])
+    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), kinds_of(X)[1])
 
 
 def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:

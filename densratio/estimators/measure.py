@@ -11,7 +11,7 @@ from .._arrays import is_sparse, take_rows
 from ..model_selection import Fold, stratified_folds
 from .contract import Samples
 
-__all__ = ["Measure", "distinct_folds", "measures"]
+__all__ = ["Measure", "distinct_folds", "kinds_of", "measures"]
 
 
 class Measure(NamedTuple):
@@ -43,18 +43,18 @@ def measures(samples: Samples) -> tuple[Measure, Measure]:
 
 def distinct_folds(samples: Samples, n_splits: int) -> list[Fold]:
     """At most `n_splits` folds of the samples' rows; copies of a row are held out together, as a row that counts twice is."""
-    kinds = [_kinds(rows) for rows in (samples.source, samples.target)]
+    kinds = [kinds_of(rows) for rows in (samples.source, samples.target)]
     folds = stratified_folds(len(kinds[0][0]), len(kinds[1][0]), n_splits)
     return [Fold(*(np.flatnonzero(np.isin(kind, out)) for (_, kind), out in zip(kinds, fold, strict=True))) for fold in folds]
 
 
 def _measure(rows: Any, weight: np.ndarray | None) -> Measure:
-    first, kind = _kinds(rows)
+    first, kind = kinds_of(rows)
     count = np.bincount(kind, weight, minlength=len(first)).astype(np.float64)
     return Measure(take_rows(rows, first).astype(np.float64), count * (len(first) / count.sum()))
 
 
-def _kinds(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+def kinds_of(rows: Any) -> tuple[np.ndarray, np.ndarray]:
     """Position (k,) of one row of each kind, the kinds in their order, and the kind (n,) of each row."""
     directions = np.random.default_rng(0).standard_normal((2, rows.shape[1]))
     first, second = _sums(rows, directions)

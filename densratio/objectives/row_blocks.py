@@ -37,7 +37,7 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
 
 
 def times(matrix: Array, vector: Array) -> Array:
-    """matrix (n, k) times vector (k,), in the dtype of the vector."""
+    """matrix (n, k) times vector (k,) or (k, c), in the dtype of the vector."""
     xp = namespace(matrix)
 
     def part(rows: slice) -> Array:
@@ -47,7 +47,7 @@ def times(matrix: Array, vector: Array) -> Array:
 
 
 def transposed_times(matrix: Array, vector: Array) -> Array:
-    """Transpose of matrix (n, k) times vector (n,), in the dtype of the vector."""
+    """Transpose of matrix (n, k) times vector (n,) or (n, c), in the dtype of the vector."""
     xp = namespace(matrix)
 
     def part(rows: slice) -> Array:

@@ -17,6 +17,10 @@ __all__ = ["InteriorPoint"]
 _ROUNDING = 1e-14
 _TO_BOUNDARY = 0.995
 _NEAREST = 1e-20  # least distance from a bound, relative to the bounds' distance
+_MIXTURES = tuple((centre, order) for centre in (0.01, 0.3) for order in (0.3, 1.0))
+"""Shares of the centring and of the second-order direction that a step tries."""
+_CENTRAL = 1e-4  # least complementary product, relative to their mean, of a step that is not avoided
+_ASTRAY = 10.0  # what a step that leaves the central path must gain to be taken, in present means
 _DAMPING = 1e-12  # added to the barrier's curvature, relative to the kernel's trace
 
 
@@ -46,15 +50,26 @@ class _Program(NamedTuple):
     least: float
 
 
+class _Direction(NamedTuple):
+    """A change of the interior iterate."""
+
+    x: Array
+    lower: Array
+    upper: Array
+    sum_multiplier: Array
+
+
 @dataclass(frozen=True)
 class InteriorPoint(Solver):
-    """Mehrotra's predictor-corrector steps on 0 <= w <= B, sum w = n (or in a range, by a slack).
+    """Predictor-corrector steps on 0 <= w <= B, sum w = n (or in a range, by a slack).
 
+    Of some mixtures of the affine, centring and second-order directions a step takes the one that leaves the least
+    complementarity near the central path: with a million rows some row always spoils the one mixture of Mehrotra's rule.
     The Newton matrix is K plus a diagonal. A pivoted Cholesky root R (n, r) with K = RR' to rounding makes each step
     cost n r^2 by the Woodbury identity; where the kernel is so narrow that r would pass n / 2, the matrix is factorised
     as it is. Gradients, and so the answer, come from K itself. Works in float64 whatever the dtype of the samples.
     A row that counts s times takes the steps that s copies of it would: its barrier counts s times, and so do the norms.
-    Source: Mehrotra (1992); Fine & Scheinberg (2001).
+    Source: Mehrotra (1992); Fine & Scheinberg (2001); Colombo & Gondzio (2008) for weighted corrections.
     """
 
     max_iter: int = 100
@@ -128,77 +143,88 @@ def _program(objective: MaximumMeanDiscrepancy, n: int, like: Array) -> _Program
 
 
 def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, target: Array) -> tuple[_Memory, Array]:
-    """One predictor-corrector step on the program."""
+    """One step on the program, and its length: the best mixture of affine, centring and second-order directions."""
     xp, n = namespace(source), source.shape[0]
     x, lower, upper, y = memory.x, memory.lower, memory.upper, memory.sum_multiplier
     counts, sign, bounds, least = _program(objective, n, x)
     # Far inside rounding, but never at a bound: the barrier divides by both.
     room = xp.maximum(bounds - x, _NEAREST * bounds)
     slope = xp.concat([objective.count_slope(x[:n], source, target), xp.zeros_like(x[n:])])
-    stationarity = slope - y * sign
-    shortfall = least - xp.sum(counts * sign * x)
     curved = xp.concat([xp.full_like(x[:n], objective.regularization + _DAMPING * n), xp.zeros_like(x[n:])])
     solve = _newton_solver(memory.root, source, lower / x + upper / room + curved, counts)
-    along_sum = solve(sign)
+    complementarity = xp.sum(counts * (x * lower + room * upper))  # a feasible point's duality gap
+    level = 0.5 * complementarity / xp.sum(counts)
+    along_sum, steepest, centred = solve(sign, y * sign - slope, level / x - level / room)
     gain = xp.sum(counts * sign * along_sum)
 
-    def direction(lower_target: Array, upper_target: Array) -> tuple[Array, Array, Array, Array]:
-        free = solve(lower_target / x - upper_target / room - stationarity)
+    def direction(free: Array, shortfall: Array | float, at_lower: Array, at_upper: Array) -> _Direction:
         dy = (shortfall - xp.sum(counts * sign * free)) / gain
         dx = free + dy * along_sum
-        return dx, dy, (lower_target - lower * dx) / x - lower, (upper_target + upper * dx) / room - upper
+        return _Direction(dx, (at_lower - lower * dx) / x, (at_upper + upper * dx) / room, dy)
 
-    def longest(dx: Array, dlower: Array, dupper: Array) -> Array:
-        def to_zero(value: Array, change: Array) -> Array:
-            shrinks = change < 0.0
-            return xp.min(xp.where(shrinks, -value / xp.where(shrinks, change, -xp.ones_like(change)), xp.ones_like(change)))
+    affine = direction(steepest, least - xp.sum(counts * sign * x), -x * lower, -room * upper)
+    centring = direction(centred, 0.0, level, level)
+    bend = (-affine.x * affine.lower, affine.x * affine.upper)
+    second = direction(solve(bend[0] / x - bend[1] / room)[0], 0.0, *bend)
 
-        primal = xp.minimum(to_zero(x, dx), to_zero(room, -dx))
-        return xp.clip(xp.minimum(primal, xp.minimum(to_zero(lower, dlower), to_zero(upper, dupper))), max=1.0)
+    def mixed(centre: Array | float, order: Array | float) -> _Direction:
+        return _Direction(*(a + centre * c + order * s for a, c, s in zip(affine, centring, second, strict=True)))
 
-    zero = xp.zeros_like(x)
-    dx, _, dlower, dupper = direction(zero, zero)
-    reach = longest(dx, dlower, dupper)
-    total = xp.sum(counts)
-    complementarity = xp.sum(counts * (x * lower + room * upper)) / total  # a feasible point's duality gap over `total`
-    products = (x + reach * dx) * (lower + reach * dlower) + (room - reach * dx) * (upper + reach * dupper)
-    predicted = xp.sum(counts * products) / total
-    centring = (predicted / complementarity) ** 3 * complementarity
-    dx, dy, dlower, dupper = direction(centring - dx * dlower, centring + dx * dupper)
-    reach = xp.clip(_TO_BOUNDARY * longest(dx, dlower, dupper), max=1.0)
-    # Where rounding has spoilt the direction, stay: the best point so far is kept either way.
-    usable = xp.isfinite(reach) & xp.all(xp.isfinite(dx)) & xp.isfinite(dy)
+    best = (xp.zeros_like(level), xp.zeros_like(level), xp.zeros_like(level), xp.full_like(level, float("inf")))
+    for centre, order in _MIXTURES:
+        move = mixed(centre, order)
+        reach = xp.clip(_TO_BOUNDARY * _longest(move, x, room, lower, upper), max=1.0)
+        products = [(x + reach * move.x) * (lower + reach * move.lower), (room - reach * move.x) * (upper + reach * move.upper)]
+        left = 0.5 * xp.sum(counts * (products[0] + products[1])) / xp.sum(counts)
+        is_central = xp.minimum(xp.min(products[0]), xp.min(products[1])) >= _CENTRAL * left
+        merit = xp.where(is_central, left, left + _ASTRAY * level)
+        better = merit < best[3]  # never where rounding has made it NaN: then the iterate stays
+        found = (xp.full_like(level, centre), xp.full_like(level, order), reach, merit)
+        best = tuple(xp.where(better, new, old) for new, old in zip(found, best, strict=True))
+    move, reach = mixed(*best[:2]), best[2]
 
-    def move(value: Array, change: Array) -> Array:
-        return xp.where(usable, value + reach * change, value)
+    def moved(value: Array, change: Array) -> Array:
+        return xp.where(reach > 0.0, value + reach * change, value)
 
     return memory._replace(
-        x=xp.maximum(move(x, dx), _NEAREST * bounds),
-        lower=move(lower, dlower),
-        upper=move(upper, dupper),
-        sum_multiplier=move(y, dy),
-        complementarity=total * complementarity,
+        x=xp.maximum(moved(x, move.x), _NEAREST * bounds),
+        lower=moved(lower, move.lower),
+        upper=moved(upper, move.upper),
+        sum_multiplier=moved(y, move.sum_multiplier),
+        complementarity=complementarity,
     ), reach
 
 
-def _newton_solver(root: Array | None, kernel: Array, diagonal: Array, counts: Array) -> Callable[[Array], Array]:
-    """The map from r to the x of K (counts x) + diagonal x = r for the weights, and of diagonal x = r for the mean's excess."""
+def _longest(move: _Direction, x: Array, room: Array, lower: Array, upper: Array) -> Array:
+    """The largest part () of a move, at most 1, that keeps the iterate and its multipliers >= 0."""
+    xp = namespace(x)
+    pairs = ((x, move.x), (room, -move.x), (lower, move.lower), (upper, move.upper))
+    rates = xp.stack([xp.max(-change / value) for value, change in pairs])
+    return 1.0 / xp.clip(xp.max(rates), min=1.0)
+
+
+def _newton_solver(root: Array | None, kernel: Array, diagonal: Array, counts: Array) -> Callable[..., list[Array]]:
+    """Maps each r to the x of K (counts x) + diagonal x = r for the weights, and of diagonal x = r for the mean's excess."""
     xp, n = namespace(kernel), kernel.shape[0]
     d, s = diagonal[:n], counts[:n]
     if root is None:
         eye = xp.eye(n, dtype=kernel.dtype, device=device_of(kernel))
         inverse = cholesky_solver(kernel + (d / s)[:, None] * eye)
-        return lambda r: xp.concat([inverse(r[:n]) / s, r[n:] / diagonal[n:]])
+        return lambda *right: [xp.concat([inverse(r[:n]) / s, r[n:] / diagonal[n:]]) for r in right]
     inner = gram(root, s / d)
-    capacitance = cholesky_solver(inner + xp.eye(inner.shape[0], dtype=inner.dtype, device=device_of(inner)))
+    factor = cholesky_solver(inner + xp.eye(inner.shape[0], dtype=inner.dtype, device=device_of(inner)))
 
-    def solve(r: Array) -> Array:
-        rows = r[:n]
-        moment = capacitance(transposed_times(root, s / d * rows))
-        x = (rows - times(root, moment)) / d
+    def capacitance(moments: Array) -> Array:
+        return xp.stack([factor(moments[:, j]) for j in range(moments.shape[1])], axis=1)
+
+    def solve(*right: Array) -> list[Array]:
+        rows = xp.stack([r[:n] for r in right], axis=1)
+        moment = capacitance(transposed_times(root, (s / d)[:, None] * rows))
+        x = (rows - times(root, moment)) / d[:, None]
         # What is left of the system is root @ (moment - root'(s x)): one step of refinement costs two products.
-        moment = moment - capacitance(moment - transposed_times(root, s * x))
-        return xp.concat([(rows - times(root, moment)) / d, r[n:] / diagonal[n:]])
+        moment = moment - capacitance(moment - transposed_times(root, s[:, None] * x))
+        x = (rows - times(root, moment)) / d[:, None]
+        return [xp.concat([x[:, j], r[n:] / diagonal[n:]]) for j, r in enumerate(right)]
 
     return solve
 
