@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,13 @@ def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
             f"One domain is empty: y must have two values, 0 = source and 1 = target; got {only}. "
             "In cross-validation give every fold both: cv=StratifiedKFold(5, shuffle=True)."
         )
+    if labels.dtype.kind in "OUST":
+        warnings.warn(
+            f"y holds words: {str(values[0])!r}, which sorts first, is taken as the source (training) sample and "
+            f"{str(values[1])!r} as the target. Give 0 = source and 1 = target to be sure.",
+            UserWarning,
+            stacklevel=2,
+        )
     return labels == values[0]
 
 
@@ -213,6 +221,20 @@ def _is_text(values: np.ndarray) -> bool:
     return values.dtype.kind in "USmM"
 
 
+def _check_size(X: Array, names: list) -> None:
+    """Columns whose squares would overflow in the dtype of X."""
+    xp = namespace(X)
+    largest = xp.max(xp.abs(X), axis=0)
+    most = float(xp.finfo(X.dtype).max) ** 0.45
+    if bool(xp.max(largest) > most):
+        column = int(np.argmax(to_host(largest)))
+        label = repr(names[column]) if names else str(column)
+        raise ValueError(
+            f"Input X has values as large as {float(largest[column]):.1e} in column {label}, and squares of more than {most:.0e} "
+            "overflow: put the columns on one scale first, with a StandardScaler for instance."
+        )
+
+
 def _check_finite(X: Array, names: list) -> None:
     if is_sparse(X):
         bad = ~np.isfinite(X.data)
@@ -223,6 +245,7 @@ def _check_finite(X: Array, names: list) -> None:
     else:
         xp = namespace(X)
         if bool(xp.all(xp.isfinite(X))):
+            _check_size(X, names)
             return
         columns = np.flatnonzero(to_host(~xp.all(xp.isfinite(X), axis=0)))
         has_nan = bool(xp.any(xp.isnan(X[:, int(columns[0])])))

@@ -213,7 +213,7 @@ class Features(ABC):
                     'estimator\'s fit also takes "cv" or a sequence.'
                 )
             return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight)
-        if not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
+        if isinstance(self.gamma, bool) or not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
 

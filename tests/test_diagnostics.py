@@ -803,3 +803,10 @@ def test_a_report_is_frozen_and_gives_every_field_to_json(wide):
     assert fields["balance"][0] == wide.balance[0]._asdict() and fields["warnings"] == list(wide.warnings)
     unknown = dataclasses.replace(wide, pareto_k=math.nan).to_dict()
     assert unknown["pareto_k"] is None and json.dumps(unknown, allow_nan=False)
+
+
+@pytest.mark.parametrize("wrong", [KLIEP, "kliep", object()], ids=["class", "name", "object"])
+def test_what_is_no_ratio_is_refused_with_what_is_one(wrong):
+    X, y = stack_domains(np.arange(10.0)[:, None], np.arange(10.0)[:, None])
+    with pytest.raises(ValueError, match=r"ratio must be a fitted density ratio such as KMM\(\)\.fit\(X, y\), a function"):
+        diagnose(wrong, X, y)

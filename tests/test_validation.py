@@ -430,3 +430,37 @@ def test_an_unknown_ratio_is_refused_with_the_known_ones(unknown):
 def test_a_size_or_warm_up_out_of_range_is_refused(params, words):
     with raises(*words):
         DynamicReweighter("kmm", **{"n_train": 5, "n_val": 5, **params})
+
+
+@pytest.mark.parametrize(
+    ("ratio", "name"),
+    [
+        (KMM(regularization="a"), "regularization"),
+        (KMM(regularization=["a", 1.0]), "regularization"),
+        (KMM(max_weight="a"), "max_weight"),
+        (KMM(approximation="nystrom"), "approximation"),
+        (LSIF(alpha="a"), "alpha"),
+        (LSIF(alpha=1.0), "alpha"),
+        (LSIF(l1_ratio="a"), "l1_ratio"),
+        (LSIF(nonnegative="no"), "nonnegative"),
+        (KLIEP(tol="a"), "tol"),
+        (KLIEP(gamma=True), "gamma"),
+    ],
+    ids=str,
+)
+def test_a_parameter_of_another_type_is_a_value_error_that_names_it(ratio, name):
+    with pytest.raises(ValueError, match=name):
+        ratio.fit(X, Y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_whose_squares_overflow_are_refused_with_their_column(dtype):
+    rows = np.ones((6, 2), dtype=dtype)
+    rows[3, 1] = np.finfo(dtype).max / 10.0
+    with pytest.raises(ValueError, match=r"in column 1, and squares of more than .* overflow"):
+        LSIF().fit(rows, [0, 0, 0, 1, 1, 1])
+
+
+def test_labels_in_words_are_a_warning_that_names_the_source():
+    with pytest.warns(UserWarning, match="'test', which sorts first, is taken as the source .* 'train' as the target"):
+        LSIF().fit(np.arange(6.0)[:, None], ["train", "train", "train", "test", "test", "test"])

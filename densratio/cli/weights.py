@@ -34,7 +34,7 @@ def _path(kind: Any, help: str) -> Any:
 def weights(
     source: Annotated[Path, _path(typer.Argument, "The table to weigh, the training rows: CSV, TSV (also .gz) or Parquet.")],
     target: Annotated[Path, _path(typer.Argument, "The table that the weighted rows should look like: where the model is used.")],
-    method: Annotated[str, typer.Option(help="The estimator: kliep, kmm, lsif, ...; a wrong name lists all.")] = "kliep",
+    method: Annotated[str, typer.Option(help="The estimator: kmm, kliep, lsif, ...; a wrong name lists all.")] = "kmm",
     columns: Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")] = None,
     drop: Annotated[str | None, typer.Option(help="Columns to leave out, such as a label, separated by commas.")] = None,
     encode: Annotated[

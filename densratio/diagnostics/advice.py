@@ -104,7 +104,7 @@ def _worse(report: Report) -> Iterator[str]:
         what.append(f"{_listed(names)} came further apart")
     yield (
         f"Weighting made the balance worse: {'; '.join(what)}. Check that the smaller value of y is the source (inverted weights "
-        "look like this); if it is, the ratio is a poor fit: choose gamma and regularization by cross-validation."
+        "look like this); if it is, the ratio is a poor fit: choose its parameters by cross-validation (gamma='cv')."
     )
 
 
@@ -113,8 +113,9 @@ def _still_off(report: Report) -> Iterator[str]:
     if names and not report.is_uniform:
         noun, verb = ("A column", "is") if len(names) == 1 else (f"{len(names)} columns", "are")
         yield (
-            f"{noun} {verb} still off balance after weighting: {_listed(names)}. Choose gamma and regularization by "
-            "cross-validation, put columns of different units on one scale, or use the column in the model itself."
+            f"{noun} {verb} still off balance after weighting: {_listed(names)} (beyond "
+            f"{_limit(report):.2g} standard deviations, which chance alone may leave). Choose the method's parameters by "
+            "cross-validation (gamma='cv'), put columns of different units on one scale, or use the column in the model itself."
         )
 
 
@@ -124,7 +125,8 @@ def _little_removed(report: Report) -> Iterator[str]:
     if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
         yield (
             f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
-            "only. Try another method, a smaller regularization, or gamma='cv'; where overlap is poor no method can."
+            "only. Choose the method's parameters by cross-validation (gamma='cv') or try another method; where overlap is poor "
+            "none can."
         )
 
 
@@ -140,9 +142,14 @@ def _came_apart(column: ColumnBalance) -> bool:
 
 
 def _off(report: Report) -> list[ColumnBalance]:
-    limit = max(_OFF_BALANCE, _chance(report, report.effective_sample_size))
+    limit = _limit(report)
     # Two different constants are a matter of overlap, and no ratio could balance them.
     return [b for b in report.balance if limit < abs(b.after) < math.inf]
+
+
+def _limit(report: Report) -> float:
+    """The standardised mean difference beyond which a column is off balance after weighting."""
+    return max(_OFF_BALANCE, _chance(report, report.effective_sample_size))
 
 
 def _chance(report: Report, n_source: float) -> float:

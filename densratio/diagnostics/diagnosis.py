@@ -86,17 +86,29 @@ def diagnose(
 def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
     """Weights (n_source,) of mean 1 of the source rows of X: what a fitted ratio, a function or an array of weights gives."""
     given = ratio
+    if isinstance(ratio, type):
+        raise _not_a_ratio(ratio)
     if hasattr(ratio, "transform"):
         given = ratio.transform(take_rows(X, is_source))
     elif callable(ratio):
         given = ratio(take_rows(X, is_source))
-    weights = np.asarray(to_host(given), dtype=np.float64)
+    try:
+        weights = np.asarray(to_host(given), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise _not_a_ratio(ratio) from None
     n_source = int(np.sum(is_source))
     if weights.shape != (n_source,):
         raise ValueError(
             f"Weights must be ({n_source},), one for each source row in the source rows' order; got shape {weights.shape}."
         )
     return weight_shares(weights) * n_source
+
+
+def _not_a_ratio(ratio: Any) -> ValueError:
+    return ValueError(
+        "ratio must be a fitted density ratio such as KMM().fit(X, y), a function of the source rows, or their weights "
+        f"(n_source,); got {ratio!r}."
+    )
 
 
 def _balance(columns: Columns, source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:

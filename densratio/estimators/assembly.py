@@ -15,6 +15,7 @@ from .._arrays import Array, is_sparse, to_device
 from ..features import FEATURES, Features, distinct_rows
 from ..model_selection import are_partition
 from ..objectives import OBJECTIVES, Objective, Statistics
+from ..objectives.base import is_number
 from ..solvers import SOLVERS, Solver
 from .contract import RatioEstimator, Samples
 from .parts import FEATURE_BLOCK, auto_solvers, from_registry, seed_of
@@ -83,7 +84,7 @@ class AssembledRatio(RatioEstimator):
         if isinstance(self.solver, Solver):
             return self.solver
         name = auto_solvers(objective, source)[0 if to_convergence else 1] if self.solver == "auto" else self.solver
-        if not self.tol > 0.0:
+        if not (is_number(self.tol) and self.tol > 0.0):
             raise ValueError(f"tol must be > 0; got {self.tol!r}.")
         if not self.max_iter >= 1 or not self.n_steps >= 1:
             raise ValueError(f"max_iter and n_steps must be >= 1; got {self.max_iter!r} and {self.n_steps!r}.")
@@ -150,7 +151,11 @@ class AssembledRatio(RatioEstimator):
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples) -> np.ndarray:
         """Held-out scores (len(objectives), n_folds) at one bandwidth, from statistics with and without each fold."""
-        features = self._fitted_features(objectives[0], samples, gamma)
+        with np.errstate(all="ignore"):
+            # A candidate whose numbers overflow has a score that is not finite, and is passed over.
+            return self._scores_of_folds(self._fitted_features(objectives[0], samples, gamma), objectives, samples)
+
+    def _scores_of_folds(self, features: Features, objectives: Sequence[Objective], samples: Samples) -> np.ndarray:
         like = features(samples.source[:1, :])
         folds = self._folds(samples)
         parts = [self._statistics(objectives[0], features, samples.taking(*fold)) for fold in folds]

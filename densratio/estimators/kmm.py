@@ -54,6 +54,7 @@ class KMM(DensityRatio):
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
+    _choice_rows: ClassVar[int] = 1000  # a fit takes a time that grows with their cube
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class KMM(DensityRatio):
     def _choose_kernel(self, n: int) -> None:
         """Whether n source rows are matched through a map that approximates the kernel."""
         kind = self._kernel_kind
+        from_registry("approximation", self.approximation, _MAPS)
         self._is_approximated = not kind.is_map and self._is_beyond(n)
         if self._is_approximated and kind is not Gaussian:
             raise ValueError(

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import ClassVar, Literal
 
 from .._arrays import Array, namespace, weighted_mean
 
-__all__ = ["Objective", "Statistics"]
+__all__ = ["Objective", "Statistics", "is_number"]
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number; True and False are none here."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class Statistics(ABC):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from .._arrays import Array, device_of, full_like_row, namespace, tiny, weighted_mean
 from ..projections import box_sum_range, weighted_box_sum_range
-from .base import Objective
+from .base import Objective, is_number
 from .row_blocks import gram, times, transposed_times
 
 __all__ = ["MaximumMeanDiscrepancy", "WeightedRows", "smoothed_weights"]
@@ -27,7 +27,7 @@ class WeightedRows(Objective):
     target_weight: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.max_weight is not None and not self.max_weight >= 1.0:
+        if self.max_weight is not None and not (is_number(self.max_weight) and self.max_weight >= 1.0):
             raise ValueError(f"max_weight must be >= 1, the mean of the weights, or None for no bound; got {self.max_weight!r}.")
         if self.mean_tol != "diw" and (isinstance(self.mean_tol, str) or not 0.0 <= self.mean_tol < 1.0):
             raise ValueError(f'mean_tol must be a number in [0, 1) or "diw"; got {self.mean_tol!r}.')
@@ -132,7 +132,7 @@ class MaximumMeanDiscrepancy(WeightedRows):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.regularization < float("inf"):
+        if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
             raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
 
     def weighted(self, source_weight: Array | None, target_weight: Array | None) -> Self:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from .._arrays import Array, device_of, eps, namespace, tiny, weighted_mean, widest_here
 from ..projections import nonnegative
-from .base import Objective, Statistics
+from .base import Objective, Statistics, is_number
 from .moments import Moments, rows_with, symmetric_root
 
 __all__ = ["SquaredDistance", "SquaredDistanceStatistics"]
@@ -53,11 +55,13 @@ class SquaredDistance(Objective):
     has_statistics: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.regularization < float("inf"):
+        if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
             raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
-        if not 0.0 <= self.l1_ratio <= 1.0:
+        if not (is_number(self.l1_ratio) and 0.0 <= self.l1_ratio <= 1.0):
             raise ValueError(f"l1_ratio must be in [0, 1]; got {self.l1_ratio!r}.")
-        if not 0.0 <= self.alpha < 1.0:
+        if not isinstance(self.nonnegative, bool | np.bool_):
+            raise ValueError(f"nonnegative must be True or False; got {self.nonnegative!r}.")
+        if not (is_number(self.alpha) and 0.0 <= self.alpha < 1.0):
             raise ValueError(f"alpha must be in [0, 1), the share of the target in the denominator; got {self.alpha!r}.")
 
     def init(self, source: Array, target: Array) -> Array:

@@ -51,7 +51,7 @@ def transposed_times(matrix: Array, vector: Array) -> Array:
     xp = namespace(matrix)
 
     def part(rows: slice) -> Array:
-        return xp.matrix_transpose(xp.astype(matrix[rows, :], vector.dtype, copy=False)) @ vector[rows]
+        return xp.matrix_transpose(xp.astype(matrix[rows, :], vector.dtype, copy=False)) @ vector[rows, ...]
 
     return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
 

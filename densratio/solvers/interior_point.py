@@ -59,6 +59,18 @@ class _Direction(NamedTuple):
     sum_multiplier: Array
 
 
+class _Directions(NamedTuple):
+    """Parts of a step, which add up: to complementary products of 0, from there to equal ones, and what bends the path."""
+
+    affine: _Direction
+    centring: _Direction
+    second: _Direction
+
+    def mixed(self, centre: Array | float, order: Array | float) -> _Direction:
+        """affine + centre * centring + order * second."""
+        return _Direction(*(a + centre * c + order * s for a, c, s in zip(*self, strict=True)))
+
+
 @dataclass(frozen=True)
 class InteriorPoint(Solver):
     """Predictor-corrector steps on 0 <= w <= B, sum w = n (or in a range, by a slack).
@@ -143,7 +155,7 @@ def _program(objective: MaximumMeanDiscrepancy, n: int, like: Array) -> _Program
 
 
 def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, target: Array) -> tuple[_Memory, Array]:
-    """One step on the program, and its length: the best mixture of affine, centring and second-order directions."""
+    """One step on the program, and its length."""
     xp, n = namespace(source), source.shape[0]
     x, lower, upper, y = memory.x, memory.lower, memory.upper, memory.sum_multiplier
     counts, sign, bounds, least = _program(objective, n, x)
@@ -167,21 +179,7 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     bend = (-affine.x * affine.lower, affine.x * affine.upper)
     second = direction(solve(bend[0] / x - bend[1] / room)[0], 0.0, *bend)
 
-    def mixed(centre: Array | float, order: Array | float) -> _Direction:
-        return _Direction(*(a + centre * c + order * s for a, c, s in zip(affine, centring, second, strict=True)))
-
-    best = (xp.zeros_like(level), xp.zeros_like(level), xp.zeros_like(level), xp.full_like(level, float("inf")))
-    for centre, order in _MIXTURES:
-        move = mixed(centre, order)
-        reach = xp.clip(_TO_BOUNDARY * _longest(move, x, room, lower, upper), max=1.0)
-        products = [(x + reach * move.x) * (lower + reach * move.lower), (room - reach * move.x) * (upper + reach * move.upper)]
-        left = 0.5 * xp.sum(counts * (products[0] + products[1])) / xp.sum(counts)
-        is_central = xp.minimum(xp.min(products[0]), xp.min(products[1])) >= _CENTRAL * left
-        merit = xp.where(is_central, left, left + _ASTRAY * level)
-        better = merit < best[3]  # never where rounding has made it NaN: then the iterate stays
-        found = (xp.full_like(level, centre), xp.full_like(level, order), reach, merit)
-        best = tuple(xp.where(better, new, old) for new, old in zip(found, best, strict=True))
-    move, reach = mixed(*best[:2]), best[2]
+    move, reach = _best_mixture(_Directions(affine, centring, second), memory, room, counts, level)
 
     def moved(value: Array, change: Array) -> Array:
         return xp.where(reach > 0.0, value + reach * change, value)
@@ -195,10 +193,30 @@ def _newton(objective: MaximumMeanDiscrepancy, memory: _Memory, source: Array, t
     ), reach
 
 
-def _longest(move: _Direction, x: Array, room: Array, lower: Array, upper: Array) -> Array:
-    """The largest part () of a move, at most 1, that keeps the iterate and its multipliers >= 0."""
-    xp = namespace(x)
-    pairs = ((x, move.x), (room, -move.x), (lower, move.lower), (upper, move.upper))
+def _best_mixture(directions: _Directions, memory: _Memory, room: Array, counts: Array, level: Array) -> tuple[_Direction, Array]:
+    """The mixture that leaves the least mean complementary product (`level` is the present one), and how far it is followed.
+
+    Where rounding has spoilt all of them, nothing is followed.
+    """
+    xp, zero = namespace(level), 0.0 * level
+    best = (zero, zero, zero, xp.full_like(level, float("inf")))
+    for centre, order in _MIXTURES:
+        move = directions.mixed(centre, order)
+        reach = _TO_BOUNDARY * _longest(move, memory, room)
+        at_lower = (memory.x + reach * move.x) * (memory.lower + reach * move.lower)
+        at_upper = (room - reach * move.x) * (memory.upper + reach * move.upper)
+        left = 0.5 * xp.sum(counts * (at_lower + at_upper)) / xp.sum(counts)
+        is_central = xp.minimum(xp.min(at_lower), xp.min(at_upper)) >= _CENTRAL * left
+        left = xp.where(is_central, left, left + _ASTRAY * level)
+        found = (xp.full_like(level, centre), xp.full_like(level, order), reach, left)
+        best = tuple(xp.where(left < best[3], new, old) for new, old in zip(found, best, strict=True))
+    return directions.mixed(*best[:2]), best[2]
+
+
+def _longest(move: _Direction, memory: _Memory, room: Array) -> Array:
+    """The largest part () of a move, at most 1, that keeps the iterate within its bounds and the multipliers >= 0."""
+    xp = namespace(room)
+    pairs = ((memory.x, move.x), (room, -move.x), (memory.lower, move.lower), (memory.upper, move.upper))
     rates = xp.stack([xp.max(-change / value) for value, change in pairs])
     return 1.0 / xp.clip(xp.max(rates), min=1.0)
 
@@ -220,9 +238,6 @@ def _newton_solver(root: Array | None, kernel: Array, diagonal: Array, counts: A
     def solve(*right: Array) -> list[Array]:
         rows = xp.stack([r[:n] for r in right], axis=1)
         moment = capacitance(transposed_times(root, (s / d)[:, None] * rows))
-        x = (rows - times(root, moment)) / d[:, None]
-        # What is left of the system is root @ (moment - root'(s x)): one step of refinement costs two products.
-        moment = moment - capacitance(moment - transposed_times(root, s[:, None] * x))
         x = (rows - times(root, moment)) / d[:, None]
         return [xp.concat([x[:, j], r[n:] / diagonal[n:]]) for j, r in enumerate(right)]
 
