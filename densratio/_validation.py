@@ -192,6 +192,8 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
         X = xp.astype(X, xp.float32 if X.is_floating_point() else xp.float64)
     if reset:
         estimator.n_features_in_ = X.shape[1]
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} features as "

@@ -80,15 +80,19 @@ def median_bandwidth(
     order = xp.argsort(flat)
     ordered = xp.take(flat, order)
     # Copies of a row are at distance 0, or at what rounding leaves of it: they say nothing of the scale.
-    apart = ordered > 8.0 * eps(ordered) * ordered[-1]
+    size = distance(pooled, pooled[:1, :] if is_sparse(pooled) else xp.mean(pooled, axis=0, keepdims=True))[:, 0]
+    rounding = xp.reshape(size[:, None] + size[None, :], (-1,))
+    apart = ordered > 8.0 * eps(ordered) * xp.take(rounding, order)
     if source_weight is None and target_weight is None:
         count = xp.astype(apart, ordered.dtype)
     else:
         sides = ((source, source_weight), (target, target_weight))
         weight = xp.concat([xp.ones_like(distances[: s.shape[0], 0]) if w is None else w for s, w in sides])
+        weight = weight / xp.max(weight)  # products of weights neither over- nor underflow
         count = xp.take(xp.reshape(weight[:, None] * weight[None, :], (-1,)), order) * xp.astype(apart, ordered.dtype)
     below = xp.cumulative_sum(count)
-    middle = xp.sum(xp.astype(below <= 0.5 * below[-1], xp.int64))
+    # A tie is one whatever rounding does to the sum of weights.
+    middle = xp.sum(xp.astype(below <= 0.5 * below[-1] * (1.0 + 64.0 * eps(below)), xp.int64))
     return _reciprocal(2.0 * xp.take(ordered, xp.reshape(xp.clip(middle, max=n * n - 1), (1,)))[0])
 
 
@@ -139,6 +143,10 @@ def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     return take_rows(rows, keep), None if weight is None else take_rows(weight, keep)
 
 
+def _dense(x: Any) -> np.ndarray:
+    return x.toarray() if is_sparse(x) else x
+
+
 def _reciprocal(scale: Array) -> Array:
     """1 / scale; 1 where the data have no scale (all rows equal)."""
     xp = namespace(scale)
@@ -179,7 +187,7 @@ class Features(ABC):
     def to(self, like: Array) -> Features:
         """The fitted copy in the library, dtype and device of the array `like`."""
         return replace(
-            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(to_host(p), like) for p in self.parameters_)
+            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(_dense(to_host(p)), like) for p in self.parameters_)
         )
 
     @property

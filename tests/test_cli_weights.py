@@ -36,7 +36,7 @@ def samples(n_source=60, n_target=40, seed=0):
     return frames
 
 
-def expected(source, target, method="kliep", *, scales=True, **parameters):
+def expected(source, target, method="kmm", *, scales=True, **parameters):
     X, y = stack_domains(source.to_numpy(dtype=float), target.to_numpy(dtype=float))
     ratio = ESTIMATORS[method]().set_params(**parameters)
     return ratio.fit(StandardScaler().fit_transform(X) if scales else X, y).weights_
@@ -190,7 +190,7 @@ def test_encoded_texts_become_columns_of_zero_and_one_that_are_not_scaled(folder
     X, y = stack_domains(source, target)
     indicators = [(X["colour"] == value).to_numpy(dtype=float) for value in ("NA", "blue", "green", "red")]
     scaled = StandardScaler().fit_transform(X[["age", "income", "score"]].to_numpy())
-    ratio = ESTIMATORS["kliep"](random_state=0).fit(np.column_stack([scaled, *indicators]), y)
+    ratio = ESTIMATORS["kmm"](random_state=0).fit(np.column_stack([scaled, *indicators]), y)
     np.testing.assert_allclose(weights("source.csv", "target.csv", "--encode"), ratio.weights_, rtol=1e-9, atol=1e-12)
 
 
@@ -484,7 +484,7 @@ def test_a_failure_while_writing_leaves_every_file_as_it_was(folder, monkeypatch
 
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(folder, monkeypatch):
     monkeypatch.setattr("densratio.cli.files.os.access", lambda *_: False)
-    monkeypatch.setattr(ESTIMATORS["kliep"], "fit", lambda *_: pytest.fail("fitted before the check"))
+    monkeypatch.setattr(ESTIMATORS["kmm"], "fit", lambda *_: pytest.fail("fitted before the check"))
     assert "no permission" in error_of(folder, "source.csv", "target.csv")
 
 
@@ -536,7 +536,7 @@ def test_the_summary_says_what_was_done_and_warns_in_the_reports_words(folder):
     result = call("source.csv", "target.csv", "--drop", "score")
     assert result.exit_code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0].startswith("method kliep gamma=")
+    assert lines[0].startswith("method kmm gamma=")
     assert lines[1:4] == [
         "source source.csv, 60 rows",
         "target target.csv, 60 rows",

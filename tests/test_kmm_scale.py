@@ -46,7 +46,7 @@ def upper(n):
 
 
 def filled(rng, n, total):
-    """A point of {0 <= p <= upper, weight . p = total}, without a projection: rows filled up in a random order."""
+    """A point of {0 <= p <= upper, weight . p = total}, not by projection: rows filled up in a random order."""
     p, left = np.zeros(n), total
     for i in rng.permutation(n):
         p[i] = min(upper(n)[i], left / weight(n)[i])

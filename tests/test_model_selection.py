@@ -143,7 +143,8 @@ def test_lsif_scores_are_those_of_the_ratio_fitted_without_the_fold(alpha):
         hessian = (1 - alpha) * phi(s).T @ phi(s) / len(s) + alpha * phi(t).T @ phi(t) / len(t) + 0.05 * np.eye(len(target))
         root = np.linalg.cholesky(hessian).T
         coef = nnls(root, np.linalg.solve(root.T, phi(t).mean(axis=0)))[0]
-        scale = (phi(s) @ coef).mean()
+        # A relative ratio has mean 1 over the mixture that it is relative to.
+        scale = (1 - alpha) * (phi(s) @ coef).mean() + alpha * (phi(t) @ coef).mean()
         r_s, r_t = phi(source[fold.source]) @ coef / scale, phi(target[fold.target]) @ coef / scale
         expected = r_t.mean() - 0.5 * (1 - alpha) * (r_s**2).mean() - 0.5 * alpha * (r_t**2).mean()
         assert fitted.cv_results_[f"split{k}_test_score"][0] == pytest.approx(expected, rel=1e-6)
@@ -445,3 +446,13 @@ def test_the_moments_stand_for_the_samples(alpha):
     equal, *compact = objective.problem(objective.statistics(source, target), source)
     for one, other in zip(objective.value_and_grad(coef, source, target), equal.value_and_grad(coef, *compact), strict=True):
         assert other == pytest.approx(one, rel=1e-10)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_folds_and_score_judge_a_relative_ratio_on_its_own_scale(nonnegative):
+    rng = np.random.default_rng(0)
+    X, y = stack_domains(rng.normal(size=(400, 1)), rng.normal(2.5, 0.5, size=(400, 1)))
+    ratio = LSIF(alpha=0.5, nonnegative=nonnegative, gamma=[0.01, 1.0], regularization=0.01, cv=5, n_centers=None).fit(X, y)
+    # A constant ratio, which the wide kernel comes near to, scores 1/2 at every alpha.
+    assert ratio.best_params_ == {"gamma": 1.0}
+    assert ratio.score(X, y) > 0.5 + ratio.cv_results_["std_test_score"].max()

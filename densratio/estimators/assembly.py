@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +14,8 @@ from sklearn.base import clone
 
 from .._arrays import Array, is_sparse, to_device
 from ..features import FEATURES, Features, distinct_rows
-from ..model_selection import are_partition
-from ..objectives import OBJECTIVES, Objective, Statistics
+from ..model_selection import Fold, are_partition
+from ..objectives import OBJECTIVES, MaximumMeanDiscrepancy, Objective, Statistics
 from ..objectives.base import is_number
 from ..solvers import SOLVERS, Solver
 from .contract import RatioEstimator, Samples
@@ -44,14 +45,26 @@ class AssembledRatio(RatioEstimator):
     cv: Any
     n_jobs: int | None
 
+    def _select(self, samples: Samples) -> None:
+        # One draw of centres serves every candidate and the fit.
+        self._seed = seed_of(self.random_state)
+        super()._select(samples)
+
+    def _drawn_seed(self) -> int:
+        return self._seed if hasattr(self, "_seed") else seed_of(self.random_state)
+
     def _make_objective(self) -> Objective:
         if isinstance(self.objective, Objective):
             return self.objective
-        return from_registry("objective", self.objective, OBJECTIVES)()
+        made = from_registry("objective", self.objective, OBJECTIVES)()
+        if isinstance(made, MaximumMeanDiscrepancy):
+            kind: Any = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)
+            return replace(made, is_factored=kind.is_map)
+        return made
 
     def _make_features(self, objective: Objective, n_centers: int | None, gamma: Any = None) -> Features:
         """The features, not fitted. gamma: the value to use in place of the parameter's."""
-        if n_centers is not None and not (isinstance(n_centers, int) and n_centers >= 1):
+        if n_centers is not None and not (isinstance(n_centers, Integral) and n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
         features = self.kernel
         if not isinstance(features, Features):
@@ -60,9 +73,9 @@ class AssembledRatio(RatioEstimator):
                 n_centers = None
             draws = kind.is_map or n_centers is not None
             gamma = self.gamma if gamma is None else gamma
-            features = kind(gamma=gamma, n_centers=n_centers, random_state=seed_of(self.random_state) if draws else 0)
-        elif gamma is not None and gamma is not self.gamma:
-            features = replace(features, gamma=gamma)
+            features = kind(gamma=gamma, n_centers=n_centers, random_state=self._drawn_seed() if draws else 0)
+        elif (self.gamma if gamma is None else gamma) != "median":
+            features = replace(features, gamma=self.gamma if gamma is None else gamma)
         if objective.needs_nonnegative_features and not features.is_nonnegative:
             fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
             raise ValueError(
@@ -142,22 +155,24 @@ class AssembledRatio(RatioEstimator):
         members: dict[Any, list[int]] = {}
         for i, candidate in enumerate(candidates):
             members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
-        tasks = (delayed(self._scores_at)(gamma, [objectives[i] for i in of], samples) for gamma, of in members.items())
+        folds = self._folds(samples)
+        tasks = (delayed(self._scores_at)(gamma, [objectives[i] for i in of], samples, folds) for gamma, of in members.items())
         parts = Parallel(n_jobs=self.n_jobs)(tasks)
         scores = np.empty((len(candidates), parts[0].shape[1]))
         for of, part in zip(members.values(), parts, strict=True):
             scores[of] = part
         return scores
 
-    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples) -> np.ndarray:
+    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
         """Held-out scores (len(objectives), n_folds) at one bandwidth, from statistics with and without each fold."""
         with np.errstate(all="ignore"):
             # A candidate whose numbers overflow has a score that is not finite, and is passed over.
-            return self._scores_of_folds(self._fitted_features(objectives[0], samples, gamma), objectives, samples)
+            return self._scores_of_folds(self._fitted_features(objectives[0], samples, gamma), objectives, samples, folds)
 
-    def _scores_of_folds(self, features: Features, objectives: Sequence[Objective], samples: Samples) -> np.ndarray:
+    def _scores_of_folds(
+        self, features: Features, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]
+    ) -> np.ndarray:
         like = features(samples.source[:1, :])
-        folds = self._folds(samples)
         parts = [self._statistics(objectives[0], features, samples.taking(*fold)) for fold in folds]
         if are_partition(folds, *samples.sizes):
             rest = [reduce(lambda a, b: a.plus(b), parts[:k] + parts[k + 1 :]) for k in range(len(parts))]

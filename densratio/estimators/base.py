@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import Array, is_tensor, namespace, put, to_host
+from .._arrays import Array, is_tensor, namespace, put, to_host, weighted_mean
 from .._validation import check_index
 from ..features import Features
-from ..objectives import Objective, Statistics
+from ..objectives import Objective
 from ..solvers import Solver
 from .contract import Samples
 from .fitting import SolvedRatio, Update
@@ -127,17 +127,13 @@ class DensityRatio(SolvedRatio):
         self._store_weights(raw, samples, counted, like)
         # The mean over all source rows, this batch's or not: exact but for what clipping at 0 adds, which this batch tells.
         means = [float(namespace(self._coef).sum(objective.signed(self._coef) * part.mean_source)) for part in (self._seen, batch)]
-        mean = means[0] + (self.normalization_ - means[1])
+        mean = means[0] + (float(weighted_mean(raw, counted.source_weight)) - means[1])
         self.normalization_ = mean if mean > 0.0 else self.normalization_
         return self
 
-    def _bounded(self, statistics: Statistics) -> Statistics:
-        """The statistics that a stream keeps; those that grow with its length are thinned."""
-        return statistics
-
     def _step_centers(self, objective: Objective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         if samples.source_weight is not None:
-            objective.weighted(samples.source_weight, samples.target_weight)
+            raise ValueError(f"partial_fit of {type(self).__name__} takes no sample_weight: use fit.")
         features = self._fitted_features(objective, samples, self._chosen("gamma")) if is_first else self.features_
         update = self.update(samples.source, samples.target, None if is_first else self._coef, features=features)
         self._take_step(objective, features, samples, update, is_first)

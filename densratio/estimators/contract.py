@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
@@ -13,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import check_cv
 from sklearn.utils import ClassifierTags, TransformerTags
 
-from .._arrays import Array, concat_rows, is_tensor, namespace, put, take_rows, to_host, weighted_mean
+from .._arrays import Array, concat_rows, device_of, is_tensor, namespace, put, take_rows, to_host, weighted_mean
 from .._validation import check_rows, split_domains
 from ..model_selection import Choice, Fold, choose, folds_of, k_fold_scores, stratified_folds
 
@@ -67,6 +68,11 @@ class Samples(NamedTuple):
         if self.source_weight is not None:
             weight = np.concatenate([to_host(self.source_weight), to_host(self.target_weight)])
         return concat_rows(self.source, self.target), y, weight
+
+
+def _is_search(value: Any) -> bool:
+    """Whether a parameter asks for cross-validation."""
+    return (isinstance(value, str) and value == "cv") or isinstance(value, list | tuple | np.ndarray)
 
 
 def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
@@ -170,7 +176,8 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _chosen(self, name: str) -> Any:
         """The value of a parameter: the one that cross-validation chose, or the one given."""
-        return getattr(self, "best_params_", {}).get(name, getattr(self, name))
+        value = getattr(self, name)
+        return getattr(self, "best_params_", {}).get(name, value) if _is_search(value) else value
 
     def _select(self, samples: Samples) -> None:
         for stale in ("best_params_", "cv_results_"):
@@ -179,9 +186,11 @@ class RatioEstimator(BaseEstimator, ABC):
         given = {name: getattr(self, name) for name in self._choosable}
         grid = {}
         for name, value in given.items():
-            if isinstance(value, str) and value == "cv":
+            if not _is_search(value):
+                continue
+            if isinstance(value, str):
                 grid[name] = list(self._grid(name, samples))
-            elif isinstance(value, list | tuple | np.ndarray):
+            else:
                 if len(value) == 0:
                     raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
                 grid[name] = [v.item() if isinstance(v, np.generic) else v for v in value]
@@ -219,13 +228,20 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _returned(self, values: Array, like: Array) -> Array:
         """`values` in the library, dtype and device of the rows that the person gave."""
-        if is_tensor(like) == is_tensor(values) and values.dtype == like.dtype:
+        if is_tensor(like) == is_tensor(values) and values.dtype == like.dtype and device_of(values) == device_of(like):
             return values
         return put(to_host(values), like)
 
     def _store_weights(self, raw: Array, samples: Samples, counted: Samples, like: Array) -> None:
         weights, mean = mean_one(raw, counted.source_weight)
         self.normalization_ = float(mean)
+        if not float(weighted_mean(raw, counted.source_weight)) > 0.0:
+            warnings.warn(
+                f"The ratio of {type(self).__name__} is 0 at every source row, so the weights are even: the samples do not overlap "
+                "at this bandwidth and regularization. Take smaller ones, or look at diagnose(ratio, X, y).",
+                UserWarning,
+                stacklevel=3,
+            )
         if counted.source.shape[0] < samples.source.shape[0]:
             weights = self._spread_over_all(weights, samples)
         self.weights_ = self._returned(weights, like)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sklearn.exceptions import ConvergenceWarning
 
-from .._arrays import Array, is_sparse, namespace, put, to_host
+from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host
 from ..features import Features
 from ..objectives import Objective, Statistics
 from ..solvers import Solver, State
@@ -45,7 +45,9 @@ class SolvedRatio(AssembledRatio):
         objective = self._make_objective()
         if features is None and objective.takes == "features":
             n_centers = self.n_centers if coef is None or objective.anchors == "source" else None
-            features = self._make_features(objective, n_centers).fit(source, target, anchors=objective.anchors)
+            features = self._make_features(objective, n_centers, self._chosen("gamma")).fit(
+                source, target, anchors=objective.anchors
+            )
         inputs = inputs_of(objective, features, source, target)
         compact = objective.summarise(*inputs)
         solver = self._make_solver(objective, inputs[0], to_convergence=False)
@@ -94,8 +96,12 @@ class SolvedRatio(AssembledRatio):
         solver = self._make_solver(equal, compact[0], to_convergence=True)
         state = solver.run(equal, solver.init(equal, *compact), *compact)
         self._store(equal, solver, features, compact[0], tuple(compact), state, samples.source)
-        self._seen = statistics
+        self._seen = self._bounded(statistics)
         return self._ratio(samples.source)
+
+    def _bounded(self, statistics: Statistics) -> Statistics:
+        """The statistics that are kept for a stream; those that grow with its length are thinned."""
+        return statistics
 
     def _store(
         self,
@@ -125,6 +131,8 @@ class SolvedRatio(AssembledRatio):
         self.converged_ = solver.has_converged(state)
 
     def _ratio(self, rows: Array) -> Array:
+        if is_sparse(rows) and is_tensor(self._coef):
+            rows = rows.toarray()
         is_here = is_sparse(rows) or place(rows) == place(self._coef)
         if self._off_sample is not None:
             return (self._off_sample if is_here else self._off_sample.to(rows))(rows)

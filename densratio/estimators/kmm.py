@@ -21,6 +21,7 @@ from .witness import Witness
 
 __all__ = ["KMM"]
 
+_MISS = 0.05  # of a weight: beyond it the formula for any row does not give the rows their weights
 _MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
 
 
@@ -44,7 +45,8 @@ class KMM(DensityRatio):
     more). The weights are the exact solution of the approximate problem; features beyond 2^24 entries are in single precision.
 
     With regularization > 0 `transform` gives a source row its own weight, and any other row what the optimality conditions,
-    which are a formula in the row, give there; at 0 it is the kernel average of the weights near the row.
+    which are a formula in the row, give there; at 0, or so little that the formula magnifies what the solver left, it is the
+    kernel average of the weights near the row.
 
     A row with a sample_weight counts as that many copies of it. The kernel's sums grow with the rows and regularization does
     not: twice the rows, or twice the sample_weight, take twice of it for the same weights.
@@ -98,13 +100,20 @@ class KMM(DensityRatio):
         names = {kind: name for name, kind in _MAPS.items()}
         self.approximation_ = names.get(type(self.features_), "exact")
         if self._chosen("regularization") > 0.0:
-            self._off_sample = self._witness(samples)
+            witness = self._witness(samples)
+            # A regularization so small that the formula magnifies what the solver left is as good as none.
+            if witness.misses(samples.source, self._coef) <= _MISS:
+                self._off_sample = witness
         self.approximation_error_ = map_error(self.features_, samples, self._coef)
         return raw
 
     def _step_rows(self, objective: Objective, samples: Samples, *given: Any) -> DensityRatio:
         self._choose_kernel(samples.source.shape[0])
-        return super()._step_rows(self._make_objective(), samples, *given)
+        stepped = super()._step_rows(self._make_objective(), samples, *given)
+        self.approximation_ = {kind: name for name, kind in _MAPS.items()}.get(type(self.features_), "exact")
+        if hasattr(self, "approximation_error_"):
+            del self.approximation_error_
+        return stepped
 
     def _choose_kernel(self, n: int) -> None:
         """Whether n source rows are matched through a map that approximates the kernel."""

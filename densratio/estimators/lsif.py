@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import take_rows, to_host
+from .._arrays import Array, namespace, take_rows, to_host, widest_here
 from ..features import Features
-from ..model_selection import leave_one_out_scores
+from ..model_selection import Fold, leave_one_out_scores
 from ..objectives import SquaredDistance
 from ..solvers import Solver
 from .base import DensityRatio
@@ -70,12 +70,28 @@ class LSIF(DensityRatio):
     def _make_objective(self) -> SquaredDistance:
         return SquaredDistance(self._chosen("regularization"), self.l1_ratio, self.nonnegative, self.alpha)
 
+    def _agreement(
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
+    ) -> Array:
+        if self.alpha == 0.0:
+            return super()._agreement(source_ratio, target_ratio, source_weight, target_weight)
+        # `transform` has mean 1 over the source, and a relative ratio has it over the mixture.
+        objective = self._make_objective()
+        xp = namespace(self._coef)
+        mean = float(xp.sum(objective.signed(widest_here(self._coef)) * objective.mixture(self._seen)))
+        scale = self.normalization_ / mean if mean > 0.0 else 1.0
+        return objective.score(scale * source_ratio, scale * target_ratio, source_weight, target_weight)
+
     def _grid(self, name: str, samples: Samples) -> list[float]:
         return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
 
-    def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples) -> np.ndarray:
-        if self.cv is not None or samples.source_weight is not None or not objectives[0].has_closed_form:
-            return super()._scores_at(gamma, objectives, samples)
+    def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
+        if (
+            self.cv is not None
+            or samples.source_weight is not None
+            or not all(objective.has_closed_form for objective in objectives)
+        ):
+            return super()._scores_at(gamma, objectives, samples, folds)
         features = self._fitted_features(objectives[0], samples, gamma)
         # The rows that are left out in pairs are the first of each sample: shuffled, so that their order says nothing.
         rng = np.random.default_rng(0)

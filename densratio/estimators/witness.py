@@ -38,13 +38,21 @@ class Witness:
         """
         weights = to_host(coef)
         inside = np.flatnonzero((weights > 1e-6) & (weights < self.upper * (1.0 - 1e-6)))
-        # Where every weight is at a bound any level between will do: that of the largest weights at 0.
-        chosen = inside if len(inside) else np.flatnonzero(weights <= weights.min())
-        if len(chosen) > _LEVEL_ROWS:
-            chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:_LEVEL_ROWS])
+        # Where every weight is at a bound, the level is at most what the rows at 0 allow, or at least what the others ask.
+        at_zero = np.flatnonzero(weights <= 1e-6)
+        chosen = inside if len(inside) else at_zero if len(at_zero) else np.arange(len(weights))
+        if len(inside) > _LEVEL_ROWS:
+            chosen = np.sort(np.random.default_rng(0).permutation(inside)[:_LEVEL_ROWS])
         off = weights[chosen] - self.slope * to_host(self.difference(take_rows(rows, chosen)))
         share = None if counts is None else to_host(counts)[chosen]
-        return replace(self, level=float(np.average(off, weights=share) if len(inside) else np.min(off)))
+        if len(inside):
+            return replace(self, level=float(np.average(off, weights=share)))
+        return replace(self, level=float(np.min(off) if len(at_zero) else np.max(off)))
+
+    def misses(self, rows: Array, coef: Array) -> float:
+        """Root mean square difference from the weights `coef` (n,) of some of the rows (n, d): slope magnifies a solver's rest."""
+        some = np.random.default_rng(1).permutation(rows.shape[0])[:_LEVEL_ROWS]
+        return float(np.sqrt(np.mean((to_host(self(take_rows(rows, some))) - to_host(coef)[some]) ** 2)))
 
     def difference(self, rows: Array) -> Array:
         """f (n,) at rows (n, d)."""

@@ -135,11 +135,16 @@ class SquaredDistance(Objective):
         assert isinstance(held_out, SquaredDistanceStatistics)
         xp = namespace(coef, kept.mean_source)
         signed = self.signed(widest_here(coef))
-        mean = xp.sum(signed * kept.mean_source)
+        mean = xp.sum(signed * self.mixture(kept))
         signed = signed / xp.where(mean > 0.0, mean, xp.ones_like(mean))
         second = (1.0 - self.alpha) * held_out.source.second + self.alpha * held_out.target.second
         score = xp.sum(signed * held_out.target.mean) - 0.5 * xp.sum(signed * (second @ signed))
         return xp.where(mean > 0.0, score, -float("inf"))
+
+    def mixture(self, statistics: Statistics) -> Array:
+        """(k,) mean feature over the mixture that the (relative) ratio is relative to: the ratio's mean over it is 1."""
+        assert isinstance(statistics, SquaredDistanceStatistics)
+        return (1.0 - self.alpha) * statistics.source.mean + self.alpha * statistics.target.mean
 
     def minimiser(self, source: Array, target: Array) -> Array:
         """The closed form (H + regularization I)^-1 h (k,) of uLSIF, from the eigenvectors of H."""

@@ -111,7 +111,7 @@ class InteriorPoint(Solver):
         """Whether the residual is at most tol, or the duality gap at most the rounding of the value: no digits are left to gain."""
         n, memory = state.coef.shape[0], state.memory
         no_digits_left = float(memory.complementarity) <= _ROUNDING * (1.0 + n * abs(float(memory.value)))
-        return super().has_converged(state) or no_digits_left
+        return float(state.residual) <= self.tol or no_digits_left
 
     def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
         assert isinstance(objective, MaximumMeanDiscrepancy)

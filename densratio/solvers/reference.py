@@ -23,6 +23,8 @@ class Reference(Solver):
     backend: str | None = None
 
     def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
+        if any(getattr(objective, name, None) is not None for name in ("source_weight", "target_weight")):
+            raise ValueError("The reference solver takes no sample_weight: each row counts once.")
         start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
         return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
