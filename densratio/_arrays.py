@@ -18,9 +18,11 @@ _NAMESPACES: dict[type, Any] = {}
 __all__ = [
     "Array",
     "cholesky_solver",
+    "clipped_at_zero",
     "concat_rows",
     "device_of",
     "eps",
+    "exp_of_negative",
     "full_like_row",
     "has_float64",
     "is_numpy_array",
@@ -50,6 +52,18 @@ def namespace(*arrays: Array) -> Any:
 def is_tensor(x: Any) -> bool:
     """Whether `x` is a torch tensor, told without importing torch."""
     return "torch" in sys.modules and is_torch_array(x)
+
+
+def clipped_at_zero(x: Array) -> Array:
+    """max(x, 0) of a fresh array, which numpy overwrites: a second large array costs more than the arithmetic."""
+    return np.maximum(x, 0.0, out=x) if is_numpy_array(x) else namespace(x).clip(x, min=0.0)
+
+
+def exp_of_negative(x: Array) -> Array:
+    """exp(-x) of a fresh array, which numpy overwrites."""
+    if is_numpy_array(x):
+        return np.exp(np.negative(x, out=x), out=x)
+    return namespace(x).exp(-x)
 
 
 def device_of(x: Array) -> Any:

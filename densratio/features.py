@@ -14,7 +14,20 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ._arrays import Array, concat_rows, device_of, eps, is_sparse, namespace, put, take_rows, tiny, to_host
+from ._arrays import (
+    Array,
+    clipped_at_zero,
+    concat_rows,
+    device_of,
+    eps,
+    exp_of_negative,
+    is_sparse,
+    namespace,
+    put,
+    take_rows,
+    tiny,
+    to_host,
+)
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "distinct_rows"]
 
@@ -40,7 +53,7 @@ def squared_euclidean(x: Array, y: Array) -> Array:
     # One product of rows with their squares beside them saves three passes over the n x m matrix.
     left = xp.concat([-2.0 * x, xp.sum(x * x, axis=1, keepdims=True), xp.ones_like(x[:, :1])], axis=1)
     right = xp.concat([y, xp.ones_like(y[:, :1]), xp.sum(y * y, axis=1, keepdims=True)], axis=1)
-    return xp.clip(left @ xp.matrix_transpose(right), min=0.0)
+    return clipped_at_zero(left @ xp.matrix_transpose(right))
 
 
 def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
@@ -231,11 +244,11 @@ class Features(ABC):
         scale = gamma ** (1.0 / self._degree)
         x, y = x * scale, y * scale
         if x.shape[0] * y.shape[0] <= _BLOCK:
-            return xp.exp(-self._distance(x, y))
+            return exp_of_negative(self._distance(x, y))
         out = xp.empty((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
         step = max(1, _BLOCK // y.shape[0])
         for start in range(0, x.shape[0], step):
-            out[start : start + step, :] = xp.exp(-self._distance(x[start : start + step, :], y))
+            out[start : start + step, :] = exp_of_negative(self._distance(x[start : start + step, :], y))
         return out
 
     def _choose(self, rows: Array) -> Array:

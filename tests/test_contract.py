@@ -20,8 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from densratio import LSIF, stack_domains
+from densratio import KLIEP, KMM, LSIF, DensityRatio, stack_domains
 from densratio.estimators import ESTIMATORS, IN_LOOPS
+from densratio.features import Gaussian
 from densratio.testing import KINDS, draw_problem, gaussian_shift
 
 OWN = sorted(set(ESTIMATORS) - set(IN_LOOPS))  # those that tests/test_sklearn.py and tests/test_laws.py do not hold already
@@ -271,3 +272,100 @@ def test_numbers_in_object_boolean_and_categorical_columns_are_numbers():
     assert LSIF().fit(dressed, y).weights_ == pytest.approx(LSIF().fit(numbers, y).weights_)
     coded = numbers.assign(a=pd.Categorical(numbers["a"]))
     assert LSIF().fit(coded, y).weights_ == pytest.approx(LSIF().fit(numbers, y).weights_)
+
+
+# ---------------------------------------------------------------- where a formula meets its edge
+
+
+def samples(n=300, m=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 2)), 0.7 * rng.normal(size=(m, 2)) + 0.7
+
+
+@pytest.mark.parametrize(("dtype", "outlier"), [(np.float64, 3e3), (np.float64, 1e6), (np.float32, 1e3), (np.float32, 1e4)])
+def test_one_outlier_leaves_the_median_bandwidth(dtype, outlier):
+    X, y = stack_domains(*(rows.astype(dtype) for rows in samples()))
+    plain = KLIEP(random_state=0).fit(X, y).gamma_
+    X[0] = outlier
+    assert KLIEP(random_state=0).fit(X, y).gamma_ == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_unit_of_sample_weight_leaves_the_bandwidth_in_single_precision(scale):
+    X, y = stack_domains(*(rows.astype(np.float32) for rows in samples()))
+    plain = KLIEP(random_state=0).fit(X, y, np.ones(len(y))).gamma_
+    assert KLIEP(random_state=0).fit(X, y, np.full(len(y), scale)).gamma_ == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The ratio of:UserWarning")
+@pytest.mark.parametrize("kind", [KLIEP, LSIF])
+def test_a_batch_that_no_centre_is_near_keeps_the_mean_of_the_stream_at_one(kind):
+    source, target = samples()
+    ratio = kind(random_state=0).partial_fit(*stack_domains(source, target))
+    ratio.partial_fit(*stack_domains(source + 1e4, target[:1]))
+    assert ratio.transform(np.concatenate([source, source + 1e4])).mean() == pytest.approx(1.0, rel=1e-6)
+
+
+def test_even_weights_on_every_source_row_are_told():
+    source, target = samples()
+    with pytest.warns(UserWarning, match="The ratio of KLIEP is 0 at every source row, so the weights are even"):
+        KLIEP(gamma=1.0).fit(*stack_domains(source + 1e4, target))
+
+
+@pytest.mark.parametrize("params", [{"max_weight": 1.0}, {"max_weight": 1.2}, {"regularization": 1e-2}, {"exact_up_to": 50}])
+def test_kmm_gives_a_source_row_its_own_weight(params):
+    source, target = samples()
+    ratio = KMM(random_state=0, **params).fit(*stack_domains(source, target))
+    assert ratio.transform(source) == pytest.approx(ratio.weights_, abs=5e-3)
+
+
+@pytest.mark.parametrize("regularization", [0.0, 1e-8, 1e-12])
+def test_kmm_all_but_unregularised_never_leaves_the_range_of_its_weights(regularization):
+    source, target = samples()
+    ratio = KMM(regularization=regularization).fit(*stack_domains(source, target))
+    at_rows = ratio.transform(np.concatenate([source, target])) * ratio.normalization_
+    assert at_rows.max() <= ratio.weights_.max() * (1.0 + 1e-6)
+
+
+def test_a_search_over_the_bandwidth_of_a_kernel_of_ones_own_is_that_of_its_name():
+    X, y = stack_domains(*samples(60, 50))
+    grid = [1e-6, 0.5, 50.0]
+    by_name, own = (KMM(kernel=kernel, gamma=grid, cv=2).fit(X, y) for kernel in ("gaussian", Gaussian()))
+    assert own.cv_results_["mean_test_score"] == pytest.approx(by_name.cv_results_["mean_test_score"], rel=1e-9)
+    assert KLIEP(kernel=Gaussian(), gamma=7.0).fit(X, y).gamma_ == 7.0
+
+
+def test_the_base_class_matches_kernel_means_through_a_map_as_kmm_does():
+    X, y = stack_domains(*samples())
+    params = {"kernel": "random_fourier", "n_centers": 100, "random_state": 0}
+    base, front = DensityRatio("kmm", **params).fit(X, y), KMM(regularization=0.0, **params).fit(X, y)
+    assert base.objective_value_ == pytest.approx(front.objective_value_, rel=1e-6)
+
+
+def test_a_shuffled_splitter_without_a_seed_scores_all_bandwidths_on_the_same_folds():
+    X, y = stack_domains(*samples())
+    ratio = KLIEP(gamma=[0.5, 0.5 + 1e-9], cv=StratifiedKFold(3, shuffle=True)).fit(X, y)
+    for k in range(3):
+        one, other = ratio.cv_results_[f"split{k}_test_score"]
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_numbers_of_numpy_are_numbers_and_a_later_plain_parameter_is_the_one_in_use():
+    X, y = stack_domains(*samples())
+    ratio = LSIF(n_centers=np.int64(20), regularization=[0.001, 0.01], random_state=0).fit(X, y)
+    assert len(ratio.centers_) == 20
+    ratio.set_params(regularization=50.0).partial_fit(X, y)
+    direct = LSIF(n_centers=20, regularization=50.0, gamma=ratio.gamma_, random_state=0).fit(X, y)
+    assert ratio.coef_ == pytest.approx(direct.coef_, rel=1e-6)
+
+
+def test_a_ratio_fitted_on_one_kind_of_rows_takes_the_others():
+    source, target = samples()
+    dense, sparse = stack_domains(source, target), stack_domains(csr_array(source), csr_array(target))
+    tensors = stack_domains(torch.asarray(source), torch.asarray(target))
+    fits = [LSIF(random_state=0).fit(*rows) for rows in (dense, sparse, tensors)]
+    for ratio in fits:
+        at_dense = ratio.transform(target)
+        assert ratio.transform(csr_array(target)) == pytest.approx(at_dense, rel=1e-6, abs=1e-9)
+        assert ratio.transform(torch.asarray(target)).numpy() == pytest.approx(at_dense, rel=1e-6, abs=1e-9)
+        assert ratio.transform(target.astype(np.float32)) == pytest.approx(at_dense, rel=1e-3, abs=1e-3)

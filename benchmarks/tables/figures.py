@@ -97,6 +97,9 @@ def cost_against(axis: str, score: str) -> Callable[[list[Row]], Figure | None]:
         for panel, family in zip(panels.flat, families, strict=False):
             _cost_panel(panel, [row for row in here if row["family"] == family], axis, score)
             panel.set_title(family, fontsize=10)
+        # The panels share their axis, so its ticks are those of all of them.
+        sizes = unique(row[axis] for row in here)
+        panels.flat[0].set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
         for panel in panels.flat[len(families) :]:
             panel.set_visible(False)
         figure.supxlabel("source rows n" if axis == "n" else "columns d")
@@ -118,8 +121,6 @@ def _cost_panel(panel: Axes, rows: list[Row], axis: str, score: str) -> None:
         )
     panel.set_xscale("log")
     panel.set_yscale("log")
-    sizes = unique(row[axis] for row in rows)
-    panel.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)
