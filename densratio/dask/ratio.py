@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import DensityRatio
 from ..features import Features
+from ..objectives import StatisticObjective
 from .blockwise import portable, transform
 from .partitions import Partitions
 from .solve import Passes, fit_by_sums
@@ -124,7 +125,7 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
         defaults = type(ratio)().get_params()
         plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._choosable})
         objective = plain._make_objective()
-    if objective is None or not objective.has_statistics:
+    if not isinstance(objective, StatisticObjective):
         kind = type(ratio).__name__
         raise ValueError(
             f"DaskRatio fits LSIF() and KLIEP(), whose fit is one of sums over rows; {kind} needs all rows at once. Fit {kind} "

@@ -12,7 +12,7 @@ from .._arrays import put, to_host, widest_here
 from ..estimators import DensityRatio
 from ..estimators.contract import Samples
 from ..features import Features
-from ..objectives import Objective, Statistics
+from ..objectives import StatisticObjective, Statistics
 from ..objectives.kliep import LikelihoodStatistics
 from .blockwise import portable
 from .likelihood import Likelihood, LikelihoodSums, maximise
@@ -28,7 +28,7 @@ class Context(NamedTuple):
     """What every task of a pass is given: the estimator, its objective and fitted features, and the argument of this pass."""
 
     ratio: DensityRatio
-    objective: Objective
+    objective: StatisticObjective
     features: Features
     argument: Any
 
@@ -38,7 +38,7 @@ class Passes(NamedTuple):
 
     partitions: Partitions
     ratio: DensityRatio
-    objective: Objective
+    objective: StatisticObjective
     features: Features
     labels: tuple[Any, Any]
 

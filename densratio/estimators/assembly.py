@@ -15,7 +15,7 @@ from sklearn.base import clone
 from .._arrays import Array, is_sparse, to_device
 from ..features import FEATURES, Features, distinct_rows
 from ..model_selection import Fold, are_partition
-from ..objectives import OBJECTIVES, MaximumMeanDiscrepancy, Objective, Statistics
+from ..objectives import OBJECTIVES, MaximumMeanDiscrepancy, Objective, StatisticObjective, Statistics
 from ..objectives.base import is_number
 from ..solvers import SOLVERS, Solver
 from .contract import RatioEstimator, Samples
@@ -103,7 +103,7 @@ class AssembledRatio(RatioEstimator):
             raise ValueError(f"max_iter and n_steps must be >= 1; got {self.max_iter!r} and {self.n_steps!r}.")
         return from_registry("solver", name, SOLVERS, also=("auto",))(tol=self.tol, max_iter=self.max_iter)
 
-    def _statistics(self, objective: Objective, features: Features, samples: Samples) -> Statistics:
+    def _statistics(self, objective: StatisticObjective, features: Features, samples: Samples) -> Statistics:
         """Statistics of all rows, taken in blocks of both samples so that no block of features is large."""
         n_blocks = 1 + max(samples.sizes) * features.n_columns // FEATURE_BLOCK
         bounds = [np.linspace(0, rows.shape[0], n_blocks + 1, dtype=int) for rows in (samples.source, samples.target)]
@@ -149,7 +149,7 @@ class AssembledRatio(RatioEstimator):
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         objectives = self._objectives_for(candidates)
-        if not objectives[0].has_statistics:
+        if not all(isinstance(objective, StatisticObjective) for objective in objectives):
             return super()._scores(candidates, samples)
         # One task a bandwidth: its features serve every other parameter.
         members: dict[Any, list[int]] = {}
@@ -163,15 +163,13 @@ class AssembledRatio(RatioEstimator):
             scores[of] = part
         return scores
 
-    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
+    def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
         """Held-out scores (len(objectives), n_folds) at one bandwidth, from statistics with and without each fold."""
         with np.errstate(all="ignore"):
             # A candidate whose numbers overflow has a score that is not finite, and is passed over.
             return self._scores_of_folds(self._fitted_features(objectives[0], samples, gamma), objectives, samples, folds)
 
-    def _scores_of_folds(
-        self, features: Features, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]
-    ) -> np.ndarray:
+    def _scores_of_folds(self, features: Features, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
         like = features(samples.source[:1, :])
         parts = [self._statistics(objectives[0], features, samples.taking(*fold)) for fold in folds]
         if are_partition(folds, *samples.sizes):
@@ -181,7 +179,7 @@ class AssembledRatio(RatioEstimator):
         pairs = list(zip(rest, parts, strict=True))
         return np.array([[self._held_out_score(objective, *pair, like) for pair in pairs] for objective in objectives])
 
-    def _held_out_score(self, objective: Objective, kept: Statistics, held_out: Statistics, like: Array) -> float:
+    def _held_out_score(self, objective: StatisticObjective, kept: Statistics, held_out: Statistics, like: Array) -> float:
         equal, *compact = objective.problem(kept, like)
         solver = self._make_solver(equal, compact[0], to_convergence=True)
         coef = solver.run(equal, solver.init(equal, *compact), *compact).coef

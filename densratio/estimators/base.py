@@ -10,7 +10,7 @@ import numpy as np
 from .._arrays import Array, is_tensor, namespace, put, to_host, weighted_mean
 from .._validation import check_index
 from ..features import Features
-from ..objectives import Objective
+from ..objectives import Objective, StatisticObjective
 from ..solvers import Solver
 from .contract import Samples
 from .fitting import SolvedRatio, Update
@@ -112,11 +112,11 @@ class DensityRatio(SolvedRatio):
             return self._step_rows(objective, samples, like, index, is_first)
         if index is not None:
             raise ValueError(f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre.")
-        if objective.has_statistics:
+        if isinstance(objective, StatisticObjective):
             return self._stream(objective, samples, like, is_first)
         return self._step_centers(objective, samples, like, is_first)
 
-    def _stream(self, objective: Objective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
+    def _stream(self, objective: StatisticObjective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()
         features = self._fitted_features(objective, counted, self._chosen("gamma")) if is_first else self.features_
         batch = self._statistics(objective, features, counted)

@@ -164,8 +164,8 @@ class RatioEstimator(BaseEstimator, ABC):
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
     def _grid(self, name: str, samples: Samples) -> Sequence[Any]:
-        """The values that "cv" stands for, of a parameter in `_choosable`."""
-        raise NotImplementedError
+        """The values that "cv" stands for, of a parameter in `_choosable`; a method without a grid takes sequences alone."""
+        raise ValueError(f'{name}="cv" stands for no values in {type(self).__name__}: give a sequence of values.')
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """Scores (n_candidates, n_folds), higher is better; by default of clones on k folds of both domains."""

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host
 from ..features import Features
-from ..objectives import Objective, Statistics
+from ..objectives import Objective, StatisticObjective, Statistics
 from ..solvers import Solver, State
 from .assembly import AssembledRatio
 from .contract import Samples, mean_one
@@ -60,7 +60,7 @@ class SolvedRatio(AssembledRatio):
     def _fit(self, samples: Samples) -> Array:
         objective = self._make_objective()
         features = self._fitted_features(objective, samples, self._chosen("gamma"))
-        if objective.has_statistics:
+        if isinstance(objective, StatisticObjective):
             raw = self._solve_statistics(objective, features, self._statistics(objective, features, samples), samples)
         else:
             raw = self._solve_rows(objective, features, samples)
@@ -90,7 +90,9 @@ class SolvedRatio(AssembledRatio):
         inputs = inputs_of(objective, features, samples.source, samples.target)
         return inputs[0], objective.summarise(*inputs)
 
-    def _solve_statistics(self, objective: Objective, features: Features, statistics: Statistics, samples: Samples) -> Array:
+    def _solve_statistics(
+        self, objective: StatisticObjective, features: Features, statistics: Statistics, samples: Samples
+    ) -> Array:
         like = features(samples.source[:1])
         equal, *compact = objective.problem(statistics, like)
         solver = self._make_solver(equal, compact[0], to_convergence=True)

@@ -8,25 +8,12 @@ from typing import ClassVar, Literal
 
 from .._arrays import Array, namespace, weighted_mean
 
-__all__ = ["Objective", "Statistics", "is_number"]
+__all__ = ["Objective", "is_number"]
 
 
 def is_number(value: object) -> bool:
     """Whether `value` is a real number; True and False are none here."""
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-class Statistics(ABC):
-    """All that an objective asks of samples it need not hold: sums over rows, exact under any split into batches."""
-
-    @abstractmethod
-    def plus(self, other: Statistics) -> Statistics:
-        """The statistics of both batches together."""
-
-    @property
-    @abstractmethod
-    def mean_source(self) -> Array:
-        """(k,) mean source feature; its product with a coef is the mean ratio over the source."""
 
 
 class Objective(ABC):
@@ -44,8 +31,6 @@ class Objective(ABC):
     gradient_is_affine: ClassVar[bool] = False
     """Whether the gradient at a combination of points is that combination of gradients (quadratic objectives)."""
     is_smooth: ClassVar[bool] = True
-    has_statistics: ClassVar[bool] = False
-    """Whether `statistics` and `problem` stand in for the samples, so that tables are read in blocks."""
 
     @abstractmethod
     def init(self, source: Array, target: Array) -> Array:
@@ -78,28 +63,10 @@ class Objective(ABC):
         """Smaller samples (n_s', k), (n_t', k) with the same value, gradient and feasible set at every coef."""
         return source, target
 
-    def statistics(
-        self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
-    ) -> Statistics:
-        """What `problem` needs of a batch whose rows count source_weight (n_s,) and target_weight (n_t,) times, 1 where None."""
-        raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
-
-    def problem(self, statistics: Statistics, like: Array) -> tuple[Objective, Array, Array]:
-        """An objective and samples, in the dtype of `like`, equal to this one on all rows that went into `statistics`."""
-        raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
-
-    def held_out_score(self, coef: Array, kept: Statistics, held_out: Statistics) -> Array:
-        """`score` () on held-out rows of the ratio at coef (p,), of mean 1 over the source rows kept; -inf where that vanishes."""
-        raise NotImplementedError(f"{type(self).__name__} asks for whole samples.")
-
-    def signed(self, coef: Array) -> Array:
-        """The coefficients (k,) of the features in the ratio, for objectives with `statistics`; `coef` itself as a rule."""
-        return coef
-
     def weighted(self, source_weight: Array | None, target_weight: Array | None) -> Objective:
         """The same objective for rows that count source_weight (n_s,) and target_weight (n_t,) times, as so many copies would.
 
-        For objectives without `statistics`. Raises ValueError where rows can only count once.
+        Raises ValueError where rows can only count once.
         """
         raise ValueError(f"{type(self).__name__} takes no sample_weight: each row counts once.")
 

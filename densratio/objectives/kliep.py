@@ -9,7 +9,8 @@ import numpy as np
 
 from .._arrays import Array, eps, namespace, put, take_rows, tiny, to_host, weighted_mean, widest_here
 from ..projections import simplex
-from .base import Objective, Statistics
+from .base import Objective
+from .statistics import StatisticObjective, Statistics
 
 __all__ = ["KullbackLeibler", "LikelihoodStatistics", "duality_gap", "project_alive"]
 
@@ -66,7 +67,7 @@ class LikelihoodStatistics(Statistics):
 
 
 @dataclass(frozen=True)
-class KullbackLeibler(Objective):
+class KullbackLeibler(StatisticObjective):
     """F(a) = -mean_j log (A a)_j subject to a >= 0, b'a = 1, with A = target features >= 0 and b = mean source feature.
 
     Then the mean of the ratio over the source rows is exactly 1. A centre that no source row is near (b_l = 0 up to
@@ -78,7 +79,6 @@ class KullbackLeibler(Objective):
 
     anchors: ClassVar[Literal["source", "target"]] = "target"
     needs_nonnegative_features: ClassVar[bool] = True
-    has_statistics: ClassVar[bool] = True
 
     def init(self, source: Array, target: Array) -> Array:
         weight, alive = self.constraint(source)

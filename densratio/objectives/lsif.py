@@ -10,8 +10,9 @@ import numpy as np
 
 from .._arrays import Array, device_of, eps, namespace, tiny, weighted_mean, widest_here
 from ..projections import nonnegative
-from .base import Objective, Statistics, is_number
+from .base import Objective, is_number
 from .moments import Moments, rows_with, symmetric_root
+from .statistics import StatisticObjective, Statistics
 
 __all__ = ["SquaredDistance", "SquaredDistanceStatistics"]
 
@@ -33,7 +34,7 @@ class SquaredDistanceStatistics(Statistics):
 
 
 @dataclass(frozen=True)
-class SquaredDistance(Objective):
+class SquaredDistance(StatisticObjective):
     """J(a) = a'Ha/2 - h'a + regularization (l1_ratio |a|_1 + (1 - l1_ratio) |a|^2 / 2), H = mean phi phi' over the
     source, h = mean phi over the target; J estimates (1/2) int (ratio_a - ratio)^2 p_source up to a constant.
 
@@ -52,7 +53,6 @@ class SquaredDistance(Objective):
 
     anchors: ClassVar[Literal["source", "target"]] = "target"
     gradient_is_affine: ClassVar[bool] = True
-    has_statistics: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
