@@ -46,6 +46,7 @@ class Passes(NamedTuple):
     def over(cls, partitions: Partitions, ratio: DensityRatio, labels: tuple[Any, Any], samples: Samples) -> Passes:
         """With the features that `ratio` fits on `samples`."""
         objective = ratio._make_objective()
+        assert isinstance(objective, StatisticObjective)
         features = ratio._fitted_features(objective, samples, ratio._chosen("gamma"))
         return cls(partitions, ratio, objective, features, labels)
 
