@@ -8,8 +8,6 @@ from .statistics import StatisticObjective, Statistics
 from .wasserstein import Wasserstein1
 
 __all__ = [
-    "",
-]
     "OBJECTIVES",
     "KullbackLeibler",
     "MaximumMeanDiscrepancy",
