@@ -407,6 +407,28 @@ def test_the_ratio_is_that_of_the_counted_neighbours(d, k):
     np.testing.assert_allclose(ratio.transform(unseen), expected / weights.mean(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("d", [2, 20])
+def test_the_default_is_the_mean_over_half_and_twice_as_many_neighbours(d):
+    source, target = samples(d=d)
+    ratio = NearestNeighborsRatio().fit(*stack_domains(source, target))
+    k = ratio.n_neighbors_
+    weights, expected = (
+        np.mean([by_counting(source, target, rows, round(c * k), own=own) for c in (0.5, 1, 2)], axis=0)
+        for rows, own in ((source, True), (target, False))
+    )
+    np.testing.assert_allclose(ratio.weights_, weights / weights.mean(), rtol=1e-9)
+    np.testing.assert_allclose(ratio.transform(target), expected / weights.mean(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_an_origin_far_away_changes_no_neighbour(d):
+    source, target = samples(d=d)
+    near = NearestNeighborsRatio().fit(*stack_domains(source, target))
+    far = NearestNeighborsRatio().fit(*stack_domains(source + 1e6, target + 1e6))
+    np.testing.assert_allclose(far.weights_, near.weights_, rtol=1e-9)
+    np.testing.assert_allclose(far.transform(target + 1e6), near.transform(target), rtol=1e-9)
+
+
 @given(seed=st.integers(0, 2**16), k=st.integers(1, 10))
 def test_rows_at_one_distance_count_together(seed, k):
     rng = np.random.default_rng(seed)

@@ -16,9 +16,10 @@ from .counts import row_counts
 
 __all__ = ["NearestNeighborsRatio"]
 
-_TREE_COLUMNS = 15  # beyond as many columns a tree visits every row, and a matrix product is faster
+_TREE_COLUMNS = 3  # beyond as many columns a tree visits every row, and a matrix product is faster
 _BLOCK = 2**22  # distances held at a time
 _SLACK = 1e-9  # by which a ball is wider than its radius: the row at its edge, and its ties, are in it despite rounding
+_SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbours
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbours that "cv" tries, as multiples of the default rule's
 
 
@@ -28,8 +29,10 @@ class NearestNeighborsRatio(RatioEstimator):
         r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbour
 
     S(x) is k, or more where several rows are at that distance, so that no ratio is infinite, its relative noise from the source
-    is 1 / sqrt(k) everywhere, and none is above n_source / k. Counting k rows of either domain instead leaves few source rows
-    in S where the ratio is large; a quotient of two k-th distances has noise from both and is biased where either is sparse.
+    is 1 / sqrt(k) everywhere, and none is above n_source / k. By default it is the mean of this over k / 2, k and 2 k, which is
+    closer to the truth than the best single k: small balls follow detail, large ones lower the noise.
+    Counting k rows of either domain instead leaves few source rows in S where the ratio is large; a quotient of two k-th
+    distances has noise from both and is biased where either is sparse.
     A source row that was fitted does not count as its own neighbour in `weights_`; `transform` cannot tell and counts it.
     Distances are Euclidean in the columns as they are: scale columns of different units first.
     On data of few distinct rows the balls have radius 0, and the ratio is that of the frequencies.
@@ -37,9 +40,9 @@ class NearestNeighborsRatio(RatioEstimator):
     Parameters
     ----------
     n_neighbors : int, {"auto", "cv"} or a sequence of these
-        k, in source rows. "auto": the share q of the source with q n = max(sqrt n, n^(4 / (4 + d)) / 2), n = rows of the smaller
-        domain, d = columns. The second is the best rate for a smooth ratio; the first keeps the noise low where d is large.
-        "cv": the best of seven values from 1/8 to 8 times this.
+        k, in source rows. "auto": the mean of the ratios at k / 2, k and 2 k, k being the share q of the source with
+        q n = max(sqrt n, n^(4 / (4 + d)) / 2), n = rows of the smaller domain, d = columns. The second is the best rate for a
+        smooth ratio; the first keeps the noise low where d is large. "cv": the best of seven values from 1/8 to 8 times this.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximise
         mean r(target) - mean r(source)^2 / 2 on the rows held out.
@@ -48,7 +51,7 @@ class NearestNeighborsRatio(RatioEstimator):
 
     Attributes
     ----------
-    n_neighbors_ : k in use.
+    n_neighbors_ : k in use; of "auto" the middle one.
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Raises ValueError where n_neighbors is not an int >= 1, or larger than the source.
@@ -70,8 +73,13 @@ class NearestNeighborsRatio(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
         self._sizes = float(counts[0].sum()), float(counts[1].sum())
-        self.n_neighbors_ = self._count(self._chosen("n_neighbors"), samples)
-        rows = [_double(part) for part in (samples.source, samples.target)]
+        given = self._chosen("n_neighbors")
+        self.n_neighbors_ = self._count(given, samples)
+        scales = np.array(_SCALES if isinstance(given, str) else (1.0,))
+        self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
+        # Products of rows far from 0 would lose the digits of their distances; CSR rows would lose their zeros.
+        self._center = 0.0 if is_sparse(samples.source) else np.mean(samples.source, axis=0, dtype=np.float64)
+        rows = [self._centered(part) for part in (samples.source, samples.target)]
         # Squared distances of huge or tiny rows would leave the range of numbers.
         self._unit = max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
@@ -80,11 +88,15 @@ class NearestNeighborsRatio(RatioEstimator):
         return self._quotient(rows[0], np.minimum(1.0, counts[0]))
 
     def _ratio(self, rows: Array) -> Array:
-        return self._quotient(_double(rows), np.zeros(rows.shape[0]))
+        return self._quotient(self._centered(rows), np.zeros(rows.shape[0]))
+
+    def _centered(self, rows: Any) -> Any:
+        rows = rows.astype(np.float64)
+        return rows if is_sparse(rows) else rows - self._center
 
     def _quotient(self, rows: Any, own: np.ndarray) -> np.ndarray:
         """The ratio (n,) of rows, of whose own source neighbours `own` (n,) do not count."""
-        ratio, step = np.empty(rows.shape[0]), self._source.rows_at_a_time(self.n_neighbors_)
+        ratio, step = np.empty(rows.shape[0]), self._source.rows_at_a_time(int(self._counted.max()))
         for start in range(0, rows.shape[0], step):
             at = slice(start, start + step)
             ratio[at] = self._block(rows[at] / self._unit, own[at])
@@ -92,12 +104,13 @@ class NearestNeighborsRatio(RatioEstimator):
 
     def _block(self, rows: Any, own: np.ndarray) -> np.ndarray:
         others = self._sizes[0] - own
-        radius = self._source.radius(rows, np.minimum(self.n_neighbors_, others) + own)
-        inside = self._source.mass(rows, radius) - own
+        radii = self._source.radii(rows, np.minimum(self._counted[:, None], others) + own)
+        inside = self._source.masses(rows, radii) - own
         # The one source row there is has no other for a neighbour; its weight is 1 whatever its ratio.
         lonely = others < 0.5 * self._source.least
         share = inside / np.where(lonely, 1.0, others)
-        return self._target.mass(rows, radius) / self._sizes[1] / np.where(lonely, 1.0, share)
+        quotients = self._target.masses(rows, radii) / self._sizes[1] / np.where(lonely, 1.0, share)
+        return quotients.mean(axis=0)
 
     def _count(self, given: Any, samples: Samples) -> int:
         n_source = self._sizes[0]
@@ -129,12 +142,12 @@ class _Index(ABC):
         """Rows whose balls are sought together."""
 
     @abstractmethod
-    def radius(self, rows: Any, mass: np.ndarray) -> np.ndarray:
-        """Distance (n,) within which the nearest rows count for `mass` (n,) at least."""
+    def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
+        """Distances (k, n) within which the nearest rows count for `masses` (k, n) at least."""
 
     @abstractmethod
-    def mass(self, rows: Any, radius: np.ndarray) -> np.ndarray:
-        """How much the rows within `radius` (n,) count for."""
+    def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
+        """How much (k, n) the rows within `radii` (k, n) count for."""
 
 
 class _Tree(_Index):
@@ -145,19 +158,22 @@ class _Tree(_Index):
     def rows_at_a_time(self, n_neighbors: int) -> int:
         return max(1, _BLOCK // n_neighbors)
 
-    def radius(self, rows: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        n_sought, n = min(len(self.counts), int(np.ceil(mass.max()))), len(self.counts)
+    def radii(self, rows: np.ndarray, masses: np.ndarray) -> np.ndarray:
+        n_sought, n = min(len(self.counts), int(np.ceil(masses.max()))), len(self.counts)
         while True:
             distance, neighbor = self.tree.query(rows, k=n_sought)
-            reached = _first_reached(self.counts[neighbor], mass)
+            reached = _first_reached(self.counts[neighbor], masses)
             if n_sought == n or np.all(reached < n_sought):
                 return distance[np.arange(len(rows)), np.minimum(reached, n_sought - 1)]
             n_sought = min(n, 2 * n_sought)
 
-    def mass(self, rows: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    def masses(self, rows: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        return np.stack([self._mass(rows, radius * (1.0 + _SLACK)) for radius in radii])
+
+    def _mass(self, rows: np.ndarray, radius: np.ndarray) -> np.ndarray:
         if self.is_plain:
-            return self.tree.query_radius(rows, radius * (1.0 + _SLACK), count_only=True).astype(np.float64)
-        inside = self.tree.query_radius(rows, radius * (1.0 + _SLACK))
+            return self.tree.query_radius(rows, radius, count_only=True).astype(np.float64)
+        inside = self.tree.query_radius(rows, radius)
         return np.array([self.counts[positions].sum() for positions in inside])
 
 
@@ -169,40 +185,39 @@ class _Brute(_Index):
     def rows_at_a_time(self, n_neighbors: int) -> int:
         return max(1, _BLOCK // len(self.counts))
 
-    def radius(self, rows: Any, mass: np.ndarray) -> np.ndarray:
+    def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
         squares = squared_euclidean(rows, self.rows)
-        if self.is_plain and np.all(mass == mass[0]):
-            place = int(np.ceil(mass[0])) - 1
-            return np.sqrt(np.partition(squares, place, axis=1)[:, place])
+        if self.is_plain and np.all(masses == masses[:, :1]):
+            places = np.ceil(masses[:, 0]).astype(int) - 1
+            return np.sqrt(np.partition(squares, places, axis=1)[:, places].T)
         order = np.argsort(squares, axis=1, kind="stable")
-        reached = np.minimum(_first_reached(self.counts[order], mass), len(self.counts) - 1)
-        at_edge = order[np.arange(len(order)), reached]
-        return np.sqrt(squares[np.arange(len(order)), at_edge])
+        reached = np.minimum(_first_reached(self.counts[order], masses), len(self.counts) - 1)
+        each = np.arange(len(order))
+        return np.sqrt(squares[each, order[each, reached]])
 
-    def mass(self, rows: Any, radius: np.ndarray) -> np.ndarray:
-        totals, step = np.empty(rows.shape[0]), self.rows_at_a_time(1)
+    def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
+        totals, step = np.empty(radii.shape), self.rows_at_a_time(1)
         for start in range(0, rows.shape[0], step):
-            squares = squared_euclidean(rows[start : start + step], self.rows)
+            at = slice(start, start + step)
+            squares = squared_euclidean(rows[at], self.rows)
             # A square from |x|^2 + |y|^2 - 2 x'y has lost the digits of the largest.
-            edge = radius[start : start + step] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)
-            totals[start : start + step] = (squares <= edge[:, None]) @ self.counts
+            edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)
+            for total, edge in zip(totals[:, at], edges, strict=True):
+                total[:] = (squares <= edge[:, None]) @ self.counts
         return totals
 
 
-def _first_reached(counts: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Column (n,) at which the running sum of counts (n, k) reaches mass (n,); k where it does not."""
+def _first_reached(counts: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Columns (k, n) at which the running sums of counts (n, c) reach masses (k, n); c where they do not."""
     # Less than a count: sums of scaled weights are off by rounding.
-    return np.sum(np.cumsum(counts, axis=1) < mass[:, None] * (1.0 - 1e-9), axis=1)
+    sums = np.cumsum(counts, axis=1)
+    return np.stack([np.sum(sums < mass[:, None] * (1.0 - 1e-9), axis=1) for mass in masses])
 
 
 def _rule(n_source: float, n_target: float, d: int) -> int:
     n = max(1.0, min(n_source, n_target))
     share = max(n**0.5, 0.5 * n ** (4.0 / (4.0 + d))) / n
     return int(np.clip(round(share * n_source), 1, max(1, int(n_source))))
-
-
-def _double(rows: Any) -> Any:
-    return rows.astype(np.float64)
 
 
 def _largest(rows: Any) -> float:
