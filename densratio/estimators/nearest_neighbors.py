@@ -77,9 +77,7 @@ class NearestNeighborsRatio(RatioEstimator):
         self.n_neighbors_ = self._count(given, samples)
         scales = np.array(_SCALES if isinstance(given, str) else (1.0,))
         self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
-        # Products of rows far from 0 would lose the digits of their distances; CSR rows would lose their zeros.
-        self._center = 0.0 if is_sparse(samples.source) else np.mean(samples.source, axis=0, dtype=np.float64)
-        rows = [self._centered(part) for part in (samples.source, samples.target)]
+        rows = [_double(part) for part in (samples.source, samples.target)]
         # Squared distances of huge or tiny rows would leave the range of numbers.
         self._unit = max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
@@ -88,11 +86,7 @@ class NearestNeighborsRatio(RatioEstimator):
         return self._quotient(rows[0], np.minimum(1.0, counts[0]))
 
     def _ratio(self, rows: Array) -> Array:
-        return self._quotient(self._centered(rows), np.zeros(rows.shape[0]))
-
-    def _centered(self, rows: Any) -> Any:
-        rows = rows.astype(np.float64)
-        return rows if is_sparse(rows) else rows - self._center
+        return self._quotient(_double(rows), np.zeros(rows.shape[0]))
 
     def _quotient(self, rows: Any, own: np.ndarray) -> np.ndarray:
         """The ratio (n,) of rows, of whose own source neighbours `own` (n,) do not count."""
@@ -218,6 +212,10 @@ def _rule(n_source: float, n_target: float, d: int) -> int:
     n = max(1.0, min(n_source, n_target))
     share = max(n**0.5, 0.5 * n ** (4.0 / (4.0 + d))) / n
     return int(np.clip(round(share * n_source), 1, max(1, int(n_source))))
+
+
+def _double(rows: Any) -> Any:
+    return rows.astype(np.float64)
 
 
 def _largest(rows: Any) -> float:
