@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import NamedTuple
 
 from sklearn.exceptions import ConvergenceWarning
@@ -35,11 +36,22 @@ class SolvedRatio(AssembledRatio):
 
     n_iter_: int
 
-    def update(self, source: Array, target: Array, coef: Array | None = None, *, features: Features | None = None) -> Update:
+    def update(
+        self,
+        source: Array,
+        target: Array,
+        coef: Array | None = None,
+        *,
+        features: Features | None = None,
+        centers: Array | None = None,
+        to_convergence: bool = False,
+    ) -> Update:
         """`n_steps` steps on one batch from the stored `coef`: a pure function of its arguments that never waits for a GPU.
 
         source (n_s, d), target (n_t, d): arrays of one library, unchecked. coef (p,): None for a cold start. features:
-        fitted ones to keep; None fits them to the batch with every anchor row a centre where `coef` was given.
+        fitted ones to keep; None fits them to the batch with every anchor row a centre where `coef` was given. centers (p, d):
+        rows in the place of the target's as the centres of KLIEP and LSIF. to_convergence: solve the batch, as `fit` does, in
+        place of the steps, and wait for it.
         """
         self._check_is_plain()
         objective = self._make_objective()
@@ -48,12 +60,17 @@ class SolvedRatio(AssembledRatio):
             features = self._make_features(objective, n_centers, self._chosen("gamma")).fit(
                 source, target, anchors=objective.anchors
             )
+            if centers is not None and objective.anchors == "target" and not features.is_map:
+                features = replace(features, parameters_=(centers,))
         inputs = inputs_of(objective, features, source, target)
         compact = objective.summarise(*inputs)
-        solver = self._make_solver(objective, inputs[0], to_convergence=False)
+        solver = self._make_solver(objective, inputs[0], to_convergence=to_convergence)
         state = solver.init(objective, *compact, coef=coef)
-        for _ in range(self.n_steps):
-            state = solver.step(objective, state, *compact)
+        if to_convergence:
+            state = solver.run(objective, state, *compact)
+        else:
+            for _ in range(self.n_steps):
+                state = solver.step(objective, state, *compact)
         weights, normalization = mean_one(ratio_of_source(objective, state.coef, inputs[0]))
         return Update(state.coef, weights, state, features, normalization)
 

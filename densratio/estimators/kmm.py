@@ -88,11 +88,20 @@ class KMM(DensityRatio):
         self.exact_up_to = exact_up_to
         self.approximation = approximation
 
-    def update(self, source: Array, target: Array, coef: Array | None = None, *, features: Features | None = None) -> Update:
+    def update(
+        self,
+        source: Array,
+        target: Array,
+        coef: Array | None = None,
+        *,
+        features: Features | None = None,
+        centers: Array | None = None,
+        to_convergence: bool = False,
+    ) -> Update:
         """See `DensityRatio.update`; a batch of more than exact_up_to source rows is matched through the map, as in `fit`."""
         sized = copy(self)
         sized._choose_kernel(source.shape[0])
-        return super(KMM, sized).update(source, target, coef, features=features)
+        return super(KMM, sized).update(source, target, coef, features=features, centers=centers, to_convergence=to_convergence)
 
     def _fit(self, samples: Samples) -> Array:
         self._choose_kernel(samples.source.shape[0])

@@ -2,7 +2,8 @@
 
 from .baselines import RandomWeights, Uniform, ValidationOnly
 from .data import Indexed, endless
-from .reweighter import DynamicReweighter, Reweighter
+from .dynamic import DynamicReweighter
+from .reweighter import Reweighter
 from .sampler import importance_sampler
 
 __all__ = [

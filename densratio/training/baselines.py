@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .reweighter import Loss, Reweighter, cross_entropy
+from .batch import positions_of
+from .losses import Loss, cross_entropy
+from .reweighter import Reweighter, mean_of_all_ranks
 
 __all__ = ["RandomWeights", "Uniform", "ValidationOnly"]
 
@@ -17,7 +19,7 @@ class Uniform(Reweighter):
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x, y, _ = train
-        return self.loss(model(x), y).mean()
+        return mean_of_all_ranks(self.losses(model(x), y))
 
 
 class RandomWeights(Reweighter):
@@ -29,13 +31,13 @@ class RandomWeights(Reweighter):
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x, y, index = train
-        losses = self.loss(model(x), y)
+        losses = self.losses(model(x), y)
         drawn = torch.randn(len(losses), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
         weights = weights.to(self.weights_.device)
-        self.weights_[self._positions(index, len(losses), "index")] = weights
-        return (weights.to(losses.device, losses.dtype) * losses).mean()
+        self.weights_[positions_of(index, len(losses), "index", weights.device, len(self.weights_))] = weights
+        return mean_of_all_ranks(weights.to(losses.device, losses.dtype) * losses)
 
     def get_extra_state(self) -> Tensor:
         """State of the random generator, for state_dict."""
@@ -55,4 +57,4 @@ class ValidationOnly(Reweighter):
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x_val, y_val, _ = val
-        return self.loss(model(x_val), y_val).mean()
+        return mean_of_all_ranks(self.losses(model(x_val), y_val))

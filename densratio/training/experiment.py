@@ -15,8 +15,9 @@ from torch import Tensor
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
 from .baselines import RandomWeights, Uniform, ValidationOnly
+from .dynamic import DynamicReweighter
 from .models import small_network
-from .reweighter import DynamicReweighter, Reweighter
+from .reweighter import Reweighter
 
 __all__ = ["METHODS", "NoiseExperiment", "Run", "check_fits", "run_method", "summarise"]
 

@@ -1,0 +1,62 @@
+"""The last known value of every validation row, so that a step need only refresh a few of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ValidationBank"]
+
+
+class ValidationBank(nn.Module):
+    """values (n_val, d): losses or features of the validation rows when they were last seen; age (n_val,) in steps, -1 = never.
+
+    Rows that were never seen, and with forget > 0 those not seen in the last 1 / forget steps, are stood in for by rows that
+    were: their share of the target goes to what is known of it now.
+    """
+
+    age: Tensor
+    values: Tensor | None
+
+    def __init__(self, n_val: int, forget: float = 0.0):
+        super().__init__()
+        self.forget = forget
+        self.register_buffer("age", torch.full((n_val,), -1, dtype=torch.int64))
+        self.register_buffer("values", None)
+
+    @property
+    def n_rows(self) -> int:
+        """Validation rows."""
+        return len(self.age)
+
+    def refresh(self, fresh: Tensor, positions: Tensor, is_usable: Tensor | bool = True) -> None:
+        """Take in the rows fresh (m, d) at positions (m,), unless the batch is not usable; of equal positions one is taken."""
+        if self.values is None:
+            self.values = fresh.new_zeros((self.n_rows, fresh.shape[1]))
+        if fresh.shape[1] != self.values.shape[1]:
+            raise ValueError(f"The validation bank has {self.values.shape[1]} columns and this batch {fresh.shape[1]}.")
+        keep = torch.as_tensor(is_usable, device=fresh.device)
+        self.values.index_copy_(0, positions, torch.where(keep, fresh.to(self.values.dtype), self.values[positions]))
+        older = torch.where(self.age >= 0, self.age + 1, self.age).index_fill(0, positions, 0)
+        self.age.copy_(torch.where(keep, older, self.age))
+
+    def known(self) -> Tensor:
+        """Values (n_val, d), with stand-ins where nothing or nothing recent is known."""
+        is_known = self.age >= 0
+        if self.forget > 0.0:
+            is_known = is_known & (self.age * self.forget <= 1.0)
+        assert self.values is not None
+        # Ranks of the known rows come first, and the others take these in turn: no shape depends on how many there are.
+        order = torch.argsort((~is_known).to(torch.int8), stable=True)
+        place = torch.arange(self.n_rows, device=self.age.device)
+        turn = order[torch.remainder(place, is_known.sum().clamp(min=1))]
+        return self.values[torch.where(is_known, place, turn)]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # The width is known with the first batch, or here.
+        stored = state_dict.get(prefix + "values")
+        if stored is not None and self.values is None:
+            self.values = torch.zeros_like(stored, device=self.age.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
