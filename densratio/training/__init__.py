@@ -1,12 +1,13 @@
 """Reweighting inside torch training loops. The only room that imports torch."""
 
-from .baselines import RandomWeights, Uniform, ValidationOnly
+from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .data import Indexed, endless
 from .dynamic import DynamicReweighter
 from .reweighter import Reweighter
 from .sampler import importance_sampler
 
 __all__ = [
+    "DIW",
     "DynamicReweighter",
     "Indexed",
     "RandomWeights",

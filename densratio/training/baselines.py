@@ -1,4 +1,4 @@
-"""What reweighting is compared with, by the same line of code: even, random, and validation rows alone."""
+"""What reweighting is compared with, by the same line of code: even, random, validation rows alone, and DIW."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..estimators import KMM
 from .batch import positions_of
+from .dynamic import DynamicReweighter, Transformation
 from .losses import Loss, cross_entropy
 from .reweighter import Reweighter, mean_of_all_ranks
 
-__all__ = ["RandomWeights", "Uniform", "ValidationOnly"]
+__all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 
 
 class Uniform(Reweighter):
@@ -58,3 +60,40 @@ class ValidationOnly(Reweighter):
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x_val, y_val, _ = val
         return mean_of_all_ranks(self.losses(model(x_val), y_val))
+
+
+class DIW(DynamicReweighter):
+    """Dynamic importance weighting as first published: kernel mean matching solved to convergence in every batch.
+
+    minimise (w'(K + 1e-5 I)w / 2 - kappa'w) / n  over  0 <= w <= max_weight, |mean(w) - 1| <= (sqrt(n) - 1) / sqrt(n);
+    the weights are then scaled to mean 1.
+
+    gamma : float or rule of the Gaussian kernel, as in `KMM`. max_weight : B, the published 50.
+    solver : "auto" for the solvers of this library, on the device of the losses; "cvxpy" for the program as published, on the
+        host; or a name in `densratio.solvers.SOLVERS`. All other parameters are those of `DynamicReweighter`.
+    Source: Fang, Lu, Niu & Sugiyama (2020), Rethinking importance weighting for deep learning under distribution shift.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        n_val: int,
+        *,
+        gamma: float | str = "target_spread",
+        max_weight: float = 50.0,
+        solver: str = "auto",
+        layer: str | None = None,
+        transformation: Transformation | None = None,
+        y_train: Any = None,
+        y_val: Any = None,
+        val_refresh: int | None = None,
+        warmup_epochs: float = 1.0,
+        warmup_steps: int | None = None,
+        loss: Loss = cross_entropy,
+    ):
+        name = "reference" if solver == "cvxpy" else solver
+        ratio = KMM(gamma=gamma, max_weight=max_weight, mean_tol="diw", regularization=1e-5, solver=name)
+        super().__init__(
+            ratio, n_train, n_val, layer=layer, transformation=transformation, y_train=y_train, y_val=y_val,
+            val_refresh=val_refresh, to_convergence=True, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps, loss=loss,
+        )  # fmt: skip

@@ -231,7 +231,7 @@ class DynamicReweighter(Reweighter):
 
     def _estimate(self, batch: Batch, target: Tensor, val_positions: Tensor) -> None:
         if self.classes is None:
-            weights = self._step(batch.source, target, batch.positions, val_positions, batch.is_usable)
+            weights = self._step(batch.source, target, batch.positions, val_positions, self.weights_, batch.is_usable)
         else:
             weights = self._step_by_class(self.classes, batch, target, val_positions)
         _store(self.weights_, batch.positions, weights, batch.is_usable)
@@ -242,13 +242,13 @@ class DynamicReweighter(Reweighter):
         target: Tensor,
         positions: Tensor,
         val_positions: Tensor,
-        is_usable: Tensor | bool,
-        scale: float = 1.0,
+        stored: Tensor,
+        is_usable: Tensor | bool = True,
     ) -> Tensor:
         """Weights (n,) of the source rows after the step from the stored entries; coefficients are stored, weights are not."""
         centers = None
         if self._stores_weights:
-            start = self.weights_[positions] / scale
+            start = stored[positions]
         else:
             if self.bank is not None:
                 chosen = _spread(target)
@@ -279,7 +279,9 @@ class DynamicReweighter(Reweighter):
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1
             else:
                 places = batch.positions[at], val_positions[val_at]
-                weights[at] = prior * self._step(batch.source[at], target[val_at], *places, True, prior).to(weights.dtype)
+                within = self._step(batch.source[at], target[val_at], *places, classes.within)
+                _store(classes.within, places[0], within, True)
+                weights[at] = prior * within.to(weights.dtype)
         return weights
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

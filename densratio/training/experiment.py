@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
-from .baselines import RandomWeights, Uniform, ValidationOnly
+from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .dynamic import DynamicReweighter
 from .models import small_network
 from .reweighter import Reweighter
@@ -27,6 +27,7 @@ METHODS: dict[str, Factory] = {
     "val_only": lambda n_train, n_val, seed: ValidationOnly(n_train),
     "uniform": lambda n_train, n_val, seed: Uniform(n_train),
     "random": lambda n_train, n_val, seed: RandomWeights(n_train, seed=seed),
+    "diw": lambda n_train, n_val, seed: DIW(n_train, n_val),
     "kmm": lambda n_train, n_val, seed: DynamicReweighter("kmm", n_train, n_val),
     "kliep": lambda n_train, n_val, seed: DynamicReweighter("kliep", n_train, n_val),
     "lsif": lambda n_train, n_val, seed: DynamicReweighter("lsif", n_train, n_val),

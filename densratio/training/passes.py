@@ -86,7 +86,10 @@ class LayerOutputs:
         """The last output (n_rows, d), detached and flattened."""
         if not self._taken or not isinstance(self._taken[-1], Tensor) or len(self._taken[-1]) != n_rows:
             got = f"shape {tuple(self._taken[-1].shape)}" if self._taken and isinstance(self._taken[-1], Tensor) else "none"
-            raise ValueError(f"The layer {self.layer!r} must give a tensor with a row for each of the {n_rows} rows; got {got}.")
+            raise ValueError(
+                f"The layer {self.layer!r} must give a tensor with a row for each of the {n_rows} rows; got {got}. A compiled "
+                "model that ran before it was listened to gives none: call torch.compiler.reset() before the first step."
+            )
         return self._taken.pop().detach().flatten(1)
 
     def _take(self, module: nn.Module, args: Any, output: Any) -> None:

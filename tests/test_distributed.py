@@ -1,0 +1,150 @@
+"""Two processes on a CPU give the weights and the model of one process that sees the batches of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from densratio.training import DynamicReweighter, Indexed, Uniform, endless
+
+N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
+METHODS = {
+    "uniform": lambda: Uniform(N_TRAIN),
+    "kmm": lambda: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=2),
+    "kliep": lambda: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_steps=2),
+    "lsif": lambda: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_steps=2, val_refresh=8),
+    "wasserstein": lambda: DynamicReweighter("wasserstein", N_TRAIN, N_VAL, warmup_epochs=0.5),
+    "by class": lambda: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=2, layer="1"),
+}
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def data(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return TensorDataset(torch.randn(n, 2, generator=generator), torch.randint(3, (n,), generator=generator))
+
+
+def loaders(rank, n_ranks):
+    """Batches of one rank; its last batch of an epoch is smaller, and of 30 rows on 2 ranks there are as many on each."""
+    train, val = Indexed(data(N_TRAIN, 1)), Indexed(data(N_VAL, 2))
+    samplers = [DistributedSampler(part, n_ranks, rank, shuffle=shuffle) for part, shuffle in ((train, True), (val, False))]
+    return [
+        DataLoader(part, batch_size=SIZE, sampler=sampler) for part, sampler in zip((train, val), samplers, strict=True)
+    ], samplers
+
+
+def joined(parts):
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def train(name, rank=0, n_ranks=1, epochs=range(EPOCHS), state=None):
+    """One rank's run; with n_ranks = 1 the batches of two ranks, joined."""
+    model, reweighter = network(), METHODS[name]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    if state is not None:
+        for part, stored in zip((model, reweighter, optimizer), state, strict=True):
+            part.load_state_dict(stored)
+    of_ranks = [loaders(r, 2) for r in range(2)] if n_ranks == 1 else [loaders(rank, 2)]
+    trained = model if n_ranks == 1 else DistributedDataParallel(model)
+    val = zip(*[endless(pair[0][1]) for pair in of_ranks], strict=True)
+    for epoch in epochs:
+        for _, samplers in of_ranks:
+            samplers[0].set_epoch(epoch)
+        for batch in zip(*[pair[0][0] for pair in of_ranks], strict=True):
+            loss = reweighter.weighted_loss(trained, joined(batch), joined(next(val)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.state_dict(), reweighter.state_dict(), optimizer.state_dict()
+
+
+def one_rank(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    for name in METHODS:
+        torch.save(train(name, rank, 2), Path(folder) / f"{name}.{rank}")
+        state = torch.load(Path(folder) / f"{name}.state")
+        torch.save(train(name, rank, 2, range(EPOCHS // 2, EPOCHS), state), Path(folder) / f"{name}.{rank}.resumed")
+    uneven(rank, folder)
+    dist.destroy_process_group()
+
+
+def uneven(rank, folder):
+    """Three rows on one rank and five on the other; and a row that is no number on one of them."""
+    reweighter = DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0)
+    i = torch.arange(3) if rank == 0 else torch.arange(3, 8)
+    val = torch.arange(6) / 6.0
+    reweighter.partial_fit(i / 4.0, val, i)
+    stored = reweighter.weights_.clone()
+    losses = torch.where(i == 4, float("nan"), 1.0)
+    try:
+        reweighter.partial_fit(losses, val, i)
+        message = ""
+    except ValueError as error:
+        message = str(error)
+    torch.save((stored, reweighter.weights_, message), Path(folder) / f"uneven.{rank}")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """The folder that two processes wrote into, where one process had left its checkpoints half-way."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.set_num_threads(1)
+    for name in METHODS:
+        torch.save(train(name, epochs=range(EPOCHS // 2)), folder / f"{name}.state")
+    mp.spawn(one_rank, args=(str(folder),), nprocs=2)
+    return folder
+
+
+def close(one, other):
+    tensors = {key: value for key, value in one.items() if isinstance(value, torch.Tensor)}
+    assert tensors and one.keys() == other.keys()
+    for key, value in tensors.items():
+        torch.testing.assert_close(other[key], value, rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_ranks_give_the_weights_and_the_model_of_one_process(two_ranks, name):
+    model, reweighter, _ = train(name)
+    for rank in range(2):
+        model_of_rank, reweighter_of_rank, _ = torch.load(two_ranks / f"{name}.{rank}")
+        close(reweighter, reweighter_of_rank)
+        close(model, model_of_rank)
+        assert reweighter_of_rank.get("_extra_state") == reweighter.get("_extra_state")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_banks_of_the_ranks_are_equal_to_the_bit(two_ranks, name):
+    one, other = (torch.load(two_ranks / f"{name}.{rank}")[1] for rank in range(2))
+    assert all(torch.equal(one[key], other[key]) for key in one if isinstance(one[key], torch.Tensor))
+
+
+def test_ranks_with_different_numbers_of_rows_are_one_batch(two_ranks):
+    whole = DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0)
+    i, val = torch.arange(8), torch.arange(6) / 6.0
+    whole.partial_fit(i / 4.0, torch.cat([val, val]), i)
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(two_ranks / f"uneven.{rank}")[0], whole.weights_, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_wrong_on_one_rank_is_told_on_all_and_changes_nothing(two_ranks):
+    for rank in range(2):
+        before, after, message = torch.load(two_ranks / f"uneven.{rank}")
+        assert "training rows [4]" in message and torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_checkpoint_of_one_process_goes_on_with_two(two_ranks, name):
+    expected = train(name, epochs=range(EPOCHS // 2, EPOCHS), state=torch.load(two_ranks / f"{name}.state"))
+    close(expected[1], torch.load(two_ranks / f"{name}.1.resumed")[1])
