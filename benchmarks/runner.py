@@ -28,11 +28,12 @@ def interleaved(
     warm_up: int = 3,
     repeats: dict[str, int] | None = None,
     synchronize: Callable[[], Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each call in each round: every round runs all calls, so that drift of the machine hits all alike.
 
     repeats: how often a call is made in a round, whose mean then counts (once where not named): a short call between long
-    ones would else be a measure of how they left the caches.
+    ones would else be a measure of how they left the caches. clock: seconds that pass, or those of this process alone.
 
     The order is drawn anew in each round, so that none always follows the call that empties the caches.
     """
@@ -42,12 +43,12 @@ def interleaved(
         for name in order.sample(list(calls), len(calls)):
             call, n_calls = calls[name], (repeats or {}).get(name, 1)
             wait()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(n_calls):
                 call()
             wait()
             if number >= 0:
-                seconds[name].append((time.perf_counter() - start) / n_calls)
+                seconds[name].append((clock() - start) / n_calls)
     return seconds
 
 

@@ -328,7 +328,7 @@ def test_a_spec_names_the_loader_and_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "error", "words"),
     [
-        ("mnist", ValueError, "'mnist' is not known; use digits, letters:FILE or cifar10:FILE"),
+        ("mnist", ValueError, "'mnist' is not known; use digits, letters:FILE, cifar10:FILE, cifar100:FOLDER"),
         ("", ValueError, "'' is not known"),
         ("Digits", ValueError, "'Digits' is not known"),
         ("digits:a.csv", ValueError, "takes no file"),

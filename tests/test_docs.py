@@ -25,6 +25,7 @@ torch.manual_seed(0)
 model = torch.nn.Linear(3, 2)
 optimizer = torch.optim.Adam(model.parameters())
 train_set, val_set = (TensorDataset(torch.randn(n, 3), torch.randint(2, (n,))) for n in (300, 60))
+train_labels, val_labels = train_set.tensors[1], val_set.tensors[1]
 epochs, device = 2, "cpu"
 """
 BATCH = "\n(x, y, i), (x_val, y_val, j) = next(iter(train_loader)), next(val_batches)\n"

@@ -104,8 +104,8 @@ def test_rows_out_of_the_batch_keep_their_weights_and_coefficients_to_the_bit(na
     assert not torch.equal(after["weights_"][index], before["weights_"][index])
     if name in STORES_COEF:
         rest = torch.ones(N_VAL, dtype=torch.bool).index_fill_(0, val_index, False)
-        assert torch.equal(after["coef_"][rest], before["coef_"][rest])
-        assert not torch.equal(after["coef_"][val_index], before["coef_"][val_index])
+        assert torch.equal(after["steps.0.coef_"][rest], before["steps.0.coef_"][rest])
+        assert not torch.equal(after["steps.0.coef_"][val_index], before["steps.0.coef_"][val_index])
 
 
 @by_name

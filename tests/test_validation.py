@@ -389,15 +389,6 @@ def test_kliep_and_lsif_alone_need_to_know_the_validation_rows_of_a_part():
         assert not torch.equal(reweighter.weights_, torch.ones(N_TRAIN))
 
 
-@pytest.mark.parametrize("warmup_epochs", [0.0, 1.0])
-def test_wasserstein_refuses_two_columns_from_the_first_batch_on(warmup_epochs):
-    reweighter = DynamicReweighter("wasserstein", N_TRAIN, N_VAL, warmup_epochs=warmup_epochs)
-    before = snapshot(reweighter)
-    with raises("one column", "got 2 columns"):
-        reweighter.partial_fit(torch.rand(4, 2), torch.rand(10, 2), torch.arange(4))
-    assert unchanged(reweighter, before)
-
-
 # Wasserstein takes the losses themselves, so that a loop asks it for no kernel.
 WRONG = [(name, *wrong) for name in NAMES for wrong in (("gamma", -1.0), ("kernel", "gauss")) if name != "wasserstein"]
 WRONG += [(name, "solver", "newton") for name in NAMES]

@@ -21,13 +21,14 @@ _TITLES = {
     "val_only": "Val-Only",
     "uniform": "Uniform",
     "random": "Random",
+    "auto": "Auto",
     "diw": "DIW",
     "kmm": "KMM",
     "kliep": "KLIEP",
     "lsif": "LSIF",
     "wasserstein": "Wasserstein",
 }
-_DEFAULT = tuple(name for name in _TITLES if name != "diw")
+_DEFAULT = tuple(name for name in _TITLES if name not in ("auto", "diw"))
 
 
 def demo(
@@ -35,7 +36,7 @@ def demo(
         str,
         typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric (digits, cifar10)."),
     ] = "symmetric:0.5",
-    methods: Annotated[str, typer.Option(help="Methods, separated by commas; diw too, which is slower.")] = ",".join(_DEFAULT),
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas; also auto, diw.")] = ",".join(_DEFAULT),
     epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 80,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds 0, 1, ...")] = 3,
     data: Annotated[str, typer.Option(help="digits, letters:FILE or cifar10:FILE.")] = "digits",

@@ -1,4 +1,4 @@
-"""Real labelled data by name: scikit-learn's digits, UCI letters from a CSV file, CIFAR-10 from an archive of JPEG bytes."""
+"""Real labelled data by name: scikit-learn's digits, UCI letters from a CSV file, and images from archives and folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LOADERS", "Labelled", "load_cifar10", "load_digits", "load_labelled", "load_letters"]
+from .folders import home_of, read_cifar, read_idx, read_names
+
+__all__ = [
+    "LOADERS",
+    "Labelled",
+    "load_cifar10",
+    "load_cifar100",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_labelled",
+    "load_letters",
+]
 
 
 class Labelled(NamedTuple):
@@ -61,10 +72,14 @@ def load_letters(path: str | Path) -> Labelled:
 
 
 def load_cifar10(path: str | Path) -> Labelled:
-    """CIFAR-10 from an .npz of JPEG bytes: {train,test}_{jpeg,offsets,labels} and class_names; images (3, 32, 32) in [0, 1].
+    """CIFAR-10 from a folder with cifar-10-batches-py, or from an .npz of JPEG bytes; images (3, 32, 32) in [0, 1].
 
-    `*_jpeg` (bytes,) uint8 holds the files end to end and `*_offsets` (n + 1,) where each starts.
+    The archive has {train,test}_{jpeg,offsets,labels} and class_names: `*_jpeg` (bytes,) uint8 holds the files end to end and
+    `*_offsets` (n + 1,) where each starts.
     """
+    if Path(path).is_dir():
+        home = home_of(path, ("cifar-10-batches-py",), "data_batch_1")
+        return _cifar(home, [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels", ("batches.meta", "label_names"))
     try:
         archive = np.load(path)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -81,23 +96,72 @@ def load_cifar10(path: str | Path) -> Labelled:
     return Labelled(*train, names, test)
 
 
-LOADERS: dict[str, Callable[..., Labelled]] = {"digits": load_digits, "letters": load_letters, "cifar10": load_cifar10}
+def load_cifar100(path: str | Path) -> Labelled:
+    """CIFAR-100 with its fine classes from a folder with cifar-100-python; images (3, 32, 32) in [0, 1]."""
+    home = home_of(path, ("cifar-100-python",), "train")
+    return _cifar(home, ["train"], "test", "fine_labels", ("meta", "fine_label_names"))
+
+
+def load_fashion_mnist(path: str | Path) -> Labelled:
+    """Fashion-MNIST from a folder with FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte, zipped or not.
+
+    Images (1, 28, 28) in [0, 1].
+    """
+    home = home_of(path, ("FashionMNIST", "raw"), "train-images-idx3-ubyte")
+    parts = [
+        (
+            _scaled(read_idx(home / f"{part}-images-idx3-ubyte")[:, None]),
+            read_idx(home / f"{part}-labels-idx1-ubyte").astype(np.int64),
+        )
+        for part in ("train", "t10k")
+    ]
+    wrong = [(len(images), len(labels)) for images, labels in parts if len(images) != len(labels)]
+    if wrong:
+        raise ValueError(f"{home} has {wrong[0][0]} images and {wrong[0][1]} labels in one part.")
+    return Labelled(*parts[0], list(_FASHION), parts[1])
+
+
+LOADERS: dict[str, Callable[..., Labelled]] = {
+    "digits": load_digits,
+    "letters": load_letters,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "fashion_mnist": load_fashion_mnist,
+}
+_PLACES = {"letters": "FILE", "cifar10": "FILE", "cifar100": "FOLDER", "fashion_mnist": "FOLDER"}
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def load_labelled(spec: str) -> Labelled:
-    """Data named digits, letters:FILE or cifar10:FILE. Raises ValueError or FileNotFoundError in plain words."""
+    """Data by name: digits, letters:FILE, cifar10:FILE, cifar10:FOLDER, cifar100:FOLDER or fashion_mnist:FOLDER.
+
+    A folder is laid out as torchvision does. Raises ValueError or FileNotFoundError in plain words.
+    """
     name, _, path = spec.partition(":")
     if name not in LOADERS:
-        raise ValueError(f"Data {spec!r} is not known; use digits, letters:FILE or cifar10:FILE.")
+        known = ", ".join(f"{place}:{kind}" for place, kind in _PLACES.items())
+        raise ValueError(f"Data {spec!r} is not known; use digits, {known} (cifar10 takes a FOLDER too).")
     if name == "digits":
         if path:
             raise ValueError("digits comes with scikit-learn and takes no file.")
         return load_digits()
+    kind = _PLACES[name]
     if not path:
-        raise ValueError(f"{name} needs its file: {name}:FILE.")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise ValueError(f"{name} needs its {kind.lower()}: {name}:{kind}.")
+    if not Path(path).exists() or (name == "letters" and Path(path).is_dir()):
+        raise FileNotFoundError(f"There is no {kind.lower()} {path}.")
     return LOADERS[name](path)
+
+
+def _cifar(home: Path, train: list[str], test: str, label_key: str, names: tuple[str, str]) -> Labelled:
+    parts = [read_cifar(home, batches, label_key) for batches in (train, [test])]
+    (x, y), (x_test, y_test) = ((_scaled(images), labels) for images, labels in parts)
+    return Labelled(x, y, read_names(home / names[0], names[1]), (x_test, y_test))
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    """Bytes as float32 in [0, 1]."""
+    return images.astype(np.float32) / np.float32(255.0)
 
 
 def _images_and_labels(archive: Any, part: str, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -119,4 +183,4 @@ def _decode(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         raise ImportError('Reading JPEG images needs Pillow: pip install "densratio-toolkit[plot]"') from None
     buffer = data.tobytes()
     images = [np.asarray(Image.open(io.BytesIO(buffer[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
-    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255.0
+    return _scaled(np.stack(images).transpose(0, 3, 1, 2))

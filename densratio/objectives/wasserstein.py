@@ -94,7 +94,8 @@ def _check_one_column(source: Array) -> None:
     if source.shape[1] != 1:
         raise ValueError(
             f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. More than one needs a "
-            "critic network, which this version does not have: reduce the rows to one column, or use KMM, KLIEP or LSIF."
+            "critic network, which DynamicReweighter has in training loops: on a table reduce the rows to one column, or use "
+            "KMM, KLIEP or LSIF."
         )
 
 

@@ -20,7 +20,8 @@ class Uniform(Reweighter):
     """Every weight 1: plain training."""
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
-        x, y, _ = train
+        x, y, index = train
+        self._monitored(index)
         return mean_of_all_ranks(self.losses(model(x), y))
 
 
@@ -39,6 +40,7 @@ class RandomWeights(Reweighter):
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
         weights = weights.to(self.weights_.device)
         self.weights_[positions_of(index, len(losses), "index", weights.device, len(self.weights_))] = weights
+        self._monitored(index)
         return mean_of_all_ranks(weights.to(losses.device, losses.dtype) * losses)
 
     def get_extra_state(self) -> Tensor:
@@ -59,6 +61,7 @@ class ValidationOnly(Reweighter):
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x_val, y_val, _ = val
+        self._monitored(train[2])
         return mean_of_all_ranks(self.losses(model(x_val), y_val))
 
 

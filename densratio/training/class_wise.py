@@ -15,19 +15,15 @@ class ClassFrequencies(nn.Module):
     """Labels of the rows of both samples, as far as they are known, and the class-prior ratio that they give.
 
     y_train (n_train,), y_val (n_val,): integer labels >= 0, declared or told batch by batch; -1 where not known yet.
-    within (n_train,): the weight of each training row within its class, of mean 1 there: what a step of KMM or Wasserstein
-    starts from.
     """
 
     y_train: Tensor
     y_val: Tensor
-    within: Tensor
 
     def __init__(self, y_train: Tensor, y_val: Tensor):
         super().__init__()
         self.register_buffer("y_train", y_train)
         self.register_buffer("y_val", y_val)
-        self.register_buffer("within", torch.ones(len(y_train)))
         self._ratio: np.ndarray | None = None
 
     @classmethod

@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..estimators import IN_LOOPS, DensityRatio, Update
+from ..estimators import IN_LOOPS, DensityRatio
+from .agreement import Agreement, LastLayer, last_layer
 from .batch import Batch, collect
 from .class_wise import ClassFrequencies
+from .exchange import of_all_ranks
 from .losses import Loss, cross_entropy
-from .passes import LayerOutputs, first_rows, validation_pass
+from .passes import Listener, first_rows, validation_pass, warn_unless_training
+from .potential import Potential
 from .reweighter import Reweighter, mean_of_all_ranks
+from .stored_step import StoredStep, ratio_for_loops, store
+from .suspicious import RowLosses
 from .validation_bank import ValidationBank
-from .watch import Watch, waits_for
+from .watch import Watch
 
 __all__ = ["DynamicReweighter"]
-
-# One step a batch from the last weights regularises by itself.
-_LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
-_BANK_CENTERS = 256  # validation rows that are kernel centres where all of them are the target
-_LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
 
 Transformation = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(prediction, label, losses (n,)) -> what is compared, (n,) or (n, d)."""
@@ -38,7 +38,10 @@ class DynamicReweighter(Reweighter):
 
     Parameters
     ----------
-    ratio : DensityRatio, or a name in {"kmm", "kliep", "lsif", "wasserstein"} for that method with gamma="target_spread".
+    ratio : DensityRatio, or a name in {"kmm", "kliep", "lsif", "wasserstein"} for that method with gamma="target_spread"; or
+        "auto" for all four side by side, and a mixture of their weights by how well each one's training gradient in the last
+        linear layer agrees with the validation gradient. `weighted_loss` sees these gradients; `partial_fit` alone does not,
+        and keeps the shares as they are, even at first.
     n_train, n_val : int
         Rows in the training and the validation set, over which index and val_index range.
     layer : str or None
@@ -61,11 +64,17 @@ class DynamicReweighter(Reweighter):
         First passes over the data with all weights 1, counted in rows seen / n_train; the first losses say little.
     warmup_steps : int or None
         The same as a number of batches, in place of warmup_epochs.
+    potential : "critic", "sliced", a `Critic` or a `Sliced`, or None
+        What estimates the Wasserstein distance where rows of more than one column are compared; one column has a closed form.
+        None: a critic, as published, made with the first such batch.
     loss : per-row loss of `weighted_loss`.
 
     Attributes
     ----------
-    weights_ : (n_train,) current weights. coef_ : (n_val,) coefficients of KLIEP and LSIF.
+    weights_ : (n_train,) current weights.
+    coef_ : (n_val,) coefficients of KLIEP and LSIF.
+    share_ : dict, name -> share in the mixture, of "auto".
+    row_losses : `RowLosses`, the mean loss of each row so far, which `suspicious_rows` ranks by.
     too_small_ : dict, class -> batches in which it had fewer than two rows in either sample and kept its stored weights.
 
     All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, with
@@ -74,8 +83,6 @@ class DynamicReweighter(Reweighter):
     range) changes nothing, and its error comes with the next batch.
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
-
-    coef_: Tensor
 
     def __init__(
         self,
@@ -92,33 +99,54 @@ class DynamicReweighter(Reweighter):
         to_convergence: bool = False,
         warmup_epochs: float = 1.0,
         warmup_steps: int | None = None,
+        potential: str | Potential | None = None,
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss)
         _check(n_val, layer, transformation, y_train, y_val, val_refresh, forget, warmup_epochs, warmup_steps)
-        self.ratio = _ratio(ratio)
+        names = list(IN_LOOPS) if ratio == "auto" else [ratio]
+        self.steps = nn.ModuleList(
+            StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence, potential=of_name)
+            for name, of_name in zip(names, _potentials(potential, names), strict=True)
+        )
+        self.agreement = Agreement(len(names)) if ratio == "auto" else None
         self.n_val = n_val
         self.layer = layer
         self.transformation = transformation
         self.val_refresh = val_refresh
-        self.forget = forget
-        self.to_convergence = to_convergence
         self.warmup_epochs = warmup_epochs
         self.warmup_steps = warmup_steps
         self.rows_seen = 0
         self.steps_seen = 0
         self.too_small_: dict[int, int] = {}
-        self._stores_weights = self.ratio._make_objective().anchors == "source"
-        if not self._stores_weights:
-            self.register_buffer("coef_", torch.ones(n_val))
         self.classes: ClassFrequencies | None = None
         if y_train is not None:
             self.classes = ClassFrequencies.declared(y_train, y_val, n_train, n_val)
         elif layer is not None:
             self.classes = ClassFrequencies.unknown(n_train, n_val)
         self.bank = None if val_refresh is None else ValidationBank(n_val, forget)
+        self.row_losses = RowLosses(n_train)
         self.watch = Watch()
-        self._outputs = LayerOutputs(layer)
+        self._listener = Listener(layer, hears_last_layer=self.agreement is not None)
+        self._last_weights: list[Tensor] = []
+
+    @property
+    def ratio(self) -> DensityRatio:
+        """The ratio whose steps are done; of "auto" the first."""
+        return self._step_at(0).ratio
+
+    @property
+    def coef_(self) -> Tensor:
+        """Coefficients (n_val,) of KLIEP and LSIF. Raises AttributeError for other methods."""
+        if self._step_at(0).stores_weights:
+            raise AttributeError(f"{type(self.ratio).__name__} stores weights and no coefficients.")
+        return self._step_at(0).stored
+
+    @property
+    def share_(self) -> dict[str, float]:
+        """Shares of the methods in the mixture of "auto"; waits for the device."""
+        share = [1.0] if self.agreement is None else self.agreement.share.tolist()
+        return dict(zip(IN_LOOPS if self.agreement is not None else [type(self.ratio).__name__.lower()], share, strict=True))
 
     @property
     def is_warming_up(self) -> bool:
@@ -129,31 +157,45 @@ class DynamicReweighter(Reweighter):
 
     @torch.no_grad()
     def partial_fit(
-        self, train: Tensor, val: Tensor, index: Any, val_index: Any = None, y: Any = None, y_val: Any = None
+        self,
+        train: Tensor,
+        val: Tensor,
+        index: Any,
+        val_index: Any = None,
+        y: Any = None,
+        y_val: Any = None,
+        losses: Tensor | None = None,
     ) -> DynamicReweighter:
         """Estimate the weights of a batch. train (n,) or (n, d): its losses or features; val (m,) or (m, d); index (n,).
 
         val_index (m,) names the validation rows; KLIEP and LSIF need it unless val holds all n_val rows in order, as do
         val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
         estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
+        losses (n,): what `suspicious_rows` ranks by, where train is something else; a train of one column is taken for them.
         A row that stands in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         self.watch.raise_if_seen()
+        if losses is not None and losses.shape != (len(train),):
+            raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
             labels = self._labels(y, y_val)
             val_index = self._val_index(val, val_index, by_class=labels[0] is not None or self.classes is not None)
             batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.watch)
             if self.steps_seen == 0:
-                # A parameter that is out of range is told with the first batch, not when the warm-up is over.
-                self.ratio.update(*_cheapest(batch.source, batch.target))
+                for step in self._all_steps():
+                    step.check(batch)
             target, val_positions = self._target(batch)
             if self.classes is not None and batch.y is not None and batch.y_val is not None:
                 self.classes.record(batch.y, batch.positions, batch.y_val, batch.val_positions)
+            for step in self._all_steps():
+                step.meet(batch, target, val_positions, self.classes)
             if not self.is_warming_up:
                 self._estimate(batch, target, val_positions)
+        self._remember(batch, losses)
         self.rows_seen += len(batch.positions)
         self.steps_seen += 1
+        self._monitored(batch.positions)
         return self
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
@@ -165,11 +207,16 @@ class DynamicReweighter(Reweighter):
         (x, y, index), (x_val, y_val, val_index) = train, val
         if self.val_refresh is not None:
             x_val, y_val, val_index = (first_rows(part, self.val_refresh) for part in (x_val, y_val, val_index))
-        losses, compared = self._pass(model, x, y)
+        if self.steps_seen == 0:
+            warn_unless_training(model)
+        losses, compared, last = self._pass(model, x, y)
         with validation_pass(model):
-            val_compared = self._pass(model, x_val, y_val)[1]
-        labels = (y, y_val) if self.classes is not None else (None, None)
-        weights = self.partial_fit(compared, val_compared, index, val_index, *labels).transform(index)
+            _, val_compared, val_last = self._pass(model, x_val, y_val)
+        told = (y, y_val) if self.classes is not None else (None, None)
+        own = None if compared is losses else losses
+        weights = self.partial_fit(compared, val_compared, index, val_index, told[0], told[1], own).transform(index)
+        if self.agreement is not None and last is not None and val_last is not None and self._last_weights:
+            self.agreement.record(self._last_weights, last, val_last)
         return mean_of_all_ranks(weights.to(losses.device, losses.dtype) * losses)
 
     def check(self) -> None:
@@ -190,14 +237,15 @@ class DynamicReweighter(Reweighter):
 
     # ------------------------------------------------------------ what a step takes
 
-    def _pass(self, model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-        """Losses (n,) of the rows, and what is compared of them."""
-        with self._outputs.of(model):
+    def _pass(self, model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor, LastLayer | None]:
+        """Losses (n,) of the rows, what is compared of them, and their gradients in the last layer where these are asked for."""
+        with self._listener.of(model):
             prediction = model(x)
         losses = self.losses(prediction, y)
-        if self.layer is not None:
-            return losses, self._outputs.last(len(losses))
-        return losses, losses if self.transformation is None else self.transformation(prediction, y, losses)
+        last = None if self.agreement is None else last_layer(prediction, y, self.losses, self._listener.last_entry)
+        if self._listener.layer is not None:
+            return losses, self._listener.output(len(losses)), last
+        return losses, losses if self.transformation is None else self.transformation(prediction, y, losses), last
 
     def _labels(self, y: Any, y_val: Any) -> tuple[Any, Any]:
         if (y is None) != (y_val is None):
@@ -209,7 +257,8 @@ class DynamicReweighter(Reweighter):
     def _val_index(self, val: Tensor, val_index: Any, *, by_class: bool) -> Any:
         if val_index is not None:
             return val_index
-        if len(val) == self.n_val or (self._stores_weights and self.bank is None and not by_class):
+        stores_weights = all(step.stores_weights for step in self._all_steps())
+        if len(val) == self.n_val or (stores_weights and self.bank is None and not by_class):
             return range(len(val))
         reason = (
             "with val_refresh the value of each validation row is kept" if self.bank is not None
@@ -227,62 +276,43 @@ class DynamicReweighter(Reweighter):
         self.bank.refresh(batch.target, batch.val_positions, batch.is_usable)
         return self.bank.known(), torch.arange(self.n_val, device=batch.target.device)
 
+    def _remember(self, batch: Batch, losses: Tensor | None) -> None:
+        """Record the losses of the rows of all ranks, where they are known."""
+        epoch, is_usable = 1.0 + self.rows_seen / len(self.weights_), batch.is_usable
+        if losses is not None:
+            of_all = of_all_ranks(losses.detach().to(self.weights_.device, non_blocking=True))
+            self.row_losses.record(of_all, batch.positions, epoch, torch.isfinite(of_all) & is_usable)
+        elif batch.source.shape[1] == 1:
+            self.row_losses.record(batch.source[:, 0], batch.positions, epoch, is_usable)
+
     # ------------------------------------------------------------ the step
 
     def _estimate(self, batch: Batch, target: Tensor, val_positions: Tensor) -> None:
+        kept = self.weights_[batch.positions]
+        self._last_weights = [self._weights(step, batch, target, val_positions, kept) for step in self._all_steps()]
+        weights = self._last_weights[0]
+        if self.agreement is not None:
+            shares = self.agreement.share.to(weights.dtype)
+            weights = torch.stack(self._last_weights, dim=1) @ shares
+        store(self.weights_, batch.positions, weights, batch.is_usable)
+
+    def _weights(self, step: StoredStep, batch: Batch, target: Tensor, val_positions: Tensor, kept: Tensor) -> Tensor:
+        is_banked = self.bank is not None
         if self.classes is None:
-            weights = self._step(batch.source, target, batch.positions, val_positions, self.weights_, batch.is_usable)
-        else:
-            weights = self._step_by_class(self.classes, batch, target, val_positions)
-        _store(self.weights_, batch.positions, weights, batch.is_usable)
-
-    def _step(
-        self,
-        source: Tensor,
-        target: Tensor,
-        positions: Tensor,
-        val_positions: Tensor,
-        stored: Tensor,
-        is_usable: Tensor | bool = True,
-    ) -> Tensor:
-        """Weights (n,) of the source rows after the step from the stored entries; coefficients are stored, weights are not."""
-        centers = None
-        if self._stores_weights:
-            start = stored[positions]
-        else:
-            if self.bank is not None:
-                chosen = _spread(target)
-                centers, val_positions = target[chosen], val_positions[chosen]
-            start = self.coef_[val_positions]
-        start = 1.0 + (1.0 - self.forget) * (start - 1.0) if self.forget > 0.0 else start
-        update = self._update(source, target, start.to(source.dtype), centers)
-        if not self._stores_weights:
-            _store(self.coef_, val_positions, torch.as_tensor(update.coef), is_usable)
-        return torch.as_tensor(update.weights)
-
-    def _update(self, source: Tensor, target: Tensor, start: Tensor, centers: Tensor | None) -> Update:
-        arrays = _cheapest(source, target, start, *(() if centers is None else (centers,)))
-        return self.ratio.update(*arrays[:3], centers=arrays[3] if len(arrays) > 3 else None, to_convergence=self.to_convergence)
-
-    def _step_by_class(self, classes: ClassFrequencies, batch: Batch, target: Tensor, val_positions: Tensor) -> Tensor:
-        y = classes.y_train[batch.positions]
-        y_val = classes.y_val[val_positions]
-        weights = self.weights_[batch.positions].to(batch.source.dtype)
-        if not bool(batch.is_usable):
-            return weights
-        for label in y[y >= 0].unique().tolist():
-            at, val_at = (y == label).nonzero()[:, 0], (y_val == label).nonzero()[:, 0]
-            prior = classes.ratio(label)
-            if prior == 0.0:
-                weights[at] = 0.0
-            elif prior is None or min(len(at), len(val_at)) < _LEAST_ROWS:
+            return step.weights(batch, target, val_positions, is_banked)
+        weights, too_small = step.weights_by_class(batch, target, val_positions, is_banked, self.classes, kept)
+        if step is self.steps[0]:
+            for label in too_small:
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1
-            else:
-                places = batch.positions[at], val_positions[val_at]
-                within = self._step(batch.source[at], target[val_at], *places, classes.within)
-                _store(classes.within, places[0], within, True)
-                weights[at] = prior * within.to(weights.dtype)
         return weights
+
+    def _all_steps(self) -> list[StoredStep]:
+        return [self._step_at(k) for k in range(len(self.steps))]
+
+    def _step_at(self, k: int) -> StoredStep:
+        step = self.steps[k]
+        assert isinstance(step, StoredStep)
+        return step
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Classes that were told with the batches are known to a resumed run before its first batch.
@@ -316,12 +346,9 @@ def _check(
         raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
 
 
-def _ratio(ratio: DensityRatio | str) -> DensityRatio:
-    if isinstance(ratio, DensityRatio):
-        return ratio
-    if not isinstance(ratio, str) or ratio not in IN_LOOPS:
-        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {sorted(IN_LOOPS)}; got {ratio!r}.")
-    return IN_LOOPS[ratio]().set_params(**_LOOP_DEFAULTS.get(ratio, {}), gamma="target_spread")
+def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str | Potential | None]:
+    """The potential, for the one step that it can be for."""
+    return [potential if len(names) == 1 or name == "wasserstein" else None for name in names]
 
 
 @contextmanager
@@ -332,22 +359,3 @@ def _single_precision(device: torch.device) -> Iterator[None]:
         return
     with torch.autocast(device.type, enabled=False):
         yield
-
-
-def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:
-    """The same memory as numpy arrays on a CPU, where an operation on a batch costs numpy half of what it costs torch."""
-    return tuple(t.numpy() for t in tensors) if tensors[0].device.type == "cpu" else tensors
-
-
-def _spread(rows: Tensor) -> Tensor:
-    """At most 256 places in the rows, evenly spread."""
-    n = len(rows)
-    return torch.linspace(0, n - 1, min(n, _BANK_CENTERS), dtype=torch.float64, device=rows.device).round().to(torch.int64)
-
-
-def _store(stored: Tensor, positions: Tensor, values: Tensor, is_usable: Tensor | bool) -> None:
-    """stored[positions] = values, and their mean where a position stands more than once; no wait for the device."""
-    if waits_for(stored.device):
-        values = torch.where(torch.as_tensor(is_usable, device=stored.device), values.to(stored.dtype), stored[positions])
-    counts = stored.index_fill_(0, positions, 0.0).index_add_(0, positions, torch.ones_like(stored[positions]))[positions]
-    stored.index_fill_(0, positions, 0.0).index_add_(0, positions, values.to(stored.dtype) / counts)

@@ -27,6 +27,7 @@ METHODS: dict[str, Factory] = {
     "val_only": lambda n_train, n_val, seed: ValidationOnly(n_train),
     "uniform": lambda n_train, n_val, seed: Uniform(n_train),
     "random": lambda n_train, n_val, seed: RandomWeights(n_train, seed=seed),
+    "auto": lambda n_train, n_val, seed: DynamicReweighter("auto", n_train, n_val),
     "diw": lambda n_train, n_val, seed: DIW(n_train, n_val),
     "kmm": lambda n_train, n_val, seed: DynamicReweighter("kmm", n_train, n_val),
     "kliep": lambda n_train, n_val, seed: DynamicReweighter("kliep", n_train, n_val),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LayerOutputs", "device_of_model", "first_rows", "frozen_statistics", "validation_pass"]
+__all__ = ["Listener", "device_of_model", "first_rows", "frozen_statistics", "validation_pass", "warn_unless_training"]
 
 
 @contextmanager
@@ -44,6 +45,18 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             layer._buffers[name] = buffer
 
 
+def warn_unless_training(model: nn.Module) -> None:
+    """Warn where a model whose layers know two modes is in the one for evaluation."""
+    modes = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
+    if not model.training and any(isinstance(module, modes) for module in model.modules()):
+        warnings.warn(
+            "The model is in eval mode: dropout is off and the statistics of its normalisation stand still. Call model.train() "
+            "before the epoch, unless this is what you want.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def first_rows(batch: Any, n: int) -> Any:
     """The first n rows of a tensor, or of every tensor in a dict, tuple or list."""
     if isinstance(batch, Mapping):
@@ -59,41 +72,59 @@ def device_of_model(model: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-class LayerOutputs:
-    """Takes what the module named `layer` gives in a pass through a model; nothing where layer is None.
+class Listener:
+    """Hears, in a pass through a model, what the module named `layer` gives and what the last linear layer takes in.
 
     One object serves every pass: a compiled model keeps writing to the object that its first pass met.
     """
 
-    def __init__(self, layer: str | None):
+    def __init__(self, layer: str | None, *, hears_last_layer: bool = False):
         self.layer = layer
-        self._taken: list[Tensor] = []
+        self._hears_last_layer = hears_last_layer
+        self._outputs: list[Any] = []
+        self._entries: list[Any] = []
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
-        """Within it passes through `model` are listened to."""
-        if self.layer is None:
-            yield
-            return
-        self._taken.clear()
-        handle = _module(model, self.layer).register_forward_hook(self._take)
+        """Within it a pass through `model` is listened to."""
+        self._outputs.clear()
+        self._entries.clear()
+        handles = []
+        if self.layer is not None:
+            handles.append(_module(model, self.layer).register_forward_hook(self._hear_output))
+        if self._hears_last_layer and (linear := _last_linear(model)) is not None:
+            handles.append(linear.register_forward_hook(self._hear_entry))
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
-    def last(self, n_rows: int) -> Tensor:
-        """The last output (n_rows, d), detached and flattened."""
-        if not self._taken or not isinstance(self._taken[-1], Tensor) or len(self._taken[-1]) != n_rows:
-            got = f"shape {tuple(self._taken[-1].shape)}" if self._taken and isinstance(self._taken[-1], Tensor) else "none"
+    def output(self, n_rows: int) -> Tensor:
+        """What the layer gave last (n_rows, d), detached and flattened. Raises ValueError where it gave no such thing."""
+        output = self._outputs[-1] if self._outputs else None
+        if not isinstance(output, Tensor) or len(output) != n_rows:
+            got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
                 f"The layer {self.layer!r} must give a tensor with a row for each of the {n_rows} rows; got {got}. A compiled "
                 "model that ran before it was listened to gives none: call torch.compiler.reset() before the first step."
             )
-        return self._taken.pop().detach().flatten(1)
+        return output.detach().flatten(1)
 
-    def _take(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._taken.append(output)
+    @property
+    def last_entry(self) -> Tensor | None:
+        """What the last linear layer took in last (n, h), detached."""
+        return self._entries[-1].detach() if self._entries else None
+
+    def _hear_output(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._outputs.append(output)
+
+    def _hear_entry(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._entries.append(args[0])
+
+
+def _last_linear(model: nn.Module) -> nn.Linear | None:
+    return next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
 
 
 def _module(model: nn.Module, layer: str) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .batch import positions_of
 from .exchange import n_ranks, of_all_ranks
 from .losses import Loss, cross_entropy
+from .monitor import Monitor
 from .watch import waits_for
 
 __all__ = ["Reweighter", "mean_of_all_ranks"]
@@ -21,6 +22,7 @@ class Reweighter(nn.Module, ABC):
 
     weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
+    monitor: a `Monitor` that logs what the weights look like, or None.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
     ranks together, and so is the gradient once DistributedDataParallel has averaged it.
     """
@@ -32,6 +34,7 @@ class Reweighter(nn.Module, ABC):
         if n_train < 1:
             raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
         self.loss = loss
+        self.monitor: Monitor | None = None
         self.register_buffer("weights_", torch.ones(n_train))
 
     @abstractmethod
@@ -43,6 +46,10 @@ class Reweighter(nn.Module, ABC):
         positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
         # What is out of range on a device is told by the step that took it in.
         return self.weights_[positions.clamp(max=len(self.weights_) - 1) if waits_for(positions.device) else positions]
+
+    def _monitored(self, index: Any) -> None:
+        if self.monitor is not None:
+            self.monitor.step(self, index)
 
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
         """`loss` of each row (n,). Raises ValueError where it gives something else."""

@@ -1,0 +1,119 @@
+"""The records as figures: accuracy by epoch, and the final weights as in the paper's Figures 5 and 6."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .methods import title
+from .records import BIN_EDGES, Record, read_runs
+from .tables import group_title, grouped
+
+__all__ = ["draw_figures"]
+
+ON, OFF = "#0072B2", "#D55E00"
+NAMES = {"noise": ("clean rows", "flipped rows"), "class_prior": ("rows of small classes", "rows of large classes")}
+Group = dict[str, list[Record]]
+
+
+def draw_figures(folder: Path) -> None:
+    """accuracy_N.png, weights_N.png and boxes_N.png in `folder`, N counting its experiments in the order of the tables."""
+    for number, (key, methods) in enumerate(grouped(read_runs(folder)).items(), start=1):
+        figures = {"accuracy": curves(methods), "weights": histograms(methods), "boxes": boxes(methods)}
+        for name, figure in figures.items():
+            if figure is not None:
+                figure.suptitle(group_title(key), fontsize=10)
+                figure.savefig(folder / f"{name}_{number}.png", dpi=110)
+                plt.close(figure)
+
+
+def curves(methods: Group) -> Figure:
+    """Test accuracy by epoch, mean over the seeds; methods with a bank dashed in the colour of their full batch."""
+    figure, panel = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    colors = {name: plt.get_cmap("tab10")(i % 10) for i, name in enumerate(dict.fromkeys(m.partition("@")[0] for m in methods))}
+    for method, runs in methods.items():
+        length = min(len(run["history"]["accuracy"]) for run in runs)
+        mean = 100.0 * np.mean([run["history"]["accuracy"][:length] for run in runs], axis=0)
+        style = "--" if "@" in method else "-"
+        label = title(method, runs[0]["identity"]["layer"])
+        panel.plot(np.arange(1, length + 1), mean, style, color=colors[method.partition("@")[0]], linewidth=1.3, label=label)
+    panel.set(xlabel="epoch", ylabel="test accuracy, %")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def histograms(methods: Group) -> Figure | None:
+    """Final weights of rows to keep and of rows that are off, all seeds, a panel for each method."""
+    shown = weighted(methods)
+    if not shown:
+        return None
+    n_columns = min(4, len(shown))
+    n_lines = math.ceil(len(shown) / n_columns)
+    figure, panels = plt.subplots(n_lines, n_columns, figsize=(3.2 * n_columns, 2.4 * n_lines), squeeze=False, layout="constrained")
+    for panel, (method, runs) in zip(panels.flat, shown.items(), strict=False):
+        for part, color, label in zip(("on", "off"), (ON, OFF), labels(runs), strict=True):
+            counts = np.sum([run["weights"][part]["counts"] for run in runs if part in run["weights"]], axis=0)
+            panel.stairs(counts, BIN_EDGES, fill=True, color=color, alpha=0.6, label=label)
+        panel.set_yscale("log")
+        decorate(panel, method, runs, "weight (the last bin: all above)")
+    for panel in panels.flat[len(shown) :]:
+        panel.set_visible(False)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def boxes(methods: Group) -> Figure | None:
+    """Quartiles of the final weights, whiskers to the 5 % and 95 % quantiles, the mean a triangle; seed 0 or the first there is."""
+    shown = weighted(methods)
+    if not shown:
+        return None
+    figure, panel = plt.subplots(figsize=(1.6 + 1.0 * len(shown), 4.2), layout="constrained")
+    for place, runs in enumerate(shown.values()):
+        for part, color, shift in (("on", ON, -0.2), ("off", OFF, 0.2)):
+            if part in runs[0]["weights"]:
+                box(panel, runs[0]["weights"][part], place + shift, color)
+    panel.set_xticks(range(len(shown)), [title(m, r[0]["identity"]["layer"]) for m, r in shown.items()], rotation=30, ha="right")
+    for color, label in zip((ON, OFF), labels(next(iter(shown.values()))), strict=True):
+        panel.plot([], [], "s", color=color, alpha=0.6, label=label)
+    panel.set_ylabel("final weight")
+    panel.grid(axis="y", alpha=0.3)
+    panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def box(panel: Axes, spread: dict[str, Any], place: float, color: str) -> None:
+    """One box of the record's quantiles."""
+    low, first, median, third, high = spread["quantiles"]
+    statistics = {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high, "mean": spread["mean"], "fliers": []}
+    panel.bxp(
+        [statistics], positions=[place], widths=0.34, patch_artist=True, showmeans=True, manage_ticks=False,
+        boxprops={"facecolor": color, "alpha": 0.6}, medianprops={"color": "black"}, meanprops={"markersize": 4},
+    )  # fmt: skip
+
+
+def weighted(methods: Group) -> Group:
+    """The methods that weigh training rows unevenly."""
+    return {name: runs for name, runs in methods.items() if name not in ("uniform", "val_only")}
+
+
+def labels(runs: list[Record]) -> tuple[str, str]:
+    """What rows to keep, and rows that are off, are called in this experiment."""
+    return NAMES["class_prior" if runs[0]["identity"]["shift"].startswith("class_prior") else "noise"]
+
+
+def decorate(panel: Axes, method: str, runs: list[Record], xlabel: str) -> None:
+    """Title and labels of a panel."""
+    panel.set_title(title(method, runs[0]["identity"]["layer"]), fontsize=9)
+    panel.set_xlabel(xlabel, fontsize=8)
+    panel.set_ylabel("rows, all seeds", fontsize=8)
+    panel.tick_params(labelsize=7)

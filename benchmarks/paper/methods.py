@@ -1,0 +1,121 @@
+"""The methods by name, each as a reweighter: a new method is one line in METHODS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from densratio.estimators import IN_LOOPS
+from densratio.training import DIW, DynamicReweighter, RandomWeights, Reweighter, Uniform, ValidationOnly
+
+from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
+
+__all__ = ["ADIW", "METHODS", "Method", "Sizes", "method_of", "title"]
+
+
+class Sizes(NamedTuple):
+    """Rows of both samples, their labels, and what a method may keep of them; layer: the module that is compared."""
+
+    n_train: int
+    n_val: int
+    y_train: Any
+    y_val: Any
+    layer: str | None
+    seed: int
+    warmup_epochs: float = 1.0
+
+    def labels(self) -> tuple[Any, Any]:
+        """Class by class where a hidden layer is compared, as published."""
+        return (None, None) if self.layer is None else (self.y_train, self.y_val)
+
+
+class Method(NamedTuple):
+    """A name in METHODS; val_refresh: rows renewed a step in a bank of all validation rows, None: a whole validation batch."""
+
+    name: str
+    val_refresh: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.val_refresh is None else f"{self.name}@{self.val_refresh}"
+
+    def build(self, experiment: Experiment, sizes: Sizes) -> Reweighter:
+        """The reweighter of one run."""
+        return METHODS[self.name](self, experiment, sizes)
+
+
+def _diw(solver: str) -> Callable[[Method, Experiment, Sizes], Reweighter]:
+    def build(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+        gamma = kernel_widths(experiment)[method.name] if experiment.parameters == "published" else "target_spread"
+        y_train, y_val = sizes.labels()
+        return DIW(
+            sizes.n_train, sizes.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
+            val_refresh=method.val_refresh, warmup_epochs=sizes.warmup_epochs,
+        )  # fmt: skip
+
+    return build
+
+
+def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    ratio: Any = "wasserstein" if method.name == "sliced" else method.name
+    if experiment.parameters == "published" and method.name in IN_LOOPS and method.name != "wasserstein":
+        ratio = IN_LOOPS[method.name]().set_params(gamma=kernel_widths(experiment)[method.name])
+        extra = {"kmm": {"regularization": 0.0}, "lsif": {"regularization": LSIF_REGULARIZATION[experiment.compares]}}
+        ratio.set_params(**extra.get(method.name, {}))
+    y_train, y_val = sizes.labels()
+    return DynamicReweighter(
+        ratio, sizes.n_train, sizes.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
+        val_refresh=method.val_refresh, warmup_epochs=sizes.warmup_epochs, potential="sliced" if method.name == "sliced" else None,
+    )  # fmt: skip
+
+
+METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
+    "val_only": lambda method, experiment, sizes: ValidationOnly(sizes.n_train),
+    "uniform": lambda method, experiment, sizes: Uniform(sizes.n_train),
+    "random": lambda method, experiment, sizes: RandomWeights(sizes.n_train, seed=sizes.seed),
+    "diw": _diw("auto"),
+    "diw_cvxpy": _diw("cvxpy"),
+    "kmm": _adiw,
+    "kliep": _adiw,
+    "lsif": _adiw,
+    "wasserstein": _adiw,
+    "sliced": _adiw,
+    "auto": _adiw,
+}
+"""Reweighter of a run, by name."""
+ADIW = ("kmm", "kliep", "lsif", "wasserstein")
+"""The paper's own methods."""
+WITH_BANK = (*ADIW, "sliced", "auto", "diw", "diw_cvxpy")
+_TITLES = {
+    "val_only": "Val-Only",
+    "uniform": "Uniform",
+    "random": "Random",
+    "diw": "DIW",
+    "diw_cvxpy": "DIW (cvxpy)",
+    "kmm": "ADIW-KM",
+    "kliep": "ADIW-KL",
+    "lsif": "ADIW-LS",
+    "wasserstein": "ADIW-WA",
+    "sliced": "ADIW-WA, sliced",
+    "auto": "ADIW auto",
+}
+
+
+def method_of(text: str) -> Method:
+    """NAME, or NAME@ROWS for a bank that renews ROWS validation rows a step. Raises ValueError for anything else."""
+    name, at, rows = text.strip().lower().replace("-", "_").partition("@")
+    if name not in METHODS:
+        raise ValueError(
+            f"Method {text!r} is not known; use some of {', '.join(METHODS)}, or NAME@32 for a bank of 32 rows a step."
+        )
+    if not at:
+        return Method(name)
+    if name not in WITH_BANK or not rows.isdecimal() or int(rows) < 1:
+        raise ValueError(f"{text!r} is no method with a bank: it is NAME@ROWS with a name in {', '.join(WITH_BANK)} and ROWS >= 1.")
+    return Method(name, int(rows))
+
+
+def title(method: str, layer: str = "losses") -> str:
+    """The method as the paper calls it: -L compares losses, -F a hidden layer."""
+    name, _, rows = method.partition("@")
+    suffix = "" if name not in WITH_BANK else "-L" if layer == "losses" else "-F"
+    return _TITLES[name] + suffix + (f", bank {rows}" if rows else "")

@@ -1,0 +1,186 @@
+"""One run of a method: made, trained until it is told to stop, saved, and taken up again as if it had not stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from densratio.training import DynamicReweighter, RandomWeights, Uniform, endless
+from densratio.training.device_data import DeviceData
+
+from .methods import Method, Sizes
+from .problems import Problem
+from .settings import Experiment
+
+__all__ = ["Session", "check_identity"]
+
+EVALUATED_AT_ONCE = 2048
+
+
+class Session:
+    """Model, optimiser, reweighter, batches and history of one method with one seed.
+
+    history: for each epoch that is done, "accuracy" on the test rows, the mean weighted "loss", and "seconds" of its training.
+    """
+
+    def __init__(
+        self, experiment: Experiment, method: Method, seed: int, problem: Problem, device: str, *, warmup_epochs: float = 1.0
+    ):
+        self.identity = {**experiment.as_dict(), "method": str(method), "seed": seed, "n_train": len(problem.x)}
+        self.experiment, self.device = experiment, torch.device(device)
+        setting = experiment.setting
+        self.model = _seeded_model(experiment, problem, seed, self.device)
+        layer = experiment.layer_name(self.model)
+        sizes = Sizes(len(problem.x), len(problem.x_val), problem.y, problem.y_val, layer, seed, warmup_epochs)
+        self.reweighter = method.build(experiment, sizes).to(self.device)
+        self.optimizer = _optimizer(self.model, experiment)
+        quarter = max(1, setting.epochs // 4)
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, quarter, 0.1 if setting.decay_quarters else 1.0)
+        self.train, self.val, self.test = _samples(problem, experiment, method, seed, self.device)
+        self._val_batches = endless(self.val)
+        self.history: dict[str, list[float]] = {"accuracy": [], "loss": [], "seconds": []}
+        self._loss, self._seconds, self._batches = torch.zeros((), device=self.device), 0.0, 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return len(self.history["accuracy"])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are."""
+        return self.epoch >= self.experiment.setting.epochs
+
+    def advance(self, must_stop: Callable[[], bool], on_epoch: Callable[[Session], None] = lambda session: None) -> bool:
+        """Train on until all epochs are done (True), or `must_stop()` is true after a batch (False)."""
+        while not self.is_done:
+            self.model.train()
+            start = time.perf_counter()
+            for batch in self.train:
+                self._loss += self.step(batch)
+                self._batches += 1
+                if must_stop():
+                    break
+            is_over = self._batches >= len(self.train)
+            loss = float(self._loss)  # waits for the device, so that the seconds are those of the work
+            self._seconds += time.perf_counter() - start
+            if is_over:
+                self._end_epoch(loss)
+                on_epoch(self)
+            if must_stop() and not self.is_done:
+                return False
+        return True
+
+    def step(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """One update of the classifier and its weighted loss ()."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The weighted loss () of a batch, with the next validation batch where the method looks at one."""
+        val = None if isinstance(self.reweighter, Uniform | RandomWeights) else next(self._val_batches)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
+            return self.reweighter.weighted_loss(self.model, batch, val)
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Share of the test rows that the classifier gets right."""
+        self.model.eval()
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        for x, y, _ in self.test:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
+                right += (self.model(x).argmax(dim=1) == y).sum()
+        self.model.train()
+        return int(right) / self.test.n_rows
+
+    # ------------------------------------------------------------ stop and resume
+
+    def save(self, path: Path) -> None:
+        """Write everything that the rest of the run depends on; a run that is stopped meanwhile leaves the file as it was."""
+        parts = {name: part.state_dict() for name, part in self._stateful().items()}
+        counts = {"loss": self._loss, "seconds": self._seconds, "batches": self._batches}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        torch.save({"identity": self.identity, "history": self.history, "counts": counts, **parts}, part)
+        os.replace(part, path)
+
+    def load(self, path: Path) -> None:
+        """Go on where `save` left off. Raises ValueError for the file of another run."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        check_identity(self.identity, state["identity"], path)
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        self.history = state["history"]
+        loss, self._seconds, self._batches = (state["counts"][key] for key in ("loss", "seconds", "batches"))
+        self._loss = loss.to(self.device)
+
+    def _stateful(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "reweighter": self.reweighter,
+            "train": self.train, "val": self.val,
+        }  # fmt: skip
+
+    def _end_epoch(self, loss: float) -> None:
+        if isinstance(self.reweighter, DynamicReweighter):
+            self.reweighter.check()
+        self.schedule.step()
+        values = {"accuracy": self.accuracy(), "loss": loss / self._batches, "seconds": self._seconds}
+        for name, value in values.items():
+            self.history[name].append(value)
+        self._loss, self._seconds, self._batches = torch.zeros_like(self._loss), 0.0, 0
+
+
+def check_identity(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    """Raise ValueError where the file at `path` is of a run that differs from the wanted one."""
+    differ = [key for key, value in wanted.items() if found.get(key) != value]
+    if differ:
+        now, then = (", ".join(f"{key} {run.get(key)}" for key in differ) for run in (wanted, found))
+        raise ValueError(f"{path} is of another run ({then}; asked for: {now}). Give --no-resume to start anew.")
+
+
+def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: torch.device) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = experiment.network(problem.x.shape[1:], problem.n_classes)
+    if device.type == "cuda" and problem.x.ndim == 4:
+        for parameter in model.parameters():
+            if parameter.ndim == 4:  # the order in memory that GPUs convolve fastest in
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model.to(device)
+
+
+def _optimizer(model: torch.nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    setting = experiment.setting
+    return kinds[setting.optimizer](model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
+
+
+def _samples(
+    problem: Problem, experiment: Experiment, method: Method, seed: int, device: torch.device
+) -> tuple[DeviceData, DeviceData, DeviceData]:
+    """Training and validation batches, augmented alike so that a loss means the same on both, and the test rows as they are."""
+    setting, n_val = experiment.setting, len(problem.x_val)
+    mean, std = problem.channels() or (None, None)
+    # A bank takes as many rows as it renews, so that it meets each validation row equally often.
+    val_size = min(method.val_refresh or setting.batch_size, n_val)
+
+    def batches(x: np.ndarray, y: np.ndarray, size: int, own_seed: int) -> DeviceData:
+        return DeviceData(
+            x, y, size, device=device, drop_last=True, crop_padding=setting.crop_padding, flip=setting.flip,
+            mean=mean, std=std, seed=own_seed,
+        )  # fmt: skip
+
+    train = batches(problem.x, problem.y, setting.batch_size, seed)
+    val = batches(problem.x_val, problem.y_val, val_size, 1_000_000 + seed)
+    test = DeviceData(problem.x_test, problem.y_test, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
+    return train, val, test

@@ -1,0 +1,193 @@
+"""The records as Markdown: accuracy of each experiment, what the weights say, what the aims say, and the cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runner import Row, write
+
+from .methods import ADIW, METHODS, title
+from .published import ACCURACY, COST
+from .records import Record, read_runs
+
+__all__ = ["LAST", "group_title", "grouped", "last_epochs", "write_profile", "write_tables"]
+
+LAST = 10  # epochs whose mean is a run's accuracy
+GROUP = ("data", "network", "shift", "n_val", "layer", "parameters", "batch_size")
+Section = tuple[str, str, list[Row]]
+
+
+def write_tables(folder: Path) -> bool:
+    """accuracy.md and accuracy.json in `folder` from its records; False where no run has come through an epoch."""
+    runs = read_runs(folder)
+    groups = grouped(runs)
+    if not groups:
+        return False
+    aims = [row for found in groups.values() for row in aims_of(found)]
+    sections = [("Aims", AIMS_NOTE, aims), *(section for key, found in groups.items() for section in of_group(key, found))]
+    sections = [section for section in sections if section[2]]
+    write(str((folder / "accuracy").resolve()), "The ADIW paper's experiments", _facts(runs), sections)
+    return True
+
+
+def write_profile(path: Path, facts: dict[str, str], data: str, rows: list[Row]) -> None:
+    """`path`.md and `path`.json of the rows that `stages.profile` gave, beside the paper's."""
+    whole = [{key: row[key] for key in ("method", "ms a batch", "times Uniform")} for row in rows]
+    stages = [{key: row[key] for key in row if key not in ("ms a batch", "times Uniform")} for row in rows]
+    paper = [{"data": name, **{f"{kind}, times Uniform": value for kind, value in cost.items()}} for name, cost in COST.items()]
+    sections = [
+        (f"Seconds of a batch, {data}", WHOLE_NOTE, whole),
+        (f"Stages, {data}", STAGES_NOTE, stages),
+        ("The paper's seconds of an epoch", "On its own machine and networks, 0.4 symmetric.", paper),
+    ]
+    write(str(path.resolve()), "Cost of dynamic importance weighting", facts, sections)
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def of_group(key: tuple[Any, ...], methods: dict[str, list[Record]]) -> list[Section]:
+    """A table of accuracy and cost, and one of the weights."""
+    accuracy = [accuracy_row(name, methods) for name in methods]
+    weights = [weights_row(name, runs) for name, runs in methods.items() if "on" in runs[0]["weights"]]
+    return [(group_title(key), ACCURACY_NOTE, accuracy), (f"Weights, {group_title(key)}", WEIGHTS_NOTE, weights)]
+
+
+def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
+    """Mean and deviation over the seeds of the last epochs' mean accuracy, and the cost of an epoch."""
+    runs = methods[name]
+    identity = runs[0]["identity"]
+    scores, base = last_epochs(runs), last_epochs(methods.get("uniform", []))
+    seconds, base_seconds = _seconds(runs), _seconds(methods.get("uniform", []))
+    key = identity["data"], identity["shift"], identity["method"].partition("@")[0]
+    is_comparable = identity["n_val"] == 1000 and identity["layer"] == "losses"
+    epochs = [len(run["history"]["accuracy"]) for run in runs]
+    return {
+        "method": title(name, identity["layer"]),
+        "accuracy, %": f"{_mean(scores):.2f}",
+        "deviation": f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else None,
+        "above Uniform, points": f"{_mean(scores) - _mean(base):+.2f}" if base and scores else None,
+        "the paper's, %": f"{ACCURACY[key]:.2f}" if is_comparable and key in ACCURACY else None,
+        "best epoch, %": f"{_mean([100 * max(run['history']['accuracy']) for run in runs]):.2f}",
+        "s an epoch": seconds,
+        "times Uniform": seconds / base_seconds if seconds and base_seconds else None,
+        "epochs": f"{min(epochs)} of {identity['epochs']}",
+        "seeds": len(runs),
+    }
+
+
+def weights_row(name: str, runs: list[Record]) -> Row:
+    """What the final weights of rows to keep and of rows that are off look like, means over the seeds."""
+    parts = [run["weights"] for run in runs]
+    off = [part["off"]["mean"] for part in parts if "off" in part]
+    aurocs = [part["auroc"] for part in parts if part["auroc"] is not None]
+    shares = [part["effective_share"] for part in parts if part["effective_share"] is not None]
+    return {
+        "method": title(name, runs[0]["identity"]["layer"]),
+        "mean weight, to keep": _mean([part["on"]["mean"] for part in parts]),
+        "mean weight, off": _mean(off) if off else None,
+        "AUROC": _mean(aurocs) if aurocs else None,
+        "effective share of the rows": _mean(shares) if shares else None,
+    }
+
+
+# ---------------------------------------------------------------- aims
+
+
+def aims_of(methods: dict[str, list[Record]]) -> list[Row]:
+    """What the project asks of one experiment, and whether it is so."""
+    if "uniform" not in methods or not any(name in methods for name in ADIW):
+        return []
+    identity = methods["uniform"][0]["identity"]
+    scores = {name: _mean(last_epochs(runs)) for name, runs in methods.items() if last_epochs(runs)}
+    base = scores["uniform"]
+    full = {name: scores[name] - base for name in ADIW if name in scores}
+    best, worst = max(full, key=lambda name: full[name]), min(full, key=lambda name: full[name])
+    where = {"experiment": group_title(tuple(identity[key] for key in GROUP))}
+    layer = identity["layer"]
+    rows = [
+        {**where, "aim": "each ADIW method above Uniform", **_verdict(full[worst], title(worst, layer), full[worst] > 0)},
+        {**where, "aim": "the best by at least 2.5 points", **_verdict(full[best], title(best, layer), full[best] >= 2.5)},
+    ]
+    for name in scores:
+        method, _, refresh = name.partition("@")
+        if refresh and method in full:
+            change = scores[name] - scores[method]
+            aim = f"bank of {refresh} at most 0.5 points below the full batch"
+            rows.append({**where, "aim": aim, **_verdict(change, title(name, layer), change >= -0.5)})
+    return rows
+
+
+def _verdict(points: float, method: str, is_met: bool) -> Row:
+    return {"method": method, "points": f"{points:+.2f}", "is met": "yes" if is_met else "NO"}
+
+
+# ---------------------------------------------------------------- parts
+
+
+def grouped(runs: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, list[Record]]]:
+    """Runs with at least one epoch by experiment, then by method in the order of METHODS, banks after full batches."""
+    groups: dict[tuple[Any, ...], dict[str, list[Record]]] = {}
+    order = list(METHODS)
+
+    def place(run: Record) -> tuple[Any, ...]:
+        name, _, rows = run["identity"]["method"].partition("@")
+        return int(rows or 0), order.index(name), run["identity"]["seed"]
+
+    for run in sorted((run for run in runs if run["history"]["accuracy"]), key=place):
+        key = tuple(run["identity"][name] for name in GROUP)
+        groups.setdefault(key, {}).setdefault(run["identity"]["method"], []).append(run)
+    return dict(sorted(groups.items(), key=lambda item: str(item[0])))
+
+
+def group_title(key: tuple[Any, ...]) -> str:
+    """The experiment in words."""
+    data, network, shift, n_val, layer, parameters, batch_size = key
+    compared = "losses (-L)" if layer == "losses" else f"layer {layer} (-F)"
+    return f"{data}, {network}, {shift}, {n_val} validation rows, {compared}, batch {batch_size}, {parameters} parameters"
+
+
+def last_epochs(runs: list[Record]) -> list[float]:
+    """Mean accuracy in percent of the last ten epochs of each run."""
+    return [100.0 * _mean(run["history"]["accuracy"][-LAST:]) for run in runs]
+
+
+def _seconds(runs: list[Record]) -> float | None:
+    return statistics.median(s for run in runs for s in run["history"]["seconds"]) if runs else None
+
+
+def _mean(values: list[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _facts(runs: list[Record]) -> dict[str, str]:
+    """The environments of all runs; where they differ, each that was met."""
+    facts: dict[str, list[str]] = {}
+    for run in runs:
+        for key, value in run["environment"].items():
+            facts.setdefault(key, [])
+            facts[key] += [value] if value not in facts[key] else []
+    shown: dict[str, Callable[[list[str]], str]] = {"date": lambda met: " to ".join(sorted({min(met), max(met)}))}
+    return {key: shown.get(key, " / ".join)(met) for key, met in facts.items() if key != "load average at the start"}
+
+
+AIMS_NOTE = "The project's aims of each experiment that has Uniform and an ADIW method; differences of means over the seeds."
+ACCURACY_NOTE = (
+    f"Mean of the last {LAST} epochs' accuracy on clean test rows, mean and deviation over the seeds. Seconds are medians over "
+    "epochs of runs one after another: the cost table compares them in turn."
+)
+WEIGHTS_NOTE = (
+    "Final weights. Off: flipped rows under label noise, rows of large classes under a class-prior shift. AUROC: the weight as a "
+    "score of the rows to keep. Effective share: (sum w)^2 / (n sum w^2)."
+)
+WHOLE_NOTE = (
+    "Medians over rounds in each of which all methods take batches in turn, in an order drawn anew; times Uniform: the median of "
+    "each round's ratio. On a CPU seconds are those of the process alone. The project's aims: at most 1.10 with the bank, DIW at "
+    "least 2."
+)
+STAGES_NOTE = (
+    "Median milliseconds, one batch a round, with a wait for the device around each stage; so the sum is more than the above."
+)

@@ -1,0 +1,138 @@
+"""A data set that lives on one device whole: its batches are gathered, augmented and normalised there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["DeviceData"]
+
+
+class DeviceData:
+    """Batches (x, y, index), without a loader's workers and copies: what a small data set on a GPU is trained from.
+
+    An image is padded by `crop_padding` zero pixels on each side and cropped at random to its size, mirrored left to right
+    with probability 1/2 where `flip`, and then normalised to (x - mean) / std.
+
+    x : (n, ...) tensor or array; images are (n, c, h, w). Bytes are kept as bytes and scaled to [0, 1] batch by batch.
+    y : (n, ...) labels. batch_size : rows of a batch; the last one of a pass has the rest, or is left out where `drop_last`.
+    device : where everything happens; None: where x is. shuffle : draw a new order for each pass.
+    mean, std : one number for each channel (c,), in the units of x in [0, 1]; None: 0 and 1.
+    seed : of the torch.Generator that orders and augments; no global random state is touched.
+
+    Iterating goes on where it stopped, in the middle of a pass too, and ends with the pass: a `state_dict` taken between two
+    batches and loaded into the same data elsewhere gives the batches that would have come. No step waits for the device.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        *,
+        device: torch.device | str | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        crop_padding: int = 0,
+        flip: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        seed: int = 0,
+    ):
+        self.x, self.y = (torch.as_tensor(part, device=device) for part in (x, y))
+        if len(self.x) != len(self.y) or len(self.x) < 1 or self.x.device != self.y.device:
+            raise ValueError(f"x and y must have as many rows, at least one, on one device; got {len(self.x)} and {len(self.y)}.")
+        if batch_size < 1 or crop_padding < 0:
+            raise ValueError(f"batch_size must be >= 1 and crop_padding >= 0; got {batch_size} and {crop_padding}.")
+        if drop_last and batch_size > len(self.x):
+            raise ValueError(f"With drop_last {len(self.x)} rows give no batch of {batch_size}.")
+        if (crop_padding or flip or mean is not None or std is not None) and self.x.ndim != 4:
+            raise ValueError(f"Crops, flips and normalisation take images (n, c, h, w); got rows of {tuple(self.x.shape[1:])}.")
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.crop_padding = crop_padding
+        self.flip = flip
+        self._mean, self._std = self._by_channel(mean, "mean"), self._by_channel(std, "std")
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._order: Tensor | None = None
+        self._position = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.x.device
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the data set."""
+        return len(self.x)
+
+    def __len__(self) -> int:
+        """Batches of a whole pass."""
+        return self.n_rows // self.batch_size if self.drop_last else -(-self.n_rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        if self._order is None:
+            self._order, self._position = self._new_order(), 0
+        while self._order is not None and self._position < len(self):
+            index = self._order[self._position * self.batch_size : (self._position + 1) * self.batch_size]
+            batch = self.inputs(index), self.y[index], index
+            self._position += 1
+            if self._position == len(self):
+                # What is asked of the state from here on finds the pass over, also before the loop around has ended.
+                self._order = None
+                yield batch
+                return
+            yield batch
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """Rows `index` (b,) as the model takes them: augmented by the next draws of the generator, and normalised."""
+        x = self.x[index]
+        if self.crop_padding or self.flip:
+            x = self._crop_and_flip(x)
+        if x.dtype == torch.uint8:
+            x = x.to(torch.get_default_dtype()) / 255.0
+        x = x if self._mean is None else x - self._mean
+        return x if self._std is None else x / self._std
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator, and how far the pass has come."""
+        return {"generator": self._generator.get_state(), "order": self._order, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the `state_dict` was taken. Raises ValueError for one of a data set of another size."""
+        order = state["order"]
+        if order is not None and len(order) != self.n_rows:
+            raise ValueError(f"This state is of {len(order)} rows and the data set has {self.n_rows}.")
+        self._order = None if order is None else order.to(self.device)
+        self._position = state["position"]
+        self._generator.set_state(state["generator"].cpu())
+
+    def _new_order(self) -> Tensor:
+        if self.shuffle:
+            return torch.randperm(self.n_rows, generator=self._generator, device=self.device)
+        return torch.arange(self.n_rows, device=self.device)
+
+    def _by_channel(self, values: Sequence[float] | None, name: str) -> Tensor | None:
+        if values is None:
+            return None
+        if len(values) != self.x.shape[1]:
+            raise ValueError(f"{name} must have one number for each of the {self.x.shape[1]} channels; got {len(values)}.")
+        return torch.tensor(values, dtype=torch.get_default_dtype(), device=self.device)[:, None, None]
+
+    def _crop_and_flip(self, x: Tensor) -> Tensor:
+        """x (b, c, h, w), each image at an offset and in a direction of its own, by one gather."""
+        n, channels, height, width = x.shape
+        place: dict[str, Any] = {"device": self.device, "generator": self._generator}
+        top, left = torch.randint(0, 2 * self.crop_padding + 1, (2, n, 1), **place)
+        rows, columns = (start + torch.arange(size, device=self.device) for start, size in ((top, height), (left, width)))
+        if self.flip:
+            columns = torch.where(torch.rand((n, 1), **place) < 0.5, columns.flip(1), columns)
+        padded = functional.pad(x, (self.crop_padding,) * 4)
+        image, channel = torch.arange(n, device=self.device), torch.arange(channels, device=self.device)
+        return padded[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]

@@ -1,0 +1,99 @@
+"""A Lightning callback that supplies validation batches, moves the reweighter and puts it into the checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+if importlib.util.find_spec("lightning") is None:
+    raise ImportError('densratio.training.integrations.lightning needs Lightning: pip install "densratio-toolkit[lightning]"')
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from ..reweighter import Reweighter
+from .state import LoopState
+from .validation import Collate
+
+__all__ = ["Reweighting"]
+
+
+class Reweighting(Callback):
+    """Reweighting in a LightningModule.
+
+        reweighting = Reweighting(DynamicReweighter("kliep", len(train_set), len(val_set)), val_set)
+
+        class Net(LightningModule):
+            def training_step(self, batch, batch_idx):
+                return reweighting.weighted_loss(self, batch)
+
+        Trainer(callbacks=[reweighting]).fit(Net(), DataLoader(Indexed(train_set), batch_size=128, shuffle=True))
+
+    reweighter : Reweighter; it is moved to the device of the module, and stays there.
+    val_set : map-style data set of (x, y); collate_fn and num_workers are those of its DataLoader, seed that of its order.
+    batch_size : validation rows of a step, on each rank; with `val_refresh` not more than that.
+    Validation batches go through the module's transfer hooks, as training batches do. Resumed with `ckpt_path`, a run gives the
+    weights of one that did not stop, as far as Lightning gives it the same batches.
+    """
+
+    def __init__(
+        self,
+        reweighter: Reweighter,
+        val_set: Any,
+        *,
+        batch_size: int = 128,
+        collate_fn: Collate | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        self.reweighter = reweighter
+        self._state = LoopState(reweighter, val_set, batch_size, collate_fn=collate_fn, num_workers=num_workers, seed=seed)
+        self._transferred: Callable[[Any], Any] | None = None
+
+    def weighted_loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """What `training_step` returns. batch = (x, y, index), as Indexed gives it; model: the LightningModule, or a part of it.
+
+        Raises ValueError for a batch of another form.
+        """
+        if self._transferred is None:
+            raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
+        train = _rows(batch, 3, "A training batch must be (x, y, index): wrap the training set in densratio.training.Indexed.")
+        values, index = next(self._state.batches)
+        values = _rows(values, 2, "An item of the validation set must be (x, y); several inputs go together, ((x1, x2), y).")
+        return self.reweighter.weighted_loss(model, train, tuple(self._transferred((*values, index))))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises ValueError where the training set has another number of rows than the reweighter was made for."""
+        self._state.check_train_loader(trainer.train_dataloader)
+        self.reweighter.to(trainer.strategy.root_device)
+
+        def transferred(batch: Any) -> Any:
+            batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch))
+            return trainer.strategy.batch_to_device(batch)
+
+        self._transferred = transferred
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raises the ValueError of a batch that could not be used, which a GPU tells late."""
+        self._state.check()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The trainer is let go."""
+        self._transferred = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The reweighter and the place in the validation set, for the checkpoint."""
+        return self._state.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._state.load_state_dict(state_dict)
+
+
+def _rows(batch: Any, n: int, expected: str) -> tuple[Any, ...]:
+    if not isinstance(batch, tuple | list) or len(batch) != n:
+        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise ValueError(f"{expected} Got {got}.")
+    return tuple(batch)

@@ -1,0 +1,184 @@
+"""skorch nets whose training loss is weighted; everything else is skorch's."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+if importlib.util.find_spec("skorch") is None:
+    raise ImportError('densratio.training.integrations.skorch needs skorch: pip install "densratio-toolkit[skorch]"')
+
+from sklearn.base import clone
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from skorch.dataset import unpack_data
+from skorch.utils import is_dataset
+from torch import Tensor, nn
+
+from ..losses import rows_mean
+from ..reweighter import Reweighter
+from .prediction import Prediction
+from .state import LoopState
+from .validation import NumberedCollate, NumberedRows
+
+__all__ = ["ReweightedClassifier", "ReweightedNet", "ReweightedRegressor"]
+
+
+class ReweightedNet(NeuralNet):
+    """Reweighting in a skorch net, which trains on `criterion` with a weight for each row.
+
+        net = ReweightedClassifier(
+            Module, criterion=nn.CrossEntropyLoss, val_set=(X_val, y_val),
+            reweighter=DynamicReweighter, reweighter__ratio="kliep",
+        ).fit(X, y)
+
+    reweighter : a Reweighter class, or a function that gives one; `reweighter__*` are its parameters. It is made anew in each
+        `fit`, for the training rows that `train_split` leaves, so that the net can be cloned and searched over.
+    val_set : (X_val, y_val), or a Dataset of right rows; `val_set__batch_size` (the net's by default), `val_set__seed` and
+        `val_set__num_workers` say how they come.
+    reweighter_ : the fitted Reweighter. Pickles hold it, and `save_params(f_reweighting=...)` writes it; `load_params` takes it
+        up where `reweighter__n_train` is given, as the training rows aren't known then.
+    The criterion has a `reduction`, as torch's have, and its mean is over rows.
+    """
+
+    prefixes_ = [*NeuralNet.prefixes_, "reweighter", "val_set"]  # noqa: RUF012
+    cuda_dependent_attributes_ = [*NeuralNet.cuda_dependent_attributes_, "reweighting_"]  # noqa: RUF012
+
+    reweighting_: LoopState | None
+
+    @property
+    def reweighter_(self) -> Reweighter:
+        """The Reweighter of the training rows, once they are known."""
+        state: LoopState | None = getattr(self, "reweighting_", None)
+        if state is None:
+            raise AttributeError("The net has no reweighter_ before fit.")
+        return state.reweighter
+
+    def initialize(self) -> ReweightedNet:
+        """The net and its weights, from the start. Raises TypeError where reweighter or val_set is missing."""
+        self.reweighting_ = None
+        if not callable(getattr(self, "reweighter", None)) or isinstance(self.reweighter, nn.Module):
+            raise TypeError(
+                "reweighter must be a Reweighter class or a function that gives one, such as reweighter=DynamicReweighter, "
+                f'reweighter__ratio="kliep"; got {getattr(self, "reweighter", None)!r}.'
+            )
+        if not hasattr(self, "val_set"):
+            raise TypeError("val_set=(X_val, y_val) is needed: the rows that the weights are estimated against.")
+        super().initialize()
+        if "n_train" in self.get_params_for("reweighter"):
+            self.reweighting_ = self._new_state(self.get_params_for("reweighter")["n_train"])
+        return self
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """skorch's; the batches of a training set know their rows."""
+        if not training:
+            return super().get_iterator(dataset, training=False)
+        return _NumberedBatches(super().get_iterator(NumberedRows(dataset), training=True))
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """The weighted loss of a batch, its gradients, and the prediction."""
+        self._set_training(True)
+        state = self._state_for(batch)
+        X, y = unpack_data(batch)
+        (X_val, y_val), val_index = next(state.batches)
+        model = Prediction(self.module_, partial(self.infer, **fit_params))
+        with _loss_of(state.reweighter, self._losses):
+            loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), (X_val, y_val, val_index))
+        loss.backward()
+        return {"loss": loss, "y_pred": model.outputs(X)}
+
+    def set_params(self, **params: Any) -> ReweightedNet:
+        """skorch's; parameters of the reweighter and of val_set count from the next `fit` on."""
+        own = {name: params.pop(name) for name in list(params) if name.startswith(("reweighter", "val_set"))}
+        for name, value in own.items():
+            setattr(self, name, value)
+        self._params_to_validate.update(own)
+        return super().set_params(**params)
+
+    def _state_for(self, batch: Any) -> LoopState:
+        if not isinstance(batch, _Batch):
+            raise ValueError("The batch doesn't tell its rows: iterator_train must be a DataLoader and get_iterator be ours.")
+        if self.reweighting_ is None:
+            self.reweighting_ = self._new_state(batch.n_train)
+        self.reweighting_.check_train(batch.n_train)
+        return self.reweighting_
+
+    def _new_state(self, n_train: int) -> LoopState:
+        val_set = self.val_set if is_dataset(self.val_set) else self.get_dataset(*self.val_set)
+        # To skorch a batch size of -1 means all rows.
+        params = {"batch_size": self.batch_size if self.batch_size > 0 else len(val_set), **self.get_params_for("val_set")}
+        state = LoopState(self._new_reweighter(n_train, len(val_set)), val_set, **params)
+        state.reweighter.to(self.device)
+        return state
+
+    def _new_reweighter(self, n_train: int, n_val: int) -> Reweighter:
+        params = self.get_params_for("reweighter")
+        if "loss" in params:
+            raise ValueError("reweighter__loss is not used: the criterion of the net is the loss.")
+        of_ratio = {name.removeprefix("ratio__"): params.pop(name) for name in list(params) if name.startswith("ratio__")}
+        if of_ratio:
+            params["ratio"] = clone(params["ratio"]).set_params(**of_ratio)
+        takes = inspect.signature(self.reweighter).parameters
+        sizes = {"n_train": n_train, "n_val": n_val}
+        return self.reweighter(**{**{name: size for name, size in sizes.items() if name in takes}, **params})
+
+    def _losses(self, y_pred: Any, y_true: Any) -> Tensor:
+        with _unreduced(self.criterion_):
+            return rows_mean(self.get_loss(y_pred, y_true, training=True))
+
+
+class ReweightedClassifier(ReweightedNet, NeuralNetClassifier):
+    __doc__ = ReweightedNet.__doc__
+
+
+class ReweightedRegressor(ReweightedNet, NeuralNetRegressor):
+    __doc__ = ReweightedNet.__doc__
+
+
+class _Batch(list):
+    """[X, y], with row_index (n,) of its rows among n_train."""
+
+    def __init__(self, values: Any, row_index: Tensor, n_train: int):
+        super().__init__(values)
+        self.row_index, self.n_train = row_index, n_train
+
+
+class _NumberedBatches:
+    """Batches of a loader of NumberedRows."""
+
+    def __init__(self, loader: Any):
+        if not hasattr(loader, "collate_fn"):
+            raise TypeError(f"iterator_train must be a torch DataLoader; got {type(loader).__name__}.")
+        loader.collate_fn = NumberedCollate(loader.collate_fn)
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[_Batch]:
+        for values, index in self.loader:
+            yield _Batch(values, index, len(self.loader.dataset))
+
+
+@contextmanager
+def _loss_of(reweighter: Reweighter, loss: Any) -> Iterator[None]:
+    # A reweighter that kept a method of the net could not be pickled with it.
+    kept, reweighter.loss = reweighter.loss, loss
+    try:
+        yield
+    finally:
+        reweighter.loss = kept
+
+
+@contextmanager
+def _unreduced(criterion: Any) -> Iterator[None]:
+    if not hasattr(criterion, "reduction"):
+        raise ValueError(f"The criterion must have a `reduction`, as torch's losses have; {type(criterion).__name__} has none.")
+    kept, criterion.reduction = criterion.reduction, "none"
+    try:
+        yield
+    finally:
+        criterion.reduction = kept

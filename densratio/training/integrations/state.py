@@ -1,0 +1,67 @@
+"""What a checkpoint must hold so that a resumed run gives the same weights, and whether all sizes agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data import Indexed
+from ..reweighter import Reweighter
+from .validation import Collate, ValidationBatches
+
+__all__ = ["LoopState"]
+
+
+class LoopState:
+    """A reweighter and the validation batches that it is given.
+
+    val_set: map-style data set, wrapped in Indexed or not. batch_size: rows of a batch; where the reweighter has `val_refresh`,
+    not more than that. Raises ValueError where the reweighter was made for another number of validation rows.
+    """
+
+    def __init__(
+        self,
+        reweighter: Reweighter,
+        val_set: Any,
+        batch_size: int,
+        *,
+        collate_fn: Collate | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        if not isinstance(reweighter, Reweighter):
+            raise TypeError(f"reweighter must be a Reweighter such as DynamicReweighter(...); got {type(reweighter).__name__}.")
+        self.reweighter = reweighter
+        size = min(batch_size, getattr(reweighter, "val_refresh", None) or batch_size)
+        self.batches = ValidationBatches(val_set, size, collate_fn=collate_fn, num_workers=num_workers, seed=seed)
+        n_val = getattr(reweighter, "n_val", len(self.batches.dataset))
+        if n_val != len(self.batches.dataset):
+            raise ValueError(
+                f"The reweighter was made for n_val={n_val} validation rows and the validation set has {len(self.batches.dataset)}."
+            )
+
+    def check_train(self, n_rows: int) -> None:
+        """Raise ValueError where the reweighter was made for another number of training rows."""
+        n_train = len(self.reweighter.weights_)
+        if n_train != n_rows:
+            raise ValueError(f"The reweighter was made for n_train={n_train} training rows and the training set has {n_rows}.")
+
+    def check_train_loader(self, loader: Any) -> None:
+        """`check_train`, where the loader's data set is an Indexed one; a part of one may well have fewer rows."""
+        dataset = getattr(loader, "dataset", None)
+        if isinstance(dataset, Indexed):
+            self.check_train(len(dataset))
+
+    def check(self) -> None:
+        """Raise the error of a batch that could not be used, where the reweighter keeps one until the device tells."""
+        check = getattr(self.reweighter, "check", None)
+        if check is not None:
+            check()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers, for torch.save."""
+        return {"reweighter": self.reweighter.state_dict(), "rows_drawn": self.batches.rows_drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        self.reweighter.load_state_dict(state["reweighter"])
+        self.batches.rows_drawn = state["rows_drawn"]

@@ -1,0 +1,190 @@
+"""A Hugging Face Trainer whose training loss is weighted; evaluation is the Trainer's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("accelerate") is None:
+    raise ImportError(
+        "densratio.training.integrations.transformers needs Transformers and Accelerate: "
+        'pip install "densratio-toolkit[transformers]"'
+    )
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from ..exchange import n_ranks, of_all_ranks
+from ..reweighter import Reweighter
+from .prediction import Prediction
+from .state import LoopState
+from .validation import NumberedCollate, NumberedRows
+
+__all__ = ["ReweightedTrainer"]
+
+INDEX = "row_index"  # of a batch: the rows (n,) that it holds
+SHARE = "row_share"  # of a batch: its part of the rows of an optimizer step, times the batches of the step
+FILE = "reweighter.pt"  # in a checkpoint folder
+
+
+class ReweightedTrainer(Trainer):
+    """Reweighting in a Hugging Face Trainer.
+
+        trainer = ReweightedTrainer(
+            model, args, train_dataset=train_set, eval_dataset=test_set,
+            reweighter=DynamicReweighter("kliep", len(train_set), len(val_set)), val_dataset=val_set,
+        )
+
+    reweighter : Reweighter. Its `loss` of the model's logits and labels is what is weighted: cross entropy of a classifier by
+        default, `token_cross_entropy` and others of `densratio.training.losses` for other tasks.
+    val_dataset : data set of the same columns as train_dataset, whose rows are right. Batches have
+        args.per_device_train_batch_size rows, with `val_refresh` not more than that.
+    All others are the Trainer's. Training rows keep their index through column removal and any data_collator. The loss of an
+    optimizer step is the mean over the rows of all its batches on all ranks, the last smaller one too. Checkpoints hold the
+    reweighter: a run resumed with `resume_from_checkpoint` gives the weights of one that did not stop.
+    Raises ValueError for label_smoothing_factor, which belongs into the reweighter's loss.
+    """
+
+    # `training_step` divides by the number of batches, and SHARE makes that the mean over their rows.
+    loss_is_scaled_for_ga = False
+
+    train_dataset: Any
+    data_collator: Any
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: TrainingArguments | None = None,
+        *,
+        reweighter: Reweighter,
+        val_dataset: Any,
+        data_collator: Callable[[list[Any]], Any] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        compute_metrics: Callable[[Any], dict] | None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
+    ):
+        if args is not None and args.label_smoothing_factor != 0:
+            raise ValueError("label_smoothing_factor is not used: give the reweighter a loss that smooths the labels.")
+        super().__init__(
+            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class, compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )  # fmt: skip
+        self.reweighter = reweighter
+        self._weighting = LoopState(
+            reweighter,
+            val_dataset,
+            self.args.per_device_train_batch_size,
+            collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="validation"),
+            num_workers=self.args.dataloader_num_workers,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+        )
+
+    def prediction(self, outputs: Any) -> Any:
+        """What the reweighter's loss takes of the model's outputs: the logits. Override it for other models."""
+        if isinstance(outputs, Mapping):
+            if "logits" not in outputs:
+                raise ValueError(f"The model gives {list(outputs)} and no logits: override ReweightedTrainer.prediction.")
+            return outputs["logits"]
+        return outputs[0] if isinstance(outputs, tuple) else outputs
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The Trainer's, whose batches tell their rows. Raises ValueError where the reweighter was made for another number."""
+        if self.train_dataset is None:
+            return super().get_train_dataloader()
+        rows = NumberedRows(self.train_dataset)
+        self._weighting.check_train(len(rows))
+        self.reweighter.to(self.args.device)
+        given = self.train_dataset, self.data_collator
+        collate = self._get_collator_with_removed_columns(self.data_collator, description="training")
+        self.train_dataset, self.data_collator = rows, _IndexColumn(collate)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset, self.data_collator = given
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The batches of an optimizer step, each with its share of the rows."""
+        batches, n_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if len(batches) > 1:
+            counts = torch.tensor([len(_index(batch)) for batch in batches], device=device if n_ranks() > 1 else None)
+            counts = of_all_ranks(counts).reshape(-1, len(batches)).sum(dim=0)
+            for batch, share in zip(batches, counts * len(batches) / counts.sum(), strict=True):
+                batch[SHARE] = share
+        return batches, n_items
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """The Trainer's, for a loss that isn't divided by num_items_in_batch: told of it, transformers 4 divides by nothing."""
+        return super().training_step(model, inputs)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The weighted loss of a training batch; in evaluation the Trainer's loss."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        train = self._rows(inputs)
+        batch, index = next(self._weighting.batches)
+        val = self._rows(self._prepare_inputs({**batch, INDEX: index}))
+        predicting = Prediction(model, lambda columns: model(**columns), self.prediction)
+        loss = self.reweighter.weighted_loss(predicting, train, val) * inputs.get(SHARE, 1.0)
+        return (loss, predicting.outputs(train[0])) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        # Samplers by length look into the columns.
+        return super()._get_train_sampler(train_dataset.dataset if isinstance(train_dataset, NumberedRows) else train_dataset)
+
+    def _rows(self, batch: Any) -> tuple[dict[str, Any], Any, Tensor]:
+        """(columns, label, index (n,)); several labels are a tuple in the order of label_names."""
+        names = self.label_names or ["labels"]
+        missing = [name for name in names if batch.get(name) is None]
+        if missing:
+            raise ValueError(f"The batch has no {missing}: its columns are {list(batch)}. Name the labels with args.label_names.")
+        labels = tuple(batch[name] for name in names)
+        columns = {name: value for name, value in batch.items() if name not in {*names, INDEX, SHARE}}
+        return columns, labels[0] if len(labels) == 1 else labels, _index(batch)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            torch.save(self._weighting.state_dict(), os.path.join(output_dir, FILE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = os.path.join(checkpoint, FILE)
+        if os.path.isfile(path):
+            self._weighting.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        else:
+            warnings.warn(f"{checkpoint} has no {FILE}: the weights go on from where they are.", UserWarning, stacklevel=2)
+
+
+class _IndexColumn(NumberedCollate):
+    """Puts the index of the rows into the batch, a mapping."""
+
+    def __call__(self, rows: list[tuple[Any, int]]) -> Any:
+        batch, index = super().__call__(rows)
+        batch[INDEX] = index
+        return batch
+
+
+def _index(batch: Any) -> Tensor:
+    if INDEX not in batch:
+        raise ValueError(
+            f"The batch has no column {INDEX!r}: its columns are {list(batch)}. Where get_train_dataloader is overridden, the "
+            "loader must put the index of each training row there."
+        )
+    return batch[INDEX]
