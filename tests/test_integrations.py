@@ -42,6 +42,15 @@ LEARNING_RATE = 0.1
 all_methods = pytest.mark.parametrize("method", sorted(METHODS))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads of tiny networks only wait for each other, most of all beside other test processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # ---------------------------------------------------------------- data, networks and the plain loop
 
 
@@ -360,7 +369,7 @@ def test_two_lightning_processes_give_the_weights_of_one_with_their_batches_toge
 
     class Telling(lightning.Module):
         def setup(self, stage):
-            torch.set_num_threads(1)  # a fork has none of the threads that this process may have started
+            torch.set_num_threads(1)  # a fork has none of the threads that earlier tests may have started
 
         def on_train_end(self):
             torch.save([recorded.batches, recorded.weights, self.model.state_dict()], tmp_path / str(self.global_rank))
