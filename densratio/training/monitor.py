@@ -24,13 +24,15 @@ class Monitor:
     labels (n_train,) : classes of the training rows, for the means of each; None: those that the reweighter knows, if any.
 
     Names, of all stored weights unless the batch is named:
-      weights/effective_share, weights/batch_effective_share : (sum w)^2 / (n sum w^2), Kish's effective sample size over n
-      weights/quantile_05, _25, _50, _75, _95
-      weights/share_at_zero
-      weights/share_at_bound : share at the ratio's max_weight (class by class: times the class-prior ratio), where it has one
-      weights/drift : mean absolute change since the last log, from the second log on
-      weights/class_Y : mean weight of class Y
-      weights/share_METHOD : its share in the mixture of "auto"
+
+    - weights/effective_share, weights/batch_effective_share : (sum w)^2 / (n sum w^2), Kish's effective sample size over n
+    - weights/quantile_05, _25, _50, _75, _95
+    - weights/share_at_zero
+    - weights/share_at_bound : share at the ratio's max_weight (class by class: times the class-prior ratio), where it has one
+    - weights/drift : mean absolute change since the last log, from the second log on
+    - weights/class_Y : mean weight of class Y
+    - weights/share_METHOD : its share in the mixture of "auto"
+
     The step is the reweighter's `steps_seen`, which goes on after a resume, or else the number of steps since the monitor was
     assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with
     the reweighter where its log can be.
