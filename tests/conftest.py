@@ -1,5 +1,11 @@
 """Hypothesis draws the same problems in every run, so that a red test is red for everyone; `thorough` draws more."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads that wait for a taken one make small operations many times slower.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
