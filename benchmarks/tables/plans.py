@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     in_fresh_processes: bool = True
     # named speeds
     race: tuple[int, int, int] = (5_000, 1_000, 5)
-    rounds: int = 5
+    rounds: int = 10
     large: tuple[int, int, int] = (1_000_000, 100_000, 10)
     large_limits: Limits = Limits(600.0, 12.0)
     stream_rows: int = 10_000_000
