@@ -72,7 +72,9 @@ def _nmse_panel(panel: Axes, rows: list[Row], names: list[str]) -> None:
     if even:
         panel.axvline(even, color="0.6", linestyle=":", linewidth=1)
     panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    low, high = panel.get_xlim()
+    # Labels of more than three decades would run into each other.
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < 1e3 * low else (1.0,)))
     panel.xaxis.set_major_formatter("{x:g}")
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.tick_params(axis="x", labelsize=8)
