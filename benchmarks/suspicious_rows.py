@@ -314,7 +314,9 @@ def main() -> None:
     middle = replace(config, epochs=arguments.epochs[len(arguments.epochs) // 2])
     rare = rare_table(data, middle, arguments.seeds)
     n_train = len(data.labels) - config.n_val - (0 if data.test else config.n_test)
-    best = "Means over the seeds; cleanlab's best is chosen anew for each measure and number of epochs. "
+    best = (
+        "Means over the seeds; cleanlab's best is chosen anew for each measure and number of epochs. They are compared unrounded. "
+    )
     note = (
         f"{config.data}, {config.noise} noise, {n_train} training and {config.n_val} clean validation rows, batch size "
         f"{config.batch_size}, Adam {config.learning_rate}; mean and standard deviation of {arguments.seeds} seeds. Ours uses the "

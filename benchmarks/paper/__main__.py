@@ -167,7 +167,8 @@ def _quick(arguments: argparse.Namespace) -> None:
     arguments.methods = "uniform,val_only,random,diw,kmm,kliep,lsif,wasserstein,kmm@32,wasserstein@32"
     train(arguments)
     profile_batches(arguments)
-    arguments.layer, arguments.noise, arguments.methods = "hidden", "class_prior:5", "uniform,kmm,kliep,lsif,lsif@32"
+    arguments.layer, arguments.noise = "hidden", "class_prior:5"
+    arguments.methods = "uniform,kmm,kliep,lsif,lsif@32,sliced,auto"
     train(arguments)
 
 
