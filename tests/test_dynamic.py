@@ -151,20 +151,25 @@ def test_with_a_bank_the_target_is_every_row_as_it_was_last_seen(name):
 
 
 @pytest.mark.parametrize("name", ["kliep", "lsif"])
-def test_of_a_large_bank_256_rows_are_kernel_centres_and_all_are_the_target(name):
+def test_of_a_large_bank_64_rows_are_kernel_centres_and_all_are_the_target(name):
     n_val = 700
     reweighter, values = new(name, n_val=n_val, val_refresh=n_val), uniform(n_val, 3)
     train = uniform(20, 4, scale=2.0)
     reweighter.partial_fit(train, values, torch.arange(20), torch.arange(n_val))
     is_center = torch.zeros(n_val, dtype=torch.bool)
-    is_center[torch.linspace(0, n_val - 1, 256, dtype=torch.float64).round().long()] = True
+    is_center[torch.arange(64) * n_val // 64 + 1] = True
     assert torch.equal(reweighter.coef_ != 1.0, is_center & (reweighter.coef_ != 1.0))
     centers = values[is_center][:, None].numpy()
     update = reweighter.ratio.update(
-        train[:, None].numpy(), values[:, None].numpy(), np.ones(256, dtype=np.float32), centers=centers
+        train[:, None].numpy(), values[:, None].numpy(), np.ones(64, dtype=np.float32), centers=centers
     )
     np.testing.assert_allclose(reweighter.weights_[:20].numpy(), update.weights, rtol=1e-6)
     np.testing.assert_allclose(reweighter.coef_[is_center].numpy(), update.coef, rtol=1e-6)
+    # In turn every validation row is a centre.
+    for _ in range(-(-n_val // 64)):
+        reweighter.partial_fit(train, values, torch.arange(20), torch.arange(n_val))
+        is_center[torch.remainder(torch.arange(64) * n_val // 64 + int(reweighter.bank.turn) % 11, n_val)] = True
+    assert bool(is_center.all())
 
 
 def test_weighted_loss_passes_on_as_many_validation_rows_as_are_renewed():

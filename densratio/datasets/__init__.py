@@ -1,7 +1,8 @@
 """Shifts with their truth attached, and the real data that examples and benchmarks use."""
 
-from .class_imbalance import Imbalance, step_imbalance
+from .class_imbalance import Imbalance, long_tail, step_imbalance
 from .covariate_shift import Shift, make_gaussian_shift, make_heavy_tails, make_mixture_shift, make_subspace_shift
+from .feature_noise import PMD_TYPES, feature_dependent_noise, flip_probabilities, out_of_fold_posteriors
 from .images import (
     Labelled,
     load_cifar10,
@@ -12,16 +13,21 @@ from .images import (
     load_letters,
 )
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
+from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
 
 __all__ = [
     "ASYMMETRIC",
     "NOISE_KINDS",
+    "PMD_TYPES",
     "SELECTION_KINDS",
     "Imbalance",
     "Labelled",
     "NoisyLabels",
+    "OpenSet",
     "Shift",
+    "feature_dependent_noise",
+    "flip_probabilities",
     "label_noise",
     "load_cifar10",
     "load_cifar100",
@@ -29,11 +35,15 @@ __all__ = [
     "load_fashion_mnist",
     "load_labelled",
     "load_letters",
+    "long_tail",
     "make_gaussian_shift",
     "make_heavy_tails",
     "make_mixture_shift",
     "make_selection_bias",
     "make_subspace_shift",
+    "open_set",
+    "open_set_rows",
+    "out_of_fold_posteriors",
     "step_imbalance",
     "transition_matrix",
 ]

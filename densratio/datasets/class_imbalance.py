@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Imbalance", "step_imbalance"]
+from .class_labels import class_numbers
+
+__all__ = ["Imbalance", "long_tail", "step_imbalance"]
 
 
 class Imbalance(NamedTuple):
-    """rows (n,) that stay, shuffled; is_minority (K,) bool; class_ratio (K,): P(y) of a balanced target / P(y) of these rows."""
+    """rows (n,) that stay, shuffled; is_minority (K,) bool; class_ratio (K,): P(y) of a balanced target / P(y) of these rows.
+
+    is_minority: the classes drawn to be small (step imbalance), or those with class_ratio > 1 (long tail).
+    """
 
     rows: np.ndarray
     is_minority: np.ndarray
@@ -32,19 +37,55 @@ def step_imbalance(
     Raises ValueError for ratio < 1, a fraction outside [0, 1], or a class without rows.
     Source: Buda, Maki & Mazurowski (2018), A systematic study of the class imbalance problem (step imbalance).
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
-        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
+    labels, counts = _class_sizes(labels, n_classes)
     if not ratio >= 1.0 or not 0.0 <= fraction <= 1.0:
         raise ValueError(f"ratio must be >= 1 and fraction in [0, 1]; got {ratio} and {fraction}.")
-    counts = np.bincount(labels, minlength=n_classes or 0)
-    if n_classes is not None and len(counts) > n_classes:
-        raise ValueError(f"Label {len(counts) - 1} is out of range for n_classes={n_classes}.")
-    if len(counts) == 0 or counts.min() == 0:
-        raise ValueError(f"Every class needs rows; classes {np.flatnonzero(counts == 0).tolist()} have none.")
     rng = np.random.default_rng(random_state)
     is_minority = np.zeros(len(counts), dtype=bool)
     is_minority[rng.permutation(len(counts))[: round(fraction * len(counts))]] = True
     sizes = np.where(is_minority, max(1, round(counts.min() / ratio)), counts.min())
-    rows = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[: sizes[c]] for c in range(len(counts))])
-    return Imbalance(rng.permutation(rows), is_minority, sizes.sum() / (len(counts) * sizes))
+    return Imbalance(_draw(labels, sizes, rng), is_minority, _ratio_to_balance(sizes))
+
+
+def long_tail(
+    labels: np.ndarray,
+    factor: float,
+    *,
+    n_classes: int | None = None,
+    random_state: int | np.random.Generator = 0,
+) -> Imbalance:
+    """Keep n_c = n_0 factor^(-c / (K-1)) rows of class c, rounded down, at least 1: sizes fall geometrically from class 0 on.
+
+    labels (n,): integers 0..K-1, K = max(labels) + 1 where n_classes is None. factor >= 1: the largest class over the smallest,
+    the inverse of the imbalance factor of papers that write it below 1. n_0 is the largest for which every class has its rows:
+    all rows of class 0 where the classes are of one size.
+    Raises ValueError for factor < 1 or a class without rows.
+    Source: Cui et al. (2019), Class-balanced loss based on effective number of samples.
+    """
+    labels, counts = _class_sizes(labels, n_classes)
+    if not 1.0 <= factor < np.inf:
+        raise ValueError(f"factor, the largest class over the smallest, must be >= 1 and finite; got {factor}.")
+    shares = float(factor) ** (-np.arange(len(counts)) / max(len(counts) - 1, 1))
+    # The small term keeps a whole number whole that floating point puts just below itself.
+    largest = np.floor(np.min(counts / shares) + 1e-9)
+    sizes = np.maximum(np.floor(largest * shares + 1e-9), 1).astype(np.int64)
+    class_ratio = _ratio_to_balance(sizes)
+    return Imbalance(_draw(labels, sizes, np.random.default_rng(random_state)), class_ratio > 1.0, class_ratio)
+
+
+def _class_sizes(labels: np.ndarray, n_classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    labels, n_classes = class_numbers(labels, n_classes)
+    counts = np.bincount(labels, minlength=n_classes)
+    if len(counts) == 0 or counts.min() == 0:
+        raise ValueError(f"Every class needs rows; classes {np.flatnonzero(counts == 0).tolist()} have none.")
+    return labels, counts
+
+
+def _draw(labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shuffled rows, sizes[c] of each class c, drawn without replacement."""
+    rows = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:size] for c, size in enumerate(sizes)])
+    return rng.permutation(rows)
+
+
+def _ratio_to_balance(sizes: np.ndarray) -> np.ndarray:
+    return sizes.sum() / (len(sizes) * sizes)

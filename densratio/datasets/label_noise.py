@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .class_labels import class_numbers
+from .coarse_classes import CIFAR100_COARSE, next_of_group
+
 __all__ = ["ASYMMETRIC", "NOISE_KINDS", "NoisyLabels", "label_noise", "transition_matrix"]
 
 ASYMMETRIC: dict[str, dict[int, int]] = {
     # Look-alike pairs: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
     "cifar10": {9: 1, 2: 0, 4: 7, 3: 5, 5: 3},
+    # The next fine class of the same coarse class.
+    "cifar100": next_of_group(CIFAR100_COARSE.values()),
     # Digits that handwriting confuses: 7 -> 1, 2 -> 7, 5 <-> 6, 3 -> 8, as in Patrini et al. (2017) on MNIST.
     "digits": {7: 1, 2: 7, 5: 6, 6: 5, 3: 8},
 }
@@ -68,13 +73,7 @@ def label_noise(
 
     K is max(labels) + 1 where `n_classes` is None. The labels given are left as they are.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
-        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
-    if n_classes is None:
-        n_classes = int(labels.max(initial=0)) + 1
-    elif len(labels) and labels.max() >= n_classes:
-        raise ValueError(f"Label {labels.max()} is out of range for n_classes={n_classes}.")
+    labels, n_classes = class_numbers(labels, n_classes)
     transition = transition_matrix(kind, rate, n_classes, mapping)
     draws = np.random.default_rng(random_state).random(len(labels))
     upper = np.cumsum(transition, axis=1)

@@ -7,6 +7,7 @@ from .dynamic import DynamicReweighter
 from .monitor import Monitor
 from .reweighter import Reweighter
 from .sampler import importance_sampler
+from .shifted_data import ShiftedDataset, labels_of
 from .sliced import Sliced
 from .suspicious import suspicious_rows
 
@@ -18,10 +19,12 @@ __all__ = [
     "Monitor",
     "RandomWeights",
     "Reweighter",
+    "ShiftedDataset",
     "Sliced",
     "Uniform",
     "ValidationOnly",
     "endless",
     "importance_sampler",
+    "labels_of",
     "suspicious_rows",
 ]

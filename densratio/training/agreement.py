@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .exchange import of_all_ranks
 from .losses import Loss
 
-__all__ = ["Agreement", "LastLayer", "last_layer"]
+__all__ = ["Agreement", "LastLayer", "last_layer", "weighted_gradient"]
 
 _MEMORY = 0.99  # of an agreement a step later: about the last hundred batches count
 
@@ -47,8 +47,8 @@ class Agreement(nn.Module):
     def record(self, weights: Sequence[Tensor], train: LastLayer, val: LastLayer) -> None:
         """Take in a batch: weights (n,) of each method for the rows of `train`, those of all ranks where there are several."""
         train, val = (LastLayer(*(of_all_ranks(part) for part in layer)) for layer in (train, val))
-        target = _gradient(val, torch.ones_like(val.slope[:, 0]))
-        cosines = torch.stack([_cosine(_gradient(train, w.to(train.slope.dtype)), target) for w in weights])
+        target = weighted_gradient(val, torch.ones_like(val.slope[:, 0]))
+        cosines = torch.stack([_cosine(weighted_gradient(train, w.to(train.slope.dtype)), target) for w in weights])
         # A batch that is not usable says nothing.
         heard = torch.where(torch.isfinite(cosines).all(), cosines.to(self.evidence.dtype), 0.0)
         self.evidence.mul_(_MEMORY).add_(heard)
@@ -63,8 +63,8 @@ def last_layer(prediction: Tensor, label: Any, losses: Loss, entry: Tensor | Non
     return LastLayer(slope, entry.to(slope.dtype) if fits and entry is not None else slope[:, :0])
 
 
-def _gradient(layer: LastLayer, weights: Tensor) -> Tensor:
-    """sum_i w_i g_i (C, h + 1)."""
+def weighted_gradient(layer: LastLayer, weights: Tensor) -> Tensor:
+    """sum_i w_i g_i (C, h + 1), for weights (n,); the last column is the biases'."""
     weighted = (layer.slope * weights[:, None]).mT
     return torch.cat([weighted @ layer.entry, weighted.sum(dim=1, keepdim=True)], dim=1)
 

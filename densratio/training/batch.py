@@ -14,7 +14,7 @@ from .class_wise import batch_labels
 from .exchange import of_all_ranks
 from .watch import Watch, not_finite, waits_for
 
-__all__ = ["Batch", "collect", "positions_of"]
+__all__ = ["Batch", "check_finite", "collect", "positions_of"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def collect(
     if not waits_for(device):
         check_index(positions, len(source), sizes[0], "index")
         check_index(val_positions, len(target), sizes[1], "val_index")
-        _check_finite(source, positions, "training")
-        _check_finite(target, val_positions, "validation")
+        check_finite(source, positions, "training")
+        check_finite(target, val_positions, "validation")
         return Batch(source, target, positions, val_positions, y, y_val)
     is_usable = watch.usable(source, target, positions, val_positions, sizes)
     positions, val_positions = (i.clamp(0, size - 1) for i, size in zip((positions, val_positions), sizes, strict=True))
@@ -90,7 +90,8 @@ def _rows(values: Tensor, name: str, device: torch.device) -> Tensor:
     return values.reshape(len(values), -1).to(device, dtype, non_blocking=True)
 
 
-def _check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
+def check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
+    """Raise ValueError that names the rows (n, d) at `positions` (n,) with NaN or infinity; on a host."""
     is_finite = torch.isfinite(rows).all(dim=1)
     if not is_finite.all():
         raise not_finite(name, positions[~is_finite].tolist(), len(rows))

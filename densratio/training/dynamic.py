@@ -297,10 +297,10 @@ class DynamicReweighter(Reweighter):
         store(self.weights_, batch.positions, weights, batch.is_usable)
 
     def _weights(self, step: StoredStep, batch: Batch, target: Tensor, val_positions: Tensor, kept: Tensor) -> Tensor:
-        is_banked = self.bank is not None
+        turn = None if self.bank is None else self.bank.turn
         if self.classes is None:
-            return step.weights(batch, target, val_positions, is_banked)
-        weights, too_small = step.weights_by_class(batch, target, val_positions, is_banked, self.classes, kept)
+            return step.weights(batch, target, val_positions, turn)
+        weights, too_small = step.weights_by_class(batch, target, val_positions, turn, self.classes, kept)
         if step is self.steps[0]:
             for label in too_small:
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1

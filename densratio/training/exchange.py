@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["n_ranks", "of_all_ranks"]
+__all__ = ["n_ranks", "of_all_ranks", "sum_over_ranks"]
 
 
 def n_ranks() -> int:
@@ -29,6 +31,15 @@ def of_all_ranks(values: Tensor) -> Tensor:
     padded = values.new_zeros((max(sizes), *values.shape[1:]))
     padded[: len(values)] = values
     return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
+
+
+def sum_over_ranks(values: Sequence[Tensor]) -> list[Tensor]:
+    """Sums over the ranks of tensors that have the same shapes on each; the values themselves with one rank."""
+    if n_ranks() > 1:
+        values = [value.clone() for value in values]
+        for value in values:
+            dist.all_reduce(value)
+    return list(values)
 
 
 def _gathered(values: Tensor) -> list[Tensor]:

@@ -11,7 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Listener", "device_of_model", "first_rows", "frozen_statistics", "validation_pass", "warn_unless_training"]
+__all__ = [
+    "Listener",
+    "device_of_model",
+    "first_rows",
+    "frozen_statistics",
+    "last_linear",
+    "unwrapped",
+    "validation_pass",
+    "warn_unless_training",
+]
 
 
 @contextmanager
@@ -83,16 +92,18 @@ class Listener:
         self._hears_last_layer = hears_last_layer
         self._outputs: list[Any] = []
         self._entries: list[Any] = []
+        self._last_outputs: list[Any] = []
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
         """Within it a pass through `model` is listened to."""
         self._outputs.clear()
         self._entries.clear()
+        self._last_outputs.clear()
         handles = []
         if self.layer is not None:
             handles.append(_module(model, self.layer).register_forward_hook(self._hear_output))
-        if self._hears_last_layer and (linear := _last_linear(model)) is not None:
+        if self._hears_last_layer and (linear := last_linear(model)) is not None:
             handles.append(linear.register_forward_hook(self._hear_entry))
         try:
             yield
@@ -116,26 +127,40 @@ class Listener:
         """What the last linear layer took in last (n, h), detached."""
         return self._entries[-1].detach() if self._entries else None
 
+    @property
+    def last_output(self) -> Tensor | None:
+        """What the last linear layer gave last, detached."""
+        return self._last_outputs[-1].detach() if self._last_outputs else None
+
     def _hear_output(self, module: nn.Module, args: Any, output: Any) -> None:
         self._outputs.append(output)
 
     def _hear_entry(self, module: nn.Module, args: Any, output: Any) -> None:
         self._entries.append(args[0])
+        self._last_outputs.append(output)
 
 
-def _last_linear(model: nn.Module) -> nn.Linear | None:
+def last_linear(model: nn.Module) -> nn.Linear | None:
+    """The last nn.Linear of a model, None where it has none."""
     return next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model within wrappers such as torch.compile and DistributedDataParallel."""
+    inner: Any = model
+    while True:
+        is_parallel = isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel)
+        part = inner.module if is_parallel else getattr(inner, "_orig_mod", None)
+        if not isinstance(part, nn.Module):
+            return inner
+        inner = part
+
+
 def _module(model: nn.Module, layer: str) -> nn.Module:
-    # Wrappers such as DistributedDataParallel and torch.compile keep the model under a name of their own.
-    inner = model
-    for _ in range(4):
-        modules = dict(inner.named_modules())
-        if layer in modules:
-            return modules[layer]
-        inner = next((part for name in ("module", "_orig_mod") if isinstance(part := getattr(inner, name, None), nn.Module)), inner)
-    names = [name for name, _ in inner.named_modules() if name]
+    modules = {**dict(unwrapped(model).named_modules()), **dict(model.named_modules())}
+    if layer in modules:
+        return modules[layer]
+    names = [name for name, _ in unwrapped(model).named_modules() if name]
     raise ValueError(f"The model has no layer {layer!r}; its layers are {names[:30]}{' ...' if len(names) > 30 else ''}.")
 
 

@@ -21,7 +21,7 @@ __all__ = ["StoredStep", "ratio_for_loops", "store"]
 # One step a batch from the last weights regularises by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
-_BANK_CENTERS = 256  # validation rows that are kernel centres where all of them are the target
+_BANK_CENTERS = 64  # validation rows that are kernel centres in a step where a bank is the target: others in the next
 _LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
 
 
@@ -80,12 +80,15 @@ class StoredStep(nn.Module):
         weights = self.stored[batch.positions].to(batch.source.dtype)
         self.potential.take_in(weights, batch.source, target, **labels, is_usable=batch.is_usable)
 
-    def weights(self, batch: Batch, target: Tensor, val_positions: Tensor, is_banked: bool) -> Tensor:
-        """Weights (n,) of mean 1 of the rows of the batch after the step; what the step left is stored."""
-        return self._step(batch.source, target, batch.positions, val_positions, batch.is_usable, is_banked)
+    def weights(self, batch: Batch, target: Tensor, val_positions: Tensor, turn: Tensor | None) -> Tensor:
+        """Weights (n,) of mean 1 of the rows of the batch after the step; what the step left is stored.
+
+        turn (): number of the step where the target is a whole bank, of which some rows in turn are kernel centres; else None.
+        """
+        return self._step(batch.source, target, batch.positions, val_positions, batch.is_usable, turn)
 
     def weights_by_class(
-        self, batch: Batch, target: Tensor, val_positions: Tensor, is_banked: bool, classes: ClassFrequencies, kept: Tensor
+        self, batch: Batch, target: Tensor, val_positions: Tensor, turn: Tensor | None, classes: ClassFrequencies, kept: Tensor
     ) -> tuple[Tensor, list[int]]:
         """Weights (n,) after a step in each class, times the class-prior ratio; and the classes too small for a step.
 
@@ -102,7 +105,7 @@ class StoredStep(nn.Module):
                 too_small.append(label)
             else:
                 rows = batch.source[at], target[val_at], batch.positions[at], val_positions[val_at]
-                weights[at] = prior * self._step(*rows, True, is_banked, label).to(weights.dtype)
+                weights[at] = prior * self._step(*rows, True, turn, label).to(weights.dtype)
         return weights, too_small
 
     def _step(
@@ -112,14 +115,14 @@ class StoredStep(nn.Module):
         positions: Tensor,
         val_positions: Tensor,
         is_usable: Tensor | bool,
-        is_banked: bool,
+        turn: Tensor | None,
         label: int = 0,
     ) -> Tensor:
         centers, places = None, positions
         if not self.stores_weights:
             places = val_positions
-            if is_banked:
-                chosen = _spread(target)
+            if turn is not None:
+                chosen = _in_turn(len(target), turn)
                 centers, places = target[chosen], places[chosen]
         start = self.stored[places].to(source.dtype)
         start = 1.0 + (1.0 - self.forget) * (start - 1.0) if self.forget > 0.0 else start
@@ -183,7 +186,11 @@ def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:
     return tuple(t.numpy() for t in tensors) if tensors[0].device.type == "cpu" else tensors
 
 
-def _spread(rows: Tensor) -> Tensor:
-    """At most 256 places in the rows, evenly spread."""
-    n = len(rows)
-    return torch.linspace(0, n - 1, min(n, _BANK_CENTERS), dtype=torch.float64, device=rows.device).round().to(torch.int64)
+def _in_turn(n: int, turn: Tensor) -> Tensor:
+    """At most 64 places of n, evenly spread, one further with each turn.
+
+    Centres that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
+    """
+    n_chosen = min(n, _BANK_CENTERS)
+    first = torch.arange(n_chosen, device=turn.device) * n // n_chosen
+    return torch.remainder(first + torch.remainder(turn, -(-n // n_chosen)), n)

@@ -7,23 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .watch import waits_for
+
 __all__ = ["ValidationBank"]
 
 
 class ValidationBank(nn.Module):
-    """values (n_val, d): losses or features of the validation rows when they were last seen; age (n_val,) in steps, -1 = never.
+    """values (n_val, d): losses or features of the validation rows when they were last seen; age (n_val,) in steps, -1 = never;
+    turn (): steps so far.
 
     Rows that were never seen, and with forget > 0 those not seen in the last 1 / forget steps, are stood in for by rows that
     were: their share of the target goes to what is known of it now.
     """
 
     age: Tensor
+    turn: Tensor
     values: Tensor | None
 
     def __init__(self, n_val: int, forget: float = 0.0):
         super().__init__()
         self.forget = forget
         self.register_buffer("age", torch.full((n_val,), -1, dtype=torch.int64))
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
         self.register_buffer("values", None)
 
     @property
@@ -41,6 +46,7 @@ class ValidationBank(nn.Module):
         self.values.index_copy_(0, positions, torch.where(keep, fresh.to(self.values.dtype), self.values[positions]))
         older = torch.where(self.age >= 0, self.age + 1, self.age).index_fill(0, positions, 0)
         self.age.copy_(torch.where(keep, older, self.age))
+        self.turn += keep.to(self.turn.dtype)
 
     def known(self) -> Tensor:
         """Values (n_val, d), with stand-ins where nothing or nothing recent is known."""
@@ -48,6 +54,8 @@ class ValidationBank(nn.Module):
         if self.forget > 0.0:
             is_known = is_known & (self.age * self.forget <= 1.0)
         assert self.values is not None
+        if not waits_for(self.age.device) and bool(is_known.all()):
+            return self.values
         # Ranks of the known rows come first, and the others take these in turn: no shape depends on how many there are.
         order = torch.argsort((~is_known).to(torch.int8), stable=True)
         place = torch.arange(self.n_rows, device=self.age.device)

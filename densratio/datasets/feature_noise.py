@@ -1,0 +1,154 @@
+"""Label noise that depends on the inputs: a label moves to the most likely other class, the more likely the smaller the margin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .class_labels import class_numbers
+from .label_noise import NoisyLabels, label_noise
+
+__all__ = ["PMD_TYPES", "feature_dependent_noise", "flip_probabilities", "out_of_fold_posteriors"]
+
+PMD_TYPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "I": lambda margin: (1.0 - margin**2) / 2.0,
+    "II": lambda margin: 1.0 - margin**3,
+    "III": lambda margin: 1.0 - (margin**3 + margin**2 + margin) / 3.0,
+}
+"""Unscaled probability that a label moves, by the margin D in [0, 1] between the two largest posteriors."""
+
+
+def feature_dependent_noise(
+    labels: Any,
+    posteriors: Any,
+    kind: str,
+    rate: float,
+    *,
+    then: tuple[str, float] | None = None,
+    mapping: dict[int, int] | None = None,
+    random_state: int | np.random.Generator = 0,
+) -> NoisyLabels:
+    """Polynomial margin diminishing (PMD) noise: with the probability of `flip_probabilities`, a label moves.
+
+    Each label moves to the most likely class that it is not: the most likely class u becomes the second one, s; every other
+    label, whether it is s or neither, becomes u. So a row is flipped with its probability whatever its label, and `rate` is the
+    expected share of flipped rows. The paper draws s or u regardless of the label given: pass posteriors.argmax(axis=1) as
+    labels for that.
+
+    labels (n,) integers 0..K-1; posteriors (n, K), rows P(class | x). then: a kind and rate of `label_noise`, such as
+    ("symmetric", 0.3), applied to the noisy labels (hybrid noise), with its `mapping`; `rate` is that of the first noise alone.
+    is_flipped compares with the labels given. transition: row k is the mean, over the rows of class k, of P(noisy label | row);
+    a class without rows has 1 on the diagonal; `then` multiplies it from the right.
+    Raises ValueError for an unknown kind, posteriors that are no distributions, or a rate that cannot be reached.
+    Source: Zhang, Zheng, Wu, Goswami & Chen (2021), Learning with feature-dependent label noise: a progressive approach.
+    """
+    posteriors = _distributions(posteriors)
+    labels, n_classes = class_numbers(labels, posteriors.shape[1])
+    if len(labels) != len(posteriors):
+        raise ValueError(f"Each label needs its row of posteriors; got {len(labels)} labels and {len(posteriors)} rows.")
+    probability = flip_probabilities(posteriors, kind, rate)
+    others = _most_likely_other(posteriors, labels)
+    rng = np.random.default_rng(random_state)
+    noisy = np.where(rng.random(len(labels)) < probability, others, labels).astype(labels.dtype)
+    transition = _mean_transition(labels, others, probability, n_classes)
+    if then is not None:
+        noisy, _, second = label_noise(noisy, *then, n_classes=n_classes, mapping=mapping, random_state=rng)
+        transition = transition @ second
+    return NoisyLabels(noisy, noisy != labels, transition)
+
+
+def flip_probabilities(posteriors: Any, kind: str, rate: float) -> np.ndarray:
+    """min(1, c f(D)) (n,) with mean `rate`: D = eta_u - eta_s, the margin between the two largest posteriors of a row.
+
+    posteriors (n, K). f by kind: I (1 - D^2) / 2; II 1 - D^3; III 1 - (D^3 + D^2 + D) / 3. The scale c is exact.
+    Where a sharp classifier leaves few rows in doubt, those are clamped at 1 and the three types become alike: soften it.
+    Raises ValueError where too many rows have D = 1, which never flip, for this rate.
+    """
+    if kind not in PMD_TYPES:
+        raise ValueError(f"PMD noise of type {kind!r} is not known; use one of {list(PMD_TYPES)}.")
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"The noise rate must be in [0, 1]; got {rate}.")
+    top = np.partition(_distributions(posteriors), -2, axis=1)
+    chances = PMD_TYPES[kind](np.minimum(top[:, -1] - top[:, -2], 1.0))
+    return np.minimum(_scale_to_mean(chances, rate) * chances, 1.0)
+
+
+def out_of_fold_posteriors(
+    X: Any,
+    y: Any,
+    classifier: Any = None,
+    *,
+    n_folds: int = 5,
+    n_classes: int | None = None,
+    random_state: int | np.random.Generator = 0,
+) -> np.ndarray:
+    """P(class | x) (n, K) of each row, from a classifier that was fitted to the other folds.
+
+    X (n, ...), flattened to rows where it has more than two axes; y (n,) integers 0..K-1; a class without rows has probability
+    0. classifier: any scikit-learn classifier with predict_proba, logistic regression of standardised columns where None.
+    Give a classifier that draws its own random_state too. Raises ValueError for a class with fewer rows than folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    y, n_classes = class_numbers(y, n_classes)
+    counts = np.bincount(y, minlength=n_classes)
+    if len(y) == 0 or counts[counts > 0].min() < n_folds:
+        small = np.flatnonzero((counts > 0) & (counts < n_folds)).tolist()
+        raise ValueError(f"Every class needs a row in each of the {n_folds} folds; classes {small} have fewer. Lower n_folds.")
+    X = X.reshape(len(X), -1) if getattr(X, "ndim", 2) > 2 else X
+    if classifier is None:
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    seed = int(np.random.default_rng(random_state).integers(2**31))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    posteriors = np.zeros((len(y), n_classes))
+    posteriors[:, counts > 0] = cross_val_predict(classifier, X, y, cv=folds, method="predict_proba")
+    return posteriors
+
+
+def _distributions(posteriors: Any) -> np.ndarray:
+    posteriors = np.asarray(posteriors, dtype=np.float64)
+    if posteriors.ndim != 2 or len(posteriors) == 0 or posteriors.shape[1] < 2:
+        raise ValueError(f"posteriors must be (n, K) with rows and two classes or more; got shape {posteriors.shape}.")
+    # Written so that NaN fails; the tolerance is for a softmax in single precision.
+    wrong = ~((posteriors.min(axis=1) >= 0.0) & (np.abs(posteriors.sum(axis=1) - 1.0) <= 1e-4))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"Rows of posteriors must be >= 0 and sum to 1; row {row} has the least entry {posteriors[row].min()} and the sum "
+            f"{posteriors[row].sum()}. Take the softmax of logits."
+        )
+    return posteriors
+
+
+def _scale_to_mean(chances: np.ndarray, rate: float) -> float:
+    """c >= 0 with mean_i min(1, c chances_i) = rate; chances (n,) >= 0."""
+    n, positive = len(chances), np.sort(chances[chances > 0])[::-1]
+    if rate > len(positive) / n + 1e-12:
+        raise ValueError(
+            f"A rate of {rate} cannot be reached: only {len(positive)} of {n} rows have a margin below 1, and the others never "
+            "flip. Lower the rate, or soften the posteriors."
+        )
+    # The mean is linear in c between the breakpoints 1 / chances, where one more row reaches 1.
+    rest = np.cumsum(positive[::-1])[::-1]
+    means = (np.arange(len(positive)) + rest / positive) / n
+    return float(np.interp(rate, np.append(0.0, means), np.append(0.0, 1.0 / positive)))
+
+
+def _most_likely_other(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The most likely class (n,) that is not the label; the first one of equals."""
+    others = posteriors.copy()
+    others[np.arange(len(labels)), labels] = -1.0
+    return others.argmax(axis=1)
+
+
+def _mean_transition(labels: np.ndarray, others: np.ndarray, probability: np.ndarray, n_classes: int) -> np.ndarray:
+    counts = np.bincount(labels, minlength=n_classes)
+    moved = np.zeros((n_classes, n_classes))
+    np.add.at(moved, (labels, others), probability)
+    moved /= np.maximum(counts, 1)[:, None]
+    return moved + np.diag(1.0 - moved.sum(axis=1))

@@ -1,0 +1,182 @@
+"""The meta-gradient: how the validation loss after the next training step moves with the weight of each training row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..agreement import LastLayer, weighted_gradient
+from ..batch_pass import BatchPass
+from ..exchange import n_ranks, sum_over_ranks
+from ..losses import Loss
+from ..passes import first_rows, last_linear, unwrapped, validation_pass
+from ..validation_bank import ValidationBank
+from .products import PRODUCTS
+from .virtual_step import learning_rates, virtual_step
+
+__all__ = ["MODES", "MetaGradient"]
+
+Predict = Callable[[Any], Tensor]
+ValidationLoss = Callable[[Predict], Tensor]
+"""What the step is to lower: (prediction of any rows under the parameters at hand) -> scalar."""
+
+MODES = ("exact", "first_order", "last_layer")
+
+
+class MetaGradient(nn.Module):
+    """c_i = dL_val / dw_i = -(1/n) <D g_val, g_i> for the training loss (1/n) sum_i w_i l_i(theta) of a batch.
+
+    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal by which the optimiser's step
+    moves with its gradient.
+
+    mode : "exact": g_val at the parameters after the optimiser's own next step (SGD, momentum, Nesterov, Adam, AdamW, with weight
+        decay), D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
+        the last nn.Linear alone: two products of matrices on what the passes gave anyway, no further pass.
+    optimizer : the classifier's; "exact" needs it. Without it the other modes take 1 for the learning rate.
+    product : how <D g_val, g_i> is had: "forward" (forward-mode differentiation), "double_backward", "finite_differences", or
+        "auto": the first of these that the model's layers can do, found with the first batch and kept as `product_`.
+    n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are kept and
+        only val_refresh of them renewed a step.
+
+    Running statistics, random draws and gradients of the model are left as they are. With torch.distributed the gradients are
+    averaged over the ranks. Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net.
+    """
+
+    def __init__(
+        self,
+        mode: str = "exact",
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        product: str = "auto",
+        n_val: int | None = None,
+        val_refresh: int | None = None,
+    ):
+        super().__init__()
+        _check(mode, product, n_val, val_refresh)
+        self.mode = mode
+        self.optimizer = optimizer
+        self.product = product
+        self.product_: str | None = None if product == "auto" else product
+        self.val_refresh = val_refresh
+        self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
+
+    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss) -> BatchPass:
+        """The training pass of a batch, which `of` starts from."""
+        return BatchPass.of(model, x, y, loss, hears_last_layer=self.mode == "last_layer")
+
+    def of(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
+        """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
+        if self.mode == "last_layer":
+            return self._in_last_layer(rows, val)
+        return self.of_loss(rows, weights, lambda predict: rows.loss(predict(val[0]), val[1]).mean())
+
+    def of_loss(self, rows: BatchPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
+        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached."""
+        parameters = list(rows.named_parameters.values())
+        if self.mode == "exact":
+            if self.optimizer is None:
+                raise ValueError(
+                    'mode="exact" follows the optimiser\'s next step: give optimizer=, the one that trains the classifier; or '
+                    'mode="first_order".'
+                )
+            at, slope = virtual_step(self.optimizer, parameters, self._training_gradient(rows, weights, parameters))
+        else:
+            at, slope = [p.detach() for p in parameters], learning_rates(self.optimizer, parameters)
+        gradient = self._validation_gradient(rows, at, val_loss)
+        products = self._products(rows, [d * g for d, g in zip(slope, gradient, strict=True)])
+        return -products.detach() / _n_rows(rows)
+
+    # ------------------------------------------------------------ the gradients
+
+    def _training_gradient(self, rows: BatchPass, weights: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        # Of the sum, and divided then: in half precision the mean's would more often be lost below its least number.
+        loss = (weights.detach().to(rows.losses.dtype) * rows.losses).sum()
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        return [g / _n_rows(rows) for g in sum_over_ranks(_or_zero(gradients, parameters))]
+
+    def _validation_gradient(self, rows: BatchPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
+        model, names = unwrapped(rows.model), list(rows.named_parameters)
+        points = [p.detach().requires_grad_() for p in at]
+        with validation_pass(rows.model), torch.enable_grad():
+            value = val_loss(lambda x: functional_call(model, dict(zip(names, points, strict=True)), (x,)))
+            gradients = torch.autograd.grad(value, points, allow_unused=True)
+        return [g / n_ranks() for g in sum_over_ranks(_or_zero(gradients, points))]
+
+    def _products(self, rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+        if self.product_ is not None:
+            return PRODUCTS[self.product_](rows, tangent)
+        first_error: Exception | None = None
+        for name, product in PRODUCTS.items():
+            try:
+                products = product(rows, tangent)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, NotImplementedError) as error:
+                first_error = first_error or error
+                continue
+            self.product_ = name
+            return products
+        raise RuntimeError("No way of differentiation runs with this model; the first one said the above.") from first_error
+
+    # ------------------------------------------------------------ the last layer
+
+    def _in_last_layer(self, rows: BatchPass, val: Any) -> Tensor:
+        train, gradient = rows.last_layer(), self._last_gradient(rows, val)
+        weight, bias = _rates_of_last_layer(rows.model, self.optimizer)
+        along = weight * (train.entry @ gradient[:, :-1].mT) + bias * gradient[:, -1]
+        return -(train.slope * along).sum(dim=1) / _n_rows(rows)
+
+    def _last_gradient(self, rows: BatchPass, val: Any) -> Tensor:
+        """Gradient (C, h + 1) of the mean validation loss in the last layer's weights and biases."""
+        x, y, index = val
+        if self.bank is None or self.val_refresh is None:
+            layer = rows.last_layer_of(x, y)
+        else:
+            x, y, index = (first_rows(part, self.val_refresh) for part in (x, y, index))
+            layer = self._banked(rows.last_layer_of(x, y), index)
+        mean = weighted_gradient(layer, torch.ones_like(layer.slope[:, 0])) / len(layer.slope)
+        return sum_over_ranks([mean])[0] / n_ranks()
+
+    def _banked(self, fresh: LastLayer, index: Any) -> LastLayer:
+        assert self.bank is not None
+        positions = torch.as_tensor(index, dtype=torch.int64).to(fresh.slope.device, non_blocking=True)
+        self.bank.refresh(torch.cat([fresh.slope, fresh.entry], dim=1), positions)
+        known, width = self.bank.known(), fresh.slope.shape[1]
+        return LastLayer(known[:, :width], known[:, width:])
+
+
+def _n_rows(rows: BatchPass) -> Tensor | int:
+    """Training rows of all ranks."""
+    n = len(rows.losses)
+    return n if n_ranks() == 1 else sum_over_ranks([torch.tensor(n, device=rows.losses.device)])[0]
+
+
+def _or_zero(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
+    pairs = zip(gradients, parameters, strict=True)
+    return [torch.zeros_like(p) if g is None else g.detach().to(p.dtype) for g, p in pairs]
+
+
+def _rates_of_last_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[Any, Any]:
+    """Learning rates of the last linear layer's weights and biases, 0 for what is not trained."""
+    linear = last_linear(unwrapped(model))
+    assert linear is not None
+    parts = linear.weight, linear.bias
+    return tuple(
+        learning_rates(optimizer, [p])[0] if p is not None and p.requires_grad else 0.0 for p in parts
+    )  # type: ignore[return-value]
+
+
+def _check(mode: str, product: str, n_val: int | None, val_refresh: int | None) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
+    if product != "auto" and product not in PRODUCTS:
+        raise ValueError(f"product must be auto or one of {list(PRODUCTS)}; got {product!r}.")
+    if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
+        raise ValueError(
+            'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '
+            f"got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
+        )

@@ -1,0 +1,112 @@
+"""LiLAW: three learned numbers weight easy, moderate and hard rows by the softmax of their labels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..batch_pass import BatchPass
+from ..losses import Loss, cross_entropy
+from ..passes import validation_pass
+from ..per_batch import BatchReweighter
+
+__all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
+
+
+class Difficulty(NamedTuple):
+    """The three parts (n,) of LiLAW's weights, whose sum they are.
+
+    easy: sigmoid(alpha s_y - s_max); hard: sigmoid(-(beta s_y - s_max)); moderate: exp(-(delta s_y - s_max)^2 / 2).
+    """
+
+    easy: Tensor
+    hard: Tensor
+    moderate: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """Their sum (n,)."""
+        return self.easy + self.hard + self.moderate
+
+
+def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any) -> Difficulty:
+    """Parts of the weights from the softmax of the label (n,) and the largest softmax (n,)."""
+    return Difficulty(
+        torch.sigmoid(alpha * s_y - s_max),
+        torch.sigmoid(-(beta * s_y - s_max)),
+        torch.exp(-((delta * s_y - s_max) ** 2) / 2.0),
+    )
+
+
+class LiLAW(BatchReweighter):
+    """w_i = easy_i + hard_i + moderate_i of `Difficulty`, with alpha, beta and delta learned on the validation batch.
+
+    In each batch one plain gradient step on mean(w l) of the validation rows moves the three; the published order, after the
+    classifier's step, is kept: the step stands at the head of the next batch. The validation rows may be noisy like the others.
+
+    Parameters
+    ----------
+    n_train : int
+        Rows of the training set.
+    alpha, beta, delta : float
+        Where the three start.
+    learning_rate, weight_decay : float
+        Of the three.
+    warmup_epochs : float
+        First passes with all weights 1, in which the three stay.
+    loss : per-row loss of class labels.
+
+    alpha, beta, delta are parameters of the module and in state_dict. The weights are as the formula gives them, not of mean 1.
+    Source: Moturu, Goldenberg & Taati (2025), LiLAW: lightweight learnable adaptive weighting.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        *,
+        alpha: float = 10.0,
+        beta: float = 2.0,
+        delta: float = 6.0,
+        learning_rate: float = 0.005,
+        weight_decay: float = 1e-4,
+        warmup_epochs: float = 1.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        if not (learning_rate >= 0 and weight_decay >= 0):
+            raise ValueError(f"learning_rate and weight_decay must be >= 0; got {learning_rate!r} and {weight_decay!r}.")
+        self.alpha = nn.Parameter(torch.tensor(float(alpha)))
+        self.beta = nn.Parameter(torch.tensor(float(beta)))
+        self.delta = nn.Parameter(torch.tensor(float(delta)))
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.register_buffer("difficulty", torch.zeros(n_train, 3))
+
+    def difficulty_of(self, prediction: Tensor, y: Tensor) -> Difficulty:
+        """Parts of the weights of rows with these logits (n, C) and labels (n,), with the graph to alpha, beta and delta."""
+        if prediction.ndim != 2 or y.ndim != 1:
+            got = f"{tuple(prediction.shape)} and {tuple(y.shape)}"
+            raise ValueError(f"LiLAW needs logits (n, C) and class labels (n,); got {got}.")
+        softmax = torch.softmax(prediction.detach().float(), dim=1)
+        s_y = softmax.gather(1, y[:, None])[:, 0]
+        return lilaw_weights(s_y, softmax.amax(dim=1), self.alpha, self.beta, self.delta)
+
+    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
+        self._learn(rows.model, val)
+        with torch.no_grad():
+            parts = self.difficulty_of(rows.prediction, rows.y)
+            self.difficulty[positions] = torch.stack(parts, dim=1)
+            return parts.weights
+
+    def _learn(self, model: nn.Module, val: Any) -> None:
+        with validation_pass(model):
+            prediction: Tensor = model(val[0])
+            losses = self.losses(prediction, val[1]).float()
+        with torch.enable_grad():
+            parameters = [self.alpha, self.beta, self.delta]
+            loss = (self.difficulty_of(prediction, val[1]).weights * losses).mean()
+            gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(self.learning_rate * (gradient + self.weight_decay * parameter))

@@ -1,0 +1,49 @@
+"""MWNet: a small network, learned by the meta-gradient, gives each row its weight from its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch_pass import BatchPass
+from ..losses import Loss, cross_entropy
+from .base import NetworkReweighter
+from .weight_network import WeightNetwork
+
+__all__ = ["MWNet"]
+
+
+class MWNet(NetworkReweighter):
+    """w_i = V(l_i), V = linear(1, 100), relu, linear(100, 1), sigmoid: Meta-Weight-Net.
+
+    The classifier trains on mean(w l), w in (0, 1) as V gives it; normalize=True divides by the mean of the batch.
+    hidden, learning_rate, weight_decay : of V and of Adam on it. Other parameters as in `MetaReweighter`.
+    Source: Shu et al. (2019), Meta-Weight-Net: learning an explicit mapping for sample weighting.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        mode: str = "exact",
+        product: str = "auto",
+        every: int = 1,
+        n_val: int | None = None,
+        val_refresh: int | None = None,
+        normalize: bool = False,
+        hidden: int = 100,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup_epochs: float = 0.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(
+            n_train, WeightNetwork(1, hidden), learning_rate=learning_rate, weight_decay=weight_decay, optimizer=optimizer,
+            mode=mode, product=product, every=every, n_val=n_val, val_refresh=val_refresh, warmup_epochs=warmup_epochs, loss=loss,
+        )  # fmt: skip
+        self.normalize = normalize
+
+    def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
+        weights = self.network(rows.losses.detach())
+        return weights / weights.mean() if self.normalize else weights

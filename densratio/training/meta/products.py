@@ -1,0 +1,61 @@
+"""Products <tangent, g_i> of one direction with the gradient of each row's loss: three ways to the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..batch_pass import BatchPass
+
+__all__ = ["PRODUCTS", "double_backward", "finite_differences", "forward"]
+
+Product = Callable[[BatchPass, Sequence[Tensor]], Tensor]
+
+
+def forward(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+    """Forward-mode differentiation (n,): one pass that carries the tangent along and keeps no graph."""
+    # Fused attention has no forward mode; the plain products have.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+        pairs = zip(rows.named_parameters.items(), tangent, strict=True)
+        losses = rows.losses_at({name: forward_ad.make_dual(p.detach(), t) for (name, p), t in pairs})
+        products = forward_ad.unpack_dual(losses).tangent
+        return torch.zeros_like(losses) if products is None else products
+
+
+def double_backward(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+    """Differentiation (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
+
+    A pass of its own, because the kernels of the training pass may be ones that can't be differentiated twice.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        parameters = {name: p.detach().requires_grad_() for name, p in rows.named_parameters.items()}
+        losses = rows.losses_at(parameters)
+        v = torch.ones_like(losses, requires_grad=True)
+        gradients = torch.autograd.grad((v * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
+        parts = [(g * t).sum() for g, t in zip(gradients, tangent, strict=True) if g is not None and g.requires_grad]
+        return torch.autograd.grad(sum(parts, start=losses.new_zeros(())), v)[0] if parts else torch.zeros_like(losses).detach()
+
+
+def finite_differences(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+    """Central differences (n,) of the losses along the tangent, for layers without forward mode and double backward.
+
+    Right to about eps^(2/3) of the losses' own scale, eps that of the parameters' precision.
+    """
+    with torch.no_grad():
+        named = rows.named_parameters
+        length, size = (torch.linalg.vector_norm(torch.stack([t.norm() for t in part])) for part in (tangent, list(named.values())))
+        tiny = torch.finfo(length.dtype)
+        step = tiny.eps ** (1 / 3) * size.clamp(min=1.0) / length.clamp(min=tiny.tiny)
+        ends = (
+            rows.losses_at({name: p + sign * step * t for (name, p), t in zip(named.items(), tangent, strict=True)})
+            for sign in (1.0, -1.0)
+        )
+        return torch.where(length > 0, (next(ends) - next(ends)) / (2.0 * step), 0.0)
+
+
+PRODUCTS: dict[str, Product] = {"forward": forward, "double_backward": double_backward, "finite_differences": finite_differences}
+"""(rows, tangent) -> (n,), the first that a model can do is taken."""

@@ -1,0 +1,131 @@
+"""The next step of a torch optimiser, without taking it: where it would lead, and how it moves with the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..watch import waits_for
+
+__all__ = ["OPTIMIZERS", "VirtualStep", "learning_rates", "virtual_step"]
+
+Group = dict[str, Any]
+Rule = Callable[[Tensor, Tensor, Group, dict[str, Any]], tuple[Tensor, Tensor]]
+
+
+class VirtualStep(NamedTuple):
+    """Lists over the parameters: their values after the step, and minus the derivative of each entry in its own gradient."""
+
+    parameters: list[Tensor]
+    slope: list[Tensor]
+
+
+def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> VirtualStep:
+    """The step that `optimizer` would take from its present state with these gradients; nothing of it changes.
+
+    The rules of torch act entry by entry, so that the derivative is a diagonal: SGD and momentum lr, Nesterov lr (1 + mu),
+    Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimiser does
+    not have stay where they are. Raises ValueError for an optimiser that is not in OPTIMIZERS, or one that maximises.
+    """
+    optimizer = _innermost(optimizer)
+    rule, groups = _rule_of(optimizer), _groups(optimizer)
+    moved, slope = [], []
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        start, group = parameter.detach(), groups.get(id(parameter))
+        if group is None:
+            step = start, torch.zeros_like(start)
+        else:
+            step = rule(start, gradient.detach(), group, optimizer.state.get(parameter, {}))
+        moved.append(step[0])
+        slope.append(step[1])
+    return VirtualStep(moved, slope)
+
+
+def learning_rates(optimizer: torch.optim.Optimizer | None, parameters: Sequence[Tensor]) -> list[Any]:
+    """Learning rate of each parameter, 0 for those that the optimiser does not have; 1 for all where there is none."""
+    if optimizer is None:
+        return [1.0 for _ in parameters]
+    groups = _groups(_innermost(optimizer))
+    return [groups[id(p)]["lr"] if id(p) in groups else 0.0 for p in parameters]
+
+
+def _sgd(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    gradient = gradient + group["weight_decay"] * parameter
+    step, share, momentum = gradient, 1.0, group["momentum"]
+    if momentum != 0:
+        buffer = state.get("momentum_buffer")
+        # The first step is not dampened.
+        share = 1.0 if buffer is None else 1.0 - group["dampening"]
+        step = gradient if buffer is None else momentum * buffer + share * gradient
+        if group["nesterov"]:
+            step, share = gradient + momentum * step, 1.0 + momentum * share
+    return parameter - group["lr"] * step, torch.zeros_like(parameter) + group["lr"] * share
+
+
+def _adam(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    (b1, b2), lr, eps = group["betas"], group["lr"], group["eps"]
+    if group["weight_decay"] != 0:
+        if group.get("decoupled_weight_decay", False):
+            parameter = parameter * (1.0 - lr * group["weight_decay"])
+        else:
+            gradient = gradient + group["weight_decay"] * parameter
+    zero = torch.zeros_like(parameter)
+    count = _count(state) + 1
+    c1, c2 = 1.0 - b1**count, 1.0 - b2**count
+    mean = b1 * state.get("exp_avg", zero) + (1.0 - b1) * gradient
+    square = b2 * state.get("exp_avg_sq", zero) + (1.0 - b2) * gradient**2
+    moves = torch.ones_like(parameter)
+    if group["amsgrad"]:
+        largest = state.get("max_exp_avg_sq", zero)
+        moves = (square > largest).to(parameter.dtype)
+        square = torch.maximum(square, largest)
+    root = (square / c2).sqrt()
+    below = root + eps
+    # A square of 0 comes from gradients of 0 alone, where the second term vanishes.
+    of_root = torch.where(root > 0, moves * (1.0 - b2) * gradient / (c2 * root.clamp(min=torch.finfo(root.dtype).tiny)), 0.0)
+    slope = lr * ((1.0 - b1) / c1 / below - mean / c1 * of_root / below**2)
+    return parameter - lr * (mean / c1) / below, slope
+
+
+def _adamw(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    return _adam(parameter, gradient, {**group, "decoupled_weight_decay": True}, state)
+
+
+OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {
+    torch.optim.SGD: _sgd,
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: _adamw,
+}
+"""(parameter, gradient, group, state) -> (parameter after the step, minus its derivative in the gradient), by optimiser."""
+
+
+def _count(state: dict[str, Any]) -> Any:
+    """Steps taken so far: a float in full precision, or a tensor where the host would wait for it."""
+    step = state.get("step", 0)
+    return float(step) if isinstance(step, Tensor) and not waits_for(step.device) else step
+
+
+def _rule_of(optimizer: torch.optim.Optimizer) -> Rule:
+    if type(optimizer) not in OPTIMIZERS:
+        names = ", ".join(sorted(kind.__name__ for kind in OPTIMIZERS))
+        raise ValueError(
+            f"The exact meta-gradient knows the steps of {names}; got {type(optimizer).__name__}. Use one of these, or "
+            'mode="first_order" or mode="last_layer", which work with any optimiser.'
+        )
+    if any(group.get("maximize", False) for group in optimizer.param_groups):
+        raise ValueError("The optimiser maximises: give one that minimises the weighted loss.")
+    return OPTIMIZERS[type(optimizer)]
+
+
+def _groups(optimizer: torch.optim.Optimizer) -> dict[int, Group]:
+    return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _innermost(optimizer: Any) -> torch.optim.Optimizer:
+    # Lightning and accelerate hand out wrappers that hold torch's optimiser.
+    while not isinstance(optimizer, tuple(OPTIMIZERS)) and isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer

@@ -1,0 +1,70 @@
+"""A moving average of a model's parameters and running statistics, and what the averaged model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .passes import unwrapped, validation_pass
+
+__all__ = ["MovingAverage", "evaluation"]
+
+
+class MovingAverage(nn.Module):
+    """value <- decay value + (1 - decay) parameter, a step; counts are taken over as they are. decay in [0, 1).
+
+    In the first steps the average is over all steps so far, so that it does not cling to where training began. The values are in
+    state_dict.
+    """
+
+    def __init__(self, decay: float = 0.99):
+        super().__init__()
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1); got {decay!r}.")
+        self.decay = decay
+        self.values: dict[str, Tensor] = {}
+        self.n_steps = 0
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> None:
+        """Take in the present parameters."""
+        decay = min(self.decay, self.n_steps / (self.n_steps + 1.0))
+        for name, value in unwrapped(model).state_dict().items():
+            if not isinstance(value, Tensor):
+                continue
+            if name not in self.values or not value.is_floating_point():
+                self.values[name] = value.detach().clone()
+            else:
+                self.values[name] = self.values[name].to(value.device).lerp_(value, 1.0 - decay)
+        self.n_steps += 1
+
+    def predict(self, model: nn.Module, x: Any) -> Tensor:
+        """What the averaged model, in eval mode, gives for the rows x; no gradients, and no trace in `model`."""
+        inner = unwrapped(model)
+        with validation_pass(inner), evaluation(inner):
+            return functional_call(inner, self.values or {}, (x,))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The values, for state_dict."""
+        return {"values": self.values, "n_steps": self.n_steps}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what a state_dict holds."""
+        self.values, self.n_steps = {name: value.clone() for name, value in state["values"].items()}, state["n_steps"]
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Within it every layer of the model is in eval mode."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, is_training in modes:
+            layer.training = is_training

@@ -1,0 +1,108 @@
+"""BatchReweighter: what methods share that give the rows of a batch their weights from one pass of it."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .batch import check_finite, positions_of
+from .batch_pass import BatchPass
+from .exchange import of_all_ranks
+from .losses import Loss, cross_entropy
+from .passes import warn_unless_training
+from .reweighter import Reweighter, mean_of_all_ranks
+from .stored_step import store
+from .suspicious import RowLosses
+from .watch import waits_for
+
+__all__ = ["BatchReweighter"]
+
+_log = logging.getLogger("densratio")
+
+
+class BatchReweighter(Reweighter):
+    """A method by one function: `batch_weights(rows, positions, val)` -> weights (n,) of a batch from its pass `rows`.
+
+    warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train.
+    vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" told so.
+    row_losses: mean loss of each row, which `suspicious_rows` ranks by.
+    """
+
+    vanished: Tensor
+
+    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0):
+        super().__init__(n_train, loss)
+        if not warmup_epochs >= 0:
+            raise ValueError(f"warmup_epochs must be >= 0; got {warmup_epochs!r}.")
+        self.warmup_epochs = warmup_epochs
+        self.rows_seen = 0
+        self.steps_seen = 0
+        self.row_losses = RowLosses(n_train)
+        self.register_buffer("vanished", torch.zeros((), dtype=torch.int64))
+
+    @abstractmethod
+    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
+        """Weights (n,) of the rows `positions` (n,); a graph to the parameters of the model is followed by backward."""
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the weights are still held at 1."""
+        return self.rows_seen < self.warmup_epochs * len(self.weights_)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training rows so far."""
+        return self.rows_seen / len(self.weights_)
+
+    @property
+    def vanished_(self) -> int:
+        """Batches that trained unweighted because their weights vanished; waits for the device."""
+        return int(self.vanished)
+
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        x, y, index = train
+        if self.steps_seen == 0:
+            warn_unless_training(model)
+        rows = self.rows(model, x, y)
+        losses = rows.losses
+        positions = positions_of(index, len(losses), "index", self.weights_.device, len(self.weights_))
+        if not waits_for(losses.device):
+            check_finite(losses.detach()[:, None], positions, "training")
+        is_held = self.is_warming_up
+        weights = torch.ones_like(losses.detach()) if is_held else self._or_even(self.batch_weights(rows, positions, val))
+        self._record(losses.detach(), weights.detach(), positions)
+        return mean_of_all_ranks(weights.to(losses.device, torch.promote_types(losses.dtype, weights.dtype)) * losses)
+
+    def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
+        """The pass of a training batch."""
+        return BatchPass.of(model, x, y, self.losses)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counts, for state_dict."""
+        return {"rows_seen": self.rows_seen, "steps_seen": self.steps_seen}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the counts of a state_dict."""
+        self.rows_seen, self.steps_seen = state["rows_seen"], state["steps_seen"]
+
+    def _or_even(self, weights: Tensor) -> Tensor:
+        """The weights, or ones where all of them vanished."""
+        is_usable = (weights.detach() > 0).any() & torch.isfinite(weights.detach()).all()
+        self.vanished += (~is_usable).to(self.vanished.device)
+        if not waits_for(weights.device) and not bool(is_usable):
+            name, batch, so_far = type(self).__name__, self.steps_seen, int(self.vanished)
+            _log.warning("%s: the weights of batch %d vanished, and it trains unweighted (%d so far).", name, batch, so_far)
+        return torch.where(is_usable, weights, 1.0)
+
+    def _record(self, losses: Tensor, weights: Tensor, positions: Tensor) -> None:
+        device = self.weights_.device
+        positions, losses, weights = (of_all_ranks(part.to(device)) for part in (positions, losses, weights))
+        store(self.weights_, positions, weights.to(self.weights_.dtype), True)
+        self.row_losses.record(losses, positions, 1.0 + self.epoch, torch.isfinite(losses))
+        self.rows_seen += len(positions)
+        self.steps_seen += 1
+        self._monitored(positions)
