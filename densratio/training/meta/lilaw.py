@@ -58,9 +58,12 @@ class LiLAW(BatchReweighter):
         First passes with all weights 1, in which the three stay.
     loss : per-row loss of class labels.
 
-    alpha, beta, delta are parameters of the module and in state_dict. The weights are as the formula gives them, not of mean 1.
+    alpha, beta, delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight when
+    it was last in a batch, in the order of `Difficulty`; the easy part ranks wrong labels best. The weights are as the formula gives them, not of mean 1.
     Source: Moturu, Goldenberg & Taati (2025), LiLAW: lightweight learnable adaptive weighting.
     """
+
+    difficulty: Tensor
 
     def __init__(
         self,
