@@ -24,7 +24,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from densratio.datasets import load_labelled
 from densratio.training import DynamicReweighter, suspicious_rows
-from densratio.training.experiment import METHODS, NoiseExperiment, _endless_batches, _Split, _split
+from densratio.training.experiment import NoiseExperiment, _endless_batches, _Split, _split
+from densratio.training.methods import METHODS
 from densratio.training.models import small_network
 
 OURS = ["kmm", "kliep", "lsif", "wasserstein"]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from densratio import KLIEP
 from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter, Indexed, RandomWeights, Reweighter, Uniform, ValidationOnly, endless
-from densratio.training.experiment import METHODS
+from densratio.training.methods import METHODS
 
 NAMES = sorted(IN_LOOPS)
 STORES_COEF = ["kliep", "lsif"]

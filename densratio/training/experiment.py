@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
-from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
-from .dynamic import DynamicReweighter
+from .methods import METHODS, TRAIN_TWICE, Setup, all_methods, build
 from .models import small_network
+from .peak_memory import peak_memory
 from .reweighter import Reweighter
+from .rules import irreducible_losses, margins
 
-__all__ = ["METHODS", "NoiseExperiment", "Run", "check_fits", "run_method", "summarise"]
-
-Factory = Callable[[int, int, int], Reweighter]
-
-METHODS: dict[str, Factory] = {
-    "val_only": lambda n_train, n_val, seed: ValidationOnly(n_train),
-    "uniform": lambda n_train, n_val, seed: Uniform(n_train),
-    "random": lambda n_train, n_val, seed: RandomWeights(n_train, seed=seed),
-    "auto": lambda n_train, n_val, seed: DynamicReweighter("auto", n_train, n_val),
-    "diw": lambda n_train, n_val, seed: DIW(n_train, n_val),
-    "kmm": lambda n_train, n_val, seed: DynamicReweighter("kmm", n_train, n_val),
-    "kliep": lambda n_train, n_val, seed: DynamicReweighter("kliep", n_train, n_val),
-    "lsif": lambda n_train, n_val, seed: DynamicReweighter("lsif", n_train, n_val),
-    "wasserstein": lambda n_train, n_val, seed: DynamicReweighter("wasserstein", n_train, n_val),
-}
-"""Reweighter of n_train, n_val and a seed, by name."""
-
+__all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise"]
 
 @dataclass(frozen=True)
 class NoiseExperiment:
@@ -54,9 +40,9 @@ class NoiseExperiment:
 
     def __post_init__(self) -> None:
         self.parsed_noise()
-        unknown = [m for m in self.methods if m not in METHODS]
+        unknown = [m for m in self.methods if m not in all_methods()]
         if unknown or not self.methods:
-            raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.")
+            raise ValueError(f"Methods {unknown} are not known; use some of {list(all_methods())}.")
         to_device(np.zeros(1, dtype=np.float32), self.device)
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
             if getattr(self, name) < 1:
@@ -77,7 +63,11 @@ class NoiseExperiment:
 
 @dataclass
 class Run:
-    """One method with one seed: test accuracy after each epoch, final weights (n_train,), flipped rows (n_train,) bool."""
+    """One method with one seed: test accuracy after each epoch, final weights (n,), flipped rows (n,) bool.
+
+    n: the training rows; of a train-twice method those that it did not hold out. peak_memory: bytes that a batch takes at its peak
+    above what was taken before it, None where that is not known. model, reweighter: as trained.
+    """
 
     method: str
     seed: int
@@ -85,6 +75,9 @@ class Run:
     weights: np.ndarray
     is_flipped: np.ndarray
     seconds_per_epoch: float
+    peak_memory: int | None
+    model: nn.Module
+    reweighter: Reweighter
 
 
 @dataclass(frozen=True)
@@ -97,6 +90,11 @@ class _Split:
     y_test: Tensor
     is_flipped: np.ndarray
     n_classes: int
+
+    def held_out(self, train: np.ndarray, val: np.ndarray) -> _Split:
+        """The same with training rows `val` in the place of the validation rows."""
+        x, y = self.x, self.y
+        return replace(self, x=x[train], y=y[train], x_val=x[val], y_val=y[val], is_flipped=self.is_flipped[train])
 
 
 def check_fits(data: Labelled, config: NoiseExperiment) -> None:
@@ -111,31 +109,57 @@ def run_method(
     config: NoiseExperiment,
     on_epoch: Callable[[float], None] = lambda accuracy: None,
 ) -> Run:
-    """Train one network with one method. on_epoch(test accuracy) is called after each epoch."""
+    """Train one network with one method. on_epoch(test accuracy) is called after each epoch.
+
+    A train-twice method spends half of the epochs on plain training, whose margins say which rows are held out, and the other
+    half on training anew.
+    """
     split = _split(data, config, seed)
+    if method not in TRAIN_TWICE:
+        return _train(method, seed, split, config, config.epochs, on_epoch)
+    first = _train("uniform", seed, split, config, max(1, config.epochs // 2), on_epoch)
+    own = TRAIN_TWICE[method].split(_margins(first.model, split), seed=seed)
+    n_left = max(1, config.epochs - len(first.accuracy))
+    second = _train(method, seed, split.held_out(own.train, own.val), config, n_left, on_epoch)
+    return replace(second, accuracy=first.accuracy + second.accuracy)
+
+
+def _train(
+    method: str, seed: int, split: _Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]
+) -> Run:
     devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
-    reweighter = METHODS[method](len(split.x), len(split.x_val), seed).to(config.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        setup = Setup(
+            len(split.x), len(split.x_val), seed, epochs, split.y, split.n_classes, model, optimizer,
+            irreducible=lambda: _irreducible(seed, split, config, epochs),
+        )  # fmt: skip
+        reweighter = build(method, setup).to(config.device)
     order = torch.Generator().manual_seed(seed)
     val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
+
+    def step(i: Tensor) -> None:
+        j = next(val_batches)
+        loss = reweighter.weighted_loss(model, (split.x[i], split.y[i], i), (split.x_val[j], split.y_val[j], j))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
     accuracy, seconds = [], []
-    for _ in range(config.epochs):
+    for _ in range(epochs):
         start = time.perf_counter()
         model.train()
         for i in torch.randperm(len(split.x), generator=order).split(config.batch_size):
-            j = next(val_batches)
-            loss = reweighter.weighted_loss(model, (split.x[i], split.y[i], i), (split.x_val[j], split.y_val[j], j))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            step(i)
         seconds.append(time.perf_counter() - start)
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
-    weights = reweighter.weights_.cpu().numpy()
-    return Run(method, seed, accuracy, weights, split.is_flipped, float(np.median(seconds)))
+    weights, typical = reweighter.weights_.cpu().numpy().copy(), float(np.median(seconds))
+    model.train()
+    peak = peak_memory(lambda: step(torch.arange(min(config.batch_size, len(split.x)))), torch.device(config.device))
+    return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
 
 
 def summarise(runs: list[Run]) -> dict[str, float | None]:
@@ -143,6 +167,7 @@ def summarise(runs: list[Run]) -> dict[str, float | None]:
 
     accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs. weight_clean, weight_flipped: mean final
     weights. auroc: of the weight as a score of clean rows, None where there is only one kind. seconds_per_epoch: median.
+    peak_memory: most bytes that a batch takes above what was taken before it.
     """
     last = [float(np.mean(run.accuracy[-10:])) for run in runs]
     return {
@@ -152,6 +177,7 @@ def summarise(runs: list[Run]) -> dict[str, float | None]:
         "weight_flipped": _mean([run.weights[run.is_flipped] for run in runs]),
         "auroc": _auroc(runs),
         "seconds_per_epoch": float(np.median([run.seconds_per_epoch for run in runs])),
+        "peak_memory": max((run.peak_memory for run in runs if run.peak_memory is not None), default=None),
     }
 
 
@@ -186,6 +212,19 @@ def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
 def _endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         yield from torch.randperm(n, generator=generator).split(size)
+
+
+def _irreducible(seed: int, split: _Split, config: NoiseExperiment, epochs: int) -> Tensor:
+    """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
+    model = _train("val_only", seed, split, config, max(1, epochs // 4), lambda accuracy: None).model
+    return irreducible_losses(model, TensorDataset(split.x, split.y))
+
+
+@torch.no_grad()
+def _margins(model: nn.Module, split: _Split) -> np.ndarray:
+    """Margins (n_train,) of the training rows under a trained model."""
+    model.eval()
+    return torch.cat([margins(model(x), y) for x, y in zip(split.x.split(2048), split.y.split(2048), strict=True)]).cpu().numpy()
 
 
 @torch.no_grad()

@@ -42,11 +42,21 @@ class ValidationBank(nn.Module):
             self.values = fresh.new_zeros((self.n_rows, fresh.shape[1]))
         if fresh.shape[1] != self.values.shape[1]:
             raise ValueError(f"The validation bank has {self.values.shape[1]} columns and this batch {fresh.shape[1]}.")
+        fresh = fresh.to(self.values.dtype)
+        if is_usable is True:
+            self.age += self.age >= 0
+            self._write(fresh, torch.zeros_like(positions), positions)
+            self.turn += 1
+            return
         keep = torch.as_tensor(is_usable, device=fresh.device)
-        self.values.index_copy_(0, positions, torch.where(keep, fresh.to(self.values.dtype), self.values[positions]))
-        older = torch.where(self.age >= 0, self.age + 1, self.age).index_fill(0, positions, 0)
-        self.age.copy_(torch.where(keep, older, self.age))
-        self.turn += keep.to(self.turn.dtype)
+        self.age += (self.age >= 0) & keep
+        self._write(torch.where(keep, fresh, self.values[positions]), torch.where(keep, 0, self.age[positions]), positions)
+        self.turn += keep
+
+    def _write(self, values: Tensor, age: Tensor, positions: Tensor) -> None:
+        assert self.values is not None
+        self.values.index_copy_(0, positions, values)
+        self.age.index_copy_(0, positions, age)
 
     def known(self) -> Tensor:
         """Values (n_val, d), with stand-ins where nothing or nothing recent is known."""

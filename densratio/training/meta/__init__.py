@@ -1,10 +1,27 @@
 """Learned reweighting: methods whose weights follow the validation loss after the next training step, and their kin."""
 
+from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
 from .gradient import MetaGradient
 from .l2r import L2R
 from .lilaw import LiLAW
+from .lrw import LRWEasy, LRWHard, LRWRandom
+from .lrw_opt import LRWOpt
 from .mw_net import MWNet
 from .soft_labels import SoftLabels
+from .weight_network import WeightNetwork
 
-__all__ = ["L2R", "CMWNet", "LiLAW", "MWNet", "MetaGradient", "SoftLabels"]
+__all__ = [
+    "L2R",
+    "CMWNet",
+    "ChosenRows",
+    "LRWEasy",
+    "LRWHard",
+    "LRWOpt",
+    "LRWRandom",
+    "LiLAW",
+    "MWNet",
+    "MetaGradient",
+    "SoftLabels",
+    "WeightNetwork",
+]

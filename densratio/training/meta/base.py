@@ -76,11 +76,14 @@ class MetaReweighter(BatchReweighter):
 class NetworkReweighter(MetaReweighter):
     """A network gives the weights and learns by the meta-gradient: one Adam step on sum_i c_i w_i in each batch that is due.
 
-    learning_rate, weight_decay: of Adam on the network. Parameters of the network and the state of its optimiser are in state_dict.
+    A method calls `learn_with` once it is made. Parameters of the network and the state of its optimiser are in state_dict.
     """
 
-    def __init__(self, n_train: int, network: nn.Module, *, learning_rate: float = 1e-3, weight_decay: float = 1e-4, **shared: Any):
-        super().__init__(n_train, **shared)
+    network: nn.Module
+    network_optimizer: torch.optim.Adam
+
+    def learn_with(self, network: nn.Module, learning_rate: float, weight_decay: float) -> None:
+        """Give the weights by `network`, on which Adam learns at this rate."""
         self.network = network
         self.network_optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
 

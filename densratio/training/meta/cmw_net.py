@@ -63,10 +63,10 @@ class CMWNet(NetworkReweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(
-            n_train, WeightNetwork(K, hidden), learning_rate=learning_rate, weight_decay=weight_decay, optimizer=optimizer,
-            mode=mode, product=product, every=every or (10 if soft_labels else 1), n_val=n_val, val_refresh=val_refresh,
-            warmup_epochs=warmup_epochs, loss=loss,
+            n_train, optimizer=optimizer, mode=mode, product=product, every=every or (10 if soft_labels else 1), n_val=n_val,
+            val_refresh=val_refresh, warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
+        self.learn_with(WeightNetwork(K, hidden), learning_rate, weight_decay)
         if len(y_train) != n_train:
             raise ValueError(f"y_train must hold the class of each of the {n_train} training rows; got {len(y_train)} labels.")
         if soft_labels and mode == "last_layer":

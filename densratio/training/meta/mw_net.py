@@ -39,9 +39,10 @@ class MWNet(NetworkReweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(
-            n_train, WeightNetwork(1, hidden), learning_rate=learning_rate, weight_decay=weight_decay, optimizer=optimizer,
-            mode=mode, product=product, every=every, n_val=n_val, val_refresh=val_refresh, warmup_epochs=warmup_epochs, loss=loss,
+            n_train, optimizer=optimizer, mode=mode, product=product, every=every, n_val=n_val, val_refresh=val_refresh,
+            warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
+        self.learn_with(WeightNetwork(1, hidden), learning_rate, weight_decay)
         self.normalize = normalize
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:

@@ -1,0 +1,134 @@
+"""Validation batches without a clean validation set: the training rows of each class that an averaged model finds easiest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from ..._arrays import to_host
+from ..losses import Loss, cross_entropy
+from ..moving_average import MovingAverage
+from ..passes import device_of_model
+
+__all__ = ["ChosenRows"]
+
+
+class ChosenRows(nn.Module):
+    """Batches (x, y, index) of the k training rows of each class with the least loss under a moving average of the classifier.
+
+    Call `choose(model)` at the start of each epoch and `batch(model)` for each step: it is what `weighted_loss` takes as val, of
+    n_val rows. A class that has fewer rows than k gives all of them, some more than once.
+
+    Parameters
+    ----------
+    dataset : map-style data set of (x, y) or (x, y, index)
+        The training rows.
+    labels : (n_train,) int
+        Their given labels, 0..C-1.
+    k : int
+        Rows of each class.
+    batch_size : int
+        Rows of a batch; at most n_val are given.
+    mixup : float or None
+        Beta parameter of the share in which each row is mixed with another of its batch; labels are then probabilities (m, C).
+        None: rows and labels as they are.
+    decay : float in [0, 1)
+        Of the moving average.
+    seed : int
+        Of the order of the rows and of mixup.
+    loss : per-row loss that ranks.
+
+    n_val : k C. rows_ (n_val,): the training rows chosen last. All state is in state_dict.
+    Source: Shu et al. (2023), CMW-Net, which chooses its meta data so.
+    """
+
+    rows_: Tensor
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        labels: Any,
+        *,
+        k: int = 10,
+        batch_size: int = 128,
+        mixup: float | None = 1.0,
+        decay: float = 0.99,
+        seed: int = 0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__()
+        self.dataset, self.loss = dataset, loss
+        self.labels = _checked(labels, len(dataset))  # type: ignore[arg-type]
+        if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
+            raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
+        self.k, self.batch_size, self.mixup = k, batch_size, mixup
+        self.n_classes = int(self.labels.max()) + 1
+        self.average = MovingAverage(decay)
+        self._random = np.random.default_rng(seed)
+        self._order = np.arange(0)
+        self.register_buffer("rows_", torch.full((self.n_val,), -1, dtype=torch.int64))
+
+    @property
+    def n_val(self) -> int:
+        """Rows that validate, k of each class."""
+        return self.k * self.n_classes
+
+    @torch.no_grad()
+    def choose(self, model: nn.Module) -> None:
+        """Take the rows of the least loss, class by class; one pass over all training rows."""
+        device = device_of_model(model)
+        parts = []
+        for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size)):
+            parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
+        losses = torch.cat(parts).cpu().numpy()
+        order = np.argsort(losses, kind="stable")
+        chosen = [np.resize(order[self.labels[order] == c][: self.k], self.k) for c in range(self.n_classes)]
+        self.rows_.copy_(torch.as_tensor(np.concatenate(chosen)))
+
+    def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """The next batch (x, y, index), on the model's device; the average takes in the model's present parameters."""
+        self.average.follow(model)
+        if bool((self.rows_ < 0).any()):
+            self.choose(model)
+        if len(self._order) < min(self.batch_size, self.n_val):
+            self._order = self._random.permutation(self.n_val)
+        index, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
+        items = [self.dataset[int(row)] for row in self.rows_.cpu()[index]]
+        x = torch.stack([torch.as_tensor(item[0]) for item in items])
+        y = torch.as_tensor(np.array([int(item[1]) for item in items]))
+        if self.mixup is not None:
+            x, y = self._mixed(x, y, self.mixup)
+        device = device_of_model(model)
+        return x.to(device), y.to(device), torch.as_tensor(index)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """State of the draws, for state_dict."""
+        return {"random": self._random.bit_generator.state, "order": torch.as_tensor(self._order)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the draws of a state_dict."""
+        self._random.bit_generator.state, self._order = state["random"], state["order"].numpy()
+
+    def _mixed(self, x: Tensor, y: Tensor, mixup: float) -> tuple[Tensor, Tensor]:
+        if not x.is_floating_point():
+            raise ValueError("mixup averages inputs, which must be floats; give mixup=None for these.")
+        n = len(x)
+        share = torch.as_tensor(self._random.beta(mixup, mixup, n), dtype=x.dtype)
+        other, one_hot = torch.as_tensor(self._random.permutation(n)), functional.one_hot(y, self.n_classes).to(x.dtype)
+        of_x = share.reshape(-1, *([1] * (x.ndim - 1)))
+        return of_x * x + (1 - of_x) * x[other], share[:, None] * one_hot + (1 - share[:, None]) * one_hot[other]
+
+
+def _checked(labels: Any, n_rows: int) -> np.ndarray:
+    values = np.asarray(to_host(labels))
+    if values.shape != (n_rows,) or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
+        got = f"shape {values.shape} and dtype {values.dtype}"
+        raise ValueError(f"labels must be ({n_rows},) integers >= 0, the class of each training row; got {got}.")
+    if missing := sorted(set(range(int(values.max()) + 1)) - set(values.tolist())):
+        raise ValueError(f"Every class needs training rows; the classes {missing} have none. Number the classes from 0 on.")
+    return values

@@ -1,0 +1,150 @@
+"""LRW: a network weighs each row by its features, learned on rows held out by how hard they are: train once, split, train again."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..._arrays import to_host
+from ..batch_pass import BatchPass
+from ..losses import Loss, cross_entropy
+from ..moving_average import evaluation
+from .base import NetworkReweighter
+
+__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
+
+
+class FeatureNetwork(nn.Module):
+    """v = sigmoid(linear(relu(linear(features)))): features (n, d) -> (n,)."""
+
+    def __init__(self, n_features: int, hidden: int = 100):
+        super().__init__()
+        if n_features < 1 or hidden < 1:
+            raise ValueError(f"n_features and hidden must be >= 1; got {n_features} and {hidden}.")
+        self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        if features.shape[1] != first.in_features:
+            raise ValueError(f"n_features={first.in_features} were declared and the features have {features.shape[1]} columns.")
+        with torch.autocast(features.device.type, enabled=False):
+            return torch.sigmoid(self.logits(features.to(first.weight.dtype)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The same before the sigmoid (n,)."""
+        return self.layers(features)[:, 0]
+
+
+class HeldOut(NamedTuple):
+    """Row numbers of a training set, ascending: those that are trained on and those held out for validation."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+
+class TrainTwice(NetworkReweighter):
+    """w = g(features of x), of mean 1 in the batch, learned by the meta-gradient on the rows that `split` held out.
+
+    The base of `LRWHard`, `LRWRandom` and `LRWEasy`, which differ in the rows that they hold out.
+
+    Train once; give the margins of the trained model (`densratio.training.rules.margins`) to `split`; train anew on the rows
+    `train` of the split, with the rows `val` as the validation set.
+
+    Parameters
+    ----------
+    n_train : int
+        Rows that are trained on, after the split.
+    n_features : int
+        Columns of the features.
+    backbone : nn.Module or None
+        A frozen network that gives the features (n, d) of x. None: what the classifier's last nn.Linear takes in, detached.
+    hidden, learning_rate, weight_decay : of the weight network and of Adam on it.
+    Other parameters as in `MetaReweighter`.
+    Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        n_features: int,
+        *,
+        backbone: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        mode: str = "exact",
+        product: str = "auto",
+        every: int = 1,
+        hidden: int = 100,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup_epochs: float = 0.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(
+            n_train, optimizer=optimizer, mode=mode, product=product, every=every, warmup_epochs=warmup_epochs, loss=loss,
+        )  # fmt: skip
+        self.learn_with(FeatureNetwork(n_features, hidden), learning_rate, weight_decay)
+        self.backbone = backbone
+
+    @classmethod
+    def split(cls, margins: Any, share: float = 0.1, *, seed: int = 0) -> HeldOut:
+        """Hold out a share in (0, 1) of the rows by their margins (n,), at least one on each side. seed: of the random split."""
+        values = np.asarray(to_host(margins), dtype=np.float64)
+        if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+            raise ValueError(f"margins must be (n,) finite numbers, n >= 2; got shape {values.shape}.")
+        if not 0.0 < share < 1.0:
+            raise ValueError(f"share must be in (0, 1); got {share!r}.")
+        n_val = min(max(1, round(share * len(values))), len(values) - 1)
+        order = cls._order(values, np.random.default_rng(seed))
+        return HeldOut(np.sort(order[n_val:]), np.sort(order[:n_val]))
+
+    @staticmethod
+    @abstractmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Row numbers (n,), those to hold out first."""
+
+    def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
+        return BatchPass.of(model, x, y, self.losses, hears_last_layer=True)
+
+    def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
+        weights = self.network(features_of(rows, self.backbone))
+        return weights / weights.mean()
+
+
+class LRWHard(TrainTwice):
+    """`TrainTwice` that holds out the rows of the lowest margin."""
+
+    @staticmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return np.argsort(margins, kind="stable")
+
+
+class LRWEasy(TrainTwice):
+    """`TrainTwice` that holds out the rows of the highest margin."""
+
+    @staticmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return np.argsort(-margins, kind="stable")
+
+
+class LRWRandom(TrainTwice):
+    """`TrainTwice` that holds out rows drawn at random."""
+
+    @staticmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return random.permutation(len(margins))
+
+
+def features_of(rows: BatchPass, backbone: nn.Module | None) -> Tensor:
+    """Features (n, d) of the rows of a pass, detached: a frozen backbone's, or what the classifier's last linear layer took in."""
+    if backbone is not None:
+        with torch.no_grad(), evaluation(backbone):
+            features: Tensor = backbone(rows.x)
+        return features.flatten(1)
+    if rows.entry is None or rows.entry.ndim != 2:
+        raise ValueError("The classifier has no final nn.Linear whose input (n, d) could be the features: give backbone=.")
+    return rows.entry.detach()
