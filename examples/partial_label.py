@@ -1,17 +1,17 @@
 """Partial labels: PRODEN alone, and with a network that weighs its losses, learned on a few rows whose label is known.
 
-    python examples/partial_label.py [--data letters:letterdata.csv] [--seeds 3] [--epochs 40] [--partner 0.9] [--others 0.1]
+    python examples/partial_label.py [--data letters:letterdata.csv] [--seeds 3] [--epochs 25] [--partner 0.9] [--others 0.1]
 
 Each training row has a set of candidate labels, the true one among them: the next class with probability `partner`, each other class
 with probability `others`. PRODEN minimises sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j, and renormalises the
-softmax over the candidates to be the targets t_ij of the row's next visit. Here the sum becomes sum_j w_ij t_ij l_ij:
+softmax over the candidates to be the targets t_ij of the row's next visit. With weights the sum is sum_j w_ij t_ij l_ij:
 
     rows        w_ij = V(sum_j t_ij l_ij), one weight a row
-    candidates  w_ij = V_j(l_ij), one weight a candidate, V with a head for each class
+    candidates  w_ij = V_j(l_ij), one weight a candidate; V has a head for each class
 
-V takes an Adam step against the meta-gradient in each batch: how the loss of the validation rows after the classifier's next step
-moves with each weight. As the validation rows are labels that PRODEN alone does without, a third run trains on them as well.
-Needs torch. Sources: Lv et al. (2020), Progressive identification of true labels for partial-label learning; Shu et al. (2023), CMW-Net.
+V takes an Adam step against the meta-gradient in each batch: how the loss of the validation rows, after the classifier's next step,
+moves with each weight. PRODEN alone has no use for validation rows, so a second run of it trains on them, as the weighted runs do.
+Sources: Lv et al. (2020), Progressive identification of true labels for partial-label learning; Shu et al. (2023), CMW-Net.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, one_hot
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from densratio.datasets import Labelled, load_labelled
 from densratio.training.meta import MetaGradient
@@ -29,13 +29,13 @@ from densratio.training.meta.weight_network import WeightNetwork
 from densratio.training.models import small_network
 
 N_VAL, N_TEST, N_TRAIN, BATCH = 100, 500, 4000, 64
-RUNS = ("PRODEN", "PRODEN, validation rows too", "PRODEN, weights of rows", "PRODEN, weights of candidates")
 
 
 class Split(NamedTuple):
-    """Images, and labels or candidates (n, C), a row of ones and zeros."""
+    """Inputs and labels (n,); candidates (n, C), 1 or 0."""
 
     x: Tensor
+    y: Tensor
     candidates: Tensor
     x_val: Tensor
     y_val: Tensor
@@ -44,15 +44,16 @@ class Split(NamedTuple):
 
 
 def split(data: Labelled, seed: int, partner: float, others: float) -> Split:
+    """N_TRAIN training rows, or what is left of the data."""
     rng = np.random.default_rng(seed)
-    val, test, train = np.split(rng.permutation(len(data.labels))[: N_VAL + N_TEST + N_TRAIN], [N_VAL, N_VAL + N_TEST])
+    rows = rng.permutation(len(data.labels))[: N_VAL + N_TEST + N_TRAIN]
+    val, test, train = np.split(rows, [N_VAL, N_VAL + N_TEST])
     y, n_classes = data.labels[train], len(data.class_names)
-    is_candidate = rng.random((len(y), n_classes)) < others
-    rows = np.arange(len(y))
-    is_candidate[rows, (y + 1) % n_classes] = rng.random(len(y)) < partner
-    is_candidate[rows, y] = True
-    arrays = (data.inputs[train], is_candidate.astype(np.float32), data.inputs[val], data.labels[val], data.inputs[test], data.labels[test])
-    return Split(*map(torch.as_tensor, arrays))
+    candidates = rng.random((len(y), n_classes)) < others
+    candidates[np.arange(len(y)), (y + 1) % n_classes] = rng.random(len(y)) < partner
+    candidates[np.arange(len(y)), y] = True
+    training = data.inputs[train], y, candidates.astype(np.float32)
+    return Split(*map(torch.as_tensor, (*training, data.inputs[val], data.labels[val], data.inputs[test], data.labels[test])))
 
 
 def losses_of_rows(prediction: Tensor, targets: Tensor) -> Tensor:
@@ -65,86 +66,88 @@ def losses_of_candidates(prediction: Tensor, targets: Tensor) -> Tensor:
     return -(prediction.shape[1] * targets * log_softmax(prediction, dim=1)).flatten()
 
 
-def weigh_rows(network: WeightNetwork, prediction: Tensor, targets: Tensor) -> Tensor:
+def weights_of_rows(network: WeightNetwork, prediction: Tensor, targets: Tensor) -> Tensor:
     return network(losses_of_rows(prediction, targets))
 
 
-def weigh_candidates(network: WeightNetwork, prediction: Tensor, targets: Tensor) -> Tensor:
+def weights_of_candidates(network: WeightNetwork, prediction: Tensor, targets: Tensor) -> Tensor:
     n, n_classes = prediction.shape
     return network(-log_softmax(prediction, dim=1).flatten(), torch.arange(n_classes).repeat(n))
 
 
-class Weights:
-    """The network V, and its step. Call with a batch: weighted loss."""
+class Weighting:
+    """Weighted losses of a batch, after a step of the network that gives the weights."""
 
     def __init__(self, losses: Callable, weigh: Callable, n_heads: int, optimizer: torch.optim.Optimizer):
         self.losses, self.weigh = losses, weigh
         self.network = WeightNetwork(n_heads)
-        self.steps = torch.optim.Adam(self.network.parameters(), lr=1e-3)
+        self.network_optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.meta = MetaGradient("exact", optimizer)
 
-    def __call__(self, model: torch.nn.Module, x: Tensor, targets: Tensor, x_val: Tensor, y_val: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: torch.nn.Module, x: Tensor, targets: Tensor, val: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean of the weighted losses, and the prediction (n, C)."""
         rows = self.meta.rows(model, x, targets, self.losses)
         prediction = rows.prediction.detach()
         weights = self.weigh(self.network, prediction, targets)
-        slope = self.meta.of_loss(rows, weights, lambda predict: torch.nn.functional.cross_entropy(predict(x_val), y_val))
-        self.steps.zero_grad()
+        slope = self.meta.of_loss(rows, weights, lambda predict: cross_entropy(predict(val[0]), val[1]))
+        self.network_optimizer.zero_grad()
         (slope * weights).sum().backward()
-        self.steps.step()
-        with torch.no_grad():
-            weights = self.weigh(self.network, prediction, targets)
+        self.network_optimizer.step()
+        weights = self.weigh(self.network, prediction, targets).detach()
         return (weights * rows.losses).mean(), prediction
 
 
-def train(name: str, s: Split, seed: int, epochs: int) -> tuple[float, float]:
-    """Test accuracy, and the share of training rows whose largest target is..."""
+def train(found: Split, seed: int, epochs: int, trains_on_val: bool, kind: Callable | None) -> tuple[float, float]:
+    """Test accuracy, and the share of training rows whose largest target is their label. kind(C, optimizer) -> Weighting."""
     torch.manual_seed(seed)
-    n_classes = s.candidates.shape[1]
-    x, candidates = s.x, s.candidates
-    if "validation" in name:
-        x, candidates = torch.cat([x, s.x_val]), torch.cat([candidates, one_hot(s.y_val, n_classes).float()])
+    n_classes = found.candidates.shape[1]
+    x, candidates = found.x, found.candidates
+    if trains_on_val:
+        x, candidates = torch.cat([x, found.x_val]), torch.cat([candidates, one_hot(found.y_val, n_classes)])
     targets = candidates / candidates.sum(dim=1, keepdim=True)
     model = small_network(tuple(x.shape[1:]), n_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    weights = None
-    if "rows" in name.split("weights")[-1] and "weights" in name:
-        weights = Weights(losses_of_rows, weigh_rows, 1, optimizer)
-    if name.endswith("candidates"):
-        weights = Weights(losses_of_candidates, weigh_candidates, n_classes, optimizer)
+    weighting = kind and kind(n_classes, optimizer)
     for _ in range(epochs):
         for i in torch.randperm(len(x)).split(BATCH):
-            if weights is None:
+            if weighting is None:
                 prediction = model(x[i])
                 loss = losses_of_rows(prediction, targets[i]).mean()
             else:
-                loss, prediction = weights(model, x[i], targets[i], s.x_val, s.y_val)
+                loss, prediction = weighting(model, x[i], targets[i], (found.x_val, found.y_val))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            p = candidates[i] * prediction.detach().softmax(dim=1)
-            targets[i] = p / p.sum(dim=1, keepdim=True).clamp(min=1e-12)
+            targets[i] = prediction.detach().masked_fill(candidates[i] == 0, -torch.inf).softmax(dim=1)
     with torch.no_grad():
-        return float((model(s.x_test).argmax(dim=1) == s.y_test).float().mean())
+        is_right = model(found.x_test).argmax(dim=1) == found.y_test
+    is_found = targets[: len(found.y)].argmax(dim=1) == found.y
+    return float(is_right.float().mean()), float(is_found.float().mean())
 
 
-def main(arguments=None):
+RUNS: dict[str, tuple[bool, Callable | None]] = {
+    "PRODEN": (False, None),
+    "PRODEN, validation rows too": (True, None),
+    "  and weights of rows": (True, lambda C, optimizer: Weighting(losses_of_rows, weights_of_rows, 1, optimizer)),
+    "  and weights of candidates": (True, lambda C, optimizer: Weighting(losses_of_candidates, weights_of_candidates, C, optimizer)),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data", default="digits", help="digits, letters:FILE or what else load_labelled knows")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--partner", type=float, default=0.9)
-    parser.add_argument("--others", type=float, default=0.1)
-    parser.add_argument("--val", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--partner", type=float, default=0.9, help="probability that the next class is a candidate")
+    parser.add_argument("--others", type=float, default=0.1, help="probability of each other class")
     options = parser.parse_args(arguments)
-    global N_VAL
-    N_VAL = options.val
-    import time
     data = load_labelled(options.data)
-    for name in RUNS:
-        start = time.time()
-        acc = [train(name, split(data, seed, options.partner, options.others), seed, options.epochs) for seed in range(options.first, options.first + options.seeds)]
-        print(f"{name:32s} {np.mean(acc):.3f} ± {np.std(acc, ddof=1) if len(acc) > 1 else 0:.3f}  {time.time() - start:.0f}s", np.round(acc, 3), flush=True)
+    print(f"{'':30s}  test accuracy    training labels found")
+    for name, run in RUNS.items():
+        splits = (split(data, seed, options.partner, options.others) for seed in range(options.seeds))
+        results = np.array([train(found, seed, options.epochs, *run) for seed, found in enumerate(splits)])
+        (accuracy, labels), (of_accuracy, of_labels) = results.mean(axis=0), results.std(axis=0, ddof=min(1, options.seeds - 1))
+        print(f"{name:30s}  {accuracy:.3f} ± {of_accuracy:.3f}    {labels:.3f} ± {of_labels:.3f}", flush=True)
 
 
 if __name__ == "__main__":

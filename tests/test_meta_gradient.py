@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from densratio.training.losses import cross_entropy, multilabel, squared_error
 from densratio.training.meta.gradient import MODES, MetaGradient
@@ -131,7 +132,8 @@ def optimizer_of(model, how, arrangement="all"):
     if arrangement == "frozen":
         parameters[0].requires_grad_(False)
     if arrangement == "groups":
-        return kind([{"params": parameters[:2], "lr": 0.5 * params["lr"], "weight_decay": 0.01}, {"params": parameters[2:]}], **params)
+        own = {"params": parameters[:2], "lr": 0.5 * params["lr"], "weight_decay": 0.01}
+        return kind([own, {"params": parameters[2:]}], **params)
     return kind(parameters[2:] if arrangement == "left out" else parameters, **params)
 
 
@@ -264,12 +266,70 @@ def test_with_the_optimisers_usual_settings_too(how, n_steps):
     assert_close(scores(model, train, val, weights, optimizer), by_double_backward(model, train, val, weights, optimizer), 1e-9)
 
 
-@pytest.mark.parametrize(("loss", "labels"), [(squared_error, torch.randn(6, C)), (multilabel, torch.ones(6, C))], ids=["squares", "several"])
-def test_any_loss_of_rows_will_do(loss, labels):
+@pytest.mark.parametrize("loss", [squared_error, multilabel])
+def test_any_loss_of_rows_will_do(loss):
+    labels = labels_for(loss, 6, C, 4)
     model, optimizer, train, _, weights = prepared("plain", (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}), "all", 2, 6, 0)
     train, val = (train[0], labels.double()), (batch(6, 9)[0], 0.5 * labels.double(), torch.arange(6))
     expected = by_double_backward(model, train, val, weights, optimizer, loss=loss)
     assert_close(scores(model, train, val, weights, optimizer, loss=loss), expected)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.recurrent, self.out = kind(2, 4, batch_first=True), nn.Linear(4, C)
+
+    def forward(self, x):
+        return self.out(self.recurrent(x.view(len(x), -1, 2))[0][:, -1])
+
+
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Sequential(nn.Linear(D, 5), nn.Dropout(0.3), nn.Tanh()), nn.Linear(5, C)
+
+    def forward(self, x):
+        return self.out(checkpoint(self.first, x, use_reentrant=False))
+
+
+def of_tokens():
+    layers = nn.Sequential(nn.Embedding(6, 3), nn.Flatten(), nn.Linear(3 * D, C))
+    layers.register_forward_pre_hook(lambda module, args: (args[0].mul(2).round().clamp(-3, 2).long() + 3,))
+    return layers
+
+
+IMAGE = nn.Unflatten(1, (1, 2, D // 2))
+LAYERS = {
+    "convolution": lambda: nn.Sequential(
+        IMAGE, nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, C)
+    ),
+    "group norm": lambda: nn.Sequential(
+        IMAGE, nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, C)
+    ),
+    "instance norm": lambda: nn.Sequential(
+        IMAGE, nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4, affine=True, track_running_stats=True), nn.Softplus(),
+        nn.Flatten(), nn.Linear(32, C),
+    ),
+    "lstm": lambda: Recurrent(nn.LSTM),
+    "gru": lambda: Recurrent(nn.GRU),
+    "tokens": of_tokens,
+    "checkpointing": Checkpointed,
+    "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(D, 5)), nn.Tanh(), nn.Linear(5, C)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["exact", "first_order"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers_of_all_sorts_are_differentiated(kind, mode):
+    how = torch.optim.SGD, {"lr": 0.2, "momentum": 0.9, "nesterov": True}
+    model, optimizer, train, val, weights = prepared(LAYERS[kind], how, "groups", 2, 6, 0)
+    if mode == "exact":
+        expected = by_double_backward(model, train, val, weights, optimizer)
+    else:
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        expected = by_a_loop(model, train, val, lambda p: rates[id(p)])
+    assert_close(scores(model, train, val, weights, optimizer, mode=mode), expected, 1e-9)
 
 
 def test_an_encoder_in_eval_mode_whose_fused_kernel_has_no_derivative():
@@ -326,14 +386,19 @@ def test_its_slope_is_the_derivative_of_the_step_in_the_gradient(how, arrangemen
     generator = torch.Generator().manual_seed(seed)
     gradients = [torch.randn(p.shape, generator=generator, dtype=p.dtype).requires_grad_() for p in parameters]
     moved = sum((p + 0.0 * g).sum() for p, g in zip(stepped(optimizer, parameters, gradients), gradients, strict=True))
-    for found, slope in zip(virtual_step(optimizer, parameters, gradients).slope, torch.autograd.grad(moved, gradients), strict=True):
+    expected = torch.autograd.grad(moved, gradients)
+    for found, slope in zip(virtual_step(optimizer, parameters, gradients).slope, expected, strict=True):
         torch.testing.assert_close(found, -slope, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "params", [{"lr": torch.tensor(0.1, dtype=torch.float64)}, {"lr": 0.1, "fused": True}, {"lr": 0.1, "foreach": True}],
+    ids=["a tensor", "fused", "foreach"],
+)  # fmt: skip
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_rate_that_is_a_tensor_is_a_rate(kind):
+def test_the_step_is_the_same_for_a_rate_that_is_a_tensor_and_for_other_kernels(kind, params):
     model = network("plain")
-    optimizer = kind(model.parameters(), lr=torch.tensor(0.1, dtype=torch.float64))
+    optimizer = kind(model.parameters(), weight_decay=0.1, **params)
     warmed(model, optimizer, 2)
     gradients = [torch.full_like(p, 0.3) for p in model.parameters()]
     found = virtual_step(optimizer, list(model.parameters()), gradients)
@@ -370,12 +435,14 @@ def test_a_wrapper_that_takes_the_class_of_what_it_wraps_is_looked_into():
 
         def __init__(self, optimizer):
             self._optimizer = optimizer
-            self.__dict__.update({key: value for key, value in optimizer.__dict__.items() if key != "step"})
             self.__class__ = type("Lightning" + type(optimizer).__name__, (Wrapper, type(optimizer)), {})
 
         @property
         def optimizer(self):
             return self._optimizer
+
+        def __getattr__(self, name):
+            return getattr(self._optimizer, name)
 
     model = network("plain")
     optimizer, parameters = torch.optim.SGD(model.parameters(), lr=0.1), list(model.parameters())
@@ -487,6 +554,15 @@ def test_a_bank_is_the_whole_validation_set_once_each_row_was_renewed(seed, orde
     assert_close(found, scores(model, train, val, optimizer=optimizer, mode="last_layer"))
 
 
+@pytest.mark.xfail(strict=True, raises=(IndexError, TypeError), reason="the places in the bank are not looked at")
+@pytest.mark.parametrize("index", [[0, 1, 9], [0, -1, 2], [0, 1], None])
+def test_a_bank_refuses_places_that_it_does_not_have(index):
+    model, train, val = with_last_layer(), batch(6, 1), batch(3, 2)
+    meta = MetaGradient("last_layer", n_val=5, val_refresh=3)
+    with pytest.raises(ValueError, match="val_index"):
+        meta.of(meta.rows(model, *train[:2], cross_entropy), torch.ones(6), (*val[:2], index))
+
+
 @pytest.mark.parametrize("tail", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.ReLU(), nn.Dropout(0.0)], ids=str)
 def test_last_layer_refuses_a_model_that_goes_on_after_it(tail):
     model = nn.Sequential(nn.Linear(D, C), tail).double()
@@ -572,6 +648,23 @@ def test_running_statistics_move_once_a_batch():
     assert int(model[1].num_batches_tracked) == 1
 
 
+@pytest.mark.xfail(strict=True, reason="only the statistics of torch's normalisation layers are put back")
+@pytest.mark.parametrize("mode", ["exact", "first_order"])
+def test_buffers_of_other_layers_move_once_a_batch_too(mode):
+    class Counting(nn.Linear):
+        def __init__(self):
+            super().__init__(D, C)
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.count += 1
+            return super().forward(x)
+
+    model = network(Counting)
+    scores(model, batch(6, 1), batch(N_VAL, 2), optimizer=torch.optim.SGD(model.parameters(), lr=0.1), mode=mode)
+    assert int(model.count) == 1
+
+
 def test_a_product_that_fails_leaves_no_trace_either():
     model, train, val = network(lambda: Through(NoForward)), batch(6, 1), batch(N_VAL, 2)
     meta = MetaGradient("first_order", product="forward")
@@ -597,18 +690,24 @@ def test_the_loss_can_still_be_followed_backward():
 # ---------------------------------------------------------------- wrapped models
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_compiled_model_has_the_scores_of_the_plain_one_in_each_batch(mode):
+donated = pytest.mark.xfail(strict=True, reason="a second backward pass through a compiled graph of varying size")
+
+
+@pytest.mark.parametrize(
+    ("mode", "sizes"),
+    [*[(mode, (6, 6, 6)) for mode in MODES], pytest.param("exact", (6, 4), marks=donated), ("last_layer", (6, 4))],
+)
+def test_a_compiled_model_has_the_scores_of_the_plain_one_in_each_batch(mode, sizes):
     torch.compiler.reset()
     model = network("batch norm")
     compiled = torch.compile(model, backend="aot_eager")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     plain, meta = (MetaGradient(mode, optimizer) for _ in range(2))
-    for step in range(3):
-        train, val = batch(6, 10 + step), batch(N_VAL, 20 + step)
-        expected = plain.of(plain.rows(model, *train[:2], cross_entropy), torch.ones(6, dtype=torch.float64), val)
+    for step, n in enumerate(sizes):
+        train, val, ones = batch(n, 10 + step), batch(N_VAL, 20 + step), torch.ones(n, dtype=torch.float64)
+        expected = plain.of(plain.rows(model, *train[:2], cross_entropy), ones, val)
         rows = meta.rows(compiled, *train[:2], cross_entropy)
-        assert_close(meta.of(rows, torch.ones(6, dtype=torch.float64), val), expected)
+        assert_close(meta.of(rows, ones, val), expected)
         optimizer.zero_grad()
         rows.losses.mean().backward()
         optimizer.step()

@@ -17,7 +17,7 @@ from densratio.datasets import Labelled, load_labelled
 
 from .figures import draw_figures
 from .methods import Method, method_of, title
-from .problems import check_shift, draw
+from .problems import draw, shift_of
 from .records import Files
 from .session import Session
 from .settings import QUICK, Experiment, settings_of
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
-    add("--noise", default="symmetric:0.4", help="kind:rate or class_prior:ratio; several separated by commas")
+    add("--noise", default="symmetric:0.4", help="kind:rate, class_prior:ratio, long_tail:factor, noisy_val, joined by +; several: commas")
     add("--methods", default=METHODS, help="names separated by commas; NAME@32: a bank that renews 32 validation rows a step")
     add("--seeds", default="3", help="how many, from 0 on; or the seeds themselves with commas, as in 4, or 0,2")
     add("--epochs", type=int, help="passes over the training rows")
@@ -143,7 +143,7 @@ def experiments(arguments: argparse.Namespace) -> Iterator[Experiment]:
     name = arguments.data.partition(":")[0]
     changes = {"network": arguments.network, "epochs": arguments.epochs, "batch_size": arguments.batch_size}
     for shift, n_val, layer in product(_listed(arguments.noise), _listed(arguments.n_val or ""), _listed(arguments.layer)):
-        check_shift(shift)
+        shift_of(shift)
         setting = settings_of(name, shift, changes)
         size = _integer(n_val, "--n-val") if n_val else setting.n_val
         yield Experiment(name, shift, setting, size, layer, arguments.parameters, arguments.amp, arguments.val_in_train)

@@ -7,14 +7,18 @@ from typing import Any, NamedTuple
 
 from densratio.estimators import IN_LOOPS
 from densratio.training import DIW, DynamicReweighter, RandomWeights, Reweighter, Uniform, ValidationOnly
+from densratio.training.methods import LEARNED, Setup
 
 from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
 
-__all__ = ["ADIW", "METHODS", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "METHODS", "WITHOUT_VALIDATION", "Method", "Sizes", "method_of", "title"]
 
 
 class Sizes(NamedTuple):
-    """Rows of both samples, their labels, and what a method may keep of them; layer: the module that is compared."""
+    """Rows of both samples, their labels, and what a method may keep of them; layer: the module that is compared.
+
+    setup: what methods are made of that look at the model or its optimiser.
+    """
 
     n_train: int
     n_val: int
@@ -23,6 +27,7 @@ class Sizes(NamedTuple):
     layer: str | None
     seed: int
     warmup_epochs: float = 1.0
+    setup: Setup | None = None
 
     def labels(self) -> tuple[Any, Any]:
         """Class by class where a hidden layer is compared, as published."""
@@ -68,6 +73,11 @@ def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
     )  # fmt: skip
 
 
+def _learned(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    assert sizes.setup is not None
+    return LEARNED[method.name](sizes.setup)
+
+
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     "val_only": lambda method, experiment, sizes: ValidationOnly(sizes.n_train),
     "uniform": lambda method, experiment, sizes: Uniform(sizes.n_train),
@@ -80,10 +90,14 @@ METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     "wasserstein": _adiw,
     "sliced": _adiw,
     "auto": _adiw,
+    **dict.fromkeys(LEARNED, _learned),
 }
 """Reweighter of a run, by name."""
 ADIW = ("kmm", "kliep", "lsif", "wasserstein")
 """The paper's own methods."""
+WITHOUT_VALIDATION = (
+    "uniform", "random", "lrw_opt", "focal", "class_balanced", "self_paced", "margin_based", "rho_loss",
+)  # fmt: skip
 WITH_BANK = (*ADIW, "sliced", "auto", "diw", "diw_cvxpy")
 _TITLES = {
     "val_only": "Val-Only",
@@ -97,6 +111,17 @@ _TITLES = {
     "wasserstein": "ADIW-WA",
     "sliced": "ADIW-WA, sliced",
     "auto": "ADIW auto",
+    "l2r": "L2R",
+    "mw_net": "MW-Net",
+    "cmw_net": "CMW-Net",
+    "cmw_net_sl": "CMW-Net-SL",
+    "lilaw": "LiLAW",
+    "lrw_opt": "LRW-Opt",
+    "focal": "Focal",
+    "class_balanced": "Class-balanced",
+    "self_paced": "Self-paced",
+    "margin_based": "Margin-based",
+    "rho_loss": "RHO-loss",
 }
 
 

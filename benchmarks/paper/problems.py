@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from densratio.datasets import ASYMMETRIC, NOISE_KINDS, Labelled, label_noise, step_imbalance
+from densratio.datasets import ASYMMETRIC, NOISE_KINDS, Labelled, label_noise, long_tail, step_imbalance
 
 from .settings import CLASS_PRIOR, Experiment
 
-__all__ = ["Problem", "check_shift", "draw"]
+__all__ = ["Problem", "Shift", "draw", "shift_of"]
+
+LONG_TAIL, NOISY_VAL = "long_tail", "noisy_val"
 
 
 class Problem(NamedTuple):
     """Rows and labels of the three samples; is_off (n_train,): the rows that weights should lower.
 
-    Under label noise the flipped rows are off, under a class-prior shift those of the majority classes.
+    Under label noise the flipped rows are off, else those of the majority classes.
     """
 
     x: np.ndarray
@@ -36,21 +39,40 @@ class Problem(NamedTuple):
         return self.x.mean(axis=axes, dtype=np.float64).tolist(), self.x.std(axis=axes, dtype=np.float64).tolist()
 
 
-def check_shift(shift: str) -> tuple[str, float]:
-    """(kind, rate or ratio). Raises ValueError where the text is neither kind:rate of a noise nor class_prior:ratio."""
-    kind, _, rate = shift.partition(":")
-    try:
-        number = float(rate)
-    except ValueError:
-        number = float("nan")
-    if kind in NOISE_KINDS and 0.0 <= number <= 1.0:
-        return kind, number
-    if kind == CLASS_PRIOR and number >= 1.0:
-        return kind, number
-    raise ValueError(
-        f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], or {CLASS_PRIOR}:ratio with "
-        f"a ratio >= 1 of large to small classes; got {shift!r}."
-    )
+@dataclass(frozen=True)
+class Shift:
+    """Noise of the labels (kind, rate), sizes of the classes, and whether the validation labels are noisy too."""
+
+    noise: tuple[str, float] | None = None
+    class_prior: float | None = None
+    long_tail: float | None = None
+    noisy_val: bool = False
+
+
+def shift_of(text: str) -> Shift:
+    """The shift of "kind:rate", "class_prior:ratio", "long_tail:factor", or several joined by +, with +noisy_val too.
+
+    Raises ValueError for anything else.
+    """
+    parts: dict[str, object] = {}
+    for part in text.split("+"):
+        kind, _, rate = part.partition(":")
+        try:
+            number = float(rate)
+        except ValueError:
+            number = float("nan")
+        if kind in NOISE_KINDS and 0.0 <= number <= 1.0 and "noise" not in parts:
+            parts["noise"] = kind, number
+        elif kind in (CLASS_PRIOR, LONG_TAIL) and number >= 1.0 and kind not in parts:
+            parts[kind] = number
+        elif part == NOISY_VAL:
+            parts[NOISY_VAL] = True
+        else:
+            raise ValueError(
+                f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], {CLASS_PRIOR}:ratio or "
+                f"{LONG_TAIL}:factor of large to small classes, >= 1, or such joined by +, and +{NOISY_VAL}; got {text!r}."
+            )
+    return Shift(**parts)  # type: ignore[arg-type]
 
 
 def draw(data: Labelled, experiment: Experiment, seed: int) -> Problem:
@@ -69,20 +91,36 @@ def draw(data: Labelled, experiment: Experiment, seed: int) -> Problem:
         train, labels = np.concatenate([train, val]), np.concatenate([labels, data.labels[val]])
         is_off = np.concatenate([is_off, np.zeros(len(val), dtype=bool)])
     held_out = data.test if data.test else (data.inputs[test], data.labels[test])
-    return Problem(data.inputs[train], labels, data.inputs[val], data.labels[val], *held_out, is_off, n_classes)
+    # Another draw than the training rows' one.
+    val_labels = _noisy(data, experiment, val, 1_000_000 + seed)[0] if shift_of(experiment.shift).noisy_val else data.labels[val]
+    return Problem(data.inputs[train], labels, data.inputs[val], val_labels, *held_out, is_off, n_classes)
 
 
 def _shifted(data: Labelled, experiment: Experiment, train: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training rows, their labels, and which are off."""
-    n_classes = len(data.class_names)
-    kind, rate = check_shift(experiment.shift)
-    if kind == CLASS_PRIOR:
-        kept = step_imbalance(data.labels[train], rate, n_classes=n_classes, random_state=seed)
+    shift, n_classes = shift_of(experiment.shift), len(data.class_names)
+    is_off = np.zeros(len(train), dtype=bool)
+    if shift.class_prior is not None:
+        kept = step_imbalance(data.labels[train], shift.class_prior, n_classes=n_classes, random_state=seed)
         train = train[kept.rows]
-        return train, data.labels[train], ~kept.is_minority[data.labels[train]]
+        is_off = ~kept.is_minority[data.labels[train]]
+    if shift.long_tail is not None:
+        kept = long_tail(data.labels[train], shift.long_tail, n_classes=n_classes, random_state=seed)
+        train = train[kept.rows]
+        is_off = ~kept.is_minority[data.labels[train]]
+    if shift.noise is None:
+        return train, data.labels[train], is_off
+    return train, *_noisy(data, experiment, train, seed)
+
+
+def _noisy(data: Labelled, experiment: Experiment, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy labels of the rows, and which were flipped; the labels as they are where the shift has no noise."""
+    noise = shift_of(experiment.shift).noise
+    if noise is None:
+        return data.labels[rows], np.zeros(len(rows), dtype=bool)
     mapping = ASYMMETRIC.get(experiment.data)
-    noisy = label_noise(data.labels[train], kind, rate, n_classes=n_classes, mapping=mapping, random_state=seed)
-    return train, noisy.labels, noisy.is_flipped
+    noisy = label_noise(data.labels[rows], *noise, n_classes=len(data.class_names), mapping=mapping, random_state=seed)
+    return noisy.labels, noisy.is_flipped
 
 
 def _balanced(labels: np.ndarray, rows: np.ndarray, n_val: int, n_classes: int) -> np.ndarray:

@@ -51,6 +51,7 @@ class Files:
             "environment": self.environment,
             "history": self.session.history,
             "weights": summary_of_weights(weights, self.is_off),
+            "peak_memory": self.session.peak_memory() if self.session.is_done else None,
         }
         if not self.session.is_done:
             self.session.save(self.checkpoint)

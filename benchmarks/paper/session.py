@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densratio.training import DynamicReweighter, RandomWeights, Uniform, endless
+from densratio.training import DynamicReweighter, endless
 from densratio.training.device_data import DeviceData
+from densratio.training.methods import Setup
+from densratio.training.peak_memory import peak_memory
+from densratio.training.rules import irreducible_losses
 
-from .methods import Method, Sizes
+from .methods import WITHOUT_VALIDATION, Method, Sizes
 from .problems import Problem
 from .settings import Experiment
 
@@ -27,25 +31,34 @@ EVALUATED_AT_ONCE = 2048
 class Session:
     """Model, optimiser, reweighter, batches and history of one method with one seed.
 
-    history: for each epoch that is done, "accuracy" on the test rows, the mean weighted "loss", and "seconds" of its training.
+    history: for each epoch that is done, "accuracy" on the test rows, its mean over the classes, "class_accuracy", the mean
+    weighted "loss", and "seconds" of its training.
     """
 
     def __init__(
         self, experiment: Experiment, method: Method, seed: int, problem: Problem, device: str, *, warmup_epochs: float = 1.0
     ):
+        self.n_classes = problem.n_classes
         self.identity = {**experiment.as_dict(), "method": str(method), "seed": seed, "n_train": len(problem.x)}
         self.experiment, self.device = experiment, torch.device(device)
         setting = experiment.setting
         self.model = _seeded_model(experiment, problem, seed, self.device)
         layer = experiment.layer_name(self.model)
-        sizes = Sizes(len(problem.x), len(problem.x_val), problem.y, problem.y_val, layer, seed, warmup_epochs)
-        self.reweighter = method.build(experiment, sizes).to(self.device)
         self.optimizer = _optimizer(self.model, experiment)
+        setup = Setup(
+            len(problem.x), len(problem.x_val), seed, setting.epochs, torch.as_tensor(problem.y), problem.n_classes, self.model,
+            self.optimizer, irreducible=lambda: _irreducible(experiment, seed, problem, device),
+        )  # fmt: skip
+        sizes = Sizes(len(problem.x), len(problem.x_val), problem.y, problem.y_val, layer, seed, warmup_epochs, setup)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.reweighter = method.build(experiment, sizes).to(self.device)
         quarter = max(1, setting.epochs // 4)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, quarter, 0.1 if setting.decay_quarters else 1.0)
+        self._looks_at_validation = method.name not in WITHOUT_VALIDATION
         self.train, self.val, self.test = _samples(problem, experiment, method, seed, self.device)
         self._val_batches = endless(self.val)
-        self.history: dict[str, list[float]] = {"accuracy": [], "loss": [], "seconds": []}
+        self.history: dict[str, list[float]] = {"accuracy": [], "class_accuracy": [], "loss": [], "seconds": []}
         self._loss, self._seconds, self._batches = torch.zeros((), device=self.device), 0.0, 0
 
     @property
@@ -88,20 +101,26 @@ class Session:
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The weighted loss () of a batch, with the next validation batch where the method looks at one."""
-        val = None if isinstance(self.reweighter, Uniform | RandomWeights) else next(self._val_batches)
+        val = next(self._val_batches) if self._looks_at_validation else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
             return self.reweighter.weighted_loss(self.model, batch, val)
 
     @torch.no_grad()
-    def accuracy(self) -> float:
-        """Share of the test rows that the classifier gets right."""
+    def accuracy(self) -> tuple[float, float]:
+        """Share of the test rows that the classifier gets right, and the mean of the classes' shares."""
         self.model.eval()
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        right, rows = (torch.zeros(self.n_classes, device=self.device) for _ in range(2))
         for x, y, _ in self.test:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
-                right += (self.model(x).argmax(dim=1) == y).sum()
+                is_right = self.model(x).argmax(dim=1) == y
+            right.index_add_(0, y, is_right.to(right.dtype))
+            rows.index_add_(0, y, torch.ones_like(y, dtype=rows.dtype))
         self.model.train()
-        return int(right) / self.test.n_rows
+        return float(right.sum()) / self.test.n_rows, float((right / rows)[rows > 0].mean())
+
+    def peak_memory(self) -> int | None:
+        """Bytes that a batch takes at its peak; the batch is trained on, so ask when all is done."""
+        return peak_memory(lambda: self.step(next(iter(self.train))), self.device)
 
     # ------------------------------------------------------------ stop and resume
 
@@ -134,7 +153,10 @@ class Session:
         if isinstance(self.reweighter, DynamicReweighter):
             self.reweighter.check()
         self.schedule.step()
-        values = {"accuracy": self.accuracy(), "loss": loss / self._batches, "seconds": self._seconds}
+        accuracy, class_accuracy = self.accuracy()
+        values = {
+            "accuracy": accuracy, "class_accuracy": class_accuracy, "loss": loss / self._batches, "seconds": self._seconds,
+        }  # fmt: skip
         for name, value in values.items():
             self.history[name].append(value)
         self._loss, self._seconds, self._batches = torch.zeros_like(self._loss), 0.0, 0
@@ -157,6 +179,16 @@ def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: t
             if parameter.ndim == 4:  # the order in memory that GPUs convolve fastest in
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model.to(device)
+
+
+def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: str) -> Tensor:
+    """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
+    fewer = replace(experiment, setting=experiment.setting._replace(epochs=max(1, experiment.setting.epochs // 4)))
+    session = Session(fewer, Method("val_only"), seed, problem, device)
+    session.advance(lambda: False)
+    mean, std = problem.channels() or (None, None)
+    rows = DeviceData(problem.x, problem.y, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
+    return irreducible_losses(session.model, rows)
 
 
 def _optimizer(model: torch.nn.Module, experiment: Experiment) -> torch.optim.Optimizer:

@@ -69,11 +69,13 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
         "method": title(name, identity["layer"]),
         "accuracy, %": f"{_mean(scores):.2f}",
         "deviation": f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else None,
+        "mean over classes, %": _class_accuracy(runs),
         "above Uniform, points": f"{_mean(scores) - _mean(base):+.2f}" if base and scores else None,
         "the paper's, %": f"{ACCURACY[key]:.2f}" if is_comparable and key in ACCURACY else None,
         "best epoch, %": f"{_mean([100 * max(run['history']['accuracy']) for run in runs]):.2f}",
         "s an epoch": seconds,
         "times Uniform": seconds / base_seconds if seconds and base_seconds else None,
+        "peak MB": _peak(runs),
         "epochs": f"{min(epochs)} of {identity['epochs']}",
         "seeds": len(runs),
     }
@@ -119,6 +121,19 @@ def aims_of(methods: dict[str, list[Record]]) -> list[Row]:
             aim = f"bank of {refresh} at most 0.5 points below the full batch"
             rows.append({**where, "aim": aim, **_verdict(change, title(name, layer), change >= -0.5)})
     return rows
+
+
+def _peak(runs: list[Record]) -> float | None:
+    """Largest memory of a batch, in 1e6 bytes."""
+    known = [run["peak_memory"] for run in runs if run.get("peak_memory") is not None]
+    return max(known) / 1e6 if known else None
+
+
+def _class_accuracy(runs: list[Record]) -> str | None:
+    """Mean over the seeds and the last epochs of the mean of the classes' accuracies."""
+    if not all(run["history"].get("class_accuracy") for run in runs):
+        return None
+    return f"{_mean([100 * _mean(run['history']['class_accuracy'][-LAST:]) for run in runs]):.2f}"
 
 
 def _verdict(points: float, method: str, is_met: bool) -> Row:

@@ -27,8 +27,22 @@ _TITLES = {
     "kliep": "KLIEP",
     "lsif": "LSIF",
     "wasserstein": "Wasserstein",
+    "l2r": "L2R",
+    "mw_net": "MW-Net",
+    "cmw_net": "CMW-Net",
+    "cmw_net_sl": "CMW-Net-SL",
+    "lilaw": "LiLAW",
+    "lrw_opt": "LRW-Opt",
+    "focal": "Focal",
+    "class_balanced": "Class-balanced",
+    "self_paced": "Self-paced",
+    "margin_based": "Margin-based",
+    "rho_loss": "RHO-loss",
+    "lrw_hard": "LRW-Hard",
+    "lrw_random": "LRW-Random",
+    "lrw_easy": "LRW-Easy",
 }
-_DEFAULT = tuple(name for name in _TITLES if name not in ("auto", "diw"))
+_DEFAULT = ("val_only", "uniform", "random", "kmm", "kliep", "lsif", "wasserstein")
 
 
 def demo(
@@ -36,18 +50,18 @@ def demo(
         str,
         typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric (digits, cifar10)."),
     ] = "symmetric:0.5",
-    methods: Annotated[str, typer.Option(help="Methods, separated by commas; also auto, diw.")] = ",".join(_DEFAULT),
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas; or all.")] = ",".join(_DEFAULT),
     epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 80,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds 0, 1, ...")] = 3,
     data: Annotated[str, typer.Option(help="digits, letters:FILE or cifar10:FILE.")] = "digits",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="Folder for results.json and weights.png.")] = Path("densratio-demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("densratio-demo"),
 ) -> None:
     """Train on real data with wrong labels, and see the weights repair it.
 
     Some clean validation rows are all that the methods know of the right labels; every other training label goes through the noise.
 
-    Prints a table and writes OUT/results.json and OUT/weights.png.
+    Prints a table and writes OUT/results.json and OUT/weights.png, and OUT/weighting.png where methods learn a weighting function.
     """
     with plain_errors():
         _demo(noise, methods, epochs, seeds, data, device, out)
@@ -59,6 +73,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     from ..plotting import weight_histograms
 
     names = tuple(dict.fromkeys(part.strip().lower().replace("-", "_") for part in methods.split(",") if part.strip()))
+    names = tuple(_TITLES) if names == ("all",) else names
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
     # Everything that can fail for a reason outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
@@ -83,7 +98,32 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
         title=f"Final weights, {config.data.partition(':')[0]}, noise {config.noise}, seed 0",
     )
     figure.savefig(out / "weights.png", dpi=120)
-    console.print(f"Wrote {out / 'results.json'} and {out / 'weights.png'}.", soft_wrap=True)
+    written = [out / "results.json", out / "weights.png"]
+    if curves := _learned_curves(runs):
+        curves.savefig(out / "weighting.png", dpi=120)
+        written.append(out / "weighting.png")
+    console.print(f"Wrote {', '.join(str(path) for path in written)}.", soft_wrap=True)
+
+
+def _learned_curves(runs: dict[str, list[Any]]) -> Any:
+    """Figure of the weighting functions that were learned with seed 0; None where no method learns one."""
+    import torch
+
+    from ..plotting import weighting_functions
+    from ..training.meta import CMWNet, WeightNetwork
+
+    first = {name: of_method[0].reweighter for name, of_method in runs.items()}
+    learned = {name: r for name, r in first.items() if isinstance(getattr(r, "network", None), WeightNetwork)}
+    if not learned:
+        return None
+    losses = torch.linspace(0.0, max(float(r.row_losses.means().nan_to_num().quantile(0.99)) for r in learned.values()), 200)
+    sizes = ("small classes", "middle classes", "large classes")
+    return weighting_functions(
+        losses.numpy(),
+        {_TITLES[name]: r.network.curves(losses).cpu().numpy() for name, r in learned.items()},
+        groups={_TITLES[name]: list(sizes) for name, r in learned.items() if isinstance(r, CMWNet)},
+        title="Learned weighting functions, seed 0",
+    )
 
 
 def _experiment() -> Any:
@@ -101,8 +141,11 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
         title=f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs, {config.seeds} seed"
         + ("s" if config.seeds > 1 else ""),
         box=SIMPLE_HEAD,
+        # Eight columns fit a terminal of 80.
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
         caption="Accuracy: mean of the last ten epochs on clean test rows, mean ± deviation over the seeds. "
-        "AUROC: the weight as a detector of flipped rows.",
+        "AUROC: the weight as a detector of flipped rows. Peak: memory that a batch takes.",
     )
     for heading in (
         "method",
@@ -112,6 +155,7 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
         "AUROC",
         "s per\nepoch",
         "times\nuniform",
+        "peak\nMB",
     ):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True, vertical="bottom")
     base = results.get("uniform", {}).get("seconds_per_epoch")
@@ -127,6 +171,7 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
             _cell(r["auroc"], 3),
             _cell(seconds, 3),
             _cell(seconds / base if base and seconds else None, 2),
+            _cell(None if r["peak_memory"] is None else r["peak_memory"] / 1e6, 1),
         )
     return table
 

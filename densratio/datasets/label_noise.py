@@ -16,6 +16,8 @@ ASYMMETRIC: dict[str, dict[int, int]] = {
     "cifar10": {9: 1, 2: 0, 4: 7, 3: 5, 5: 3},
     # The next fine class of the same coarse class.
     "cifar100": next_of_group(CIFAR100_COARSE.values()),
+    # Letters of like shape: B -> R, E <-> F, I <-> J, O <-> Q, H -> K, P -> F, U <-> V, C -> G.
+    "letters": {1: 17, 4: 5, 5: 4, 8: 9, 9: 8, 14: 16, 16: 14, 7: 10, 15: 5, 20: 21, 21: 20, 2: 6},
     # Digits that handwriting confuses: 7 -> 1, 2 -> 7, 5 <-> 6, 3 -> 8, as in Patrini et al. (2017) on MNIST.
     "digits": {7: 1, 2: 7, 5: 6, 6: 5, 3: 8},
 }

@@ -1,4 +1,4 @@
-"""Pictures, drawn with matplotlib: displays in scikit-learn's manner, and the histograms of a label-noise experiment.
+"""Pictures, drawn with matplotlib: displays in scikit-learn's manner, and two of a label-noise experiment.
 
 Each display has `from_estimator(ratio, X, y)` and `from_predictions(...)`, keeps what it draws as attributes, and draws again
 with `plot(ax=...)`. Without `ax` it opens a pyplot figure; give axes of a `matplotlib.figure.Figure` where there is no screen.
@@ -8,6 +8,14 @@ from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
 from .histograms import weight_histograms
 from .ratio import RatioDisplay
+from .weighting import weighting_functions
 from .weights import WeightsDisplay
 
-__all__ = ["BalanceDisplay", "DiscriminatorCalibrationDisplay", "RatioDisplay", "WeightsDisplay", "weight_histograms"]
+__all__ = [
+    "BalanceDisplay",
+    "DiscriminatorCalibrationDisplay",
+    "RatioDisplay",
+    "WeightsDisplay",
+    "weight_histograms",
+    "weighting_functions",
+]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CURVES", "GREY", "SOURCE", "TARGET", "axes_for", "bare", "matplotlib_figure"]
+import numpy as np
+
+__all__ = ["CURVES", "GREY", "SOURCE", "TARGET", "axes_for", "bare", "matplotlib_figure", "panels"]
 
 # Told apart by people with any colour vision (Okabe & Ito).
 SOURCE, TARGET, GREY = "#0072B2", "#D55E00", "#7F7F7F"
@@ -31,6 +33,17 @@ def axes_for(ax: Any) -> Any:
     except ImportError:
         raise ImportError(_NEEDS_MATPLOTLIB) from None
     return plt.subplots(layout="constrained")[1]
+
+
+def panels(n: int) -> tuple[Any, list[Any]]:
+    """A figure without a window, of n axes in rows of up to four."""
+    n_columns = min(4, n)
+    n_rows = -(-n // n_columns)
+    figure = matplotlib_figure()(figsize=(3.4 * n_columns, 2.7 * n_rows), layout="constrained")
+    axes = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
+    for axis in axes[n:]:
+        axis.set_visible(False)
+    return figure, list(axes[:n])
 
 
 def bare(ax: Any) -> None:

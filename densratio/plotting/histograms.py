@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._style import SOURCE, TARGET, bare, matplotlib_figure
+from ._style import SOURCE, TARGET, bare, panels
 
 __all__ = ["weight_histograms"]
 
@@ -19,14 +19,9 @@ def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str
 
     weights: method -> (n,) weights; is_flipped: method -> (n,) bool. The last bin holds everything above the panel's range.
     """
-    n_columns = min(4, len(weights))
-    n_rows = -(-len(weights) // n_columns)
-    figure = matplotlib_figure()(figsize=(3.4 * n_columns, 2.7 * n_rows), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(n_rows, n_columns, squeeze=False)).ravel()
-    for axis, (name, values) in zip(axes, weights.items(), strict=False):
+    figure, axes = panels(len(weights))
+    for axis, (name, values) in zip(axes, weights.items(), strict=True):
         _panel(axis, name, np.asarray(values), np.asarray(is_flipped[name], dtype=bool))
-    for axis in axes[len(weights) :]:
-        axis.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     if title:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
@@ -217,7 +216,7 @@ def _endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[
 def _irreducible(seed: int, split: _Split, config: NoiseExperiment, epochs: int) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
     model = _train("val_only", seed, split, config, max(1, epochs // 4), lambda accuracy: None).model
-    return irreducible_losses(model, TensorDataset(split.x, split.y))
+    return irreducible_losses(model, zip(split.x.split(2048), split.y.split(2048), strict=True))
 
 
 @torch.no_grad()

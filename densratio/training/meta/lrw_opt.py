@@ -16,6 +16,8 @@ from .lrw import FeatureNetwork, features_of
 
 __all__ = ["LRWOpt"]
 
+_LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
+
 
 class LRWOpt(NetworkReweighter):
     """The classifier trains on (1 - q_i) g(x_i), scaled to mean 1; g learns on the validation loss sum_i q_i l_i / sum_i q_i.
@@ -101,7 +103,7 @@ class LRWOpt(NetworkReweighter):
             if self.is_due:
                 self._learn_split(rows, features)
             with torch.no_grad():
-                self.split_[positions] = self._q(features, rows.y)
+                self.split_[positions] = torch.sigmoid(self._split_logits(features, rows.y))
         if self.is_due:
             q = self.split_[positions]
             weights = self.network_weights(rows, positions)
@@ -125,16 +127,18 @@ class LRWOpt(NetworkReweighter):
     def _losses_of(self, predict: Predict, rows: BatchPass) -> Tensor:
         return self.losses(predict(rows.x), rows.y)
 
-    def _q(self, features: Tensor, y: Tensor) -> Tensor:
+    def _split_logits(self, features: Tensor, y: Tensor) -> Tensor:
         one_hot = functional.one_hot(y, self.n_classes).to(features.dtype)
-        return self.splitter(torch.cat([features, one_hot], dim=1))
+        with torch.autocast(features.device.type, enabled=False):
+            return self.splitter.logits(torch.cat([features, one_hot], dim=1).to(self.split_.dtype))
 
     def _learn_split(self, rows: BatchPass, features: Tensor) -> None:
         is_right = (rows.prediction.detach().argmax(dim=1) == rows.y).to(torch.float32)
         with torch.enable_grad():
-            # Away from 0 and 1, where the logarithms end.
-            q = self._q(features, rows.y).clamp(1e-6, 1.0 - 1e-6)
-            loss = functional.binary_cross_entropy(1.0 - q, is_right) - _mass_mean(rows.losses.detach().to(q.dtype), q)
+            logits = self._split_logits(features, rows.y)
+            q, is_trained_on = torch.sigmoid(logits), -logits
+            loss = functional.binary_cross_entropy_with_logits(is_trained_on, is_right)
+            loss = loss - _mass_mean(rows.losses.detach().to(q.dtype), q)
             if (self.steps_seen // self.every) % self.regularize_every == 0:
                 loss = loss + _bernoulli_kl(q.mean(), self.share) + self._class_kl(q, rows.y) + self._class_kl(1.0 - q, rows.y)
             gradients = torch.autograd.grad(loss, list(self.splitter.parameters()))
@@ -146,14 +150,16 @@ class LRWOpt(NetworkReweighter):
     def _class_kl(self, mass: Tensor, y: Tensor) -> Tensor:
         """KL of the classes' shares in `mass` (n,) from their shares in the batch."""
         one_hot = functional.one_hot(y, self.n_classes).to(mass.dtype)
-        part, whole = mass @ one_hot / mass.sum(), one_hot.mean(dim=0)
-        return torch.where(whole > 0, torch.special.xlogy(part, part / whole.clamp(min=1e-12)), 0.0).sum()
+        part, whole = mass @ one_hot / mass.sum().clamp(min=_LEAST), one_hot.mean(dim=0)
+        # 0 log 0 is 0, and so must its slope be a number.
+        return (part * torch.log(part.clamp(min=_LEAST) / whole.clamp(min=_LEAST))).sum()
 
 
 def _mass_mean(losses: Tensor, mass: Tensor) -> Tensor:
     """sum_i mass_i losses_i / sum_i mass_i; 0 where there is no mass."""
-    return (mass * losses).sum() / mass.sum().clamp(min=1e-12)
+    return (mass * losses).sum() / mass.sum().clamp(min=_LEAST)
 
 
 def _bernoulli_kl(p: Tensor, share: float) -> Tensor:
-    return p * torch.log(p / share) + (1.0 - p) * torch.log((1.0 - p) / (1.0 - share))
+    parts = ((p, share), (1.0 - p, 1.0 - share))
+    return torch.stack([part * torch.log(part.clamp(min=_LEAST) / whole) for part, whole in parts]).sum()

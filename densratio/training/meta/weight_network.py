@@ -34,6 +34,12 @@ class WeightNetwork(nn.Module):
             chosen = scores[:, 0] if groups is None else scores.gather(1, groups[:, None])[:, 0]
             return torch.sigmoid(chosen)
 
+    @torch.no_grad()
+    def curves(self, losses: Tensor) -> Tensor:
+        """Weight (K, n) that each head gives to these losses (n,)."""
+        losses = losses.to(self.linear.weight.device)
+        return torch.stack([self(losses, torch.full((len(losses),), k, device=losses.device)) for k in range(self.K)])
+
 
 def groups_of_classes(y_train: Any, K: int) -> Tensor:
     """Group (C,) of each class, 0 for the smallest classes to K - 1 for the largest: k-means on the classes' sizes.

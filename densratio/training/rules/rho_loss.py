@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from ..batch_pass import BatchPass
 from ..losses import Loss, cross_entropy
@@ -45,9 +45,8 @@ class RHOLoss(BatchReweighter):
 
 
 @torch.no_grad()
-def irreducible_losses(model: nn.Module, dataset: Dataset[Any], loss: Loss = cross_entropy, batch_size: int = 512) -> Tensor:
-    """Loss (n,) of each row (x, y) of a data set under a trained model in eval mode, on the host."""
+def irreducible_losses(model: nn.Module, batches: Iterable[Any], loss: Loss = cross_entropy) -> Tensor:
+    """Loss (n,) of each row under a trained model in eval mode, on the host; batches of (x, y) in the order of the rows."""
     device = device_of_model(model)
     with evaluation(model):
-        parts = [loss(model(x.to(device)), y.to(device)).float().cpu() for x, y, *_ in DataLoader(dataset, batch_size)]
-    return torch.cat(parts)
+        return torch.cat([loss(model(x.to(device)), y.to(device)).float().cpu() for x, y, *_ in batches])
