@@ -2,9 +2,9 @@
 
     python examples/partial_label.py [--data letters:letterdata.csv] [--seeds 3] [--epochs 25] [--partner 0.9] [--others 0.1]
 
-Each training row has a set of candidate labels, the true one among them: the next class with probability `partner`, each other class
-with probability `others`. PRODEN minimises sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j, and renormalises the
-softmax over the candidates to be the targets t_ij of the row's next visit. With weights the sum is sum_j w_ij t_ij l_ij:
+Each training row has a set of candidate labels, the true one among them: the next class with probability `partner`, each other
+class with probability `others`. PRODEN minimises sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j; the softmax,
+renormalised over the candidates, gives the targets t_ij of the row's next visit. With weights the sum is sum_j w_ij t_ij l_ij:
 
     rows        w_ij = V(sum_j t_ij l_ij), one weight a row
     candidates  w_ij = V_j(l_ij), one weight a candidate; V has a head for each class
@@ -128,9 +128,10 @@ def train(found: Split, seed: int, epochs: int, trains_on_val: bool, kind: Calla
 RUNS: dict[str, tuple[bool, Callable | None]] = {
     "PRODEN": (False, None),
     "PRODEN, validation rows too": (True, None),
-    "  and weights of rows": (True, lambda C, optimizer: Weighting(losses_of_rows, weights_of_rows, 1, optimizer)),
-    "  and weights of candidates": (True, lambda C, optimizer: Weighting(losses_of_candidates, weights_of_candidates, C, optimizer)),
+    "  and weights of rows": (True, lambda n, adam: Weighting(losses_of_rows, weights_of_rows, 1, adam)),
+    "  and weights of candidates": (True, lambda n, adam: Weighting(losses_of_candidates, weights_of_candidates, n, adam)),
 }
+"""Whether the validation rows are trained on, and the weighting, by name."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,8 +16,11 @@ SMALL: dict[str, tuple] = {
     "million_rows": (["--rows", "5000"],),
     "model_selection": (["--seeds", "1"],),
     "own_divergence": (),
+    "partial_label": (["--seeds", "1", "--epochs", "1"],),
     "pipeline": (["--seeds", "1"],),
     "reading_diagnostics": ([],),
+    "selective_classification": (["--seeds", "1", "--epochs", "1"],),
+    "semi_supervised": (["--seeds", "1", "--epochs", "6"],),
     "training_loop": (1,),
 }
 PICTURES = {"covariate_shift": 4, "model_selection": 1, "reading_diagnostics": 5}

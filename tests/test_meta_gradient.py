@@ -254,6 +254,8 @@ def test_exact_scores_are_those_of_double_backward_through_the_step(kind, produc
 @settings(max_examples=4)
 @given(**cases)
 def test_exact_scores_are_differences_through_the_optimisers_own_step(kind, how, arrangement, n_steps, n, seed):
+    # The first step of Adam turns within eps of a gradient of 0, too fast for differences where eps is small.
+    how = how[0], {**how[1], **({"eps": 1e-2} if "eps" in how[1] else {})}
     model, optimizer, train, val, weights = prepared(kind, how, arrangement, n_steps, n, seed)
     expected = by_differences(model, train, val, weights, optimizer, seed=seed)
     assert_close(scores(model, train, val, weights, optimizer, seed=seed), expected, 2e-6)
@@ -338,7 +340,6 @@ def test_an_encoder_in_eval_mode_whose_fused_kernel_has_no_derivative():
     assert_close(scores(model, train, val, weights, optimizer), by_double_backward(model, train, val, weights, optimizer))
 
 
-@pytest.mark.xfail(strict=True, reason="the virtual step decays parameters without a gradient, over which torch steps")
 def test_parameters_that_the_training_batch_does_not_use_stay_as_torch_leaves_them():
     """torch steps over a parameter without a gradient, weight decay and momentum too."""
 
@@ -428,7 +429,6 @@ def test_wrappers_of_frameworks_are_looked_into(kind):
     assert learning_rates(Wrapper(optimizer), parameters) == [0.1] * len(parameters)
 
 
-@pytest.mark.xfail(strict=True, reason="a wrapper whose class inherits from SGD is taken for the optimiser itself and refused")
 def test_a_wrapper_that_takes_the_class_of_what_it_wraps_is_looked_into():
     class Wrapper:
         """As Lightning has it: the object becomes of a class that inherits from the wrapped one's."""
@@ -554,7 +554,6 @@ def test_a_bank_is_the_whole_validation_set_once_each_row_was_renewed(seed, orde
     assert_close(found, scores(model, train, val, optimizer=optimizer, mode="last_layer"))
 
 
-@pytest.mark.xfail(strict=True, raises=(IndexError, TypeError), reason="the places in the bank are not looked at")
 @pytest.mark.parametrize("index", [[0, 1, 9], [0, -1, 2], [0, 1], None])
 def test_a_bank_refuses_places_that_it_does_not_have(index):
     model, train, val = with_last_layer(), batch(6, 1), batch(3, 2)
@@ -573,7 +572,6 @@ def test_last_layer_refuses_a_model_that_goes_on_after_it(tail):
         scores(model, batch(5, 1), batch(N_VAL, 2), mode="last_layer")
 
 
-@pytest.mark.xfail(strict=True, reason="the address of the output is the same after a change in place, and wrong scores are given")
 def test_last_layer_refuses_a_model_that_changes_the_output_in_place():
     model = nn.Sequential(nn.Linear(D, C), nn.ReLU(inplace=True)).double()
     with pytest.raises(ValueError, match="last_layer"):
@@ -648,7 +646,6 @@ def test_running_statistics_move_once_a_batch():
     assert int(model[1].num_batches_tracked) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="only the statistics of torch's normalisation layers are put back")
 @pytest.mark.parametrize("mode", ["exact", "first_order"])
 def test_buffers_of_other_layers_move_once_a_batch_too(mode):
     class Counting(nn.Linear):
@@ -690,12 +687,9 @@ def test_the_loss_can_still_be_followed_backward():
 # ---------------------------------------------------------------- wrapped models
 
 
-donated = pytest.mark.xfail(strict=True, reason="a second backward pass through a compiled graph of varying size")
-
-
 @pytest.mark.parametrize(
     ("mode", "sizes"),
-    [*[(mode, (6, 6, 6)) for mode in MODES], pytest.param("exact", (6, 4), marks=donated), ("last_layer", (6, 4))],
+    [*[(mode, (6, 6, 6)) for mode in MODES], ("exact", (6, 4)), ("last_layer", (6, 4))],
 )
 def test_a_compiled_model_has_the_scores_of_the_plain_one_in_each_batch(mode, sizes):
     torch.compiler.reset()
@@ -758,41 +752,84 @@ class Opaque(NoForward):
         return slope.detach() * (1.0 - torch.tanh(ctx.saved_tensors[0].detach()) ** 2)
 
 
-class Through(nn.Module):
-    """The plain network, its tanh a function of one's own."""
+class Torch:
+    apply = staticmethod(torch.tanh)
 
-    def __init__(self, function):
+
+class Through(nn.Module):
+    """The plain network, its tanh a function of one's own; with a parameter that belongs to no layer, or without."""
+
+    def __init__(self, function, has_scale=True):
         super().__init__()
         self.function, self.first, self.out = function, nn.Linear(D, 5), nn.Linear(5, C)
+        self.scale = nn.Parameter(torch.ones(())) if has_scale else 1.0
 
     def forward(self, x):
-        return self.out(self.function.apply(self.first(x)))
-
-
-unseen = pytest.mark.xfail(strict=True, reason="double_backward leaves such layers out of the sum instead of failing: wrong scores")
+        return self.out(self.scale * self.function.apply(self.first(x)))
 
 
 @pytest.mark.parametrize(
     ("function", "product"),
     [
-        pytest.param(None, "forward", id="torch's own"),
+        pytest.param(Torch, "forward", id="torch's own"),
         pytest.param(NoForward, "double_backward", id="no forward mode"),
-        pytest.param(Neither, "finite_differences", id="once differentiable", marks=unseen),
-        pytest.param(Opaque, "finite_differences", id="a kernel of one's own", marks=unseen),
+        pytest.param(Neither, "finite_differences", id="once differentiable"),
+        pytest.param(Opaque, "finite_differences", id="a kernel of one's own"),
     ],
 )
 def test_the_first_product_that_the_layers_can_do_is_taken_and_kept(function, product):
-    model = network(stack if function is None else lambda: Through(function))
-    plain, train, val = network("plain"), batch(6, 1), batch(N_VAL, 2)
-    for p, q in zip(plain.parameters(), model.parameters(), strict=True):
-        p.data.copy_(q.data)
+    model, plain = network(lambda: Through(function)), network(lambda: Through(Torch))
+    plain.load_state_dict(model.state_dict())
+    train, val = batch(6, 1), batch(N_VAL, 2)
     hows = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, plain)]
     meta = MetaGradient("exact", hows[0])
     assert meta.product_ is None
     for _ in range(2):
         found = meta.of(meta.rows(model, *train[:2], cross_entropy), torch.ones(6, dtype=torch.float64), val)
-        assert_close(found, scores(plain, train, val, optimizer=hows[1]), PRECISION[product])
+        assert_close(found, scores(plain, train, val, optimizer=hows[1], product="forward"), PRECISION[product])
         assert meta.product_ == product
+
+
+@pytest.mark.parametrize("function", [Torch, NoForward, Neither, Opaque])
+def test_where_layers_hold_all_parameters_their_products_are_taken_whatever_lies_between(function):
+    model, plain = network(lambda: Through(function, has_scale=False)), network(lambda: Through(Torch, has_scale=False))
+    plain.load_state_dict(model.state_dict())
+    train, val = batch(6, 1), batch(N_VAL, 2)
+    hows = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, plain)]
+    meta = MetaGradient("exact", hows[0])
+    for _ in range(2):
+        found = meta.of(meta.rows(model, *train[:2], cross_entropy), torch.ones(6, dtype=torch.float64), val)
+        assert meta.product_ == "layers"
+        assert_close(found, scores(plain, train, val, optimizer=hows[1], product="forward"), 1e-10)
+
+
+class Mixing(nn.Module):
+    """Rows meet where no layer shows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(D, 5), nn.Linear(5, C)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.first(x))
+        return self.out(hidden - hidden.mean(dim=0))
+
+
+class InPlace(Mixing):
+    def forward(self, x):
+        return self.out(self.first(x).tanh_())
+
+
+@pytest.mark.parametrize("make", [Mixing, InPlace])
+@pytest.mark.parametrize("mode", ["exact", "first_order"])
+def test_layers_are_not_taken_where_their_products_are_others(make, mode):
+    model, train, val = network(make), batch(6, 1), batch(N_VAL, 2)
+    meta = MetaGradient(mode, torch.optim.SGD(model.parameters(), lr=0.1))
+    ones = torch.ones(6, dtype=torch.float64)
+    for _ in range(2):
+        found = meta.of(meta.rows(model, *train[:2], cross_entropy), ones, val)
+        assert meta.product_ == "forward"
+        assert_close(found, scores(model, train, val, optimizer=meta.optimizer, mode=mode, product="double_backward"), 1e-10)
 
 
 def test_a_product_that_is_asked_for_is_not_replaced():
@@ -852,7 +889,7 @@ def test_the_other_modes_work_with_any_optimiser(mode):
         ({"mode": "second_order"}, r"mode must be one of \['exact', 'first_order', 'last_layer'\]; got 'second_order'"),
         (
             {"product": "backward"},
-            r"product must be auto or one of \['forward', 'double_backward', 'finite_differences'\]; got 'backward'",
+            r"product must be one of \['auto', 'layers', 'forward', 'double_backward', 'finite_differences'\]; got 'backward'",
         ),
         ({"mode": "exact", "n_val": 9, "val_refresh": 3}, r'val_refresh.*mode="last_layer".*got mode=\'exact\''),
         ({"mode": "last_layer", "val_refresh": 3}, r"n_val=.*n_val=None"),

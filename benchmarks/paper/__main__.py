@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
-    add("--noise", default="symmetric:0.4", help="kind:rate, class_prior:ratio, long_tail:factor, noisy_val, joined by +; several: commas")
+    shifts = "kind:rate, class_prior:ratio, long_tail:factor, noisy_val, joined by +; several separated by commas"
+    add("--noise", default="symmetric:0.4", help=shifts)
     add("--methods", default=METHODS, help="names separated by commas; NAME@32: a bank that renews 32 validation rows a step")
     add("--seeds", default="3", help="how many, from 0 on; or the seeds themselves with commas, as in 4, or 0,2")
     add("--epochs", type=int, help="passes over the training rows")

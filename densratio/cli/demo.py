@@ -70,7 +70,7 @@ def demo(
 def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
     experiment = _experiment()
     from ..datasets import load_labelled
-    from ..plotting import weight_histograms
+    from ..plotting import weight_histograms, weighting_functions
 
     names = tuple(dict.fromkeys(part.strip().lower().replace("-", "_") for part in methods.split(",") if part.strip()))
     names = tuple(_TITLES) if names == ("all",) else names
@@ -99,31 +99,14 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     )
     figure.savefig(out / "weights.png", dpi=120)
     written = [out / "results.json", out / "weights.png"]
-    if curves := _learned_curves(runs):
-        curves.savefig(out / "weighting.png", dpi=120)
+    losses, curves = experiment.weighting_curves({_TITLES[name]: runs[name][0] for name in names})
+    if curves:
+        sizes = ["small classes", "middle classes", "large classes"]
+        groups = {name: sizes for name, of_method in curves.items() if len(of_method) == len(sizes)}
+        drawn = weighting_functions(losses, curves, groups=groups, title="Learned weighting functions, seed 0")
+        drawn.savefig(out / "weighting.png", dpi=120)
         written.append(out / "weighting.png")
     console.print(f"Wrote {', '.join(str(path) for path in written)}.", soft_wrap=True)
-
-
-def _learned_curves(runs: dict[str, list[Any]]) -> Any:
-    """Figure of the weighting functions that were learned with seed 0; None where no method learns one."""
-    import torch
-
-    from ..plotting import weighting_functions
-    from ..training.meta import CMWNet, WeightNetwork
-
-    first = {name: of_method[0].reweighter for name, of_method in runs.items()}
-    learned = {name: r for name, r in first.items() if isinstance(getattr(r, "network", None), WeightNetwork)}
-    if not learned:
-        return None
-    losses = torch.linspace(0.0, max(float(r.row_losses.means().nan_to_num().quantile(0.99)) for r in learned.values()), 200)
-    sizes = ("small classes", "middle classes", "large classes")
-    return weighting_functions(
-        losses.numpy(),
-        {_TITLES[name]: r.network.curves(losses).cpu().numpy() for name, r in learned.items()},
-        groups={_TITLES[name]: list(sizes) for name, r in learned.items() if isinstance(r, CMWNet)},
-        title="Learned weighting functions, seed 0",
-    )
 
 
 def _experiment() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,21 @@ from .agreement import LastLayer, last_layer
 from .losses import Loss
 from .passes import Listener, device_of_model, frozen_statistics, unwrapped, validation_pass
 
-__all__ = ["BatchPass"]
+__all__ = ["BatchPass", "Layer"]
+
+
+class Layer(NamedTuple):
+    """A layer with parameters of its own, what it took in and what it gave, (n, ...) each, the latter with its graph."""
+
+    module: nn.Module
+    entry: Tensor
+    output: Tensor
+    version: int
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether what it gave was changed in place since."""
+        return self.output._version != self.version
 
 
 @dataclass(frozen=True)
@@ -31,14 +45,20 @@ class BatchPass:
     entry: Tensor | None
     output: Tensor | None
     draws: tuple[Tensor, Tensor | None]
+    layers: list[Layer] | None = None
 
     @classmethod
-    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears_last_layer: bool = False) -> BatchPass:
-        """Pass the rows through the model, in the mode it is in, as plain training would."""
-        listener, draws = Listener(None, hears_last_layer=hears_last_layer), _draws(device_of_model(model))
-        with listener.of(model):
+    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: str = "") -> BatchPass:
+        """Pass the rows through the model, in the mode it is in, as plain training would.
+
+        hears: "last_layer" keeps what the last linear layer took in and gave, "layers" that of every layer with parameters.
+        """
+        listener, draws = Listener(None, hears_last_layer=hears == "last_layer"), _draws(device_of_model(model))
+        layers: list[Layer] | None = [] if hears == "layers" else None
+        with listener.of(model), _collecting(model, layers):
             prediction = model(x)
-        return cls(model, x, y, loss, prediction, loss(prediction, y), listener.last_entry, listener.last_output, draws)
+        entry, output = listener.last_entry, None if listener.last_output_changed else listener.last_output
+        return cls(model, x, y, loss, prediction, loss(prediction, y), entry, output, draws, layers)
 
     @property
     def named_parameters(self) -> dict[str, Tensor]:
@@ -59,7 +79,25 @@ class BatchPass:
         listener = Listener(None, hears_last_layer=True)
         with validation_pass(self.model), listener.of(self.model):
             prediction = self.model(x)
-        return _last_layer(prediction, y, self.loss, listener.last_entry, listener.last_output)
+        output = None if listener.last_output_changed else listener.last_output
+        return _last_layer(prediction, y, self.loss, listener.last_entry, output)
+
+
+@contextmanager
+def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
+    """Within it every call of a module with parameters of its own adds to `layers`, unless that is None."""
+
+    def hear(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if layers is not None and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            layers.append(Layer(module, args[0].detach(), output, output._version))
+
+    own = [m for m in unwrapped(model).modules() if layers is not None and any(True for _ in m.parameters(recurse=False))]
+    handles = [module.register_forward_hook(hear) for module in own]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, output: Tensor | None) -> LastLayer:

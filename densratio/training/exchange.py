@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 
-__all__ = ["n_ranks", "of_all_ranks", "sum_over_ranks"]
+__all__ = ["mean_one", "n_ranks", "of_all_ranks", "sum_over_ranks"]
+
+
+T = TypeVar("T", Tensor, Tensor | None)
 
 
 def n_ranks() -> int:
@@ -33,13 +38,23 @@ def of_all_ranks(values: Tensor) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
 
 
-def sum_over_ranks(values: Sequence[Tensor]) -> list[Tensor]:
-    """Sums over the ranks of tensors that have the same shapes on each; the values themselves with one rank."""
+def sum_over_ranks(values: Sequence[T]) -> list[T]:
+    """Sums over the ranks of tensors that have the same shapes on each, or are None; the values themselves with one rank."""
     if n_ranks() > 1:
-        values = [value.clone() for value in values]
+        values = [None if value is None else value.clone() for value in values]
         for value in values:
-            dist.all_reduce(value)
+            if value is not None:
+                dist.all_reduce(value)
     return list(values)
+
+
+def mean_one(weights: Tensor) -> Tensor:
+    """weights (n,) divided by their mean over the rows of all ranks, with the graph of both; no number where all are 0."""
+    if n_ranks() == 1:
+        return weights / weights.mean()
+    total = torch.stack([weights.sum(), weights.new_tensor(float(len(weights)))])
+    total = all_reduce(total)  # backward sums over the ranks too
+    return weights / (total[0] / total[1])
 
 
 def _gathered(values: Tensor) -> list[Tensor]:

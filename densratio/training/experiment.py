@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
+from .meta import WeightNetwork
 from .methods import METHODS, TRAIN_TWICE, Setup, all_methods, build
 from .models import small_network
 from .peak_memory import peak_memory
 from .reweighter import Reweighter
 from .rules import irreducible_losses, margins
+from .suspicious import RowLosses
 
-__all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise"]
+__all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise", "weighting_curves"]
 
 @dataclass(frozen=True)
 class NoiseExperiment:
@@ -178,6 +180,18 @@ def summarise(runs: list[Run]) -> dict[str, float | None]:
         "seconds_per_epoch": float(np.median([run.seconds_per_epoch for run in runs])),
         "peak_memory": max((run.peak_memory for run in runs if run.peak_memory is not None), default=None),
     }
+
+
+def weighting_curves(runs: Mapping[str, Run]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Losses (200,) up to the largest usual one, and the weights (K, 200) that each learned network of a loss gives them."""
+    networks, tops = {}, [1.0]
+    for name, run in runs.items():
+        network, row_losses = getattr(run.reweighter, "network", None), getattr(run.reweighter, "row_losses", None)
+        if isinstance(network, WeightNetwork) and isinstance(row_losses, RowLosses):
+            networks[name] = network
+            tops.append(float(np.nanquantile(row_losses.means().cpu().numpy(), 0.99)))
+    losses = torch.linspace(0.0, max(tops), 200)
+    return losses.numpy(), {name: network.curves(losses).cpu().numpy() for name, network in networks.items()}
 
 
 def _mean(parts: list[np.ndarray]) -> float | None:

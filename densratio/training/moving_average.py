@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -34,13 +35,15 @@ class MovingAverage(nn.Module):
     def follow(self, model: nn.Module) -> None:
         """Take in the present parameters."""
         decay = min(self.decay, self.n_steps / (self.n_steps + 1.0))
-        for name, value in unwrapped(model).state_dict().items():
-            if not isinstance(value, Tensor):
-                continue
+        inner = unwrapped(model)
+        # Tied weights come once here, by the one name that functional_call takes.
+        for name, value in chain(inner.named_parameters(), inner.named_buffers()):
+            value = value.detach()
             if name not in self.values or not value.is_floating_point():
                 self.values[name] = value.detach().clone()
             else:
-                self.values[name] = self.values[name].to(value.device).lerp_(value, 1.0 - decay)
+                # A new tensor: whoever holds the old values can go back to them.
+                self.values[name] = torch.lerp(self.values[name].to(value.device), value, 1.0 - decay)
         self.n_steps += 1
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:

@@ -36,11 +36,11 @@ def validation_pass(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Within it normalisation layers in training mode normalise as usual, and what they record is forgotten afterwards."""
+    """Within it layers in training mode, of normalisation for one, work as usual; what they record in buffers is forgotten."""
     recorded = [
         (layer, name, buffer)
         for layer in model.modules()
-        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training
+        if layer.training
         for name, buffer in layer._buffers.items()
         if buffer is not None
     ]
@@ -92,7 +92,7 @@ class Listener:
         self._hears_last_layer = hears_last_layer
         self._outputs: list[Any] = []
         self._entries: list[Any] = []
-        self._last_outputs: list[Any] = []
+        self._last_outputs: list[tuple[Any, int]] = []
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
@@ -130,14 +130,19 @@ class Listener:
     @property
     def last_output(self) -> Tensor | None:
         """What the last linear layer gave last, detached."""
-        return self._last_outputs[-1].detach() if self._last_outputs else None
+        return self._last_outputs[-1][0].detach() if self._last_outputs else None
+
+    @property
+    def last_output_changed(self) -> bool:
+        """Whether that was changed in place since."""
+        return bool(self._last_outputs) and self._last_outputs[-1][0]._version != self._last_outputs[-1][1]
 
     def _hear_output(self, module: nn.Module, args: Any, output: Any) -> None:
         self._outputs.append(output)
 
     def _hear_entry(self, module: nn.Module, args: Any, output: Any) -> None:
         self._entries.append(args[0])
-        self._last_outputs.append(output)
+        self._last_outputs.append((output, output._version))
 
 
 def last_linear(model: nn.Module) -> nn.Linear | None:

@@ -12,6 +12,7 @@ from ..batch_pass import BatchPass
 from ..exchange import sum_over_ranks
 from ..losses import Loss, cross_entropy
 from ..per_batch import BatchReweighter
+from ..watch import waits_for
 from .gradient import MetaGradient
 
 __all__ = ["MetaReweighter", "NetworkReweighter"]
@@ -70,7 +71,7 @@ class MetaReweighter(BatchReweighter):
         return self.steps_seen % self.every == 0
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return self.meta.rows(model, x, y, self.losses)
+        return self.meta.rows(model, x, y, self.losses) if self.is_due else super().rows(model, x, y)
 
 
 class NetworkReweighter(MetaReweighter):
@@ -100,8 +101,13 @@ class NetworkReweighter(MetaReweighter):
             return self.network_weights(rows, positions)
 
     def learn(self, weights: Tensor, slope: Tensor) -> None:
-        """Move the network against the slope (n,) of the validation loss in the weights (n,); not where it is not finite."""
+        """Move the network against the slope (n,) of the validation loss in the weights (n,).
+
+        A slope that is not finite moves nothing; on a device that the host does not wait for it counts as 0.
+        """
         parameters = list(self.network.parameters())
+        if not waits_for(slope.device) and not bool(torch.isfinite(slope).all()):
+            return
         slope = torch.where(torch.isfinite(slope).all(), slope, 0.0).to(weights.dtype)
         gradients = torch.autograd.grad((slope * weights).sum(), parameters, allow_unused=True)
         filled = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]

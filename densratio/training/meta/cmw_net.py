@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..batch import positions_of
+from ..._arrays import to_host
+from ..batch import check_finite, positions_of
 from ..batch_pass import BatchPass
+from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
+from ..passes import warn_unless_training
 from ..reweighter import mean_of_all_ranks
+from ..watch import waits_for
 from .base import NetworkReweighter
 from .soft_labels import MixedLabels, SoftLabels
 from .weight_network import WeightNetwork, groups_of_classes
@@ -35,7 +39,6 @@ class CMWNet(NetworkReweighter):
     hidden, learning_rate, weight_decay : of the network and of Adam on it. Other parameters as in `MetaReweighter`.
 
     groups_ : (C,) the group of each class. is_frozen : whether the network no longer learns, after `transfer`.
-    With several ranks weights are divided by the mean of the rank's own rows.
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
 
@@ -62,8 +65,9 @@ class CMWNet(NetworkReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
+        usual = 10 if soft_labels else 1
         super().__init__(
-            n_train, optimizer=optimizer, mode=mode, product=product, every=every or (10 if soft_labels else 1), n_val=n_val,
+            n_train, optimizer=optimizer, mode=mode, product=product, every=usual if every is None else every, n_val=n_val,
             val_refresh=val_refresh, warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
         self.learn_with(WeightNetwork(K, hidden), learning_rate, weight_decay)
@@ -72,7 +76,7 @@ class CMWNet(NetworkReweighter):
         if soft_labels and mode == "last_layer":
             raise ValueError('soft_labels train each row on four losses: use mode="exact" or mode="first_order".')
         self.register_buffer("groups_", groups_of_classes(y_train, K))
-        self.register_buffer("row_groups", self.groups_[torch.as_tensor(y_train, dtype=torch.int64)], persistent=False)
+        self.register_buffer("row_groups", self.groups_[torch.as_tensor(to_host(y_train), dtype=torch.int64)], persistent=False)
         self.normalize = (K > 1 and not soft_labels) if normalize is None else normalize
         self.soft_labels = SoftLabels() if soft_labels is True else (soft_labels or None)
         self.is_frozen = False
@@ -92,24 +96,44 @@ class CMWNet(NetworkReweighter):
         assert isinstance(self.network, WeightNetwork)
         return self.network
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counts, the state of the network's optimiser, and whether the network still learns, for state_dict."""
+        return {**super().get_extra_state(), "is_frozen": self.is_frozen}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what a state_dict holds of these."""
+        super().set_extra_state(state)
+        self.is_frozen = state["is_frozen"]
+        self.network.requires_grad_(not self.is_frozen)
+
     @property
     def is_due(self) -> bool:
         return not self.is_frozen and super().is_due
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
         weights = self.network(rows.losses.detach(), self.row_groups[positions])
-        return weights / weights.mean() if self.normalize else weights
+        return mean_one(weights) if self.normalize else weights
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         if self.soft_labels is None:
             return super().weighted_loss(model, train, val)
+        x, y, index = train
+        positions = positions_of(index, len(y), "index", self.weights_.device, len(self.weights_))
+        before = self.soft_labels.here()
         self.soft_labels.average.follow(model)
         if self.is_warming_up:
             return super().weighted_loss(model, train, val)
-        x, y, index = train
-        positions = positions_of(index, len(y), "index", self.weights_.device, len(self.weights_))
+        if self.steps_seen == 0:
+            warn_unless_training(model)
         mixed = self.soft_labels.mix(model, x, y, positions, len(self.weights_))
         rows = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
+        if not waits_for(rows.losses.device):
+            try:
+                check_finite(rows.losses.detach().reshape(4, -1).T, positions, "training")
+            except ValueError:
+                self.soft_labels.go_back(before)
+                raise
+        self.soft_labels.keep(mixed, positions)
         shares = self._shares(rows, mixed, positions)
         if self.is_due:
             slope = self.meta.of_loss(rows, shares, lambda predict: self.losses(predict(val[0]), val[1]).mean())

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..agreement import LastLayer, weighted_gradient
+from ..batch import positions_of
 from ..batch_pass import BatchPass
 from ..exchange import n_ranks, sum_over_ranks
 from ..losses import Loss
 from ..passes import first_rows, last_linear, unwrapped, validation_pass
 from ..validation_bank import ValidationBank
-from .products import PRODUCTS
+from .layerwise import can_split_by_layers, layerwise
+from .products import PRODUCTS, tolerance
 from .virtual_step import learning_rates, virtual_step
 
 __all__ = ["MODES", "MetaGradient"]
@@ -25,6 +27,7 @@ ValidationLoss = Callable[[Predict], Tensor]
 """What the step is to lower: (prediction of any rows under the parameters at hand) -> scalar."""
 
 MODES = ("exact", "first_order", "last_layer")
+_LEAST_WEIGHT = 1e-20
 
 
 class MetaGradient(nn.Module):
@@ -37,8 +40,10 @@ class MetaGradient(nn.Module):
         decay), D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
         the last nn.Linear alone: two products of matrices on what the passes gave anyway, no further pass.
     optimizer : the classifier's; "exact" needs it. Without it the other modes take 1 for the learning rate.
-    product : how <D g_val, g_i> is had: "forward" (forward-mode differentiation), "double_backward", "finite_differences", or
-        "auto": the first of these that the model's layers can do, found with the first batch and kept as `product_`.
+    product : how <D g_val, g_i> is had: "layers" (from the training pass's own backward, a product in each layer, where all layers
+        are linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation), "double_backward",
+        "finite_differences"; or "auto": the first of the last three that the model can do, found with the first batch, and from
+        then on "layers" where that gave the same. Kept as `product_`.
     n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are kept and
         only val_refresh of them renewed a step.
 
@@ -65,8 +70,13 @@ class MetaGradient(nn.Module):
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss) -> BatchPass:
-        """The training pass of a batch, which `of` starts from."""
-        return BatchPass.of(model, x, y, loss, hears_last_layer=self.mode == "last_layer")
+        """The training pass of a batch, which `of` starts from.
+
+        A model under torch.compile passes as it is written: its compiled backward gives up its buffers the first time.
+        """
+        model = getattr(model, "_orig_mod", model)
+        hears = "last_layer" if self.mode == "last_layer" else "layers" if self.product_ in (None, "layers") else ""
+        return BatchPass.of(model, x, y, loss, hears=hears)
 
     def of(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
@@ -83,20 +93,46 @@ class MetaGradient(nn.Module):
                     'mode="exact" follows the optimiser\'s next step: give optimizer=, the one that trains the classifier; or '
                     'mode="first_order".'
                 )
-            at, slope = virtual_step(self.optimizer, parameters, self._training_gradient(rows, weights, parameters))
+            gradients, of_layers = self._training_gradient(rows, weights, parameters)
+            at, slope = virtual_step(self.optimizer, parameters, gradients)
         else:
+            of_layers = None
             at, slope = [p.detach() for p in parameters], learning_rates(self.optimizer, parameters)
         gradient = self._validation_gradient(rows, at, val_loss)
-        products = self._products(rows, [d * g for d, g in zip(slope, gradient, strict=True)])
+        products = self._products(rows, [d * g for d, g in zip(slope, gradient, strict=True)], of_layers)
         return -products.detach() / _n_rows(rows)
 
     # ------------------------------------------------------------ the gradients
 
-    def _training_gradient(self, rows: BatchPass, weights: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    def _training_gradient(
+        self, rows: BatchPass, weights: Tensor, parameters: Sequence[Tensor]
+    ) -> tuple[list[Tensor | None], list[Tensor] | None]:
+        """Gradients of the weighted loss, None where a parameter has no part in it, and those of sum_i l_i in each layer's output.
+
+        The latter are None where the layers are not listened to.
+        """
+        layers = [layer.output for layer in rows.layers or []] if self._may_split(rows) else []
+        weights = weights.detach().to(rows.losses.dtype)
+        # Rows of weight 0 keep a trace of their slope, far below the rounding of the gradient, by which it is divided then.
+        weights = weights.clamp(min=_LEAST_WEIGHT) if layers else weights
         # Of the sum, and divided then: in half precision the mean's would more often be lost below its least number.
-        loss = (weights.detach().to(rows.losses.dtype) * rows.losses).sum()
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        return [g / _n_rows(rows) for g in sum_over_ranks(_or_zero(gradients, parameters))]
+        loss = (weights * rows.losses).sum()
+        found = torch.autograd.grad(loss, [*parameters, *layers], retain_graph=True, allow_unused=True)
+        n = len(parameters)
+        total = _n_rows(rows)
+        gradients = [None if g is None else g / total for g in sum_over_ranks(_dense(found[:n], parameters))]
+        if not layers:
+            return gradients, None
+        of_rows = [weights.reshape(-1, *([1] * (z.ndim - 1))) for z in layers]
+        return gradients, [g / w for g, w in zip(_or_zero(found[n:], layers), of_rows, strict=True)]
+
+    def _slopes_of_layers(self, rows: BatchPass) -> list[Tensor]:
+        """Gradients of sum_i l_i in each layer's output."""
+        layers = [layer.output for layer in rows.layers or []]
+        return _or_zero(torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True), layers)
+
+    def _may_split(self, rows: BatchPass) -> bool:
+        return self.product_ in (None, "layers") and can_split_by_layers(rows)
 
     def _validation_gradient(self, rows: BatchPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
         model, names = unwrapped(rows.model), list(rows.named_parameters)
@@ -106,21 +142,24 @@ class MetaGradient(nn.Module):
             gradients = torch.autograd.grad(value, points, allow_unused=True)
         return [g / n_ranks() for g in sum_over_ranks(_or_zero(gradients, points))]
 
-    def _products(self, rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
-        if self.product_ is not None:
+    def _products(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: list[Tensor] | None) -> Tensor:
+        if self.product_ in PRODUCTS:
             return PRODUCTS[self.product_](rows, tangent)
-        first_error: Exception | None = None
-        for name, product in PRODUCTS.items():
-            try:
-                products = product(rows, tangent)
-            except torch.OutOfMemoryError:
-                raise
-            except (RuntimeError, NotImplementedError) as error:
-                first_error = first_error or error
-                continue
-            self.product_ = name
+        split = self._split(rows, tangent, slopes) if self._may_split(rows) else None
+        if self.product_ == "layers":
+            if split is None:
+                raise ValueError('product="layers" needs layers that keep the rows apart; "forward" works with any others.')
+            return split
+        products, self.product_ = _first_that_runs(rows, tangent)
+        if split is None or products.device.type == "meta" or not _agree(split, products):
             return products
-        raise RuntimeError("No way of differentiation runs with this model; the first one said the above.") from first_error
+        self.product_ = "layers"
+        return split
+
+    def _split(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: list[Tensor] | None) -> Tensor:
+        assert rows.layers is not None
+        tangents = {id(p): t for p, t in zip(rows.named_parameters.values(), tangent, strict=True)}
+        return layerwise(rows.layers, slopes or self._slopes_of_layers(rows), tangents)
 
     # ------------------------------------------------------------ the last layer
 
@@ -136,17 +175,37 @@ class MetaGradient(nn.Module):
         if self.bank is None or self.val_refresh is None:
             layer = rows.last_layer_of(x, y)
         else:
-            x, y, index = (first_rows(part, self.val_refresh) for part in (x, y, index))
-            layer = self._banked(rows.last_layer_of(x, y), index)
+            x, y = (first_rows(part, self.val_refresh) for part in (x, y))
+            index = None if index is None else first_rows(index, self.val_refresh)
+            layer = self._banked(self.bank, rows.last_layer_of(x, y), index)
         mean = weighted_gradient(layer, torch.ones_like(layer.slope[:, 0])) / len(layer.slope)
         return sum_over_ranks([mean])[0] / n_ranks()
 
-    def _banked(self, fresh: LastLayer, index: Any) -> LastLayer:
-        assert self.bank is not None
-        positions = torch.as_tensor(index, dtype=torch.int64).to(fresh.slope.device, non_blocking=True)
-        self.bank.refresh(torch.cat([fresh.slope, fresh.entry], dim=1), positions)
-        known, width = self.bank.known(), fresh.slope.shape[1]
+    def _banked(self, bank: ValidationBank, fresh: LastLayer, index: Any) -> LastLayer:
+        if index is None:
+            raise ValueError("val_index is needed: with val_refresh the gradient factors of each validation row are kept.")
+        positions = positions_of(index, len(fresh.slope), "val_index", fresh.slope.device, bank.n_rows)
+        bank.refresh(torch.cat([fresh.slope, fresh.entry], dim=1), positions)
+        known, width = bank.known(), fresh.slope.shape[1]
         return LastLayer(known[:, :width], known[:, width:])
+
+
+def _first_that_runs(rows: BatchPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
+    """Products (n,) and the name of the way that gave them."""
+    first_error: Exception | None = None
+    for name, product in PRODUCTS.items():
+        try:
+            return product(rows, tangent), name
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError) as error:
+            first_error = first_error or error
+    raise RuntimeError("No way of differentiation runs with this model; the first one said the above.") from first_error
+
+
+def _agree(x: Tensor, y: Tensor) -> bool:
+    """Whether two products (n,) are the same but for rounding; waits for the device, once in a run."""
+    return bool((x - y).norm() <= tolerance(x) * y.norm())
 
 
 def _n_rows(rows: BatchPass) -> Tensor | int:
@@ -155,9 +214,15 @@ def _n_rows(rows: BatchPass) -> Tensor | int:
     return n if n_ranks() == 1 else sum_over_ranks([torch.tensor(n, device=rows.losses.device)])[0]
 
 
-def _or_zero(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
+def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Detached, in the parameters' precision, and not sparse."""
     pairs = zip(gradients, parameters, strict=True)
-    return [torch.zeros_like(p) if g is None else g.detach().to(p.dtype) for g, p in pairs]
+    return [None if g is None else (g.to_dense() if g.is_sparse else g).detach().to(p.dtype) for g, p in pairs]
+
+
+def _or_zero(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
+    pairs = zip(_dense(gradients, parameters), parameters, strict=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in pairs]
 
 
 def _rates_of_last_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[Any, Any]:
@@ -173,8 +238,8 @@ def _rates_of_last_layer(model: nn.Module, optimizer: torch.optim.Optimizer | No
 def _check(mode: str, product: str, n_val: int | None, val_refresh: int | None) -> None:
     if mode not in MODES:
         raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
-    if product != "auto" and product not in PRODUCTS:
-        raise ValueError(f"product must be auto or one of {list(PRODUCTS)}; got {product!r}.")
+    if product not in ("auto", "layers", *PRODUCTS):
+        raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
     if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
         raise ValueError(
             'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '

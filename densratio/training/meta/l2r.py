@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..batch_pass import BatchPass
+from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
 from .base import MetaReweighter
 
@@ -48,4 +49,4 @@ class L2R(MetaReweighter):
         else:
             weights = self.weights_[positions]
         # Where all are 0 the quotient is no number, and the batch trains unweighted.
-        return weights / weights.mean()
+        return mean_one(weights)

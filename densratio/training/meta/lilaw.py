@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch_pass import BatchPass
+from ..exchange import n_ranks, of_all_ranks, sum_over_ranks
 from ..losses import Loss, cross_entropy
 from ..passes import validation_pass
 from ..per_batch import BatchReweighter
@@ -100,7 +101,8 @@ class LiLAW(BatchReweighter):
         self._learn(rows.model, val)
         with torch.no_grad():
             parts = self.difficulty_of(rows.prediction, rows.y)
-            self.difficulty[positions] = torch.stack(parts, dim=1)
+            of_all, told = of_all_ranks(positions), of_all_ranks(torch.stack(parts, dim=1))
+            self.difficulty[of_all] = told.to(self.difficulty.dtype)
             return parts.weights
 
     def _learn(self, model: nn.Module, val: Any) -> None:
@@ -110,7 +112,9 @@ class LiLAW(BatchReweighter):
         with torch.enable_grad():
             parameters = [self.alpha, self.beta, self.delta]
             loss = (self.difficulty_of(prediction, val[1]).weights * losses).mean()
-            gradients = torch.autograd.grad(loss, parameters)
+            gradient = torch.stack(sum_over_ranks(torch.autograd.grad(loss, parameters))) / n_ranks()
         with torch.no_grad():
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.sub_(self.learning_rate * (gradient + self.weight_decay * parameter))
+            # A validation batch that is not finite says nothing.
+            rate = torch.where(torch.isfinite(gradient).all(), self.learning_rate, 0.0)
+            for parameter, own in zip(parameters, gradient.nan_to_num(), strict=True):
+                parameter.sub_(rate * (own + self.weight_decay * parameter))

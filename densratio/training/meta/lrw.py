@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..._arrays import to_host
 from ..batch_pass import BatchPass
+from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
 from ..moving_average import evaluation
 from .base import NetworkReweighter
@@ -108,11 +109,11 @@ class TrainTwice(NetworkReweighter):
         """Row numbers (n,), those to hold out first."""
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return BatchPass.of(model, x, y, self.losses, hears_last_layer=True)
+        return BatchPass.of(model, x, y, self.losses, hears="last_layer")
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
         weights = self.network(features_of(rows, self.backbone))
-        return weights / weights.mean()
+        return mean_one(weights)
 
 
 class LRWHard(TrainTwice):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..batch_pass import BatchPass
+from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
 from .base import NetworkReweighter
 from .gradient import Predict
@@ -95,7 +96,7 @@ class LRWOpt(NetworkReweighter):
         return self.epoch < self.splitter_warmup
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return BatchPass.of(model, x, y, self.losses, hears_last_layer=True)
+        return BatchPass.of(model, x, y, self.losses, hears="last_layer")
 
     def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
         features = features_of(rows, self.backbone)
@@ -113,7 +114,7 @@ class LRWOpt(NetworkReweighter):
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
         weights = (1.0 - self.split_[positions]) * self.network(features_of(rows, self.backbone))
-        return weights / weights.mean()
+        return mean_one(weights)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts and the state of both networks' optimisers, for state_dict."""

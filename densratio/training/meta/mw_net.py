@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..batch_pass import BatchPass
+from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
 from .base import NetworkReweighter
 from .weight_network import WeightNetwork
@@ -16,7 +17,8 @@ __all__ = ["MWNet"]
 class MWNet(NetworkReweighter):
     """w_i = V(l_i), V = linear(1, 100), relu, linear(100, 1), sigmoid: Meta-Weight-Net.
 
-    The classifier trains on mean(w l), w in (0, 1) as V gives it; normalize=True divides by the mean of the batch.
+    The classifier trains on mean(w l), w in (0, 1) as V gives it; normalize=True divides by the mean of the batch, which keeps all
+    weights from growing to 1 together while the losses are still large.
     hidden, learning_rate, weight_decay : of V and of Adam on it. Other parameters as in `MetaReweighter`.
     Source: Shu et al. (2019), Meta-Weight-Net: learning an explicit mapping for sample weighting.
     """
@@ -47,4 +49,4 @@ class MWNet(NetworkReweighter):
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
         weights = self.network(rows.losses.detach())
-        return weights / weights.mean() if self.normalize else weights
+        return mean_one(weights) if self.normalize else weights

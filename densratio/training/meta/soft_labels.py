@@ -86,8 +86,20 @@ class SoftLabels(nn.Module):
             self.kept = p.new_zeros((n_train, p.shape[1]))
         kept = self.kept[positions]
         z = torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)
-        self.kept[positions] = z
         return z
+
+    def here(self) -> tuple[Any, ...]:
+        """Where the average and the draws are, for `go_back`."""
+        return dict(self.average.values), self.average.n_steps, self._random.bit_generator.state
+
+    def go_back(self, place: tuple[Any, ...]) -> None:
+        """To where `here` was called, after a batch that could not be used."""
+        self.average.values, self.average.n_steps, self._random.bit_generator.state = place
+
+    def keep(self, mixed: MixedLabels, positions: Tensor) -> None:
+        """Take the pseudo-labels of a batch that can be used into the ensemble."""
+        if self.kept is not None:
+            self.kept[positions] = mixed.z
 
     def get_extra_state(self) -> dict[str, Any]:
         """State of the draws, for state_dict."""

@@ -23,7 +23,7 @@ class VirtualStep(NamedTuple):
     slope: list[Tensor]
 
 
-def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> VirtualStep:
+def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> VirtualStep:
     """The step that `optimizer` would take from its present state with these gradients; nothing of it changes.
 
     The rules of torch act entry by entry, so that the derivative is a diagonal: SGD and momentum lr, Nesterov lr (1 + mu),
@@ -35,7 +35,8 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
     moved, slope = [], []
     for parameter, gradient in zip(parameters, gradients, strict=True):
         start, group = parameter.detach(), groups.get(id(parameter))
-        if group is None:
+        # Torch leaves a parameter without a gradient where it is, weight decay or not.
+        if group is None or gradient is None:
             step = start, torch.zeros_like(start)
         else:
             step = rule(start, gradient.detach(), group, optimizer.state.get(parameter, {}))
@@ -126,6 +127,6 @@ def _groups(optimizer: torch.optim.Optimizer) -> dict[int, Group]:
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:
     # Lightning and accelerate hand out wrappers that hold torch's optimiser.
-    while not isinstance(optimizer, tuple(OPTIMIZERS)) and isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+    while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = optimizer.optimizer
     return optimizer

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..batch_pass import BatchPass
+from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
 from ..per_batch import BatchReweighter
 
@@ -32,7 +33,7 @@ class MarginBased(BatchReweighter):
 
     def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
         weights = 1.0 + FAVOURS[self.favors] * margins(rows.prediction, rows.y)
-        return weights / weights.mean()
+        return mean_one(weights)
 
 
 def margins(prediction: Tensor, y: Tensor) -> Tensor:
