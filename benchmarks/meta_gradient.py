@@ -9,20 +9,16 @@ training batch but where a bank is named.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from runner import RESULTS, Row, environment, interleaved, limit_threads, medians, synchronizer, write
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks.runner import RESULTS, Row, environment, interleaved, limit_threads, medians, synchronizer, write
 from densratio.training import DynamicReweighter, Reweighter, Uniform
 from densratio.training.meta import L2R, CMWNet, LiLAW, MWNet, WeightNetwork
 from densratio.training.models import lenet5, resnet18, small_network

@@ -4,8 +4,8 @@
 
 Each unlabelled row gets a pseudo-label, the prediction of a weakly changed copy (images moved by a pixel), and a strongly changed
 copy (noise and a hole besides) is trained on it. FixMatch counts the rows whose confidence p is at least 0.95. Instead, each gets
-the weight w_i = V(-log p_i) here, of mean 1 in the batch. V takes an Adam step against the meta-gradient in each batch: how the loss
-of the labelled rows, after the classifier's next step, moves with the weight of each unlabelled one. No further labels are needed.
+the weight w_i = V(-log p_i) here, of mean 1 in the batch. V takes an Adam step against the meta-gradient in each batch: how the
+loss of the labelled rows, after the next step of the classifier, moves with each weight. No further labels are needed.
 With --outside that many classes are found among the unlabelled rows alone, neither labelled nor tested.
 All runs train on the labelled rows alone for the first 5 epochs, as pseudo-labels are worth little before.
 Sources: Sohn et al. (2020), FixMatch; Shu et al. (2019), Meta-Weight-Net; Shu et al. (2023), CMW-Net.

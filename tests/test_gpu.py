@@ -1,0 +1,95 @@
+"""On a GPU no step waits for the device, and a captured step gives what the step gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from densratio.training import L2R, DynamicReweighter, LiLAW, MWNet
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+N_TRAIN, N_VAL, BATCH, REFRESH = 512, 128, 64, 32
+RATIOS = ["kmm", "kliep", "lsif", "wasserstein", "auto"]
+
+
+def batch(seed, n_rows, n):
+    generator = torch.Generator("cuda").manual_seed(seed)
+    index = torch.randperm(n_rows, generator=generator, device="cuda")[:n]
+    x = torch.randn(n, 8, generator=generator, device="cuda")
+    return x, torch.randint(4, (n,), generator=generator, device="cuda"), index
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).to("cuda")
+
+
+METHODS = {
+    **{name: lambda optimizer, name=name: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0) for name in RATIOS},
+    "bank": lambda optimizer: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH),
+    "l2r": lambda optimizer: L2R(N_TRAIN),
+    "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
+    "mw_net, last layer, bank": lambda optimizer: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=REFRESH),
+    "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_step_waits_for_the_device(name):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    reweighter = METHODS[name](optimizer).to("cuda")
+
+    def step(seed):
+        val = batch(100 + seed, N_VAL, REFRESH if "bank" in name else N_VAL)
+        loss = reweighter.weighted_loss(model, batch(seed, N_TRAIN, BATCH), val)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    for seed in range(3):  # what is found out or made once may wait
+        step(seed)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for seed in range(3, 6):
+            step(seed)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert bool(torch.isfinite(reweighter.weights_).all())
+
+
+@pytest.mark.parametrize("name", RATIOS[:4])
+def test_a_captured_step_gives_the_weights_of_the_step(name):
+    plain, captured = (DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0).to("cuda") for _ in range(2))
+    train, val, index = torch.rand(BATCH, device="cuda"), torch.rand(N_VAL, device="cuda"), torch.arange(BATCH, device="cuda")
+    val_index = torch.arange(N_VAL, device="cuda")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            captured.partial_fit(train, val, index, val_index)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured.partial_fit(train, val, index, val_index)
+    plain.load_state_dict(captured.state_dict())
+    for seed in range(4):
+        train.copy_(batch(seed, N_TRAIN, BATCH)[0][:, 0].abs())
+        graph.replay()
+        plain.partial_fit(train, val, index, val_index)
+        torch.testing.assert_close(captured.weights_, plain.weights_, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["exact", "first_order"])
+def test_the_scores_are_those_of_the_host(mode):
+    weights = []
+    for device in ("cpu", "cuda"):
+        own = network().to(device)
+        reweighter = L2R(N_TRAIN, optimizer=torch.optim.SGD(own.parameters(), lr=0.1), mode=mode).to(device)
+        train, val = (tuple(part.to(device) for part in batch(seed, n, BATCH)) for seed, n in ((0, N_TRAIN), (1, N_VAL)))
+        reweighter.weighted_loss(own, train, val)
+        weights.append(reweighter.weights_.cpu())
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-4)
