@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from densratio.datasets import load_digits
+from densratio.training.methods import Setup
 from densratio.training.models import lenet5, resnet18, small_network
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +127,10 @@ def test_a_method_is_a_name_or_a_name_with_the_rows_of_its_bank(text, method):
 
 
 def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows():
-    sizes = Sizes(30, 20, np.zeros(30, dtype=np.int64), np.zeros(20, dtype=np.int64), None, 0)
+    model, y = small_network((4,), 3), np.zeros(30, dtype=np.int64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    setup = Setup(30, 20, 0, 2, torch.as_tensor(y), 3, model, optimizer, irreducible=lambda: torch.zeros(30))
+    sizes = Sizes(30, 20, y, np.zeros(20, dtype=np.int64), None, 0, setup=setup)
     for name in METHODS:
         assert len(Method(name).build(experiment(), sizes).weights_) == 30 and title(name)
     assert title("kliep@32", "hidden") == "ADIW-KL-F, bank 32" and title("uniform") == "Uniform"

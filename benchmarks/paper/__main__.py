@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.runner import RESULTS, environment, limit_threads
 from densratio._arrays import to_device
 from densratio.datasets import Labelled, load_labelled
+from densratio.training.methods import LEARNED
 
 from .figures import draw_figures
 from .methods import Method, method_of, title
@@ -168,6 +169,8 @@ def _quick(arguments: argparse.Namespace) -> None:
     arguments.methods = "uniform,val_only,random,diw,kmm,kliep,lsif,wasserstein,kmm@32,wasserstein@32"
     train(arguments)
     profile_batches(arguments)
+    arguments.methods = ",".join(LEARNED)
+    train(arguments)
     arguments.layer, arguments.noise = "hidden", "class_prior:5"
     arguments.methods = "uniform,kmm,kliep,lsif,lsif@32,sliced,auto"
     train(arguments)

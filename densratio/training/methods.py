@@ -37,7 +37,8 @@ class Setup:
     def n_features(self) -> int:
         """Columns that the model's last linear layer takes in."""
         linear = last_linear(self.model)
-        assert linear is not None
+        if linear is None:
+            raise ValueError("The model has no nn.Linear, whose input the train-twice methods and lrw_opt weigh rows by.")
         return linear.in_features
 
 
@@ -91,6 +92,8 @@ def build(name: str, setup: Setup) -> Reweighter:
         return METHODS[name](setup.n_train, setup.n_val, setup.seed)
     if name in TRAIN_TWICE:
         return TRAIN_TWICE[name](setup.n_train, setup.n_features, optimizer=setup.optimizer)
+    if name not in LEARNED:
+        raise ValueError(f"Method {name!r} is not known; use one of {list(all_methods())}.")
     return LEARNED[name](setup)
 
 

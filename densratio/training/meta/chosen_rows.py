@@ -83,7 +83,8 @@ class ChosenRows(nn.Module):
         """Take the rows of the least loss, class by class; one pass over all training rows."""
         device = device_of_model(model)
         parts = []
-        for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size)):
+        # A loader draws a seed for its workers, needed or not: here not from the global generator.
+        for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size), generator=torch.Generator()):
             parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
         losses = torch.cat(parts).cpu().numpy()
         order = np.argsort(losses, kind="stable")
@@ -112,7 +113,7 @@ class ChosenRows(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up the draws of a state_dict."""
-        self._random.bit_generator.state, self._order = state["random"], state["order"].numpy()
+        self._random.bit_generator.state, self._order = state["random"], state["order"].cpu().numpy()
 
     def _mixed(self, x: Tensor, y: Tensor, mixup: float) -> tuple[Tensor, Tensor]:
         if not x.is_floating_point():

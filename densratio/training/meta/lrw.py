@@ -16,7 +16,7 @@ from ..losses import Loss, cross_entropy
 from ..moving_average import evaluation
 from .base import NetworkReweighter
 
-__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
+__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of", "pass_with_features"]
 
 
 class FeatureNetwork(nn.Module):
@@ -29,16 +29,25 @@ class FeatureNetwork(nn.Module):
         self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        first = self.layers[0]
-        assert isinstance(first, nn.Linear)
-        if features.shape[1] != first.in_features:
-            raise ValueError(f"n_features={first.in_features} were declared and the features have {features.shape[1]} columns.")
+        self.check(features)
         with torch.autocast(features.device.type, enabled=False):
-            return torch.sigmoid(self.logits(features.to(first.weight.dtype)))
+            return torch.sigmoid(self.logits(features.to(self._first.weight.dtype)))
+
+    def check(self, features: Tensor) -> None:
+        """Raise ValueError for features (n, d) of another number of columns."""
+        if features.shape[1] != self._first.in_features:
+            declared = self._first.in_features
+            raise ValueError(f"n_features={declared} were declared and the features have {features.shape[1]} columns.")
 
     def logits(self, features: Tensor) -> Tensor:
         """The same before the sigmoid (n,)."""
         return self.layers(features)[:, 0]
+
+    @property
+    def _first(self) -> nn.Linear:
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        return first
 
 
 class HeldOut(NamedTuple):
@@ -109,7 +118,7 @@ class TrainTwice(NetworkReweighter):
         """Row numbers (n,), those to hold out first."""
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return BatchPass.of(model, x, y, self.losses, hears="last_layer")
+        return pass_with_features(model, x, y, self.losses)
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
         weights = self.network(features_of(rows, self.backbone))
@@ -138,6 +147,14 @@ class LRWRandom(TrainTwice):
     @staticmethod
     def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return random.permutation(len(margins))
+
+
+def pass_with_features(model: nn.Module, x: Any, y: Any, loss: Loss) -> BatchPass:
+    """The training pass of a batch, from which `features_of` has the features and a meta-gradient starts.
+
+    A model under torch.compile passes as it is written, as in `MetaGradient.rows`.
+    """
+    return BatchPass.of(getattr(model, "_orig_mod", model), x, y, loss, hears="last_layer")
 
 
 def features_of(rows: BatchPass, backbone: nn.Module | None) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..batch_pass import BatchPass
-from ..exchange import mean_one
+from ..exchange import mean_one, n_ranks, of_all_ranks
 from ..losses import Loss, cross_entropy
 from .base import NetworkReweighter
 from .gradient import Predict
-from .lrw import FeatureNetwork, features_of
+from .lrw import FeatureNetwork, features_of, pass_with_features
 
 __all__ = ["LRWOpt"]
 
@@ -96,25 +96,26 @@ class LRWOpt(NetworkReweighter):
         return self.epoch < self.splitter_warmup
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return BatchPass.of(model, x, y, self.losses, hears="last_layer")
+        return pass_with_features(model, x, y, self.losses)
 
     def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
         features = features_of(rows, self.backbone)
+        self.network.check(features)
         if not self.is_split_at_random:
             if self.is_due:
                 self._learn_split(rows, features)
-            with torch.no_grad():
-                self.split_[positions] = torch.sigmoid(self._split_logits(features, rows.y))
+            self._split(rows, features, positions)
         if self.is_due:
             q = self.split_[positions]
             weights = self.network_weights(rows, positions)
-            self.learn(weights, self.meta.of_loss(rows, weights, lambda predict: _mass_mean(self._losses_of(predict, rows), q)))
+            self.learn(weights, self.meta.of_loss(rows, weights, lambda predict: self._held_out_loss(predict, rows, q)))
         with torch.no_grad():
             return self.network_weights(rows, positions)
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
-        weights = (1.0 - self.split_[positions]) * self.network(features_of(rows, self.backbone))
-        return mean_one(weights)
+        # Of a batch that is held out as a whole the weights are the network's: a mean of 0 would give no number.
+        is_trained_on = (1.0 - self.split_[positions]).clamp(min=_LEAST)
+        return mean_one(is_trained_on * self.network(features_of(rows, self.backbone)))
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts and the state of both networks' optimisers, for state_dict."""
@@ -125,8 +126,15 @@ class LRWOpt(NetworkReweighter):
         super().set_extra_state(state)
         self.splitter_optimizer.load_state_dict(state["splitter_optimizer"])
 
-    def _losses_of(self, predict: Predict, rows: BatchPass) -> Tensor:
-        return self.losses(predict(rows.x), rows.y)
+    def _held_out_loss(self, predict: Predict, rows: BatchPass, q: Tensor) -> Tensor:
+        """sum_i q_i l_i / sum_i q_i over the rows of all ranks, as a mean over the ranks; 0 where nothing is held out."""
+        losses = self.losses(predict(rows.x), rows.y)
+        return n_ranks() * (q * losses).sum() / of_all_ranks(q).sum().clamp(min=_LEAST)
+
+    @torch.no_grad()
+    def _split(self, rows: BatchPass, features: Tensor, positions: Tensor) -> None:
+        positions, q = of_all_ranks(positions), of_all_ranks(torch.sigmoid(self._split_logits(features, rows.y)))
+        self.split_[positions] = torch.where(torch.isfinite(q), q, self.split_[positions])
 
     def _split_logits(self, features: Tensor, y: Tensor) -> Tensor:
         one_hot = functional.one_hot(y, self.n_classes).to(features.dtype)
@@ -134,19 +142,26 @@ class LRWOpt(NetworkReweighter):
             return self.splitter.logits(torch.cat([features, one_hot], dim=1).to(self.split_.dtype))
 
     def _learn_split(self, rows: BatchPass, features: Tensor) -> None:
-        is_right = (rows.prediction.detach().argmax(dim=1) == rows.y).to(torch.float32)
+        is_right = (rows.prediction.detach().argmax(dim=1) == rows.y).to(self.split_.dtype)
+        losses = rows.losses.detach().to(self.split_.dtype)
+        # With the rows of all ranks each takes the step that one process would.
+        features, y, is_right, losses = (of_all_ranks(part) for part in (features, rows.y, is_right, losses))
         with torch.enable_grad():
-            logits = self._split_logits(features, rows.y)
-            q, is_trained_on = torch.sigmoid(logits), -logits
-            loss = functional.binary_cross_entropy_with_logits(is_trained_on, is_right)
-            loss = loss - _mass_mean(rows.losses.detach().to(q.dtype), q)
-            if (self.steps_seen // self.every) % self.regularize_every == 0:
-                loss = loss + _bernoulli_kl(q.mean(), self.share) + self._class_kl(q, rows.y) + self._class_kl(1.0 - q, rows.y)
+            loss = self._split_loss(self._split_logits(features, y), y, is_right, losses)
             gradients = torch.autograd.grad(loss, list(self.splitter.parameters()))
+        # On a device that the host does not look at a batch may hold what is no number.
+        is_usable = torch.isfinite(loss.detach())
         for parameter, gradient in zip(self.splitter.parameters(), gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = torch.where(is_usable, gradient, 0.0)
         self.splitter_optimizer.step()
         self.splitter_optimizer.zero_grad(set_to_none=True)
+
+    def _split_loss(self, logits: Tensor, y: Tensor, is_right: Tensor, losses: Tensor) -> Tensor:
+        q = torch.sigmoid(logits)
+        loss = functional.binary_cross_entropy_with_logits(-logits, is_right) - _mass_mean(losses, q)
+        if (self.steps_seen // self.every) % self.regularize_every == 0:
+            loss = loss + _bernoulli_kl(q.mean(), self.share) + self._class_kl(q, y) + self._class_kl(1.0 - q, y)
+        return loss
 
     def _class_kl(self, mass: Tensor, y: Tensor) -> Tensor:
         """KL of the classes' shares in `mass` (n,) from their shares in the batch."""

@@ -32,7 +32,8 @@ class RHOLoss(BatchReweighter):
         self, n_train: int, irreducible: Any, *, share: float = 0.1, warmup_epochs: float = 0.0, loss: Loss = cross_entropy
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        values = torch.as_tensor(irreducible, dtype=torch.float32)
+        # A copy: load_state_dict writes into the buffer.
+        values = torch.as_tensor(irreducible, dtype=torch.float32).detach().clone()
         if values.shape != (n_train,) or not bool(torch.isfinite(values).all()):
             raise ValueError(f"irreducible must be ({n_train},) finite losses, one for each row; got {tuple(values.shape)}.")
         if not 0.0 < share <= 1.0:
