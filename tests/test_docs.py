@@ -33,7 +33,8 @@ OWN = """
 from densratio.objectives import SquaredDistance as YourObjective
 from densratio.solvers import ProjectedGradient
 """
-PRELUDES = {"training.md": {0: LOOP, 1: BATCH}, "extending.md": {0: OWN}}
+LOGITS = "\ntrain_logits = model(train_set.tensors[0]).detach()\n"
+PRELUDES = {"training.md": {0: LOOP, 1: BATCH}, "learned.md": {0: LOOP, 2: LOGITS}, "extending.md": {0: OWN}}
 """What stands before a code block of a page, by the block's number: what the reader of that page has already."""
 
 

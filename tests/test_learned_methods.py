@@ -48,7 +48,7 @@ def rows(n, seed, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, D, generator=generator, dtype=torch.float64)
     y = torch.where(x[:, 0] > 0.8, 2, (x[:, 1] > 0).long())
-    y[:: 5] = torch.randint(C, (len(y[::5]),), generator=generator)
+    y[::5] = torch.randint(C, (len(y[::5]),), generator=generator)
     y[:C] = torch.arange(C)
     return x.to(dtype), y
 

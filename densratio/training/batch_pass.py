@@ -129,5 +129,3 @@ def _set_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> Non
     torch.set_rng_state(draws[0])
     if draws[1] is not None:
         torch.cuda.set_rng_state(draws[1], device)
-
-

@@ -24,6 +24,7 @@ from .suspicious import RowLosses
 
 __all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise", "weighting_curves"]
 
+
 @dataclass(frozen=True)
 class NoiseExperiment:
     """Everything that a result depends on. noise: "kind:rate". n_val clean validation rows, n_test test rows, the rest is noisy."""
@@ -125,9 +126,7 @@ def run_method(
     return replace(second, accuracy=first.accuracy + second.accuracy)
 
 
-def _train(
-    method: str, seed: int, split: _Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]
-) -> Run:
+def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]) -> Run:
     devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

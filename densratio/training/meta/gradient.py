@@ -230,9 +230,7 @@ def _rates_of_last_layer(model: nn.Module, optimizer: torch.optim.Optimizer | No
     linear = last_linear(unwrapped(model))
     assert linear is not None
     parts = linear.weight, linear.bias
-    return tuple(
-        learning_rates(optimizer, [p])[0] if p is not None and p.requires_grad else 0.0 for p in parts
-    )  # type: ignore[return-value]
+    return tuple(learning_rates(optimizer, [p])[0] if p is not None and p.requires_grad else 0.0 for p in parts)  # type: ignore[return-value]
 
 
 def _check(mode: str, product: str, n_val: int | None, val_refresh: int | None) -> None:

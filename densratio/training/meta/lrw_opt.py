@@ -53,6 +53,7 @@ class LRWOpt(NetworkReweighter):
     """
 
     split_: Tensor
+    network: FeatureNetwork
 
     def __init__(
         self,
