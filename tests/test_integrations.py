@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from densratio import KLIEP
 from densratio.datasets import label_noise
-from densratio.training import DynamicReweighter, Indexed, RandomWeights, Uniform
+from densratio.training import DynamicReweighter, Indexed, MWNet, RandomWeights, Uniform
 from densratio.training.integrations import LoopState, ValidationBatches
 from densratio.training.integrations.validation import _batches_of_rows
 from densratio.training.losses import squared_error
@@ -39,7 +39,15 @@ N_TRAIN, N_VAL, N_COLUMNS, N_CLASSES, SIZE = 90, 24, 5, 3, 16  # the last batch 
 PER_EPOCH = 6
 LEARNING_RATE = 0.1
 
-all_methods = pytest.mark.parametrize("method", sorted(METHODS))
+
+def meta_weights(n_train, n_val, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MWNet(n_train, normalize=True, learning_rate=0.05)
+
+
+MAKERS = {**METHODS, "mw_net": meta_weights}
+all_methods = pytest.mark.parametrize("method", sorted(MAKERS))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -91,6 +99,8 @@ class Recorded:
 def plain_loop(batches, reweighter, model, *, steps=None, clip=None, precision=None, scale=1.0):
     """The weights after each batch. steps: batches of each optimizer step, whose rows count alike; one each by default."""
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    if isinstance(reweighter, MWNet):
+        reweighter.optimizer = optimizer
     weights, queue = [], list(batches)
     for n_batches in steps or [1] * len(queue):
         group, queue = queue[:n_batches], queue[n_batches:]
@@ -320,12 +330,12 @@ def train_loader(shuffle=True):
 
 @all_methods
 def test_lightning_gives_the_weights_of_a_plain_loop(lightning, method):
-    recorded = Recorded(METHODS[method](N_TRAIN, N_VAL, 0))
+    recorded = Recorded(MAKERS[method](N_TRAIN, N_VAL, 0))
     module = lightning.Module(network(), lightning.Reweighting(recorded.reweighter, VAL_SET, batch_size=12))
     lightning.fit(module, train_loader(), 3)
     assert_whole_passes(recorded.batches, N_TRAIN, 3)
     model = network()
-    assert_same_weights(recorded.weights, plain_loop(recorded.batches, METHODS[method](N_TRAIN, N_VAL, 0), model))
+    assert_same_weights(recorded.weights, plain_loop(recorded.batches, MAKERS[method](N_TRAIN, N_VAL, 0), model))
     assert_same_parameters(module.model, model)
     if isinstance(recorded.reweighter, DynamicReweighter):
         assert_moved_after_the_warm_up(recorded.weights)
@@ -415,7 +425,7 @@ class Stateful:
 @pytest.mark.parametrize("stop", [2 * PER_EPOCH, 2 * PER_EPOCH + 4], ids=["epoch", "middle of an epoch"])
 def test_a_resumed_lightning_run_gives_the_weights_of_one_that_did_not_stop(lightning, tmp_path, method, stop):
     def new():
-        recorded = Recorded(METHODS[method](N_TRAIN, N_VAL, 0))
+        recorded = Recorded(MAKERS[method](N_TRAIN, N_VAL, 0))
         return recorded, lightning.Module(network(), lightning.Reweighting(recorded.reweighter, VAL_SET, batch_size=7))
 
     def saving(folder):
@@ -522,12 +532,12 @@ def hugging(tmp_path, monkeypatch):
 
 @all_methods
 def test_the_trainer_gives_the_weights_of_a_plain_loop(hugging, method):
-    recorded = Recorded(METHODS[method](N_TRAIN, N_VAL, 0))
+    recorded = Recorded(MAKERS[method](N_TRAIN, N_VAL, 0))
     model = Classifier()
     hugging(model, recorded.reweighter).train()
     assert_whole_passes(recorded.batches, N_TRAIN, 3)
     plain = network()
-    assert_same_weights(recorded.weights, plain_loop(recorded.batches, METHODS[method](N_TRAIN, N_VAL, 0), plain))
+    assert_same_weights(recorded.weights, plain_loop(recorded.batches, MAKERS[method](N_TRAIN, N_VAL, 0), plain))
     assert_same_parameters(model.model, plain)
     if isinstance(recorded.reweighter, DynamicReweighter):
         assert_moved_after_the_warm_up(recorded.weights)
@@ -572,7 +582,7 @@ def test_evaluation_is_the_trainer_s_own(hugging, kind):
 @pytest.mark.parametrize("method", ["kliep", "wasserstein", "random"])
 def test_a_resumed_trainer_gives_the_weights_of_one_that_did_not_stop(hugging, tmp_path, method):
     def new(folder):
-        recorded = Recorded(METHODS[method](N_TRAIN, N_VAL, 0))
+        recorded = Recorded(MAKERS[method](N_TRAIN, N_VAL, 0))
         return recorded, hugging(
             Classifier(dropout=0.2), recorded.reweighter, folder=folder, save_strategy="steps", save_steps=8, num_train_epochs=4
         )
@@ -742,7 +752,7 @@ def test_a_skorch_net_gives_the_weights_of_a_plain_loop(skorch, method):
     made = []
 
     def recorded(n_train, n_val):
-        made.append(Recorded(METHODS[method](n_train, n_val, 0)))
+        made.append(Recorded(MAKERS[method](n_train, n_val, 0)))
         return made[-1].reweighter
 
     net = net_of(skorch, recorded).fit(*ARRAYS)
@@ -750,7 +760,7 @@ def test_a_skorch_net_gives_the_weights_of_a_plain_loop(skorch, method):
     assert net.reweighter_ is told.reweighter
     assert_whole_passes(told.batches, N_TRAIN, 3)
     model = network()
-    assert_same_weights(told.weights, plain_loop(told.batches, METHODS[method](N_TRAIN, N_VAL, 0), model))
+    assert_same_weights(told.weights, plain_loop(told.batches, MAKERS[method](N_TRAIN, N_VAL, 0), model))
     assert_same_parameters(net.module_, model)
     if isinstance(told.reweighter, DynamicReweighter):
         assert_moved_after_the_warm_up(told.weights)
@@ -817,8 +827,8 @@ def test_callbacks_see_batches_and_predictions_as_ever(skorch):
     from skorch.callbacks import EpochScoring
 
     scoring = EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False)
-    for reweighter in (DynamicReweighter, Uniform, METHODS["val_only"]):
-        takes = {} if reweighter is not METHODS["val_only"] else {"reweighter__seed": 0}
+    for reweighter in (DynamicReweighter, Uniform, MAKERS["val_only"]):
+        takes = {} if reweighter is not MAKERS["val_only"] else {"reweighter__seed": 0}
         net = net_of(skorch, reweighter, callbacks=[("scoring", scoring)], **takes).fit(*ARRAYS)
         assert len(net.history[:, "train_acc"]) == 3 and 0 < net.history[-1, "train_acc"] <= 1
 

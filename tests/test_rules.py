@@ -12,8 +12,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_learned_methods import C, D, N_TRAIN, N_VAL, VAL, X_VAL, Network, X, Y, assert_same, double, of, optimizer_of
-from test_learned_methods import plan, stored, train
+from test_learned_methods import (
+    N_TRAIN,
+    N_VAL,
+    VAL,
+    X_VAL,
+    C,
+    D,
+    Network,
+    X,
+    Y,
+    assert_same,
+    double,
+    of,
+    optimizer_of,
+    plan,
+    stored,
+    train,
+)
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -109,7 +125,7 @@ def test_class_balanced_weighs_by_the_effective_number_of_rows(sizes, beta):
 
 def test_class_balanced_of_beta_0_is_plain_and_of_beta_1_gives_each_class_the_same_mass():
     assert torch.equal(ClassBalanced(N_TRAIN, Y, beta=0.0).row_weights, torch.ones(N_TRAIN))
-    mass = [float(ClassBalanced(N_TRAIN, Y, beta=1.0).row_weights[Y == c].sum()) for c in range(C)]
+    mass = [float(ClassBalanced(N_TRAIN, Y, beta=1.0).row_weights[c == Y].sum()) for c in range(C)]
     assert mass == pytest.approx([N_TRAIN / C] * C, rel=1e-5)
 
 

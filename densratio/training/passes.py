@@ -162,10 +162,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _module(model: nn.Module, layer: str) -> nn.Module:
-    modules = {**dict(unwrapped(model).named_modules()), **dict(model.named_modules())}
-    if layer in modules:
-        return modules[layer]
-    names = [name for name, _ in unwrapped(model).named_modules() if name]
+    # Wrappers, those of unwrapped and the frameworks' adapters, keep the model under a name of their own.
+    inner = model
+    for _ in range(4):
+        modules = dict(inner.named_modules())
+        if layer in modules:
+            return modules[layer]
+        inner = next((part for name in ("module", "_orig_mod") if isinstance(part := getattr(inner, name, None), nn.Module)), inner)
+    names = [name for name, _ in inner.named_modules() if name]
     raise ValueError(f"The model has no layer {layer!r}; its layers are {names[:30]}{' ...' if len(names) > 30 else ''}.")
 
 

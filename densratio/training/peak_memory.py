@@ -15,7 +15,11 @@ __all__ = ["peak_memory"]
 
 
 def peak_memory(step: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes that torch had taken at most within `step()`, less those taken before; None where torch cannot tell."""
+    """Bytes that torch had taken at most within `step()`, less those taken before; None where torch cannot tell.
+
+    On the CPU torch does not see what was taken before and is given back within, such as old gradients: that is not subtracted.
+    What the step writes to standard error is lost there.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)

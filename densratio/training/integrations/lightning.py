@@ -68,6 +68,7 @@ class Reweighting(Callback):
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""
         self._state.check_train_loader(trainer.train_dataloader)
         self.reweighter.to(trainer.strategy.root_device)
+        self._state.take_optimizer(next(iter(trainer.optimizers), None))
 
         def transferred(batch: Any) -> Any:
             batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch))

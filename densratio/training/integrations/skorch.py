@@ -84,6 +84,7 @@ class ReweightedNet(NeuralNet):
         state = self._state_for(batch)
         X, y = unpack_data(batch)
         (X_val, y_val), val_index = next(state.batches)
+        state.take_optimizer(getattr(self, "optimizer_", None))
         model = Prediction(self.module_, partial(self.infer, **fit_params))
         with _loss_of(state.reweighter, self._losses):
             loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), (X_val, y_val, val_index))

@@ -51,6 +51,11 @@ class LoopState:
         if isinstance(dataset, Indexed):
             self.check_train(len(dataset))
 
+    def take_optimizer(self, optimizer: Any) -> None:
+        """Let a method that follows the optimiser's step have the framework's, unless it was given another."""
+        if optimizer is not None and getattr(self.reweighter, "optimizer", optimizer) is None:
+            self.reweighter.optimizer = optimizer
+
     def check(self) -> None:
         """Raise the error of a batch that could not be used, where the reweighter keeps one until the device tells."""
         check = getattr(self.reweighter, "check", None)

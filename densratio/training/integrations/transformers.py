@@ -135,6 +135,7 @@ class ReweightedTrainer(Trainer):
         """The weighted loss of a training batch; in evaluation the Trainer's loss."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        self._weighting.take_optimizer(self.optimizer)
         train = self._rows(inputs)
         batch, index = next(self._weighting.batches)
         val = self._rows(self._prepare_inputs({**batch, INDEX: index}))
