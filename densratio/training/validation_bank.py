@@ -58,11 +58,14 @@ class ValidationBank(nn.Module):
         self.values.index_copy_(0, positions, values)
         self.age.index_copy_(0, positions, age)
 
+    def is_known(self) -> Tensor:
+        """Which rows (n_val,) have a value, with forget > 0 a recent one."""
+        is_known = self.age >= 0
+        return is_known & (self.age * self.forget <= 1.0) if self.forget > 0.0 else is_known
+
     def known(self) -> Tensor:
         """Values (n_val, d), with stand-ins where nothing or nothing recent is known."""
-        is_known = self.age >= 0
-        if self.forget > 0.0:
-            is_known = is_known & (self.age * self.forget <= 1.0)
+        is_known = self.is_known()
         assert self.values is not None
         if not waits_for(self.age.device) and bool(is_known.all()):
             return self.values

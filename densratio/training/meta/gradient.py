@@ -174,11 +174,13 @@ class MetaGradient(nn.Module):
         x, y, index = val
         if self.bank is None or self.val_refresh is None:
             layer = rows.last_layer_of(x, y)
+            is_known = torch.ones_like(layer.slope[:, 0])
         else:
             x, y = (first_rows(part, self.val_refresh) for part in (x, y))
             index = None if index is None else first_rows(index, self.val_refresh)
             layer = self._banked(self.bank, rows.last_layer_of(x, y), index)
-        mean = weighted_gradient(layer, torch.ones_like(layer.slope[:, 0])) / len(layer.slope)
+            is_known = self.bank.is_known().to(layer.slope.dtype)
+        mean = weighted_gradient(layer, is_known) / is_known.sum()
         return sum_over_ranks([mean])[0] / n_ranks()
 
     def _banked(self, bank: ValidationBank, fresh: LastLayer, index: Any) -> LastLayer:
@@ -186,8 +188,9 @@ class MetaGradient(nn.Module):
             raise ValueError("val_index is needed: with val_refresh the gradient factors of each validation row are kept.")
         positions = positions_of(index, len(fresh.slope), "val_index", fresh.slope.device, bank.n_rows)
         bank.refresh(torch.cat([fresh.slope, fresh.entry], dim=1), positions)
-        known, width = bank.known(), fresh.slope.shape[1]
-        return LastLayer(known[:, :width], known[:, width:])
+        assert bank.values is not None
+        width = fresh.slope.shape[1]
+        return LastLayer(bank.values[:, :width], bank.values[:, width:])
 
 
 def _first_that_runs(rows: BatchPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:

@@ -73,22 +73,24 @@ def _adam(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, An
             parameter = parameter * (1.0 - lr * group["weight_decay"])
         else:
             gradient = gradient + group["weight_decay"] * parameter
-    zero = torch.zeros_like(parameter)
     count = _count(state) + 1
     c1, c2 = 1.0 - b1**count, 1.0 - b2**count
-    mean = b1 * state.get("exp_avg", zero) + (1.0 - b1) * gradient
-    square = b2 * state.get("exp_avg_sq", zero) + (1.0 - b2) * gradient**2
-    moves = torch.ones_like(parameter)
-    if group["amsgrad"]:
-        largest = state.get("max_exp_avg_sq", zero)
-        moves = (square > largest).to(parameter.dtype)
-        square = torch.maximum(square, largest)
-    root = (square / c2).sqrt()
-    below = root + eps
-    # A square of 0 comes from gradients of 0 alone, where the second term vanishes.
-    of_root = torch.where(root > 0, moves * (1.0 - b2) * gradient / (c2 * root.clamp(min=torch.finfo(root.dtype).tiny)), 0.0)
-    slope = lr * ((1.0 - b1) / c1 / below - mean / c1 * of_root / below**2)
-    return parameter - lr * (mean / c1) / below, slope
+    if "exp_avg" in state:
+        mean = torch.lerp(state["exp_avg"], gradient, 1.0 - b1)
+        square = (b2 * state["exp_avg_sq"]).addcmul_(gradient, gradient, value=1.0 - b2)
+    else:
+        mean, square = (1.0 - b1) * gradient, (1.0 - b2) * gradient**2
+    # d (root of the square) / d gradient, but for the constants. A square of 0 comes from gradients of 0 alone, where it is 0.
+    by_root = gradient
+    if group["amsgrad"] and "max_exp_avg_sq" in state:
+        # Below the largest square so far the root does not move.
+        by_root = torch.where(square > state["max_exp_avg_sq"], gradient, 0.0)
+        square = torch.maximum(square, state["max_exp_avg_sq"])
+    root = (square / c2).sqrt_()
+    inverse = (root + eps).reciprocal_()
+    bend = torch.where(root > 0, by_root / root, 0.0).mul_(mean).mul_(inverse).mul_(inverse)
+    slope = inverse * (lr * (1.0 - b1) / c1) - bend * (lr * (1.0 - b2) / (c1 * c2))
+    return parameter - mean.mul_(inverse) * (lr / c1), slope
 
 
 def _adamw(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..batch_pass import BatchPass
+from ..exchange import n_ranks, of_all_ranks
 from ..losses import Loss, cross_entropy
 from ..per_batch import BatchReweighter
 
@@ -47,7 +49,18 @@ class SelfPaced(BatchReweighter):
 
 
 def top_share(scores: Tensor, share: float) -> Tensor:
-    """Weights (n,) of mean 1: even for the round(share n) rows, at least one, of the largest scores (n,), else 0."""
-    n_kept = max(1, round(share * len(scores)))
-    kept = torch.topk(scores, n_kept).indices
-    return torch.zeros_like(scores).index_fill(0, kept, len(scores) / n_kept)
+    """Weights (n,) of mean 1: even for the round(share n) rows, at least one, of the largest scores (n,), else 0.
+
+    With torch.distributed the share is that of the rows of all ranks.
+    """
+    of_all = of_all_ranks(scores)
+    n_kept = max(1, round(share * len(of_all)))
+    kept = torch.topk(of_all, n_kept).indices
+    weights = torch.zeros_like(of_all).index_fill(0, kept, len(of_all) / n_kept)
+    return weights if n_ranks() == 1 else weights[_own_places(scores)]
+
+
+def _own_places(values: Tensor) -> Tensor:
+    """Places (n,) of this rank's `values` (n,) among those of all ranks."""
+    ranks = of_all_ranks(torch.full(values.shape, dist.get_rank(), device=values.device))
+    return (ranks < dist.get_rank()).sum() + torch.arange(len(values), device=values.device)
