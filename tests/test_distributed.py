@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed, Uniform, endless
-from densratio.training.meta import L2R, CMWNet, LiLAW, MWNet
+from densratio.training.meta import L2R, CMWNet, LiLAW, LRWHard, LRWOpt, MWNet
+from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
 METHODS = {
@@ -27,6 +28,11 @@ METHODS = {
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, normalize=True),
     "cmw_net": lambda optimizer: CMWNet(N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, mode="last_layer"),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5),
+    "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 8, optimizer=optimizer),
+    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 8, 3, optimizer=optimizer, every=2, warmup_epochs=0.5),
+    "focal": lambda optimizer: Focal(N_TRAIN),
+    "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
+    "margin_based": lambda optimizer: MarginBased(N_TRAIN),
 }
 
 

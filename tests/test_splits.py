@@ -225,7 +225,7 @@ def test_parameters_that_cannot_be_are_refused(make, message):
 
 def split_loss(logits, y, losses, is_right, share, is_regular):
     """The documented loss, row by row and class by class."""
-    q = [1 / (1 + math.e ** -z) for z in logits]
+    q = [1 / (1 + math.e**-z) for z in logits]
     n = len(q)
     total = sum(-torch.log(1 - q[i]) if is_right[i] else -torch.log(q[i]) for i in range(n)) / n
     total = total - sum(q[i] * losses[i] for i in range(n)) / sum(q)

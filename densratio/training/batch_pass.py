@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -48,13 +48,13 @@ class BatchPass:
     layers: list[Layer] | None = None
 
     @classmethod
-    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: str = "") -> BatchPass:
+    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: Collection[str] = ()) -> BatchPass:
         """Pass the rows through the model, in the mode it is in, as plain training would.
 
         hears: "last_layer" keeps what the last linear layer took in and gave, "layers" that of every layer with parameters.
         """
-        listener, draws = Listener(None, hears_last_layer=hears == "last_layer"), _draws(device_of_model(model))
-        layers: list[Layer] | None = [] if hears == "layers" else None
+        listener, draws = Listener(None, hears_last_layer="last_layer" in hears), _draws(device_of_model(model))
+        layers: list[Layer] | None = [] if "layers" in hears else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
         entry, output = listener.last_entry, None if listener.last_output_changed else listener.last_output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -157,8 +158,12 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
     weights, typical = reweighter.weights_.cpu().numpy().copy(), float(np.median(seconds))
+    # The batch that is measured leaves no trace in what was trained.
+    trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
     model.train()
     peak = peak_memory(lambda: step(torch.arange(min(config.batch_size, len(split.x)))), torch.device(config.device))
+    model.load_state_dict(trained[0])
+    reweighter.load_state_dict(trained[1])
     return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
 
 

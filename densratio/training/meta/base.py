@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import Any
 
@@ -123,4 +124,5 @@ class NetworkReweighter(MetaReweighter):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what a state_dict holds of these."""
         super().set_extra_state(state)
-        self.network_optimizer.load_state_dict(state["network_optimizer"])
+        # Adam would go on in the tensors of the state itself.
+        self.network_optimizer.load_state_dict(copy.deepcopy(state["network_optimizer"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -69,14 +69,14 @@ class MetaGradient(nn.Module):
         self.val_refresh = val_refresh
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
-    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss) -> BatchPass:
-        """The training pass of a batch, which `of` starts from.
+    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: Collection[str] = ()) -> BatchPass:
+        """The training pass of a batch, which `of` starts from. hears: what else to keep of it, as in `BatchPass.of`.
 
         A model under torch.compile passes as it is written: its compiled backward gives up its buffers the first time.
         """
         model = getattr(model, "_orig_mod", model)
-        hears = "last_layer" if self.mode == "last_layer" else "layers" if self.product_ in (None, "layers") else ""
-        return BatchPass.of(model, x, y, loss, hears=hears)
+        own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
+        return BatchPass.of(model, x, y, loss, hears=[*own, *hears])
 
     def of(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""

@@ -16,7 +16,7 @@ from ..losses import Loss, cross_entropy
 from ..moving_average import evaluation
 from .base import NetworkReweighter
 
-__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of", "pass_with_features"]
+__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
 
 
 class FeatureNetwork(nn.Module):
@@ -118,7 +118,7 @@ class TrainTwice(NetworkReweighter):
         """Row numbers (n,), those to hold out first."""
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return pass_with_features(model, x, y, self.losses)
+        return self.meta.rows(model, x, y, self.losses, hears=["last_layer"])
 
     def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
         weights = self.network(features_of(rows, self.backbone))
@@ -147,14 +147,6 @@ class LRWRandom(TrainTwice):
     @staticmethod
     def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return random.permutation(len(margins))
-
-
-def pass_with_features(model: nn.Module, x: Any, y: Any, loss: Loss) -> BatchPass:
-    """The training pass of a batch, from which `features_of` has the features and a meta-gradient starts.
-
-    A model under torch.compile passes as it is written, as in `MetaGradient.rows`.
-    """
-    return BatchPass.of(getattr(model, "_orig_mod", model), x, y, loss, hears="last_layer")
 
 
 def features_of(rows: BatchPass, backbone: nn.Module | None) -> Tensor:

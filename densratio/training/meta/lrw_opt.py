@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..exchange import mean_one, n_ranks, of_all_ranks
 from ..losses import Loss, cross_entropy
 from .base import NetworkReweighter
 from .gradient import Predict
-from .lrw import FeatureNetwork, features_of, pass_with_features
+from .lrw import FeatureNetwork, features_of
 
 __all__ = ["LRWOpt"]
 
@@ -97,7 +98,7 @@ class LRWOpt(NetworkReweighter):
         return self.epoch < self.splitter_warmup
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return pass_with_features(model, x, y, self.losses)
+        return self.meta.rows(model, x, y, self.losses, hears=["last_layer"])
 
     def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
         features = features_of(rows, self.backbone)
@@ -125,7 +126,7 @@ class LRWOpt(NetworkReweighter):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what a state_dict holds of these."""
         super().set_extra_state(state)
-        self.splitter_optimizer.load_state_dict(state["splitter_optimizer"])
+        self.splitter_optimizer.load_state_dict(copy.deepcopy(state["splitter_optimizer"]))
 
     def _held_out_loss(self, predict: Predict, rows: BatchPass, q: Tensor) -> Tensor:
         """sum_i q_i l_i / sum_i q_i over the rows of all ranks, as a mean over the ranks; 0 where nothing is held out."""
