@@ -154,6 +154,8 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
         model.train()
         for i in torch.randperm(len(split.x), generator=order).split(config.batch_size):
             step(i)
+        if config.device.startswith("cuda"):
+            torch.cuda.synchronize(config.device)
         seconds.append(time.perf_counter() - start)
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
@@ -161,7 +163,10 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
     # The batch that is measured leaves no trace in what was trained.
     trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
     model.train()
-    peak = peak_memory(lambda: step(torch.arange(min(config.batch_size, len(split.x)))), torch.device(config.device))
+    first = torch.arange(min(config.batch_size, len(split.x)))
+    # As many batches as lie between two meta-gradients, of which one has the peak.
+    peaks = [peak_memory(lambda: step(first), torch.device(config.device)) for _ in range(getattr(reweighter, "every", 1))]
+    peak = max((size for size in peaks if size is not None), default=None)
     model.load_state_dict(trained[0])
     reweighter.load_state_dict(trained[1])
     return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)

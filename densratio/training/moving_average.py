@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .passes import unwrapped, validation_pass
+from .passes import device_of_model, unwrapped, validation_pass
 
 __all__ = ["MovingAverage", "evaluation"]
 
@@ -48,9 +48,10 @@ class MovingAverage(nn.Module):
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:
         """What the averaged model, in eval mode, gives for the rows x; no gradients, and no trace in `model`."""
-        inner = unwrapped(model)
+        inner, device = unwrapped(model), device_of_model(model)
+        self.values = {name: value.to(device) for name, value in self.values.items()}
         with validation_pass(inner), evaluation(inner):
-            return functional_call(inner, self.values or {}, (x,))
+            return functional_call(inner, self.values, (x,))
 
     def get_extra_state(self) -> dict[str, Any]:
         """The values, for state_dict."""

@@ -13,7 +13,7 @@ from .batch import check_finite, positions_of
 from .batch_pass import BatchPass
 from .exchange import of_all_ranks
 from .losses import Loss, cross_entropy
-from .passes import warn_unless_training
+from .passes import device_of_model, warn_unless_training
 from .reweighter import Reweighter, mean_of_all_ranks
 from .stored_step import store
 from .suspicious import RowLosses
@@ -65,8 +65,7 @@ class BatchReweighter(Reweighter):
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = train
-        if self.steps_seen == 0:
-            warn_unless_training(model)
+        self.begin(model, val)
         rows = self.rows(model, x, y)
         losses = rows.losses
         positions = positions_of(index, len(losses), "index", self.weights_.device, len(self.weights_))
@@ -76,6 +75,22 @@ class BatchReweighter(Reweighter):
         weights = torch.ones_like(losses.detach()) if is_held else self._or_even(self.batch_weights(rows, positions, val))
         self._record(losses.detach(), weights.detach(), positions)
         return mean_of_all_ranks(weights.to(losses.device, torch.promote_types(losses.dtype, weights.dtype)) * losses)
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the next batch needs validation rows; None will do for val where it does not."""
+        return False
+
+    def begin(self, model: nn.Module, val: Any) -> None:
+        """Look, before anything changes, at what can be wrong. Raises ValueError where validation rows are missing."""
+        if self.needs_validation and val is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} learns on validation rows: weighted_loss(model, (x, y, index), (x_val, y_val, val_index)).")
+        device = device_of_model(model)
+        if device.type != self.weights_.device.type:
+            raise ValueError(f"The model is on {device} and the reweighter on {self.weights_.device}: call reweighter.to(device).")
+        if self.steps_seen == 0:
+            warn_unless_training(model)
 
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
         """The pass of a training batch."""
@@ -91,7 +106,8 @@ class BatchReweighter(Reweighter):
 
     def _or_even(self, weights: Tensor) -> Tensor:
         """The weights, or ones where all of them vanished."""
-        is_usable = (weights.detach() > 0).any() & torch.isfinite(weights.detach()).all()
+        of_all = of_all_ranks(weights.detach())
+        is_usable = (of_all > 0).any() & torch.isfinite(of_all).all()
         self.vanished += (~is_usable).to(self.vanished.device)
         if not waits_for(weights.device) and not bool(is_usable):
             name, batch, so_far = type(self).__name__, self.steps_seen, int(self.vanished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -31,6 +32,10 @@ class Reweighter(nn.Module, ABC):
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__()
+        try:
+            n_train = operator.index(n_train)
+        except TypeError:
+            raise ValueError(f"n_train must be an int, the number of training rows; got {type(n_train).__name__}.") from None
         if n_train < 1:
             raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
         self.loss = loss

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +19,9 @@ from ..watch import waits_for
 from .gradient import MetaGradient
 
 __all__ = ["MetaReweighter", "NetworkReweighter"]
+
+
+_log = logging.getLogger("densratio")
 
 
 class MetaReweighter(BatchReweighter):
@@ -71,6 +76,15 @@ class MetaReweighter(BatchReweighter):
         """Whether this batch takes a meta-gradient."""
         return self.steps_seen % self.every == 0
 
+    @property
+    def needs_validation(self) -> bool:
+        return self.is_due and not self.is_warming_up
+
+    def begin(self, model: nn.Module, val: Any) -> None:
+        super().begin(model, val)
+        if self.steps_seen == 0 and self.is_due:
+            self.meta.check(model)
+
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
         return self.meta.rows(model, x, y, self.losses) if self.is_due else super().rows(model, x, y)
 
@@ -108,6 +122,9 @@ class NetworkReweighter(MetaReweighter):
         """
         parameters = list(self.network.parameters())
         if not waits_for(slope.device) and not bool(torch.isfinite(slope).all()):
+            _log.warning(
+                "%s: the meta-gradient of batch %d is not finite, and nothing is learned.", type(self).__name__, self.steps_seen
+            )
             return
         slope = torch.where(torch.isfinite(slope).all(), slope, 0.0).to(weights.dtype)
         gradients = torch.autograd.grad((slope * weights).sum(), parameters, allow_unused=True)
@@ -116,6 +133,12 @@ class NetworkReweighter(MetaReweighter):
             parameter.grad = gradient
         self.network_optimizer.step()
         self.network_optimizer.zero_grad(set_to_none=True)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> NetworkReweighter:
+        super()._apply(fn, recurse)
+        # The moments follow the parameters to another device or precision.
+        self.network_optimizer.load_state_dict(self.network_optimizer.state_dict())
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts and the state of the network's optimiser, for state_dict."""

@@ -12,7 +12,6 @@ from ..batch import check_finite, positions_of
 from ..batch_pass import BatchPass
 from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
-from ..passes import warn_unless_training
 from ..reweighter import mean_of_all_ranks
 from ..watch import waits_for
 from .base import NetworkReweighter
@@ -75,6 +74,8 @@ class CMWNet(NetworkReweighter):
             raise ValueError(f"y_train must hold the class of each of the {n_train} training rows; got {len(y_train)} labels.")
         if soft_labels and mode == "last_layer":
             raise ValueError('soft_labels train each row on four losses: use mode="exact" or mode="first_order".')
+        if soft_labels and (loss is not cross_entropy or product == "layers"):
+            raise ValueError('soft_labels train on four cross entropies a row: leave out loss= and product="layers".')
         self.register_buffer("groups_", groups_of_classes(y_train, K))
         self.register_buffer("row_groups", self.groups_[torch.as_tensor(to_host(y_train), dtype=torch.int64)], persistent=False)
         self.normalize = (K > 1 and not soft_labels) if normalize is None else normalize
@@ -82,7 +83,10 @@ class CMWNet(NetworkReweighter):
         self.is_frozen = False
 
     def transfer(self, n_train: int, y_train: Any) -> CMWNet:
-        """The learned network on another data set, its classes grouped anew; it learns no more and needs no validation rows."""
+        """The learned network on another data set, its classes grouped anew; it learns no more and needs no validation rows.
+
+        Classes that all have one size are one group, which takes the head of the smallest classes.
+        """
         K, hidden = self.weight_network.K, self.weight_network.linear.out_features
         moved = CMWNet(n_train, y_train, K=K, normalize=self.normalize, hidden=hidden, loss=self.loss)
         moved.network.load_state_dict(self.network.state_dict())
@@ -119,20 +123,19 @@ class CMWNet(NetworkReweighter):
             return super().weighted_loss(model, train, val)
         x, y, index = train
         positions = positions_of(index, len(y), "index", self.weights_.device, len(self.weights_))
+        self.begin(model, val)
         before = self.soft_labels.here()
         self.soft_labels.average.follow(model)
-        if self.is_warming_up:
-            return super().weighted_loss(model, train, val)
-        if self.steps_seen == 0:
-            warn_unless_training(model)
-        mixed = self.soft_labels.mix(model, x, y, positions, len(self.weights_))
-        rows = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
-        if not waits_for(rows.losses.device):
-            try:
+        try:
+            if self.is_warming_up:
+                return super().weighted_loss(model, train, val)
+            mixed = self.soft_labels.mix(model, x, y, positions, len(self.weights_))
+            rows = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
+            if not waits_for(rows.losses.device):
                 check_finite(rows.losses.detach().reshape(4, -1).T, positions, "training")
-            except ValueError:
-                self.soft_labels.go_back(before)
-                raise
+        except ValueError:
+            self.soft_labels.go_back(before)
+            raise
         self.soft_labels.keep(mixed, positions)
         shares = self._shares(rows, mixed, positions)
         if self.is_due:

@@ -18,7 +18,7 @@ from ..passes import first_rows, last_linear, unwrapped, validation_pass
 from ..validation_bank import ValidationBank
 from .layerwise import can_split_by_layers, layerwise
 from .products import PRODUCTS, tolerance
-from .virtual_step import learning_rates, virtual_step
+from .virtual_step import check_optimizer, learning_rates, virtual_step
 
 __all__ = ["MODES", "MetaGradient"]
 
@@ -28,6 +28,9 @@ ValidationLoss = Callable[[Predict], Tensor]
 
 MODES = ("exact", "first_order", "last_layer")
 _LEAST_WEIGHT = 1e-20
+_NO_OPTIMIZER = (
+    'mode="exact" follows the optimiser\'s next step: give optimizer=, the one that trains the classifier; or mode="first_order".'
+)
 
 
 class MetaGradient(nn.Module):
@@ -69,6 +72,18 @@ class MetaGradient(nn.Module):
         self.val_refresh = val_refresh
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
+    def check(self, model: nn.Module) -> None:
+        """Raise ValueError where the optimiser is missing, is not known, or trains another model."""
+        parameters = [p for p in unwrapped(model).parameters() if p.requires_grad]
+        if self.mode == "exact":
+            if self.optimizer is None:
+                raise ValueError(_NO_OPTIMIZER)
+            check_optimizer(self.optimizer)
+        if parameters and all(isinstance(rate, float) and rate == 0.0 for rate in learning_rates(self.optimizer, parameters)):
+            held = {id(p) for group in getattr(self.optimizer, "param_groups", []) for p in group["params"]}
+            if not any(id(p) in held for p in parameters):
+                raise ValueError("The optimiser holds none of the model's parameters: give the one that trains this model.")
+
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: Collection[str] = ()) -> BatchPass:
         """The training pass of a batch, which `of` starts from. hears: what else to keep of it, as in `BatchPass.of`.
 
@@ -89,10 +104,7 @@ class MetaGradient(nn.Module):
         parameters = list(rows.named_parameters.values())
         if self.mode == "exact":
             if self.optimizer is None:
-                raise ValueError(
-                    'mode="exact" follows the optimiser\'s next step: give optimizer=, the one that trains the classifier; or '
-                    'mode="first_order".'
-                )
+                raise ValueError(_NO_OPTIMIZER)
             gradients, of_layers = self._training_gradient(rows, weights, parameters)
             at, slope = virtual_step(self.optimizer, parameters, gradients)
         else:
@@ -146,15 +158,20 @@ class MetaGradient(nn.Module):
         if self.product_ in PRODUCTS:
             return PRODUCTS[self.product_](rows, tangent)
         split = self._split(rows, tangent, slopes) if self._may_split(rows) else None
-        if self.product_ == "layers":
-            if split is None:
-                raise ValueError('product="layers" needs layers that keep the rows apart; "forward" works with any others.')
+        if self.product == "layers" and split is None:
+            raise ValueError('product="layers" needs layers that keep the rows apart; "forward" works with any others.')
+        if self.product_ == "layers" and split is not None:
             return split
-        products, self.product_ = _first_that_runs(rows, tangent)
-        if split is None or products.device.type == "meta" or not _agree(split, products):
+        products, name = _first_that_runs(rows, tangent)
+        if split is None or products.device.type == "meta":
+            # Layers that were frozen since may come back.
+            self.product_ = self.product_ or name
             return products
-        self.product_ = "layers"
-        return split
+        if not bool(products.norm() > 0):
+            # A learning rate of 0 shows nothing: the next batch decides.
+            return products
+        self.product_ = "layers" if _agree(split, products) else name
+        return split if self.product_ == "layers" else products
 
     def _split(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: list[Tensor] | None) -> Tensor:
         assert rows.layers is not None
@@ -196,14 +213,18 @@ class MetaGradient(nn.Module):
 def _first_that_runs(rows: BatchPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
     """Products (n,) and the name of the way that gave them."""
     first_error: Exception | None = None
-    for name, product in PRODUCTS.items():
-        try:
-            return product(rows, tangent), name
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, NotImplementedError) as error:
-            first_error = first_error or error
-    raise RuntimeError("No way of differentiation runs with this model; the first one said the above.") from first_error
+    try:
+        for name, product in PRODUCTS.items():
+            try:
+                return product(rows, tangent), name
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, NotImplementedError) as error:
+                first_error = first_error or error
+        raise RuntimeError("No way of differentiation runs with this model; the first one said the above.") from first_error
+    finally:
+        # Its traceback would keep the pass of the batch.
+        del first_error
 
 
 def _agree(x: Tensor, y: Tensor) -> bool:

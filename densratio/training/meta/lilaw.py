@@ -88,6 +88,10 @@ class LiLAW(BatchReweighter):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.register_buffer("difficulty", torch.zeros(n_train, 3))
 
+    @property
+    def needs_validation(self) -> bool:
+        return not self.is_warming_up
+
     def difficulty_of(self, prediction: Tensor, y: Tensor) -> Difficulty:
         """Parts of the weights of rows with these logits (n, C) and labels (n,), with the graph to alpha, beta and delta."""
         if prediction.ndim != 2 or y.ndim != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -80,9 +81,9 @@ class LRWOpt(NetworkReweighter):
             raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
         if not 0.0 < share < 1.0 or regularize_every < 1:
             raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
-        super().__init__(
-            n_train, optimizer=optimizer, mode=mode, product=product, every=every, loss=loss,
-        )  # fmt: skip
+        if not warmup_epochs >= 0 or n_classes < 2:
+            raise ValueError(f"warmup_epochs must be >= 0 and n_classes >= 2; got {warmup_epochs!r} and {n_classes!r}.")
+        super().__init__(n_train, optimizer=optimizer, mode=mode, product=product, every=every, loss=loss)
         self.learn_with(FeatureNetwork(n_features, hidden), learning_rate, weight_decay)
         self.share, self.n_classes, self.backbone = share, n_classes, backbone
         self.regularize_every = regularize_every
@@ -91,6 +92,10 @@ class LRWOpt(NetworkReweighter):
         self.splitter_optimizer = torch.optim.Adam(self.splitter.parameters(), lr=learning_rate, weight_decay=weight_decay)
         drawn = torch.rand(n_train, generator=torch.Generator().manual_seed(seed)) < share
         self.register_buffer("split_", drawn.to(torch.float32))
+
+    @property
+    def needs_validation(self) -> bool:
+        return False
 
     @property
     def is_split_at_random(self) -> bool:
@@ -118,6 +123,11 @@ class LRWOpt(NetworkReweighter):
         # Of a batch that is held out as a whole the weights are the network's: a mean of 0 would give no number.
         is_trained_on = (1.0 - self.split_[positions]).clamp(min=_LEAST)
         return mean_one(is_trained_on * self.network(features_of(rows, self.backbone)))
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> LRWOpt:
+        super()._apply(fn, recurse)
+        self.splitter_optimizer.load_state_dict(self.splitter_optimizer.state_dict())
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts and the state of both networks' optimisers, for state_dict."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch_pass import BatchPass
+from ..exchange import of_all_ranks
 from ..losses import cross_entropy
 from ..moving_average import MovingAverage
 
@@ -99,7 +100,7 @@ class SoftLabels(nn.Module):
     def keep(self, mixed: MixedLabels, positions: Tensor) -> None:
         """Take the pseudo-labels of a batch that can be used into the ensemble."""
         if self.kept is not None:
-            self.kept[positions] = mixed.z
+            self.kept[of_all_ranks(positions)] = of_all_ranks(mixed.z)
 
     def get_extra_state(self) -> dict[str, Any]:
         """State of the draws, for state_dict."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..watch import waits_for
 
-__all__ = ["OPTIMIZERS", "VirtualStep", "learning_rates", "virtual_step"]
+__all__ = ["OPTIMIZERS", "VirtualStep", "check_optimizer", "learning_rates", "virtual_step"]
 
 Group = dict[str, Any]
 Rule = Callable[[Tensor, Tensor, Group, dict[str, Any]], tuple[Tensor, Tensor]]
@@ -109,6 +109,11 @@ def _count(state: dict[str, Any]) -> Any:
     """Steps taken so far: a float in full precision, or a tensor where the host would wait for it."""
     step = state.get("step", 0)
     return float(step) if isinstance(step, Tensor) and not waits_for(step.device) else step
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError for an optimiser that is not in OPTIMIZERS, or one that maximises."""
+    _rule_of(_innermost(optimizer))
 
 
 def _rule_of(optimizer: torch.optim.Optimizer) -> Rule:
