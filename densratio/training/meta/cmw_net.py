@@ -33,8 +33,8 @@ class CMWNet(NetworkReweighter):
     soft_labels : bool or SoftLabels
         CMW-Net-SL: each row trains on v y + (1 - v) z with a pseudo-label z of an averaged model, and mixup. The meta-gradient is
         then taken in each tenth batch unless `every` says otherwise.
-    normalize : bool or None
-        Divide the weights by their mean in the batch. None: as published, for K > 1 without soft labels.
+    normalize : bool
+        Divide the weights by their mean in the batch; not with soft labels, whose weights are shares.
     hidden, learning_rate, weight_decay : of the network and of Adam on it. Other parameters as in `MetaReweighter`.
 
     groups_ : (C,) the group of each class. is_frozen : whether the network no longer learns, after `transfer`.
@@ -57,7 +57,7 @@ class CMWNet(NetworkReweighter):
         every: int | None = None,
         n_val: int | None = None,
         val_refresh: int | None = None,
-        normalize: bool | None = None,
+        normalize: bool = True,
         hidden: int = 100,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
@@ -78,7 +78,7 @@ class CMWNet(NetworkReweighter):
             raise ValueError('soft_labels train on four cross entropies a row: leave out loss= and product="layers".')
         self.register_buffer("groups_", groups_of_classes(y_train, K))
         self.register_buffer("row_groups", self.groups_[torch.as_tensor(to_host(y_train), dtype=torch.int64)], persistent=False)
-        self.normalize = (K > 1 and not soft_labels) if normalize is None else normalize
+        self.normalize = normalize
         self.soft_labels = SoftLabels() if soft_labels is True else (soft_labels or None)
         self.is_frozen = False
 
