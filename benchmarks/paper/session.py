@@ -119,8 +119,10 @@ class Session:
         return float(right.sum()) / self.test.n_rows, float((right / rows)[rows > 0].mean())
 
     def peak_memory(self) -> int | None:
-        """Bytes that a batch takes at its peak; the batch is trained on, so ask when all is done."""
-        return peak_memory(lambda: self.step(next(iter(self.train))), self.device)
+        """Bytes that a batch takes at its peak, a due one among them; they are trained on, so ask when all is done."""
+        n_batches = getattr(self.reweighter, "every", 1)
+        sizes = [peak_memory(lambda: self.step(next(iter(self.train))), self.device) for _ in range(n_batches)]
+        return max((size for size in sizes if size is not None), default=None)
 
     # ------------------------------------------------------------ stop and resume
 
