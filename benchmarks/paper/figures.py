@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .methods import title
+from .problems import shift_of
 from .records import BIN_EDGES, Record, read_runs
 from .tables import group_title, grouped
 
@@ -23,6 +24,7 @@ __all__ = ["draw_figures"]
 ON, OFF = "#0072B2", "#D55E00"
 NAMES = {"noise": ("clean rows", "flipped rows"), "class_prior": ("rows of small classes", "rows of large classes")}
 Group = dict[str, list[Record]]
+A_PANEL, A_LINE = 8, 10  # methods that are told apart by colour in a panel, and boxes side by side
 
 
 def draw_figures(folder: Path) -> None:
@@ -37,19 +39,32 @@ def draw_figures(folder: Path) -> None:
 
 
 def curves(methods: Group) -> Figure:
-    """Test accuracy by epoch, mean over the seeds; methods with a bank dashed in the colour of their full batch."""
-    figure, panel = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    colors = {name: plt.get_cmap("tab10")(i % 10) for i, name in enumerate(dict.fromkeys(m.partition("@")[0] for m in methods))}
-    for method, runs in methods.items():
-        length = min(len(run["history"]["accuracy"]) for run in runs)
-        mean = 100.0 * np.mean([run["history"]["accuracy"][:length] for run in runs], axis=0)
-        style = "--" if "@" in method else "-"
-        label = title(method, runs[0]["identity"]["layer"])
-        panel.plot(np.arange(1, length + 1), mean, style, color=colors[method.partition("@")[0]], linewidth=1.3, label=label)
-    panel.set(xlabel="epoch", ylabel="test accuracy, %")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=7, ncols=2)
+    """Test accuracy by epoch, mean over the seeds, some methods a panel and Uniform in grey in each; methods with a bank dashed."""
+    names = list(dict.fromkeys(m.partition("@")[0] for m in methods if m != "uniform")) or ["uniform"]
+    parts = [names[i : i + A_PANEL] for i in range(0, len(names), A_PANEL)]
+    figure, panels = plt.subplots(
+        1, len(parts), figsize=(1.0 + 5.5 * len(parts), 4.6), squeeze=False, sharey=True, layout="constrained"
+    )
+    for panel, part in zip(panels.flat, parts, strict=True):
+        for method, runs in methods.items():
+            name, is_uniform = method.partition("@")[0], method == "uniform"
+            if name in part or is_uniform:
+                color = "0.6" if is_uniform else plt.get_cmap("tab10")(part.index(name))
+                curve(panel, method, runs, color=color, linewidth=3.0 if is_uniform else 1.3)
+        panel.set(xlabel="epoch")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7, ncols=2, loc="lower right")
+    panels[0, 0].set_ylabel("test accuracy, %")
     return figure
+
+
+def curve(panel: Axes, method: str, runs: list[Record], *, color: Any, linewidth: float) -> None:
+    """One method's line."""
+    length = min(len(run["history"]["accuracy"]) for run in runs)
+    mean = 100.0 * np.mean([run["history"]["accuracy"][:length] for run in runs], axis=0)
+    style = "--" if "@" in method else "-"
+    label = title(method, runs[0]["identity"]["layer"])
+    panel.plot(np.arange(1, length + 1), mean, style, color=color, linewidth=linewidth, label=label)
 
 
 def histograms(methods: Group) -> Figure | None:
@@ -77,17 +92,21 @@ def boxes(methods: Group) -> Figure | None:
     shown = weighted(methods)
     if not shown:
         return None
-    figure, panel = plt.subplots(figsize=(1.6 + 1.0 * len(shown), 4.2), layout="constrained")
-    for place, runs in enumerate(shown.values()):
-        for part, color, shift in (("on", ON, -0.2), ("off", OFF, 0.2)):
-            if part in runs[0]["weights"]:
-                box(panel, runs[0]["weights"][part], place + shift, color)
-    panel.set_xticks(range(len(shown)), [title(m, r[0]["identity"]["layer"]) for m, r in shown.items()], rotation=30, ha="right")
+    parts = [list(shown.items())[i : i + A_LINE] for i in range(0, len(shown), A_LINE)]
+    figure, panels = plt.subplots(
+        len(parts), 1, figsize=(1.6 + 1.0 * len(parts[0]), 3.6 * len(parts)), squeeze=False, layout="constrained"
+    )
+    for panel, part in zip(panels.flat, parts, strict=True):
+        for place, (_, runs) in enumerate(part):
+            for side, color, shift in (("on", ON, -0.2), ("off", OFF, 0.2)):
+                if side in runs[0]["weights"]:
+                    box(panel, runs[0]["weights"][side], place + shift, color)
+        panel.set_xticks(range(len(part)), [title(m, r[0]["identity"]["layer"]) for m, r in part], rotation=30, ha="right")
+        panel.set_ylabel("final weight")
+        panel.grid(axis="y", alpha=0.3)
     for color, label in zip((ON, OFF), labels(next(iter(shown.values()))), strict=True):
-        panel.plot([], [], "s", color=color, alpha=0.6, label=label)
-    panel.set_ylabel("final weight")
-    panel.grid(axis="y", alpha=0.3)
-    panel.legend(frameon=False, fontsize=8)
+        panels[0, 0].plot([], [], "s", color=color, alpha=0.6, label=label)
+    panels[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -108,7 +127,7 @@ def weighted(methods: Group) -> Group:
 
 def labels(runs: list[Record]) -> tuple[str, str]:
     """What rows to keep, and rows that are off, are called in this experiment."""
-    return NAMES["class_prior" if runs[0]["identity"]["shift"].startswith("class_prior") else "noise"]
+    return NAMES["class_prior" if shift_of(runs[0]["identity"]["shift"]).noise is None else "noise"]
 
 
 def decorate(panel: Axes, method: str, runs: list[Record], xlabel: str) -> None:
