@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._validation import check_index
 from .class_wise import batch_labels
-from .exchange import of_all_ranks
+from .exchange import n_ranks, of_all_ranks
 from .watch import Watch, not_finite, waits_for
 
 __all__ = ["Batch", "check_finite", "collect", "positions_of"]
@@ -49,8 +49,10 @@ def collect(
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"train has {source.shape[1]} columns and val has {target.shape[1]}: give the same quantity of both.")
     target = target.to(source.dtype)
-    positions = positions_of(index, len(train), "index", device)
-    val_positions = positions_of(val_index, len(val), "val_index", device)
+    # Of one rank the places are checked here, once and for all.
+    declared = sizes if n_ranks() == 1 else (None, None)
+    positions = positions_of(index, len(train), "index", device, declared[0])
+    val_positions = positions_of(val_index, len(val), "val_index", device, declared[1])
     y, y_val = (
         None if label is None else of_all_ranks(batch_labels(label, len(x), name, device))
         for label, x, name in zip(labels, (train, val), ("y", "y_val"), strict=True)
@@ -58,8 +60,9 @@ def collect(
     # What is wrong with one rank's rows is told after the exchange, on every rank: none is left waiting for another.
     source, target, positions, val_positions = (of_all_ranks(part) for part in (source, target, positions, val_positions))
     if not waits_for(device):
-        check_index(positions, len(source), sizes[0], "index")
-        check_index(val_positions, len(target), sizes[1], "val_index")
+        if n_ranks() > 1:
+            check_index(positions, len(source), sizes[0], "index")
+            check_index(val_positions, len(target), sizes[1], "val_index")
         check_finite(source, positions, "training")
         check_finite(target, val_positions, "validation")
         return Batch(source, target, positions, val_positions, y, y_val)
