@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,13 @@ _LEAST_WEIGHT = 1e-20
 _NO_OPTIMIZER = (
     'mode="exact" follows the optimiser\'s next step: give optimizer=, the one that trains the classifier; or mode="first_order".'
 )
+
+
+class Slopes(NamedTuple):
+    """d sum_i w_i l_i / d output of each layer, (n, ...), and the weights w (n,): row i has w_i times its own slope."""
+
+    of_outputs: list[Tensor]
+    weights: Tensor
 
 
 class MetaGradient(nn.Module):
@@ -118,8 +125,8 @@ class MetaGradient(nn.Module):
 
     def _training_gradient(
         self, rows: BatchPass, weights: Tensor, parameters: Sequence[Tensor]
-    ) -> tuple[list[Tensor | None], list[Tensor] | None]:
-        """Gradients of the weighted loss, None where a parameter has no part in it, and those of sum_i l_i in each layer's output.
+    ) -> tuple[list[Tensor | None], Slopes | None]:
+        """Gradients of the weighted loss, None where a parameter has no part in it, and in each layer's output.
 
         The latter are None where the layers are not listened to.
         """
@@ -135,13 +142,12 @@ class MetaGradient(nn.Module):
         gradients = [None if g is None else g / total for g in sum_over_ranks(_dense(found[:n], parameters))]
         if not layers:
             return gradients, None
-        of_rows = [weights.reshape(-1, *([1] * (z.ndim - 1))) for z in layers]
-        return gradients, [g / w for g, w in zip(_or_zero(found[n:], layers), of_rows, strict=True)]
+        return gradients, Slopes(_or_zero(found[n:], layers), weights)
 
-    def _slopes_of_layers(self, rows: BatchPass) -> list[Tensor]:
-        """Gradients of sum_i l_i in each layer's output."""
+    def _slopes_of_layers(self, rows: BatchPass) -> Slopes:
         layers = [layer.output for layer in rows.layers or []]
-        return _or_zero(torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True), layers)
+        found = torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True)
+        return Slopes(_or_zero(found, layers), torch.ones_like(rows.losses))
 
     def _may_split(self, rows: BatchPass) -> bool:
         return self.product_ in (None, "layers") and can_split_by_layers(rows)
@@ -154,7 +160,7 @@ class MetaGradient(nn.Module):
             gradients = torch.autograd.grad(value, points, allow_unused=True)
         return [g / n_ranks() for g in sum_over_ranks(_or_zero(gradients, points))]
 
-    def _products(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: list[Tensor] | None) -> Tensor:
+    def _products(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         if self.product_ in PRODUCTS:
             return PRODUCTS[self.product_](rows, tangent)
         split = self._split(rows, tangent, slopes) if self._may_split(rows) else None
@@ -173,10 +179,11 @@ class MetaGradient(nn.Module):
         self.product_ = "layers" if _agree(split, products) else name
         return split if self.product_ == "layers" else products
 
-    def _split(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: list[Tensor] | None) -> Tensor:
+    def _split(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         assert rows.layers is not None
         tangents = {id(p): t for p, t in zip(rows.named_parameters.values(), tangent, strict=True)}
-        return layerwise(rows.layers, slopes or self._slopes_of_layers(rows), tangents)
+        slopes = slopes or self._slopes_of_layers(rows)
+        return layerwise(rows.layers, slopes.of_outputs, tangents) / slopes.weights
 
     # ------------------------------------------------------------ the last layer
 

@@ -17,8 +17,8 @@ __all__ = ["MWNet"]
 class MWNet(NetworkReweighter):
     """w_i = V(l_i), V = linear(1, 100), relu, linear(100, 1), sigmoid: Meta-Weight-Net.
 
-    The classifier trains on the mean of w l with w divided by its mean in the batch. normalize=False takes w in (0, 1) as V gives it,
-    the formula as printed: early in training, when every row helps, all weights then rise together until the sigmoid is flat.
+    The classifier trains on the mean of w l, w divided by its mean in the batch. normalize=False takes w in (0, 1) as V gives it,
+    the formula as printed: early on, when every row helps, all weights then rise together until the sigmoid is flat.
     hidden, learning_rate, weight_decay : of V and of Adam on it. Other parameters as in `MetaReweighter`.
     Source: Shu et al. (2019), Meta-Weight-Net: learning an explicit mapping for sample weighting.
     """
