@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="+", choices=["twice", "transfer"], default=["twice", "transfer"])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     data = load_labelled(arguments.data)
@@ -41,11 +42,12 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     name = arguments.data.partition(":")[0]
     about = f"{name}, {arguments.epochs} epochs in all, seeds {seeds[0]} to {seeds[-1]}; accuracy of the last {LAST} epochs."
-    sections = [
-        ("Train twice, clean labels", about, train_twice(data, name, arguments.epochs, list(seeds))),
-        (f"Transfer to other classes, {arguments.noise}", about, transfer(data, arguments.noise, arguments.epochs, list(seeds))),
-    ]
-    write(str(RESULTS / f"learned_{name}"), "Splits and transfer of learned reweighting", environment("cpu"), sections)
+    if "twice" in arguments.parts:
+        rows = train_twice(data, name, arguments.epochs, list(seeds))
+        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", environment("cpu"), [("Splits", about, rows)])
+    if "transfer" in arguments.parts:
+        rows = transfer(data, arguments.noise, arguments.epochs, list(seeds))
+        write(str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment("cpu"), [("Other classes", about, rows)])
 
 
 def train_twice(data: Labelled, name: str, epochs: int, seeds: list[int]) -> list[Row]:

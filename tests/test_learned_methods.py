@@ -359,7 +359,7 @@ def test_a_transferred_network_is_the_same_function_of_the_loss_in_each_group_an
     learned = CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, learning_rate=0.05)
     train(learned, model, optimizer, plan(6))
     y = torch.tensor([0] * 3 + [1] * 20 + [2] * 19 + [3] * 2)
-    moved = learned.transfer(len(y), y)
+    moved = learned.transfer(len(y), y, warmup_epochs=0.0)
     assert moved.is_frozen and not learned.is_frozen and moved.groups_.tolist() == [0, 1, 1, 0]
     losses = torch.linspace(0.0, 4.0, 9)
     for group in range(2):
@@ -723,10 +723,20 @@ def test_a_run_resumes_to_the_bit(name, stop, has_norm):
     assert not torch.equal(whole[0].weights_, torch.ones(N_TRAIN))
 
 
+def test_a_transferred_network_waits_for_an_epoch():
+    learned, model, optimizer = made("cmw_net")
+    train(learned, model, optimizer, plan(5))
+    moved = learned.transfer(N_TRAIN, Y)
+    train(moved, model, optimizer, torch.arange(N_TRAIN).split(10), val=None)
+    assert torch.equal(moved.weights_, torch.ones(N_TRAIN)) and not moved.is_warming_up
+    train(moved, model, optimizer, [torch.arange(10)], val=None)
+    assert not torch.equal(moved.weights_[:10], torch.ones(10))
+
+
 def test_a_transferred_network_resumes_as_one():
     learned, model, optimizer = made("cmw_net")
     train(learned, model, optimizer, plan(5))
-    moved, resumed = learned.transfer(N_TRAIN, Y), CMWNet(N_TRAIN, Y, K=2)
+    moved, resumed = learned.transfer(N_TRAIN, Y, warmup_epochs=0.0), CMWNet(N_TRAIN, Y, K=2)
     resumed.load_state_dict(stored(moved.state_dict()))
     resumed.weighted_loss(model, of(range(9)))
 

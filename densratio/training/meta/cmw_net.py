@@ -82,13 +82,15 @@ class CMWNet(NetworkReweighter):
         self.soft_labels = SoftLabels() if soft_labels is True else (soft_labels or None)
         self.is_frozen = False
 
-    def transfer(self, n_train: int, y_train: Any) -> CMWNet:
+    def transfer(self, n_train: int, y_train: Any, *, warmup_epochs: float = 1.0) -> CMWNet:
         """The learned network on another data set, its classes grouped anew; it learns no more and needs no validation rows.
 
+        warmup_epochs: first passes with all weights 1: before anything is learned all losses are large, and the few that are not
+        would get nearly all the weight.
         Classes that all have one size are one group, which takes the head of the smallest classes.
         """
         K, hidden = self.weight_network.K, self.weight_network.linear.out_features
-        moved = CMWNet(n_train, y_train, K=K, normalize=self.normalize, hidden=hidden, loss=self.loss)
+        moved = CMWNet(n_train, y_train, K=K, normalize=self.normalize, hidden=hidden, warmup_epochs=warmup_epochs, loss=self.loss)
         moved.network.load_state_dict(self.network.state_dict())
         moved.network.requires_grad_(False)
         moved.is_frozen = True
