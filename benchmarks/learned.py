@@ -47,7 +47,9 @@ def main() -> None:
         write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", environment("cpu"), [("Splits", about, rows)])
     if "transfer" in arguments.parts:
         rows = transfer(data, arguments.noise, arguments.epochs, list(seeds))
-        write(str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment("cpu"), [("Other classes", about, rows)])
+        write(
+            str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment("cpu"), [("Other classes", about, rows)]
+        )
 
 
 def train_twice(data: Labelled, name: str, epochs: int, seeds: list[int]) -> list[Row]:

@@ -73,7 +73,9 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     from ..plotting import weight_histograms, weighting_functions
 
     names = tuple(dict.fromkeys(part.strip().lower().replace("-", "_") for part in methods.split(",") if part.strip()))
-    names = tuple(_TITLES) if names == ("all",) else names
+    # mwnet and mw-net mean mw_net.
+    spelled = {name.replace("_", ""): name for name in _TITLES}
+    names = tuple(_TITLES) if names == ("all",) else tuple(spelled.get(name.replace("_", ""), name) for name in names)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
     # Everything that can fail for a reason outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
