@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_learned_methods import (
+from small_loops import (
     N_TRAIN,
     VAL,
     C,

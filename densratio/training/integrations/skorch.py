@@ -132,11 +132,11 @@ class ReweightedNet(NeuralNet):
 
 
 class ReweightedClassifier(ReweightedNet, NeuralNetClassifier):
-    __doc__ = ReweightedNet.__doc__
+    """`ReweightedNet` as a skorch classifier: its parameters, and those of NeuralNetClassifier."""
 
 
 class ReweightedRegressor(ReweightedNet, NeuralNetRegressor):
-    __doc__ = ReweightedNet.__doc__
+    """`ReweightedNet` as a skorch regressor: its parameters, and those of NeuralNetRegressor."""
 
 
 class _Batch(list):

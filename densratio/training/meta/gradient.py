@@ -219,19 +219,15 @@ class MetaGradient(nn.Module):
 
 def _first_that_runs(rows: BatchPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
     """Products (n,) and the name of the way that gave them."""
-    first_error: Exception | None = None
-    try:
-        for name, product in PRODUCTS.items():
-            try:
-                return product(rows, tangent), name
-            except torch.OutOfMemoryError:
-                raise
-            except (RuntimeError, NotImplementedError) as error:
-                first_error = first_error or error
-        raise RuntimeError("No way of differentiation runs with this model; the first one said the above.") from first_error
-    finally:
-        # Its traceback would keep the pass of the batch.
-        del first_error
+    reasons = []
+    for name, product in PRODUCTS.items():
+        try:
+            return product(rows, tangent), name
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # what torch raises for a layer that has no such way
+            reasons.append(f"{name}: {error}")
+    raise RuntimeError("No way of differentiation runs with this model. " + " ".join(reasons))
 
 
 def _agree(x: Tensor, y: Tensor) -> bool:

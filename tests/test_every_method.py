@@ -1,0 +1,349 @@
+"""What every method that gives a batch its weights promises a training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+
+import numpy as np
+import pytest
+import torch
+from small_loops import (
+    IRREDUCIBLE,
+    N_TRAIN,
+    N_VAL,
+    VAL,
+    X_VAL,
+    Y_VAL,
+    C,
+    D,
+    Network,
+    X,
+    Y,
+    assert_same,
+    double,
+    of,
+    optimizer_of,
+    plan,
+    stored,
+    train,
+)
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from densratio.training import (
+    L2R,
+    ClassBalanced,
+    CMWNet,
+    Focal,
+    Indexed,
+    LiLAW,
+    LRWEasy,
+    LRWHard,
+    LRWOpt,
+    LRWRandom,
+    MarginBased,
+    Monitor,
+    MWNet,
+    RHOLoss,
+    SelfPaced,
+    SoftLabels,
+    endless,
+    suspicious_rows,
+)
+
+
+def backbone():
+    torch.manual_seed(11)
+    return nn.Sequential(nn.Linear(D, 5), nn.BatchNorm1d(5), nn.Dropout(0.3))
+
+
+METHODS = {
+    "l2r": lambda optimizer: L2R(N_TRAIN, optimizer=optimizer),
+    "l2r exact, every second": lambda optimizer: L2R(N_TRAIN, optimizer=optimizer, mode="exact", every=2),
+    "l2r of a bank": lambda optimizer: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
+    "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, hidden=9, learning_rate=0.05),
+    "mw_net of the last layer": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, mode="last_layer", every=2, normalize=True),
+    "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, warmup_epochs=0.5),
+    "cmw_net with soft labels": lambda optimizer: CMWNet(N_TRAIN, Y, soft_labels=True, every=2, optimizer=optimizer),
+    "cmw_net with plain soft labels": lambda optimizer: CMWNet(
+        N_TRAIN, Y, soft_labels=SoftLabels(0.9, ensemble=None, mixup=None), every=2, optimizer=optimizer, mode="first_order"
+    ),
+    "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5, learning_rate=0.1),
+    "focal": lambda optimizer: Focal(N_TRAIN, gamma=0.5),
+    "class_balanced": lambda optimizer: ClassBalanced(N_TRAIN, Y, warmup_epochs=0.5),
+    "self_paced": lambda optimizer: SelfPaced(N_TRAIN, n_epochs=20),
+    "margin_based": lambda optimizer: MarginBased(N_TRAIN),
+    "margin_based, easy": lambda optimizer: MarginBased(N_TRAIN, favors="easy"),
+    "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
+    "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer, learning_rate=0.05),
+    "lrw_random, every second": lambda optimizer: LRWRandom(N_TRAIN, 6, optimizer=optimizer, every=2, warmup_epochs=0.5),
+    "lrw_easy of the last layer": lambda optimizer: LRWEasy(N_TRAIN, 6, mode="last_layer", hidden=9),
+    "lrw_hard of a backbone": lambda optimizer: LRWHard(N_TRAIN, 5, optimizer=optimizer, backbone=backbone()),
+    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, share=0.3, every=1, warmup_epochs=0.5),
+    "lrw_opt, every second": lambda optimizer: LRWOpt(
+        N_TRAIN, 6, C, optimizer=optimizer, share=0.3, every=2, regularize_every=2, warmup_epochs=0.0, mode="first_order"
+    ),
+    "lrw_opt of a backbone": lambda optimizer: LRWOpt(
+        N_TRAIN, 5, C, optimizer=optimizer, share=0.3, every=2, warmup_epochs=0.0, backbone=backbone()
+    ),
+}
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def made(name, seed=0, has_norm=True):
+    model = Network(seed, has_norm).train()
+    optimizer = optimizer_of(model)
+    torch.manual_seed(100 + seed)
+    return METHODS[name](optimizer), model, optimizer
+
+
+def start_at_once(reweighter):
+    """No warm-up of any kind."""
+    reweighter.warmup_epochs = 0
+    if isinstance(reweighter, LRWOpt):
+        reweighter.splitter_warmup = 0
+    return reweighter
+
+
+@pytest.mark.parametrize("has_norm", [True, False])
+@pytest.mark.parametrize("stop", [1, 5])
+@every_method
+def test_a_run_resumes_to_the_bit(name, stop, has_norm):
+    batches = plan(9)
+    torch.manual_seed(7)
+    whole = made(name, 0, has_norm)
+    torch.manual_seed(7)
+    train(*whole, batches)
+    first = made(name, 0, has_norm)
+    torch.manual_seed(7)
+    train(*first, batches[:stop])
+    saved, draws = [stored(part.state_dict()) for part in first], torch.get_rng_state()
+    resumed = made(name, 1, has_norm)
+    for part, state in zip(resumed, saved, strict=True):
+        part.load_state_dict(state)
+    torch.set_rng_state(draws)
+    train(*resumed, batches[stop:])
+    for one, other in zip(whole, resumed, strict=True):
+        assert_same(one.state_dict(), other.state_dict())
+    assert not torch.equal(whole[0].weights_, torch.ones(N_TRAIN))
+
+
+@every_method
+def test_rows_that_come_twice_in_a_batch_are_stored_once(name):
+    reweighter, model, optimizer = made(name)
+    losses = train(reweighter, model, optimizer, [torch.arange(20).repeat(2)] * 3 + [torch.tensor([3, 3, 3, 8, 8, 9])] * 2)
+    assert np.isfinite(losses).all() and bool(torch.isfinite(reweighter.weights_).all())
+    assert torch.equal(reweighter.weights_[20:], torch.ones(20)) and not torch.equal(reweighter.weights_[:20], torch.ones(20))
+
+
+@pytest.mark.parametrize("how", ["accumulated", "half precision", "clipped"])
+@every_method
+def test_real_loops_give_finite_weights_of_which_none_is_negative(name, how):
+    reweighter, model, optimizer = made(name)
+    generator = torch.Generator().manual_seed(0)
+    batches = endless(DataLoader(Indexed(TensorDataset(X, Y)), batch_size=12, shuffle=True, generator=generator))
+    vals, parts = endless(DataLoader(Indexed(TensorDataset(X_VAL, Y_VAL)), batch_size=5)), 2 if how == "accumulated" else 1
+    for step in range(12):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "half precision"):
+            loss = reweighter.weighted_loss(model, next(batches), next(vals)) / parts
+        assert loss.shape == () and loss.dtype == torch.float32 and bool(torch.isfinite(loss))
+        loss.backward()
+        if (step + 1) % parts == 0:
+            if how == "clipped":
+                nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            optimizer.zero_grad()
+    weights = reweighter.weights_
+    assert bool(torch.isfinite(weights).all()) and float(weights.min()) >= 0.0 and not torch.equal(weights, torch.ones(N_TRAIN))
+    assert weights.dtype == torch.float32 and not weights.requires_grad
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+@pytest.mark.parametrize("has_norm", [False, True])
+@every_method
+def test_batches_of_any_size_give_finite_weights_of_which_none_is_negative(name, has_norm, is_half):
+    reweighter, model, optimizer = made(name, 0, has_norm)
+    # A norm takes no batch of one row.
+    for index in [*plan(9), torch.tensor([5, 6]), *([] if has_norm else [torch.tensor([3])])]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+            loss = reweighter.weighted_loss(model, of(index), VAL)
+        assert loss.shape == () and loss.dtype == torch.float32 and bool(torch.isfinite(loss))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    weights = reweighter.weights_
+    assert bool(torch.isfinite(weights).all()) and float(weights.min()) >= 0.0 and not torch.equal(weights, torch.ones(N_TRAIN))
+    assert weights.dtype == torch.float32 and not weights.requires_grad
+    assert all(bool(torch.isfinite(p).all()) for part in (model, reweighter) for p in part.parameters())
+
+
+@pytest.mark.parametrize("name", ["mw_net", "l2r", "cmw_net"])
+def test_half_precision_gives_about_the_same_weights(name):
+    found = []
+    for is_half in (False, True):
+        reweighter, model, _ = made(name, has_norm=False)
+        start_at_once(reweighter)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+            reweighter.weighted_loss(model, of(range(N_TRAIN)), VAL)
+        found.append(reweighter.weights_.clone())
+    assert float(functional.cosine_similarity(*found, dim=0)) > 0.95
+
+
+@every_method
+def test_validation_rows_that_lack_a_class_will_do(name):
+    reweighter, model, optimizer = made(name)
+    val = tuple(part[Y_VAL == 0] for part in VAL)
+    assert np.isfinite(train(reweighter, model, optimizer, plan(5), val)).all()
+    assert bool(torch.isfinite(reweighter.weights_).all())
+
+
+@every_method
+def test_a_monitor_and_the_ranking_of_suspicious_rows_work(name):
+    reweighter, model, optimizer = made(name)
+    log = []
+    reweighter.monitor = Monitor(lambda *entry: log.append(entry), every=2, labels=Y)
+    train(reweighter, model, optimizer, [*plan(4), torch.arange(N_TRAIN)])
+    assert {step for *_, step in log} == {2, 4} and {"weights/effective_share", "weights/class_0"} <= {tag for tag, *_ in log}
+    assert all(np.isfinite(value) for _, value, _ in log)
+    ranked = suspicious_rows(reweighter)
+    assert sorted(ranked.tolist()) == list(range(N_TRAIN))
+    assert suspicious_rows(reweighter, k=5, labels=Y).shape == (5,)
+
+
+@pytest.mark.parametrize("index", [[0, 1, N_TRAIN], [0, 1, -1], [0, 1], [0.0, 1.0, 2.0]])
+@every_method
+def test_an_index_that_is_none_is_refused_and_nothing_stored_changes(name, index):
+    reweighter, model, optimizer = made(name, has_norm=False)
+    train(reweighter, model, optimizer, plan(3))
+    before = copy.deepcopy(reweighter.state_dict())
+    with pytest.raises(ValueError, match="index"):
+        reweighter.weighted_loss(model, (X[:3], Y[:3], index), VAL)
+    assert_same(reweighter.state_dict(), before)
+
+
+@every_method
+def test_losses_that_are_no_numbers_name_their_rows_and_nothing_stored_changes(name):
+    reweighter, model, optimizer = made(name, has_norm=False)
+    train(reweighter, model, optimizer, plan(3))
+    before, x = copy.deepcopy(reweighter.state_dict()), X[:4].clone()
+    x[2] = float("nan")
+    with pytest.raises(ValueError, match=r"NaN or infinity in training rows \[17\]"):
+        reweighter.weighted_loss(model, (x, Y[:4], [30, 4, 17, 5]), VAL)
+    assert_same(reweighter.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("lrw_opt")])
+def test_validation_losses_that_are_no_numbers_spoil_nothing_that_stays(name):
+    reweighter, model, optimizer = made(name, has_norm=False)
+    train(reweighter, model, optimizer, plan(4))
+    learned = {key: value.clone() for key, value in reweighter.named_parameters()}
+    x = X_VAL.clone()
+    x[1] = float("nan")
+    loss = None
+    for _ in range(2):
+        try:
+            loss = reweighter.weighted_loss(model, of(range(9)), (x, *VAL[1:]))
+        except ValueError as error:
+            assert "validation rows" in str(error)
+    assert loss is None or bool(torch.isfinite(loss))
+    assert bool(torch.isfinite(reweighter.weights_).all())
+    for key, value in reweighter.named_parameters():
+        torch.testing.assert_close(value, learned[key], rtol=0.0, atol=0.0, msg=lambda text, key=key: f"{key}: {text}")
+    assert np.isfinite(train(reweighter, model, optimizer, plan(2))).all()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("lrw_")])
+def test_training_goes_on_after_validation_losses_that_are_no_numbers(name):
+    reweighter, model, optimizer = made(name, has_norm=False)
+    train(reweighter, model, optimizer, plan(4))
+    x = X_VAL.clone()
+    x[1] = float("nan")
+    losses = train(reweighter, model, optimizer, plan(2), (x, *VAL[1:]))
+    assert np.isfinite(losses).all() and bool(torch.isfinite(reweighter.weights_).all())
+    assert all(bool(torch.isfinite(p).all()) for p in reweighter.parameters())
+    assert np.isfinite(train(reweighter, model, optimizer, plan(2))).all()
+
+
+@every_method
+def test_a_model_left_in_eval_mode_is_told(name):
+    reweighter, model, _ = made(name)
+    with pytest.warns(UserWarning, match="eval mode"):
+        reweighter.weighted_loss(model.eval(), of(range(9)), VAL)
+
+
+@every_method
+def test_a_warm_up_needs_no_validation_rows_and_has_weights_of_one(name):
+    reweighter, model, optimizer = made(name)
+    reweighter.warmup_epochs = 1.0
+    train(reweighter, model, optimizer, [torch.arange(20), torch.arange(20, 40)], val=None)
+    assert torch.equal(reweighter.weights_, torch.ones(N_TRAIN)) and reweighter.epoch == 1.0 and not reweighter.is_warming_up
+
+
+@every_method
+def test_double_precision_is_kept(name):
+    reweighter, model, _ = made(name, has_norm=False)
+    start_at_once(reweighter)
+    reweighter.double(), model.double()
+    loss = reweighter.weighted_loss(model, double(of(range(9))), double(VAL))
+    assert loss.dtype == torch.float64 and reweighter.weights_.dtype == torch.float64
+
+
+@every_method
+def test_gradients_of_the_network_come_from_the_returned_loss_alone(name):
+    """The model has no gradient before backward, and one of the loss as it stands after it."""
+    reweighter, model, _ = made(name, has_norm=False)
+    start_at_once(reweighter)
+    loss = reweighter.weighted_loss(model, of(range(9)), VAL)
+    assert all(p.grad is None for p in model.parameters())
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad is None for p in reweighter.parameters())
+
+
+# Mixed rows are others than plain training sees.
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "cmw_net with soft labels"])
+def test_a_step_records_the_training_batch_once_and_draws_as_plain_training_does(name):
+    """Running statistics and random draws are those of one pass of the training rows."""
+    reweighter, model, _ = made(name)
+    plain = copy.deepcopy(model)
+    torch.manual_seed(5)
+    plain(X[:9])
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    start_at_once(reweighter).weighted_loss(model, of(range(9)), VAL)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert_same(dict(model.named_buffers()), dict(plain.named_buffers()))
+    assert_same(model.state_dict(), plain.state_dict())
+
+
+@every_method
+def test_a_whole_step_runs_where_no_value_can_be_read(name, monkeypatch):
+    """On "meta" a branch on a value of the device raises: on a GPU nothing is waited for."""
+    # torch has no autocast for "meta", not even to be switched off.
+    monkeypatch.setattr(torch, "autocast", lambda *args, **params: contextlib.nullcontext())
+    model = Network(0, has_norm=False).train().to("meta")
+    optimizer = optimizer_of(model)
+    reweighter = METHODS[name](optimizer).to("meta")
+    start_at_once(reweighter)
+    for n in (9, 4):
+        x, y = torch.empty(n, D, device="meta"), torch.empty(n, dtype=torch.int64, device="meta")
+        x_val, y_val = torch.empty(5, D, device="meta"), torch.empty(5, dtype=torch.int64, device="meta")
+        loss = reweighter.weighted_loss(model, (x, y, range(n)), (x_val, y_val, range(5)))
+        assert loss.device.type == "meta" and loss.shape == ()
+        loss.backward()
+        optimizer.step()
+    assert reweighter.rows_seen == 13
+
+
+@pytest.mark.parametrize("name", ["mw_net", "l2r of a bank", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"])
+def test_a_compiled_model_gives_the_weights_of_the_plain_one(name):
+    torch.compiler.reset()
+    found = []
+    for is_compiled in (False, True):
+        reweighter, model, optimizer = made(name, has_norm=False)
+        train(reweighter, torch.compile(model, backend="aot_eager") if is_compiled else model, optimizer, plan(5))
+        found.append(reweighter.weights_.clone())
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
