@@ -126,18 +126,22 @@ def test_a_method_is_a_name_or_a_name_with_the_rows_of_its_bank(text, method):
     assert method_of(text) == method and method_of(str(method)) == method
 
 
+def made_of():
+    model = small_network((4,), 3)
+    optimizer, y = torch.optim.SGD(model.parameters(), lr=0.1), torch.zeros(30, dtype=torch.int64)
+    setup = Setup(30, 20, 0, 2, y, 3, model, optimizer, irreducible=lambda: torch.zeros(30))
+    return Sizes(setup, np.zeros(20, dtype=np.int64), None)
+
+
 def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows():
-    model, y = small_network((4,), 3), np.zeros(30, dtype=np.int64)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    setup = Setup(30, 20, 0, 2, torch.as_tensor(y), 3, model, optimizer, irreducible=lambda: torch.zeros(30))
-    sizes = Sizes(30, 20, y, np.zeros(20, dtype=np.int64), None, 0, setup=setup)
+    sizes = made_of()
     for name in METHODS:
         assert len(Method(name).build(experiment(), sizes).weights_) == 30 and title(name)
     assert title("kliep@32", "hidden") == "ADIW-KL-F, bank 32" and title("uniform") == "Uniform"
 
 
 def test_published_parameters_are_those_of_the_data_and_what_is_compared():
-    sizes = Sizes(30, 20, np.zeros(30, dtype=np.int64), np.zeros(20, dtype=np.int64), None, 0)
+    sizes = made_of()
 
     def ratio(method, data, shift, layer="losses"):
         chosen = Experiment(data, shift, settings_of(data, shift, {}), 1000, layer, "published")

@@ -7,31 +7,24 @@ from typing import Any, NamedTuple
 
 from densratio.estimators import IN_LOOPS
 from densratio.training import DIW, DynamicReweighter, RandomWeights, Reweighter, Uniform, ValidationOnly
-from densratio.training.methods import LEARNED, Setup
+from densratio.training.methods import LEARNED, TITLES, Setup
 
 from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
 
-__all__ = ["ADIW", "METHODS", "WITHOUT_VALIDATION", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "METHODS", "Method", "Sizes", "method_of", "title"]
 
 
 class Sizes(NamedTuple):
-    """Rows of both samples, their labels, and what a method may keep of them; layer: the module that is compared.
+    """What a method is made of: its `Setup`, the validation labels, and the module that is compared, None for the losses."""
 
-    setup: what methods are made of that look at the model or its optimiser.
-    """
-
-    n_train: int
-    n_val: int
-    y_train: Any
+    setup: Setup
     y_val: Any
     layer: str | None
-    seed: int
     warmup_epochs: float = 1.0
-    setup: Setup | None = None
 
     def labels(self) -> tuple[Any, Any]:
         """Class by class where a hidden layer is compared, as published."""
-        return (None, None) if self.layer is None else (self.y_train, self.y_val)
+        return (None, None) if self.layer is None else (self.setup.y_train, self.y_val)
 
 
 class Method(NamedTuple):
@@ -53,7 +46,7 @@ def _diw(solver: str) -> Callable[[Method, Experiment, Sizes], Reweighter]:
         gamma = kernel_widths(experiment)[method.name] if experiment.parameters == "published" else "target_spread"
         y_train, y_val = sizes.labels()
         return DIW(
-            sizes.n_train, sizes.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
+            sizes.setup.n_train, sizes.setup.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
             val_refresh=method.val_refresh, warmup_epochs=sizes.warmup_epochs,
         )  # fmt: skip
 
@@ -68,20 +61,19 @@ def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
         ratio.set_params(**extra.get(method.name, {}))
     y_train, y_val = sizes.labels()
     return DynamicReweighter(
-        ratio, sizes.n_train, sizes.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
+        ratio, sizes.setup.n_train, sizes.setup.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
         val_refresh=method.val_refresh, warmup_epochs=sizes.warmup_epochs, potential="sliced" if method.name == "sliced" else None,
     )  # fmt: skip
 
 
 def _learned(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
-    assert sizes.setup is not None
     return LEARNED[method.name](sizes.setup)
 
 
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
-    "val_only": lambda method, experiment, sizes: ValidationOnly(sizes.n_train),
-    "uniform": lambda method, experiment, sizes: Uniform(sizes.n_train),
-    "random": lambda method, experiment, sizes: RandomWeights(sizes.n_train, seed=sizes.seed),
+    "val_only": lambda method, experiment, sizes: ValidationOnly(sizes.setup.n_train),
+    "uniform": lambda method, experiment, sizes: Uniform(sizes.setup.n_train),
+    "random": lambda method, experiment, sizes: RandomWeights(sizes.setup.n_train, seed=sizes.setup.seed),
     "diw": _diw("auto"),
     "diw_cvxpy": _diw("cvxpy"),
     "kmm": _adiw,
@@ -95,15 +87,9 @@ METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
 """Reweighter of a run, by name."""
 ADIW = ("kmm", "kliep", "lsif", "wasserstein")
 """The paper's own methods."""
-WITHOUT_VALIDATION = (
-    "uniform", "random", "lrw_opt", "focal", "class_balanced", "self_paced", "margin_based", "rho_loss",
-)  # fmt: skip
 WITH_BANK = (*ADIW, "sliced", "auto", "diw", "diw_cvxpy")
 _TITLES = {
-    "val_only": "Val-Only",
-    "uniform": "Uniform",
-    "random": "Random",
-    "diw": "DIW",
+    **TITLES,
     "diw_cvxpy": "DIW (cvxpy)",
     "kmm": "ADIW-KM",
     "kliep": "ADIW-KL",
@@ -111,17 +97,6 @@ _TITLES = {
     "wasserstein": "ADIW-WA",
     "sliced": "ADIW-WA, sliced",
     "auto": "ADIW auto",
-    "l2r": "L2R",
-    "mw_net": "MW-Net",
-    "cmw_net": "CMW-Net",
-    "cmw_net_sl": "CMW-Net-SL",
-    "lilaw": "LiLAW",
-    "lrw_opt": "LRW-Opt",
-    "focal": "Focal",
-    "class_balanced": "Class-balanced",
-    "self_paced": "Self-paced",
-    "margin_based": "Margin-based",
-    "rho_loss": "RHO-loss",
 }
 
 

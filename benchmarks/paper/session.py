@@ -19,7 +19,7 @@ from densratio.training.methods import Setup
 from densratio.training.peak_memory import peak_memory
 from densratio.training.rules import irreducible_losses
 
-from .methods import WITHOUT_VALIDATION, Method, Sizes
+from .methods import Method, Sizes
 from .problems import Problem
 from .settings import Experiment
 
@@ -49,13 +49,12 @@ class Session:
             len(problem.x), len(problem.x_val), seed, setting.epochs, torch.as_tensor(problem.y), problem.n_classes, self.model,
             self.optimizer, irreducible=lambda: _irreducible(experiment, seed, problem, device),
         )  # fmt: skip
-        sizes = Sizes(len(problem.x), len(problem.x_val), problem.y, problem.y_val, layer, seed, warmup_epochs, setup)
+        sizes = Sizes(setup, problem.y_val, layer, warmup_epochs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reweighter = method.build(experiment, sizes).to(self.device)
         quarter = max(1, setting.epochs // 4)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, quarter, 0.1 if setting.decay_quarters else 1.0)
-        self._looks_at_validation = method.name not in WITHOUT_VALIDATION
         self.train, self.val, self.test = _samples(problem, experiment, method, seed, self.device)
         self._val_batches = endless(self.val)
         self.history: dict[str, list[float]] = {"accuracy": [], "class_accuracy": [], "loss": [], "seconds": []}
@@ -101,7 +100,7 @@ class Session:
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The weighted loss () of a batch, with the next validation batch where the method looks at one."""
-        val = next(self._val_batches) if self._looks_at_validation else None
+        val = next(self._val_batches) if self.reweighter.needs_validation else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
             return self.reweighter.weighted_loss(self.model, batch, val)
 

@@ -17,31 +17,6 @@ from .console import plain_errors
 
 __all__ = ["demo"]
 
-_TITLES = {
-    "val_only": "Val-Only",
-    "uniform": "Uniform",
-    "random": "Random",
-    "auto": "Auto",
-    "diw": "DIW",
-    "kmm": "KMM",
-    "kliep": "KLIEP",
-    "lsif": "LSIF",
-    "wasserstein": "Wasserstein",
-    "l2r": "L2R",
-    "mw_net": "MW-Net",
-    "cmw_net": "CMW-Net",
-    "cmw_net_sl": "CMW-Net-SL",
-    "lilaw": "LiLAW",
-    "lrw_opt": "LRW-Opt",
-    "focal": "Focal",
-    "class_balanced": "Class-balanced",
-    "self_paced": "Self-paced",
-    "margin_based": "Margin-based",
-    "rho_loss": "RHO-loss",
-    "lrw_hard": "LRW-Hard",
-    "lrw_random": "LRW-Random",
-    "lrw_easy": "LRW-Easy",
-}
 _DEFAULT = ("val_only", "uniform", "random", "kmm", "kliep", "lsif", "wasserstein")
 
 
@@ -71,11 +46,9 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     experiment = _experiment()
     from ..datasets import load_labelled
     from ..plotting import weight_histograms, weighting_functions
+    from ..training.methods import TITLES, named
 
-    names = tuple(dict.fromkeys(part.strip().lower().replace("-", "_") for part in methods.split(",") if part.strip()))
-    # mwnet and mw-net mean mw_net.
-    spelled = {name.replace("_", ""): name for name in _TITLES}
-    names = tuple(_TITLES) if names == ("all",) else tuple(spelled.get(name.replace("_", ""), name) for name in names)
+    names = named(methods)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
     # Everything that can fail for a reason outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
@@ -89,19 +62,19 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
         task = progress.add_task("", total=len(names) * seeds * epochs)
         for seed in range(seeds):
             for name in names:
-                progress.update(task, description=f"{_TITLES[name]}, seed {seed}")
+                progress.update(task, description=f"{TITLES[name]}, seed {seed}")
                 runs[name].append(experiment.run_method(name, seed, labelled, config, on_epoch=lambda _: progress.advance(task)))
     results = {name: experiment.summarise(of_method) for name, of_method in runs.items()}
-    console.print(_table(results, config))
+    console.print(_table({TITLES[name]: r for name, r in results.items()}, config))
     (out / "results.json").write_text(json.dumps({"config": config.as_dict(), "methods": results}, indent=2) + "\n")
     figure = weight_histograms(
-        {_TITLES[name]: runs[name][0].weights for name in names},
-        {_TITLES[name]: runs[name][0].is_flipped for name in names},
+        {TITLES[name]: runs[name][0].weights for name in names},
+        {TITLES[name]: runs[name][0].is_flipped for name in names},
         title=f"Final weights, {config.data.partition(':')[0]}, noise {config.noise}, seed 0",
     )
     figure.savefig(out / "weights.png", dpi=120)
     written = [out / "results.json", out / "weights.png"]
-    losses, curves = experiment.weighting_curves({_TITLES[name]: runs[name][0] for name in names})
+    losses, curves = experiment.weighting_curves({TITLES[name]: runs[name][0] for name in names})
     if curves:
         sizes = ["small classes", "middle classes", "large classes"]
         groups = {name: sizes for name, of_method in curves.items() if len(of_method) == len(sizes)}
@@ -143,13 +116,13 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
         "peak\nMB",
     ):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True, vertical="bottom")
-    base = results.get("uniform", {}).get("seconds_per_epoch")
+    base = results.get("Uniform", {}).get("seconds_per_epoch")
     best = max(r["accuracy_mean"] or 0.0 for r in results.values())
     for name, r in results.items():
         seconds = r["seconds_per_epoch"]
         accuracy = f"{100 * (r['accuracy_mean'] or 0.0):.1f} ± {100 * (r['accuracy_std'] or 0.0):.1f}"
         table.add_row(
-            _TITLES[name],
+            name,
             f"[bold]{accuracy}[/bold]" if r["accuracy_mean"] == best else accuracy,
             _cell(r["weight_clean"], 2),
             _cell(r["weight_flipped"], 2),

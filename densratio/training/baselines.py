@@ -19,6 +19,10 @@ __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 class Uniform(Reweighter):
     """Every weight 1: plain training."""
 
+    @property
+    def needs_validation(self) -> bool:
+        return False
+
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x, y, index = train
         self._monitored(index)
@@ -31,6 +35,10 @@ class RandomWeights(Reweighter):
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, seed: int = 0):
         super().__init__(n_train, loss)
         self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def needs_validation(self) -> bool:
+        return False
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         x, y, index = train

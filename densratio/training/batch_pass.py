@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from .agreement import LastLayer, last_layer
 from .losses import Loss
-from .passes import Listener, device_of_model, frozen_statistics, unwrapped, validation_pass
+from .passes import Listener, device_of_model, frozen_buffers, unwrapped, validation_pass
 
 __all__ = ["BatchPass", "Layer"]
 
@@ -67,7 +67,7 @@ class BatchPass:
 
     def losses_at(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Losses (n,) under other parameters, with the same draws of dropout; leaves no trace in the model."""
-        with frozen_statistics(self.model), _with_draws(self.draws, device_of_model(self.model)):
+        with frozen_buffers(self.model), _with_draws(self.draws, device_of_model(self.model)):
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
 
     def last_layer(self) -> LastLayer:

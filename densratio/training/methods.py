@@ -16,7 +16,7 @@ from .passes import last_linear
 from .reweighter import Reweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 
-__all__ = ["LEARNED", "METHODS", "TRAIN_TWICE", "Setup", "all_methods", "build"]
+__all__ = ["LEARNED", "METHODS", "TITLES", "TRAIN_TWICE", "Setup", "all_methods", "build", "named"]
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,44 @@ TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {
 """Methods of two trainings, the second on a split that the first one's margins give."""
 
 
+TITLES: dict[str, str] = {
+    "val_only": "Val-Only",
+    "uniform": "Uniform",
+    "random": "Random",
+    "auto": "Auto",
+    "diw": "DIW",
+    "kmm": "KMM",
+    "kliep": "KLIEP",
+    "lsif": "LSIF",
+    "wasserstein": "Wasserstein",
+    "l2r": "L2R",
+    "mw_net": "MW-Net",
+    "cmw_net": "CMW-Net",
+    "cmw_net_sl": "CMW-Net-SL",
+    "lilaw": "LiLAW",
+    "lrw_opt": "LRW-Opt",
+    "focal": "Focal",
+    "class_balanced": "Class-balanced",
+    "self_paced": "Self-paced",
+    "margin_based": "Margin-based",
+    "rho_loss": "RHO-loss",
+    "lrw_hard": "LRW-Hard",
+    "lrw_random": "LRW-Random",
+    "lrw_easy": "LRW-Easy",
+}
+"""What the methods are called in tables and figures."""
+
+
 def all_methods() -> tuple[str, ...]:
     """Names of every method."""
-    return (*METHODS, *LEARNED, *TRAIN_TWICE)
+    return tuple(TITLES)
+
+
+def named(text: str) -> tuple[str, ...]:
+    """Names in a list with commas, in any spelling (MW-Net: mw_net); "all" for every one; unknown ones stay as they are."""
+    known = {name.replace("_", ""): name for name in TITLES}
+    parts = [part.strip().lower().replace("-", "_") for part in text.split(",") if part.strip()]
+    return all_methods() if parts == ["all"] else tuple(dict.fromkeys(known.get(part.replace("_", ""), part) for part in parts))
 
 
 def build(name: str, setup: Setup) -> Reweighter:

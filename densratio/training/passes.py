@@ -15,7 +15,7 @@ __all__ = [
     "Listener",
     "device_of_model",
     "first_rows",
-    "frozen_statistics",
+    "frozen_buffers",
     "last_linear",
     "unwrapped",
     "validation_pass",
@@ -30,12 +30,12 @@ def validation_pass(model: nn.Module) -> Iterator[None]:
     The mode of the model stays: in training mode validation rows meet the same normalisation and dropout as training rows,
     so that a loss means the same on both.
     """
-    with torch.no_grad(), frozen_statistics(model), _same_draws(device_of_model(model)):
+    with torch.no_grad(), frozen_buffers(model), _same_draws(device_of_model(model)):
         yield
 
 
 @contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
+def frozen_buffers(model: nn.Module) -> Iterator[None]:
     """Within it layers in training mode, of normalisation for one, work as usual; what they record in buffers is forgotten."""
     recorded = [
         (layer, name, buffer)

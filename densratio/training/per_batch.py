@@ -78,7 +78,6 @@ class BatchReweighter(Reweighter):
 
     @property
     def needs_validation(self) -> bool:
-        """Whether the next batch needs validation rows; None will do for val where it does not."""
         return False
 
     def begin(self, model: nn.Module, val: Any) -> None:

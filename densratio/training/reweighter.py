@@ -42,6 +42,11 @@ class Reweighter(nn.Module, ABC):
         self.monitor: Monitor | None = None
         self.register_buffer("weights_", torch.ones(n_train))
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the next batch needs validation rows; None will do for val where it does not."""
+        return True
+
     @abstractmethod
     def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
         """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each."""
