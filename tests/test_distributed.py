@@ -23,6 +23,10 @@ METHODS = {
     "kliep": lambda optimizer: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_steps=2),
     "lsif": lambda optimizer: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_steps=2, val_refresh=8),
     "wasserstein": lambda optimizer: DynamicReweighter("wasserstein", N_TRAIN, N_VAL, warmup_epochs=0.5),
+    "in turns": lambda optimizer: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_steps=2, val_refresh=8, val_every=3),
+    "by class in turns": lambda optimizer: DynamicReweighter(
+        "kmm", N_TRAIN, N_VAL, warmup_steps=2, layer="1", val_refresh=8, val_every=2
+    ),
     "by class": lambda optimizer: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=2, layer="1"),
     "l2r": lambda optimizer: L2R(N_TRAIN),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, normalize=True),

@@ -195,6 +195,77 @@ def test_a_bank_needs_to_know_the_rows_that_it_keeps():
         new("kmm", val_refresh=4).partial_fit(uniform(5, 0), uniform(4, 1), range(5))
 
 
+@pytest.mark.parametrize("d", [None, 2])
+@by_name
+def test_between_looks_at_validation_rows_the_bank_is_the_target(name, d):
+    """Steps without validation rows are those against all values last seen, whose centres go on taking turns."""
+    params = {"potential": "sliced"} if (name, d) == ("wasserstein", 2) else {}
+    banked, values = new(name, val_refresh=N_VAL, **params), uniform(N_VAL, 5, d)
+    again = new(name, val_refresh=N_VAL, **params)
+    for step in range(5):
+        train, i = uniform(10, step, d, scale=2.0), torch.arange(10) + step
+        banked.partial_fit(train, values if step == 0 else None, i)
+        again.partial_fit(train, values, i)
+    assert torch.equal(banked.weights_, again.weights_)
+    assert torch.equal(banked.bank.turn, again.bank.turn)
+    assert banked.bank.age.tolist() == [4] * N_VAL and again.bank.age.tolist() == [0] * N_VAL
+
+
+class Passes(nn.Module):
+    """A linear model that counts the rows of its passes."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.rows = nn.Linear(2, 3), []
+
+    def forward(self, x):
+        self.rows.append(len(x))
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("params", [{}, {"layer": "linear"}, {"y_train": [0, 1] * 20, "y_val": [0, 1] * 6}], ids=list)
+@pytest.mark.parametrize("name", [*NAMES, "auto"])
+def test_one_batch_in_val_every_passes_validation_rows_through_the_model(name, params):
+    model, reweighter = Passes(), new(name, val_refresh=4, val_every=3, **params)
+    generator = torch.Generator().manual_seed(0)
+    y, y_val = torch.randint(2, (N_TRAIN,), generator=generator), torch.arange(N_VAL) % 2
+    asked = []
+    for step in range(7):
+        i, j = torch.randperm(N_TRAIN, generator=generator)[:8], (torch.arange(6) + 4 * step) % N_VAL
+        asked.append(reweighter.needs_validation)
+        val = (uniform(6, step, d=2), y_val[j], j) if asked[-1] or step == 4 else None  # given in vain, it is not looked at
+        reweighter.weighted_loss(model, (uniform(8, 90 + step, d=2), y[i], i), val)
+    assert asked == [True, False, False, True, False, False, True]
+    assert model.rows == [8, 4, 8, 8, 8, 4, 8, 8, 8, 4]
+    assert bool(torch.isfinite(reweighter.weights_).all())
+
+
+def test_a_step_without_validation_rows_runs_where_no_value_can_be_read():
+    reweighter = new("kliep", val_refresh=3).to("meta")
+    train, i = torch.empty(8, device="meta"), torch.empty(8, dtype=torch.int64, device="meta")
+    reweighter.partial_fit(train, torch.empty(3, device="meta"), i, i[:3])
+    assert reweighter.partial_fit(train, None, i).transform(i).shape == (8,)
+
+
+def test_missing_validation_rows_are_told():
+    batch = uniform(5, 0), None, range(5)
+    with pytest.raises(ValueError, match="val is None: without val_refresh each step needs"):
+        new("kmm").partial_fit(*batch)
+    with pytest.raises(ValueError, match="val is None: before validation rows are known a step needs"):
+        new("kmm", val_refresh=4).partial_fit(*batch)
+    with pytest.raises(ValueError, match=r"This batch needs validation rows: weighted_loss\(model, \(x, y, index\), \(x_val"):
+        new("kmm").weighted_loss(Passes(), (uniform(5, 0, d=2), torch.zeros(5, dtype=torch.int64), range(5)), None)
+
+
+def test_without_any_recent_value_a_bank_that_forgets_goes_by_the_old_ones():
+    bank = ValidationBank(3, forget=0.5)
+    bank.refresh(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 2]))
+    for _ in range(4):
+        bank.refresh(torch.empty(0, 1), torch.empty(0, dtype=torch.int64))
+    assert bank.known()[:, 0].tolist() == [1.0, 2.0, 2.0]
+
+
 # ---------------------------------------------------------------- forgetting
 
 
@@ -309,6 +380,8 @@ def test_the_prior_ratio_is_of_the_labels_known_so_far(y, y_val):
         ({"y_train": [0.5] * N_TRAIN, "y_val": [0] * N_VAL}, "y_train must hold the class"),
         ({"y_train": [0] * N_TRAIN, "y_val": [-1] * N_VAL}, "y_val must hold .* >= 0; got -1"),
         ({"val_refresh": 0}, "val_refresh must be an int >= 1"),
+        ({"val_refresh": 4, "val_every": 0}, "val_every must be an int >= 1"),
+        ({"val_every": 2}, "val_every=2 needs val_refresh"),
         ({"forget": 1.0}, r"forget must be a number in \[0, 1\)"),
         ({"layer": "0", "transformation": lambda *_: None}, "give one of them"),
     ],
@@ -515,7 +588,14 @@ def test_a_scaled_loss_gives_the_weights_of_the_plain_loss():
 
 
 @pytest.mark.parametrize(
-    "params", [{"val_refresh": 4}, {"y_train": True}, {"layer": "hidden", "val_refresh": 5, "forget": 0.1}], ids=str
+    "params",
+    [
+        {"val_refresh": 4},
+        {"val_refresh": 4, "val_every": 3},
+        {"y_train": True},
+        {"layer": "hidden", "val_refresh": 5, "forget": 0.1},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("name", ["kmm", "lsif"])
 @pytest.mark.parametrize("stop", [1, 5])

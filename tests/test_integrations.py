@@ -46,7 +46,11 @@ def meta_weights(n_train, n_val, seed):
         return MWNet(n_train, normalize=True, learning_rate=0.05)
 
 
-MAKERS = {**METHODS, "mw_net": meta_weights}
+def in_turns(n_train, n_val, seed):
+    return DynamicReweighter("kliep", n_train, n_val, val_refresh=7, val_every=3)
+
+
+MAKERS = {**METHODS, "mw_net": meta_weights, "in_turns": in_turns}
 all_methods = pytest.mark.parametrize("method", sorted(MAKERS))
 
 
@@ -91,7 +95,7 @@ class Recorded:
 
     def __call__(self, model, train, val):
         loss = self._loss(model, train, val)
-        self.batches.append((train[2].clone(), val[2].clone()))
+        self.batches.append((train[2].clone(), None if val is None else val[2].clone()))
         self.weights.append(self.reweighter.weights_.clone())
         return loss
 
@@ -108,8 +112,8 @@ def plain_loop(batches, reweighter, model, *, steps=None, clip=None, precision=N
         optimizer.zero_grad()
         for i, j in group:
             with torch.autocast("cpu", torch.bfloat16, enabled=precision is not None):
-                x, x_val = scale * TRAIN[0][i], scale * VAL[0][j]
-                loss = reweighter.weighted_loss(model, (x, TRAIN[1][i], i), (x_val, VAL[1][j], j))
+                val = None if j is None else (scale * VAL[0][j], VAL[1][j], j)
+                loss = reweighter.weighted_loss(model, (scale * TRAIN[0][i], TRAIN[1][i], i), val)
             (loss * len(i) / n_rows).backward()
             weights.append(reweighter.weights_.clone())
         if clip is not None:
@@ -462,7 +466,7 @@ def test_lightning_tells_what_is_wrong(lightning):
         lightning.fit(module, DataLoader(TRAIN_SET, SIZE), 1)
     with pytest.raises(RuntimeError, match=r"callbacks=\[reweighting\]"):
         lightning.Reweighting(dynamic(), VAL_SET).weighted_loss(network(), next(iter(train_loader())))
-    bare = lightning.Reweighting(Uniform(N_TRAIN), TensorDataset(VAL[0]))
+    bare = lightning.Reweighting(dynamic(), TensorDataset(VAL[0]))
     with pytest.raises(ValueError, match=r"must be \(x, y\).* Got 1 parts"):
         lightning.fit(lightning.Module(network(), bare), train_loader(), 1)
 

@@ -555,7 +555,8 @@ def test_a_step_of_the_three_is_the_gradient_of_the_weighted_validation_loss(see
     three = [torch.tensor(value, requires_grad=True) for value in start]
     with torch.no_grad():
         s, each = torch.softmax(model(X_VAL), 1), cross_entropy(model(X_VAL), Y_VAL)
-        own, out = s[torch.arange(N_VAL), Y_VAL], torch.softmax(model(X[:9]), 1)
+        own = s[torch.arange(N_VAL), Y_VAL]
+    out = torch.softmax(model(X[:9]), 1)
     a, b, d = three
     weights = torch.sigmoid(a * own - s.amax(1)) + torch.sigmoid(s.amax(1) - b * own) + torch.exp(-((d * own - s.amax(1)) ** 2) / 2)
     gradients = torch.autograd.grad((weights * each).mean(), three)
@@ -566,10 +567,15 @@ def test_a_step_of_the_three_is_the_gradient_of_the_weighted_validation_loss(see
     own, largest = out[torch.arange(9), Y[:9]], out.amax(1)
     easy, hard = torch.sigmoid(found[0] * own - largest), torch.sigmoid(largest - found[1] * own)
     parts = torch.stack([easy, hard, torch.exp(-((found[2] * own - largest) ** 2) / 2)], dim=1)
-    torch.testing.assert_close(reweighter.weights_[:9], parts.sum(dim=1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(reweighter.difficulty[:9], parts, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(reweighter.weights_[:9], parts.detach().sum(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(reweighter.difficulty[:9], parts.detach(), rtol=1e-4, atol=1e-5)
     by_hand = (parts.sum(dim=1) * cross_entropy(model(X[:9]), Y[:9])).mean()
     assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-4)
+    # The classifier descends the whole of it, the weights included; the three are left to the validation rows.
+    slopes, by_autograd = (torch.autograd.grad(part, list(model.parameters()), retain_graph=True) for part in (loss, by_hand))
+    torch.testing.assert_close(slopes, by_autograd, rtol=1e-3, atol=1e-5)
+    loss.backward()
+    assert reweighter.alpha.grad is reweighter.beta.grad is reweighter.delta.grad is None
 
 
 def test_in_the_warm_up_the_three_stay_and_the_weights_are_one():

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from densratio.datasets import load_digits
-from densratio.training.methods import Setup
+from densratio.training.methods import TRAIN_TWICE, Setup
 from densratio.training.models import lenet5, resnet18, small_network
+from densratio.training.rules import margins
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
@@ -25,11 +26,12 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 from benchmarks.paper.__main__ import main  # noqa: E402
 from benchmarks.paper.methods import METHODS, Method, Sizes, method_of, title  # noqa: E402
 from benchmarks.paper.problems import draw  # noqa: E402
-from benchmarks.paper.records import BIN_EDGES, summary_of_weights  # noqa: E402
+from benchmarks.paper.records import BIN_EDGES, Files, summary_of_weights  # noqa: E402
 from benchmarks.paper.session import Session  # noqa: E402
 from benchmarks.paper.settings import SETTINGS, Experiment, settings_of  # noqa: E402
 from benchmarks.paper.stages import STAGES, StageClock  # noqa: E402
 from benchmarks.paper.tables import aims_of, grouped, last_epochs  # noqa: E402
+from benchmarks.paper.twice import session_of  # noqa: E402
 
 DIGITS = load_digits()
 TINY = SETTINGS["digits"]._replace(epochs=3, crop_padding=1, flip=True, decay_quarters=True)
@@ -120,7 +122,8 @@ def test_validation_rows_join_the_training_rows_where_that_is_asked():
 
 
 @pytest.mark.parametrize(
-    ("text", "method"), [("kmm", Method("kmm")), ("Val-Only", Method("val_only")), ("diw@8", Method("diw", 8))]
+    ("text", "method"),
+    [("kmm", Method("kmm")), ("Val-Only", Method("val_only")), ("diw@8", Method("diw", 8)), ("kmm@32per4", Method("kmm", 32, 4))],
 )
 def test_a_method_is_a_name_or_a_name_with_the_rows_of_its_bank(text, method):
     assert method_of(text) == method and method_of(str(method)) == method
@@ -138,6 +141,7 @@ def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows()
     for name in METHODS:
         assert len(Method(name).build(experiment(), sizes).weights_) == 30 and title(name)
     assert title("kliep@32", "hidden") == "ADIW-KL-F, bank 32" and title("uniform") == "Uniform"
+    assert title("diw@8per4") == "DIW-L, bank 8 per 4"
 
 
 def test_published_parameters_are_those_of_the_data_and_what_is_compared():
@@ -179,28 +183,32 @@ def same(one, other):
     return is_equal and accuracy == other_accuracy and loss == other_loss
 
 
+def gone_on(stopped, fresh, folder):
+    """The fresh run, taken up from the files of the one that was stopped."""
+    Files(folder, folder, stopped, {}).save()
+    Files(folder, folder, fresh, {}).load()
+    return fresh
+
+
 @pytest.mark.parametrize("method", ["random", "val_only", "kmm", "kliep@16", "lsif", "wasserstein@16"])
 @pytest.mark.parametrize("after", [5, 9, 13], ids=["in an epoch", "at the end of one", "in the second"])
 def test_a_run_that_stops_and_goes_on_gives_what_one_that_did_not_gives(tmp_path, method, after):
-    whole, path = session(method), tmp_path / "run.pt"
+    whole = session(method)
     assert whole.advance(lambda: False) and len(whole.history["seconds"]) == 3
     stopped = session(method)
     assert not stopped.advance(stops_after(after))
-    stopped.save(path)
-    resumed = session(method)
-    resumed.load(path)
+    resumed = gone_on(stopped, session(method), tmp_path)
     assert resumed.epoch == after // 9 and resumed.advance(lambda: False)
     assert same(resumed, whole)
 
 
 def test_the_hidden_layer_is_compared_class_by_class_and_resumes_too(tmp_path):
-    whole, path = session("kmm", layer="hidden"), tmp_path / "run.pt"
+    whole = session("kmm", layer="hidden")
     assert whole.reweighter.layer == "8" and whole.reweighter.classes is not None
     whole.advance(lambda: False)
-    stopped, resumed = session("kmm", layer="hidden"), session("kmm", layer="hidden")
+    stopped = session("kmm", layer="hidden")
     stopped.advance(stops_after(12))
-    stopped.save(path)
-    resumed.load(path)
+    resumed = gone_on(stopped, session("kmm", layer="hidden"), tmp_path)
     resumed.advance(lambda: False)
     assert same(resumed, whole) and not torch.equal(whole.reweighter.weights_, torch.ones_like(whole.reweighter.weights_))
 
@@ -220,9 +228,50 @@ def test_the_rate_falls_by_a_quarter_of_the_epochs_and_the_checkpoint_of_another
     rates = []
     one.advance(lambda: False, lambda running: rates.append(running.optimizer.param_groups[0]["lr"]))
     assert rates == pytest.approx([1e-4, 1e-5, 1e-6, 1e-7])
-    one.save(tmp_path / "run.pt")
+    torch.save(one.state_dict(), tmp_path / "run.pt")
+    other = Files(tmp_path, tmp_path, session("uniform", seed=1), {})
+    other.checkpoint = tmp_path / "run.pt"
     with pytest.raises(ValueError, match=r"another run \(epochs 4, seed 0; asked for: epochs 3, seed 1\)"):
-        session("uniform", seed=1).load(tmp_path / "run.pt")
+        other.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [("lrw_hard", 3), ("lrw_hard", 9), ("lrw_random", 12), ("lrw_easy", 15)],
+    ids=["in the first training", "at its end", "in the second", "near its end"],
+)
+def test_a_train_twice_method_is_one_run_of_two_trainings_that_goes_on_where_it_stopped(tmp_path, name, after):
+    problem = draw(DIGITS, experiment(), 0)
+    whole = twice(name, problem)
+    epochs = []
+    assert whole.advance(lambda: False, lambda run: epochs.append(run.epoch)) and whole.is_done
+    assert epochs == [1, 2, 3] and [len(values) for values in whole.history.values()] == [3] * 4
+    # By hand: plain training for one epoch of three, the method's split of its margins, and training anew on the rest.
+    first = session("uniform", setting=TINY._replace(epochs=1))
+    first.advance(lambda: False)
+    first.model.eval()
+    with torch.no_grad():
+        mean, std = (torch.tensor(part)[:, None, None] for part in problem.channels())
+        found = margins(first.model((torch.as_tensor(problem.x) - mean) / std), torch.as_tensor(problem.y))
+    own = TRAIN_TWICE[name].split(found)
+    assert len(whole.reweighter.weights_) == len(own.train) == len(problem.x) - len(own.val)
+    assert (whole.is_off == problem.is_off[own.train]).all()
+    chosen = experiment(setting=TINY._replace(epochs=2))
+    second = Session(chosen, method_of(name), 0, problem.held_out(own.train, own.val), "cpu")
+    second.advance(lambda: False)
+    assert whole.history["accuracy"] == first.history["accuracy"] + second.history["accuracy"]
+    assert torch.equal(whole.reweighter.weights_, second.reweighter.weights_)
+
+    stopped = twice(name, problem)
+    assert not stopped.advance(stops_after(after))
+    resumed = gone_on(stopped, twice(name, problem), tmp_path)
+    assert resumed.epoch == stopped.epoch and resumed.advance(lambda: False)
+    assert resumed.history["accuracy"] == whole.history["accuracy"] and resumed.history["loss"] == whole.history["loss"]
+    assert torch.equal(resumed.reweighter.weights_, whole.reweighter.weights_)
+
+
+def twice(name, problem):
+    return session_of(experiment(), method_of(name), 0, problem, "cpu")
 
 
 # ---------------------------------------------------------------- the clock
@@ -238,7 +287,7 @@ def test_the_clock_changes_nothing_and_counts_every_moment_once(method):
         clock.step(clocked, batches)
     assert same(plain, clocked)
     assert len(clock.batches) == 6 and all(set(stages) == set(STAGES) for stages in clock.batches)
-    typical = clock.medians()
+    typical = clock.means()
     has_validation = method in ("kmm", "kliep@16")
     assert (typical["validation forward"] > 0) == (typical["weight step"] > 0) == has_validation
     assert min(typical[name] for name in ("training forward", "backward", "optimiser step", "rest")) > 0

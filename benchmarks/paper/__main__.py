@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.runner import RESULTS, environment, limit_threads
 from densratio._arrays import to_device
 from densratio.datasets import Labelled, load_labelled
-from densratio.training.methods import LEARNED
+from densratio.training.methods import LEARNED, TRAIN_TWICE
 
 from .figures import draw_figures
 from .methods import Method, method_of, title
@@ -24,6 +24,7 @@ from .session import Session
 from .settings import QUICK, Experiment, settings_of
 from .stages import profile
 from .tables import write_profile, write_tables
+from .twice import session_of
 
 SCRATCH = Path(__file__).parents[2] / ".benchdata" / "paper"
 """Where checkpoints are kept unless told; git ignores it."""
@@ -52,7 +53,11 @@ def parser() -> argparse.ArgumentParser:
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
     shifts = "kind:rate, class_prior:ratio, long_tail:factor, noisy_val, joined by +; several separated by commas"
     add("--noise", default="symmetric:0.4", help=shifts)
-    add("--methods", default=METHODS, help="names separated by commas; NAME@32: a bank that renews 32 validation rows a step")
+    add(
+        "--methods",
+        default=METHODS,
+        help="names separated by commas; NAME@32: a bank that renews 32 validation rows a step, NAME@32per4: in one of 4",
+    )
     add("--seeds", default="3", help="how many, from 0 on; or the seeds themselves with commas, as in 4, or 0,2")
     add("--epochs", type=int, help="passes over the training rows")
     add("--batch-size", type=int, help="rows of a batch")
@@ -92,8 +97,8 @@ def train(arguments: argparse.Namespace) -> None:
     jobs = [(experiment, seed, method) for experiment, seed in plan for method in _methods(arguments)]
     for number, (experiment, seed, method) in enumerate(jobs, start=1):
         problem = draw(data, experiment, seed)
-        session = Session(experiment, method, seed, problem, arguments.device)
-        files = Files(_folder(arguments), arguments.checkpoints, session, problem.is_off, facts)
+        session = session_of(experiment, method, seed, problem, arguments.device)
+        files = Files(_folder(arguments), arguments.checkpoints, session, facts)
         if arguments.resume and files.is_finished():
             _say(f"{number} of {len(jobs)}: {files.name} is there already.")
             continue
@@ -169,7 +174,7 @@ def _quick(arguments: argparse.Namespace) -> None:
     arguments.methods = "uniform,val_only,random,diw,kmm,kliep,lsif,wasserstein,kmm@32,wasserstein@32"
     train(arguments)
     profile_batches(arguments)
-    arguments.methods = ",".join(LEARNED)
+    arguments.methods = ",".join((*LEARNED, *TRAIN_TWICE))
     train(arguments)
     arguments.layer, arguments.noise = "hidden", "class_prior:5"
     arguments.methods = "uniform,kmm,kliep,lsif,lsif@32,sliced,auto"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from densratio.estimators import IN_LOOPS
 from densratio.training import DIW, DynamicReweighter, RandomWeights, Reweighter, Uniform, ValidationOnly
-from densratio.training.methods import LEARNED, TITLES, Setup
+from densratio.training.methods import LEARNED, TITLES, TRAIN_TWICE, Setup, build
 
 from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
 
@@ -28,13 +29,17 @@ class Sizes(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A name in METHODS; val_refresh: rows renewed a step in a bank of all validation rows, None: a whole validation batch."""
+    """A name in METHODS; val_refresh: rows renewed in a bank of all validation rows, in one batch of `val_every`; None: a whole
+    validation batch in each.
+    """
 
     name: str
     val_refresh: int | None = None
+    val_every: int = 1
 
     def __str__(self) -> str:
-        return self.name if self.val_refresh is None else f"{self.name}@{self.val_refresh}"
+        bank = "" if self.val_refresh is None else f"@{self.val_refresh}"
+        return self.name + bank + (f"per{self.val_every}" if self.val_every > 1 else "")
 
     def build(self, experiment: Experiment, sizes: Sizes) -> Reweighter:
         """The reweighter of one run."""
@@ -47,7 +52,7 @@ def _diw(solver: str) -> Callable[[Method, Experiment, Sizes], Reweighter]:
         y_train, y_val = sizes.labels()
         return DIW(
             sizes.setup.n_train, sizes.setup.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
-            val_refresh=method.val_refresh, warmup_epochs=sizes.warmup_epochs,
+            val_refresh=method.val_refresh, val_every=method.val_every, warmup_epochs=sizes.warmup_epochs,
         )  # fmt: skip
 
     return build
@@ -62,12 +67,13 @@ def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
     y_train, y_val = sizes.labels()
     return DynamicReweighter(
         ratio, sizes.setup.n_train, sizes.setup.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
-        val_refresh=method.val_refresh, warmup_epochs=sizes.warmup_epochs, potential="sliced" if method.name == "sliced" else None,
+        val_refresh=method.val_refresh, val_every=method.val_every, warmup_epochs=sizes.warmup_epochs,
+        potential="sliced" if method.name == "sliced" else None,
     )  # fmt: skip
 
 
 def _learned(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
-    return LEARNED[method.name](sizes.setup)
+    return build(method.name, sizes.setup)
 
 
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
@@ -82,7 +88,7 @@ METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     "wasserstein": _adiw,
     "sliced": _adiw,
     "auto": _adiw,
-    **dict.fromkeys(LEARNED, _learned),
+    **dict.fromkeys((*LEARNED, *TRAIN_TWICE), _learned),
 }
 """Reweighter of a run, by name."""
 ADIW = ("kmm", "kliep", "lsif", "wasserstein")
@@ -101,7 +107,10 @@ _TITLES = {
 
 
 def method_of(text: str) -> Method:
-    """NAME, or NAME@ROWS for a bank that renews ROWS validation rows a step. Raises ValueError for anything else."""
+    """NAME, NAME@ROWS for a bank that renews ROWS validation rows a step, or NAME@ROWSperBATCHES where one step in so many does.
+
+    Raises ValueError for anything else.
+    """
     name, at, rows = text.strip().lower().replace("-", "_").partition("@")
     if name not in METHODS:
         raise ValueError(
@@ -109,13 +118,17 @@ def method_of(text: str) -> Method:
         )
     if not at:
         return Method(name)
-    if name not in WITH_BANK or not rows.isdecimal() or int(rows) < 1:
-        raise ValueError(f"{text!r} is no method with a bank: it is NAME@ROWS with a name in {', '.join(WITH_BANK)} and ROWS >= 1.")
-    return Method(name, int(rows))
+    sizes = re.fullmatch(r"([1-9]\d*)(?:per([1-9]\d*))?", rows)
+    if name not in WITH_BANK or sizes is None:
+        raise ValueError(
+            f"{text!r} is no method with a bank: it is NAME@ROWS or NAME@ROWSperBATCHES with a name in {', '.join(WITH_BANK)} and "
+            "numbers >= 1."
+        )
+    return Method(name, int(sizes[1]), int(sizes[2] or 1))
 
 
 def title(method: str, layer: str = "losses") -> str:
     """The method as the paper calls it: -L compares losses, -F a hidden layer."""
     name, _, rows = method.partition("@")
     suffix = "" if name not in WITH_BANK else "-L" if layer == "losses" else "-F"
-    return _TITLES[name] + suffix + (f", bank {rows}" if rows else "")
+    return _TITLES[name] + suffix + (f", bank {rows.replace('per', ' per ')}" if rows else "")

@@ -31,6 +31,10 @@ class Problem(NamedTuple):
     is_off: np.ndarray
     n_classes: int
 
+    def held_out(self, train: np.ndarray, val: np.ndarray) -> Problem:
+        """The same with training rows `val` in the place of the validation rows, and the rows `train` to train on."""
+        return self._replace(x=self.x[train], y=self.y[train], x_val=self.x[val], y_val=self.y[val], is_off=self.is_off[train])
+
     def channels(self) -> tuple[list[float], list[float]] | None:
         """Mean and deviation of each channel of the training images; None for rows that are no images."""
         if self.x.ndim != 4:

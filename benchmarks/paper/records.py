@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import roc_auc_score
 
-from .session import Session, check_identity
+from .session import Session
+from .twice import TwoTrainings
 
 __all__ = ["BIN_EDGES", "Files", "Record", "read_runs", "summary_of_weights"]
 
@@ -24,8 +26,8 @@ Record = dict[str, Any]
 class Files:
     """A run's record in `folder`/runs, and its checkpoint in `checkpoints` for as long as it is not done."""
 
-    def __init__(self, folder: Path, checkpoints: Path, session: Session, is_off: np.ndarray, environment: dict[str, str]):
-        self.session, self.is_off, self.environment = session, is_off, environment
+    def __init__(self, folder: Path, checkpoints: Path, session: Session | TwoTrainings, environment: dict[str, str]):
+        self.session, self.environment = session, environment
         self.name = _name(session.identity)
         self.record, self.checkpoint = folder / "runs" / f"{self.name}.json", checkpoints / f"{self.name}.pt"
 
@@ -34,27 +36,35 @@ class Files:
         if not self.record.exists():
             return False
         record = json.loads(self.record.read_text())
-        check_identity(self.session.identity, record["identity"], self.record)
+        _check_identity(self.session.identity, record["identity"], self.record)
         return record["is_done"]
 
     def load(self) -> None:
-        """Take the run up where it was stopped, if it was."""
+        """Take the run up where it was stopped, if it was. Raises ValueError for the checkpoint of another run."""
         if self.checkpoint.exists():
-            self.session.load(self.checkpoint)
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            _check_identity(self.session.identity, state["identity"], self.checkpoint)
+            self.session.load_state_dict(state)
 
-    def save(self, session: Session | None = None) -> None:
-        """Write the record and the checkpoint; of a run that is done the record alone is kept."""
+    def save(self, session: Any = None) -> None:
+        """Write the record and the checkpoint; of a run that is done the record alone is kept.
+
+        A run that is stopped meanwhile leaves both as they were.
+        """
         weights = self.session.reweighter.weights_.detach().cpu().numpy().astype(np.float64)
         record = {
             "identity": self.session.identity,
             "is_done": self.session.is_done,
             "environment": self.environment,
             "history": self.session.history,
-            "weights": summary_of_weights(weights, self.is_off),
+            "weights": summary_of_weights(weights, self.session.is_off),
             "peak_memory": self.session.peak_memory() if self.session.is_done else None,
         }
         if not self.session.is_done:
-            self.session.save(self.checkpoint)
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            part = self.checkpoint.with_suffix(".part")
+            torch.save(self.session.state_dict(), part)
+            os.replace(part, self.checkpoint)
         self.record.parent.mkdir(parents=True, exist_ok=True)
         part = self.record.with_suffix(".part")
         part.write_text(json.dumps(record) + "\n")
@@ -79,6 +89,14 @@ def read_runs(folder: Path) -> list[Record]:
     if not paths:
         raise FileNotFoundError(f"There are no records of runs in {folder / 'runs'}.")
     return [json.loads(path.read_text()) for path in paths]
+
+
+def _check_identity(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> None:
+    """Raise ValueError where the file at `path` is of a run that differs from the wanted one."""
+    differ = [key for key, value in wanted.items() if found.get(key) != value]
+    if differ:
+        now, then = (", ".join(f"{key} {run.get(key)}" for key in differ) for run in (wanted, found))
+        raise ValueError(f"{path} is of another run ({then}; asked for: {now}). Give --no-resume to start anew.")
 
 
 def _spread(values: np.ndarray) -> Record:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from .methods import Method, Sizes
 from .problems import Problem
 from .settings import Experiment
 
-__all__ = ["Session", "check_identity"]
+__all__ = ["Session", "in_order"]
 
 EVALUATED_AT_ONCE = 2048
 
@@ -38,7 +36,7 @@ class Session:
     def __init__(
         self, experiment: Experiment, method: Method, seed: int, problem: Problem, device: str, *, warmup_epochs: float = 1.0
     ):
-        self.n_classes = problem.n_classes
+        self.n_classes, self.is_off = problem.n_classes, problem.is_off
         self.identity = {**experiment.as_dict(), "method": str(method), "seed": seed, "n_train": len(problem.x)}
         self.experiment, self.device = experiment, torch.device(device)
         setting = experiment.setting
@@ -125,19 +123,14 @@ class Session:
 
     # ------------------------------------------------------------ stop and resume
 
-    def save(self, path: Path) -> None:
-        """Write everything that the rest of the run depends on; a run that is stopped meanwhile leaves the file as it was."""
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
         parts = {name: part.state_dict() for name, part in self._stateful().items()}
         counts = {"loss": self._loss, "seconds": self._seconds, "batches": self._batches}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        torch.save({"identity": self.identity, "history": self.history, "counts": counts, **parts}, part)
-        os.replace(part, path)
+        return {"identity": self.identity, "history": self.history, "counts": counts, **parts}
 
-    def load(self, path: Path) -> None:
-        """Go on where `save` left off. Raises ValueError for the file of another run."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        check_identity(self.identity, state["identity"], path)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the `state_dict` was taken."""
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         self.history = state["history"]
@@ -163,14 +156,6 @@ class Session:
         self._loss, self._seconds, self._batches = torch.zeros_like(self._loss), 0.0, 0
 
 
-def check_identity(wanted: dict[str, Any], found: dict[str, Any], path: Path) -> None:
-    """Raise ValueError where the file at `path` is of a run that differs from the wanted one."""
-    differ = [key for key, value in wanted.items() if found.get(key) != value]
-    if differ:
-        now, then = (", ".join(f"{key} {run.get(key)}" for key in differ) for run in (wanted, found))
-        raise ValueError(f"{path} is of another run ({then}; asked for: {now}). Give --no-resume to start anew.")
-
-
 def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: torch.device) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -187,9 +172,13 @@ def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: st
     fewer = replace(experiment, setting=experiment.setting._replace(epochs=max(1, experiment.setting.epochs // 4)))
     session = Session(fewer, Method("val_only"), seed, problem, device)
     session.advance(lambda: False)
+    return irreducible_losses(session.model, in_order(problem, device))
+
+
+def in_order(problem: Problem, device: str) -> DeviceData:
+    """Batches of all training rows in their order, as they are."""
     mean, std = problem.channels() or (None, None)
-    rows = DeviceData(problem.x, problem.y, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
-    return irreducible_losses(session.model, rows)
+    return DeviceData(problem.x, problem.y, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
 
 
 def _optimizer(model: torch.nn.Module, experiment: Experiment) -> torch.optim.Optimizer:

@@ -56,9 +56,9 @@ class StageClock:
                 session.optimizer.step()
         self.batches[-1]["rest"] = self.now() - start - sum(self.batches[-1].values())
 
-    def medians(self) -> dict[str, float]:
-        """Median seconds of each stage over the batches."""
-        return {stage: statistics.median(batch[stage] for batch in self.batches) for stage in STAGES}
+    def means(self) -> dict[str, float]:
+        """Mean seconds of each stage over the batches; of some methods only one batch in several looks at validation rows."""
+        return {stage: statistics.fmean(batch[stage] for batch in self.batches) for stage in STAGES}
 
     @contextmanager
     def _listening(self, session: Session) -> Iterator[None]:
@@ -93,7 +93,7 @@ class StageClock:
 
 
 def profile(sessions: dict[str, Session], rounds: int, device: str, *, baseline: str, batches_in_a_row: int = 1) -> list[Row]:
-    """A row for each session: median seconds of a batch, times the baseline's, and seconds by stage.
+    """A row for each session: median seconds of a batch, times the baseline's, and mean seconds by stage.
 
     Each round all sessions take `batches_in_a_row` batches in an order drawn anew, without a wait in between; then, in as many
     rounds more, one batch by stages, with a wait for the device around each. On the CPU seconds are those of this process, which
@@ -124,7 +124,7 @@ def profile(sessions: dict[str, Session], rounds: int, device: str, *, baseline:
 def _row(name: str, typical: float, seconds: list[float], baseline: list[float], clock: StageClock) -> Row:
     # Of each round by itself: what slows the machine for a while slows both.
     ratios = sorted(mine / base for mine, base in zip(seconds, baseline, strict=False))
-    stages = {f"{stage}, ms": 1e3 * value for stage, value in clock.medians().items()}
+    stages = {f"{stage}, ms": 1e3 * value for stage, value in clock.means().items()}
     times = ratios[len(ratios) // 2] if ratios else None
     return {"method": name, "ms a batch": 1e3 * typical, "times Uniform": times, **stages}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.runner import Row, write
 
-from .methods import ADIW, METHODS, title
+from .methods import ADIW, METHODS, method_of, title
 from .published import ACCURACY, COST
 from .records import Record, read_runs
 
@@ -118,7 +118,7 @@ def aims_of(methods: dict[str, list[Record]]) -> list[Row]:
         method, _, refresh = name.partition("@")
         if refresh and method in full:
             change = scores[name] - scores[method]
-            aim = f"bank of {refresh} at most 0.5 points below the full batch"
+            aim = f"bank of {refresh.replace('per', ' per ')} at most 0.5 points below the full batch"
             rows.append({**where, "aim": aim, **_verdict(change, title(name, layer), change >= -0.5)})
     return rows
 
@@ -149,8 +149,8 @@ def grouped(runs: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, list[Reco
     order = list(METHODS)
 
     def place(run: Record) -> tuple[Any, ...]:
-        name, _, rows = run["identity"]["method"].partition("@")
-        return int(rows or 0), order.index(name), run["identity"]["seed"]
+        method = method_of(run["identity"]["method"])
+        return method.val_refresh or 0, method.val_every, order.index(method.name), run["identity"]["seed"]
 
     for run in sorted((run for run in runs if run["history"]["accuracy"]), key=place):
         key = tuple(run["identity"][name] for name in GROUP)
@@ -204,5 +204,5 @@ WHOLE_NOTE = (
     "least 2."
 )
 STAGES_NOTE = (
-    "Median milliseconds, one batch a round, with a wait for the device around each stage; so the sum is more than the above."
+    "Mean milliseconds, one batch a round, with a wait for the device around each stage; so the sum is more than the above."
 )

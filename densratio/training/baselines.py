@@ -98,6 +98,7 @@ class DIW(DynamicReweighter):
         y_train: Any = None,
         y_val: Any = None,
         val_refresh: int | None = None,
+        val_every: int = 1,
         warmup_epochs: float = 1.0,
         warmup_steps: int | None = None,
         loss: Loss = cross_entropy,
@@ -106,5 +107,6 @@ class DIW(DynamicReweighter):
         ratio = KMM(gamma=gamma, max_weight=max_weight, mean_tol="diw", regularization=1e-5, solver=name)
         super().__init__(
             ratio, n_train, n_val, layer=layer, transformation=transformation, y_train=y_train, y_val=y_val,
-            val_refresh=val_refresh, to_convergence=True, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps, loss=loss,
+            val_refresh=val_refresh, val_every=val_every, to_convergence=True, warmup_epochs=warmup_epochs,
+            warmup_steps=warmup_steps, loss=loss,
         )  # fmt: skip

@@ -19,7 +19,8 @@ __all__ = ["Batch", "check_finite", "collect", "positions_of"]
 
 @dataclass(frozen=True)
 class Batch:
-    """source (n, d), target (m, d): losses or features of all ranks; positions (n,), val_positions (m,): their rows.
+    """source (n, d), target (m, d): losses or features of all ranks; positions (n,), val_positions (m,): their rows. m = 0 where
+    the step looks at no validation rows.
 
     y (n,), y_val (m,): classes, where the estimate is class by class. is_usable (): whether everything is finite and in range,
     on a device that the host doesn't wait for; True where the host looked.
@@ -36,7 +37,7 @@ class Batch:
 
 def collect(
     train: Tensor,
-    val: Tensor,
+    val: Tensor | None,
     index: Any,
     val_index: Any,
     labels: tuple[Any, Any],
@@ -45,17 +46,20 @@ def collect(
 ) -> Batch:
     """The batch of all ranks. sizes: rows declared of both samples. Raises ValueError, where the host can look, for bad input."""
     device = watch.seen.device
-    source, target = _rows(train, "training", device), _rows(val, "validation", device)
+    source = _rows(train, "training", device)
+    target = source[:0] if val is None else _rows(val, "validation", device)
+    if val is None:
+        val_index, labels = range(0), (labels[0], None if labels[0] is None else source[:0, 0].long())
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"train has {source.shape[1]} columns and val has {target.shape[1]}: give the same quantity of both.")
     target = target.to(source.dtype)
     # Of one rank the places are checked here, once and for all.
     declared = sizes if n_ranks() == 1 else (None, None)
-    positions = positions_of(index, len(train), "index", device, declared[0])
-    val_positions = positions_of(val_index, len(val), "val_index", device, declared[1])
+    positions = positions_of(index, len(source), "index", device, declared[0])
+    val_positions = positions_of(val_index, len(target), "val_index", device, declared[1])
     y, y_val = (
         None if label is None else of_all_ranks(batch_labels(label, len(x), name, device))
-        for label, x, name in zip(labels, (train, val), ("y", "y_val"), strict=True)
+        for label, x, name in zip(labels, (source, target), ("y", "y_val"), strict=True)
     )
     # What is wrong with one rank's rows is told after the exchange, on every rank: none is left waiting for another.
     source, target, positions, val_positions = (of_all_ranks(part) for part in (source, target, positions, val_positions))

@@ -55,6 +55,9 @@ class DynamicReweighter(Reweighter):
     val_refresh : int or None
         Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
         of the validation batch), and compare with all. None: compare with the validation batch.
+    val_every : int
+        With val_refresh: `weighted_loss` looks at validation rows in one batch of so many, from the first on. In the others, as
+        `needs_validation` tells, no validation pass runs and val may be None.
     forget : float in [0, 1)
         For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
         kept validation values only those of the last 1 / forget steps count.
@@ -95,6 +98,7 @@ class DynamicReweighter(Reweighter):
         y_train: Any = None,
         y_val: Any = None,
         val_refresh: int | None = None,
+        val_every: int = 1,
         forget: float = 0.0,
         to_convergence: bool = False,
         warmup_epochs: float = 1.0,
@@ -103,7 +107,8 @@ class DynamicReweighter(Reweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss)
-        _check(n_val, layer, transformation, y_train, y_val, val_refresh, forget, warmup_epochs, warmup_steps)
+        _check(n_val, layer, transformation, y_train, y_val, forget, warmup_epochs, warmup_steps)
+        _check_refresh(val_refresh, val_every)
         names = list(IN_LOOPS) if ratio == "auto" else [ratio]
         self.steps = nn.ModuleList(
             StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence, potential=of_name)
@@ -114,6 +119,7 @@ class DynamicReweighter(Reweighter):
         self.layer = layer
         self.transformation = transformation
         self.val_refresh = val_refresh
+        self.val_every = val_every
         self.warmup_epochs = warmup_epochs
         self.warmup_steps = warmup_steps
         self.rows_seen = 0
@@ -155,11 +161,15 @@ class DynamicReweighter(Reweighter):
             return self.steps_seen < self.warmup_steps
         return self.rows_seen < self.warmup_epochs * len(self.weights_)
 
+    @property
+    def needs_validation(self) -> bool:
+        return self.steps_seen % self.val_every == 0
+
     @torch.no_grad()
     def partial_fit(
         self,
         train: Tensor,
-        val: Tensor,
+        val: Tensor | None,
         index: Any,
         val_index: Any = None,
         y: Any = None,
@@ -168,6 +178,7 @@ class DynamicReweighter(Reweighter):
     ) -> DynamicReweighter:
         """Estimate the weights of a batch. train (n,) or (n, d): its losses or features; val (m,) or (m, d); index (n,).
 
+        val may be None with val_refresh once validation rows are known: nothing is renewed.
         val_index (m,) names the validation rows; KLIEP and LSIF need it unless val holds all n_val rows in order, as do
         val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
         estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
@@ -179,7 +190,7 @@ class DynamicReweighter(Reweighter):
         if losses is not None and losses.shape != (len(train),):
             raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
-            labels = self._labels(y, y_val)
+            labels = self._labels(y, y_val, val)
             val_index = self._val_index(val, val_index, by_class=labels[0] is not None or self.classes is not None)
             batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.watch)
             if self.steps_seen == 0:
@@ -204,14 +215,11 @@ class DynamicReweighter(Reweighter):
         The validation rows pass through the model in the mode it is in, and leave neither gradients nor a trace in the running
         statistics and the random generators. Call it inside autocast or not: the estimate is in single precision.
         """
-        (x, y, index), (x_val, y_val, val_index) = train, val
-        if self.val_refresh is not None:
-            x_val, y_val, val_index = (first_rows(part, self.val_refresh) for part in (x_val, y_val, val_index))
+        x, y, index = train
         if self.steps_seen == 0:
             warn_unless_training(model)
         losses, compared, last = self._pass(model, x, y)
-        with validation_pass(model):
-            _, val_compared, val_last = self._pass(model, x_val, y_val)
+        val_compared, val_last, val_index, y_val = self._validation(model, val) if self.needs_validation else (None,) * 4
         told = (y, y_val) if self.classes is not None else (None, None)
         own = None if compared is losses else losses
         weights = self.partial_fit(compared, val_compared, index, val_index, told[0], told[1], own).transform(index)
@@ -247,15 +255,27 @@ class DynamicReweighter(Reweighter):
             return losses, self._listener.output(len(losses)), last
         return losses, losses if self.transformation is None else self.transformation(prediction, y, losses), last
 
-    def _labels(self, y: Any, y_val: Any) -> tuple[Any, Any]:
-        if (y is None) != (y_val is None):
+    def _validation(self, model: nn.Module, val: Any) -> tuple[Tensor, LastLayer | None, Any, Any]:
+        """Of the validation rows that this step looks at: what is compared, their gradients, places and labels."""
+        if val is None:
+            raise ValueError("This batch needs validation rows: weighted_loss(model, (x, y, index), (x_val, y_val, val_index)).")
+        x, y, index = val if self.val_refresh is None else (first_rows(part, self.val_refresh) for part in val)
+        with validation_pass(model):
+            _, compared, last = self._pass(model, x, y)
+        return compared, last, index, y
+
+    def _labels(self, y: Any, y_val: Any, val: Tensor | None) -> tuple[Any, Any]:
+        if val is not None and (y is None) != (y_val is None):
             raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
         if y is not None and self.classes is None:
             self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
         return y, y_val
 
-    def _val_index(self, val: Tensor, val_index: Any, *, by_class: bool) -> Any:
-        if val_index is not None:
+    def _val_index(self, val: Tensor | None, val_index: Any, *, by_class: bool) -> Any:
+        if val is None and (self.bank is None or self.bank.values is None):
+            reason = "without val_refresh each step" if self.bank is None else "before validation rows are known a step"
+            raise ValueError(f"val is None: {reason} needs losses or features of a validation batch.")
+        if val is None or val_index is not None:
             return val_index
         stores_weights = all(step.stores_weights for step in self._all_steps())
         if len(val) == self.n_val or (stores_weights and self.bank is None and not by_class):
@@ -327,7 +347,6 @@ def _check(
     transformation: Any,
     y_train: Any,
     y_val: Any,
-    val_refresh: int | None,
     forget: float,
     warmup_epochs: float,
     warmup_steps: int | None,
@@ -340,10 +359,23 @@ def _check(
         raise ValueError("layer and transformation both say what is compared: give one of them.")
     if (y_train is None) != (y_val is None):
         raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
-    if val_refresh is not None and (isinstance(val_refresh, bool) or not isinstance(val_refresh, int) or val_refresh < 1):
-        raise ValueError(f"val_refresh must be an int >= 1, the validation rows renewed in a step, or None; got {val_refresh!r}.")
     if not 0.0 <= forget < 1.0:
         raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
+
+
+def _check_refresh(val_refresh: int | None, val_every: int) -> None:
+    if val_refresh is not None and not _is_count(val_refresh):
+        raise ValueError(f"val_refresh must be an int >= 1, the validation rows renewed in a step, or None; got {val_refresh!r}.")
+    if not _is_count(val_every):
+        raise ValueError(
+            f"val_every must be an int >= 1, the batches from one look at validation rows to the next; got {val_every!r}."
+        )
+    if val_every > 1 and val_refresh is None:
+        raise ValueError(f"val_every={val_every} needs val_refresh, which keeps validation rows for the batches in between.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str | Potential | None]:

@@ -39,7 +39,10 @@ class ValidationBank(nn.Module):
         return len(self.age)
 
     def refresh(self, fresh: Tensor, positions: Tensor, is_usable: Tensor | bool = True) -> None:
-        """Take in the rows fresh (m, d) at positions (m,), unless the batch is not usable; of equal positions one is taken."""
+        """A step on: take in the rows fresh (m, d), m >= 0, at positions (m,), unless the batch is not usable.
+
+        Of equal positions one is taken.
+        """
         if self.values is None:
             self.values = fresh.new_zeros((self.n_rows, fresh.shape[1]))
         if fresh.shape[1] != self.values.shape[1]:
@@ -61,9 +64,12 @@ class ValidationBank(nn.Module):
         self.age.index_copy_(0, positions, age)
 
     def is_known(self) -> Tensor:
-        """Which rows (n_val,) have a value, with forget > 0 a recent one."""
+        """Which rows (n_val,) have a value, with forget > 0 a recent one; without any recent one those of any age."""
         is_known = self.age >= 0
-        return is_known & (self.age * self.forget <= 1.0) if self.forget > 0.0 else is_known
+        if self.forget == 0.0:
+            return is_known
+        is_recent = is_known & (self.age * self.forget <= 1.0)
+        return torch.where(is_recent.any(), is_recent, is_known)
 
     def known(self) -> Tensor:
         """Values (n_val, d), with stand-ins where nothing or nothing recent is known."""

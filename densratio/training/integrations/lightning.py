@@ -60,9 +60,11 @@ class Reweighting(Callback):
         if self._transferred is None:
             raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
         train = _rows(batch, 3, "A training batch must be (x, y, index): wrap the training set in densratio.training.Indexed.")
-        values, index = next(self._state.batches)
-        values = _rows(values, 2, "An item of the validation set must be (x, y); several inputs go together, ((x1, x2), y).")
-        return self.reweighter.weighted_loss(model, train, tuple(self._transferred((*values, index))))
+        val = self._state.next_validation()
+        if val is not None:
+            x_and_y = _rows(val[0], 2, "An item of the validation set must be (x, y); several inputs go together, ((x1, x2), y).")
+            val = tuple(self._transferred((*x_and_y, val[1])))
+        return self.reweighter.weighted_loss(model, train, val)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""

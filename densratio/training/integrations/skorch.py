@@ -83,11 +83,12 @@ class ReweightedNet(NeuralNet):
         self._set_training(True)
         state = self._state_for(batch)
         X, y = unpack_data(batch)
-        (X_val, y_val), val_index = next(state.batches)
+        batch_val = state.next_validation()
+        val = None if batch_val is None else (*batch_val[0], batch_val[1])
         state.take_optimizer(getattr(self, "optimizer_", None))
         model = Prediction(self.module_, partial(self.infer, **fit_params))
         with _loss_of(state.reweighter, self._losses):
-            loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), (X_val, y_val, val_index))
+            loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), val)
         loss.backward()
         return {"loss": loss, "y_pred": model.outputs(X)}
 

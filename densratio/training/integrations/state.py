@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ..data import Indexed
 from ..reweighter import Reweighter
 from .validation import Collate, ValidationBatches
@@ -55,6 +57,10 @@ class LoopState:
         """Let a method that follows the optimiser's step have the framework's, unless it was given another."""
         if optimizer is not None and getattr(self.reweighter, "optimizer", optimizer) is None:
             self.reweighter.optimizer = optimizer
+
+    def next_validation(self) -> tuple[Any, Tensor] | None:
+        """The next validation batch (values, index), and None for a step that needs none."""
+        return next(self.batches) if self.reweighter.needs_validation else None
 
     def check(self) -> None:
         """Raise the error of a batch that could not be used, where the reweighter keeps one until the device tells."""

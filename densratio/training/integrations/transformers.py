@@ -137,8 +137,8 @@ class ReweightedTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._weighting.take_optimizer(self.optimizer)
         train = self._rows(inputs)
-        batch, index = next(self._weighting.batches)
-        val = self._rows(self._prepare_inputs({**batch, INDEX: index}))
+        batch = self._weighting.next_validation()
+        val = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
         predicting = Prediction(model, lambda columns: model(**columns), self.prediction)
         loss = self.reweighter.weighted_loss(predicting, train, val) * inputs.get(SHARE, 1.0)
         return (loss, predicting.outputs(train[0])) if return_outputs else loss

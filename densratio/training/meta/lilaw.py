@@ -44,8 +44,10 @@ def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any)
 class LiLAW(BatchReweighter):
     """w_i = easy_i + hard_i + moderate_i of `Difficulty`, with alpha, beta and delta learned on the validation batch.
 
-    In each batch one plain gradient step on mean(w l) of the validation rows moves the three; the published order, after the
-    classifier's step, is kept: the step stands at the head of the next batch. The validation rows may be noisy like the others.
+    The classifier descends mean(w l) with its weights, functions of its softmax, followed by backward: held constant they would
+    drive it towards wrong labels more than towards right ones. In each batch one plain gradient step on mean(w l) of the
+    validation rows moves the three; the published order, after the classifier's step, is kept: the step stands at the head of
+    the next batch. The validation rows may be noisy like the others.
 
     Parameters
     ----------
@@ -94,20 +96,15 @@ class LiLAW(BatchReweighter):
 
     def difficulty_of(self, prediction: Tensor, y: Tensor) -> Difficulty:
         """Parts of the weights of rows with these logits (n, C) and labels (n,), with the graph to alpha, beta and delta."""
-        if prediction.ndim != 2 or y.ndim != 1:
-            got = f"{tuple(prediction.shape)} and {tuple(y.shape)}"
-            raise ValueError(f"LiLAW needs logits (n, C) and class labels (n,); got {got}.")
-        softmax = torch.softmax(prediction.detach().float(), dim=1)
-        s_y = softmax.gather(1, y[:, None])[:, 0]
-        return lilaw_weights(s_y, softmax.amax(dim=1), self.alpha, self.beta, self.delta)
+        return lilaw_weights(*_softmax(prediction.detach(), y), self.alpha, self.beta, self.delta)
 
     def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
         self._learn(rows.model, val)
-        with torch.no_grad():
-            parts = self.difficulty_of(rows.prediction, rows.y)
-            of_all, told = of_all_ranks(positions), of_all_ranks(torch.stack(parts, dim=1))
-            self.difficulty[of_all] = told.to(self.difficulty.dtype)
-            return parts.weights
+        s_y, s_max = _softmax(rows.prediction, rows.y)
+        parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
+        told = of_all_ranks(torch.stack(parts, dim=1).detach())
+        self.difficulty[of_all_ranks(positions)] = told.to(self.difficulty.dtype)
+        return parts.weights
 
     def _learn(self, model: nn.Module, val: Any) -> None:
         with validation_pass(model):
@@ -122,3 +119,11 @@ class LiLAW(BatchReweighter):
             rate = torch.where(torch.isfinite(gradient).all(), self.learning_rate, 0.0)
             for parameter, own in zip(parameters, gradient.nan_to_num(), strict=True):
                 parameter.sub_(rate * (own + self.weight_decay * parameter))
+
+
+def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax of the label (n,) and the largest (n,) of logits (n, C). Raises ValueError for other shapes."""
+    if prediction.ndim != 2 or y.ndim != 1:
+        raise ValueError(f"LiLAW needs logits (n, C) and class labels (n,); got {tuple(prediction.shape)} and {tuple(y.shape)}.")
+    softmax = torch.softmax(prediction.float(), dim=1)
+    return softmax.gather(1, y[:, None])[:, 0], softmax.amax(dim=1)
