@@ -73,7 +73,10 @@ def transfer(data: Labelled, noise: str, epochs: int, seeds: list[int]) -> list[
         ]
         for of_method, make in zip(scores.values(), makers, strict=True):
             of_method.append(fit(second, seed, epochs, make)[0])
-    return [row(name, values) for name, values in scores.items()]
+    return [
+        {**row(name, values), "seeds above uniform": sum(a > b for a, b in zip(values, scores["uniform"], strict=True))}
+        for name, values in scores.items()
+    ]
 
 
 Part = tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -336,6 +337,33 @@ def test_a_whole_step_runs_where_no_value_can_be_read(name, monkeypatch):
         loss.backward()
         optimizer.step()
     assert reweighter.rows_seen == 13
+
+
+@pytest.mark.parametrize("what", ["no number", "out of range"])
+@every_method
+def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, what, monkeypatch):
+    for module in ("batch", "per_batch", "reweighter", "meta.base", "meta.virtual_step"):
+        monkeypatch.setattr(importlib.import_module(f"densratio.training.{module}"), "waits_for", lambda device: True)
+    reweighter, model, optimizer = made(name, 0, False)
+    start_at_once(reweighter)
+    train(reweighter, model, optimizer, [torch.arange(N_TRAIN), torch.arange(20)])
+    before = {key: value.clone() for key, value in reweighter.state_dict().items() if torch.is_tensor(value)}
+    index = torch.arange(5, 15)
+    x, y, told = X[index].clone(), Y[index], index.clone()
+    if what == "no number":
+        x[3] = float("nan")
+    else:
+        told[3] = N_TRAIN
+    reweighter.weighted_loss(model, (x, y, told), VAL)
+    after = reweighter.state_dict()
+    rows = {key for key, value in before.items() if len(value.shape) and len(value) == N_TRAIN}
+    assert "weights_" in rows and all(torch.equal(before[key], after[key]) for key in rows - {"split_"})
+    assert all(bool(torch.isfinite(value.float()).all()) for key, value in after.items() if torch.is_tensor(value))
+    message = r"training rows \[8[,\]]" if what == "no number" else "An index of an earlier batch was out of range"
+    with pytest.raises(ValueError, match=message):
+        reweighter.check()
+    train(reweighter, model, optimizer, [torch.arange(20)])
+    assert bool(torch.isfinite(reweighter.weights_).all())
 
 
 @pytest.mark.parametrize("name", ["mw_net", "l2r of a bank", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"])

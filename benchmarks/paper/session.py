@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densratio.training import DynamicReweighter, endless
+from densratio.training import endless
 from densratio.training.device_data import DeviceData
 from densratio.training.methods import Setup
 from densratio.training.peak_memory import peak_memory
@@ -144,8 +144,7 @@ class Session:
         }  # fmt: skip
 
     def _end_epoch(self, loss: float) -> None:
-        if isinstance(self.reweighter, DynamicReweighter):
-            self.reweighter.check()
+        self.reweighter.check()
         self.schedule.step()
         accuracy, class_accuracy = self.accuracy()
         values = {

@@ -21,7 +21,6 @@ from .reweighter import Reweighter, mean_of_all_ranks
 from .stored_step import StoredStep, ratio_for_loops, store
 from .suspicious import RowLosses
 from .validation_bank import ValidationBank
-from .watch import Watch
 
 __all__ = ["DynamicReweighter"]
 
@@ -132,7 +131,6 @@ class DynamicReweighter(Reweighter):
             self.classes = ClassFrequencies.unknown(n_train, n_val)
         self.bank = None if val_refresh is None else ValidationBank(n_val, forget)
         self.row_losses = RowLosses(n_train)
-        self.watch = Watch()
         self._listener = Listener(layer, hears_last_layer=self.agreement is not None)
         self._last_weights: list[Tensor] = []
 
@@ -226,10 +224,6 @@ class DynamicReweighter(Reweighter):
         if self.agreement is not None and last is not None and val_last is not None and self._last_weights:
             self.agreement.record(self._last_weights, last, val_last)
         return mean_of_all_ranks(weights.to(losses.device, losses.dtype) * losses)
-
-    def check(self) -> None:
-        """Raise the error of a batch that could not be used, and wait for the device to tell: at the end of an epoch, say."""
-        self.watch.raise_if_seen(wait=True)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts, for state_dict."""

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._validation import check_index
 from .batch import check_finite, positions_of
 from .batch_pass import BatchPass
-from .exchange import of_all_ranks
+from .exchange import n_ranks, of_all_ranks
 from .losses import Loss, cross_entropy
 from .passes import device_of_model, warn_unless_training
 from .reweighter import Reweighter, mean_of_all_ranks
@@ -68,12 +69,11 @@ class BatchReweighter(Reweighter):
         self.begin(model, val)
         rows = self.rows(model, x, y)
         losses = rows.losses
-        positions = positions_of(index, len(losses), "index", self.weights_.device, len(self.weights_))
-        if not waits_for(losses.device):
-            check_finite(losses.detach()[:, None], positions, "training")
+        told = self.told(index, len(losses))
+        is_usable, positions = self.usable(losses.detach()[:, None], told), self.within(told)
         is_held = self.is_warming_up
         weights = torch.ones_like(losses.detach()) if is_held else self._or_even(self.batch_weights(rows, positions, val))
-        self._record(losses.detach(), weights.detach(), positions)
+        self._record(losses.detach(), weights.detach(), positions, is_usable)
         return mean_of_all_ranks(weights.to(losses.device, torch.promote_types(losses.dtype, weights.dtype)) * losses)
 
     @property
@@ -81,7 +81,10 @@ class BatchReweighter(Reweighter):
         return False
 
     def begin(self, model: nn.Module, val: Any) -> None:
-        """Look, before anything changes, at what can be wrong. Raises ValueError where validation rows are missing."""
+        """Look, before anything changes, at what can be wrong. Raises ValueError where validation rows are missing, and for a
+        batch before this one that could not be used on a device.
+        """
+        self.watch.raise_if_seen()
         if self.needs_validation and val is None:
             name = type(self).__name__
             raise ValueError(f"{name} learns on validation rows: weighted_loss(model, (x, y, index), (x_val, y_val, val_index)).")
@@ -94,6 +97,26 @@ class BatchReweighter(Reweighter):
     def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
         """The pass of a training batch."""
         return BatchPass.of(model, x, y, self.losses)
+
+    def told(self, index: Any, n_rows: int) -> Tensor:
+        """Row numbers (n_rows,) as this rank tells them. Raises ValueError, on every rank, where the host sees one out of range."""
+        n_train, device = len(self.weights_), self.weights_.device
+        positions = positions_of(index, n_rows, "index", device, n_train if n_ranks() == 1 else None)
+        if n_ranks() > 1 and not waits_for(device):
+            of_all = of_all_ranks(positions)
+            check_index(of_all, len(of_all), n_train, "index")
+        return positions
+
+    def usable(self, losses: Tensor, told: Tensor) -> Tensor | bool:
+        """Whether the batch of all ranks can be used: losses (n, k) finite, and row numbers (n,) in range.
+
+        Raises ValueError, on every rank, where the host sees losses that are not; on a device the watch remembers them.
+        """
+        of_all, at = of_all_ranks(losses), of_all_ranks(told)
+        if waits_for(losses.device):
+            return self.watch.usable(of_all, of_all[:0], at, at[:0], (len(self.weights_), 1))
+        check_finite(of_all, at, "training")
+        return True
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts, for state_dict."""
@@ -113,11 +136,11 @@ class BatchReweighter(Reweighter):
             _log.warning("%s: the weights of batch %d vanished, and it trains unweighted (%d so far).", name, batch, so_far)
         return torch.where(is_usable, weights, 1.0)
 
-    def _record(self, losses: Tensor, weights: Tensor, positions: Tensor) -> None:
+    def _record(self, losses: Tensor, weights: Tensor, positions: Tensor, is_usable: Tensor | bool) -> None:
         device = self.weights_.device
         positions, losses, weights = (of_all_ranks(part.to(device)) for part in (positions, losses, weights))
-        store(self.weights_, positions, weights.to(self.weights_.dtype), True)
-        self.row_losses.record(losses, positions, 1.0 + self.epoch, torch.isfinite(losses))
+        store(self.weights_, positions, weights.to(self.weights_.dtype), is_usable)
+        self.row_losses.record(losses, positions, 1.0 + self.epoch, torch.isfinite(losses) & is_usable)
         self.rows_seen += len(positions)
         self.steps_seen += 1
         self._monitored(positions)

@@ -13,7 +13,7 @@ from .batch import positions_of
 from .exchange import n_ranks, of_all_ranks
 from .losses import Loss, cross_entropy
 from .monitor import Monitor
-from .watch import waits_for
+from .watch import Watch, waits_for
 
 __all__ = ["Reweighter", "mean_of_all_ranks"]
 
@@ -40,6 +40,7 @@ class Reweighter(nn.Module, ABC):
             raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
         self.loss = loss
         self.monitor: Monitor | None = None
+        self.watch = Watch()
         self.register_buffer("weights_", torch.ones(n_train))
 
     @property
@@ -54,8 +55,15 @@ class Reweighter(nn.Module, ABC):
     def transform(self, index: Any) -> Tensor:
         """Current weights (n,) of the training rows `index` (n,), detached."""
         positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
-        # What is out of range on a device is told by the step that took it in.
-        return self.weights_[positions.clamp(max=len(self.weights_) - 1) if waits_for(positions.device) else positions]
+        return self.weights_[self.within(positions)]
+
+    def within(self, positions: Tensor) -> Tensor:
+        """Row numbers (n,) brought into the range on a device, where the watch tells of them; on a host they are in it."""
+        return positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions
+
+    def check(self) -> None:
+        """Raise the error of a batch that could not be used, and wait for the device to tell: at the end of an epoch, say."""
+        self.watch.raise_if_seen(wait=True)
 
     def _monitored(self, index: Any) -> None:
         if self.monitor is not None:

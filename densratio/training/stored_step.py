@@ -14,7 +14,6 @@ from .class_wise import ClassFrequencies
 from .critic import Critic
 from .potential import Potential
 from .sliced import Sliced
-from .watch import waits_for
 
 __all__ = ["StoredStep", "ratio_for_loops", "store"]
 
@@ -162,7 +161,7 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
 
 def store(stored: Tensor, positions: Tensor, values: Tensor, is_usable: Tensor | bool) -> None:
     """stored[positions] = values, and their mean where a position stands more than once; no wait for the device."""
-    if waits_for(stored.device):
+    if is_usable is not True:
         values = torch.where(torch.as_tensor(is_usable, device=stored.device), values.to(stored.dtype), stored[positions])
     counts = stored.index_fill_(0, positions, 0.0).index_add_(0, positions, torch.ones_like(stored[positions]))[positions]
     stored.index_fill_(0, positions, 0.0).index_add_(0, positions, values.to(stored.dtype) / counts)

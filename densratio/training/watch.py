@@ -19,7 +19,8 @@ class Watch(nn.Module):
     """Remembers on the device which rows of the first unusable batch were at fault, until the host looks.
 
     `usable` of a batch guards what is written with it; `raise_if_seen` reads a copy that came without being waited for, so
-    that an error on a GPU comes with the next batch or the one after it. Nothing here is in state_dict.
+    that an error on a GPU comes with the next batch or the one after it. seen (): 0, or what was wrong. Nothing here is in
+    state_dict.
     """
 
     seen: Tensor

@@ -63,10 +63,8 @@ class LoopState:
         return next(self.batches) if self.reweighter.needs_validation else None
 
     def check(self) -> None:
-        """Raise the error of a batch that could not be used, where the reweighter keeps one until the device tells."""
-        check = getattr(self.reweighter, "check", None)
-        if check is not None:
-            check()
+        """Raise the error of a batch that could not be used, which a device tells late."""
+        self.reweighter.check()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers, for torch.save."""

@@ -129,6 +129,9 @@ class NetworkReweighter(MetaReweighter):
         slope = torch.where(torch.isfinite(slope).all(), slope, 0.0).to(weights.dtype)
         gradients = torch.autograd.grad((slope * weights).sum(), parameters, allow_unused=True)
         filled = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+        if waits_for(slope.device):
+            # 0 times a weight that is no number is none either.
+            filled = [gradient.nan_to_num(0.0, 0.0, 0.0) for gradient in filled]
         for parameter, gradient in zip(parameters, sum_over_ranks(filled), strict=True):
             parameter.grad = gradient
         self.network_optimizer.step()

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
-from ..batch import check_finite, positions_of
 from ..batch_pass import BatchPass
 from ..exchange import mean_one
 from ..losses import Loss, cross_entropy
 from ..reweighter import mean_of_all_ranks
-from ..watch import waits_for
 from .base import NetworkReweighter
 from .soft_labels import MixedLabels, SoftLabels
 from .weight_network import WeightNetwork, groups_of_classes
@@ -124,8 +122,9 @@ class CMWNet(NetworkReweighter):
         if self.soft_labels is None:
             return super().weighted_loss(model, train, val)
         x, y, index = train
-        positions = positions_of(index, len(y), "index", self.weights_.device, len(self.weights_))
         self.begin(model, val)
+        told = self.told(index, len(y))
+        positions = self.within(told)
         before = self.soft_labels.here()
         self.soft_labels.average.follow(model)
         try:
@@ -133,12 +132,11 @@ class CMWNet(NetworkReweighter):
                 return super().weighted_loss(model, train, val)
             mixed = self.soft_labels.mix(model, x, y, positions, len(self.weights_))
             rows = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
-            if not waits_for(rows.losses.device):
-                check_finite(rows.losses.detach().reshape(4, -1).T, positions, "training")
+            is_usable = self.usable(rows.losses.detach().reshape(4, -1).T, told)
         except ValueError:
             self.soft_labels.go_back(before)
             raise
-        self.soft_labels.keep(mixed, positions)
+        self.soft_labels.keep(mixed, positions, is_usable)
         shares = self._shares(rows, mixed, positions)
         if self.is_due:
             slope = self.meta.of_loss(rows, shares, lambda predict: self.losses(predict(val[0]), val[1]).mean())
@@ -147,7 +145,7 @@ class CMWNet(NetworkReweighter):
                 shares = self._shares(rows, mixed, positions)
         shares = shares.detach()
         own = len(y)
-        self._record(mixed.given_losses(rows)[:own], shares[:own] / (4.0 * mixed.share), positions)
+        self._record(mixed.given_losses(rows)[:own], shares[:own] / (4.0 * mixed.share), positions, is_usable)
         return mean_of_all_ranks(shares.to(rows.losses.dtype) * rows.losses)
 
     def _shares(self, rows: BatchPass, mixed: MixedLabels, positions: Tensor) -> Tensor:

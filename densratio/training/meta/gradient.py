@@ -211,7 +211,10 @@ class MetaGradient(nn.Module):
         if index is None:
             raise ValueError("val_index is needed: with val_refresh the gradient factors of each validation row are kept.")
         positions = positions_of(index, len(fresh.slope), "val_index", fresh.slope.device, bank.n_rows)
-        bank.refresh(torch.cat([fresh.slope, fresh.entry], dim=1), positions)
+        values = torch.cat([fresh.slope, fresh.entry], dim=1)
+        # Rows that are no numbers, and on a device a place that there is not, say nothing.
+        is_usable = torch.isfinite(values).all() & (positions >= 0).all() & (positions < bank.n_rows).all()
+        bank.refresh(values, positions.clamp(0, bank.n_rows - 1), is_usable)
         assert bank.values is not None
         width = fresh.slope.shape[1]
         return LastLayer(bank.values[:, :width], bank.values[:, width:])

@@ -102,8 +102,8 @@ class LiLAW(BatchReweighter):
         self._learn(rows.model, val)
         s_y, s_max = _softmax(rows.prediction, rows.y)
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
-        told = of_all_ranks(torch.stack(parts, dim=1).detach())
-        self.difficulty[of_all_ranks(positions)] = told.to(self.difficulty.dtype)
+        of_all, told = of_all_ranks(positions), of_all_ranks(torch.stack(parts, dim=1).detach()).to(self.difficulty.dtype)
+        self.difficulty[of_all] = torch.where(self.watch.seen == 0, told, self.difficulty[of_all])
         return parts.weights
 
     def _learn(self, model: nn.Module, val: Any) -> None:

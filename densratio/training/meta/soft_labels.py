@@ -97,10 +97,11 @@ class SoftLabels(nn.Module):
         """To where `here` was called, after a batch that could not be used."""
         self.average.values, self.average.n_steps, self._random.bit_generator.state = place
 
-    def keep(self, mixed: MixedLabels, positions: Tensor) -> None:
+    def keep(self, mixed: MixedLabels, positions: Tensor, is_usable: Tensor | bool) -> None:
         """Take the pseudo-labels of a batch that can be used into the ensemble."""
         if self.kept is not None:
-            self.kept[of_all_ranks(positions)] = of_all_ranks(mixed.z)
+            of_all, z = of_all_ranks(positions), of_all_ranks(mixed.z)
+            self.kept[of_all] = z if isinstance(is_usable, bool) else torch.where(is_usable, z, self.kept[of_all])
 
     def get_extra_state(self) -> dict[str, Any]:
         """State of the draws, for state_dict."""
