@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from densratio import KMM, LSIF
 from densratio.estimators import IN_LOOPS
 from densratio.training import DIW, DynamicReweighter, Indexed, endless
+from densratio.training import batch as batch_of_ranks
 from densratio.training.class_wise import ClassFrequencies
 from densratio.training.losses import multilabel, pixel_cross_entropy, rows_mean, squared_error, token_cross_entropy
 from densratio.training.validation_bank import ValidationBank
@@ -254,16 +255,38 @@ def test_missing_validation_rows_are_told():
         new("kmm").partial_fit(*batch)
     with pytest.raises(ValueError, match="val is None: before validation rows are known a step needs"):
         new("kmm", val_refresh=4).partial_fit(*batch)
-    with pytest.raises(ValueError, match=r"This batch needs validation rows: weighted_loss\(model, \(x, y, index\), \(x_val"):
-        new("kmm").weighted_loss(Passes(), (uniform(5, 0, d=2), torch.zeros(5, dtype=torch.int64), range(5)), None)
+    with pytest.raises(ValueError, match="val is None, and val_index or y_val were given"):
+        banked = new("kmm", val_refresh=4).partial_fit(uniform(5, 0), uniform(4, 1), range(5), range(4))
+        banked.partial_fit(*batch, y=[0] * 5, y_val=[0] * 4)
+    assert banked.classes is None
+    message = r"DynamicReweighter needs validation rows for this batch: weighted_loss\(model, \(x, y, index\), \(x_val"
+    with pytest.raises(ValueError, match=message):
+        new("kmm").weighted_loss(Passes(), (uniform(5, 0, d=2), torch.zeros(5, dtype=torch.int64), range(5)))
 
 
-def test_without_any_recent_value_a_bank_that_forgets_goes_by_the_old_ones():
-    bank = ValidationBank(3, forget=0.5)
-    bank.refresh(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 2]))
-    for _ in range(4):
+@by_name
+def test_on_a_device_weights_are_held_until_a_validation_row_is_known(name, monkeypatch):
+    monkeypatch.setattr(batch_of_ranks, "waits_for", lambda device: True)
+    reweighter, i, j = new(name, val_refresh=4, val_every=3), torch.arange(10), torch.arange(4)
+    train, val = uniform(10, 0, scale=2.0), uniform(4, 1)
+    reweighter.partial_fit(train, torch.full((4,), float("nan")), i, j)
+    reweighter.watch.seen.zero_()  # a host that looks late
+    reweighter.partial_fit(train, None, i)
+    assert torch.equal(reweighter.weights_, torch.ones(N_TRAIN)) and torch.equal(reweighter.row_losses.mass, torch.zeros(N_TRAIN))
+    reweighter.partial_fit(train, val, i, j).partial_fit(train, None, i)
+    again = new(name, val_refresh=4).partial_fit(train, val, i, j).partial_fit(train, None, i)
+    assert not torch.equal(again.weights_[:10], torch.ones(10))
+    torch.testing.assert_close(reweighter.weights_, again.weights_)
+
+
+def test_without_any_recent_value_a_bank_that_forgets_goes_by_those_seen_last():
+    bank = ValidationBank(4, forget=0.5)
+    for value, rows in ((0.0, [1]), (5.0, [0, 2])):
+        bank.refresh(torch.tensor([[value + row] for row in rows]), torch.tensor(rows))
+    for step in range(4):
+        # Up to two steps old the first row counts too.
+        assert bank.known()[:, 0].tolist() == ([5.0, 1.0, 7.0, 5.0] if step < 2 else [5.0, 7.0, 7.0, 7.0])
         bank.refresh(torch.empty(0, 1), torch.empty(0, dtype=torch.int64))
-    assert bank.known()[:, 0].tolist() == [1.0, 2.0, 2.0]
 
 
 # ---------------------------------------------------------------- forgetting

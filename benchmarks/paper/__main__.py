@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, help="stop cleanly after so many; the same command then goes on")
     add("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on with runs that were stopped")
     add("--batches", type=int, default=200, help="profile: rounds, in each of which every method takes a batch")
-    add("--in-a-row", type=int, default=1, help="profile: batches that a method takes in a round")
+    add("--in-a-row", type=int, default=1, help="profile: least number of batches that a method takes in a round")
     add("--threads", type=int, default=1, help="of torch and every numerical library")
     add("--output", type=Path, help="folder of the results")
     add("--checkpoints", type=Path, default=SCRATCH, help="folder of the checkpoints")
@@ -105,7 +105,8 @@ def train(arguments: argparse.Namespace) -> None:
         if arguments.resume:
             files.load()
         is_done = session.advance(lambda: time.monotonic() > deadline, files.save)
-        files.save()
+        if not is_done:
+            files.save()
         last = session.history["accuracy"][-1:] or [float("nan")]
         _say(f"{number} of {len(jobs)}: {files.name}, epoch {session.epoch}, accuracy {last[0]:.4f}")
         if not is_done:

@@ -68,6 +68,11 @@ class Session:
         """Whether all epochs are."""
         return self.epoch >= self.experiment.setting.epochs
 
+    @property
+    def cycle(self) -> int:
+        """Batches from one that looks at validation rows to the next."""
+        return max(getattr(self.reweighter, "every", 1), getattr(self.reweighter, "val_every", 1))
+
     def advance(self, must_stop: Callable[[], bool], on_epoch: Callable[[Session], None] = lambda session: None) -> bool:
         """Train on until all epochs are done (True), or `must_stop()` is true after a batch (False)."""
         while not self.is_done:
@@ -117,8 +122,7 @@ class Session:
 
     def peak_memory(self) -> int | None:
         """Bytes that a batch takes at its peak, a due one among them; they are trained on, so ask when all is done."""
-        n_batches = getattr(self.reweighter, "every", 1)
-        sizes = [peak_memory(lambda: self.step(next(iter(self.train))), self.device) for _ in range(n_batches)]
+        sizes = [peak_memory(lambda: self.step(next(iter(self.train))), self.device) for _ in range(self.cycle)]
         return max((size for size in sizes if size is not None), default=None)
 
     # ------------------------------------------------------------ stop and resume

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -95,8 +96,9 @@ class StageClock:
 def profile(sessions: dict[str, Session], rounds: int, device: str, *, baseline: str, batches_in_a_row: int = 1) -> list[Row]:
     """A row for each session: median seconds of a batch, times the baseline's, and mean seconds by stage.
 
-    Each round all sessions take `batches_in_a_row` batches in an order drawn anew, without a wait in between; then, in as many
-    rounds more, one batch by stages, with a wait for the device around each. On the CPU seconds are those of this process, which
+    Each round all sessions take `batches_in_a_row` batches in an order drawn anew, without a wait in between: at least so many,
+    and as many as hold whole cycles of every session, from one look at validation rows to the next. Then as many batches more are
+    taken by stages, with a wait for the device around each. On the CPU seconds are those of this process, which
     others that want the cores do not lengthen.
     """
     synchronize, clock = synchronizer(device), time.process_time if device == "cpu" else time.perf_counter
@@ -110,10 +112,11 @@ def profile(sessions: dict[str, Session], rounds: int, device: str, *, baseline:
 
     for session in sessions.values():
         session.model.train()
-    warm_up = max(3, rounds // 10)
+    warm_up, cycle = max(3, rounds // 10), math.lcm(*(session.cycle for session in sessions.values()))
+    in_a_row = -(-batches_in_a_row // cycle) * cycle
     seconds = interleaved(
         {name: whole(name) for name in sessions}, rounds, warm_up=warm_up, synchronize=synchronize,
-        repeats=dict.fromkeys(sessions, batches_in_a_row), clock=clock,
+        repeats=dict.fromkeys(sessions, in_a_row), clock=clock,
     )  # fmt: skip
     clocks = {name: StageClock(synchronize, clock) for name in sessions}
     interleaved({name: by_stage(name) for name in sessions}, rounds, warm_up=0)

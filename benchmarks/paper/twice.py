@@ -27,14 +27,16 @@ __all__ = ["TwoTrainings", "session_of"]
 class TwoTrainings:
     """A `Session` in two parts, half of the epochs each: of `Uniform`, and of the method on the rows that its split leaves.
 
-    The clean validation rows are not looked at: those held out take their place.
+    The clean validation rows are not looked at: those held out take their place. Raises ValueError for fewer than two epochs.
     """
 
     def __init__(self, experiment: Experiment, method: Method, seed: int, problem: Problem, device: str):
         self.identity = {**experiment.as_dict(), "method": str(method), "seed": seed, "n_train": len(problem.x)}
         self._method, self._seed, self._problem, self._device = method, seed, problem, device
         epochs = experiment.setting.epochs
-        halves = max(1, epochs // 2), max(1, epochs - epochs // 2)
+        if epochs < 2:
+            raise ValueError(f"{method} trains twice: epochs must be >= 2; got {epochs}.")
+        halves = epochs // 2, epochs - epochs // 2
         self._experiments = [replace(experiment, setting=experiment.setting._replace(epochs=half)) for half in halves]
         self._first = Session(self._experiments[0], Method("uniform"), seed, problem, device)
         self._second: Session | None = None

@@ -13,7 +13,7 @@ from .losses import Loss
 
 __all__ = ["Agreement", "LastLayer", "last_layer", "weighted_gradient"]
 
-_MEMORY = 0.99  # of an agreement a step later: about the last hundred batches count
+_MEMORY = 0.99  # of an agreement at the next look at validation rows: about the last hundred count
 
 
 class LastLayer(NamedTuple):
@@ -26,7 +26,7 @@ class LastLayer(NamedTuple):
 
 
 class Agreement(nn.Module):
-    """p_k proportional to exp(sum over past batches of 0.99^age cos(G(w_k), G_val)), for the weights w_k of method k.
+    """p_k proportional to exp(sum over past looks of 0.99^age cos(G(w_k), G_val)), for the weights w_k of method k.
 
     G(w) = sum_i w_i g_i and G_val = sum_j g_j are the gradients of the weighted training loss and of the validation loss in the
     last linear layer: two products of matrices, and no pass through the model. Where a method's weights point the training

@@ -23,7 +23,7 @@ class Uniform(Reweighter):
     def needs_validation(self) -> bool:
         return False
 
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = train
         self._monitored(index)
         return mean_of_all_ranks(self.losses(model(x), y))
@@ -40,7 +40,7 @@ class RandomWeights(Reweighter):
     def needs_validation(self) -> bool:
         return False
 
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = train
         losses = self.losses(model(x), y)
         drawn = torch.randn(len(losses), generator=self._generator).clamp(min=0.0)
@@ -67,7 +67,8 @@ class ValidationOnly(Reweighter):
         super().__init__(n_train, loss)
         self.weights_.zero_()
 
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        self._check_given(val)
         x_val, y_val, _ = val
         self._monitored(train[2])
         return mean_of_all_ranks(self.losses(model(x_val), y_val))

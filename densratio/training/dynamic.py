@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,11 +56,11 @@ class DynamicReweighter(Reweighter):
         Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
         of the validation batch), and compare with all. None: compare with the validation batch.
     val_every : int
-        With val_refresh: `weighted_loss` looks at validation rows in one batch of so many, from the first on. In the others, as
+        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, as
         `needs_validation` tells, no validation pass runs and val may be None.
     forget : float in [0, 1)
         For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
-        kept validation values only those of the last 1 / forget steps count.
+        kept validation values only those of the last 1 / forget steps count, the last ones looked at in any case.
     to_convergence : bool
         Solve each batch to the ratio's tolerance in place of the steps.
     warmup_epochs : float
@@ -82,7 +83,7 @@ class DynamicReweighter(Reweighter):
     All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, with
     another number of ranks too.
     On a GPU no step waits for the device, except one class by class: a batch that can't be used (NaN, infinity, an index out of
-    range) changes nothing, and its error comes with the next batch.
+    range) changes no stored entry, and its error comes with the next batch or the one after it.
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
 
@@ -161,7 +162,7 @@ class DynamicReweighter(Reweighter):
 
     @property
     def needs_validation(self) -> bool:
-        return self.steps_seen % self.val_every == 0
+        return self.steps_seen % self.val_every == 0 or (self.bank is not None and self.bank.values is None)
 
     @torch.no_grad()
     def partial_fit(
@@ -188,13 +189,16 @@ class DynamicReweighter(Reweighter):
         if losses is not None and losses.shape != (len(train),):
             raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
+            val_index = self._val_index(val, val_index, y_val, by_class=y is not None or self.classes is not None)
             labels = self._labels(y, y_val, val)
-            val_index = self._val_index(val, val_index, by_class=labels[0] is not None or self.classes is not None)
             batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.watch)
             if self.steps_seen == 0:
                 for step in self._all_steps():
                     step.check(batch)
             target, val_positions = self._target(batch)
+            if self.bank is not None and not isinstance(batch.is_usable, bool):
+                # Where no validation row is known yet there is nothing to compare with.
+                batch = replace(batch, is_usable=batch.is_usable & (self.bank.age >= 0).any())
             if self.classes is not None and batch.y is not None and batch.y_val is not None:
                 self.classes.record(batch.y, batch.positions, batch.y_val, batch.val_positions)
             for step in self._all_steps():
@@ -207,13 +211,15 @@ class DynamicReweighter(Reweighter):
         self._monitored(batch.positions)
         return self
 
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
-        """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index).
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index), which may
+        be None where `needs_validation` is false.
 
         The validation rows pass through the model in the mode it is in, and leave neither gradients nor a trace in the running
         statistics and the random generators. Call it inside autocast or not: the estimate is in single precision.
         """
         x, y, index = train
+        self._check_given(val)
         if self.steps_seen == 0:
             warn_unless_training(model)
         losses, compared, last = self._pass(model, x, y)
@@ -244,15 +250,15 @@ class DynamicReweighter(Reweighter):
         with self._listener.of(model):
             prediction = model(x)
         losses = self.losses(prediction, y)
-        last = None if self.agreement is None else last_layer(prediction, y, self.losses, self._listener.last_entry)
+        # Gradients are held against each other where validation rows are looked at.
+        wants_last = self.agreement is not None and self.needs_validation
+        last = last_layer(prediction, y, self.losses, self._listener.last_entry) if wants_last else None
         if self._listener.layer is not None:
             return losses, self._listener.output(len(losses)), last
         return losses, losses if self.transformation is None else self.transformation(prediction, y, losses), last
 
     def _validation(self, model: nn.Module, val: Any) -> tuple[Tensor, LastLayer | None, Any, Any]:
         """Of the validation rows that this step looks at: what is compared, their gradients, places and labels."""
-        if val is None:
-            raise ValueError("This batch needs validation rows: weighted_loss(model, (x, y, index), (x_val, y_val, val_index)).")
         x, y, index = val if self.val_refresh is None else (first_rows(part, self.val_refresh) for part in val)
         with validation_pass(model):
             _, compared, last = self._pass(model, x, y)
@@ -265,10 +271,12 @@ class DynamicReweighter(Reweighter):
             self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
         return y, y_val
 
-    def _val_index(self, val: Tensor | None, val_index: Any, *, by_class: bool) -> Any:
+    def _val_index(self, val: Tensor | None, val_index: Any, y_val: Any, *, by_class: bool) -> Any:
         if val is None and (self.bank is None or self.bank.values is None):
             reason = "without val_refresh each step" if self.bank is None else "before validation rows are known a step"
             raise ValueError(f"val is None: {reason} needs losses or features of a validation batch.")
+        if val is None and (val_index is not None or y_val is not None):
+            raise ValueError("val is None, and val_index or y_val were given: they are of the rows of val.")
         if val is None or val_index is not None:
             return val_index
         stores_weights = all(step.stores_weights for step in self._all_steps())

@@ -50,6 +50,9 @@ class NoiseExperiment:
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
+        twice = [m for m in self.methods if m in TRAIN_TWICE]
+        if twice and self.epochs < 2:
+            raise ValueError(f"{twice} train twice: epochs must be >= 2; got {self.epochs}.")
 
     def parsed_noise(self) -> tuple[str, float]:
         """(kind, rate) of the noise. Raises ValueError where the text is not kind:rate."""
@@ -120,10 +123,9 @@ def run_method(
     split = _split(data, config, seed)
     if method not in TRAIN_TWICE:
         return _train(method, seed, split, config, config.epochs, on_epoch)
-    first = _train("uniform", seed, split, config, max(1, config.epochs // 2), on_epoch)
+    first = _train("uniform", seed, split, config, config.epochs // 2, on_epoch)
     own = TRAIN_TWICE[method].split(_margins(first.model, split), seed=seed)
-    n_left = max(1, config.epochs - len(first.accuracy))
-    second = _train(method, seed, split.held_out(own.train, own.val), config, n_left, on_epoch)
+    second = _train(method, seed, split.held_out(own.train, own.val), config, config.epochs - len(first.accuracy), on_epoch)
     return replace(second, accuracy=first.accuracy + second.accuracy)
 
 
@@ -142,8 +144,9 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
     val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
 
     def step(i: Tensor) -> None:
-        j = next(val_batches)
-        loss = reweighter.weighted_loss(model, (split.x[i], split.y[i], i), (split.x_val[j], split.y_val[j], j))
+        j = next(val_batches) if reweighter.needs_validation else None
+        val = None if j is None else (split.x_val[j], split.y_val[j], j)
+        loss = reweighter.weighted_loss(model, (split.x[i], split.y[i], i), val)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,22 @@ __all__ = ["BatchReweighter"]
 _log = logging.getLogger("densratio")
 
 
+class Places(NamedTuple):
+    """Row numbers of a batch as they were told: own (n,) of this rank, of_all (N,) of all; on a device some may be out of range."""
+
+    own: Tensor
+    of_all: Tensor
+
+
 class BatchReweighter(Reweighter):
     """A method by one function: `batch_weights(rows, positions, val)` -> weights (n,) of a batch from its pass `rows`.
 
     warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train.
     vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" told so.
     row_losses: mean loss of each row, which `suspicious_rows` ranks by.
+    is_usable (): whether the last batch could be used, True where the host looked: on a device that it does not wait for, a batch
+    with losses that are no numbers, or an index out of range, stores nothing for its rows, and a later one raises its error.
+    A method that looks at val says with `needs_validation` when.
     """
 
     vanished: Tensor
@@ -42,6 +52,7 @@ class BatchReweighter(Reweighter):
         self.warmup_epochs = warmup_epochs
         self.rows_seen = 0
         self.steps_seen = 0
+        self.is_usable: Tensor | bool = True
         self.row_losses = RowLosses(n_train)
         self.register_buffer("vanished", torch.zeros((), dtype=torch.int64))
 
@@ -70,10 +81,10 @@ class BatchReweighter(Reweighter):
         rows = self.rows(model, x, y)
         losses = rows.losses
         told = self.told(index, len(losses))
-        is_usable, positions = self.usable(losses.detach()[:, None], told), self.within(told)
-        is_held = self.is_warming_up
+        self.is_usable = self.usable(losses.detach()[:, None], told)
+        positions, is_held = self.within(told.own), self.is_warming_up
         weights = torch.ones_like(losses.detach()) if is_held else self._or_even(self.batch_weights(rows, positions, val))
-        self._record(losses.detach(), weights.detach(), positions, is_usable)
+        self._record(losses.detach(), weights.detach(), told)
         return mean_of_all_ranks(weights.to(losses.device, torch.promote_types(losses.dtype, weights.dtype)) * losses)
 
     @property
@@ -85,9 +96,7 @@ class BatchReweighter(Reweighter):
         batch before this one that could not be used on a device.
         """
         self.watch.raise_if_seen()
-        if self.needs_validation and val is None:
-            name = type(self).__name__
-            raise ValueError(f"{name} learns on validation rows: weighted_loss(model, (x, y, index), (x_val, y_val, val_index)).")
+        self._check_given(val)
         device = device_of_model(model)
         if device.type != self.weights_.device.type:
             raise ValueError(f"The model is on {device} and the reweighter on {self.weights_.device}: call reweighter.to(device).")
@@ -98,24 +107,24 @@ class BatchReweighter(Reweighter):
         """The pass of a training batch."""
         return BatchPass.of(model, x, y, self.losses)
 
-    def told(self, index: Any, n_rows: int) -> Tensor:
-        """Row numbers (n_rows,) as this rank tells them. Raises ValueError, on every rank, where the host sees one out of range."""
+    def told(self, index: Any, n_rows: int) -> Places:
+        """Row numbers as they are told. Raises ValueError, on every rank, where the host sees one out of range."""
         n_train, device = len(self.weights_), self.weights_.device
         positions = positions_of(index, n_rows, "index", device, n_train if n_ranks() == 1 else None)
+        of_all = of_all_ranks(positions)
         if n_ranks() > 1 and not waits_for(device):
-            of_all = of_all_ranks(positions)
             check_index(of_all, len(of_all), n_train, "index")
-        return positions
+        return Places(positions, of_all)
 
-    def usable(self, losses: Tensor, told: Tensor) -> Tensor | bool:
+    def usable(self, losses: Tensor, told: Places) -> Tensor | bool:
         """Whether the batch of all ranks can be used: losses (n, k) finite, and row numbers (n,) in range.
 
         Raises ValueError, on every rank, where the host sees losses that are not; on a device the watch remembers them.
         """
-        of_all, at = of_all_ranks(losses), of_all_ranks(told)
+        of_all, none = of_all_ranks(losses), told.of_all[:0]
         if waits_for(losses.device):
-            return self.watch.usable(of_all, of_all[:0], at, at[:0], (len(self.weights_), 1))
-        check_finite(of_all, at, "training")
+            return self.watch.usable(of_all, of_all[:0], told.of_all, none, (len(self.weights_), 1))
+        check_finite(of_all, told.of_all, "training")
         return True
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -136,11 +145,11 @@ class BatchReweighter(Reweighter):
             _log.warning("%s: the weights of batch %d vanished, and it trains unweighted (%d so far).", name, batch, so_far)
         return torch.where(is_usable, weights, 1.0)
 
-    def _record(self, losses: Tensor, weights: Tensor, positions: Tensor, is_usable: Tensor | bool) -> None:
-        device = self.weights_.device
-        positions, losses, weights = (of_all_ranks(part.to(device)) for part in (positions, losses, weights))
-        store(self.weights_, positions, weights.to(self.weights_.dtype), is_usable)
-        self.row_losses.record(losses, positions, 1.0 + self.epoch, torch.isfinite(losses) & is_usable)
+    def _record(self, losses: Tensor, weights: Tensor, told: Places) -> None:
+        positions = self.within(told.of_all)
+        losses, weights = (of_all_ranks(part.to(self.weights_.device)) for part in (losses, weights))
+        store(self.weights_, positions, weights.to(self.weights_.dtype), self.is_usable)
+        self.row_losses.record(losses, positions, 1.0 + self.epoch, torch.isfinite(losses) & self.is_usable)
         self.rows_seen += len(positions)
         self.steps_seen += 1
         self._monitored(positions)

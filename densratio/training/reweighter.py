@@ -49,8 +49,11 @@ class Reweighter(nn.Module, ABC):
         return True
 
     @abstractmethod
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any) -> Tensor:
-        """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each."""
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
+
+        val may be None where `needs_validation` is false, and is not looked at then. Raises ValueError where it is missing.
+        """
 
     def transform(self, index: Any) -> Tensor:
         """Current weights (n,) of the training rows `index` (n,), detached."""
@@ -64,6 +67,13 @@ class Reweighter(nn.Module, ABC):
     def check(self) -> None:
         """Raise the error of a batch that could not be used, and wait for the device to tell: at the end of an epoch, say."""
         self.watch.raise_if_seen(wait=True)
+
+    def _check_given(self, val: Any) -> None:
+        if val is None and self.needs_validation:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
+            )
 
     def _monitored(self, index: Any) -> None:
         if self.monitor is not None:

@@ -17,7 +17,7 @@ class ValidationBank(nn.Module):
     turn (): steps so far.
 
     Rows that were never seen, and with forget > 0 those not seen in the last 1 / forget steps, are stood in for by rows that
-    were: their share of the target goes to what is known of it now.
+    were: their share of the target goes to what is known of it now. Where none was, those seen last stand in.
     """
 
     age: Tensor
@@ -64,12 +64,12 @@ class ValidationBank(nn.Module):
         self.age.index_copy_(0, positions, age)
 
     def is_known(self) -> Tensor:
-        """Which rows (n_val,) have a value, with forget > 0 a recent one; without any recent one those of any age."""
+        """Which rows (n_val,) have a value, with forget > 0 one of the last 1 / forget steps, or else of the last one there is."""
         is_known = self.age >= 0
         if self.forget == 0.0:
             return is_known
-        is_recent = is_known & (self.age * self.forget <= 1.0)
-        return torch.where(is_recent.any(), is_recent, is_known)
+        youngest = torch.where(is_known, self.age, self.age.amax()).amin()
+        return is_known & (self.age <= (youngest * self.forget).clamp(min=1.0) / self.forget)
 
     def known(self) -> Tensor:
         """Values (n_val, d), with stand-ins where nothing or nothing recent is known."""

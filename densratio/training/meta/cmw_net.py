@@ -124,7 +124,7 @@ class CMWNet(NetworkReweighter):
         x, y, index = train
         self.begin(model, val)
         told = self.told(index, len(y))
-        positions = self.within(told)
+        positions = self.within(told.own)
         before = self.soft_labels.here()
         self.soft_labels.average.follow(model)
         try:
@@ -132,11 +132,11 @@ class CMWNet(NetworkReweighter):
                 return super().weighted_loss(model, train, val)
             mixed = self.soft_labels.mix(model, x, y, positions, len(self.weights_))
             rows = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
-            is_usable = self.usable(rows.losses.detach().reshape(4, -1).T, told)
+            self.is_usable = self.usable(rows.losses.detach().reshape(4, -1).T, told)
         except ValueError:
             self.soft_labels.go_back(before)
             raise
-        self.soft_labels.keep(mixed, positions, is_usable)
+        self.soft_labels.keep(mixed, positions, self.is_usable)
         shares = self._shares(rows, mixed, positions)
         if self.is_due:
             slope = self.meta.of_loss(rows, shares, lambda predict: self.losses(predict(val[0]), val[1]).mean())
@@ -145,7 +145,7 @@ class CMWNet(NetworkReweighter):
                 shares = self._shares(rows, mixed, positions)
         shares = shares.detach()
         own = len(y)
-        self._record(mixed.given_losses(rows)[:own], shares[:own] / (4.0 * mixed.share), positions, is_usable)
+        self._record(mixed.given_losses(rows)[:own], shares[:own] / (4.0 * mixed.share), told)
         return mean_of_all_ranks(shares.to(rows.losses.dtype) * rows.losses)
 
     def _shares(self, rows: BatchPass, mixed: MixedLabels, positions: Tensor) -> Tensor:

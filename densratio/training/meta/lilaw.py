@@ -103,7 +103,8 @@ class LiLAW(BatchReweighter):
         s_y, s_max = _softmax(rows.prediction, rows.y)
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
         of_all, told = of_all_ranks(positions), of_all_ranks(torch.stack(parts, dim=1).detach()).to(self.difficulty.dtype)
-        self.difficulty[of_all] = torch.where(self.watch.seen == 0, told, self.difficulty[of_all])
+        is_usable = torch.as_tensor(self.is_usable, device=told.device)
+        self.difficulty[of_all] = torch.where(is_usable, told, self.difficulty[of_all])
         return parts.weights
 
     def _learn(self, model: nn.Module, val: Any) -> None:
