@@ -397,7 +397,7 @@ CALLS = {
     "unknown method": (["--method", "kmmm"], [*sorted(ESTIMATORS)]),
     "gamma 0": (["--gamma", "0"], ["--gamma must be a number > 0"]),
     "gamma nan": (["--gamma", "nan"], ["--gamma must be a number > 0"]),
-    "gamma in words": (["--gamma", "wide"], ["gamma", "wide", "median"]),
+    "gamma in words": (["--gamma", "wide"], ["--gamma must be a number > 0, ", "wide", "median", "target_spread", "or cv"]),
     "decimal": (["--decimal", ";"], ["--decimal is . or ,"]),
     "no such column": (["--columns", "agee,score"], ["neither file has a column 'agee'", "Did you mean 'age'"]),
     "nothing like that column": (["--drop", "zzz"], ["neither file has a column 'zzz'", "'age', 'income' and 'score'"]),

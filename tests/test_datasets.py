@@ -137,6 +137,13 @@ def test_the_number_of_classes_is_that_of_the_labels_unless_given():
         ([[0, 1]], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0.*\(1, 2\)"),
         ([0, -1], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0"),
         ([0, 5], "pair", 0.5, {"n_classes": 5}, r"Label 5 is out of range for n_classes=5"),
+        (
+            [0, 1],
+            "asymmetric",
+            0.5,
+            {"mapping": "digits"},
+            "must be a dict of classes, .*; got 'digits'",
+        ),
         ([0, 1], "asymmetric", 0.5, {"mapping": {9: 1}}, "mapping.*9"),
         ([0, 1], "asymmetric", 0.5, {"mapping": {1: 9}}, "mapping.*9"),
         ([0, 1], "asymmetric", 0.5, {"mapping": {0: -1}}, "mapping.*-1"),

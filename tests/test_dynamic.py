@@ -405,6 +405,8 @@ def test_the_prior_ratio_is_of_the_labels_known_so_far(y, y_val):
         ({"val_refresh": 0}, "val_refresh must be an int >= 1"),
         ({"val_refresh": 4, "val_every": 0}, "val_every must be an int >= 1"),
         ({"val_every": 2}, "val_every=2 needs val_refresh"),
+        ({"loss": "mse"}, r"loss must be a function \(prediction, label\) -> one loss a row; got 'mse'"),
+        ({"y_train": ["a"] * N_TRAIN, "y_val": ["b"] * N_VAL}, r"y_train must hold .* got texts or other objects"),
         ({"forget": 1.0}, r"forget must be a number in \[0, 1\)"),
         ({"layer": "0", "transformation": lambda *_: None}, "give one of them"),
     ],
@@ -412,6 +414,11 @@ def test_the_prior_ratio_is_of_the_labels_known_so_far(y, y_val):
 def test_parameters_that_cannot_be_are_refused(params, message):
     with pytest.raises(ValueError, match=message):
         new("kmm", **params)
+
+
+@pytest.mark.parametrize("name", ["KMM", "Kliep", "AUTO"])
+def test_a_method_is_known_in_capitals_too(name):
+    assert str(new(name)) == str(new(name.lower()))
 
 
 def test_labels_of_one_sample_alone_are_refused():

@@ -37,6 +37,7 @@ from densratio.training import (
     L2R,
     ClassBalanced,
     CMWNet,
+    DynamicReweighter,
     Focal,
     Indexed,
     LiLAW,
@@ -47,9 +48,12 @@ from densratio.training import (
     MarginBased,
     Monitor,
     MWNet,
+    RandomWeights,
     RHOLoss,
     SelfPaced,
     SoftLabels,
+    Uniform,
+    ValidationOnly,
     endless,
     suspicious_rows,
 )
@@ -337,6 +341,32 @@ def test_a_whole_step_runs_where_no_value_can_be_read(name, monkeypatch):
         loss.backward()
         optimizer.step()
     assert reweighter.rows_seen == 13
+
+
+BASELINES = {
+    "uniform": lambda optimizer: Uniform(N_TRAIN),
+    "random": lambda optimizer: RandomWeights(N_TRAIN),
+    "val_only": lambda optimizer: ValidationOnly(N_TRAIN),
+    "kmm": lambda optimizer: DynamicReweighter("kmm", N_TRAIN, N_VAL),
+}
+
+
+@pytest.mark.parametrize("name", [*METHODS, *BASELINES])
+def test_a_batch_that_is_not_indexed_is_told_what_is_missing(name):
+    model = Network(0)
+    reweighter = {**METHODS, **BASELINES}[name](optimizer_of(model))
+    index = torch.arange(4)
+    for batch, got in ((X[:4], "Tensor"), ((X[:4], Y[:4]), "2 parts"), (((X[:4], Y[:4]), index, index, index), "4 parts")):
+        message = rf"A training batch must be \(x, y, index\), as .*Indexed makes it: DataLoader\(Indexed\(.* Got {got}"
+        with pytest.raises(ValueError, match=message):
+            reweighter.weighted_loss(model, batch, VAL)
+    with pytest.raises(ValueError, match=r"takes the model first; got tuple"):
+        reweighter.weighted_loss((X[:4], Y[:4], index), model, VAL)
+    if reweighter.needs_validation:
+        with pytest.raises(ValueError, match=r"A validation batch must be \(x, y, index\).* Got 2 parts"):
+            reweighter.weighted_loss(model, (X[:4], Y[:4], index), VAL[:2])
+        with pytest.raises(ValueError, match=f"{type(reweighter).__name__} needs validation rows for this batch"):
+            reweighter.weighted_loss(model, (X[:4], Y[:4], index))
 
 
 @pytest.mark.parametrize("what", ["no number", "out of range"])

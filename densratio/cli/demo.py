@@ -23,12 +23,14 @@ _DEFAULT = ("val_only", "uniform", "random", "kmm", "kliep", "lsif", "wasserstei
 def demo(
     noise: Annotated[
         str,
-        typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric (digits, cifar10)."),
+        typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric."),
     ] = "symmetric:0.5",
     methods: Annotated[str, typer.Option(help="Methods, separated by commas; or all.")] = ",".join(_DEFAULT),
     epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 80,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds 0, 1, ...")] = 3,
-    data: Annotated[str, typer.Option(help="digits, letters:FILE or cifar10:FILE.")] = "digits",
+    data: Annotated[
+        str, typer.Option(help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER.")
+    ] = "digits",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("densratio-demo"),
 ) -> None:
@@ -52,6 +54,8 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
     # Everything that can fail for a reason outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give a folder.")
     out.mkdir(parents=True, exist_ok=True)
     labelled = load_labelled(data)
     experiment.check_fits(labelled, config)
@@ -102,7 +106,7 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
         # Eight columns fit a terminal of 80.
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption="Accuracy: mean of the last ten epochs on clean test rows, mean ± deviation over the seeds. "
+        caption=f"Accuracy: mean of the last {min(10, config.epochs)} epochs on clean test rows, mean ± deviation over the seeds. "
         "AUROC: the weight as a detector of flipped rows. Peak: memory that a batch takes.",
     )
     for heading in (

@@ -25,6 +25,7 @@ def estimator(method: str, gamma: str | None, seed: int) -> Any:
     """The density ratio of a name in ESTIMATORS with its bandwidth and seed set. Raises ValueError for what it does not take."""
     from ..estimators import ESTIMATORS
 
+    method = method.lower()
     if method not in ESTIMATORS:
         raise ValueError(f"--method {method} is not known; use one of {', '.join(sorted(ESTIMATORS))}.")
     ratio = ESTIMATORS[method]()
@@ -61,12 +62,16 @@ def weigh(ratio: Any, source: Any, target: Any, numeric: list[str], *, scales: b
 
 
 def _bandwidth(text: str) -> float | str:
+    from ..features import BANDWIDTHS
+
     try:
         value = float(text)
     except ValueError:
+        value = np.nan
+    if text in (*BANDWIDTHS, "cv"):
         return text
     if not 0.0 < value < np.inf:
-        raise ValueError(f"--gamma must be a number > 0, median or cv; got {text}.")
+        raise ValueError(f"--gamma must be a number > 0, {', '.join(BANDWIDTHS)} or cv; got {text}.")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,12 @@ def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int,
         return (1.0 - rate) * eye + rate * np.roll(eye, 1, axis=1)
     if kind == "asymmetric":
         if mapping is None:
-            raise ValueError(f"Asymmetric noise needs a mapping of classes; one is known for {sorted(ASYMMETRIC)}.")
+            raise ValueError(
+                "Asymmetric noise needs a mapping of classes, {0: 6} for a class 0 that is taken for 6; "
+                f"densratio.datasets.ASYMMETRIC has one for each of {sorted(ASYMMETRIC)}."
+            )
+        if not isinstance(mapping, Mapping):
+            raise ValueError(f"The mapping must be a dict of classes, such as ASYMMETRIC['digits']; got {mapping!r}.")
         outside = [c for pair in mapping.items() for c in pair if not 0 <= c < n_classes]
         if outside:
             raise ValueError(f"The mapping names the classes {outside}; the labels have classes 0 to {n_classes - 1}.")

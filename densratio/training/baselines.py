@@ -24,7 +24,7 @@ class Uniform(Reweighter):
         return False
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = train
+        x, y, index = self._given(model, train, val)
         self._monitored(index)
         return mean_of_all_ranks(self.losses(model(x), y))
 
@@ -41,7 +41,7 @@ class RandomWeights(Reweighter):
         return False
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = train
+        x, y, index = self._given(model, train, val)
         losses = self.losses(model(x), y)
         drawn = torch.randn(len(losses), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
@@ -68,9 +68,9 @@ class ValidationOnly(Reweighter):
         self.weights_.zero_()
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        self._check_given(val)
+        _, _, index = self._given(model, train, val)
         x_val, y_val, _ = val
-        self._monitored(train[2])
+        self._monitored(index)
         return mean_of_all_ranks(self.losses(model(x_val), y_val))
 
 

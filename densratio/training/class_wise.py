@@ -74,6 +74,8 @@ def batch_labels(y: Any, n: int, name: str, device: torch.device) -> Tensor:
 
 
 def _labels(y: Any, n: int, what: str) -> Tensor:
+    if not isinstance(y, Tensor) and np.asarray(y).dtype.kind in "OSU":
+        raise ValueError(f"{what}, integers ({n},); got texts or other objects. Number the classes from 0 on.")
     labels = torch.as_tensor(y)
     if labels.shape != (n,) or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{what}, integers ({n},); got shape {tuple(labels.shape)} and dtype {labels.dtype}.")

@@ -57,7 +57,8 @@ class DynamicReweighter(Reweighter):
         of the validation batch), and compare with all. None: compare with the validation batch.
     val_every : int
         With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, as
-        `needs_validation` tells, no validation pass runs and val may be None.
+        `needs_validation` tells, no validation pass runs and val may be None: draw the next validation batch only where it is
+        needed, or else some rows of an unshuffled validation set are never looked at.
     forget : float in [0, 1)
         For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
         kept validation values only those of the last 1 / forget steps count, the last ones looked at in any case.
@@ -109,12 +110,13 @@ class DynamicReweighter(Reweighter):
         super().__init__(n_train, loss)
         _check(n_val, layer, transformation, y_train, y_val, forget, warmup_epochs, warmup_steps)
         _check_refresh(val_refresh, val_every)
-        names = list(IN_LOOPS) if ratio == "auto" else [ratio]
+        is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
+        names = list(IN_LOOPS) if is_auto else [ratio]
         self.steps = nn.ModuleList(
             StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence, potential=of_name)
             for name, of_name in zip(names, _potentials(potential, names), strict=True)
         )
-        self.agreement = Agreement(len(names)) if ratio == "auto" else None
+        self.agreement = Agreement(len(names)) if is_auto else None
         self.n_val = n_val
         self.layer = layer
         self.transformation = transformation
@@ -218,8 +220,7 @@ class DynamicReweighter(Reweighter):
         The validation rows pass through the model in the mode it is in, and leave neither gradients nor a trace in the running
         statistics and the random generators. Call it inside autocast or not: the estimate is in single precision.
         """
-        x, y, index = train
-        self._check_given(val)
+        x, y, index = self._given(model, train, val)
         if self.steps_seen == 0:
             warn_unless_training(model)
         losses, compared, last = self._pass(model, x, y)

@@ -76,8 +76,8 @@ class BatchReweighter(Reweighter):
         return int(self.vanished)
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = train
-        self.begin(model, val)
+        x, y, index = self._given(model, train, val)
+        self.begin(model)
         rows = self.rows(model, x, y)
         losses = rows.losses
         told = self.told(index, len(losses))
@@ -91,12 +91,9 @@ class BatchReweighter(Reweighter):
     def needs_validation(self) -> bool:
         return False
 
-    def begin(self, model: nn.Module, val: Any) -> None:
-        """Look, before anything changes, at what can be wrong. Raises ValueError where validation rows are missing, and for a
-        batch before this one that could not be used on a device.
-        """
+    def begin(self, model: nn.Module) -> None:
+        """Look, before anything changes, at what can be wrong: a model elsewhere, an earlier batch that a device could not use."""
         self.watch.raise_if_seen()
-        self._check_given(val)
         device = device_of_model(model)
         if device.type != self.weights_.device.type:
             raise ValueError(f"The model is on {device} and the reweighter on {self.weights_.device}: call reweighter.to(device).")

@@ -32,6 +32,8 @@ class Reweighter(nn.Module, ABC):
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__()
+        if not callable(loss):
+            raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
         try:
             n_train = operator.index(n_train)
         except TypeError:
@@ -68,12 +70,18 @@ class Reweighter(nn.Module, ABC):
         """Raise the error of a batch that could not be used, and wait for the device to tell: at the end of an epoch, say."""
         self.watch.raise_if_seen(wait=True)
 
-    def _check_given(self, val: Any) -> None:
+    def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
+        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
+        name = type(self).__name__
+        if not callable(model):
+            raise ValueError(f"weighted_loss(model, train, val) takes the model first; got {type(model).__name__}.")
         if val is None and self.needs_validation:
-            name = type(self).__name__
             raise ValueError(
                 f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
             )
+        if val is not None and self.needs_validation:
+            parts_of(val, "validation")
+        return parts_of(train, "training")
 
     def _monitored(self, index: Any) -> None:
         if self.monitor is not None:
@@ -89,6 +97,18 @@ class Reweighter(nn.Module, ABC):
                 "labels, tokens and pixels."
             )
         return losses
+
+
+def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
+    """x, y and index of a batch. Raises ValueError for anything else."""
+    if not isinstance(batch, tuple | list) or len(batch) != 3:
+        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise ValueError(
+            f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
+            f"Got {got}."
+        )
+    x, y, index = batch
+    return x, y, index
 
 
 def mean_of_all_ranks(values: Tensor) -> Tensor:

@@ -153,10 +153,11 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
     """The ratio itself, or the one that a name stands for in a training loop."""
     if isinstance(ratio, DensityRatio):
         return ratio
-    if not isinstance(ratio, str) or ratio not in IN_LOOPS:
+    name = ratio.lower() if isinstance(ratio, str) else ratio
+    if not isinstance(name, str) or name not in IN_LOOPS:
         names = sorted([*IN_LOOPS, "auto"])
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.")
-    return IN_LOOPS[ratio]().set_params(**_LOOP_DEFAULTS.get(ratio, {}), gamma="target_spread")
+    return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
 
 def store(stored: Tensor, positions: Tensor, values: Tensor, is_usable: Tensor | bool) -> None:

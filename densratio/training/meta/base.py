@@ -80,8 +80,8 @@ class MetaReweighter(BatchReweighter):
     def needs_validation(self) -> bool:
         return self.is_due and not self.is_warming_up
 
-    def begin(self, model: nn.Module, val: Any) -> None:
-        super().begin(model, val)
+    def begin(self, model: nn.Module) -> None:
+        super().begin(model)
         if self.steps_seen == 0 and self.is_due:
             self.meta.check(model)
 

@@ -121,8 +121,8 @@ class CMWNet(NetworkReweighter):
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         if self.soft_labels is None:
             return super().weighted_loss(model, train, val)
-        x, y, index = train
-        self.begin(model, val)
+        x, y, index = self._given(model, train, val)
+        self.begin(model)
         told = self.told(index, len(y))
         positions = self.within(told.own)
         before = self.soft_labels.here()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,11 @@ from ..exchange import n_ranks, of_all_ranks, sum_over_ranks
 from ..losses import Loss, cross_entropy
 from ..passes import validation_pass
 from ..per_batch import BatchReweighter
+from ..watch import waits_for
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
+
+_log = logging.getLogger("densratio")
 
 
 class Difficulty(NamedTuple):
@@ -115,6 +119,8 @@ class LiLAW(BatchReweighter):
             parameters = [self.alpha, self.beta, self.delta]
             loss = (self.difficulty_of(prediction, val[1]).weights * losses).mean()
             gradient = torch.stack(sum_over_ranks(torch.autograd.grad(loss, parameters))) / n_ranks()
+        if not waits_for(gradient.device) and not bool(torch.isfinite(gradient).all()):
+            _log.warning("LiLAW: the validation losses of batch %d are not finite, and nothing is learned.", self.steps_seen)
         with torch.no_grad():
             # A validation batch that is not finite says nothing.
             rate = torch.where(torch.isfinite(gradient).all(), self.learning_rate, 0.0)
