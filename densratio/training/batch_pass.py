@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +34,10 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPass:
-    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what is needed to compute them again."""
+    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what is needed to compute them again.
+
+    found: what a method computed of the rows and needs more than once in the batch, by name.
+    """
 
     model: nn.Module
     x: Any
@@ -46,6 +49,7 @@ class BatchPass:
     output: Tensor | None
     draws: tuple[Tensor, Tensor | None]
     layers: list[Layer] | None = None
+    found: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: Collection[str] = ()) -> BatchPass:

@@ -152,9 +152,10 @@ class LRWRandom(TrainTwice):
 def features_of(rows: BatchPass, backbone: nn.Module | None) -> Tensor:
     """Features (n, d) of the rows of a pass, detached: a frozen backbone's, or what the classifier's last linear layer took in."""
     if backbone is not None:
-        with torch.no_grad(), evaluation(backbone):
-            features: Tensor = backbone(rows.x)
-        return features.flatten(1)
+        if "features" not in rows.found:
+            with torch.no_grad(), evaluation(backbone):
+                rows.found["features"] = backbone(rows.x).flatten(1)
+        return rows.found["features"]
     if rows.entry is None or rows.entry.ndim != 2:
         raise ValueError("The classifier has no final nn.Linear whose input (n, d) could be the features: give backbone=.")
     return rows.entry.detach()
