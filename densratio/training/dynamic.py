@@ -197,16 +197,14 @@ class DynamicReweighter(Reweighter):
             if self.steps_seen == 0:
                 for step in self._all_steps():
                     step.check(batch)
-            target, val_positions = self._target(batch)
-            if self.bank is not None and not isinstance(batch.is_usable, bool):
-                # Where no validation row is known yet there is nothing to compare with.
-                batch = replace(batch, is_usable=batch.is_usable & (self.bank.age >= 0).any())
             if self.classes is not None and batch.y is not None and batch.y_val is not None:
                 self.classes.record(batch.y, batch.positions, batch.y_val, batch.val_positions)
+            if self.bank is not None:
+                batch = self._against(self.bank, batch)
             for step in self._all_steps():
-                step.meet(batch, target, val_positions, self.classes)
+                step.meet(batch, self.classes)
             if not self.is_warming_up:
-                self._estimate(batch, target, val_positions)
+                self._estimate(batch)
         self._remember(batch, losses)
         self.rows_seen += len(batch.positions)
         self.steps_seen += 1
@@ -292,12 +290,13 @@ class DynamicReweighter(Reweighter):
             f"val_index is needed: {reason} and this batch has {len(val)}. Wrap the validation set in Indexed to get it."
         )
 
-    def _target(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The rows that the training rows are compared with, and their places."""
-        if self.bank is None:
-            return batch.target, batch.val_positions
-        self.bank.refresh(batch.target, batch.val_positions, batch.is_usable)
-        return self.bank.known(), torch.arange(self.n_val, device=batch.target.device)
+    def _against(self, bank: ValidationBank, batch: Batch) -> Batch:
+        """The batch with all rows of the bank, once it was renewed, for target."""
+        bank.refresh(batch.target, batch.val_positions, batch.is_usable)
+        # On a device no row may be known yet, and then there is nothing to compare with.
+        is_usable = batch.is_usable if isinstance(batch.is_usable, bool) else batch.is_usable & (bank.age >= 0).any()
+        places = torch.arange(self.n_val, device=batch.target.device)
+        return replace(batch, target=bank.known(), val_positions=places, y_val=None, is_usable=is_usable)
 
     def _remember(self, batch: Batch, losses: Tensor | None) -> None:
         """Record the losses of the rows of all ranks, where they are known."""
@@ -310,20 +309,20 @@ class DynamicReweighter(Reweighter):
 
     # ------------------------------------------------------------ the step
 
-    def _estimate(self, batch: Batch, target: Tensor, val_positions: Tensor) -> None:
+    def _estimate(self, batch: Batch) -> None:
         kept = self.weights_[batch.positions]
-        self._last_weights = [self._weights(step, batch, target, val_positions, kept) for step in self._all_steps()]
+        self._last_weights = [self._weights(step, batch, kept) for step in self._all_steps()]
         weights = self._last_weights[0]
         if self.agreement is not None:
             shares = self.agreement.share.to(weights.dtype)
             weights = torch.stack(self._last_weights, dim=1) @ shares
         store(self.weights_, batch.positions, weights, batch.is_usable)
 
-    def _weights(self, step: StoredStep, batch: Batch, target: Tensor, val_positions: Tensor, kept: Tensor) -> Tensor:
+    def _weights(self, step: StoredStep, batch: Batch, kept: Tensor) -> Tensor:
         turn = None if self.bank is None else self.bank.turn
         if self.classes is None:
-            return step.weights(batch, target, val_positions, turn)
-        weights, too_small = step.weights_by_class(batch, target, val_positions, turn, self.classes, kept)
+            return step.weights(batch, turn)
+        weights, too_small = step.weights_by_class(batch, turn, self.classes, kept)
         if step is self.steps[0]:
             for label in too_small:
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1

@@ -64,7 +64,7 @@ class StoredStep(nn.Module):
         width = 1 if self._needs_potential(batch.source) else None
         self.ratio.update(*_cheapest(batch.source[:, :width], batch.target[:, :width]))
 
-    def meet(self, batch: Batch, target: Tensor, val_positions: Tensor, classes: ClassFrequencies | None) -> None:
+    def meet(self, batch: Batch, classes: ClassFrequencies | None) -> None:
         """Show the batch to the potential, where one is needed: it learns in the warm-up too."""
         if not self._needs_potential(batch.source):
             return
@@ -75,26 +75,26 @@ class StoredStep(nn.Module):
                 "to_convergence and a solver of one's own need rows of one column with Wasserstein: more columns are "
                 f"estimated anew in each batch; got {batch.source.shape[1]} columns."
             )
-        labels = {} if classes is None else {"y": classes.y_train[batch.positions], "y_val": classes.y_val[val_positions]}
+        labels = {} if classes is None else {"y": classes.y_train[batch.positions], "y_val": classes.y_val[batch.val_positions]}
         weights = self.stored[batch.positions].to(batch.source.dtype)
-        self.potential.take_in(weights, batch.source, target, **labels, is_usable=batch.is_usable)
+        self.potential.take_in(weights, batch.source, batch.target, **labels, is_usable=batch.is_usable)
 
-    def weights(self, batch: Batch, target: Tensor, val_positions: Tensor, turn: Tensor | None) -> Tensor:
+    def weights(self, batch: Batch, turn: Tensor | None) -> Tensor:
         """Weights (n,) of mean 1 of the rows of the batch after the step; what the step left is stored.
 
         turn (): number of the step where the target is a whole bank, of which some rows in turn are kernel centres; else None.
         """
-        return self._step(batch.source, target, batch.positions, val_positions, batch.is_usable, turn)
+        return self._step(batch.source, batch.target, batch.positions, batch.val_positions, batch.is_usable, turn)
 
     def weights_by_class(
-        self, batch: Batch, target: Tensor, val_positions: Tensor, turn: Tensor | None, classes: ClassFrequencies, kept: Tensor
+        self, batch: Batch, turn: Tensor | None, classes: ClassFrequencies, kept: Tensor
     ) -> tuple[Tensor, list[int]]:
         """Weights (n,) after a step in each class, times the class-prior ratio; and the classes too small for a step.
 
         Rows of such classes get their entry of `kept` (n,).
         """
         weights, too_small = kept.to(batch.source.dtype, copy=True), []
-        y, y_val = classes.y_train[batch.positions], classes.y_val[val_positions]
+        y, y_val = classes.y_train[batch.positions], classes.y_val[batch.val_positions]
         for label in y[y >= 0].unique().tolist() if bool(batch.is_usable) else []:
             at, val_at = (y == label).nonzero()[:, 0], (y_val == label).nonzero()[:, 0]
             prior = classes.ratio(label)
@@ -103,7 +103,7 @@ class StoredStep(nn.Module):
             elif prior is None or min(len(at), len(val_at)) < _LEAST_ROWS:
                 too_small.append(label)
             else:
-                rows = batch.source[at], target[val_at], batch.positions[at], val_positions[val_at]
+                rows = batch.source[at], batch.target[val_at], batch.positions[at], batch.val_positions[val_at]
                 weights[at] = prior * self._step(*rows, True, turn, label).to(weights.dtype)
         return weights, too_small
 
