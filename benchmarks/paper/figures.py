@@ -102,6 +102,7 @@ def boxes(methods: Group) -> Figure | None:
                 if side in runs[0]["weights"]:
                     box(panel, runs[0]["weights"][side], place + shift, color)
         panel.set_xticks(range(len(part)), [title(m, r[0]["identity"]["layer"]) for m, r in part], rotation=30, ha="right")
+        panel.set_xlim(-0.6, len(parts[0]) - 0.4)
         panel.set_ylabel("final weight")
         panel.grid(axis="y", alpha=0.3)
     for color, label in zip((ON, OFF), labels(next(iter(shown.values()))), strict=True):
