@@ -29,6 +29,9 @@ def network():
 METHODS = {
     **{name: lambda optimizer, name=name: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0) for name in RATIOS},
     "bank": lambda optimizer: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH),
+    "bank in turns": lambda optimizer: DynamicReweighter(
+        "wasserstein", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH, val_every=3
+    ),
     "l2r": lambda optimizer: L2R(N_TRAIN),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "mw_net, last layer, bank": lambda optimizer: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=REFRESH),
@@ -58,6 +61,27 @@ def test_no_step_waits_for_the_device(name):
             step(seed)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert bool(torch.isfinite(reweighter.weights_).all())
+
+
+@pytest.mark.parametrize("what", ["no number", "out of range"])
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unusable_batch_changes_no_weight_and_is_told_later(name, what):
+    model = network()
+    reweighter = METHODS[name](torch.optim.SGD(model.parameters(), lr=0.1)).to("cuda")
+    val = batch(1, N_VAL, REFRESH if "bank" in name else N_VAL)
+    reweighter.weighted_loss(model, batch(0, N_TRAIN, BATCH), val)
+    before = reweighter.weights_.clone()
+    x, y, index = batch(2, N_TRAIN, BATCH)
+    if what == "no number":
+        x[3] = float("nan")
+    else:
+        index[3] = N_TRAIN
+    reweighter.weighted_loss(model, (x, y, index), val)
+    assert torch.equal(reweighter.weights_, before)
+    with pytest.raises(ValueError, match=rf"training rows \[{int(index[3])}\]" if what == "no number" else "out of range"):
+        reweighter.check()
+    reweighter.weighted_loss(model, batch(3, N_TRAIN, BATCH), val)
     assert bool(torch.isfinite(reweighter.weights_).all())
 
 
