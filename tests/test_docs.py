@@ -59,11 +59,12 @@ def folder(tmp_path, monkeypatch):
 def test_the_code_of_a_page_runs_from_its_first_block_to_its_last(page, folder):
     names: dict = {"__name__": "page"}
     for number, block in enumerate(fenced(page, "python")):
-        code = PRELUDES.get(page, {}).get(number, "") + block
+        code, failure = PRELUDES.get(page, {}).get(number, "") + block, None
         try:
             exec(compile(code, f"{page}, block {number}", "exec"), names)
         except Exception as error:
-            pytest.fail(f"{page}, block {number}: {type(error).__name__}: {error}\n{block}")
+            failure = error
+        assert failure is None, f"{page}, block {number}: {type(failure).__name__}: {failure}\n{block}"
 
 
 @pytest.mark.parametrize("command", [line for block in fenced("command_line.md", "bash") for line in block.splitlines()])
