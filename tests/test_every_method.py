@@ -69,11 +69,19 @@ METHODS = {
     "l2r exact, every second": lambda optimizer: L2R(N_TRAIN, optimizer=optimizer, mode="exact", every=2),
     "l2r of a bank": lambda optimizer: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, hidden=9, learning_rate=0.05),
-    "mw_net of the last layer": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, mode="last_layer", every=2, normalize=True),
-    "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, warmup_epochs=0.5),
+    "mw_net of the last layer": lambda optimizer: MWNet(
+        N_TRAIN, optimizer=optimizer, mode="last_layer", every=2, fixed_step_length=True
+    ),
+    "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, fixed_step_length=True, warmup_epochs=0.5),
     "cmw_net with soft labels": lambda optimizer: CMWNet(N_TRAIN, Y, soft_labels=True, every=2, optimizer=optimizer),
     "cmw_net with plain soft labels": lambda optimizer: CMWNet(
-        N_TRAIN, Y, soft_labels=SoftLabels(0.9, ensemble=None, mixup=None), every=2, optimizer=optimizer, mode="first_order"
+        N_TRAIN,
+        Y,
+        soft_labels=SoftLabels(0.9, ensemble=None, mixup=None),
+        every=2,
+        optimizer=optimizer,
+        mode="first_order",
+        fixed_step_length=True,
     ),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5, learning_rate=0.1),
     "focal": lambda optimizer: Focal(N_TRAIN, gamma=0.5),

@@ -223,6 +223,37 @@ def by_double_backward(model, train, val, weights, optimizer, *, loss=cross_entr
     return found
 
 
+def flat(parts, parameters):
+    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, parts, strict=True)])
+
+
+def turned(gradient, step):
+    """What of the gradient is left when its least-squares fit by the step is taken away."""
+    return gradient - step * torch.linalg.lstsq(step[:, None], gradient[:, None], driver="gelsd").solution[0]
+
+
+def by_double_backward_across(model, train, val, weights, optimizer, *, seed=0):
+    """`by_double_backward` without the part by which all weights together lengthen or shorten the step."""
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    parameters = [dict(model.named_parameters())[name] for name in names]
+    untouched = copy.deepcopy(model.state_dict())
+
+    def after(w):
+        torch.manual_seed(seed)
+        objective = (w * cross_entropy(model(train[0]), train[1])).mean()
+        gradients = torch.autograd.grad(objective, parameters, create_graph=True)
+        return tuple(stepped(optimizer, parameters, gradients))
+
+    with sdpa_kernel(SDPBackend.MATH):
+        moved, along = torch.autograd.functional.jvp(after, weights, weights)
+        at = [p.detach().requires_grad_() for p in moved]
+        value = cross_entropy(functional_call(model, dict(zip(names, at, strict=True)), (val[0],)), val[1]).mean()
+        gradient = turned(flat(torch.autograd.grad(value, at), at), flat(along, at))
+        found = torch.autograd.functional.vjp(lambda w: flat(after(w), parameters), weights, gradient)[1]
+    model.load_state_dict(untouched)
+    return found
+
+
 def by_differences(model, train, val, weights, optimizer, *, seed=0, h=1e-4):
     """The same by central differences through copies of the model and of torch's own optimiser."""
 
@@ -249,6 +280,31 @@ def test_exact_scores_are_those_of_double_backward_through_the_step(kind, produc
     model, optimizer, train, val, weights = prepared(kind, how, arrangement, n_steps, n, seed)
     expected = by_double_backward(model, train, val, weights, optimizer, seed=seed)
     assert_close(scores(model, train, val, weights, optimizer, product=product, seed=seed), expected, PRECISION[product])
+
+
+@every_model
+@settings(max_examples=4)
+@given(**cases)
+def test_at_a_fixed_step_length_the_validation_gradient_counts_where_it_turns_the_step(kind, how, arrangement, n_steps, n, seed):
+    model, optimizer, train, val, weights = prepared(kind, how, arrangement, n_steps, n, seed)
+    expected = by_double_backward_across(model, train, val, weights, optimizer, seed=seed)
+    found = scores(model, train, val, weights, optimizer, fixed_step_length=True, seed=seed)
+    whole = scores(model, train, val, weights, optimizer, seed=seed)
+    # Of what was taken away rounding is left.
+    assert float((found - expected).abs().max()) <= 1e-10 * float(whole.abs().max())
+    assert abs(float(weights @ found)) <= 1e-10 * float((weights * whole).abs().sum())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_of_length_zero_leaves_the_scores_as_they_are(mode):
+    model, train, val = network("plain"), batch(5, 1), batch(N_VAL, 2)
+    optimizer, nothing = torch.optim.SGD(model.parameters(), lr=0.1), torch.zeros(5, dtype=torch.float64)
+    plain, fixed = (
+        scores(model, train, val, nothing, optimizer, mode=mode, product="forward", fixed_step_length=is_fixed)
+        for is_fixed in (False, True)
+    )
+    assert float(plain.abs().max()) > 0
+    assert torch.equal(fixed, plain)
 
 
 @every_model
@@ -454,18 +510,20 @@ def test_a_wrapper_that_takes_the_class_of_what_it_wraps_is_looked_into():
 # ---------------------------------------------------------------- first order
 
 
-def by_a_loop(model, train, val, rate_of, *, loss=cross_entropy, seed=0):
-    """-(1/n) sum_p lr_p <g_val, g_i>, a backward pass a row."""
+def by_a_loop(model, train, val, rate_of, *, across=None, loss=cross_entropy, seed=0):
+    """-(1/n) sum_p lr_p <g_val, g_i>, a backward pass a row. across: weights (n,) of the step whose length is fixed."""
     parameters, untouched = [p for p in model.parameters() if p.requires_grad], copy.deepcopy(model.state_dict())
     torch.manual_seed(seed)
     losses = loss(model(train[0]), train[1])
     target = torch.autograd.grad(loss(model(val[0]), val[1]).mean(), parameters, allow_unused=True)
-    found = []
-    for value in losses:
-        own = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        found.append(-sum(rate_of(p) * (a * b).sum() for p, a, b in zip(parameters, target, own, strict=True) if b is not None))
+    of_rows = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in losses]
     model.load_state_dict(untouched)
-    return torch.stack(found) / len(losses)
+    moves = torch.stack([flat([None if g is None else rate_of(p) * g for p, g in zip(parameters, own, strict=True)], parameters)
+                         for own in of_rows])  # fmt: skip
+    target = flat(target, parameters)
+    if across is not None:
+        target = turned(target, across @ moves)
+    return -(moves @ target) / len(losses)
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -478,6 +536,9 @@ def test_first_order_scores_are_products_of_gradients(kind, product, how, arrang
     expected = by_a_loop(model, train, val, lambda p: rates.get(id(p), 0.0), seed=seed)
     found = scores(model, train, val, weights, optimizer, mode="first_order", product=product, seed=seed)
     assert_close(found, expected, PRECISION[product])
+    across = by_a_loop(model, train, val, lambda p: rates.get(id(p), 0.0), across=weights, seed=seed)
+    found = scores(model, train, val, weights, optimizer, mode="first_order", product=product, fixed_step_length=True, seed=seed)
+    assert float((found - across).abs().max()) <= PRECISION[product] * float(expected.abs().max())
 
 
 def test_without_an_optimiser_the_rate_is_one():
@@ -524,10 +585,16 @@ def test_last_layer_scores_are_those_of_a_model_that_trains_only_it(loss, output
     if rates is not None:
         groups = [{"params": [*model[0].parameters(), last[0]], "lr": rates[0]}, {"params": last[1:], "lr": rates[1]}]
         optimizer = torch.optim.RMSprop(groups[: len(last)])
-    found = scores(model, train, val, optimizer=optimizer, mode="last_layer", loss=loss)
+    weights = row_weights(n, seed)
+    found, across = (
+        scores(model, train, val, weights, optimizer, mode="last_layer", loss=loss, fixed_step_length=is_fixed)
+        for is_fixed in (False, True)
+    )
     model[0].requires_grad_(False)
     rate_of = {id(p): 1.0 if rates is None else rate for p, rate in zip(last, rates or (1.0, 1.0), strict=False)}
     assert_close(found, by_a_loop(model, train, val, lambda p: rate_of[id(p)], loss=loss))
+    expected = by_a_loop(model, train, val, lambda p: rate_of[id(p)], across=weights, loss=loss)
+    assert float((across - expected).abs().max()) <= 1e-10 * float(found.abs().max())
 
 
 def test_last_layer_scores_of_a_bias_that_is_frozen_or_not_the_optimisers_are_without_it():

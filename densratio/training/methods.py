@@ -58,7 +58,11 @@ METHODS: dict[str, Callable[[int, int, int], Reweighter]] = {
 LEARNED: dict[str, Callable[[Setup], Reweighter]] = {
     "l2r": lambda setup: L2R(setup.n_train),
     "mw_net": lambda setup: MWNet(setup.n_train, optimizer=setup.optimizer),
+    "mw_net_fixed_step": lambda setup: MWNet(setup.n_train, optimizer=setup.optimizer, fixed_step_length=True),
     "cmw_net": lambda setup: CMWNet(setup.n_train, setup.y_train, optimizer=setup.optimizer),
+    "cmw_net_fixed_step": lambda setup: CMWNet(
+        setup.n_train, setup.y_train, optimizer=setup.optimizer, fixed_step_length=True
+    ),
     "cmw_net_sl": lambda setup: CMWNet(setup.n_train, setup.y_train, optimizer=setup.optimizer, soft_labels=True),
     "lilaw": lambda setup: LiLAW(setup.n_train),
     "lrw_opt": lambda setup: LRWOpt(
@@ -93,7 +97,9 @@ TITLES: dict[str, str] = {
     "wasserstein": "Wasserstein",
     "l2r": "L2R",
     "mw_net": "MW-Net",
+    "mw_net_fixed_step": "MW-Net, fixed step",
     "cmw_net": "CMW-Net",
+    "cmw_net_fixed_step": "CMW-Net, fixed step",
     "cmw_net_sl": "CMW-Net-SL",
     "lilaw": "LiLAW",
     "lrw_opt": "LRW-Opt",

@@ -38,6 +38,8 @@ class MetaReweighter(BatchReweighter):
         Batches from one meta-gradient to the next.
     n_val, val_refresh : int or None
         With mode="last_layer": validation rows, and how many of them are renewed a step in a bank of all.
+    fixed_step_length : bool
+        Whether a weight counts for how it turns the training step alone, and not for how it lengthens it, as in `MetaGradient`.
     warmup_epochs : float
         First passes over the data with all weights 1.
     loss : per-row loss of training and validation rows.
@@ -53,6 +55,7 @@ class MetaReweighter(BatchReweighter):
         every: int = 1,
         n_val: int | None = None,
         val_refresh: int | None = None,
+        fixed_step_length: bool = False,
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
@@ -60,7 +63,9 @@ class MetaReweighter(BatchReweighter):
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
         self.every = every
-        self.meta = MetaGradient(mode, optimizer, product=product, n_val=n_val, val_refresh=val_refresh)
+        self.meta = MetaGradient(
+            mode, optimizer, product=product, n_val=n_val, val_refresh=val_refresh, fixed_step_length=fixed_step_length
+        )
 
     @property
     def optimizer(self) -> torch.optim.Optimizer | None:

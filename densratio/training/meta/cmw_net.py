@@ -55,6 +55,7 @@ class CMWNet(NetworkReweighter):
         every: int | None = None,
         n_val: int | None = None,
         val_refresh: int | None = None,
+        fixed_step_length: bool = False,
         normalize: bool = True,
         hidden: int = 100,
         learning_rate: float = 1e-3,
@@ -65,7 +66,7 @@ class CMWNet(NetworkReweighter):
         usual = 10 if soft_labels else 1
         super().__init__(
             n_train, optimizer=optimizer, mode=mode, product=product, every=usual if every is None else every, n_val=n_val,
-            val_refresh=val_refresh, warmup_epochs=warmup_epochs, loss=loss,
+            val_refresh=val_refresh, fixed_step_length=fixed_step_length, warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
         self.learn_with(WeightNetwork(K, hidden), learning_rate, weight_decay)
         if len(y_train) != n_train:

@@ -56,9 +56,15 @@ class MetaGradient(nn.Module):
         then on "layers" where that gave the same. Kept as `product_`.
     n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are kept and
         only val_refresh of them renewed a step.
+    fixed_step_length : g_val counts only where it turns the training step, not along the step itself, which rows of large gradient
+        lengthen: with D G, G the weighted gradient of the batch, c_i = -(1/n) <D (g_val - (<g_val, D G> / |D G|^2) D G), g_i>, so
+        that sum_i w_i c_i = 0. The next validation loss falls with a longer step whatever rows lengthen it; of the long run that
+        says nothing (short-horizon bias).
 
     Running statistics, random draws and gradients of the model are left as they are. With torch.distributed the gradients are
-    averaged over the ranks. Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net.
+    averaged over the ranks.
+    Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net. fixed_step_length is this package's own; of
+    the bias: Wu et al. (2018), Understanding short-horizon bias in stochastic meta-optimization.
     """
 
     def __init__(
@@ -69,10 +75,12 @@ class MetaGradient(nn.Module):
         product: str = "auto",
         n_val: int | None = None,
         val_refresh: int | None = None,
+        fixed_step_length: bool = False,
     ):
         super().__init__()
         _check(mode, product, n_val, val_refresh)
         self.mode = mode
+        self.fixed_step_length = fixed_step_length
         self.optimizer = optimizer
         self.product = product
         self.product_: str | None = None if product == "auto" else product
@@ -103,25 +111,30 @@ class MetaGradient(nn.Module):
     def of(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
         if self.mode == "last_layer":
-            return self._in_last_layer(rows, val)
+            return self._in_last_layer(rows, weights, val)
         return self.of_loss(rows, weights, lambda predict: rows.loss(predict(val[0]), val[1]).mean())
 
     def of_loss(self, rows: BatchPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
         """c (n,) for any loss of validation rows, "exact" or "first_order"; detached."""
         parameters = list(rows.named_parameters.values())
-        if self.mode == "exact":
-            if self.optimizer is None:
-                raise ValueError(_NO_OPTIMIZER)
-            gradients, of_layers = self._training_gradient(rows, weights, parameters)
-            at, slope = virtual_step(self.optimizer, parameters, gradients)
-        else:
-            of_layers = None
-            at, slope = [p.detach() for p in parameters], learning_rates(self.optimizer, parameters)
+        needs_step = self.mode == "exact" or self.fixed_step_length
+        gradients, of_layers = self._training_gradient(rows, weights, parameters) if needs_step else ([], None)
+        at, slope = self._next_step(parameters, gradients)
         gradient = self._validation_gradient(rows, at, val_loss)
+        if self.fixed_step_length:
+            gradient = _across(gradient, [d * g for d, g in zip(slope, _or_zero(gradients, parameters), strict=True)])
         products = self._products(rows, [d * g for d, g in zip(slope, gradient, strict=True)], of_layers)
         return -products.detach() / _n_rows(rows)
 
     # ------------------------------------------------------------ the gradients
+
+    def _next_step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Any]]:
+        """Where the validation gradient is taken, and D."""
+        if self.mode != "exact":
+            return [p.detach() for p in parameters], learning_rates(self.optimizer, parameters)
+        if self.optimizer is None:
+            raise ValueError(_NO_OPTIMIZER)
+        return virtual_step(self.optimizer, parameters, gradients)
 
     def _training_gradient(
         self, rows: BatchPass, weights: Tensor, parameters: Sequence[Tensor]
@@ -187,9 +200,12 @@ class MetaGradient(nn.Module):
 
     # ------------------------------------------------------------ the last layer
 
-    def _in_last_layer(self, rows: BatchPass, val: Any) -> Tensor:
+    def _in_last_layer(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
         train, gradient = rows.last_layer(), self._last_gradient(rows, val)
         weight, bias = _rates_of_last_layer(rows.model, self.optimizer)
+        if self.fixed_step_length:
+            total = sum_over_ranks([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
+            gradient = _across([gradient], [torch.cat([weight * total[:, :-1], bias * total[:, -1:]], dim=1)])[0]
         along = weight * (train.entry @ gradient[:, :-1].mT) + bias * gradient[:, -1]
         return -(train.slope * along).sum(dim=1) / _n_rows(rows)
 
@@ -231,6 +247,14 @@ def _first_that_runs(rows: BatchPass, tangent: Sequence[Tensor]) -> tuple[Tensor
         except RuntimeError as error:  # what torch raises for a layer that has no such way
             reasons.append(f"{name}: {error}")
     raise RuntimeError("No way of differentiation runs with this model. " + " ".join(reasons))
+
+
+def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
+    """The part of the gradient that is orthogonal to the step; all of it where the step is 0."""
+    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in step]))
+    unit = [torch.where(length > 0, u / length, 0.0) for u in step]
+    along = torch.stack([(g * u).sum() for g, u in zip(gradient, unit, strict=True)]).sum()
+    return [g - along * u for g, u in zip(gradient, unit, strict=True)]
 
 
 def _agree(x: Tensor, y: Tensor) -> bool:

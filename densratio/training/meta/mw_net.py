@@ -33,6 +33,7 @@ class MWNet(NetworkReweighter):
         every: int = 1,
         n_val: int | None = None,
         val_refresh: int | None = None,
+        fixed_step_length: bool = False,
         normalize: bool = True,
         hidden: int = 100,
         learning_rate: float = 1e-3,
@@ -42,7 +43,7 @@ class MWNet(NetworkReweighter):
     ):
         super().__init__(
             n_train, optimizer=optimizer, mode=mode, product=product, every=every, n_val=n_val, val_refresh=val_refresh,
-            warmup_epochs=warmup_epochs, loss=loss,
+            fixed_step_length=fixed_step_length, warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
         self.learn_with(WeightNetwork(1, hidden), learning_rate, weight_decay)
         self.normalize = normalize
