@@ -130,6 +130,7 @@ def candidates(network: str, device: str, batch_size: int) -> dict[str, Step]:
         "Uniform": of(lambda o: Uniform(n)),
         PUBLISHED: published(),
         "MW-Net, exact": of(lambda o: MWNet(n, optimizer=o)),
+        "MW-Net, exact, fixed step length": of(lambda o: MWNet(n, optimizer=o, fixed_step_length=True)),
         "MW-Net, exact, every=5": of(lambda o: MWNet(n, optimizer=o, every=5)),
         "MW-Net, first order": of(lambda o: MWNet(n, optimizer=o, mode="first_order")),
         "MW-Net, last layer": of(lambda o: MWNet(n, optimizer=o, mode="last_layer")),

@@ -29,8 +29,10 @@ METHODS = {
     ),
     "by class": lambda optimizer: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=2, layer="1"),
     "l2r": lambda optimizer: L2R(N_TRAIN),
-    "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, normalize=True),
-    "cmw_net": lambda optimizer: CMWNet(N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, mode="last_layer"),
+    "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, fixed_step_length=True),
+    "cmw_net": lambda optimizer: CMWNet(
+        N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, mode="last_layer", fixed_step_length=True
+    ),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 8, optimizer=optimizer),
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 8, 3, optimizer=optimizer, every=2, warmup_epochs=0.5),

@@ -34,6 +34,7 @@ METHODS = {
     ),
     "l2r": lambda optimizer: L2R(N_TRAIN),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
+    "mw_net at a fixed step length": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, fixed_step_length=True),
     "mw_net, last layer, bank": lambda optimizer: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=REFRESH),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0),
 }
