@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def draw_figures(folder: Path) -> None:
         figures = {"accuracy": curves(methods), "weights": histograms(methods), "boxes": boxes(methods)}
         for name, figure in figures.items():
             if figure is not None:
-                figure.suptitle(group_title(key), fontsize=10)
+                # About as many letters of this size as the figure is wide.
+                figure.suptitle(textwrap.fill(group_title(key), int(12 * figure.get_figwidth())), fontsize=10)
                 figure.savefig(folder / f"{name}_{number}.png", dpi=110)
                 plt.close(figure)
 
