@@ -215,7 +215,7 @@ def test_the_logged_batch_is_that_of_the_step():
 
 
 def test_between_two_logs_no_value_is_looked_at():
-    # On "meta" there are no values: torch raises where one is looked at, as the log itself does.
+    # On "meta" there are no values, and torch itself raises this error where one is looked at, as the log does in the third step.
     reweighter = new().to("meta")
     reweighter.monitor = Monitor(Log(), every=3)
     train, val = torch.empty(N_TRAIN, device="meta"), torch.empty(N_VAL, device="meta")

@@ -39,7 +39,8 @@ class MetaReweighter(BatchReweighter):
     n_val, val_refresh : int or None
         With mode="last_layer": validation rows, and how many of them are renewed a step in a bank of all.
     fixed_step_length : bool
-        Whether a weight counts for how it turns the training step alone, and not for how it lengthens it, as in `MetaGradient`.
+        Of `MWNet` and `CMWNet`: whether a weight counts for how it turns the training step alone, and not for how it lengthens it,
+        as in `MetaGradient`.
     warmup_epochs : float
         First passes over the data with all weights 1.
     loss : per-row loss of training and validation rows.
