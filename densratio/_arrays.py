@@ -30,6 +30,7 @@ __all__ = [
     "is_tensor",
     "namespace",
     "put",
+    "submatrix",
     "take_rows",
     "tiny",
     "to_device",
@@ -174,3 +175,11 @@ def cholesky_solver(matrix: Array) -> Callable[[Array], Array]:
 def full_like_row(x: Array, value: float) -> Array:
     """A vector with one entry `value` for each row of `x`, on its device and in its dtype."""
     return namespace(x).full((x.shape[0],), value, dtype=x.dtype, device=device_of(x))
+
+
+def submatrix(matrix: Array, rows: Array) -> Array:
+    """The block (k, k) of a square matrix at the rows and columns that integers `rows` (k,) name."""
+    if is_numpy_array(matrix):
+        return matrix[np.ix_(rows, rows)]
+    xp = namespace(matrix)
+    return xp.take(xp.take(matrix, rows, axis=0), rows, axis=1)

@@ -1,4 +1,4 @@
-"""Products with a tall matrix, in blocks of its rows, so that one held in single precision is never copied whole."""
+"""Rows in blocks: the one block size, the one loop over blocks, and products with a tall matrix taken block by block."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from .._arrays import Array, is_numpy_array, is_sparse, namespace
+from ._arrays import Array, is_numpy_array, is_sparse, namespace
 
-__all__ = ["gram", "over_blocks", "row_slices", "times", "transposed_times"]
+__all__ = ["BLOCK", "gram", "over_blocks", "over_rows", "row_slices", "times", "transposed_times"]
 
 T = TypeVar("T")
-_BLOCK = 2**20  # entries of a block: it stays in the cache while it is converted and used
+BLOCK = 2**20
+"""Entries of a block: it stays in the cache while it is made, converted and used."""
 
 
-def row_slices(n: int, n_columns: int, entries: int = _BLOCK) -> list[slice]:
-    """Consecutive slices of n rows, of at most `entries` entries each and one row at least."""
-    step = max(1, entries // max(1, n_columns))
+def row_slices(n: int, n_columns: int) -> list[slice]:
+    """Consecutive slices of n rows with n_columns entries each: at most `BLOCK` entries a slice, and at least one row."""
+    step = max(1, BLOCK // max(1, n_columns))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: Array) -> list[T]:
-    """function of each block, in their order. For arrays of numpy in as many threads as its BLAS would use.
+    """function of each block, in their order. For numpy arrays in as many threads as BLAS would use.
 
-    A thread a block, each with a BLAS of one, also shares out what is not BLAS, and never waits at a barrier for a core that
-    another process has.
+    Each thread takes whole blocks with a BLAS of one thread: this also shares out the work that is not BLAS, and no thread
+    waits at a barrier for a core that another process has.
     """
     n_threads = _blas_threads() if len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like)) else 1
     if n_threads == 1:
@@ -36,14 +37,18 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
         return list(pool.map(function, blocks))
 
 
+def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -> Array:
+    """function (b, d) -> (b, ...) of all rows (n, d), block by block, where each row takes n_columns entries of memory."""
+    blocks = row_slices(rows.shape[0], n_columns)
+    if len(blocks) == 1:
+        return function(rows)
+    parts = over_blocks(lambda block: function(rows[block, :]), blocks, rows)
+    return namespace(parts[0]).concat(parts)
+
+
 def times(matrix: Array, vector: Array) -> Array:
     """matrix (n, k) times vector (k,) or (k, c), in the dtype of the vector."""
-    xp = namespace(matrix)
-
-    def part(rows: slice) -> Array:
-        return xp.astype(matrix[rows, :], vector.dtype, copy=False) @ vector
-
-    return xp.concat(over_blocks(part, row_slices(*matrix.shape), matrix))
+    return over_rows(lambda part: namespace(part).astype(part, vector.dtype, copy=False) @ vector, matrix, matrix.shape[1])
 
 
 def transposed_times(matrix: Array, vector: Array) -> Array:
