@@ -86,11 +86,11 @@ def picture(path: Path) -> None:
     results = LSIF(nonnegative=False, gamma="cv", regularization="cv", random_state=0).fit(shift.X, shift.y).cv_results_
     gammas, strengths = (np.unique(np.array(results[f"param_{name}"], dtype=float)) for name in ("gamma", "regularization"))
     scores = np.reshape(results["mean_test_score"], (len(gammas), len(strengths)))
-    colours = right.pcolormesh(strengths, gammas, scores, shading="nearest", vmin=np.quantile(scores, 0.2))
+    colors = right.pcolormesh(strengths, gammas, scores, shading="nearest", vmin=np.quantile(scores, 0.2))
     best = np.unravel_index(np.argmax(scores), scores.shape)
     right.plot(strengths[best[1]], gammas[best[0]], "*", color="white", markeredgecolor="black", markersize=14)
     right.set(xscale="log", yscale="log", xlabel="regularization", ylabel="gamma", title="uLSIF, leave-one-out score")
-    figure.colorbar(colours, ax=right, extend="min")
+    figure.colorbar(colors, ax=right, extend="min")
     figure.savefig(path, dpi=120)
 
 

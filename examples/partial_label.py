@@ -3,8 +3,8 @@
     python examples/partial_label.py [--data letters:letterdata.csv] [--seeds 3] [--epochs 25] [--partner 0.9] [--others 0.1]
 
 Each training row has a set of candidate labels, the true one among them: the next class with probability `partner`, each other
-class with probability `others`. PRODEN minimises sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j; the softmax,
-renormalised over the candidates, gives the targets t_ij of the row's next visit. With weights the sum is sum_j w_ij t_ij l_ij:
+class with probability `others`. PRODEN minimizes sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j; the softmax,
+renormalized over the candidates, gives the targets t_ij of the row's next visit. With weights the sum is sum_j w_ij t_ij l_ij:
 
     rows        w_ij = V(sum_j t_ij l_ij), one weight a row
     candidates  w_ij = V_j(l_ij), one weight a candidate; V has a head for each class

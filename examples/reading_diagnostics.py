@@ -2,7 +2,7 @@
 
     python examples/reading_diagnostics.py [--out FOLDER]
 
-All are made of scikit-learn's breast cancer table (569 tumours, 30 columns; eight are used). With --out each situation gets an HTML
+All are made of scikit-learn's breast cancer table (569 tumors, 30 columns; eight are used). With --out each situation gets an HTML
 page with its report and pictures in it. Needs the extras `plot` and `cli` (pandas).
 """
 
@@ -37,7 +37,7 @@ def selected(probabilities: tuple[float, float], column: str = "mean concavity")
 
 
 def cut() -> Samples:
-    """Small tumours as the source, large ones as the target."""
+    """Small tumors as the source, large ones as the target."""
     X = table().sort_values("mean area").reset_index(drop=True)
     return stack_domains(X.iloc[:300], X.iloc[-150:])
 
