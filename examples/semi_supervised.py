@@ -1,13 +1,14 @@
-"""Few labels: FixMatch with its confidence threshold, and with weights of the pseudo-labels learned on the labeled rows.
+"""Few labels: FixMatch with its confidence threshold, and with weights for the pseudo-labels learned on the labeled rows.
 
     python examples/semi_supervised.py [--data letters:letterdata.csv] [--labels 8] [--outside 4] [--seeds 3] [--epochs 25]
 
-Each unlabeled row gets a pseudo-label, the prediction of a weakly changed copy (images moved by a pixel), and a strongly changed
-copy (noise and a hole besides) is trained on it. FixMatch counts the rows whose confidence p is at least 0.95. Instead, each gets
-the weight w_i = V(-log p_i) here, of mean 1 in the batch. V takes an Adam step against the meta-gradient in each batch: how the
-loss of the labeled rows, after the next step of the classifier, moves with each weight. No further labels are needed.
-With --outside that many classes are found among the unlabeled rows alone, neither labeled nor tested.
-All runs train on the labeled rows alone for the first 5 epochs, as pseudo-labels are worth little before.
+Each unlabeled row gets a pseudo-label, the prediction on a weakly augmented copy (images shifted by a pixel), and a strongly
+augmented copy (additional noise and a hole) is trained on it. FixMatch uses only rows with a confidence p of at least 0.95. Here
+each row gets the weight w_i = V(-log p_i) instead, with mean 1 in the batch. In each batch V takes an Adam step along the negative
+meta-gradient: the derivative, by each weight, of the loss of the labeled rows after the classifier's next step. No further labels
+are needed.
+With --outside that many classes occur only among the unlabeled rows and are neither labeled nor tested.
+All runs train only on the labeled rows for the first 5 epochs, since pseudo-labels are unreliable before.
 Sources: Sohn et al. (2020), FixMatch; Shu et al. (2019), Meta-Weight-Net; Shu et al. (2023), CMW-Net.
 """
 
@@ -29,7 +30,7 @@ N_TEST, N_ROWS, BATCH, WARMUP = 400, 5000, 128, 5
 
 
 class Split(NamedTuple):
-    """Labelled, unlabeled and test rows."""
+    """Labeled, unlabeled and test rows."""
 
     x: Tensor
     y: Tensor
@@ -39,7 +40,7 @@ class Split(NamedTuple):
 
 
 def split(data: Labelled, seed: int, n_labels: int, n_outside: int) -> Split:
-    """n_labels labeled rows of each class but the last n_outside."""
+    """n_labels labeled rows of each class except the last n_outside."""
     rows = np.random.default_rng(seed).permutation(len(data.labels))[:N_ROWS]
     n_inside = len(data.class_names) - n_outside
     inside = rows[data.labels[rows] < n_inside]
@@ -51,7 +52,7 @@ def split(data: Labelled, seed: int, n_labels: int, n_outside: int) -> Split:
 
 
 def weak(x: Tensor) -> Tensor:
-    """Images moved by up to a pixel each way; a little noise on rows that are no images."""
+    """Weak augmentation: images shifted by up to a pixel; a little noise for rows that are not images."""
     if x.ndim == 2:
         return x + 0.1 * torch.randn_like(x)
     n, channels, height, width = x.shape
@@ -61,7 +62,7 @@ def weak(x: Tensor) -> Tensor:
 
 
 def strong(x: Tensor) -> Tensor:
-    """Moved images with noise and a hole of 3 x 3 pixels; more noise and a fifth of the columns at 0 in rows that are no images."""
+    """Strong augmentation: shifted images with noise and a 3 x 3 hole; other rows get noise and a fifth of their columns 0."""
     if x.ndim == 2:
         return (x + 0.3 * torch.randn_like(x)) * (torch.rand_like(x) > 0.2)
     n, _, height, width = x.shape
@@ -91,7 +92,7 @@ class Batch(NamedTuple):
 
 
 class Learned:
-    """Weights of a network of the surprise, after its step in a batch."""
+    """Weights from a network of the surprise, after its step in a batch."""
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.network = WeightNetwork()
@@ -152,9 +153,9 @@ def train(found: Split, seed: int, epochs: int, run: Callable) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits", help="digits, letters:FILE or what else load_labelled knows")
+    parser.add_argument("--data", default="digits", help="digits, letters:FILE or any other data of load_labelled")
     parser.add_argument("--labels", type=int, default=8, help="labeled rows of each class")
-    parser.add_argument("--outside", type=int, default=0, help="classes that only unlabeled rows have")
+    parser.add_argument("--outside", type=int, default=0, help="number of classes that occur only among the unlabeled rows")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=25)
     options = parser.parse_args(arguments)
