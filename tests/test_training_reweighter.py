@@ -1,4 +1,4 @@
-"""The training room: weights that follow the losses, batch by batch, and that survive a stop."""
+"""Weights that follow the losses, batch by batch, and that survive a stop."""
 
 from __future__ import annotations
 
@@ -9,45 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from training_cases import N_TRAIN, N_VAL, NAMES, TRAIN, VAL, by_name, losses, network, new, plan, same_bits, tensors, warm
 
 from densratio import KLIEP
 from densratio.estimators import IN_LOOPS
-from densratio.training import DynamicReweighter, Indexed, RandomWeights, Reweighter, Uniform, ValidationOnly, endless
-from densratio.training.methods import METHODS
+from densratio.training import DynamicReweighter, RandomWeights
 
-NAMES = sorted(IN_LOOPS)
 STORES_COEF = ["kliep", "lsif"]
-N_TRAIN, N_VAL = 20, 10
-
-by_name = pytest.mark.parametrize("name", NAMES)
 drawn = settings(max_examples=15, deadline=None)
-
-
-def new(name, n_train=N_TRAIN, n_val=N_VAL, **params):
-    return DynamicReweighter(name, n_train, n_val, **{"warmup_epochs": 0, **params})
-
-
-def losses(n, seed, scale=1.0):
-    return scale * torch.rand(n, generator=torch.Generator().manual_seed(seed))
-
-
-def warm(name, steps=3, **params):
-    """A reweighter that has seen some whole batches."""
-    reweighter = new(name, **params)
-    for seed in range(steps):
-        reweighter.partial_fit(losses(N_TRAIN, seed, 2.0), losses(N_VAL, 100 + seed), torch.arange(N_TRAIN))
-    return reweighter
-
-
-def tensors(reweighter):
-    return {key: value.clone() for key, value in reweighter.state_dict().items() if isinstance(value, torch.Tensor)}
-
-
-def same_bits(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def saved_and_loaded(state):
@@ -58,6 +27,7 @@ def saved_and_loaded(state):
 
 
 # ---------------------------------------------------------------- the weights of a batch
+
 
 batches = st.integers(1, 12).flatmap(
     lambda n: st.tuples(
@@ -268,29 +238,6 @@ def test_the_warm_up_lasts_exactly_its_epochs_or_steps(name, params, n_even):
 # ---------------------------------------------------------------- stop and resume
 
 
-def network(seed=0, norm=None):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(2, 8), *([norm] if norm else []), nn.ReLU(), nn.Linear(8, 3))
-
-
-def data(n, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 2, generator=generator), torch.randint(3, (n,), generator=generator)
-
-
-TRAIN, VAL = data(N_TRAIN, 0), data(N_VAL, 1)
-
-
-def plan(n_batches, seed):
-    """The (index, val_index) of each batch of a run, drawn ahead so that a resumed run continues it."""
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        (torch.randint(N_TRAIN, (7,), generator=generator), torch.randperm(N_VAL, generator=generator)[:6])
-        for _ in range(n_batches)
-    ]
-
-
 def run(parts, reweighter, model, optimizer):
     for i, j in parts:
         loss = reweighter.weighted_loss(model, (TRAIN[0][i], TRAIN[1][i], i), (VAL[0][j], VAL[1][j], j))
@@ -347,215 +294,3 @@ def test_a_state_of_another_number_of_validation_rows_is_refused_with_both_sizes
 def test_a_state_of_another_method_is_refused_by_the_name_of_its_bank():
     with pytest.raises(RuntimeError, match=r"Unexpected key.*coef_"):
         new("kmm").load_state_dict(warm("kliep").state_dict())
-
-
-# ---------------------------------------------------------------- the one line
-
-
-def gradients(model):
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-
-@by_name
-def test_weighted_loss_is_the_loop_of_the_design_by_hand(name):
-    model, twin = network(), network()
-    reweighter, by_hand = new(name), new(name)
-    for i, j in plan(4, 5):
-        x, y, x_val, y_val = TRAIN[0][i], TRAIN[1][i], VAL[0][j], VAL[1][j]
-        model.zero_grad()
-        loss = reweighter.weighted_loss(model, (x, y, i), (x_val, y_val, j))
-        loss.backward()
-
-        twin.zero_grad()
-        rows = cross_entropy(twin(x), y, reduction="none")
-        with torch.no_grad():
-            val_rows = cross_entropy(twin(x_val), y_val, reduction="none")
-        w = by_hand.partial_fit(rows, val_rows, index=i, val_index=j).transform(i)
-        expected = (w * rows).mean()
-        expected.backward()
-
-        assert loss.shape == () and torch.equal(loss, expected)
-        assert torch.equal(gradients(model), gradients(twin))
-        assert same_bits(tensors(reweighter), tensors(by_hand))
-
-
-@by_name
-def test_a_loss_of_ones_own_takes_the_place_of_cross_entropy(name):
-    def squared(prediction, label):
-        return (prediction[:, 0] - label) ** 2
-
-    model, index, val_index = network(), torch.arange(N_TRAIN), torch.arange(N_VAL)
-    reweighter, by_hand = new(name, loss=squared), new(name)
-    loss = reweighter.weighted_loss(model, (*TRAIN, index), (*VAL, val_index))
-    rows, val_rows = (squared(model(x), y).detach() for x, y in (TRAIN, VAL))
-    w = by_hand.partial_fit(rows, val_rows, index).transform(index)
-    assert loss.item() == pytest.approx((w * rows).mean().item(), rel=1e-6)
-    assert not torch.equal(w, torch.ones(N_TRAIN))
-
-
-@pytest.mark.parametrize(
-    "norm",
-    [nn.BatchNorm1d(8), nn.BatchNorm1d(8, momentum=None), nn.InstanceNorm1d(8, track_running_stats=True)],
-    ids=["batch", "batch, cumulative", "instance"],
-)
-def test_the_validation_pass_leaves_running_statistics_and_the_mode_of_the_model_alone(norm):
-    if isinstance(norm, nn.InstanceNorm1d):
-        norm = nn.Sequential(nn.Unflatten(1, (8, 1)), _Tiled(), norm, nn.Flatten(), nn.Linear(16, 8))
-    model, twin = _copy(network(norm=norm)).train(), _copy(network(norm=norm)).train()
-    new("kmm").weighted_loss(model, (*TRAIN, torch.arange(N_TRAIN)), (VAL[0] + 100.0, VAL[1], torch.arange(N_VAL)))
-    twin(TRAIN[0])
-    buffers = dict(model.named_buffers())
-    assert len(buffers) == 3 and same_bits(buffers, dict(twin.named_buffers()))
-    assert all(module.training and getattr(module, "track_running_stats", True) for module in model.modules())
-
-
-class _Tiled(nn.Module):
-    def forward(self, x):
-        return torch.cat([x, 2 * x + 1], dim=2)
-
-
-def _copy(model):
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-def test_running_statistics_are_recorded_again_after_a_validation_pass_that_raised():
-    model = network(norm=nn.BatchNorm1d(8)).train()
-    with pytest.raises(IndexError):
-        new("kmm").weighted_loss(model, (*TRAIN, torch.arange(N_TRAIN)), (VAL[0], VAL[1] + 7, torch.arange(N_VAL)))
-    before = model[1].running_mean.clone()
-    model(TRAIN[0] + 5.0)
-    assert not torch.equal(model[1].running_mean, before)
-
-
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_methods_are_swapped_by_name_in_the_same_line(name):
-    reweighter, model = METHODS[name](N_TRAIN, N_VAL, 0), network()
-    assert isinstance(reweighter, Reweighter)
-    for i, j in plan(6, 2):
-        model.zero_grad()
-        loss = reweighter.weighted_loss(model, (TRAIN[0][i], TRAIN[1][i], i), (VAL[0][j], VAL[1][j], j))
-        assert loss.shape == () and bool(torch.isfinite(loss))
-        loss.backward()
-        assert float(gradients(model).abs().sum()) > 0
-    w = reweighter.weights_
-    assert w.shape == (N_TRAIN,) and bool(torch.isfinite(w).all()) and float(w.min()) >= 0
-
-
-# ---------------------------------------------------------------- what it is compared with
-
-WHOLE = (*TRAIN, torch.arange(N_TRAIN)), (*VAL, torch.arange(N_VAL))
-
-
-def test_uniform_is_plain_training():
-    model, reweighter = network(), Uniform(N_TRAIN)
-    assert torch.allclose(reweighter.weighted_loss(model, *WHOLE), cross_entropy(model(TRAIN[0]), TRAIN[1]), rtol=1e-6)
-    assert torch.equal(reweighter.weights_, torch.ones(N_TRAIN))
-
-
-def test_validation_only_learns_the_validation_batch_and_nothing_else():
-    model, reweighter = network(), ValidationOnly(N_TRAIN)
-    loss = reweighter.weighted_loss(model, *WHOLE)
-    assert torch.allclose(loss, cross_entropy(model(VAL[0]), VAL[1]), rtol=1e-6)
-    assert torch.equal(reweighter.transform(torch.arange(N_TRAIN)), torch.zeros(N_TRAIN))
-
-
-def test_random_weights_are_rectified_normals_of_mean_one_drawn_anew():
-    model, reweighter = network(), RandomWeights(N_TRAIN, seed=4)
-    rows = cross_entropy(model(TRAIN[0]), TRAIN[1], reduction="none")
-    drawn_weights = []
-    for _ in range(2):
-        loss = reweighter.weighted_loss(model, *WHOLE)
-        w = reweighter.transform(torch.arange(N_TRAIN))
-        assert float(w.min()) == 0.0 and float(w.mean()) == pytest.approx(1.0, abs=1e-6)
-        assert loss.item() == pytest.approx((w * rows).mean().item(), rel=1e-6)
-        drawn_weights.append(w)
-    assert not torch.equal(*drawn_weights)
-
-
-def test_random_weights_follow_their_seed_and_leave_the_global_generator_alone():
-    before = torch.get_rng_state()
-    one, same, other = (RandomWeights(N_TRAIN, seed=seed) for seed in (1, 1, 2))
-    for reweighter in (one, same, other):
-        reweighter.weighted_loss(network(), *WHOLE)
-    assert torch.equal(one.weights_, same.weights_) and not torch.equal(one.weights_, other.weights_)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_batch_without_a_positive_draw_trains_with_even_weights():
-    model, index = network(), torch.tensor([0])
-    seen = set()
-    reweighter = RandomWeights(N_TRAIN)
-    for _ in range(20):
-        reweighter.weighted_loss(model, (TRAIN[0][:1], TRAIN[1][:1], index), WHOLE[1])
-        seen.add(float(reweighter.weights_[0]))
-    assert seen == {1.0}
-
-
-# ---------------------------------------------------------------- indices and endless batches
-
-
-class Rows(Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
-
-
-@pytest.mark.parametrize(
-    ("item", "expected"),
-    [
-        (("x", "y"), ("x", "y", 0)),
-        (["x", "y"], ("x", "y", 0)),
-        ("x", ("x", 0)),
-        (("x",), ("x", 0)),
-        (("x", "y", "z"), ("x", "y", "z", 0)),
-    ],
-    ids=repr,
-)
-def test_indexed_puts_the_row_number_last(item, expected):
-    assert Indexed(Rows([item]))[0] == expected
-
-
-def test_a_loader_of_indexed_gives_the_rows_that_its_indices_name():
-    indexed = Indexed(TensorDataset(*TRAIN))
-    assert len(indexed) == N_TRAIN
-    seen = []
-    for x, y, i in DataLoader(indexed, batch_size=6, shuffle=True, generator=torch.Generator().manual_seed(0)):
-        assert torch.equal(x, TRAIN[0][i]) and torch.equal(y, TRAIN[1][i])
-        seen += i.tolist()
-    assert sorted(seen) == list(range(N_TRAIN)) and seen != sorted(seen)
-
-
-@pytest.mark.parametrize("stream", [iter([1, 2]), (x for x in "ab"), 3], ids=lambda s: type(s).__name__)
-def test_indexed_refuses_what_has_no_row_numbers(stream):
-    with pytest.raises(TypeError, match=f"map-style.*got {type(stream).__name__}"):
-        Indexed(stream)
-
-
-def test_endless_gives_each_row_once_a_pass_and_shuffles_every_pass_anew():
-    loader = DataLoader(torch.arange(12), batch_size=5, shuffle=True, generator=torch.Generator().manual_seed(0))
-    source = endless(loader)
-    passes = [torch.cat([next(source) for _ in range(3)]).tolist() for _ in range(3)]
-    assert all(sorted(one) == list(range(12)) for one in passes)
-    assert len({tuple(one) for one in passes}) == 3
-
-
-def test_endless_of_nothing_says_why():
-    empty = DataLoader(torch.arange(3), batch_size=5, drop_last=True)
-    with pytest.raises(ValueError, match=r"no batches.*drop_last=True.*batch_size"):
-        next(endless(empty))
-
-
-def test_a_deep_copy_and_a_moved_module_keep_their_weights():
-    reweighter = warm("kliep")
-    moved = _copy(reweighter).to("cpu").to(torch.float64)
-    assert torch.equal(moved.weights_, reweighter.weights_.double()) and moved.coef_.dtype == torch.float64
-    w = moved.partial_fit(losses(4, 0), losses(N_VAL, 1), torch.arange(4)).transform(torch.arange(4))
-    assert w.dtype == torch.float64 and float(w.mean()) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Wasserstein reweighting of rows of several columns: slices against the closed form, the critic against known distances."""
+"""Wasserstein reweighting of rows of several columns: the step of the weights, classes, copies and loops."""
 
 from __future__ import annotations
 
@@ -10,35 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import wasserstein_distance
+from potential_cases import BOUNDS, POTENTIALS, by_potential, even, new, normal, of, tensors
 from torch import nn
 
 from densratio import KLIEP, Wasserstein
 from densratio.objectives import Wasserstein1
 from densratio.training import Critic, DynamicReweighter, Sliced
-from densratio.training.critic_parts import CriticBatch, units_of
 from densratio.training.potential import Estimate, _polyak_move
 
 drawn = settings(max_examples=15, deadline=None)
-BOUNDS = Wasserstein1()
-POTENTIALS = {"sliced": lambda **kw: Sliced(20, **kw), "critic": lambda **kw: Critic(widths=(8,), n_pretraining=2, **kw)}
-by_potential = pytest.mark.parametrize("name", sorted(POTENTIALS))
-
-
-def normal(n, d, seed, shift=0.0):
-    return torch.randn((n, d), generator=torch.Generator().manual_seed(seed)) + torch.as_tensor(shift)
-
-
-def even(n, dtype=torch.float32):
-    return torch.ones(n, dtype=dtype)
-
-
-def new(potential, n_train=40, n_val=30, **params):
-    return DynamicReweighter("wasserstein", n_train, n_val, potential=potential, **{"warmup_epochs": 0, **params})
-
-
-def of(reweighter):
-    return reweighter.steps[0].potential
 
 
 def saved_and_loaded(state):
@@ -48,102 +28,8 @@ def saved_and_loaded(state):
     return torch.load(file, weights_only=True)
 
 
-def tensors(module):
-    return {key: value.clone() for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
-
-
 def same_bits(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-# ---------------------------------------------------------------- slices against the closed form
-
-
-@given(
-    n=st.integers(1, 12),
-    m=st.integers(1, 12),
-    d=st.integers(1, 4),
-    decimals=st.sampled_from([0, 1, 12]),
-    seed=st.integers(0, 10**6),
-)
-@drawn
-def test_value_and_slope_of_the_slices_are_the_mean_of_the_closed_forms_of_their_directions(n, m, d, decimals, seed):
-    rng = np.random.default_rng(seed)
-    # Rounded rows share their projections, and some weights are 0.
-    x, v = (np.round(rng.normal(size=(size, d)), decimals) for size in (n, m))
-    w = np.clip(rng.normal(0.7, size=n), 0.0, None) + (n == 1)
-    sliced = Sliced(7, seed=seed)
-    value, grad, _ = sliced.between(torch.as_tensor(x), torch.as_tensor(v))(torch.as_tensor(w / w.mean()))
-    lines = sliced.directions(torch.as_tensor(x)).numpy()
-    each = [Wasserstein1().value_and_grad(w / w.mean(), x @ u[:, None], v @ u[:, None]) for u in lines.T]
-    assert float(value) == pytest.approx(np.mean([float(one[0]) for one in each]), rel=1e-10, abs=1e-13)
-    np.testing.assert_allclose(grad.numpy(), np.mean([one[1] for one in each], axis=0), rtol=1e-10, atol=1e-13)
-
-
-@given(n=st.integers(2, 10), m=st.integers(1, 10), seed=st.integers(0, 10**6))
-@drawn
-def test_the_value_of_the_slices_is_scipys_mean_and_their_slope_is_automatic_differentiations(n, m, seed):
-    rng = np.random.default_rng(seed)
-    x, v, w = rng.normal(size=(n, 3)), rng.normal(size=(m, 3)) + 0.5, rng.uniform(0.2, 1.8, n)
-    sliced = Sliced(5, seed=seed)
-    lines = sliced.directions(torch.as_tensor(x))
-    value, grad, _ = sliced.between(torch.as_tensor(x), torch.as_tensor(v))(torch.as_tensor(w / w.mean()))
-    expected = np.mean([wasserstein_distance(x @ u, v @ u, w, None) for u in lines.numpy().T])
-    assert float(value) == pytest.approx(expected, rel=1e-9)
-
-    leaf = torch.as_tensor(w / w.mean()).requires_grad_()
-    total = torch.zeros((), dtype=torch.float64)
-    for u in lines.T:
-        points = torch.cat([torch.as_tensor(x) @ u, torch.as_tensor(v) @ u])
-        order = points.argsort()
-        excess = torch.cat([leaf / n, torch.full((m,), -1.0 / m, dtype=torch.float64)])[order].cumsum(0)[:-1]
-        total = total + (excess.abs() * points[order].diff()).sum() / 5
-    total.backward()
-    # The closed form has taken the part along the plane of mean 1 from another constant: the weights cannot tell.
-    np.testing.assert_allclose(grad - grad.mean(), leaf.grad - leaf.grad.mean(), atol=1e-10)
-
-
-def test_of_one_column_every_slice_is_the_distance_itself():
-    x, v, w = normal(9, 1, 0).double(), normal(7, 1, 1).double(), torch.linspace(0.2, 1.8, 9, dtype=torch.float64)
-    value, grad, _ = Sliced(3).between(x, v)(w)
-    expected = Wasserstein1().value_and_grad(w.numpy(), x.numpy(), v.numpy())
-    assert float(value) == pytest.approx(float(expected[0]), rel=1e-12)
-    mirrored = Wasserstein1().value_and_grad(w.numpy(), -x.numpy(), -v.numpy())[1]
-    # Along -1 the same function of the weights has its slope taken from the other end: they differ by a constant.
-    np.testing.assert_allclose(grad - grad.mean(), expected[1] - expected[1].mean(), atol=1e-12)
-    np.testing.assert_allclose(mirrored - mirrored.mean(), expected[1] - expected[1].mean(), atol=1e-12)
-
-
-def test_directions_are_unit_vectors_drawn_anew_for_each_batch_by_the_seed():
-    x, w = normal(4, 3, 0), even(4)
-    sliced, twin, other = Sliced(50, seed=1), Sliced(50, seed=1), Sliced(50, seed=2)
-    seen = []
-    for _ in range(3):
-        for one in (sliced, twin, other):
-            one.take_in(w, x, x)
-        seen.append(sliced.directions(x))
-        assert torch.allclose(torch.linalg.vector_norm(seen[-1], dim=0), even(50), atol=1e-6)
-        assert torch.equal(seen[-1], twin.directions(x)) and torch.equal(seen[-1], sliced.directions(x))
-        assert not torch.equal(seen[-1], other.directions(x))
-    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
-
-
-def test_the_directions_are_even_on_the_sphere():
-    lines = Sliced(20_000).directions(normal(1, 3, 0))
-    assert torch.allclose(lines.mean(1), torch.zeros(3), atol=0.02)
-    assert torch.allclose(lines @ lines.T / 20_000, torch.eye(3) / 3, atol=0.02)
-
-
-@pytest.mark.parametrize("shape", ["even", "uneven"])
-@by_potential
-def test_chance_is_the_mean_distance_of_two_samples_of_one_distribution(name, shape):
-    n, m, w = 60, 40, even(60) if shape == "even" else torch.linspace(0.0, 2.0, 60)
-    potential = POTENTIALS[name]()
-    potential.take_in(even(200), normal(200, 3, 0), normal(200, 3, 1))
-    estimates = [potential.between(normal(n, 3, 2 * k), normal(m, 3, 2 * k + 1))(w) for k in range(200)]
-    value, chance = (torch.stack([getattr(one, part) for one in estimates]).mean().item() for part in ("value", "chance"))
-    # The target's own distribution function ends at its last rows; and 200 draws of one gap know its mean to 5 %.
-    assert value == pytest.approx(chance, rel=0.15 if name == "critic" else 0.1)
 
 
 # ---------------------------------------------------------------- the step of the weights
@@ -248,115 +134,6 @@ def test_without_a_shift_the_weights_stay_near_one_in_many_columns():
         reweighter.partial_fit(normal(64, 30, seed), normal(64, 30, 100 + seed), torch.arange(64))
     # Polyak's step to 0 in place of chance ends at 0.7.
     assert float(reweighter.weights_.std()) < 0.25
-
-
-# ---------------------------------------------------------------- the critic
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A critic that has met 300 batches of two Gaussians, 2 apart, and the rows of a large fresh sample."""
-    critic = Critic(widths=(32, 32), learning_rate=1e-3, n_pretraining=20)
-    for k in range(300):
-        critic.take_in(even(128), normal(128, 2, 2 * k), normal(128, 2, 2 * k + 1, [2.0, 0.0]))
-    return critic, normal(2000, 2, 10_001), normal(2000, 2, 10_002, [2.0, 0.0])
-
-
-def test_the_critics_value_nears_the_true_distance_of_shifted_gaussians(trained):
-    critic, x, v = trained
-    unit = float(critic._units[1])
-    # A slope s costs 10 (s - 1)^2 and gains s W, so that it comes to rest at 1 + W / 20 in the critic's units.
-    expected = 2.0 * (1.0 + 2.0 / unit / 20.0)
-    assert float(critic.between(x, v)(even(2000)).value) == pytest.approx(expected, rel=0.1)
-
-
-def test_the_slope_has_the_sign_of_the_shift_and_steps_lower_the_distance(trained):
-    critic, x, v = trained
-    estimate = critic.between(x, v)
-    value, grad, _ = estimate(even(2000))
-    # Rows on the target's side are to weigh more: the slope of W in their weights is lower.
-    assert float(np.corrcoef(grad, x[:, 0])[0, 1]) < -0.95
-    w = critic.step(BOUNDS, 1, even(2000), x, v)
-    assert float(np.corrcoef(w, x[:, 0])[0, 1]) > 0.8
-    assert float(estimate(w).value) < 0.8 * float(value)
-
-
-def test_the_slope_is_the_values_slope_and_changes_sign_with_the_gap(trained):
-    critic, x, v = trained
-    estimate = critic.between(x[:50].double(), v[:50].double())
-    rng = np.random.default_rng(0)
-    too_far = 50.0 * nn.functional.one_hot(x[:50, 0].argmax(), 50).double()
-    grads = []
-    for w in (even(50, torch.float64), too_far):
-        value, grad, _ = estimate(w)
-        step = 1e-3 * torch.as_tensor(rng.normal(size=50))
-        assert float(estimate(w + step).value - value) == pytest.approx(float(grad @ step), abs=1e-9)
-        grads.append(grad)
-    assert torch.equal(grads[0], -grads[1])
-
-
-@pytest.mark.parametrize("is_pretraining", [True, False])
-def test_the_critic_learns_as_torchs_adam_does_on_the_written_loss(is_pretraining):
-    # A linear f has the slope |a| everywhere, so that the penalty is known whatever is drawn.
-    network = nn.Linear(2, 1, bias=False)
-    twin = copy.deepcopy(network)
-    critic = Critic(network, n_pretraining=10 if is_pretraining else 0, learning_rate=0.01)
-    optimizer = torch.optim.Adam(twin.parameters(), lr=0.01)
-    for seed in range(5):
-        x, v, w = normal(12, 2, seed, 1.0), normal(8, 2, 100 + seed), torch.rand(12, generator=torch.Generator().manual_seed(seed))
-        critic.take_in(w, x, v)
-        centre, unit = units_of(x, v)
-        for _ in range(3):
-            optimizer.zero_grad()
-            f_x, f_v = (twin((rows - centre) / unit)[:, 0] for rows in (x, v))
-            penalty = 0.0 if is_pretraining else 10.0 * (twin.weight.norm() - 1.0) ** 2
-            (penalty - f_v.mean() + (w * f_x).sum() / w.sum()).backward()
-            optimizer.step()
-    assert torch.allclose(network.weight, twin.weight, rtol=1e-5, atol=1e-6)
-    assert int(critic.n_updated) == 15
-
-
-def test_points_of_the_penalty_lie_between_a_target_row_and_a_source_row_of_its_class_drawn_by_weight():
-    # Source rows at their number on the second axis; the target's are at 10 on the first axis.
-    x = torch.stack([torch.zeros(4), torch.arange(4.0)], dim=1)
-    v, y, y_val = torch.tensor([[10.0, 0.0]]).expand(6000, 2), torch.tensor([0, 1, 0, 1]), torch.arange(6000) % 2
-    batch = CriticBatch.of(torch.tensor([1.0, 0.0, 3.0, 2.0]), x, v, y, y_val, 2)
-    points = batch.points_between(torch.Generator().manual_seed(0))
-    share = points[:, 0] / 10.0  # of the target row
-    row = points[:, 1] / (1.0 - share)
-    assert bool(((share >= 0.0) & (share < 1.0)).all()) and float(share.mean()) == pytest.approx(0.5, abs=0.02)
-    is_clear = share < 0.99
-    assert torch.allclose(row[is_clear], row[is_clear].round(), atol=1e-3)
-    first, second = (row[is_clear & (y_val == label)].round().long().bincount(minlength=4) for label in (0, 1))
-    # Of class 0 row 2 weighs three times as much as row 0; of class 1 row 1 weighs nothing.
-    assert float(first[2] / first.sum()) == pytest.approx(0.75, abs=0.03) and int(first[1] + first[3]) == 0
-    assert int(second[3]) == int(second.sum())
-
-
-@given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 4))
-@drawn
-def test_each_class_has_the_same_mass_of_both_samples_and_its_share_of_the_target(seed, n_classes):
-    rng = np.random.default_rng(seed)
-    n, m = rng.integers(1, 12, 2)
-    y, y_val = (torch.as_tensor(rng.integers(0, n_classes, size)) for size in (n, m))
-    w = torch.as_tensor(rng.uniform(0, 2, n) * (rng.random(n) < 0.8))
-    batch = CriticBatch.of(w, torch.zeros(n, 2, dtype=torch.float64), torch.zeros(m, 2, dtype=torch.float64), y, y_val, n_classes)
-    for label in range(n_classes):
-        total = float(batch.signed_mass[: batch.n][y == label].sum()), float(batch.target_mass[y_val == label].sum())
-        is_in_both = bool((y_val == label).any()) and float(w[y == label].sum()) > 0.0
-        share = float((y_val == label).double().mean()) if is_in_both else 0.0
-        assert total == pytest.approx((-share, share), abs=1e-12)
-
-
-def test_pre_training_and_warm_up_teach_the_critic_and_leave_the_weights_at_one():
-    reweighter = new(Critic(widths=(8,), n_pretraining=6), warmup_steps=4)
-    before, networks = torch.ones(40), []
-    for seed in range(8):
-        reweighter.partial_fit(normal(40, 2, seed, 1.0), normal(30, 2, 50 + seed), torch.arange(40))
-        networks.append(tensors(of(reweighter)))
-        assert torch.equal(reweighter.weights_, before) == (seed < 6)
-    assert of(reweighter).n_batches == 8 and int(of(reweighter).n_updated) == 24
-    assert not torch.equal(networks[0]["network.0.weight"], networks[1]["network.0.weight"])
 
 
 # ---------------------------------------------------------------- class by class
