@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -405,12 +403,8 @@ def test_a_mistake_on_the_command_line_is_one_plain_line(tmp_path, monkeypatch, 
     assert caught.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and words in lines[0]
 
 
-def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.paper", "--quick", "--output", str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures(tmp_path, monkeypatch):
+    run_main(monkeypatch, "--quick", "--output", tmp_path)
     runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")]
     assert all(run["is_done"] and len(run["history"]["accuracy"]) == 2 for run in runs)
     assert {run["identity"]["method"] for run in runs} >= set(METHODS) - {"diw_cvxpy"}
