@@ -184,12 +184,12 @@ def test_posteriors_in_single_precision_are_taken():
         ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "IV", 0.3, r"'IV' is not known; use one of \['I', 'II', 'III'\]"),
         ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "I", 1.3, r"rate must be in \[0, 1\]; got 1.3"),
         ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "I", float("nan"), r"rate must be in \[0, 1\]; got nan"),
-        ([0, 1], [[0.6, 0.4], [2.0, -1.0]], "I", 0.3, r"sum to 1; row 1 has the least entry -1.0.*softmax"),
+        ([0, 1], [[0.6, 0.4], [2.0, -1.0]], "I", 0.3, r"sum to 1; row 1 has the smallest entry -1.0.*softmax"),
         ([0, 1], [[0.6, 0.3], [0.5, 0.5]], "I", 0.3, r"sum to 1; row 0 has"),
         ([0, 1], [[0.6, 0.4], [np.nan, 0.5]], "I", 0.3, r"sum to 1; row 1 has"),
-        ([0, 0], [[1.0], [1.0]], "I", 0.3, r"\(n, K\) with rows and two classes or more; got shape \(2, 1\)"),
+        ([0, 0], [[1.0], [1.0]], "I", 0.3, r"\(n, K\) with n >= 1 and K >= 2; got shape \(2, 1\)"),
         ([0, 2], [[0.6, 0.4], [0.5, 0.5]], "I", 0.3, "Label 2 is out of range for n_classes=2"),
-        ([0], [[0.6, 0.4], [0.5, 0.5]], "I", 0.3, "1 labels and 2 rows"),
+        ([0], [[0.6, 0.4], [0.5, 0.5]], "I", 0.3, "2 rows for 1 labels"),
         ([0, 1], [[1.0, 0.0], [0.0, 1.0]], "III", 0.1, "0.1 cannot be reached: only 0 of 2 rows"),
     ],
 )
@@ -299,9 +299,9 @@ def test_replaced_rows_have_inputs_from_outside_each_taken_as_often_as_the_other
 @pytest.mark.parametrize(
     ("outside", "rate", "words"),
     [
-        (np.zeros((3, 5)), 0.5, r"shape and dtype.*\(3, 5\) float64 for \(4, 2\) float64"),
-        (np.zeros((3, 2), dtype=np.uint8), 0.5, r"shape and dtype.*uint8 for"),
-        (np.zeros(()), 0.5, "shape and dtype"),
+        (np.zeros((3, 5)), 0.5, r"shape, dtype and scale.*\(3, 5\) float64 for \(4, 2\) float64"),
+        (np.zeros((3, 2), dtype=np.uint8), 0.5, r"shape, dtype and scale.*uint8 for"),
+        (np.zeros(()), 0.5, "shape, dtype and scale"),
         (np.zeros((3, 2)), 1.5, r"in \[0, 1\]; got 1.5"),
         (np.zeros((0, 2)), 0.5, "2 rows are to be replaced"),
     ],

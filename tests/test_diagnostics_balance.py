@@ -62,13 +62,13 @@ def test_columns_are_the_same_in_blocks_and_in_sparse_tables(monkeypatch):
 def test_a_count_of_weights_that_is_not_the_source_rows_is_refused():
     source, target, _ = gaussian_shift(0, 8, 5)
     for call in (mmd, standardized_mean_difference):
-        with pytest.raises(ValueError, match="there are 8 source rows and 5 weights"):
+        with pytest.raises(ValueError, match="got 5 weights for 8 source rows"):
             call(source, target, np.ones(5))
 
 
 def test_centring_is_exact():
     source, target = np.array([[1e16, 3.0]]), np.array([[1e16 + 2.0, 3.0], [1e16, 4.0]])
-    centred = balance_module.centred(source, target)
+    centred = balance_module.centered(source, target)
     np.testing.assert_array_equal(np.concatenate(centred)[:, 0] * 2.0**54, [-2.0, 0.0, -2.0])
 
 
@@ -110,7 +110,7 @@ def test_pandas_kinds_of_columns():
     [
         (np.array([[1.0, np.nan]]), "NaN in column 'x1'"),
         (scipy.sparse.csr_array([[1.0, 0.0, np.inf]]), "infinity in column 'x2'"),
-        (np.array([["a", "b"]]), "holds words"),
+        (np.array([["a", "b"]]), "array holds text"),
         (np.ones(3), "must be 2-D"),
         (np.ones((0, 3)), "at least one row"),
     ],

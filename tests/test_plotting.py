@@ -109,7 +109,7 @@ def test_the_share_curve_is_the_cumulative_weight_of_the_heaviest_rows():
 
 
 def test_a_kind_that_is_not_known_is_refused():
-    with pytest.raises(ValueError, match=r"use one of \['histogram', 'share'\]"):
+    with pytest.raises(ValueError, match=r"must be one of \['histogram', 'share'\]"):
         WeightsDisplay.from_predictions([1.0, 2.0], kind="violin")
 
 
@@ -141,7 +141,7 @@ def test_a_wide_love_plot_keeps_the_worst_columns_and_says_so():
     display = BalanceDisplay.from_predictions(X, y, np.ones(50), max_columns=5, ax=Figure().subplots())
     worst = np.sort(np.abs(standardized_mean_difference(X[y == 0], X[y == 1])))[::-1][:5]
     np.testing.assert_allclose(points(display, "before weighting")[0], worst)
-    assert display.ax_.get_title() == "the 5 of 30 columns furthest off balance" and len(display.names) == 30
+    assert display.ax_.get_title() == "the 5 of 30 columns most off balance" and len(display.names) == 30
     with pytest.raises(ValueError, match="max_columns must be >= 1"):
         display.plot(max_columns=0, ax=Figure().subplots())
 
@@ -226,13 +226,19 @@ def test_words_stand_at_their_commonest_value(kind):
     fitted = make_pipeline(encode, KLIEP(gamma=0.1)).fit(frame, y)
     display = RatioDisplay.from_estimator(fitted, frame, y, columns="age", resolution=4, ax=Figure().subplots())
     np.testing.assert_allclose(display.ratio, fitted.transform(slice_rows(frame, {1: display.grid[0]})), rtol=1e-12)
-    with pytest.raises(ValueError, match="Column 'town' holds no numbers"):
+    with pytest.raises(ValueError, match="Column 'town' is not numeric"):
         RatioDisplay.from_estimator(fitted, frame, y, columns="town")
 
 
 @pytest.mark.parametrize(
     ("columns", "words"),
-    [(3, "Column 3 is not there"), ("age", "x0, x1, x2"), ((0, 0), "two different ones"), ((0, 1, 2), "two different"), (-1, "-1")],
+    [
+        (3, "Column 3 does not exist"),
+        ("age", "x0, x1, x2"),
+        ((0, 0), "two different ones"),
+        ((0, 1, 2), "two different"),
+        (-1, "-1"),
+    ],
 )
 def test_columns_that_are_not_there_are_refused(fitted, shift, columns, words):
     with pytest.raises(ValueError, match=words):
@@ -261,7 +267,7 @@ def test_a_ratio_that_is_there_can_be_drawn_with_its_rows():
     np.testing.assert_allclose(points(display, "source rows"), [[0.5], [1.0]])
     line = RatioDisplay.from_predictions(first, heights[:, 1], target=[0.2, 0.4], ax=Figure().subplots())
     np.testing.assert_array_equal(np.sort(points(line, "target rows")[0]), [0.2, 0.4])
-    with pytest.raises(ValueError, match="the grids have 3 and 4 points"):
+    with pytest.raises(ValueError, match="grids of 3 and 4 points"):
         RatioDisplay.from_predictions((second, first), heights)
 
 

@@ -90,7 +90,7 @@ def test_a_parameter_of_the_fitted_ratio_is_neither_listed_nor_set():
     ratio = fitted_ratio()
     model = ImportanceWeighted(Ridge(), ratio)
     assert [name for name in model.get_params() if name.startswith("ratio__")] == []
-    with pytest.raises(ValueError, match=r"ratio__gamma can't be set: the ratio is fitted already.*KLIEP\(gamma=g\)"):
+    with pytest.raises(ValueError, match=r"ratio__gamma can't be set: the ratio is already fitted.*KLIEP\(gamma=g\)"):
         model.set_params(ratio__gamma=9.0, flatten=0.1)
     assert ratio.gamma == 0.5 and model.flatten == 1.0
 
@@ -165,7 +165,7 @@ def test_an_unfitted_ratio_shows_the_two_lines_to_write(use):
     assert "    X, domain = stack_domains(X_train, X_target)\n" in str(caught.value)
     assert "    ImportanceWeighted(estimator, KLIEP(gamma=2.0).fit(X, domain)).fit(X_train, y_train)" in str(caught.value)
     assert isinstance(caught.value, ValueError)
-    with pytest.raises(ValueError, match=r"ratio is the class KLIEP; give a fitted instance:\n.*\n.*KLIEP\(\)\.fit\(X, domain\)"):
+    with pytest.raises(ValueError, match=r"ratio is the class KLIEP; pass a fitted instance:\n.*\n.*KLIEP\(\)\.fit\(X, domain\)"):
         use(KLIEP)
     with pytest.raises(ValueError, match=r"ratio must be a fitted density ratio, or a callable.*got ndarray.*\n.*stack_domains"):
         use(np.ones(N))
@@ -212,15 +212,15 @@ def with_entry(value):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (with_entry(np.nan), "The ratio <lambda> is NaN at 2 of 60 rows, the first of them row 7"),
-        (with_entry(np.inf), "is infinite at 2 of 60 rows, the first of them row 7"),
-        (with_entry(-1e-9), "is negative at 2 of 60 rows, the first of them row 7"),
-        (np.ones(N - 1), r"must give one number for each row, shape \(60,\); got shape \(59,\)"),
+        (with_entry(np.nan), "The ratio <lambda> must be finite and >= 0; it is NaN at 2 of 60 rows, first at row 7"),
+        (with_entry(np.inf), "is infinite at 2 of 60 rows, first at row 7"),
+        (with_entry(-1e-9), "is negative at 2 of 60 rows, first at row 7"),
+        (np.ones(N - 1), r"must return one number for each row, shape \(60,\); got shape \(59,\)"),
         (np.ones((N, 1)), r"got shape \(60, 1\)"),
         (1.0, r"got shape \(\)"),
-        (np.array(["a"] * N), "must give real numbers; got dtype <U1"),
-        (np.ones(N) * 1j, "must give real numbers; got dtype complex128"),
-        (np.zeros(N), "The ratio is 0 at every one of the 60 rows that count: they have no overlap with the target"),
+        (np.array(["a"] * N), "must return real numbers; got dtype <U1"),
+        (np.ones(N) * 1j, "must return real numbers; got dtype complex128"),
+        (np.zeros(N), "The ratio is 0 at every row of positive weight \(60 of 60\): these rows do not overlap"),
     ],
 )
 def test_a_ratio_with_values_that_are_no_weights_is_an_error(values, words):
@@ -234,19 +234,19 @@ def test_a_ratio_with_values_that_are_no_weights_is_an_error(values, words):
 
 def test_a_fitted_transformer_that_is_no_ratio_is_an_error():
     X, response, _ = table()
-    with pytest.raises(ValueError, match=r"The ratio StandardScaler must give one number for each row.*got shape \(60, 2\)"):
+    with pytest.raises(ValueError, match=r"The ratio StandardScaler must return one number for each row.*got shape \(60, 2\)"):
         ImportanceWeighted(Ridge(), StandardScaler().fit(X)).fit(X, response)
 
 
 def test_rows_that_overlap_the_target_but_do_not_count_are_no_overlap():
-    with pytest.raises(ValueError, match="0 at every one of the 1 rows that count"):
+    with pytest.raises(ValueError, match="0 at every row of positive weight \(1 of 2\)"):
         row_weights(as_ratio(np.array([0.0, 1.0])), np.zeros((2, 1)), sample_weight=[1.0, 0.0])
 
 
 @pytest.mark.parametrize(
     ("base", "words"),
     [
-        (np.ones(N + 1), r"sample_weight must be \(n,\), one for each of the 60 rows of X; got shape \(61,\)"),
+        (np.ones(N + 1), r"sample_weight must be \(60,\), one number for each row of X; got shape \(61,\)"),
         (np.ones((N, 2)), r"got shape \(60, 2\)"),
         (with_entry(np.nan), "sample_weight must be finite and >= 0"),
         (with_entry(np.inf), "sample_weight must be finite and >= 0"),

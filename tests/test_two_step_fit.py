@@ -192,7 +192,7 @@ def test_a_grid_search_over_ratios_takes_their_transforms():
 def test_a_grid_search_over_fitted_ratios_says_to_give_their_transforms():
     X, response, _ = table()
     search = GridSearchCV(ImportanceWeighted(Ridge(), ones), {"ratio": [fitted_ratio()]}, error_score="raise")
-    with pytest.raises(ValueError, match=r"A parameter grid unfits.*\[a.transform, b.transform\]"):
+    with pytest.raises(ValueError, match=r"A parameter grid clones estimators.*\[a.transform, b.transform\]"):
         search.fit(X, response)
     frozen = GridSearchCV(ImportanceWeighted(Ridge(), ones), {"ratio": [FrozenEstimator(fitted_ratio())]}, error_score="raise")
     np.testing.assert_allclose(frozen.fit(X, response).best_estimator_.weights_, by_hand(fitted_ratio().transform, X))

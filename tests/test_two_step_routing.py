@@ -152,7 +152,7 @@ def test_with_metadata_routing_a_caller_routes_sample_weight_to_it(routing):
 
 def test_with_metadata_routing_a_pipeline_where_no_step_asks_is_an_error(routing):
     X, response, _ = table()
-    with pytest.raises(ValueError, match=r"Pipeline hands sample_weight to nothing.*set_fit_request\(sample_weight=True\)"):
+    with pytest.raises(ValueError, match=r"Pipeline passes sample_weight to none.*set_fit_request\(sample_weight=True\)"):
         ImportanceWeighted(make_pipeline(PolynomialFeatures(2), Ridge()), tilt).fit(X, response)
     with pytest.raises(UnsetMetadataPassedError, match="StandardScaler"):
         ImportanceWeighted(make_pipeline(StandardScaler(), asks(Ridge())), tilt).fit(X, response)
@@ -174,7 +174,7 @@ def test_an_estimator_that_takes_no_sample_weight_is_named(wrapped, routed):
     with sklearn.config_context(enable_metadata_routing=routed):
         model = ImportanceWeighted(wrapped, tilt)
         is_wrapper = hasattr(wrapped, "steps") or hasattr(wrapped, "estimator")
-        words = "hands sample_weight to nothing" if routed and is_wrapper else "takes no sample_weight in fit.*rng.choice"
+        words = "passes sample_weight to none" if routed and is_wrapper else "takes no sample_weight in fit.*rng.choice"
         name = type(wrapped).__name__ if routed or not is_wrapper else "KNeighborsClassifier"
         with pytest.raises(ValueError, match=f"{name} {words}"):
             model.fit(X, label)
@@ -184,5 +184,5 @@ def test_an_estimator_that_takes_no_sample_weight_is_named(wrapped, routed):
 @pytest.mark.parametrize("last", [None, "passthrough"])
 def test_a_pipeline_without_a_last_estimator_is_an_error(last):
     X, response, _ = table()
-    with pytest.raises(ValueError, match="The last step 'end' of the Pipeline passes its rows through"):
+    with pytest.raises(ValueError, match="The last step 'end' of the Pipeline is"):
         ImportanceWeighted(Pipeline([("scale", StandardScaler()), ("end", last)]), tilt).fit(X, response)

@@ -255,10 +255,10 @@ def plain_scorer(estimator, X, y):
         (plain_score, "The metric plain_score takes no sample_weight"),
         (plain_scorer, "The metric plain_scorer takes no sample_weight"),
         (make_scorer(plain_score), "The metric plain_score takes no sample_weight"),
-        (lambda y, p, sample_weight=None: 0.0, r"The name of the metric <lambda> does not tell.*make_scorer\(<lambda>, greater_is"),
+        (lambda y, p, sample_weight=None: 0.0, r"The name of the metric <lambda> does not say.*make_scorer\(<lambda>, greater_is"),
         ("no such score", "no such score"),
         (["r2"], r"scoring must be None, a scorer's name, a scorer or a metric; got list.*\{name: make_iw_scorer\(ratio, name\)"),
-        (make_iw_scorer(ones), "scoring is importance-weighted already"),
+        (make_iw_scorer(ones), "scoring is already importance-weighted"),
     ],
 )
 def test_a_metric_that_can_not_be_weighted_is_an_error_before_any_fit(scoring, words):
