@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from ._arrays import Array, is_numpy_array, is_sparse, namespace
+from ._arrays import Array, device_of, is_numpy_array, is_sparse, namespace
 
 __all__ = ["BLOCK", "gram", "over_blocks", "over_rows", "row_slices", "times", "transposed_times"]
 
@@ -40,10 +40,18 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
 def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -> Array:
     """function (b, d) -> (b, ...) of all rows (n, d), block by block, where each row takes n_columns entries of memory."""
     blocks = row_slices(rows.shape[0], n_columns)
-    if len(blocks) == 1:
+    if len(blocks) <= 1:
         return function(rows)
-    parts = over_blocks(lambda block: function(rows[block, :]), blocks, rows)
-    return namespace(parts[0]).concat(parts)
+    first = function(rows[blocks[0], :])
+    xp = namespace(first)
+    out = xp.empty((rows.shape[0], *first.shape[1:]), dtype=first.dtype, device=device_of(first))
+    out[blocks[0], ...] = first
+
+    def fill(block: slice) -> None:
+        out[block, ...] = function(rows[block, :])
+
+    over_blocks(fill, blocks[1:], rows)
+    return out
 
 
 def times(matrix: Array, vector: Array) -> Array:

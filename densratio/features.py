@@ -18,7 +18,6 @@ from ._arrays import (
     Array,
     clipped_at_zero,
     concat_rows,
-    device_of,
     eps,
     exp_of_negative,
     is_sparse,
@@ -28,12 +27,12 @@ from ._arrays import (
     tiny,
     to_host,
 )
+from ._blocks import over_rows
 
-__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "distinct_rows"]
+__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 
 Anchors = Literal["source", "target"]
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
-_BLOCK = 2**22  # entries of a kernel matrix computed at a time, so that temporaries stay small
 
 
 # ---------------------------------------------------------------- distances and bandwidth rules
@@ -136,22 +135,6 @@ BANDWIDTHS: dict[str, Callable[..., Array]] = {
 }
 
 
-def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
-    """`rows` without copies, and of these at most `most`, drawn by `seed`, in their order.
-
-    A copied row then is one kernel centre, as a row that counts twice is. Copies are sought among four times `most` rows.
-    """
-    n = rows.shape[0]
-    order = np.arange(n) if most is None else np.random.default_rng(seed).permutation(n)[: 4 * most]
-    some = _dense(to_host(take_rows(rows, order)))
-    # Copies have equal sums, which are cheap to sort; where no two are equal there is none.
-    sums = np.sum(some * np.random.default_rng(0).random(some.shape[1]), axis=1)
-    is_free = len(np.unique(sums)) == len(sums)
-    first = np.arange(len(order)) if is_free else np.sort(np.unique(some, axis=0, return_index=True)[1])
-    first = first[:most]
-    return rows if len(first) == n else take_rows(rows, np.sort(order[first]))
-
-
 def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     n = rows.shape[0]
     if n <= _MEDIAN_ROWS // 2:
@@ -242,18 +225,15 @@ class Features(ABC):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
 
+    def kernel(self, x: Array, y: Array) -> Array:
+        """The kernel (n, m) of rows x (n, d) and y (m, d) at the fitted bandwidth; that which a map approximates."""
+        return self._kernel(x, y, self.gamma_)
+
     def _kernel(self, x: Array, y: Array, gamma: Array) -> Array:
-        xp = namespace(x, y)
         # Scaling the rows rather than the distances saves a pass over the n x m matrix.
         scale = gamma ** (1.0 / self._degree)
         x, y = x * scale, y * scale
-        if x.shape[0] * y.shape[0] <= _BLOCK:
-            return exp_of_negative(self._distance(x, y))
-        out = xp.empty((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
-        step = max(1, _BLOCK // y.shape[0])
-        for start in range(0, x.shape[0], step):
-            out[start : start + step, :] = exp_of_negative(self._distance(x[start : start + step, :], y))
-        return out
+        return over_rows(lambda part: exp_of_negative(self._distance(part, y)), x, y.shape[0])
 
     def _choose(self, rows: Array) -> Array:
         """`n_centers` of the rows, in their order; all of them where there are no more."""

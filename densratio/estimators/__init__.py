@@ -1,7 +1,7 @@
 """The density ratios: DensityRatio over an objective and its front doors, and the methods that have none, one file each."""
 
-from .base import DensityRatio, Update
-from .contract import RatioEstimator
+from .base import RatioEstimator
+from .density_ratio import DensityRatio
 from .discriminator import Discriminator
 from .gaussian import GaussianRatio
 from .kde import KDERatio

@@ -11,8 +11,8 @@ from scipy.special import logsumexp
 
 from .._arrays import Array
 from ..features import squared_euclidean
-from .contract import RatioEstimator, Samples
-from .counts import moments, oas_shrinkage, row_counts
+from .base import RatioEstimator
+from .samples import Samples, moments, oas_shrinkage, row_counts
 
 __all__ = ["BANDWIDTH_RULES", "KDERatio"]
 

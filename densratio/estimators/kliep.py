@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..features import Features
-from ..objectives import KullbackLeibler, Objective, Statistics
-from ..objectives.kliep import LikelihoodStatistics
 from ..solvers import Solver
-from .base import DensityRatio
+from .density_ratio import DensityRatio
 
 __all__ = ["KLIEP"]
-
-_KEPT_TARGETS = 20_000
 
 
 class KLIEP(DensityRatio):
@@ -48,10 +44,3 @@ class KLIEP(DensityRatio):
             "kliep", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
             max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
-
-    def _make_objective(self) -> Objective:
-        return KullbackLeibler()
-
-    def _bounded(self, statistics: Statistics) -> Statistics:
-        assert isinstance(statistics, LikelihoodStatistics)
-        return statistics.thinned(_KEPT_TARGETS)

@@ -11,8 +11,8 @@ from sklearn.neighbors import KDTree
 
 from .._arrays import Array, is_sparse
 from ..features import squared_euclidean
-from .contract import RatioEstimator, Samples
-from .counts import row_counts
+from .base import RatioEstimator
+from .samples import Samples, row_counts
 
 __all__ = ["NearestNeighborsRatio"]
 

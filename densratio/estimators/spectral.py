@@ -11,13 +11,12 @@ import scipy.linalg
 from joblib import Parallel, delayed
 
 from .._arrays import Array, take_rows
-from .._validation import check_rows
+from .._validation import check_rows, seed_of
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
-from .contract import RatioEstimator, Samples
-from .measure import Measure, distinct_folds, measures
-from .parts import seed_of
+from .base import RatioEstimator
+from .samples import Measure, Samples, distinct_folds, measures
 
 __all__ = ["SpectralRatio"]
 

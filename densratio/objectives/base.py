@@ -23,14 +23,12 @@ def is_number(value: object) -> bool:
 class Problem(ABC):
     """A convex function of `coef` (p,) over a convex set, with the data of the samples in it: all that a solver needs.
 
-    It is frozen: nothing changes it. A problem that is made of sums over rows also has `plus` and `held_out_score`.
+    It is frozen: nothing changes it. Where its objective `is_sum` it also has `plus`, `source_mean` and `held_out_score`.
     """
 
     is_smooth: ClassVar[bool] = True
     gradient_is_affine: ClassVar[bool] = False
     """Whether the gradient at a combination of points is that combination of gradients (quadratic problems)."""
-    is_sum: ClassVar[bool] = False
-    """Whether the problem is made of sums over rows, so that those of two batches add up by `plus`."""
     least_value: ClassVar[float | None] = None
     """A value that the problem never passes and nearly reaches, such as 0 for a distance; None where none is known."""
     has_minimizer: bool = False
@@ -85,18 +83,22 @@ class Problem(ABC):
         return None
 
     def plus(self, other: Self) -> Self:
-        """The problem on the rows of both, where `is_sum`."""
+        """The problem on the rows of both, where the objective `is_sum`."""
         raise ValueError(f"{type(self).__name__} is not made of sums over rows: it needs all rows at once.")
+
+    def under(self, objective: Objective) -> Self:
+        """The problem with the hyperparameters of another objective of its kind, on the same sums, where the objective `is_sum`."""
+        return self
 
     def held_out_score(self, coef: Array, held_out: Self) -> Array:
         """`Objective.score` () on the rows of `held_out` of the ratio at coef (p,), of mean 1 over this problem's source rows.
 
-        From the sums alone, where `is_sum`; -inf where the ratio vanishes on the source.
+        From the sums alone, where the objective `is_sum`; -inf where the ratio vanishes on the source.
         """
         raise ValueError(f"{type(self).__name__} is not made of sums over rows: it needs all rows at once.")
 
     def source_mean(self, coef: Array) -> Array:
-        """Mean () of the ratio at coef (p,) over the source rows, before any clipping at 0, where `is_sum`."""
+        """Mean () of the ratio at coef (p,) over the source rows, before any clipping at 0, where the objective `is_sum`."""
         raise ValueError(f"{type(self).__name__} is not made of sums over rows: it needs all rows at once.")
 
     def signed(self, coef: Array) -> Array:
@@ -131,6 +133,8 @@ class Objective(ABC):
     takes: ClassVar[Literal["features", "rows"]] = "features"
     """Whether the samples that `problem` takes are features or the rows themselves."""
     needs_nonnegative_features: ClassVar[bool] = False
+    is_sum: ClassVar[bool] = False
+    """Whether its problems are made of sums over rows, so that those of two batches add up by `plus`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -29,6 +29,7 @@ class KullbackLeibler(Objective):
     """
 
     anchors: ClassVar[Literal["source", "target"]] = "target"
+    is_sum: ClassVar[bool] = True
     needs_nonnegative_features: ClassVar[bool] = True
 
     def problem(
@@ -74,8 +75,6 @@ class MaximumLikelihood(Problem):
     """(m,) how often each counts; None: once"""
     n_seen: int
     """Target rows that went in, of which `thinned` may have kept fewer"""
-
-    is_sum: ClassVar[bool] = True
 
     @cached_property
     def feasible(self) -> MixtureSet:

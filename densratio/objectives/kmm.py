@@ -46,15 +46,15 @@ class MaximumMeanDiscrepancy(Objective):
             target_weight = xp.astype(target_weight, target.dtype, copy=False)
         mean = weighted_mean(target, target_weight)
         linear = n * (times(source, mean) if self.is_factored else mean)
-        counts, regularization = source_weight, self.regularization
-        if counts is not None:
+        counts, mean_count = None, 1.0
+        if source_weight is not None:
             # Of counts of mean 1 the kernel's sums are smaller than those of copies by the square of the mean count, and
             # the penalty by the mean count: it is scaled to keep the proportion.
-            regularization = regularization / float(xp.mean(counts))
-            counts = xp.astype(relative(counts), linear.dtype, copy=False)
+            mean_count = float(xp.mean(source_weight))
+            counts = xp.astype(relative(source_weight), linear.dtype, copy=False)
         weights = WeightSet(n, self.max_weight, self.mean_tol, counts)
         matrix = Root(source) if self.is_factored else Dense(source, is_nonnegative=True)
-        return MeanMatching(matrix, linear, regularization, 1.0 / n, counts, weights)
+        return MeanMatching(matrix, linear, self.regularization / mean_count, 1.0 / n, counts, weights, mean_count)
 
     def for_features(self, is_map: bool) -> MaximumMeanDiscrepancy:
         return replace(self, is_factored=is_map)
@@ -65,6 +65,8 @@ class MeanMatching(QuadraticProblem):
     """The squared distance of kernel means, as a function of the source rows' weights in `weights`."""
 
     weights: WeightSet
+    mean_count: float = 1.0
+    """Mean of the counts before they were divided by it"""
 
     def init(self) -> Array:
         return self.weights.ones(self.linear)
@@ -88,6 +90,10 @@ class MeanMatching(QuadraticProblem):
     def project_counted(self, coef: Array) -> Array:
         """The feasible coef (n,) nearest to `coef` where row i counts as its copies would in the distance too."""
         return self.weights.project_counted(coef)
+
+    def under(self, objective: Objective) -> Self:
+        assert isinstance(objective, MaximumMeanDiscrepancy)
+        return replace(self, regularization=objective.regularization / self.mean_count)
 
     def wide(self) -> Self:
         wide = super().wide()

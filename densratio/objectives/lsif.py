@@ -35,6 +35,7 @@ class SquaredDistance(Objective):
     alpha: float = 0.0
 
     anchors: ClassVar[Literal["source", "target"]] = "target"
+    is_sum: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
@@ -89,8 +90,6 @@ class LeastSquares(QuadraticProblem):
     objective: SquaredDistance
     source: Moments
     target: Moments
-
-    is_sum: ClassVar[bool] = True
 
     @classmethod
     def of(cls, objective: SquaredDistance, source: Moments, target: Moments) -> LeastSquares:
@@ -168,6 +167,10 @@ class LeastSquares(QuadraticProblem):
 
     def plus(self, other: Self) -> LeastSquares:
         return LeastSquares.of(self.objective, self.source.plus(other.source), self.target.plus(other.target))
+
+    def under(self, objective: Objective) -> LeastSquares:
+        assert isinstance(objective, SquaredDistance)
+        return LeastSquares.of(objective, self.source, self.target)
 
     def compact(self) -> LeastSquares:
         return replace(self, source=self.source.compact(), target=self.target.compact())

@@ -208,4 +208,3 @@ def _weaker(pull: float, ridge: float, least: float) -> float:
     if 0.1 * pull <= ridge and ridge >= least:
         return 0.0
     return max(0.1 * pull, least)
-

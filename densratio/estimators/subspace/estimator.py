@@ -9,13 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._arrays import Array
-from ..model_selection import Fold
-from ..objectives.projected_divergence import gaussian
-from .contract import RatioEstimator, Samples
-from .measure import Measure, distinct_folds, measures
-from .parts import seed_of
-from .subspace_search import Search, Whitening
+from ..._arrays import Array
+from ..._validation import seed_of
+from ...model_selection import Fold
+from ..base import RatioEstimator
+from ..samples import Measure, Samples, distinct_folds, measures
+from .divergence import gaussian
+from .search import Search, Whitening
 
 __all__ = ["SubspaceLSIF"]
 

@@ -16,12 +16,13 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from .._arrays import Array, is_sparse, take_rows
+from ..._arrays import Array, is_sparse, take_rows
+from ..._validation import seed_of
+from ..base import RatioEstimator
+from ..samples import Samples
 from .calibration import CALIBRATIONS, Calibration
-from .contract import RatioEstimator, Samples
+from .classifiers import default_classifiers
 from .cross_fitting import Table, dealt, named_folds, table_of
-from .default_classifiers import default_classifiers
-from .parts import seed_of
 
 __all__ = ["Discriminator"]
 

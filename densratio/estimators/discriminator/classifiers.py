@@ -11,9 +11,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import take_rows
-from ..features import Nystroem
-from .measure import kinds_of
+from ..._arrays import take_rows
+from ...features import Nystroem
+from ..samples import kinds_of
 
 __all__ = ["Landmarks", "default_classifiers"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import scipy.linalg
 from scipy.optimize import minimize
 
-from ..features import Gaussian
-from ..model_selection import leave_one_out_scores
-from ..objectives.projected_divergence import ProjectedDivergence, gaussian
-from .measure import Measure
+from ...features import Gaussian
+from ...model_selection import leave_one_out_scores
+from ..samples import Measure
+from .divergence import ProjectedDivergence, gaussian
 
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
