@@ -101,6 +101,24 @@ def test_the_front_door_opens_no_room_below_the_diagnostics():
     assert below == set()
 
 
+def test_a_type_checker_sees_at_the_front_door_what_a_person_gets():
+    shown = {
+        alias.name: importlib.import_module(f"densratio.{node.module}")
+        for node in ast.walk(TREES["densratio"])
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert sorted(shown) == sorted(densratio.__all__) and set(densratio.__all__) <= set(dir(densratio))
+    assert [name for name, home in shown.items() if getattr(densratio, name) is not getattr(home, name)] == []
+    with pytest.raises(AttributeError, match="module 'densratio' has no attribute 'KLM'"):
+        densratio.KLM  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ["diagnostics", "estimators", "features", "model_selection", "objectives", "solvers", "two_step"])
+def test_the_rooms_behind_the_front_door_need_no_import_of_their_own(room):
+    assert fresh(f"import densratio; print(densratio.{room}.__name__)") == f"densratio.{room}"
+
+
 def test_no_module_imports_itself_through_others():
     graph = {module: {name for name in own_imports(module) if name in TREES} - {module} for module in INNER}
     while leaves := {module for module, needs in graph.items() if not needs & graph.keys()}:
@@ -137,6 +155,7 @@ def test_outside_the_training_room_torch_is_imported_in_to_device_alone():
 
 # ---------------------------------------------------------------- what an import costs
 
+NUMERICAL = ["numpy", "scipy", "sklearn"]
 HEAVY = ["torch", "cvxpy", "dask", "pyarrow", "matplotlib", "pandas", "polars", "typer", "rich", "PIL"]
 
 
@@ -154,6 +173,26 @@ def test_a_person_with_a_table_pays_for_numpy_scipy_and_scikit_learn_alone(code)
     # scikit-learn itself loads pandas and rich where they are installed.
     already = "import sys, sklearn.model_selection, sklearn.preprocessing; already = set(sys.modules)"
     assert fresh(f"{already}\n{code}\nprint([name for name in {HEAVY} if name in sys.modules.keys() - already])") == "[]"
+
+
+def test_the_front_door_opens_without_numpy():
+    assert fresh(f"import sys, densratio; print([name for name in {[*NUMERICAL, *HEAVY]} if name in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["weights", "--help"], ["demo", "--help"]], ids=" ".join)
+def test_help_needs_neither_numbers_nor_plots(arguments):
+    pytest.importorskip("typer")
+    code = f"""
+import sys
+from densratio.__main__ import main
+sys.argv = ["densratio", *{arguments}]
+try:
+    main()
+finally:
+    print("loaded:", [name for name in {[*NUMERICAL, *HEAVY]} if name in sys.modules.keys() - {{"typer", "rich"}}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "loaded: []", done.stderr
 
 
 def test_the_training_room_is_the_one_that_loads_torch():
