@@ -44,11 +44,11 @@ def main() -> None:
     about = f"{name}, {arguments.epochs} epochs in all, seeds {seeds[0]} to {seeds[-1]}; accuracy of the last {LAST} epochs."
     if "twice" in arguments.parts:
         rows = train_twice(data, name, arguments.epochs, list(seeds))
-        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", environment("cpu"), [("Splits", about, rows)])
+        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", environment(seeds=seeds), [("Splits", about, rows)])
     if "transfer" in arguments.parts:
         rows = transfer(data, arguments.noise, arguments.epochs, list(seeds))
         write(
-            str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment("cpu"), [("Other classes", about, rows)]
+            str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment(seeds=seeds), [("Other classes", about, rows)]
         )
 
 
