@@ -1,12 +1,10 @@
-"""The shape of the package: which room imports which, what an import costs, and what every public name owes a reader."""
+"""The shape of the package: which room imports which, and what every public name owes a reader."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -75,13 +73,6 @@ def own_imports(module):
     return {name for name in imports(module) if name.split(".")[0] == "densratio"}
 
 
-def fresh(code):
-    """The output of a new interpreter."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 # ---------------------------------------------------------------- layers
 
 
@@ -112,11 +103,6 @@ def test_a_type_checker_sees_at_the_front_door_what_a_person_gets():
     assert [name for name, home in shown.items() if getattr(densratio, name) is not getattr(home, name)] == []
     with pytest.raises(AttributeError, match="module 'densratio' has no attribute 'KLM'"):
         densratio.KLM  # noqa: B018
-
-
-@pytest.mark.parametrize("room", ["diagnostics", "estimators", "features", "model_selection", "objectives", "solvers", "two_step"])
-def test_the_rooms_behind_the_front_door_need_no_import_of_their_own(room):
-    assert fresh(f"import densratio; print(densratio.{room}.__name__)") == f"densratio.{room}"
 
 
 def test_no_module_imports_itself_through_others():
@@ -151,52 +137,6 @@ def test_outside_the_training_room_torch_is_imported_in_to_device_alone():
     inside = [node for node in tree.body if imports_torch("densratio._arrays", node)]
     assert [node.name for node in inside if isinstance(node, ast.FunctionDef)] == ["to_device"]
     assert len(inside) == 1
-
-
-# ---------------------------------------------------------------- what an import costs
-
-NUMERICAL = ["numpy", "scipy", "sklearn"]
-HEAVY = ["torch", "cvxpy", "dask", "pyarrow", "matplotlib", "pandas", "polars", "typer", "rich", "PIL"]
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import densratio",
-        "import densratio.datasets",
-        "import numpy as np; from densratio import *; X = np.arange(12.0)[:, None]\n"
-        "for kind in (KMM, KLIEP, LSIF, Wasserstein): kind().fit(*stack_domains(X[:6], X[3:])).transform(X)",
-    ],
-    ids=["import", "datasets", "fit on numpy"],
-)
-def test_a_person_with_a_table_pays_for_numpy_scipy_and_scikit_learn_alone(code):
-    # scikit-learn itself loads pandas and rich where they are installed.
-    already = "import sys, sklearn.model_selection, sklearn.preprocessing; already = set(sys.modules)"
-    assert fresh(f"{already}\n{code}\nprint([name for name in {HEAVY} if name in sys.modules.keys() - already])") == "[]"
-
-
-def test_the_front_door_opens_without_numpy():
-    assert fresh(f"import sys, densratio; print([name for name in {[*NUMERICAL, *HEAVY]} if name in sys.modules])") == "[]"
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["weights", "--help"], ["demo", "--help"]], ids=" ".join)
-def test_help_needs_neither_numbers_nor_plots(arguments):
-    pytest.importorskip("typer")
-    code = f"""
-import sys
-from densratio.__main__ import main
-sys.argv = ["densratio", *{arguments}]
-try:
-    main()
-finally:
-    print("loaded:", [name for name in {[*NUMERICAL, *HEAVY]} if name in sys.modules.keys() - {{"typer", "rich"}}])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "loaded: []", done.stderr
-
-
-def test_the_training_room_is_the_one_that_loads_torch():
-    assert fresh("import sys, densratio.training; print('torch' in sys.modules, 'cvxpy' in sys.modules)") == "True False"
 
 
 def test_the_package_tells_type_checkers_that_it_is_typed():

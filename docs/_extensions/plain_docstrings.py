@@ -1,8 +1,8 @@
-"""Docstrings as they are written here, in plain text with formulas, made into reStructuredText for autodoc.
+"""Converts docstrings from plain text with formulas to reStructuredText for autodoc.
 
-A docstring is read as follows: text in `backticks` is code, an indented block below an empty line is a formula, `name : what it is`
-begins an entry of a list, and a line under which dashes stand is a heading. Everything else is a paragraph of plain text, in which
-no character has a meaning: |x|, a*b and weights_ stand for themselves.
+Text in `backticks` is code, an indented block after an empty line is a formula, `name : description` starts an entry of a
+definition list, and a line underlined with dashes is a heading. Everything else is plain text without special characters: |x|,
+a*b and weights_ are literal.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ _SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
 
 
 def to_rst(lines: list[str]) -> list[str]:
-    """The docstring's lines, without common indentation, as lines of reStructuredText."""
+    """Lines of reStructuredText for a docstring's lines without common indentation."""
     out: list[str] = []
+    section = ""
     for block, is_below_empty in _blocks(lines):
-        out += [*_rendered(block, is_below_empty), ""]
+        if _is_heading(block):
+            section = block[0].strip()
+        out += [*_rendered(block, is_below_empty, section), ""]
     return out
 
 
 def _blocks(lines: list[str]) -> list[tuple[list[str], bool]]:
-    """Runs of lines that belong together, and whether an empty line stands above each."""
+    """Groups of lines that belong together, each with whether an empty line precedes it."""
     blocks: list[tuple[list[str], bool]] = []
     is_below_empty, is_open = True, False
     for line in lines:
@@ -47,8 +50,12 @@ def _is_entry(block: list[str]) -> bool:
     return bool(_ENTRY.match(block[0]))
 
 
-def _rendered(block: list[str], is_below_empty: bool) -> list[str]:
-    if len(block) > 1 and set(block[1].strip()) == {"-"}:
+def _is_heading(block: list[str]) -> bool:
+    return len(block) > 1 and set(block[1].strip()) == {"-"}
+
+
+def _rendered(block: list[str], is_below_empty: bool, section: str) -> list[str]:
+    if _is_heading(block):
         heading = [f".. rubric:: {block[0].strip()}"]
         return [*heading, "", *to_rst(block[2:])] if block[2:] else heading
     if is_below_empty and all(line.startswith("    ") for line in block):
@@ -56,7 +63,10 @@ def _rendered(block: list[str], is_below_empty: bool) -> list[str]:
     entry = _ENTRY.match(block[0])
     if entry:
         names = ", ".join(f"``{name}``" for name in entry[1].split(", "))
-        return [names, *(f"    {_plain(line.strip())}" for line in [entry[2] or "", *block[1:]] if line.strip())]
+        first, rest = (f"    {_plain((entry[2] or '').strip())}".rstrip(), [f"    {_plain(line.strip())}" for line in block[1:]])
+        # A parameter's type has a line of its own, above the description.
+        is_type = section == "Parameters" and rest and rest[0].lstrip()[:1].isupper()
+        return [names, *([first] if first else []), *([""] if is_type and first else []), *rest]
     return [_plain(line) for line in block]
 
 
@@ -70,7 +80,7 @@ def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    # scikit-learn writes these for every estimator, with links into its own pages; a field of a NamedTuple has no docstring.
+    # scikit-learn generates these for every estimator, with links to its own pages; fields of a NamedTuple have no docstrings.
     if re.fullmatch(r"set_\w+_request", name) or type(obj).__name__ == "_tuplegetter":
         return True
     return None
