@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from densratio.demo.models import lenet5, resnet18, small_network
+from densratio.demo.peak_memory import peak_memory
 from densratio.training import DynamicReweighter, Reweighter, Uniform
 from densratio.training.meta import L2R, CMWNet, LiLAW, MWNet, WeightNetwork
-from densratio.training.models import lenet5, resnet18, small_network
-from densratio.training.peak_memory import peak_memory
 
 N_TRAIN, N_VAL, N_CLASSES = 4096, 1000, 10
 NETWORKS = {

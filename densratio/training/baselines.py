@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..estimators import KMM
-from .batch import positions_of
-from .dynamic import DynamicReweighter, Transformation
-from .losses import Loss, cross_entropy
-from .reweighter import Reweighter, mean_of_all_ranks
+from .loop.losses import Loss, cross_entropy
+from .loop.reweighter import Reweighter, mean_of_all_ranks
+from .loop.row_batch import positions_of
+from .ratio.dynamic import DynamicReweighter, Transformation
 
 __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..batch_pass import BatchPass
-from ..exchange import sum_over_ranks
-from ..losses import Loss, cross_entropy
-from ..per_batch import BatchReweighter
-from ..watch import waits_for
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.late_errors import waits_for
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import sum_over_ranks
+from ..loop.training_pass import BatchPass
 from .gradient import MetaGradient
 
 __all__ = ["MetaReweighter", "NetworkReweighter"]

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ..._arrays import to_host
-from ..losses import Loss, cross_entropy
-from ..moving_average import MovingAverage
-from ..passes import device_of_model
+from ..loop.losses import Loss, cross_entropy
+from ..loop.moving_average import MovingAverage
+from ..loop.validation_pass import device_of_model
 
 __all__ = ["ChosenRows"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
-from ..reweighter import mean_of_all_ranks
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import mean_one
+from ..loop.reweighter import mean_of_all_ranks
+from ..loop.training_pass import BatchPass
 from .base import NetworkReweighter
 from .soft_labels import MixedLabels, SoftLabels
 from .weight_network import WeightNetwork, groups_of_classes

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..agreement import LastLayer, weighted_gradient
-from ..batch import positions_of
-from ..batch_pass import BatchPass
-from ..exchange import n_ranks, sum_over_ranks
-from ..losses import Loss
-from ..passes import first_rows, last_linear, unwrapped, validation_pass
-from ..validation_bank import ValidationBank
+from ..loop.last_layer import LastLayer, weighted_gradient
+from ..loop.losses import Loss
+from ..loop.ranks import n_ranks, sum_over_ranks
+from ..loop.row_batch import positions_of
+from ..loop.training_pass import BatchPass
+from ..loop.validation_bank import ValidationBank
+from ..loop.validation_pass import first_rows, last_linear, unwrapped, validation_pass
 from .layerwise import can_split_by_layers, layerwise
 from .products import PRODUCTS, tolerance
 from .virtual_step import check_optimizer, learning_rates, virtual_step

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import mean_one
+from ..loop.training_pass import BatchPass
 from .base import MetaReweighter
 
 __all__ = ["L2R"]

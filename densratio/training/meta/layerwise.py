@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..batch_pass import BatchPass, Layer
+from ..loop.training_pass import BatchPass, Layer
 
 __all__ = ["can_split_by_layers", "layerwise"]
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..batch_pass import BatchPass
-from ..exchange import n_ranks, of_all_ranks, sum_over_ranks
-from ..losses import Loss, cross_entropy
-from ..passes import validation_pass
-from ..per_batch import BatchReweighter
-from ..watch import waits_for
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.late_errors import waits_for
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import n_ranks, of_all_ranks, sum_over_ranks
+from ..loop.training_pass import BatchPass
+from ..loop.validation_pass import validation_pass
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
 

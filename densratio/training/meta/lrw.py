@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
-from ..moving_average import evaluation
+from ..loop.losses import Loss, cross_entropy
+from ..loop.moving_average import evaluation
+from ..loop.ranks import mean_one
+from ..loop.training_pass import BatchPass
 from .base import NetworkReweighter
 
 __all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..batch_pass import BatchPass
-from ..exchange import mean_one, n_ranks, of_all_ranks
-from ..losses import Loss, cross_entropy
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import mean_one, n_ranks, of_all_ranks
+from ..loop.training_pass import BatchPass
 from .base import NetworkReweighter
 from .gradient import Predict
 from .lrw import FeatureNetwork, features_of

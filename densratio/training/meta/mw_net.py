@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import mean_one
+from ..loop.training_pass import BatchPass
 from .base import NetworkReweighter
 from .weight_network import WeightNetwork
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..batch_pass import BatchPass
+from ..loop.training_pass import BatchPass
 
 __all__ = ["PRODUCTS", "double_backward", "finite_differences", "forward", "tolerance"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..batch_pass import BatchPass
-from ..exchange import of_all_ranks
-from ..losses import cross_entropy
-from ..moving_average import MovingAverage
+from ..loop.losses import cross_entropy
+from ..loop.moving_average import MovingAverage
+from ..loop.ranks import of_all_ranks
+from ..loop.training_pass import BatchPass
 
 __all__ = ["MixedLabels", "SoftLabels"]
 

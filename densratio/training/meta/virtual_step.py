@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..watch import waits_for
+from ..loop.late_errors import waits_for
 
 __all__ = ["OPTIMIZERS", "VirtualStep", "check_optimizer", "learning_rates", "virtual_step"]
 

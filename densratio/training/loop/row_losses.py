@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._arrays import to_host
+from ..._arrays import to_host
 from .reweighter import Reweighter
 
 __all__ = ["RowLosses", "suspicious_rows"]

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..loop.labels import checked_labels
+
 __all__ = ["ClassFrequencies"]
 
 
@@ -35,7 +37,7 @@ class ClassFrequencies(nn.Module):
     def declared(cls, y_train: Any, y_val: Any, n_train: int, n_val: int) -> ClassFrequencies:
         """All labels are known. Raises ValueError for labels that are no integers >= 0, or not one for each row."""
         given = (("y_train", y_train, n_train), ("y_val", y_val, n_val))
-        return cls(*(_labels(y, n, f"{name} must hold the class of each row") for name, y, n in given))
+        return cls(*(checked_labels(y, n, f"{name} must hold the class of each row") for name, y, n in given))
 
     def record(self, y: Tensor, positions: Tensor, y_val: Tensor, val_positions: Tensor) -> None:
         """Take in the labels of a batch."""
@@ -66,19 +68,3 @@ class ClassFrequencies(nn.Module):
     def _load_from_state_dict(self, *args: Any) -> None:
         self._ratio = None
         super()._load_from_state_dict(*args)
-
-
-def batch_labels(y: Any, n: int, name: str, device: torch.device) -> Tensor:
-    """Labels (n,) of a batch. Raises ValueError for what is no integer >= 0 for each row."""
-    return _labels(y, n, f"{name} must hold the class of each row of the batch").to(device)
-
-
-def _labels(y: Any, n: int, what: str) -> Tensor:
-    if not isinstance(y, Tensor) and np.asarray(y).dtype.kind in "OSU":
-        raise ValueError(f"{what}, integers ({n},); got texts or other objects. Number the classes from 0 on.")
-    labels = torch.as_tensor(y)
-    if labels.shape != (n,) or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"{what}, integers ({n},); got shape {tuple(labels.shape)} and dtype {labels.dtype}.")
-    if n and int(labels.min()) < 0:
-        raise ValueError(f"{what}, integers >= 0; got {int(labels.min())}.")
-    return labels.to(torch.int64)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
-from .dynamic import DynamicReweighter
-from .meta import L2R, CMWNet, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
-from .passes import last_linear
-from .reweighter import Reweighter
-from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
+from ..training.baselines import DIW, RandomWeights, Uniform, ValidationOnly
+from ..training.loop.reweighter import Reweighter
+from ..training.loop.validation_pass import last_linear
+from ..training.meta import L2R, CMWNet, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
+from ..training.ratio.dynamic import DynamicReweighter
+from ..training.rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 
 __all__ = ["LEARNED", "METHODS", "TITLES", "TRAIN_TWICE", "Setup", "all_methods", "build", "named"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import to_host
-from ..diagnostics import effective_sample_size
+from ..._arrays import to_host
+from ...diagnostics import effective_sample_size
 
 __all__ = ["Monitor"]
 

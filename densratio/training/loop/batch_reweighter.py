@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._validation import check_index
-from .batch import check_finite, positions_of
-from .batch_pass import BatchPass
-from .exchange import n_ranks, of_all_ranks
+from ..._validation import check_index
+from .late_errors import waits_for
 from .losses import Loss, cross_entropy
-from .passes import device_of_model, warn_unless_training
+from .ranks import n_ranks, of_all_ranks
 from .reweighter import Reweighter, mean_of_all_ranks
-from .stored_step import store
-from .suspicious import RowLosses
-from .watch import waits_for
+from .row_batch import check_finite, positions_of, store
+from .row_losses import RowLosses
+from .training_pass import BatchPass
+from .validation_pass import device_of_model, warn_unless_training
 
 __all__ = ["BatchReweighter"]
 

@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..estimators import IN_LOOPS, DensityRatio
-from .agreement import Agreement, LastLayer, last_layer
-from .batch import Batch, collect
-from .class_wise import ClassFrequencies
-from .exchange import of_all_ranks
-from .losses import Loss, cross_entropy
-from .passes import Listener, first_rows, validation_pass, warn_unless_training
+from ...estimators import IN_LOOPS, DensityRatio
+from ..loop.last_layer import LastLayer, last_layer
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import of_all_ranks
+from ..loop.reweighter import Reweighter, mean_of_all_ranks
+from ..loop.row_batch import Batch, collect, store
+from ..loop.row_losses import RowLosses
+from ..loop.validation_bank import ValidationBank
+from ..loop.validation_pass import Listener, first_rows, validation_pass, warn_unless_training
+from .class_priors import ClassFrequencies
+from .mixture import Agreement
 from .potential import Potential
-from .reweighter import Reweighter, mean_of_all_ranks
-from .stored_step import StoredStep, ratio_for_loops, store
-from .suspicious import RowLosses
-from .validation_bank import ValidationBank
+from .stored_step import StoredStep, ratio_for_loops
 
 __all__ = ["DynamicReweighter"]
 

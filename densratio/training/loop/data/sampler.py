@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import WeightedRandomSampler
 
-from .._arrays import to_host
+from ...._arrays import to_host
 
 __all__ = ["importance_sampler"]
 

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .exchange import of_all_ranks
-from .losses import Loss
+from ..loop.last_layer import LastLayer, weighted_gradient
+from ..loop.ranks import of_all_ranks
 
-__all__ = ["Agreement", "LastLayer", "last_layer", "weighted_gradient"]
+__all__ = ["Agreement"]
 
 _MEMORY = 0.99  # of an agreement at the next look at validation rows: about the last hundred count
-
-
-class LastLayer(NamedTuple):
-    """Gradients of the losses of n rows in the last linear layer, in two factors: g_i = slope_i outer (entry_i, 1)."""
-
-    slope: Tensor
-    """(n, C) d loss_i / d output_i."""
-    entry: Tensor
-    """(n, h) what the layer took in; h = 0 where the model has no such layer."""
 
 
 class Agreement(nn.Module):
@@ -52,21 +42,6 @@ class Agreement(nn.Module):
         # A batch that is not usable says nothing.
         heard = torch.where(torch.isfinite(cosines).all(), cosines.to(self.evidence.dtype), 0.0)
         self.evidence.mul_(_MEMORY).add_(heard)
-
-
-def last_layer(prediction: Tensor, label: Any, losses: Loss, entry: Tensor | None) -> LastLayer:
-    """Factors of the rows' gradients, from the outputs (n, ...) of a model and what its last linear layer took in."""
-    output = prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)).requires_grad_()
-    with torch.enable_grad():
-        slope = torch.autograd.grad(losses(output, label).sum(), output)[0].flatten(1)
-    fits = entry is not None and entry.ndim == 2 and prediction.ndim == 2 and len(entry) == len(prediction)
-    return LastLayer(slope, entry.to(slope.dtype) if fits and entry is not None else slope[:, :0])
-
-
-def weighted_gradient(layer: LastLayer, weights: Tensor) -> Tensor:
-    """sum_i w_i g_i (C, h + 1), for weights (n,); the last column is the biases'."""
-    weighted = (layer.slope * weights[:, None]).mT
-    return torch.cat([weighted @ layer.entry, weighted.sum(dim=1, keepdim=True)], dim=1)
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:

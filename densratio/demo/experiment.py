@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise
-from .meta import WeightNetwork
+from ..training.loop.reweighter import Reweighter
+from ..training.loop.row_losses import RowLosses
+from ..training.meta import WeightNetwork
+from ..training.rules import irreducible_losses, margins
 from .methods import METHODS, TRAIN_TWICE, Setup, all_methods, build
 from .models import small_network
 from .peak_memory import peak_memory
-from .reweighter import Reweighter
-from .rules import irreducible_losses, margins
-from .suspicious import RowLosses
 
 __all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise", "weighting_curves"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..objectives import Objective
+from ...objectives import Objective
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .critic_parts import CriticBatch, heads, own_output, perceptron, units_of
+from .critic_network import CriticBatch, heads, own_output, perceptron, units_of
 from .potential import Estimate, Potential, chance_factor
 
 __all__ = ["Critic"]

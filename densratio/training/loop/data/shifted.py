@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from .._arrays import is_tensor, to_host
-from .data import Indexed
+from ...._arrays import is_tensor, to_host
+from .indexed import Indexed
 
 __all__ = ["ShiftedDataset", "labels_of"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batch import positions_of
-from .exchange import n_ranks, of_all_ranks
+from .late_errors import Watch, waits_for
 from .losses import Loss, cross_entropy
 from .monitor import Monitor
-from .watch import Watch, waits_for
+from .ranks import n_ranks, of_all_ranks
+from .row_batch import positions_of
 
 __all__ = ["Reweighter", "mean_of_all_ranks"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .watch import waits_for
+from .late_errors import waits_for
 
 __all__ = ["ValidationBank"]
 

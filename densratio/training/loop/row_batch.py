@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._validation import check_index
-from .class_wise import batch_labels
-from .exchange import n_ranks, of_all_ranks
-from .watch import Watch, not_finite, waits_for
+from ..._validation import check_index
+from .labels import batch_labels
+from .late_errors import Watch, not_finite, waits_for
+from .ranks import n_ranks, of_all_ranks
 
-__all__ = ["Batch", "check_finite", "collect", "positions_of"]
+__all__ = ["Batch", "check_finite", "collect", "positions_of", "store"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,14 @@ def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_dec
         return index.to(device, torch.int64)
     # Without non_blocking the host would wait for the copy.
     return torch.as_tensor(check_index(index, n_rows, n_declared, name), dtype=torch.int64).to(device, non_blocking=True)
+
+
+def store(stored: Tensor, positions: Tensor, values: Tensor, is_usable: Tensor | bool) -> None:
+    """stored[positions] = values, and their mean where a position stands more than once; no wait for the device."""
+    if is_usable is not True:
+        values = torch.where(torch.as_tensor(is_usable, device=stored.device), values.to(stored.dtype), stored[positions])
+    counts = stored.index_fill_(0, positions, 0.0).index_add_(0, positions, torch.ones_like(stored[positions]))[positions]
+    stored.index_fill_(0, positions, 0.0).index_add_(0, positions, values.to(stored.dtype) / counts)
 
 
 def _rows(values: Tensor, name: str, device: torch.device) -> Tensor:

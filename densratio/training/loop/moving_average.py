@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .passes import device_of_model, unwrapped, validation_pass
+from .validation_pass import device_of_model, unwrapped, validation_pass
 
 __all__ = ["MovingAverage", "evaluation"]
 

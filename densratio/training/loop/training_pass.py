@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .agreement import LastLayer, last_layer
+from .last_layer import LastLayer, last_layer
 from .losses import Loss
-from .passes import Listener, device_of_model, frozen_buffers, unwrapped, validation_pass
+from .validation_pass import Listener, device_of_model, frozen_buffers, unwrapped, validation_pass
 
 __all__ = ["BatchPass", "Layer"]
 

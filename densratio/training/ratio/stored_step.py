@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..estimators import IN_LOOPS, DensityRatio
-from ..objectives import Wasserstein1
-from .batch import Batch
-from .class_wise import ClassFrequencies
+from ...estimators import IN_LOOPS, DensityRatio
+from ...objectives import Wasserstein1
+from ..loop.row_batch import Batch, store
+from .class_priors import ClassFrequencies
 from .critic import Critic
 from .potential import Potential
 from .sliced import Sliced
 
-__all__ = ["StoredStep", "ratio_for_loops", "store"]
+__all__ = ["StoredStep", "ratio_for_loops"]
 
 # One step a batch from the last weights regularises by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
@@ -158,14 +158,6 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
         names = sorted([*IN_LOOPS, "auto"])
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.")
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
-
-
-def store(stored: Tensor, positions: Tensor, values: Tensor, is_usable: Tensor | bool) -> None:
-    """stored[positions] = values, and their mean where a position stands more than once; no wait for the device."""
-    if is_usable is not True:
-        values = torch.where(torch.as_tensor(is_usable, device=stored.device), values.to(stored.dtype), stored[positions])
-    counts = stored.index_fill_(0, positions, 0.0).index_add_(0, positions, torch.ones_like(stored[positions]))[positions]
-    stored.index_fill_(0, positions, 0.0).index_add_(0, positions, values.to(stored.dtype) / counts)
 
 
 def _potential(potential: str | Potential, ratio: DensityRatio) -> Potential:
