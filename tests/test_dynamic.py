@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from densratio import KMM, LSIF
 from densratio.estimators import IN_LOOPS
 from densratio.training import DIW, DynamicReweighter, Indexed, endless
-from densratio.training import batch as batch_of_ranks
-from densratio.training.class_wise import ClassFrequencies
+from densratio.training.loop import row_batch as batch_of_ranks
+from densratio.training.loop.late_errors import Watch
+from densratio.training.loop.validation_bank import ValidationBank
 from densratio.training.losses import multilabel, pixel_cross_entropy, rows_mean, squared_error, token_cross_entropy
-from densratio.training.validation_bank import ValidationBank
-from densratio.training.watch import Watch
+from densratio.training.ratio.class_priors import ClassFrequencies
 
 NAMES = sorted(IN_LOOPS)
 N_TRAIN, N_VAL = 40, 12

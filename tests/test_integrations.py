@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from densratio import KLIEP
 from densratio.datasets import label_noise
+from densratio.demo.methods import METHODS
 from densratio.training import DynamicReweighter, Indexed, MWNet, RandomWeights, Uniform
 from densratio.training.integrations import LoopState, ValidationBatches
 from densratio.training.integrations.validation import _batches_of_rows
 from densratio.training.losses import squared_error
-from densratio.training.methods import METHODS
 
 PAGE = Path(__file__).parent.parent / "docs" / "integrations.md"
 N_TRAIN, N_VAL, N_COLUMNS, N_CLASSES, SIZE = 90, 24, 5, 3, 16  # the last batch of an epoch has 10 rows

@@ -38,11 +38,11 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from densratio.training.loop.moving_average import MovingAverage
 from densratio.training.losses import cross_entropy
 from densratio.training.meta import L2R, CMWNet, LiLAW, MWNet, SoftLabels
 from densratio.training.meta.lilaw import lilaw_weights
 from densratio.training.meta.weight_network import WeightNetwork, groups_of_classes
-from densratio.training.moving_average import MovingAverage
 
 drawn = settings(max_examples=10)
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from densratio import KMM
 from densratio.training import DynamicReweighter, Monitor, RandomWeights, Uniform, ValidationOnly, suspicious_rows
-from densratio.training.suspicious import RowLosses
+from densratio.training.loop.row_losses import RowLosses
 
 drawn = settings(max_examples=25, deadline=None)
 N_TRAIN, N_VAL = 12, 6

@@ -16,8 +16,8 @@ from torch import nn
 from densratio import KLIEP, Wasserstein
 from densratio.objectives import Wasserstein1
 from densratio.training import Critic, DynamicReweighter, Sliced
-from densratio.training.critic_parts import CriticBatch, units_of
-from densratio.training.potential import Estimate, _polyak_move
+from densratio.training.ratio.critic_network import CriticBatch, units_of
+from densratio.training.ratio.potential import Estimate, _polyak_move
 
 drawn = settings(max_examples=15, deadline=None)
 BOUNDS = Wasserstein1()

@@ -34,10 +34,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed
+from densratio.training.loop.moving_average import MovingAverage
 from densratio.training.losses import cross_entropy
 from densratio.training.meta import ChosenRows, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, base
 from densratio.training.meta.lrw import FeatureNetwork
-from densratio.training.moving_average import MovingAverage
 
 SPLITS = [LRWHard, LRWRandom, LRWEasy]
 drawn = settings(max_examples=10)

@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from densratio import KLIEP
+from densratio.demo.methods import METHODS
 from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter, Indexed, RandomWeights, Reweighter, Uniform, ValidationOnly, endless
-from densratio.training.methods import METHODS
 
 NAMES = sorted(IN_LOOPS)
 STORES_COEF = ["kliep", "lsif"]

@@ -11,7 +11,7 @@ from .loop import (
     labels_of,
     suspicious_rows,
 )
-from .meta import L2R, ChosenRows, CMWNet, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
+from .meta import L2R, ChosenRows, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
 from .ratio import Critic, DynamicReweighter, Sliced
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
 
@@ -19,6 +19,7 @@ __all__ = [
     "DIW",
     "L2R",
     "CMWNet",
+    "CMWNetSL",
     "ChosenRows",
     "ClassBalanced",
     "Critic",

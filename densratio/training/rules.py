@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .._arrays import to_host
 from .loop.batch_reweighter import BatchReweighter
 from .loop.losses import Loss, cross_entropy
 from .loop.moving_average import evaluation
-from .loop.ranks import mean_one, n_ranks, of_all_ranks
-from .loop.training_pass import BatchPass
+from .loop.ranks import Rows
+from .loop.row_batch import RowBatch
+from .loop.training_pass import TrainingPass
 from .loop.validation_pass import device_of_model
 
 __all__ = ["ClassBalanced", "Focal", "MarginBased", "RHOLoss", "SelfPaced", "irreducible_losses", "margins"]
+
+FAVORS = {"hard": -1.0, "easy": 1.0}
+"""Sign of the margin in the weight of `MarginBased`."""
 
 
 class ClassBalanced(BatchReweighter):
@@ -43,8 +46,8 @@ class ClassBalanced(BatchReweighter):
         weights = 1.0 / sizes if beta == 1.0 else (1.0 - beta) / -np.expm1(sizes * np.log(beta)) if beta > 0 else np.ones(n_train)
         self.register_buffer("row_weights", torch.as_tensor(weights / weights.mean(), dtype=torch.float32), persistent=False)
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        return self.row_weights[positions]
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return self.row_weights[rows.positions]
 
 
 class Focal(BatchReweighter):
@@ -60,13 +63,10 @@ class Focal(BatchReweighter):
             raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
         self.gamma = gamma
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        # The root of 0 has no slope, which a gamma below 1 would meet.
-        missed = -torch.expm1(-rows.losses)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        # The root of 0 has an infinite slope, which matters for a gamma below 1.
+        missed = -torch.expm1(-batch.losses)
         return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** self.gamma
-
-
-FAVOURS = {"hard": -1.0, "easy": 1.0}
 
 
 class MarginBased(BatchReweighter):
@@ -79,13 +79,13 @@ class MarginBased(BatchReweighter):
 
     def __init__(self, n_train: int, *, favors: str = "hard", warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        if favors not in FAVOURS:
-            raise ValueError(f"favors must be one of {sorted(FAVOURS)}; got {favors!r}.")
+        if favors not in FAVORS:
+            raise ValueError(f"favors must be one of {sorted(FAVORS)}; got {favors!r}.")
         self.favors = favors
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        weights = 1.0 + FAVOURS[self.favors] * margins(rows.prediction, rows.y)
-        return mean_one(weights)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        weights = 1.0 + FAVORS[self.favors] * margins(batch.prediction, batch.y)
+        return rows.mean_one(weights)
 
 
 def margins(prediction: Tensor, y: Tensor) -> Tensor:
@@ -128,26 +128,16 @@ class SelfPaced(BatchReweighter):
         """Share of the next batch that is trained on."""
         return self.start + (self.end - self.start) * min(1.0, self.epoch / self.n_epochs)
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        return top_share(-rows.losses.detach(), self.share)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return top_share(-batch.losses.detach(), self.share, rows)
 
 
-def top_share(scores: Tensor, share: float) -> Tensor:
-    """Weights (n,) of mean 1: even for the round(share n) rows, at least one, of the largest scores (n,), else 0.
-
-    With torch.distributed the share is that of the rows of all ranks.
-    """
-    of_all = of_all_ranks(scores)
+def top_share(scores: Tensor, share: float, rows: Rows) -> Tensor:
+    """Weights (n,) of mean 1: even for the round(share N) rows of all N, at least one, of the largest scores (n,), else 0."""
+    of_all = rows.all(scores)
     n_kept = max(1, round(share * len(of_all)))
     kept = torch.topk(of_all, n_kept).indices
-    weights = torch.zeros_like(of_all).index_fill(0, kept, len(of_all) / n_kept)
-    return weights if n_ranks() == 1 else weights[_own_places(scores)]
-
-
-def _own_places(values: Tensor) -> Tensor:
-    """Places (n,) of this rank's `values` (n,) among those of all ranks."""
-    ranks = of_all_ranks(torch.full(values.shape, dist.get_rank(), device=values.device))
-    return (ranks < dist.get_rank()).sum() + torch.arange(len(values), device=values.device)
+    return rows.own(torch.zeros_like(of_all).index_fill(0, kept, len(of_all) / n_kept))
 
 
 class RHOLoss(BatchReweighter):
@@ -173,8 +163,8 @@ class RHOLoss(BatchReweighter):
         self.share = share
         self.register_buffer("irreducible", values)
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        return top_share(rows.losses.detach().float() - self.irreducible[positions], self.share)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return top_share(batch.losses.detach().float() - self.irreducible[rows.positions], self.share, rows)
 
 
 @torch.no_grad()

@@ -1,68 +1,93 @@
-"""BatchReweighter: what methods share that give the rows of a batch their weights from one pass of it."""
+"""BatchReweighter: the loop of the methods that weigh the rows of a batch after one pass of it through the model."""
 
 from __future__ import annotations
 
+import copy
 import logging
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..._validation import check_index
 from .late_errors import waits_for
 from .losses import Loss, cross_entropy
-from .ranks import n_ranks, of_all_ranks
-from .reweighter import Reweighter, mean_of_all_ranks
-from .row_batch import check_finite, positions_of, store
+from .reweighter import Reweighter
+from .row_batch import RowBatch
 from .row_losses import RowLosses
-from .training_pass import BatchPass
+from .training_pass import TrainingPass
 from .validation_pass import device_of_model, warn_unless_training
+from .warm_up import WarmUp
 
-__all__ = ["BatchReweighter"]
+__all__ = ["BatchReweighter", "Gradient"]
 
 _log = logging.getLogger("densratio")
 
 
-class Places(NamedTuple):
-    """Row numbers of a batch as they were told: own (n,) of this rank, of_all (N,) of all; on a device some may be out of range."""
+class Gradient(Protocol):
+    """The gradient of the validation loss in the weights, as far as the loop knows it: `MetaGradient` is one."""
 
-    own: Tensor
-    of_all: Tensor
+    every: int
+    optimizer: torch.optim.Optimizer | None
+
+    def check(self, model: nn.Module) -> None:
+        """Raise ValueError where it can't be taken of this model."""
+
+    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Any = ()) -> TrainingPass:
+        """The training pass that it starts from."""
 
 
 class BatchReweighter(Reweighter):
-    """A method by one function: `batch_weights(rows, positions, val)` -> weights (n,) of a batch from its pass `rows`.
+    """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
 
     warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train.
-    vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" told so.
+    gradient: a `MetaGradient` where the weights follow one, as `meta`; None for rules.
+    vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" warned of it.
     row_losses: mean loss of each row, which `suspicious_rows` ranks by.
-    is_usable (): whether the last batch could be used, True where the host looked: on a device that it does not wait for, a batch
-    with losses that are no numbers, or an index out of range, stores nothing for its rows, and a later one raises its error.
-    A method that looks at val says with `needs_validation` when.
+    On a device that the host does not wait for, a batch with losses that are NaN or infinite, or with an index out of range, stores
+    nothing, and a later batch raises its error.
     """
 
-    vanished: Tensor
+    uses_validation: ClassVar[bool] = False
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
+    saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
+    """Attributes that are in state_dict besides parameters and buffers: numbers, and optimizers."""
+    learns: bool = True
+    """Whether the method still takes meta-gradients."""
 
-    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0):
+    vanished: Tensor
+    meta: Any
+
+    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, gradient: Gradient | None = None):
         super().__init__(n_train, loss)
-        if not warmup_epochs >= 0:
-            raise ValueError(f"warmup_epochs must be >= 0; got {warmup_epochs!r}.")
-        self.warmup_epochs = warmup_epochs
+        self.warm_up = WarmUp(warmup_epochs)
+        self.meta = gradient
         self.rows_seen = 0
         self.steps_seen = 0
-        self.is_usable: Tensor | bool = True
         self.row_losses = RowLosses(n_train)
         self.register_buffer("vanished", torch.zeros((), dtype=torch.int64))
 
     @abstractmethod
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        """Weights (n,) of the rows `positions` (n,); a graph to the parameters of the model is followed by backward."""
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
+
+        batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
+        """
+
+    @property
+    def warmup_epochs(self) -> float:
+        """First passes over the data with all weights 1."""
+        return self.warm_up.epochs
+
+    @warmup_epochs.setter
+    def warmup_epochs(self, epochs: float) -> None:
+        self.warm_up = WarmUp(epochs)
 
     @property
     def is_warming_up(self) -> bool:
         """Whether the weights are still held at 1."""
-        return self.rows_seen < self.warmup_epochs * len(self.weights_)
+        return self.warm_up.is_on(self.rows_seen, self.steps_seen, len(self.weights_))
 
     @property
     def epoch(self) -> float:
@@ -74,78 +99,101 @@ class BatchReweighter(Reweighter):
         """Batches that trained unweighted because their weights vanished; waits for the device."""
         return int(self.vanished)
 
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = self._given(model, train, val)
-        self.begin(model)
-        rows = self.rows(model, x, y)
-        losses = rows.losses
-        told = self.told(index, len(losses))
-        self.is_usable = self.usable(losses.detach()[:, None], told)
-        positions, is_held = self.within(told.own), self.is_warming_up
-        weights = torch.ones_like(losses.detach()) if is_held else self._or_even(self.batch_weights(rows, positions, val))
-        self._record(losses.detach(), weights.detach(), told)
-        return mean_of_all_ranks(weights.to(losses.device, torch.promote_types(losses.dtype, weights.dtype)) * losses)
+    @property
+    def every(self) -> int:
+        """Batches from one meta-gradient to the next; 1 without one."""
+        return 1 if self.meta is None else self.meta.every
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the method learns in this batch."""
+        return self.learns and self.steps_seen % self.every == 0
 
     @property
     def needs_validation(self) -> bool:
-        return False
+        return self.uses_validation and self.is_due and not self.is_warming_up
 
-    def begin(self, model: nn.Module) -> None:
-        """Look, before anything changes, at what can be wrong: a model elsewhere, an earlier batch that a device could not use."""
-        self.watch.raise_if_seen()
+    @property
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """The classifier's optimizer, which the meta-gradient follows. Raises AttributeError where the method has none."""
+        if self.meta is None:
+            raise AttributeError(f"{type(self).__name__} follows no optimizer.")
+        return self.meta.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: torch.optim.Optimizer | None) -> None:
+        self.meta.optimizer = optimizer
+
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        x, y, index = self._given(model, train, val)
+        self._check_model(model)
+        batch, rows = self._passed(model, x, y, index)
+        if self.is_warming_up:
+            weights = torch.ones_like(batch.losses.detach())
+        else:
+            weights = self._or_even(self.batch_weights(batch, rows, val), rows)
+        self._store(batch, weights.detach(), rows)
+        return rows.mean(weights.to(batch.losses.device, torch.promote_types(batch.losses.dtype, weights.dtype)) * batch.losses)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The attributes `saved`, for state_dict."""
+        parts = {name: getattr(self, name) for name in self.saved}
+        return {name: part.state_dict() if isinstance(part, torch.optim.Optimizer) else part for name, part in parts.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the attributes `saved` of a state_dict."""
+        for name in self.saved:
+            part = getattr(self, name)
+            if isinstance(part, torch.optim.Optimizer):
+                # An optimizer would go on in the tensors of the state itself.
+                part.load_state_dict(copy.deepcopy(state[name]))
+            else:
+                setattr(self, name, state[name])
+
+    # ------------------------------------------------------------ the loop
+
+    def _check_model(self, model: nn.Module) -> None:
+        """Raise, before anything changes, for a model on another device, and the error of an earlier batch."""
+        self.late_errors.raise_if_seen()
         device = device_of_model(model)
         if device.type != self.weights_.device.type:
             raise ValueError(f"The model is on {device} and the reweighter on {self.weights_.device}: call reweighter.to(device).")
-        if self.steps_seen == 0:
-            warn_unless_training(model)
+        if self.steps_seen > 0:
+            return
+        warn_unless_training(model)
+        if self.meta is not None and self.is_due:
+            self.meta.check(model)
 
-    def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        """The pass of a training batch."""
-        return BatchPass.of(model, x, y, self.losses)
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        """The pass of a training batch, and its rows. Raises ValueError where the host sees that the batch can't be used."""
+        batch = self._pass(model, x, y, self.losses)
+        rows = self._rows(index, len(batch.losses))
+        rows.check(batch.losses.detach()[:, None], len(self.weights_), self.late_errors)
+        return batch, rows
 
-    def told(self, index: Any, n_rows: int) -> Places:
-        """Row numbers as they are told. Raises ValueError, on every rank, where the host sees one out of range."""
-        n_train, device = len(self.weights_), self.weights_.device
-        positions = positions_of(index, n_rows, "index", device, n_train if n_ranks() == 1 else None)
-        of_all = of_all_ranks(positions)
-        if n_ranks() > 1 and not waits_for(device):
-            check_index(of_all, len(of_all), n_train, "index")
-        return Places(positions, of_all)
+    def _pass(self, model: nn.Module, x: Any, y: Any, loss: Loss) -> TrainingPass:
+        if self.meta is not None and (self.is_due or self.keeps):
+            return self.meta.rows(model, x, y, loss, keeps=self.keeps)
+        return TrainingPass.of(model, x, y, loss, keeps=self.keeps)
 
-    def usable(self, losses: Tensor, told: Places) -> Tensor | bool:
-        """Whether the batch of all ranks can be used: losses (n, k) finite, and row numbers (n,) in range.
+    def _rows(self, index: Any, n_rows: int) -> RowBatch:
+        return RowBatch.of(index, n_rows, len(self.weights_), self.weights_.device)
 
-        Raises ValueError, on every rank, where the host sees losses that are not; on a device the watch remembers them.
-        """
-        of_all, none = of_all_ranks(losses), told.of_all[:0]
-        if waits_for(losses.device):
-            return self.watch.usable(of_all, of_all[:0], told.of_all, none, (len(self.weights_), 1))
-        check_finite(of_all, told.of_all, "training")
-        return True
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """Counts, for state_dict."""
-        return {"rows_seen": self.rows_seen, "steps_seen": self.steps_seen}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the counts of a state_dict."""
-        self.rows_seen, self.steps_seen = state["rows_seen"], state["steps_seen"]
-
-    def _or_even(self, weights: Tensor) -> Tensor:
+    def _or_even(self, weights: Tensor, rows: RowBatch) -> Tensor:
         """The weights, or ones where all of them vanished."""
-        of_all = of_all_ranks(weights.detach())
-        is_usable = (of_all > 0).any() & torch.isfinite(of_all).all()
-        self.vanished += (~is_usable).to(self.vanished.device)
-        if not waits_for(weights.device) and not bool(is_usable):
-            name, batch, so_far = type(self).__name__, self.steps_seen, int(self.vanished)
-            _log.warning("%s: the weights of batch %d vanished, and it trains unweighted (%d so far).", name, batch, so_far)
-        return torch.where(is_usable, weights, 1.0)
+        of_all = rows.all(weights.detach())
+        is_sound = (of_all > 0).any() & torch.isfinite(of_all).all()
+        self.vanished += (~is_sound).to(self.vanished.device)
+        if not waits_for(weights.device) and not bool(is_sound):
+            name, number, so_far = type(self).__name__, self.steps_seen, int(self.vanished)
+            _log.warning("%s: the weights of batch %d vanished, and it trains unweighted (%d so far).", name, number, so_far)
+        return torch.where(is_sound, weights, 1.0)
 
-    def _record(self, losses: Tensor, weights: Tensor, told: Places) -> None:
-        positions = self.within(told.of_all)
-        losses, weights = (of_all_ranks(part.to(self.weights_.device)) for part in (losses, weights))
-        store(self.weights_, positions, weights.to(self.weights_.dtype), self.is_usable)
-        self.row_losses.record(losses, positions, 1.0 + self.epoch, torch.isfinite(losses) & self.is_usable)
-        self.rows_seen += len(positions)
+    def _store(self, batch: TrainingPass, weights: Tensor, rows: RowBatch) -> None:
+        """Keep the weights and losses of the rows: the first n, where a pass has more losses than rows."""
+        n = rows.n_rows
+        rows.write(self.weights_, weights[:n] * batch.weight_scale)
+        self.row_losses.record(batch.losses.detach()[:n], rows, 1.0 + self.epoch)
+        self.rows_seen += len(rows.all_positions)
         self.steps_seen += 1
-        self._monitored(positions)
+        self._log_weights(rows.all_positions)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .losses import Loss
+from .ranks import Rows
 
 __all__ = ["LastLayer", "last_layer", "weighted_gradient"]
 
@@ -18,11 +19,15 @@ class LastLayer(NamedTuple):
     slope: Tensor
     """(n, C) d loss_i / d output_i."""
     entry: Tensor
-    """(n, h) what the layer took in; h = 0 where the model has no such layer."""
+    """(n, h) its input; h = 0 where the model has no such layer."""
+
+    def of_all_rows(self) -> LastLayer:
+        """The factors of the rows of all ranks."""
+        return LastLayer(*(Rows(len(part)).all(part) for part in self))
 
 
 def last_layer(prediction: Tensor, label: Any, losses: Loss, entry: Tensor | None) -> LastLayer:
-    """Factors of the rows' gradients, from the outputs (n, ...) of a model and what its last linear layer took in."""
+    """Factors of the rows' gradients, from the outputs (n, ...) of a model and the input of its last linear layer."""
     output = prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)).requires_grad_()
     with torch.enable_grad():
         slope = torch.autograd.grad(losses(output, label).sum(), output)[0].flatten(1)

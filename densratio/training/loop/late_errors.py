@@ -1,25 +1,25 @@
-"""Whether a batch can be used: told at once where the host holds it, and without waiting where a device does."""
+"""Errors of a batch that a device found unusable, raised with a later batch so that the host never waits."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Watch", "waits_for"]
+__all__ = ["LateErrors", "waits_for"]
 
 _NAMED = 10  # rows named in a message
 
 
 def waits_for(device: torch.device) -> bool:
-    """Whether the host would have to wait to look at a value there. On "meta" it can't look at all, which proves a step."""
+    """Whether the host would have to wait for a value there. On "meta" there are no values: a step that runs there never waits."""
     return device.type in ("cuda", "meta")
 
 
-class Watch(nn.Module):
+class LateErrors(nn.Module):
     """Remembers on the device which rows of the first unusable batch were at fault, until the host looks.
 
-    `usable` of a batch guards what is written with it; `raise_if_seen` reads a copy that came without being waited for, so
-    that an error on a GPU comes with the next batch or the one after it. seen (): 0, or what was wrong. Nothing here is in
+    `usable` decides whether anything of a batch is written; `raise_if_seen` reads a copy that arrived without a wait, so that
+    an error on a GPU comes with the next batch or the one after it. seen (): 0, or the kind of error. Nothing here is in
     state_dict.
     """
 

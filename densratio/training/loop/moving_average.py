@@ -17,10 +17,10 @@ __all__ = ["MovingAverage", "evaluation"]
 
 
 class MovingAverage(nn.Module):
-    """value <- decay value + (1 - decay) parameter, a step; counts are taken over as they are. decay in [0, 1).
+    """value <- decay value + (1 - decay) parameter in each step; counts are copied as they are. decay in [0, 1).
 
-    In the first steps the average is over all steps so far, so that it does not cling to where training began. The values are in
-    state_dict.
+    In the first steps the average is over all steps so far, so that the first parameters do not count for long. The values
+    are in state_dict.
     """
 
     def __init__(self, decay: float = 0.99):
@@ -33,7 +33,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
-        """Take in the present parameters."""
+        """Add the present parameters to the average."""
         decay = min(self.decay, self.n_steps / (self.n_steps + 1.0))
         inner = unwrapped(model)
         # Tied weights come once here, by the one name that functional_call takes.
@@ -47,7 +47,7 @@ class MovingAverage(nn.Module):
         self.n_steps += 1
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:
-        """What the averaged model, in eval mode, gives for the rows x; no gradients, and no trace in `model`."""
+        """Prediction of the averaged model, in eval mode, for the rows x; no gradients, and no trace in `model`."""
         inner, device = unwrapped(model), device_of_model(model)
         self.values = {name: value.to(device) for name, value in self.values.items()}
         with validation_pass(inner), evaluation(inner):
@@ -58,7 +58,7 @@ class MovingAverage(nn.Module):
         return {"values": self.values, "n_steps": self.n_steps}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what a state_dict holds."""
+        """Load the values of a state_dict."""
         self.values, self.n_steps = {name: value.clone() for name, value in state["values"].items()}, state["n_steps"]
 
 

@@ -1,21 +1,20 @@
-"""Reweighter: what every method is to a training loop."""
+"""Reweighter: the one line of a training loop that every method is."""
 
 from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .late_errors import Watch, waits_for
+from .late_errors import LateErrors, waits_for
 from .losses import Loss, cross_entropy
 from .monitor import Monitor
-from .ranks import n_ranks, of_all_ranks
 from .row_batch import positions_of
 
-__all__ = ["Reweighter", "mean_of_all_ranks"]
+__all__ = ["Reweighter"]
 
 
 class Reweighter(nn.Module, ABC):
@@ -23,12 +22,14 @@ class Reweighter(nn.Module, ABC):
 
     weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
-    monitor: a `Monitor` that logs what the weights look like, or None.
+    monitor: a `Monitor` that logs statistics of the weights, or None.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
     ranks together, and so is the gradient once DistributedDataParallel has averaged it.
     """
 
     weights_: Tensor
+    uses_validation: ClassVar[bool] = True
+    """Whether the method looks at validation rows at all."""
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__()
@@ -42,33 +43,41 @@ class Reweighter(nn.Module, ABC):
             raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
         self.loss = loss
         self.monitor: Monitor | None = None
-        self.watch = Watch()
+        self.late_errors = LateErrors()
         self.register_buffer("weights_", torch.ones(n_train))
 
     @property
     def needs_validation(self) -> bool:
-        """Whether the next batch needs validation rows; None will do for val where it does not."""
-        return True
+        """Whether the next batch needs validation rows; val may be None where it does not."""
+        return self.uses_validation
 
     @abstractmethod
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
 
-        val may be None where `needs_validation` is false, and is not looked at then. Raises ValueError where it is missing.
+        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing.
         """
 
     def transform(self, index: Any) -> Tensor:
         """Current weights (n,) of the training rows `index` (n,), detached."""
         positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
-        return self.weights_[self.within(positions)]
-
-    def within(self, positions: Tensor) -> Tensor:
-        """Row numbers (n,) brought into the range on a device, where the watch tells of them; on a host they are in it."""
-        return positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions
+        # On a device an index out of range raises its error later.
+        return self.weights_[positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions]
 
     def check(self) -> None:
-        """Raise the error of a batch that could not be used, and wait for the device to tell: at the end of an epoch, say."""
-        self.watch.raise_if_seen(wait=True)
+        """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
+        self.late_errors.raise_if_seen(wait=True)
+
+    def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """`loss` of each row (n,). Raises ValueError where it gives something else."""
+        losses = self.loss(prediction, label)
+        if losses.ndim != 1:
+            raise ValueError(
+                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)}. Give a loss with "
+                'reduction="none" and average what is left of each row: densratio.training.losses has such losses for several '
+                "labels, tokens and pixels."
+            )
+        return losses
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
         """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
@@ -83,20 +92,9 @@ class Reweighter(nn.Module, ABC):
             parts_of(val, "validation")
         return parts_of(train, "training")
 
-    def _monitored(self, index: Any) -> None:
+    def _log_weights(self, index: Any) -> None:
         if self.monitor is not None:
             self.monitor.step(self, index)
-
-    def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """`loss` of each row (n,). Raises ValueError where it gives something else."""
-        losses = self.loss(prediction, label)
-        if losses.ndim != 1:
-            raise ValueError(
-                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)}. Give a loss with "
-                'reduction="none" and average what is left of each row: densratio.training.losses has such losses for several '
-                "labels, tokens and pixels."
-            )
-        return losses
 
 
 def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
@@ -109,11 +107,3 @@ def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
         )
     x, y, index = batch
     return x, y, index
-
-
-def mean_of_all_ranks(values: Tensor) -> Tensor:
-    """Mean of `values` (n,), scaled so that the mean over the ranks is the mean over all their rows."""
-    if n_ranks() == 1:
-        return values.mean()
-    n_rows = of_all_ranks(torch.ones_like(values.detach())).sum()
-    return values.sum() * n_ranks() / n_rows

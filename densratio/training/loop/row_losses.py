@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..._arrays import to_host
 from .reweighter import Reweighter
+from .row_batch import RowBatch
 
 __all__ = ["RowLosses", "suspicious_rows"]
 
@@ -32,14 +33,10 @@ class RowLosses(nn.Module):
         for name in ("total", "mass"):
             self.register_buffer(name, torch.zeros(n_train))
 
-    def record(self, losses: Tensor, positions: Tensor, epoch: float, is_usable: Tensor | bool = True) -> None:
-        """Take in the losses (n,) of the rows `positions` (n,), where usable, () or (n,); no wait for the device. epoch > 0."""
-        losses = losses.to(self.total.dtype)
-        visits = torch.ones_like(losses)
-        if isinstance(is_usable, Tensor):
-            losses, visits = (torch.where(is_usable, values, 0.0) for values in (losses, visits))
-        self.total.index_add_(0, positions, losses, alpha=epoch)
-        self.mass.index_add_(0, positions, visits, alpha=epoch)
+    def record(self, losses: Tensor, rows: RowBatch, epoch: float) -> None:
+        """Add the losses (n,) of a batch, those that are finite; no wait for the device. epoch > 0."""
+        rows.add(self.total, losses, scale=epoch)
+        rows.add(self.mass, torch.isfinite(losses), scale=epoch)
 
     def means(self) -> Tensor:
         """Mean loss (n_train,) of each row; NaN where it was never visited."""
@@ -79,7 +76,7 @@ def _scores(reweighter: Reweighter) -> np.ndarray:
         return means
     weights = np.array(to_host(reweighter.weights_), dtype=np.float64)
     if len(weights) > 1 and np.ptp(weights) == 0.0:
-        raise ValueError("There is nothing to rank by: no losses were told and every row has the same weight.")
+        raise ValueError("There is nothing to rank by: no losses were recorded and every row has the same weight.")
     return -weights
 
 

@@ -1,4 +1,4 @@
-"""One pass of a training batch, kept so that its losses can be had again under other parameters and the same draws."""
+"""The pass of a training batch through the model, and its losses under other parameters with the same random draws."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .last_layer import LastLayer, last_layer
 from .losses import Loss
 from .validation_pass import Listener, device_of_model, frozen_buffers, unwrapped, validation_pass
 
-__all__ = ["BatchPass", "Layer"]
+__all__ = ["Layer", "TrainingPass"]
 
 
 class Layer(NamedTuple):
-    """A layer with parameters of its own, what it took in and what it gave, (n, ...) each, the latter with its graph."""
+    """A layer with parameters of its own, its input and its output, (n, ...) each, the latter with its graph."""
 
     module: nn.Module
     entry: Tensor
@@ -28,15 +28,16 @@ class Layer(NamedTuple):
 
     @property
     def is_changed(self) -> bool:
-        """Whether what it gave was changed in place since."""
+        """Whether the output was changed in place since."""
         return self.output._version != self.version
 
 
 @dataclass(frozen=True)
-class BatchPass:
+class TrainingPass:
     """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what is needed to compute them again.
 
-    found: what a method computed of the rows and needs more than once in the batch, by name.
+    found: what a method computed from the rows and needs again in the same batch, by name.
+    weight_scale: what a weight here is multiplied by to be the weight of its row.
     """
 
     model: nn.Module
@@ -50,15 +51,16 @@ class BatchPass:
     draws: tuple[Tensor, Tensor | None]
     layers: list[Layer] | None = None
     found: dict[str, Tensor] = field(default_factory=dict)
+    weight_scale: float = 1.0
 
     @classmethod
-    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: Collection[str] = ()) -> BatchPass:
+    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
         """Pass the rows through the model, in the mode it is in, as plain training would.
 
-        hears: "last_layer" keeps what the last linear layer took in and gave, "layers" that of every layer with parameters.
+        keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
         """
-        listener, draws = Listener(None, hears_last_layer="last_layer" in hears), _draws(device_of_model(model))
-        layers: list[Layer] | None = [] if "layers" in hears else None
+        listener, draws = Listener(None, keeps_last_layer="last_layer" in keeps), _draws(device_of_model(model))
+        layers: list[Layer] | None = [] if "layers" in keeps else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
         entry, output = listener.last_entry, None if listener.last_output_changed else listener.last_output
@@ -75,12 +77,12 @@ class BatchPass:
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
 
     def last_layer(self) -> LastLayer:
-        """Factors of the rows' gradients in the last linear layer. Raises ValueError where the predictions are no such layer's."""
+        """Factors of the rows' gradients in the last linear layer. Raises ValueError where the predictions are not its output."""
         return _last_layer(self.prediction, self.y, self.loss, self.entry, self.output)
 
     def last_layer_of(self, x: Any, y: Any) -> LastLayer:
-        """The same of other rows, in a pass that leaves no trace."""
-        listener = Listener(None, hears_last_layer=True)
+        """The same for other rows, in a pass that leaves no trace."""
+        listener = Listener(None, keeps_last_layer=True)
         with validation_pass(self.model), listener.of(self.model):
             prediction = self.model(x)
         output = None if listener.last_output_changed else listener.last_output
@@ -89,14 +91,14 @@ class BatchPass:
 
 @contextmanager
 def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
-    """Within it every call of a module with parameters of its own adds to `layers`, unless that is None."""
+    """Within it every call of a module with parameters of its own is added to `layers`, unless that is None."""
 
-    def hear(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if layers is not None and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):
             layers.append(Layer(module, args[0].detach(), output, output._version))
 
     own = [m for m in unwrapped(model).modules() if layers is not None and any(True for _ in m.parameters(recurse=False))]
-    handles = [module.register_forward_hook(hear) for module in own]
+    handles = [module.register_forward_hook(keep) for module in own]
     try:
         yield
     finally:
@@ -108,7 +110,7 @@ def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, ou
     is_last = output is not None and output.shape == prediction.shape and output.data_ptr() == prediction.data_ptr()
     if entry is None or entry.ndim != 2 or not is_last:
         raise ValueError(
-            'mode="last_layer" needs a model whose predictions (n, C) are what its last nn.Linear gives, with nothing after it, '
+            'mode="last_layer" needs a model whose predictions (n, C) are the output of its last nn.Linear, with nothing after it, '
             'such as a softmax; use mode="first_order" or mode="exact" with this one.'
         )
     return last_layer(prediction, y, loss, entry)
@@ -120,7 +122,7 @@ def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
 
 @contextmanager
 def _with_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
-    """Random generators draw again what they drew then, and go on afterwards from where they are now."""
+    """Within it random generators repeat their draws from the state `draws`; afterwards they continue from the present state."""
     now = _draws(device)
     _set_draws(draws, device)
     try:

@@ -25,9 +25,9 @@ __all__ = [
 
 @contextmanager
 def validation_pass(model: nn.Module) -> Iterator[None]:
-    """Within it no gradient is recorded; what normalisation layers and random generators record is forgotten afterwards.
+    """Within it no gradient is recorded; afterwards normalization layers and random generators are as they were.
 
-    The mode of the model stays: in training mode validation rows meet the same normalisation and dropout as training rows,
+    The mode of the model stays: in training mode validation rows get the same normalization and dropout as training rows,
     so that a loss means the same on both.
     """
     with torch.no_grad(), frozen_buffers(model), _same_draws(device_of_model(model)):
@@ -36,7 +36,7 @@ def validation_pass(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_buffers(model: nn.Module) -> Iterator[None]:
-    """Within it layers in training mode, of normalisation for one, work as usual; what they record in buffers is forgotten."""
+    """Within it layers in training mode, such as normalization, work as usual; afterwards their buffers are as they were."""
     recorded = [
         (layer, name, buffer)
         for layer in model.modules()
@@ -55,11 +55,11 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
 
 
 def warn_unless_training(model: nn.Module) -> None:
-    """Warn where a model whose layers know two modes is in the one for evaluation."""
+    """Warn where a model with dropout or normalization is in evaluation mode."""
     modes = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
     if not model.training and any(isinstance(module, modes) for module in model.modules()):
         warnings.warn(
-            "The model is in eval mode: dropout is off and the statistics of its normalisation stand still. Call model.train() "
+            "The model is in eval mode: dropout is off and the statistics of its normalization stand still. Call model.train() "
             "before the epoch, unless this is what you want.",
             UserWarning,
             stacklevel=3,
@@ -82,29 +82,29 @@ def device_of_model(model: nn.Module) -> torch.device:
 
 
 class Listener:
-    """Hears, in a pass through a model, what the module named `layer` gives and what the last linear layer takes in.
+    """Keeps, in a pass through a model, the output of the module named `layer` and the input of the last linear layer.
 
-    One object serves every pass: a compiled model keeps writing to the object that its first pass met.
+    One object serves every pass: a compiled model keeps writing to the object of its first pass.
     """
 
-    def __init__(self, layer: str | None, *, hears_last_layer: bool = False):
+    def __init__(self, layer: str | None, *, keeps_last_layer: bool = False):
         self.layer = layer
-        self._hears_last_layer = hears_last_layer
+        self._keeps_last_layer = keeps_last_layer
         self._outputs: list[Any] = []
         self._entries: list[Any] = []
         self._last_outputs: list[tuple[Any, int]] = []
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
-        """Within it a pass through `model` is listened to."""
+        """Within it the outputs of a pass through `model` are kept."""
         self._outputs.clear()
         self._entries.clear()
         self._last_outputs.clear()
         handles = []
         if self.layer is not None:
-            handles.append(_module(model, self.layer).register_forward_hook(self._hear_output))
-        if self._hears_last_layer and (linear := last_linear(model)) is not None:
-            handles.append(linear.register_forward_hook(self._hear_entry))
+            handles.append(_module(model, self.layer).register_forward_hook(self._keep_output))
+        if self._keeps_last_layer and (linear := last_linear(model)) is not None:
+            handles.append(linear.register_forward_hook(self._keep_last))
         try:
             yield
         finally:
@@ -112,7 +112,7 @@ class Listener:
                 handle.remove()
 
     def output(self, n_rows: int) -> Tensor:
-        """What the layer gave last (n_rows, d), detached and flattened. Raises ValueError where it gave no such thing."""
+        """The last output of the layer (n_rows, d), detached and flattened. Raises ValueError where it has another form."""
         output = self._outputs[-1] if self._outputs else None
         if not isinstance(output, Tensor) or len(output) != n_rows:
             got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -124,23 +124,23 @@ class Listener:
 
     @property
     def last_entry(self) -> Tensor | None:
-        """What the last linear layer took in last (n, h), detached."""
+        """The last input of the last linear layer (n, h), detached."""
         return self._entries[-1].detach() if self._entries else None
 
     @property
     def last_output(self) -> Tensor | None:
-        """What the last linear layer gave last, detached."""
+        """The last output of the last linear layer, detached."""
         return self._last_outputs[-1][0].detach() if self._last_outputs else None
 
     @property
     def last_output_changed(self) -> bool:
-        """Whether that was changed in place since."""
+        """Whether that output was changed in place since."""
         return bool(self._last_outputs) and self._last_outputs[-1][0]._version != self._last_outputs[-1][1]
 
-    def _hear_output(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
         self._outputs.append(output)
 
-    def _hear_entry(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _keep_last(self, module: nn.Module, args: Any, output: Any) -> None:
         self._entries.append(args[0])
         self._last_outputs.append((output, output._version))
 
@@ -175,7 +175,7 @@ def _module(model: nn.Module, layer: str) -> nn.Module:
 
 @contextmanager
 def _same_draws(device: torch.device) -> Iterator[None]:
-    """Random generators of the CPU and of `device` are afterwards where they were."""
+    """Afterwards the random generators of the CPU and of `device` are as they were."""
     # While a CUDA graph is captured its generator cannot be read; a replay then draws on.
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         yield

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..loop.labels import checked_labels
+from ..loop.lazy_state import before_loading
+from ..loop.row_batch import RowBatch
 
 __all__ = ["ClassFrequencies"]
 
@@ -16,7 +18,7 @@ __all__ = ["ClassFrequencies"]
 class ClassFrequencies(nn.Module):
     """Labels of the rows of both samples, as far as they are known, and the class-prior ratio that they give.
 
-    y_train (n_train,), y_val (n_val,): integer labels >= 0, declared or told batch by batch; -1 where not known yet.
+    y_train (n_train,), y_val (n_val,): integer labels >= 0, declared, or given batch by batch; -1 where not known yet.
     """
 
     y_train: Tensor
@@ -27,6 +29,7 @@ class ClassFrequencies(nn.Module):
         self.register_buffer("y_train", y_train)
         self.register_buffer("y_val", y_val)
         self._ratio: np.ndarray | None = None
+        before_loading(self, _forget_ratio)
 
     @classmethod
     def unknown(cls, n_train: int, n_val: int) -> ClassFrequencies:
@@ -39,15 +42,15 @@ class ClassFrequencies(nn.Module):
         given = (("y_train", y_train, n_train), ("y_val", y_val, n_val))
         return cls(*(checked_labels(y, n, f"{name} must hold the class of each row") for name, y, n in given))
 
-    def record(self, y: Tensor, positions: Tensor, y_val: Tensor, val_positions: Tensor) -> None:
-        """Take in the labels of a batch."""
-        for known, told, at in ((self.y_train, y, positions), (self.y_val, y_val, val_positions)):
-            if bool((known[at] != told).any()):
-                known[at] = told
+    def record(self, y: Tensor, rows: RowBatch, y_val: Tensor, val_rows: RowBatch) -> None:
+        """Store the labels of a batch."""
+        for known, labels, at in ((self.y_train, y, rows), (self.y_val, y_val, val_rows)):
+            if bool((known[at.positions] != labels).any()):
+                at.write(known, labels)
                 self._ratio = None
 
     def ratio(self, label: int) -> float | None:
-        """(n_val,y / n_val) / (n_train,y / n_train); None where the class has not been met in both samples.
+        """(n_val,y / n_val) / (n_train,y / n_train); None where the class has not occurred in both samples yet.
 
         0 for a class that no validation row has, which is certain where all their labels are known.
         """
@@ -62,9 +65,9 @@ class ClassFrequencies(nn.Module):
         counts, val_counts = np.bincount(train, minlength=n_classes), np.bincount(val, minlength=n_classes)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = (val_counts / max(1, len(val))) / (counts / max(1, len(train)))
-        is_told = (counts > 0) & ((val_counts > 0) | (len(val) == len(self.y_val)))
-        return np.where(is_told, ratio, np.nan)
+        is_known = (counts > 0) & ((val_counts > 0) | (len(val) == len(self.y_val)))
+        return np.where(is_known, ratio, np.nan)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self._ratio = None
-        super()._load_from_state_dict(*args)
+
+def _forget_ratio(classes: ClassFrequencies, stored: dict[str, Tensor]) -> None:
+    classes._ratio = None

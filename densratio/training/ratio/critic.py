@@ -1,4 +1,4 @@
-"""Critic: the Wasserstein-1 distance of rows of several columns, from a network trained to tell weighted source from target."""
+"""Critic: the Wasserstein-1 distance of rows of several columns, from a network trained to separate weighted source and target."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..loop.lazy_state import before_loading
+from ..loop.row_batch import RowBatch
 from .critic_network import CriticBatch, heads, own_output, perceptron, units_of
 from .potential import Estimate, Potential, chance_factor
 
@@ -24,16 +26,16 @@ class Critic(Potential):
     loss = -(mean_j f(v_j) - mean_i w_i f(x_i)) + penalty * E(|grad f(z)| - 1)^2, z = u v + (1 - u) x on segments between
     target rows v and source rows x drawn in proportion to w, u even on [0, 1]. The distance is |mean f(v) - mean w f(x)|.
     Class by class each class has an output of its own, and one training serves them all: the sum of the classes' losses, times
-    their share of the target. So classes whose shifts differ do not pull one f to and fro, at the cost of one critic.
-    f sees the rows centred and divided by their mean absolute deviation in the batch; the distance is in the rows' own units.
+    their share of the target. So one critic serves classes whose shifts differ.
+    f sees the rows centerd and divided by their mean absolute deviation in the batch; the distance is in the rows' own units.
 
-    network : nn.Module (n, d) -> (n,) or (n, classes), differentiable, without dropout and batch normalisation; it is taken
+    network : nn.Module (n, d) -> (n,) or (n, classes), differentiable, without dropout and batch normalization; it is taken
         over. None: a perceptron with `widths` hidden units, made with the first batch.
     penalty, learning_rate, betas, n_updates : weight of the penalty, Adam's rate and averages, updates of f a batch.
     n_pretraining : batches at first without the penalty, in which the weights stay; those of a warm-up count.
     relaxation, seed : see `Potential`.
 
-    All state is in state_dict. A batch that is not usable, or whose gradient overflows, leaves the network as it is.
+    All state is in state_dict. A batch that can't be used, or whose gradient overflows, leaves the network as it is.
     Sources: Gulrajani et al. (2017) for the penalty; Kingma & Ba (2015) for Adam; ADIW's Wasserstein variant.
     """
 
@@ -69,23 +71,13 @@ class Critic(Potential):
         self.register_buffer("first_moment", None)
         self.register_buffer("second_moment", None)
         self.network = None
+        before_loading(self, _make_network)
         if network is not None:
             _check_network(network)
             self._take_over(network)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the pre-training is over."""
-        return self.n_batches > self.n_pretraining
-
-    def take_in(
-        self,
-        weights: Tensor,
-        source: Tensor,
-        target: Tensor,
-        y: Tensor | None = None,
-        y_val: Tensor | None = None,
-        is_usable: Tensor | bool = True,
+    def learn_from(
+        self, weights: Tensor, source: Tensor, target: Tensor, y: Tensor | None, y_val: Tensor | None, rows: RowBatch | None
     ) -> None:
         n_classes = 1
         if y is None or y_val is None:
@@ -95,7 +87,6 @@ class Critic(Potential):
             weights, source, y, target, y_val = weights[known], source[known], y[known], target[val_known], y_val[val_known]
             n_classes = 1 + int(torch.cat([y, y_val, y.new_zeros(1)]).max())
         network = self._network_for(source, n_classes)
-        super().take_in(weights, source, target, y, y_val, is_usable)
         if len(source) == 0 or len(target) == 0:
             return
         self._units = units_of(source, target)
@@ -104,11 +95,11 @@ class Critic(Potential):
         with _learning(network) as parameters:
             for _ in range(self.n_updates):
                 gradient = torch.autograd.grad(self._loss(network, batch, generator), parameters, materialize_grads=True)
-                self._update(parameters, torch.cat([part.flatten() for part in gradient]), is_usable)
+                self._update(parameters, torch.cat([part.flatten() for part in gradient]), rows)
 
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         if self.network is None or self._units is None:
-            raise ValueError("A critic knows nothing before its first batch: call take_in first.")
+            raise ValueError("A critic has no network before its first batch: call learn first.")
         n, m = len(source), len(target)
         outputs = _outputs(self.network, self._scaled(torch.cat([source, target])))
         f = self._units[1] * outputs[:, label if outputs.shape[1] > 1 else 0].to(source.dtype)
@@ -138,9 +129,10 @@ class Critic(Potential):
         return self.penalty * (batch.target_mass * (steepness - 1.0) ** 2).sum() - gain
 
     @torch.no_grad()
-    def _update(self, parameters: list[nn.Parameter], gradient: Tensor, is_usable: Tensor | bool) -> None:
-        """A step of Adam, unless the batch is not usable: torch's own can't be held back without a wait for the device."""
-        keep = torch.isfinite(gradient).all() & torch.as_tensor(is_usable, device=gradient.device)
+    def _update(self, parameters: list[nn.Parameter], gradient: Tensor, rows: RowBatch | None) -> None:
+        """A step of Adam, unless the batch can't be used: torch's own could not be skipped without waiting for the device."""
+        keep = torch.isfinite(gradient).all()
+        keep = keep if rows is None else rows.accept(keep, torch.zeros_like(keep))
         self.n_updated += keep
         averages = []
         for moment, value, beta in zip(self._moments(), (gradient, gradient**2), self.betas, strict=True):
@@ -153,8 +145,8 @@ class Critic(Potential):
 
     def _scaled(self, rows: Tensor) -> Tensor:
         assert self.network is not None and self._units is not None
-        centre, unit = self._units
-        return ((rows - centre) / unit).to(next(self.network.parameters()).dtype)
+        center, unit = self._units
+        return ((rows - center) / unit).to(next(self.network.parameters()).dtype)
 
     # ------------------------------------------------------------ the network
 
@@ -183,7 +175,7 @@ class Critic(Potential):
         self.first_moment, self.second_moment = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
 
     def _take_over(self, network: nn.Module) -> nn.Module:
-        # Optimisers of the loop around, and what wraps its modules, pass over parameters that need no gradient.
+        # The loop's optimizers, and what wraps its modules, skip parameters that need no gradient.
         self.network = network.requires_grad_(False)
         flat = nn.utils.parameters_to_vector(network.parameters())
         self.first_moment, self.second_moment = torch.zeros_like(flat), torch.zeros_like(flat)
@@ -193,14 +185,15 @@ class Critic(Potential):
         assert self.first_moment is not None and self.second_moment is not None
         return self.first_moment, self.second_moment
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The network is made with the first batch, or here in the sizes of the stored one.
-        if self._makes_network:
-            first, last = (state_dict.get(f"{prefix}network.{layer}.weight") for layer in (0, 2 * len(self.widths)))
-            self.network = self.first_moment = self.second_moment = None
-            if first is not None and last is not None:
-                self._take_over(perceptron((first.shape[1], *self.widths), len(last), self.seed).to(self.n_updated.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+
+def _make_network(critic: Critic, stored: dict[str, Tensor]) -> None:
+    # The network is made with the first batch, or here in the sizes of the stored one.
+    if not critic._makes_network:
+        return
+    first, last = (stored.get(f"network.{layer}.weight") for layer in (0, 2 * len(critic.widths)))
+    critic.network = critic.first_moment = critic.second_moment = None
+    if first is not None and last is not None:
+        critic._take_over(perceptron((first.shape[1], *critic.widths), len(last), critic.seed).to(critic.n_updated.device))
 
 
 @contextmanager
@@ -222,7 +215,7 @@ def _check_network(network: nn.Module) -> None:
     named = [name for name, layer in network.named_modules() if isinstance(layer, _UNFIT)]
     if named:
         raise ValueError(
-            f"The critic's network may have neither dropout nor batch normalisation, which couples rows; it has {named}."
+            f"The critic's network may have neither dropout nor batch normalization, which couples rows; it has {named}."
         )
     if not any(True for _ in network.parameters()):
         raise ValueError("The critic's network has no parameters to train.")

@@ -75,9 +75,9 @@ class CriticBatch:
 def units_of(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (d,) and mean absolute deviation () of all rows; 1 for the latter where it is 0."""
     rows = torch.cat([source, target])
-    centre = rows.mean(0)
-    spread = (rows - centre).abs().mean()
-    return centre, torch.where(spread > 0.0, spread, 1.0)
+    center = rows.mean(0)
+    spread = (rows - center).abs().mean()
+    return center, torch.where(spread > 0.0, spread, 1.0)
 
 
 def own_output(outputs: Tensor, classes: Tensor) -> Tensor:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.last_layer import LastLayer, last_layer
+from ..loop.lazy_state import before_loading
 from ..loop.losses import Loss, cross_entropy
-from ..loop.ranks import of_all_ranks
-from ..loop.reweighter import Reweighter, mean_of_all_ranks
-from ..loop.row_batch import Batch, collect, store
+from ..loop.ranks import Rows
+from ..loop.reweighter import Reweighter
 from ..loop.row_losses import RowLosses
 from ..loop.validation_bank import ValidationBank
-from ..loop.validation_pass import Listener, first_rows, validation_pass, warn_unless_training
+from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
+from ..loop.warm_up import WarmUp
 from .class_priors import ClassFrequencies
+from .compared import Compared, Comparison, Transformation
 from .mixture import Agreement
 from .potential import Potential
 from .stored_step import StoredStep, ratio_for_loops
+from .two_samples import TwoSamples, collect
 
 __all__ = ["DynamicReweighter"]
-
-Transformation = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(prediction, label, losses (n,)) -> what is compared, (n,) or (n, d)."""
 
 
 class DynamicReweighter(Reweighter):
@@ -35,7 +33,7 @@ class DynamicReweighter(Reweighter):
 
     Each `partial_fit` reads the stored entries of the batch, does the ratio's `n_steps` projected-gradient (KLIEP:
     expectation-maximisation) steps from them, and stores the result. KMM and Wasserstein store one weight for each
-    training row; KLIEP and LSIF one coefficient for each validation row, the kernel centres of the batch.
+    training row; KLIEP and LSIF one coefficient for each validation row, the kernel centers of the batch.
 
     Parameters
     ----------
@@ -109,7 +107,7 @@ class DynamicReweighter(Reweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss)
-        _check(n_val, layer, transformation, y_train, y_val, forget, warmup_epochs, warmup_steps)
+        _check(n_val, layer, transformation, y_train, y_val, forget)
         _check_refresh(val_refresh, val_every)
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
@@ -123,8 +121,7 @@ class DynamicReweighter(Reweighter):
         self.transformation = transformation
         self.val_refresh = val_refresh
         self.val_every = val_every
-        self.warmup_epochs = warmup_epochs
-        self.warmup_steps = warmup_steps
+        self.warm_up = WarmUp(warmup_epochs, warmup_steps)
         self.rows_seen = 0
         self.steps_seen = 0
         self.too_small_: dict[int, int] = {}
@@ -135,8 +132,9 @@ class DynamicReweighter(Reweighter):
             self.classes = ClassFrequencies.unknown(n_train, n_val)
         self.bank = None if val_refresh is None else ValidationBank(n_val, forget)
         self.row_losses = RowLosses(n_train)
-        self._listener = Listener(layer, hears_last_layer=self.agreement is not None)
+        self._comparison = Comparison(layer, transformation, keeps_last_layer=self.agreement is not None)
         self._last_weights: list[Tensor] = []
+        before_loading(self, _make_classes)
 
     @property
     def ratio(self) -> DensityRatio:
@@ -157,11 +155,27 @@ class DynamicReweighter(Reweighter):
         return dict(zip(IN_LOOPS if self.agreement is not None else [type(self.ratio).__name__.lower()], share, strict=True))
 
     @property
+    def warmup_epochs(self) -> float:
+        """First passes over the data with all weights 1."""
+        return self.warm_up.epochs
+
+    @warmup_epochs.setter
+    def warmup_epochs(self, epochs: float) -> None:
+        self.warm_up = WarmUp(epochs, self.warm_up.steps)
+
+    @property
+    def warmup_steps(self) -> int | None:
+        """First batches with all weights 1, in place of warmup_epochs."""
+        return self.warm_up.steps
+
+    @warmup_steps.setter
+    def warmup_steps(self, steps: int | None) -> None:
+        self.warm_up = WarmUp(self.warm_up.epochs, steps)
+
+    @property
     def is_warming_up(self) -> bool:
         """Whether the weights are still held at 1."""
-        if self.warmup_steps is not None:
-            return self.steps_seen < self.warmup_steps
-        return self.rows_seen < self.warmup_epochs * len(self.weights_)
+        return self.warm_up.is_on(self.rows_seen, self.steps_seen, len(self.weights_))
 
     @property
     def needs_validation(self) -> bool:
@@ -188,28 +202,29 @@ class DynamicReweighter(Reweighter):
         A row that stands in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
-        self.watch.raise_if_seen()
+        self.late_errors.raise_if_seen()
         if losses is not None and losses.shape != (len(train),):
             raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
             val_index = self._val_index(val, val_index, y_val, by_class=y is not None or self.classes is not None)
             labels = self._labels(y, y_val, val)
-            batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.watch)
+            batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.late_errors)
+            steps = self._all_steps()
             if self.steps_seen == 0:
-                for step in self._all_steps():
+                for step in steps:
                     step.check(batch)
             if self.classes is not None and batch.y is not None and batch.y_val is not None:
-                self.classes.record(batch.y, batch.positions, batch.y_val, batch.val_positions)
+                self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
             if self.bank is not None:
                 batch = self._against(self.bank, batch)
-            for step in self._all_steps():
-                step.meet(batch, self.classes)
+            for step in steps:
+                step.learn(batch, self.classes)
             if not self.is_warming_up:
-                self._estimate(batch)
-        self._remember(batch, losses)
-        self.rows_seen += len(batch.positions)
+                self._estimate(steps, batch)
+        self._record(batch, losses)
+        self.rows_seen += len(batch.source)
         self.steps_seen += 1
-        self._monitored(batch.positions)
+        self._log_weights(batch.rows.positions)
         return self
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
@@ -222,21 +237,25 @@ class DynamicReweighter(Reweighter):
         x, y, index = self._given(model, train, val)
         if self.steps_seen == 0:
             warn_unless_training(model)
-        losses, compared, last = self._pass(model, x, y)
-        val_compared, val_last, val_index, y_val = self._validation(model, val) if self.needs_validation else (None,) * 4
-        told = (y, y_val) if self.classes is not None else (None, None)
-        own = None if compared is losses else losses
-        weights = self.partial_fit(compared, val_compared, index, val_index, told[0], told[1], own).transform(index)
-        if self.agreement is not None and last is not None and val_last is not None and self._last_weights:
-            self.agreement.record(self._last_weights, last, val_last)
-        return mean_of_all_ranks(weights.to(losses.device, losses.dtype) * losses)
+        # Gradients of both samples are compared where validation rows are looked at.
+        needs_validation = self.needs_validation
+        own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
+        other, val_index, y_val = self._validation(model, val) if needs_validation else (None, None, None)
+        labels = (y, y_val) if self.classes is not None else (None, None)
+        losses = None if own.values is own.losses else own.losses
+        self.partial_fit(own.values, None if other is None else other.values, index, val_index, *labels, losses)
+        if self.agreement is not None and own.last is not None and other is not None and other.last is not None:
+            if self._last_weights:
+                self.agreement.record(self._last_weights, own.last, other.last)
+        weights = self.transform(index)
+        return Rows(len(own.losses)).mean(weights.to(own.losses.device, own.losses.dtype) * own.losses)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts, for state_dict."""
         return {"rows_seen": self.rows_seen, "steps_seen": self.steps_seen, "too_small": dict(self.too_small_)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the counts of a state_dict."""
+        """Load the counts of a state_dict."""
         self.rows_seen, self.steps_seen = state["rows_seen"], state["steps_seen"]
         self.too_small_ = dict(state.get("too_small", {}))
 
@@ -245,24 +264,11 @@ class DynamicReweighter(Reweighter):
 
     # ------------------------------------------------------------ what a step takes
 
-    def _pass(self, model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor, LastLayer | None]:
-        """Losses (n,) of the rows, what is compared of them, and their gradients in the last layer where these are asked for."""
-        with self._listener.of(model):
-            prediction = model(x)
-        losses = self.losses(prediction, y)
-        # Gradients are held against each other where validation rows are looked at.
-        wants_last = self.agreement is not None and self.needs_validation
-        last = last_layer(prediction, y, self.losses, self._listener.last_entry) if wants_last else None
-        if self._listener.layer is not None:
-            return losses, self._listener.output(len(losses)), last
-        return losses, losses if self.transformation is None else self.transformation(prediction, y, losses), last
-
-    def _validation(self, model: nn.Module, val: Any) -> tuple[Tensor, LastLayer | None, Any, Any]:
-        """Of the validation rows that this step looks at: what is compared, their gradients, places and labels."""
+    def _validation(self, model: nn.Module, val: Any) -> tuple[Compared, Any, Any]:
+        """Of the validation rows that this step looks at: what is compared, places and labels."""
         x, y, index = val if self.val_refresh is None else (first_rows(part, self.val_refresh) for part in val)
         with validation_pass(model):
-            _, compared, last = self._pass(model, x, y)
-        return compared, last, index, y
+            return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
 
     def _labels(self, y: Any, y_val: Any, val: Tensor | None) -> tuple[Any, Any]:
         if val is not None and (y is None) != (y_val is None):
@@ -291,39 +297,37 @@ class DynamicReweighter(Reweighter):
             f"val_index is needed: {reason} and this batch has {len(val)}. Wrap the validation set in Indexed to get it."
         )
 
-    def _against(self, bank: ValidationBank, batch: Batch) -> Batch:
+    def _against(self, bank: ValidationBank, batch: TwoSamples) -> TwoSamples:
         """The batch with all rows of the bank, once it was renewed, for target."""
-        bank.refresh(batch.target, batch.val_positions, batch.is_usable)
+        bank.refresh(batch.target, batch.val_rows)
         # On a device no row may be known yet, and then there is nothing to compare with.
-        is_usable = batch.is_usable if isinstance(batch.is_usable, bool) else batch.is_usable & (bank.age >= 0).any()
-        places = torch.arange(self.n_val, device=batch.target.device)
-        return replace(batch, target=bank.known(), val_positions=places, y_val=None, is_usable=is_usable)
+        rows, everyone = (batch.rows.only_if(bank.is_started), torch.arange(self.n_val, device=batch.target.device))
+        return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
 
-    def _remember(self, batch: Batch, losses: Tensor | None) -> None:
+    def _record(self, batch: TwoSamples, losses: Tensor | None) -> None:
         """Record the losses of the rows of all ranks, where they are known."""
-        epoch, is_usable = 1.0 + self.rows_seen / len(self.weights_), batch.is_usable
+        epoch = 1.0 + self.rows_seen / len(self.weights_)
         if losses is not None:
-            of_all = of_all_ranks(losses.detach().to(self.weights_.device, non_blocking=True))
-            self.row_losses.record(of_all, batch.positions, epoch, torch.isfinite(of_all) & is_usable)
+            of_all = Rows(len(losses)).all(losses.detach().to(self.weights_.device, non_blocking=True))
+            self.row_losses.record(of_all, batch.rows, epoch)
         elif batch.source.shape[1] == 1:
-            self.row_losses.record(batch.source[:, 0], batch.positions, epoch, is_usable)
+            self.row_losses.record(batch.source[:, 0], batch.rows, epoch)
 
     # ------------------------------------------------------------ the step
 
-    def _estimate(self, batch: Batch) -> None:
-        kept = self.weights_[batch.positions]
-        self._last_weights = [self._weights(step, batch, kept) for step in self._all_steps()]
-        weights = self._last_weights[0]
-        if self.agreement is not None:
-            shares = self.agreement.share.to(weights.dtype)
-            weights = torch.stack(self._last_weights, dim=1) @ shares
-        store(self.weights_, batch.positions, weights, batch.is_usable)
+    def _estimate(self, steps: list[StoredStep], batch: TwoSamples) -> None:
+        weights = [self._weights(step, batch) for step in steps]
+        self._last_weights = weights
+        if self.agreement is None:
+            batch.rows.write(self.weights_, weights[0])
+        else:
+            batch.rows.write(self.weights_, torch.stack(weights, dim=1) @ self.agreement.share.to(weights[0].dtype))
 
-    def _weights(self, step: StoredStep, batch: Batch, kept: Tensor) -> Tensor:
+    def _weights(self, step: StoredStep, batch: TwoSamples) -> Tensor:
         turn = None if self.bank is None else self.bank.turn
         if self.classes is None:
             return step.weights(batch, turn)
-        weights, too_small = step.weights_by_class(batch, turn, self.classes, kept)
+        weights, too_small = step.weights_by_class(batch, turn, self.classes, self.weights_[batch.rows.positions])
         if step is self.steps[0]:
             for label in too_small:
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1
@@ -337,11 +341,12 @@ class DynamicReweighter(Reweighter):
         assert isinstance(step, StoredStep)
         return step
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Classes that were told with the batches are known to a resumed run before its first batch.
-        if self.classes is None and prefix + "classes.y_train" in state_dict:
-            self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+
+def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
+    # Classes that were given with the batches are known to a resumed run before its first batch.
+    if reweighter.classes is None and "classes.y_train" in stored:
+        unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
+        reweighter.classes = unknown.to(reweighter.weights_.device)
 
 
 def _check(
@@ -351,13 +356,9 @@ def _check(
     y_train: Any,
     y_val: Any,
     forget: float,
-    warmup_epochs: float,
-    warmup_steps: int | None,
 ) -> None:
     if n_val < 1:
         raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
-    if not warmup_epochs >= 0 or (warmup_steps is not None and warmup_steps < 0):
-        raise ValueError(f"warmup_epochs and warmup_steps must be >= 0; got {warmup_epochs!r} and {warmup_steps!r}.")
     if layer is not None and transformation is not None:
         raise ValueError("layer and transformation both say what is compared: give one of them.")
     if (y_train is None) != (y_val is None):

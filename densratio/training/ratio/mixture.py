@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ..loop.last_layer import LastLayer, weighted_gradient
-from ..loop.ranks import of_all_ranks
 
 __all__ = ["Agreement"]
 
@@ -35,13 +34,13 @@ class Agreement(nn.Module):
         return torch.softmax(self.evidence, dim=0)
 
     def record(self, weights: Sequence[Tensor], train: LastLayer, val: LastLayer) -> None:
-        """Take in a batch: weights (n,) of each method for the rows of `train`, those of all ranks where there are several."""
-        train, val = (LastLayer(*(of_all_ranks(part) for part in layer)) for layer in (train, val))
+        """Add the evidence of a batch: weights (n,) of each method for the rows of `train`, those of all ranks."""
+        train, val = train.of_all_rows(), val.of_all_rows()
         target = weighted_gradient(val, torch.ones_like(val.slope[:, 0]))
         cosines = torch.stack([_cosine(weighted_gradient(train, w.to(train.slope.dtype)), target) for w in weights])
-        # A batch that is not usable says nothing.
-        heard = torch.where(torch.isfinite(cosines).all(), cosines.to(self.evidence.dtype), 0.0)
-        self.evidence.mul_(_MEMORY).add_(heard)
+        # A batch with NaN is no evidence.
+        fresh = torch.where(torch.isfinite(cosines).all(), cosines.to(self.evidence.dtype), 0.0)
+        self.evidence.mul_(_MEMORY).add_(fresh)
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...objectives import Objective
+from ..loop.row_batch import RowBatch
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
 
@@ -39,6 +40,9 @@ class Potential(nn.Module, ABC):
     Source: Polyak (1969).
     """
 
+    n_pretraining: int = 0
+    """Batches at first in which the weights stay."""
+
     def __init__(self, relaxation: float = 0.5, seed: int = 0):
         super().__init__()
         if not 0.0 < relaxation < 2.0:
@@ -51,24 +55,35 @@ class Potential(nn.Module, ABC):
 
     @property
     def is_ready(self) -> bool:
-        """Whether weights may be stepped by it yet."""
-        return True
+        """Whether the pre-training, if there is one, is over and weights may be stepped."""
+        return self.n_pretraining == 0 or self.n_batches > self.n_pretraining
 
-    def take_in(
+    def learn(
         self,
         weights: Tensor,
         source: Tensor,
         target: Tensor,
         y: Tensor | None = None,
         y_val: Tensor | None = None,
-        is_usable: Tensor | bool = True,
+        rows: RowBatch | None = None,
     ) -> None:
-        """Meet a batch, before its weights are stepped: all of it, where they are stepped class by class.
+        """Learn from a batch before its weights are stepped: from all of it, where they are stepped class by class.
 
-        weights (n,) of the rows source (n, d); target (m, d); y (n,), y_val (m,): classes >= 0, -1 where not known.
-        is_usable (): where it is false on a device, nothing is learned of the batch.
+        weights (n,) of the rows source (n, d); target (m, d); y (n,), y_val (m,): classes >= 0, -1 where not known. rows: the
+        rows of the batch, from which nothing is learned where it can't be used.
         """
         self.n_batches += 1
+        try:
+            self.learn_from(weights, source, target, y, y_val, rows)
+        except ValueError:
+            self.n_batches -= 1
+            raise
+
+    @abstractmethod
+    def learn_from(
+        self, weights: Tensor, source: Tensor, target: Tensor, y: Tensor | None, y_val: Tensor | None, rows: RowBatch | None
+    ) -> None:
+        """What `learn` does with the batch number n_batches."""
 
     @abstractmethod
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
@@ -89,11 +104,11 @@ class Potential(nn.Module, ABC):
         return {"n_batches": self.n_batches}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the count of a state_dict."""
+        """Load the count of batches."""
         self.n_batches = state["n_batches"]
 
     def _generator(self, device: torch.device) -> torch.Generator | None:
-        """The generator of this batch's draws; None where there is none of one's own."""
+        """The generator of this batch's draws; None where only the device's own can be used."""
         # While a CUDA graph is captured only the device's own generator can be drawn from; a replay then draws on.
         if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
             return None

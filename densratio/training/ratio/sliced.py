@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..loop.row_batch import RowBatch
 from .potential import Estimate, Potential, chance_factor
 
 __all__ = ["Sliced"]
@@ -34,6 +35,11 @@ class Sliced(Potential):
         size = (like.shape[1], self.n_directions)
         drawn = torch.randn(size, generator=self._generator(like.device), dtype=like.dtype, device=like.device)
         return drawn / torch.linalg.vector_norm(drawn, dim=0)
+
+    def learn_from(
+        self, weights: Tensor, source: Tensor, target: Tensor, y: Tensor | None, y_val: Tensor | None, rows: RowBatch | None
+    ) -> None:
+        """Nothing: the distance is in closed form."""
 
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         n, m = len(source), len(target)
