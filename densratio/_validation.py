@@ -1,4 +1,4 @@
-"""The border guard: every input error and its words."""
+"""Validation of inputs: rows, domain labels, sample weights and indices, with all error messages."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SHOW_STACK = "fit(*stack_domains(X_source, X_target))"
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, source rows first.
 
-    X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (which become CSR), or
-    pandas or polars frames with the same columns, which stay frames. Raises ValueError for an empty sample or columns that differ.
+    X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (returned as CSR), or
+    pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
     n_source, n_target = (_n_rows(X, name) for X, name in ((X_source, "source"), (X_target, "target")))
     y = np.repeat([0, 1], [n_source, n_target])
     if is_tensor(X_source) or is_tensor(X_target):
         if not (is_tensor(X_source) and is_tensor(X_target)):
-            raise ValueError("One sample is a torch tensor and the other is not: give both as tensors or both as arrays.")
+            raise ValueError("One sample is a torch tensor and the other is not: pass both as tensors or both as arrays.")
         _same_width(X_source.shape[1], X_target.shape[1])
         xp = namespace(X_source)
         return xp.concat([X_source, X_target]), xp.asarray(y, device=X_source.device)
@@ -46,7 +46,7 @@ def split_domains(
 ) -> tuple[Array, np.ndarray, np.ndarray | None]:
     """Checked rows X (n, d), boolean mask of the source rows (n,), and sample_weight (n,) or None.
 
-    y (n,): domain labels. Each domain has a row, and one whose weight is positive.
+    y (n,): domain labels. Raises ValueError unless each domain has a row of positive weight.
     """
     if y is None:
         raise ValueError(
@@ -59,7 +59,7 @@ def split_domains(
             f"them: {_SHOW_STACK}."
         )
     X = check_rows(estimator, X, reset=reset)
-    # A second sample of one column looks like labels in a column: say how to give two samples.
+    # A second sample with one column looks like a column of labels: say how to pass two samples.
     hint = f" To fit on two samples, stack them: {_SHOW_STACK}." if getattr(y, "ndim", 1) == 2 else ""
     labels = np.asarray(column_or_1d(to_host(y), warn=not hint))
     if len(labels) != X.shape[0]:
@@ -72,18 +72,18 @@ def split_domains(
     if weights is not None:
         for name, rows in (("source", is_source), ("target", ~is_source)):
             if not weights[rows].any():
-                raise ValueError(f"sample_weight is zero on every {name} row: at least one must count.")
+                raise ValueError(f"sample_weight is zero on every {name} row: at least one must be positive.")
     return X, is_source, weights
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
-    """X (n, d) as a finite floating array in its own library, with its column names or count checked against the fit's."""
+    """X (n, d) as a finite floating-point array of its own library; column names and number are checked against the fit's."""
     if is_tensor(X):
         return _check_tensor(estimator, X, reset=reset)
     names = list(getattr(X, "columns", []))
     _check_numbers(estimator, X, names)
     sparse = "csr" if get_tags(estimator).input_tags.sparse else False
-    # Finiteness is checked here rather than there so that the message can name the column.
+    # Finiteness is checked below, where the message can name the column.
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, accept_sparse=sparse)
     if is_sparse(X):
         X = scipy.sparse.csr_array(X)
@@ -92,7 +92,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
 
 
 def check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
-    """sample_weight (n,) as finite numbers >= 0 on the host, one for each of `n_rows` rows; None where it is None."""
+    """sample_weight (n,) as finite numbers >= 0 on the host, one for each of `n_rows` rows, or None."""
     if sample_weight is None:
         return None
     weights = np.asarray(to_host(sample_weight), dtype=np.float64)
@@ -105,14 +105,16 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
 
 
 def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "index") -> np.ndarray:
-    """Row numbers (n,) as host integers, one for each of `n_rows` rows and below `n_declared` where that is known."""
+    """Row indices (n,) as host integers, one for each of `n_rows` rows and below `n_declared` unless that is None."""
     index = np.asarray(to_host(index))
     if index.size == 0:
         index = index.astype(np.int64)
     if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
         raise ValueError(f"{name} must be (n,) integers; got shape {index.shape} and dtype {index.dtype}.")
     if len(index) != n_rows:
-        raise ValueError(f"{name} must name each row of its batch once: the batch has {n_rows} rows and {name} has {len(index)}.")
+        raise ValueError(
+            f"{name} must have one entry for each row of its batch: the batch has {n_rows} rows and {name} has {len(index)}."
+        )
     if len(index) and index.min() < 0:
         raise ValueError(f"{name} must be >= 0; got {index.min()}.")
     if n_declared is not None and len(index) and index.max() >= n_declared:
@@ -160,7 +162,7 @@ def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
         raise ValueError("Input y contains NaN or infinity; it must hold two domain labels, 0 = source and 1 = target.")
     values = np.unique(labels)
     if len(values) > 2:
-        # The opening words are those by which scikit-learn's checks know a two-class estimator.
+        # scikit-learn's checks recognize a two-class estimator by these opening words.
         raise ValueError(
             f"Only binary classification is supported: y must have exactly two values, 0 = source and 1 = target. "
             f"The type of the target is not binary; got {len(values)} values ({', '.join(map(str, values[:5]))}, ...).{hint}"
@@ -169,12 +171,12 @@ def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
         only = f"one class only ({values[0]})" if len(values) else "no label"
         raise ValueError(
             f"One domain is empty: y must have two values, 0 = source and 1 = target; got {only}. "
-            "In cross-validation give every fold both: cv=StratifiedKFold(5, shuffle=True)."
+            "In cross-validation every fold needs both: cv=StratifiedKFold(5, shuffle=True)."
         )
     if labels.dtype.kind in "OUST":
         warnings.warn(
-            f"y holds words: {str(values[0])!r}, which sorts first, is taken as the source (training) sample and "
-            f"{str(values[1])!r} as the target. Give 0 = source and 1 = target to be sure.",
+            f"y holds text: {str(values[0])!r}, which sorts first, is taken as the source (training) sample and "
+            f"{str(values[1])!r} as the target. Pass 0 = source and 1 = target to be explicit.",
             UserWarning,
             stacklevel=2,
         )
@@ -204,7 +206,7 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
 
 
 def _check_numbers(estimator: Any, X: Any, names: list) -> None:
-    """Columns of a frame that hold text: say which, and show the pipeline that encodes them."""
+    """Raises ValueError for columns of a frame that hold text, with the pipeline that encodes them."""
     text = [name for name in names if _is_text(np.asarray(X[name]))] if len(set(names)) == len(names) else []
     if text:
         shown = ", ".join(repr(name) for name in text[:5]) + (", ..." if len(text) > 5 else "")
@@ -224,7 +226,7 @@ def _is_text(values: np.ndarray) -> bool:
 
 
 def _check_size(X: Array, names: list) -> None:
-    """Columns whose squares would overflow in the dtype of X."""
+    """Raises ValueError for columns whose squares would overflow in the dtype of X."""
     xp = namespace(X)
     largest = xp.max(xp.abs(X), axis=0)
     most = float(xp.finfo(X.dtype).max) ** 0.45
@@ -233,7 +235,7 @@ def _check_size(X: Array, names: list) -> None:
         label = repr(names[column]) if names else str(column)
         raise ValueError(
             f"Input X has values as large as {float(largest[column]):.1e} in column {label}, and squares of more than {most:.0e} "
-            "overflow: put the columns on one scale first, with a StandardScaler for instance."
+            "overflow: put the columns on one scale first, for example with a StandardScaler."
         )
 
 

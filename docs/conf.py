@@ -18,9 +18,9 @@ exclude_patterns = ["_extensions"]
 html_theme = "furo"
 html_title = f"densratio {release}"
 highlight_language = "text"  # of formulas
-smartquotes = False  # names in quotes are code
+smartquotes = False  # quoted names are code
 html_show_copyright = False
 
 myst_heading_anchors = 3
-autodoc_typehints = "none"  # docstrings say what an argument is, in the field's words
+autodoc_typehints = "none"  # the docstrings describe the arguments
 autodoc_default_options = {"members": True, "no-value": True}

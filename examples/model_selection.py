@@ -1,10 +1,10 @@
-"""Model selection on real data with a known ratio: what each way of choosing parameters finds, and how far from the truth it ends.
+"""Model selection on real data with a known ratio: ways to choose parameters, and the error of the resulting weights.
 
     python examples/model_selection.py [--seeds 10] [--out FOLDER]
 
-Half of scikit-learn's diabetes table is the target; the rest is selected by a blood value, so the true ratio is known. NMSE is the
-mean squared difference of the weights and the true ratio at the source rows, both scaled to mean 1; without weights it is the
-variance of the true ratio. Needs the extra `cli` (pandas), for pictures `plot` too.
+Half of scikit-learn's diabetes table is the target; the source is selected from the rest by a blood value, so the true ratio is
+known. NMSE is the mean squared difference between the weights and the true ratio at the source rows, both scaled to mean 1; without
+weights it is the variance of the true ratio. Needs the extra `cli` (pandas), and `plot` for the figure.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def shift_of(seed: int) -> Shift:
 
 
 def ways() -> dict[str, Any]:
-    """Ways to choose: a rule, cross-validation inside the estimator, values of one's own, and scikit-learn's search."""
+    """Ways to choose: a rule, cross-validation inside the estimator, your own values, and scikit-learn's search."""
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     grid = {"gamma": [0.01, 0.1, 1.0], "n_centers": [30, 100]}
     return {
@@ -49,12 +49,12 @@ def nmse(weights: np.ndarray, truth: np.ndarray) -> float:
 
 
 def compare(n_seeds: int) -> None:
-    """NMSE of every way, mean and standard deviation over the seeds, and what it chose on the first."""
+    """NMSE of each way, mean and standard deviation over the seeds, and the parameters chosen for the first seed."""
     shifts = [shift_of(seed) for seed in range(n_seeds)]
     truths = [shift.ratio(shift.X_source) for shift in shifts]
-    even = [nmse(np.ones(len(truth)), truth) for truth in truths]
+    equal = [nmse(np.ones(len(truth)), truth) for truth in truths]
     print(f"{'':24s} NMSE, {n_seeds} selections   chosen on the first")
-    print(f"{'no weights':24s} {np.mean(even):.3f} ± {np.std(even):.3f}")
+    print(f"{'no weights':24s} {np.mean(equal):.3f} ± {np.std(equal):.3f}")
     for name, ratio in ways().items():
         weights = [ratio.fit(shift.X, shift.y).transform(shift.X_source) for shift in shifts]
         found = [nmse(*pair) for pair in zip(weights, truths, strict=True)]
@@ -63,7 +63,7 @@ def compare(n_seeds: int) -> None:
         print(f"{name:24s} {np.mean(found):.3f} ± {np.std(found):.3f}        {words}")
 
 
-def picture(path: Path) -> None:
+def draw_figure(path: Path) -> None:
     """Left: the score and the truth along gamma for KLIEP. Right: uLSIF's leave-one-out score over its whole grid."""
     from matplotlib.figure import Figure
 
@@ -77,32 +77,32 @@ def picture(path: Path) -> None:
     errors = [nmse(KLIEP(gamma=g, random_state=0).fit(shift.X, shift.y).weights_, truth) for g in gammas]
     score = results["mean_test_score"]
     left.errorbar(gammas, score, results["std_test_score"] / np.sqrt(5), marker="o", label="held-out score ± standard error")
-    left.axvline(gammas[np.argmin(errors)], color="0.5", linestyle="--", label="least NMSE")
+    left.axvline(gammas[np.argmin(errors)], color="0.5", linestyle="--", label="lowest NMSE")
     left.set(xscale="log", xlabel="gamma", ylabel="score", title="KLIEP")
-    # Narrow kernels score so low that the others would look alike.
+    # Narrow kernels score so low that the others would be indistinguishable.
     left.set_ylim(score.max() - 4.0 * (score.max() - np.median(score)), score.max() + 2.0 * (score.max() - np.median(score)))
     left.legend(frameon=False, loc="upper left")
 
     results = LSIF(nonnegative=False, gamma="cv", regularization="cv", random_state=0).fit(shift.X, shift.y).cv_results_
     gammas, strengths = (np.unique(np.array(results[f"param_{name}"], dtype=float)) for name in ("gamma", "regularization"))
     scores = np.reshape(results["mean_test_score"], (len(gammas), len(strengths)))
-    colours = right.pcolormesh(strengths, gammas, scores, shading="nearest", vmin=np.quantile(scores, 0.2))
+    colors = right.pcolormesh(strengths, gammas, scores, shading="nearest", vmin=np.quantile(scores, 0.2))
     best = np.unravel_index(np.argmax(scores), scores.shape)
     right.plot(strengths[best[1]], gammas[best[0]], "*", color="white", markeredgecolor="black", markersize=14)
     right.set(xscale="log", yscale="log", xlabel="regularization", ylabel="gamma", title="uLSIF, leave-one-out score")
-    figure.colorbar(colours, ax=right, extend="min")
+    figure.colorbar(colors, ax=right, extend="min")
     figure.savefig(path, dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="random selections")
-    parser.add_argument("--out", type=Path, help="folder for a picture of the scores")
+    parser.add_argument("--out", type=Path, help="folder for a figure of the scores")
     options = parser.parse_args(arguments)
     compare(options.seeds)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        picture(options.out / "scores.png")
+        draw_figure(options.out / "scores.png")
 
 
 if __name__ == "__main__":

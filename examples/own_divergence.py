@@ -1,4 +1,4 @@
-"""A divergence of your own: write it, hold it to the laws, and use it like the built-in ones.
+"""Your own divergence: define it, check it against the laws, and use it like the built-in ones.
 
     python examples/own_divergence.py
 
@@ -20,7 +20,7 @@ from densratio.testing import check_objective, check_solver, gaussian_shift
 
 @dataclass(frozen=True)
 class MeanMatching(Objective):
-    """Weights of the source rows that carry the source's mean features onto the target's."""
+    """Weights of the source rows under which the mean features of the source match those of the target."""
 
     ridge: float = 0.01
 
@@ -49,7 +49,7 @@ class MeanMatching(Objective):
 
 
 class WrongGradient(MeanMatching):
-    """A slip of the pen: the ridge's part of the gradient is twice what it should be."""
+    """A typical mistake: the gradient of the ridge penalty is twice what it should be."""
 
     def value_and_grad(self, coef, source, target):
         value, grad = super().value_and_grad(coef, source, target)
@@ -57,7 +57,7 @@ class WrongGradient(MeanMatching):
 
 
 class InfeasibleProjection(MeanMatching):
-    """Clip and then shift to mean 1, which makes the clipped entries negative again."""
+    """Clips and then shifts to mean 1, which makes the clipped entries negative again."""
 
     def project(self, coef, source, target):
         clipped = nonnegative(coef)
@@ -65,14 +65,14 @@ class InfeasibleProjection(MeanMatching):
 
 
 class StopsEarly(ProjectedGradient):
-    """Says that it has converged after three steps."""
+    """Claims convergence after three steps."""
 
     def has_converged(self, state):
         return state.n_iter >= 3
 
 
 def show_that_it_is_caught(what, check) -> None:
-    """Run a check that must fail, and print which law it says is broken."""
+    """Run a check that must fail, and print the violated law that it reports."""
     try:
         check()
     except AssertionError as error:
@@ -85,13 +85,13 @@ def main() -> None:
     check_objective(MeanMatching(), max_examples=20)
     print("MeanMatching obeys the laws of a divergence.")
 
-    # is_exact=False: the optimum is compared with cvxpy's where a program for the objective is registered there.
+    # is_exact=False: only objectives with a registered cvxpy program can be compared with cvxpy's optimum.
     check_solver(ProjectedGradient(), MeanMatching(), is_exact=False, max_examples=10)
     print("projected_gradient obeys the laws of a solver on it.")
 
     show_that_it_is_caught("A wrong gradient", lambda: check_objective(WrongGradient(), max_examples=20))
     show_that_it_is_caught("An infeasible projection", lambda: check_objective(InfeasibleProjection(), max_examples=20))
-    # The built-in divergences have a cvxpy program, so a solver's answer is held against the optimum.
+    # The built-in divergences have a cvxpy program, so the solver's result is compared with the optimum.
     show_that_it_is_caught("A solver that stops early", lambda: check_solver(StopsEarly(), SquaredDistance(), max_examples=20))
 
     problem = gaussian_shift(400, 400, shift=0.7, seed=0)

@@ -1,16 +1,16 @@
-"""Partial labels: PRODEN alone, and with a network that weighs its losses, learned on a few rows whose label is known.
+"""Partial labels: PRODEN alone, and with a network that weights its losses, learned on a few rows with known labels.
 
     python examples/partial_label.py [--data letters:letterdata.csv] [--seeds 3] [--epochs 25] [--partner 0.9] [--others 0.1]
 
 Each training row has a set of candidate labels, the true one among them: the next class with probability `partner`, each other
-class with probability `others`. PRODEN minimises sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j; the softmax,
-renormalised over the candidates, gives the targets t_ij of the row's next visit. With weights the sum is sum_j w_ij t_ij l_ij:
+class with probability `others`. PRODEN minimizes sum_j t_ij l_ij, l_ij the cross entropy of row i and candidate j; the softmax,
+renormalized over the candidates, gives the targets t_ij for the row's next epoch. With weights the sum is sum_j w_ij t_ij l_ij:
 
-    rows        w_ij = V(sum_j t_ij l_ij), one weight a row
-    candidates  w_ij = V_j(l_ij), one weight a candidate; V has a head for each class
+    rows        w_ij = V(sum_j t_ij l_ij), one weight per row
+    candidates  w_ij = V_j(l_ij), one weight per candidate; V has a head for each class
 
-V takes an Adam step against the meta-gradient in each batch: how the loss of the validation rows, after the classifier's next step,
-moves with each weight. PRODEN alone has no use for validation rows, so a second run of it trains on them, as the weighted runs do.
+In each batch V takes an Adam step along the negative meta-gradient: the derivative, by each weight, of the validation loss after
+the classifier's next step. PRODEN alone does not use validation rows, so a second run of it trains on them, like the weighted runs.
 Sources: Lv et al. (2020), Progressive identification of true labels for partial-label learning; Shu et al. (2023), CMW-Net.
 """
 
@@ -44,7 +44,7 @@ class Split(NamedTuple):
 
 
 def split(data: Labelled, seed: int, partner: float, others: float) -> Split:
-    """N_TRAIN training rows, or what is left of the data."""
+    """N_TRAIN training rows, or all remaining rows of the data."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(data.labels))[: N_VAL + N_TEST + N_TRAIN]
     val, test, train = np.split(rows, [N_VAL, N_VAL + N_TEST])
@@ -62,7 +62,7 @@ def losses_of_rows(prediction: Tensor, targets: Tensor) -> Tensor:
 
 
 def losses_of_candidates(prediction: Tensor, targets: Tensor) -> Tensor:
-    """C t_ij l_ij, (n C,), whose mean is that of the rows' losses; 0 for what is no candidate."""
+    """C t_ij l_ij, (n C,), with the same mean as the rows' losses; 0 for labels that are not candidates."""
     return -(prediction.shape[1] * targets * log_softmax(prediction, dim=1)).flatten()
 
 
@@ -76,7 +76,7 @@ def weights_of_candidates(network: WeightNetwork, prediction: Tensor, targets: T
 
 
 class Weighting:
-    """Weighted losses of a batch, after a step of the network that gives the weights."""
+    """Weighted losses of a batch, after a step of the weight network."""
 
     def __init__(self, losses: Callable, weigh: Callable, n_heads: int, optimizer: torch.optim.Optimizer):
         self.losses, self.weigh = losses, weigh
@@ -131,12 +131,12 @@ RUNS: dict[str, tuple[bool, Callable | None]] = {
     "  and weights of rows": (True, lambda n, adam: Weighting(losses_of_rows, weights_of_rows, 1, adam)),
     "  and weights of candidates": (True, lambda n, adam: Weighting(losses_of_candidates, weights_of_candidates, n, adam)),
 }
-"""Whether the validation rows are trained on, and the weighting, by name."""
+"""Whether to train on the validation rows, and the weighting, by name."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits", help="digits, letters:FILE or what else load_labelled knows")
+    parser.add_argument("--data", default="digits", help="digits, letters:FILE or any other data of load_labelled")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--partner", type=float, default=0.9, help="probability that the next class is a candidate")

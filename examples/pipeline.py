@@ -1,9 +1,9 @@
-"""A Pipeline with categories, trained and searched under covariate shift, in scikit-learn's words.
+"""A scikit-learn Pipeline with categories, trained and tuned under covariate shift.
 
     python examples/pipeline.py [--seeds 10]
 
-scikit-learn's diabetes table with its sex column as a category and age cut into bands. Rows with a high blood value s5 are rare in
-the source and common in the target, and the model does not see that column. Needs the extra `cli` (pandas).
+scikit-learn's diabetes table, with sex as a category and age in three bands. Rows with a high blood value s5 are rare in the source
+and common in the target, and the model does not use that column. Needs the extra `cli` (pandas).
 """
 
 import argparse
@@ -45,25 +45,25 @@ def draw(seed: int) -> Samples:
 
 
 def fit_ratio(samples: Samples) -> Pipeline:
-    """Categories become columns of 0 and 1, in both samples at once, and numbers are scaled; then the ratio."""
+    """One-hot encode the categories and scale the numbers, in both samples at once, then fit the ratio."""
     encode = make_column_transformer((OneHotEncoder(sparse_output=False), CATEGORIES), remainder=StandardScaler())
     return make_pipeline(encode, KLIEP(gamma="cv", random_state=0)).fit(*stack_domains(samples.source, samples.target))
 
 
 def new_model() -> Pipeline:
-    """The model takes its columns from the whole table, so that the ratio around it sees all of them."""
+    """The model selects its columns from the whole table, so that the ratio around it sees all columns."""
     scaled = [name for name in FOR_THE_MODEL if name not in CATEGORIES]
     encode = make_column_transformer((OneHotEncoder(), CATEGORIES), (StandardScaler(), scaled), remainder="drop")
     return make_pipeline(encode, Ridge())
 
 
 def study(samples: Samples) -> dict[str, float]:
-    """Mean absolute errors: what cross-validation says of the model, and what happens on the target."""
+    """Mean absolute errors: estimates by cross-validation, and the errors on the target."""
     X, y = samples.source, samples.source_outcome
     ratio, folds = fit_ratio(samples), KFold(5, shuffle=True, random_state=0)
     weighted = ImportanceWeighted(new_model(), ratio)
     scorer = make_iw_scorer(ratio, "neg_mean_absolute_error")
-    # The search is outside, around ImportanceWeighted, and its scorer weighs the held-out rows too.
+    # The search is around ImportanceWeighted, and its scorer weights the held-out rows, too.
     grid = {"estimator__ridge__alpha": [0.1, 1.0, 10.0, 100.0]}
     search = GridSearchCV(weighted, grid, scoring=scorer, cv=folds).fit(X, y)
 

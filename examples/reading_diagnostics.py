@@ -1,9 +1,9 @@
-"""Reading a report on real data: five situations, what `diagnose` says of each, and the pictures that show it.
+"""Reading a report on real data: five situations, the report of `diagnose` on each, and the plots that show it.
 
     python examples/reading_diagnostics.py [--out FOLDER]
 
-All are made of scikit-learn's breast cancer table (569 tumours, 30 columns; eight are used). With --out each situation gets an HTML
-page with its report and pictures in it. Needs the extras `plot` and `cli` (pandas).
+All use scikit-learn's breast cancer table (569 tumors, 30 columns, of which eight are used). With --out each situation gets an HTML
+page with its report and plots. Needs the extras `plot` and `cli` (pandas).
 """
 
 import argparse
@@ -31,13 +31,13 @@ def table() -> pd.DataFrame:
 
 
 def selected(probabilities: tuple[float, float], column: str = "mean concavity") -> Samples:
-    """Rows kept with one probability up to the column's median and another above it; half of the table is the target."""
+    """Rows kept with one probability up to the column's median and with another above it; half of the table is the target."""
     shift = make_selection_bias(table(), column=column, probabilities=probabilities, random_state=0)
     return table().iloc[shift.index].reset_index(drop=True), shift.y
 
 
 def cut() -> Samples:
-    """Small tumours as the source, large ones as the target."""
+    """Small tumors as the source, large ones as the target."""
     X = table().sort_values("mean area").reset_index(drop=True)
     return stack_domains(X.iloc[:300], X.iloc[-150:])
 
@@ -53,12 +53,12 @@ def situations() -> dict[str, tuple[Samples, Any]]:
         "no shift": (selected((0.5, 0.5)), kliep()),
         "no overlap": (cut(), kliep()),
         "too narrow a kernel": (selected((0.8, 0.2)), kliep(gamma=30.0)),
-        "weights upside down": (selected((0.8, 0.2)), Inverted(kliep())),
+        "inverted weights": (selected((0.8, 0.2)), Inverted(kliep())),
     }
 
 
 class Inverted:
-    """The slip of many scripts: the two samples in the other order."""
+    """A common mistake: the two samples are swapped."""
 
     def __init__(self, ratio: Any):
         self.ratio = ratio
@@ -72,7 +72,7 @@ class Inverted:
 
 
 def pictures(ratio: Any, X: pd.DataFrame, y: np.ndarray) -> dict[str, bytes]:
-    """PNG of the four displays side by side, by caption."""
+    """PNG of the four displays, by caption."""
     figure = Figure(figsize=(11.0, 8.5), layout="constrained")
     axes = figure.subplots(2, 2)
     WeightsDisplay.from_estimator(ratio, X, y, name="weights", ax=axes[0, 0])

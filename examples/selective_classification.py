@@ -1,16 +1,16 @@
-"""Selective classification: SelectiveNet on rows with wrong labels, alone and with learned weights of its auxiliary loss.
+"""Selective classification: SelectiveNet on rows with wrong labels, alone and with learned weights for its auxiliary loss.
 
     python examples/selective_classification.py [--data letters:letterdata.csv] [--noise symmetric:0.4] [--seeds 3] [--epochs 40]
 
-SelectiveNet answers only where it is sure. Three heads stand on one body: the prediction f, the selection g in (0, 1) and an
-auxiliary prediction h, dropped after training. The loss is
+SelectiveNet predicts only where it is confident. One body has three heads: the prediction f, the selection g in (0, 1) and an
+auxiliary prediction h, which is dropped after training. The loss is
 
     1/2 [ sum_i g_i l(f_i, y_i) / sum_i g_i + 32 max(0, 0.8 - mean g)^2 ] + 1/2 mean_i w_i l(h_i, y_i),    w = 1.
 
-With weights w_i = V(l(h_i, y_i)): V takes an Adam step against the meta-gradient in each batch, which says how the first half of
-the loss, on clean validation rows after the network's next step, moves with each w_i. SelectiveNet alone has no use for validation
-rows, so a second run trains on them too, as the weighted run does. The table has the test error of the rows with the largest g, by
-their share (coverage).
+With weights, w_i = V(l(h_i, y_i)): in each batch V takes an Adam step along the negative meta-gradient, the derivative by each w_i
+of the first half of the loss on clean validation rows after the network's next step. SelectiveNet alone does not use validation
+rows, so a second run trains on them, like the weighted run. The table has the test error of the rows with the largest g, by their
+share (coverage).
 Sources: Geifman & El-Yaniv (2019), SelectiveNet; Shu et al. (2019), Meta-Weight-Net; Shu et al. (2023), CMW-Net.
 """
 
@@ -30,11 +30,11 @@ from densratio.training.meta.weight_network import WeightNetwork
 N_VAL, N_TEST, N_TRAIN, BATCH, TARGET = 100, 500, 4000, 64, 0.8
 COVERAGES = (1.0, 0.9, 0.8, 0.6)
 RUNS = {"SelectiveNet": (False, False), "  validation rows too": (True, False), "  and learned weights": (True, True)}
-"""Whether the validation rows are trained on, and whether weights are learned, by name."""
+"""Whether to train on the validation rows, and whether to learn weights, by name."""
 
 
 class Split(NamedTuple):
-    """Training rows have wrong labels, the others not."""
+    """Only training rows have wrong labels."""
 
     x: Tensor
     y: Tensor
@@ -45,7 +45,7 @@ class Split(NamedTuple):
 
 
 def split(data: Labelled, seed: int, kind: str, rate: float) -> Split:
-    """N_TRAIN training rows, or what is left of the data."""
+    """N_TRAIN training rows, or all remaining rows of the data."""
     rows = np.random.default_rng(seed).permutation(len(data.labels))[: N_VAL + N_TEST + N_TRAIN]
     val, test, train = np.split(rows, [N_VAL, N_VAL + N_TEST])
     noisy = label_noise(data.labels[train], kind, rate, n_classes=len(data.class_names), random_state=seed)
@@ -68,21 +68,21 @@ class Heads(NamedTuple):
 
 
 def selective_loss(output: Tensor, y: Tensor) -> Tensor:
-    """Risk of what is selected, and the penalty of a coverage below TARGET; a scalar."""
+    """Risk of the selected rows plus the penalty of a coverage below TARGET; a scalar."""
     heads = Heads.of(output)
     risk = (heads.selection * cross_entropy(heads.prediction, y, reduction="none")).sum() / heads.selection.sum()
     return risk + 32.0 * (TARGET - heads.selection.mean()).clamp(min=0.0) ** 2
 
 
 def losses(output: Tensor, y: Tensor) -> Tensor:
-    """Auxiliary loss of each row, and the selective loss of the batch, (n + 1,): their mean is SelectiveNet's loss."""
+    """Auxiliary loss of each row and the selective loss of the batch, (n + 1,): their mean is SelectiveNet's loss."""
     n = len(y)
     auxiliary = cross_entropy(Heads.of(output).auxiliary, y, reduction="none")
     return (n + 1) / 2 * torch.cat([auxiliary / n, selective_loss(output, y)[None]])
 
 
 class Weighting:
-    """Weights of a network of the auxiliary losses, after its step in a batch."""
+    """Weights from a network of the auxiliary losses, after its step in a batch."""
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.network = WeightNetwork()
@@ -100,7 +100,7 @@ class Weighting:
         return (self.of(auxiliary).detach() * rows.losses).mean()
 
     def of(self, auxiliary: Tensor) -> Tensor:
-        """Weights (n + 1,) of the entries of `losses`, that of the selective loss 1."""
+        """Weights (n + 1,) of the entries of `losses`; the selective loss has weight 1."""
         return torch.cat([self.network(auxiliary), torch.ones(1)])
 
 
@@ -131,7 +131,7 @@ def risks(model: nn.Module, x: Tensor, y: Tensor) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits", help="digits, letters:FILE or what else load_labelled knows")
+    parser.add_argument("--data", default="digits", help="digits, letters:FILE or any other data of load_labelled")
     parser.add_argument("--noise", default="symmetric:0.4", help="KIND:RATE of the wrong labels")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)

@@ -1,13 +1,14 @@
-"""Few labels: FixMatch with its confidence threshold, and with weights of the pseudo-labels learned on the labelled rows.
+"""Few labels: FixMatch with its confidence threshold, and with weights for the pseudo-labels learned on the labeled rows.
 
     python examples/semi_supervised.py [--data letters:letterdata.csv] [--labels 8] [--outside 4] [--seeds 3] [--epochs 25]
 
-Each unlabelled row gets a pseudo-label, the prediction of a weakly changed copy (images moved by a pixel), and a strongly changed
-copy (noise and a hole besides) is trained on it. FixMatch counts the rows whose confidence p is at least 0.95. Instead, each gets
-the weight w_i = V(-log p_i) here, of mean 1 in the batch. V takes an Adam step against the meta-gradient in each batch: how the
-loss of the labelled rows, after the next step of the classifier, moves with each weight. No further labels are needed.
-With --outside that many classes are found among the unlabelled rows alone, neither labelled nor tested.
-All runs train on the labelled rows alone for the first 5 epochs, as pseudo-labels are worth little before.
+Each unlabeled row gets a pseudo-label, the prediction on a weakly augmented copy (images shifted by a pixel), and a strongly
+augmented copy (additional noise and a hole) is trained on it. FixMatch uses only rows with a confidence p of at least 0.95. Here
+each row gets the weight w_i = V(-log p_i) instead, with mean 1 in the batch. In each batch V takes an Adam step along the negative
+meta-gradient: the derivative, by each weight, of the loss of the labeled rows after the classifier's next step. No further labels
+are needed.
+With --outside that many classes occur only among the unlabeled rows and are neither labeled nor tested.
+All runs train only on the labeled rows for the first 5 epochs, since pseudo-labels are unreliable before.
 Sources: Sohn et al. (2020), FixMatch; Shu et al. (2019), Meta-Weight-Net; Shu et al. (2023), CMW-Net.
 """
 
@@ -29,29 +30,29 @@ N_TEST, N_ROWS, BATCH, WARMUP = 400, 5000, 128, 5
 
 
 class Split(NamedTuple):
-    """Labelled, unlabelled and test rows."""
+    """Labeled, unlabeled and test rows."""
 
     x: Tensor
     y: Tensor
-    x_unlabelled: Tensor
+    x_unlabeled: Tensor
     x_test: Tensor
     y_test: Tensor
 
 
 def split(data: Labelled, seed: int, n_labels: int, n_outside: int) -> Split:
-    """n_labels labelled rows of each class but the last n_outside."""
+    """n_labels labeled rows of each class except the last n_outside."""
     rows = np.random.default_rng(seed).permutation(len(data.labels))[:N_ROWS]
     n_inside = len(data.class_names) - n_outside
     inside = rows[data.labels[rows] < n_inside]
     test, rest = inside[:N_TEST], inside[N_TEST:]
-    labelled = np.concatenate([rest[data.labels[rest] == label][:n_labels] for label in range(n_inside)])
-    unlabelled = np.setdiff1d(rows, np.concatenate([test, labelled]))
-    arrays = data.inputs[labelled], data.labels[labelled], data.inputs[unlabelled], data.inputs[test], data.labels[test]
+    labeled = np.concatenate([rest[data.labels[rest] == label][:n_labels] for label in range(n_inside)])
+    unlabeled = np.setdiff1d(rows, np.concatenate([test, labeled]))
+    arrays = data.inputs[labeled], data.labels[labeled], data.inputs[unlabeled], data.inputs[test], data.labels[test]
     return Split(*map(torch.as_tensor, arrays))
 
 
 def weak(x: Tensor) -> Tensor:
-    """Images moved by up to a pixel each way; a little noise on rows that are no images."""
+    """Weak augmentation: images shifted by up to a pixel; a little noise for rows that are not images."""
     if x.ndim == 2:
         return x + 0.1 * torch.randn_like(x)
     n, channels, height, width = x.shape
@@ -61,7 +62,7 @@ def weak(x: Tensor) -> Tensor:
 
 
 def strong(x: Tensor) -> Tensor:
-    """Moved images with noise and a hole of 3 x 3 pixels; more noise and a fifth of the columns at 0 in rows that are no images."""
+    """Strong augmentation: shifted images with noise and a 3 x 3 hole; other rows get noise and a fifth of their columns 0."""
     if x.ndim == 2:
         return (x + 0.3 * torch.randn_like(x)) * (torch.rand_like(x) > 0.2)
     n, _, height, width = x.shape
@@ -71,27 +72,27 @@ def strong(x: Tensor) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """Rows (n, ...), labelled ones first, with their labels or pseudo-labels (n,); surprise: -log p of the pseudo-labels."""
+    """Rows (n, ...), labeled ones first, with their labels or pseudo-labels (n,); surprise: -log p of the pseudo-labels."""
 
     x: Tensor
     y: Tensor
     surprise: Tensor
-    n_labelled: int
+    n_labeled: int
 
     def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
-        """Losses (n,), scaled so that their mean is the mean of the labelled rows plus that of the others."""
-        n, n_labelled = len(y), self.n_labelled
-        scale = torch.full((n,), n / (n - n_labelled))
-        scale[:n_labelled] = n / n_labelled
+        """Losses (n,), scaled so that their mean is the mean of the labeled rows plus that of the others."""
+        n, n_labeled = len(y), self.n_labeled
+        scale = torch.full((n,), n / (n - n_labeled))
+        scale[:n_labeled] = n / n_labeled
         return scale * cross_entropy(prediction, y, reduction="none")
 
     def weights(self, of_others: Tensor) -> Tensor:
-        """1 for the labelled rows, and the weights of the others."""
-        return torch.cat([torch.ones(self.n_labelled), of_others])
+        """1 for the labeled rows, and the weights of the others."""
+        return torch.cat([torch.ones(self.n_labeled), of_others])
 
 
 class Learned:
-    """Weights of a network of the surprise, after its step in a batch."""
+    """Weights from a network of the surprise, after its step in a batch."""
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.network = WeightNetwork()
@@ -123,7 +124,7 @@ class Fixed:
 
 
 RUNS: dict[str, Callable] = {
-    "labelled rows alone": lambda optimizer: Fixed(torch.zeros_like),
+    "labeled rows alone": lambda optimizer: Fixed(torch.zeros_like),
     "every pseudo-label": lambda optimizer: Fixed(torch.ones_like),
     "FixMatch, threshold 0.95": lambda optimizer: Fixed(lambda surprise: (surprise <= -np.log(0.95)).float()),
     "FixMatch, learned weights": Learned,
@@ -137,8 +138,8 @@ def train(found: Split, seed: int, epochs: int, run: Callable) -> float:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     warmup, loss_of = Fixed(torch.zeros_like), run(optimizer)
     for epoch in range(epochs):
-        for i in torch.randperm(len(found.x_unlabelled)).split(BATCH):
-            x = found.x_unlabelled[i]
+        for i in torch.randperm(len(found.x_unlabeled)).split(BATCH):
+            x = found.x_unlabeled[i]
             with torch.no_grad():
                 surprise, pseudo = (-model(weak(x)).log_softmax(dim=1)).min(dim=1)
             batch = Batch(torch.cat([weak(found.x), strong(x)]), torch.cat([found.y, pseudo]), surprise, len(found.y))
@@ -152,9 +153,9 @@ def train(found: Split, seed: int, epochs: int, run: Callable) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits", help="digits, letters:FILE or what else load_labelled knows")
-    parser.add_argument("--labels", type=int, default=8, help="labelled rows of each class")
-    parser.add_argument("--outside", type=int, default=0, help="classes that only unlabelled rows have")
+    parser.add_argument("--data", default="digits", help="digits, letters:FILE or any other data of load_labelled")
+    parser.add_argument("--labels", type=int, default=8, help="labeled rows of each class")
+    parser.add_argument("--outside", type=int, default=0, help="number of classes that occur only among the unlabeled rows")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=25)
     options = parser.parse_args(arguments)

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads that wait for a taken one make small operations many times slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,3 +21,41 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("ci"), derandomize=False, max_examples=300)
 settings.load_profile("ci")
+
+pytest.register_assert_rewrite(
+    "cli_cases",
+    "shift_cases",
+    "dask_cases",
+    "diagnostics_cases",
+    "dynamic_cases",
+    "integration_cases",
+    "meta_cases",
+    "monitor_cases",
+    "potential_cases",
+    "zoo_cases",
+    "sklearn_cases",
+    "spectral_cases",
+    "split_cases",
+    "training_cases",
+    "two_step_cases",
+    "small_loops",
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with source.csv and target.csv of the tests of the command line."""
+    from cli_cases import samples
+
+    monkeypatch.chdir(tmp_path)
+    for frame, name in zip(samples(), ("source", "target"), strict=True):
+        frame.to_csv(f"{name}.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def routing():
+    from sklearn import config_context
+
+    with config_context(enable_metadata_routing=True):
+        yield

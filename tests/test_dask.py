@@ -12,20 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold, StratifiedKFold
 
 pytest.importorskip("dask.array")
 pd = pytest.importorskip("pandas")
 dd = pytest.importorskip("dask.dataframe")
-
 import dask  # noqa: E402
 import dask.array as da  # noqa: E402
+from dask_cases import (  # noqa: E402
+    on_one_thread,  # noqa: F401
+    samples,
+    split,
+    table,
+    unknown,
+    with_features_of,
+)
 
 import densratio  # noqa: E402
 from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein  # noqa: E402
-from densratio.dask import DaskRatio, solve, stack_domains, transform  # noqa: E402
-from densratio.dask.likelihood import Likelihood, LikelihoodSums  # noqa: E402
+from densratio.dask import DaskRatio, solve, stack_domains  # noqa: E402
 from densratio.dask.partitions import Partitions  # noqa: E402
 from densratio.dask.survey import SurveyPlan, survey  # noqa: E402
 from densratio.features import Gaussian, Laplacian  # noqa: E402
@@ -41,45 +47,6 @@ RATIOS = {
     "by objective": DensityRatio("lsif", n_centers=20, random_state=0),
 }
 FITTED = ["coef_", "centers_", "gamma_", "normalization_", "objective_value_", "n_iter_", "converged_", "n_features_in_"]
-
-
-@pytest.fixture(autouse=True)
-def on_one_thread():
-    with dask.config.set(scheduler="synchronous"):
-        yield
-
-
-def samples(n_source=400, n_target=300, d=2, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n_source, d)), rng.normal(0.5, 0.8, size=(n_target, d))
-
-
-def table(n_source=400, n_target=300, d=2, seed=0):
-    """X, y and weights in memory, the domains mixed; some rows count 0 times."""
-    rng = np.random.default_rng(seed + 1)
-    X, y = densratio.stack_domains(*samples(n_source, n_target, d, seed))
-    order = rng.permutation(len(y))
-    return X[order], y[order], rng.integers(0, 4, len(y)).astype(float)
-
-
-def split(X, y, weight=None, chunks=None):
-    """The same as Dask arrays, in uneven chunks, an empty one among them and one of the columns apart."""
-    n = len(y)
-    chunks = (n // 5, 0, n // 2, 1, n - n // 5 - n // 2 - 1) if chunks is None else chunks
-    sides = [None if side is None else da.from_array(side, chunks=(chunks,)) for side in (y, weight)]
-    return da.from_array(X, chunks=(chunks, (1,) * X.shape[1])), *sides
-
-
-def unknown(array):
-    """The same array, its chunk sizes not known."""
-    return array[da.from_array(np.ones(len(array), dtype=bool), chunks=array.chunks[0])]
-
-
-def with_features_of(model, ratio, X, y, weight=None):
-    """`ratio` fitted in memory with the centres and bandwidth of a fitted DaskRatio."""
-    ratio = clone(ratio)
-    ratio._fitted_features = lambda objective, samples, gamma: model.features_
-    return ratio.fit(X, y, weight)
 
 
 def check_is_the_fit_in_memory(model, expected, X, *, atol=1e-10):
@@ -268,87 +235,6 @@ def test_the_same_seed_draws_the_same_centres():
     assert not np.array_equal(first.centers_, other.centers_)
 
 
-# ---------------------------------------------------------------- KLIEP on more target rows than are gathered
-
-
-@pytest.mark.parametrize("is_weighted", [False, True], ids=["", "weighted"])
-@pytest.mark.parametrize("gamma", [0.05, "median", 30.0])
-def test_kliep_reaches_the_optimum_on_all_target_rows_by_passes(gamma, is_weighted, monkeypatch):
-    monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
-    X, y, weight = table(2000, 3000)
-    weight = weight if is_weighted else None
-    ratio = KLIEP(gamma=gamma, n_centers=40, tol=1e-9, random_state=0)
-    model = DaskRatio(ratio, n_sample=200).fit(*split(X, y, weight))
-    expected = with_features_of(model, ratio, X, y, weight)
-    assert model.ratio_._seen.target.shape[0] <= 100
-    assert model.converged_ and model.gap_ <= 1e-9
-    np.testing.assert_allclose(model.objective_value_, expected.objective_value_, atol=1e-9)
-    np.testing.assert_allclose(model.weights_.compute(), expected.weights_, rtol=0, atol=1e-6 * expected.weights_.max())
-    np.testing.assert_allclose(np.average(model.weights_.compute(), weights=None if weight is None else weight[y == 0]), 1.0)
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_target_rows_that_only_centres_far_from_the_source_are_near_do_not_spoil_the_passes(monkeypatch):
-    monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
-    source, target = samples(500, 600)
-    target[::3] += 9.0
-    X, y = densratio.stack_domains(source, target)
-    ratio = KLIEP(gamma=2.0, n_centers=40, random_state=0)
-    model, expected = DaskRatio(ratio).fit(*split(X, y)), clone(ratio).fit(X, y)
-    assert model.converged_ and (model.coef_ == 0.0).sum() >= 5
-    np.testing.assert_allclose(model.objective_value_, expected.objective_value_, atol=1e-6)
-    np.testing.assert_allclose(model.weights_.compute(), expected.weights_, atol=1e-3)
-
-
-def test_kliep_on_some_target_rows_alone_would_be_another_ratio(monkeypatch):
-    X, y, _ = table(2000, 3000)
-    ratio = KLIEP(n_centers=40, random_state=0)
-    whole = DaskRatio(ratio).fit(*split(X, y))
-    monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
-    refined = DaskRatio(ratio).fit(*split(X, y))
-    monkeypatch.setattr(solve, "_refine", lambda *args: None)
-    rough = DaskRatio(ratio).fit(*split(X, y))
-    apart = [np.abs(model.weights_ - whole.weights_).max().compute() for model in (refined, rough)]
-    assert apart[0] < 1e-5 < 1e-1 < apart[1]
-
-
-def likelihood_problem(seed=0):
-    rng = np.random.default_rng(seed)
-    target, b = rng.uniform(size=(50, 6)), rng.uniform(0.2, 1.0, size=6)
-    shares = rng.dirichlet(np.ones(6))
-    return target, rng.uniform(size=50), b, shares
-
-
-def test_the_sums_of_the_likelihood_are_its_value_gradient_and_curvature():
-    target, count, b, shares = likelihood_problem()
-    alive = np.ones(6, dtype=bool)
-
-    def log_likelihood(s):
-        return float(count @ np.log(target @ (s / b)))
-
-    sums = Likelihood(shares, b, alive).sums(target, count)
-    np.testing.assert_allclose([sums.total, sums.reached], count.sum())
-    np.testing.assert_allclose(sums.log_ratio, log_likelihood(shares))
-    step = 1e-5 * np.eye(6)
-    slope = [(log_likelihood(shares + e) - log_likelihood(shares - e)) / 2e-5 for e in step]
-    np.testing.assert_allclose(sums.first, slope, rtol=1e-6)
-    firsts = [Likelihood(shares + e, b, alive).sums(target, count).first for e in (*step, *-step)]
-    np.testing.assert_allclose(sums.second, -(np.array(firsts[:6]) - np.array(firsts[6:])) / 2e-5, rtol=1e-6)
-
-
-def test_the_sums_of_two_parts_add_up_and_rows_near_no_centre_are_not_reached():
-    target, count, b, shares = likelihood_problem(1)
-    target[40:] = 0.0
-    alive = np.ones(6, dtype=bool)
-    where = Likelihood(shares, b, alive)
-    whole = where.sums(target, count)
-    parts = [where.sums(target[at], count[at]) for at in (slice(0, 20), slice(20, 50), slice(50, 50))]
-    added = parts[0].plus(parts[1]).plus(parts[2])
-    for name in LikelihoodSums._fields:
-        np.testing.assert_allclose(getattr(added, name), getattr(whole, name), err_msg=name)
-    np.testing.assert_allclose(whole.reached, count[:40].sum())
-
-
 # ---------------------------------------------------------------- what a fit gives
 
 
@@ -390,96 +276,6 @@ def test_the_score_on_held_out_rows_is_that_in_memory(name):
     model, expected = DaskRatio(RATIOS[name]).fit(*split(X, y, weight)), clone(RATIOS[name]).fit(X, y, weight)
     np.testing.assert_allclose(model.score(*split(Z, z)[:2]), expected.score(Z, z))
     np.testing.assert_allclose(model.score(*split(Z, z, held_out_weight)), expected.score(Z, z, held_out_weight))
-
-
-# ---------------------------------------------------------------- transform
-
-
-def test_transform_keeps_the_chunks_of_an_array_known_or_not():
-    X, y, _ = table()
-    model = DaskRatio(LSIF(random_state=0)).fit(*split(X, y))
-    expected = LSIF(random_state=0).fit(X, y).transform(X)
-    known = split(X, y)[0]
-    lazy = model.transform(known)
-    assert isinstance(lazy, da.Array) and lazy.chunks == (known.chunks[0],) and lazy.dtype == np.float64
-    np.testing.assert_allclose(lazy.compute(), expected, atol=1e-10)
-    assert np.isnan(model.transform(unknown(known)).shape[0])
-    np.testing.assert_allclose(model.transform(unknown(known)).compute(), expected, atol=1e-10)
-    np.testing.assert_allclose(model.transform(X), expected, atol=1e-10)
-
-
-def test_transform_of_a_frame_is_a_series_with_its_index():
-    X, y, _ = table()
-    frame = pd.DataFrame(X, columns=["a", "b"], index=np.arange(len(X)) * 3)
-    lazy = dd.from_pandas(frame, npartitions=4)
-    model = DaskRatio(KLIEP(random_state=0)).fit(lazy, dd.from_pandas(pd.Series(y, index=frame.index), npartitions=4))
-    ratio = model.transform(lazy)
-    assert ratio.name == "ratio" and ratio.divisions == lazy.divisions
-    pd.testing.assert_index_equal(ratio.compute().index, frame.index)
-    np.testing.assert_allclose(ratio.compute(), KLIEP(random_state=0).fit(frame, y).transform(frame), atol=1e-10)
-    empty = model.transform(lazy[lazy["a"] > 1e9]).compute()
-    assert len(empty) == 0 and empty.dtype == np.float64
-
-
-@pytest.mark.parametrize("ratio", [KMM(), Wasserstein()], ids=lambda ratio: type(ratio).__name__)
-def test_any_ratio_fitted_in_memory_serves_partitions(ratio):
-    X, y, _ = table(60, 40, d=1)
-    fitted = ratio.fit(X, y)
-    np.testing.assert_allclose(transform(fitted, split(X, y)[0]).compute(), fitted.transform(X))
-
-
-def test_transform_checks_what_it_can_before_anything_is_computed():
-    X, y, _ = table()
-    frame = dd.from_pandas(pd.DataFrame(X, columns=["a", "b"]), npartitions=2)
-    model = DaskRatio(LSIF(random_state=0))
-    with pytest.raises(NotFittedError):
-        model.transform(frame)
-    with pytest.raises(NotFittedError):
-        transform(LSIF(), frame)
-    model.fit(frame, dd.from_pandas(pd.Series(y), npartitions=2))
-    with pytest.raises(ValueError, match="feature names should match"):
-        model.transform(frame[["a"]])
-    with pytest.raises(ValueError, match="X has 3 features, but LSIF is expecting 2"):
-        DaskRatio(LSIF(random_state=0)).fit(*split(X, y)).transform(da.zeros((4, 3)))
-    lazy = model.transform(frame.assign(b=frame["b"].where(frame["b"] > 0.0)))
-    with pytest.raises(ValueError, match="NaN in column 'b'"):
-        lazy.compute()
-
-
-# ---------------------------------------------------------------- stacking
-
-
-def test_stacked_arrays_are_those_stacked_in_memory():
-    source, target = samples(50, 30)
-    expected = densratio.stack_domains(source, target)
-    for change in (lambda array: array, unknown):
-        stacked = stack_domains(*(change(da.from_array(part, chunks=(20, 1))) for part in (source, target)))
-        assert stacked[0].numblocks == (5, 1) and stacked[1].dtype == np.int64
-        for lazy, here in zip(stacked, expected, strict=True):
-            assert np.array_equal(lazy.compute(), here)
-
-
-@pytest.mark.parametrize("first", [0, -100, 20], ids=["the same index", "target before source", "overlapping"])
-def test_stacked_frames_keep_their_index_and_the_source_comes_first(first):
-    source, target = samples(50, 30)
-    source, target = pd.DataFrame(source, columns=["a", "b"]), pd.DataFrame(target, columns=["a", "b"])
-    target.index = target.index + first
-    X, y = stack_domains(dd.from_pandas(source, npartitions=3), dd.from_pandas(target[["b", "a"]], npartitions=2))
-    assert X.npartitions == y.npartitions == 5
-    pd.testing.assert_frame_equal(X.compute(), pd.concat([source, target]))
-    assert y.compute().tolist() == [0] * 50 + [1] * 30 and y.name == "domain"
-
-
-def test_samples_that_do_not_stack_are_errors_in_words():
-    array, frame = da.zeros((4, 2)), dd.from_pandas(pd.DataFrame({"a": [1.0], "b": [2.0]}), npartitions=1)
-    with pytest.raises(ValueError, match="the source has 2 and the target has 3"):
-        stack_domains(array, da.zeros((4, 3)))
-    with pytest.raises(ValueError, match=r"only the source has \['b'\], only the target has \['c'\]"):
-        stack_domains(frame, frame.rename(columns={"b": "c"}))
-    with pytest.raises(ValueError, match="give both as one of these"):
-        stack_domains(array, frame)
-    with pytest.raises(ValueError, match=r"must be a Dask array.*got numpy.ndarray"):
-        stack_domains(array, np.zeros((4, 2)))
 
 
 # ---------------------------------------------------------------- errors

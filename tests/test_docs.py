@@ -67,7 +67,9 @@ def test_the_code_of_a_page_runs_from_its_first_block_to_its_last(page, folder):
         assert failure is None, f"{page}, block {number}: {type(failure).__name__}: {failure}\n{block}"
 
 
-@pytest.mark.parametrize("command", [line for block in fenced("command_line.md", "bash") for line in block.splitlines()])
+@pytest.mark.parametrize(
+    "command", [line for block in fenced("command_line.md", "bash") for line in block.replace("\\\n", " ").splitlines()]
+)
 def test_a_command_of_the_command_line_page_runs(command, folder):
     testing = pytest.importorskip("typer.testing")
     from densratio.cli import app

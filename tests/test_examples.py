@@ -76,7 +76,7 @@ def test_it_reads_the_layout_of_the_two_files(example, capsys, tmp_path):
 def test_a_table_that_is_not_known_is_an_error_that_names_the_two(example, tmp_path):
     table = tmp_path / "other.csv"
     table.write_text("a,b\n1,2\n3,4\n")
-    with pytest.raises(SystemExit, match=r"concrete\.csv and winequality-white\.csv.*'b'"):
+    with pytest.raises(SystemExit, match=r"concrete\.csv nor winequality-white\.csv.*'b'"):
         example("covariate_shift").main(["--data", str(table)])
 
 
@@ -95,7 +95,7 @@ def test_the_report_warns_where_no_weights_can_help(example):
     study = module.load(None)
     samples = {draw: draw(study, 0) for draw in (module.cut, module.not_selected)}
     stacked = {draw: module.stack_domains(found.source, found.target) for draw, found in samples.items()}
-    said = {draw: module.diagnose(module.weigh(samples[draw]), *stacked[draw]).warnings for draw in samples}
+    said = {draw: module.diagnose(module.fit_ratio(samples[draw]), *stacked[draw]).warnings for draw in samples}
     assert said[module.cut][0].startswith("No overlap")
     assert [warning.split(" (")[0] for warning in said[module.not_selected]] == ["The samples do not differ measurably"]
 
@@ -110,5 +110,5 @@ def test_each_situation_of_the_diagnostics_says_what_it_is(example, capsys):
         "no shift": ["The", "samples"],
         "no overlap": ["No", "overlap"],
         "too narrow a kernel": ["A", "handful"],
-        "weights upside down": ["Weighting", "made"],
+        "inverted weights": ["Weighting", "made"],
     }

@@ -9,46 +9,22 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import wasserstein_distance
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from sklearn_cases import BY_NAME, SOURCE_ANCHORED, TARGET_ANCHORED, new, problem, stacked
 
-from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein, stack_domains
+from densratio import KLIEP, KMM, DensityRatio, Wasserstein, stack_domains
 from densratio.estimators import IN_LOOPS
 from densratio.objectives import Wasserstein1
 
 NAMES = sorted(IN_LOOPS)
-BY_NAME = {
-    **{name: kind() for name, kind in IN_LOOPS.items()},
-    "ulsif": LSIF(nonnegative=False),
-    "base": DensityRatio(),
-}
-SOURCE_ANCHORED = ["kmm", "wasserstein"]
-TARGET_ANCHORED = ["base", "kliep", "lsif", "ulsif"]
-
-
-def problem(name, n_source=40, n_target=30, seed=0, dtype=np.float64):
-    """A source and a shifted target; one column for Wasserstein and two for every other."""
-    d = 1 if name == "wasserstein" else 2
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n_source, d)).astype(dtype), rng.normal(0.7, 0.8, size=(n_target, d)).astype(dtype)
-
-
-def stacked(name, **sizes):
-    return stack_domains(*problem(name, **sizes))
-
-
-def new(name, **params):
-    return clone(BY_NAME[name]).set_params(**params)
-
 
 # ---------------------------------------------------------------- check_estimator
+
 
 _ONE_COLUMN = "fits data of several columns, and the exact Wasserstein distance takes one column only"
 EXPECTED_FAILURES = dict.fromkeys(
@@ -391,108 +367,6 @@ def test_device_cpu_gives_numpy_back_equal_to_the_numpy_path(name, dtype):
         assert dtype == np.float32 or out == pytest.approx(expected, abs=1e-6)
     assert isinstance(there.coef_, np.ndarray) and isinstance(there.centers_, np.ndarray)
     assert there.objective_value_ == pytest.approx(here.objective_value_, rel=1e-3)
-
-
-# ---------------------------------------------------------------- partial_fit
-
-
-def test_kmm_partial_fit_repeated_reaches_the_optimum_of_fit():
-    X, y = stacked("kmm")
-    best = new("kmm", gamma=0.5).fit(X, y).objective_value_
-    ratio = new("kmm", gamma=0.5)
-    first = ratio.partial_fit(X, y).objective_value_
-    for _ in range(400):
-        ratio.partial_fit(X, y)
-    # A single step from a cold start is far from the optimum: only a warm start gets there.
-    assert first - best > 1e-2 * abs(best) + 1e-4
-    assert ratio.objective_value_ - best <= 0.05 * (first - best)
-
-
-@pytest.mark.parametrize("name", TARGET_ANCHORED)
-def test_partial_fit_repeated_on_the_same_rows_is_fit(name):
-    X, y = stacked(name)
-    params = {"gamma": 0.5, "n_centers": None, "tol": 1e-9}
-    whole, stream = new(name, **params).fit(X, y), new(name, **params)
-    for _ in range(3):
-        stream.partial_fit(X, y)
-    assert stream.weights_ == pytest.approx(whole.weights_, abs=1e-6)
-    assert stream.transform(X) == pytest.approx(whole.transform(X), abs=1e-6)
-
-
-def test_wasserstein_partial_fit_repeated_stays_nearer_to_the_target_than_even_weights():
-    source, target = problem("wasserstein")
-    even = wasserstein_distance(source[:, 0], target[:, 0])
-    ratio = Wasserstein()
-    values = [ratio.partial_fit(*stack_domains(source, target)).objective_value_ for _ in range(50)]
-    assert max(values[10:]) < even
-
-
-@pytest.mark.parametrize("name", SOURCE_ANCHORED)
-def test_steps_are_counted_over_calls(name):
-    X, y = stacked(name)
-    ratio = new(name, n_steps=3)
-    assert [ratio.partial_fit(X, y).n_iter_ for _ in range(2)] == [3, 6]
-
-
-@pytest.mark.parametrize("name", SOURCE_ANCHORED)
-@given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
-def test_index_names_the_rows_whose_stored_weights_are_the_start(name, seed):
-    source, target = problem(name)
-    order = np.random.default_rng(seed).permutation(len(source))
-    plain, shuffled = new(name, gamma=0.5), new(name, gamma=0.5)
-    for ratio in (plain, shuffled):
-        ratio.partial_fit(*stack_domains(source, target), index=np.arange(len(source)))
-    plain.partial_fit(*stack_domains(source, target), index=np.arange(len(source)))
-    shuffled.partial_fit(*stack_domains(source[order], target), index=order)
-    assert shuffled.weights_ == pytest.approx(plain.weights_, abs=1e-7)
-
-
-@pytest.mark.parametrize("name", SOURCE_ANCHORED)
-def test_without_index_the_batch_is_all_the_source_rows(name):
-    X, y = stacked(name)
-    plain, indexed = new(name), new(name)
-    for _ in range(3):
-        plain.partial_fit(X, y)
-        indexed.partial_fit(X, y, index=np.arange(40))
-    assert np.array_equal(plain.weights_, indexed.weights_)
-
-
-@pytest.mark.parametrize("as_tensor", [False, True], ids=["numpy", "torch"])
-@pytest.mark.parametrize("name", SOURCE_ANCHORED)
-def test_weights_grow_to_the_largest_index_and_are_one_for_rows_not_seen(name, as_tensor):
-    ratio, put = new(name), torch.tensor if as_tensor else np.asarray
-    source, target = (put(rows) for rows in problem(name, n_source=4))
-    ratio.partial_fit(*stack_domains(source, target), index=put([1, 6, 3, 4]))
-    assert ratio.weights_.shape == (7,)
-    assert ratio.weights_[[0, 2, 5]].tolist() == [1.0, 1.0, 1.0]
-    first = np.asarray(ratio.weights_).copy()
-    assert np.ptp(first) > 0
-    ratio.partial_fit(*stack_domains(source[:2] - 1.0, target), index=put([8, 0]))
-    assert ratio.weights_.shape == (9,) and isinstance(ratio.weights_, type(source))
-    assert np.asarray(ratio.weights_)[1:7].tolist() == first[1:].tolist()
-    assert float(ratio.weights_[7]) == 1.0
-    assert float(ratio.weights_[[0, 8]].mean()) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("name", SOURCE_ANCHORED)
-def test_a_row_named_twice_in_a_batch_gets_the_mean_of_its_weights(name):
-    source, target = problem(name, n_source=4)
-    source = np.sort(source, axis=0)
-    apart = new(name, gamma=0.5).partial_fit(*stack_domains(source, target), index=[0, 1, 2, 3])
-    twice = new(name, gamma=0.5).partial_fit(*stack_domains(source, target), index=[0, 1, 2, 0])
-    w = apart.weights_
-    assert w[0] != w[3]
-    assert twice.weights_ == pytest.approx([(w[0] + w[3]) / 2, w[1], w[2]], rel=1e-9)
-
-
-@pytest.mark.parametrize("name", TARGET_ANCHORED)
-def test_partial_fit_keeps_the_centres_and_the_bandwidth_of_its_first_batch(name):
-    ratio = new(name, n_centers=8, random_state=0).partial_fit(*stacked(name))
-    centers, gamma = ratio.centers_.copy(), ratio.gamma_
-    ratio.partial_fit(*stacked(name, n_source=11, n_target=3, seed=4))
-    assert np.array_equal(ratio.centers_, centers) and ratio.gamma_ == gamma
-    assert ratio.weights_.shape == (11,) and ratio.weights_.mean() == pytest.approx(1.0)
 
 
 # ---------------------------------------------------------------- random state

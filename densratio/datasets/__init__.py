@@ -1,4 +1,4 @@
-"""Shifts with their truth attached, and the real data that examples and benchmarks use."""
+"""Shifts with a known ground truth, and the real data sets of the examples and benchmarks."""
 
 from .class_imbalance import Imbalance, long_tail, step_imbalance
 from .covariate_shift import Shift, make_gaussian_shift, make_heavy_tails, make_mixture_shift, make_subspace_shift

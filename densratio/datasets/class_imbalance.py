@@ -1,4 +1,4 @@
-"""Class-prior shift with its truth attached: which rows stay, and the ratio of a balanced target to them in each class."""
+"""Class imbalance (label shift) with a known ratio: rows to keep, and the ratio of a balanced target to them in each class."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Imbalance", "long_tail", "step_imbalance"]
 
 
 class Imbalance(NamedTuple):
-    """rows (n,) that stay, shuffled; is_minority (K,) bool; class_ratio (K,): P(y) of a balanced target / P(y) of these rows.
+    """rows (n,) to keep, shuffled; is_minority (K,) bool; class_ratio (K,): P(y) of a balanced target / P(y) of these rows.
 
-    is_minority: the classes drawn to be small (step imbalance), or those with class_ratio > 1 (long tail).
+    is_minority: the classes drawn as small (step imbalance), or those with class_ratio > 1 (long tail).
     """
 
     rows: np.ndarray
@@ -30,10 +30,10 @@ def step_imbalance(
     n_classes: int | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> Imbalance:
-    """Keep all classes at one size but a `fraction` of them, drawn at random, at 1 / `ratio` of it.
+    """Subsample all classes to one size, and a `fraction` of them, drawn at random, to 1 / `ratio` of it.
 
-    labels (n,): integers 0..K-1, K = max(labels) + 1 where n_classes is None. The large classes have as many rows as the
-    smallest class has; the small ones that number / ratio, rounded, at least 1.
+    labels (n,): integers 0..K-1, K = max(labels) + 1 if n_classes is None. The large classes have as many rows as the
+    smallest class of `labels`; the small ones that number / ratio, rounded, at least 1.
     Raises ValueError for ratio < 1, a fraction outside [0, 1], or a class without rows.
     Source: Buda, Maki & Mazurowski (2018), A systematic study of the class imbalance problem (step imbalance).
     """
@@ -54,11 +54,11 @@ def long_tail(
     n_classes: int | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> Imbalance:
-    """Keep n_c = n_0 factor^(-c / (K-1)) rows of class c, rounded down, at least 1: sizes fall geometrically from class 0 on.
+    """Keep n_c = n_0 factor^(-c / (K-1)) rows of class c, rounded down, at least 1: class sizes fall geometrically.
 
-    labels (n,): integers 0..K-1, K = max(labels) + 1 where n_classes is None. factor >= 1: the largest class over the smallest,
-    the inverse of the imbalance factor of papers that write it below 1. n_0 is the largest for which every class has its rows:
-    all rows of class 0 where the classes are of one size.
+    labels (n,): integers 0..K-1, K = max(labels) + 1 if n_classes is None. factor >= 1: the largest class size over the smallest
+    (some papers give its inverse). n_0 is the largest number for which every class has enough rows: all rows of class 0 if
+    the classes of `labels` have equal sizes.
     Raises ValueError for factor < 1 or a class without rows.
     Source: Cui et al. (2019), Class-balanced loss based on effective number of samples.
     """
@@ -66,7 +66,7 @@ def long_tail(
     if not 1.0 <= factor < np.inf:
         raise ValueError(f"factor, the largest class over the smallest, must be >= 1 and finite; got {factor}.")
     shares = float(factor) ** (-np.arange(len(counts)) / max(len(counts) - 1, 1))
-    # The small term keeps a whole number whole that floating point puts just below itself.
+    # The small term keeps floor from rounding down a whole number that floating point puts just below itself.
     largest = np.floor(np.min(counts / shares) + 1e-9)
     sizes = np.maximum(np.floor(largest * shares + 1e-9), 1).astype(np.int64)
     class_ratio = _ratio_to_balance(sizes)
@@ -77,7 +77,7 @@ def _class_sizes(labels: np.ndarray, n_classes: int | None) -> tuple[np.ndarray,
     labels, n_classes = class_numbers(labels, n_classes)
     counts = np.bincount(labels, minlength=n_classes)
     if len(counts) == 0 or counts.min() == 0:
-        raise ValueError(f"Every class needs rows; classes {np.flatnonzero(counts == 0).tolist()} have none.")
+        raise ValueError(f"Every class needs at least one row; classes {np.flatnonzero(counts == 0).tolist()} have none.")
     return labels, counts
 
 

@@ -1,4 +1,4 @@
-"""Labels as class numbers 0..K-1: one check for every shift that reads them."""
+"""Validation of class labels 0..K-1, shared by all shifts of labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["class_numbers"]
 
 
 def class_numbers(labels: Any, n_classes: int | None = None) -> tuple[np.ndarray, int]:
-    """labels (n,), integers 0..K-1, as an array, and K: `n_classes`, or max(labels) + 1 where that is None.
+    """labels (n,), integers 0..K-1, as an array, and K: `n_classes`, or max(labels) + 1 if that is None.
 
-    Raises ValueError for labels that are no such integers, or beyond n_classes.
+    Raises ValueError for labels that are not integers >= 0 or not below n_classes.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):

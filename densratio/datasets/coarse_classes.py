@@ -1,4 +1,4 @@
-"""Classes that look alike, by their coarse class: the twenty groups of CIFAR-100, and the map to the next one of a group."""
+"""Similar classes: the twenty coarse classes of CIFAR-100, and the map from each class to the next one of its group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CIFAR100_COARSE: dict[str, tuple[str, ...]] = {
 
 
 def next_of_group(groups: Iterable[Sequence[str]]) -> dict[int, int]:
-    """Class -> the next class of its group, the last one -> the first; classes are numbered by the alphabet over all groups."""
+    """Map from each class to the next of its group, the last to the first. Classes are numbered alphabetically over all groups."""
     in_order = [sorted(group) for group in groups]
     number = {name: i for i, name in enumerate(sorted(name for group in in_order for name in group))}
     return {number[a]: number[b] for group in in_order for a, b in zip(group, group[1:] + group[:1], strict=True)}

@@ -1,9 +1,9 @@
-"""Covariate shifts drawn from known laws, with the exact ratio and a regression outcome that a linear model can't follow.
+"""Covariate shifts drawn from known distributions, with the exact ratio and an outcome that a linear model can't fit.
 
-Outcome of a row x, the same in both domains: cos(u) + noise * N(0, 1), u = x . e, e the unit vector along the move of the mean
-from source to target; where the mean stays, the first column, or the first direction of the subspace. Under u ~ N(m, s^2) the
-best line has slope -sin(m) exp(-s^2 / 2) and value cos(m) exp(-s^2 / 2) at u = m, so a linear model fitted to the source alone
-misses the target, and weights mend it.
+The outcome of a row x is the same in both domains: cos(u) + noise * N(0, 1), u = x . e, with e the unit vector along the shift
+of the mean from source to target (if the mean does not shift, the first column or the first direction of the subspace). Under
+u ~ N(m, s^2) the best line has slope -sin(m) exp(-s^2 / 2) and value cos(m) exp(-s^2 / 2) at u = m, so a linear model fitted
+to the source is wrong on the target, and weights correct it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .true_ratio import Mixture, MixtureRatio, StudentT, StudentTRatio, Subspace
 __all__ = ["LEAST_DF", "Shift", "make_gaussian_shift", "make_heavy_tails", "make_mixture_shift", "make_subspace_shift"]
 
 LEAST_DF = 0.1
-"""Degrees of freedom below which draws of a Student-t law leave the range of float64."""
+"""Degrees of freedom below which draws of a Student-t distribution exceed the range of float64."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """Two stacked samples and their exact ratio; `X, y, ratio = shift` unpacks what an estimator and its check need.
+    """Two stacked samples and their exact ratio; `X, y, ratio = shift` unpacks it.
 
     X (n_source + n_target, d) float64, source rows first; y domain labels, 0 = source and 1 = target; ratio: the exact
     p_target(x) / p_source(x) of rows (n, d) -> (n,). labels (n_source + n_target,): the outcome of each row, a number or a
-    class, None where none was given. subspace (d, k): orthonormal columns that span where the laws differ, None where it is
-    not known to be smaller than the whole. index: the row of each row in the table it was taken from, None where it was drawn.
+    class, or None. subspace (d, k): orthonormal basis of the subspace in which the distributions differ, None if they differ in
+    all directions or it is unknown. index: the position of each row in the table it was taken from, None if it was drawn.
     """
 
     X: np.ndarray
@@ -78,8 +78,8 @@ def make_gaussian_shift(
     """Source N(0, I), target N(m, scale^2 I), m = shift e_1 or the vector `shift` (n_columns,).
 
     With scale < 1 the ratio is at most scale^-d exp(|m|^2 / (2 - 2 scale^2)); with scale = 1 it is exp(m.x - |m|^2 / 2),
-    unbounded. E_source[ratio^2] = (scale sqrt(2 - scale^2))^-d exp(|m|^2 / (2 - scale^2)) is finite below scale = sqrt(2)
-    alone, and its inverse is the share of the source rows that is effective: keep scale <= 1, and near 1 where d is large.
+    unbounded. E_source[ratio^2] = (scale sqrt(2 - scale^2))^-d exp(|m|^2 / (2 - scale^2)) is finite only for scale <
+    sqrt(2), and its inverse is the share of effective source rows: keep scale <= 1, and near 1 if d is large.
     Outcome: see the module. Raises ValueError for sizes below 1, a scale <= 0, a negative noise, or a wrong length of `shift`.
     """
     move = _vector(shift, _size("n_columns", n_columns))
@@ -99,24 +99,24 @@ def make_mixture_shift(
     noise: float = 0.1,
     random_state: int | np.random.Generator = 0,
 ) -> Shift:
-    """Gaussian mixtures of the same components N(means_k, scales_k^2 I): other weights in the target, and other means if told.
+    """Gaussian mixtures of components N(means_k, scales_k^2 I) with different weights, and optionally means, in the target.
 
     means (K, n_columns), by default -2 e_1 and 2 e_1; target_means (K, n_columns), by default the same: then the ratio is at
-    most the largest target weight over source weight. Weights (K,) >= 0 are scaled to sum 1; scales: a number or (K,).
+    most the largest quotient of target weight and source weight. Weights (K,) >= 0 are scaled to sum 1; scales: a number or (K,).
     Outcome: see the module. Raises ValueError for sizes below 1, scales <= 0, a negative noise, or shapes that do not fit.
     """
     n_columns = _size("n_columns", n_columns)
     two = 2.0 * np.outer([-1.0, 1.0], np.eye(1, n_columns))
-    centres = two if means is None else _means("means", means, n_columns)
-    target_centres = centres if target_means is None else _means("target_means", target_means, n_columns)
+    centers = two if means is None else _means("means", means, n_columns)
+    target_centers = centers if target_means is None else _means("target_means", target_means, n_columns)
     shares, target_shares = _weights("source_weights", source_weights), _weights("target_weights", target_weights)
-    if not len(centres) == len(target_centres) == len(shares) == len(target_shares):
+    if not len(centers) == len(target_centers) == len(shares) == len(target_shares):
         raise ValueError(
-            f"Means and weights must be of the same number of components; got {len(centres)} means, {len(target_centres)} target "
+            f"Means and weights must have the same number of components; got {len(centers)} means, {len(target_centers)} target "
             f"means, {len(shares)} source weights and {len(target_shares)} target weights."
         )
-    widths = _scales(scales, len(centres))
-    source, target = Mixture(shares, centres, widths), Mixture(target_shares, target_centres, widths)
+    widths = _scales(scales, len(centers))
+    source, target = Mixture(shares, centers, widths), Mixture(target_shares, target_centers, widths)
     return _draw(MixtureRatio(source, target), target.mean - source.mean, n_source, n_target, noise, random_state)
 
 
@@ -132,10 +132,10 @@ def make_heavy_tails(
     noise: float = 0.1,
     random_state: int | np.random.Generator = 0,
 ) -> Shift:
-    """Multivariate Student-t: source of df_source at 0 with shape I, target of df_target at shift e_1 or the vector, scale^2 I.
+    """Multivariate Student-t: the source at 0 with shape I, the target at shift e_1 (or the vector `shift`), scale^2 I.
 
-    Far out the ratio goes as |x|^(df_source - df_target): it is bounded for df_target >= df_source, and E_source[ratio^2] is
-    finite for 2 df_target > df_source alone. The mean exists above df 1 and the variance above df 2.
+    In the tails the ratio behaves as |x|^(df_source - df_target): it is bounded for df_target >= df_source, and E_source[ratio^2]
+    is finite only for 2 df_target > df_source. The mean exists above df 1 and the variance above df 2.
     Outcome: see the module. Raises ValueError for sizes below 1, df below 0.1 (whose draws overflow float64) or infinite,
     a scale <= 0, a negative noise, or a wrong length of `shift`.
     """
@@ -156,10 +156,10 @@ def make_subspace_shift(
     noise: float = 0.1,
     random_state: int | np.random.Generator = 0,
 ) -> Shift:
-    """The shift of `make_gaussian_shift` in n_directions dimensions, turned at random into n_columns that are else N(0, 1).
+    """The shift of `make_gaussian_shift` in n_directions random directions of n_columns, and N(0, 1) in all others.
 
     The coordinates x U (n, k) of a source row are N(0, I), of a target row N(m, scale^2 I), m = shift e_1 or the vector
-    `shift` (k,); across the field `subspace` U (d, k), drawn uniformly, both laws are N(0, I) and the ratio does not change.
+    `shift` (k,); orthogonal to `subspace` U (d, k), drawn uniformly, both distributions are N(0, I) and the ratio is constant.
     Outcome: see the module. Raises ValueError as `make_gaussian_shift` does, and for more directions than columns.
     """
     n_columns, n_directions = _size("n_columns", n_columns), _size("n_directions", n_directions)
@@ -168,7 +168,7 @@ def make_subspace_shift(
     move, rng = _vector(shift, n_directions), np.random.default_rng(random_state)
     inner = _gaussian_ratio(move, scale)
     basis, triangle = np.linalg.qr(rng.standard_normal((n_columns, n_directions)))
-    # Householder's choice of signs would keep every first column in one half-space.
+    # Householder's sign convention would keep the first columns in one half-space.
     subspace = basis * np.sign(np.diag(triangle))
     direction = subspace @ move if move.any() else subspace[:, 0]
     return replace(_draw(SubspaceRatio(inner, subspace), direction, n_source, n_target, noise, rng), subspace=subspace)
@@ -187,7 +187,7 @@ def _draw(
     noise: float,
     random_state: int | np.random.Generator,
 ) -> Shift:
-    """Both samples and the outcome of the module's text along `move` (d,)."""
+    """Both samples, and the outcome (see the module) along `move` (d,)."""
     n_source, n_target = _size("n_source", n_source), _size("n_target", n_target)
     if not (np.ndim(noise) == 0 and np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise must be a finite number >= 0, the standard deviation of the outcome's noise; got {noise!r}.")
@@ -218,7 +218,7 @@ def _finite(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def _vector(shift: float | ArrayLike, n_columns: int) -> np.ndarray:
-    """A number as that many units along the first axis, a vector as it is (n_columns,)."""
+    """A number times the first unit vector, or a vector (n_columns,) unchanged."""
     array = _finite("shift", shift)
     if array.ndim == 0:
         return array * np.eye(1, n_columns)[0]

@@ -1,4 +1,4 @@
-"""Label noise that depends on the inputs: a label moves to the most likely other class, the more likely the smaller the margin."""
+"""Feature-dependent label noise: labels flip to the most likely other class, more often where the margin is small."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PMD_TYPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "II": lambda margin: 1.0 - margin**3,
     "III": lambda margin: 1.0 - (margin**3 + margin**2 + margin) / 3.0,
 }
-"""Unscaled probability that a label moves, by the margin D in [0, 1] between the two largest posteriors."""
+"""Unscaled flip probability as a function of the margin D in [0, 1] between the two largest posteriors."""
 
 
 def feature_dependent_noise(
@@ -30,24 +30,23 @@ def feature_dependent_noise(
     mapping: dict[int, int] | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> NoisyLabels:
-    """Polynomial margin diminishing (PMD) noise: with the probability of `flip_probabilities`, a label moves.
+    """Polynomial margin diminishing (PMD) noise: flips labels with the probabilities of `flip_probabilities`.
 
-    Each label moves to the most likely class that it is not: the most likely class u becomes the second one, s; every other
-    label, whether it is s or neither, becomes u. So a row is flipped with its probability whatever its label, and `rate` is the
-    expected share of flipped rows. The paper draws s or u regardless of the label given: pass posteriors.argmax(axis=1) as
-    labels for that.
+    A label flips to the most likely class other than itself: the most likely class u becomes the second most likely, s; any
+    other label becomes u. A row's flip probability thus does not depend on its label, and `rate` is the expected share of
+    flipped rows. The paper draws s or u regardless of the given label: for that, pass posteriors.argmax(axis=1) as labels.
 
     labels (n,) integers 0..K-1; posteriors (n, K), rows P(class | x). then: a kind and rate of `label_noise`, such as
-    ("symmetric", 0.3), applied to the noisy labels (hybrid noise), with its `mapping`; `rate` is that of the first noise alone.
-    is_flipped compares with the labels given. transition: row k is the mean, over the rows of class k, of P(noisy label | row);
-    a class without rows has 1 on the diagonal; `then` multiplies it from the right.
-    Raises ValueError for an unknown kind, posteriors that are no distributions, or a rate that cannot be reached.
+    ("symmetric", 0.3), applied to the noisy labels (hybrid noise), with its `mapping`; `rate` is that of the first noise only.
+    is_flipped compares with the given labels. transition: row k is the mean, over the rows of class k, of P(noisy label | row);
+    a class without rows has 1 on the diagonal; the matrix of `then` multiplies it from the right.
+    Raises ValueError for an unknown kind, posteriors that are not distributions, or a rate that cannot be reached.
     Source: Zhang, Zheng, Wu, Goswami & Chen (2021), Learning with feature-dependent label noise: a progressive approach.
     """
     posteriors = _distributions(posteriors)
     labels, n_classes = class_numbers(labels, posteriors.shape[1])
     if len(labels) != len(posteriors):
-        raise ValueError(f"Each label needs its row of posteriors; got {len(labels)} labels and {len(posteriors)} rows.")
+        raise ValueError(f"posteriors must have one row for each label; got {len(posteriors)} rows for {len(labels)} labels.")
     probability = flip_probabilities(posteriors, kind, rate)
     others = _most_likely_other(posteriors, labels)
     rng = np.random.default_rng(random_state)
@@ -63,8 +62,8 @@ def flip_probabilities(posteriors: Any, kind: str, rate: float) -> np.ndarray:
     """min(1, c f(D)) (n,) with mean `rate`: D = eta_u - eta_s, the margin between the two largest posteriors of a row.
 
     posteriors (n, K). f by kind: I (1 - D^2) / 2; II 1 - D^3; III 1 - (D^3 + D^2 + D) / 3. The scale c is exact.
-    Where a sharp classifier leaves few rows in doubt, those are clamped at 1 and the three types become alike: soften it.
-    Raises ValueError where too many rows have D = 1, which never flip, for this rate.
+    If a sharp classifier leaves few uncertain rows, those are clamped at 1 and the three types become alike: soften it.
+    Raises ValueError if too many rows have D = 1, which never flip, for this rate.
     """
     if kind not in PMD_TYPES:
         raise ValueError(f"PMD noise of type {kind!r} is not known; use one of {list(PMD_TYPES)}.")
@@ -84,11 +83,12 @@ def out_of_fold_posteriors(
     n_classes: int | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> np.ndarray:
-    """P(class | x) (n, K) of each row, from a classifier that was fitted to the other folds.
+    """P(class | x) (n, K) of each row, from a classifier fitted on the other folds.
 
-    X (n, ...), flattened to rows where it has more than two axes; y (n,) integers 0..K-1; a class without rows has probability
-    0. classifier: any scikit-learn classifier with predict_proba, logistic regression of standardised columns where None.
-    Give a classifier that draws its own random_state too. Raises ValueError for a class with fewer rows than folds.
+    X (n, ...), flattened to rows if it has more than two axes; y (n,) integers 0..K-1; a class without rows has probability
+    0. classifier: any scikit-learn classifier with predict_proba; None for logistic regression on standardized columns.
+    random_state seeds the folds only: a randomized classifier needs its own.
+    Raises ValueError for a class with fewer rows than folds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -113,13 +113,13 @@ def out_of_fold_posteriors(
 def _distributions(posteriors: Any) -> np.ndarray:
     posteriors = np.asarray(posteriors, dtype=np.float64)
     if posteriors.ndim != 2 or len(posteriors) == 0 or posteriors.shape[1] < 2:
-        raise ValueError(f"posteriors must be (n, K) with rows and two classes or more; got shape {posteriors.shape}.")
-    # Written so that NaN fails; the tolerance is for a softmax in single precision.
+        raise ValueError(f"posteriors must be (n, K) with n >= 1 and K >= 2; got shape {posteriors.shape}.")
+    # NaN fails this condition; the tolerance allows for a softmax in single precision.
     wrong = ~((posteriors.min(axis=1) >= 0.0) & (np.abs(posteriors.sum(axis=1) - 1.0) <= 1e-4))
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"Rows of posteriors must be >= 0 and sum to 1; row {row} has the least entry {posteriors[row].min()} and the sum "
+            f"Rows of posteriors must be >= 0 and sum to 1; row {row} has the smallest entry {posteriors[row].min()} and the sum "
             f"{posteriors[row].sum()}. Take the softmax of logits."
         )
     return posteriors
@@ -133,14 +133,14 @@ def _scale_to_mean(chances: np.ndarray, rate: float) -> float:
             f"A rate of {rate} cannot be reached: only {len(positive)} of {n} rows have a margin below 1, and the others never "
             "flip. Lower the rate, or soften the posteriors."
         )
-    # The mean is linear in c between the breakpoints 1 / chances, where one more row reaches 1.
+    # The mean is linear in c between the breakpoints 1 / chances, at each of which one more row is clamped.
     rest = np.cumsum(positive[::-1])[::-1]
     means = (np.arange(len(positive)) + rest / positive) / n
     return float(np.interp(rate, np.append(0.0, means), np.append(0.0, 1.0 / positive)))
 
 
 def _most_likely_other(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The most likely class (n,) that is not the label; the first one of equals."""
+    """The most likely class (n,) other than the label; the first among ties."""
     others = posteriors.copy()
     others[np.arange(len(labels)), labels] = -1.0
     return others.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Image data sets from the files that their authors publish, as torchvision lays them out: CIFAR pickles and IDX arrays."""
+"""Readers of published image data sets in torchvision's folder layout: CIFAR pickles and IDX arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = ["home_of", "read_cifar", "read_idx", "read_names"]
 
-# What numpy arrays in a pickle are made with. A pickle may call anything else on the way in, and is not trusted to.
+# The callables that unpickle numpy arrays. Others are refused, since a pickle could run arbitrary code.
 _HARMLESS = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -28,9 +28,9 @@ _BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexE
 
 
 def read_cifar(folder: Path, batches: list[str], label_key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of the pickled batches, end to end.
+    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of the pickled batches, concatenated.
 
-    Raises FileNotFoundError for a batch that is not there, ValueError for one that is no CIFAR batch.
+    Raises FileNotFoundError for a missing file, ValueError for one that is not a CIFAR batch.
     """
     parts = [_cifar_batch(folder / name, label_key) for name in batches]
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
@@ -45,10 +45,10 @@ def read_names(path: Path, key: str) -> list[str]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of bytes in an IDX file, `path` itself or `path`.gz. Raises FileNotFoundError or ValueError in plain words."""
+    """The array of bytes in an IDX file, `path` itself or `path`.gz. Raises FileNotFoundError or ValueError."""
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
-        raise FileNotFoundError(f"There is no file {path}, nor {zipped.name} beside it.")
+        raise FileNotFoundError(f"There is no file {path}, nor {zipped.name} next to it.")
     try:
         content = path.read_bytes() if path.is_file() else gzip.decompress(zipped.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -66,7 +66,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def home_of(path: str | Path, names: tuple[str, ...], first: str) -> Path:
-    """The folder with a file `first` (or first.gz): `path`/names, or `path` itself where it is that folder or one on the way."""
+    """The folder with the file `first` (or first.gz): `path`, or `path` extended by some or all of the folders `names`."""
     candidates = [Path(path, *names[i:]) for i in range(len(names) + 1)]
     return next((home for home in candidates if any(home.glob(first + "*"))), candidates[0])
 
@@ -94,7 +94,7 @@ def _unpickled(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a pickle of arrays: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} should hold a dict; got {type(content).__name__}.")
-    # Pickles of Python 2 read with another encoding have keys in bytes.
+    # Python 2 pickles may have bytes as keys.
     return {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
 
 
@@ -103,5 +103,5 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _HARMLESS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no array needs")
         return super().find_class(module, name)

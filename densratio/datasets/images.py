@@ -1,4 +1,4 @@
-"""Real labelled data by name: scikit-learn's digits, UCI letters from a CSV file, and images from archives and folders."""
+"""Loaders of real labeled data: scikit-learn's digits, UCI letters from a CSV file, images from archives and folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 class Labelled(NamedTuple):
     """inputs (n, ...) float32, images as (n, channels, height, width); labels (n,) int64; class names (K,).
 
-    test: inputs and labels of the data's own test set, None where it has none.
+    test: inputs and labels of the data set's own test split, None if it has none.
     """
 
     inputs: np.ndarray
@@ -48,7 +48,7 @@ def load_digits() -> Labelled:
 
 
 def load_letters(path: str | Path) -> Labelled:
-    """UCI letter recognition: a CSV with a header, the letter and then 16 measurements, here scaled to mean 0 and deviation 1."""
+    """UCI letter recognition: a CSV with a header, the letter and 16 measurements, scaled to mean 0 and standard deviation 1."""
     with open(path, newline="") as file:
         header, *rows = [row for row in csv.reader(file) if row] or [[]]
     wrong = [n for n, row in enumerate(rows, start=2) if len(row) != 17]
@@ -74,8 +74,8 @@ def load_letters(path: str | Path) -> Labelled:
 def load_cifar10(path: str | Path) -> Labelled:
     """CIFAR-10 from a folder with cifar-10-batches-py, or from an .npz of JPEG bytes; images (3, 32, 32) in [0, 1].
 
-    The archive has {train,test}_{jpeg,offsets,labels} and class_names: `*_jpeg` (bytes,) uint8 holds the files end to end and
-    `*_offsets` (n + 1,) where each starts.
+    The archive has {train,test}_{jpeg,offsets,labels} and class_names: `*_jpeg` (bytes,) uint8 holds the concatenated files and
+    `*_offsets` (n + 1,) the start of each.
     """
     if Path(path).is_dir():
         home = home_of(path, ("cifar-10-batches-py",), "data_batch_1")
@@ -103,7 +103,7 @@ def load_cifar100(path: str | Path) -> Labelled:
 
 
 def load_fashion_mnist(path: str | Path) -> Labelled:
-    """Fashion-MNIST from a folder with FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte, zipped or not.
+    """Fashion-MNIST from a folder with FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte, gzipped or not.
 
     Images (1, 28, 28) in [0, 1].
     """
@@ -128,24 +128,24 @@ LOADERS: dict[str, Callable[..., Labelled]] = {
     "cifar100": load_cifar100,
     "fashion_mnist": load_fashion_mnist,
 }
-_PLACES = {"letters": "FILE", "cifar10": "FILE", "cifar100": "FOLDER", "fashion_mnist": "FOLDER"}
+_PATH_KINDS = {"letters": "FILE", "cifar10": "FILE", "cifar100": "FOLDER", "fashion_mnist": "FOLDER"}
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def load_labelled(spec: str) -> Labelled:
     """Data by name: digits, letters:FILE, cifar10:FILE, cifar10:FOLDER, cifar100:FOLDER or fashion_mnist:FOLDER.
 
-    A folder is laid out as torchvision does. Raises ValueError or FileNotFoundError in plain words.
+    Folders have torchvision's layout. Raises ValueError or FileNotFoundError.
     """
     name, _, path = spec.partition(":")
     if name not in LOADERS:
-        known = ", ".join(f"{place}:{kind}" for place, kind in _PLACES.items())
+        known = ", ".join(f"{data}:{kind}" for data, kind in _PATH_KINDS.items())
         raise ValueError(f"Data {spec!r} is not known; use digits, {known} (cifar10 takes a FOLDER too).")
     if name == "digits":
         if path:
             raise ValueError("digits comes with scikit-learn and takes no file.")
         return load_digits()
-    kind = _PLACES[name]
+    kind = _PATH_KINDS[name]
     if not path:
         raise ValueError(f"{name} needs its {kind.lower()}: {name}:{kind}.")
     if not Path(path).exists() or (name == "letters" and Path(path).is_dir()):
@@ -176,7 +176,7 @@ def _images_and_labels(archive: Any, part: str, path: str | Path) -> tuple[np.nd
 
 
 def _decode(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Images (n, 3, height, width) float32 in [0, 1] of JPEG files end to end."""
+    """Images (n, 3, height, width) float32 in [0, 1] of concatenated JPEG files."""
     try:
         from PIL import Image
     except ImportError:

@@ -1,4 +1,4 @@
-"""Label noise with its truth attached: noisy labels, which were flipped, and the transition matrix."""
+"""Label noise with a known ground truth: noisy labels, which of them are flipped, and the transition matrix."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ASYMMETRIC: dict[str, dict[int, int]] = {
     "cifar10": {9: 1, 2: 0, 4: 7, 3: 5, 5: 3},
     # The next fine class of the same coarse class.
     "cifar100": next_of_group(CIFAR100_COARSE.values()),
-    # Letters of like shape: B -> R, E <-> F, I <-> J, O <-> Q, H -> K, P -> F, U <-> V, C -> G.
+    # Letters of similar shape: B -> R, E <-> F, I <-> J, O <-> Q, H -> K, P -> F, U <-> V, C -> G.
     "letters": {1: 17, 4: 5, 5: 4, 8: 9, 9: 8, 14: 16, 16: 14, 7: 10, 15: 5, 20: 21, 21: 20, 2: 6},
-    # Digits that handwriting confuses: 7 -> 1, 2 -> 7, 5 <-> 6, 3 -> 8, as in Patrini et al. (2017) on MNIST.
+    # Digits that are confused in handwriting: 7 -> 1, 2 -> 7, 5 <-> 6, 3 -> 8, as in Patrini et al. (2017) on MNIST.
     "digits": {7: 1, 2: 7, 5: 6, 6: 5, 3: 8},
 }
 NOISE_KINDS = ("symmetric", "symmetric_inclusive", "pair", "asymmetric")
@@ -36,10 +36,10 @@ class NoisyLabels(NamedTuple):
 def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int, int] | None = None) -> np.ndarray:
     """P(noisy label | true label) (K, K), rows sum to 1.
 
-    symmetric: with probability `rate` another class, each alike. symmetric_inclusive: with probability `rate` any class, the
-    true one too, as MW-Net and CMW-Net count. pair: with probability `rate` the next class. asymmetric: with probability
-    `rate` the class that `mapping` gives; classes it leaves out stay.
-    Raises ValueError for an unknown kind, a rate outside [0, 1], or an asymmetric noise without a mapping.
+    symmetric: with probability `rate` another class, all equally likely. symmetric_inclusive: with probability `rate` any
+    class including the true one, the convention of MW-Net and CMW-Net. pair: with probability `rate` the next class.
+    asymmetric: with probability `rate` the class given by `mapping`; classes not in it keep their labels.
+    Raises ValueError for an unknown kind, a rate outside [0, 1], or asymmetric noise without a mapping.
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"The noise rate must be in [0, 1]; got {rate}.")
@@ -53,7 +53,7 @@ def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int,
     if kind == "asymmetric":
         if mapping is None:
             raise ValueError(
-                "Asymmetric noise needs a mapping of classes, {0: 6} for a class 0 that is taken for 6; "
+                "Asymmetric noise needs a mapping of classes, such as {0: 6} if class 0 is mistaken for 6; "
                 f"densratio.datasets.ASYMMETRIC has one for each of {sorted(ASYMMETRIC)}."
             )
         if not isinstance(mapping, Mapping):
@@ -79,7 +79,7 @@ def label_noise(
 ) -> NoisyLabels:
     """Draw each label (n,), integers 0..K-1, from its row of `transition_matrix(kind, rate, K, mapping)`.
 
-    K is max(labels) + 1 where `n_classes` is None. The labels given are left as they are.
+    K is max(labels) + 1 if `n_classes` is None. `labels` itself is not changed.
     """
     labels, n_classes = class_numbers(labels, n_classes)
     transition = transition_matrix(kind, rate, n_classes, mapping)

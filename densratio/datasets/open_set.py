@@ -1,4 +1,4 @@
-"""Open-set noise: some rows get the input of a class that the labels do not know, and keep their label."""
+"""Open-set noise: some rows keep their label but get an input of a class that is not among the labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OpenSet", "open_set", "open_set_rows"]
 
 
 class OpenSet(NamedTuple):
-    """inputs (n, ...) after the replacement, is_replaced (n,) bool, outside_rows (n,): the row taken from outside, else -1."""
+    """inputs (n, ...) after the replacement, is_replaced (n,) bool, outside_rows (n,): the outside row used, or -1."""
 
     inputs: np.ndarray
     is_replaced: np.ndarray
@@ -24,17 +24,17 @@ def open_set(
     *,
     random_state: int | np.random.Generator = 0,
 ) -> OpenSet:
-    """Replace the inputs of round(rate * n) rows, drawn at random, by inputs from outside; the labels are not touched.
+    """Replace the inputs of round(rate * n) rows, drawn at random, by outside inputs; the labels do not change.
 
     inputs (n, ...); outside_inputs (m, ...) of the same shape and dtype, rows of classes that are not among the labels.
-    Raises ValueError where they differ, or for a rate outside [0, 1]. For data sets read item by item: `open_set_rows`.
+    Raises ValueError if they differ, or for a rate outside [0, 1]. For data sets read item by item use `open_set_rows`.
     Source: Wang et al. (2018), Iterative learning with open-set noisy labels.
     """
     inputs, outside_inputs = np.asarray(inputs), np.asarray(outside_inputs)
     shapes = (inputs.shape, outside_inputs.shape)
     if () in shapes or shapes[0][1:] != shapes[1][1:] or inputs.dtype != outside_inputs.dtype:
         raise ValueError(
-            "Inputs from outside must have the shape and dtype of a row of inputs, and its scale; "
+            "outside_inputs must have the shape, dtype and scale of the rows of inputs; "
             f"got {outside_inputs.shape} {outside_inputs.dtype} for {inputs.shape} {inputs.dtype}."
         )
     rows = open_set_rows(len(inputs), rate, len(outside_inputs), random_state=random_state)
@@ -44,15 +44,15 @@ def open_set(
 
 
 def open_set_rows(n: int, rate: float, n_outside: int, *, random_state: int | np.random.Generator = 0) -> np.ndarray:
-    """For each of n rows, the row of `n_outside` outside ones that replaces it, -1 where it stays (n,) int64.
+    """For each of n rows, which of `n_outside` outside rows replaces it, or -1 if it stays; (n,) int64.
 
-    round(rate * n) rows are replaced. No outside row is taken once more before all have been taken as often.
+    round(rate * n) rows are replaced. Outside rows are reused only after all have been used equally often.
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"The rate of replaced rows must be in [0, 1]; got {rate}.")
     n_replaced = round(rate * n)
     if n_replaced and n_outside < 1:
-        raise ValueError(f"{n_replaced} rows are to be replaced, but there are no inputs from outside.")
+        raise ValueError(f"{n_replaced} rows are to be replaced, but there are no outside inputs.")
     rng = np.random.default_rng(random_state)
     rows = np.full(n, -1, dtype=np.int64)
     rows[rng.permutation(n)[:n_replaced]] = np.resize(rng.permutation(n_outside), n_replaced)

@@ -26,7 +26,7 @@ class Selection(ABC):
     @property
     @abstractmethod
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
 
     @abstractmethod
     def log(self, rows: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class FeatureSelection(Selection):
 
     @property
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
         return self.width
 
     def log(self, rows: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ class FeatureSelection(Selection):
 
 @dataclass(frozen=True, eq=False)
 class DistanceSelection(Selection):
-    """exp(-strength * mean_j z_j^2), z = (x - mean) / spread: sure at the mean (d,), rarer the farther out."""
+    """exp(-strength * mean_j z_j^2), z = (x - mean) / spread: 1 at the mean (d,), falling with the distance."""
 
     mean: np.ndarray
     spread: np.ndarray
@@ -67,7 +67,7 @@ class DistanceSelection(Selection):
 
     @property
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
         return len(self.mean)
 
     def log(self, rows: np.ndarray) -> np.ndarray:
@@ -78,14 +78,14 @@ class DistanceSelection(Selection):
 
 @dataclass(frozen=True, eq=False)
 class SelectionRatio(TrueRatio):
-    """E[P(s = 1)] / P(s = 1 | x), the mean taken over the population; `selection` is the probability."""
+    """E[P(s = 1)] / P(s = 1 | x), with the mean over the population; `selection` gives the probability."""
 
     selection: Selection
     log_mean: float
 
     @property
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
         return self.selection.n_columns
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -107,29 +107,29 @@ def make_selection_bias(
 ) -> Shift:
     """Hold out random rows as the target and keep each other row as a source row with probability P(s = 1 | x).
 
-    X (N, d) is the population and labels (N,) its outcomes; without X it is scikit-learn's breast cancer table: 569 rows, 30
-    columns in their own units (scale them before a kernel), 0 = malignant and 1 = benign. kind, for P:
+    X (N, d) is the population and labels (N,) its outcomes; the default is scikit-learn's breast cancer table: 569 rows, 30
+    columns in different units (scale them for kernel methods), 0 = malignant and 1 = benign. kind determines P:
 
-    - "feature": probabilities[0] where column `column` (a number, or a name in a frame) is <= threshold, else probabilities[1];
-      threshold None is the column's median over X. The ratio takes two values.
-    - "distance": exp(-strength mean_j z_j^2), z the columns scaled to mean 0 and deviation 1 over X. The ratio is largest at
-      the outermost rows, which the source seldom holds.
+    - "feature": probabilities[0] where column `column` (a position, or a name in a frame) is <= threshold, else probabilities[1];
+      threshold None means the column's median over X. The ratio takes two values.
+    - "distance": exp(-strength mean_j z_j^2), z the columns scaled to mean 0 and standard deviation 1 over X. The ratio is
+      largest at the outermost rows, which are rare in the source.
 
     The ratio is mean_X P / P(x), exact and of mean 1 over X under P: a row of X is a source row with probability proportional
-    to P and a target row with the same probability as every other. The target is held out, rather than the whole table, so
-    that no row is in both samples and a model may be scored on it. n_target None is half of the rows; the source is every row
-    kept, n_source a random so many of them.
+    to P, and all rows are equally likely to be target rows. The target is held out, instead of being the whole table, so that no
+    row is in both samples and a model can be scored on it. n_target None means half of the rows; the source is all kept rows,
+    or n_source of them at random.
 
-    Huang et al. (2007) use the nine columns, integers 1 to 10, of the original Wisconsin table, which scikit-learn does not
-    have: (0.2, 0.8) at threshold 5, and exp(-|z|^2 / 20). The median stands for the 5 here, and the mean of z^2 with
-    strength 9/20 for the sum over nine columns, so that the bias does not grow with d; strength = d/20 is the sum.
+    Huang et al. (2007) use the original Wisconsin table with nine columns of integers 1 to 10, which scikit-learn does not
+    include: (0.2, 0.8) at threshold 5, and exp(-|z|^2 / 20). Here the median replaces the 5, and the mean of z^2 with
+    strength 9/20 replaces the sum over nine columns, so that the bias does not grow with d; strength = d/20 gives the sum.
 
     Raises ValueError for an unknown kind or column, probabilities outside (0, 1], a threshold that splits no rows, a negative
-    strength, labels of another length, NaN or infinity in X, and sizes that the table or the rows kept can't give.
+    strength, labels of another length, NaN or infinity in X, and sizes larger than the number of available rows.
     Source: Huang, Smola, Gretton, Borgwardt and Schoelkopf (2007), Correcting sample selection bias by unlabeled data.
     """
     if X is None and labels is not None:
-        raise ValueError("labels were given without X: give both, or neither for the breast cancer table.")
+        raise ValueError("labels were passed without X: pass both, or neither for the breast cancer table.")
     rows, outcomes, names = _breast_cancer() if X is None else _table(X, labels)
     builders: dict[str, Callable[[], Selection]] = {
         "distance": lambda: _by_distance(rows, strength),
@@ -156,7 +156,7 @@ def _breast_cancer() -> tuple[np.ndarray, np.ndarray, list]:
 def _table(X: Any, labels: Any) -> tuple[np.ndarray, np.ndarray | None, list]:
     rows = as_rows(X)
     if len(rows) < 2:
-        raise ValueError(f"X must have 2 rows or more, one for each sample; got {len(rows)}.")
+        raise ValueError(f"X must have at least 2 rows, one for each sample; got {len(rows)}.")
     outcomes = None if labels is None else np.asarray(to_host(labels))
     if outcomes is not None and outcomes.shape != (len(rows),):
         raise ValueError(f"labels must be ({len(rows)},), one for each row of X; got shape {outcomes.shape}.")
@@ -168,7 +168,7 @@ def _column_number(column: int | str, n_columns: int, names: list) -> int:
         return names.index(column)
     if isinstance(column, bool) or not isinstance(column, int | np.integer) or not 0 <= column < n_columns:
         known = f" or one of {names}" if names else ""
-        raise ValueError(f"column must be a number from 0 to {n_columns - 1}{known}; got {column!r}.")
+        raise ValueError(f"column must be a position from 0 to {n_columns - 1}{known}; got {column!r}.")
     return int(column)
 
 
@@ -177,20 +177,20 @@ def _by_feature(rows: np.ndarray, column: int, threshold: float | None, probabil
     if values.shape != (2,) or not np.all((values > 0) & (values <= 1)):
         raise ValueError(
             f"probabilities must be two numbers in (0, 1], below and above the threshold; got {probabilities!r}. With a 0 the "
-            "source would lack a part of the target and no ratio would exist."
+            "source would not cover the target and no ratio would exist."
         )
     cut = float(np.median(rows[:, column]) if threshold is None else threshold)
     share = np.mean(rows[:, column] <= cut)
     if share in (0.0, 1.0):
         side = "<=" if share else ">"
-        raise ValueError(f"All values of column {column} are {side} {cut:g}: give a threshold that splits it, or another column.")
+        raise ValueError(f"All values of column {column} are {side} {cut:g}: pass a threshold that splits them, or another column.")
     return FeatureSelection(rows.shape[1], column, cut, float(values[0]), float(values[1]))
 
 
 def _by_distance(rows: np.ndarray, strength: float) -> Selection:
     if not (np.ndim(strength) == 0 and np.isfinite(strength) and strength >= 0):
         raise ValueError(f"strength must be a finite number >= 0; got {strength!r}.")
-    # In units of each column's largest value, so that squares and sums stay in range.
+    # In units of each column's largest value, so that squares and sums do not overflow.
     unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float64).tiny)
     mean, spread = unit * np.mean(rows / unit, axis=0), unit * np.std(rows / unit, axis=0)
     is_constant = (rows == rows[0]).all(axis=0)
@@ -200,7 +200,7 @@ def _by_distance(rows: np.ndarray, strength: float) -> Selection:
 def _split(
     log_probability: np.ndarray, n_source: int | None, n_target: int | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the source, kept by their probability, and of the target, held out before that."""
+    """Row indices of the source, kept by their probability, and of the target, held out first."""
     n_rows = len(log_probability)
     n_held_out = _within("n_target", n_rows // 2 if n_target is None else n_target, n_rows - 1, f"X has {n_rows} rows")
     order = rng.permutation(n_rows)
@@ -214,5 +214,5 @@ def _split(
 
 def _within(name: str, value: int, most: int, why: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
-        raise ValueError(f"{name} must be an integer from 1 to {most}, as {why}; got {value!r}.")
+        raise ValueError(f"{name} must be an integer from 1 to {most} ({why}); got {value!r}.")
     return int(value)

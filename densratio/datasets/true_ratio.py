@@ -1,4 +1,4 @@
-"""Exact density ratios as callables: of Gaussian mixtures, of Student-t laws, and of laws that differ in a subspace alone."""
+"""Exact density ratios as callables: Gaussian mixtures, Student-t distributions, and shifts confined to a subspace."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def as_rows(X: Any, n_columns: int | None = None) -> np.ndarray:
 class TrueRatio(ABC):
     """The exact p_target(x) / p_source(x) of rows (n, d) -> (n,) float64, finite rows of any library and dtype.
 
-    It is computed as a logarithm, so that far out, where both densities underflow, it still has its value; beyond the
-    range of float64 it is 0 or infinity. Picklable.
+    It is computed as a logarithm, so it is exact even where both densities underflow; beyond the range of float64 it is 0 or
+    infinity. Picklable.
     """
 
     @property
     @abstractmethod
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
 
     def log(self, X: Any) -> np.ndarray:
         """Natural logarithm (n,) of the ratio of rows (n, d)."""
         rows = as_rows(X, self.n_columns)
-        # In blocks, as some ratios need several copies of the rows that they see.
+        # In blocks, since some ratios make several copies of their rows.
         size = max(1, _BLOCK // self.n_columns)
-        # Squares of huge rows overflow to infinity, which is the right limit of every term.
+        # Squares of huge rows overflow to infinity, the correct limit of every term.
         with np.errstate(over="ignore"):
             return np.concatenate([self._log(rows[start : start + size]) for start in range(0, max(1, len(rows)), size)])
 
@@ -74,7 +74,7 @@ class Mixture:
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean (d,) of the whole law."""
+        """Mean (d,) of the mixture."""
         return self.weights @ self.means
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,17 +82,17 @@ class Mixture:
         component = rng.choice(len(self.weights), size=n, p=self.weights)
         return self.means[component] + self.scales[component, None] * rng.standard_normal((n, self.means.shape[1]))
 
-    def log_parts_against(self, rows: np.ndarray, centre: np.ndarray, scale: float) -> np.ndarray:
-        """log of each component's density over that of N(centre, scale^2 I) (K, n), weights left out."""
+    def log_parts_against(self, rows: np.ndarray, center: np.ndarray, scale: float) -> np.ndarray:
+        """Log of each component's density over that of N(center, scale^2 I), without its weight; (K, n)."""
         d = rows.shape[1]
         parts = [
-            _quadratic_difference(rows - mean, s, (mean - centre) / scale, scale) - d * np.log(s / scale)
+            _quadratic_difference(rows - mean, s, (mean - center) / scale, scale) - d * np.log(s / scale)
             for mean, s in zip(self.means, self.scales, strict=True)
         ]
         return np.stack(parts)
 
     def without_absent(self) -> Mixture:
-        """The same law of its components of positive weight alone."""
+        """The same mixture without components of weight 0."""
         kept = self.weights > 0
         return Mixture(self.weights[kept], self.means[kept], self.scales[kept])
 
@@ -106,15 +106,15 @@ class MixtureRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
         return self.source.means.shape[1]
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
         source, target = self.source.without_absent(), self.target.without_absent()
         widest = max(source.scales.max(), target.scales.max())
-        # Any centre gives the same ratio; one far from the rows would cost digits.
+        # Any center gives the same ratio; one far from the rows would lose digits.
         below, above = (law.log_parts_against(rows, source.mean, widest) for law in (source, target))
-        # Without weights a part that both laws share is the same to the last bit, and cancels however large it is.
+        # Without weights, a component that both mixtures share has exactly the same value in both and cancels, however large.
         largest = np.maximum(below.max(axis=0), above.max(axis=0))
         sums = [logsumexp(part - largest, axis=0, b=law.weights[:, None]) for part, law in ((above, target), (below, source))]
         return sums[0] - sums[1]
@@ -122,7 +122,7 @@ class MixtureRatio(TrueRatio):
 
 @dataclass(frozen=True, eq=False)
 class StudentT:
-    """Multivariate Student-t law: `df` degrees of freedom, location (d,), shape matrix scale^2 I."""
+    """Multivariate Student-t distribution: `df` degrees of freedom, location (d,), shape matrix scale^2 I."""
 
     df: float
     location: np.ndarray
@@ -134,9 +134,9 @@ class StudentT:
         return self.location + self.scale * normal * np.sqrt(self.df / rng.chisquare(self.df, n))[:, None]
 
     def log_density(self, rows: np.ndarray) -> np.ndarray:
-        """log density (n,) plus (d/2) log pi - log Gamma(d/2), which two laws of the same d share."""
+        """Log density (n,) up to the constant -(d/2) log pi + log Gamma(d/2), which cancels in a ratio."""
         d = len(self.location)
-        # betaln keeps the digits that the difference of two large gammaln loses.
+        # betaln keeps the digits that a difference of two large gammaln values would lose.
         constant = -betaln(0.5 * self.df, 0.5 * d) - 0.5 * d * np.log(self.df) - d * np.log(self.scale)
         tail = np.logaddexp(0.0, 2.0 * _log_norm(rows - self.location) - 2.0 * np.log(self.scale) - np.log(self.df))
         return constant - 0.5 * (self.df + d) * tail
@@ -144,14 +144,14 @@ class StudentT:
 
 @dataclass(frozen=True, eq=False)
 class StudentTRatio(TrueRatio):
-    """Ratio of two multivariate Student-t laws."""
+    """Ratio of two multivariate Student-t distributions."""
 
     source: StudentT
     target: StudentT
 
     @property
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
         return len(self.source.location)
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -160,14 +160,14 @@ class StudentTRatio(TrueRatio):
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """The rows x (n, d) whose coordinates x U (n, k) follow `law` and that are N(0, I) across U (d, k), independently."""
+    """Rows x (n, d) whose coordinates x U (n, k) follow `law`, independent of N(0, I) coordinates orthogonal to U (d, k)."""
 
     law: Mixture | StudentT
     subspace: np.ndarray
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n rows (n, d)."""
-        # N(0, I) is the same in every rotation, so only the coordinates inside the subspace have to be replaced.
+        # N(0, I) is invariant under rotations, so only the coordinates in the subspace have to be replaced.
         normal = rng.standard_normal((n, len(self.subspace)))
         return normal + (self.law.sample(n, rng) - normal @ self.subspace) @ self.subspace.T
 
@@ -181,17 +181,17 @@ class SubspaceRatio(TrueRatio):
 
     @property
     def source(self) -> Embedded:
-        """Law of the source rows."""
+        """Distribution of the source rows."""
         return Embedded(self.inner.source, self.subspace)
 
     @property
     def target(self) -> Embedded:
-        """Law of the target rows."""
+        """Distribution of the target rows."""
         return Embedded(self.inner.target, self.subspace)
 
     @property
     def n_columns(self) -> int:
-        """Columns d of the rows it takes."""
+        """Number of columns d of its rows."""
         return len(self.subspace)
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -201,15 +201,15 @@ class SubspaceRatio(TrueRatio):
 def _quadratic_difference(moved: np.ndarray, s: float, offset: np.ndarray, scale: float) -> np.ndarray:
     """|u|^2 / 2 - |v|^2 / 2 (n,), v = moved / s and u = moved / scale + offset.
 
-    As the product (u - v).(u + v) / 2, whose first factor loses no digits far out, where u and v agree; for s = scale it is
-    the constant `offset`.
+    Computed as (u - v).(u + v) / 2, whose first factor keeps its digits in the tails, where u and v agree; for s = scale it
+    is the constant `offset`.
     """
     less, more = (s - scale) / (s * scale), (s + scale) / (s * scale)
     return 0.5 * np.einsum("nd,nd->n", moved * less + offset, moved * more + offset)
 
 
 def _log_norm(rows: np.ndarray) -> np.ndarray:
-    """log |x| of rows (n, d) -> (n,), minus infinity at zero, without overflow of the squares."""
+    """log |x| of rows (n, d) -> (n,), without overflow of the squares; minus infinity at 0."""
     largest = np.abs(rows).max(axis=1)
     unit = rows / np.where(largest > 0, largest, 1.0)[:, None]
     with np.errstate(divide="ignore"):

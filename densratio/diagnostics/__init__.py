@@ -1,6 +1,6 @@
-"""Diagnostics of weights: how many rows they leave, whether they bring the samples together, and when not to weight.
+"""Diagnostics of importance weights: effective sample size, balance, overlap, and whether to weight at all.
 
-`diagnose(ratio, X, y)` gives the whole report; the measures it is made of are here one by one.
+`diagnose(ratio, X, y)` gives the whole report; the other functions give its measures one by one.
 """
 
 from .balance import standardized_mean_difference

@@ -1,4 +1,4 @@
-"""What a report's numbers mean for a person, in sentences: each says what is wrong and what to do."""
+"""Warnings: sentences that say what is wrong with the weights and what to do about it, derived from a report's numbers."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 __all__ = ["advise"]
 
 _LEVEL = 0.05  # of the tests
-_OFF_BALANCE = 0.1  # standardised mean difference, by convention (Austin 2009)
-_OUTSIDE = 0.1  # of the target rows without a source row near; about 0.01 where the samples do not differ
-_HEAVY_K = 0.7  # above it weighted means do not settle (Vehtari et al. 2024)
+_OFF_BALANCE = 0.1  # standardized mean difference, by convention (Austin 2009)
+_OUTSIDE = 0.1  # share of the target rows with no source row nearby; about 0.01 where the samples do not differ
+_HEAVY_K = 0.7  # above it weighted means do not converge in practice (Vehtari et al. 2024)
 _FEW_ROWS = 30.0  # effective rows below which a mean has no useful confidence interval
 _ONE_ROW, _TOP_ROWS = 0.1, 0.25  # of the total weight on the heaviest row, and on the heaviest 1 % of the rows
-_CONCENTRATED = 5.0  # times the mean weight: fewer is what a small table has with healthy weights
-_REMAINS = 0.5  # of the squared MMD, after weighting
+_CONCENTRATED = 5.0  # times the mean weight; small tables reach lower values with healthy weights
+_REMAINS = 0.5  # share of the squared MMD that is left after weighting
 
 
 def advise(report: Report) -> tuple[str, ...]:
-    """Warnings (any number of sentences) for a report whose numbers are there; none for a healthy shift."""
+    """Warnings, one string each, for a report whose numbers are filled in; empty for a healthy shift."""
     checks = (_no_overlap, _equal_weights, _no_difference, _handful, _heavy_tail, _worse, _still_off, _little_removed)
     return tuple(warning for check in checks for warning in check(report))
 
 
 def _no_overlap(report: Report) -> Iterator[str]:
-    # A new row lies beyond n others on one side with probability 1 / (n + 1); some times that is no chance.
+    # A new row lies beyond n others on one side with probability 1 / (n + 1); a few times that is not chance.
     by_chance = 6.0 / (report.n_source + 1)
     names = [b.name for b in report.balance if b.outside > max(_OUTSIDE, 2.0 * by_chance) or math.isinf(b.before)]
     is_far = report.outside_share > max(_OUTSIDE, by_chance)
@@ -40,14 +40,14 @@ def _no_overlap(report: Report) -> Iterator[str]:
     reasons = []
     if is_far:
         reasons.append(
-            f"{_percent(report.outside_share)} of the target rows lie further from every source row than source rows lie apart"
+            f"{_percent(report.outside_share)} of the target rows are farther from every source row than source rows are apart"
         )
     if names:
         share = max(b.outside for b in report.balance if b.name in names)
-        reasons.append(f"up to {_percent(share)} of the target rows lie outside the source's range of {_listed(names)}")
+        reasons.append(f"up to {_percent(share)} of the target rows are outside the source's range of {_listed(names)}")
     yield (
-        f"No overlap for a part of the target: {'; '.join(reasons)}. Weights cannot stand in for rows that are not there: collect "
-        "source rows like these, or leave these target rows out of the claim."
+        f"No overlap for a part of the target: {'; '.join(reasons)}. Weights cannot stand in for missing rows: "
+        "collect source rows like these, or exclude these target rows from your conclusions."
     )
 
 
@@ -56,7 +56,7 @@ def _equal_weights(report: Report) -> Iterator[str]:
         return
     text = "All weights are equal: weighting changes nothing."
     if _differ(report):
-        text += " Yet the samples differ: try another method, a smaller regularization, or gamma='cv'."
+        text += " But the samples differ: try another method, a smaller regularization, or gamma='cv'."
     yield text
 
 
@@ -64,8 +64,8 @@ def _no_difference(report: Report) -> Iterator[str]:
     if not _differ(report):
         drawn = f" on {report.n_rows_tested} of {report.n_source + report.n_target} rows" if report.is_subsample else ""
         yield (
-            f"The samples do not differ measurably (p = {report.p_value:.3g}{drawn}): don't weight. Weights would follow chance "
-            "and only add variance."
+            f"The samples do not differ measurably (p = {report.p_value:.3g}{drawn}): don't weight. Weights would fit "
+            "noise and only add variance."
         )
 
 
@@ -84,16 +84,16 @@ def _handful(report: Report) -> Iterator[str]:
 
 
 def _heavy_tail(report: Report) -> Iterator[str]:
-    # A tail of weights near 1 is heavy in shape alone: it moves no mean.
+    # A tail of weights near 1 is heavy in shape only: it does not change a mean.
     if report.pareto_k > _HEAVY_K and report.largest_weight >= _CONCENTRATED:
         yield (
-            f"The tail of the weights is heavy (Pareto k-hat {report.pareto_k:.2f} > {_HEAVY_K}): a weighted mean may not settle, "
-            "and more rows will not help it soon. Flatten or cap the weights, or use a relative ratio."
+            f"The tail of the weights is heavy (Pareto k-hat {report.pareto_k:.2f} > {_HEAVY_K}): a weighted mean may not "
+            "converge, and more rows will hardly help. Flatten or cap the weights, or use a relative ratio."
         )
 
 
 def _worse(report: Report) -> Iterator[str]:
-    names = [b.name for b in _off(report) if _came_apart(b)]
+    names = [b.name for b in _off(report) if _moved_apart(b)]
     is_further = report.mmd_after > max(report.mmd_before, _chance_after(report))
     if report.is_uniform or not (names or is_further):
         return
@@ -101,20 +101,20 @@ def _worse(report: Report) -> Iterator[str]:
     if is_further:
         what.append(f"the squared MMD rose from {report.mmd_before:.3g} to {report.mmd_after:.3g}")
     if names:
-        what.append(f"{_listed(names)} came further apart")
+        what.append(f"the means of {_listed(names)} moved apart")
     yield (
         f"Weighting made the balance worse: {'; '.join(what)}. Check that the smaller value of y is the source (inverted weights "
-        "look like this); if it is, the ratio is a poor fit: choose its parameters by cross-validation (gamma='cv')."
+        "look like this). If it is, the ratio fits poorly: choose its parameters by cross-validation (gamma='cv')."
     )
 
 
 def _still_off(report: Report) -> Iterator[str]:
-    names = [b.name for b in _off(report) if not _came_apart(b)]
+    names = [b.name for b in _off(report) if not _moved_apart(b)]
     if names and not report.is_uniform:
         noun, verb = ("A column", "is") if len(names) == 1 else (f"{len(names)} columns", "are")
         yield (
             f"{noun} {verb} still off balance after weighting: {_listed(names)} (beyond "
-            f"{_limit(report):.2g} standard deviations, which chance alone may leave). Choose the method's parameters by "
+            f"{_limit(report):.2g} standard deviations, more than chance explains). Choose the method's parameters by "
             "cross-validation (gamma='cv'), put columns of different units on one scale, or use the column in the model itself."
         )
 
@@ -125,35 +125,35 @@ def _little_removed(report: Report) -> Iterator[str]:
     if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
         yield (
             f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
-            "only. Choose the method's parameters by cross-validation (gamma='cv') or try another method; where overlap is poor "
-            "none can."
+            "only. Choose the method's parameters by cross-validation (gamma='cv') or try another method. Where overlap is "
+            "poor, no method can do better."
         )
 
 
 def _differ(report: Report) -> bool:
-    """Whether the test or a column's mean tells the samples apart; the means see all rows where the test saw a draw."""
+    """Whether the test or a column's mean distinguishes the samples; the means use all rows, the test perhaps a subsample."""
     limit = _chance(report, report.n_source)
     return report.p_value <= _LEVEL or any(abs(b.before) > limit for b in report.balance)
 
 
-def _came_apart(column: ColumnBalance) -> bool:
-    """Whether a column that is off balance was balanced before, or is off by a further 0.1: less is chance."""
+def _moved_apart(column: ColumnBalance) -> bool:
+    """Whether an unbalanced column was balanced before weighting, or got worse by more than 0.1 (less may be chance)."""
     return abs(column.before) <= _OFF_BALANCE or abs(column.after) - abs(column.before) > _OFF_BALANCE
 
 
 def _off(report: Report) -> list[ColumnBalance]:
     limit = _limit(report)
-    # Two different constants are a matter of overlap, and no ratio could balance them.
+    # A column with two different constants lacks overlap; no ratio could balance it.
     return [b for b in report.balance if limit < abs(b.after) < math.inf]
 
 
 def _limit(report: Report) -> float:
-    """The standardised mean difference beyond which a column is off balance after weighting."""
+    """The standardized mean difference beyond which a column is off balance after weighting."""
     return max(_OFF_BALANCE, _chance(report, report.effective_sample_size))
 
 
 def _chance(report: Report, n_source: float) -> float:
-    """A standardised mean difference that equal distributions exceed in no column, in 95 of 100 draws.
+    """The standardized mean difference that equal distributions exceed in some column in only 5 % of draws.
 
     The variance s_s^2 / n_s + s_t^2 / n_t of a difference is at most 2 / min(n_s, n_t) in units of (s_s^2 + s_t^2) / 2.
     """
@@ -162,7 +162,7 @@ def _chance(report: Report, n_source: float) -> float:
 
 
 def _chance_after(report: Report) -> float:
-    """mmd_chance for as many source rows as the weights leave: by chance the squared MMD is of the size 1/n_s + 1/n_t."""
+    """mmd_chance at the effective number of source rows: the squared MMD of equal distributions is about 1/n_s + 1/n_t."""
     n_source, n_target = report.n_source, report.n_target
     return report.mmd_chance * (1.0 / report.effective_sample_size + 1.0 / n_target) / (1.0 / n_source + 1.0 / n_target)
 

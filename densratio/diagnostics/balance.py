@@ -1,4 +1,4 @@
-"""Standardised mean differences: how far apart the columns' means are, before and after weighting."""
+"""Standardized mean differences: how far apart the columns' means are, before and after weighting."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ __all__ = ["standardized_mean_difference"]
 def standardized_mean_difference(X_source: Any, X_target: Any, weights: Any = None) -> np.ndarray:
     """Difference of each column's means in standard deviations, (weighted source - target) / sd, as (d,).
 
-    sd = sqrt((s_source^2 + s_target^2) / 2) of the unweighted samples, with or without `weights`: weighting can then change a
-    number only by moving the mean. weights (n_s,), >= 0, of any scale; None weighs the rows equally. Beyond +-0.1 a column is
-    commonly called off balance. A column that is constant in both samples gives 0 where the constants agree, else +-infinity.
+    sd = sqrt((s_source^2 + s_target^2) / 2) of the unweighted samples, with or without `weights`, so that weighting can change
+    the difference only by moving the mean. It is positive where the source is larger. weights (n_s,), >= 0, of any scale; None
+    gives equal weights. Beyond +-0.1 a column is commonly called unbalanced. A column that is constant in both samples gives 0
+    where the constants agree, else +-infinity.
 
-    X_source (n_s, d), X_target (n_t, d): arrays, tensors, sparse matrices or frames (columns of words count level by level).
+    X_source (n_s, d), X_target (n_t, d): arrays, tensors, sparse matrices or frames (text columns are compared level by level).
     Source: Austin (2009), Balance diagnostics for comparing the distribution of baseline covariates, Statistics in Medicine 28.
     """
     source, target = two_samples(X_source, X_target)
@@ -27,27 +28,27 @@ def standardized_mean_difference(X_source: Any, X_target: Any, weights: Any = No
 
 
 def mean_differences(source: Any, target: Any, weights: Any = None) -> np.ndarray:
-    """`standardized_mean_difference` of tables that are numeric columns already."""
+    """`standardized_mean_difference` of tables whose columns are already numeric."""
     shares = None if weights is None else weight_shares(weights)
     if shares is not None and len(shares) != source.shape[0]:
         raise ValueError(
-            f"weights must be one for each source row: there are {source.shape[0]} source rows and {len(shares)} weights."
+            f"weights must hold one number for each source row; got {len(shares)} weights for {source.shape[0]} source rows."
         )
     return np.concatenate([_difference(s, t, shares) for s, t in column_blocks(source, target)])
 
 
 def _difference(source: np.ndarray, target: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
-    source, target = centred(source, target)
+    source, target = centered(source, target)
     gap = _mean(source, shares) - _mean(target, None)
     sd = np.sqrt((_variance(source) + _variance(target)) / 2.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(gap == 0.0, 0.0, gap / sd)
 
 
-def centred(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both samples less the target's first row, in units of a power of two near each column's largest entry.
+def centered(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both samples minus the target's first row, in units of a power of two near each column's largest entry.
 
-    Exact up to one rounding, so that equal constants become 0, and squares neither overflow nor vanish.
+    Exact up to one rounding: equal constants become 0, and squares neither overflow nor underflow.
     """
     largest = np.maximum(np.max(np.abs(source), axis=0), np.max(np.abs(target), axis=0))
     exponent = -np.frexp(largest)[1]
@@ -57,7 +58,7 @@ def centred(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _mean(x: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
     mean = np.mean(x, axis=0) if shares is None else shares @ x
-    # A sum of equal numbers rounds; their mean is known.
+    # Summing equal numbers rounds; their mean is known exactly.
     return np.where(np.ptp(x, axis=0) == 0.0, x[0], mean)
 
 

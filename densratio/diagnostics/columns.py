@@ -1,4 +1,4 @@
-"""Samples as named numeric columns: what the diagnostics compute on, whatever the table came as."""
+"""Tables as named numeric columns, the form that all diagnostics compute on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import scipy.sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 
-from .._arrays import is_tensor, namespace, to_host
+from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
 from .._validation import split_domains, stack_domains
 
-__all__ = ["Columns", "column_blocks", "dense_rows", "numeric_columns", "source_mask", "take_rows", "two_samples"]
+__all__ = ["Columns", "column_blocks", "dense_rows", "numeric_columns", "rows_where", "source_mask", "two_samples"]
 
-_MOST_LEVELS = 30  # levels of a column of words that are told apart; the rarer ones are counted together
+_MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
 _BLOCK = 2**22  # entries of a column block, so that temporaries stay small beside the table
 
 
@@ -30,9 +30,9 @@ class Columns(NamedTuple):
 def numeric_columns(X: Any) -> Columns:
     """Numeric columns of a table X (n, d): array, tensor, sparse matrix, or pandas or polars frame.
 
-    A frame's column of words becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one
-    for the rest. Arrays get the names x0, x1, ...
-    Raises ValueError for dates, for words in an array, and for NaN or infinity (naming the column).
+    A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
+    the rest. Arrays get the names x0, x1, ...
+    Raises ValueError for dates, for text in an array, and for NaN or infinity (naming the column).
     """
     columns = _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
@@ -43,7 +43,7 @@ def numeric_columns(X: Any) -> Columns:
 
 def two_samples(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError where their columns differ."""
-    # Words must become the same 0/1 columns in both samples, so these are made of the two together.
+    # Text must become the same 0/1 columns in both samples, so both are encoded together.
     X, y = stack_domains(X_source, X_target)
     values = numeric_columns(X).values
     n_source = int(np.sum(to_host(y) == 0))
@@ -51,16 +51,17 @@ def two_samples(X_source: Any, X_target: Any) -> tuple[Any, Any]:
 
 
 def source_mask(y: Any, n_rows: int) -> np.ndarray:
-    """Boolean mask (n,) of the source rows: those with the smaller of the two values of y. Errors are `split_domains`'s."""
-    # The guard reads labels beside rows of numbers; the table may hold words, so zeros stand in for it.
+    """Boolean mask (n,) of the source rows: those with the smaller of the two values of y. Raises as `split_domains`."""
+    # split_domains also checks the rows, which may hold text here; zeros stand in for them.
     return np.asarray(split_domains(BaseEstimator(), np.zeros((n_rows, 1)), y, reset=True)[1])
 
 
-def take_rows(X: Any, mask: np.ndarray) -> Any:
-    """Rows of X where `mask` (n,) is true, in the table's own kind."""
-    if is_tensor(X):
-        return X[namespace(X).asarray(mask, device=X.device)]
-    return _safe_indexing(X, np.flatnonzero(mask))
+def rows_where(X: Any, mask: np.ndarray) -> Any:
+    """Rows of X where `mask` (n,) is true, as a table of the same type."""
+    index = np.flatnonzero(mask)
+    if is_tensor(X) or is_sparse(X) or is_numpy_array(X):
+        return take_rows(X, index)
+    return _safe_indexing(X, index)
 
 
 def dense_rows(values: Any, rows: np.ndarray) -> np.ndarray:
@@ -71,12 +72,12 @@ def dense_rows(values: Any, rows: np.ndarray) -> np.ndarray:
 
 
 def column_blocks(*tables: Any) -> Iterator[list[np.ndarray]]:
-    """Runs through tables of d columns together, some columns at a time: yields a list of dense blocks for each run."""
+    """Dense blocks of a few columns at a time, taken from all `tables` (of d columns each) together."""
     n_rows = max(table.shape[0] for table in tables)
     step = max(1, _BLOCK // n_rows)
     for start in range(0, tables[0].shape[1], step):
         blocks = [table[:, start : start + step] for table in tables]
-        # Sums down a column run several times faster where a column's values lie side by side.
+        # Sums down a column are several times faster where the column is contiguous in memory.
         yield [np.asfortranarray(block.toarray() if scipy.sparse.issparse(block) else block) for block in blocks]
 
 
@@ -89,8 +90,8 @@ def _array_columns(X: Any) -> Columns:
             values = values.astype(np.float64, copy=False)
         except (TypeError, ValueError):
             raise ValueError(
-                "X must hold numbers; this array holds words. Give a pandas or polars frame, whose columns of words are compared "
-                "level by level, or encode them first."
+                "X must hold numbers; this array holds text. Pass a pandas or polars frame, whose text columns are compared level "
+                "by level, or encode the text first."
             ) from None
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"X must be 2-D (n, d) with at least one row and one column; got shape {values.shape}.")
@@ -103,7 +104,7 @@ def _frame_columns(X: Any) -> Columns:
     names: list[str] = []
     blocks: list[np.ndarray] = []
     for j, name in enumerate(X.columns):
-        # By position: a pandas frame may have two columns of one name.
+        # By position: a pandas frame may have two columns of the same name.
         column = np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j])
         added, block = _frame_column(str(name), column)
         names += added
@@ -119,7 +120,7 @@ def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]
     if values.dtype.kind == "O" and _are_numbers(values):
         return [name], np.array([float(v) if isinstance(v, Number) else np.nan for v in values])[:, None]  # type: ignore[arg-type]
     levels, codes, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
-    kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_LEVELS])
+    kept = np.sort(np.argsort(-counts, kind="stable")[:_MAX_LEVELS])
     indicator = (codes[:, None] == kept[None, :]).astype(np.float64)
     names = [f"{name}={levels[k]}" for k in kept]
     if len(levels) > len(kept):
@@ -129,7 +130,7 @@ def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]
 
 
 def _are_numbers(values: np.ndarray) -> bool:
-    """Whether an object column holds numbers, apart from missing values: pandas keeps its nullable integers so."""
+    """Whether an object column holds only numbers and missing values, as pandas stores its nullable integers."""
     is_number = np.array([isinstance(v, Number) for v in values])
     is_missing = np.array([v is None or type(v).__name__ == "NAType" for v in values])
     return bool(is_number.any() and (is_number | is_missing).all())

@@ -1,4 +1,4 @@
-"""diagnose: weights, samples and tests brought together in one report."""
+"""diagnose: weights, balance, overlap and a two-sample test in one report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from .._arrays import to_host
 from .advice import advise
 from .balance import mean_differences
-from .columns import Columns, dense_rows, numeric_columns, source_mask, take_rows
+from .columns import Columns, dense_rows, numeric_columns, rows_where, source_mask
 from .overlap import outside_range, outside_share
 from .report import ColumnBalance, Report
 from .two_sample import (
@@ -48,24 +48,25 @@ def diagnose(
     max_rows: int = 2000,
     random_state: Any = 0,
 ) -> Report:
-    """What weighting with `ratio` does to these rows, and what to watch, as a `Report`.
+    """Report on weighting these rows by `ratio`: effective sample size, balance, overlap, and warnings.
 
     ratio: a fitted estimator or Pipeline, whose weights are `ratio.transform` of the source rows; a function of the source
     rows; or weights (n_source,) in the source rows' order, such as `ratio.weights_`. They are scaled to mean 1.
     X (n, d), y (n,): as in `fit`, the smaller value of y is the source. Arrays, tensors, sparse matrices and pandas or polars
-    frames; a frame's columns of words are compared level by level. Rows held out from the fit judge a ratio best.
+    frames; a frame's text columns are compared level by level. Rows that were held out of the fit judge a ratio best.
 
-    The MMD, its test and the distances to the nearest source row use columns in units of their pooled standard deviation, and
-    at most max_rows rows in total, drawn with random_state: memory is max_rows^2 numbers. Weights and balance use all rows.
+    The MMD, its test and the distances to the nearest source row use columns in units of their pooled standard deviation and
+    at most max_rows rows in total, drawn with random_state; they take max_rows^2 numbers of memory. Weights and balance use
+    all rows.
     gamma: as in `two_sample_test`, for the scaled columns.
 
-    Raises ValueError for inputs that `fit` would not take, for weights that are negative, not finite or all 0, and for a
-    count of weights that is not that of the source rows.
+    Raises ValueError for inputs that `fit` would not accept, for weights that are negative, not finite or all 0, and for a
+    number of weights other than the number of source rows.
     """
     columns = numeric_columns(X)
     is_source = source_mask(y, columns.values.shape[0])
     weights = weights_at(ratio, X, is_source)
-    source, target = (take_rows(columns.values, mask) for mask in (is_source, ~is_source))
+    source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
     distances = _distances(source, target, weights, gamma, n_permutations, max_rows, np.random.default_rng(random_state))
     report = Report(
         n_source=source.shape[0],
@@ -84,14 +85,14 @@ def diagnose(
 
 
 def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
-    """Weights (n_source,) of mean 1 of the source rows of X: what a fitted ratio, a function or an array of weights gives."""
+    """Weights (n_source,), mean 1, of the source rows of X from a fitted ratio, a function or an array of weights."""
     given = ratio
     if isinstance(ratio, type):
         raise _not_a_ratio(ratio)
     if hasattr(ratio, "transform"):
-        given = ratio.transform(take_rows(X, is_source))
+        given = ratio.transform(rows_where(X, is_source))
     elif callable(ratio):
-        given = ratio(take_rows(X, is_source))
+        given = ratio(rows_where(X, is_source))
     try:
         weights = np.asarray(to_host(given), dtype=np.float64)
     except (TypeError, ValueError):
@@ -99,7 +100,7 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
     n_source = int(np.sum(is_source))
     if weights.shape != (n_source,):
         raise ValueError(
-            f"Weights must be ({n_source},), one for each source row in the source rows' order; got shape {weights.shape}."
+            f"Weights must be ({n_source},), one for each source row in the order of the source rows; got shape {weights.shape}."
         )
     return weight_shares(weights) * n_source
 
@@ -133,7 +134,7 @@ def _distances(
     kernel = kernel_matrix(pooled, gamma, rng)
     labels, weighted = signed_labels(n_source, n_target), signed_labels(n_source, n_target)
     drawn = weights[rows[0]]
-    # A draw may miss every row that has weight.
+    # A subsample may miss every row that has weight.
     weighted[:n_source] = weight_shares(drawn) if np.max(drawn) > 0.0 else np.nan
     before = quadratic_form(kernel, labels)
     permuted = permuted_statistics(kernel, labels, n_permutations, rng)

@@ -1,4 +1,4 @@
-"""Whether the source reaches where the target is: no weighting can stand in for rows that are not there."""
+"""Overlap: the share of target rows that are far from every source row, or outside the source's range of a column."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .columns import column_blocks
 
 __all__ = ["outside_range", "outside_share"]
 
-_QUANTILE = 0.99  # of the distances between source rows and their nearest: beyond it a row counts as outside
+_QUANTILE = 0.99  # of the distances from each source row to its nearest neighbor; a target row beyond it is outside
 
 
 def outside_share(source: np.ndarray, target: np.ndarray) -> float:
-    """Share of the target rows whose nearest source row is further than all but 1 % of source rows have theirs.
+    """Share of the target rows that are farther from their nearest source row than 99 % of the source rows are.
 
-    source (n_s, d), target (n_t, d), in one scale. About 0.01 where the samples do not differ; nan with one source row.
+    source (n_s, d), target (n_t, d), on one scale. About 0.01 where the samples do not differ; NaN with one source row.
     """
     if len(source) < 2:
         return float("nan")

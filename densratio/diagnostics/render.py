@@ -12,9 +12,9 @@ __all__ = ["Fact", "html_fragment", "html_page", "plain_text"]
 
 _WIDTH = 100
 _LONGEST_NAME = 40
-_HEADS = ("Standardised mean difference", "before", "after")
+_HEADS = ("Standardized mean difference", "before", "after")
 
-# Colours come from the page around it, so that one sheet reads on light and dark; only the warning's edge has its own.
+# The surrounding page sets the colors, so that one style sheet works in light and dark mode; only the warning's edge has its own.
 _STYLE = """
 .densratio { font: 14px/1.45 system-ui, sans-serif; max-width: 52rem; }
 .densratio table { border-collapse: collapse; margin: 0 0 1em; background: none; }
@@ -31,7 +31,7 @@ _PAGE_STYLE = ":root { color-scheme: light dark; } body { margin: 2rem auto; max
 
 
 class Fact(NamedTuple):
-    """A line of the report: what it is, its value, and a word on how to read it."""
+    """One line of the report: a label, a value, and an aside on how to read it."""
 
     label: str
     value: str
@@ -42,7 +42,7 @@ Row = tuple[str, str, str]
 
 
 def plain_text(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[str], warnings: Sequence[str]) -> str:
-    """The report as aligned text, at most 100 columns wide where the words allow it."""
+    """The report as aligned text, at most 100 columns wide unless a word is longer."""
     label, value = max(len(f.label) for f in facts), max(len(f.value) for f in facts)
     lines = ["Density ratio report", ""]
     lines += [f"  {f.label:<{label}}  {f.value:>{value}}{'  ' * bool(f.aside)}{f.aside}" for f in facts]
@@ -76,7 +76,7 @@ def html_fragment(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence
 
 
 def html_page(title: str, fragment: str, pictures: Mapping[str, bytes]) -> str:
-    """A whole page around a fragment, with pictures (caption -> PNG bytes) embedded."""
+    """A complete page around a fragment, with pictures (caption -> PNG bytes) embedded."""
     shown = "".join(
         f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""Report: what `diagnose` found, as numbers, as a table, and as a page."""
+"""Report: the result of `diagnose` as numbers, text, HTML or JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .render import Fact, html_fragment, html_page, plain_text
 
 __all__ = ["ColumnBalance", "Report"]
 
-_MOST_COLUMNS = 10  # of the balance table that a report shows
+_MAX_COLUMNS = 10  # rows of the balance table that a report shows
 
 
 class ColumnBalance(NamedTuple):
-    """One column: standardised mean differences before and after weighting, and the share of target rows outside its range."""
+    """One column: standardized mean differences before and after weighting, and the share of target rows outside its range."""
 
     name: str
     before: float
@@ -25,23 +25,23 @@ class ColumnBalance(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What the weights do: how many rows they leave, how far the samples are apart before and after, and what to watch.
+    """Effective sample size, distance between the samples before and after weighting, and warnings.
 
     n_source, n_target : rows.
     effective_sample_size : Kish's, of the source rows under their weights.
     largest_weight, largest_share, top_share : the largest weight (mean 1), its share of the total weight, and the share of
         the heaviest 1 % of the rows.
-    pareto_k : shape of the weights' tail; -inf for equal weights, nan where the tail cannot be judged.
-    mmd_before, mmd_after, mmd_chance : squared MMD without weights and with, and the value that samples which do not differ
-        stay below in 95 of 100 relabellings. Columns are in units of their pooled standard deviation.
-    p_value : of the permutation test of mmd_before; the weights play no part in it. A test of the weighted samples is not
-        given: where the weights were fitted on these rows, it would be passed by construction.
-    outside_share : share of the target rows whose nearest source row is further than 99 % of source rows have theirs.
-    n_rows_tested : rows that the MMD, its test and outside_share used: all of them, or a seeded draw.
-    n_permutations : relabellings of the test.
+    pareto_k : shape of the weights' tail; -inf for equal weights, NaN where the tail has too few weights to estimate it.
+    mmd_before, mmd_after, mmd_chance : squared MMD without and with weights, and the 95 % quantile over random relabelings,
+        which samples that do not differ seldom exceed. Columns are in units of their pooled standard deviation.
+    p_value : of the permutation test of mmd_before, which does not involve the weights. There is no test of the weighted
+        samples: weights fitted on these rows would pass it by construction.
+    outside_share : share of the target rows that are farther from their nearest source row than 99 % of the source rows are.
+    n_rows_tested : number of rows that the MMD, its test and outside_share used: all of them, or a seeded subsample.
+    n_permutations : relabelings of the test.
     balance : one ColumnBalance for each column, in the table's order.
-    is_uniform : whether the weights are equal to a millionth.
-    warnings : sentences, each with what to do; empty for a healthy shift.
+    is_uniform : whether the weights are equal to within a millionth.
+    warnings : each says what is wrong and what to do; empty for a healthy shift.
     """
 
     n_source: int
@@ -69,21 +69,21 @@ class Report:
 
     @property
     def is_subsample(self) -> bool:
-        """Whether the MMD and its test ran on a draw of the rows."""
+        """Whether the MMD and its test used a subsample of the rows."""
         return self.n_rows_tested < self.n_source + self.n_target
 
-    def most_off_balance(self, n: int = _MOST_COLUMNS) -> list[ColumnBalance]:
-        """The n columns with the largest difference, before or after; those further apart first."""
+    def most_off_balance(self, n: int = _MAX_COLUMNS) -> list[ColumnBalance]:
+        """The n columns with the largest difference, before or after weighting, largest first."""
         return sorted(self.balance, key=lambda b: -max(abs(b.before), abs(b.after)))[:n]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON takes it; numbers that are not finite (no tail, a difference without spread) become None."""
+        """The report as a JSON-serializable dict; numbers that are not finite (no tail, no spread) become None."""
         fields = asdict(self) | {"effective_share": self.effective_share, "is_subsample": self.is_subsample}
         fields["balance"] = [column._asdict() for column in self.balance]
         return _finite(fields)
 
     def to_html(self, *, title: str = "Density ratio report", pictures: Mapping[str, bytes] | None = None) -> str:
-        """A whole page that needs no other file. pictures: caption -> PNG bytes, embedded below the tables."""
+        """A self-contained HTML page. pictures: caption -> PNG bytes, embedded below the tables."""
         return html_page(title, self._fragment(), pictures or {})
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class Report:
         return html_fragment(self._facts(), self._shown(), self._notes(), self.warnings)
 
     def _facts(self) -> list[Fact]:
-        equal = f"{_number(self.mmd_chance)} or less where the samples do not differ"
+        equal = f"at most {_number(self.mmd_chance)} where the samples do not differ"
         return [
             Fact("Source rows", str(self.n_source)),
             Fact("Target rows", str(self.n_target)),
@@ -105,7 +105,7 @@ class Report:
             ),
             Fact("Largest weight", _number(self.largest_weight), f"{_percent(self.largest_share)} of the total weight"),
             Fact("Heaviest 1 % of rows", _percent(self.top_share), "of the total weight"),
-            Fact("Pareto k-hat", _tail(self.pareto_k), "above 0.7 a weighted mean may not settle"),
+            Fact("Pareto k-hat", _tail(self.pareto_k), "above 0.7 a weighted mean may not converge"),
             Fact("Squared MMD before", _number(self.mmd_before), equal),
             Fact("Squared MMD after", _number(self.mmd_after)),
             Fact("Two-sample test", f"p = {_number(self.p_value)}", "before weighting; small where the samples differ"),
@@ -117,15 +117,16 @@ class Report:
 
     def _notes(self) -> list[str]:
         notes = []
-        rest = len(self.balance) - _MOST_COLUMNS
+        rest = len(self.balance) - _MAX_COLUMNS
         if rest > 0:
             largest = max(abs(value) for b in self.most_off_balance()[-1:] for value in (b.before, b.after))
-            notes.append(f"{rest} more column{'s' if rest > 1 else ''} differ by {largest:.3f} or less.")
+            what = "column differs" if rest == 1 else "columns differ"
+            notes.append(f"{rest} more {what} by {largest:.3f} or less.")
         if self.is_subsample:
             notes.append(
-                f"MMD, test and distances are of a seeded draw of {self.n_rows_tested} of the {self.n_source + self.n_target} rows."
+                f"MMD, test and distances use a seeded subsample: {self.n_rows_tested} of {self.n_source + self.n_target} rows."
             )
-        notes.append("After-numbers flatter a ratio that was fitted on these rows; held-out rows judge it.")
+        notes.append("The numbers after weighting flatter a ratio that was fitted on these rows; held-out rows judge it.")
         return notes
 
 

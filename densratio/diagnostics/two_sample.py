@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..features import Features, Gaussian
-from .balance import centred
+from .balance import centered
 from .columns import dense_rows, two_samples
 from .weights import weight_shares
 
@@ -38,18 +38,18 @@ def mmd(
         MMD^2 = sum_ij w_i w_j k(x_i, x_j) - (2/m) sum_ij w_i k(x_i, v_j) + (1/m^2) sum_ij k(v_i, v_j),   sum_i w_i = 1
 
     with the Gaussian kernel exp(-gamma |x - v|^2). It is the distance between the two samples as they are, so samples of one
-    distribution give about 1/n + 1/m rather than 0. Put columns of different units on one scale first.
+    distribution give about 1/n + 1/m, not 0. Put columns of different units on one scale first.
 
     X_source (n, d), X_target (m, d); weights (n,), >= 0, of any scale, None for equal ones. gamma: a number in
-    1 / (data units)^2, or "median". max_rows: None takes all rows, in memory n + m but time (n + m)^2; a number takes at most
-    that many rows in total, drawn with random_state, the weights of the rows drawn again of sum 1.
+    1 / (data units)^2, or "median". max_rows: None uses all rows, in memory n + m and time (n + m)^2; a number uses at most
+    that many rows in total, drawn with random_state, with their weights rescaled to sum 1.
     Source: Gretton, Borgwardt, Rasch, Schoelkopf & Smola (2012), A kernel two-sample test, JMLR 13.
     """
     source, target = two_samples(X_source, X_target)
     shares = weight_shares(np.ones(source.shape[0]) if weights is None else weights)
     if len(shares) != source.shape[0]:
         raise ValueError(
-            f"weights must be one for each source row: there are {source.shape[0]} source rows and {len(shares)} weights."
+            f"weights must hold one number for each source row; got {len(shares)} weights for {source.shape[0]} source rows."
         )
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, np.random.default_rng(random_state))
     x, v, shares = dense_rows(source, rows[0]), dense_rows(target, rows[1]), weight_shares(shares[rows[0]])
@@ -57,7 +57,7 @@ def mmd(
     kernel = Gaussian(gamma=gamma).fit(x, v, anchors="source")
     at_target = Gaussian(gamma=float(kernel.gamma_)).fit(x, v, anchors="target")
     value = _mean_of(kernel, x, shares, shares) - 2.0 * _mean_of(kernel, v, even, shares) + _mean_of(at_target, v, even, even)
-    # The three sums round apart by more than an MMD of 0.
+    # Rounding in the three sums can make an MMD of 0 negative.
     return max(0.0, value)
 
 
@@ -70,14 +70,14 @@ def two_sample_test(
     max_rows: int = 2000,
     random_state: Any = 0,
 ) -> TwoSampleTest:
-    """Permutation test by the squared MMD of whether the samples differ at all; the weights play no part in it.
+    """Permutation test, by the squared MMD, of whether the samples differ at all; it does not involve weights.
 
-    p_value = (1 + b) / (1 + n_permutations), b the number of random relabellings whose MMD is at least the observed one: it is
+    p_value = (1 + b) / (1 + n_permutations), b the number of random relabelings whose MMD is at least the observed one: it is
     never 0, and P(p <= a) <= a where both samples are independent draws of one distribution.
 
     X_source (n, d), X_target (m, d), in raw units: put columns of different units on one scale first. Beyond max_rows rows in
-    total the test runs on a draw of max_rows, about half from each sample: memory is at most max_rows^2 numbers, and
-    differences too small for that many rows are not seen. gamma: a number in 1 / (data units)^2, or "median" of the pooled
+    total the test uses a subsample of max_rows, about half from each sample: it takes at most max_rows^2 numbers of memory
+    and misses differences too small for that many rows. gamma: a number in 1 / (data units)^2, or "median" of the pooled
     rows. random_state seeds the draw and the permutations. Source: as `mmd`; Phipson & Smyth (2010) for the p value.
     """
     source, target = two_samples(X_source, X_target)
@@ -103,9 +103,9 @@ def draw_rows(n_source: int, n_target: int, max_rows: int | None, rng: np.random
 
 
 def kernel_matrix(pooled: np.ndarray, gamma: float | str, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian kernel (N, N) of the pooled rows, its bandwidth blind to which sample a row is from.
+    """Gaussian kernel (N, N) of the pooled rows, with a bandwidth that does not depend on which sample a row is from.
 
-    A bandwidth that knew the labels would be the observed labels' own, and the permutations would not be exchangeable.
+    With one that did, the observed labels would differ from the permuted ones, which would not be exchangeable.
     """
     mixed = pooled[rng.permutation(len(pooled))]
     half = len(pooled) // 2
@@ -124,30 +124,30 @@ def quadratic_form(kernel: np.ndarray, labels: np.ndarray) -> float:
 
 
 def permuted_statistics(kernel: np.ndarray, labels: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Squared MMD (n_permutations,) of random relabellings: all label vectors times the kernel, in one product a block."""
+    """Squared MMD (n_permutations,) of random relabelings: all label vectors times the kernel, in one product a block."""
     if not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
         raise ValueError(f"n_permutations must be an int >= 1; got {n_permutations!r}.")
     step = max(1, _BLOCK // len(labels))
     parts = []
     for start in range(0, n_permutations, step):
-        relabelled = rng.permuted(np.tile(labels, (min(step, n_permutations - start), 1)), axis=1)
-        parts.append(np.sum((relabelled @ kernel) * relabelled, axis=1))
+        relabeled = rng.permuted(np.tile(labels, (min(step, n_permutations - start), 1)), axis=1)
+        parts.append(np.sum((relabeled @ kernel) * relabeled, axis=1))
     return np.maximum(np.concatenate(parts), 0.0)
 
 
 def permutation_p_value(statistic: float, permuted: np.ndarray) -> float:
-    """(1 + b) / (1 + permutations); a relabelling that ties with the observed one counts, whatever its rounding."""
+    """(1 + b) / (1 + permutations); a relabeling that ties with the observed one counts, whatever its rounding."""
     return float((1 + np.sum(permuted >= statistic - _ROUNDING)) / (1 + len(permuted)))
 
 
 def standardized(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Pooled rows (N, d), source first, each column in units of its pooled standard deviation; constant columns are 0."""
-    pooled = np.concatenate(centred(source, target))
+    pooled = np.concatenate(centered(source, target))
     sd = np.std(pooled, axis=0)
     is_constant = np.ptp(pooled, axis=0) == 0.0
     return np.where(is_constant, 0.0, pooled / np.where(is_constant, 1.0, sd))
 
 
-def _mean_of(kernel: Features, rows: np.ndarray, row_shares: np.ndarray, centre_shares: np.ndarray) -> float:
-    step = max(1, _BLOCK // len(centre_shares))
-    return float(sum(row_shares[i : i + step] @ (kernel(rows[i : i + step]) @ centre_shares) for i in range(0, len(rows), step)))
+def _mean_of(kernel: Features, rows: np.ndarray, row_shares: np.ndarray, center_shares: np.ndarray) -> float:
+    step = max(1, _BLOCK // len(center_shares))
+    return float(sum(row_shares[i : i + step] @ (kernel(rows[i : i + step]) @ center_shares) for i in range(0, len(rows), step)))

@@ -1,4 +1,4 @@
-"""How evenly a set of weights is spread over its rows: effective sample size, shares, and the shape of the tail."""
+"""Concentration of a set of weights: effective sample size, shares of the total, and the shape of the tail."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .._arrays import to_host
 
 __all__ = ["effective_sample_size", "largest_share", "pareto_k", "top_share"]
 
-_MIN_TAIL = 5  # fewer values do not determine two parameters
+_MIN_TAIL = 5  # fewer values do not determine the two parameters
 
 
 def effective_sample_size(weights: Any) -> float:
-    """Kish's effective sample size (sum w)^2 / sum w^2: how many equal weights estimate a mean as precisely.
+    """Kish's effective sample size (sum w)^2 / sum w^2: the number of equally weighted rows that estimate a mean as precisely.
 
     weights (n,), >= 0, of any scale. Between 1 (one row has all the weight) and n (all are equal).
     Raises ValueError for weights that are empty, negative, not finite, or all 0. Source: Kish (1965), Survey Sampling.
@@ -29,7 +29,7 @@ def largest_share(weights: Any) -> float:
 
 
 def top_share(weights: Any, fraction: float = 0.01) -> float:
-    """Share of the total weight on the heaviest `fraction` of the rows, rounded up to whole rows. weights (n,), >= 0."""
+    """Share of the total weight on the heaviest `fraction` of the rows, rounded up to whole rows. weights (n,) >= 0."""
     if not 0.0 < fraction <= 1.0:
         raise ValueError(f"fraction must be > 0 and at most 1; got {fraction!r}.")
     shares = weight_shares(weights)
@@ -37,14 +37,14 @@ def top_share(weights: Any, fraction: float = 0.01) -> float:
 
 
 def pareto_k(weights: Any) -> float:
-    """Shape k of a generalised Pareto distribution fitted to the largest weights: how many moments the weights have.
+    """Shape k of a generalized Pareto distribution fitted to the largest weights: how many moments the weights have.
 
     Moments above 1/k do not exist: from k = 0.5 on the variance of a weighted mean is infinite, and above 0.7 the mean itself
-    does not settle at any practical number of rows. The tail is the ceil(min(n / 5, 3 sqrt n)) largest of the weights (n,), less
-    the next largest; k is the posterior mean of Zhang & Stephens, drawn to 0.5 with the strength of ten observations.
+    does not converge at any practical number of rows. The tail is the ceil(min(n / 5, 3 sqrt n)) largest of the weights (n,), minus
+    the next largest; k is the posterior mean of Zhang & Stephens, shrunk to 0.5 with the strength of ten observations.
 
-    -inf: the weights are equal, so that there is no tail. nan: fewer than five weights lie above the tail's threshold, as
-    with few rows or with many weights at a common upper bound, so that the tail cannot be judged.
+    -inf: the weights are equal, so there is no tail. NaN: fewer than five weights lie above the tail's threshold, as with
+    few rows or with many weights at a common upper bound, so the tail cannot be estimated.
     Raises ValueError as `effective_sample_size` does. Sources: Zhang & Stephens (2009), Technometrics 51(3); Vehtari, Simpson,
     Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
     """
@@ -54,7 +54,7 @@ def pareto_k(weights: Any) -> float:
     n_tail = int(np.ceil(min(0.2 * len(shares), 3.0 * np.sqrt(len(shares)))))
     threshold = shares[-n_tail - 1] if n_tail < len(shares) else 0.0
     excess = shares[-n_tail:] - threshold
-    # A tie with the threshold is no excess, and a likelihood with values at 0 has no maximum.
+    # A weight at the threshold has no excess, and with an excess of 0 the likelihood is unbounded.
     excess = excess[excess > 0.0]
     if len(excess) < _MIN_TAIL:
         return float("nan")
@@ -79,18 +79,18 @@ def weight_shares(weights: Any) -> np.ndarray:
 
 
 def weights_are_equal(shares: np.ndarray, tolerance: float = 1e-12) -> bool:
-    """Whether shares differ by no more than `tolerance` of their size: 1e-12 is rounding, 1e-6 no matter in practice."""
+    """Whether shares differ by no more than `tolerance` of their size: 1e-12 is rounding, 1e-6 is negligible in practice."""
     return bool(np.ptp(shares) <= tolerance * np.max(shares))
 
 
 def rows_in(n: int, fraction: float) -> int:
-    """Whole rows in a `fraction` of n, at least one."""
-    # The last digit of fraction * n must not add a row: 0.07 * 100 is 7.000000000000001.
+    """Number of rows in a `fraction` of n, rounded up, at least one."""
+    # Rounding in fraction * n must not add a row: 0.07 * 100 is 7.000000000000001.
     return max(1, int(np.ceil(fraction * n * (1.0 - 1e-12))))
 
 
 def _generalised_pareto_shape(excess: np.ndarray) -> float:
-    """Shape of the generalised Pareto distribution of `excess` (n,), ascending and > 0: a mean over a grid of profile likelihoods.
+    """Shape of the generalized Pareto distribution of `excess` (n,), ascending and > 0: a mean over a grid of profile likelihoods.
 
     With theta = -shape / scale, shape(theta) = mean log(1 - theta x) and the profile log-likelihood is
     n (log(-theta / shape) - shape - 1).

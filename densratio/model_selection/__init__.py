@@ -1,4 +1,4 @@
-"""Choice of parameters by cross-validation: folds of both domains, closed-form leave-one-out, and the table of what was tried."""
+"""Cross-validation of parameters: folds of both domains, closed-form leave-one-out scores, and the table of results."""
 
 from .choice import Choice, choose
 from .folds import Fold, are_partition, folds_of, k_fold_scores, stratified_folds

@@ -1,4 +1,4 @@
-"""The best of a grid of parameters, and the table of their scores in scikit-learn's form."""
+"""Grid search: the best parameters, and a table of all scores in scikit-learn's format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Choice", "choose"]
 
 
 class Choice(NamedTuple):
-    """The parameters of the highest mean score (the first of equals), and all scores as in GridSearchCV's cv_results_."""
+    """The parameters with the highest mean score (the first among ties), and all scores as in GridSearchCV's cv_results_."""
 
     best_params: dict[str, Any]
     results: dict[str, Any]
@@ -22,7 +22,7 @@ class Choice(NamedTuple):
 def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, Any]]], np.ndarray]) -> Choice:
     """Score every combination of the grid's values. scores: candidates -> (n_candidates, n_folds), higher is better.
 
-    A score that is not finite counts as the worst. Raises ValueError where none is finite.
+    A score that is not finite ranks last. Raises ValueError if none is finite.
     """
     candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     by_fold = np.asarray(scores(candidates), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Leave-one-out scores of the least-squares ratio in closed form, one eigendecomposition for a whole regularisation path."""
+"""Closed-form leave-one-out scores of the least-squares ratio: one eigendecomposition for a whole regularization path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def leave_one_out_scores(
     source_weight: Array | None = None,
     target_weight: Array | None = None,
 ) -> Array:
-    """Scores (len(regularization),) of uLSIF, and of RuLSIF at alpha > 0, higher is better: -J on rows left out.
+    """Scores (len(regularization),) of uLSIF, or RuLSIF if alpha > 0: -J on left-out rows, higher is better.
 
     source (n, k), target (m, k): features; n, m >= 2. The i-th of N = min(n, m) fits leaves out the i-th row of both samples,
 
@@ -27,24 +27,25 @@ def leave_one_out_scores(
         score = mean_i  r_i(v_i) - alpha r_i(v_i)^2 / 2 - (1 - alpha) r_i(x_i)^2 / 2,   r_i(x) = phi(x)'a_i,
 
     with r_i clipped at 0 where `nonnegative`. Leaving a pair out is a change of rank 2 (rank 1 at alpha = 0) of a matrix whose
-    eigenvectors do not depend on the regularisation: a score costs k N after the k^3 + k^2 (n + m) that all share.
+    eigenvectors do not depend on the regularization: a score costs k N, after k^3 + k^2 (n + m) once for all of them.
 
-    Rows may count source_weight (n,) and target_weight (m,) times, of mean 1: a row is then left out with all its weight,
-    sums are divided by n - 1 and m - 1, and the row's terms of the score count as often.
+    Rows may have weights of mean 1, source_weight (n,) and target_weight (m,): a row is then left out with all its weight,
+    sums are divided by n - 1 and m - 1, and the row's terms of the score are weighted alike.
     Source: Kanamori, Hido & Sugiyama (2009), extended to the relative ratio.
     """
     source, target = widest_here(source), widest_here(target)
     xp, n, m = namespace(source, target), source.shape[0], target.shape[0]
     if min(n, m) < 2:
         raise ValueError(f"Leave-one-out needs at least two rows of each sample; got {n} source and {m} target rows.")
-    # Features scaled by the roots of the weights make plain sums of squares; what is linear in the target keeps one root more.
+    # Features scaled by the square roots of the weights turn weighted squares into plain ones; terms linear in the target need
+    # one more factor of the root.
     root = xp.ones_like(target[:, :1])
     if source_weight is not None:
         source = source * xp.sqrt(widest_here(source_weight))[:, None]
     if target_weight is not None:
         root = xp.sqrt(widest_here(target_weight))[:, None]
         target = target * root
-    # What remains of the samples when one row is out is divided by one less.
+    # With one row left out, the mean is over one row less.
     gram_source = (1.0 - alpha) / (n - 1) * (xp.matrix_transpose(source) @ source)
     gram = gram_source + alpha / (m - 1) * (xp.matrix_transpose(target) @ target) if alpha > 0.0 else gram_source
     eigenvalues, vectors = xp.linalg.eigh(gram)
@@ -62,7 +63,7 @@ def leave_one_out_scores(
 
 
 def _inverse(shifted: Array, rounding: float) -> Array:
-    # Without regularisation the directions that no row has are left out: the minimum-norm solution.
+    # Without regularization, directions with eigenvalue 0 are dropped: the minimum-norm solution.
     xp = namespace(shifted)
     usable = shifted > xp.max(shifted) * (shifted.shape[0] * rounding)
     return xp.where(usable, 1.0 / xp.where(usable, shifted, xp.ones_like(shifted)), xp.zeros_like(shifted))
@@ -75,9 +76,9 @@ def _held_out_ratios(
 
     With B = diag(1 / inverse) that fit is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - linear_share_i v_i).
     """
-    # Every quadratic form in B^-1 is a product of the rows' squares with a whole path of inverses.
+    # B^-1 is diagonal, so a quadratic form for the whole path is one product of the rows' squares with its diagonals.
     xx, xv, vv = (x * x) @ inverse, (x * v) @ inverse, (v * v) @ inverse
-    # B^-1 applied to the right-hand side, seen from x_i and from v_i.
+    # x_i' and v_i' times B^-1 times the right-hand side.
     from_x = x @ (linear[:, None] * inverse) - linear_share * xv
     from_v = v @ (linear[:, None] * inverse) - linear_share * vv
     # Woodbury: the ratios (r_x, r_v) solve (I - G S)(r_x, r_v) = (from_x, from_v), G = [[xx, xv], [xv, vv]], S the shares.

@@ -1,7 +1,7 @@
-"""Pictures, drawn with matplotlib: displays in scikit-learn's manner, and two of a label-noise experiment.
+"""Plots, drawn with matplotlib: displays with the interface of scikit-learn's, and two figures of a label-noise experiment.
 
-Each display has `from_estimator(ratio, X, y)` and `from_predictions(...)`, keeps what it draws as attributes, and draws again
-with `plot(ax=...)`. Without `ax` it opens a pyplot figure; give axes of a `matplotlib.figure.Figure` where there is no screen.
+Each display has `from_estimator(ratio, X, y)` and `from_predictions(...)`, keeps what it draws as attributes, and draws it again
+with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matplotlib.figure.Figure` where there is no screen.
 """
 
 from .balance import BalanceDisplay

@@ -1,4 +1,4 @@
-"""What all pictures share: their colours, and how matplotlib is reached."""
+"""What all plots share: colors, axes and the import of matplotlib."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CURVES", "GREY", "SOURCE", "TARGET", "axes_for", "bare", "matplotlib_figure", "panels"]
+__all__ = ["CURVES", "GRAY", "SOURCE", "TARGET", "axes_for", "hide_spines", "matplotlib_figure", "panels"]
 
-# Told apart by people with any colour vision (Okabe & Ito).
-SOURCE, TARGET, GREY = "#0072B2", "#D55E00", "#7F7F7F"
+# Distinguishable with any color vision (Okabe & Ito).
+SOURCE, TARGET, GRAY = "#0072B2", "#D55E00", "#7F7F7F"
 CURVES = (SOURCE, TARGET, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 _NEEDS_MATPLOTLIB = 'Plots need matplotlib: pip install "densratio-toolkit[plot]"'
 
 
 def matplotlib_figure() -> Any:
-    """matplotlib's Figure class, which draws without a window."""
+    """matplotlib's Figure class, which needs no display."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -36,7 +36,7 @@ def axes_for(ax: Any) -> Any:
 
 
 def panels(n: int) -> tuple[Any, list[Any]]:
-    """A figure without a window, of n axes in rows of up to four."""
+    """A figure that needs no display, with n axes in rows of up to four."""
     n_columns = min(4, n)
     n_rows = -(-n // n_columns)
     figure = matplotlib_figure()(figsize=(3.4 * n_columns, 2.7 * n_rows), layout="constrained")
@@ -46,6 +46,6 @@ def panels(n: int) -> tuple[Any, list[Any]]:
     return figure, list(axes[:n])
 
 
-def bare(ax: Any) -> None:
-    """Take away the top and right frame lines."""
+def hide_spines(ax: Any) -> None:
+    """Hide the top and right spines."""
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""DiscriminatorCalibrationDisplay: whether the ratio, read as a probability of the target, is right."""
+"""DiscriminatorCalibrationDisplay: the calibration of a ratio, read as the probability that a row is from the target."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from .._arrays import to_host
 from ..diagnostics.columns import source_mask
-from ._style import CURVES, GREY, axes_for, bare
+from ._style import CURVES, GRAY, axes_for, hide_spines
 
 __all__ = ["DiscriminatorCalibrationDisplay"]
 
@@ -16,14 +16,14 @@ __all__ = ["DiscriminatorCalibrationDisplay"]
 class DiscriminatorCalibrationDisplay:
     """Reliability curve of P(target | x) = odds r(x) / (1 + odds r(x)), odds = n_target / n_source, in bins of equally many rows.
 
-    A ratio of any method is a discriminator by Bayes' rule, so the target's share among rows of one predicted probability
-    tells whether it is right, without the true ratio. A curve flatter than the diagonal is a ratio too extreme, a steeper one a
-    ratio too cautious. On the rows that the ratio was fitted on it looks better than it is: give held-out rows.
+    By Bayes' rule the ratio of any method is a probabilistic classifier, so the share of target rows at each predicted
+    probability shows whether it is right, without the true ratio. A curve flatter than the diagonal means that the ratio is too
+    extreme, a steeper one that it is too cautious. The rows that the ratio was fitted on flatter it: pass held-out rows.
 
-    Make it by `from_estimator` or `from_predictions`.
+    Create it with `from_estimator` or `from_predictions`.
 
     y_prob : (n,) predicted probability of each row. prob_pred, prob_true, n_rows : (bins,) its mean, the share of target rows,
-        and the rows of each bin. name : what to call the curve.
+        and the rows of each bin. name : label of the curve.
     After `plot`: ax_, figure_, line_, the axes, the figure and the curve.
     """
 
@@ -60,7 +60,7 @@ class DiscriminatorCalibrationDisplay:
         return cls(prob_true=prob_true, prob_pred=prob_pred, n_rows=n_rows, y_prob=y_prob, name=name).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> DiscriminatorCalibrationDisplay:
-        """Draw the curve; a bar spans 95 % of the shares that chance gives so many rows."""
+        """Draw the curve; the bars are 95 % confidence intervals of the shares."""
         from scipy.stats import binomtest
 
         self.ax_ = axes_for(ax)
@@ -69,8 +69,8 @@ class DiscriminatorCalibrationDisplay:
         counts = zip(np.rint(share * n_rows).astype(int), n_rows, strict=True)
         spans = np.array([binomtest(int(k), int(n)).proportion_ci(method="wilson") for k, n in counts])
         if not self.ax_.lines:
-            self.ax_.plot([0.0, 1.0], [0.0, 1.0], color=GREY, linestyle="--", linewidth=1, label="calibrated")
-        # The diagonal is a line too: the first curve in these axes is the second line.
+            self.ax_.plot([0.0, 1.0], [0.0, 1.0], color=GRAY, linestyle="--", linewidth=1, label="calibrated")
+        # The diagonal is the first line of the axes, so the first curve is the second.
         color = CURVES[(len(self.ax_.lines) - 1) % len(CURVES)]
         (self.line_,) = self.ax_.plot(self.prob_pred, share, "o-", color=color, label=self.name or "ratio")
         self.ax_.vlines(self.prob_pred, spans[:, 0], spans[:, 1], color=self.line_.get_color(), linewidth=1.5, alpha=0.5)
@@ -78,11 +78,11 @@ class DiscriminatorCalibrationDisplay:
         self.ax_.set_xlabel("P(target | x) by the ratio")
         self.ax_.set_ylabel("share of target rows")
         self.ax_.legend(loc="upper left", frameon=False)
-        bare(self.ax_)
+        hide_spines(self.ax_)
         return self
 
 
 def _equal_counts(values: np.ndarray, n_bins: int) -> np.ndarray:
-    """Bin number (n,) of each value, counted from 0 without gaps; equal values share a bin, so there may be fewer bins."""
+    """Bin number (n,) of each value, counted from 0 without gaps; equal values share a bin, so there may be fewer than n_bins."""
     edges = np.quantile(values, np.linspace(0.0, 1.0, n_bins + 1))[1:-1]
     return np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)[1]

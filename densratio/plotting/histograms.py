@@ -1,4 +1,4 @@
-"""Histograms of the weights of clean and of flipped rows, one panel a method."""
+"""Histograms of the weights of clean and flipped rows, one panel per method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._style import SOURCE, TARGET, bare, panels
+from ._style import SOURCE, TARGET, hide_spines, panels
 
 __all__ = ["weight_histograms"]
 
@@ -15,7 +15,7 @@ _CLEAN, _FLIPPED = SOURCE, TARGET
 
 
 def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str, np.ndarray], *, title: str = "") -> Any:
-    """Figure with one panel a method: histograms of the weights of clean and of flipped rows.
+    """Figure with one panel per method: histograms of the weights of clean and flipped rows.
 
     weights: method -> (n,) weights; is_flipped: method -> (n,) bool. The last bin holds everything above the panel's range.
     """
@@ -38,4 +38,4 @@ def _panel(axis: Any, name: str, values: np.ndarray, is_flipped: np.ndarray) -> 
     axis.set_title(name)
     axis.set_xlabel("weight")
     axis.set_ylabel("rows")
-    bare(axis)
+    hide_spines(axis)

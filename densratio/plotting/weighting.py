@@ -1,4 +1,4 @@
-"""Learned weighting functions: the weight of a row against its loss, one curve for each group of classes."""
+"""Learned weighting functions: weight against loss, one curve for each group of classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._style import CURVES, bare, panels
+from ._style import CURVES, hide_spines, panels
 
 __all__ = ["weighting_functions"]
 
@@ -15,9 +15,9 @@ __all__ = ["weighting_functions"]
 def weighting_functions(
     losses: np.ndarray, curves: Mapping[str, np.ndarray], *, groups: Mapping[str, list[str]] | None = None, title: str = ""
 ) -> Any:
-    """Figure with one panel a method: weight against loss.
+    """Figure with one panel per method: weight against loss.
 
-    losses (m,), rising; curves: method -> (K, m) weights, a curve for each group; groups: method -> K names for the legend.
+    losses (m,), ascending; curves: method -> (K, m) weights, a curve for each group; groups: method -> K names for the legend.
     """
     figure, axes = panels(len(curves))
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
@@ -28,7 +28,7 @@ def weighting_functions(
         axis.set_ylim(0.0, 1.08 * max(1e-12, float(np.max(values))))
         if any(labels):
             axis.legend(frameon=False)
-        bare(axis)
+        hide_spines(axis)
     if title:
         figure.suptitle(title)
     return figure

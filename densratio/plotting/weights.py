@@ -1,4 +1,4 @@
-"""WeightsDisplay: how the weights are spread over the source rows."""
+"""WeightsDisplay: the distribution of the weights over the source rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..diagnostics import effective_sample_size
 from ..diagnostics.columns import source_mask
 from ..diagnostics.diagnosis import weights_at
 from ..diagnostics.weights import weight_shares
-from ._style import GREY, SOURCE, TARGET, axes_for, bare
+from ._style import GRAY, SOURCE, TARGET, axes_for, hide_spines
 
 __all__ = ["WeightsDisplay"]
 
@@ -19,11 +19,11 @@ _BINS = 40
 
 
 class WeightsDisplay:
-    """Weights of the source rows, as a histogram or as the share of the weight that the heaviest rows carry.
+    """Weights of the source rows, as a histogram or as the share of the total weight on the heaviest rows.
 
-    Make it by `from_estimator` or `from_predictions`.
+    Create it with `from_estimator` or `from_predictions`.
 
-    weights : (n_source,) weights, scaled to mean 1. name : what to call them.
+    weights : (n_source,) weights, scaled to mean 1. name : label in the title.
     After `plot`: ax_, figure_, the axes and the figure.
     """
 
@@ -35,27 +35,27 @@ class WeightsDisplay:
     def from_estimator(
         cls, ratio: Any, X: Any, y: Any, *, kind: str = "histogram", name: str | None = None, ax: Any = None
     ) -> WeightsDisplay:
-        """Weights that a fitted ratio gives the source rows of X (n, d); y (n,), the smaller value is the source."""
-        weights = weights_at(ratio, X, source_mask(y, _count(X)))
+        """Weights from a fitted ratio at the source rows of X (n, d); y (n,), the smaller value is the source."""
+        weights = weights_at(ratio, X, source_mask(y, _n_rows(X)))
         return cls(weights=weights, name=name or type(ratio).__name__).plot(kind=kind, ax=ax)
 
     @classmethod
     def from_predictions(cls, weights: Any, *, kind: str = "histogram", name: str | None = None, ax: Any = None) -> WeightsDisplay:
-        """Weights (n_source,) that are there already, >= 0, of any scale."""
+        """Weights (n_source,) computed elsewhere, >= 0, of any scale."""
         shares = weight_shares(weights)
         return cls(weights=shares * len(shares), name=name).plot(kind=kind, ax=ax)
 
     def plot(self, *, kind: str = "histogram", ax: Any = None) -> WeightsDisplay:
         """Draw. kind: "histogram" (the last bin holds everything above), or "share" (the Lorenz curve, heaviest rows first)."""
         if kind not in _KINDS:
-            raise ValueError(f"kind={kind!r} is not known; use one of {sorted(_KINDS)}.")
+            raise ValueError(f"kind must be one of {sorted(_KINDS)}; got {kind!r}.")
         weights = np.asarray(to_host(self.weights), dtype=np.float64)
         self.ax_ = axes_for(ax)
         self.figure_ = self.ax_.figure
         _KINDS[kind](self.ax_, weights)
         effective = f"{len(weights)} rows count as {effective_sample_size(weights):.0f}"
         self.ax_.set_title(f"{self.name}: {effective}" if self.name else effective)
-        bare(self.ax_)
+        hide_spines(self.ax_)
         return self
 
 
@@ -64,8 +64,8 @@ def _histogram(ax: Any, weights: np.ndarray) -> None:
     above = int(np.sum(weights > top))
     rows = ax.hist(np.minimum(weights, top), bins=np.linspace(0.0, top, _BINS + 1), color=SOURCE)[0]
     ax.set_ylim(0.0, 1.08 * np.max(rows))
-    ax.axvline(1.0, color=GREY, linestyle="--", linewidth=1)
-    ax.text(1.0, 0.99, " mean", color=GREY, transform=ax.get_xaxis_transform(), va="top")
+    ax.axvline(1.0, color=GRAY, linestyle="--", linewidth=1)
+    ax.text(1.0, 0.99, " mean", color=GRAY, transform=ax.get_xaxis_transform(), va="top")
     if above:
         label = f"{above} row{'s' if above > 1 else ''} above,\nup to {np.max(weights):.3g}"
         ax.annotate(label, (top, rows[-1]), (0, 4), textcoords="offset points", ha="right", va="bottom")
@@ -75,11 +75,11 @@ def _histogram(ax: Any, weights: np.ndarray) -> None:
 
 
 def _share(ax: Any, weights: np.ndarray) -> None:
-    carried = np.concatenate([[0.0], np.cumsum(np.sort(weights)[::-1])]) / np.sum(weights)
-    rows = np.linspace(0.0, 1.0, len(carried))
-    ax.plot(rows, rows, color=GREY, linestyle="--", linewidth=1, label="equal weights")
-    ax.plot(rows, carried, color=SOURCE, label="weights")
-    half = rows[np.searchsorted(carried, 0.5)]
+    share = np.concatenate([[0.0], np.cumsum(np.sort(weights)[::-1])]) / np.sum(weights)
+    rows = np.linspace(0.0, 1.0, len(share))
+    ax.plot(rows, rows, color=GRAY, linestyle="--", linewidth=1, label="equal weights")
+    ax.plot(rows, share, color=SOURCE, label="weights")
+    half = rows[np.searchsorted(share, 0.5)]
     ax.plot([half], [0.5], "o", color=TARGET, label=f"half of the weight on {100.0 * half:.3g} % of the rows")
     ax.set(xlim=(0.0, 1.0), ylim=(0.0, 1.02))
     ax.set_xlabel("share of the source rows, heaviest first")
@@ -90,5 +90,5 @@ def _share(ax: Any, weights: np.ndarray) -> None:
 _KINDS = {"histogram": _histogram, "share": _share}
 
 
-def _count(X: Any) -> int:
+def _n_rows(X: Any) -> int:
     return int(X.shape[0] if hasattr(X, "shape") else len(X))

@@ -1,4 +1,4 @@
-"""The two steps as one estimator: weigh the rows by a fitted ratio, then fit or score any scikit-learn model with the weights."""
+"""Two-step importance weighting: a fitted ratio gives the weights, with which any scikit-learn model is fitted or scored."""
 
 from .importance_weighted import ImportanceWeighted
 from .scoring import ImportanceWeightedScorer, importance_weighted_score, make_iw_scorer

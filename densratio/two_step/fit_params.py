@@ -1,4 +1,4 @@
-"""How weights reach an estimator's fit: plain, under a Pipeline's step name, through other wrappers, or by metadata routing."""
+"""Passes sample weights to an estimator's fit: directly, under a Pipeline's step name, through wrappers, or by metadata routing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fit_weighted(estimator: Any, X: Any, y: Any, weights: np.ndarray) -> Any:
     names = weight_names(estimator)
     with warnings.catch_warnings():
         if len(names) > 1:
-            # It says that the weights miss the inner estimator, and they go there under their second name.
+            # The warning says that the weights do not reach the inner estimator; they do, under their second name.
             warnings.filterwarnings("ignore", message="Since .* does not appear to accept sample_weight")
         return estimator.fit(X, y, **dict.fromkeys(names, weights))
 
@@ -28,15 +28,15 @@ def fit_weighted(estimator: Any, X: Any, y: Any, weights: np.ndarray) -> Any:
 def weight_names(estimator: Any) -> list[str]:
     """Names under which estimator.fit takes sample weights: "sample_weight", or "step__sample_weight" for a Pipeline.
 
-    With metadata routing enabled the name is always "sample_weight", and a step takes it by `set_fit_request`. Raises
-    ValueError where the weights would reach nothing.
+    With metadata routing enabled the name is always "sample_weight", and steps request it with `set_fit_request`. Raises
+    ValueError if no step would receive the weights.
     """
     if sklearn.get_config()["enable_metadata_routing"]:
         return _routed_names(estimator)
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]
         if last is None or last == "passthrough":
-            raise ValueError(f"The last step {name!r} of the Pipeline passes its rows through: nothing is fitted with the weights.")
+            raise ValueError(f"The last step {name!r} of the Pipeline is {last!r}: nothing would be fitted with the weights.")
         return [f"{name}__{inner}" for inner in weight_names(last)]
     if isinstance(estimator, CalibratedClassifierCV) and isinstance(estimator.estimator, Pipeline):
         return ["sample_weight", *weight_names(estimator.estimator)]
@@ -44,7 +44,7 @@ def weight_names(estimator: Any) -> list[str]:
         return ["sample_weight"]
     if not takes_any_name(estimator.fit):
         raise _no_sample_weight(estimator)
-    # A wrapper that hands its fit parameters on takes the name that the wrapped one knows.
+    # A wrapper that forwards its fit parameters takes the name that the wrapped estimator expects.
     inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
     return ["sample_weight"] if inner is None else weight_names(inner)
 
@@ -55,7 +55,7 @@ def takes_sample_weight(method: Any) -> bool:
 
 
 def takes_any_name(method: Any) -> bool:
-    """Whether a callable takes keyword arguments of any name."""
+    """Whether a callable takes arbitrary keyword arguments."""
     return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(method).parameters.values())
 
 
@@ -67,14 +67,14 @@ def _routed_names(estimator: Any) -> list[str]:
         raise _no_sample_weight(estimator)
     if not routing.consumes("fit", ["sample_weight"]):
         raise ValueError(
-            f"{type(estimator).__name__} hands sample_weight to nothing inside it. Metadata routing is enabled, so the step that "
-            "learns from the weights must ask for them: .set_fit_request(sample_weight=True) on it, and False on the others."
+            f"{type(estimator).__name__} passes sample_weight to none of its steps. Metadata routing is enabled: call "
+            ".set_fit_request(sample_weight=True) on the step that learns from the weights, and with False on the others."
         )
     return ["sample_weight"]
 
 
 def _no_sample_weight(estimator: Any) -> ValueError:
     return ValueError(
-        f"{type(estimator).__name__} takes no sample_weight in fit, so weights can't reach it. Use one that takes them, or fit "
+        f"{type(estimator).__name__} takes no sample_weight in fit, so it can't be weighted. Use an estimator that does, or fit "
         "this one on rows drawn in proportion to w = ratio.transform(X): rows = rng.choice(len(w), size=len(w), p=w / w.sum())."
     )

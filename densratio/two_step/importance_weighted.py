@@ -1,4 +1,4 @@
-"""ImportanceWeighted, a scikit-learn estimator fitted under covariate shift by a fitted density ratio."""
+"""ImportanceWeighted: fits a scikit-learn estimator under covariate shift, with weights from a fitted density ratio."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def _wrapped_has(method: str) -> Callable[[Any], bool]:
 
 
 class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
-    """Fit an estimator on source rows as if they came from the target: each row counts by the density ratio at it.
+    """Fits an estimator for the target on source rows, each weighted by the density ratio.
 
-        minimise  sum_i w_i loss(f(x_i), y_i),   w_i = r(x_i)^flatten / mean,   r(x) = p_target(x) / p_source(x)
+        minimize  sum_i w_i loss(f(x_i), y_i),   w_i = r(x_i)^flatten / mean,   r(x) = p_target(x) / p_source(x)
 
-    The weights are a function of x, so a clone fitted on a fold weighs the fold's own rows: it stays right under
-    cross-validation, grid search, learning curves and bagging. Source: Shimodaira (2000), J. Stat. Plan. Inference 90.
+    The weights are a function of x, so a clone fitted on a fold weights the fold's own rows: cross-validation,
+    grid search, learning curves and bagging stay valid. Source: Shimodaira (2000), J. Stat. Plan. Inference 90.
 
         X, domain = stack_domains(X_train, X_target)
         model = ImportanceWeighted(Ridge(), KLIEP().fit(X, domain)).fit(X_train, y_train)
@@ -40,24 +40,24 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : a classifier or regressor, a Pipeline included, whose fit takes sample_weight
-        It is cloned and left unfitted. Where metadata routing is enabled, the step of a Pipeline (or of another wrapper) that
-        learns from the weights has to ask for them: step.set_fit_request(sample_weight=True).
+        It is cloned, not fitted itself. If metadata routing is enabled, the step of a Pipeline (or another wrapper) that learns
+        from the weights must request them: step.set_fit_request(sample_weight=True).
     ratio : fitted density ratio, or callable from rows (n, d) to ratios (n,)
-        Shared, never fitted nor copied; clones keep it. It sees the X that `fit` is given, so put ImportanceWeighted around a
-        Pipeline rather than into it. To search over ratios give their transforms: {"ratio": [a.transform, b.transform]}.
+        Shared by clones, never fitted or copied. It sees the X passed to `fit`, so wrap ImportanceWeighted around a Pipeline
+        instead of making it a step. To search over ratios pass their transforms: {"ratio": [a.transform, b.transform]}.
     flatten : float in [0, 1]
-        Exponent of the ratio: 1 full weights (unbiased), 0 none (a plain fit), between them less variance for some bias.
+        Exponent of the ratio: 1 for full weights (unbiased), 0 for none (a plain fit), between them less variance for some bias.
 
     Attributes
     ----------
     estimator_ : the fitted estimator.
-    weights_ : (n,) weights that it was given, mean 1; with sample_weight in fit, their product with the total of sample_weight.
-    classes_, n_features_in_, feature_names_in_ : those of estimator_, where it has them.
+    weights_ : (n,) weights it was fitted with, mean 1; with sample_weight in fit, their sum is that of sample_weight.
+    classes_, n_features_in_, feature_names_in_ : those of estimator_, if it has them.
 
     Raises
     ------
     ValueError
-        In fit: a ratio that is not fitted, or gives NaN, infinity, a negative number or the wrong length; weights all 0 (no
+        In fit: a ratio that is not fitted, or returns NaN, infinity, a negative number or the wrong length; weights all 0 (no
         overlap); flatten outside [0, 1]; an estimator that takes no sample_weight.
     """
 
@@ -67,7 +67,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         self.flatten = flatten
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImportanceWeighted:
-        """Weigh the rows of X (n, d) and fit a clone of `estimator`. sample_weight (n,) multiplies the weights."""
+        """Fit a clone of `estimator` on X (n, d), y with the ratio as weights. sample_weight (n,) multiplies them."""
         weights = row_weights(self.ratio, X, flatten=self.flatten, sample_weight=sample_weight)
         self.estimator_ = fit_weighted(clone(self.estimator), X, y, weights)
         self.weights_ = weights
@@ -100,7 +100,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_wrapped_has("score"))
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The wrapped estimator's score on these rows as they are; `make_iw_scorer` estimates the one on the target."""
+        """The wrapped estimator's unweighted score on these rows; `make_iw_scorer` estimates the score on the target."""
         fitted = self._fitted()
         return fitted.score(X, y) if sample_weight is None else fitted.score(X, y, sample_weight=sample_weight)
 
@@ -120,16 +120,16 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         return self._fitted().feature_names_in_
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; those of `estimator` as estimator__name. A fitted ratio has none to set, so none is listed."""
+        """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""
         return {name: value for name, value in super().get_params(deep).items() if not name.startswith("ratio__")}
 
     def set_params(self, **params: Any) -> ImportanceWeighted:
-        """Set parameters by name, nested ones as estimator__name. ValueError for ratio__name: it would change no weight."""
+        """Set parameters by name, nested ones as estimator__name. Raises ValueError for ratio__name: the ratio is fitted."""
         frozen = [name for name in params if name.startswith("ratio__")]
         if frozen:
             raise ValueError(
-                f"{frozen[0]} can't be set: the ratio is fitted already, so no weight would change. Fit one ratio for each value "
-                'and give their transforms: {"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
+                f"{frozen[0]} can't be set: the ratio is already fitted, so no weight would change. Fit one ratio for each value "
+                'and pass their transforms: {"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
             )
         return super().set_params(**params)
 
@@ -138,7 +138,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         return self.estimator_
 
     def __sklearn_clone__(self) -> ImportanceWeighted:
-        # A clone of a fitted ratio is an unfitted one, so it is kept out of the cloning and handed over.
+        # Cloning would unfit the ratio, so it is left out and passed on as it is.
         bare = copy.copy(self)
         bare.ratio = None
         twin = super(ImportanceWeighted, bare).__sklearn_clone__()

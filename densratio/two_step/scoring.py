@@ -1,4 +1,4 @@
-"""Importance-weighted validation: a metric on held-out source rows, weighted by the ratio, estimates it on the target."""
+"""Importance-weighted validation: a metric on held-out source rows, weighted by the ratio, estimates the metric on the target."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LOSS_ENDINGS = ("_error", "_loss", "_deviance")
 
 
 class ImportanceWeightedScorer:
-    """scorer(estimator, X, y): a metric with the weights w_i = r(x_i) on source rows, which estimates it on the target.
+    """scorer(estimator, X, y): a metric on source rows with weights w_i = r(x_i), which estimates the metric on the target.
 
         sum_i w_i loss_i / sum_i w_i  ->  E_target[loss]
 
-    Self-normalised: the weights have mean 1 over the rows given, so the scale of the ratio cancels. That is consistent, with a
-    bias of order 1/n and less variance than mean(w loss), and a metric keeps its range (an accuracy stays in [0, 1]). Greater is
-    better, as for every scorer, so losses come out negated. Source: Sugiyama, Krauledat, Mueller (2007), JMLR 8.
+    Self-normalized: the weights have mean 1 over the rows given, so the scale of the ratio cancels. The estimate is consistent,
+    with a bias of order 1/n and less variance than mean(w loss), and a metric keeps its range (an accuracy stays in [0, 1]).
+    Greater is better, as for every scorer, so losses are negated. Source: Sugiyama, Krauledat, Mueller (2007), JMLR 8.
     Built by `make_iw_scorer`.
     """
 
@@ -43,7 +43,7 @@ class ImportanceWeightedScorer:
         return f"make_iw_scorer({self.ratio!r}, {self.scoring!r})"
 
     def _accept_sample_weight(self) -> bool:
-        # scikit-learn asks this of each of several scorers where fit is given a sample_weight.
+        # scikit-learn calls this on each of several scorers when fit gets a sample_weight.
         return True
 
 
@@ -51,15 +51,15 @@ def make_iw_scorer(ratio: Any, scoring: Any = None) -> ImportanceWeightedScorer:
     """A scorer for GridSearchCV, cross_val_score or cross_validate that estimates the metric on the target (see the class).
 
     ratio: a fitted density ratio or a callable, as for ImportanceWeighted. scoring: None for the estimator's own score; a
-    scorer's name; a scorer (estimator, X, y, sample_weight); or a metric (y_true, y_pred, sample_weight), which is read as in
-    sklearn.metrics: a name that ends in _error, _loss or _deviance is a loss, one that ends in _score is not.
-    Raises ValueError for a metric that takes no sample_weight, and for one whose name tells no direction.
+    scorer's name; a scorer (estimator, X, y, sample_weight); or a metric (y_true, y_pred, sample_weight), named as in
+    sklearn.metrics: one ending in _error, _loss or _deviance is a loss, one ending in _score is not.
+    Raises ValueError for a metric that takes no sample_weight, or whose name does not say whether greater is better.
     """
     return ImportanceWeightedScorer(ratio, scoring)
 
 
 def importance_weighted_score(estimator: Any, X: Any, y: Any, ratio: Any, scoring: Any = None, sample_weight: Any = None) -> float:
-    """The metric of a fitted estimator on the target, estimated from source rows X (n, d), y (n,) that it was not fitted on.
+    """Estimate of a fitted estimator's metric on the target, from source rows X (n, d), y (n,) that it was not fitted on.
 
     Arguments and errors as in `make_iw_scorer`; greater is better.
     """
@@ -78,7 +78,7 @@ def _weightable_scorer(scoring: Any) -> Callable[..., float]:
             "one scorer each: {name: make_iw_scorer(ratio, name) for name in names}."
         )
     if isinstance(scoring, ImportanceWeightedScorer):
-        raise ValueError("scoring is importance-weighted already: weighted again, each row would count by its ratio squared.")
+        raise ValueError("scoring is already importance-weighted; weighting it again would use the squared ratio.")
     scorer: Any = get_scorer(scoring) if isinstance(scoring, str) else scoring
     if _is_metric(scorer):
         scorer = _scorer_of_metric(scorer)
@@ -100,7 +100,7 @@ def _is_metric(scoring: Any) -> bool:
 def _scorer_of_metric(metric: Any) -> Any:
     for name in get_scorer_names():
         scorer = get_scorer(name)
-        # It knows the metric's direction, and whether it takes probabilities.
+        # scikit-learn's own scorer knows the metric's sign and whether it takes probabilities.
         if getattr(scorer, "_score_func", None) is metric and not scorer._kwargs:
             return scorer
     name = _name(metric)
@@ -109,7 +109,7 @@ def _scorer_of_metric(metric: Any) -> Any:
     if name.endswith("_score"):
         return make_scorer(metric)
     raise ValueError(
-        f"The name of the metric {name} does not tell whether more is better. Say it: make_scorer({name}, greater_is_better=True), "
+        f"The name of the metric {name} does not say whether greater is better. Pass make_scorer({name}, greater_is_better=True), "
         "or False for a loss."
     )
 

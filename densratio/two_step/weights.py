@@ -1,4 +1,4 @@
-"""Weights of rows as a function of the rows: a fitted ratio or a callable, checked, flattened and rescaled."""
+"""Row weights from a fitted ratio or a callable: checked, flattened and rescaled."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHOW_FIT = (
 def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any = None) -> np.ndarray:
     """w_i = s_i r(x_i)^flatten / m for the rows of X, with m the mean of r^flatten under the base weights s.
 
-    s = sample_weight (n,) or ones. The weights keep the total of s, so that their mean is 1 where none is given, flatten = 0
-    gives s itself, and a row of base weight k counts as k rows. 0^0 is 1. Source: Shimodaira (2000) for the flattening.
+    s = sample_weight (n,) or ones. The weights have the sum of s, so their mean is 1 without sample_weight; flatten = 0 gives
+    s itself, and a row of base weight k counts as k rows. 0^0 is 1. Source: Shimodaira (2000) for the flattening.
     """
     if isinstance(flatten, bool) or not isinstance(flatten, Real) or not 0.0 <= flatten <= 1.0:
         raise ValueError(f"flatten must be a number from 0 (plain fit) to 1 (full weights); got {flatten!r}.")
@@ -33,10 +33,11 @@ def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any 
     raw = np.where(base > 0.0, raw, 0.0)
     if raw.max() == 0.0:
         raise ValueError(
-            f"The ratio is 0 at every one of the {np.count_nonzero(base)} rows that count: they have no overlap with the target, "
-            "and no weighting makes up for that. Check which sample is the source, or fit the ratio with a smaller gamma."
+            f"The ratio is 0 at every row of positive weight ({np.count_nonzero(base)} of {len(base)}): these rows do not "
+            "overlap with the target, and weighting cannot make up for that. Check which sample is the source, or fit the ratio "
+            "with a smaller gamma."
         )
-    # The largest is taken out first: a ratio near the largest float would overflow in the mean.
+    # Dividing by the largest first keeps the mean of huge ratios from overflowing.
     flattened = (raw / raw.max()) ** flatten
     return base * (flattened / np.average(flattened, weights=base / base.max()))
 
@@ -53,9 +54,9 @@ def ratio_at(ratio: Any, X: Any) -> np.ndarray:
 
 
 def check_ratio(ratio: Any) -> None:
-    """NotFittedError (a ValueError) for a ratio that was not fitted, ValueError for what is no ratio; else nothing."""
+    """Raises NotFittedError (a ValueError) for an unfitted ratio and ValueError for anything that is not a ratio."""
     if isinstance(ratio, type) and hasattr(ratio, "transform"):
-        raise ValueError(f"ratio is the class {ratio.__name__}; give a fitted instance:\n    {_show_fit(ratio.__name__ + '()')}")
+        raise ValueError(f"ratio is the class {ratio.__name__}; pass a fitted instance:\n    {_show_fit(ratio.__name__ + '()')}")
     if not hasattr(ratio, "transform"):
         if not callable(ratio):
             raise ValueError(
@@ -69,8 +70,8 @@ def check_ratio(ratio: Any) -> None:
         except NotFittedError:
             raise NotFittedError(
                 f"The ratio {_name(ratio)} is not fitted, and can't be fitted here: its labels are the domains, not y. "
-                f"Fit it first:\n    {_show_fit(_shown(ratio))}\nA parameter grid unfits its estimators: search over the "
-                'transforms of fitted ratios, {"ratio": [a.transform, b.transform]}.'
+                f"Fit it first:\n    {_show_fit(_shown(ratio))}\nA parameter grid clones estimators, which unfits them: search "
+                'over the transforms of fitted ratios, {"ratio": [a.transform, b.transform]}.'
             ) from None
 
 
@@ -88,7 +89,7 @@ def _name(ratio: Any) -> str:
 
 
 def _as_rows(X: Any) -> Any:
-    """X as the ratio sees it: frames, tensors, sparse matrices and arrays as they are, a list of rows as an array."""
+    """X as passed to the ratio: frames, tensors, sparse matrices and arrays unchanged, a list of rows as an array."""
     if hasattr(X, "columns") or is_tensor(X):
         return X
     array = check_array(X, dtype=None, accept_sparse=True, ensure_all_finite=False, ensure_2d=False, allow_nd=True)
@@ -103,15 +104,15 @@ def _as_rows(X: Any) -> Any:
 def _check_values(values: Any, n_rows: int, name: str) -> np.ndarray:
     values = np.asarray(to_host(values))
     if values.shape != (n_rows,):
-        raise ValueError(f"The ratio {name} must give one number for each row, shape ({n_rows},); got shape {values.shape}.")
+        raise ValueError(f"The ratio {name} must return one number for each row, shape ({n_rows},); got shape {values.shape}.")
     if values.dtype.kind not in "fiub":
-        raise ValueError(f"The ratio {name} must give real numbers; got dtype {values.dtype}.")
+        raise ValueError(f"The ratio {name} must return real numbers; got dtype {values.dtype}.")
     values = values.astype(np.float64)
     for what, is_bad in (("NaN", np.isnan(values)), ("infinite", np.isinf(values)), ("negative", values < 0.0)):
         if is_bad.any():
             raise ValueError(
-                f"The ratio {name} is {what} at {is_bad.sum()} of {n_rows} rows, the first of them row {np.argmax(is_bad)}; it "
-                "must be finite and >= 0. Check these rows of X, and the ratio there."
+                f"The ratio {name} must be finite and >= 0; it is {what} at {is_bad.sum()} of {n_rows} rows, first at row "
+                f"{np.argmax(is_bad)}. Check these rows of X and the ratio there."
             )
     return values
 
@@ -119,9 +120,9 @@ def _check_values(values: Any, n_rows: int, name: str) -> np.ndarray:
 def _check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
     base = np.asarray(to_host(sample_weight), dtype=np.float64)
     if base.shape != (n_rows,):
-        raise ValueError(f"sample_weight must be (n,), one for each of the {n_rows} rows of X; got shape {base.shape}.")
+        raise ValueError(f"sample_weight must be ({n_rows},), one number for each row of X; got shape {base.shape}.")
     if not np.all(np.isfinite(base)) or base.min() < 0.0:
         raise ValueError("sample_weight must be finite and >= 0; it holds NaN, infinity or a negative number.")
     if base.max() == 0.0:
-        raise ValueError("sample_weight must contain at least one non-zero number; every one is 0.")
+        raise ValueError("sample_weight must contain at least one non-zero number; all are 0.")
     return base

@@ -1,8 +1,8 @@
-"""Docstrings as they are written here, in plain text with formulas, made into reStructuredText for autodoc.
+"""Converts docstrings from plain text with formulas to reStructuredText for autodoc.
 
-A docstring is read as follows: text in `backticks` is code, an indented block below an empty line is a formula, `name : what it is`
-begins an entry of a list, and a line under which dashes stand is a heading. Everything else is a paragraph of plain text, in which
-no character has a meaning: |x|, a*b and weights_ stand for themselves.
+Text in `backticks` is code, an indented block after an empty line is a formula, `name : description` starts an entry of a
+definition list, and a line underlined with dashes is a heading. Everything else is plain text without special characters: |x|,
+a*b and weights_ are literal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
 
 
 def to_rst(lines: list[str]) -> list[str]:
-    """The docstring's lines, without common indentation, as lines of reStructuredText."""
+    """Lines of reStructuredText for a docstring's lines without common indentation."""
     out: list[str] = []
     for block, is_below_empty in _blocks(lines):
         out += [*_rendered(block, is_below_empty), ""]
@@ -25,7 +25,7 @@ def to_rst(lines: list[str]) -> list[str]:
 
 
 def _blocks(lines: list[str]) -> list[tuple[list[str], bool]]:
-    """Runs of lines that belong together, and whether an empty line stands above each."""
+    """Groups of lines that belong together, each with whether an empty line precedes it."""
     blocks: list[tuple[list[str], bool]] = []
     is_below_empty, is_open = True, False
     for line in lines:
@@ -70,7 +70,7 @@ def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    # scikit-learn writes these for every estimator, with links into its own pages; a field of a NamedTuple has no docstring.
+    # scikit-learn generates these for every estimator, with links to its own pages; fields of a NamedTuple have no docstrings.
     if re.fullmatch(r"set_\w+_request", name) or type(obj).__name__ == "_tuplegetter":
         return True
     return None

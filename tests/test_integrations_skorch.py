@@ -1,0 +1,235 @@
+"""skorch gives the weights of a plain loop on the same batches, and resumes where it stopped."""
+
+from __future__ import annotations
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from integration_cases import (
+    DIGITS,
+    LEARNING_RATE,
+    MAKERS,
+    N_COLUMNS,
+    N_TRAIN,
+    N_VAL,
+    SIZE,
+    TRAIN,
+    VAL,
+    Recorded,
+    all_methods,
+    assert_moved_after_the_warm_up,
+    assert_same_parameters,
+    assert_same_weights,
+    assert_whole_passes,
+    dynamic,
+    network,
+    one_thread,  # noqa: F401
+    plain_loop,
+    same,
+)
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from densratio import KLIEP
+from densratio.training import DynamicReweighter, RandomWeights, Uniform
+from densratio.training.losses import squared_error
+
+
+class Net(nn.Sequential):
+    def __init__(self, seed=0):
+        super().__init__(*network(seed))
+
+
+@pytest.fixture
+def skorch():
+    pytest.importorskip("skorch")
+    from densratio.training.integrations import skorch
+
+    return skorch
+
+
+ARRAYS = tuple(part.numpy() for part in TRAIN)
+
+
+def net_of(skorch, reweighter=DynamicReweighter, kind=None, module=Net, **params):
+    settings = {
+        "criterion": nn.CrossEntropyLoss, "max_epochs": 3, "lr": LEARNING_RATE, "batch_size": SIZE, "train_split": None,
+        "verbose": 0, "val_set": tuple(part.numpy() for part in VAL), "iterator_train__shuffle": True, **params,
+    }  # fmt: skip
+    if reweighter is DynamicReweighter:
+        settings = {"reweighter__ratio": "kliep", **settings}
+    return (kind or skorch.ReweightedClassifier)(module, reweighter=reweighter, **settings)
+
+
+@all_methods
+def test_a_skorch_net_gives_the_weights_of_a_plain_loop(skorch, method):
+    made = []
+
+    def recorded(n_train, n_val):
+        made.append(Recorded(MAKERS[method](n_train, n_val, 0)))
+        return made[-1].reweighter
+
+    net = net_of(skorch, recorded).fit(*ARRAYS)
+    [told] = made
+    assert net.reweighter_ is told.reweighter
+    assert_whole_passes(told.batches, N_TRAIN, 3)
+    model = network()
+    assert_same_weights(told.weights, plain_loop(told.batches, MAKERS[method](N_TRAIN, N_VAL, 0), model))
+    assert_same_parameters(net.module_, model)
+    if isinstance(told.reweighter, DynamicReweighter):
+        assert_moved_after_the_warm_up(told.weights)
+
+
+def test_a_net_is_cross_validated_and_searched_over(skorch):
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    net = net_of(skorch, reweighter__warmup_epochs=0)
+    assert cross_val_score(net, *ARRAYS, cv=3, error_score="raise").shape == (3,)
+    grid = {"reweighter__ratio": ["kmm", KLIEP(gamma=2.0)], "val_set__batch_size": [6]}
+    search = GridSearchCV(net, grid, cv=2, error_score="raise").fit(*ARRAYS)
+    assert len(search.cv_results_["params"]) == 2
+    best = search.best_estimator_.reweighter_
+    assert len(best.weights_) == N_TRAIN and not torch.equal(best.weights_, torch.ones(N_TRAIN))
+    net.set_params(reweighter__ratio=KLIEP())
+    inner = GridSearchCV(net, {"reweighter__ratio__gamma": [0.5, 1.5]}, cv=2, error_score="raise")
+    assert inner.fit(*ARRAYS).best_estimator_.reweighter_.ratio.gamma == inner.best_params_["reweighter__ratio__gamma"]
+
+
+def test_the_training_rows_are_those_that_the_train_split_leaves(skorch):
+    from skorch.dataset import ValidSplit
+
+    net = net_of(skorch, train_split=ValidSplit(5)).fit(*ARRAYS)
+    assert len(net.reweighter_.weights_) == N_TRAIN * 4 // 5
+    assert len(net.history[:, "valid_loss"]) == 3 and np.isfinite(net.history[:, "valid_loss"]).all()
+
+
+def test_parameters_set_after_fit_count_from_the_next_fit_on(skorch):
+    net = net_of(skorch).fit(*ARRAYS)
+    first = net.reweighter_
+    net.set_params(reweighter__ratio="wasserstein", val_set__batch_size=3, lr=0.2)
+    assert net.reweighter_ is first
+    net.fit(*ARRAYS)
+    assert type(net.reweighter_.ratio).__name__ == "Wasserstein" and net.get_params()["reweighter__ratio"] == "wasserstein"
+    assert net.reweighting_.batches.batch_size == 3 and net.optimizer_.param_groups[0]["lr"] == 0.2
+
+
+@pytest.mark.parametrize("ratio", ["kliep", "wasserstein"])
+@pytest.mark.parametrize("by", ["pickle", "save_params"])
+def test_a_resumed_net_gives_the_weights_of_one_that_did_not_stop(skorch, by, ratio):
+    def new():
+        return net_of(skorch, reweighter__ratio=ratio, iterator_train__shuffle=False, reweighter__n_train=N_TRAIN, max_epochs=2)
+
+    whole = new().fit(*ARRAYS)
+    files = {name: io.BytesIO() for name in ("f_params", "f_optimizer", "f_reweighting")}
+    whole.save_params(**files)
+    pickled = pickle.dumps(whole)
+    whole.partial_fit(*ARRAYS)
+    if by == "pickle":
+        resumed = pickle.loads(pickled)
+    else:
+        for file in files.values():
+            file.seek(0)
+        resumed = new().initialize()
+        resumed.load_params(**files)
+    resumed.partial_fit(*ARRAYS)
+    assert same(whole.reweighting_.state_dict(), resumed.reweighting_.state_dict())
+    assert not torch.equal(whole.reweighter_.weights_, torch.ones(N_TRAIN))
+    assert np.array_equal(whole.predict_proba(ARRAYS[0]), resumed.predict_proba(ARRAYS[0]))
+
+
+def test_callbacks_see_batches_and_predictions_as_ever(skorch):
+    from skorch.callbacks import EpochScoring
+
+    scoring = EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False)
+    for reweighter in (DynamicReweighter, Uniform, MAKERS["val_only"]):
+        takes = {} if reweighter is not MAKERS["val_only"] else {"reweighter__seed": 0}
+        net = net_of(skorch, reweighter, callbacks=[("scoring", scoring)], **takes).fit(*ARRAYS)
+        assert len(net.history[:, "train_acc"]) == 3 and 0 < net.history[-1, "train_acc"] <= 1
+
+
+def test_a_skorch_checkpoint_holds_the_weights(skorch, tmp_path):
+    from skorch.callbacks import Checkpoint, LoadInitState
+
+    def new(epochs, *callbacks):
+        return net_of(skorch, reweighter__n_train=N_TRAIN, iterator_train__shuffle=False, max_epochs=epochs, callbacks=[*callbacks])
+
+    checkpoint = Checkpoint(dirname=tmp_path, monitor=None, f_reweighting="reweighting.pt")
+    new(2, checkpoint).fit(*ARRAYS)
+    resumed = new(2, LoadInitState(checkpoint)).fit(*ARRAYS)
+    whole = new(4).fit(*ARRAYS)
+    assert same(whole.reweighting_.state_dict(), resumed.reweighting_.state_dict())
+    assert_same_parameters(whole.module_, resumed.module_)
+
+
+def test_a_batch_of_all_rows_is_compared_with_all_validation_rows(skorch):
+    net = net_of(skorch, batch_size=-1, reweighter__warmup_epochs=0).fit(*ARRAYS)
+    assert net.reweighting_.batches.batch_size == N_VAL and net.history[-1, "train_batch_count"] == 1
+    assert net.reweighter_.weights_.mean() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_other_criteria_modules_and_layers(skorch):
+    class Regressor(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = nn.Linear(N_COLUMNS, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.out(torch.relu(self.hidden(x)))
+
+    x, y = ARRAYS[0], ARRAYS[0][:, :1] ** 2
+    val_set = VAL[0].numpy(), VAL[0].numpy()[:, :1] ** 2
+    params = {"kind": skorch.ReweightedRegressor, "criterion": nn.MSELoss, "val_set": val_set, "reweighter__warmup_epochs": 0}
+    net = net_of(skorch, module=Regressor, **params).fit(x, y)
+    assert not torch.equal(net.reweighter_.weights_, torch.ones(N_TRAIN))
+
+    class Probabilities(Net):
+        def forward(self, x):
+            return super().forward(x).softmax(dim=1)
+
+    by_layer = {"reweighter__ratio": "kmm", "reweighter__layer": "0", "reweighter__warmup_epochs": 0}
+    net = net_of(skorch, module=Probabilities, criterion=nn.NLLLoss, **by_layer).fit(*ARRAYS)
+    assert not torch.equal(net.reweighter_.weights_, torch.ones(N_TRAIN))
+
+
+def test_a_skorch_net_trains_better_with_weights_than_without(skorch):
+    def accuracy(reweighter, **params):
+        settings = {"optimizer": torch.optim.Adam, "lr": DIGITS.learning_rate, "batch_size": DIGITS.batch_size,
+                    "max_epochs": DIGITS.epochs, "val_set": DIGITS.val, **params}  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = net_of(skorch, reweighter, module=DIGITS.network, **settings).fit(*DIGITS.train)
+        return net.score(*DIGITS.test)
+
+    assert accuracy(DynamicReweighter, reweighter__ratio="lsif") > accuracy(Uniform) + 0.05
+
+
+def test_a_skorch_net_tells_what_is_wrong(skorch):
+    with pytest.raises(TypeError, match="must be a Reweighter class"):
+        net_of(skorch, dynamic()).fit(*ARRAYS)
+    with pytest.raises(TypeError, match=r"val_set=.* is needed"):
+        skorch.ReweightedClassifier(Net, reweighter=Uniform).fit(*ARRAYS)
+    with pytest.raises(ValueError, match=r"n_train=80 .* has 90"):
+        net_of(skorch, reweighter__n_train=80).fit(*ARRAYS)
+    net = net_of(skorch).fit(*ARRAYS)
+    with pytest.raises(ValueError, match=r"n_train=90 .* has 50"):
+        net.partial_fit(ARRAYS[0][:50], ARRAYS[1][:50])
+    with pytest.raises(ValueError, match="the criterion of the net is the loss"):
+        net_of(skorch, reweighter__loss=squared_error).fit(*ARRAYS)
+    with pytest.raises(ValueError, match="doesn't tell its rows"):
+        net.train_step_single(TRAIN)
+    with pytest.raises(AttributeError, match="before fit"):
+        net_of(skorch).reweighter_  # noqa: B018
+    with pytest.raises(TypeError, match="must be a torch DataLoader"):
+        net_of(skorch, iterator_train=lambda dataset, batch_size, shuffle: []).fit(*ARRAYS)
+
+    class Own(nn.Module):
+        def forward(self, prediction, label):
+            return cross_entropy(prediction, label)
+
+    with pytest.raises(ValueError, match="Own has none"):
+        net_of(skorch, criterion=Own).fit(*ARRAYS)
+    with pytest.raises(ValueError, match="did you mean reweighter__seed"):
+        net_of(skorch, RandomWeights, reweighter_seed=1).fit(*ARRAYS)
