@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..training.baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.validation_pass import last_linear
-from ..training.meta import L2R, CMWNet, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
+from ..training.meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
 from ..training.ratio.dynamic import DynamicReweighter
 from ..training.rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 
@@ -63,10 +63,10 @@ LEARNED: dict[str, Callable[[Setup], Reweighter]] = {
     "cmw_net_fixed_step": lambda setup: CMWNet(
         setup.n_train, setup.y_train, optimizer=setup.optimizer, fixed_step_length=True
     ),
-    "cmw_net_sl": lambda setup: CMWNet(setup.n_train, setup.y_train, optimizer=setup.optimizer, soft_labels=True),
+    "cmw_net_sl": lambda setup: CMWNetSL(setup.n_train, setup.y_train, optimizer=setup.optimizer),
     "lilaw": lambda setup: LiLAW(setup.n_train),
     "lrw_opt": lambda setup: LRWOpt(
-        setup.n_train, setup.n_features, setup.n_classes, optimizer=setup.optimizer, warmup_epochs=min(25.0, setup.epochs / 3),
+        setup.n_train, setup.n_features, setup.n_classes, optimizer=setup.optimizer, splitter_warmup=min(25.0, setup.epochs / 3),
         seed=setup.seed,
     ),
     "focal": lambda setup: Focal(setup.n_train),

@@ -104,6 +104,10 @@ class BatchReweighter(Reweighter):
         """Batches from one meta-gradient to the next; 1 without one."""
         return 1 if self.meta is None else self.meta.every
 
+    @every.setter
+    def every(self, every: int) -> None:
+        self.meta.every = every
+
     @property
     def is_due(self) -> bool:
         """Whether the method learns in this batch."""

@@ -35,7 +35,7 @@ class RowBatch(Rows):
 
     @classmethod
     def of(cls, index: Any, n_rows: int, n_stored: int, device: torch.device, name: str = "index") -> RowBatch:
-        """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, where the host sees that it can't."""
+        """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, where a host sees others."""
         positions = positions_of(index, n_rows, name, device, n_stored if n_ranks() == 1 else None)
         of_all = of_all_ranks(positions)
         if n_ranks() > 1 and not waits_for(device):

@@ -242,11 +242,10 @@ class DynamicReweighter(Reweighter):
         own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
         other, val_index, y_val = self._validation(model, val) if needs_validation else (None, None, None)
         labels = (y, y_val) if self.classes is not None else (None, None)
-        losses = None if own.values is own.losses else own.losses
-        self.partial_fit(own.values, None if other is None else other.values, index, val_index, *labels, losses)
-        if self.agreement is not None and own.last is not None and other is not None and other.last is not None:
-            if self._last_weights:
-                self.agreement.record(self._last_weights, own.last, other.last)
+        losses, val_values = None if own.values is own.losses else own.losses, None if other is None else other.values
+        self.partial_fit(own.values, val_values, index, val_index, y=labels[0], y_val=labels[1], losses=losses)
+        if self.agreement is not None and self._last_weights and own.last is not None and other is not None and other.last:
+            self.agreement.record(self._last_weights, own.last, other.last)
         weights = self.transform(index)
         return Rows(len(own.losses)).mean(weights.to(own.losses.device, own.losses.dtype) * own.losses)
 
