@@ -1,12 +1,10 @@
-"""The shape of the package: which room imports which, what an import costs, and what every public name owes a reader."""
+"""The shape of the package: which room imports which, and what every public name owes a reader."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -76,13 +74,6 @@ def own_imports(module):
     return {name for name in imports(module) if name.split(".")[0] == "densratio"}
 
 
-def fresh(code):
-    """The output of a new interpreter."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 # ---------------------------------------------------------------- layers
 
 
@@ -134,31 +125,6 @@ def test_outside_the_training_and_demo_rooms_torch_is_imported_in_to_device_alon
     inside = [node for node in tree.body if imports_torch("densratio._arrays", node)]
     assert [node.name for node in inside if isinstance(node, ast.FunctionDef)] == ["to_device"]
     assert len(inside) == 1
-
-
-# ---------------------------------------------------------------- what an import costs
-
-HEAVY = ["torch", "cvxpy", "dask", "pyarrow", "matplotlib", "pandas", "polars", "typer", "rich", "PIL"]
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import densratio",
-        "import densratio.datasets",
-        "import numpy as np; from densratio import *; X = np.arange(12.0)[:, None]\n"
-        "for kind in (KMM, KLIEP, LSIF, Wasserstein): kind().fit(*stack_domains(X[:6], X[3:])).transform(X)",
-    ],
-    ids=["import", "datasets", "fit on numpy"],
-)
-def test_a_person_with_a_table_pays_for_numpy_scipy_and_scikit_learn_alone(code):
-    # scikit-learn itself loads pandas and rich where they are installed.
-    already = "import sys, sklearn.model_selection, sklearn.preprocessing; already = set(sys.modules)"
-    assert fresh(f"{already}\n{code}\nprint([name for name in {HEAVY} if name in sys.modules.keys() - already])") == "[]"
-
-
-def test_the_training_room_is_the_one_that_loads_torch():
-    assert fresh("import sys, densratio.training; print('torch' in sys.modules, 'cvxpy' in sys.modules)") == "True False"
 
 
 def test_the_package_tells_type_checkers_that_it_is_typed():

@@ -45,9 +45,8 @@ def fitted(name, source, target, sample_weight=None):
     return clone(ZOO[name]).fit(*stack_domains(source, target), sample_weight=sample_weight)
 
 
-@pytest.mark.parametrize("name", ["discriminator", "gaussian", "kde", "neighbors"])
-def test_check_estimator_passes(name):
-    results = check_estimator(clone(ZOO[name]), on_fail=None, on_skip=None)
+def test_check_estimator_passes_with_a_classifier_of_ones_own():
+    results = check_estimator(clone(ZOO["discriminator"]), on_fail=None, on_skip=None)
     assert {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"} == {}
     assert len(results) > 30
 

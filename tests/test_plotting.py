@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.sparse
@@ -85,18 +82,6 @@ def test_every_display_draws_in_the_given_axes_and_opens_no_figure(fitted, shift
 def test_every_display_opens_a_figure_where_no_axes_are_given(fitted, shift):
     n_displays = sum(1 for _ in every_display(fitted, shift, lambda: None))
     assert len(plt.get_fignums()) == n_displays
-
-
-def test_importing_the_pictures_loads_no_matplotlib_and_its_lack_is_explained():
-    code = (
-        "import sys, densratio.plotting as p; print('matplotlib' in sys.modules); sys.modules['matplotlib'] = None\n"
-        "sys.modules['matplotlib.figure'] = sys.modules['matplotlib.pyplot'] = None\n"
-        "for draw in (lambda: p.WeightsDisplay(weights=[1.0]).plot(), lambda: p.weight_histograms({'a': [1.0]}, {'a': [False]})):\n"
-        "    try: draw()\n"
-        "    except ImportError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["False", *['Plots need matplotlib: pip install "densratio-toolkit[plot]"'] * 2]
 
 
 # ---------------------------------------------------------------- weights

@@ -1,0 +1,83 @@
+"""What an import costs: one new interpreter imports room after room, and says after each what was loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import densratio
+
+ROOT = Path(densratio.__file__).parents[1]
+# scikit-learn itself loads pandas and rich where they are installed.
+ALREADY = "import json, sys, sklearn.model_selection, sklearn.preprocessing; already = set(sys.modules)"
+HEAVY = ["torch", "cvxpy", "dask", "pyarrow", "matplotlib", "pandas", "polars", "typer", "rich", "PIL", "pytest"]
+FRAMEWORKS = ["lightning", "transformers", "skorch"]
+# Room after room, in an order in which none may load more than those before it and itself.
+STAGES = {
+    "the front door": "import densratio",
+    "datasets": "import densratio.datasets",
+    "a fit on numpy": "import numpy as np; from densratio import *; X = np.arange(12.0)[:, None]\n"
+    "for kind in (KMM, KLIEP, LSIF, Wasserstein): kind().fit(*stack_domains(X[:6], X[3:])).transform(X)",
+    "the laws": "import densratio.testing",
+    "pictures": "import densratio.plotting",
+    "training": "import densratio.training",
+    "frameworks": "import densratio.training.integrations",
+}
+OF_A_TABLE = ["the front door", "datasets", "a fit on numpy"]
+
+
+def fresh(code):
+    """The output of a new interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """name of a stage: what was loaded by it and those before it."""
+    say = f"print(json.dumps([name for name in {HEAVY + FRAMEWORKS} if name in sys.modules.keys() - already]))"
+    lines = fresh("\n".join([ALREADY, *(f"{code}\n{say}" for code in STAGES.values())])).splitlines()
+    return dict(zip(STAGES, map(json.loads, lines), strict=True))
+
+
+@pytest.mark.parametrize("stage", OF_A_TABLE)
+def test_a_person_with_a_table_pays_for_numpy_scipy_and_scikit_learn_alone(loaded, stage):
+    assert loaded[stage] == []
+
+
+def test_the_laws_need_neither_pytest_nor_torch_at_import(loaded):
+    assert loaded["the laws"] == []
+
+
+def test_importing_the_pictures_loads_no_matplotlib(loaded):
+    assert loaded["pictures"] == []
+
+
+def test_the_training_room_is_the_one_that_loads_torch(loaded):
+    assert "torch" in loaded["training"] and "cvxpy" not in loaded["training"]
+
+
+def test_the_folder_of_the_frameworks_imports_none(loaded):
+    assert not set(FRAMEWORKS) & set(loaded["frameworks"])
+
+
+def test_the_lack_of_an_extra_is_told_with_the_command_that_installs_it():
+    code = (
+        "import sys\n"
+        "for name in ('dask', 'matplotlib', 'matplotlib.figure', 'matplotlib.pyplot'): sys.modules[name] = None\n"
+        "import densratio.plotting as p\n"
+        "def dask(): import densratio.dask\n"
+        "def bars(): p.WeightsDisplay(weights=[1.0]).plot()\n"
+        "def counts(): p.weight_histograms({'a': [1.0]}, {'a': [False]})\n"
+        "for use in (dask, bars, counts):\n"
+        "    try: use()\n"
+        "    except ImportError as error: print(error)"
+    )
+    dask, *plots = fresh(code).splitlines()
+    assert 'pip install "densratio-toolkit[dask]"' in dask
+    assert plots == ['Plots need matplotlib: pip install "densratio-toolkit[plot]"'] * 2
