@@ -16,10 +16,10 @@ import torch
 from runner import RESULTS, Row, environment, limit_threads, write
 
 from densratio.datasets import Labelled, label_noise, load_labelled
+from densratio.demo.experiment import NoiseExperiment, run_method
+from densratio.demo.models import small_network
 from densratio.training import Reweighter, Uniform
-from densratio.training.experiment import NoiseExperiment, run_method
 from densratio.training.meta import CMWNet
-from densratio.training.models import small_network
 
 TWICE = ("uniform", "lrw_hard", "lrw_random", "lrw_easy")
 LAST = 10  # epochs whose mean is a run's accuracy
@@ -42,13 +42,17 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     name = arguments.data.partition(":")[0]
     about = f"{name}, {arguments.epochs} epochs in all, seeds {seeds[0]} to {seeds[-1]}; accuracy of the last {LAST} epochs."
+    facts = environment(seeds=seeds)
     if "twice" in arguments.parts:
         rows = train_twice(data, name, arguments.epochs, list(seeds))
-        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", environment("cpu"), [("Splits", about, rows)])
+        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", facts, [("Splits", about, rows)])
     if "transfer" in arguments.parts:
         rows = transfer(data, arguments.noise, arguments.epochs, list(seeds))
         write(
-            str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment("cpu"), [("Other classes", about, rows)]
+            str(RESULTS / f"transfer_{name}"),
+            f"Transfer, {arguments.noise}",
+            facts,
+            [("Other classes", about, rows)],
         )
 
 

@@ -19,7 +19,7 @@ from runner import environment, interleaved, limit_threads, medians, synchronize
 
 from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter
-from densratio.training.stored_step import _cheapest
+from densratio.training.ratio.stored_step import _cheapest
 
 TARGET = 50.0
 MAX_WEIGHT = 50.0
@@ -113,7 +113,7 @@ def main() -> None:
     cvxopt.solvers.options["show_progress"] = False
     limit_threads(arguments.threads)
     torch.manual_seed(0)
-    facts = environment(arguments.device)
+    facts = environment(arguments.device, range(arguments.seeds))
 
     times, fastest, gains = [], [], []
     for seed in range(arguments.seeds):

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from densratio.datasets import Labelled, load_labelled
+from densratio.demo.models import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
-from densratio.training.models import small_network
 
 N_VAL, N_TEST, N_TRAIN, BATCH = 100, 500, 4000, 64
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from densratio.datasets import Labelled, label_noise, load_labelled
+from densratio.demo.models import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
-from densratio.training.models import small_network
 
 N_VAL, N_TEST, N_TRAIN, BATCH, TARGET = 100, 500, 4000, 64, 0.8
 COVERAGES = (1.0, 0.9, 0.8, 0.6)

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from densratio.datasets import Labelled, load_labelled
+from densratio.demo.models import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
-from densratio.training.models import small_network
 
 N_TEST, N_ROWS, BATCH, WARMUP = 400, 5000, 128, 5
 

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.runner import RESULTS, environment, limit_threads
 from densratio._arrays import to_device
 from densratio.datasets import Labelled, load_labelled
-from densratio.training.methods import LEARNED, TRAIN_TWICE
+from densratio.demo.methods import LEARNED, TRAIN_TWICE
 
 from .figures import draw_figures
 from .methods import Method, method_of, title
@@ -164,7 +164,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[list[tuple[Experiment, int]
     data = load_labelled(arguments.data)
     plan = list(product(experiments(arguments), _seeds(arguments.seeds)))
     limit_threads(arguments.threads)
-    return plan, data, environment(arguments.device)
+    return plan, data, environment(arguments.device, (seed for _, seed in plan))
 
 
 def _quick(arguments: argparse.Namespace) -> None:
