@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from typing import TypeVar
 
@@ -33,8 +34,10 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
     n_threads = _blas_threads() if len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like)) else 1
     if n_threads == 1:
         return [function(block) for block in blocks]
+    # What numpy does about overflow is part of the context, which threads do not share by themselves.
+    contexts = [copy_context() for _ in blocks]
     with _blas().limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(function, blocks))
+        return list(pool.map(lambda context, block: context.run(function, block), contexts, blocks))
 
 
 def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -> Array:

@@ -14,11 +14,11 @@ from dask_cases import (
     table,
     with_features_of,
 )
+from densratio.dask.likelihood import Likelihood, LikelihoodSums
 
 import densratio
 from densratio import KLIEP
 from densratio.dask import DaskRatio, solve
-from densratio.dask.likelihood import Likelihood, LikelihoodSums
 
 
 @pytest.mark.parametrize("is_weighted", [False, True], ids=["", "weighted"])

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn
+from densratio.estimators.calibration import Isotonic, Sigmoid
+from densratio.estimators.cross_fitting import Table, dealt
+from densratio.estimators.default_classifiers import Landmarks, default_classifiers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -27,9 +30,6 @@ from zoo_cases import logistic, nmse, samples
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift, make_heavy_tails
 from densratio.estimators import calibration
-from densratio.estimators.calibration import Isotonic, Sigmoid
-from densratio.estimators.cross_fitting import Table, dealt
-from densratio.estimators.default_classifiers import Landmarks, default_classifiers
 from densratio.estimators.discriminator import Discriminator
 from densratio.estimators.gaussian import GaussianRatio
 

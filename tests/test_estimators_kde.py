@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from densratio.estimators.counts import oas_shrinkage
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -13,7 +14,6 @@ from zoo_cases import nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_mixture_shift
-from densratio.estimators.counts import oas_shrinkage
 from densratio.estimators.kde import KDERatio
 from densratio.estimators.nearest_neighbors import NearestNeighborsRatio
 

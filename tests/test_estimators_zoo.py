@@ -7,6 +7,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from densratio.estimators.contract import Samples
+from densratio.estimators.counts import row_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -15,8 +17,6 @@ from zoo_cases import logistic, nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
-from densratio.estimators.contract import Samples
-from densratio.estimators.counts import row_counts
 from densratio.estimators.discriminator import Discriminator
 from densratio.estimators.gaussian import GaussianRatio
 from densratio.estimators.kde import KDERatio

@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import DensityRatio
+from ..estimators.elsewhere import agreement, check_sample, plain_parts, portable, sample_of
 from ..features import Features
-from ..objectives import StatisticObjective
-from .blockwise import portable, transform
+from .blockwise import transform
 from .partitions import Partitions
 from .solve import Passes, fit_by_sums
 from .survey import Survey, SurveyPlan, survey
@@ -67,13 +67,9 @@ class DaskRatio(BaseEstimator):
         plan = self._plan(features)
         partitions = Partitions.of(ratio, X, y, sample_weight)
         found = survey(partitions, plan)
-        samples, like = ratio._samples(*found.sample(partitions.columns), reset=True)
+        sampled = sample_of(ratio, *found.sample(partitions.columns))
         _check_centers(features, found, plan)
-        counted = samples.counted()
-        ratio._select(counted)
-        mean = fit_by_sums(ratio, Passes.over(partitions, ratio, found.labels, counted), counted)
-        for name in ratio._returns:
-            setattr(ratio, name, ratio._returned(getattr(ratio, name), like))
+        mean = fit_by_sums(ratio, Passes(partitions, ratio, sampled.assembly, found.labels), sampled)
         # A ratio that vanishes on the source says nothing of its rows: they count alike, as in memory.
         ratio.normalization_ = mean if mean > 0.0 else 1.0
         weights = _lazy_weights(ratio, partitions, found)
@@ -93,12 +89,12 @@ class DaskRatio(BaseEstimator):
         check_is_fitted(self, "ratio_")
         partitions = Partitions.of(clone(self.ratio_), X, y, sample_weight)
         found = survey(partitions, SurveyPlan(1, 0))
-        self.ratio_._samples(*found.sample(partitions.columns), reset=False)
+        check_sample(self.ratio_, *found.sample(partitions.columns))
         sides = [side for side in (self.transform(X), y, sample_weight) if side is not None]
         values, labels, *weight = (np.asarray(side) for side in dask.compute(*sides))
         domains = [labels == label for label in found.labels]
         weights = [weight[0][is_member] if weight else None for is_member in domains]
-        return float(self.ratio_._agreement(*(values[is_member] for is_member in domains), *weights))
+        return agreement(self.ratio_, *(values[is_member] for is_member in domains), *weights)
 
     def _plan(self, features: Features) -> SurveyPlan:
         for name, least in (("n_sample", 1), ("random_state", 0)):
@@ -121,11 +117,8 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
     """An unfitted clone of a ratio whose fit is one of sums over rows, and its features. ValueError for any other."""
     objective = None
     if isinstance(ratio, DensityRatio):
-        # What cross-validation has yet to choose is no number: the kind of objective is told without it.
-        defaults = type(ratio)().get_params()
-        plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._choosable})
-        objective = plain._make_objective()
-    if not isinstance(objective, StatisticObjective):
+        objective, features = plain_parts(ratio)
+    if objective is None or not objective.is_sum:
         kind = type(ratio).__name__
         raise ValueError(
             f"DaskRatio fits LSIF() and KLIEP(), whose fit is one of sums over rows; {kind} needs all rows at once. Fit {kind} "
@@ -136,7 +129,7 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
             "cv names rows of X, and cross-validation on Dask collections sees a sample of them: give a number of folds or a "
             "scikit-learn splitter."
         )
-    return clone(ratio), plain._make_features(objective, plain.n_centers)
+    return clone(ratio), features
 
 
 def _check_centers(features: Features, found: Survey, plan: SurveyPlan) -> None:

@@ -9,6 +9,7 @@ from .kliep import KLIEP
 from .kmm import KMM
 from .lsif import LSIF
 from .nearest_neighbors import NearestNeighborsRatio
+from .solve import Weighting, objective_of
 from .spectral import SpectralRatio
 from .subspace import SubspaceLSIF
 from .wasserstein import Wasserstein
@@ -27,8 +28,9 @@ __all__ = [
     "RatioEstimator",
     "SpectralRatio",
     "SubspaceLSIF",
-    "Update",
     "Wasserstein",
+    "Weighting",
+    "objective_of",
 ]
 
 IN_LOOPS: dict[str, type[DensityRatio]] = {"kmm": KMM, "kliep": KLIEP, "lsif": LSIF, "wasserstein": Wasserstein}

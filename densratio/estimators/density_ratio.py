@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -10,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_device, to_host, weighted_mean
 from .._validation import check_index, from_registry
@@ -23,7 +21,7 @@ from .explicit_map import MapAverage, mapped
 from .off_sample import FromFeatures, Predictor
 from .samples import Samples
 from .search import search
-from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, weigh
+from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, warn_unless_converged, weigh
 from .sum_search import scores_from_sums
 
 __all__ = ["DensityRatio"]
@@ -159,13 +157,7 @@ class DensityRatio(RatioEstimator):
         assembly = assemble(self, samples)
         solution = solve(self, problem_of(assembly, samples))
         self._keep(assembly, solution, samples)
-        if not self.converged_:
-            warnings.warn(
-                f"{type(self).__name__} stopped after {self.n_iter_} steps with optimality residual {self.residual_:.1e} > "
-                f"tol={self.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_unless_converged(self, solution)
         return self._raw_source_ratio(assembly, samples)
 
     def _raw_source_ratio(self, assembly: Assembly, samples: Samples) -> Array:
@@ -182,14 +174,15 @@ class DensityRatio(RatioEstimator):
         self.gamma_ = float(features.gamma_)
         self.objective_value_, self.gap_ = solution.value, solution.gap
         self.n_iter_, self.residual_, self.converged_ = solution.n_iter, solution.residual, solution.converged
-        self._predictor = self._predictor_of(assembly, samples)
+        self._predictor = self._predictor_of(assembly, solution.problem, samples)
 
-    def _predictor_of(self, assembly: Assembly, samples: Samples) -> Predictor:
-        """What gives the ratio at any row, from what `_keep` has stored."""
+    def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
+        """What gives the ratio at any row, from the problem solved and what `_keep` has stored."""
         objective, features = assembly
         if objective.anchors == "source" and features.is_map:
-            return MapAverage.of(features, samples.source, mapped(features, samples.source), self._coef, samples.source_weight)
-        return FromFeatures(self._problem, features, self._coef)
+            of_source = mapped(features, samples.source) if problem.source_map is None else problem.source_map
+            return MapAverage.of(features, samples.source, of_source, self._coef, samples.source_weight)
+        return FromFeatures(self._problem.bare(), features, self._coef)
 
     def _ratio(self, rows: Array) -> Array:
         if is_sparse(rows) and is_tensor(self._coef):

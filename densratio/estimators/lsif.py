@@ -10,6 +10,7 @@ import numpy as np
 from .._arrays import Array, take_rows, to_host
 from ..features import Features
 from ..model_selection import Fold, leave_one_out_scores
+from ..objectives.lsif import LeastSquares
 from ..solvers import Solver
 from .density_ratio import DensityRatio
 from .samples import Samples
@@ -74,6 +75,7 @@ class LSIF(DensityRatio):
         if self.alpha == 0.0:
             return super()._agreement(source_ratio, target_ratio, source_weight, target_weight)
         # `transform` has mean 1 over the source, and a relative ratio has it over the mixture.
+        assert isinstance(self._problem, LeastSquares)
         mean = float(self._problem.mixture_mean(self._coef))
         scale = self.normalization_ / mean if mean > 0.0 else 1.0
         return super()._agreement(scale * source_ratio, scale * target_ratio, source_weight, target_weight)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.neighbors import KDTree
 
 from .._arrays import Array, is_sparse
+from .._blocks import row_slices
 from ..features import squared_euclidean
 from .base import RatioEstimator
 from .samples import Samples, row_counts
@@ -17,7 +18,6 @@ from .samples import Samples, row_counts
 __all__ = ["NearestNeighborsRatio"]
 
 _TREE_COLUMNS = 3  # beyond as many columns a tree visits every row, and a matrix product is faster
-_BLOCK = 2**22  # distances held at a time
 _SLACK = 1e-9  # by which a ball is wider than its radius: the row at its edge, and its ties, are in it despite rounding
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbours
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbours that "cv" tries, as multiples of the default rule's
@@ -90,9 +90,8 @@ class NearestNeighborsRatio(RatioEstimator):
 
     def _quotient(self, rows: Any, own: np.ndarray) -> np.ndarray:
         """The ratio (n,) of rows, of whose own source neighbours `own` (n,) do not count."""
-        ratio, step = np.empty(rows.shape[0]), self._source.rows_at_a_time(int(self._counted.max()))
-        for start in range(0, rows.shape[0], step):
-            at = slice(start, start + step)
+        ratio = np.empty(rows.shape[0])
+        for at in row_slices(rows.shape[0], self._source.width(int(self._counted.max()))):
             ratio[at] = self._block(rows[at] / self._unit, own[at])
         return ratio
 
@@ -132,8 +131,8 @@ class _Index(ABC):
         self.least = float(counts.min())
 
     @abstractmethod
-    def rows_at_a_time(self, n_neighbors: int) -> int:
-        """Rows whose balls are sought together."""
+    def width(self, n_neighbors: int) -> int:
+        """Distances held for each row whose balls are sought."""
 
     @abstractmethod
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
@@ -149,8 +148,8 @@ class _Tree(_Index):
         super().__init__(rows, counts)
         self.tree = KDTree(rows)
 
-    def rows_at_a_time(self, n_neighbors: int) -> int:
-        return max(1, _BLOCK // n_neighbors)
+    def width(self, n_neighbors: int) -> int:
+        return n_neighbors
 
     def radii(self, rows: np.ndarray, masses: np.ndarray) -> np.ndarray:
         n_sought, n = min(len(self.counts), int(np.ceil(masses.max()))), len(self.counts)
@@ -176,8 +175,8 @@ class _Brute(_Index):
         super().__init__(rows, counts)
         self.rows = rows
 
-    def rows_at_a_time(self, n_neighbors: int) -> int:
-        return max(1, _BLOCK // len(self.counts))
+    def width(self, n_neighbors: int) -> int:
+        return len(self.counts)
 
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
         squares = squared_euclidean(rows, self.rows)
@@ -190,9 +189,8 @@ class _Brute(_Index):
         return np.sqrt(squares[each, order[each, reached]])
 
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
-        totals, step = np.empty(radii.shape), self.rows_at_a_time(1)
-        for start in range(0, rows.shape[0], step):
-            at = slice(start, start + step)
+        totals = np.empty(radii.shape)
+        for at in row_slices(rows.shape[0], len(self.counts)):
             squares = squared_euclidean(rows[at], self.rows)
             # A square from |x|^2 + |y|^2 - 2 x'y has lost the digits of the largest.
             edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)

@@ -3,10 +3,13 @@ samples, and a solver solves it. Estimators, streams, clusters and training loop
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array
 from .._blocks import row_slices
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assembly", "Weighting", "assemble", "assemble_batch", "choose_solver", "make_features", "objective_of", "problem_of", "solve",
-    "weigh",
+    "warn_unless_converged", "weigh",
 ]  # fmt: skip
 
 
@@ -32,7 +35,8 @@ class Assembly(NamedTuple):
     """An objective and the fitted features that it is to see the rows through; an objective may take the rows themselves."""
 
     objective: Objective
-    features: Features
+    features: Any
+    """`Features`, fitted; None in a loop where the objective takes the rows"""
 
     def inputs(self, source: Array, target: Array) -> tuple[Array, Array]:
         """What the objective takes of two samples: their features, or the rows."""
@@ -144,6 +148,17 @@ def solve(ratio: DensityRatio, problem: Problem) -> Solution:
     return choose_solver(ratio, problem, to_convergence=True).solve(problem)
 
 
+def warn_unless_converged(ratio: DensityRatio, solution: Solution) -> None:
+    """A ConvergenceWarning where the solver has stopped early."""
+    if not solution.converged:
+        warnings.warn(
+            f"{type(ratio).__name__} stopped after {solution.n_iter} steps with optimality residual {solution.residual:.1e} > "
+            f"tol={ratio.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
 def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
     """The samples in parts of both, in their order; rows past the shorter sample come with none of it."""
     sides = [row_slices(n, n_columns) for n in samples.sizes]
@@ -172,8 +187,8 @@ def _added_up(parts: Iterable[Problem]) -> Problem:
 
 def assemble_batch(
     ratio: DensityRatio, source: Array, target: Array, *, is_warm: bool, features: Features | None, centers: Array | None
-) -> tuple[Assembly, Features | None]:
-    """Objective and features for one batch, and the features that it used; None where the objective takes the rows.
+) -> Assembly:
+    """Objective and features for one batch; no features where the objective takes the rows.
 
     features: fitted ones to keep; None fits them to the batch, with every anchor row a center where it `is_warm`. centers
     (p, d): rows in place of the target's as the centers.
@@ -192,9 +207,7 @@ def assemble_batch(
         features = features.fit(source, target, anchors=objective.anchors)
         if centers is not None and objective.anchors == "target" and not features.is_map:
             features = replace(features, parameters_=(centers,))
-    if features is None:
-        return Assembly(objective, None), None  # type: ignore[arg-type]
-    return Assembly(objective.for_features(features.is_map), features), features
+    return Assembly(objective if features is None else objective.for_features(features.is_map), features)
 
 
 def weigh(

@@ -31,6 +31,8 @@ class Problem(ABC):
     """Whether the gradient at a combination of points is that combination of gradients (quadratic problems)."""
     least_value: ClassVar[float | None] = None
     """A value that the problem never passes and nearly reaches, such as 0 for a distance; None where none is known."""
+    source_map: Array | None = None
+    """(n_s, k) the source rows' explicit map, where the problem holds it"""
     has_minimizer: bool = False
     """Whether `minimizer` gives the optimum in closed form."""
 
@@ -111,6 +113,10 @@ class Problem(ABC):
 
     def compact(self) -> Self:
         """The problem as a fitted estimator keeps it: with what `ratio` and `plus` need, and no more."""
+        return self.bare()
+
+    def bare(self) -> Self:
+        """The problem with what `ratio` needs alone."""
         return self
 
     def wide(self) -> Self:
@@ -118,7 +124,7 @@ class Problem(ABC):
         return self
 
     def to(self, like: Array) -> Self:
-        """The compact problem in the library, dtype and device of the array `like`."""
+        """The bare problem in the library, dtype and device of the array `like`."""
         return self
 
 

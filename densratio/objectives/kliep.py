@@ -156,6 +156,9 @@ class MaximumLikelihood(Problem):
         """With at most 20,000 of the target rows."""
         return self.thinned(_KEPT_TARGETS)
 
+    def bare(self) -> Self:
+        return replace(self, source_total=self.source_total[:0], target=self.target[:0, :], target_weight=None)
+
     def thinned(self, most: int) -> Self:
         """At most `most` target rows: a random sample in which a row that stands for many is as much likelier to stay."""
         if self.target.shape[0] <= most:

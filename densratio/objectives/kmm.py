@@ -87,6 +87,10 @@ class MeanMatching(QuadraticProblem):
         upper = self.weights.upper(self.linear)
         return Quadratic(self.matrix, self.linear, self.regularization, self.unit, upper, self.weights.total)
 
+    @property
+    def source_map(self) -> Array | None:  # type: ignore[override]
+        return self.matrix.root if isinstance(self.matrix, Root) else None
+
     def project_counted(self, coef: Array) -> Array:
         """The feasible coef (n,) nearest to `coef` where row i counts as its copies would in the distance too."""
         return self.weights.project_counted(coef)
@@ -99,7 +103,7 @@ class MeanMatching(QuadraticProblem):
         wide = super().wide()
         return replace(wide, weights=replace(self.weights, counts=wide.unit))
 
-    def compact(self) -> Self:
+    def bare(self) -> Self:
         """Without the kernel's values, whose number is the square of the rows'."""
         return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0])
 

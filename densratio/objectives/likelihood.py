@@ -123,4 +123,12 @@ class Likelihood(NamedTuple):
 
     feasible: MixtureSet
     sums: Callable[[Array], LikelihoodSums]
-    """The sums in float64 at shares (k,): over one block of rows, or over the partitions of a table."""
+    """The sums in float64 at shares (k,): over one block of rows, or over the partitions of a table"""
+
+    def value_and_grad(self, shares: Array, sums: LikelihoodSums) -> tuple[Array, Array]:
+        """Value () and gradient (k,) at `feasible.coef_of(shares)`, from the sums at shares (k,) of any sum."""
+        xp = namespace(shares)
+        mass = xp.sum(xp.where(self.feasible.alive, shares, xp.zeros_like(shares)))
+        unreached = (sums.total - sums.reached) * xp.log(xp.full_like(mass, tiny(mass)))
+        value = -(sums.log_ratio - sums.reached * xp.log(mass) + unreached) / sums.total
+        return value, -mass * self.feasible.weight * sums.first / sums.total

@@ -175,6 +175,10 @@ class LeastSquares(QuadraticProblem):
     def compact(self) -> LeastSquares:
         return replace(self, source=self.source.compact(), target=self.target.compact())
 
+    def bare(self) -> LeastSquares:
+        nothing = Moments.of(self.linear[:0][None, :])
+        return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0], source=nothing, target=nothing)
+
     def source_mean(self, coef: Array) -> Array:
         signed = widest_here(self.signed(coef))
         return namespace(signed).sum(signed * self.source.mean)
@@ -209,7 +213,7 @@ def _root(source: Moments, target: Moments, alpha: float) -> Array | None:
         return None
     xp = namespace(source.rows)
     rows = source.rows * ((1.0 - alpha) / source.rows.shape[0]) ** 0.5
-    if alpha > 0.0:
+    if alpha > 0.0 and target.rows is not None:
         rows = xp.concat([rows, target.rows * (alpha / target.rows.shape[0]) ** 0.5])
     return xp.matrix_transpose(rows)
 

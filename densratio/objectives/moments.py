@@ -44,6 +44,10 @@ class Moments:
         wide = [(widest_here(m.count), widest_here(m.total), m.outer) for m in (self, other)]
         return Moments(*(mine + theirs for mine, theirs in zip(*wide, strict=True)))
 
+    def minus(self, part: Moments) -> Moments:
+        """The sums without those of a part."""
+        return Moments(self.count - part.count, self.total - part.total, self.outer - part.outer)
+
     def compact(self) -> Moments:
         """The sums without the rows."""
         return Moments(widest_here(self.count), widest_here(self.total), self.outer) if self.products is None else self

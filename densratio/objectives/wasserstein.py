@@ -119,7 +119,7 @@ class Transport(Problem):
         weights = np.clip(np.diff(cumulative, prepend=0.0) / count * n, 0.0, upper)[group]
         return self.weights.project_counted(put(weights, self.source))
 
-    def compact(self) -> Self:
+    def bare(self) -> Self:
         """Without the rows."""
         return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
 

@@ -171,8 +171,8 @@ def _searched(memory: _Memory, there: _Point) -> tuple[_Point, Array]:
         return float(xp.sum(change * (at.mass - problem.counted(at.coef))))
 
     def between(share: float) -> _Point:
-        mixed = (a + share * (b - a) for a, b in zip(here[:2], there[:2], strict=True))
-        return _asked(memory, _Point(*mixed, here.coef))
+        mass, image = (start + share * (end - start) for start, end in ((here.mass, there.mass), (here.image, there.image)))
+        return _asked(memory, _Point(mass, image, here.coef))
 
     first = slope(here)
     if not first < 0.0:

@@ -79,11 +79,8 @@ class LikelihoodNewton(Solver):
         sums = likelihood.sums(shares)
 
         # What the shares give once their sum is the 1 that it is at the optimum, from the same pass.
-        mass = xp.sum(xp.where(likelihood.feasible.alive, shares, xp.zeros_like(shares)))
         candidate = likelihood.feasible.coef_of(shares)
-        unreached = (sums.total - sums.reached) * xp.log(xp.full_like(mass, tiny(mass)))
-        value = -(sums.log_ratio - sums.reached * xp.log(mass) + unreached) / sums.total
-        grad = -mass * likelihood.feasible.weight * sums.first / sums.total
+        value, grad = likelihood.value_and_grad(shares, sums)
         gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
 
         # Near the optimum the gap tells apart what the value, to rounding, does not.

@@ -11,10 +11,10 @@ from ..._arrays import Array, is_sparse
 from ..._validation import from_registry
 from ...features import FEATURES, Features, Gaussian
 from ...model_selection import Fold
-from ...objectives import Objective
+from ...objectives import Objective, Problem
 from ...solvers import Solver
 from ..density_ratio import DensityRatio
-from ..explicit_map import map_error
+from ..explicit_map import MapAverage, map_error
 from ..off_sample import Predictor
 from ..samples import Samples
 from ..solve import Assembly, make_features, objective_of
@@ -96,16 +96,17 @@ class KMM(DensityRatio):
         self.approximation_error_ = map_error(self.features_, samples, self._coef)
         return raw
 
-    def _predictor_of(self, assembly: Assembly, samples: Samples) -> Predictor:
+    def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
         names = {kind: name for name, kind in _MAPS.items()}
         self.approximation_ = names.get(type(assembly.features), "exact")
         if hasattr(self, "approximation_error_"):
             # It is that of another fit.
             del self.approximation_error_
-        average, strength = super()._predictor_of(assembly, samples), self._chosen("regularization")
+        average, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
         if strength == 0.0:
             return average
-        witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight)
+        weighted = average.weighted if isinstance(average, MapAverage) else None
+        witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
         # A regularization so small that the formula magnifies what the solver left is as good as none.
         return witness if witness.misses(samples.source, self._coef) <= _MISS else average
 

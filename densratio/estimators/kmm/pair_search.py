@@ -10,7 +10,6 @@ import numpy as np
 
 from ..._arrays import Array, concat_rows, device_of, namespace, take_rows, to_host, weighted_mean
 from ...model_selection import Fold
-from ...objectives import Objective
 from ...objectives.row_weights import smoothed_weights
 from ..samples import Samples
 from ..solve import assemble, choose_solver
@@ -37,7 +36,7 @@ class _Pairs(NamedTuple):
 
 
 def scores_from_pairs(
-    ratio: DensityRatio, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]
+    ratio: DensityRatio, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]
 ) -> np.ndarray:
     """Held-out scores (len(objectives), n_folds) at one bandwidth; along the objectives each fit starts from the last answer."""
     features = assemble(ratio, samples, gamma).features

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..._arrays import Array, device_of, namespace, put, take_rows, to_host
+from ..._arrays import Array, full_like_row, namespace, put, take_rows, to_host
 from ..._blocks import over_rows
 from ...features import Features
 from ..explicit_map import mean_mapped
@@ -34,23 +34,29 @@ class Witness:
     level: float = 0.0
 
     @classmethod
-    def of(cls, features: Features, samples: Samples, coef: Array, regularization: float, max_weight: float | None) -> Witness:
+    def of(
+        cls,
+        features: Features,
+        samples: Samples,
+        coef: Array,
+        regularization: float,
+        max_weight: float | None,
+        weighted: Array | None,
+    ) -> Witness:
         """The formula for weights `coef` (n,) of the source rows that are optimal at regularization > 0.
 
-        features: the kernel's, with the source rows as centers, or a map's.
+        features: the kernel's, with the source rows as centers, or a map's; then weighted (k,) is the weighted rows' mean feature.
         """
         n, xp = samples.sizes[0], namespace(coef)
-        source_share, target_share = (
-            xp.full((size,), 1.0 / size, dtype=coef.dtype, device=device_of(coef)) if weight is None else weight / xp.sum(weight)
-            for size, weight in zip(samples.sizes, (samples.source_weight, samples.target_weight), strict=True)
-        )
-        if features.is_map:
-            target = mean_mapped(features, samples.target, samples.target_weight)[0, :]
-            weighted = mean_mapped(features, samples.source, source_share * coef)[0, :] * xp.sum(source_share * coef)
-            terms: tuple = ((features, target - weighted),)
-        else:
+        if weighted is None:
+            source_share, target_share = (
+                full_like_row(rows, 1.0 / rows.shape[0]) if weight is None else weight / xp.sum(weight)
+                for rows, weight in ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
+            )
             at_target = replace(features, parameters_=(samples.target,))
-            terms = ((at_target, target_share), (features, -source_share * coef))
+            terms: tuple = ((at_target, target_share), (features, -source_share * coef))
+        else:
+            terms = ((features, mean_mapped(features, samples.target, samples.target_weight)[0, :] - weighted),)
         count = n if samples.source_weight is None else float(xp.sum(samples.source_weight))
         witness = cls(terms, count / float(regularization), float(n) if max_weight is None else float(max_weight))
         return witness.at_level_of(samples.source, coef, samples.source_weight)

@@ -10,6 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from ..._arrays import Array
+from ..._blocks import over_rows
 from ..._validation import seed_of
 from ...model_selection import Fold
 from ..base import RatioEstimator
@@ -22,7 +23,6 @@ __all__ = ["SubspaceLSIF"]
 _GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule's
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
 _LONG = 60  # ascent steps that "cv" compares with none
-_BLOCK = 2**22  # entries of a block of features
 
 
 class SubspaceLSIF(RatioEstimator):
@@ -199,12 +199,11 @@ class _Fitted(NamedTuple):
 
     def ratio(self, rows: np.ndarray) -> np.ndarray:
         """The ratio (n,), >= 0, of rows (n, d) of the data."""
-        step = max(1, _BLOCK // max(len(self.coef), rows.shape[1]))
-        parts = [
-            gaussian(self.whitening(rows[i : i + step]) @ self.basis, self.centers, self.gamma) @ self.coef
-            for i in range(0, len(rows), step)
-        ]
-        return np.maximum(np.concatenate(parts), 0.0)
+
+        def part(block: np.ndarray) -> np.ndarray:
+            return gaussian(self.whitening(block) @ self.basis, self.centers, self.gamma) @ self.coef
+
+        return np.maximum(over_rows(part, rows, max(len(self.coef), rows.shape[1])), 0.0)
 
 
 def _in_canonical_order(domain: Measure, whitening: Whitening) -> Measure:
