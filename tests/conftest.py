@@ -1,4 +1,7 @@
-"""Hypothesis draws the same problems in every run, so that a red test is red for everyone; `thorough` draws more."""
+"""Hypothesis draws the same problems in every run, so that a red test is red for everyone.
+
+`python -m pytest --hypothesis-profile=thorough` draws new ones, and 300 in place of 20, where a test does not say how many.
+"""
 
 import os
 
