@@ -16,10 +16,10 @@ import torch
 from runner import RESULTS, Row, environment, limit_threads, write
 
 from densratio.datasets import Labelled, label_noise, load_labelled
+from densratio.demo.experiment import NoiseExperiment, run_method
+from densratio.demo.models import small_network
 from densratio.training import Reweighter, Uniform
-from densratio.training.experiment import NoiseExperiment, run_method
 from densratio.training.meta import CMWNet
-from densratio.training.models import small_network
 
 TWICE = ("uniform", "lrw_hard", "lrw_random", "lrw_easy")
 LAST = 10  # epochs whose mean is a run's accuracy

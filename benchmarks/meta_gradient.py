@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from densratio.demo.models import lenet5, resnet18, small_network
+from densratio.demo.peak_memory import peak_memory
 from densratio.training import DynamicReweighter, Reweighter, Uniform
-from densratio.training.meta import L2R, CMWNet, LiLAW, MWNet, WeightNetwork
-from densratio.training.models import lenet5, resnet18, small_network
-from densratio.training.peak_memory import peak_memory
+from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, MWNet, WeightNetwork
 
 N_TRAIN, N_VAL, N_CLASSES = 4096, 1000, 10
 NETWORKS = {
@@ -137,7 +137,7 @@ def candidates(network: str, device: str, batch_size: int) -> dict[str, Step]:
         "MW-Net, last layer, bank 8": of(lambda o: MWNet(n, optimizer=o, mode="last_layer", n_val=N_VAL, val_refresh=8), 8),
         "MW-Net, last layer, bank 32": of(lambda o: MWNet(n, optimizer=o, mode="last_layer", n_val=N_VAL, val_refresh=32), 32),
         "CMW-Net, exact": of(lambda o: CMWNet(n, labels, optimizer=o)),
-        "CMW-Net-SL": of(lambda o: CMWNet(n, labels, optimizer=o, soft_labels=True)),
+        "CMW-Net-SL": of(lambda o: CMWNetSL(n, labels, optimizer=o)),
         "L2R, first order": of(lambda o: L2R(n)),
         "L2R, last layer, bank 8": of(lambda o: L2R(n, mode="last_layer", n_val=N_VAL, val_refresh=8), 8),
         "LiLAW": of(lambda o: LiLAW(n, warmup_epochs=0.0)),

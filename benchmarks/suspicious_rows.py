@@ -23,10 +23,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from densratio.datasets import load_labelled
+from densratio.demo.experiment import NoiseExperiment, _endless_batches, _Split, _split
+from densratio.demo.methods import METHODS
+from densratio.demo.models import small_network
 from densratio.training import DynamicReweighter, suspicious_rows
-from densratio.training.experiment import NoiseExperiment, _endless_batches, _Split, _split
-from densratio.training.methods import METHODS
-from densratio.training.models import small_network
 
 OURS = ["kmm", "kliep", "lsif", "wasserstein"]
 PLAIN = "weights of 1"
@@ -45,7 +45,7 @@ def network(split: _Split, seed: int) -> torch.nn.Module:
 
 
 def weighted_epochs(reweighter: DynamicReweighter, model: torch.nn.Module, split: _Split, seed: int, config: Any) -> Iterator[int]:
-    """Train as densratio.training.experiment does; gives the number of epochs done after each."""
+    """Train as densratio.demo.experiment does; gives the number of epochs done after each."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     order = torch.Generator().manual_seed(seed)
     val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))

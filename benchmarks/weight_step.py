@@ -19,7 +19,7 @@ from runner import environment, interleaved, limit_threads, medians, synchronize
 
 from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter
-from densratio.training.stored_step import _cheapest
+from densratio.training.ratio.stored_step import _cheapest
 
 TARGET = 50.0
 MAX_WEIGHT = 50.0

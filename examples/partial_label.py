@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from densratio.datasets import Labelled, load_labelled
+from densratio.demo.models import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
-from densratio.training.models import small_network
 
 N_VAL, N_TEST, N_TRAIN, BATCH = 100, 500, 4000, 64
 
@@ -97,13 +97,13 @@ class Weighting:
         return (weights * rows.losses).mean(), prediction
 
 
-def train(found: Split, seed: int, epochs: int, trains_on_val: bool, kind: Callable | None) -> tuple[float, float]:
+def train(sets: Split, seed: int, epochs: int, trains_on_val: bool, kind: Callable | None) -> tuple[float, float]:
     """Test accuracy, and the share of training rows whose largest target is their label. kind(C, optimizer) -> Weighting."""
     torch.manual_seed(seed)
-    n_classes = found.candidates.shape[1]
-    x, candidates = found.x, found.candidates
+    n_classes = sets.candidates.shape[1]
+    x, candidates = sets.x, sets.candidates
     if trains_on_val:
-        x, candidates = torch.cat([x, found.x_val]), torch.cat([candidates, one_hot(found.y_val, n_classes)])
+        x, candidates = torch.cat([x, sets.x_val]), torch.cat([candidates, one_hot(sets.y_val, n_classes)])
     targets = candidates / candidates.sum(dim=1, keepdim=True)
     model = small_network(tuple(x.shape[1:]), n_classes)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -114,14 +114,14 @@ def train(found: Split, seed: int, epochs: int, trains_on_val: bool, kind: Calla
                 prediction = model(x[i])
                 loss = losses_of_rows(prediction, targets[i]).mean()
             else:
-                loss, prediction = weighting(model, x[i], targets[i], (found.x_val, found.y_val))
+                loss, prediction = weighting(model, x[i], targets[i], (sets.x_val, sets.y_val))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             targets[i] = prediction.detach().masked_fill(candidates[i] == 0, -torch.inf).softmax(dim=1)
     with torch.no_grad():
-        is_right = model(found.x_test).argmax(dim=1) == found.y_test
-    is_found = targets[: len(found.y)].argmax(dim=1) == found.y
+        is_right = model(sets.x_test).argmax(dim=1) == sets.y_test
+    is_found = targets[: len(sets.y)].argmax(dim=1) == sets.y
     return float(is_right.float().mean()), float(is_found.float().mean())
 
 
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'':30s}  test accuracy    training labels found")
     for name, run in RUNS.items():
         splits = (split(data, seed, options.partner, options.others) for seed in range(options.seeds))
-        results = np.array([train(found, seed, options.epochs, *run) for seed, found in enumerate(splits)])
+        results = np.array([train(sets, seed, options.epochs, *run) for seed, sets in enumerate(splits)])
         (accuracy, labels), (of_accuracy, of_labels) = results.mean(axis=0), results.std(axis=0, ddof=min(1, options.seeds - 1))
         print(f"{name:30s}  {accuracy:.3f} ± {of_accuracy:.3f}    {labels:.3f} ± {of_labels:.3f}", flush=True)
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from densratio.datasets import Labelled, label_noise, load_labelled
+from densratio.demo.models import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
-from densratio.training.models import small_network
 
 N_VAL, N_TEST, N_TRAIN, BATCH, TARGET = 100, 500, 4000, 64, 0.8
 COVERAGES = (1.0, 0.9, 0.8, 0.6)
@@ -104,9 +104,9 @@ class Weighting:
         return torch.cat([self.network(auxiliary), torch.ones(1)])
 
 
-def train(found: Split, seed: int, epochs: int, n_classes: int, trains_on_val: bool, is_weighted: bool) -> nn.Module:
+def train(sets: Split, seed: int, epochs: int, n_classes: int, trains_on_val: bool, is_weighted: bool) -> nn.Module:
     torch.manual_seed(seed)
-    x, y, val = found.x, found.y, (found.x_val, found.y_val)
+    x, y, val = sets.x, sets.y, (sets.x_val, sets.y_val)
     if trains_on_val:
         x, y = torch.cat([x, val[0]]), torch.cat([y, val[1]])
     model = small_network(tuple(x.shape[1:]), 2 * n_classes + 1)
@@ -140,8 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'test error at coverage':24s}" + "".join(f"{coverage:>16.0%}" for coverage in COVERAGES))
     for name, run in RUNS.items():
         splits = [split(data, seed, kind, float(rate)) for seed in range(options.seeds)]
-        models = [train(found, seed, options.epochs, len(data.class_names), *run) for seed, found in enumerate(splits)]
-        found_risks = np.array([risks(model, found.x_test, found.y_test) for model, found in zip(models, splits, strict=True)])
+        models = [train(sets, seed, options.epochs, len(data.class_names), *run) for seed, sets in enumerate(splits)]
+        found_risks = np.array([risks(model, sets.x_test, sets.y_test) for model, sets in zip(models, splits, strict=True)])
         columns = zip(found_risks.mean(axis=0), found_risks.std(axis=0, ddof=min(1, options.seeds - 1)), strict=True)
         print(f"{name:24s}" + "".join(f"   {mean:.3f} ± {deviation:.3f}" for mean, deviation in columns), flush=True)
 

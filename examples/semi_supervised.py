@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from densratio.datasets import Labelled, load_labelled
+from densratio.demo.models import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
-from densratio.training.models import small_network
 
 N_TEST, N_ROWS, BATCH, WARMUP = 400, 5000, 128, 5
 
@@ -99,10 +99,10 @@ class Learned:
         self.network_optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.meta = MetaGradient("exact", optimizer)
 
-    def __call__(self, model: torch.nn.Module, batch: Batch, found: Split) -> Tensor:
-        weights, x = batch.weights(self.of(batch.surprise)), weak(found.x)
+    def __call__(self, model: torch.nn.Module, batch: Batch, sets: Split) -> Tensor:
+        weights, x = batch.weights(self.of(batch.surprise)), weak(sets.x)
         rows = self.meta.rows(model, batch.x, batch.y, batch.losses)
-        slope = self.meta.of_loss(rows, weights, lambda predict: cross_entropy(predict(x), found.y))
+        slope = self.meta.of_loss(rows, weights, lambda predict: cross_entropy(predict(x), sets.y))
         self.network_optimizer.zero_grad()
         (slope * weights).sum().backward()
         self.network_optimizer.step()
@@ -119,7 +119,7 @@ class Fixed:
     def __init__(self, of: Callable[[Tensor], Tensor]):
         self.of = of
 
-    def __call__(self, model: torch.nn.Module, batch: Batch, found: Split) -> Tensor:
+    def __call__(self, model: torch.nn.Module, batch: Batch, sets: Split) -> Tensor:
         return (batch.weights(self.of(batch.surprise)) * batch.losses(model(batch.x), batch.y)).mean()
 
 
@@ -131,24 +131,24 @@ RUNS: dict[str, Callable] = {
 }
 
 
-def train(found: Split, seed: int, epochs: int, run: Callable) -> float:
+def train(sets: Split, seed: int, epochs: int, run: Callable) -> float:
     """Test accuracy. run(optimizer) -> (model, batch, split) -> loss."""
     torch.manual_seed(seed)
-    model = small_network(tuple(found.x.shape[1:]), int(found.y.max()) + 1)
+    model = small_network(tuple(sets.x.shape[1:]), int(sets.y.max()) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     warmup, loss_of = Fixed(torch.zeros_like), run(optimizer)
     for epoch in range(epochs):
-        for i in torch.randperm(len(found.x_unlabeled)).split(BATCH):
-            x = found.x_unlabeled[i]
+        for i in torch.randperm(len(sets.x_unlabeled)).split(BATCH):
+            x = sets.x_unlabeled[i]
             with torch.no_grad():
                 surprise, pseudo = (-model(weak(x)).log_softmax(dim=1)).min(dim=1)
-            batch = Batch(torch.cat([weak(found.x), strong(x)]), torch.cat([found.y, pseudo]), surprise, len(found.y))
-            loss = (warmup if epoch < WARMUP else loss_of)(model, batch, found)
+            batch = Batch(torch.cat([weak(sets.x), strong(x)]), torch.cat([sets.y, pseudo]), surprise, len(sets.y))
+            loss = (warmup if epoch < WARMUP else loss_of)(model, batch, sets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     with torch.no_grad():
-        return float((model(found.x_test).argmax(dim=1) == found.y_test).float().mean())
+        return float((model(sets.x_test).argmax(dim=1) == sets.y_test).float().mean())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{'':26s}  test accuracy")
     for name, run in RUNS.items():
         splits = (split(data, seed, options.labels, options.outside) for seed in range(options.seeds))
-        accuracy = [train(found, seed, options.epochs, run) for seed, found in enumerate(splits)]
+        accuracy = [train(sets, seed, options.epochs, run) for seed, sets in enumerate(splits)]
         print(f"{name:26s}  {np.mean(accuracy):.3f} ± {np.std(accuracy, ddof=min(1, options.seeds - 1)):.3f}", flush=True)
 
 

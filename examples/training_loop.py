@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.datasets import label_noise, load_digits
+from densratio.demo.models import small_network
 from densratio.training import DynamicReweighter, Indexed, Uniform, endless
-from densratio.training.models import small_network
 
 
 def main(epochs=80):

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
 from densratio.datasets import label_noise
+from densratio.demo.methods import METHODS
 from densratio.training import DynamicReweighter, MWNet, Uniform
-from densratio.training.methods import METHODS
 
 N_TRAIN, N_VAL, N_COLUMNS, N_CLASSES, SIZE = 90, 24, 5, 3, 16  # the last batch of an epoch has 10 rows
 PER_EPOCH = 6

@@ -28,6 +28,7 @@ ROOMS = [
     "diagnostics",
     "datasets",
     "training",
+    "demo",
     "testing",
     "plotting",
     "dask",
@@ -117,8 +118,8 @@ def imports_torch(module, tree=None):
     return any(name.split(".")[0] == "torch" for name in imports(module, tree))
 
 
-def test_outside_the_training_room_torch_is_imported_in_to_device_alone():
-    users = {module for module in MODULES if room_of(module) != "training" and imports_torch(module)}
+def test_outside_the_training_and_demo_rooms_torch_is_imported_in_to_device_alone():
+    users = {module for module in MODULES if room_of(module) not in {"training", "demo"} and imports_torch(module)}
     assert users == {"densratio._arrays"}
     tree = TREES["densratio._arrays"]
     inside = [node for node in tree.body if imports_torch("densratio._arrays", node)]

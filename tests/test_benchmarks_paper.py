@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from densratio.datasets import load_digits
-from densratio.training.methods import TRAIN_TWICE, Setup
-from densratio.training.models import lenet5, resnet18, small_network
+from densratio.demo.methods import TRAIN_TWICE, Setup
+from densratio.demo.models import lenet5, resnet18, small_network
 from densratio.training.rules import margins
 
 ROOT = Path(__file__).parent.parent

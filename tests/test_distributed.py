@@ -35,7 +35,7 @@ METHODS = {
     ),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 8, optimizer=optimizer),
-    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 8, 3, optimizer=optimizer, every=2, warmup_epochs=0.5),
+    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 8, 3, optimizer=optimizer, every=2, splitter_warmup=0.5),
     "focal": lambda optimizer: Focal(N_TRAIN),
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),

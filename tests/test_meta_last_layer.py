@@ -83,7 +83,7 @@ def test_last_layer_refuses_a_model_that_goes_on_after_it(tail):
     if isinstance(tail, nn.Dropout):
         model.train()
         tail.p = 0.5
-    with pytest.raises(ValueError, match=r'last_layer.*what its last nn\.Linear gives.*softmax.*mode="first_order"'):
+    with pytest.raises(ValueError, match=r'last_layer.*the output of its last nn\.Linear.*softmax.*mode="first_order"'):
         scores(model, batch(5, 1), batch(N_VAL, 2), mode="last_layer")
 
 

@@ -130,7 +130,7 @@ def frozen():
 def both(model, backbone, n_features):
     optimizer = optimizer_of(model)
     yield LRWHard(N_TRAIN, n_features, optimizer=optimizer, backbone=backbone)
-    yield LRWOpt(N_TRAIN, n_features, C, optimizer=optimizer, backbone=backbone, warmup_epochs=0.0, every=1)
+    yield LRWOpt(N_TRAIN, n_features, C, optimizer=optimizer, backbone=backbone, splitter_warmup=0.0, every=1)
 
 
 @pytest.mark.parametrize("which", [0, 1])

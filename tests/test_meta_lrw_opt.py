@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import Indexed
 from densratio.training.losses import cross_entropy
-from densratio.training.meta import LRWOpt, base
+from densratio.training.meta import LRWOpt, learning
 from densratio.training.meta.lrw import FeatureNetwork
 
 drawn = settings(max_examples=10)
@@ -62,7 +62,7 @@ def mass_loss(predict, x, y, q):
 
 
 def opt(model, optimizer, **params):
-    defaults = {"share": 0.3, "every": 1, "warmup_epochs": 0.0, "hidden": 8, "learning_rate": 0.01}
+    defaults = {"share": 0.3, "every": 1, "splitter_warmup": 0.0, "hidden": 8, "learning_rate": 0.01}
     return LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, **{**defaults, **params})
 
 
@@ -114,7 +114,7 @@ def assert_close(one, other):
 def test_the_weight_network_learns_on_the_mean_loss_of_the_mass_held_out(at_random, seed):
     model = Network(seed, has_norm=False).double().train()
     optimizer = optimizer_of(model)
-    reweighter = opt(model, optimizer, warmup_epochs=99.0 if at_random else 0.0, seed=seed).double()
+    reweighter = opt(model, optimizer, splitter_warmup=99.0 if at_random else 0.0, seed=seed).double()
     network = copy.deepcopy(reweighter.network)
     adam = torch.optim.Adam(network.parameters(), lr=0.01, weight_decay=1e-4)
     for index in plan(4, seed=seed):
@@ -159,7 +159,7 @@ def test_the_warm_up_splits_at_random_with_the_share_and_the_splitter_stays():
     assert not torch.equal(LRWOpt(20_000, 6, C, share=0.1, seed=4).split_, reweighter.split_)
     model = Network(0)
     optimizer = optimizer_of(model)
-    reweighter = opt(model, optimizer, warmup_epochs=2.0)
+    reweighter = opt(model, optimizer, splitter_warmup=2.0)
     before, splitter = reweighter.split_.clone(), copy.deepcopy(reweighter.splitter.state_dict())
     network = copy.deepcopy(reweighter.network.state_dict())
     for _ in range(4):
@@ -190,10 +190,10 @@ def test_the_two_networks_learn_in_each_qth_batch():
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_batch_that_is_held_out_as_a_whole_spoils_no_network(waits, monkeypatch):
     """As on a GPU, where the host does not look at the slope, and as on the CPU."""
-    monkeypatch.setattr(base, "waits_for", lambda device: waits)
+    monkeypatch.setattr(learning, "waits_for", lambda device: waits)
     model = Network(0, has_norm=False)
     optimizer = optimizer_of(model)
-    reweighter = opt(model, optimizer, warmup_epochs=99.0)
+    reweighter = opt(model, optimizer, splitter_warmup=99.0)
     held, left = torch.nonzero(reweighter.split_)[:, 0], torch.nonzero(reweighter.split_ == 0)[:, 0]
     losses = train(reweighter, model, optimizer, [held, held[:1], left, left[:1]], val=None)
     assert np.isfinite(losses).all() and bool(torch.isfinite(reweighter.weights_).all()) and reweighter.vanished_ == 0
@@ -219,7 +219,7 @@ def test_two_hundred_steps_stay_finite_split_about_the_share_and_lower_the_loss(
     x, y = rows(200, 5)
     model = nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, C))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    reweighter = LRWOpt(200, 16, C, optimizer=optimizer, every=2, warmup_epochs=2.0, learning_rate=0.01)
+    reweighter = LRWOpt(200, 16, C, optimizer=optimizer, every=2, splitter_warmup=2.0, learning_rate=0.01)
     generator, losses = torch.Generator().manual_seed(0), []
     batches = DataLoader(Indexed(TensorDataset(x, y)), batch_size=30, shuffle=True, generator=generator)
     while reweighter.steps_seen < 200:

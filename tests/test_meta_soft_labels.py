@@ -28,8 +28,8 @@ from small_loops import (
 from torch import nn
 from torch.nn import functional
 
-from densratio.training.meta import L2R, CMWNet, SoftLabels
-from densratio.training.moving_average import MovingAverage
+from densratio.training.loop.moving_average import MovingAverage
+from densratio.training.meta import L2R, CMWNetSL, SoftLabels
 
 drawn = settings(max_examples=10)
 
@@ -61,7 +61,7 @@ def test_the_averaged_model_predicts_in_eval_mode_and_leaves_no_trace():
 def soft(model, **params):
     """The reweighter, and the mixed batches that it will make."""
     labels = SoftLabels(**params)
-    reweighter = CMWNet(N_TRAIN, Y, K=2, soft_labels=labels, optimizer=optimizer_of(model), learning_rate=0.05)
+    reweighter = CMWNetSL(N_TRAIN, Y, K=2, soft_labels=labels, optimizer=optimizer_of(model), learning_rate=0.05)
     made, mix = [], labels.mix
 
     def spied(*args):

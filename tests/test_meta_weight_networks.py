@@ -29,7 +29,7 @@ from small_loops import (
 from torch import nn
 
 from densratio.training.losses import cross_entropy
-from densratio.training.meta import L2R, CMWNet, LiLAW, MWNet, SoftLabels
+from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, MWNet, SoftLabels
 from densratio.training.meta.weight_network import WeightNetwork, groups_of_classes
 
 drawn = settings(max_examples=10)
@@ -220,7 +220,8 @@ def test_cmw_net_refuses_it_too(every):
     ("make", "message"),
     [
         (lambda: CMWNet(N_TRAIN, Y[:7]), "each of the 40 training rows; got 7 labels"),
-        (lambda: CMWNet(N_TRAIN, Y, soft_labels=True, mode="last_layer"), "soft_labels train each row on four losses"),
+        (lambda: CMWNetSL(N_TRAIN, Y, mode="last_layer"), "Soft labels train each row on four losses"),
+        (lambda: CMWNet(N_TRAIN, Y, soft_labels=True), r"class of their own: CMWNetSL\(n_train, y_train\)"),
         (lambda: CMWNet(N_TRAIN, Y, K=0), "K, the number of heads"),
         (lambda: MWNet(N_TRAIN, warmup_epochs=-1), "warmup_epochs must be >= 0"),
         (lambda: MWNet(0), "n_train must be >= 1"),

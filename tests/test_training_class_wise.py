@@ -8,7 +8,7 @@ from dynamic_cases import N_TRAIN, N_VAL, by_name, classes, new, uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from densratio.training.class_wise import ClassFrequencies
+from densratio.training.ratio.class_priors import ClassFrequencies
 
 drawn = settings(max_examples=15, deadline=None)
 

@@ -13,7 +13,7 @@ from potential_cases import BOUNDS, even, new, normal, of, tensors
 from torch import nn
 
 from densratio.training import Critic
-from densratio.training.critic_parts import CriticBatch, units_of
+from densratio.training.ratio.critic_network import CriticBatch, units_of
 
 drawn = settings(max_examples=15, deadline=None)
 
@@ -23,7 +23,7 @@ def trained():
     """A critic that has met 300 batches of two Gaussians, 2 apart, and the rows of a large fresh sample."""
     critic = Critic(widths=(32, 32), learning_rate=1e-3, n_pretraining=20)
     for k in range(300):
-        critic.take_in(even(128), normal(128, 2, 2 * k), normal(128, 2, 2 * k + 1, [2.0, 0.0]))
+        critic.learn(even(128), normal(128, 2, 2 * k), normal(128, 2, 2 * k + 1, [2.0, 0.0]))
     return critic, normal(2000, 2, 10_001), normal(2000, 2, 10_002, [2.0, 0.0])
 
 
@@ -69,7 +69,7 @@ def test_the_critic_learns_as_torchs_adam_does_on_the_written_loss(is_pretrainin
     optimizer = torch.optim.Adam(twin.parameters(), lr=0.01)
     for seed in range(5):
         x, v, w = normal(12, 2, seed, 1.0), normal(8, 2, 100 + seed), torch.rand(12, generator=torch.Generator().manual_seed(seed))
-        critic.take_in(w, x, v)
+        critic.learn(w, x, v)
         centre, unit = units_of(x, v)
         for _ in range(3):
             optimizer.zero_grad()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densratio.training import endless
-from densratio.training.device_data import DeviceData
+from densratio.training.loop.data import DeviceData
 
 
 def rows(n, d=3):

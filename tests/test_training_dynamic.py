@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from densratio import KMM, LSIF
 from densratio.training import DIW, Indexed, endless
+from densratio.training.loop.late_errors import LateErrors
 from densratio.training.losses import multilabel, pixel_cross_entropy, rows_mean, squared_error, token_cross_entropy
-from densratio.training.watch import Watch
 
 # ---------------------------------------------------------------- nothing waits for the device
 
@@ -36,7 +36,7 @@ def test_a_whole_partial_fit_runs_where_no_value_can_be_read(name, index, bank):
 
 
 def watched(source, target, positions=None, val_positions=None, sizes=(N_TRAIN, N_VAL)):
-    watch = Watch()
+    watch = LateErrors()
     source, target = (torch.tensor(x)[:, None] for x in (source, target))
     places = [torch.arange(len(x)) if i is None else torch.tensor(i) for x, i in ((source, positions), (target, val_positions))]
     return watch, bool(watch.usable(source, target, *places, sizes))

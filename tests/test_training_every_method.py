@@ -37,6 +37,7 @@ from densratio.training import (
     L2R,
     ClassBalanced,
     CMWNet,
+    CMWNetSL,
     DynamicReweighter,
     Focal,
     Indexed,
@@ -73,8 +74,8 @@ METHODS = {
         N_TRAIN, optimizer=optimizer, mode="last_layer", every=2, fixed_step_length=True
     ),
     "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, fixed_step_length=True, warmup_epochs=0.5),
-    "cmw_net with soft labels": lambda optimizer: CMWNet(N_TRAIN, Y, soft_labels=True, every=2, optimizer=optimizer),
-    "cmw_net with plain soft labels": lambda optimizer: CMWNet(
+    "cmw_net with soft labels": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer),
+    "cmw_net with plain soft labels": lambda optimizer: CMWNetSL(
         N_TRAIN,
         Y,
         soft_labels=SoftLabels(0.9, ensemble=None, mixup=None),
@@ -94,12 +95,12 @@ METHODS = {
     "lrw_random, every second": lambda optimizer: LRWRandom(N_TRAIN, 6, optimizer=optimizer, every=2, warmup_epochs=0.5),
     "lrw_easy of the last layer": lambda optimizer: LRWEasy(N_TRAIN, 6, mode="last_layer", hidden=9),
     "lrw_hard of a backbone": lambda optimizer: LRWHard(N_TRAIN, 5, optimizer=optimizer, backbone=backbone()),
-    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, share=0.3, every=1, warmup_epochs=0.5),
+    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, share=0.3, every=1, splitter_warmup=0.5),
     "lrw_opt, every second": lambda optimizer: LRWOpt(
-        N_TRAIN, 6, C, optimizer=optimizer, share=0.3, every=2, regularize_every=2, warmup_epochs=0.0, mode="first_order"
+        N_TRAIN, 6, C, optimizer=optimizer, share=0.3, every=2, regularize_every=2, splitter_warmup=0.0, mode="first_order"
     ),
     "lrw_opt of a backbone": lambda optimizer: LRWOpt(
-        N_TRAIN, 5, C, optimizer=optimizer, share=0.3, every=2, warmup_epochs=0.0, backbone=backbone()
+        N_TRAIN, 5, C, optimizer=optimizer, share=0.3, every=2, splitter_warmup=0.0, backbone=backbone()
     ),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -380,7 +381,7 @@ def test_a_batch_that_is_not_indexed_is_told_what_is_missing(name):
 @pytest.mark.parametrize("what", ["no number", "out of range"])
 @every_method
 def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, what, monkeypatch):
-    for module in ("batch", "per_batch", "reweighter", "meta.base", "meta.virtual_step"):
+    for module in ("loop.row_batch", "loop.batch_reweighter", "loop.reweighter", "meta.learning", "meta.virtual_step"):
         monkeypatch.setattr(importlib.import_module(f"densratio.training.{module}"), "waits_for", lambda device: True)
     reweighter, model, optimizer = made(name, 0, False)
     start_at_once(reweighter)

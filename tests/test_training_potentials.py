@@ -16,7 +16,8 @@ from torch import nn
 from densratio import KLIEP, Wasserstein
 from densratio.objectives import Wasserstein1
 from densratio.training import Critic, DynamicReweighter, Sliced
-from densratio.training.potential import Estimate, _polyak_move
+from densratio.training.loop.row_batch import RowBatch
+from densratio.training.ratio.potential import Estimate, _polyak_move
 
 drawn = settings(max_examples=15, deadline=None)
 
@@ -50,7 +51,7 @@ def test_the_weights_after_a_step_are_the_projected_polyak_step_from_those_befor
     x, v, w = normal(30, 3, 0, 0.7), normal(20, 3, 1), torch.linspace(0.0, 2.0, 30)
     potential = POTENTIALS[name](relaxation=0.8)
     for _ in range(5):
-        potential.take_in(w, x, v)
+        potential.learn(w, x, v)
     objective, estimate = Wasserstein1(max_weight=1.8), potential.between(x, v)
     expected = objective.project(w.numpy(), x.numpy(), v.numpy())
     for _ in range(3):
@@ -101,7 +102,7 @@ def test_rows_that_are_all_the_same_and_samples_that_are_equal_leave_weights_whe
     potential, v = POTENTIALS[name](), normal(20, 5, 0)
     for source, target in ((normal(1, 5, 1).expand(30, 5), v), (v, v)):
         for _ in range(4):
-            potential.take_in(even(len(source)), source, target)
+            potential.learn(even(len(source)), source, target)
         assert torch.allclose(potential.step(BOUNDS, 3, even(len(source)), source, target), even(len(source)), atol=1e-6)
 
 
@@ -177,8 +178,8 @@ def test_the_critic_has_an_output_for_each_class_which_is_the_same_whenever_it_i
     critic, at_once = (Critic(widths=(8,), learning_rate=1e-12) for _ in range(2))
     for label in (0, 2, 1):
         labels = torch.full((20,), label)
-        critic.take_in(even(20), x, v, labels, labels)
-    at_once.take_in(even(20), x, v, torch.arange(20) % 3, torch.arange(20) % 3)
+        critic.learn(even(20), x, v, labels, labels)
+    at_once.learn(even(20), x, v, torch.arange(20) % 3, torch.arange(20) % 3)
     assert critic.network[-1].weight.shape == (3, 8)
     assert torch.allclose(critic.network[-1].weight, at_once.network[-1].weight, atol=1e-9)
     assert critic.first_moment.shape == at_once.first_moment.shape == (3 * 8 + 8 + 3 * 8,)
@@ -187,9 +188,9 @@ def test_the_critic_has_an_output_for_each_class_which_is_the_same_whenever_it_i
 def test_a_class_that_no_batch_has_shown_leaves_the_outputs_of_the_others_alone():
     x, v = normal(20, 3, 0), normal(20, 3, 1)
     critic = Critic(widths=(8,), betas=(0.0, 0.9))
-    critic.take_in(even(20), x, v, torch.arange(20) % 3, torch.arange(20) % 3)
+    critic.learn(even(20), x, v, torch.arange(20) % 3, torch.arange(20) % 3)
     before = critic.network[-1].weight.clone()
-    critic.take_in(even(20), x, v, torch.ones(20, dtype=torch.int64), torch.ones(20, dtype=torch.int64))
+    critic.learn(even(20), x, v, torch.ones(20, dtype=torch.int64), torch.ones(20, dtype=torch.int64))
     moved = (critic.network[-1].weight != before).any(dim=1)
     assert moved.tolist() == [False, True, False]
 
@@ -198,10 +199,10 @@ def test_rows_whose_class_is_not_known_teach_nothing():
     x, v, y = normal(20, 3, 0), normal(20, 3, 1), torch.arange(20) % 2
     whole, part = (Critic(widths=(8,)) for _ in range(2))
     hidden = torch.where(torch.arange(20) < 6, -1, y)
-    whole.take_in(even(20), x, v, hidden, hidden)
-    part.take_in(even(14), x[6:], v[6:], y[6:], y[6:])
+    whole.learn(even(20), x, v, hidden, hidden)
+    part.learn(even(14), x[6:], v[6:], y[6:], y[6:])
     none = Critic(widths=(8,))
-    none.take_in(even(20), x, v, torch.full((20,), -1), y)
+    none.learn(even(20), x, v, torch.full((20,), -1), y)
     assert same_bits(tensors(whole), tensors(part))
     assert int(none.n_updated) == 0 and none.n_batches == 1
 
@@ -321,20 +322,20 @@ def test_a_step_runs_on_meta_tensors_so_nothing_in_it_waits_for_a_gpu(name):
 def test_a_batch_that_is_not_usable_leaves_the_critic_as_it_was():
     critic, untouched = (Critic(widths=(8,)) for _ in range(2))
     for one in (critic, untouched):
-        one.take_in(even(20), normal(20, 3, 0), normal(10, 3, 1))
+        one.learn(even(20), normal(20, 3, 0), normal(10, 3, 1))
     before = tensors(critic)
     bad = normal(20, 3, 2)
     bad[3, 1] = float("nan")
     # NaN, or an index out of range beside rows that are fine.
     for rows in (bad, normal(20, 3, 2)):
-        critic.take_in(even(20), rows, normal(10, 3, 3), is_usable=torch.tensor(False))
+        critic.learn(even(20), rows, normal(10, 3, 3), rows=RowBatch.held(torch.arange(20), torch.tensor(False)))
         assert same_bits(tensors(critic), before)
     # Finite rows whose gradient overflows are held back too.
-    critic.take_in(even(20), torch.full((20, 3), 3e38) * torch.tensor([1.0, -1.0, 1.0]), -torch.full((10, 3), 3e38))
+    critic.learn(even(20), torch.full((20, 3), 3e38) * torch.tensor([1.0, -1.0, 1.0]), -torch.full((10, 3), 3e38))
     assert same_bits(tensors(critic), before)
     untouched.n_batches = critic.n_batches
     for one in (critic, untouched):
-        one.take_in(even(20), normal(20, 3, 4), normal(10, 3, 5))
+        one.learn(even(20), normal(20, 3, 4), normal(10, 3, 5))
     assert same_bits(tensors(critic), tensors(untouched)) and not same_bits(tensors(critic), before)
 
 
@@ -427,9 +428,9 @@ def test_a_potential_with_another_divergence_is_refused_by_name(ratio):
         (lambda: Critic(betas=(0.9, 1.0)), r"betas in \[0, 1\).*\(0.9, 1.0\)"),
         (lambda: Critic(n_updates=0), "n_updates must be >= 1.*got 0"),
         (lambda: Critic(n_pretraining=-1), "n_pretraining >= 0.*-1"),
-        (lambda: Critic(nn.Sequential(nn.Linear(2, 2), nn.Dropout())), r"neither dropout nor batch normalisation.*\['1'\]"),
+        (lambda: Critic(nn.Sequential(nn.Linear(2, 2), nn.Dropout())), r"neither dropout nor batch normalization.*\['1'\]"),
         (lambda: Critic(nn.ReLU()), "no parameters"),
-        (lambda: Critic().between(normal(3, 2, 0), normal(3, 2, 1)), "take_in first"),
+        (lambda: Critic().between(normal(3, 2, 0), normal(3, 2, 1)), "call learn first"),
     ],
 )
 def test_bad_parameters_are_told_with_what_came(make, message):
@@ -439,14 +440,14 @@ def test_bad_parameters_are_told_with_what_came(make, message):
 
 def test_rows_of_another_width_and_classes_beyond_ones_own_network_are_told():
     critic = Critic(widths=(8,))
-    critic.take_in(even(6), normal(6, 3, 0), normal(6, 3, 1))
+    critic.learn(even(6), normal(6, 3, 0), normal(6, 3, 1))
     before = tensors(critic)
     with pytest.raises(ValueError, match="rows of 3 columns; this batch has 4"):
-        critic.take_in(even(6), normal(6, 4, 0), normal(6, 4, 1))
+        critic.learn(even(6), normal(6, 4, 0), normal(6, 4, 1))
     assert same_bits(tensors(critic), before) and critic.n_batches == 1
     own = Critic(nn.Linear(3, 2))
     with pytest.raises(ValueError, match="2 outputs for 3 classes"):
-        own.take_in(even(6), normal(6, 3, 0), normal(6, 3, 1), torch.arange(6) % 3, torch.arange(6) % 3)
+        own.learn(even(6), normal(6, 3, 0), normal(6, 3, 1), torch.arange(6) % 3, torch.arange(6) % 3)
 
 
 @pytest.mark.parametrize(

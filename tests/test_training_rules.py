@@ -29,11 +29,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.datasets import load_digits
+from densratio.demo.experiment import NoiseExperiment, run_method
+from densratio.demo.methods import LEARNED, TRAIN_TWICE, Setup, all_methods, build
+from densratio.demo.peak_memory import peak_memory
 from densratio.training.baselines import Uniform
-from densratio.training.experiment import NoiseExperiment, run_method
 from densratio.training.losses import cross_entropy, squared_error
-from densratio.training.methods import LEARNED, TRAIN_TWICE, Setup, all_methods, build
-from densratio.training.peak_memory import peak_memory
 from densratio.training.rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
 
 drawn = settings(max_examples=15)

@@ -77,7 +77,7 @@ def test_directions_are_unit_vectors_drawn_anew_for_each_batch_by_the_seed():
     seen = []
     for _ in range(3):
         for one in (sliced, twin, other):
-            one.take_in(w, x, x)
+            one.learn(w, x, x)
         seen.append(sliced.directions(x))
         assert torch.allclose(torch.linalg.vector_norm(seen[-1], dim=0), even(50), atol=1e-6)
         assert torch.equal(seen[-1], twin.directions(x)) and torch.equal(seen[-1], sliced.directions(x))
@@ -96,7 +96,7 @@ def test_the_directions_are_even_on_the_sphere():
 def test_chance_is_the_mean_distance_of_two_samples_of_one_distribution(name, shape):
     n, m, w = 60, 40, even(60) if shape == "even" else torch.linspace(0.0, 2.0, 60)
     potential = POTENTIALS[name]()
-    potential.take_in(even(200), normal(200, 3, 0), normal(200, 3, 1))
+    potential.learn(even(200), normal(200, 3, 0), normal(200, 3, 1))
     estimates = [potential.between(normal(n, 3, 2 * k), normal(m, 3, 2 * k + 1))(w) for k in range(200)]
     value, chance = (torch.stack([getattr(one, part) for one in estimates]).mean().item() for part in ("value", "chance"))
     # The target's own distribution function ends at its last rows; and 200 draws of one gap know its mean to 5 %.

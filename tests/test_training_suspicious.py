@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from densratio.training import Monitor, Uniform, suspicious_rows
-from densratio.training.suspicious import RowLosses
+from densratio.training.loop.row_batch import RowBatch
+from densratio.training.loop.row_losses import RowLosses
 
 drawn = settings(max_examples=25, deadline=None)
 
@@ -35,7 +36,7 @@ def test_the_mean_loss_counts_a_visit_by_its_epoch():
 
 def test_a_row_that_stands_twice_counts_with_both_losses():
     record = RowLosses(3)
-    record.record(torch.tensor([1.0, 5.0, 2.0]), torch.tensor([0, 0, 2]), 1.0)
+    record.record(torch.tensor([1.0, 5.0, 2.0]), RowBatch.held(torch.tensor([0, 0, 2])), 1.0)
     assert record.means()[[0, 2]].tolist() == [3.0, 2.0]
     assert bool(record.means()[1].isnan())
 
@@ -84,8 +85,8 @@ def test_a_batch_that_cannot_be_used_leaves_the_means_to_the_bit():
         reweighter.partial_fit(torch.full((N_TRAIN,), float("nan")), losses(N_VAL, 1), range(N_TRAIN))
     assert torch.equal(reweighter.row_losses.means(), before)
     record = RowLosses(2)
-    record.record(torch.tensor([1.0, 2.0]), torch.tensor([0, 1]), 1.0)
-    record.record(torch.tensor([float("nan"), 7.0]), torch.tensor([0, 1]), 2.0, torch.tensor(False))
+    record.record(torch.tensor([1.0, 2.0]), RowBatch.held(torch.tensor([0, 1])), 1.0)
+    record.record(torch.tensor([float("nan"), 7.0]), RowBatch.held(torch.tensor([0, 1]), torch.tensor(False)), 2.0)
     assert record.means().tolist() == [1.0, 2.0]
 
 
@@ -100,7 +101,7 @@ def with_means(values, visited=None):
     reweighter = new(n_train=len(values))
     visited = range(len(values)) if visited is None else visited
     at = torch.tensor([*visited], dtype=torch.int64)
-    reweighter.row_losses.record(torch.tensor(values, dtype=torch.float32)[at], at, 1.0)
+    reweighter.row_losses.record(torch.tensor(values, dtype=torch.float32)[at], RowBatch.held(at), 1.0)
     return reweighter
 
 
@@ -228,7 +229,7 @@ def test_on_a_gpu_recording_losses_and_counting_steps_do_not_wait():
     torch.cuda.set_sync_debug_mode("error")
     try:
         for epoch in (1.0, 2.0):
-            record.record(told, at, epoch, is_usable)
+            record.record(told, RowBatch.held(at, is_usable), epoch)
             monitor.step(reweighter, at)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from densratio.training import batch as batch_of_ranks
-from densratio.training.validation_bank import ValidationBank
+from densratio.training.loop import row_batch
+from densratio.training.loop.row_batch import RowBatch
+from densratio.training.loop.validation_bank import ValidationBank
+from densratio.training.ratio import two_samples
 
 drawn = settings(max_examples=15, deadline=None)
 
@@ -28,7 +30,7 @@ def test_the_bank_holds_the_last_value_of_each_row_and_stands_in_for_what_it_doe
     bank, seen = ValidationBank(n, forget), {}
     for step, part in enumerate(parts):
         rows = [row for row in part if row < n] or [0]
-        bank.refresh(torch.tensor([[100.0 * step + row] for row in rows]), torch.tensor(rows))
+        bank.refresh(torch.tensor([[100.0 * step + row] for row in rows]), RowBatch.held(torch.tensor(rows)))
         seen.update({row: (step, 100.0 * step + row) for row in rows})
     known = [row for row in range(n) if row in seen and (len(parts) - 1 - seen[row][0]) * forget <= 1.0]
     expected = [seen[row][1] if row in known else seen[known[row % len(known)]][1] for row in range(n)]
@@ -177,11 +179,12 @@ def test_missing_validation_rows_are_told():
 
 @by_name
 def test_on_a_device_weights_are_held_until_a_validation_row_is_known(name, monkeypatch):
-    monkeypatch.setattr(batch_of_ranks, "waits_for", lambda device: True)
+    for module in (row_batch, two_samples):
+        monkeypatch.setattr(module, "waits_for", lambda device: True)
     reweighter, i, j = new(name, val_refresh=4, val_every=3), torch.arange(10), torch.arange(4)
     train, val = uniform(10, 0, scale=2.0), uniform(4, 1)
     reweighter.partial_fit(train, torch.full((4,), float("nan")), i, j)
-    reweighter.watch.seen.zero_()  # a host that looks late
+    reweighter.late_errors.seen.zero_()  # a host that looks late
     reweighter.partial_fit(train, None, i)
     assert torch.equal(reweighter.weights_, torch.ones(N_TRAIN)) and torch.equal(reweighter.row_losses.mass, torch.zeros(N_TRAIN))
     reweighter.partial_fit(train, val, i, j).partial_fit(train, None, i)
@@ -193,11 +196,11 @@ def test_on_a_device_weights_are_held_until_a_validation_row_is_known(name, monk
 def test_without_any_recent_value_a_bank_that_forgets_goes_by_those_seen_last():
     bank = ValidationBank(4, forget=0.5)
     for value, rows in ((0.0, [1]), (5.0, [0, 2])):
-        bank.refresh(torch.tensor([[value + row] for row in rows]), torch.tensor(rows))
+        bank.refresh(torch.tensor([[value + row] for row in rows]), RowBatch.held(torch.tensor(rows)))
     for step in range(4):
         # Up to two steps old the first row counts too.
         assert bank.known()[:, 0].tolist() == ([5.0, 1.0, 7.0, 5.0] if step < 2 else [5.0, 7.0, 7.0, 7.0])
-        bank.refresh(torch.empty(0, 1), torch.empty(0, dtype=torch.int64))
+        bank.refresh(torch.empty(0, 1), RowBatch.held(torch.empty(0, dtype=torch.int64)))
 
 
 # ---------------------------------------------------------------- forgetting

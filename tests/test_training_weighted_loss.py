@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from training_cases import N_TRAIN, N_VAL, TRAIN, VAL, _copy, by_name, network, new, plan, same_bits, tensors
 
+from densratio.demo.methods import METHODS
 from densratio.training import RandomWeights, Reweighter, Uniform, ValidationOnly
-from densratio.training.methods import METHODS
 
 # ---------------------------------------------------------------- the one line
 

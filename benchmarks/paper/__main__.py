@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.runner import RESULTS, environment, limit_threads
 from densratio._arrays import to_device
 from densratio.datasets import Labelled, load_labelled
-from densratio.training.methods import LEARNED, TRAIN_TWICE
+from densratio.demo.methods import LEARNED, TRAIN_TWICE
 
 from .figures import draw_figures
 from .methods import Method, method_of, title

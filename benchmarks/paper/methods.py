@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from densratio.demo.methods import LEARNED, TITLES, TRAIN_TWICE, Setup, build
 from densratio.estimators import IN_LOOPS
 from densratio.training import DIW, DynamicReweighter, RandomWeights, Reweighter, Uniform, ValidationOnly
-from densratio.training.methods import LEARNED, TITLES, TRAIN_TWICE, Setup, build
 
 from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
 

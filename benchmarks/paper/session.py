@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from densratio.demo.methods import Setup
+from densratio.demo.peak_memory import peak_memory
 from densratio.training import endless
-from densratio.training.device_data import DeviceData
-from densratio.training.methods import Setup
-from densratio.training.peak_memory import peak_memory
+from densratio.training.loop.data import DeviceData
 from densratio.training.rules import irreducible_losses
 
 from .methods import Method, Sizes

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from densratio.training.models import lenet5, resnet18, small_network
+from densratio.demo.models import lenet5, resnet18, small_network
 
 __all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "kernel_widths", "settings_of"]
 

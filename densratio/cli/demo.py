@@ -47,8 +47,8 @@ def demo(
 def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
     experiment = _experiment()
     from ..datasets import load_labelled
+    from ..demo.methods import TITLES, named
     from ..plotting import weight_histograms, weighting_functions
-    from ..training.methods import TITLES, named
 
     names = named(methods)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
@@ -90,7 +90,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
 
 def _experiment() -> Any:
     try:
-        from ..training import experiment
+        from ..demo import experiment
     except ImportError as error:
         if error.name != "torch":
             raise

@@ -62,7 +62,7 @@ def flip_probabilities(posteriors: Any, kind: str, rate: float) -> np.ndarray:
     """min(1, c f(D)) (n,) with mean `rate`: D = eta_u - eta_s, the margin between the two largest posteriors of a row.
 
     posteriors (n, K). f by kind: I (1 - D^2) / 2; II 1 - D^3; III 1 - (D^3 + D^2 + D) / 3. The scale c is exact.
-    If a sharp classifier leaves few uncertain rows, those are clamped at 1 and the three types become alike: soften it.
+    If a sharp classifier leaves few uncertain rows, those are clamped at 1 and the three types become similar: soften it.
     Raises ValueError if too many rows have D = 1, which never flip, for this rate.
     """
     if kind not in PMD_TYPES:

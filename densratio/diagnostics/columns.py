@@ -17,7 +17,7 @@ from .._validation import split_domains, stack_domains
 __all__ = ["Columns", "column_blocks", "dense_rows", "numeric_columns", "rows_where", "source_mask", "two_samples"]
 
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
-_BLOCK = 2**22  # entries of a column block, so that temporaries stay small beside the table
+_BLOCK = 2**22  # entries of a column block, so that temporaries stay small compared with the table
 
 
 class Columns(NamedTuple):

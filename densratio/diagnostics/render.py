@@ -56,28 +56,28 @@ def plain_text(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[st
 
 def html_fragment(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[str], warnings: Sequence[str]) -> str:
     """The report as one HTML element with its own style, for a notebook or a page."""
-    warned = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
-    said = "".join(f"<p class='aside'>{escape(note)}</p>" for note in notes)
-    stated = "".join(
+    warning_items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    note_paragraphs = "".join(f"<p class='aside'>{escape(note)}</p>" for note in notes)
+    fact_rows = "".join(
         f"<tr><td>{escape(f.label)}</td><td class='number'>{escape(f.value)}</td><td class='aside'>{escape(f.aside)}</td></tr>"
         for f in facts
     )
     heads = f"<th>{_HEADS[0]}</th><th class='number'>{_HEADS[1]}</th><th class='number'>{_HEADS[2]}</th>"
-    balanced = "".join(
+    balance_rows = "".join(
         f"<tr><td>{escape(name)}</td><td class='number'>{escape(before)}</td><td class='number'>{escape(after)}</td></tr>"
         for name, before, after in balance
     )
     return (
         f"<div class='densratio'><style>{_STYLE}</style>"
-        + (f"<ul>{warned}</ul>" if warnings else "<p>No warnings.</p>")
-        + f"<table><tbody>{stated}</tbody></table>"
-        + f"<table><thead><tr>{heads}</tr></thead><tbody>{balanced}</tbody></table>{said}</div>"
+        + (f"<ul>{warning_items}</ul>" if warnings else "<p>No warnings.</p>")
+        + f"<table><tbody>{fact_rows}</tbody></table>"
+        + f"<table><thead><tr>{heads}</tr></thead><tbody>{balance_rows}</tbody></table>{note_paragraphs}</div>"
     )
 
 
 def html_page(title: str, fragment: str, pictures: Mapping[str, bytes]) -> str:
     """A complete page around a fragment, with pictures (caption -> PNG bytes) embedded."""
-    shown = "".join(
+    figures = "".join(
         f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, png in pictures.items()
@@ -86,7 +86,7 @@ def html_page(title: str, fragment: str, pictures: Mapping[str, bytes]) -> str:
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{escape(title)}</title><style>{_PAGE_STYLE}</style></head>"
-        f"<body class='densratio'><h1>{escape(title)}</h1>{fragment}{shown}</body></html>\n"
+        f"<body class='densratio'><h1>{escape(title)}</h1>{fragment}{figures}</body></html>\n"
     )
 
 

@@ -18,7 +18,7 @@ _ROUNDING = 1e-12  # of a sum of kernel values (<= 1) with weights that add up t
 
 
 class TwoSampleTest(NamedTuple):
-    """Squared MMD of the samples, and the probability of one as large when the samples do not differ."""
+    """Squared MMD of the samples, and the probability of one at least as large if the samples do not differ."""
 
     statistic: float
     p_value: float

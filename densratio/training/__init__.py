@@ -1,22 +1,25 @@
-"""Reweighting inside torch training loops. The only room that imports torch."""
+"""Reweighting inside torch training loops. Beside the demonstrations the only room that imports torch."""
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
-from .critic import Critic
-from .data import Indexed, endless
-from .dynamic import DynamicReweighter
-from .meta import L2R, ChosenRows, CMWNet, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
-from .monitor import Monitor
-from .reweighter import Reweighter
+from .loop import (
+    Indexed,
+    Monitor,
+    Reweighter,
+    ShiftedDataset,
+    endless,
+    importance_sampler,
+    labels_of,
+    suspicious_rows,
+)
+from .meta import L2R, ChosenRows, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
+from .ratio import Critic, DynamicReweighter, Sliced
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
-from .sampler import importance_sampler
-from .shifted_data import ShiftedDataset, labels_of
-from .sliced import Sliced
-from .suspicious import suspicious_rows
 
 __all__ = [
     "DIW",
     "L2R",
     "CMWNet",
+    "CMWNetSL",
     "ChosenRows",
     "ClassBalanced",
     "Critic",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..estimators import KMM
-from .batch import positions_of
-from .dynamic import DynamicReweighter, Transformation
-from .losses import Loss, cross_entropy
-from .reweighter import Reweighter, mean_of_all_ranks
+from .loop.losses import Loss, cross_entropy
+from .loop.ranks import Rows
+from .loop.reweighter import Reweighter
+from .loop.row_batch import RowBatch
+from .ratio.compared import Transformation
+from .ratio.dynamic import DynamicReweighter
 
 __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 
@@ -19,44 +21,41 @@ __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 class Uniform(Reweighter):
     """Every weight 1: plain training."""
 
-    @property
-    def needs_validation(self) -> bool:
-        return False
+    uses_validation: ClassVar[bool] = False
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
-        self._monitored(index)
-        return mean_of_all_ranks(self.losses(model(x), y))
+        self._log_weights(index)
+        losses = self.losses(model(x), y)
+        return Rows(len(losses)).mean(losses)
 
 
 class RandomWeights(Reweighter):
     """Rectified standard normal weights, drawn anew for each batch and scaled to mean 1. seed: int."""
 
+    uses_validation: ClassVar[bool] = False
+
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, seed: int = 0):
         super().__init__(n_train, loss)
         self._generator = torch.Generator().manual_seed(seed)
 
-    @property
-    def needs_validation(self) -> bool:
-        return False
-
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         losses = self.losses(model(x), y)
+        rows = RowBatch.of(index, len(losses), len(self.weights_), self.weights_.device)
         drawn = torch.randn(len(losses), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
-        weights = weights.to(self.weights_.device)
-        self.weights_[positions_of(index, len(losses), "index", weights.device, len(self.weights_))] = weights
-        self._monitored(index)
-        return mean_of_all_ranks(weights.to(losses.device, losses.dtype) * losses)
+        rows.write(self.weights_, weights)
+        self._log_weights(index)
+        return rows.mean(weights.to(losses.device, losses.dtype) * losses)
 
     def get_extra_state(self) -> Tensor:
         """State of the random generator, for state_dict."""
         return self._generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take up the generator of a state_dict."""
+        """Load the state of the generator."""
         self._generator.set_state(state)
 
 
@@ -70,8 +69,9 @@ class ValidationOnly(Reweighter):
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         _, _, index = self._given(model, train, val)
         x_val, y_val, _ = val
-        self._monitored(index)
-        return mean_of_all_ranks(self.losses(model(x_val), y_val))
+        self._log_weights(index)
+        losses = self.losses(model(x_val), y_val)
+        return Rows(len(losses)).mean(losses)
 
 
 class DIW(DynamicReweighter):

@@ -139,11 +139,11 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_clone__(self) -> ImportanceWeighted:
         # Cloning would unfit the ratio, so it is left out and passed on as it is.
-        bare = copy.copy(self)
-        bare.ratio = None
-        twin = super(ImportanceWeighted, bare).__sklearn_clone__()
-        twin.ratio = self.ratio
-        return twin
+        without_ratio = copy.copy(self)
+        without_ratio.ratio = None
+        cloned = super(ImportanceWeighted, without_ratio).__sklearn_clone__()
+        cloned.ratio = self.ratio
+        return cloned
 
     def __sklearn_tags__(self) -> Tags:
         tags = copy.deepcopy(get_tags(self.estimator))

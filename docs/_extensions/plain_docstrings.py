@@ -19,8 +19,11 @@ _SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
 def to_rst(lines: list[str]) -> list[str]:
     """Lines of reStructuredText for a docstring's lines without common indentation."""
     out: list[str] = []
+    section = ""
     for block, is_below_empty in _blocks(lines):
-        out += [*_rendered(block, is_below_empty), ""]
+        if _is_heading(block):
+            section = block[0].strip()
+        out += [*_rendered(block, is_below_empty, section), ""]
     return out
 
 
@@ -47,8 +50,12 @@ def _is_entry(block: list[str]) -> bool:
     return bool(_ENTRY.match(block[0]))
 
 
-def _rendered(block: list[str], is_below_empty: bool) -> list[str]:
-    if len(block) > 1 and set(block[1].strip()) == {"-"}:
+def _is_heading(block: list[str]) -> bool:
+    return len(block) > 1 and set(block[1].strip()) == {"-"}
+
+
+def _rendered(block: list[str], is_below_empty: bool, section: str) -> list[str]:
+    if _is_heading(block):
         heading = [f".. rubric:: {block[0].strip()}"]
         return [*heading, "", *to_rst(block[2:])] if block[2:] else heading
     if is_below_empty and all(line.startswith("    ") for line in block):
@@ -56,7 +63,10 @@ def _rendered(block: list[str], is_below_empty: bool) -> list[str]:
     entry = _ENTRY.match(block[0])
     if entry:
         names = ", ".join(f"``{name}``" for name in entry[1].split(", "))
-        return [names, *(f"    {_plain(line.strip())}" for line in [entry[2] or "", *block[1:]] if line.strip())]
+        first, rest = (f"    {_plain((entry[2] or '').strip())}".rstrip(), [f"    {_plain(line.strip())}" for line in block[1:]])
+        # A parameter's type has a line of its own, above the description.
+        is_type = section == "Parameters" and rest and rest[0].lstrip()[:1].isupper()
+        return [names, *([first] if first else []), *([""] if is_type and first else []), *rest]
     return [_plain(line) for line in block]
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from ..reweighter import Reweighter
+from ..loop.reweighter import Reweighter
 from .state import LoopState
 from .validation import Collate
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..passes import validation_pass
+from ..loop.validation_pass import validation_pass
 
 __all__ = ["Prediction"]
 

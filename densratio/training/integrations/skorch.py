@@ -18,8 +18,8 @@ from skorch.dataset import unpack_data
 from skorch.utils import is_dataset
 from torch import Tensor, nn
 
-from ..losses import rows_mean
-from ..reweighter import Reweighter
+from ..loop.losses import rows_mean
+from ..loop.reweighter import Reweighter
 from .prediction import Prediction
 from .state import LoopState
 from .validation import NumberedCollate, NumberedRows

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data import Indexed
-from ..reweighter import Reweighter
+from ..loop.data.indexed import Indexed
+from ..loop.reweighter import Reweighter
 from .validation import Collate, ValidationBatches
 
 __all__ = ["LoopState"]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from ..exchange import n_ranks, of_all_ranks
-from ..reweighter import Reweighter
+from ..loop.ranks import n_ranks, of_all_ranks
+from ..loop.reweighter import Reweighter
 from .prediction import Prediction
 from .state import LoopState
 from .validation import NumberedCollate, NumberedRows

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import default_collate
 
-from ..data import Indexed
-from ..exchange import n_ranks
+from ..loop.data.indexed import Indexed
+from ..loop.ranks import n_ranks
 
 __all__ = ["NumberedCollate", "NumberedRows", "ValidationBatches"]
 

@@ -1,7 +1,8 @@
-"""Learned reweighting: methods whose weights follow the validation loss after the next training step, and their kin."""
+"""Learned reweighting: weights that follow the gradient of the validation loss after the next training step, and LiLAW."""
 
 from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
+from .cmw_net_sl import CMWNetSL
 from .gradient import MetaGradient
 from .l2r import L2R
 from .lilaw import LiLAW
@@ -14,6 +15,7 @@ from .weight_network import WeightNetwork
 __all__ = [
     "L2R",
     "CMWNet",
+    "CMWNetSL",
     "ChosenRows",
     "LRWEasy",
     "LRWHard",

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ..._arrays import to_host
-from ..losses import Loss, cross_entropy
-from ..moving_average import MovingAverage
-from ..passes import device_of_model
+from ..loop.losses import Loss, cross_entropy
+from ..loop.moving_average import MovingAverage
+from ..loop.validation_pass import device_of_model
 
 __all__ = ["ChosenRows"]
 
@@ -80,7 +80,7 @@ class ChosenRows(nn.Module):
 
     @torch.no_grad()
     def choose(self, model: nn.Module) -> None:
-        """Take the rows of the least loss, class by class; one pass over all training rows."""
+        """Choose the rows of the least loss, class by class; one pass over all training rows."""
         device = device_of_model(model)
         parts = []
         # A loader draws a seed for its workers, needed or not: here not from the global generator.
@@ -92,7 +92,7 @@ class ChosenRows(nn.Module):
         self.rows_.copy_(torch.as_tensor(np.concatenate(chosen)))
 
     def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """The next batch (x, y, index), on the model's device; the average takes in the model's present parameters."""
+        """The next batch (x, y, index), on the model's device, after the average was moved towards its present parameters."""
         self.average.follow(model)
         if bool((self.rows_ < 0).any()):
             self.choose(model)
@@ -112,7 +112,7 @@ class ChosenRows(nn.Module):
         return {"random": self._random.bit_generator.state, "order": torch.as_tensor(self._order)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the draws of a state_dict."""
+        """Load the state of the draws."""
         self._random.bit_generator.state, self._order = state["random"], state["order"].cpu().numpy()
 
     def _mixed(self, x: Tensor, y: Tensor, mixup: float) -> tuple[Tensor, Tensor]:

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..agreement import LastLayer, weighted_gradient
-from ..batch import positions_of
-from ..batch_pass import BatchPass
-from ..exchange import n_ranks, sum_over_ranks
-from ..losses import Loss
-from ..passes import first_rows, last_linear, unwrapped, validation_pass
-from ..validation_bank import ValidationBank
+from ..loop.last_layer import LastLayer, weighted_gradient
+from ..loop.losses import Loss
+from ..loop.ranks import Rows
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..loop.validation_bank import ValidationBank
+from ..loop.validation_pass import first_rows, last_linear, unwrapped, validation_pass
 from .layerwise import can_split_by_layers, layerwise
 from .products import PRODUCTS, tolerance
 from .virtual_step import check_optimizer, learning_rates, virtual_step
 
-__all__ = ["MODES", "MetaGradient"]
+__all__ = ["MODES", "MetaGradient", "gradient_from"]
 
 Predict = Callable[[Any], Tensor]
 ValidationLoss = Callable[[Predict], Tensor]
@@ -29,7 +29,7 @@ ValidationLoss = Callable[[Predict], Tensor]
 MODES = ("exact", "first_order", "last_layer")
 _LEAST_WEIGHT = 1e-20
 _NO_OPTIMIZER = (
-    'mode="exact" follows the optimiser\'s next step: give optimizer=, the one that trains the classifier; or mode="first_order".'
+    'mode="exact" follows the optimizer\'s next step: give optimizer=, the one that trains the classifier; or mode="first_order".'
 )
 
 
@@ -43,17 +43,22 @@ class Slopes(NamedTuple):
 class MetaGradient(nn.Module):
     """c_i = dL_val / dw_i = -(1/n) <D g_val, g_i> for the training loss (1/n) sum_i w_i l_i(theta) of a batch.
 
-    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal by which the optimiser's step
+    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal by which the optimizer's step
     moves with its gradient.
 
-    mode : "exact": g_val at the parameters after the optimiser's own next step (SGD, momentum, Nesterov, Adam, AdamW, with weight
+    It can be made before the model: MWNet(n_train, gradient=MetaGradient(mode="exact", every=5)), and `reweighter.optimizer = ...`
+    once there is one.
+
+    mode : "exact": g_val at the parameters after the optimizer's own next step (SGD, momentum, Nesterov, Adam, AdamW, with weight
         decay), D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
         the last nn.Linear alone: two products of matrices on what the passes gave anyway, no further pass.
-    optimizer : the classifier's; "exact" needs it. Without it the other modes take 1 for the learning rate.
-    product : how <D g_val, g_i> is had: "layers" (from the training pass's own backward, a product in each layer, where all layers
-        are linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation), "double_backward",
+    optimizer : the classifier's; "exact" needs it. Without it the other modes take 1 for the learning rate. It may be assigned
+        later, and is not in state_dict.
+    product : how <D g_val, g_i> is computed: "layers" (from the training pass's own backward, a product in each layer, where all
+        layers are linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation), "double_backward",
         "finite_differences"; or "auto": the first of the last three that the model can do, found with the first batch, and from
         then on "layers" where that gave the same. Kept as `product_`.
+    every : batches from one meta-gradient to the next.
     n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are kept and
         only val_refresh of them renewed a step.
     fixed_step_length : g_val counts only where it turns the training step, not along the step itself, which rows of large gradient
@@ -61,8 +66,8 @@ class MetaGradient(nn.Module):
         that sum_i w_i c_i = 0. The next validation loss falls with a longer step whatever rows lengthen it; of the long run that
         says nothing (short-horizon bias).
 
-    Running statistics, random draws and gradients of the model are left as they are. With torch.distributed the gradients are
-    averaged over the ranks.
+    Running statistics, random draws and gradients of the model are left as they are. With torch.distributed they
+    are those of the rows of all ranks together.
     Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net. fixed_step_length is this package's own; of
     the bias: Wu et al. (2018), Understanding short-horizon bias in stochastic meta-optimization.
     """
@@ -73,13 +78,15 @@ class MetaGradient(nn.Module):
         optimizer: torch.optim.Optimizer | None = None,
         *,
         product: str = "auto",
+        every: int = 1,
         n_val: int | None = None,
         val_refresh: int | None = None,
         fixed_step_length: bool = False,
     ):
         super().__init__()
-        _check(mode, product, n_val, val_refresh)
+        _check(mode, product, every, n_val, val_refresh)
         self.mode = mode
+        self.every = every
         self.fixed_step_length = fixed_step_length
         self.optimizer = optimizer
         self.product = product
@@ -88,7 +95,7 @@ class MetaGradient(nn.Module):
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError where the optimiser is missing, is not known, or trains another model."""
+        """Raise ValueError where the optimizer is missing, is not known, or trains another model."""
         parameters = [p for p in unwrapped(model).parameters() if p.requires_grad]
         if self.mode == "exact":
             if self.optimizer is None:
@@ -97,25 +104,25 @@ class MetaGradient(nn.Module):
         if parameters and all(isinstance(rate, float) and rate == 0.0 for rate in learning_rates(self.optimizer, parameters)):
             held = {id(p) for group in getattr(self.optimizer, "param_groups", []) for p in group["params"]}
             if not any(id(p) in held for p in parameters):
-                raise ValueError("The optimiser holds none of the model's parameters: give the one that trains this model.")
+                raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")
 
-    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, hears: Collection[str] = ()) -> BatchPass:
-        """The training pass of a batch, which `of` starts from. hears: what else to keep of it, as in `BatchPass.of`.
+    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
+        """The training pass of a batch, which `of` starts from. keeps: what else to keep of it, as in `TrainingPass.of`.
 
-        A model under torch.compile passes as it is written: its compiled backward gives up its buffers the first time.
+        A model under torch.compile runs uncompiled: its compiled backward could be used only once.
         """
         model = getattr(model, "_orig_mod", model)
         own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
-        return BatchPass.of(model, x, y, loss, hears=[*own, *hears])
+        return TrainingPass.of(model, x, y, loss, keeps=[*own, *keeps])
 
-    def of(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
+    def of(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
         if self.mode == "last_layer":
             return self._in_last_layer(rows, weights, val)
-        return self.of_loss(rows, weights, lambda predict: rows.loss(predict(val[0]), val[1]).mean())
+        return self.of_loss(rows, weights, lambda predict: _mean_over_rows(rows.loss(predict(val[0]), val[1])))
 
-    def of_loss(self, rows: BatchPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
-        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached."""
+    def of_loss(self, rows: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
+        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. A mean over rows is that of `Rows.mean`."""
         parameters = list(rows.named_parameters.values())
         needs_step = self.mode == "exact" or self.fixed_step_length
         gradients, of_layers = self._training_gradient(rows, weights, parameters) if needs_step else ([], None)
@@ -137,43 +144,43 @@ class MetaGradient(nn.Module):
         return virtual_step(self.optimizer, parameters, gradients)
 
     def _training_gradient(
-        self, rows: BatchPass, weights: Tensor, parameters: Sequence[Tensor]
+        self, rows: TrainingPass, weights: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[list[Tensor | None], Slopes | None]:
         """Gradients of the weighted loss, None where a parameter has no part in it, and in each layer's output.
 
-        The latter are None where the layers are not listened to.
+        The latter are None where the layers are not kept.
         """
         layers = [layer.output for layer in rows.layers or []] if self._may_split(rows) else []
         weights = weights.detach().to(rows.losses.dtype)
-        # Rows of weight 0 keep a trace of their slope, far below the rounding of the gradient, by which it is divided then.
+        # Rows of weight 0 keep a trace of their slope, far below the rounding of the gradient; it is divided by this weight later.
         weights = weights.clamp(min=_LEAST_WEIGHT) if layers else weights
-        # Of the sum, and divided then: in half precision the mean's would more often be lost below its least number.
+        # The sum's, divided later: in half precision the mean's would underflow more often.
         loss = (weights * rows.losses).sum()
         found = torch.autograd.grad(loss, [*parameters, *layers], retain_graph=True, allow_unused=True)
         n = len(parameters)
         total = _n_rows(rows)
-        gradients = [None if g is None else g / total for g in sum_over_ranks(_dense(found[:n], parameters))]
+        gradients = [None if g is None else g / total for g in _rows(rows).sum_of(_dense(found[:n], parameters))]
         if not layers:
             return gradients, None
         return gradients, Slopes(_or_zero(found[n:], layers), weights)
 
-    def _slopes_of_layers(self, rows: BatchPass) -> Slopes:
+    def _slopes_of_layers(self, rows: TrainingPass) -> Slopes:
         layers = [layer.output for layer in rows.layers or []]
         found = torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True)
         return Slopes(_or_zero(found, layers), torch.ones_like(rows.losses))
 
-    def _may_split(self, rows: BatchPass) -> bool:
+    def _may_split(self, rows: TrainingPass) -> bool:
         return self.product_ in (None, "layers") and can_split_by_layers(rows)
 
-    def _validation_gradient(self, rows: BatchPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
+    def _validation_gradient(self, rows: TrainingPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
         model, names = unwrapped(rows.model), list(rows.named_parameters)
         points = [p.detach().requires_grad_() for p in at]
         with validation_pass(rows.model), torch.enable_grad():
             value = val_loss(lambda x: functional_call(model, dict(zip(names, points, strict=True)), (x,)))
             gradients = torch.autograd.grad(value, points, allow_unused=True)
-        return [g / n_ranks() for g in sum_over_ranks(_or_zero(gradients, points))]
+        return _rows(rows).gradient(_or_zero(gradients, points))
 
-    def _products(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
+    def _products(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         if self.product_ in PRODUCTS:
             return PRODUCTS[self.product_](rows, tangent)
         split = self._split(rows, tangent, slopes) if self._may_split(rows) else None
@@ -192,7 +199,7 @@ class MetaGradient(nn.Module):
         self.product_ = "layers" if _agree(split, products) else name
         return split if self.product_ == "layers" else products
 
-    def _split(self, rows: BatchPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
+    def _split(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         assert rows.layers is not None
         tangents = {id(p): t for p, t in zip(rows.named_parameters.values(), tangent, strict=True)}
         slopes = slopes or self._slopes_of_layers(rows)
@@ -200,53 +207,80 @@ class MetaGradient(nn.Module):
 
     # ------------------------------------------------------------ the last layer
 
-    def _in_last_layer(self, rows: BatchPass, weights: Tensor, val: Any) -> Tensor:
+    def _in_last_layer(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
         train, gradient = rows.last_layer(), self._last_gradient(rows, val)
         weight, bias = _rates_of_last_layer(rows.model, self.optimizer)
         if self.fixed_step_length:
-            total = sum_over_ranks([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
+            total = _rows(rows).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
             gradient = _across([gradient], [torch.cat([weight * total[:, :-1], bias * total[:, -1:]], dim=1)])[0]
         along = weight * (train.entry @ gradient[:, :-1].mT) + bias * gradient[:, -1]
         return -(train.slope * along).sum(dim=1) / _n_rows(rows)
 
-    def _last_gradient(self, rows: BatchPass, val: Any) -> Tensor:
+    def _last_gradient(self, rows: TrainingPass, val: Any) -> Tensor:
         """Gradient (C, h + 1) of the mean validation loss in the last layer's weights and biases."""
         x, y, index = val
-        if self.bank is None or self.val_refresh is None:
-            layer = rows.last_layer_of(x, y)
-            is_known = torch.ones_like(layer.slope[:, 0])
-        else:
+        if self.bank is not None and self.val_refresh is not None:
             x, y = (first_rows(part, self.val_refresh) for part in (x, y))
             index = None if index is None else first_rows(index, self.val_refresh)
             layer = self._banked(self.bank, rows.last_layer_of(x, y), index)
             is_known = self.bank.is_known().to(layer.slope.dtype)
-        mean = weighted_gradient(layer, is_known) / is_known.sum()
-        return sum_over_ranks([mean])[0] / n_ranks()
+            return weighted_gradient(layer, is_known) / is_known.sum()
+        layer = rows.last_layer_of(x, y)
+        of_val = Rows(len(layer.slope))
+        total = of_val.sum_of([weighted_gradient(layer, torch.ones_like(layer.slope[:, 0]))])[0]
+        return total / of_val.count(total)
 
     def _banked(self, bank: ValidationBank, fresh: LastLayer, index: Any) -> LastLayer:
+        """Factors of all validation rows, after those of the fresh ones of all ranks were stored."""
         if index is None:
             raise ValueError("val_index is needed: with val_refresh the gradient factors of each validation row are kept.")
-        positions = positions_of(index, len(fresh.slope), "val_index", fresh.slope.device, bank.n_rows)
         values = torch.cat([fresh.slope, fresh.entry], dim=1)
-        # Rows that are no numbers, and on a device a place that there is not, say nothing.
-        is_usable = torch.isfinite(values).all() & (positions >= 0).all() & (positions < bank.n_rows).all()
-        bank.refresh(values, positions.clamp(0, bank.n_rows - 1), is_usable)
+        bank.refresh(values, RowBatch.skipping(index, values, bank.n_rows, "val_index"))
         assert bank.values is not None
         width = fresh.slope.shape[1]
         return LastLayer(bank.values[:, :width], bank.values[:, width:])
 
 
-def _first_that_runs(rows: BatchPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
-    """Products (n,) and the name of the way that gave them."""
+def gradient_from(
+    gradient: MetaGradient | None,
+    optimizer: torch.optim.Optimizer | None = None,
+    mode: str | None = None,
+    product: str | None = None,
+    every: int | None = None,
+    n_val: int | None = None,
+    val_refresh: int | None = None,
+    fixed_step_length: bool | None = None,
+    *,
+    usual_mode: str = "exact",
+    usual_every: int = 1,
+) -> MetaGradient:
+    """The engine of a method: `gradient`, or one of the parameters beside it. Raises ValueError where both are given."""
+    beside: dict[str, Any] = {
+        "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
+        "fixed_step_length": fixed_step_length,
+    }  # fmt: skip
+    given = {name: value for name, value in beside.items() if value is not None}
+    if gradient is None:
+        return MetaGradient(**{"mode": usual_mode, "every": usual_every, **given})
+    if not isinstance(gradient, MetaGradient):
+        raise ValueError(f'gradient must be a MetaGradient, such as MetaGradient(mode="exact", every=5); got {gradient!r}.')
+    if given:
+        names = [f"{name}=" for name in given]
+        raise ValueError(f"gradient= and {', '.join(names)} were both given: put {', '.join(names)} into the MetaGradient(...).")
+    return gradient
+
+
+def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
+    """Products (n,) and the name of the function that gave them."""
     reasons = []
     for name, product in PRODUCTS.items():
         try:
             return product(rows, tangent), name
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # what torch raises for a layer that has no such way
+        except RuntimeError as error:  # what torch raises for a layer that can't be differentiated so
             reasons.append(f"{name}: {error}")
-    raise RuntimeError("No way of differentiation runs with this model. " + " ".join(reasons))
+    raise RuntimeError("This model can't be differentiated in any of the known ways. " + " ".join(reasons))
 
 
 def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
@@ -262,10 +296,17 @@ def _agree(x: Tensor, y: Tensor) -> bool:
     return bool((x - y).norm() <= tolerance(x) * y.norm())
 
 
-def _n_rows(rows: BatchPass) -> Tensor | int:
-    """Training rows of all ranks."""
-    n = len(rows.losses)
-    return n if n_ranks() == 1 else sum_over_ranks([torch.tensor(n, device=rows.losses.device)])[0]
+def _n_rows(rows: TrainingPass) -> Tensor | int:
+    """Losses of all rows."""
+    return _rows(rows).count(rows.losses)
+
+
+def _rows(rows: TrainingPass) -> Rows:
+    return Rows(len(rows.losses))
+
+
+def _mean_over_rows(losses: Tensor) -> Tensor:
+    return Rows(len(losses)).mean(losses)
 
 
 def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
@@ -287,11 +328,13 @@ def _rates_of_last_layer(model: nn.Module, optimizer: torch.optim.Optimizer | No
     return tuple(learning_rates(optimizer, [p])[0] if p is not None and p.requires_grad else 0.0 for p in parts)  # type: ignore[return-value]
 
 
-def _check(mode: str, product: str, n_val: int | None, val_refresh: int | None) -> None:
+def _check(mode: str, product: str, every: int, n_val: int | None, val_refresh: int | None) -> None:
     if mode not in MODES:
         raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
     if product not in ("auto", "layers", *PRODUCTS):
         raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
     if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
         raise ValueError(
             'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '

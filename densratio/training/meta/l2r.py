@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
-from .base import MetaReweighter
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.losses import Loss, cross_entropy
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from .gradient import MetaGradient, gradient_from
 
 __all__ = ["L2R"]
 
 
-class L2R(MetaReweighter):
+class L2R(BatchReweighter):
     """w_i proportional to max(<g_val, g_i>, 0), of mean 1 in the batch: learning to reweight examples.
 
     g_val at the parameters of the model is what the published virtual step with all weights 0 gives for plain SGD
-    (mode="first_order"); mode="exact" follows the optimiser's own step with a gradient of 0, its momentum for one.
+    (mode="first_order", the default here); mode="exact" follows the optimizer's step with a gradient of 0, its momentum for one.
     In batches that are not due (`every` > 1) rows keep their last weight, scaled to mean 1.
-    A batch none of whose rows agrees trains unweighted.
-    Parameters as in `MetaReweighter`. Source: Ren et al. (2018), Learning to reweight examples for robust deep learning.
+    A batch in which no row agrees trains unweighted.
+    Parameters as in `MWNet`, of which `gradient` is one. Source: Ren et al. (2018), Learning to reweight examples for robust deep
+    learning.
     """
+
+    uses_validation: ClassVar[bool] = True
 
     def __init__(
         self,
         n_train: int,
         *,
+        gradient: MetaGradient | None = None,
         optimizer: torch.optim.Optimizer | None = None,
-        mode: str = "first_order",
-        product: str = "auto",
-        every: int = 1,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
         n_val: int | None = None,
         val_refresh: int | None = None,
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        super().__init__(
-            n_train, optimizer=optimizer, mode=mode, product=product, every=every, n_val=n_val, val_refresh=val_refresh,
-            warmup_epochs=warmup_epochs, loss=loss,
-        )  # fmt: skip
+        gradient = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, usual_mode="first_order")
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         if self.is_due:
-            weights = (-self.meta.of(rows, torch.zeros_like(rows.losses), val)).clamp(min=0.0)
+            weights = (-self.meta.of(batch, torch.zeros_like(batch.losses), val)).clamp(min=0.0)
         else:
-            weights = self.weights_[positions]
-        # Where all are 0 the quotient is no number, and the batch trains unweighted.
-        return mean_one(weights)
+            weights = self.weights_[rows.positions]
+        # Where all are 0 the quotient is NaN, and the batch trains unweighted.
+        return rows.mean_one(weights)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..batch_pass import BatchPass, Layer
+from ..loop.training_pass import Layer, TrainingPass
 
 __all__ = ["can_split_by_layers", "layerwise"]
 
@@ -18,11 +18,11 @@ LINEAR_IN_PARAMETERS = {
 }  # fmt: skip
 """Layers whose output is linear in their weights and biases: with the tangent in their place they give its derivative.
 
-Themselves and no heirs, whose passes may be others.
+These classes alone: a subclass may compute something else.
 """
 
 
-def can_split_by_layers(rows: BatchPass) -> bool:
+def can_split_by_layers(rows: TrainingPass) -> bool:
     """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that keep the rows apart, as far as can be seen.
 
     What can't be seen, rows that meet in between or outputs changed in place, shows in the numbers: compare with another product.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..batch_pass import BatchPass
-from ..exchange import n_ranks, of_all_ranks, sum_over_ranks
-from ..losses import Loss, cross_entropy
-from ..passes import validation_pass
-from ..per_batch import BatchReweighter
-from ..watch import waits_for
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.late_errors import waits_for
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import Rows
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import validation_pass
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
 
@@ -50,8 +51,8 @@ class LiLAW(BatchReweighter):
 
     The classifier descends mean(w l) with its weights, functions of its softmax, followed by backward: held constant they would
     drive it towards wrong labels more than towards right ones. In each batch one plain gradient step on mean(w l) of the
-    validation rows moves the three; the published order, after the classifier's step, is kept: the step stands at the head of
-    the next batch. The validation rows may be noisy like the others.
+    validation rows moves the three; as published it comes after the classifier's step: here at the beginning of the
+    next batch. The validation rows may be noisy like the others.
 
     Parameters
     ----------
@@ -70,6 +71,8 @@ class LiLAW(BatchReweighter):
     The weights are as the formula gives them, not of mean 1.
     Source: Moturu, Goldenberg & Taati (2025), LiLAW: lightweight learnable adaptive weighting.
     """
+
+    uses_validation: ClassVar[bool] = True
 
     difficulty: Tensor
 
@@ -94,35 +97,28 @@ class LiLAW(BatchReweighter):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.register_buffer("difficulty", torch.zeros(n_train, 3))
 
-    @property
-    def needs_validation(self) -> bool:
-        return not self.is_warming_up
-
     def difficulty_of(self, prediction: Tensor, y: Tensor) -> Difficulty:
         """Parts of the weights of rows with these logits (n, C) and labels (n,), with the graph to alpha, beta and delta."""
         return lilaw_weights(*_softmax(prediction.detach(), y), self.alpha, self.beta, self.delta)
 
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        self._learn(rows.model, val)
-        s_y, s_max = _softmax(rows.prediction, rows.y)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        self._learn(batch.model, val)
+        s_y, s_max = _softmax(batch.prediction, batch.y)
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
-        of_all, told = of_all_ranks(positions), of_all_ranks(torch.stack(parts, dim=1).detach()).to(self.difficulty.dtype)
-        is_usable = torch.as_tensor(self.is_usable, device=told.device)
-        self.difficulty[of_all] = torch.where(is_usable, told, self.difficulty[of_all])
+        rows.write(self.difficulty, torch.stack(parts, dim=1))
         return parts.weights
 
     def _learn(self, model: nn.Module, val: Any) -> None:
         with validation_pass(model):
             prediction: Tensor = model(val[0])
             losses = self.losses(prediction, val[1]).float()
+        rows, parameters = Rows(len(losses)), [self.alpha, self.beta, self.delta]
         with torch.enable_grad():
-            parameters = [self.alpha, self.beta, self.delta]
-            loss = (self.difficulty_of(prediction, val[1]).weights * losses).mean()
-            gradient = torch.stack(sum_over_ranks(torch.autograd.grad(loss, parameters))) / n_ranks()
+            loss = rows.mean(self.difficulty_of(prediction, val[1]).weights * losses)
+            gradient = torch.stack(rows.gradient(torch.autograd.grad(loss, parameters)))
         if not waits_for(gradient.device) and not bool(torch.isfinite(gradient).all()):
             _log.warning("LiLAW: the validation losses of batch %d are not finite, and nothing is learned.", self.steps_seen)
         with torch.no_grad():
-            # A validation batch that is not finite says nothing.
             rate = torch.where(torch.isfinite(gradient).all(), self.learning_rate, 0.0)
             for parameter, own in zip(parameters, gradient.nan_to_num(), strict=True):
                 parameter.sub_(rate * (own + self.weight_decay * parameter))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
-from ..moving_average import evaluation
-from .base import NetworkReweighter
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.losses import Loss, cross_entropy
+from ..loop.moving_average import evaluation
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from .gradient import MetaGradient, gradient_from
+from .learning import adam, learned_weights
 
 __all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
 
@@ -57,7 +59,7 @@ class HeldOut(NamedTuple):
     val: np.ndarray
 
 
-class TrainTwice(NetworkReweighter):
+class TrainTwice(BatchReweighter):
     """w = g(features of x), of mean 1 in the batch, learned by the meta-gradient on the rows that `split` held out.
 
     The base of `LRWHard`, `LRWRandom` and `LRWEasy`, which differ in the rows that they hold out.
@@ -72,11 +74,15 @@ class TrainTwice(NetworkReweighter):
     n_features : int
         Columns of the features.
     backbone : nn.Module or None
-        A frozen network that gives the features (n, d) of x. None: what the classifier's last nn.Linear takes in, detached.
+        A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
     hidden, learning_rate, weight_decay : of the weight network and of Adam on it.
-    Other parameters as in `MetaReweighter`.
+    Other parameters as in `MWNet`, of which `gradient` is one.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
+
+    uses_validation: ClassVar[bool] = True
+    keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
 
     def __init__(
         self,
@@ -84,20 +90,21 @@ class TrainTwice(NetworkReweighter):
         n_features: int,
         *,
         backbone: nn.Module | None = None,
+        gradient: MetaGradient | None = None,
         optimizer: torch.optim.Optimizer | None = None,
-        mode: str = "exact",
-        product: str = "auto",
-        every: int = 1,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
         hidden: int = 100,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        super().__init__(
-            n_train, optimizer=optimizer, mode=mode, product=product, every=every, warmup_epochs=warmup_epochs, loss=loss,
-        )  # fmt: skip
-        self.learn_with(FeatureNetwork(n_features, hidden), learning_rate, weight_decay)
+        gradient = gradient_from(gradient, optimizer, mode, product, every)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        self.network = FeatureNetwork(n_features, hidden)
+        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
         self.backbone = backbone
 
     @classmethod
@@ -117,12 +124,14 @@ class TrainTwice(NetworkReweighter):
     def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Row numbers (n,), those to hold out first."""
 
-    def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return self.meta.rows(model, x, y, self.losses, hears=["last_layer"])
-
-    def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
-        weights = self.network(features_of(rows, self.backbone))
-        return mean_one(weights)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        features = features_of(batch, self.backbone)
+        return learned_weights(
+            self,
+            lambda: rows.mean_one(self.network(features)),
+            lambda weights: self.meta.of(batch, weights, val),
+            rows,
+        )
 
 
 class LRWHard(TrainTwice):
@@ -149,13 +158,13 @@ class LRWRandom(TrainTwice):
         return random.permutation(len(margins))
 
 
-def features_of(rows: BatchPass, backbone: nn.Module | None) -> Tensor:
-    """Features (n, d) of the rows of a pass, detached: a frozen backbone's, or what the classifier's last linear layer took in."""
+def features_of(batch: TrainingPass, backbone: nn.Module | None) -> Tensor:
+    """Features (n, d) of the rows of a batch, detached: a frozen backbone's, or the input of the classifier's last linear layer."""
     if backbone is not None:
-        if "features" not in rows.found:
+        if "features" not in batch.found:
             with torch.no_grad(), evaluation(backbone):
-                rows.found["features"] = backbone(rows.x).flatten(1)
-        return rows.found["features"]
-    if rows.entry is None or rows.entry.ndim != 2:
+                batch.found["features"] = backbone(batch.x).flatten(1)
+        return batch.found["features"]
+    if batch.entry is None or batch.entry.ndim != 2:
         raise ValueError("The classifier has no final nn.Linear whose input (n, d) could be the features: give backbone=.")
-    return rows.entry.detach()
+    return batch.entry.detach()

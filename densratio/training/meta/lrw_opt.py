@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..batch_pass import BatchPass
-from ..exchange import mean_one, n_ranks, of_all_ranks
-from ..losses import Loss, cross_entropy
-from .base import NetworkReweighter
-from .gradient import Predict
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.losses import Loss, cross_entropy
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from .gradient import MetaGradient, Predict, gradient_from
+from .learning import adam, learned_weights, move
 from .lrw import FeatureNetwork, features_of
 
 __all__ = ["LRWOpt"]
@@ -22,7 +21,7 @@ __all__ = ["LRWOpt"]
 _LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
 
 
-class LRWOpt(NetworkReweighter):
+class LRWOpt(BatchReweighter):
     """The classifier trains on (1 - q_i) g(x_i), scaled to mean 1; g learns on the validation loss sum_i q_i l_i / sum_i q_i.
 
     q_i = P(validation | x_i, y_i) of the splitter, which wants easy rows, those that the classifier gets right, to be trained on,
@@ -42,17 +41,22 @@ class LRWOpt(NetworkReweighter):
     share : float in (0, 1)
         delta, the part of the rows that is to validate.
     backbone : nn.Module or None
-        A frozen network that gives the features (n, d) of x. None: what the classifier's last nn.Linear takes in, detached.
-    every : int
-        Q, classifier steps for each outer step.
-    warmup_epochs : float
-        First passes with a random split of this share in the place of the splitter's.
+        A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
+    gradient : MetaGradient or None
+        The engine, "exact" or "first_order"; None: MetaGradient(every=5), `every` being Q, the classifier's steps for each outer
+        step.
+    optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
+    splitter_warmup : float
+        First passes over the data with a random split of this share; the splitter learns and splits after them.
+    warmup_epochs : not of this method, whose weights are never held at 1: the old name of splitter_warmup, which says so.
     hidden, learning_rate, weight_decay : of both networks and of Adam on each. seed : of the random split.
-    Other parameters as in `MetaReweighter`; mode "exact" or "first_order".
 
     split_ : (n_train,) the last q of each row.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
+
+    keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer", "splitter_optimizer")
 
     split_: Tensor
     network: FeatureNetwork
@@ -65,108 +69,77 @@ class LRWOpt(NetworkReweighter):
         *,
         share: float = 0.1,
         backbone: nn.Module | None = None,
+        gradient: MetaGradient | None = None,
         optimizer: torch.optim.Optimizer | None = None,
-        mode: str = "exact",
-        product: str = "auto",
-        every: int = 5,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
         regularize_every: int = 1,
         hidden: int = 100,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
-        warmup_epochs: float = 25.0,
+        splitter_warmup: float = 25.0,
+        warmup_epochs: float | None = None,
         seed: int = 0,
         loss: Loss = cross_entropy,
     ):
-        if mode == "last_layer":
-            raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
-        if not 0.0 < share < 1.0 or regularize_every < 1:
-            raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
-        if not warmup_epochs >= 0 or n_classes < 2:
-            raise ValueError(f"warmup_epochs must be >= 0 and n_classes >= 2; got {warmup_epochs!r} and {n_classes!r}.")
-        super().__init__(n_train, optimizer=optimizer, mode=mode, product=product, every=every, loss=loss)
-        self.learn_with(FeatureNetwork(n_features, hidden), learning_rate, weight_decay)
+        gradient = gradient_from(gradient, optimizer, mode, product, every, usual_every=5)
+        _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
+        super().__init__(n_train, loss, gradient=gradient)
+        self.network, self.splitter = FeatureNetwork(n_features, hidden), FeatureNetwork(n_features + n_classes, hidden)
+        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
+        self.splitter_optimizer = adam(self.splitter, learning_rate, weight_decay)
         self.share, self.n_classes, self.backbone = share, n_classes, backbone
         self.regularize_every = regularize_every
-        self.splitter_warmup = warmup_epochs
-        self.splitter = FeatureNetwork(n_features + n_classes, hidden)
-        self.splitter_optimizer = torch.optim.Adam(self.splitter.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self.splitter_warmup = splitter_warmup
         drawn = torch.rand(n_train, generator=torch.Generator().manual_seed(seed)) < share
         self.register_buffer("split_", drawn.to(torch.float32))
-
-    @property
-    def needs_validation(self) -> bool:
-        return False
 
     @property
     def is_split_at_random(self) -> bool:
         """Whether the splitter does not split yet."""
         return self.epoch < self.splitter_warmup
 
-    def rows(self, model: nn.Module, x: Any, y: Any) -> BatchPass:
-        return self.meta.rows(model, x, y, self.losses, hears=["last_layer"])
-
-    def batch_weights(self, rows: BatchPass, positions: Tensor, val: Any) -> Tensor:
-        features = features_of(rows, self.backbone)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        features = features_of(batch, self.backbone)
         self.network.check(features)
         if not self.is_split_at_random:
             if self.is_due:
-                self._learn_split(rows, features)
-            self._split(rows, features, positions)
-        if self.is_due:
-            q = self.split_[positions]
-            weights = self.network_weights(rows, positions)
-            self.learn(weights, self.meta.of_loss(rows, weights, lambda predict: self._held_out_loss(predict, rows, q)))
-        with torch.no_grad():
-            return self.network_weights(rows, positions)
+                self._learn_split(batch, features, rows)
+            self._split(batch, features, rows)
+        q = self.split_[rows.positions]
 
-    def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
-        # Of a batch that is held out as a whole the weights are the network's: a mean of 0 would give no number.
-        is_trained_on = (1.0 - self.split_[positions]).clamp(min=_LEAST)
-        return mean_one(is_trained_on * self.network(features_of(rows, self.backbone)))
+        def weights_now() -> Tensor:
+            # Of a batch that is held out as a whole the weights are the network's: a mean of 0 would give NaN.
+            return rows.mean_one((1.0 - q).clamp(min=_LEAST) * self.network(features))
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> LRWOpt:
-        super()._apply(fn, recurse)
-        self.splitter_optimizer.load_state_dict(self.splitter_optimizer.state_dict())
-        return self
+        def held_out_loss(predict: Predict) -> Tensor:
+            """sum_i q_i l_i / sum_i q_i; 0 where nothing is held out."""
+            losses = self.losses(predict(batch.x), batch.y)
+            return rows.sum(q * losses) / rows.sum(q).clamp(min=_LEAST)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Counts and the state of both networks' optimisers, for state_dict."""
-        return {**super().get_extra_state(), "splitter_optimizer": self.splitter_optimizer.state_dict()}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up what a state_dict holds of these."""
-        super().set_extra_state(state)
-        self.splitter_optimizer.load_state_dict(copy.deepcopy(state["splitter_optimizer"]))
-
-    def _held_out_loss(self, predict: Predict, rows: BatchPass, q: Tensor) -> Tensor:
-        """sum_i q_i l_i / sum_i q_i over the rows of all ranks, as a mean over the ranks; 0 where nothing is held out."""
-        losses = self.losses(predict(rows.x), rows.y)
-        return n_ranks() * (q * losses).sum() / of_all_ranks(q).sum().clamp(min=_LEAST)
+        return learned_weights(self, weights_now, lambda w: self.meta.of_loss(batch, w, held_out_loss), rows)
 
     @torch.no_grad()
-    def _split(self, rows: BatchPass, features: Tensor, positions: Tensor) -> None:
-        positions, q = of_all_ranks(positions), of_all_ranks(torch.sigmoid(self._split_logits(features, rows.y)))
-        self.split_[positions] = torch.where(torch.isfinite(q), q, self.split_[positions])
+    def _split(self, batch: TrainingPass, features: Tensor, rows: RowBatch) -> None:
+        rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
 
     def _split_logits(self, features: Tensor, y: Tensor) -> Tensor:
         one_hot = functional.one_hot(y, self.n_classes).to(features.dtype)
         with torch.autocast(features.device.type, enabled=False):
             return self.splitter.logits(torch.cat([features, one_hot], dim=1).to(self.split_.dtype))
 
-    def _learn_split(self, rows: BatchPass, features: Tensor) -> None:
-        is_right = (rows.prediction.detach().argmax(dim=1) == rows.y).to(self.split_.dtype)
-        losses = rows.losses.detach().to(self.split_.dtype)
-        # With the rows of all ranks each takes the step that one process would.
-        features, y, is_right, losses = (of_all_ranks(part) for part in (features, rows.y, is_right, losses))
+    def _learn_split(self, batch: TrainingPass, features: Tensor, rows: RowBatch) -> None:
+        is_right = (batch.prediction.detach().argmax(dim=1) == batch.y).to(self.split_.dtype)
+        losses = batch.losses.detach().to(self.split_.dtype)
+        features, y, is_right, losses = (rows.all(part) for part in (features, batch.y, is_right, losses))
+        parameters = list(self.splitter.parameters())
         with torch.enable_grad():
             loss = self._split_loss(self._split_logits(features, y), y, is_right, losses)
-            gradients = torch.autograd.grad(loss, list(self.splitter.parameters()))
-        # On a device that the host does not look at a batch may hold what is no number.
-        is_usable = torch.isfinite(loss.detach())
-        for parameter, gradient in zip(self.splitter.parameters(), gradients, strict=True):
-            parameter.grad = torch.where(is_usable, gradient, 0.0)
-        self.splitter_optimizer.step()
-        self.splitter_optimizer.zero_grad(set_to_none=True)
+            gradients = torch.autograd.grad(loss, parameters)
+        # A batch that a device found unusable may hold NaN.
+        is_finite = torch.isfinite(loss.detach())
+        move(self.splitter_optimizer, parameters, [torch.where(is_finite, gradient, 0.0) for gradient in gradients])
 
     def _split_loss(self, logits: Tensor, y: Tensor, is_right: Tensor, losses: Tensor) -> Tensor:
         q = torch.sigmoid(logits)
@@ -179,8 +152,24 @@ class LRWOpt(NetworkReweighter):
         """KL of the classes' shares in `mass` (n,) from their shares in the batch."""
         one_hot = functional.one_hot(y, self.n_classes).to(mass.dtype)
         part, whole = mass @ one_hot / mass.sum().clamp(min=_LEAST), one_hot.mean(dim=0)
-        # 0 log 0 is 0, and so must its slope be a number.
+        # 0 log 0 is 0, with a finite slope.
         return (part * torch.log(part.clamp(min=_LEAST) / whole.clamp(min=_LEAST))).sum()
+
+
+def _check(
+    gradient: MetaGradient, share: float, regularize_every: int, n_classes: int, splitter_warmup: float, warmup_epochs: Any
+) -> None:
+    if warmup_epochs is not None:
+        raise ValueError(
+            f"warmup_epochs= of LRWOpt, the first epochs with a random split, is now splitter_warmup={warmup_epochs!r}: elsewhere "
+            "warmup_epochs holds all weights at 1."
+        )
+    if gradient.mode == "last_layer":
+        raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
+    if not 0.0 < share < 1.0 or regularize_every < 1:
+        raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
+    if not splitter_warmup >= 0 or n_classes < 2:
+        raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
 
 
 def _mass_mean(losses: Tensor, mass: Tensor) -> Tensor:

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
-from ..batch_pass import BatchPass
-from ..exchange import mean_one
-from ..losses import Loss, cross_entropy
-from .base import NetworkReweighter
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.losses import Loss, cross_entropy
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from .gradient import MetaGradient, gradient_from
+from .learning import adam, learned_weights
 from .weight_network import WeightNetwork
 
 __all__ = ["MWNet"]
 
 
-class MWNet(NetworkReweighter):
+class MWNet(BatchReweighter):
     """w_i = V(l_i), V = linear(1, 100), relu, linear(100, 1), sigmoid: Meta-Weight-Net.
 
     The classifier trains on the mean of w l, w divided by its mean in the batch. normalize=False takes w in (0, 1) as V gives it,
     the formula as printed: early on, when every row helps, all weights then rise together until the sigmoid is flat.
-    hidden, learning_rate, weight_decay : of V and of Adam on it. Other parameters as in `MetaReweighter`.
+
+    Parameters
+    ----------
+    n_train : int
+        Rows of the training set, over which the index ranges.
+    gradient : MetaGradient or None
+        The engine: MetaGradient(mode="exact", every=5), say. None: one of the parameters that follow.
+    optimizer, mode, product, every, n_val, val_refresh, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
+    hidden, learning_rate, weight_decay : of V and of Adam on it.
+    warmup_epochs : float
+        First passes over the data with all weights 1.
+    loss : per-row loss of training and validation rows.
+
     Source: Shu et al. (2019), Meta-Weight-Net: learning an explicit mapping for sample weighting.
     """
+
+    uses_validation: ClassVar[bool] = True
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
 
     def __init__(
         self,
         n_train: int,
         *,
+        gradient: MetaGradient | None = None,
         optimizer: torch.optim.Optimizer | None = None,
-        mode: str = "exact",
-        product: str = "auto",
-        every: int = 1,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
         n_val: int | None = None,
         val_refresh: int | None = None,
-        fixed_step_length: bool = False,
+        fixed_step_length: bool | None = None,
         normalize: bool = True,
         hidden: int = 100,
         learning_rate: float = 1e-3,
@@ -41,13 +61,15 @@ class MWNet(NetworkReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        super().__init__(
-            n_train, optimizer=optimizer, mode=mode, product=product, every=every, n_val=n_val, val_refresh=val_refresh,
-            fixed_step_length=fixed_step_length, warmup_epochs=warmup_epochs, loss=loss,
-        )  # fmt: skip
-        self.learn_with(WeightNetwork(1, hidden), learning_rate, weight_decay)
+        gradient = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        self.network = WeightNetwork(1, hidden)
+        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
         self.normalize = normalize
 
-    def network_weights(self, rows: BatchPass, positions: Tensor) -> Tensor:
-        weights = self.network(rows.losses.detach())
-        return mean_one(weights) if self.normalize else weights
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        def weights_now() -> Tensor:
+            weights = self.network(batch.losses.detach())
+            return rows.mean_one(weights) if self.normalize else weights
+
+        return learned_weights(self, weights_now, lambda weights: self.meta.of(batch, weights, val), rows)

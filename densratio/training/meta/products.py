@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..batch_pass import BatchPass
+from ..loop.training_pass import TrainingPass
 
 __all__ = ["PRODUCTS", "double_backward", "finite_differences", "forward", "tolerance"]
 
-Product = Callable[[BatchPass, Sequence[Tensor]], Tensor]
+Product = Callable[[TrainingPass, Sequence[Tensor]], Tensor]
 
 
-def forward(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+def forward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Forward-mode differentiation (n,): one pass that carries the tangent along and keeps no graph."""
     # Fused attention has no forward mode; the plain products have.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
@@ -26,7 +26,7 @@ def forward(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
         return torch.zeros_like(losses) if products is None else products
 
 
-def double_backward(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Differentiation (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
 
     A pass of its own, because the kernels of the training pass may be ones that can't be differentiated twice.
@@ -44,7 +44,7 @@ def double_backward(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
         return products
 
 
-def finite_differences(rows: BatchPass, tangent: Sequence[Tensor]) -> Tensor:
+def finite_differences(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Central differences (n,) of the losses along the tangent, for layers without forward mode and double backward.
 
     Right to about eps^(2/3) of the losses' own scale, eps that of the parameters' precision.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..batch_pass import BatchPass
-from ..exchange import of_all_ranks
-from ..losses import cross_entropy
-from ..moving_average import MovingAverage
+from ..loop.lazy_state import before_loading
+from ..loop.losses import cross_entropy
+from ..loop.moving_average import MovingAverage
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
 
 __all__ = ["MixedLabels", "SoftLabels"]
 
@@ -35,7 +38,7 @@ class MixedLabels(NamedTuple):
         of_labels = mixed.y, mixed.z.to(prediction.dtype), mixed.y[mixed.order], mixed.z[mixed.order].to(prediction.dtype)
         return torch.cat([cross_entropy(prediction, label) for label in of_labels])
 
-    def given_losses(self, rows: BatchPass) -> Tensor:
+    def given_losses(self, rows: TrainingPass) -> Tensor:
         """Losses (2n,) of the pass against the given labels y and y[order], detached."""
         n = len(self.y)
         losses = rows.losses.detach()
@@ -50,7 +53,8 @@ class SoftLabels(nn.Module):
     mixup : the Beta parameter of the shares, or None for no mixup.
     seed : int, of the draws.
     kept : (n_train, C) the ensemble, after the first batch.
-    Its state, the draws too, is in state_dict. Source: Shu et al. (2023), CMW-Net-SL; Laine & Aila (2017), temporal ensembling.
+    Its state, with that of the draws, is in state_dict.
+    Source: Shu et al. (2023), CMW-Net-SL; Laine & Aila (2017), temporal ensembling.
     """
 
     kept: Tensor | None
@@ -64,11 +68,12 @@ class SoftLabels(nn.Module):
         self.mixup = mixup
         self._random = np.random.default_rng(seed)
         self.register_buffer("kept", None)
+        before_loading(self, _make_kept)
 
     def mix(self, model: nn.Module, x: Any, y: Tensor, positions: Tensor, n_train: int) -> MixedLabels:
         """The mixed batch of the rows `positions` (n,) of n_train. Raises ValueError for input that can't be averaged."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise ValueError("soft_labels mix rows of the input, which must be one tensor of floats; got another kind of input.")
+            raise ValueError("Soft labels mix rows of the input, which must be one tensor of floats; got another kind of input.")
         z = self._pseudo_labels(model, x, positions, n_train)
         n, share = len(y), 1.0
         order = torch.arange(n)
@@ -89,31 +94,31 @@ class SoftLabels(nn.Module):
         z = torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)
         return z
 
-    def here(self) -> tuple[Any, ...]:
-        """Where the average and the draws are, for `go_back`."""
-        return dict(self.average.values), self.average.n_steps, self._random.bit_generator.state
+    @contextmanager
+    def unchanged_on_error(self) -> Iterator[None]:
+        """Within it an error leaves the average and the draws as they were."""
+        values, n_steps, draws = dict(self.average.values), self.average.n_steps, self._random.bit_generator.state
+        try:
+            yield
+        except ValueError:
+            self.average.values, self.average.n_steps, self._random.bit_generator.state = values, n_steps, draws
+            raise
 
-    def go_back(self, place: tuple[Any, ...]) -> None:
-        """To where `here` was called, after a batch that could not be used."""
-        self.average.values, self.average.n_steps, self._random.bit_generator.state = place
-
-    def keep(self, mixed: MixedLabels, positions: Tensor, is_usable: Tensor | bool) -> None:
-        """Take the pseudo-labels of a batch that can be used into the ensemble."""
+    def keep(self, mixed: MixedLabels, rows: RowBatch) -> None:
+        """Store the pseudo-labels of a batch in the ensemble."""
         if self.kept is not None:
-            of_all, z = of_all_ranks(positions), of_all_ranks(mixed.z)
-            self.kept[of_all] = z if isinstance(is_usable, bool) else torch.where(is_usable, z, self.kept[of_all])
+            rows.write(self.kept, mixed.z)
 
     def get_extra_state(self) -> dict[str, Any]:
         """State of the draws, for state_dict."""
         return {"random": self._random.bit_generator.state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the draws of a state_dict."""
+        """Load the state of the draws."""
         self._random.bit_generator.state = state["random"]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The number of classes is known with the first batch, or here.
-        stored = state_dict.get(prefix + "kept")
-        if stored is not None and self.kept is None:
-            self.kept = torch.zeros_like(stored)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+
+def _make_kept(labels: SoftLabels, stored: dict[str, Tensor]) -> None:
+    # The number of classes is known with the first batch, or here.
+    if "kept" in stored and labels.kept is None:
+        labels.kept = torch.zeros_like(stored["kept"])

@@ -1,4 +1,4 @@
-"""The next step of a torch optimiser, without taking it: where it would lead, and how it moves with the gradient."""
+"""The next step of a torch optimizer, without taking it: where it would lead, and how it moves with the gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..watch import waits_for
+from ..loop.late_errors import waits_for
 
 __all__ = ["OPTIMIZERS", "VirtualStep", "check_optimizer", "learning_rates", "virtual_step"]
 
@@ -27,8 +27,8 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
     """The step that `optimizer` would take from its present state with these gradients; nothing of it changes.
 
     The rules of torch act entry by entry, so that the derivative is a diagonal: SGD and momentum lr, Nesterov lr (1 + mu),
-    Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimiser does
-    not have stay where they are. Raises ValueError for an optimiser that is not in OPTIMIZERS, or one that maximises.
+    Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimizer does
+    not have stay where they are. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximises.
     """
     optimizer = _innermost(optimizer)
     rule, groups = _rule_of(optimizer), _groups(optimizer)
@@ -46,7 +46,7 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
 
 
 def learning_rates(optimizer: torch.optim.Optimizer | None, parameters: Sequence[Tensor]) -> list[Any]:
-    """Learning rate of each parameter, 0 for those that the optimiser does not have; 1 for all where there is none."""
+    """Learning rate of each parameter, 0 for those that the optimizer does not have; 1 for all where there is none."""
     if optimizer is None:
         return [1.0 for _ in parameters]
     groups = _groups(_innermost(optimizer))
@@ -102,7 +102,7 @@ OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {
     torch.optim.Adam: _adam,
     torch.optim.AdamW: _adamw,
 }
-"""(parameter, gradient, group, state) -> (parameter after the step, minus its derivative in the gradient), by optimiser."""
+"""(parameter, gradient, group, state) -> (parameter after the step, minus its derivative in the gradient), by optimizer."""
 
 
 def _count(state: dict[str, Any]) -> Any:
@@ -112,7 +112,7 @@ def _count(state: dict[str, Any]) -> Any:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError for an optimiser that is not in OPTIMIZERS, or one that maximises."""
+    """Raise ValueError for an optimizer that is not in OPTIMIZERS, or one that maximises."""
     _rule_of(_innermost(optimizer))
 
 
@@ -121,10 +121,10 @@ def _rule_of(optimizer: torch.optim.Optimizer) -> Rule:
         names = ", ".join(sorted(kind.__name__ for kind in OPTIMIZERS))
         raise ValueError(
             f"The exact meta-gradient knows the steps of {names}; got {type(optimizer).__name__}. Use one of these, or "
-            'mode="first_order" or mode="last_layer", which work with any optimiser.'
+            'mode="first_order" or mode="last_layer", which work with any optimizer.'
         )
     if any(group.get("maximize", False) for group in optimizer.param_groups):
-        raise ValueError("The optimiser maximises: give one that minimises the weighted loss.")
+        raise ValueError("The optimizer maximises: give one that minimises the weighted loss.")
     return OPTIMIZERS[type(optimizer)]
 
 
@@ -133,7 +133,7 @@ def _groups(optimizer: torch.optim.Optimizer) -> dict[int, Group]:
 
 
 def _innermost(optimizer: Any) -> torch.optim.Optimizer:
-    # Lightning and accelerate hand out wrappers that hold torch's optimiser.
+    # Lightning and accelerate hand out wrappers that hold torch's optimizer.
     while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = optimizer.optimizer
     return optimizer

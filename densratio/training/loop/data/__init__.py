@@ -1,0 +1,8 @@
+"""Data sets and samplers of a loop: rows that tell their index, shifted labels, a set on the device, draws by weight."""
+
+from .indexed import Indexed, endless
+from .on_device import DeviceData
+from .sampler import importance_sampler
+from .shifted import ShiftedDataset, labels_of
+
+__all__ = ["DeviceData", "Indexed", "ShiftedDataset", "endless", "importance_sampler", "labels_of"]

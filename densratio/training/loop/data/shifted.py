@@ -1,0 +1,108 @@
+"""A data set under a shift: any map-style data set with other labels, or with inputs of another one, its transforms kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from ...._arrays import is_tensor, to_host
+from .indexed import Indexed
+
+__all__ = ["ShiftedDataset", "labels_of"]
+
+
+class ShiftedDataset(Dataset):
+    """Items (x, y, ...) of `dataset` with y from `labels`, and x from `outside` in the rows that `outside_rows` names.
+
+    labels (n,) or (n, ...), an array or tensor; None: its own. They stand in place of y as the data set gives it, after a
+    target_transform. A bare x becomes (x, y). y stays a number where the data set gives one, a tensor where it gives that.
+    outside : a map-style data set of (x, ...) or x, already transformed. outside_rows (n,): the row of `outside` whose x comes
+    in, -1 where a row keeps its own, as `densratio.datasets.open_set_rows` draws them.
+
+    Fewer rows: torch.utils.data.Subset, of this or below it. Raises ValueError for lengths or rows that don't fit, TypeError
+    for items that are no tuples or lists.
+    """
+
+    def __init__(self, dataset: Any, *, labels: Any = None, outside: Any = None, outside_rows: Any = None):
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            kind = type(dataset).__name__
+            raise TypeError(f"ShiftedDataset needs a map-style data set, with a length and items by number; got {kind}.")
+        if (outside is None) != (outside_rows is None):
+            raise ValueError("Give both outside, a data set, and outside_rows, which of its rows come in where.")
+        self.dataset, self.outside = dataset, outside
+        # A copy: labels changed later by the caller, or in one worker, must not change some of the items.
+        self.labels = None if labels is None else torch.tensor(np.asarray(to_host(labels)))
+        self.outside_rows = None if outside_rows is None else np.array(to_host(outside_rows))
+        for name, values in (("labels", self.labels), ("outside_rows", self.outside_rows)):
+            if values is not None and (values.ndim == 0 or len(values) != len(dataset)):
+                raise ValueError(f"{name} must have an entry for each of the {len(dataset)} rows; got shape {tuple(values.shape)}.")
+        if self.outside_rows is not None:
+            _check_rows(self.outside_rows, len(outside))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        item = self.dataset[index]
+        if isinstance(item, dict):
+            raise TypeError("ShiftedDataset changes items (x, y, ...); got a dict. Change its columns in the data set itself.")
+        is_bare = not isinstance(item, tuple | list)
+        parts: list[Any] = [item] if is_bare else list(item)
+        if self.outside_rows is not None and self.outside_rows[index] >= 0:
+            parts[0] = _input_of(self.outside[int(self.outside_rows[index])])
+        if self.labels is not None:
+            label = self.labels[index]
+            is_number = len(parts) > 1 and not isinstance(parts[1], Tensor) and label.ndim == 0
+            parts[1:2] = [label.item() if is_number else label]
+        return parts[0] if is_bare and len(parts) == 1 else tuple(parts)
+
+
+def labels_of(dataset: Any) -> np.ndarray:
+    """Labels (n,) or (n, ...) of a map-style data set of (x, y, ...), without loading its inputs where that can be.
+
+    Taken from its `targets`, `labels` or `tensors[1]`, under its target_transform, and through Subset, ConcatDataset, `Indexed`
+    and `ShiftedDataset`; read item by item where it has none of these.
+    """
+    if isinstance(dataset, Subset):
+        return labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
+    if isinstance(dataset, ConcatDataset):
+        return np.concatenate([labels_of(part) for part in dataset.datasets])
+    if isinstance(dataset, Indexed) or (isinstance(dataset, ShiftedDataset) and dataset.labels is None):
+        return labels_of(dataset.dataset)
+    for labels in _stored_labels(dataset):
+        # A list of class names or paths under one of these names is not the labels.
+        if labels.ndim and len(labels) == len(dataset) and labels.dtype.kind in "biuf":
+            transform = getattr(dataset, "target_transform", None)
+            return labels if transform is None else np.array([to_host(transform(label)) for label in labels.tolist()])
+    return np.array([_label_of(dataset[i]) for i in range(len(dataset))])
+
+
+def _stored_labels(dataset: Any) -> Iterator[np.ndarray]:
+    for labels in (getattr(dataset, "targets", None), getattr(dataset, "labels", None), *getattr(dataset, "tensors", ())[1:2]):
+        if isinstance(labels, list | tuple | range | np.ndarray) or is_tensor(labels):
+            try:
+                yield np.array(to_host(labels))
+            except ValueError:  # of lists of unequal lengths, as of boxes of a detection data set
+                continue
+
+
+def _label_of(item: Any) -> Any:
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise TypeError(f"Labels are read from items (x, y, ...); got {type(item).__name__}. Take its column of labels itself.")
+    return to_host(item[1])
+
+
+def _input_of(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+def _check_rows(rows: np.ndarray, n_outside: int) -> None:
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise ValueError(f"outside_rows must be (n,) integers; got shape {rows.shape} and dtype {rows.dtype}.")
+    if len(rows) and not -1 <= rows.min() <= rows.max() < n_outside:
+        raise ValueError(f"outside_rows must be -1 or a row of outside, 0 to {n_outside - 1}; got {rows.min()} to {rows.max()}.")

@@ -1,0 +1,111 @@
+"""What the weights look like while training: a few numbers every so many steps, to TensorBoard or any callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..._arrays import to_host
+from ...diagnostics import effective_sample_size
+
+__all__ = ["Monitor"]
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_ROUNDING = 1e-5  # relative, of a weight at its bound in single precision
+
+
+class Monitor:
+    """Logs statistics of a reweighter's weights every `every` steps: `reweighter.monitor = Monitor(log)`.
+
+    log : TensorBoard SummaryWriter, or whatever has add_scalar(tag, value, step); or a callable (name, value, step).
+    every : int >= 1. Between two logs a step is only counted; at a log the weights come to the host, which waits for the device.
+    labels (n_train,) : classes of the training rows, for the means of each; None: those that the reweighter knows, if any.
+
+    Names, of all stored weights unless the batch is named:
+
+    - weights/effective_share, weights/batch_effective_share : (sum w)^2 / (n sum w^2), Kish's effective sample size over n
+    - weights/quantile_05, _25, _50, _75, _95
+    - weights/share_at_zero
+    - weights/share_at_bound : share at the ratio's max_weight (class by class: times the class-prior ratio), where it has one
+    - weights/drift : mean absolute change since the last log, from the second log on
+    - weights/class_Y : mean weight of class Y
+    - weights/share_METHOD : its share in the mixture of "auto"
+
+    The step is the reweighter's `steps_seen`, which goes on after a resume, or else the number of steps since the monitor was
+    assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with
+    the reweighter where its log can be.
+    Raises ValueError for a wrong `every`, and with the first step where there is not one label for each row; TypeError for `log`.
+    """
+
+    def __init__(self, log: Any, every: int = 100, labels: Any = None):
+        if not callable(log) and not callable(getattr(log, "add_scalar", None)):
+            raise TypeError(f"log must have add_scalar(tag, value, step), or be a callable (name, value, step); got {log!r}.")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be an int >= 1, the steps from one log to the next; got {every!r}.")
+        self.log = log
+        self.every = every
+        self.labels = None if labels is None else np.asarray(to_host(labels))
+        self.steps = 0
+        self._last: np.ndarray | None = None
+
+    def step(self, reweighter: Any, index: Any) -> None:
+        """Count a step of the reweighter on the training rows `index` (n,), and log if it is time."""
+        self.steps = getattr(reweighter, "steps_seen", self.steps + 1)
+        n_train = len(reweighter.weights_)
+        if self.labels is not None and self.labels.shape != (n_train,):
+            raise ValueError(f"labels must be ({n_train},), the class of each training row; got shape {self.labels.shape}.")
+        if self.steps % self.every == 0:
+            write: Callable[[str, float, int], Any] = getattr(self.log, "add_scalar", self.log)
+            for name, value in self._statistics(reweighter, index):
+                write(f"weights/{name}", value, self.steps)
+
+    def _statistics(self, reweighter: Any, index: Any) -> Iterator[tuple[str, float]]:
+        weights = _on_host(reweighter.weights_)
+        yield "effective_share", _effective_share(weights)
+        yield "batch_effective_share", _effective_share(_on_host(reweighter.transform(index)))
+        for q, value in zip(_QUANTILES, np.quantile(weights, _QUANTILES), strict=True):
+            yield f"quantile_{round(100 * q):02d}", float(value)
+        yield "share_at_zero", float(np.mean(weights == 0.0))
+        labels = self._labels_of(reweighter)
+        if (bound := _bound(reweighter, labels)) is not None:
+            yield "share_at_bound", float(np.mean(weights >= bound * (1.0 - _ROUNDING)))
+        if self._last is not None and len(self._last) == len(weights):
+            yield "drift", float(np.mean(np.abs(weights - self._last)))
+        self._last = weights
+        yield from _class_means(weights, labels if self.labels is None else self.labels)
+        shares = getattr(reweighter, "share_", {})
+        yield from ((f"share_{name}", share) for name, share in shares.items() if len(shares) > 1)
+
+    def _labels_of(self, reweighter: Any) -> np.ndarray | None:
+        """Labels (n_train,) that the reweighter knows, -1 where it does not."""
+        classes: Any = getattr(reweighter, "classes", None)
+        return None if classes is None else np.asarray(to_host(classes.y_train))
+
+
+def _on_host(weights: Any) -> np.ndarray:
+    return np.array(to_host(weights), dtype=np.float64)
+
+
+def _effective_share(weights: np.ndarray) -> float:
+    return effective_sample_size(weights) / len(weights) if weights.any() else 0.0
+
+
+def _bound(reweighter: Any, labels: np.ndarray | None) -> float | np.ndarray | None:
+    """Largest weight that a row can have, one for all or (n_train,); None where none is known."""
+    upper = getattr(getattr(reweighter, "ratio", None), "max_weight", None)
+    if upper is None or getattr(reweighter, "agreement", None) is not None:
+        return None
+    if labels is None:
+        return float(upper)
+    known = np.unique(labels)
+    # A class of ratio 0 has no other weight than 0, which is no saturation.
+    prior = [reweighter.classes.ratio(int(label)) or np.inf if label >= 0 else np.inf for label in known]
+    return float(upper) * np.array(prior)[np.searchsorted(known, labels)]
+
+
+def _class_means(weights: np.ndarray, labels: np.ndarray | None) -> Iterator[tuple[str, float]]:
+    for label in [] if labels is None else np.unique(labels):
+        if not (isinstance(label, np.integer) and label < 0):
+            yield f"class_{label}", float(np.mean(weights[labels == label]))

@@ -1,0 +1,74 @@
+"""A moving average of a model's parameters and running statistics, and what the averaged model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .validation_pass import device_of_model, unwrapped, validation_pass
+
+__all__ = ["MovingAverage", "evaluation"]
+
+
+class MovingAverage(nn.Module):
+    """value <- decay value + (1 - decay) parameter in each step; counts are copied as they are. decay in [0, 1).
+
+    In the first steps the average is over all steps so far, so that the first parameters do not count for long. The values
+    are in state_dict.
+    """
+
+    def __init__(self, decay: float = 0.99):
+        super().__init__()
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1); got {decay!r}.")
+        self.decay = decay
+        self.values: dict[str, Tensor] = {}
+        self.n_steps = 0
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> None:
+        """Add the present parameters to the average."""
+        decay = min(self.decay, self.n_steps / (self.n_steps + 1.0))
+        inner = unwrapped(model)
+        # Tied weights come once here, by the one name that functional_call takes.
+        for name, value in chain(inner.named_parameters(), inner.named_buffers()):
+            value = value.detach()
+            if name not in self.values or not value.is_floating_point():
+                self.values[name] = value.detach().clone()
+            else:
+                # A new tensor: whoever holds the old values can go back to them.
+                self.values[name] = torch.lerp(self.values[name].to(value.device), value, 1.0 - decay)
+        self.n_steps += 1
+
+    def predict(self, model: nn.Module, x: Any) -> Tensor:
+        """Prediction of the averaged model, in eval mode, for the rows x; no gradients, and no trace in `model`."""
+        inner, device = unwrapped(model), device_of_model(model)
+        self.values = {name: value.to(device) for name, value in self.values.items()}
+        with validation_pass(inner), evaluation(inner):
+            return functional_call(inner, self.values, (x,))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The values, for state_dict."""
+        return {"values": self.values, "n_steps": self.n_steps}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the values of a state_dict."""
+        self.values, self.n_steps = {name: value.clone() for name, value in state["values"].items()}, state["n_steps"]
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Within it every layer of the model is in eval mode."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, is_training in modes:
+            layer.training = is_training

@@ -1,0 +1,107 @@
+"""Rows of a batch among those of all ranks of a distributed run: gathered, summed and averaged over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+__all__ = ["Rows", "n_ranks", "of_all_ranks", "rank_here"]
+
+
+T = TypeVar("T", Tensor, Tensor | None)
+
+
+def n_ranks() -> int:
+    """Processes of the run; 1 where torch.distributed was not started."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank_here() -> int:
+    """Number of this process among them, from 0 on."""
+    return dist.get_rank() if n_ranks() > 1 else 0
+
+
+def of_all_ranks(values: Tensor) -> Tensor:
+    """Rows (N, ...) of every rank, given those of this one (n, ...); the same on all ranks, and `values` itself with one rank.
+
+    On the CPU the ranks may have different numbers of rows. On a GPU they must have as many each, as DistributedSampler gives
+    them: to ask would make the host wait for the device.
+    """
+    if n_ranks() == 1:
+        return values
+    values = values.contiguous()
+    if values.device.type != "cpu":
+        return torch.cat(_gathered(values))
+    sizes = [int(size) for size in _gathered(torch.tensor(len(values)))]
+    padded = values.new_zeros((max(sizes), *values.shape[1:]))
+    padded[: len(values)] = values
+    return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
+
+
+class Rows:
+    """n rows of this process among the rows of all ranks. With one rank every method is the plain operation.
+
+    Sums and means keep the graph, through the values of the other ranks too: their gradients have the scale that averaging over
+    the ranks expects, as DistributedDataParallel and `gradient` do it.
+    """
+
+    def __init__(self, n_rows: int):
+        self.n_rows = n_rows
+
+    def all(self, values: Tensor) -> Tensor:
+        """Values (N, ...) of all rows, given those of the rows here (n, ...); without a graph to those of other ranks."""
+        return of_all_ranks(values)
+
+    def own(self, values: Tensor) -> Tensor:
+        """Those (n, ...) of the rows here, given the values (N, ...) of all rows."""
+        if n_ranks() == 1:
+            return values
+        ranks = of_all_ranks(torch.full((self.n_rows,), rank_here(), device=values.device))
+        return values[(ranks < rank_here()).sum() + torch.arange(self.n_rows, device=values.device)]
+
+    def count(self, like: Tensor) -> Tensor | int:
+        """Number of all rows; a tensor on the device of `like` with several ranks."""
+        if n_ranks() == 1:
+            return self.n_rows
+        return self.sum_of([torch.tensor(self.n_rows, device=like.device)])[0]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum () of the entries of `values` (n, ...) over all rows."""
+        return values.sum() if n_ranks() == 1 else all_reduce(values.sum())
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean () of the entries of `values` (n, ...) over all rows."""
+        if n_ranks() == 1:
+            return values.mean()
+        # Half precision has no room for the number of rows.
+        exact = values.to(torch.promote_types(values.dtype, torch.float32))
+        total = all_reduce(torch.stack([exact.sum(), exact.new_tensor(float(values.numel()))]))
+        return (total[0] / total[1]).to(values.dtype)
+
+    def mean_one(self, weights: Tensor) -> Tensor:
+        """weights (n,) divided by their mean over all rows, with the graph of both; NaN where all are 0."""
+        return weights / self.mean(weights)
+
+    def sum_of(self, tensors: Sequence[T]) -> list[T]:
+        """Sums over the ranks of tensors that have the same shapes on each, or are None."""
+        if n_ranks() > 1:
+            tensors = [None if tensor is None else tensor.clone() for tensor in tensors]
+            for tensor in tensors:
+                if tensor is not None:
+                    dist.all_reduce(tensor)
+        return list(tensors)
+
+    def gradient(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient of a function of `sum` and `mean` over all rows, given what backward found of it on this rank."""
+        return [part / n_ranks() for part in self.sum_of(parts)]
+
+
+def _gathered(values: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(values) for _ in range(n_ranks())]
+    dist.all_gather(parts, values)
+    return parts

@@ -1,0 +1,109 @@
+"""Reweighter: the one line of a training loop that every method is."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .late_errors import LateErrors, waits_for
+from .losses import Loss, cross_entropy
+from .monitor import Monitor
+from .row_batch import positions_of
+
+__all__ = ["Reweighter"]
+
+
+class Reweighter(nn.Module, ABC):
+    """One line of a training loop: `loss = reweighter.weighted_loss(model, (x, y, i), (x_val, y_val, j))`.
+
+    weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
+    loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
+    monitor: a `Monitor` that logs statistics of the weights, or None.
+    With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
+    ranks together, and so is the gradient once DistributedDataParallel has averaged it.
+    """
+
+    weights_: Tensor
+    uses_validation: ClassVar[bool] = True
+    """Whether the method looks at validation rows at all."""
+
+    def __init__(self, n_train: int, loss: Loss = cross_entropy):
+        super().__init__()
+        if not callable(loss):
+            raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
+        try:
+            n_train = operator.index(n_train)
+        except TypeError:
+            raise ValueError(f"n_train must be an int, the number of training rows; got {type(n_train).__name__}.") from None
+        if n_train < 1:
+            raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
+        self.loss = loss
+        self.monitor: Monitor | None = None
+        self.late_errors = LateErrors()
+        self.register_buffer("weights_", torch.ones(n_train))
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the next batch needs validation rows; val may be None where it does not."""
+        return self.uses_validation
+
+    @abstractmethod
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
+
+        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing.
+        """
+
+    def transform(self, index: Any) -> Tensor:
+        """Current weights (n,) of the training rows `index` (n,), detached."""
+        positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
+        # On a device an index out of range raises its error later.
+        return self.weights_[positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions]
+
+    def check(self) -> None:
+        """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
+        self.late_errors.raise_if_seen(wait=True)
+
+    def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """`loss` of each row (n,). Raises ValueError where it gives something else."""
+        losses = self.loss(prediction, label)
+        if losses.ndim != 1:
+            raise ValueError(
+                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)}. Give a loss with "
+                'reduction="none" and average what is left of each row: densratio.training.losses has such losses for several '
+                "labels, tokens and pixels."
+            )
+        return losses
+
+    def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
+        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
+        name = type(self).__name__
+        if not callable(model):
+            raise ValueError(f"weighted_loss(model, train, val) takes the model first; got {type(model).__name__}.")
+        if val is None and self.needs_validation:
+            raise ValueError(
+                f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
+            )
+        if val is not None and self.needs_validation:
+            parts_of(val, "validation")
+        return parts_of(train, "training")
+
+    def _log_weights(self, index: Any) -> None:
+        if self.monitor is not None:
+            self.monitor.step(self, index)
+
+
+def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
+    """x, y and index of a batch. Raises ValueError for anything else."""
+    if not isinstance(batch, tuple | list) or len(batch) != 3:
+        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise ValueError(
+            f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
+            f"Got {got}."
+        )
+    x, y, index = batch
+    return x, y, index

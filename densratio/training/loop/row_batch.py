@@ -1,0 +1,173 @@
+"""The training rows of a batch: where their values are stored, on every rank the same, and whether the batch can be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..._validation import check_index
+from .late_errors import LateErrors, not_finite, waits_for
+from .ranks import Rows, n_ranks, of_all_ranks
+
+__all__ = ["RowBatch", "check_finite", "positions_of"]
+
+_NUMPY = {torch.float32, torch.float64, torch.int64}
+
+
+class RowBatch(Rows):
+    """Rows that a loop named by their index, and the one way to write what was computed of them into a vector of all rows.
+
+    positions (n,): the rows here, each within the stored vectors; named (N,): those of all ranks as the loop named them.
+    A batch that a device found unusable, with NaN or an index out of range, writes nothing; where the host looks itself, it raises
+    an error instead.
+    """
+
+    def __init__(self, positions: Tensor, of_all: Tensor, is_usable: Tensor | bool = True, *, holds_all: bool = False):
+        super().__init__(len(positions))
+        self.positions = positions
+        self._of_all = of_all
+        self.named = of_all
+        self._is_usable = is_usable
+        self._holds_all = holds_all
+
+    @classmethod
+    def of(cls, index: Any, n_rows: int, n_stored: int, device: torch.device, name: str = "index") -> RowBatch:
+        """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, where a host sees others."""
+        positions = positions_of(index, n_rows, name, device, n_stored if n_ranks() == 1 else None)
+        of_all = of_all_ranks(positions)
+        if n_ranks() > 1 and not waits_for(device):
+            check_index(of_all, len(of_all), n_stored, name)
+        if not waits_for(device):
+            return cls(positions, of_all)
+        rows = cls(positions.clamp(0, n_stored - 1), of_all.clamp(0, n_stored - 1))
+        rows.named = of_all
+        return rows
+
+    @classmethod
+    def held(cls, positions: Tensor, is_usable: Tensor | bool = True) -> RowBatch:
+        """Rows of all ranks whose values every rank holds."""
+        return cls(positions, positions, is_usable, holds_all=True)
+
+    def held_by_all(self, is_usable: Tensor | bool = True) -> RowBatch:
+        """The rows of all ranks, once every rank holds their values."""
+        return RowBatch.held(self._of_all, is_usable)
+
+    @classmethod
+    def skipping(cls, index: Any, values: Tensor, n_stored: int, name: str) -> RowBatch:
+        """The rows of `values` (n, d), all of which are left out, without an error, where one of them is not finite."""
+        rows = cls.of(index, len(values), n_stored, values.device, name)
+        rows._is_usable = torch.isfinite(rows.all(values)).all() & (rows.named == rows._of_all).all()
+        return rows
+
+    def check(self, losses: Tensor, n_stored: int, late: LateErrors) -> None:
+        """Look whether all losses (n, k) are finite. Raises ValueError, on every rank, where the host sees that one is not.
+
+        On a device `late` raises the error with a later batch.
+        """
+        losses = self.all(losses)
+        if waits_for(losses.device):
+            none = self._of_all[:0]
+            self._is_usable = late.usable(losses, losses[:0], self.named, none, (n_stored, 1))
+        else:
+            check_finite(losses, self._of_all, "training")
+
+    @property
+    def all_positions(self) -> Tensor:
+        """Positions (N,) of the rows of all ranks."""
+        return self._of_all
+
+    def all(self, values: Tensor) -> Tensor:
+        return values if self._holds_all else of_all_ranks(values)
+
+    def take(self, at: Tensor) -> RowBatch:
+        """The rows at the places `at` (k,) of rows that every rank holds."""
+        return RowBatch.held(self.positions[at], self._is_usable)
+
+    def only_if(self, condition: Tensor) -> RowBatch:
+        """The same rows; where the host does not look, they are usable only if the condition () holds too."""
+        if self._is_usable is True:
+            return self
+        return RowBatch(self.positions, self._of_all, self._is_usable & condition, holds_all=self._holds_all)
+
+    def beside(self, positions: Tensor) -> RowBatch:
+        """Other rows of the same batch, all of which every rank holds."""
+        return RowBatch.held(positions, self._is_usable)
+
+    def accept(self, new: Any, old: Tensor) -> Tensor:
+        """What the batch makes of a state: `new`, or `old` where the batch can't be used."""
+        return new if self._is_usable is True else torch.where(torch.as_tensor(self._is_usable, device=old.device), new, old)
+
+    def write(self, stored: Tensor, values: Tensor) -> None:
+        """stored[positions] = values (n, ...) of all rows, and their mean where a row occurs more than once.
+
+        Values that are not finite are left out, and all of them where the batch can't be used; no wait for a device.
+        """
+        values = self.all(values.detach().to(stored.device, stored.dtype))
+        if self._is_usable is True and not waits_for(stored.device) and _write_distinct(stored, self._of_all, values):
+            return
+        old = stored[self._of_all]
+        is_kept = torch.isfinite(values) if self._is_usable is True else torch.isfinite(values) & self._is_usable
+        _write_means(stored, self._of_all, torch.where(is_kept, values, old))
+
+    def add(self, total: Tensor, values: Tensor, *, scale: float) -> None:
+        """total[positions] += scale * values (n,) of all rows, where they are finite and the batch can be used."""
+        values = self.all(values.detach().to(total.device, total.dtype))
+        if self._is_usable is not True or not _is_finite_on_host(values):
+            values = torch.where(torch.isfinite(values) & torch.as_tensor(self._is_usable, device=total.device), values, 0.0)
+        total.index_add_(0, self._of_all, values, alpha=scale)
+
+
+def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_declared: int | None = None) -> Tensor:
+    """Row numbers (n,) on `device`, one for each row; below n_declared where that is given and the host holds them."""
+    if isinstance(index, range):
+        index = np.arange(index.start, index.stop, index.step)
+    if isinstance(index, Tensor) and waits_for(index.device):
+        if index.shape != (n_rows,) or index.is_floating_point() or index.dtype == torch.bool:
+            got = f"shape {tuple(index.shape)} and dtype {index.dtype}"
+            raise ValueError(f"{name} must be ({n_rows},) integers, one for each row of its batch; got {got}.")
+        return index.to(device, torch.int64)
+    checked = torch.as_tensor(check_index(index, n_rows, n_declared, name), dtype=torch.int64)
+    # Without non_blocking the host would wait for the copy.
+    return checked if device.type == "cpu" else checked.to(device, non_blocking=True)
+
+
+def check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
+    """Raise ValueError that names the rows (n, d) at `positions` (n,) with NaN or infinity; on a host."""
+    if not _is_finite_on_host(rows):
+        is_finite = torch.isfinite(rows).all(dim=1)
+        raise not_finite(name, positions[~is_finite].tolist(), len(rows))
+
+
+def _is_finite_on_host(values: Tensor) -> bool:
+    if waits_for(values.device):
+        return False
+    if values.device.type == "cpu" and values.dtype in _NUMPY:
+        # As a numpy array a vector of a batch costs a fifth.
+        return bool(np.isfinite(values.detach().numpy()).all())
+    return bool(torch.isfinite(values).all())
+
+
+def _write_distinct(stored: Tensor, positions: Tensor, values: Tensor) -> bool:
+    """Write finite values of rows that occur once; False, and nothing written that stays, where they are not such."""
+    if stored.device.type != "cpu" or stored.dtype not in _NUMPY:
+        return False
+    target, at, new = stored.numpy(), positions.numpy(), values.numpy()
+    if not np.isfinite(new).all():
+        return False
+    old = target[at]
+    target[at] = new
+    if (target[at] == new).all():
+        return True
+    target[at] = old
+    return False
+
+
+def _write_means(stored: Tensor, positions: Tensor, values: Tensor) -> None:
+    if not stored.is_floating_point():
+        stored.index_copy_(0, positions, values)
+        return
+    counts = stored.index_fill_(0, positions, 0.0).index_add_(0, positions, torch.ones_like(values))[positions]
+    stored.index_fill_(0, positions, 0.0).index_add_(0, positions, values / counts)

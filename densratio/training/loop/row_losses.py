@@ -1,0 +1,94 @@
+"""Rows ranked by how likely their label is wrong: a running mean of each row's loss, kept while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..._arrays import to_host
+from .reweighter import Reweighter
+from .row_batch import RowBatch
+
+__all__ = ["RowLosses", "suspicious_rows"]
+
+_LOW = 0.25  # quantile of a class that stands for its right labels, while fewer than three quarters of its labels are wrong
+
+
+class RowLosses(nn.Module):
+    """Mean loss of each training row over its visits, a visit in epoch t counting t times: total / mass.
+
+    total, mass (n_train,): two numbers for each row, sums over its visits of t loss and of t; 0 where it was never visited.
+    The first losses say little, and late ones little of rows that are by then learned by heart: so the late ones count more,
+    and in a long training not much more.
+    """
+
+    total: Tensor
+    mass: Tensor
+
+    def __init__(self, n_train: int):
+        super().__init__()
+        for name in ("total", "mass"):
+            self.register_buffer(name, torch.zeros(n_train))
+
+    def record(self, losses: Tensor, rows: RowBatch, epoch: float) -> None:
+        """Add the losses (n,) of a batch, those that are finite; no wait for the device. epoch > 0."""
+        rows.add(self.total, losses, scale=epoch)
+        rows.add(self.mass, torch.isfinite(losses), scale=epoch)
+
+    def means(self) -> Tensor:
+        """Mean loss (n_train,) of each row; NaN where it was never visited."""
+        return self.total / self.mass
+
+
+def suspicious_rows(reweighter: Reweighter, k: int | None = None, labels: Any = None) -> np.ndarray:
+    """Numbers (k,) of the training rows whose labels are most likely wrong, the most likely first; all rows where k is None.
+
+    Rows are ranked by their mean loss while training under the weights (`RowLosses`): weights near 0 keep the network from
+    learning wrong labels by heart, so that their losses stay high, and a mean over visits is steadier than one loss or weight.
+    Where `partial_fit` was given features and no losses, and for a reweighter that keeps no losses, the current weights rank,
+    the least first. Equal rows come in their order, and rows never visited last.
+    labels (n_train,): given labels; each row is then held against the lower quartile of its class. Give them where some classes
+    are rare or hard: their losses are high as a whole.
+    Raises ValueError while the reweighter is warming up, where there is nothing to rank by, and for k or labels that don't fit.
+    """
+    if getattr(reweighter, "is_warming_up", False):
+        raise ValueError(
+            "The reweighter is still warming up: all its weights are held at 1, and its losses say little. Call suspicious_rows "
+            "after the warm-up, best at the end of training."
+        )
+    scores = _scores(reweighter)
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(scores)):
+        raise ValueError(f"k must be an int from 1 to {len(scores)}, the number of training rows, or None for all; got {k!r}.")
+    if labels is not None:
+        scores = _within_classes(scores, _checked(labels, len(scores)))
+    # A stable sort leaves equal rows in their order; NaN comes last.
+    return np.argsort(-scores, kind="stable")[:k]
+
+
+def _scores(reweighter: Reweighter) -> np.ndarray:
+    """Score (n_train,) of each row, higher where it is more likely wrong; NaN where nothing is known."""
+    losses: RowLosses | None = getattr(reweighter, "row_losses", None)
+    means = None if losses is None else np.array(to_host(losses.means()), dtype=np.float64)
+    if means is not None and not np.isnan(means).all():
+        return means
+    weights = np.array(to_host(reweighter.weights_), dtype=np.float64)
+    if len(weights) > 1 and np.ptp(weights) == 0.0:
+        raise ValueError("There is nothing to rank by: no losses were recorded and every row has the same weight.")
+    return -weights
+
+
+def _checked(labels: Any, n: int) -> np.ndarray:
+    labels = np.asarray(to_host(labels))
+    if labels.shape != (n,):
+        raise ValueError(f"labels must be ({n},), the given label of each training row; got shape {labels.shape}.")
+    return labels
+
+
+def _within_classes(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Scores less the lower quartile of their class, over its rows that have one."""
+    classes, code = np.unique(labels, return_inverse=True)
+    known = [scores[(code == c) & ~np.isnan(scores)] for c in range(len(classes))]
+    return scores - np.array([np.quantile(rows, _LOW) if len(rows) else 0.0 for rows in known])[code]

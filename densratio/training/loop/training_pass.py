@@ -1,0 +1,137 @@
+"""The pass of a training batch through the model, and its losses under other parameters with the same random draws."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .last_layer import LastLayer, last_layer
+from .losses import Loss
+from .validation_pass import Listener, device_of_model, frozen_buffers, unwrapped, validation_pass
+
+__all__ = ["Layer", "TrainingPass"]
+
+
+class Layer(NamedTuple):
+    """A layer with parameters of its own, its input and its output, (n, ...) each, the latter with its graph."""
+
+    module: nn.Module
+    entry: Tensor
+    output: Tensor
+    version: int
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the output was changed in place since."""
+        return self.output._version != self.version
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what is needed to compute them again.
+
+    found: what a method computed from the rows and needs again in the same batch, by name.
+    weight_scale: what a weight here is multiplied by to be the weight of its row.
+    """
+
+    model: nn.Module
+    x: Any
+    y: Any
+    loss: Loss
+    prediction: Tensor
+    losses: Tensor
+    entry: Tensor | None
+    output: Tensor | None
+    draws: tuple[Tensor, Tensor | None]
+    layers: list[Layer] | None = None
+    found: dict[str, Tensor] = field(default_factory=dict)
+    weight_scale: float = 1.0
+
+    @classmethod
+    def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
+        """Pass the rows through the model, in the mode it is in, as plain training would.
+
+        keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
+        """
+        listener, draws = Listener(None, keeps_last_layer="last_layer" in keeps), _draws(device_of_model(model))
+        layers: list[Layer] | None = [] if "layers" in keeps else None
+        with listener.of(model), _collecting(model, layers):
+            prediction = model(x)
+        entry, output = listener.last_entry, None if listener.last_output_changed else listener.last_output
+        return cls(model, x, y, loss, prediction, loss(prediction, y), entry, output, draws, layers)
+
+    @property
+    def named_parameters(self) -> dict[str, Tensor]:
+        """The parameters that are trained, by name in the unwrapped model."""
+        return {name: p for name, p in unwrapped(self.model).named_parameters() if p.requires_grad}
+
+    def losses_at(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Losses (n,) under other parameters, with the same draws of dropout; leaves no trace in the model."""
+        with frozen_buffers(self.model), _with_draws(self.draws, device_of_model(self.model)):
+            return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
+
+    def last_layer(self) -> LastLayer:
+        """Factors of the rows' gradients in the last linear layer. Raises ValueError where the predictions are not its output."""
+        return _last_layer(self.prediction, self.y, self.loss, self.entry, self.output)
+
+    def last_layer_of(self, x: Any, y: Any) -> LastLayer:
+        """The same for other rows, in a pass that leaves no trace."""
+        listener = Listener(None, keeps_last_layer=True)
+        with validation_pass(self.model), listener.of(self.model):
+            prediction = self.model(x)
+        output = None if listener.last_output_changed else listener.last_output
+        return _last_layer(prediction, y, self.loss, listener.last_entry, output)
+
+
+@contextmanager
+def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
+    """Within it every call of a module with parameters of its own is added to `layers`, unless that is None."""
+
+    def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if layers is not None and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            layers.append(Layer(module, args[0].detach(), output, output._version))
+
+    own = [m for m in unwrapped(model).modules() if layers is not None and any(True for _ in m.parameters(recurse=False))]
+    handles = [module.register_forward_hook(keep) for module in own]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, output: Tensor | None) -> LastLayer:
+    is_last = output is not None and output.shape == prediction.shape and output.data_ptr() == prediction.data_ptr()
+    if entry is None or entry.ndim != 2 or not is_last:
+        raise ValueError(
+            'mode="last_layer" needs a model whose predictions (n, C) are the output of its last nn.Linear, with nothing after it, '
+            'such as a softmax; use mode="first_order" or mode="exact" with this one.'
+        )
+    return last_layer(prediction, y, loss, entry)
+
+
+def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+@contextmanager
+def _with_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
+    """Within it random generators repeat their draws from the state `draws`; afterwards they continue from the present state."""
+    now = _draws(device)
+    _set_draws(draws, device)
+    try:
+        yield
+    finally:
+        _set_draws(now, device)
+
+
+def _set_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(draws[0])
+    if draws[1] is not None:
+        torch.cuda.set_rng_state(draws[1], device)

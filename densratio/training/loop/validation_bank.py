@@ -1,0 +1,90 @@
+"""The last known value of every validation row, so that a step need only refresh a few of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .late_errors import waits_for
+from .lazy_state import before_loading
+from .row_batch import RowBatch
+
+__all__ = ["ValidationBank"]
+
+
+class ValidationBank(nn.Module):
+    """values (n_val, d): losses or features of the validation rows when they were last seen; age (n_val,) in steps, -1 = never;
+    turn (): steps so far.
+
+    Rows that were never seen, and with forget > 0 those not seen in the last 1 / forget steps, are replaced by rows that were:
+    their share of the target goes to what is known of it now. Where none was, those seen last replace them.
+    """
+
+    age: Tensor
+    turn: Tensor
+    values: Tensor | None
+
+    def __init__(self, n_val: int, forget: float = 0.0):
+        super().__init__()
+        self.forget = forget
+        # Whether the host has seen that every row has a value, which then stays so.
+        self._is_full = False
+        self.register_buffer("age", torch.full((n_val,), -1, dtype=torch.int64))
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("values", None)
+        before_loading(self, _make_values)
+
+    @property
+    def n_rows(self) -> int:
+        """Validation rows."""
+        return len(self.age)
+
+    @property
+    def is_started(self) -> Tensor:
+        """Whether () any row has a value."""
+        return (self.age >= 0).any()
+
+    def refresh(self, fresh: Tensor, rows: RowBatch) -> None:
+        """Count a step and store the values fresh (m, d), m >= 0, of the rows.
+
+        Raises ValueError for another number of columns.
+        """
+        if self.values is None:
+            self.values = fresh.new_zeros((self.n_rows, fresh.shape[1]))
+        if fresh.shape[1] != self.values.shape[1]:
+            raise ValueError(f"The validation bank has {self.values.shape[1]} columns and this batch {fresh.shape[1]}.")
+        older = self.age + 1 if self._is_full else self.age + (self.age >= 0).to(self.age.dtype)
+        self.age.copy_(rows.accept(older, self.age))
+        self.turn.copy_(rows.accept(self.turn + 1, self.turn))
+        rows.write(self.values, fresh)
+        rows.write(self.age, torch.zeros_like(rows.positions))
+
+    def is_known(self) -> Tensor:
+        """Which rows (n_val,) have a value, with forget > 0 one of the last 1 / forget steps, or else the last one there is."""
+        is_known = self.age >= 0
+        if self.forget == 0.0:
+            return is_known
+        youngest = torch.where(is_known, self.age, self.age.amax()).amin()
+        return is_known & (self.age <= (youngest * self.forget).clamp(min=1.0) / self.forget)
+
+    def known(self) -> Tensor:
+        """Values (n_val, d), where nothing or nothing recent is known those of other rows."""
+        assert self.values is not None
+        if self._is_full and self.forget == 0.0:
+            return self.values
+        is_known = self.is_known()
+        if not waits_for(self.age.device) and bool(is_known.all()):
+            self._is_full = True
+            return self.values
+        # Ranks of the known rows come first, and the others take these in turn: no shape depends on how many there are.
+        order = torch.argsort((~is_known).to(torch.int8), stable=True)
+        place = torch.arange(self.n_rows, device=self.age.device)
+        turn = order[torch.remainder(place, is_known.sum().clamp(min=1))]
+        return self.values[torch.where(is_known, place, turn)]
+
+
+def _make_values(bank: ValidationBank, stored: dict[str, Tensor]) -> None:
+    # The width is known with the first batch, or here.
+    bank._is_full = False
+    if "values" in stored and bank.values is None:
+        bank.values = torch.zeros_like(stored["values"], device=bank.age.device)

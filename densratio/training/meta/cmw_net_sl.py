@@ -1,0 +1,104 @@
+"""CMWNetSL: CMW-Net whose weights share each row's loss between its given label and a pseudo-label of an averaged model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..loop.ranks import Rows
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from .cmw_net import CMWNet
+from .gradient import MetaGradient, gradient_from
+from .learning import learned_weights
+from .soft_labels import MixedLabels, SoftLabels
+
+__all__ = ["CMWNetSL"]
+
+
+class CMWNetSL(CMWNet):
+    """loss_i = v_i CE(y_i) + (1 - v_i) CE(z_i), v_i = V_k(l_i) as in `CMWNet` and z_i a pseudo-label; with mixup of the rows.
+
+    Parameters
+    ----------
+    soft_labels : SoftLabels or None
+        Moving average, ensemble and mixup of the pseudo-labels; None: as published.
+    gradient : MetaGradient or None
+        The engine, "exact" or "first_order"; None: MetaGradient(every=10), as published, whose optimizer may be assigned later.
+    optimizer, mode, product, every, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
+    warmup_epochs : float
+        First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier.
+    y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is cross entropy of class labels.
+
+    weights_ holds v_i. `transfer` gives a `CMWNet`, without soft labels.
+    Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        y_train: Any,
+        *,
+        K: int = 3,
+        soft_labels: SoftLabels | None = None,
+        gradient: MetaGradient | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
+        fixed_step_length: bool | None = None,
+        hidden: int = 100,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup_epochs: float = 0.0,
+    ):
+        gradient = gradient_from(
+            gradient, optimizer, mode, product, every, fixed_step_length=fixed_step_length, usual_every=10
+        )  # fmt: skip
+        _check(soft_labels, gradient)
+        super().__init__(
+            n_train, y_train, K=K, gradient=gradient, normalize=False, hidden=hidden, learning_rate=learning_rate,
+            weight_decay=weight_decay, warmup_epochs=warmup_epochs,
+        )  # fmt: skip
+        self.soft_labels = SoftLabels() if soft_labels is None else soft_labels
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        """Weights (4n,) of the four losses of each row, scaled so that their mean is the mean over rows of the published sum."""
+        mixed: MixedLabels = batch.y
+        self.soft_labels.keep(mixed, rows)
+        groups = self.row_groups[rows.positions]
+
+        def weights_now() -> Tensor:
+            first, second = mixed.given_losses(batch).chunk(2)
+            v = self.network(first, groups), self.network(second, groups[mixed.order])
+            share = mixed.share, 1.0 - mixed.share
+            return 4.0 * torch.cat([part for a, b in zip(share, v, strict=True) for part in (a * b, a * (1.0 - b))])
+
+        def val_loss(predict: Any) -> Tensor:
+            losses = self.losses(predict(val[0]), val[1])
+            return Rows(len(losses)).mean(losses)
+
+        return learned_weights(self, weights_now, lambda weights: self.meta.of_loss(batch, weights, val_loss), rows)
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        with self.soft_labels.unchanged_on_error():
+            self.soft_labels.average.follow(model)
+            if self.is_warming_up:
+                return super()._passed(model, x, y, index)
+            rows = self._rows(index, len(y))
+            mixed = self.soft_labels.mix(model, x, y, rows.positions, len(self.weights_))
+            batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
+            rows.check(batch.losses.detach().reshape(4, -1).T, len(self.weights_), self.late_errors)
+        return replace(batch, weight_scale=1.0 / (4.0 * mixed.share)), rows
+
+
+def _check(soft_labels: Any, gradient: MetaGradient) -> None:
+    if soft_labels is not None and not isinstance(soft_labels, SoftLabels):
+        raise ValueError(f"soft_labels must be a SoftLabels(...) or None; got {soft_labels!r}.")
+    if gradient.mode == "last_layer" or gradient.product == "layers":
+        raise ValueError(
+            'Soft labels train each row on four losses: use mode="exact" or mode="first_order", and leave out product="layers".'
+        )

@@ -1,0 +1,7 @@
+"""Density ratios in a loop: the reweighter whose weights are warm-started steps of a divergence, and its Wasserstein critics."""
+
+from .critic import Critic
+from .dynamic import DynamicReweighter
+from .sliced import Sliced
+
+__all__ = ["Critic", "DynamicReweighter", "Sliced"]

@@ -1,0 +1,396 @@
+"""DynamicReweighter: one warm-started step of a divergence in each batch, from weights stored for each training row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...estimators import IN_LOOPS, DensityRatio
+from ..loop.lazy_state import before_loading
+from ..loop.losses import Loss, cross_entropy
+from ..loop.ranks import Rows
+from ..loop.reweighter import Reweighter
+from ..loop.row_losses import RowLosses
+from ..loop.validation_bank import ValidationBank
+from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
+from ..loop.warm_up import WarmUp
+from .class_priors import ClassFrequencies
+from .compared import Compared, Comparison, Transformation
+from .mixture import Agreement
+from .potential import Potential
+from .stored_step import StoredStep, ratio_for_loops
+from .two_samples import TwoSamples, collect
+
+__all__ = ["DynamicReweighter"]
+
+
+class DynamicReweighter(Reweighter):
+    """Dynamic importance weighting: weights of the training rows under which their losses match the validation losses.
+
+    Each `partial_fit` reads the stored entries of the batch, does the ratio's `n_steps` projected-gradient (KLIEP:
+    expectation-maximisation) steps from them, and stores the result. KMM and Wasserstein store one weight for each
+    training row; KLIEP and LSIF one coefficient for each validation row, the kernel centers of the batch.
+
+    Parameters
+    ----------
+    ratio : DensityRatio, or a name in {"kmm", "kliep", "lsif", "wasserstein"} for that method with gamma="target_spread"; or
+        "auto" for all four side by side, and a mixture of their weights by how well each one's training gradient in the last
+        linear layer agrees with the validation gradient. `weighted_loss` sees these gradients; `partial_fit` alone does not,
+        and keeps the shares as they are, even at first.
+    n_train, n_val : int
+        Rows in the training and the validation set, over which index and val_index range.
+    layer : str or None
+        Name of a module of the model, as in `model.named_modules()`, whose output (flattened, detached) `weighted_loss`
+        compares in place of the losses, class by class.
+    transformation : callable (prediction, label, losses) -> (n,) or (n, d), or None
+        What `weighted_loss` compares in place of the losses.
+    y_train, y_val : (n_train,), (n_val,) int, or None
+        Classes of all rows. The estimate is then class by class in every batch, times the class-prior ratio
+        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes told with the batches so far give that ratio.
+    val_refresh : int or None
+        Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
+        of the validation batch), and compare with all. None: compare with the validation batch.
+    val_every : int
+        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, as
+        `needs_validation` tells, no validation pass runs and val may be None: draw the next validation batch only where it is
+        needed, or else some rows of an unshuffled validation set are never looked at.
+    forget : float in [0, 1)
+        For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
+        kept validation values only those of the last 1 / forget steps count, the last ones looked at in any case.
+    to_convergence : bool
+        Solve each batch to the ratio's tolerance in place of the steps.
+    warmup_epochs : float
+        First passes over the data with all weights 1, counted in rows seen / n_train; the first losses say little.
+    warmup_steps : int or None
+        The same as a number of batches, in place of warmup_epochs.
+    potential : "critic", "sliced", a `Critic` or a `Sliced`, or None
+        What estimates the Wasserstein distance where rows of more than one column are compared; one column has a closed form.
+        None: a critic, as published, made with the first such batch.
+    loss : per-row loss of `weighted_loss`.
+
+    Attributes
+    ----------
+    weights_ : (n_train,) current weights.
+    coef_ : (n_val,) coefficients of KLIEP and LSIF.
+    share_ : dict, name -> share in the mixture, of "auto".
+    row_losses : `RowLosses`, the mean loss of each row so far, which `suspicious_rows` ranks by.
+    too_small_ : dict, class -> batches in which it had fewer than two rows in either sample and kept its stored weights.
+
+    All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, with
+    another number of ranks too.
+    On a GPU no step waits for the device, except one class by class: a batch that can't be used (NaN, infinity, an index out of
+    range) changes no stored entry, and its error comes with the next batch or the one after it.
+    Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
+    """
+
+    def __init__(
+        self,
+        ratio: DensityRatio | str,
+        n_train: int,
+        n_val: int,
+        *,
+        layer: str | None = None,
+        transformation: Transformation | None = None,
+        y_train: Any = None,
+        y_val: Any = None,
+        val_refresh: int | None = None,
+        val_every: int = 1,
+        forget: float = 0.0,
+        to_convergence: bool = False,
+        warmup_epochs: float = 1.0,
+        warmup_steps: int | None = None,
+        potential: str | Potential | None = None,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(n_train, loss)
+        _check(n_val, layer, transformation, y_train, y_val, forget)
+        _check_refresh(val_refresh, val_every)
+        is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
+        names = list(IN_LOOPS) if is_auto else [ratio]
+        self.steps = nn.ModuleList(
+            StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence, potential=of_name)
+            for name, of_name in zip(names, _potentials(potential, names), strict=True)
+        )
+        self.agreement = Agreement(len(names)) if is_auto else None
+        self.n_val = n_val
+        self.layer = layer
+        self.transformation = transformation
+        self.val_refresh = val_refresh
+        self.val_every = val_every
+        self.warm_up = WarmUp(warmup_epochs, warmup_steps)
+        self.rows_seen = 0
+        self.steps_seen = 0
+        self.too_small_: dict[int, int] = {}
+        self.classes: ClassFrequencies | None = None
+        if y_train is not None:
+            self.classes = ClassFrequencies.declared(y_train, y_val, n_train, n_val)
+        elif layer is not None:
+            self.classes = ClassFrequencies.unknown(n_train, n_val)
+        self.bank = None if val_refresh is None else ValidationBank(n_val, forget)
+        self.row_losses = RowLosses(n_train)
+        self._comparison = Comparison(layer, transformation, keeps_last_layer=self.agreement is not None)
+        self._last_weights: list[Tensor] = []
+        before_loading(self, _make_classes)
+
+    @property
+    def ratio(self) -> DensityRatio:
+        """The ratio whose steps are done; of "auto" the first."""
+        return self._step_at(0).ratio
+
+    @property
+    def coef_(self) -> Tensor:
+        """Coefficients (n_val,) of KLIEP and LSIF. Raises AttributeError for other methods."""
+        if self._step_at(0).stores_weights:
+            raise AttributeError(f"{type(self.ratio).__name__} stores weights and no coefficients.")
+        return self._step_at(0).stored
+
+    @property
+    def share_(self) -> dict[str, float]:
+        """Shares of the methods in the mixture of "auto"; waits for the device."""
+        share = [1.0] if self.agreement is None else self.agreement.share.tolist()
+        return dict(zip(IN_LOOPS if self.agreement is not None else [type(self.ratio).__name__.lower()], share, strict=True))
+
+    @property
+    def warmup_epochs(self) -> float:
+        """First passes over the data with all weights 1."""
+        return self.warm_up.epochs
+
+    @warmup_epochs.setter
+    def warmup_epochs(self, epochs: float) -> None:
+        self.warm_up = WarmUp(epochs, self.warm_up.steps)
+
+    @property
+    def warmup_steps(self) -> int | None:
+        """First batches with all weights 1, in place of warmup_epochs."""
+        return self.warm_up.steps
+
+    @warmup_steps.setter
+    def warmup_steps(self, steps: int | None) -> None:
+        self.warm_up = WarmUp(self.warm_up.epochs, steps)
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the weights are still held at 1."""
+        return self.warm_up.is_on(self.rows_seen, self.steps_seen, len(self.weights_))
+
+    @property
+    def needs_validation(self) -> bool:
+        return self.steps_seen % self.val_every == 0 or (self.bank is not None and self.bank.values is None)
+
+    @torch.no_grad()
+    def partial_fit(
+        self,
+        train: Tensor,
+        val: Tensor | None,
+        index: Any,
+        val_index: Any = None,
+        y: Any = None,
+        y_val: Any = None,
+        losses: Tensor | None = None,
+    ) -> DynamicReweighter:
+        """Estimate the weights of a batch. train (n,) or (n, d): its losses or features; val (m,) or (m, d); index (n,).
+
+        val may be None with val_refresh once validation rows are known: nothing is renewed.
+        val_index (m,) names the validation rows; KLIEP and LSIF need it unless val holds all n_val rows in order, as do
+        val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
+        estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
+        losses (n,): what `suspicious_rows` ranks by, where train is something else; a train of one column is taken for them.
+        A row that stands in the batch more than once gets the mean of its weights. Gradients are not followed.
+        Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
+        """
+        self.late_errors.raise_if_seen()
+        if losses is not None and losses.shape != (len(train),):
+            raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
+        with _single_precision(self.weights_.device):
+            val_index = self._val_index(val, val_index, y_val, by_class=y is not None or self.classes is not None)
+            labels = self._labels(y, y_val, val)
+            batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.late_errors)
+            steps = self._all_steps()
+            if self.steps_seen == 0:
+                for step in steps:
+                    step.check(batch)
+            if self.classes is not None and batch.y is not None and batch.y_val is not None:
+                self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
+            if self.bank is not None:
+                batch = self._against(self.bank, batch)
+            for step in steps:
+                step.learn(batch, self.classes)
+            if not self.is_warming_up:
+                self._estimate(steps, batch)
+        self._record(batch, losses)
+        self.rows_seen += len(batch.source)
+        self.steps_seen += 1
+        self._log_weights(batch.rows.positions)
+        return self
+
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index), which may
+        be None where `needs_validation` is false.
+
+        The validation rows pass through the model in the mode it is in, and leave neither gradients nor a trace in the running
+        statistics and the random generators. Call it inside autocast or not: the estimate is in single precision.
+        """
+        x, y, index = self._given(model, train, val)
+        if self.steps_seen == 0:
+            warn_unless_training(model)
+        # Gradients of both samples are compared where validation rows are looked at.
+        needs_validation = self.needs_validation
+        own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
+        other, val_index, y_val = self._validation(model, val) if needs_validation else (None, None, None)
+        labels = (y, y_val) if self.classes is not None else (None, None)
+        losses, val_values = None if own.values is own.losses else own.losses, None if other is None else other.values
+        self.partial_fit(own.values, val_values, index, val_index, y=labels[0], y_val=labels[1], losses=losses)
+        if self.agreement is not None and self._last_weights and own.last is not None and other is not None and other.last:
+            self.agreement.record(self._last_weights, own.last, other.last)
+        weights = self.transform(index)
+        return Rows(len(own.losses)).mean(weights.to(own.losses.device, own.losses.dtype) * own.losses)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counts, for state_dict."""
+        return {"rows_seen": self.rows_seen, "steps_seen": self.steps_seen, "too_small": dict(self.too_small_)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the counts of a state_dict."""
+        self.rows_seen, self.steps_seen = state["rows_seen"], state["steps_seen"]
+        self.too_small_ = dict(state.get("too_small", {}))
+
+    def extra_repr(self) -> str:
+        return f"{self.ratio}, n_train={len(self.weights_)}, n_val={self.n_val}"
+
+    # ------------------------------------------------------------ what a step takes
+
+    def _validation(self, model: nn.Module, val: Any) -> tuple[Compared, Any, Any]:
+        """Of the validation rows that this step looks at: what is compared, places and labels."""
+        x, y, index = val if self.val_refresh is None else (first_rows(part, self.val_refresh) for part in val)
+        with validation_pass(model):
+            return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
+
+    def _labels(self, y: Any, y_val: Any, val: Tensor | None) -> tuple[Any, Any]:
+        if val is not None and (y is None) != (y_val is None):
+            raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
+        if y is not None and self.classes is None:
+            self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
+        return y, y_val
+
+    def _val_index(self, val: Tensor | None, val_index: Any, y_val: Any, *, by_class: bool) -> Any:
+        if val is None and (self.bank is None or self.bank.values is None):
+            reason = "without val_refresh each step" if self.bank is None else "before validation rows are known a step"
+            raise ValueError(f"val is None: {reason} needs losses or features of a validation batch.")
+        if val is None and (val_index is not None or y_val is not None):
+            raise ValueError("val is None, and val_index or y_val were given: they are of the rows of val.")
+        if val is None or val_index is not None:
+            return val_index
+        stores_weights = all(step.stores_weights for step in self._all_steps())
+        if len(val) == self.n_val or (stores_weights and self.bank is None and not by_class):
+            return range(len(val))
+        reason = (
+            "with val_refresh the value of each validation row is kept" if self.bank is not None
+            else "class by class the class of each validation row is kept" if by_class
+            else f"{type(self.ratio).__name__} stores one coefficient for each of the {self.n_val} validation rows"
+        )  # fmt: skip
+        raise ValueError(
+            f"val_index is needed: {reason} and this batch has {len(val)}. Wrap the validation set in Indexed to get it."
+        )
+
+    def _against(self, bank: ValidationBank, batch: TwoSamples) -> TwoSamples:
+        """The batch with all rows of the bank, once it was renewed, for target."""
+        bank.refresh(batch.target, batch.val_rows)
+        # On a device no row may be known yet, and then there is nothing to compare with.
+        rows, everyone = (batch.rows.only_if(bank.is_started), torch.arange(self.n_val, device=batch.target.device))
+        return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
+
+    def _record(self, batch: TwoSamples, losses: Tensor | None) -> None:
+        """Record the losses of the rows of all ranks, where they are known."""
+        epoch = 1.0 + self.rows_seen / len(self.weights_)
+        if losses is not None:
+            of_all = Rows(len(losses)).all(losses.detach().to(self.weights_.device, non_blocking=True))
+            self.row_losses.record(of_all, batch.rows, epoch)
+        elif batch.source.shape[1] == 1:
+            self.row_losses.record(batch.source[:, 0], batch.rows, epoch)
+
+    # ------------------------------------------------------------ the step
+
+    def _estimate(self, steps: list[StoredStep], batch: TwoSamples) -> None:
+        weights = [self._weights(step, batch) for step in steps]
+        self._last_weights = weights
+        if self.agreement is None:
+            batch.rows.write(self.weights_, weights[0])
+        else:
+            batch.rows.write(self.weights_, torch.stack(weights, dim=1) @ self.agreement.share.to(weights[0].dtype))
+
+    def _weights(self, step: StoredStep, batch: TwoSamples) -> Tensor:
+        turn = None if self.bank is None else self.bank.turn
+        if self.classes is None:
+            return step.weights(batch, turn)
+        weights, too_small = step.weights_by_class(batch, turn, self.classes, self.weights_[batch.rows.positions])
+        if step is self.steps[0]:
+            for label in too_small:
+                self.too_small_[label] = self.too_small_.get(label, 0) + 1
+        return weights
+
+    def _all_steps(self) -> list[StoredStep]:
+        return [self._step_at(k) for k in range(len(self.steps))]
+
+    def _step_at(self, k: int) -> StoredStep:
+        step = self.steps[k]
+        assert isinstance(step, StoredStep)
+        return step
+
+
+def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
+    # Classes that were given with the batches are known to a resumed run before its first batch.
+    if reweighter.classes is None and "classes.y_train" in stored:
+        unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
+        reweighter.classes = unknown.to(reweighter.weights_.device)
+
+
+def _check(
+    n_val: int,
+    layer: Any,
+    transformation: Any,
+    y_train: Any,
+    y_val: Any,
+    forget: float,
+) -> None:
+    if n_val < 1:
+        raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
+    if layer is not None and transformation is not None:
+        raise ValueError("layer and transformation both say what is compared: give one of them.")
+    if (y_train is None) != (y_val is None):
+        raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
+    if not 0.0 <= forget < 1.0:
+        raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
+
+
+def _check_refresh(val_refresh: int | None, val_every: int) -> None:
+    if val_refresh is not None and not _is_count(val_refresh):
+        raise ValueError(f"val_refresh must be an int >= 1, the validation rows renewed in a step, or None; got {val_refresh!r}.")
+    if not _is_count(val_every):
+        raise ValueError(
+            f"val_every must be an int >= 1, the batches from one look at validation rows to the next; got {val_every!r}."
+        )
+    if val_every > 1 and val_refresh is None:
+        raise ValueError(f"val_every={val_every} needs val_refresh, which keeps validation rows for the batches in between.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str | Potential | None]:
+    """The potential, for the one step that it can be for."""
+    return [potential if len(names) == 1 or name == "wasserstein" else None for name in names]
+
+
+@contextmanager
+def _single_precision(device: torch.device) -> Iterator[None]:
+    """Autocast of the loop around does not reach the estimate."""
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        yield
+        return
+    with torch.autocast(device.type, enabled=False):
+        yield

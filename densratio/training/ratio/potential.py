@@ -1,0 +1,142 @@
+"""Potential: the Wasserstein-1 distance of rows of several columns, and the weight step down its slope."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...objectives import Objective
+from ..loop.row_batch import RowBatch
+
+__all__ = ["Estimate", "Potential", "chance_factor"]
+
+_ROUNDING = 100.0  # units of rounding below which a slope is even
+
+
+class Estimate(NamedTuple):
+    """The distance between the weighted source and the target, as far as a potential sees it."""
+
+    value: Tensor
+    """() >= 0, in the units of the rows."""
+    grad: Tensor
+    """(n,) a slope of `value` in the weights."""
+    chance: Tensor
+    """() what `value` would be expected to be between two such samples of one distribution."""
+
+
+class Potential(nn.Module, ABC):
+    """Base of the estimates of W(w) = sup_{Lip(f) <= 1} mean_j f(v_j) - mean_i w_i f(x_i), whose slope is -f(x_i) / n.
+
+    w <- project(w - relaxation * max(W - chance, 0) / |g|^2 * g), g the part of the slope along the plane of mean 1: Polyak's
+    step to the distance that samples of one distribution have, whatever the scale of the rows. Towards 0, which two samples
+    in several columns never reach, each step would fit their noise.
+    relaxation: number in (0, 2), share of that step. seed: int; the draws of a batch depend on it and on the number of the
+    batch alone, which is in state_dict, so that a resumed run and every rank draw the same.
+    Source: Polyak (1969).
+    """
+
+    n_pretraining: int = 0
+    """Batches at first in which the weights stay."""
+
+    def __init__(self, relaxation: float = 0.5, seed: int = 0):
+        super().__init__()
+        if not 0.0 < relaxation < 2.0:
+            raise ValueError(f"relaxation must be a number in (0, 2), a share of Polyak's step; got {relaxation!r}.")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"seed must be an int >= 0; got {seed!r}.")
+        self.relaxation = relaxation
+        self.seed = int(seed)
+        self.n_batches = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the pre-training, if there is one, is over and weights may be stepped."""
+        return self.n_pretraining == 0 or self.n_batches > self.n_pretraining
+
+    def learn(
+        self,
+        weights: Tensor,
+        source: Tensor,
+        target: Tensor,
+        y: Tensor | None = None,
+        y_val: Tensor | None = None,
+        rows: RowBatch | None = None,
+    ) -> None:
+        """Learn from a batch before its weights are stepped: from all of it, where they are stepped class by class.
+
+        weights (n,) of the rows source (n, d); target (m, d); y (n,), y_val (m,): classes >= 0, -1 where not known. rows: the
+        rows of the batch, from which nothing is learned where it can't be used.
+        """
+        self.n_batches += 1
+        try:
+            self.learn_from(weights, source, target, y, y_val, rows)
+        except ValueError:
+            self.n_batches -= 1
+            raise
+
+    @abstractmethod
+    def learn_from(
+        self, weights: Tensor, source: Tensor, target: Tensor, y: Tensor | None, y_val: Tensor | None, rows: RowBatch | None
+    ) -> None:
+        """What `learn` does with the batch number n_batches."""
+
+    @abstractmethod
+    def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
+        """The estimate as a function of the weights (n,) of source (n, d); target (m, d), both of the class `label`."""
+
+    def step(self, objective: Objective, n_steps: int, weights: Tensor, source: Tensor, target: Tensor, label: int = 0) -> Tensor:
+        """Weights (n,) of mean 1 after n_steps steps within the bounds of `objective`; it never waits for the device."""
+        weights = _projected(objective, weights)
+        if not self.is_ready:
+            return weights
+        estimate = self.between(source, target, label)
+        for _ in range(n_steps):
+            weights = _projected(objective, weights - self.relaxation * _polyak_move(estimate(weights)).to(weights.dtype))
+        return weights
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Count of batches, for state_dict."""
+        return {"n_batches": self.n_batches}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the count of batches."""
+        self.n_batches = state["n_batches"]
+
+    def _generator(self, device: torch.device) -> torch.Generator | None:
+        """The generator of this batch's draws; None where only the device's own can be used."""
+        # While a CUDA graph is captured only the device's own generator can be drawn from; a replay then draws on.
+        if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+            return None
+        seed = np.random.SeedSequence((self.seed, self.n_batches)).generate_state(1, np.uint64)
+        return torch.Generator(device).manual_seed(int(seed[0]))
+
+
+def chance_factor(weights: Tensor, m: int) -> Tensor:
+    """E|mean of m draws - weighted mean of others| in standard deviations (): sqrt(2 / pi (1 / n_effective + 1 / m))."""
+    unit = weights / weights.sum()
+    return (2.0 / np.pi * ((unit * unit).sum() + 1.0 / m)).sqrt()
+
+
+def _polyak_move(estimate: Estimate) -> Tensor:
+    """max(value - chance, 0) / |g|^2 * g, g the part of the slope (n,) along the plane of constant mean; 0 if g = 0 or infinite."""
+    value, grad, chance = estimate
+    along = grad - grad.mean()
+    largest = along.abs().max()
+    is_even = largest <= _ROUNDING * torch.finfo(grad.dtype).eps * grad.abs().max()
+    # In units of the largest entry no square under- or overflows.
+    unit = along / torch.where(is_even, 1.0, largest)
+    move = (value - chance).clamp(min=0.0) / largest / unit.square().sum() * unit
+    return torch.where(is_even | ~torch.isfinite(move), 0.0, move)
+
+
+def _projected(objective: Objective, weights: Tensor) -> Tensor:
+    if weights.device.type == "cpu":
+        # As numpy arrays a vector of a batch costs half.
+        rows = weights.numpy()
+        return torch.from_numpy(objective.project(rows, rows, rows))
+    return objective.project(weights, weights, weights)

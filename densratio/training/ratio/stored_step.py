@@ -1,0 +1,183 @@
+"""One warm-started step of a divergence on a batch, from the weights or coefficients stored for its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...estimators import IN_LOOPS, DensityRatio
+from ...objectives import Objective, Wasserstein1
+from ..loop.lazy_state import before_loading
+from .class_priors import ClassFrequencies
+from .critic import Critic
+from .potential import Potential
+from .sliced import Sliced
+from .two_samples import TwoSamples
+
+__all__ = ["StoredStep", "objective_of", "ratio_for_loops"]
+
+# One step a batch from the last weights regularises by itself.
+_LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
+_POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
+_BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
+_LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
+
+
+class StoredStep(nn.Module):
+    """A ratio and what it stored: weights_ (n_train,) of KMM and Wasserstein, of mean 1 in the batch (class by class: in the
+    class) they were estimated in, or coef_ (n_val,) of KLIEP and LSIF, whose kernel centers are validation rows.
+
+    Parameters as in `DynamicReweighter`. Raises ValueError for a potential that does not suit the ratio.
+    """
+
+    def __init__(
+        self,
+        ratio: DensityRatio,
+        n_train: int,
+        n_val: int,
+        *,
+        forget: float = 0.0,
+        to_convergence: bool = False,
+        potential: str | Potential | None = None,
+    ):
+        super().__init__()
+        self.ratio = ratio
+        self.forget = forget
+        self.to_convergence = to_convergence
+        objective = objective_of(ratio)
+        self.stores_weights = objective.anchors == "source"
+        self._takes_potential = isinstance(objective, Wasserstein1)
+        self.potential = None if potential is None else _potential(potential, ratio)
+        self._name = "weights_" if self.stores_weights else "coef_"
+        self.register_buffer(self._name, torch.ones(n_train if self.stores_weights else n_val))
+        before_loading(self, _make_critic)
+
+    @property
+    def stored(self) -> Tensor:
+        """weights_ (n_train,) or coef_ (n_val,)."""
+        stored = getattr(self, self._name)
+        assert isinstance(stored, Tensor)
+        return stored
+
+    def check(self, batch: TwoSamples) -> None:
+        """Raise ValueError for parameters that are out of range: with the first batch, not when the warm-up is over."""
+        width = 1 if self._needs_potential(batch) else None
+        self.ratio.update(*_cheapest(batch.source[:, :width], batch.target[:, :width]))
+
+    def learn(self, batch: TwoSamples, classes: ClassFrequencies | None) -> None:
+        """Let the potential learn from the batch, where one is needed, in the warm-up too."""
+        if not self._needs_potential(batch):
+            return
+        if self.potential is None:
+            self.potential = _potential("critic", self.ratio).to(self.stored.device)
+        if self.to_convergence or self.ratio.solver not in ("auto", "subgradient"):
+            raise ValueError(
+                "to_convergence and a solver need rows of one column with Wasserstein: more columns are estimated anew in each "
+                f"batch; got {batch.source.shape[1]} columns."
+            )
+        y = None if classes is None else classes.y_train[batch.rows.positions]
+        y_val = None if classes is None else classes.y_val[batch.val_rows.positions]
+        weights = self.stored[batch.rows.positions].to(batch.source.dtype)
+        self.potential.learn(weights, batch.source, batch.target, y, y_val, batch.rows)
+
+    def weights(self, batch: TwoSamples, turn: Tensor | None, label: int = 0) -> Tensor:
+        """Weights (n,) of mean 1 of the rows of the batch after the step; its result is stored.
+
+        turn (): number of the step where the target is a whole bank, of which some rows in turn are kernel centers; else None.
+        label: the class of all rows, where the estimate is class by class.
+        """
+        centers, rows = None, batch.rows if self.stores_weights else batch.val_rows
+        if turn is not None and not self.stores_weights:
+            chosen = _in_turn(len(batch.target), turn)
+            centers, rows = batch.target[chosen], rows.take(chosen)
+        start = self.stored[rows.positions].to(batch.source.dtype)
+        start = 1.0 + (1.0 - self.forget) * (start - 1.0) if self.forget > 0.0 else start
+        weights, coef = self._stepped(batch, start, centers, label)
+        rows.write(self.stored, weights if self.stores_weights else coef)
+        return weights
+
+    def weights_by_class(
+        self, batch: TwoSamples, turn: Tensor | None, classes: ClassFrequencies, kept: Tensor
+    ) -> tuple[Tensor, list[int]]:
+        """Weights (n,) after a step in each class, times the class-prior ratio; and the classes too small for a step.
+
+        Rows of such classes get their entry of `kept` (n,).
+        """
+        weights, too_small = kept.to(batch.source.dtype, copy=True), []
+        y, y_val = classes.y_train[batch.rows.positions], classes.y_val[batch.val_rows.positions]
+        y = batch.rows.accept(y, torch.full_like(y, -1))
+        for label in y[y >= 0].unique().tolist():
+            at, val_at = (y == label).nonzero()[:, 0], (y_val == label).nonzero()[:, 0]
+            prior = classes.ratio(label)
+            if prior == 0.0:
+                weights[at] = 0.0
+            elif prior is None or min(len(at), len(val_at)) < _LEAST_ROWS:
+                too_small.append(label)
+            else:
+                weights[at] = prior * self.weights(batch.of_class(at, val_at), turn, label).to(weights.dtype)
+        return weights, too_small
+
+    def _stepped(self, batch: TwoSamples, start: Tensor, centers: Tensor | None, label: int) -> tuple[Tensor, Tensor]:
+        """Weights (n,) and coefficients after the step from `start`."""
+        source, target = batch.source, batch.target
+        if self.potential is not None and self._needs_potential(batch):
+            weights = self.potential.step(objective_of(self.ratio), self.ratio.n_steps, start, source, target, label)
+            return weights, weights
+        arrays = _cheapest(source, target, start, *(() if centers is None else (centers,)))
+        update = self.ratio.update(*arrays[:3], centers=None if centers is None else arrays[3], to_convergence=self.to_convergence)
+        return torch.as_tensor(update.weights), torch.as_tensor(update.coef)
+
+    def _needs_potential(self, batch: TwoSamples) -> bool:
+        return self._takes_potential and batch.source.shape[1] > 1
+
+
+def _make_critic(step: StoredStep, stored: dict[str, Tensor]) -> None:
+    # A critic is made with the first batch of several columns, or here.
+    if step.potential is None and "potential.n_updated" in stored:
+        step.potential = _potential("critic", step.ratio).to(step.stored.device)
+
+
+def objective_of(ratio: DensityRatio) -> Objective:
+    """The divergence of a ratio, with its hyperparameters."""
+    return ratio._make_objective()
+
+
+def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
+    """The ratio itself, or the one that a name stands for in a training loop."""
+    if isinstance(ratio, DensityRatio):
+        return ratio
+    name = ratio.lower() if isinstance(ratio, str) else ratio
+    if not isinstance(name, str) or name not in IN_LOOPS:
+        names = sorted([*IN_LOOPS, "auto"])
+        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.")
+    return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
+
+
+def _potential(potential: str | Potential, ratio: DensityRatio) -> Potential:
+    if not isinstance(objective_of(ratio), Wasserstein1):
+        raise ValueError(
+            f"potential={potential!r} estimates the Wasserstein distance, and {type(ratio).__name__} is another divergence: leave "
+            'it out, or give "wasserstein".'
+        )
+    if isinstance(potential, Potential):
+        return potential
+    if not isinstance(potential, str) or potential not in _POTENTIALS:
+        raise ValueError(f"potential must be one of {sorted(_POTENTIALS)}, a Critic, a Sliced or None; got {potential!r}.")
+    return _POTENTIALS[potential]()
+
+
+def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:
+    """The same memory as numpy arrays on a CPU, where an operation on a batch costs numpy half of what it costs torch."""
+    return tuple(t.numpy() for t in tensors) if tensors[0].device.type == "cpu" else tensors
+
+
+def _in_turn(n: int, turn: Tensor) -> Tensor:
+    """At most 64 places of n, evenly spread, one further with each turn.
+
+    Centres that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
+    """
+    n_chosen = min(n, _BANK_CENTERS)
+    first = torch.arange(n_chosen, device=turn.device) * n // n_chosen
+    return torch.remainder(first + torch.remainder(turn, -(-n // n_chosen)), n)

@@ -1,0 +1,175 @@
+"""Weights by a rule of the row's own loss, class or margin: no validation rows, nothing learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._arrays import to_host
+from .loop.batch_reweighter import BatchReweighter
+from .loop.losses import Loss, cross_entropy
+from .loop.moving_average import evaluation
+from .loop.ranks import Rows
+from .loop.row_batch import RowBatch
+from .loop.training_pass import TrainingPass
+from .loop.validation_pass import device_of_model
+
+__all__ = ["ClassBalanced", "Focal", "MarginBased", "RHOLoss", "SelfPaced", "irreducible_losses", "margins"]
+
+FAVORS = {"hard": -1.0, "easy": 1.0}
+"""Sign of the margin in the weight of `MarginBased`."""
+
+
+class ClassBalanced(BatchReweighter):
+    """w_i proportional to (1 - beta) / (1 - beta^n_c), n_c the size of row i's class; mean 1 over the training rows.
+
+    y_train (n_train,) : classes of the training rows, integers >= 0.
+    beta in [0, 1] : 0 weighs all rows alike, 1 by the inverse size of their class; 0.9999 as published for large data.
+    Source: Cui et al. (2019), Class-balanced loss based on effective number of samples.
+    """
+
+    row_weights: Tensor
+
+    def __init__(self, n_train: int, y_train: Any, *, beta: float = 0.9999, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        labels = np.asarray(to_host(y_train))
+        if labels.shape != (n_train,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+            got = f"shape {labels.shape} and dtype {labels.dtype}"
+            raise ValueError(f"y_train must be ({n_train},) integers >= 0, the class of each training row; got {got}.")
+        if not 0.0 <= beta <= 1.0:
+            raise ValueError(f"beta must be in [0, 1]; got {beta!r}.")
+        sizes = np.bincount(labels)[labels].astype(np.float64)
+        weights = 1.0 / sizes if beta == 1.0 else (1.0 - beta) / -np.expm1(sizes * np.log(beta)) if beta > 0 else np.ones(n_train)
+        self.register_buffer("row_weights", torch.as_tensor(weights / weights.mean(), dtype=torch.float32), persistent=False)
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return self.row_weights[rows.positions]
+
+
+class Focal(BatchReweighter):
+    """w_i = (1 - p_i)^gamma, p_i = exp(-l_i) the probability of the row's label under its cross entropy: the focal loss.
+
+    The gradient goes through the weights too, as published. gamma >= 0; 0 is plain training. The weights are in [0, 1], of no
+    fixed mean. Source: Lin et al. (2017), Focal loss for dense object detection.
+    """
+
+    def __init__(self, n_train: int, *, gamma: float = 2.0, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        if not gamma >= 0.0:
+            raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
+        self.gamma = gamma
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        # The root of 0 has an infinite slope, which matters for a gamma below 1.
+        missed = -torch.expm1(-batch.losses)
+        return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** self.gamma
+
+
+class MarginBased(BatchReweighter):
+    """w_i proportional to 1 - m_i, of mean 1 in the batch, for the probabilistic margin m_i = p_y - max_{j != y} p_j in [-1, 1].
+
+    favors : "hard", rows of small margin, for clean labels; or "easy", 1 + m_i, which keeps wrong labels small.
+    Source: margin-based reweighting (MBR) as a baseline in Jain et al. (2024), Improving generalization via meta-learning on hard
+    samples; the linear form is this library's.
+    """
+
+    def __init__(self, n_train: int, *, favors: str = "hard", warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        if favors not in FAVORS:
+            raise ValueError(f"favors must be one of {sorted(FAVORS)}; got {favors!r}.")
+        self.favors = favors
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        weights = 1.0 + FAVORS[self.favors] * margins(batch.prediction, batch.y)
+        return rows.mean_one(weights)
+
+
+def margins(prediction: Tensor, y: Tensor) -> Tensor:
+    """p_y - max_{j != y} p_j (n,) in [-1, 1] of logits (n, C), C >= 2, and labels (n,); detached, in at least single precision.
+
+    Raises ValueError for other shapes.
+    """
+    if prediction.ndim != 2 or prediction.shape[1] < 2 or y.shape != (len(prediction),) or y.is_floating_point():
+        raise ValueError(f"Margins need logits (n, C) and labels (n,); got {tuple(prediction.shape)} and {tuple(y.shape)}.")
+    p = torch.softmax(prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
+    own = p.gather(1, y[:, None])
+    return (own - p.scatter(1, y[:, None], -1.0).amax(dim=1, keepdim=True))[:, 0]
+
+
+class SelfPaced(BatchReweighter):
+    """w_i = 1 / s for the share s of the batch with the least losses and 0 for the rest; s grows from `start` to `end`.
+
+    start, end in (0, 1] : shares at first and after n_epochs epochs, linear in between. With wrong labels an `end` of about the
+    share of right ones keeps the others out. The threshold on the loss is that of each batch.
+    Source: Kumar, Packer & Koller (2010), Self-paced learning for latent variable models.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        *,
+        start: float = 0.5,
+        end: float = 1.0,
+        n_epochs: float = 10.0,
+        warmup_epochs: float = 0.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        if not (0.0 < start <= 1.0 and 0.0 < end <= 1.0 and n_epochs > 0):
+            raise ValueError(f"start and end must be in (0, 1] and n_epochs > 0; got {start!r}, {end!r} and {n_epochs!r}.")
+        self.start, self.end, self.n_epochs = start, end, n_epochs
+
+    @property
+    def share(self) -> float:
+        """Share of the next batch that is trained on."""
+        return self.start + (self.end - self.start) * min(1.0, self.epoch / self.n_epochs)
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return top_share(-batch.losses.detach(), self.share, rows)
+
+
+def top_share(scores: Tensor, share: float, rows: Rows) -> Tensor:
+    """Weights (n,) of mean 1: even for the round(share N) rows of all N, at least one, of the largest scores (n,), else 0."""
+    of_all = rows.all(scores)
+    n_kept = max(1, round(share * len(of_all)))
+    kept = torch.topk(of_all, n_kept).indices
+    return rows.own(torch.zeros_like(of_all).index_fill(0, kept, len(of_all) / n_kept))
+
+
+class RHOLoss(BatchReweighter):
+    """w_i = 1 / s for the share s of the batch with the largest reducible loss l_i - irreducible_i, 0 for the rest.
+
+    irreducible (n_train,) : losses of the training rows under a model that was trained on other rows: `irreducible_losses`.
+    share in (0, 1] : rows of the batch that are trained on; 0.1 of large batches as published.
+    Source: Mindermann et al. (2022), Prioritized training on points that are learnable, worth learning, and not yet learnt.
+    """
+
+    irreducible: Tensor
+
+    def __init__(
+        self, n_train: int, irreducible: Any, *, share: float = 0.1, warmup_epochs: float = 0.0, loss: Loss = cross_entropy
+    ):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        # A copy: load_state_dict writes into the buffer.
+        values = torch.as_tensor(irreducible, dtype=torch.float32).detach().clone()
+        if values.shape != (n_train,) or not bool(torch.isfinite(values).all()):
+            raise ValueError(f"irreducible must be ({n_train},) finite losses, one for each row; got {tuple(values.shape)}.")
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"share must be in (0, 1]; got {share!r}.")
+        self.share = share
+        self.register_buffer("irreducible", values)
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return top_share(batch.losses.detach().float() - self.irreducible[rows.positions], self.share, rows)
+
+
+@torch.no_grad()
+def irreducible_losses(model: nn.Module, batches: Iterable[Any], loss: Loss = cross_entropy) -> Tensor:
+    """Loss (n,) of each row under a trained model in eval mode, on the host; batches of (x, y) in the order of the rows."""
+    device = device_of_model(model)
+    with evaluation(model):
+        return torch.cat([loss(model(x.to(device)), y.to(device)).float().cpu() for x, y, *_ in batches])
