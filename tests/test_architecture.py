@@ -93,6 +93,19 @@ def test_the_front_door_opens_no_room_below_the_diagnostics():
     assert below == set()
 
 
+def test_a_type_checker_sees_at_the_front_door_what_a_person_gets():
+    shown = {
+        alias.name: importlib.import_module(f"densratio.{node.module}")
+        for node in ast.walk(TREES["densratio"])
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert sorted(shown) == sorted(densratio.__all__) and set(densratio.__all__) <= set(dir(densratio))
+    assert [name for name, home in shown.items() if getattr(densratio, name) is not getattr(home, name)] == []
+    with pytest.raises(AttributeError, match="module 'densratio' has no attribute 'KLM'"):
+        densratio.KLM  # noqa: B018
+
+
 def test_no_module_imports_itself_through_others():
     graph = {module: {name for name in own_imports(module) if name in TREES} - {module} for module in INNER}
     while leaves := {module for module, needs in graph.items() if not needs & graph.keys()}:
