@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn
-from densratio.estimators.calibration import Isotonic, Sigmoid
-from densratio.estimators.cross_fitting import Table, dealt
-from densratio.estimators.default_classifiers import Landmarks, default_classifiers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -29,8 +26,10 @@ from zoo_cases import logistic, nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift, make_heavy_tails
-from densratio.estimators import calibration
-from densratio.estimators.discriminator import Discriminator
+from densratio.estimators.discriminator import Discriminator, calibration
+from densratio.estimators.discriminator.calibration import Isotonic, Sigmoid
+from densratio.estimators.discriminator.classifiers import Landmarks, default_classifiers
+from densratio.estimators.discriminator.cross_fitting import Table, dealt
 from densratio.estimators.gaussian import GaussianRatio
 
 # ---------------------------------------------------------------- classifiers: cross-fitting

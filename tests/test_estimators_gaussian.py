@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from densratio.estimators.counts import moments, oas_shrinkage
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
@@ -14,6 +13,7 @@ from zoo_cases import nmse, samples
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
 from densratio.estimators.gaussian import GaussianRatio
+from densratio.estimators.samples import moments, oas_shrinkage
 
 
 @pytest.mark.parametrize("shared", [False, True])

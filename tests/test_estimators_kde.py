@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from densratio.estimators.counts import oas_shrinkage
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -16,6 +15,7 @@ from densratio import stack_domains
 from densratio.datasets import make_mixture_shift
 from densratio.estimators.kde import KDERatio
 from densratio.estimators.nearest_neighbors import NearestNeighborsRatio
+from densratio.estimators.samples import oas_shrinkage
 
 
 @pytest.mark.parametrize("rule", ["scott", "silverman"])

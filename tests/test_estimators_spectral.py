@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from densratio.estimators.measure import measures
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -16,6 +15,7 @@ from spectral_cases import QUICK, draw, kernel, nmse
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
+from densratio.estimators.samples import measures
 from densratio.estimators.spectral import SpectralRatio
 from densratio.estimators.subspace import SubspaceLSIF
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from densratio.estimators.measure import Measure
-from densratio.estimators.subspace_search import Choice, Search, Whitening, ascend
-from densratio.objectives.projected_divergence import ProjectedDivergence
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
@@ -14,7 +11,10 @@ from spectral_cases import QUICK, draw, kernel, nmse
 
 from densratio import LSIF, stack_domains
 from densratio.datasets import make_subspace_shift
+from densratio.estimators.samples import Measure
 from densratio.estimators.subspace import SubspaceLSIF
+from densratio.estimators.subspace.divergence import ProjectedDivergence
+from densratio.estimators.subspace.search import Choice, Search, Whitening, ascend
 
 # ---------------------------------------------------------------- the divergence in a subspace and its slope
 

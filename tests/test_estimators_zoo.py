@@ -7,8 +7,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from densratio.estimators.contract import Samples
-from densratio.estimators.counts import row_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -21,6 +19,7 @@ from densratio.estimators.discriminator import Discriminator
 from densratio.estimators.gaussian import GaussianRatio
 from densratio.estimators.kde import KDERatio
 from densratio.estimators.nearest_neighbors import NearestNeighborsRatio
+from densratio.estimators.samples import Samples, row_counts
 
 ZOO = {
     "discriminator": Discriminator(logistic()),

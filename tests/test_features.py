@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
-from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier, distinct_rows
+from densratio.estimators.samples import distinct_rows
+from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier
 from densratio.testing import draw_problem, gaussian_shift, problems
 
 KERNELS = {Gaussian: rbf_kernel, Laplacian: laplacian_kernel}
@@ -49,7 +50,7 @@ def test_large_kernels_are_computed_in_blocks_of_the_same_values(monkeypatch):
     problem = gaussian_shift(50, 40, 3)
     features = Gaussian(gamma=0.5).fit(problem.source, problem.target, anchors="target")
     whole = features(problem.source)
-    monkeypatch.setattr("densratio.features._BLOCK", 130)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 130)
     np.testing.assert_allclose(features(problem.source), whole, atol=1e-14)
 
 

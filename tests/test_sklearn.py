@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn_cases import BY_NAME, SOURCE_ANCHORED, TARGET_ANCHORED, new, problem, stacked
 
 from densratio import KLIEP, KMM, DensityRatio, Wasserstein, stack_domains
-from densratio.estimators import IN_LOOPS
+from densratio.estimators import IN_LOOPS, objective_of
 from densratio.objectives import Wasserstein1
 
 NAMES = sorted(IN_LOOPS)
@@ -96,22 +96,14 @@ def test_wasserstein_fails_exactly_the_checks_of_several_columns_and_says_so():
 class FirstColumnDistance(Wasserstein1):
     """Wasserstein-1 of the first column, so that scikit-learn's tables of several columns can be fitted."""
 
-    def init(self, source, target):
-        return super().init(source[:, :1], target[:, :1])
-
-    def warm_start(self, coef, source, target):
-        return super().warm_start(coef, source[:, :1], target[:, :1])
-
-    def value_and_grad(self, coef, source, target):
-        return super().value_and_grad(coef, source[:, :1], target[:, :1])
-
-    def minimiser(self, source, target):
-        return super().minimiser(source[:, :1], target[:, :1])
+    def problem(self, source, target, source_weight=None, target_weight=None):
+        return super().problem(source[:, :1], target[:, :1], source_weight, target_weight)
 
 
-class FirstColumnWasserstein(Wasserstein):
-    def _make_objective(self):
-        return FirstColumnDistance(self.max_weight)
+class FirstColumnWasserstein(DensityRatio):
+    def __init__(self, max_weight=1000.0):
+        super().__init__(FirstColumnDistance(max_weight))
+        self.max_weight = max_weight
 
 
 def test_wasserstein_reduced_to_one_column_passes_check_estimator():
@@ -201,7 +193,7 @@ def test_the_base_class_by_name_solves_what_its_front_door_solves(name):
     plain = {"regularization": 0.0} if name == "kmm" else {}
     front, base = IN_LOOPS[name](**plain).fit(X, y), DensityRatio(name).fit(X, y)
     assert base.objective_value_ == pytest.approx(front.objective_value_, rel=1e-4)
-    assert DensityRatio(front._make_objective()).fit(X, y).objective_value_ == base.objective_value_
+    assert DensityRatio(objective_of(front)).fit(X, y).objective_value_ == base.objective_value_
 
 
 @pytest.mark.parametrize("labels", [(-1, 1), (0.0, 1.0), (False, True), ("a", "b"), (3, 7)], ids=str)
@@ -405,12 +397,12 @@ def test_the_global_random_states_are_untouched(name, random_state):
 
 
 def test_kliep_with_many_centres_takes_the_step_whose_cost_is_linear_in_them(monkeypatch):
-    from densratio.estimators import parts
+    from densratio.solvers import likelihood_newton
 
     rng = np.random.default_rng(0)
     X, y = stack_domains(rng.normal(size=(40, 2)), rng.normal(size=(30, 2)))
     few = KLIEP(n_centers=5, random_state=0).fit(X, y)
-    monkeypatch.setattr(parts, "_DENSE_SOLVE", 4)
+    monkeypatch.setattr(likelihood_newton, "_MOST_CENTERS", 4)
     many = KLIEP(n_centers=5, random_state=0).fit(X, y)
     assert many.n_iter_ != few.n_iter_
     np.testing.assert_allclose(many.weights_, few.weights_, atol=1e-4)

@@ -73,13 +73,17 @@ def fit_by_sums(ratio: DensityRatio, passes: Passes, sampled: Sampled) -> float:
     All that a fit stores is then stored but for the mean and the weights. Warns where the solver stops early.
     """
     problem = passes.sums(_problem, _plus)
-    whole = problem
-    if isinstance(problem, MaximumLikelihood) and problem.n_seen > problem.target.shape[0]:
-        fields = (problem.source_count, problem.source_total, problem.target, problem.target_weight, problem.n_seen)
-        whole = PartitionedLikelihood(*fields, lambda *at: passes.sums(_likelihood_sums, LikelihoodSums.plus, at))
-    solution = solve(ratio, whole)
+    solution = solve(ratio, _whole(passes, problem))
     finish(ratio, sampled, solution)
     return _mean_ratio(passes, problem, solution.coef)
+
+
+def _whole(passes: Passes, problem: Problem) -> Problem:
+    """The problem on all rows, of which `problem` may have gathered some alone."""
+    if not isinstance(problem, MaximumLikelihood) or problem.n_seen == problem.target.shape[0]:
+        return problem
+    fields = (problem.source_count, problem.source_total, problem.target, problem.target_weight, problem.n_seen)
+    return PartitionedLikelihood(*fields, lambda *at: passes.sums(_likelihood_sums, LikelihoodSums.plus, at))
 
 
 def _mean_ratio(passes: Passes, problem: Problem, coef: Array) -> float:

@@ -90,7 +90,7 @@ class LSIF(DensityRatio):
             or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives)
         ):
             return super()._scores_at(gamma, objectives, samples, folds)
-        features = assemble(self, samples, gamma).features
+        features = assemble(self, samples, gamma, objectives[0]).features
         # The rows that are left out in pairs are the first of each sample: shuffled, so that their order says nothing.
         rng = np.random.default_rng(0)
         source, target = (take_rows(x, rng.permutation(x.shape[0])) for x in (samples.source, samples.target))

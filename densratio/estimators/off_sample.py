@@ -38,4 +38,5 @@ class FromFeatures:
         )
 
     def to(self, like: Array) -> FromFeatures:
+        """The same in the library, dtype and device of the array `like`."""
         return replace(self, problem=self.problem.to(like), features=self.features.to(like), coef=put(to_host(self.coef), like))

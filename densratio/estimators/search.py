@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import check_cv
 
 from ..model_selection import Fold, choose, folds_of, stratified_folds
 from .samples import Samples
-
-if TYPE_CHECKING:
-    from .base import RatioEstimator
 
 __all__ = ["folds_by", "is_search", "search"]
 
@@ -22,7 +19,7 @@ def is_search(value: Any) -> bool:
     return (isinstance(value, str) and value == "cv") or isinstance(value, list | tuple | np.ndarray)
 
 
-def search(estimator: RatioEstimator, samples: Samples) -> None:
+def search(estimator: Any, samples: Samples) -> None:
     """Choose the parameters that ask for it, and set best_params_ and cv_results_; without such parameters there are none."""
     for stale in ("best_params_", "cv_results_"):
         if hasattr(estimator, stale):
@@ -53,7 +50,7 @@ def _listed(name: str, value: Any) -> list[Any]:
     return [v.item() if isinstance(v, np.generic) else v for v in value]
 
 
-def _some_rows(estimator: RatioEstimator, samples: Samples) -> Samples:
+def _some_rows(estimator: Any, samples: Samples) -> Samples:
     """At most `_choice_rows` rows of each domain, a seeded draw; all of them where `cv` names rows."""
     cv, most = getattr(estimator, "cv", None), estimator._choice_rows
     if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):

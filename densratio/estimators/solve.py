@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -21,9 +21,6 @@ from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solve
 from .explicit_map import mapped, mean_mapped
 from .samples import Samples, distinct_rows, mean_one
 from .search import is_search
-
-if TYPE_CHECKING:
-    from .density_ratio import DensityRatio
 
 __all__ = [
     "Assembly", "Weighting", "assemble", "assemble_batch", "choose_solver", "make_features", "objective_of", "problem_of", "solve",
@@ -61,14 +58,14 @@ class Weighting(NamedTuple):
 # ---------------------------------------------------------------- parts by their names
 
 
-def objective_of(ratio: DensityRatio) -> Objective:
+def objective_of(ratio: Any) -> Objective:
     """The objective that an estimator's parameters name. Raises ValueError for one that is not known."""
     if isinstance(ratio.objective, Objective):
         return ratio.objective
     return from_registry("objective", ratio.objective, OBJECTIVES)(**{name: ratio._chosen(name) for name in ratio._of_objective})
 
 
-def make_features(ratio: DensityRatio, objective: Objective, n_source: int, n_centers: int | None, gamma: Any = None) -> Features:
+def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: int | None, gamma: Any = None) -> Features:
     """The features that an estimator's parameters name, not fitted. gamma: the value to use in place of the parameter's.
 
     Raises ValueError for names and numbers out of range, and for features < 0 where the objective needs others.
@@ -94,7 +91,7 @@ def make_features(ratio: DensityRatio, objective: Objective, n_source: int, n_ce
     return features
 
 
-def choose_solver(ratio: DensityRatio, problem: Problem, *, to_convergence: bool) -> Solver:
+def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solver:
     """The solver that an estimator's parameters name; of "auto" the first that suits the problem."""
     if isinstance(ratio.solver, Solver):
         return ratio.solver
@@ -113,12 +110,14 @@ def choose_solver(ratio: DensityRatio, problem: Problem, *, to_convergence: bool
 # ---------------------------------------------------------------- a table
 
 
-def assemble(ratio: DensityRatio, samples: Samples, gamma: Any = None) -> Assembly:
-    """Objective, and features fitted on samples whose copied rows make one center. gamma: in place of the chosen value."""
-    objective = objective_of(ratio)
-    features = make_features(
-        ratio, objective, samples.sizes[0], ratio.n_centers, ratio._chosen("gamma") if gamma is None else gamma
-    )
+def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objective | None = None) -> Assembly:
+    """Objective, and features fitted on samples whose copied rows make one center.
+
+    gamma, objective: a candidate's, in place of the chosen ones.
+    """
+    objective = objective_of(ratio) if objective is None else objective
+    gamma = ratio._chosen("gamma") if gamma is None else gamma
+    features = make_features(ratio, objective, samples.sizes[0], ratio.n_centers, gamma)
     width = features.bandwidth(*samples.weighted_rows)
     target = samples.target
     if objective.anchors == "target" and not features.is_map:
@@ -143,12 +142,12 @@ def problem_of(assembly: Assembly, samples: Samples) -> Problem:
     return objective.problem(*assembly.inputs(samples.source, samples.target), *weights)
 
 
-def solve(ratio: DensityRatio, problem: Problem) -> Solution:
+def solve(ratio: Any, problem: Problem) -> Solution:
     """The problem solved to convergence by the estimator's solver."""
     return choose_solver(ratio, problem, to_convergence=True).solve(problem)
 
 
-def warn_unless_converged(ratio: DensityRatio, solution: Solution) -> None:
+def warn_unless_converged(ratio: Any, solution: Solution) -> None:
     """A ConvergenceWarning where the solver has stopped early."""
     if not solution.converged:
         warnings.warn(
@@ -186,7 +185,7 @@ def _added_up(parts: Iterable[Problem]) -> Problem:
 
 
 def assemble_batch(
-    ratio: DensityRatio, source: Array, target: Array, *, is_warm: bool, features: Features | None, centers: Array | None
+    ratio: Any, source: Array, target: Array, *, is_warm: bool, features: Features | None, centers: Array | None
 ) -> Assembly:
     """Objective and features for one batch; no features where the objective takes the rows.
 
@@ -211,7 +210,7 @@ def assemble_batch(
 
 
 def weigh(
-    ratio: DensityRatio, assembly: Assembly, source: Array, target: Array, coef: Array | None, *, to_convergence: bool = False
+    ratio: Any, assembly: Assembly, source: Array, target: Array, coef: Array | None, *, to_convergence: bool = False
 ) -> Weighting:
     """The weights of a batch's source rows after `n_steps` steps from `coef` (p,), or to convergence.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,19 +13,14 @@ from ..objectives import Objective, Problem
 from .samples import Samples
 from .solve import Assembly, assemble, problem_of, solve
 
-if TYPE_CHECKING:
-    from .density_ratio import DensityRatio
-
 __all__ = ["scores_from_sums"]
 
 
-def scores_from_sums(
-    ratio: DensityRatio, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]
-) -> np.ndarray:
+def scores_from_sums(ratio: Any, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
     """Held-out scores (len(objectives), n_folds) at one bandwidth, from the sums with and without each fold."""
     with np.errstate(all="ignore"):
         # A candidate whose numbers overflow has a score that is not finite, and is passed over.
-        assembly = assemble(ratio, samples, gamma)
+        assembly = assemble(ratio, samples, gamma, objectives[0])
         pairs = _kept_and_held_out(assembly, samples, folds)
         return np.array([[_score(ratio, objective, *pair) for pair in pairs] for objective in objectives])
 
@@ -39,6 +34,6 @@ def _kept_and_held_out(assembly: Assembly, samples: Samples, folds: list[Fold]) 
     return list(zip(kept, held_out, strict=True))
 
 
-def _score(ratio: DensityRatio, objective: Objective, kept: Problem, held_out: Problem) -> float:
+def _score(ratio: Any, objective: Objective, kept: Problem, held_out: Problem) -> float:
     kept = kept.under(objective)
     return float(kept.held_out_score(solve(ratio, kept).coef, held_out))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from .._arrays import Array, namespace, weighted_mean
-
-if TYPE_CHECKING:
-    from .likelihood import Likelihood
-    from .quadratic import Quadratic
+from .likelihood import Likelihood
+from .quadratic import Quadratic
 
 __all__ = ["Objective", "Problem", "is_number"]
+
+_OF_PROBLEMS = ("init", "warm_start", "value_and_grad", "curvature", "project", "gap", "ratio")
 
 
 def is_number(value: object) -> bool:
@@ -142,14 +142,22 @@ class Objective(ABC):
     is_sum: ClassVar[bool] = False
     """Whether its problems are made of sums over rows, so that those of two batches add up by `plus`."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if "value_and_grad" in vars(cls):
             raise TypeError(
                 f"{cls.__name__}.value_and_grad belongs to a Problem, which holds the data: write a subclass of "
                 "densratio.objectives.Problem with init(), value_and_grad(coef), curvature(), project(coef) and ratio(coef, "
                 f"features), and let {cls.__name__}.problem(source, target, source_weight=None, target_weight=None) make it."
             )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_PROBLEMS:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: its problem does, which holds the samples: "
+                f"objective.problem(source, target).{name}(...)."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @abstractmethod
     def problem(

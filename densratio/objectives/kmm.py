@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, Self
 from .._arrays import Array, namespace, weighted_mean
 from .._blocks import times
 from .base import Objective, is_number
-from .quadratic import Dense, Quadratic, QuadraticProblem, Root
+from .quadratic import Dense, Quadratic, Root
+from .quadratic_problem import QuadraticProblem
 from .row_weights import WeightSet, check_bounds, relative, smoothed_weights
 
 __all__ = ["MaximumMeanDiscrepancy", "MeanMatching"]
@@ -53,8 +54,8 @@ class MaximumMeanDiscrepancy(Objective):
             mean_count = float(xp.mean(source_weight))
             counts = xp.astype(relative(source_weight), linear.dtype, copy=False)
         weights = WeightSet(n, self.max_weight, self.mean_tol, counts)
-        matrix = Root(source) if self.is_factored else Dense(source, is_nonnegative=True)
-        return MeanMatching(matrix, linear, self.regularization / mean_count, 1.0 / n, counts, weights, mean_count)
+        matrix = Root(source, is_signed=True) if self.is_factored else Dense(source, is_nonnegative=True)
+        return MeanMatching(matrix, linear, self.regularization / mean_count, 1.0 / n, counts, mean_count, weights)
 
     def for_features(self, is_map: bool) -> MaximumMeanDiscrepancy:
         return replace(self, is_factored=is_map)
@@ -65,8 +66,6 @@ class MeanMatching(QuadraticProblem):
     """The squared distance of kernel means, as a function of the source rows' weights in `weights`."""
 
     weights: WeightSet
-    mean_count: float = 1.0
-    """Mean of the counts before they were divided by it"""
 
     def init(self) -> Array:
         return self.weights.ones(self.linear)
@@ -89,6 +88,7 @@ class MeanMatching(QuadraticProblem):
 
     @property
     def source_map(self) -> Array | None:  # type: ignore[override]
+        """(n, k) the source rows' explicit map; None for a kernel's values."""
         return self.matrix.root if isinstance(self.matrix, Root) else None
 
     def project_counted(self, coef: Array) -> Array:

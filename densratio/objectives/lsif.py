@@ -11,7 +11,8 @@ from .._arrays import Array, eps, namespace, tiny, weighted_mean, widest_here
 from ..projections import nonnegative
 from .base import Objective, is_number
 from .moments import Moments
-from .quadratic import Dense, Quadratic, QuadraticProblem, Root
+from .quadratic import Dense, Quadratic, Root
+from .quadratic_problem import QuadraticProblem
 
 __all__ = ["LeastSquares", "SquaredDistance"]
 
@@ -104,7 +105,7 @@ class LeastSquares(QuadraticProblem):
             root = xp.concat([root, -root]) if objective.is_split else root
             matrix, mean = Root(root), xp.astype(mean, root.dtype, copy=False)
         linear = xp.concat([mean - l1, -mean - l1]) if objective.is_split else mean - l1
-        return cls(matrix, linear, objective.l2, 1.0, None, objective, source, target)
+        return cls(matrix, linear, objective.l2, 1.0, None, 1.0, objective, source, target)
 
     def init(self) -> Array:
         xp, even = namespace(self.linear), namespace(self.linear).ones_like(self.linear)
@@ -176,7 +177,7 @@ class LeastSquares(QuadraticProblem):
         return replace(self, source=self.source.compact(), target=self.target.compact())
 
     def bare(self) -> LeastSquares:
-        nothing = Moments.of(self.linear[:0][None, :])
+        nothing = Moments(self.source.count, self.source.total[:0], self.linear[:0])
         return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0], source=nothing, target=nothing)
 
     def source_mean(self, coef: Array) -> Array:
@@ -212,9 +213,9 @@ def _root(source: Moments, target: Moments, alpha: float) -> Array | None:
     if source.rows is None or (alpha > 0.0 and target.rows is None):
         return None
     xp = namespace(source.rows)
-    rows = source.rows * ((1.0 - alpha) / source.rows.shape[0]) ** 0.5
+    rows = source.rows * ((1.0 - alpha) / max(1, source.rows.shape[0])) ** 0.5
     if alpha > 0.0 and target.rows is not None:
-        rows = xp.concat([rows, target.rows * (alpha / target.rows.shape[0]) ** 0.5])
+        rows = xp.concat([rows, target.rows * (alpha / max(1, target.rows.shape[0])) ** 0.5])
     return xp.matrix_transpose(rows)
 
 

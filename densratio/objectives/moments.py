@@ -63,9 +63,14 @@ class Moments:
     @property
     def mean(self) -> Array:
         """(k,) mean of the features."""
-        return self.total / self.count
+        return self.total / self._divisor
 
     @property
     def second(self) -> Array:
         """(k, k) mean of the outer products."""
-        return self.outer / self.count
+        return self.outer / self._divisor
+
+    @property
+    def _divisor(self) -> Array:
+        # Of no rows all sums are 0, and so are the means.
+        return namespace(self.count).where(self.count > 0.0, self.count, namespace(self.count).ones_like(self.count))

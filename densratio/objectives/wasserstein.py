@@ -63,7 +63,7 @@ class Transport(Problem):
         points = xp.take(points, order)
         drawn = full_like_row(self.target, 1.0) if self.target_weight is None else self.target_weight
         # Equal points have no length between them, so the first of them stands for all.
-        place = xp.searchsorted(points, self.source[:, 0])
+        place = xp.searchsorted(points, self.source[:, 0] + 0.0)
         return order, points[1:] - points[:-1], -drawn / self.target.shape[0], place
 
     def init(self) -> Array:

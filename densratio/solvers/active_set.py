@@ -7,7 +7,8 @@ from typing import ClassVar, NamedTuple
 
 from .._arrays import Array, has_float64, namespace, tiny, widest
 from ..objectives.base import Problem
-from ..objectives.quadratic import Quadratic, QuadraticProblem
+from ..objectives.quadratic import Quadratic
+from ..objectives.quadratic_problem import QuadraticProblem
 from .base import Solver, State, residual_scale, unknown_residual
 from .free_rows import FreeRows
 
@@ -71,12 +72,13 @@ class ActiveSet(Solver):
         assert isinstance(wide, QuadraticProblem) and wide.quadratic is not None
         value, grad = wide.value_and_grad(coef)
         free_rows = FreeRows.of(wide.quadratic)
+        size = free_rows.size / wide.mean_count
         mass = wide.counted(coef)
         memory = _Memory(
             point=_Point(mass, wide.matrix.times(mass), coef),
             answer=coef,
             center=coef,
-            pull=0.0 if wide.regularization >= _PLAIN_RIDGE * free_rows.size else free_rows.size,
+            pull=0.0 if wide.regularization >= _PLAIN_RIDGE * size else size,
             is_settled=False,
             value=value,
             grad=grad,
@@ -108,7 +110,7 @@ class ActiveSet(Solver):
         before, answer = float(memory.value), memory.point.coef
         state = _improved(state, memory, answer)
         memory = state.memory._replace(center=answer, answer=answer)
-        least = _LEAST_RIDGE * memory.free_rows.size
+        least = _LEAST_RIDGE * memory.free_rows.size / memory.problem.mean_count
         is_last = memory.pull == 0.0 or (memory.pull <= least and not float(memory.value) < before)
         if is_last or self._is_near(state):
             return state._replace(memory=memory._replace(is_settled=True))

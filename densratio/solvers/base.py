@@ -89,8 +89,11 @@ class Solver(ABC):
     def step(self, problem: Problem, state: State) -> State:
         """One iteration: a fixed amount of work that never waits for the device."""
 
-    def init(self, problem: Problem, coef: Array | None = None) -> State:
-        """The first state, cold or from the stored `coef` (p,). Raises ValueError for a problem that does not suit the solver."""
+    def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
+        """The first state, cold or from the stored `coef` (p,). Raises ValueError for a problem that does not suit the solver.
+
+        earlier: what earlier versions took after an objective, so that such a call says what to type now.
+        """
         self.check(problem)
         start = problem.init() if coef is None else problem.warm_start(coef)
         return self._first(problem, start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from ...objectives.row_weights import smoothed_weights
 from ..samples import Samples
 from ..solve import assemble, choose_solver
 from .witness import level_of, level_rows
-
-if TYPE_CHECKING:
-    from ..density_ratio import DensityRatio
 
 __all__ = ["scores_from_pairs"]
 
@@ -35,11 +32,9 @@ class _Pairs(NamedTuple):
         return None if self.weight is None else take_rows(self.weight, rows)
 
 
-def scores_from_pairs(
-    ratio: DensityRatio, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]
-) -> np.ndarray:
+def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
     """Held-out scores (len(objectives), n_folds) at one bandwidth; along the objectives each fit starts from the last answer."""
-    features = assemble(ratio, samples, gamma).features
+    features = assemble(ratio, samples, gamma, objectives[0]).features
     pooled = concat_rows(samples.source, samples.target)
     xp = namespace(pooled)
     weight = None if samples.source_weight is None else xp.concat([samples.source_weight, samples.target_weight])
@@ -55,7 +50,7 @@ def scores_from_pairs(
     return scores
 
 
-def _path(ratio: DensityRatio, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarray]) -> list[float]:
+def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarray]) -> list[float]:
     """The score of each objective on a fold. rows: source and target rows kept, then those held out."""
     s, t, s_out, t_out = rows
     kernel, xp = pairs.kernel, namespace(pairs.kernel)
