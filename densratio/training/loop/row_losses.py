@@ -35,8 +35,7 @@ class RowLosses(nn.Module):
 
     def record(self, losses: Tensor, rows: RowBatch, epoch: float) -> None:
         """Add the losses (n,) of a batch, those that are finite; no wait for the device. epoch > 0."""
-        rows.add(self.total, losses, scale=epoch)
-        rows.add(self.mass, torch.isfinite(losses), scale=epoch)
+        rows.add(self.total, self.mass, losses, scale=epoch)
 
     def means(self) -> Tensor:
         """Mean loss (n_train,) of each row; NaN where it was never visited."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -386,11 +385,7 @@ def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str
     return [potential if len(names) == 1 or name == "wasserstein" else None for name in names]
 
 
-@contextmanager
-def _single_precision(device: torch.device) -> Iterator[None]:
-    """Autocast of the loop around does not reach the estimate."""
-    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
-        yield
-        return
-    with torch.autocast(device.type, enabled=False):
-        yield
+def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it the loop's autocast is off."""
+    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
