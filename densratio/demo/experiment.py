@@ -31,7 +31,7 @@ __all__ = [
     "endless_batches",
     "run_method",
     "split_rows",
-    "summarise",
+    "summarize",
     "weighting_curves",
 ]
 
@@ -187,7 +187,7 @@ def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs
     return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
 
 
-def summarise(runs: list[Run]) -> dict[str, float | None]:
+def summarize(runs: list[Run]) -> dict[str, float | None]:
     """Means over the seeds of one method's runs, as results.json holds them.
 
     accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs. weight_clean, weight_flipped: mean final

@@ -49,13 +49,13 @@ class DynamicReweighter(Reweighter):
         What `weighted_loss` compares in place of the losses.
     y_train, y_val : (n_train,), (n_val,) int, or None
         Classes of all rows. The estimate is then class by class in every batch, times the class-prior ratio
-        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes told with the batches so far give that ratio.
+        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes given with the batches so far determine that ratio.
     val_refresh : int or None
         Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
         of the validation batch), and compare with all. None: compare with the validation batch.
     val_every : int
-        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, as
-        `needs_validation` tells, no validation pass runs and val may be None: draw the next validation batch only where it is
+        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, where
+        `needs_validation` is false, no validation pass runs and val may be None: draw the next validation batch only where it is
         needed, or else some rows of an unshuffled validation set are never looked at.
     forget : float in [0, 1)
         For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
@@ -198,7 +198,7 @@ class DynamicReweighter(Reweighter):
         val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
         estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
         losses (n,): what `suspicious_rows` ranks by, where train is something else; a train of one column is taken for them.
-        A row that stands in the batch more than once gets the mean of its weights. Gradients are not followed.
+        A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         self.late_errors.raise_if_seen()

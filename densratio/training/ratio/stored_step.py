@@ -18,7 +18,7 @@ from .two_samples import TwoSamples
 
 __all__ = ["StoredStep", "cheapest", "objective_of", "ratio_for_loops"]
 
-# One step a batch from the last weights regularises by itself.
+# One step a batch from the last weights is a regularization by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
 _BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
@@ -145,7 +145,7 @@ def objective_of(ratio: DensityRatio) -> Objective:
 
 
 def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
-    """The ratio itself, or the one that a name stands for in a training loop."""
+    """The ratio itself, or the one that a name means in a training loop."""
     if isinstance(ratio, DensityRatio):
         return ratio
     name = ratio.lower() if isinstance(ratio, str) else ratio
