@@ -42,13 +42,17 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     name = arguments.data.partition(":")[0]
     about = f"{name}, {arguments.epochs} epochs in all, seeds {seeds[0]} to {seeds[-1]}; accuracy of the last {LAST} epochs."
+    facts = environment(seeds=seeds)
     if "twice" in arguments.parts:
         rows = train_twice(data, name, arguments.epochs, list(seeds))
-        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", environment("cpu"), [("Splits", about, rows)])
+        write(str(RESULTS / f"train_twice_{name}"), "Train twice, clean labels", facts, [("Splits", about, rows)])
     if "transfer" in arguments.parts:
         rows = transfer(data, arguments.noise, arguments.epochs, list(seeds))
         write(
-            str(RESULTS / f"transfer_{name}"), f"Transfer, {arguments.noise}", environment("cpu"), [("Other classes", about, rows)]
+            str(RESULTS / f"transfer_{name}"),
+            f"Transfer, {arguments.noise}",
+            facts,
+            [("Other classes", about, rows)],
         )
 
 

@@ -1,9 +1,10 @@
-"""What every benchmark shares: interleaved timing, the environment it ran in, and tables as Markdown and JSON."""
+"""What every benchmark shares: interleaved timing, the environment it ran in, tables as Markdown and JSON, and small figures."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def synchronizer(device: str) -> Callable[[], Any] | None:
     return torch.cuda.synchronize
 
 
-def environment(device: str = "cpu") -> dict[str, str]:
+def environment(device: str = "cpu", seeds: Iterable[int] = (0,)) -> dict[str, str]:
     """What the numbers depend on besides the code."""
     facts = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -90,6 +91,7 @@ def environment(device: str = "cpu") -> dict[str, str]:
         "CPU": f"{_cpu_name()}, {os.cpu_count()} logical cores",
         "load average at the start": f"{os.getloadavg()[0]:.1f}",
         "threads": _threads(),
+        "seeds": as_ranges(seeds),
         "python": platform.python_version(),
         "densratio": _densratio_version(),
     }
@@ -99,6 +101,17 @@ def environment(device: str = "cpu") -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             facts[package] = "absent"
     return facts
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers as text, those in a row as one range: "0 to 4, 12"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def markdown(rows: list[Row]) -> str:
@@ -120,6 +133,15 @@ def write(name: str, title: str, facts: dict[str, str], sections: list[tuple[str
     record = {"title": title, "environment": facts, "sections": [dict(heading=h, note=n, rows=r) for h, n, r in sections]}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(text)
+
+
+def save_figure(figure: Any, path: Path, dpi: int) -> None:
+    """The figure as a PNG of at most 64 colors: lines and bars need no more, and the file is a third as large."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _cell(value: Any) -> str:

@@ -306,7 +306,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.epochs = sorted(arguments.epochs)
     limit_threads(arguments.threads)
-    facts = environment()
+    facts = environment(seeds=range(arguments.seeds))
     data = load_labelled(arguments.data)
     config = NoiseExperiment(arguments.data.partition(":")[0], arguments.noise, epochs=arguments.epochs[-1], n_val=arguments.n_val)
     results, flags = Results(), {}

@@ -113,7 +113,7 @@ def main() -> None:
     cvxopt.solvers.options["show_progress"] = False
     limit_threads(arguments.threads)
     torch.manual_seed(0)
-    facts = environment(arguments.device)
+    facts = environment(arguments.device, range(arguments.seeds))
 
     times, fastest, gains = [], [], []
     for seed in range(arguments.seeds):

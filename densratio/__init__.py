@@ -4,23 +4,28 @@
 tells whether to. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
-from ._validation import stack_domains
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .diagnostics import diagnose
-from .estimators import (
-    KLIEP,
-    KMM,
-    LSIF,
-    DensityRatio,
-    Discriminator,
-    GaussianRatio,
-    KDERatio,
-    NearestNeighborsRatio,
-    SpectralRatio,
-    SubspaceLSIF,
-    Wasserstein,
-)
-from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
+
+if TYPE_CHECKING:
+    from ._validation import stack_domains
+    from .diagnostics import diagnose
+    from .estimators import (
+        KLIEP,
+        KMM,
+        LSIF,
+        DensityRatio,
+        Discriminator,
+        GaussianRatio,
+        KDERatio,
+        NearestNeighborsRatio,
+        SpectralRatio,
+        SubspaceLSIF,
+        Wasserstein,
+    )
+    from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
 
 __all__ = [
     "KLIEP",
@@ -41,3 +46,24 @@ __all__ = [
     "make_iw_scorer",
     "stack_domains",
 ]
+
+_HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics"}
+_HOMES |= dict.fromkeys(("ImportanceWeighted", "importance_weighted_score", "make_iw_scorer"), "two_step")
+_ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "two_step")
+
+if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name, or a room, when it is first used: the command line shows its help without numpy."""
+        if name in _ROOMS:
+            return _import_module(f".{name}", __name__)
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # Most names are estimators.
+        value = getattr(_import_module(f".{_HOMES.get(name, 'estimators')}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

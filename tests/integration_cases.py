@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +43,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@cache
+def leave_out_of_garbage_collection(framework):
+    """What is loaded with a framework is, from here on: it collects after every training."""
+    gc.collect()
+    gc.freeze()
 
 
 def rows(n, seed):

@@ -81,16 +81,29 @@ def test_every_room_of_the_design_up_to_training_is_there():
     assert {room_of(module) for module in INNER} >= set(ROOMS[: ROOMS.index("training") + 1])
 
 
-@pytest.mark.parametrize("module", INNER)
-def test_every_module_stands_in_a_room_and_imports_only_from_rooms_above_it(module):
-    assert room_of(module) in ROOMS
-    below = {name for name in own_imports(module) if ROOMS.index(room_of(name)) > ROOMS.index(room_of(module))}
-    assert below == set()
+def test_every_module_stands_in_a_room_and_imports_only_from_rooms_above_it():
+    assert [module for module in INNER if room_of(module) not in ROOMS] == []
+    rank = {module: ROOMS.index(room_of(module)) for module in INNER}
+    below = {module: {name for name in own_imports(module) if ROOMS.index(room_of(name)) > rank[module]} for module in INNER}
+    assert {module: names for module, names in below.items() if names} == {}
 
 
 def test_the_front_door_opens_no_room_below_the_diagnostics():
     below = {name for name in own_imports("densratio") if ROOMS.index(room_of(name)) > ROOMS.index("diagnostics")}
     assert below == set()
+
+
+def test_a_type_checker_sees_at_the_front_door_what_a_person_gets():
+    shown = {
+        alias.name: importlib.import_module(f"densratio.{node.module}")
+        for node in ast.walk(TREES["densratio"])
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert sorted(shown) == sorted(densratio.__all__) and set(densratio.__all__) <= set(dir(densratio))
+    assert [name for name, home in shown.items() if getattr(densratio, name) is not getattr(home, name)] == []
+    with pytest.raises(AttributeError, match="module 'densratio' has no attribute 'KLM'"):
+        densratio.KLM  # noqa: B018
 
 
 def test_no_module_imports_itself_through_others():
@@ -138,15 +151,18 @@ def calls(module, *names):
     return [node.lineno for node in ast.walk(TREES[module]) if isinstance(node, ast.Call) and ast.unparse(node.func) in names]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) not in COMMAND_LINE])
-def test_nothing_prints_outside_the_command_line(module):
-    assert calls(module, "print", "sys.stdout.write", "sys.stderr.write") == []
+QUIET = [module for module in MODULES if room_of(module) not in COMMAND_LINE]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_function_passes_keyword_arguments_through_unnamed(module):
+def test_nothing_prints_outside_the_command_line():
+    found = {module: calls(module, "print", "sys.stdout.write", "sys.stderr.write") for module in QUIET}
+    assert {module: lines for module, lines in found.items() if lines} == {}
+
+
+def test_no_function_passes_keyword_arguments_through_unnamed():
     found = [
-        node.lineno
+        f"{module}, line {node.lineno}"
+        for module in MODULES
         for node in ast.walk(TREES[module])
         if isinstance(node, ast.FunctionDef | ast.Lambda)
         and node.args.kwarg is not None
@@ -156,12 +172,13 @@ def test_no_function_passes_keyword_arguments_through_unnamed(module):
     assert found == []
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) not in COMMAND_LINE])
-def test_no_global_random_state_is_seeded_or_drawn_from(module):
+def test_no_global_random_state_is_seeded_or_drawn_from():
     legacy = ["seed", "rand", "randn", "randint", "random", "normal", "uniform", "permutation", "shuffle", "choice"]
-    assert calls(module, *(f"np.random.{name}" for name in legacy), "random.seed", "random.random") == []
-    unforked = [line for line in calls(module, "torch.manual_seed") if not _is_forked(module, line)]
-    assert unforked == []
+    of_numpy = [f"np.random.{name}" for name in legacy]
+    drawn = {module: calls(module, *of_numpy, "random.seed", "random.random") for module in QUIET}
+    assert {module: lines for module, lines in drawn.items() if lines} == {}
+    unforked = {module: [n for n in calls(module, "torch.manual_seed") if not _is_forked(module, n)] for module in QUIET}
+    assert {module: lines for module, lines in unforked.items() if lines} == {}
 
 
 def _is_forked(module, line):

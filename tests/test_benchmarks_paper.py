@@ -418,7 +418,10 @@ def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures
     assert {run["identity"]["method"] for run in runs} >= set(METHODS) - {"diw_cvxpy"}
     assert {run["identity"]["layer"] for run in runs} == {"losses", "hidden"}
     assert {path.name for path in tmp_path.iterdir()} >= {
-        "accuracy.md", "accuracy.json", "cost_digits_small_cpu.md", "accuracy_1.png", "weights_2.png", "boxes_2.png",
+        "accuracy.md", "accuracy.json", "cost_digits_small_cpu.md",
+        "accuracy-digits-small-symmetric_0.4-600-losses-library-128.png",
+        "weights-digits-small-class_prior_5-600-hidden-library-128.png",
+        "boxes-digits-small-class_prior_5-600-hidden-library-128.png",
     }  # fmt: skip
     sections = {
         part["heading"]: part["rows"] for part in json.loads((tmp_path / "cost_digits_small_cpu.json").read_text())["sections"]

@@ -154,7 +154,8 @@ def test_the_order_of_rows_does_not_matter(ratio):
     X, y = stack_domains(source, target)
     order = np.random.default_rng(0).permutation(70)
     fits = [clone(ratio).set_params(random_state=0).fit(*data) for data in ((X, y), (X[order], y[order]))]
-    np.testing.assert_array_equal(fits[1].transform(X), fits[0].transform(X))
+    # BLAS orders its sums over rows by itself: as in the test above, equal up to rounding.
+    np.testing.assert_allclose(fits[1].transform(X), fits[0].transform(X), rtol=1e-8, atol=1e-12)
 
 
 @both

@@ -66,6 +66,25 @@ def test_the_folder_of_the_frameworks_imports_none(loaded):
     assert not set(FRAMEWORKS) & set(loaded["frameworks"])
 
 
+def test_help_and_the_front_door_need_no_numbers_and_rooms_open_when_they_are_named():
+    pytest.importorskip("typer")
+    numerical = ["numpy", "scipy", "sklearn", *set(HEAVY) - {"typer", "rich"}]
+    calls = [["--help"], ["--version"], ["weights", "--help"], ["demo", "--help"]]
+    rooms = ["diagnostics", "estimators", "features", "model_selection", "objectives", "solvers", "two_step"]
+    lines = fresh(
+        "import sys\n"
+        "from densratio.__main__ import main\n"
+        f"for arguments in {calls}:\n"
+        "    sys.argv = ['densratio', *arguments]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        "import densratio\n"
+        f"print([name for name in {numerical} if name in sys.modules])\n"
+        f"print([name for name in {rooms} if getattr(densratio, name).__name__ != 'densratio.' + name])"
+    ).splitlines()
+    assert lines[-2:] == ["[]", "[]"]
+
+
 def test_the_lack_of_an_extra_is_told_with_the_command_that_installs_it():
     code = (
         "import sys\n"

@@ -29,6 +29,7 @@ from integration_cases import (
     assert_same_weights,
     assert_whole_passes,
     dynamic,
+    leave_out_of_garbage_collection,
     network,
     one_thread,  # noqa: F401
     plain_loop,
@@ -46,6 +47,8 @@ def lightning(tmp_path):
     from lightning import pytorch
 
     from densratio.training.integrations.lightning import Reweighting
+
+    leave_out_of_garbage_collection("lightning")
 
     class Module(pytorch.LightningModule):
         def __init__(self, model, reweighting, optimizer=torch.optim.SGD, learning_rate=LEARNING_RATE, scale=1.0):

@@ -26,6 +26,7 @@ from integration_cases import (
     assert_whole_passes,
     columns,
     dynamic,
+    leave_out_of_garbage_collection,
     network,
     one_thread,  # noqa: F401
     plain_loop,
@@ -58,6 +59,8 @@ def hugging(tmp_path, monkeypatch):
     from transformers import TrainingArguments
 
     from densratio.training.integrations.transformers import ReweightedTrainer
+
+    leave_out_of_garbage_collection("transformers")
 
     def trainer(model, reweighter, train=TRAIN, val=VAL, *, folder="run", kind=None, collator=None, evaluation=None, **args):
         settings = {

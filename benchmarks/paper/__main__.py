@@ -164,7 +164,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[list[tuple[Experiment, int]
     data = load_labelled(arguments.data)
     plan = list(product(experiments(arguments), _seeds(arguments.seeds)))
     limit_threads(arguments.threads)
-    return plan, data, environment(arguments.device)
+    return plan, data, environment(arguments.device, (seed for _, seed in plan))
 
 
 def _quick(arguments: argparse.Namespace) -> None:

@@ -15,9 +15,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.runner import save_figure
+
 from .methods import title
 from .problems import shift_of
-from .records import BIN_EDGES, Record, read_runs
+from .records import BIN_EDGES, Record, as_file_name, read_runs
 from .tables import group_title, grouped
 
 __all__ = ["draw_figures"]
@@ -29,14 +31,14 @@ A_PANEL, A_LINE = 8, 10  # methods that are told apart by colour in a panel, and
 
 
 def draw_figures(folder: Path) -> None:
-    """accuracy_N.png, weights_N.png and boxes_N.png in `folder`, N counting its experiments in the order of the tables."""
-    for number, (key, methods) in enumerate(grouped(read_runs(folder)).items(), start=1):
+    """accuracy-*.png, weights-*.png and boxes-*.png in `folder`, one of each for every experiment, named after it."""
+    for key, methods in grouped(read_runs(folder)).items():
         figures = {"accuracy": curves(methods), "weights": histograms(methods), "boxes": boxes(methods)}
         for name, figure in figures.items():
             if figure is not None:
                 # About as many letters of this size as the figure is wide.
                 figure.suptitle(textwrap.fill(group_title(key), int(12 * figure.get_figwidth())), fontsize=10)
-                figure.savefig(folder / f"{name}_{number}.png", dpi=110)
+                save_figure(figure, folder / f"{as_file_name([name, *key])}.png", dpi=90)
                 plt.close(figure)
 
 

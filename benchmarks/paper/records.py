@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from .session import Session
 from .twice import TwoTrainings
 
-__all__ = ["BIN_EDGES", "Files", "Record", "read_runs", "summary_of_weights"]
+__all__ = ["BIN_EDGES", "Files", "Record", "as_file_name", "read_runs", "summary_of_weights"]
 
 BIN_EDGES = np.linspace(0.0, 5.0, 51)
 """Of the histograms of the weights; the last bin holds everything above."""
@@ -83,6 +84,11 @@ def summary_of_weights(weights: np.ndarray, is_off: np.ndarray) -> Record:
     return summary
 
 
+def as_file_name(parts: Iterable[Any]) -> str:
+    """Settings as the name of a file: joined by hyphens, with an underscore in place of what file names do not take."""
+    return "-".join("".join(c if c.isalnum() or c in "._@" else "_" for c in str(part)) for part in parts)
+
+
 def read_runs(folder: Path) -> list[Record]:
     """All records of runs in `folder`/runs, in the order of their names. Raises FileNotFoundError where there is none."""
     paths = sorted((folder / "runs").glob("*.json"))
@@ -113,4 +119,4 @@ def _name(identity: Record) -> str:
     """The name of a run's files, which tells runs apart that belong beside each other in a table."""
     keys = ("data", "network", "shift", "n_val", "layer", "parameters", "method")
     parts = [str(identity[key]) for key in keys] + [f"batch{identity['batch_size']}", f"seed{identity['seed']}"]
-    return "-".join("".join(c if c.isalnum() or c in "._@" else "_" for c in part) for part in parts)
+    return as_file_name(parts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runner import Row, write
+from benchmarks.runner import Row, as_ranges, write
 
 from .methods import ADIW, METHODS, method_of, title
 from .published import ACCURACY, COST
@@ -186,7 +186,9 @@ def _facts(runs: list[Record]) -> dict[str, str]:
             facts.setdefault(key, [])
             facts[key] += [value] if value not in facts[key] else []
     shown: dict[str, Callable[[list[str]], str]] = {"date": lambda met: " to ".join(sorted({min(met), max(met)}))}
-    return {key: shown.get(key, " / ".join)(met) for key, met in facts.items() if key != "load average at the start"}
+    # A run's own seed, not those of the command that trained it beside others.
+    seeds = {"seeds": as_ranges(run["identity"]["seed"] for run in runs)}
+    return {key: shown.get(key, " / ".join)(met) for key, met in facts.items() if key != "load average at the start"} | seeds
 
 
 AIMS_NOTE = "The project's aims of each experiment that has Uniform and an ADIW method; differences of means over the seeds."

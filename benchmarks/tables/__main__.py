@@ -79,7 +79,9 @@ def run(arguments: argparse.Namespace, plan: Plan, parts: list[str], folder: Pat
         say(f"No environment {name!r}: its libraries are left out. `python -m benchmarks.tables setup` makes it.")
     with Crew(homes, arguments.threads, plan.limits) as crew:
         for part in parts:
-            facts = environment() | {"threads": f"{arguments.threads} in every library", "plan": plan.name}
+            # All parts but this one draw their data once.
+            seeds = range(plan.seeds) if part == "accuracy" else (0,)
+            facts = environment(seeds=seeds) | {"threads": f"{arguments.threads} in every library", "plan": plan.name}
             record = Record(folder / f"{part}_runs.json", facts)
             PARTS[part](Bench(crew, plan, everyone, record, say))
             facts |= {f"in the process of {name}": _listed(found) for name, found in sorted(crew.versions.items())}

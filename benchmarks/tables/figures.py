@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.runner import Row
+from benchmarks.runner import Row, save_figure
 
 from .records import read
 from .tables import median, ordered, unique, values
@@ -39,7 +39,7 @@ def draw_figures(folder: Path, part: str) -> None:
     for name, draw in FIGURES[part].items():
         figure = draw(rows)
         if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
+            save_figure(figure, folder / f"{name}.png", dpi=90)
             plt.close(figure)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 __all__ = ["enumerated", "plain_errors", "quoted"]
 
@@ -18,6 +16,9 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, ImportError, OSError, MemoryError) as error:
+        from rich.console import Console
+        from rich.markup import escape
+
         # A list of names, or an extra in brackets such as [cli], is no markup.
         text = escape(" ".join(_words(error).splitlines()))
         Console(stderr=True).print(f"[bold red]error:[/bold red] {text}", highlight=False, soft_wrap=True)

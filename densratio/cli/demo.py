@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from .console import plain_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
 __all__ = ["demo"]
 
@@ -46,6 +46,9 @@ def demo(
 
 def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
     experiment = _experiment()
+    import numpy as np
+    from rich.console import Console
+
     from ..datasets import load_labelled
     from ..demo.methods import TITLES, named
     from ..plotting import weight_histograms, weighting_functions
@@ -99,6 +102,9 @@ def _experiment() -> Any:
 
 
 def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(
         title=f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs, {config.seeds} seed"
         + ("s" if config.seeds > 1 else ""),
@@ -143,4 +149,6 @@ def _cell(value: float | None, digits: int) -> str:
 
 
 def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)

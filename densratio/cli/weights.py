@@ -7,18 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from .columns import choose
 from .console import enumerated, plain_errors
-from .estimation import Result, estimator, weigh
-from .files import check_outputs, write_all
 from .tables import SUFFIXES, open_table, suffix_of
-from .values import numbers
+
+if TYPE_CHECKING:
+    from .estimation import Result
 
 __all__ = ["weights"]
 
@@ -66,6 +63,14 @@ def weights(
     Output files that are there already are replaced. If anything fails, nothing is written.
     """
     with plain_errors():
+        # What only a run needs is loaded here: --help answers without numpy.
+        from rich.console import Console
+
+        from .columns import choose
+        from .estimation import estimator, weigh
+        from .files import check_outputs, write_all
+        from .values import numbers
+
         _check_extras(out, plot)
         tables = open_table(source, decimal=_decimal(decimal)), open_table(target, decimal=decimal)
         outputs = {"--out": (out, SUFFIXES), "--report": (report, _PAGES), "--plot": (plot, _PICTURES)}
@@ -156,6 +161,9 @@ def _png(figure: Any) -> bytes:
 
 
 def _summarise(facts: dict[str, str], result: Result, written: list[str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
     console, report = Console(), result.report
     facts = facts | {
         "effective sample size": f"{report.effective_sample_size:,.1f} rows, {report.effective_share:.1%} of the source",
