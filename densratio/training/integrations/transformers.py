@@ -99,7 +99,7 @@ class ReweightedTrainer(Trainer):
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
     def get_train_dataloader(self) -> DataLoader:
-        """The Trainer's, whose batches hold the index of their rows. Raises ValueError where the reweighter was made for another number."""
+        """The Trainer's, whose batches hold the index of their rows. Raises ValueError where the reweighter has another number."""
         if self.train_dataset is None:
             return super().get_train_dataloader()
         rows = NumberedRows(self.train_dataset)
