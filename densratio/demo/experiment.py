@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,17 @@ from .methods import METHODS, TRAIN_TWICE, Setup, all_methods, build
 from .models import small_network
 from .peak_memory import peak_memory
 
-__all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise", "weighting_curves"]
+__all__ = [
+    "NoiseExperiment",
+    "Run",
+    "Split",
+    "check_fits",
+    "endless_batches",
+    "run_method",
+    "split_rows",
+    "summarize",
+    "weighting_curves",
+]
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class Run:
 
 
 @dataclass(frozen=True)
-class _Split:
+class Split:
+    """Rows and labels of one run: noisy ones to train on, clean ones to validate and to test on."""
+
     x: Tensor
     y: Tensor
     x_val: Tensor
@@ -97,15 +109,15 @@ class _Split:
     is_flipped: np.ndarray
     n_classes: int
 
-    def held_out(self, train: np.ndarray, val: np.ndarray) -> _Split:
-        """The same with training rows `val` in the place of the validation rows."""
+    def held_out(self, train: np.ndarray, val: np.ndarray) -> Split:
+        """The same with training rows `val` in place of the validation rows."""
         x, y = self.x, self.y
         return replace(self, x=x[train], y=y[train], x_val=x[val], y_val=y[val], is_flipped=self.is_flipped[train])
 
 
 def check_fits(data: Labelled, config: NoiseExperiment) -> None:
     """Raise ValueError where the data has too few rows, or the noise is not defined on its classes."""
-    _split(data, config, seed=0)
+    split_rows(data, config, seed=0)
 
 
 def run_method(
@@ -120,7 +132,7 @@ def run_method(
     A train-twice method spends half of the epochs on plain training, whose margins say which rows are held out, and the other
     half on training anew.
     """
-    split = _split(data, config, seed)
+    split = split_rows(data, config, seed)
     if method not in TRAIN_TWICE:
         return _train(method, seed, split, config, config.epochs, on_epoch)
     first = _train("uniform", seed, split, config, config.epochs // 2, on_epoch)
@@ -129,19 +141,10 @@ def run_method(
     return replace(second, accuracy=first.accuracy + second.accuracy)
 
 
-def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]) -> Run:
-    devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-        setup = Setup(
-            len(split.x), len(split.x_val), seed, epochs, split.y, split.n_classes, model, optimizer,
-            irreducible=lambda: _irreducible(seed, split, config, epochs),
-        )  # fmt: skip
-        reweighter = build(method, setup).to(config.device)
+def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]) -> Run:
+    model, reweighter, optimizer = _made(method, seed, split, config, epochs)
     order = torch.Generator().manual_seed(seed)
-    val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
+    val_batches = endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
 
     def step(i: Tensor) -> None:
         j = next(val_batches) if reweighter.needs_validation else None
@@ -153,29 +156,55 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
 
     accuracy, seconds = [], []
     for _ in range(epochs):
-        start = time.perf_counter()
-        model.train()
-        for i in torch.randperm(len(split.x), generator=order).split(config.batch_size):
-            step(i)
-        if config.device.startswith("cuda"):
-            torch.cuda.synchronize(config.device)
-        seconds.append(time.perf_counter() - start)
+        batches = torch.randperm(len(split.x), generator=order).split(config.batch_size)
+        seconds.append(_seconds_of_epoch(model, batches, step, config.device))
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
     weights, typical = reweighter.weights_.cpu().numpy().copy(), float(np.median(seconds))
-    # The batch that is measured leaves no trace in what was trained.
-    trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
-    model.train()
     first = torch.arange(min(config.batch_size, len(split.x)))
-    # As many batches as lie between two meta-gradients, of which one has the peak.
-    peaks = [peak_memory(lambda: step(first), torch.device(config.device)) for _ in range(getattr(reweighter, "every", 1))]
-    peak = max((size for size in peaks if size is not None), default=None)
-    model.load_state_dict(trained[0])
-    reweighter.load_state_dict(trained[1])
+    peak = _peak_of_batch(model, reweighter, lambda: step(first), config.device)
     return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
 
 
-def summarise(runs: list[Run]) -> dict[str, float | None]:
+def _made(
+    method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int
+) -> tuple[nn.Module, Reweighter, torch.optim.Optimizer]:
+    """Model, reweighter and optimizer, drawn by the seed alone."""
+    devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        setup = Setup(
+            len(split.x), len(split.x_val), seed, epochs, split.y, split.n_classes, model, optimizer,
+            irreducible=lambda: _irreducible(seed, split, config, epochs),
+        )  # fmt: skip
+        return model, build(method, setup).to(config.device), optimizer
+
+
+def _seconds_of_epoch(model: nn.Module, batches: Iterable[Tensor], step: Callable[[Tensor], None], device: str) -> float:
+    """Train on the batches."""
+    start = time.perf_counter()
+    model.train()
+    for i in batches:
+        step(i)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], None], device: str) -> int | None:
+    """Peak memory of a batch, which leaves no trace in what was trained."""
+    trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
+    model.train()
+    # As many batches as lie between two meta-gradients, of which one has the peak.
+    peaks = [peak_memory(step, torch.device(device)) for _ in range(getattr(reweighter, "every", 1))]
+    model.load_state_dict(trained[0])
+    reweighter.load_state_dict(trained[1])
+    return max((size for size in peaks if size is not None), default=None)
+
+
+def summarize(runs: list[Run]) -> dict[str, float | None]:
     """Means over the seeds of one method's runs, as results.json holds them.
 
     accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs. weight_clean, weight_flipped: mean final
@@ -217,7 +246,7 @@ def _auroc(runs: list[Run]) -> float | None:
     return float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs]))
 
 
-def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
+def split_rows(data: Labelled, config: NoiseExperiment, seed: int) -> Split:
     """Validation rows stay clean; the test rows are the data's own test set where it has one."""
     n_held_out = config.n_val + (0 if data.test else config.n_test)
     if n_held_out >= len(data.labels):
@@ -231,22 +260,23 @@ def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
     held_out = data.test if data.test else (data.inputs[test], data.labels[test])
     arrays = (data.inputs[train], noisy.labels, data.inputs[val], data.labels[val], *held_out)
     x, y, x_val, y_val, x_test, y_test = (torch.as_tensor(a, device=config.device) for a in arrays)
-    return _Split(x, y, x_val, y_val, x_test, y_test, noisy.is_flipped, n_classes)
+    return Split(x, y, x_val, y_val, x_test, y_test, noisy.is_flipped, n_classes)
 
 
-def _endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers of batches without end, each pass over n rows in a new order."""
     while True:
         yield from torch.randperm(n, generator=generator).split(size)
 
 
-def _irreducible(seed: int, split: _Split, config: NoiseExperiment, epochs: int) -> Tensor:
+def _irreducible(seed: int, split: Split, config: NoiseExperiment, epochs: int) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
     model = _train("val_only", seed, split, config, max(1, epochs // 4), lambda accuracy: None).model
     return irreducible_losses(model, zip(split.x.split(2048), split.y.split(2048), strict=True))
 
 
 @torch.no_grad()
-def _margins(model: nn.Module, split: _Split) -> np.ndarray:
+def _margins(model: nn.Module, split: Split) -> np.ndarray:
     """Margins (n_train,) of the training rows under a trained model."""
     model.eval()
     return torch.cat([margins(model(x), y) for x, y in zip(split.x.split(2048), split.y.split(2048), strict=True)]).cpu().numpy()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -50,13 +49,13 @@ class DynamicReweighter(Reweighter):
         What `weighted_loss` compares in place of the losses.
     y_train, y_val : (n_train,), (n_val,) int, or None
         Classes of all rows. The estimate is then class by class in every batch, times the class-prior ratio
-        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes told with the batches so far give that ratio.
+        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes given with the batches so far determine that ratio.
     val_refresh : int or None
         Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
         of the validation batch), and compare with all. None: compare with the validation batch.
     val_every : int
-        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, as
-        `needs_validation` tells, no validation pass runs and val may be None: draw the next validation batch only where it is
+        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, where
+        `needs_validation` is false, no validation pass runs and val may be None: draw the next validation batch only where it is
         needed, or else some rows of an unshuffled validation set are never looked at.
     forget : float in [0, 1)
         For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
@@ -199,7 +198,7 @@ class DynamicReweighter(Reweighter):
         val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
         estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
         losses (n,): what `suspicious_rows` ranks by, where train is something else; a train of one column is taken for them.
-        A row that stands in the batch more than once gets the mean of its weights. Gradients are not followed.
+        A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         self.late_errors.raise_if_seen()
@@ -207,16 +206,17 @@ class DynamicReweighter(Reweighter):
             raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
             val_index = self._val_index(val, val_index, y_val, by_class=y is not None or self.classes is not None)
-            labels = self._labels(y, y_val, val)
-            batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.late_errors)
+            if val is not None and (y is None) != (y_val is None):
+                raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
+            batch = collect(train, val, index, val_index, (y, y_val), (len(self.weights_), self.n_val), self.late_errors)
             steps = self._all_steps()
             if self.steps_seen == 0:
                 for step in steps:
                     step.check(batch)
-            if self.classes is not None and batch.y is not None and batch.y_val is not None:
-                self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
+            given = batch
             if self.bank is not None:
                 batch = self._against(self.bank, batch)
+            self._record_classes(given)
             for step in steps:
                 step.learn(batch, self.classes)
             if not self.is_warming_up:
@@ -269,12 +269,14 @@ class DynamicReweighter(Reweighter):
         with validation_pass(model):
             return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
 
-    def _labels(self, y: Any, y_val: Any, val: Tensor | None) -> tuple[Any, Any]:
-        if val is not None and (y is None) != (y_val is None):
-            raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
-        if y is not None and self.classes is None:
+    def _record_classes(self, batch: TwoSamples) -> None:
+        """Store the classes of the rows, where they were given; from the first of them on the estimate is class by class."""
+        if batch.y is None:
+            return
+        if self.classes is None:
             self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
-        return y, y_val
+        if batch.y_val is not None:
+            self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
 
     def _val_index(self, val: Tensor | None, val_index: Any, y_val: Any, *, by_class: bool) -> Any:
         if val is None and (self.bank is None or self.bank.values is None):
@@ -386,11 +388,7 @@ def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str
     return [potential if len(names) == 1 or name == "wasserstein" else None for name in names]
 
 
-@contextmanager
-def _single_precision(device: torch.device) -> Iterator[None]:
-    """Autocast of the loop around does not reach the estimate."""
-    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
-        yield
-        return
-    with torch.autocast(device.type, enabled=False):
-        yield
+def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it the loop's autocast is off."""
+    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()
