@@ -73,7 +73,7 @@ def with_cvxpy(p: Problem, name: str, options: dict[str, Any]) -> Answer:
     n = len(p.kernel)
     w = cp.Variable(n)
     # psd_wrap: the kernel matrix is singular to working precision and cvxpy's own test would refuse it.
-    value = 0.5 * cp.quad_form(w, cp.psd_wrap(p.kernel)) - OBJECTIVE.linear(p.kernel, p.target) @ w
+    value = 0.5 * cp.quad_form(w, cp.psd_wrap(p.kernel)) - (len(p.kernel) * p.target[0]) @ w
     task = cp.Problem(cp.Minimize(value / n), [w >= 0, w <= OBJECTIVE.max_weight, cp.sum(w) == n])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "solution may be inaccurate": the objective is compared instead
@@ -103,9 +103,10 @@ LADDERS: dict[str, tuple[Callable[[Problem, float], Answer], list[float]]] = {
 
 def value_and_bound(p: Problem, weights: np.ndarray) -> tuple[float, float]:
     """Objective at the feasible point nearest to `weights`, and the certified lower bound of the optimum from there."""
-    feasible = OBJECTIVE.project(weights, p.kernel, p.target)
-    value, grad = OBJECTIVE.value_and_grad(feasible, p.kernel, p.target)
-    return float(value), float(value - OBJECTIVE.gap(feasible, grad, p.kernel, p.target))
+    problem = OBJECTIVE.problem(p.kernel, p.target)
+    feasible = problem.project(weights)
+    value, grad = problem.value_and_grad(feasible)
+    return float(value), float(value - problem.gap(feasible, grad))
 
 
 def violation(weights: np.ndarray) -> float:

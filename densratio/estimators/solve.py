@@ -162,7 +162,7 @@ def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
     """The samples in parts of both, in their order; rows past the shorter sample come with none of it."""
     sides = [row_slices(n, n_columns) for n in samples.sizes]
     nothing = slice(0, 0)
-    for block in range(max(map(len, sides))):
+    for block in range(max(1, *map(len, sides))):
         s, t = (side[block] if block < len(side) else nothing for side in sides)
         yield samples.sliced(s, t)
 

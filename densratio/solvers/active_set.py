@@ -16,6 +16,8 @@ __all__ = ["ActiveSet"]
 
 _PLAIN_RIDGE = 1e-3  # relative to the matrix's mean diagonal: with less, proximal rounds lead to the optimum
 _LEAST_RIDGE = 1e-7  # relative to the same: with less, the proximal term never goes, and never gets weaker than this
+_FIRST_PULL = 0.03  # strength of the first proximal term, relative to the same
+_WEAKER = 0.1  # of each later one, relative to the last
 _GAP = 0.1  # share of tol, relative to the value, that the certified gap of a proximal answer may be
 _ENOUGH = 0.25  # share of the first slope that a line search leaves
 _BISECTIONS = 30
@@ -78,7 +80,7 @@ class ActiveSet(Solver):
             point=_Point(mass, wide.matrix.times(mass), coef),
             answer=coef,
             center=coef,
-            pull=0.0 if wide.regularization >= _PLAIN_RIDGE * size else size,
+            pull=0.0 if wide.regularization >= _PLAIN_RIDGE * size else _FIRST_PULL * size,
             is_settled=False,
             value=value,
             grad=grad,
@@ -152,7 +154,7 @@ def _solve(memory: _Memory, low: Array, up: Array) -> tuple[FreeRows, Array]:
     fixed = xp.zeros_like(form.linear) if form.upper is None else problem.counted(xp.where(up, form.upper, 0.0))
     ridge = problem.regularization + memory.pull
     free_rows = memory.free_rows.at(free, ridge, problem.unit)
-    slope = form.linear - form.matrix.times(fixed) if form.upper is not None else form.linear
+    slope = form.linear - form.matrix.times(fixed) if bool(xp.any(up)) else form.linear
     slope = slope + memory.pull * memory.center if memory.pull else slope
     mass = free_rows.solve(slope)
     if form.total is not None:
@@ -207,6 +209,6 @@ def _improved(state: State, memory: _Memory, candidate: Array) -> State:
 
 def _weaker(pull: float, ridge: float, least: float) -> float:
     """The strength of the next round's proximal term: none where the ridge has taken over."""
-    if 0.1 * pull <= ridge and ridge >= least:
+    if _WEAKER * pull <= ridge and ridge >= least:
         return 0.0
-    return max(0.1 * pull, least)
+    return max(_WEAKER * pull, least)

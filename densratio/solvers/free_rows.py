@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .._arrays import Array, cholesky_solver, device_of, namespace, submatrix, take_rows
+from .._arrays import Array, cholesky_solver, device_of, namespace, shifted_block, take_rows
 from .._blocks import gram, times, transposed_times
 from ..objectives.quadratic import Dense, Quadratic, Root
 
@@ -107,9 +107,7 @@ def _dense_inverse(matrix: Array, free: Array, ridge: Array) -> Callable[[Array]
     rows = xp.nonzero(free)[0]
     if rows.shape[0] == 0:
         return xp.zeros_like
-    block = submatrix(matrix, rows)
-    diagonal = xp.take(ridge, rows)
-    solve = cholesky_solver(block + xp.eye(rows.shape[0], dtype=block.dtype, device=device_of(block)) * diagonal)
+    solve = cholesky_solver(shifted_block(matrix, rows, xp.take(ridge, rows)), overwrites=True)
     place = xp.clip(xp.cumulative_sum(xp.astype(free, xp.int64)) - 1, min=0)
     return lambda r: xp.where(free, xp.take(solve(xp.take(r, rows)), place), xp.zeros_like(r))
 
