@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densratio.diagnostics import balance as balance_module
-from densratio.diagnostics import columns as columns_module
 from densratio.diagnostics import (
     mmd,
     standardized_mean_difference,
@@ -52,7 +51,7 @@ def test_columns_are_the_same_in_blocks_and_in_sparse_tables(monkeypatch):
     source, target = rng.poisson(0.5, (40, 7)).astype(float), rng.poisson(0.8, (30, 7)).astype(float)
     weights = rng.exponential(size=40)
     whole = standardized_mean_difference(source, target, weights)
-    monkeypatch.setattr(columns_module, "_BLOCK", 100)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 100)
     np.testing.assert_allclose(standardized_mean_difference(source, target, weights), whole, rtol=1e-12)
     sparse = scipy.sparse.csr_array(source), scipy.sparse.csr_array(target)
     np.testing.assert_allclose(standardized_mean_difference(*sparse, weights), whole, rtol=1e-12)

@@ -128,7 +128,7 @@ def test_the_spectral_ratio_of_a_known_shift_is_recovered(d, bound):
 def test_the_blocks_of_rows_do_not_change_the_fit(monkeypatch):
     source, target = draw(90, 70)
     whole = SpectralRatio(n_centers=20, random_state=0).fit(*stack_domains(source, target))
-    monkeypatch.setattr("densratio.estimators.spectral._BLOCK", 200)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 200)
     blocks = clone(whole).fit(*stack_domains(source, target))
     np.testing.assert_allclose(blocks.weights_, whole.weights_, rtol=1e-9)
 
