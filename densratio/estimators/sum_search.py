@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 from ..model_selection import Fold, are_partition
 from ..objectives import Objective, Problem
 from .samples import Samples
-from .solve import Assembly, assemble, problem_of, solve
+from .solve import Assembly, assemble, choose_solver, problem_of
 
 __all__ = ["scores_from_sums"]
+
+_ENOUGH = 1e-4  # tolerance of fits that are scored alone: far below what tells candidates apart
 
 
 def scores_from_sums(ratio: Any, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
@@ -36,4 +39,6 @@ def _kept_and_held_out(assembly: Assembly, samples: Samples, folds: list[Fold]) 
 
 def _score(ratio: Any, objective: Objective, kept: Problem, held_out: Problem) -> float:
     kept = kept.under(objective)
-    return float(kept.held_out_score(solve(ratio, kept).coef, held_out))
+    solver = choose_solver(ratio, kept, to_convergence=True)
+    solver = replace(solver, tol=max(solver.tol, _ENOUGH))
+    return float(kept.held_out_score(solver.solve(kept).coef, held_out))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import log
 from typing import NamedTuple
 
-from .._arrays import Array, full_like_row, namespace, widest_here
+from .._arrays import Array, device_of, full_like_row, namespace, widest_here
 from .._blocks import gram, times, transposed_times
 
 __all__ = ["Dense", "Quadratic", "Root"]
+
+
+_ROOT_TOL = 1e-13  # trace left out of a root, relative to the whole
+_FEW = 256  # rows up to which a root saves nothing
+_WIDE = 4  # a root with more than a quarter as many columns as rows saves nothing
+_FIRST_LOOK = 32  # columns after which the rank is foretold
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +41,15 @@ class Dense:
         """A (p, p) in float64, where the device has that."""
         return widest_here(self.matrix)
 
+    @cached_property
+    def root(self) -> Array | None:
+        """R (p, r) with RR' = A to rounding, of few columns; None where there is none. Of a matrix in float64."""
+        return pivoted_root(self.matrix, _ROOT_TOL)
+
     def wide(self) -> Dense:
         """A in float64, where the device has that."""
-        return replace(self, matrix=widest_here(self.matrix))
+        wide = widest_here(self.matrix)
+        return self if wide is self.matrix else replace(self, matrix=wide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,3 +106,40 @@ class Quadratic(NamedTuple):
     def is_bounded(self) -> bool:
         """Whether the feasible set is."""
         return self.upper is not None
+
+
+def pivoted_root(matrix: Array, tol: float) -> Array | None:
+    """R (n, r) with RR' = matrix up to a trace of `tol` of the whole; None where that takes more than n / 4 columns.
+
+    Source: Fine & Scheinberg (2001), pivoted incomplete Cholesky.
+    """
+    xp, n = namespace(matrix), matrix.shape[0]
+    if n <= _FEW:
+        return None
+    left = xp.linalg.diagonal(matrix) + 0.0
+    whole = float(xp.sum(left))
+    columns: list[Array] = []
+    stacked = matrix[:0, :]
+    while (rest := float(xp.sum(left))) > tol * whole:
+        r = len(columns)
+        if r >= n // _WIDE or (r >= _FIRST_LOOK and _foretold(r, rest / whole, tol) > n // _WIDE):
+            return None
+        pivot = int(xp.argmax(left))
+        if r % 16 == 0 and r:
+            stacked = xp.stack(columns)
+        row = matrix[pivot, :] + 0.0
+        known = stacked.shape[0]
+        if known:
+            row = row - xp.matrix_transpose(stacked) @ stacked[:, pivot]
+        for column in columns[known:]:
+            row = row - column * column[pivot]
+        row = row / xp.sqrt(left[pivot])
+        columns.append(row)
+        left = xp.clip(left - row * row, min=0.0)
+        left = xp.where(xp.arange(n, device=device_of(left)) == pivot, xp.zeros_like(left), left)
+    return xp.matrix_transpose(xp.stack(columns)) + 0.0
+
+
+def _foretold(r: int, rest: float, tol: float) -> float:
+    """Columns that bring the trace left out from `rest`, after r columns, to `tol`, were each to lower it as much."""
+    return r * log(tol) / log(rest) if rest < 1.0 else float("inf")

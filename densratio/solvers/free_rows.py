@@ -11,10 +11,7 @@ from ..objectives.quadratic import Dense, Quadratic, Root
 
 __all__ = ["FreeRows"]
 
-_FEW = 256  # rows up to which a root saves nothing
-_WIDE = 4  # a root with more than a quarter as many columns as rows saves nothing
-_ROOT_TOL = 1e-13  # trace left out of a root, relative to the whole
-_FIRST_LOOK = 32  # columns after which the rank is foretold
+_WIDE = 4  # an explicit map with more than a quarter as many columns as rows saves nothing
 _REFINEMENTS = 4
 _EXACT = 1e-14  # residual of a solve, relative to its right-hand side, that asks for no refinement
 _CHANGED = 0.3  # share of the rows up to which a change of the free ones is an update of their outer products
@@ -53,7 +50,7 @@ class FreeRows:
                 return cls(matrix, None, total / p)
             return cls(matrix, matrix.root, total / p)
         diagonal = namespace(matrix.matrix).linalg.diagonal(matrix.matrix)
-        return cls(matrix, pivoted_root(matrix.matrix, _ROOT_TOL), float(namespace(diagonal).mean(diagonal)))
+        return cls(matrix, matrix.root, float(namespace(diagonal).mean(diagonal)))
 
     def at(self, free: Array, strength: float, unit: Array | None) -> FreeRows:
         """Ready to solve with these rows free (p,) and the ridge strength / unit (p,), unit ones where None."""
@@ -116,42 +113,3 @@ def _squares(root: Array) -> float:
     """Trace of RR', of R (p, r)."""
     xp = namespace(root)
     return float(xp.sum(xp.sum(root * root, axis=1), dtype=xp.float64))
-
-
-def pivoted_root(matrix: Array, tol: float) -> Array | None:
-    """R (n, r) with RR' = matrix up to a trace of `tol` of the whole; None where that takes more than n / 4 columns.
-
-    Source: Fine & Scheinberg (2001), pivoted incomplete Cholesky.
-    """
-    xp, n = namespace(matrix), matrix.shape[0]
-    if n <= _FEW:
-        return None
-    left = xp.linalg.diagonal(matrix) + 0.0
-    whole = float(xp.sum(left))
-    columns: list[Array] = []
-    stacked = matrix[:0, :]
-    while (rest := float(xp.sum(left))) > tol * whole:
-        r = len(columns)
-        if r >= n // _WIDE or (r >= _FIRST_LOOK and _foretold(r, rest / whole, tol) > n // _WIDE):
-            return None
-        pivot = int(xp.argmax(left))
-        if r % 16 == 0 and r:
-            stacked = xp.stack(columns)
-        row = matrix[pivot, :] + 0.0
-        known = stacked.shape[0]
-        if known:
-            row = row - xp.matrix_transpose(stacked) @ stacked[:, pivot]
-        for column in columns[known:]:
-            row = row - column * column[pivot]
-        row = row / xp.sqrt(left[pivot])
-        columns.append(row)
-        left = xp.clip(left - row * row, min=0.0)
-        left = xp.where(xp.arange(n, device=device_of(left)) == pivot, xp.zeros_like(left), left)
-    return xp.matrix_transpose(xp.stack(columns)) + 0.0
-
-
-def _foretold(r: int, rest: float, tol: float) -> float:
-    """Columns that bring the trace left out from `rest`, after r columns, to `tol`, were each to lower it as much."""
-    from math import log
-
-    return r * log(tol) / log(rest) if rest < 1.0 else float("inf")

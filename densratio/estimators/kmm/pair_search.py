@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._arrays import Array, concat_rows, device_of, namespace, take_rows, to_host, weighted_mean
+from ..._arrays import Array, concat_rows, device_of, is_numpy_array, namespace, take_rows, to_host, weighted_mean
 from ...model_selection import Fold
 from ...objectives.row_weights import smoothed_weights
 from ..samples import Samples
@@ -55,16 +55,17 @@ def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarra
     s, t, s_out, t_out = rows
     kernel, xp = pairs.kernel, namespace(pairs.kernel)
     counts, drawn = pairs.counts(s), pairs.counts(t)
-    problem = objectives[0].problem(_block(kernel, s, s), _block(kernel, t, s), counts, drawn)
+    to_source = [_block(kernel, of, s) for of in (s, s_out, t_out)]
+    problem = objectives[0].problem(to_source[0], _block(kernel, t, s), counts, drawn)
     share = xp.full_like(kernel[0, : len(t)], 1.0 / len(t)) if drawn is None else drawn / xp.sum(drawn)
-    at_target = [_block(kernel, of, t) @ share for of in (s, s_out, t_out)]
+    to_target = [_block(kernel, of, t) @ share for of in (s, s_out, t_out)]
     coef, scores = None, []
     for objective in objectives:
         problem = problem.under(objective)
         coef = choose_solver(ratio, problem, to_convergence=True).solve(problem, coef).coef
         mass = problem.counted(coef) / len(s)
-        differences = [near - _block(kernel, of, s) @ mass for near, of in zip(at_target, (s, s_out, t_out), strict=True)]
-        held_out = _ratios(problem, coef, differences, [_block(kernel, of, s) for of in (s_out, t_out)])
+        differences = [near - values @ mass for near, values in zip(to_target, to_source, strict=True)]
+        held_out = _ratios(problem, coef, differences, to_source[1:])
         held_out = [values / weighted_mean(coef, counts) for values in held_out]
         scores.append(float(objective.score(*held_out, pairs.counts(s_out), pairs.counts(t_out))))
     return scores
@@ -91,5 +92,7 @@ def _ratios(problem: Any, coef: Array, differences: list[Array], near: list[Arra
 
 def _block(kernel: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     """The values (k, l) of these pairs of rows."""
+    if is_numpy_array(kernel):
+        return kernel[np.ix_(rows, columns)]
     xp = namespace(kernel)
     return xp.take(take_rows(kernel, rows), xp.asarray(columns, device=device_of(kernel)), axis=1)
