@@ -1,6 +1,6 @@
 """Kernel mean matching to its optimum: densratio's active set against Clarabel and OSQP through cvxpy.
 
-All solve the same program: minimise (w'Kw / 2 - kappa'w) / n over 0 <= w <= 1000, mean(w) = 1. Each solver climbs a ladder
+All solve the same program: minimize (w'Kw / 2 - kappa'w) / n over 0 <= w <= 1000, mean(w) = 1. Each solver climbs a ladder
 of settings, loose to tight. The first setting is timed that reaches 1e-6: it breaks no constraint by more, and its objective, at
 the feasible point nearest to its answer, is within 1e-6 (relative) of the best one.
 """
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Weights as the solver gave them, and its own seconds without modelling (cvxpy) where it says them."""
+    """Weights as the solver gave them, and its own seconds without modeling (cvxpy) where it says them."""
 
     weights: np.ndarray
     solver_seconds: float | None = None
@@ -235,7 +235,7 @@ def main() -> None:
             speeds.append(f"n = {n}: {speed:.1f} times")
         note = (
             "m = n / 4, Gaussian kernel, gamma = median. Kernel building outside the timing, except for KMM().fit. cvxpy's "
-            "seconds hold its modelling; the solver's own, of its first run, stand beside. A solver slower than "
+            "seconds hold its modeling; the solver's own, of its first run, stand beside. A solver slower than "
             f"{arguments.budget:.0f} s climbs no further. Ours against the fastest cvxpy solver that reached 1e-6: "
             f"{'; '.join(speeds)}. Target at n = 2000, d = 2: {SPEED_TARGET:.0f} times."
         )

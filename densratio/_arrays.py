@@ -141,7 +141,7 @@ def weighted_mean(x: Array, weight: Array | None) -> Array:
 
 
 def widest(x: Array) -> Array:
-    """`x` in float64, for factorisations that single precision would break."""
+    """`x` in float64, for factorizations that single precision would break."""
     xp = namespace(x)
     return xp.astype(x, xp.float64, copy=False)
 

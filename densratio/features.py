@@ -1,4 +1,4 @@
-"""Features of rows: kernels at centres (Gaussian, Laplacian) and explicit maps of the Gaussian kernel (random Fourier, Nystroem).
+"""Features of rows: kernels at centers (Gaussian, Laplacian) and explicit maps of the Gaussian kernel (random Fourier, Nystroem).
 
 `gamma` is in units of 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and its maps, and in
 1 / (data units) for the Laplacian kernel exp(-gamma |x - y|_1).
@@ -47,8 +47,8 @@ def squared_euclidean(x: Array, y: Array) -> Array:
         difference = x - xp.matrix_transpose(y)
         return difference * difference
     # Centring first keeps the digits that |x|^2 + |y|^2 - 2 x'y would lose to a large offset.
-    centre = xp.mean(y, axis=0, keepdims=True)
-    x, y = x - centre, y - centre
+    center = xp.mean(y, axis=0, keepdims=True)
+    x, y = x - center, y - center
     # One product of rows with their squares beside them saves three passes over the n x m matrix.
     left = xp.concat([-2.0 * x, xp.sum(x * x, axis=1, keepdims=True), xp.ones_like(x[:, :1])], axis=1)
     right = xp.concat([y, xp.ones_like(y[:, :1]), xp.sum(y * y, axis=1, keepdims=True)], axis=1)
@@ -56,7 +56,7 @@ def squared_euclidean(x: Array, y: Array) -> Array:
 
 
 def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
-    # Sparse rows stay as they are: centring would fill them.
+    # Sparse rows stay as they are: centering would fill them.
     product = x @ y.T
     squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
     dense = product.toarray() if is_sparse(product) else np.asarray(product)
@@ -161,7 +161,7 @@ def _reciprocal(scale: Array) -> Array:
 class Features(ABC):
     """Configuration of a feature map; `fit` returns a fitted copy and leaves this one as it is.
 
-    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: how many rows serve as centres (Gaussian,
+    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: how many rows serve as centers (Gaussian,
     Laplacian: rows of the anchor sample, None = all of them) or the number of columns of an explicit map.
     random_state: int seed for the choice of rows and random directions.
     """
@@ -173,14 +173,14 @@ class Features(ABC):
     parameters_: Any = field(default=(), compare=False, repr=False)
 
     is_map: ClassVar[bool] = False
-    """Whether inner products of the features are the kernel (else they are the kernel's values at the centres)."""
+    """Whether inner products of the features are the kernel (else they are the kernel's values at the centers)."""
     is_nonnegative: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be CSR."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
-        """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centres."""
+        """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centers."""
         gamma = self.bandwidth(source, target)
         return replace(self, gamma_=gamma, parameters_=self._fit(source, target, anchors, gamma))
 
@@ -192,7 +192,7 @@ class Features(ABC):
 
     @property
     def centers_(self) -> Array:
-        """The fitted centres (k, d); for random Fourier features the random directions (k / 2, d)."""
+        """The fitted centers (k, d); for random Fourier features the random directions (k / 2, d)."""
         return self.parameters_[0]
 
     @property
@@ -245,7 +245,7 @@ class Features(ABC):
 
 @dataclass(frozen=True)
 class Gaussian(Features):
-    """exp(-gamma |x - c|^2) at each centre c."""
+    """exp(-gamma |x - c|^2) at each center c."""
 
     def _fit(self, source, target, anchors, gamma):
         return (self._choose(source if anchors == "source" else target),)
@@ -256,7 +256,7 @@ class Gaussian(Features):
 
 @dataclass(frozen=True)
 class Laplacian(Gaussian):
-    """exp(-gamma |x - c|_1) at each centre c: rougher than the Gaussian, and less sensitive to single large columns."""
+    """exp(-gamma |x - c|_1) at each center c: rougher than the Gaussian, and less sensitive to single large columns."""
 
     takes_sparse: ClassVar[bool] = False
     _degree: ClassVar[int] = 1
@@ -306,7 +306,7 @@ class Nystroem(Features):
         xp = namespace(source, target)
         centers = replace(self, n_centers=self.n_centers or 200)._choose(concat_rows(source, target))
         eigenvalues, vectors = xp.linalg.eigh(self._kernel(centers, centers, gamma))
-        # Directions that the centres do not span are left out: their reciprocals are rounding noise.
+        # Directions that the centers do not span are left out: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
         return (centers, vectors * scale[None, :])

@@ -50,7 +50,7 @@ def unknown(array):
 
 
 def with_features_of(model, ratio, X, y, weight=None):
-    """`ratio` fitted in memory with the centres and bandwidth of a fitted DaskRatio."""
+    """`ratio` fitted in memory with the centers and bandwidth of a fitted DaskRatio."""
     ratio = clone(ratio)
     with mock.patch.object(density_ratio, "assemble", lambda ratio, samples: Assembly(objective_of(ratio), model.features_)):
         return ratio.fit(X, y, weight)

@@ -38,7 +38,7 @@ def test_kliep_reaches_the_optimum_on_all_target_rows_by_passes(gamma, is_weight
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_target_rows_that_only_centres_far_from_the_source_are_near_do_not_spoil_the_passes(monkeypatch):
+def test_target_rows_that_only_centers_far_from_the_source_are_near_do_not_spoil_the_passes(monkeypatch):
     monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
     source, target = samples(500, 600)
     target[::3] += 9.0
@@ -86,7 +86,7 @@ def test_the_sums_of_the_likelihood_are_its_value_gradient_and_curvature():
     np.testing.assert_allclose(sums.second, -(np.array(firsts[:6]) - np.array(firsts[6:])) / 2e-5, rtol=1e-6)
 
 
-def test_the_sums_of_two_parts_add_up_and_rows_near_no_centre_are_not_reached():
+def test_the_sums_of_two_parts_add_up_and_rows_near_no_center_are_not_reached():
     target, count, b, shares = likelihood_problem(1)
     target[40:] = 0.0
     feasible = MixtureSet(b, np.ones(6, dtype=bool))

@@ -65,10 +65,10 @@ def test_a_count_of_weights_that_is_not_the_source_rows_is_refused():
             call(source, target, np.ones(5))
 
 
-def test_centring_is_exact():
+def test_centering_is_exact():
     source, target = np.array([[1e16, 3.0]]), np.array([[1e16 + 2.0, 3.0], [1e16, 4.0]])
-    centred = balance_module.centered(source, target)
-    np.testing.assert_array_equal(np.concatenate(centred)[:, 0] * 2.0**54, [-2.0, 0.0, -2.0])
+    centerd = balance_module.centered(source, target)
+    np.testing.assert_array_equal(np.concatenate(centerd)[:, 0] * 2.0**54, [-2.0, 0.0, -2.0])
 
 
 # ---------------------------------------------------------------- columns of frames

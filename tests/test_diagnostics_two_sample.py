@@ -90,7 +90,7 @@ def test_the_statistic_of_the_test_is_the_squared_mmd():
     np.testing.assert_allclose(found.statistic, mmd(source, target, gamma=0.3), rtol=1e-10)
 
 
-def test_the_p_value_is_that_of_all_relabellings():
+def test_the_p_value_is_that_of_all_relabelings():
     rng = np.random.default_rng(4)
     rows = np.concatenate([rng.standard_normal((5, 1)), rng.standard_normal((4, 1)) + 1.0])
     observed = mmd(rows[:5], rows[5:], gamma=0.5)

@@ -304,7 +304,7 @@ def value_under(kernel_pairs, kernel_cross, weights):
 
 
 @pytest.mark.parametrize("regularization", [0.0, 1.0])
-def test_a_map_with_all_rows_as_centres_gives_what_the_exact_kernel_gives(regularization):
+def test_a_map_with_all_rows_as_centers_gives_what_the_exact_kernel_gives(regularization):
     X, y = stack_domains(*samples(80, 60))
     exact = KMM(regularization=regularization).fit(X, y)
     by_map = KMM(regularization=regularization, exact_up_to=79, n_centers=1000).fit(X, y)
@@ -341,7 +341,7 @@ def test_the_approximation_error_on_some_rows_is_near_that_on_all():
     assert ratio.approximation_error_ == pytest.approx(expected, rel=0.2)
 
 
-def test_more_centres_lessen_the_approximation_error():
+def test_more_centers_lessen_the_approximation_error():
     X, y = stack_domains(*samples(4000, 1000, 3))
     errors = [KMM(n_centers=k, random_state=0).fit(X, y).approximation_error_ for k in (5, 20, 80)]
     assert errors[0] > 2.0 * errors[1] > 4.0 * errors[2]

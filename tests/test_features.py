@@ -26,7 +26,7 @@ def test_a_kernel_is_scikit_learns(kind, problem):
 
 @pytest.mark.parametrize("anchors", ["source", "target"])
 @pytest.mark.parametrize("kind", KERNELS)
-def test_the_centres_are_rows_of_the_anchor_sample_in_their_order(kind, anchors):
+def test_the_centers_are_rows_of_the_anchor_sample_in_their_order(kind, anchors):
     problem = gaussian_shift(30, 20, 2)
     rows = {"source": problem.source, "target": problem.target}[anchors]
     np.testing.assert_array_equal(kind().fit(problem.source, problem.target, anchors=anchors).centers_, rows)
@@ -36,7 +36,7 @@ def test_the_centres_are_rows_of_the_anchor_sample_in_their_order(kind, anchors)
     assert positions == sorted(positions)
 
 
-def test_another_seed_chooses_other_centres_and_the_same_seed_the_same():
+def test_another_seed_chooses_other_centers_and_the_same_seed_the_same():
     problem = gaussian_shift(30, 60, 2)
 
     def centers(seed):
@@ -83,7 +83,7 @@ def test_nystroem_converges_to_the_kernel():
 
 
 @given(problems(ORDINARY, n_rows=(1, 60)))
-def test_nystroem_is_exact_at_its_centres(problem):
+def test_nystroem_is_exact_at_its_centers(problem):
     fitted = Nystroem(gamma=0.5, n_centers=8).fit(problem.source, problem.target, anchors="target")
     at_centers = fitted(fitted.centers_)
     np.testing.assert_allclose(at_centers @ at_centers.T, rbf_kernel(fitted.centers_, gamma=0.5), atol=1e-7)

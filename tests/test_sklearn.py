@@ -184,7 +184,7 @@ def test_weights_are_nonnegative_with_mean_one_in_the_order_of_the_source_rows(n
 @pytest.mark.parametrize("name", NAMES)
 def test_the_base_class_by_name_solves_what_its_front_door_solves(name):
     X, y = stacked(name)
-    # KMM's front door regularises, and its objective does not unless told.
+    # KMM's front door regularizes, and its objective does not unless told.
     plain = {"regularization": 0.0} if name == "kmm" else {}
     front, base = IN_LOOPS[name](**plain).fit(X, y), DensityRatio(name).fit(X, y)
     assert base.objective_value_ == pytest.approx(front.objective_value_, rel=1e-4)
@@ -194,8 +194,8 @@ def test_the_base_class_by_name_solves_what_its_front_door_solves(name):
 @pytest.mark.parametrize("labels", [(-1, 1), (0.0, 1.0), (False, True), ("a", "b"), (3, 7)], ids=str)
 def test_the_smaller_of_any_two_labels_is_the_source(labels):
     X, y = stacked("kliep")
-    relabelled = np.array(labels)[y]
-    assert np.array_equal(KLIEP().fit(X, relabelled).weights_, KLIEP().fit(X, y).weights_)
+    relabeled = np.array(labels)[y]
+    assert np.array_equal(KLIEP().fit(X, relabeled).weights_, KLIEP().fit(X, y).weights_)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -269,7 +269,7 @@ def test_a_scaler_in_a_pipeline_is_the_scaler_by_hand(name):
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_grid_search_over_gamma_maximises_the_held_out_score(name):
+def test_grid_search_over_gamma_maximizes_the_held_out_score(name):
     X, y = stacked(name)
     gammas, folds = [0.01, 0.5, 20.0], StratifiedKFold(3, shuffle=True, random_state=0)
     search = GridSearchCV(new(name), {"gamma": gammas}, cv=folds, error_score="raise").fit(X, y)
@@ -361,7 +361,7 @@ def test_device_cpu_gives_numpy_back_equal_to_the_numpy_path(name, dtype):
 
 
 @pytest.mark.parametrize("name", TARGET_ANCHORED)
-def test_random_state_chooses_the_centres_reproducibly(name):
+def test_random_state_chooses_the_centers_reproducibly(name):
     X, y = stacked(name)
     one, same, other = (new(name, n_centers=5, random_state=seed).fit(X, y) for seed in (0, 0, 1))
     assert np.array_equal(one.centers_, same.centers_) and np.array_equal(one.weights_, same.weights_)
@@ -391,7 +391,7 @@ def test_the_global_random_states_are_untouched(name, random_state):
     assert torch.equal(torch_before, torch.get_rng_state())
 
 
-def test_kliep_with_many_centres_takes_the_step_whose_cost_is_linear_in_them(monkeypatch):
+def test_kliep_with_many_centers_takes_the_step_whose_cost_is_linear_in_them(monkeypatch):
     from densratio.solvers import likelihood_newton
 
     rng = np.random.default_rng(0)

@@ -157,10 +157,10 @@ def test_classes_that_are_shifted_in_opposite_ways_get_weights_of_opposite_slope
     assert float(w[y == 0].mean()) == pytest.approx(1.0, abs=1e-5) and float(w.min()) >= 0.0
     slopes = [float(np.corrcoef(w[y == label], x[y == label, 0])[0, 1]) for label in (0, 1)]
     assert slopes[0] > 0.5 and slopes[1] < -0.5
-    for label, centre in ((0, 1.5), (1, -1.5)):
+    for label, center in ((0, 1.5), (1, -1.5)):
         shifted = float((w * x[:, 0])[y == label].mean() / w[y == label].mean())
-        # The rows reach as far as the target's centre but are few there.
-        assert abs(shifted - centre) < 0.5 * abs(float(x[y == label, 0].mean()) - centre)
+        # The rows reach as far as the target's center but are few there.
+        assert abs(shifted - center) < 0.5 * abs(float(x[y == label, 0].mean()) - center)
 
 
 def test_the_class_wise_weights_carry_the_ratio_of_the_class_frequencies():

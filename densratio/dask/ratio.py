@@ -26,7 +26,7 @@ __all__ = ["DaskRatio"]
 class DaskRatio(BaseEstimator):
     """LSIF or KLIEP on Dask arrays and dataframes: one pass samples, one sums statistics, and the solve is in memory.
 
-    The answer is that of `ratio.fit` in memory on all rows with the same centres and bandwidth, to rounding. These come from a
+    The answer is that of `ratio.fit` in memory on all rows with the same centers and bandwidth, to rounding. These come from a
     uniform sample of each domain; where no domain has more rows than that, they are those of the fit in memory too, and so is
     all else. Passes run on the current Dask scheduler, two a fit: X.persist() first where reading it is slow. A third gives
     the mean where a ratio is clipped at 0 (uLSIF). KLIEP's likelihood is no function of sums: the target's features (m, k)
@@ -39,7 +39,7 @@ class DaskRatio(BaseEstimator):
         Left as it is; a clone is fitted. gamma="cv" and sequences (of regularization too) choose on the sample. n_centers=None
         needs a target that is no larger than the sample.
     n_sample : int
-        Rows drawn of each domain for the centres, the bandwidth and cross-validation, and at least four times n_centers.
+        Rows drawn of each domain for the centers, the bandwidth and cross-validation, and at least four times n_centers.
     random_state : int >= 0
         Seed of that draw. With the same partitions it gives the same rows.
 
@@ -136,7 +136,7 @@ def _check_centers(features: Features, found: Survey, plan: SurveyPlan) -> None:
     n_target = found.n_rows(found.labels[1])
     if features.n_centers is None and not features.is_map and n_target > plan.n_sample:
         raise ValueError(
-            f"n_centers=None makes every target row a kernel centre, and the target has {n_target} rows, more than "
+            f"n_centers=None makes every target row a kernel center, and the target has {n_target} rows, more than "
             f"n_sample={plan.n_sample}: give a number, e.g. n_centers=500."
         )
 

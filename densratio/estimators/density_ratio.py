@@ -30,7 +30,7 @@ _GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of
 
 
 class DensityRatio(RatioEstimator):
-    """Density ratio p_target(x) / p_source(x) by minimising a divergence between the weighted source and the target.
+    """Density ratio p_target(x) / p_source(x) by minimizing a divergence between the weighted source and the target.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class DensityRatio(RatioEstimator):
         between the 10 % and 90 % quantiles of the target), the better rule in training loops. "cv": the best of nine values
         around the median rule, from 1/32 to 32 times it, under cross-validation; a sequence: the best of these.
     n_centers : int or None
-        Target rows that serve as kernel centres (None: all), or columns of an explicit map (None: 200).
+        Target rows that serve as kernel centers (None: all), or columns of an explicit map (None: 200).
     solver : str or Solver
         A name in `densratio.solvers.SOLVERS`, an instance, or "auto": the one that suits the objective.
     n_steps : int
@@ -54,7 +54,7 @@ class DensityRatio(RatioEstimator):
     device : str or None
         "cuda", "cpu", "mps": compute there in torch and give numpy back. None: where the input is.
     random_state : int, RandomState or None
-        Choice of centres and random features.
+        Choice of centers and random features.
     cv : int, scikit-learn splitter, iterable of (train, test), or None
         Folds of the cross-validation that "cv" and sequences ask for; of an iterable the rows of `test` are held out and all
         others fitted. None: five folds of each domain, or the closed-form leave-one-out score where there is one (uLSIF).
@@ -64,7 +64,7 @@ class DensityRatio(RatioEstimator):
     Attributes
     ----------
     weights_ : (n_source,) weights of the source rows in their order, mean 1.
-    coef_ : (p,) coefficients: one for each centre, or the weights themselves (KMM, Wasserstein).
+    coef_ : (p,) coefficients: one for each center, or the weights themselves (KMM, Wasserstein).
     centers_, gamma_ : the rows that coef_ belongs to (p, d), and the bandwidth.
     objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
     residual_, converged_, n_iter_ : optimality residual, whether it reached tol, and steps taken.
@@ -134,7 +134,7 @@ class DensityRatio(RatioEstimator):
         """Take in one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
         KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives on
-        all its rows, with the centres and bandwidth of the first batch, where "cv" chooses too; weights_ are those of this
+        all its rows, with the centers and bandwidth of the first batch, where "cv" chooses too; weights_ are those of this
         batch's source rows. Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored
         weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for
         rows not seen yet; without `index` each batch must hold the same source rows.

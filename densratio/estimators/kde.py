@@ -60,7 +60,7 @@ class KDERatio(RatioEstimator):
         in one domain has its variance from both, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to
         1024 times the gamma that "wide" would have if the pooled rows were one round cloud.
     cv, n_jobs :
-        Folds (5 by default) and joblib processes of "cv" and sequences, which maximise
+        Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on the rows held out.
 
     sample_weight: whole numbers are numbers of copies, others count in the rules by their effective sample size.
@@ -112,7 +112,7 @@ class KDERatio(RatioEstimator):
 
 
 class _Density(NamedTuple):
-    """A kernel density estimate: whitened centres (k, d), the logarithms (k,) of how much each counts, and the whitening."""
+    """A kernel density estimate: whitened centers (k, d), the logarithms (k,) of how much each counts, and the whitening."""
 
     centers: np.ndarray
     log_share: np.ndarray

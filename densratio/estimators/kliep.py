@@ -15,11 +15,11 @@ __all__ = ["KLIEP"]
 class KLIEP(DensityRatio):
     """KL importance estimation: the kernel expansion of the ratio under which the target's likelihood is largest.
 
-    Minimises KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
-    No strength of regularisation to choose. See `DensityRatio` for parameters and attributes.
+    Minimizes KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
+    No strength of regularization to choose. See `DensityRatio` for parameters and attributes.
 
     gamma="cv" or a sequence of values: likelihood cross-validation, by `score` on rows left out of both domains; those of the
-    source tell a narrow kernel, whose ratio is large at the rows that it saw alone. The kernel centres are those of the fit.
+    source tell a narrow kernel, whose ratio is large at the rows that it saw alone. The kernel centers are those of the fit.
     A stream keeps at most 20,000 target rows, a random sample of those seen.
 
     Source: Sugiyama et al. (2008), Direct importance estimation for covariate shift adaptation.

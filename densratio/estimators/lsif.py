@@ -22,7 +22,7 @@ __all__ = ["LSIF"]
 class LSIF(DensityRatio):
     """Least-squares importance fitting: the kernel expansion nearest to the ratio in mean square over the source.
 
-    Minimises the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients and so the
+    Minimizes the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients and so the
     ratio >= 0; nonnegative=False with l1_ratio=0 is uLSIF, in closed form, and clips negative ratios to 0. alpha > 0 is
     RuLSIF: `transform` then gives the relative ratio p_target / (alpha p_target + (1 - alpha) p_source), which never passes
     1 / alpha before it is divided by `normalization_`. See `DensityRatio` for what is common to all.
@@ -32,7 +32,7 @@ class LSIF(DensityRatio):
     alpha : float in [0, 1), share of the target in the denominator.
 
     "cv" and sequences (of gamma too) choose by the closed-form leave-one-out score where the fit has a closed form, cv is None and
-    rows count once, and by k-fold cross-validation of the squared distance elsewhere. The kernel centres are those of the fit.
+    rows count once, and by k-fold cross-validation of the squared distance elsewhere. The kernel centers are those of the fit.
 
     Source: Kanamori, Hido & Sugiyama (2009), A least-squares approach to direct importance estimation; Yamada et al. (2013),
     Relative density-ratio estimation for robust distribution comparison.

@@ -130,12 +130,12 @@ def kinds_of(rows: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sums(rows: Any, directions: np.ndarray) -> list[np.ndarray]:
-    """Sum (n,) of each row's columns, centred and scaled to range 1, with each row of factors `directions` (2, d)."""
+    """Sum (n,) of each row's columns, centerd and scaled to range 1, with each row of factors `directions` (2, d)."""
     if is_sparse(rows):
         canonical = scipy.sparse.csr_array(rows, dtype=np.float64, copy=True)
         canonical.sum_duplicates()
         low, high = (np.asarray(side.todense()).ravel() for side in (canonical.min(axis=0), canonical.max(axis=0)))
-        # A sparse column is not centred: that moves all sums alike.
+        # A sparse column is not centerd: that moves all sums alike.
         return [canonical @ (factors * _reciprocal(high - low)) for factors in directions]
     # Divided by the largest entry first: the range of huge columns would overflow.
     largest = np.max(np.abs(rows), axis=0).astype(np.float64)
@@ -155,7 +155,7 @@ def _reciprocal(scale: np.ndarray) -> np.ndarray:
 def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
     """`rows` without copies, and of these at most `most`, drawn by `seed`, in their order.
 
-    A copied row then is one kernel centre, as a row that counts twice is. Copies are sought among four times `most` rows.
+    A copied row then is one kernel center, as a row that counts twice is. Copies are sought among four times `most` rows.
     """
     n = rows.shape[0]
     order = np.arange(n) if most is None else np.random.default_rng(seed).permutation(n)[: 4 * most]
@@ -183,13 +183,13 @@ def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Mean (d,) and covariance (d, d), divided by the number of rows, of rows (n, d) that stand for counts (n,) rows."""
     share = counts / counts.sum()
     mean = share @ rows
-    centred = rows - mean
+    centerd = rows - mean
     # Twice: the first mean of many equal rows is off by rounding, which a constant column would show as a variance.
-    correction = share @ centred
-    mean, centred = mean + correction, centred - correction
+    correction = share @ centerd
+    mean, centerd = mean + correction, centerd - correction
     constant = np.ptp(rows, axis=0) == 0.0
-    centred[:, constant] = 0.0
-    return np.where(constant, rows[0], mean), centred.T @ (centred * share[:, None])
+    centerd[:, constant] = 0.0
+    return np.where(constant, rows[0], mean), centerd.T @ (centerd * share[:, None])
 
 
 def oas_shrinkage(covariance: np.ndarray, size: float) -> float:

@@ -49,9 +49,9 @@ class SpectralRatio(RatioEstimator):
     n_centers : int or None
         Source rows at which the eigenfunctions are kernel expansions, drawn where there are more; None: all, at cubic cost.
     random_state : int, RandomState, Generator or None
-        Choice of the centres.
+        Choice of the centers.
     cv, n_jobs :
-        Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximise
+        Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on the rows held out. One decomposition a bandwidth and fold serves every number
         of components.
         Where a domain has one distinct row nothing can be held out:
@@ -60,7 +60,7 @@ class SpectralRatio(RatioEstimator):
     Attributes
     ----------
     beta_, eigenvalues_ : (n_components_,) coefficients, and eigenvalues of the operator, whose trace is 1.
-    n_components_, gamma_, centers_ : components and bandwidth in use, and the centres (k, d).
+    n_components_, gamma_, centers_ : components and bandwidth in use, and the centers (k, d).
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Source: Izbicki, Lee & Schafer (2014), High-dimensional density ratio estimation with extensions to approximate likelihood
@@ -149,7 +149,7 @@ class SpectralRatio(RatioEstimator):
         return scores
 
     def _features(self, source: Measure, target: Measure, gamma: Any) -> Features:
-        """The map whose inner products are the kernel, exact on the centres, which are source rows."""
+        """The map whose inner products are the kernel, exact on the centers, which are source rows."""
         if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
         width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)

@@ -30,8 +30,8 @@ _MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
 class KMM(DensityRatio):
     """Kernel mean matching: one weight for each source row, so that the source's kernel mean is the target's.
 
-    Minimises the maximum mean discrepancy over 0 <= w <= max_weight with mean(w) = 1 within mean_tol, to a certified
-    `gap_`. No density model, no centres to choose. Use it for weights of given rows; see `DensityRatio` for what is common
+    Minimizes the maximum mean discrepancy over 0 <= w <= max_weight with mean(w) = 1 within mean_tol, to a certified
+    `gap_`. No density model, no centers to choose. Use it for weights of given rows; see `DensityRatio` for what is common
     to all.
 
     max_weight : float or None, upper bound of a weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.

@@ -23,7 +23,7 @@ class Witness:
     """r(x) = clip(slope f(x) + level, 0, upper) with f(x) = mean_j t_j k(x, v_j) - mean_i s_i w_i k(x, x_i).
 
     f is the witness function of the maximum mean discrepancy: positive where the weighted source still lacks mass. At a
-    source row the optimality conditions of the regularised program are this formula, with slope n / regularization and the
+    source row the optimality conditions of the regularized program are this formula, with slope n / regularization and the
     multiplier of the mean for a level; so it gives a source row its own weight, and rows near it weights near that.
     """
 

@@ -48,7 +48,7 @@ class SubspaceLSIF(RatioEstimator):
     regularization : float > 0, "cv" (five values from 0.01 to 1) or a sequence of values
         Both are chosen by the leave-one-out score of the relative divergence.
     n_centers : int
-        Target rows that serve as kernel centres.
+        Target rows that serve as kernel centers.
     max_iter : int, "cv" or a sequence of ints
         Most ascent steps from each start; 0: the best of the analytic starts. On few rows the ascent fits their noise, and "cv"
         compares 60 steps with 0 on rows held out. That choice is noisy: of 40 tables whose best is 0 (20 columns, 1000 rows each)
@@ -58,7 +58,7 @@ class SubspaceLSIF(RatioEstimator):
         alpha of the divergence by which subspace and kernel are chosen; 0 is the Pearson divergence of the paper, which follows
         single rows of large ratio. The ratio that is fitted is always that of alpha = 0.
     random_state : int, RandomState, Generator or None
-        Choice of centres, redrawn directions.
+        Choice of centers, redrawn directions.
     cv, n_jobs :
         Folds (an int counts folds of the distinct rows) and joblib processes by which n_components and max_iter are chosen. Where a
         domain has one distinct row nothing can be held out: "cv" stands for n_components 1, max_iter 0, the median rule

@@ -172,7 +172,7 @@ def cheapest(*tensors: Tensor) -> tuple[Any, ...]:
 def _in_turn(n: int, turn: Tensor) -> Tensor:
     """At most 64 places of n, evenly spread, one further with each turn.
 
-    Centres that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
+    Centers that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
     """
     n_chosen = min(n, _BANK_CENTERS)
     first = torch.arange(n_chosen, device=turn.device) * n // n_chosen
