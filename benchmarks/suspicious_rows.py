@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from densratio.datasets import load_labelled
-from densratio.demo.experiment import NoiseExperiment, _endless_batches, _Split, _split
+from densratio.demo.experiment import NoiseExperiment, Split, endless_batches, split_rows
 from densratio.demo.methods import METHODS
 from densratio.demo.models import small_network
 from densratio.training import DynamicReweighter, suspicious_rows
@@ -38,17 +38,17 @@ RARE = 10  # one in so many rows stays of every second class, where labels= is t
 Scores = dict[str, np.ndarray]
 
 
-def network(split: _Split, seed: int) -> torch.nn.Module:
+def network(split: Split, seed: int) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return small_network(tuple(split.x.shape[1:]), split.n_classes)
 
 
-def weighted_epochs(reweighter: DynamicReweighter, model: torch.nn.Module, split: _Split, seed: int, config: Any) -> Iterator[int]:
+def weighted_epochs(reweighter: DynamicReweighter, model: torch.nn.Module, split: Split, seed: int, config: Any) -> Iterator[int]:
     """Train as densratio.demo.experiment does; gives the number of epochs done after each."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     order = torch.Generator().manual_seed(seed)
-    val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
+    val_batches = endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
     for epoch in range(config.epochs):
         model.train()
         for i in torch.randperm(len(split.x), generator=order).split(config.batch_size):
@@ -87,7 +87,7 @@ def place_scores(rows: np.ndarray) -> np.ndarray:
     return scores
 
 
-def our_scores(method: str, split: _Split, seed: int, config: Any, at: list[int], *, labels: bool = False) -> dict[int, Scores]:
+def our_scores(method: str, split: Split, seed: int, config: Any, at: list[int], *, labels: bool = False) -> dict[int, Scores]:
     """By epoch: scores of `suspicious_rows`, of the current weights, and with labels=."""
     reweighter = METHODS[method](len(split.x), len(split.x_val), seed)
     found = {}
@@ -99,25 +99,25 @@ def our_scores(method: str, split: _Split, seed: int, config: Any, at: list[int]
     return found
 
 
-def plain_scores(split: _Split, seed: int, config: Any, at: list[int]) -> dict[int, Scores]:
+def plain_scores(split: Split, seed: int, config: Any, at: list[int]) -> dict[int, Scores]:
     """By epoch: the mean losses of a training with all weights 1."""
     reweighter = DynamicReweighter("lsif", len(split.x), len(split.x_val), warmup_epochs=float("inf"))
     epochs = weighted_epochs(reweighter, network(split, seed), split, seed, config)
     return {epoch: {PLAIN: reweighter.row_losses.means().numpy()} for epoch in epochs if epoch in at}
 
 
-def with_clean_rows(split: _Split) -> tuple[torch.Tensor, torch.Tensor]:
+def with_clean_rows(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and labels of the training rows, and then of the validation rows."""
     return torch.cat([split.x, split.x_val]), torch.cat([split.y, split.y_val])
 
 
-def in_sample(split: _Split, seed: int, config: Any, at: list[int], *, clean: bool) -> dict[int, np.ndarray]:
+def in_sample(split: Split, seed: int, config: Any, at: list[int], *, clean: bool) -> dict[int, np.ndarray]:
     """By epoch: probabilities (n, K) of the rows by the network that learned them. clean: and our validation rows."""
     model, (x, y) = network(split, seed), with_clean_rows(split) if clean else (split.x, split.y)
     return {epoch: probabilities(model, split.x) for epoch in plain_epochs(model, x, y, seed, config) if epoch in at}
 
 
-def cross_validated(split: _Split, seed: int, config: Any, at: list[int], folds: int, *, clean: bool) -> dict[int, np.ndarray]:
+def cross_validated(split: Split, seed: int, config: Any, at: list[int], folds: int, *, clean: bool) -> dict[int, np.ndarray]:
     """By epoch: probabilities (n, K) of rows by networks that did not learn them. clean: our validation rows are learned too."""
     n = len(split.x)
     found = {epoch: np.zeros((n, split.n_classes), dtype=np.float32) for epoch in at}
@@ -143,7 +143,7 @@ def cleanlab_scores(python: Path, labels: np.ndarray, sources: dict[str, np.ndar
             return str(answer["version"]), {name: answer[name] for name in answer.files if name != "version"}
 
 
-def with_rare_classes(split: _Split) -> _Split:
+def with_rare_classes(split: Split) -> Split:
     """One in ten of the training rows of every second given label."""
     place = np.zeros(len(split.y), dtype=np.int64)
     y = split.y.numpy()
@@ -236,7 +236,7 @@ def verdicts(results: Results, epochs: list[int]) -> list[Row]:
 
 def run_seed(seed: int, data: Any, config: Any, arguments: Any, results: Results, flags: dict[int, list[Row]]) -> str:
     """Add all rankings of one seed; cleanlab's version."""
-    split = _split(data, config, seed)
+    split = split_rows(data, config, seed)
     ours = {method: our_scores(method, split, seed, config, arguments.epochs) for method in OURS}
     plain = plain_scores(split, seed, config, arguments.epochs)
     by_source = {}
@@ -274,7 +274,7 @@ def rare_table(data: Any, config: Any, seeds: int) -> list[Row]:
     """Rankings without and with labels=, where every second class is rare."""
     results = Results()
     for seed in range(seeds):
-        split = with_rare_classes(_split(data, config, seed))
+        split = with_rare_classes(split_rows(data, config, seed))
         for method in OURS:
             results.add(
                 config.epochs,

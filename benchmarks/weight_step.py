@@ -19,7 +19,7 @@ from runner import environment, interleaved, limit_threads, medians, synchronize
 
 from densratio.estimators import IN_LOOPS
 from densratio.training import DynamicReweighter
-from densratio.training.ratio.stored_step import _cheapest
+from densratio.training.ratio.stored_step import cheapest, objective_of
 
 TARGET = 50.0
 MAX_WEIGHT = 50.0
@@ -61,7 +61,7 @@ def solve(kernel: np.ndarray, kappa: np.ndarray, *, is_sparse: bool) -> np.ndarr
 
 def step_alone(ratio: Any, source: Any, target: Any, coef: Any) -> Callable[[], Any]:
     """The solver's warm start and one step, its samples made beforehand."""
-    objective = ratio._make_objective()
+    objective = objective_of(ratio)
     features = ratio.update(source, target, coef).features
     samples = (source, target) if features is None else (features(source), features(target))
     samples = objective.summarise(*samples)
@@ -83,7 +83,7 @@ def calls(seed: int, n: int, m: int, device: str) -> dict[str, Callable[[], Any]
     for name, kind in IN_LOOPS.items():
         ratio = kind(gamma="target_spread")
         reweighter = DynamicReweighter(name, n_train=n, n_val=m, warmup_epochs=0).to(device)
-        arrays = _cheapest(source, target, torch.ones(n if name in ("kmm", "wasserstein") else m, device=device))
+        arrays = cheapest(source, target, torch.ones(n if name in ("kmm", "wasserstein") else m, device=device))
         for _ in range(WARM_STEPS):
             arrays = (*arrays[:2], ratio.update(*arrays).coef)
             reweighter.partial_fit(train_losses, val_losses, index, val_index)

@@ -197,8 +197,23 @@ def gone_on(stopped, fresh, folder):
     return fresh
 
 
-@pytest.mark.parametrize("method", ["random", "val_only", "kmm", "kliep@16", "lsif", "wasserstein@16"])
-@pytest.mark.parametrize("after", [5, 9, 13], ids=["in an epoch", "at the end of one", "in the second"])
+PLACES = {"in an epoch": 5, "at the end of one": 9, "in the second": 13}
+STOPPED = ["random", "val_only", "kmm", "kliep@16", "lsif", "wasserstein@16"]
+
+
+def is_quick(method, is_its_place):
+    """Every method stops at one place, and one without and one with a bank at all."""
+    return is_its_place or method in ("random", "kliep@16")
+
+
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [
+        pytest.param(method, after, id=f"{method} {place}", marks=[] if is_quick(method, k % 3 == j) else pytest.mark.long)
+        for k, method in enumerate(STOPPED)
+        for j, (place, after) in enumerate(PLACES.items())
+    ],
+)
 def test_a_run_that_stops_and_goes_on_gives_what_one_that_did_not_gives(tmp_path, method, after):
     whole = finished(method)
     assert len(whole.history["seconds"]) == 3

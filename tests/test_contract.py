@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -45,9 +46,22 @@ def table(name, n_source=60, n_target=50, seed=0, shift=0.7):
 # ---------------------------------------------------------------- scikit-learn
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_check_estimator_passes(name):
-    results = check_estimator(ESTIMATORS[name](), on_fail=None, on_skip=None)
+# By default these two choose parameters or classifiers in every one of the fifty fits.
+QUICK = {
+    "discriminator": {"classifier": LogisticRegression()},
+    "subspace_lsif": {"gamma": "median", "regularization": 0.1, "max_iter": 10, "n_restarts": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        *(pytest.param(name, {}, marks=[pytest.mark.long] * (name in QUICK), id=name) for name in OWN),
+        *(pytest.param(name, params, id=f"{name}, quick") for name, params in QUICK.items()),
+    ],
+)
+def test_check_estimator_passes(name, params):
+    results = check_estimator(ESTIMATORS[name]().set_params(**params), on_fail=None, on_skip=None)
     assert len(results) > 40
     assert {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"} == {}
 

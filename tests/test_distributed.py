@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed, Uniform, endless
-from densratio.training.meta import L2R, CMWNet, LiLAW, LRWHard, LRWOpt, MWNet
+from densratio.training.loop.row_batch import RowBatch
+from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
@@ -30,6 +31,16 @@ METHODS = {
     "by class": lambda optimizer: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=2, layer="1"),
     "l2r": lambda optimizer: L2R(N_TRAIN),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, fixed_step_length=True),
+    "l2r of a bank": lambda optimizer: L2R(
+        N_TRAIN, gradient=MetaGradient(mode="last_layer", optimizer=optimizer, n_val=N_VAL, val_refresh=8)
+    ),
+    "cmw_net_sl": lambda optimizer: CMWNetSL(
+        N_TRAIN,
+        data(N_TRAIN, 1).tensors[1],
+        soft_labels=SoftLabels(mixup=None),
+        gradient=MetaGradient(optimizer=optimizer, every=2),
+        warmup_epochs=0.3,
+    ),
     "cmw_net": lambda optimizer: CMWNet(
         N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, mode="last_layer", fixed_step_length=True
     ),
@@ -95,6 +106,8 @@ def one_rank(rank, folder):
         state = torch.load(Path(folder) / f"{name}.state")
         torch.save(train(name, rank, 2, range(EPOCHS // 2, EPOCHS), state), Path(folder) / f"{name}.{rank}.resumed")
     uneven(rank, folder)
+    torch.save(of_uneven_rows(*(part[rank] for part in UNEVEN)), Path(folder) / f"learned.{rank}")
+    torch.save(of_all_rows(rank), Path(folder) / f"rows.{rank}")
     dist.destroy_process_group()
 
 
@@ -112,6 +125,40 @@ def uneven(rank, folder):
     except ValueError as error:
         message = str(error)
     torch.save((stored, reweighter.weights_, message), Path(folder) / f"uneven.{rank}")
+
+
+# Training and validation rows of each rank.
+UNEVEN = [torch.arange(3), torch.arange(3, 11)], [torch.arange(7), torch.arange(7, 9)]
+LEARNED = {
+    "l2r": lambda: L2R(N_TRAIN),
+    "last layer": lambda: L2R(N_TRAIN, gradient=MetaGradient("last_layer")),
+    "mw_net": lambda: MWNet(N_TRAIN, gradient=MetaGradient("first_order"), learning_rate=0.1),
+    "lilaw": lambda: LiLAW(N_TRAIN, learning_rate=0.5, warmup_epochs=0.0),
+}
+
+
+def of_uneven_rows(index, val_index):
+    """What each method has stored, and its loss, after two batches of these rows."""
+    (x, y), (x_val, y_val) = data(N_TRAIN, 1).tensors, data(N_VAL, 2).tensors
+    found = {}
+    for name, make in LEARNED.items():
+        torch.manual_seed(1)
+        reweighter, model = make(), network()
+        batches = (x[index], y[index], index), (x_val[val_index], y_val[val_index], val_index)
+        losses = torch.stack([reweighter.weighted_loss(model, *batches).detach() for _ in range(2)])
+        found[name] = reweighter.state_dict() | {"losses": losses}
+    return found
+
+
+def of_all_rows(rank):
+    """Sums, means and writes of three rows on one rank and two on the other, one row on both."""
+    index = torch.tensor([[0, 1, 2], [2, 5]][rank])
+    rows, stored = RowBatch.of(index, len(index), N_TRAIN, torch.device("cpu")), torch.zeros(N_TRAIN)
+    values = (10.0 * rank + index).requires_grad_()
+    rows.write(stored, values)
+    mean = rows.mean(values)
+    mean.backward()
+    return stored, mean.detach(), rows.sum(values).detach(), values.grad, rows.own(rows.all(values.detach())), rows.count(values)
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +211,23 @@ def test_what_is_wrong_on_one_rank_is_told_on_all_and_changes_nothing(two_ranks)
     for rank in range(2):
         before, after, message = torch.load(two_ranks / f"uneven.{rank}")
         assert "training rows [4]" in message and torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_methods_weigh_every_row_alike_whatever_the_split_of_training_and_validation_rows(two_ranks, name):
+    whole = of_uneven_rows(*(torch.cat(part) for part in UNEVEN))[name]
+    for rank in range(2):
+        close(whole, torch.load(two_ranks / f"learned.{rank}")[name])
+
+
+def test_a_row_batch_sums_averages_and_writes_the_rows_of_all_ranks(two_ranks):
+    """Values 0, 1, 2 of rows 0, 1, 2 on one rank, and 12, 15 of rows 2, 5 on the other."""
+    for rank, own in ((0, [0.0, 1.0, 2.0]), (1, [12.0, 15.0])):
+        stored, mean, total, grad, back, count = torch.load(two_ranks / f"rows.{rank}")
+        assert stored[:6].tolist() == [0.0, 1.0, 7.0, 0.0, 0.0, 15.0] and not stored[6:].any()
+        assert (float(mean), float(total), int(count), back.tolist()) == (6.0, 30.0, 5, own)
+        # Averaged over two ranks that is 1 / 5 for each row.
+        torch.testing.assert_close(grad, torch.full_like(grad, 2 / 5))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -315,7 +315,7 @@ def rprop(model):
     ("optimizer_for", "message"),
     [
         (rprop, r'knows the steps of Adam, AdamW, SGD; got RMSprop.*mode="first_order" or mode="last_layer"'),
-        (lambda model: torch.optim.SGD(model.parameters(), lr=0.1, maximize=True), "maximises"),
+        (lambda model: torch.optim.SGD(model.parameters(), lr=0.1, maximize=True), "maximizes"),
         (lambda model: None, r'mode="exact".*optimizer=.*mode="first_order"'),
     ],
 )

@@ -349,7 +349,9 @@ def test_memory_given_back_from_before_is_not_seen_on_the_cpu():
         held.clear()
         held.append(torch.ones(2 * MIB))
 
-    assert 8 * MIB <= peak_memory(swap, torch.device("cpu")) < 8.1 * MIB
+    # Torch's profiler loses the events of a trace where the system takes the core away while the trace sets its clock.
+    found = [peak for peak in (peak_memory(swap, torch.device("cpu")) for _ in range(3)) if peak]
+    assert 8 * MIB <= found[0] < 8.1 * MIB
     assert peak_memory(lambda: None, torch.device("cpu")) == 0
 
 

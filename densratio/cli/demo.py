@@ -60,8 +60,8 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder.")
     out.mkdir(parents=True, exist_ok=True)
-    labelled = load_labelled(data)
-    experiment.check_fits(labelled, config)
+    labeled = load_labelled(data)
+    experiment.check_fits(labeled, config)
 
     console = Console()
     runs: dict[str, list[Any]] = {name: [] for name in names}
@@ -70,8 +70,8 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
         for seed in range(seeds):
             for name in names:
                 progress.update(task, description=f"{TITLES[name]}, seed {seed}")
-                runs[name].append(experiment.run_method(name, seed, labelled, config, on_epoch=lambda _: progress.advance(task)))
-    results = {name: experiment.summarise(of_method) for name, of_method in runs.items()}
+                runs[name].append(experiment.run_method(name, seed, labeled, config, on_epoch=lambda _: progress.advance(task)))
+    results = {name: experiment.summarize(of_method) for name, of_method in runs.items()}
     console.print(_table({TITLES[name]: r for name, r in results.items()}, config))
     (out / "results.json").write_text(json.dumps({"config": config.as_dict(), "methods": results}, indent=2) + "\n")
     figure = weight_histograms(

@@ -1,6 +1,6 @@
 """Demonstrations: networks trained on wrong labels with every method, on the same data, seeds and budget. Imports torch."""
 
-from .experiment import NoiseExperiment, Run, check_fits, run_method, summarise, weighting_curves
+from .experiment import NoiseExperiment, Run, check_fits, run_method, summarize, weighting_curves
 from .methods import LEARNED, METHODS, TITLES, TRAIN_TWICE, Setup, all_methods, build, named
 from .models import lenet5, resnet18, small_network
 from .peak_memory import peak_memory
@@ -22,6 +22,6 @@ __all__ = [
     "resnet18",
     "run_method",
     "small_network",
-    "summarise",
+    "summarize",
     "weighting_curves",
 ]

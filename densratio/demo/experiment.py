@@ -23,7 +23,17 @@ from .methods import METHODS, TRAIN_TWICE, Setup, all_methods, build
 from .models import small_network
 from .peak_memory import peak_memory
 
-__all__ = ["NoiseExperiment", "Run", "check_fits", "run_method", "summarise", "weighting_curves"]
+__all__ = [
+    "NoiseExperiment",
+    "Run",
+    "Split",
+    "check_fits",
+    "endless_batches",
+    "run_method",
+    "split_rows",
+    "summarize",
+    "weighting_curves",
+]
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class Run:
 
 
 @dataclass(frozen=True)
-class _Split:
+class Split:
+    """Rows and labels of one run: noisy ones to train on, clean ones to validate and to test on."""
+
     x: Tensor
     y: Tensor
     x_val: Tensor
@@ -97,15 +109,15 @@ class _Split:
     is_flipped: np.ndarray
     n_classes: int
 
-    def held_out(self, train: np.ndarray, val: np.ndarray) -> _Split:
-        """The same with training rows `val` in the place of the validation rows."""
+    def held_out(self, train: np.ndarray, val: np.ndarray) -> Split:
+        """The same with training rows `val` in place of the validation rows."""
         x, y = self.x, self.y
         return replace(self, x=x[train], y=y[train], x_val=x[val], y_val=y[val], is_flipped=self.is_flipped[train])
 
 
 def check_fits(data: Labelled, config: NoiseExperiment) -> None:
     """Raise ValueError where the data has too few rows, or the noise is not defined on its classes."""
-    _split(data, config, seed=0)
+    split_rows(data, config, seed=0)
 
 
 def run_method(
@@ -120,7 +132,7 @@ def run_method(
     A train-twice method spends half of the epochs on plain training, whose margins say which rows are held out, and the other
     half on training anew.
     """
-    split = _split(data, config, seed)
+    split = split_rows(data, config, seed)
     if method not in TRAIN_TWICE:
         return _train(method, seed, split, config, config.epochs, on_epoch)
     first = _train("uniform", seed, split, config, config.epochs // 2, on_epoch)
@@ -129,7 +141,7 @@ def run_method(
     return replace(second, accuracy=first.accuracy + second.accuracy)
 
 
-def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]) -> Run:
+def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]) -> Run:
     devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -141,7 +153,7 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
         )  # fmt: skip
         reweighter = build(method, setup).to(config.device)
     order = torch.Generator().manual_seed(seed)
-    val_batches = _endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
+    val_batches = endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
 
     def step(i: Tensor) -> None:
         j = next(val_batches) if reweighter.needs_validation else None
@@ -175,7 +187,7 @@ def _train(method: str, seed: int, split: _Split, config: NoiseExperiment, epoch
     return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
 
 
-def summarise(runs: list[Run]) -> dict[str, float | None]:
+def summarize(runs: list[Run]) -> dict[str, float | None]:
     """Means over the seeds of one method's runs, as results.json holds them.
 
     accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs. weight_clean, weight_flipped: mean final
@@ -217,7 +229,7 @@ def _auroc(runs: list[Run]) -> float | None:
     return float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs]))
 
 
-def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
+def split_rows(data: Labelled, config: NoiseExperiment, seed: int) -> Split:
     """Validation rows stay clean; the test rows are the data's own test set where it has one."""
     n_held_out = config.n_val + (0 if data.test else config.n_test)
     if n_held_out >= len(data.labels):
@@ -231,22 +243,23 @@ def _split(data: Labelled, config: NoiseExperiment, seed: int) -> _Split:
     held_out = data.test if data.test else (data.inputs[test], data.labels[test])
     arrays = (data.inputs[train], noisy.labels, data.inputs[val], data.labels[val], *held_out)
     x, y, x_val, y_val, x_test, y_test = (torch.as_tensor(a, device=config.device) for a in arrays)
-    return _Split(x, y, x_val, y_val, x_test, y_test, noisy.is_flipped, n_classes)
+    return Split(x, y, x_val, y_val, x_test, y_test, noisy.is_flipped, n_classes)
 
 
-def _endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers of batches without end, each pass over n rows in a new order."""
     while True:
         yield from torch.randperm(n, generator=generator).split(size)
 
 
-def _irreducible(seed: int, split: _Split, config: NoiseExperiment, epochs: int) -> Tensor:
+def _irreducible(seed: int, split: Split, config: NoiseExperiment, epochs: int) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
     model = _train("val_only", seed, split, config, max(1, epochs // 4), lambda accuracy: None).model
     return irreducible_losses(model, zip(split.x.split(2048), split.y.split(2048), strict=True))
 
 
 @torch.no_grad()
-def _margins(model: nn.Module, split: _Split) -> np.ndarray:
+def _margins(model: nn.Module, split: Split) -> np.ndarray:
     """Margins (n_train,) of the training rows under a trained model."""
     model.eval()
     return torch.cat([margins(model(x), y) for x, y in zip(split.x.split(2048), split.y.split(2048), strict=True)]).cpu().numpy()

@@ -35,7 +35,7 @@ class Setup:
 
     @property
     def n_features(self) -> int:
-        """Columns that the model's last linear layer takes in."""
+        """Columns of the input of the model's last linear layer."""
         linear = last_linear(self.model)
         if linear is None:
             raise ValueError("The model has no nn.Linear, whose input the train-twice methods and lrw_opt weigh rows by.")
@@ -75,7 +75,7 @@ LEARNED: dict[str, Callable[[Setup], Reweighter]] = {
     "margin_based": lambda setup: MarginBased(setup.n_train),
     "rho_loss": lambda setup: RHOLoss(setup.n_train, _irreducible(setup), share=0.5),
 }  # fmt: skip
-"""Reweighter of a `Setup`, for methods that look at labels, the optimiser or the model."""
+"""Reweighter of a `Setup`, for methods that use labels, the optimizer or the model."""
 
 TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {
     "lrw_hard": LRWHard,

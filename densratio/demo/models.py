@@ -85,7 +85,7 @@ def resnet18(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + two 3 x 3 convolutions with batch normalisation); x passes a 1 x 1 convolution where the shape changes."""
+    """relu(x + two 3 x 3 convolutions with batch normalization); x passes a 1 x 1 convolution where the shape changes."""
 
     def __init__(self, n_in: int, n_out: int, stride: int):
         super().__init__()

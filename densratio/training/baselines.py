@@ -1,4 +1,4 @@
-"""What reweighting is compared with, by the same line of code: even, random, validation rows alone, and DIW."""
+"""Baselines with the same line of code: even weights, random weights, validation rows alone, and DIW."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ValidationOnly(Reweighter):
 class DIW(DynamicReweighter):
     """Dynamic importance weighting as first published: kernel mean matching solved to convergence in every batch.
 
-    minimise (w'(K + 1e-5 I)w / 2 - kappa'w) / n  over  0 <= w <= max_weight, |mean(w) - 1| <= (sqrt(n) - 1) / sqrt(n);
+    minimize (w'(K + 1e-5 I)w / 2 - kappa'w) / n  over  0 <= w <= max_weight, |mean(w) - 1| <= (sqrt(n) - 1) / sqrt(n);
     the weights are then scaled to mean 1.
 
     gamma : float or rule of the Gaussian kernel, as in `KMM`. max_weight : B, the published 50.

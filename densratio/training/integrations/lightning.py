@@ -79,11 +79,11 @@ class Reweighting(Callback):
         self._transferred = transferred
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raises the ValueError of a batch that could not be used, which a GPU tells late."""
+        """Raises the ValueError of a batch that could not be used, which comes late from a GPU."""
         self._state.check()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The trainer is let go."""
+        """Forget the trainer."""
         self._transferred = None
 
     def state_dict(self) -> dict[str, Any]:

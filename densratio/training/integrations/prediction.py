@@ -13,7 +13,7 @@ __all__ = ["Prediction"]
 
 
 class Prediction(nn.Module):
-    """Calls a model that takes and gives something else, and keeps what it gave last.
+    """Calls a model of other arguments and outputs, and keeps its outputs.
 
     module: the model, whose layers, mode and device count. call(x) -> its outputs; prediction(outputs) -> what a loss takes.
     """
@@ -31,7 +31,7 @@ class Prediction(nn.Module):
         return self._prediction(outputs)
 
     def outputs(self, x: Any) -> Any:
-        """The model's outputs for x, from the pass that was; a new one without gradients where no pass was of x."""
+        """The model's outputs for x, from the pass of x, or from a new one without gradients where there was none."""
         for given, outputs in self._given:
             if given is x:
                 return outputs

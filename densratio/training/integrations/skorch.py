@@ -102,7 +102,9 @@ class ReweightedNet(NeuralNet):
 
     def _state_for(self, batch: Any) -> LoopState:
         if not isinstance(batch, _Batch):
-            raise ValueError("The batch doesn't tell its rows: iterator_train must be a DataLoader and get_iterator be ours.")
+            raise ValueError(
+                "The batch doesn't hold the index of its rows: iterator_train must be a DataLoader and get_iterator be ours."
+            )
         if self.reweighting_ is None:
             self.reweighting_ = self._new_state(batch.n_train)
         self.reweighting_.check_train(batch.n_train)

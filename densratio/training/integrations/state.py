@@ -1,4 +1,4 @@
-"""What a checkpoint must hold so that a resumed run gives the same weights, and whether all sizes agree."""
+"""A reweighter with its validation batches: the state of a loop for checkpoints, and checks that all sizes agree."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LoopState:
             self.check_train(len(dataset))
 
     def take_optimizer(self, optimizer: Any) -> None:
-        """Let a method that follows the optimiser's step have the framework's, unless it was given another."""
+        """Give the framework's optimizer to a method that follows its step, unless it was given another."""
         if optimizer is not None and getattr(self.reweighter, "optimizer", optimizer) is None:
             self.reweighter.optimizer = optimizer
 
@@ -63,7 +63,7 @@ class LoopState:
         return next(self.batches) if self.reweighter.needs_validation else None
 
     def check(self) -> None:
-        """Raise the error of a batch that could not be used, which a device tells late."""
+        """Raise the error of a batch that could not be used, which comes late from a device."""
         self.reweighter.check()
 
     def state_dict(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class ReweightedTrainer(Trainer):
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
     def get_train_dataloader(self) -> DataLoader:
-        """The Trainer's, whose batches tell their rows. Raises ValueError where the reweighter was made for another number."""
+        """The Trainer's, whose batches hold the index of their rows. Raises ValueError where the reweighter has another number."""
         if self.train_dataset is None:
             return super().get_train_dataloader()
         rows = NumberedRows(self.train_dataset)
@@ -126,7 +126,7 @@ class ReweightedTrainer(Trainer):
         return batches, n_items
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """The Trainer's, for a loss that isn't divided by num_items_in_batch: told of it, transformers 4 divides by nothing."""
+        """The Trainer's, for a loss that isn't divided by num_items_in_batch: given it, transformers 4 divides by nothing."""
         return super().training_step(model, inputs)
 
     def compute_loss(
@@ -170,7 +170,7 @@ class ReweightedTrainer(Trainer):
         if os.path.isfile(path):
             self._weighting.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         else:
-            warnings.warn(f"{checkpoint} has no {FILE}: the weights go on from where they are.", UserWarning, stacklevel=2)
+            warnings.warn(f"{checkpoint} has no {FILE}: the weights continue from their present values.", UserWarning, stacklevel=2)
 
 
 class _IndexColumn(NumberedCollate):

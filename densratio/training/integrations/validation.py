@@ -1,4 +1,4 @@
-"""Batches that tell the index of each row, in an order that a resumed run takes up where the stopped one was."""
+"""Batches with the index of each row, in an order that a resumed run continues where the stopped one was."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ValidationBatches:
 
     The rows come in passes, each a permutation drawn from (seed, number of the pass), and a batch may hold the end of one pass
     and the start of the next. With several ranks the next batch_size * ranks rows are dealt out among them.
-    rows_drawn: rows of all ranks given so far; set it to go on from there. At most len(dataset) rows make a batch.
+    rows_drawn: rows of all ranks given so far; set it to continue from there. At most len(dataset) rows make a batch.
     """
 
     def __init__(self, dataset: Any, batch_size: int, *, collate_fn: Collate | None = None, num_workers: int = 0, seed: int = 0):

@@ -46,6 +46,6 @@ def rows_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return values.flatten(1).mean(dim=1) if values.ndim > 1 else values
     counted = mask.to(values.dtype).flatten(1)
-    # Where a mask is false a loss may be infinite, and infinity times 0 is no number.
+    # Where a mask is false a loss may be infinite, and infinity times 0 is NaN.
     kept = values.flatten(1).where(counted > 0, 0.0)
     return kept.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)

@@ -1,4 +1,4 @@
-"""What the weights look like while training: a few numbers every so many steps, to TensorBoard or any callable."""
+"""Statistics of the weights while training, every so many steps, to TensorBoard or any callable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Monitor:
     - weights/class_Y : mean weight of class Y
     - weights/share_METHOD : its share in the mixture of "auto"
 
-    The step is the reweighter's `steps_seen`, which goes on after a resume, or else the number of steps since the monitor was
+    The step is the reweighter's `steps_seen`, which continues after a resume, or else the number of steps since the monitor was
     assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with
     the reweighter where its log can be.
     Raises ValueError for a wrong `every`, and with the first step where there is not one label for each row; TypeError for `log`.

@@ -36,11 +36,13 @@ class RowBatch(Rows):
     @classmethod
     def of(cls, index: Any, n_rows: int, n_stored: int, device: torch.device, name: str = "index") -> RowBatch:
         """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, where a host sees others."""
-        positions = positions_of(index, n_rows, name, device, n_stored if n_ranks() == 1 else None)
+        is_alone, host_looks = n_ranks() == 1, not waits_for(device)
+        positions = positions_of(index, n_rows, name, device, n_stored if is_alone else None)
+        if is_alone and host_looks:
+            return cls(positions, positions, holds_all=True)
         of_all = of_all_ranks(positions)
-        if n_ranks() > 1 and not waits_for(device):
+        if host_looks:
             check_index(of_all, len(of_all), n_stored, name)
-        if not waits_for(device):
             return cls(positions, of_all)
         rows = cls(positions.clamp(0, n_stored - 1), of_all.clamp(0, n_stored - 1))
         rows.named = of_all
@@ -53,6 +55,8 @@ class RowBatch(Rows):
 
     def held_by_all(self, is_usable: Tensor | bool = True) -> RowBatch:
         """The rows of all ranks, once every rank holds their values."""
+        if self._holds_all and is_usable is True:
+            return self
         return RowBatch.held(self._of_all, is_usable)
 
     @classmethod
@@ -105,19 +109,26 @@ class RowBatch(Rows):
 
         Values that are not finite are left out, and all of them where the batch can't be used; no wait for a device.
         """
-        values = self.all(values.detach().to(stored.device, stored.dtype))
+        values = self.all(_like(stored, values))
         if self._is_usable is True and not waits_for(stored.device) and _write_distinct(stored, self._of_all, values):
             return
         old = stored[self._of_all]
         is_kept = torch.isfinite(values) if self._is_usable is True else torch.isfinite(values) & self._is_usable
         _write_means(stored, self._of_all, torch.where(is_kept, values, old))
 
-    def add(self, total: Tensor, values: Tensor, *, scale: float) -> None:
-        """total[positions] += scale * values (n,) of all rows, where they are finite and the batch can be used."""
-        values = self.all(values.detach().to(total.device, total.dtype))
-        if self._is_usable is not True or not _is_finite_on_host(values):
-            values = torch.where(torch.isfinite(values) & torch.as_tensor(self._is_usable, device=total.device), values, 0.0)
-        total.index_add_(0, self._of_all, values, alpha=scale)
+    def add(self, total: Tensor, mass: Tensor, values: Tensor, *, scale: float) -> None:
+        """total[positions] += scale * values and mass[positions] += scale, for the finite values (n,) of all rows.
+
+        Nothing is added where the batch can't be used; no wait for a device.
+        """
+        values = self.all(_like(total, values))
+        if self._is_usable is True and _is_finite_on_host(values):
+            counted = torch.ones_like(values)
+        else:
+            is_counted = torch.isfinite(values) & torch.as_tensor(self._is_usable, device=total.device)
+            values, counted = torch.where(is_counted, values, 0.0), is_counted.to(values.dtype)
+        for sums, parts in ((total, values), (mass, counted)):
+            sums.index_add_(0, self._of_all, parts, alpha=scale)
 
 
 def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_declared: int | None = None) -> Tensor:
@@ -129,9 +140,19 @@ def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_dec
             got = f"shape {tuple(index.shape)} and dtype {index.dtype}"
             raise ValueError(f"{name} must be ({n_rows},) integers, one for each row of its batch; got {got}.")
         return index.to(device, torch.int64)
+    if n_declared is not None and device.type == "cpu" and _names_rows(index, n_rows, n_declared):
+        return index
     checked = torch.as_tensor(check_index(index, n_rows, n_declared, name), dtype=torch.int64)
     # Without non_blocking the host would wait for the copy.
     return checked if device.type == "cpu" else checked.to(device, non_blocking=True)
+
+
+def _names_rows(index: Any, n_rows: int, n_declared: int) -> bool:
+    """Whether `index` is a tensor of the CPU with n_rows numbers in range, what a loop most often gives; False says nothing."""
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (n_rows,) or n_rows == 0:
+        return False
+    # As unsigned numbers negative ones are the largest.
+    return index.device.type == "cpu" and int(index.numpy().view(np.uint64).max()) < n_declared
 
 
 def check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
@@ -146,8 +167,15 @@ def _is_finite_on_host(values: Tensor) -> bool:
         return False
     if values.device.type == "cpu" and values.dtype in _NUMPY:
         # As a numpy array a vector of a batch costs a fifth.
-        return bool(np.isfinite(values.detach().numpy()).all())
+        return bool(np.isfinite(values.numpy()).all())
     return bool(torch.isfinite(values).all())
+
+
+def _like(stored: Tensor, values: Tensor) -> Tensor:
+    """Values in the precision and on the device of `stored`, detached."""
+    values = values.detach() if values.requires_grad else values
+    is_like = values.dtype == stored.dtype and values.device == stored.device
+    return values if is_like else values.to(stored.device, stored.dtype)
 
 
 def _write_distinct(stored: Tensor, positions: Tensor, values: Tensor) -> bool:

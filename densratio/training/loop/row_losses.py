@@ -14,7 +14,7 @@ from .row_batch import RowBatch
 
 __all__ = ["RowLosses", "suspicious_rows"]
 
-_LOW = 0.25  # quantile of a class that stands for its right labels, while fewer than three quarters of its labels are wrong
+_LOW = 0.25  # quantile of a class that represents its right labels, while fewer than three quarters of its labels are wrong
 
 
 class RowLosses(nn.Module):
@@ -35,8 +35,7 @@ class RowLosses(nn.Module):
 
     def record(self, losses: Tensor, rows: RowBatch, epoch: float) -> None:
         """Add the losses (n,) of a batch, those that are finite; no wait for the device. epoch > 0."""
-        rows.add(self.total, losses, scale=epoch)
-        rows.add(self.mass, torch.isfinite(losses), scale=epoch)
+        rows.add(self.total, self.mass, losses, scale=epoch)
 
     def means(self) -> Tensor:
         """Mean loss (n_train,) of each row; NaN where it was never visited."""

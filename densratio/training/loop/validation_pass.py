@@ -59,7 +59,7 @@ def warn_unless_training(model: nn.Module) -> None:
     modes = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
     if not model.training and any(isinstance(module, modes) for module in model.modules()):
         warnings.warn(
-            "The model is in eval mode: dropout is off and the statistics of its normalization stand still. Call model.train() "
+            "The model is in eval mode: dropout is off and the statistics of its normalization do not change. Call model.train() "
             "before the epoch, unless this is what you want.",
             UserWarning,
             stacklevel=3,

@@ -24,7 +24,7 @@ __all__ = ["MODES", "MetaGradient", "gradient_from"]
 
 Predict = Callable[[Any], Tensor]
 ValidationLoss = Callable[[Predict], Tensor]
-"""What the step is to lower: (prediction of any rows under the parameters at hand) -> scalar."""
+"""Validation loss: (prediction of any rows under given parameters) -> scalar."""
 
 MODES = ("exact", "first_order", "last_layer")
 _LEAST_WEIGHT = 1e-20

@@ -25,7 +25,7 @@ These classes alone: a subclass may compute something else.
 def can_split_by_layers(rows: TrainingPass) -> bool:
     """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that keep the rows apart, as far as can be seen.
 
-    What can't be seen, rows that meet in between or outputs changed in place, shows in the numbers: compare with another product.
+    Rows that are combined in between, and outputs changed in place, can't be seen here; compare the numbers with another product.
     """
     layers, n = rows.layers, len(rows.losses)
     if layers is None or any(isinstance(module, nn.modules.batchnorm._NormBase) for module in rows.model.modules()):

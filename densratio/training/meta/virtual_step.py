@@ -124,7 +124,7 @@ def _rule_of(optimizer: torch.optim.Optimizer) -> Rule:
             'mode="first_order" or mode="last_layer", which work with any optimizer.'
         )
     if any(group.get("maximize", False) for group in optimizer.param_groups):
-        raise ValueError("The optimizer maximises: give one that minimises the weighted loss.")
+        raise ValueError("The optimizer maximizes: give one that minimizes the weighted loss.")
     return OPTIMIZERS[type(optimizer)]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -50,13 +49,13 @@ class DynamicReweighter(Reweighter):
         What `weighted_loss` compares in place of the losses.
     y_train, y_val : (n_train,), (n_val,) int, or None
         Classes of all rows. The estimate is then class by class in every batch, times the class-prior ratio
-        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes told with the batches so far give that ratio.
+        (n_val,y / n_val) / (n_train,y / n_train). Without them the classes given with the batches so far determine that ratio.
     val_refresh : int or None
         Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
         of the validation batch), and compare with all. None: compare with the validation batch.
     val_every : int
-        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, as
-        `needs_validation` tells, no validation pass runs and val may be None: draw the next validation batch only where it is
+        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, where
+        `needs_validation` is false, no validation pass runs and val may be None: draw the next validation batch only where it is
         needed, or else some rows of an unshuffled validation set are never looked at.
     forget : float in [0, 1)
         For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
@@ -199,7 +198,7 @@ class DynamicReweighter(Reweighter):
         val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
         estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
         losses (n,): what `suspicious_rows` ranks by, where train is something else; a train of one column is taken for them.
-        A row that stands in the batch more than once gets the mean of its weights. Gradients are not followed.
+        A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         self.late_errors.raise_if_seen()
@@ -386,11 +385,7 @@ def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str
     return [potential if len(names) == 1 or name == "wasserstein" else None for name in names]
 
 
-@contextmanager
-def _single_precision(device: torch.device) -> Iterator[None]:
-    """Autocast of the loop around does not reach the estimate."""
-    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
-        yield
-        return
-    with torch.autocast(device.type, enabled=False):
-        yield
+def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it the loop's autocast is off."""
+    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else nullcontext()

@@ -16,9 +16,9 @@ from .potential import Potential
 from .sliced import Sliced
 from .two_samples import TwoSamples
 
-__all__ = ["StoredStep", "objective_of", "ratio_for_loops"]
+__all__ = ["StoredStep", "cheapest", "objective_of", "ratio_for_loops"]
 
-# One step a batch from the last weights regularises by itself.
+# One step a batch from the last weights is a regularization by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
 _BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
@@ -64,7 +64,7 @@ class StoredStep(nn.Module):
     def check(self, batch: TwoSamples) -> None:
         """Raise ValueError for parameters that are out of range: with the first batch, not when the warm-up is over."""
         width = 1 if self._needs_potential(batch) else None
-        self.ratio.update(*_cheapest(batch.source[:, :width], batch.target[:, :width]))
+        self.ratio.update(*cheapest(batch.source[:, :width], batch.target[:, :width]))
 
     def learn(self, batch: TwoSamples, classes: ClassFrequencies | None) -> None:
         """Let the potential learn from the batch, where one is needed, in the warm-up too."""
@@ -125,7 +125,7 @@ class StoredStep(nn.Module):
         if self.potential is not None and self._needs_potential(batch):
             weights = self.potential.step(objective_of(self.ratio), self.ratio.n_steps, start, source, target, label)
             return weights, weights
-        arrays = _cheapest(source, target, start, *(() if centers is None else (centers,)))
+        arrays = cheapest(source, target, start, *(() if centers is None else (centers,)))
         update = self.ratio.update(*arrays[:3], centers=None if centers is None else arrays[3], to_convergence=self.to_convergence)
         return torch.as_tensor(update.weights), torch.as_tensor(update.coef)
 
@@ -145,7 +145,7 @@ def objective_of(ratio: DensityRatio) -> Objective:
 
 
 def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
-    """The ratio itself, or the one that a name stands for in a training loop."""
+    """The ratio itself, or the one that a name means in a training loop."""
     if isinstance(ratio, DensityRatio):
         return ratio
     name = ratio.lower() if isinstance(ratio, str) else ratio
@@ -168,7 +168,7 @@ def _potential(potential: str | Potential, ratio: DensityRatio) -> Potential:
     return _POTENTIALS[potential]()
 
 
-def _cheapest(*tensors: Tensor) -> tuple[Any, ...]:
+def cheapest(*tensors: Tensor) -> tuple[Any, ...]:
     """The same memory as numpy arrays on a CPU, where an operation on a batch costs numpy half of what it costs torch."""
     return tuple(t.numpy() for t in tensors) if tensors[0].device.type == "cpu" else tensors
 

@@ -47,13 +47,10 @@ def collect(
         val_index, labels = range(0), (labels[0], None if labels[0] is None else source[:0, 0].long())
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"train has {source.shape[1]} columns and val has {target.shape[1]}: give the same quantity of both.")
-    target = target.to(source.dtype)
+    target = target if target.dtype == source.dtype else target.to(source.dtype)
     rows = RowBatch.of(index, len(source), sizes[0], device)
     val_rows = RowBatch.of(val_index, len(target), sizes[1], device, "val_index")
-    y, y_val = (
-        None if label is None else of_rows.all(batch_labels(label, of_rows.n_rows, name, device))
-        for label, of_rows, name in zip(labels, (rows, val_rows), ("y", "y_val"), strict=True)
-    )
+    y, y_val = _classes(labels[0], rows, "y", device), _classes(labels[1], val_rows, "y_val", device)
     # What is wrong with one rank's rows is raised after the exchange, on every rank: none is left waiting for another.
     source, target = rows.all(source), val_rows.all(target)
     if waits_for(device):
@@ -64,10 +61,17 @@ def collect(
     return TwoSamples(source, target, rows.held_by_all(), val_rows.held_by_all(), y, y_val)
 
 
+def _classes(labels: Any, rows: RowBatch, name: str, device: torch.device) -> Tensor | None:
+    """Classes (N,) of the rows of all ranks."""
+    return None if labels is None else rows.all(batch_labels(labels, rows.n_rows, name, device))
+
+
 def _matrix(values: Tensor, name: str, device: torch.device) -> Tensor:
     """(n, d) in at least float32 on `device`, detached."""
-    values = torch.as_tensor(values).detach()
+    values = values.detach() if isinstance(values, Tensor) else torch.as_tensor(values)
     if values.ndim not in (1, 2) or len(values) == 0:
         raise ValueError(f"The {name} losses or features must be (n,) or (n, d) with n >= 1; got shape {tuple(values.shape)}.")
-    dtype = torch.promote_types(values.dtype, torch.float32)
-    return values.reshape(len(values), -1).to(device, dtype, non_blocking=True)
+    values = values.reshape(len(values), -1)
+    if values.dtype in (torch.float32, torch.float64) and values.device == device:
+        return values
+    return values.to(device, torch.promote_types(values.dtype, torch.float32), non_blocking=True)

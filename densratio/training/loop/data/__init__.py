@@ -1,4 +1,4 @@
-"""Data sets and samplers of a loop: rows that tell their index, shifted labels, a set on the device, draws by weight."""
+"""Data sets and samplers of a loop: rows with their index, shifted labels, a set on the device, draws by weight."""
 
 from .indexed import Indexed, endless
 from .on_device import DeviceData

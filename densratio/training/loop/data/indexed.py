@@ -1,4 +1,4 @@
-"""Data sets that tell each row's index, and validation batches without end."""
+"""Data sets whose items carry their index, and validation batches without end."""
 
 from __future__ import annotations
 

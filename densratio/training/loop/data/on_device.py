@@ -1,4 +1,4 @@
-"""A data set that lives on one device whole: its batches are gathered, augmented and normalised there."""
+"""A data set held on one device: its batches are gathered, augmented and normalized there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DeviceData:
     """Batches (x, y, index), without a loader's workers and copies: what a small data set on a GPU is trained from.
 
     An image is padded by `crop_padding` zero pixels on each side and cropped at random to its size, mirrored left to right
-    with probability 1/2 where `flip`, and then normalised to (x - mean) / std.
+    with probability 1/2 where `flip`, and then normalized to (x - mean) / std.
 
     x : (n, ...) tensor or array; images are (n, c, h, w). Bytes are kept as bytes and scaled to [0, 1] batch by batch.
     y : (n, ...) labels. batch_size : rows of a batch; the last one of a pass has the rest, or is left out where `drop_last`.
@@ -24,7 +24,7 @@ class DeviceData:
     mean, std : one number for each channel (c,), in the units of x in [0, 1]; None: 0 and 1.
     seed : of the torch.Generator that orders and augments; no global random state is touched.
 
-    Iterating goes on where it stopped, in the middle of a pass too, and ends with the pass: a `state_dict` taken between two
+    Iterating continues where it stopped, in the middle of a pass too, and ends with the pass: a `state_dict` taken between two
     batches and loaded into the same data elsewhere gives the batches that would have come. No step waits for the device.
     """
 
@@ -51,7 +51,7 @@ class DeviceData:
         if drop_last and batch_size > len(self.x):
             raise ValueError(f"With drop_last {len(self.x)} rows give no batch of {batch_size}.")
         if (crop_padding or flip or mean is not None or std is not None) and self.x.ndim != 4:
-            raise ValueError(f"Crops, flips and normalisation take images (n, c, h, w); got rows of {tuple(self.x.shape[1:])}.")
+            raise ValueError(f"Crops, flips and normalization take images (n, c, h, w); got rows of {tuple(self.x.shape[1:])}.")
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
@@ -105,7 +105,7 @@ class DeviceData:
         return {"generator": self._generator.get_state(), "order": self._order, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the `state_dict` was taken. Raises ValueError for one of a data set of another size."""
+        """Continue where the `state_dict` was taken. Raises ValueError for one of a data set of another size."""
         order = state["order"]
         if order is not None and len(order) != self.n_rows:
             raise ValueError(f"This state is of {len(order)} rows and the data set has {self.n_rows}.")

@@ -19,7 +19,7 @@ __all__ = ["ShiftedDataset", "labels_of"]
 class ShiftedDataset(Dataset):
     """Items (x, y, ...) of `dataset` with y from `labels`, and x from `outside` in the rows that `outside_rows` names.
 
-    labels (n,) or (n, ...), an array or tensor; None: its own. They stand in place of y as the data set gives it, after a
+    labels (n,) or (n, ...), an array or tensor; None: its own. They replace y as the data set gives it, after a
     target_transform. A bare x becomes (x, y). y stays a number where the data set gives one, a tensor where it gives that.
     outside : a map-style data set of (x, ...) or x, already transformed. outside_rows (n,): the row of `outside` whose x comes
     in, -1 where a row keeps its own, as `densratio.datasets.open_set_rows` draws them.
