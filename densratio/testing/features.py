@@ -81,11 +81,9 @@ def _the_features_with_a_bandwidth_rule_have_no_unit(case: _FeatureCase) -> None
 def _the_array_libraries_agree_on_the_features(case: _FeatureCase) -> None:
     fitted, source, _ = case.fit()
     expected = _kernel(fitted, source)
-    # A map divides by roots of eigenvalues, and with them by their rounding errors.
-    rounding = (1e-6 if fitted.is_map else 1e-8) * (1.0 + largest(expected))
     for name, convert in array_libraries().items():
         of_library, rows, _ = case.fit(convert)
-        close(_kernel(of_library, rows), expected, rounding, f"the kernel in {name}")
+        close(_kernel(of_library, rows), expected, fitted.rounding * (1.0 + largest(expected)), f"the kernel in {name}")
 
 
 def _kernel(fitted: Features, rows: Array) -> np.ndarray:

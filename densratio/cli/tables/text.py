@@ -73,8 +73,6 @@ class TextTable(Table):
                     file, sep=self.separator, decimal=self.decimal, index_col=False, keep_default_na=False, na_values=[""],
                     skipinitialspace=True, low_memory=False, skip_blank_lines=not keeps_empty_lines,
                     skiprows=self._header_line - 1,
-                    # The nearest number, whatever the version of pandas.
-                    float_precision="round_trip",
                 )  # fmt: skip
             except (ParserError, ParserWarning) as error:
                 raise ValueError(self._misfit(error)) from None
