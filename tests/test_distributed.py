@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,8 @@ def train(name, rank=0, n_ranks=1, epochs=range(EPOCHS), state=None):
 
 
 def one_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    where, patience = f"file://{folder}/store", timedelta(minutes=3)
+    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2, timeout=patience)
     torch.set_num_threads(1)
     for name in METHODS:
         torch.save(train(name, rank, 2), Path(folder) / f"{name}.{rank}")
@@ -109,6 +111,10 @@ def one_rank(rank, folder):
     torch.save(of_uneven_rows(*(part[rank] for part in UNEVEN)), Path(folder) / f"learned.{rank}")
     torch.save(of_all_rows(rank), Path(folder) / f"rows.{rank}")
     dist.destroy_process_group()
+
+
+def second_rank(_, folder):
+    one_rank(1, folder)
 
 
 def uneven(rank, folder):
@@ -168,7 +174,10 @@ def two_ranks(tmp_path_factory):
     torch.set_num_threads(1)
     for name in METHODS:
         torch.save(train(name, epochs=range(EPOCHS // 2)), folder / f"{name}.state")
-    mp.spawn(one_rank, args=(str(folder),), nprocs=2)
+    second = mp.spawn(second_rank, args=(str(folder),), nprocs=1, join=False)
+    one_rank(0, str(folder))  # this process is the first
+    while not second.join():
+        pass
     return folder
 
 

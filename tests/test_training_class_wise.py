@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from dynamic_cases import N_TRAIN, N_VAL, by_name, classes, new, uniform
@@ -113,3 +115,25 @@ def test_a_method_is_known_in_capitals_too(name):
 def test_labels_of_one_sample_alone_are_refused():
     with pytest.raises(ValueError, match="both y and y_val"):
         new("kmm").partial_fit(uniform(5, 0), uniform(N_VAL, 1), range(5), range(N_VAL), y=[0] * 5)
+
+
+@pytest.mark.parametrize("bank", [{}, {"val_refresh": 4}])
+@pytest.mark.parametrize("bad", ["losses", "columns", "index"])
+def test_a_batch_with_classes_that_is_refused_makes_no_estimate_class_by_class(bank, bad):
+    reweighter, twin = (new("kmm", **bank) for _ in range(2))
+    for one in (reweighter, twin):
+        one.partial_fit(uniform(8, 0), uniform(4, 1), range(8), range(4))
+    before = copy.deepcopy(reweighter.state_dict())
+    train, val, index = uniform(8, 2), uniform(4, 3), [*range(8)]
+    if bad == "losses":
+        train[3] = float("nan")
+    elif bad == "columns":
+        val = torch.ones(4, 2)
+    else:
+        index[0] = 10**6
+    with pytest.raises(ValueError):
+        reweighter.partial_fit(train, val, index, range(4), y=[0] * 8, y_val=[0] * 4)
+    assert reweighter.classes is None and before.keys() == reweighter.state_dict().keys()
+    for one in (reweighter, twin):
+        one.partial_fit(uniform(8, 4), uniform(4, 5), range(8), range(4))
+    assert torch.equal(reweighter.weights_, twin.weights_)

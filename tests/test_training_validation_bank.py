@@ -13,7 +13,6 @@ from torch import nn
 from densratio.training.loop import row_batch
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.loop.validation_bank import ValidationBank
-from densratio.training.ratio import two_samples
 
 drawn = settings(max_examples=15, deadline=None)
 
@@ -179,8 +178,7 @@ def test_missing_validation_rows_are_told():
 
 @by_name
 def test_on_a_device_weights_are_held_until_a_validation_row_is_known(name, monkeypatch):
-    for module in (row_batch, two_samples):
-        monkeypatch.setattr(module, "waits_for", lambda device: True)
+    monkeypatch.setattr(row_batch, "waits_for", lambda device: True)
     reweighter, i, j = new(name, val_refresh=4, val_every=3), torch.arange(10), torch.arange(4)
     train, val = uniform(10, 0, scale=2.0), uniform(4, 1)
     reweighter.partial_fit(train, torch.full((4,), float("nan")), i, j)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -142,16 +142,7 @@ def run_method(
 
 
 def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int, on_epoch: Callable[[float], None]) -> Run:
-    devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-        setup = Setup(
-            len(split.x), len(split.x_val), seed, epochs, split.y, split.n_classes, model, optimizer,
-            irreducible=lambda: _irreducible(seed, split, config, epochs),
-        )  # fmt: skip
-        reweighter = build(method, setup).to(config.device)
+    model, reweighter, optimizer = _made(method, seed, split, config, epochs)
     order = torch.Generator().manual_seed(seed)
     val_batches = endless_batches(len(split.x_val), config.batch_size, torch.Generator().manual_seed(seed))
 
@@ -165,26 +156,52 @@ def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs
 
     accuracy, seconds = [], []
     for _ in range(epochs):
-        start = time.perf_counter()
-        model.train()
-        for i in torch.randperm(len(split.x), generator=order).split(config.batch_size):
-            step(i)
-        if config.device.startswith("cuda"):
-            torch.cuda.synchronize(config.device)
-        seconds.append(time.perf_counter() - start)
+        batches = torch.randperm(len(split.x), generator=order).split(config.batch_size)
+        seconds.append(_seconds_of_epoch(model, batches, step, config.device))
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
     weights, typical = reweighter.weights_.cpu().numpy().copy(), float(np.median(seconds))
-    # The batch that is measured leaves no trace in what was trained.
+    first = torch.arange(min(config.batch_size, len(split.x)))
+    peak = _peak_of_batch(model, reweighter, lambda: step(first), config.device)
+    return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
+
+
+def _made(
+    method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int
+) -> tuple[nn.Module, Reweighter, torch.optim.Optimizer]:
+    """Model, reweighter and optimizer, drawn by the seed alone."""
+    devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        setup = Setup(
+            len(split.x), len(split.x_val), seed, epochs, split.y, split.n_classes, model, optimizer,
+            irreducible=lambda: _irreducible(seed, split, config, epochs),
+        )  # fmt: skip
+        return model, build(method, setup).to(config.device), optimizer
+
+
+def _seconds_of_epoch(model: nn.Module, batches: Iterable[Tensor], step: Callable[[Tensor], None], device: str) -> float:
+    """Train on the batches."""
+    start = time.perf_counter()
+    model.train()
+    for i in batches:
+        step(i)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], None], device: str) -> int | None:
+    """Peak memory of a batch, which leaves no trace in what was trained."""
     trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
     model.train()
-    first = torch.arange(min(config.batch_size, len(split.x)))
     # As many batches as lie between two meta-gradients, of which one has the peak.
-    peaks = [peak_memory(lambda: step(first), torch.device(config.device)) for _ in range(getattr(reweighter, "every", 1))]
-    peak = max((size for size in peaks if size is not None), default=None)
+    peaks = [peak_memory(step, torch.device(device)) for _ in range(getattr(reweighter, "every", 1))]
     model.load_state_dict(trained[0])
     reweighter.load_state_dict(trained[1])
-    return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
+    return max((size for size in peaks if size is not None), default=None)
 
 
 def summarize(runs: list[Run]) -> dict[str, float | None]:

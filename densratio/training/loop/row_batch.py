@@ -12,7 +12,7 @@ from ..._validation import check_index
 from .late_errors import LateErrors, not_finite, waits_for
 from .ranks import Rows, n_ranks, of_all_ranks
 
-__all__ = ["RowBatch", "check_finite", "positions_of"]
+__all__ = ["RowBatch", "check_finite", "held_by_all", "positions_of"]
 
 _NUMPY = {torch.float32, torch.float64, torch.int64}
 
@@ -52,12 +52,6 @@ class RowBatch(Rows):
     def held(cls, positions: Tensor, is_usable: Tensor | bool = True) -> RowBatch:
         """Rows of all ranks whose values every rank holds."""
         return cls(positions, positions, is_usable, holds_all=True)
-
-    def held_by_all(self, is_usable: Tensor | bool = True) -> RowBatch:
-        """The rows of all ranks, once every rank holds their values."""
-        if self._holds_all and is_usable is True:
-            return self
-        return RowBatch.held(self._of_all, is_usable)
 
     @classmethod
     def skipping(cls, index: Any, values: Tensor, n_stored: int, name: str) -> RowBatch:
@@ -129,6 +123,24 @@ class RowBatch(Rows):
             values, counted = torch.where(is_counted, values, 0.0), is_counted.to(values.dtype)
         for sums, parts in ((total, values), (mass, counted)):
             sums.index_add_(0, self._of_all, parts, alpha=scale)
+
+
+def held_by_all(
+    samples: tuple[RowBatch, RowBatch], values: tuple[Tensor, Tensor], sizes: tuple[int, int], late: LateErrors
+) -> tuple[RowBatch, RowBatch]:
+    """Training and validation rows of all ranks, once every rank holds their values (n, d), (m, d) and these were checked.
+
+    Raises ValueError where the host sees NaN or infinity; on a device `late` raises it with a later batch. sizes: rows stored.
+    """
+    rows, val_rows = samples
+    if waits_for(late.seen.device):
+        is_usable = late.usable(*values, rows.named, val_rows.named, sizes)
+        return RowBatch.held(rows.all_positions, is_usable), RowBatch.held(val_rows.all_positions, is_usable)
+    check_finite(values[0], rows.all_positions, "training")
+    check_finite(values[1], val_rows.all_positions, "validation")
+    if n_ranks() == 1:
+        return samples
+    return RowBatch.held(rows.all_positions), RowBatch.held(val_rows.all_positions)
 
 
 def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_declared: int | None = None) -> Tensor:

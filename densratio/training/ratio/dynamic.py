@@ -206,16 +206,17 @@ class DynamicReweighter(Reweighter):
             raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
             val_index = self._val_index(val, val_index, y_val, by_class=y is not None or self.classes is not None)
-            labels = self._labels(y, y_val, val)
-            batch = collect(train, val, index, val_index, labels, (len(self.weights_), self.n_val), self.late_errors)
+            if val is not None and (y is None) != (y_val is None):
+                raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
+            batch = collect(train, val, index, val_index, (y, y_val), (len(self.weights_), self.n_val), self.late_errors)
             steps = self._all_steps()
             if self.steps_seen == 0:
                 for step in steps:
                     step.check(batch)
-            if self.classes is not None and batch.y is not None and batch.y_val is not None:
-                self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
+            given = batch
             if self.bank is not None:
                 batch = self._against(self.bank, batch)
+            self._record_classes(given)
             for step in steps:
                 step.learn(batch, self.classes)
             if not self.is_warming_up:
@@ -268,12 +269,14 @@ class DynamicReweighter(Reweighter):
         with validation_pass(model):
             return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
 
-    def _labels(self, y: Any, y_val: Any, val: Tensor | None) -> tuple[Any, Any]:
-        if val is not None and (y is None) != (y_val is None):
-            raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
-        if y is not None and self.classes is None:
+    def _record_classes(self, batch: TwoSamples) -> None:
+        """Store the classes of the rows, where they were given; from the first of them on the estimate is class by class."""
+        if batch.y is None:
+            return
+        if self.classes is None:
             self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
-        return y, y_val
+        if batch.y_val is not None:
+            self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
 
     def _val_index(self, val: Tensor | None, val_index: Any, y_val: Any, *, by_class: bool) -> Any:
         if val is None and (self.bank is None or self.bank.values is None):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..loop.labels import batch_labels
-from ..loop.late_errors import LateErrors, waits_for
-from ..loop.row_batch import RowBatch, check_finite
+from ..loop.late_errors import LateErrors
+from ..loop.row_batch import RowBatch, held_by_all
 
 __all__ = ["TwoSamples", "collect"]
 
@@ -53,12 +53,8 @@ def collect(
     y, y_val = _classes(labels[0], rows, "y", device), _classes(labels[1], val_rows, "y_val", device)
     # What is wrong with one rank's rows is raised after the exchange, on every rank: none is left waiting for another.
     source, target = rows.all(source), val_rows.all(target)
-    if waits_for(device):
-        is_usable = late.usable(source, target, rows.named, val_rows.named, sizes)
-        return TwoSamples(source, target, rows.held_by_all(is_usable), val_rows.held_by_all(is_usable), y, y_val)
-    check_finite(source, rows.all_positions, "training")
-    check_finite(target, val_rows.all_positions, "validation")
-    return TwoSamples(source, target, rows.held_by_all(), val_rows.held_by_all(), y, y_val)
+    rows, val_rows = held_by_all((rows, val_rows), (source, target), sizes, late)
+    return TwoSamples(source, target, rows, val_rows, y, y_val)
 
 
 def _classes(labels: Any, rows: RowBatch, name: str, device: torch.device) -> Tensor | None:
