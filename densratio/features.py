@@ -177,6 +177,8 @@ class Features(ABC):
     is_nonnegative: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be CSR."""
+    rounding: ClassVar[float] = 1e-8
+    """To how much the array libraries agree on the kernel, in float64."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
@@ -301,6 +303,8 @@ class Nystroem(Features):
 
     is_map: ClassVar[bool] = True
     is_nonnegative: ClassVar[bool] = False
+    # Every row takes part in the reciprocals of small eigenvalues, and in their rounding errors.
+    rounding: ClassVar[float] = 1e-4
 
     def _fit(self, source, target, anchors, gamma):
         xp = namespace(source, target)

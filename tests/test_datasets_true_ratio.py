@@ -160,11 +160,11 @@ ERRORS = {
     "a low threshold": (lambda: make_selection_bias(TABLE, threshold=-1.0), "All values of column 0 are > -1: pass a threshold"),
     "a constant column": (lambda: make_selection_bias(np.ones((9, 1))), "All values of column 0 are <= 1: pass a threshold"),
     "a negative strength": (lambda: make_selection_bias(kind="distance", strength=-1.0), "strength must be .*; got -1.0"),
-    "too large a target": (lambda: make_selection_bias(TABLE, n_target=10), "from 1 to 9 \(X has 10 rows\); got 10"),
+    "too large a target": (lambda: make_selection_bias(TABLE, n_target=10), r"from 1 to 9 \(X has 10 rows\); got 10"),
     "no target": (lambda: make_selection_bias(TABLE, n_target=0), "n_target must be an integer from 1 to 9"),
     "too large a source": (
         lambda: make_selection_bias(TABLE, probabilities=(1, 1), n_source=6),
-        "n_source must be an integer from 1 to 5 \(5 of 5 candidates were kept\); got 6",
+        r"n_source must be an integer from 1 to 5 \(5 of 5 candidates were kept\); got 6",
     ),
     "nothing kept": (lambda: make_selection_bias(TABLE, probabilities=(1e-9, 1e-9)), "None of the 5 candidate rows was kept"),
     "one row": (lambda: make_selection_bias([[1.0]]), "X must have at least 2 rows, one for each sample; got 1"),

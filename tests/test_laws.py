@@ -47,7 +47,9 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_objective_obeys_the_laws(name):
     objective, features = VARIANTS[name]
-    check_objective(objective, features=features)
+    # A variant shares its code with the plain divergence, which is held on twice as many problems.
+    share = 1 if name in OBJECTIVES else 2
+    check_objective(objective, features=features, max_examples=settings().max_examples // share)
 
 
 @pytest.mark.parametrize("gamma", ["median", "target_spread", 0.7])

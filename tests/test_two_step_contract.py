@@ -220,7 +220,7 @@ def with_entry(value):
         (1.0, r"got shape \(\)"),
         (np.array(["a"] * N), "must return real numbers; got dtype <U1"),
         (np.ones(N) * 1j, "must return real numbers; got dtype complex128"),
-        (np.zeros(N), "The ratio is 0 at every row of positive weight \(60 of 60\): these rows do not overlap"),
+        (np.zeros(N), r"The ratio is 0 at every row of positive weight \(60 of 60\): these rows do not overlap"),
     ],
 )
 def test_a_ratio_with_values_that_are_no_weights_is_an_error(values, words):
@@ -239,7 +239,7 @@ def test_a_fitted_transformer_that_is_no_ratio_is_an_error():
 
 
 def test_rows_that_overlap_the_target_but_do_not_count_are_no_overlap():
-    with pytest.raises(ValueError, match="0 at every row of positive weight \(1 of 2\)"):
+    with pytest.raises(ValueError, match=r"0 at every row of positive weight \(1 of 2\)"):
         row_weights(as_ratio(np.array([0.0, 1.0])), np.zeros((2, 1)), sample_weight=[1.0, 0.0])
 
 

@@ -83,7 +83,7 @@ def _the_array_libraries_agree_on_the_features(case: _FeatureCase) -> None:
     expected = _kernel(fitted, source)
     for name, convert in array_libraries().items():
         of_library, rows, _ = case.fit(convert)
-        close(_kernel(of_library, rows), expected, 1e-8 * (1.0 + largest(expected)), f"the kernel in {name}")
+        close(_kernel(of_library, rows), expected, fitted.rounding * (1.0 + largest(expected)), f"the kernel in {name}")
 
 
 def _kernel(fitted: Features, rows: Array) -> np.ndarray:
