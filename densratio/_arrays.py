@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,11 @@ __all__ = [
     "exp_of_negative",
     "full_like_row",
     "has_float64",
+    "is_floating",
     "is_numpy_array",
     "is_sparse",
     "is_tensor",
+    "map_arrays",
     "namespace",
     "put",
     "shifted_block",
@@ -90,6 +93,11 @@ def concat_rows(first: Array, second: Array) -> Array:
     if is_sparse(first):
         return scipy.sparse.csr_array(scipy.sparse.vstack([first, second]))
     return namespace(first, second).concat([first, second])
+
+
+def is_floating(x: Array) -> bool:
+    """Whether `x` holds real floating-point numbers."""
+    return namespace(x).isdtype(x.dtype, "real floating")
 
 
 def eps(x: Array) -> float:
@@ -190,3 +198,18 @@ def shifted_block(matrix: Array, rows: Array, diagonal: Array) -> Array:
     xp = namespace(matrix)
     block = xp.take(xp.take(matrix, rows, axis=0), rows, axis=1)
     return block + xp.eye(block.shape[0], dtype=block.dtype, device=device_of(block)) * diagonal
+
+
+def map_arrays(tree: Any, function: Callable[[Array], Array]) -> Any:
+    """`tree` with function(array) for each array in it: in tuples, in fields of dataclasses, and in what these hold.
+
+    A dataclass whose `keeps_arrays` is true stays as it is.
+    """
+    if is_dataclass(tree) and not isinstance(tree, type):
+        if getattr(tree, "keeps_arrays", False):
+            return tree
+        return replace(tree, **{field.name: map_arrays(getattr(tree, field.name), function) for field in fields(tree)})
+    if isinstance(tree, tuple):
+        parts = [map_arrays(part, function) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return function(tree) if is_tensor(tree) or is_numpy_array(tree) or hasattr(tree, "__array_namespace__") else tree

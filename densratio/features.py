@@ -180,6 +180,7 @@ class Features(ABC):
     rounding: ClassVar[float] = 1e-8
     """To how much the array libraries agree on the kernel, in float64."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
+    _distance: ClassVar[Callable[..., Array]] = staticmethod(squared_euclidean)
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
         """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centers."""
@@ -208,9 +209,6 @@ class Features(ABC):
     @abstractmethod
     def __call__(self, x: Array) -> Array:
         """Features (n, k) of the rows of `x` (n, d)."""
-
-    def _distance(self, x: Array, y: Array) -> Array:
-        return squared_euclidean(x, y)
 
     def bandwidth(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
@@ -263,8 +261,7 @@ class Laplacian(Gaussian):
     takes_sparse: ClassVar[bool] = False
     _degree: ClassVar[int] = 1
 
-    def _distance(self, x: Array, y: Array) -> Array:
-        return manhattan(x, y)
+    _distance: ClassVar[Callable[..., Array]] = staticmethod(manhattan)
 
 
 @dataclass(frozen=True)

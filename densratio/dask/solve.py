@@ -54,17 +54,14 @@ class PartitionedLikelihood(MaximumLikelihood):
     one_pass: Callable[[np.ndarray, MixtureSet], LikelihoodSums]
 
     @property
-    def likelihood(self) -> Likelihood:
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """Its sums are over the partitions."""
         feasible = self.feasible.wide()
         return Likelihood(feasible, lambda shares: self.one_pass(shares, feasible))
 
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
         shares = widest_here(coef) * self.likelihood.feasible.weight
         return self.likelihood.value_and_grad(shares, self.likelihood.sums(shares))
-
-    def compact(self) -> MaximumLikelihood:  # type: ignore[override]
-        """The problem on the rows gathered, which a stream goes on from."""
-        return MaximumLikelihood(self.source_count, self.source_total, self.target, self.target_weight, self.n_seen).compact()
 
 
 def fit_by_sums(ratio: DensityRatio, passes: Passes, sampled: Sampled) -> float:
@@ -78,7 +75,7 @@ def fit_by_sums(ratio: DensityRatio, passes: Passes, sampled: Sampled) -> float:
     return _mean_ratio(passes, problem, solution.coef)
 
 
-def _whole(passes: Passes, problem: Problem) -> Problem:
+def _whole(passes: Passes, problem: Any) -> Problem:
     """The problem on all rows, of which `problem` may have gathered some alone."""
     if not isinstance(problem, MaximumLikelihood) or problem.n_seen == problem.target.shape[0]:
         return problem
@@ -86,7 +83,7 @@ def _whole(passes: Passes, problem: Problem) -> Problem:
     return PartitionedLikelihood(*fields, lambda *at: passes.sums(_likelihood_sums, LikelihoodSums.plus, at))
 
 
-def _mean_ratio(passes: Passes, problem: Problem, coef: Array) -> float:
+def _mean_ratio(passes: Passes, problem: Any, coef: Array) -> float:
     """Mean raw ratio over the source rows: from their sums where the ratio is linear, by a pass where it is clipped at 0."""
     signed = problem.signed(coef)
     if passes.assembly.features.is_nonnegative and bool(namespace(signed).all(signed >= 0.0)):
@@ -108,11 +105,11 @@ def _problem(samples: Samples, context: Context) -> Problem:
     return _gathered(problem_of(context.assembly, samples))
 
 
-def _plus(mine: Problem, theirs: Problem) -> Problem:
+def _plus(mine: Any, theirs: Any) -> Problem:
     return _gathered(mine.plus(theirs))
 
 
-def _gathered(problem: Problem) -> Problem:
+def _gathered(problem: Any) -> Any:
     """The problem with the target rows that one machine is to hold."""
     if not isinstance(problem, MaximumLikelihood):
         return problem.compact()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, TransformerTags
 
-from .._arrays import Array, device_of, is_tensor, put, take_rows, to_host, weighted_mean
+from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
 from .samples import Samples, mean_one
@@ -28,7 +27,8 @@ class RatioEstimator(BaseEstimator, ABC):
     the weights of the source rows, of mean 1, from it. Fitted arrays named in `_returns` go back to the person's library.
     Where `_on_host` is true both see numpy arrays (CSR too where `_takes_sparse`), whatever array the person gave.
 
-    A parameter named in `_choosable` may also be "cv" or a sequence of values: `fit` then takes the best one under
+    A parameter named in `_choosable` may also be a sequence of values, or "cv", which stands for the values that a method
+    `_grid(name, samples)` gives: `fit` then takes the best one under
     cross-validation. The parameters of that search are `cv` and `n_jobs`, where the subclass has them: the number of folds, a
     scikit-learn splitter or an iterable of (train, test), of which the rows of `test` are held out; and joblib processes.
     Without a splitter it looks at `_choice_rows` rows of each domain at most, a seeded draw: more would not choose better.
@@ -39,6 +39,8 @@ class RatioEstimator(BaseEstimator, ABC):
     _choosable: ClassVar[tuple[str, ...]] = ()
     _returns: ClassVar[tuple[str, ...]] = ()
     _choice_rows: ClassVar[int] = 10_000
+    _holds_out_copies: ClassVar[bool] = False
+    """Whether a number of folds counts folds of the distinct rows, so that copies of a row are held out together."""
 
     weights_: Any
     normalization_: float
@@ -102,10 +104,6 @@ class RatioEstimator(BaseEstimator, ABC):
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
-    def _grid(self, name: str, samples: Samples) -> Sequence[Any]:
-        """The values that "cv" stands for, of a parameter in `_choosable`; a method without a grid takes sequences alone."""
-        raise ValueError(f'{name}="cv" stands for no values in {type(self).__name__}: give a sequence of values.')
-
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """Scores (n_candidates, n_folds), higher is better; by default of clones on k folds of both domains."""
         X, y, weight = samples.stacked()
@@ -113,7 +111,7 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _folds(self, samples: Samples) -> list[Fold]:
         """What cross-validation holds out of each domain."""
-        return folds_by(getattr(self, "cv", None), samples)
+        return folds_by(getattr(self, "cv", None), samples, are_distinct=self._holds_out_copies)
 
     # ------------------------------------------------------------ parts
 
@@ -138,7 +136,10 @@ class RatioEstimator(BaseEstimator, ABC):
         return Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places), rows[:0]
 
     def _placed(self, rows: Array) -> Array:
-        return to_host(rows) if self._on_host else rows
+        if self._on_host:
+            return to_host(rows)
+        device = getattr(self, "device", None)
+        return rows if device is None or is_sparse(rows) else to_device(rows, device)
 
     def _returned(self, values: Array, like: Array) -> Array:
         """`values` in the library, dtype and device of the rows that the person gave."""

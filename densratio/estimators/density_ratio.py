@@ -10,11 +10,12 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
-from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_device, to_host, weighted_mean
+from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
 from .._validation import check_index, from_registry
 from ..features import FEATURES, Features
 from ..model_selection import Fold
 from ..objectives import Objective, Problem
+from ..objectives.base import SumProblem
 from ..solvers import Solution, Solver
 from .base import RatioEstimator
 from .explicit_map import MapAverage, mapped
@@ -168,7 +169,8 @@ class DensityRatio(RatioEstimator):
         objective, features = assembly
         like = solution.coef if objective.takes == "rows" else features(samples.source[:1, :])
         self._coef = namespace(like).astype(solution.coef, like.dtype, copy=False)
-        self._problem = solution.problem.compact()
+        problem = solution.problem
+        self._problem: Any = problem.compact() if isinstance(problem, SumProblem) else problem.bare()
         self.features_, self.coef_ = features, self._coef
         self.centers_ = samples.source if objective.anchors == "source" else features.centers_
         self.gamma_ = float(features.gamma_)
@@ -194,9 +196,6 @@ class DensityRatio(RatioEstimator):
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         return objective_of(self).score(source_ratio, target_ratio, source_weight, target_weight)
-
-    def _placed(self, rows: Array) -> Array:
-        return rows if self.device is None or is_sparse(rows) else to_device(rows, self.device)
 
     @property
     def _takes_sparse(self) -> bool:  # type: ignore[override]
@@ -243,8 +242,9 @@ class DensityRatio(RatioEstimator):
     def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()
         assembly = assemble(self, counted) if is_first else Assembly(objective_of(self), self.features_)
-        batch, steps = problem_of(assembly, counted), 0 if is_first else self.n_iter_
-        seen: Problem = batch if is_first else batch.plus(self._problem)
+        batch: Any = problem_of(assembly, counted)
+        steps = 0 if is_first else self.n_iter_
+        seen = batch if is_first else batch.plus(self._problem)
         solution = solve(self, seen.compact())
         self._keep(assembly, solution, counted)
         self.n_iter_ += steps

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import check_cv
 
 from ..model_selection import Fold, choose, folds_of, stratified_folds
-from .samples import Samples
+from .samples import Samples, distinct_folds
 
 __all__ = ["folds_by", "is_search", "search"]
 
@@ -28,20 +28,30 @@ def search(estimator: Any, samples: Samples) -> None:
     for name in estimator._choosable:
         value = getattr(estimator, name)
         if is_search(value):
-            grid[name] = list(estimator._grid(name, samples)) if isinstance(value, str) else _listed(name, value)
+            grid[name] = _values_of_cv(estimator, name, samples) if isinstance(value, str) else _listed(name, value)
     if grid:
         some = _some_rows(estimator, samples)
         choice = choose(grid, lambda candidates: estimator._scores(candidates, some))
         estimator.best_params_, estimator.cv_results_ = choice.best_params, choice.results
 
 
-def folds_by(cv: Any, samples: Samples) -> list[Fold]:
-    """What `cv` holds out of each domain: a number of folds (None: five), a splitter, or an iterable of (train, test)."""
+def folds_by(cv: Any, samples: Samples, *, are_distinct: bool = False) -> list[Fold]:
+    """What `cv` holds out of each domain: a number of folds (None: five), a splitter, or an iterable of (train, test).
+
+    are_distinct: whether a number counts folds of the distinct rows.
+    """
     if cv is None or isinstance(cv, Integral):
-        return stratified_folds(*samples.sizes, 5 if cv is None else int(cv))
+        n_splits = 5 if cv is None else int(cv)
+        return distinct_folds(samples, n_splits) if are_distinct else stratified_folds(*samples.sizes, n_splits)
     domain = (~samples.is_source).astype(int)
     splits = check_cv(cv, domain, classifier=True).split(np.zeros((len(domain), 1)), domain)
     return folds_of([test for _, test in splits], samples.source_index, samples.target_index)
+
+
+def _values_of_cv(estimator: Any, name: str, samples: Samples) -> list[Any]:
+    if not hasattr(estimator, "_grid"):
+        raise ValueError(f'{name}="cv" stands for no values in {type(estimator).__name__}: give a sequence of values.')
+    return list(estimator._grid(name, samples))
 
 
 def _listed(name: str, value: Any) -> list[Any]:

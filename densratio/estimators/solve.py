@@ -167,9 +167,9 @@ def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
         yield samples.sliced(s, t)
 
 
-def _added_up(parts: Iterable[Problem]) -> Problem:
+def _added_up(parts: Iterable[Any]) -> Any:
     """The sum of problems, in pairs of like size: what grows with the rows is copied a few times, not once for each part."""
-    tower: list[tuple[int, Problem]] = []
+    tower: list[tuple[int, Any]] = []
     for part in parts:
         height, total = 0, part
         while tower and tower[-1][0] == height:

@@ -18,7 +18,7 @@ from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
 from .base import RatioEstimator
-from .samples import Measure, Samples, distinct_folds, measures
+from .samples import Measure, Samples, measures
 
 __all__ = ["SpectralRatio"]
 
@@ -69,6 +69,7 @@ class SpectralRatio(RatioEstimator):
 
     _takes_sparse: ClassVar[bool] = True
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "n_components")
+    _holds_out_copies: ClassVar[bool] = True
     _returns: ClassVar[tuple[str, ...]] = ("beta_", "centers_", "eigenvalues_")
 
     def __init__(
@@ -126,11 +127,6 @@ class SpectralRatio(RatioEstimator):
             return np.unique(np.geomspace(1, most, 25).astype(int)).tolist()
         width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
         return [float(width * factor) for factor in _GAMMAS] if can_hold_out else [width]
-
-    def _folds(self, samples: Samples) -> list[Fold]:
-        if self.cv is None or isinstance(self.cv, Integral):
-            return distinct_folds(samples, 5 if self.cv is None else int(self.cv))
-        return super()._folds(samples)
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """One task a bandwidth: its features serve every number of components."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..model_selection import Fold, are_partition
-from ..objectives import Objective, Problem
+from ..objectives import Objective
 from .samples import Samples
 from .solve import Assembly, assemble, choose_solver, problem_of
 
@@ -28,8 +28,8 @@ def scores_from_sums(ratio: Any, gamma: Any, objectives: Sequence[Objective], sa
         return np.array([[_score(ratio, objective, *pair) for pair in pairs] for objective in objectives])
 
 
-def _kept_and_held_out(assembly: Assembly, samples: Samples, folds: list[Fold]) -> list[tuple[Problem, Problem]]:
-    held_out = [problem_of(assembly, samples.taking(*fold)) for fold in folds]
+def _kept_and_held_out(assembly: Assembly, samples: Samples, folds: list[Fold]) -> list[tuple[Any, Any]]:
+    held_out: list[Any] = [problem_of(assembly, samples.taking(*fold)) for fold in folds]
     if are_partition(folds, *samples.sizes):
         kept = [reduce(lambda a, b: a.plus(b), held_out[:k] + held_out[k + 1 :]) for k in range(len(folds))]
     else:
@@ -37,7 +37,7 @@ def _kept_and_held_out(assembly: Assembly, samples: Samples, folds: list[Fold]) 
     return list(zip(kept, held_out, strict=True))
 
 
-def _score(ratio: Any, objective: Objective, kept: Problem, held_out: Problem) -> float:
+def _score(ratio: Any, objective: Objective, kept: Any, held_out: Any) -> float:
     kept = kept.under(objective)
     solver = choose_solver(ratio, kept, to_convergence=True)
     solver = replace(solver, tol=max(solver.tol, _ENOUGH))

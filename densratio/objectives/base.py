@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
-from .._arrays import Array, namespace, weighted_mean
+from .._arrays import Array, is_floating, map_arrays, namespace, put, to_host, weighted_mean, widest_here
 from .likelihood import Likelihood
 from .quadratic import Quadratic
 
-__all__ = ["Objective", "Problem", "is_number"]
+__all__ = ["Objective", "Problem", "SumProblem", "is_number"]
 
 _OF_PROBLEMS = ("init", "warm_start", "value_and_grad", "curvature", "project", "gap", "ratio")
 
@@ -23,7 +23,7 @@ def is_number(value: object) -> bool:
 class Problem(ABC):
     """A convex function of `coef` (p,) over a convex set, with the data of the samples in it: all that a solver needs.
 
-    It is frozen: nothing changes it. Where its objective `is_sum` it also has `plus`, `source_mean` and `held_out_score`.
+    It is frozen: nothing changes it.
     """
 
     is_smooth: ClassVar[bool] = True
@@ -33,8 +33,12 @@ class Problem(ABC):
     """A value that the problem never passes and nearly reaches, such as 0 for a distance; None where none is known."""
     source_map: Array | None = None
     """(n_s, k) the source rows' explicit map, where the problem holds it"""
+    quadratic: Quadratic | None = None
+    """The matrix, the vector and the bounds of a quadratic problem; None for any other."""
+    likelihood: Likelihood | None = None
+    """The sums over rows of a likelihood of mixture proportions; None for any other problem."""
     has_minimizer: bool = False
-    """Whether `minimizer` gives the optimum in closed form."""
+    """Whether a method `minimizer()` gives the optimum (p,) in closed form."""
 
     @abstractmethod
     def init(self) -> Array:
@@ -74,58 +78,48 @@ class Problem(ABC):
         """
         return namespace(coef).max(namespace(coef).abs(self.project(coef - scale * grad) - coef))
 
-    @property
-    def quadratic(self) -> Quadratic | None:
-        """The matrix, the vector and the bounds of a quadratic problem; None for any other."""
-        return None
-
-    @property
-    def likelihood(self) -> Likelihood | None:
-        """The sums over rows of a likelihood of mixture proportions; None for any other problem."""
-        return None
-
-    def plus(self, other: Self) -> Self:
-        """The problem on the rows of both, where the objective `is_sum`."""
-        raise ValueError(f"{type(self).__name__} is not made of sums over rows: it needs all rows at once.")
-
-    def under(self, objective: Objective) -> Self:
-        """The problem with the hyperparameters of another objective of its kind, on the same sums, where the objective `is_sum`."""
-        return self
-
-    def held_out_score(self, coef: Array, held_out: Self) -> Array:
-        """`Objective.score` () on the rows of `held_out` of the ratio at coef (p,), of mean 1 over this problem's source rows.
-
-        From the sums alone, where the objective `is_sum`; -inf where the ratio vanishes on the source.
-        """
-        raise ValueError(f"{type(self).__name__} is not made of sums over rows: it needs all rows at once.")
-
-    def source_mean(self, coef: Array) -> Array:
-        """Mean () of the ratio at coef (p,) over the source rows, before any clipping at 0, where the objective `is_sum`."""
-        raise ValueError(f"{type(self).__name__} is not made of sums over rows: it needs all rows at once.")
-
-    def signed(self, coef: Array) -> Array:
-        """The coefficients (k,) of the features in the ratio: `coef` itself as a rule."""
-        return coef
-
-    def minimizer(self) -> Array:
-        """The optimum (p,) in closed form, where `has_minimizer`."""
-        raise ValueError(f"{type(self).__name__} has no closed form; use projected_gradient.")
-
-    def compact(self) -> Self:
-        """The problem as a fitted estimator keeps it: with what `ratio` and `plus` need, and no more."""
-        return self.bare()
-
     def bare(self) -> Self:
         """The problem with what `ratio` needs alone."""
         return self
 
     def wide(self) -> Self:
         """The same problem with its data in float64, where the device has that."""
-        return self
+        return map_arrays(self, lambda x: widest_here(x) if is_floating(x) else x)
 
     def to(self, like: Array) -> Self:
         """The bare problem in the library, dtype and device of the array `like`."""
-        return self
+        return map_arrays(self, lambda x: put(to_host(x), like))
+
+
+class SumProblem(Problem):
+    """A problem made of sums over rows: those of two batches add up, as tables in blocks, streams and clusters need."""
+
+    @abstractmethod
+    def plus(self, other: Self) -> Self:
+        """The problem on the rows of both."""
+
+    @abstractmethod
+    def under(self, objective: Objective) -> Self:
+        """The problem with the hyperparameters of another objective of its kind, on the same sums."""
+
+    @abstractmethod
+    def compact(self) -> SumProblem:
+        """The problem as a fitted estimator keeps it: with what `ratio` and `plus` need, and no more."""
+
+    @abstractmethod
+    def source_mean(self, coef: Array) -> Array:
+        """Mean () of the ratio at coef (p,) over the source rows, before any clipping at 0."""
+
+    @abstractmethod
+    def signed(self, coef: Array) -> Array:
+        """The coefficients (k,) of the features in the ratio."""
+
+    @abstractmethod
+    def held_out_score(self, coef: Array, held_out: Self) -> Array:
+        """`Objective.score` () on the rows of `held_out` of the ratio at coef (p,), of mean 1 over this problem's source rows.
+
+        From the sums alone; -inf where the ratio vanishes on the source.
+        """
 
 
 class Objective(ABC):
@@ -140,7 +134,7 @@ class Objective(ABC):
     """Whether the samples that `problem` takes are features or the rows themselves."""
     needs_nonnegative_features: ClassVar[bool] = False
     is_sum: ClassVar[bool] = False
-    """Whether its problems are made of sums over rows, so that those of two batches add up by `plus`."""
+    """Whether its problems are `SumProblem`s."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from .._arrays import Array, eps, namespace, put, take_rows, tiny, to_host, weighted_mean, widest_here
-from .base import Objective, Problem
+from .base import Objective, SumProblem
 from .likelihood import Likelihood, LikelihoodSums, Mixture, MixtureSet
 
 __all__ = ["KullbackLeibler", "MaximumLikelihood"]
@@ -59,7 +59,7 @@ class KullbackLeibler(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class MaximumLikelihood(Problem):
+class MaximumLikelihood(SumProblem):
     """The likelihood of the target as a function of the coefficients.
 
     Of the source it has sums of features, and of the target the features row by row: their likelihood is no function of sums.
@@ -127,12 +127,12 @@ class MaximumLikelihood(Problem):
         return self.feasible.gap(coef, grad)
 
     @property
-    def likelihood(self) -> Likelihood:
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """Its sums are over the rows of `target`."""
         return Likelihood(self.feasible, self._sums)
 
     def wide(self) -> Self:
-        weight = None if self.target_weight is None else widest_here(self.target_weight)
-        wide = replace(self, target=widest_here(self.target), target_weight=weight)
+        wide = super().wide()
         # The feasible set is that of the features as they are: rounding may not bring a dead center to life.
         vars(wide)["feasible"] = self.feasible.wide()
         return wide
@@ -161,8 +161,9 @@ class MaximumLikelihood(Problem):
 
     def thinned(self, most: int) -> Self:
         """At most `most` target rows: a random sample in which a row that stands for many is as much likelier to stay."""
+        sums = self.source_count, self.source_total
         if self.target.shape[0] <= most:
-            return self
+            return MaximumLikelihood(*sums, self.target, self.target_weight, self.n_seen)
         weight = to_host(self._row_weights())
         # Systematic sampling: every target row seen so far has the same chance, and the rows kept count alike.
         edges = np.cumsum(weight) / weight.sum() * most
@@ -170,7 +171,13 @@ class MaximumLikelihood(Problem):
         hits = np.diff(np.floor(edges - start), prepend=np.floor(-start)).astype(np.int64)
         keep = np.flatnonzero(hits)
         kept_weight = put(hits[keep] * (weight.sum() / most), self.target)
-        return replace(self, target=take_rows(self.target, keep), target_weight=kept_weight)
+        return MaximumLikelihood(*sums, take_rows(self.target, keep), kept_weight, self.n_seen)
+
+    def under(self, objective: Objective) -> Self:
+        return self
+
+    def signed(self, coef: Array) -> Array:
+        return coef
 
     def source_mean(self, coef: Array) -> Array:
         return namespace(coef).sum(widest_here(coef) * self.mean_source)

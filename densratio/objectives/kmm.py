@@ -10,7 +10,7 @@ from .._blocks import times
 from .base import Objective, is_number
 from .quadratic import Dense, Quadratic, Root
 from .quadratic_problem import QuadraticProblem
-from .row_weights import WeightSet, check_bounds, relative, smoothed_weights
+from .row_weights import RowProblem, WeightSet, check_bounds, relative
 
 __all__ = ["MaximumMeanDiscrepancy", "MeanMatching"]
 
@@ -62,7 +62,7 @@ class MaximumMeanDiscrepancy(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class MeanMatching(QuadraticProblem):
+class MeanMatching(QuadraticProblem, RowProblem):
     """The squared distance of kernel means, as a function of the source rows' weights in `weights`."""
 
     weights: WeightSet
@@ -70,19 +70,9 @@ class MeanMatching(QuadraticProblem):
     def init(self) -> Array:
         return self.weights.ones(self.linear)
 
-    def project(self, coef: Array) -> Array:
-        return self.weights.project(coef)
-
-    def gap(self, coef: Array, grad: Array) -> Array:
-        # By convexity the value falls by at most max over feasible v of grad . (coef - v).
-        return namespace(coef).sum(grad * coef) - self.weights.least(grad)
-
-    def ratio(self, coef: Array, features: Array) -> Array:
-        """Kernel average of the weights; `features` (n, p) are the kernel's values at the source rows in either form."""
-        return smoothed_weights(coef, features, self.weights.counts)
-
     @property
-    def quadratic(self) -> Quadratic:
+    def quadratic(self) -> Quadratic:  # type: ignore[override]
+        """In masses: each weight times the count of its row."""
         upper = self.weights.upper(self.linear)
         return Quadratic(self.matrix, self.linear, self.regularization, self.unit, upper, self.weights.total)
 
@@ -95,18 +85,10 @@ class MeanMatching(QuadraticProblem):
         """The feasible coef (n,) nearest to `coef` where row i counts as its copies would in the distance too."""
         return self.weights.project_counted(coef)
 
-    def under(self, objective: Objective) -> Self:
-        assert isinstance(objective, MaximumMeanDiscrepancy)
+    def under(self, objective: MaximumMeanDiscrepancy) -> Self:
+        """The problem with the regularization of another objective."""
         return replace(self, regularization=objective.regularization / self.mean_count)
-
-    def wide(self) -> Self:
-        wide = super().wide()
-        return replace(wide, weights=replace(self.weights, counts=wide.unit))
 
     def bare(self) -> Self:
         """Without the kernel's values, whose number is the square of the rows'."""
         return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0])
-
-    def to(self, like: Array) -> Self:
-        weights = self.weights.to(like)
-        return replace(self, weights=weights, unit=weights.counts)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arrays import Array, eps, namespace, tiny, weighted_mean, widest_here
 from ..projections import nonnegative
-from .base import Objective, is_number
+from .base import Objective, SumProblem, is_number
 from .moments import Moments
 from .quadratic import Dense, Quadratic, Root
 from .quadratic_problem import QuadraticProblem
@@ -82,7 +82,7 @@ class SquaredDistance(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class LeastSquares(QuadraticProblem):
+class LeastSquares(QuadraticProblem, SumProblem):
     """J as a function of the coefficients: H and h are all that it asks of the samples, by their sums over rows.
 
     The L1 penalty of coefficients >= 0 is part of the vector.
@@ -117,6 +117,9 @@ class LeastSquares(QuadraticProblem):
     def project(self, coef: Array) -> Array:
         return nonnegative(coef) if self._is_bounded else coef
 
+    def project_counted(self, coef: Array) -> Array:
+        return self.project(coef)
+
     def ratio(self, coef: Array, features: Array) -> Array:
         return nonnegative(features @ self.signed(coef))
 
@@ -140,7 +143,8 @@ class LeastSquares(QuadraticProblem):
         return xp.sum(grad * grad) / (2.0 * self.regularization)
 
     @property
-    def quadratic(self) -> Quadratic | None:
+    def quadratic(self) -> Quadratic | None:  # type: ignore[override]
+        """None where nothing bounds the coefficients."""
         return Quadratic(self.matrix, self.linear, self.regularization) if self._is_bounded else None
 
     @property

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .._arrays import Array, device_of, full_like_row, namespace, widest_here
 from .._blocks import gram, times, transposed_times
@@ -46,15 +46,12 @@ class Dense:
         """R (p, r) with RR' = A to rounding, of few columns; None where there is none. Of a matrix in float64."""
         return pivoted_root(self.matrix, _ROOT_TOL)
 
-    def wide(self) -> Dense:
-        """A in float64, where the device has that."""
-        wide = widest_here(self.matrix)
-        return self if wide is self.matrix else replace(self, matrix=wide)
-
 
 @dataclass(frozen=True, eq=False)
 class Root:
     """A = R R' by its root R (p, r). A tall root may be in single precision: products widen it block by block."""
+
+    keeps_arrays: ClassVar[bool] = True
 
     root: Array
     is_signed: bool = False
@@ -78,10 +75,6 @@ class Root:
         """A (p, p) in float64, where the device has that."""
         wide = widest_here(self.root)
         return wide @ namespace(wide).matrix_transpose(wide)
-
-    def wide(self) -> Root:
-        """R as it is: its products are in the dtype of what they multiply."""
-        return self
 
 
 class Quadratic(NamedTuple):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
-from .._arrays import Array, namespace, widest_here
+from .._arrays import Array, namespace
 from .base import Problem
 from .quadratic import Dense, Root
 
@@ -26,10 +27,6 @@ class QuadraticProblem(Problem):
 
     gradient_is_affine: ClassVar[bool] = True
 
-    def wide(self) -> Self:
-        unit = None if self.unit is None else widest_here(self.unit)
-        return replace(self, matrix=self.matrix.wide(), linear=widest_here(self.linear), unit=unit)
-
     def counted(self, values: Array) -> Array:
         """values (p,), each times the number of times that its row counts."""
         return values if self.unit is None else values * self.unit
@@ -40,9 +37,9 @@ class QuadraticProblem(Problem):
         value = 0.5 * (xp.sum(mass * slope) - xp.sum(mass * self.linear))
         return value * self.scale, self.counted(slope) * self.scale
 
+    @abstractmethod
     def project_counted(self, coef: Array) -> Array:
         """The feasible coef (p,) nearest to `coef` where row i counts unit_i times in the distance too, as copies of it do."""
-        return self.project(coef)
 
     def slope(self, coef: Array) -> Array:
         """A x - b + regularization coef (p,): the gradient along one count of each row, over `scale`."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
-from .._arrays import Array, device_of, full_like_row, namespace, put, tiny, to_host
+from .._arrays import Array, device_of, full_like_row, namespace, tiny
 from ..projections import box_sum_range, weighted_box_sum_range
-from .base import is_number
+from .base import Problem, is_number
 
-__all__ = ["WeightSet", "check_bounds", "relative", "smoothed_weights"]
+__all__ = ["RowProblem", "WeightSet", "check_bounds", "relative", "smoothed_weights"]
 
 
 def check_bounds(max_weight: float | None, mean_tol: float | str) -> None:
@@ -84,10 +83,6 @@ class WeightSet:
         tol = (self.n**0.5 - 1.0) / self.n**0.5 if self.mean_tol == "diw" else float(self.mean_tol)
         return self.n * (1.0 - tol), self.n * (1.0 + tol)
 
-    def to(self, like: Array) -> Self:
-        """The set with its counts in the library, dtype and device of the array `like`."""
-        return self if self.counts is None else replace(self, counts=put(to_host(self.counts), like))
-
     def _projected(self, point: Array, weight: Array | None, unit: Array | float = 1.0) -> Array:
         """The point p (n,) nearest to `point` with 0 <= p / unit <= max_weight and weight . p in the range of the sum."""
         if weight is None:
@@ -104,6 +99,23 @@ class WeightSet:
         xp = namespace(counts)
         alone = self.total[1] / xp.clip(counts, min=tiny(counts))
         return alone if self.max_weight is None else xp.clip(alone, max=float(self.max_weight))
+
+
+class RowProblem(Problem):
+    """Base of the problems whose coef is the weights of the source rows, in the set `weights`."""
+
+    weights: WeightSet
+
+    def project(self, coef: Array) -> Array:
+        return self.weights.project(coef)
+
+    def gap(self, coef: Array, grad: Array) -> Array:
+        # By convexity the value falls by at most max over feasible v of grad . (coef - v).
+        return namespace(coef).sum(grad * coef) - self.weights.least(grad)
+
+    def ratio(self, coef: Array, features: Array) -> Array:
+        """Kernel average of the weights; `features` (n, p) are the kernel's values at the source rows, of a map too."""
+        return smoothed_weights(coef, features, self.weights.counts)
 
 
 def smoothed_weights(coef: Array, kernel: Array, counts: Array | None = None) -> Array:

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from .._arrays import Array, eps, full_like_row, namespace, put, to_host
-from .base import Objective, Problem
-from .row_weights import WeightSet, check_bounds, relative, smoothed_weights
+from .base import Objective
+from .row_weights import RowProblem, WeightSet, check_bounds, relative
 
 __all__ = ["Transport", "Wasserstein1"]
 
@@ -42,7 +42,7 @@ class Wasserstein1(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class Transport(Problem):
+class Transport(RowProblem):
     """The distance as a function of the source rows' weights in `weights`; target rows count target_weight (m,) times."""
 
     source: Array
@@ -94,17 +94,6 @@ class Transport(Problem):
         usable = (value > 0.0) & (squared > 0.0)
         return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
 
-    def project(self, coef: Array) -> Array:
-        return self.weights.project(coef)
-
-    def gap(self, coef: Array, grad: Array) -> Array:
-        # By convexity the value falls by at most max over feasible v of grad . (coef - v).
-        return namespace(coef).sum(grad * coef) - self.weights.least(grad)
-
-    def ratio(self, coef: Array, features: Array) -> Array:
-        """Kernel average of the weights; `features` (n, p) are a kernel's values at the source rows."""
-        return smoothed_weights(coef, features, self.weights.counts)
-
     def minimizer(self) -> Array:
         """Weights (n,) of least distance, exact, in O((n + m) log(n + m)) on the host; equal rows share their weight."""
         x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (self.source, self.target))
@@ -122,9 +111,6 @@ class Transport(Problem):
     def bare(self) -> Self:
         """Without the rows."""
         return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
-
-    def to(self, like: Array) -> Self:
-        return replace(self, weights=self.weights.to(like))
 
 
 def _check_one_column(source: Array) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Problem
 
-__all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual"]
+__all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual", "untouched"]
 
 
 class State(NamedTuple):
@@ -78,6 +78,8 @@ class Solver(ABC):
     tol: float = 1e-6
     max_iter: int = 10_000
 
+    is_one_step: ClassVar[bool] = False
+    """Whether one step goes all the way: there is nothing to repeat."""
     serves: ClassVar[str] = "of any kind"
     """Which problems suit this solver, in words."""
 
@@ -98,9 +100,9 @@ class Solver(ABC):
         start = problem.init() if coef is None else problem.warm_start(coef)
         return self._first(problem, start)
 
+    @abstractmethod
     def _first(self, problem: Problem, start: Array) -> State:
         """The state at a feasible start (p,), before any step."""
-        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError unless the problem suits this solver, and TypeError for what is no problem."""
@@ -117,7 +119,7 @@ class Solver(ABC):
 
     def run(self, problem: Problem, state: State) -> State:
         """Step, at least once, until `has_converged` or for `max_iter` steps."""
-        for _ in range(self.max_iter):
+        for _ in range(1 if self.is_one_step else self.max_iter):
             state = self.step(problem, state)
             if self.has_converged(state):
                 break
@@ -132,6 +134,11 @@ class Solver(ABC):
         xp = namespace(state.coef)
         resolution = 100.0 * eps(state.coef) * max(1.0, float(xp.max(xp.abs(state.coef))))
         return float(state.residual) <= max(self.tol, resolution)
+
+
+def untouched(start: Array) -> State:
+    """The state at a feasible start (p,) of a solver that keeps nothing between steps."""
+    return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
 
 def residual_scale(curvature: Array) -> Array:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .._arrays import namespace
+from .._arrays import Array, namespace
 from ..objectives.base import Problem
-from .base import Solver, State, residual_scale
+from .base import Solver, State, residual_scale, untouched
 
 __all__ = ["ClosedForm"]
 
@@ -19,18 +19,18 @@ class ClosedForm(Solver):
     A kinked problem has no residual that vanishes at the optimum; for it the residual is 0 after the step.
     """
 
+    is_one_step: ClassVar[bool] = True
     serves: ClassVar[str] = "with a closed form, such as uLSIF and Wasserstein"
 
     def suits(self, problem: Problem) -> bool:
         return problem.has_minimizer
 
+    def _first(self, problem: Problem, start: Array) -> State:
+        return untouched(start)
+
     def step(self, problem: Problem, state: State) -> State:
-        coef = problem.minimizer()
+        coef = problem.minimizer()  # type: ignore[attr-defined]
         if not problem.is_smooth:
             return State(coef, state.step_size, namespace(coef).zeros_like(coef[0]), state.n_iter + 1)
         residual = problem.residual(coef, problem.value_and_grad(coef)[1], residual_scale(problem.curvature()))
         return State(coef, state.step_size, residual, state.n_iter + 1)
-
-    def run(self, problem: Problem, state: State) -> State:
-        """One step: there is nothing to repeat."""
-        return self.step(problem, state)

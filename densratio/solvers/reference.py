@@ -15,7 +15,7 @@ from ..objectives.kmm import MeanMatching
 from ..objectives.lsif import LeastSquares
 from ..objectives.quadratic import Root
 from ..objectives.wasserstein import Transport
-from .base import Solver, State, residual_scale
+from .base import Solver, State, residual_scale, untouched
 
 __all__ = ["Reference", "program"]
 
@@ -25,10 +25,14 @@ class Reference(Solver):
     """One step hands the problem to cvxpy on the host. backend: a cvxpy solver's name, None for cvxpy's choice."""
 
     backend: str | None = None
+    is_one_step: ClassVar[bool] = True
     serves: ClassVar[str] = "that densratio.solvers.reference.program has a cvxpy program for: yours by @program.register"
 
     def suits(self, problem: Problem) -> bool:
         return program.dispatch(type(problem)) is not program.dispatch(Problem)
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        return untouched(start)
 
     def step(self, problem: Problem, state: State) -> State:
         cp = _cvxpy()
@@ -40,10 +44,6 @@ class Reference(Solver):
         grad = problem.value_and_grad(coef)[1]
         residual = problem.residual(coef, grad, residual_scale(problem.curvature()))
         return State(coef, state.step_size, residual, state.n_iter + 1)
-
-    def run(self, problem: Problem, state: State) -> State:
-        """One step: there is nothing to repeat."""
-        return self.step(problem, state)
 
     def has_converged(self, state: State) -> bool:
         """cvxpy stops at its own tolerance, or raises."""

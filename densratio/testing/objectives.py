@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -165,7 +166,8 @@ def _the_curvature_bounds_the_change_of_the_gradient(case: Case) -> None:
 
 
 def _problems_of_two_batches_add_up_to_that_of_all_rows(case: Case) -> None:
-    objective, whole = case.objective, case.built()
+    objective: Any = case.objective
+    whole: Any = case.built()
     halves = [(samples[::2], samples[1::2]) for samples in case.inputs()]
     first, second = (objective.problem(source, target) for source, target in zip(*halves, strict=True))
     added = first.plus(second)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from .._arrays import map_arrays
 from ..features import Features, Gaussian
 from ..objectives import Objective, Problem
 from ..solvers import Reference, Solver, State
@@ -147,10 +148,4 @@ def _a_step_never_waits_for_the_device(case: Case) -> None:
 
 
 def _to_meta(tree: Any) -> Any:
-    if hasattr(tree, "_fields"):
-        return type(tree)(*map(_to_meta, tree))
-    if is_dataclass(tree) and not isinstance(tree, type):
-        return replace(tree, **{field.name: _to_meta(getattr(tree, field.name)) for field in fields(tree)})
-    if isinstance(tree, tuple | list):
-        return type(tree)(map(_to_meta, tree))
-    return tree.to("meta") if isinstance(tree, importlib.import_module("torch").Tensor) else tree
+    return map_arrays(tree, lambda tensor: tensor.to("meta"))

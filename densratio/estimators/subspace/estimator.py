@@ -14,7 +14,7 @@ from ..._blocks import over_rows
 from ..._validation import seed_of
 from ...model_selection import Fold
 from ..base import RatioEstimator
-from ..samples import Measure, Samples, distinct_folds, measures
+from ..samples import Measure, Samples, measures
 from .divergence import gaussian
 from .search import Search, Whitening
 
@@ -77,6 +77,7 @@ class SubspaceLSIF(RatioEstimator):
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("n_components", "max_iter")
+    _holds_out_copies: ClassVar[bool] = True
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "subspace_")
 
     def __init__(
@@ -124,11 +125,6 @@ class SubspaceLSIF(RatioEstimator):
         if name == "max_iter":
             return [0, _LONG]
         return [k for k in (1, 2, 3, 5) if k <= samples.source.shape[1]]
-
-    def _folds(self, samples: Samples) -> list[Fold]:
-        if self.cv is None or isinstance(self.cv, Integral):
-            return distinct_folds(samples, 5 if self.cv is None else int(self.cv))
-        return super()._folds(samples)
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         if len(candidates) == 1 and min(len(domain.rows) for domain in measures(samples)) < 2:
