@@ -152,14 +152,14 @@ class MaximumLikelihood(SumProblem):
             n_seen=self.n_seen + other.n_seen,
         )
 
-    def compact(self) -> Self:
+    def compact(self) -> MaximumLikelihood:
         """With at most 20,000 of the target rows."""
         return self.thinned(_KEPT_TARGETS)
 
     def bare(self) -> Self:
         return replace(self, source_total=self.source_total[:0], target=self.target[:0, :], target_weight=None)
 
-    def thinned(self, most: int) -> Self:
+    def thinned(self, most: int) -> MaximumLikelihood:
         """At most `most` target rows: a random sample in which a row that stands for many is as much likelier to stay."""
         sums = self.source_count, self.source_total
         if self.target.shape[0] <= most:
