@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from runner import environment, interleaved, limit_threads, medians, synchronizer, write
 
-from densratio.estimators import IN_LOOPS
+from densratio.estimators import IN_LOOPS, objective_of
+from densratio.estimators.solve import Assembly, choose_solver
 from densratio.training import DynamicReweighter
-from densratio.training.ratio.stored_step import cheapest, objective_of
+from densratio.training.ratio.stored_step import cheapest
 
 TARGET = 50.0
 MAX_WEIGHT = 50.0
@@ -61,12 +62,10 @@ def solve(kernel: np.ndarray, kappa: np.ndarray, *, is_sparse: bool) -> np.ndarr
 
 def step_alone(ratio: Any, source: Any, target: Any, coef: Any) -> Callable[[], Any]:
     """The solver's warm start and one step, its samples made beforehand."""
-    objective = objective_of(ratio)
-    features = ratio.update(source, target, coef).features
-    samples = (source, target) if features is None else (features(source), features(target))
-    samples = objective.summarise(*samples)
-    solver = ratio._make_solver(objective, samples[0], to_convergence=False)
-    return lambda: solver.step(objective, solver.init(objective, *samples, coef=coef), *samples)
+    assembly = Assembly(objective_of(ratio), ratio.update(source, target, coef).features)
+    problem = assembly.objective.problem(*assembly.inputs(source, target))
+    solver = choose_solver(ratio, problem, to_convergence=False)
+    return lambda: solver.step(problem, solver.init(problem, coef))
 
 
 def calls(seed: int, n: int, m: int, device: str) -> dict[str, Callable[[], Any]]:

@@ -30,6 +30,7 @@ __all__ = [
     "is_tensor",
     "namespace",
     "put",
+    "shifted_block",
     "take_rows",
     "tiny",
     "to_device",
@@ -140,7 +141,7 @@ def weighted_mean(x: Array, weight: Array | None) -> Array:
 
 
 def widest(x: Array) -> Array:
-    """`x` in float64, for factorisations that single precision would break."""
+    """`x` in float64, for factorizations that single precision would break."""
     xp = namespace(x)
     return xp.astype(x, xp.float64, copy=False)
 
@@ -150,11 +151,15 @@ def widest_here(x: Array) -> Array:
     return widest(x) if has_float64(x) else x
 
 
-def cholesky_solver(matrix: Array) -> Callable[[Array], Array]:
-    """The map from r (n,) to the solution of matrix x = r, for a positive definite matrix (n, n); NaN where it is not."""
+def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Array], Array]:
+    """The map from r (n,) to the solution of matrix x = r, for a positive definite matrix (n, n); NaN where it is not.
+
+    overwrites: whether the matrix's memory may be used.
+    """
     if is_numpy_array(matrix):
         try:
-            factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+            # The upper triangle of rows in C order is the lower one in the order of LAPACK, which then makes no copy.
+            factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=overwrites, check_finite=False)
         except scipy.linalg.LinAlgError:
             return lambda r: np.full_like(r, np.nan)
         return lambda r: scipy.linalg.cho_solve(factor, r, check_finite=False)
@@ -174,3 +179,14 @@ def cholesky_solver(matrix: Array) -> Callable[[Array], Array]:
 def full_like_row(x: Array, value: float) -> Array:
     """A vector with one entry `value` for each row of `x`, on its device and in its dtype."""
     return namespace(x).full((x.shape[0],), value, dtype=x.dtype, device=device_of(x))
+
+
+def shifted_block(matrix: Array, rows: Array, diagonal: Array) -> Array:
+    """The block (k, k) of a square matrix at the rows and columns that integers `rows` (k,) name, plus diag(diagonal) (k,)."""
+    if is_numpy_array(matrix):
+        block = matrix[np.ix_(rows, rows)] if len(rows) < len(matrix) else matrix.copy()
+        block.flat[:: len(rows) + 1] += diagonal
+        return block
+    xp = namespace(matrix)
+    block = xp.take(xp.take(matrix, rows, axis=0), rows, axis=1)
+    return block + xp.eye(block.shape[0], dtype=block.dtype, device=device_of(block)) * diagonal

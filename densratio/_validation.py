@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -12,7 +12,11 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, to_host
 
-__all__ = ["check_index", "check_rows", "check_sample_weight", "split_domains", "stack_domains"]
+__all__ = [
+    "check_index", "check_rows", "check_sample_weight", "from_registry", "seed_of", "split_domains", "stack_domains",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 _SHOW_STACK = "fit(*stack_domains(X_source, X_target))"
 
@@ -257,3 +261,21 @@ def _check_finite(X: Array, names: list) -> None:
     more = f" and {len(columns) - 1} more" if len(columns) > 1 else ""
     what = "NaN" if has_nan else "infinity"
     raise ValueError(f"Input X contains {what} in {label}{more}. Drop or impute these rows before estimating a ratio.")
+
+
+def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
+    """The entry `name` of a registry; a ValueError that lists the names where there is none."""
+    if not isinstance(name, str) or name not in registry:
+        raise ValueError(f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.")
+    return registry[name]
+
+
+def seed_of(random_state: Any) -> int:
+    """An int seed from an int, a RandomState or Generator (which advances), or None (fresh; the global state is left alone)."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return int(np.random.default_rng(random_state).integers(2**31 - 1))
+    raise ValueError(f"random_state must be an int, a RandomState, a Generator or None; got {random_state!r}.")

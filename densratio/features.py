@@ -1,4 +1,4 @@
-"""Features of rows: kernels at centres (Gaussian, Laplacian) and explicit maps of the Gaussian kernel (random Fourier, Nystroem).
+"""Features of rows: kernels at centers (Gaussian, Laplacian) and explicit maps of the Gaussian kernel (random Fourier, Nystroem).
 
 `gamma` is in units of 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and its maps, and in
 1 / (data units) for the Laplacian kernel exp(-gamma |x - y|_1).
@@ -18,7 +18,6 @@ from ._arrays import (
     Array,
     clipped_at_zero,
     concat_rows,
-    device_of,
     eps,
     exp_of_negative,
     is_sparse,
@@ -28,12 +27,12 @@ from ._arrays import (
     tiny,
     to_host,
 )
+from ._blocks import over_rows
 
-__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "distinct_rows"]
+__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 
 Anchors = Literal["source", "target"]
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
-_BLOCK = 2**22  # entries of a kernel matrix computed at a time, so that temporaries stay small
 
 
 # ---------------------------------------------------------------- distances and bandwidth rules
@@ -48,8 +47,8 @@ def squared_euclidean(x: Array, y: Array) -> Array:
         difference = x - xp.matrix_transpose(y)
         return difference * difference
     # Centring first keeps the digits that |x|^2 + |y|^2 - 2 x'y would lose to a large offset.
-    centre = xp.mean(y, axis=0, keepdims=True)
-    x, y = x - centre, y - centre
+    center = xp.mean(y, axis=0, keepdims=True)
+    x, y = x - center, y - center
     # One product of rows with their squares beside them saves three passes over the n x m matrix.
     left = xp.concat([-2.0 * x, xp.sum(x * x, axis=1, keepdims=True), xp.ones_like(x[:, :1])], axis=1)
     right = xp.concat([y, xp.ones_like(y[:, :1]), xp.sum(y * y, axis=1, keepdims=True)], axis=1)
@@ -57,7 +56,7 @@ def squared_euclidean(x: Array, y: Array) -> Array:
 
 
 def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
-    # Sparse rows stay as they are: centring would fill them.
+    # Sparse rows stay as they are: centering would fill them.
     product = x @ y.T
     squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
     dense = product.toarray() if is_sparse(product) else np.asarray(product)
@@ -136,22 +135,6 @@ BANDWIDTHS: dict[str, Callable[..., Array]] = {
 }
 
 
-def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
-    """`rows` without copies, and of these at most `most`, drawn by `seed`, in their order.
-
-    A copied row then is one kernel centre, as a row that counts twice is. Copies are sought among four times `most` rows.
-    """
-    n = rows.shape[0]
-    order = np.arange(n) if most is None else np.random.default_rng(seed).permutation(n)[: 4 * most]
-    some = _dense(to_host(take_rows(rows, order)))
-    # Copies have equal sums, which are cheap to sort; where no two are equal there is none.
-    sums = np.sum(some * np.random.default_rng(0).random(some.shape[1]), axis=1)
-    is_free = len(np.unique(sums)) == len(sums)
-    first = np.arange(len(order)) if is_free else np.sort(np.unique(some, axis=0, return_index=True)[1])
-    first = first[:most]
-    return rows if len(first) == n else take_rows(rows, np.sort(order[first]))
-
-
 def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     n = rows.shape[0]
     if n <= _MEDIAN_ROWS // 2:
@@ -178,7 +161,7 @@ def _reciprocal(scale: Array) -> Array:
 class Features(ABC):
     """Configuration of a feature map; `fit` returns a fitted copy and leaves this one as it is.
 
-    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: how many rows serve as centres (Gaussian,
+    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: how many rows serve as centers (Gaussian,
     Laplacian: rows of the anchor sample, None = all of them) or the number of columns of an explicit map.
     random_state: int seed for the choice of rows and random directions.
     """
@@ -190,7 +173,7 @@ class Features(ABC):
     parameters_: Any = field(default=(), compare=False, repr=False)
 
     is_map: ClassVar[bool] = False
-    """Whether inner products of the features are the kernel (else they are the kernel's values at the centres)."""
+    """Whether inner products of the features are the kernel (else they are the kernel's values at the centers)."""
     is_nonnegative: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be CSR."""
@@ -199,7 +182,7 @@ class Features(ABC):
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
-        """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centres."""
+        """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centers."""
         gamma = self.bandwidth(source, target)
         return replace(self, gamma_=gamma, parameters_=self._fit(source, target, anchors, gamma))
 
@@ -211,7 +194,7 @@ class Features(ABC):
 
     @property
     def centers_(self) -> Array:
-        """The fitted centres (k, d); for random Fourier features the random directions (k / 2, d)."""
+        """The fitted centers (k, d); for random Fourier features the random directions (k / 2, d)."""
         return self.parameters_[0]
 
     @property
@@ -244,18 +227,15 @@ class Features(ABC):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
 
+    def kernel(self, x: Array, y: Array) -> Array:
+        """The kernel (n, m) of rows x (n, d) and y (m, d) at the fitted bandwidth; that which a map approximates."""
+        return self._kernel(x, y, self.gamma_)
+
     def _kernel(self, x: Array, y: Array, gamma: Array) -> Array:
-        xp = namespace(x, y)
         # Scaling the rows rather than the distances saves a pass over the n x m matrix.
         scale = gamma ** (1.0 / self._degree)
         x, y = x * scale, y * scale
-        if x.shape[0] * y.shape[0] <= _BLOCK:
-            return exp_of_negative(self._distance(x, y))
-        out = xp.empty((x.shape[0], y.shape[0]), dtype=x.dtype, device=device_of(x))
-        step = max(1, _BLOCK // y.shape[0])
-        for start in range(0, x.shape[0], step):
-            out[start : start + step, :] = exp_of_negative(self._distance(x[start : start + step, :], y))
-        return out
+        return over_rows(lambda part: exp_of_negative(self._distance(part, y)), x, y.shape[0])
 
     def _choose(self, rows: Array) -> Array:
         """`n_centers` of the rows, in their order; all of them where there are no more."""
@@ -267,7 +247,7 @@ class Features(ABC):
 
 @dataclass(frozen=True)
 class Gaussian(Features):
-    """exp(-gamma |x - c|^2) at each centre c."""
+    """exp(-gamma |x - c|^2) at each center c."""
 
     def _fit(self, source, target, anchors, gamma):
         return (self._choose(source if anchors == "source" else target),)
@@ -278,7 +258,7 @@ class Gaussian(Features):
 
 @dataclass(frozen=True)
 class Laplacian(Gaussian):
-    """exp(-gamma |x - c|_1) at each centre c: rougher than the Gaussian, and less sensitive to single large columns."""
+    """exp(-gamma |x - c|_1) at each center c: rougher than the Gaussian, and less sensitive to single large columns."""
 
     takes_sparse: ClassVar[bool] = False
     _degree: ClassVar[int] = 1
@@ -330,7 +310,7 @@ class Nystroem(Features):
         xp = namespace(source, target)
         centers = replace(self, n_centers=self.n_centers or 200)._choose(concat_rows(source, target))
         eigenvalues, vectors = xp.linalg.eigh(self._kernel(centers, centers, gamma))
-        # Directions that the centres do not span are left out: their reciprocals are rounding noise.
+        # Directions that the centers do not span are left out: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
         return (centers, vectors * scale[None, :])

@@ -7,40 +7,42 @@ F(w) = |mean_i w_i phi(x_i) - mean_j phi(v_j)|^2 / 2 + ridge |w - 1|^2 / (2 n), 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from densratio import DensityRatio, stack_domains
-from densratio.objectives import Objective, SquaredDistance
+from densratio.objectives import Objective, Problem, SquaredDistance
 from densratio.projections import box_sum, nonnegative
 from densratio.solvers import ProjectedGradient
 from densratio.testing import check_objective, check_solver, gaussian_shift
 
 
-@dataclass(frozen=True)
-class MeanMatching(Objective):
-    """Weights of the source rows under which the mean features of the source match those of the target."""
+@dataclass(frozen=True, eq=False)
+class MeanMatchingProblem(Problem):
+    """The divergence on two samples, as a function of the source rows' weights."""
 
-    ridge: float = 0.01
+    source: Any  # features (n, k)
+    target: Any  # features (m, k)
+    ridge: float
 
-    anchors = "source"  # coef belongs to the source rows
-    gradient_is_affine = True  # the objective is quadratic
+    gradient_is_affine = True  # the problem is quadratic
 
-    def init(self, source, target):
-        return array_namespace(source).ones_like(source[:, 0])
+    def init(self):
+        return array_namespace(self.source).ones_like(self.source[:, 0])
 
-    def value_and_grad(self, coef, source, target):
-        xp, n = array_namespace(coef, source), source.shape[0]
-        off = xp.matrix_transpose(source) @ coef / n - xp.mean(target, axis=0)
+    def value_and_grad(self, coef):
+        xp, n = array_namespace(coef, self.source), self.source.shape[0]
+        off = xp.matrix_transpose(self.source) @ coef / n - xp.mean(self.target, axis=0)
         value = 0.5 * xp.sum(off * off) + 0.5 * self.ridge * xp.sum((coef - 1.0) ** 2) / n
-        return value, (source @ off + self.ridge * (coef - 1.0)) / n
+        return value, (self.source @ off + self.ridge * (coef - 1.0)) / n
 
-    def curvature(self, source, target):
-        n = source.shape[0]  # |phi|^2 / n bounds the largest eigenvalue of phi phi' / n
-        return (array_namespace(source).sum(source * source) / n + self.ridge) / n
+    def curvature(self):
+        n = self.source.shape[0]  # |phi|^2 / n bounds the largest eigenvalue of phi phi' / n
+        return (array_namespace(self.source).sum(self.source * self.source) / n + self.ridge) / n
 
-    def project(self, coef, source, target):
+    def project(self, coef):
         n = coef.shape[0]
         return box_sum(coef, float(n), n)
 
@@ -48,20 +50,49 @@ class MeanMatching(Objective):
         return nonnegative(features @ coef) / coef.shape[0]
 
 
-class WrongGradient(MeanMatching):
-    """A typical mistake: the gradient of the ridge penalty is twice what it should be."""
+@dataclass(frozen=True)
+class MeanMatching(Objective):
+    """Weights of the source rows that carry the source's mean features onto the target's."""
 
-    def value_and_grad(self, coef, source, target):
-        value, grad = super().value_and_grad(coef, source, target)
-        return value, grad + self.ridge * (coef - 1.0) / source.shape[0]
+    ridge: float = 0.01
+
+    anchors = "source"  # coef belongs to the source rows
+
+    def problem(self, source, target, source_weight=None, target_weight=None):
+        return MeanMatchingProblem(source, target, self.ridge)
 
 
-class InfeasibleProjection(MeanMatching):
-    """Clips and then shifts to mean 1, which makes the clipped entries negative again."""
+class WrongGradient(MeanMatchingProblem):
+    """A slip of the pen: the ridge's part of the gradient is twice what it should be."""
 
-    def project(self, coef, source, target):
+    def value_and_grad(self, coef):
+        value, grad = super().value_and_grad(coef)
+        return value, grad + self.ridge * (coef - 1.0) / self.source.shape[0]
+
+
+class InfeasibleProjection(MeanMatchingProblem):
+    """Clip and then shift to mean 1, which makes the clipped entries negative again."""
+
+    def project(self, coef):
         clipped = nonnegative(coef)
         return clipped - array_namespace(coef).mean(clipped) + 1.0
+
+
+class Wrongly(MeanMatching):
+    """The divergence with a wrong problem."""
+
+    kind = MeanMatchingProblem
+
+    def problem(self, source, target, source_weight=None, target_weight=None):
+        return self.kind(source, target, self.ridge)
+
+
+class WithWrongGradient(Wrongly):
+    kind = WrongGradient
+
+
+class WithInfeasibleProjection(Wrongly):
+    kind = InfeasibleProjection
 
 
 class StopsEarly(ProjectedGradient):
@@ -89,8 +120,8 @@ def main() -> None:
     check_solver(ProjectedGradient(), MeanMatching(), is_exact=False, max_examples=10)
     print("projected_gradient obeys the laws of a solver on it.")
 
-    show_that_it_is_caught("A wrong gradient", lambda: check_objective(WrongGradient(), max_examples=20))
-    show_that_it_is_caught("An infeasible projection", lambda: check_objective(InfeasibleProjection(), max_examples=20))
+    show_that_it_is_caught("A wrong gradient", lambda: check_objective(WithWrongGradient(), max_examples=20))
+    show_that_it_is_caught("An infeasible projection", lambda: check_objective(WithInfeasibleProjection(), max_examples=20))
     # The built-in divergences have a cvxpy program, so the solver's result is compared with the optimum.
     show_that_it_is_caught("A solver that stops early", lambda: check_solver(StopsEarly(), SquaredDistance(), max_examples=20))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -11,6 +13,8 @@ import dask
 import dask.array as da
 
 import densratio
+from densratio.estimators import density_ratio, objective_of
+from densratio.estimators.solve import Assembly
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +50,7 @@ def unknown(array):
 
 
 def with_features_of(model, ratio, X, y, weight=None):
-    """`ratio` fitted in memory with the centres and bandwidth of a fitted DaskRatio."""
+    """`ratio` fitted in memory with the centers and bandwidth of a fitted DaskRatio."""
     ratio = clone(ratio)
-    ratio._fitted_features = lambda objective, samples, gamma: model.features_
-    return ratio.fit(X, y, weight)
+    with mock.patch.object(density_ratio, "assemble", lambda ratio, samples: Assembly(objective_of(ratio), model.features_)):
+        return ratio.fit(X, y, weight)

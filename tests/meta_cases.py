@@ -113,7 +113,7 @@ def network(kind, seed=0, dtype=torch.float64):
 
 
 def optimizer_of(model, how, arrangement="all"):
-    """The optimiser with all parameters in one group, two groups, some of them frozen, or some of them not in it."""
+    """The optimizer with all parameters in one group, two groups, some of them frozen, or some of them not in it."""
     kind, params = how
     parameters = list(model.parameters())
     if arrangement == "frozen":
@@ -125,7 +125,7 @@ def optimizer_of(model, how, arrangement="all"):
 
 
 def warmed(model, optimizer, n_steps, seed=0, *, n=6, dtype=torch.float64):
-    """The optimiser after some steps of plain training, so that it has a state."""
+    """The optimizer after some steps of plain training, so that it has a state."""
     for step in range(n_steps):
         x, y, _ = batch(n, 5000 + 17 * seed + step, dtype)
         optimizer.zero_grad()
@@ -216,7 +216,7 @@ def turned(gradient, step):
 
 
 def by_differences(model, train, val, weights, optimizer, *, seed=0, h=1e-4):
-    """The same by central differences through copies of the model and of torch's own optimiser."""
+    """The same by central differences through copies of the model and of torch's own optimizer."""
 
     def value(w):
         twin, its_optimizer = copy.deepcopy((model, optimizer))

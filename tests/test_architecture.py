@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "_version",
     "_arrays",
+    "_blocks",
     "_validation",
     "projections",
     "features",
@@ -111,6 +112,38 @@ def test_no_module_imports_itself_through_others():
     while leaves := {module for module, needs in graph.items() if not needs & graph.keys()}:
         graph = {module: needs for module, needs in graph.items() if module not in leaves}
     assert graph == {}
+
+
+def private_names(tree):
+    """Names with one leading underscore that a module gives to functions, methods, and attributes of self."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+        is_stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if is_stored and isinstance(node.value, ast.Name) and node.value.id == "self":
+            yield node.attr
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_module_touches_a_private_attribute_of_another_room():
+    owners = {}
+    for module, tree in TREES.items():
+        for name in filter(is_private, private_names(tree)):
+            owners.setdefault(name, set()).add(room_of(module))
+    doors = []
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or not is_private(node.attr):
+                continue
+            is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            if not is_own and node.attr in owners and room_of(module) not in owners[node.attr]:
+                doors.append(f"{module}:{node.lineno} .{node.attr}")
+    assert doors == []
 
 
 def test_an_objective_knows_no_solver_and_a_solver_no_estimator():

@@ -311,7 +311,7 @@ def test_the_clock_changes_nothing_and_counts_every_moment_once(method):
     typical = clock.means()
     has_validation = method in ("kmm", "kliep@16")
     assert (typical["validation forward"] > 0) == (typical["weight step"] > 0) == has_validation
-    assert min(typical[name] for name in ("training forward", "backward", "optimiser step", "rest")) > 0
+    assert min(typical[name] for name in ("training forward", "backward", "optimizer step", "rest")) > 0
     assert "partial_fit" not in vars(clocked.reweighter)
 
 

@@ -82,11 +82,11 @@ def test_all_faults_are_named_at_once_with_what_was_dropped_before(folder):
 def test_text_and_dates_in_both_files_are_named_with_the_ways_out(folder):
     for name, frame in zip(("source", "target"), samples(), strict=True):
         dates = pd.date_range("2024-01-01", periods=len(frame))
-        frame.assign(colour="red", day=dates).to_parquet(f"{name}.parquet")
+        frame.assign(color="red", day=dates).to_parquet(f"{name}.parquet")
     said = error_of(folder, "source.parquet", "target.parquet")
-    assert "'colour' (text such as 'red') and 'day' (dates)" in said and "--drop colour,day" in said and "--encode" in said
+    assert "'color' (text such as 'red') and 'day' (dates)" in said and "--drop color,day" in said and "--encode" in said
     said = error_of(folder, "source.parquet", "target.parquet", "--encode")
-    assert "'day' (dates)" in said and "--encode" not in said and "colour" not in said
+    assert "'day' (dates)" in said and "--encode" not in said and "color" not in said
 
 
 def test_parquet_names_the_row_and_the_types_that_differ(folder):
@@ -121,8 +121,8 @@ def test_a_column_of_names_is_not_encoded(folder):
 
 def test_a_missing_text_is_named(folder):
     for name, frame in zip(("source", "target"), samples(), strict=True):
-        frame.assign(colour=["red", None] + ["blue"] * (len(frame) - 2)).to_csv(f"{name}.csv", index=False)
-    assert "source.csv: column 'colour' has no value on line 3." in error_of(folder, "source.csv", "target.csv", "--encode")
+        frame.assign(color=["red", None] + ["blue"] * (len(frame) - 2)).to_csv(f"{name}.csv", index=False)
+    assert "source.csv: column 'color' has no value on line 3." in error_of(folder, "source.csv", "target.csv", "--encode")
 
 
 # ---------------------------------------------------------------- faults of the call

@@ -137,12 +137,12 @@ def test_decimals_nullable_integers_and_float32_of_parquet_are_numbers(folder):
 
 def test_encoded_texts_become_columns_of_zero_and_one_that_are_not_scaled(folder):
     source, target = samples()
-    source["colour"] = ["red", "green", "NA"] * 20
-    target["colour"] = ["red", "blue"] * 20
+    source["color"] = ["red", "green", "NA"] * 20
+    target["color"] = ["red", "blue"] * 20
     source.to_csv("source.csv", index=False)
     target.to_csv("target.csv", index=False)
     X, y = stack_domains(source, target)
-    indicators = [(X["colour"] == value).to_numpy(dtype=float) for value in ("NA", "blue", "green", "red")]
+    indicators = [(X["color"] == value).to_numpy(dtype=float) for value in ("NA", "blue", "green", "red")]
     scaled = StandardScaler().fit_transform(X[["age", "income", "score"]].to_numpy())
     ratio = ESTIMATORS["kmm"](random_state=0).fit(np.column_stack([scaled, *indicators]), y)
     np.testing.assert_allclose(weights("source.csv", "target.csv", "--encode"), ratio.weights_, rtol=1e-9, atol=1e-12)
@@ -150,7 +150,7 @@ def test_encoded_texts_become_columns_of_zero_and_one_that_are_not_scaled(folder
 
 def test_no_two_kinds_of_columns_are_needed(folder):
     for name, n in (("source", 12), ("target", 9)):
-        pd.DataFrame({"colour": (["red", "green", "blue"] * 4)[:n]}).to_csv(f"{name}.csv", index=False)
+        pd.DataFrame({"color": (["red", "green", "blue"] * 4)[:n]}).to_csv(f"{name}.csv", index=False)
     assert len(weights("source.csv", "target.csv", "--encode")) == 12
 
 

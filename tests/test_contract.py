@@ -227,7 +227,7 @@ def test_a_count_of_k_is_k_copies_and_of_zero_is_none(name, seed):
     weighted = new(name).fit(X, y, sample_weight=counts)
     copied = new(name).fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
     assert np.average(weighted.weights_, weights=counts[y == 0]) == pytest.approx(1.0)
-    if name == "wasserstein":  # its minimisers are many, and the distance is one
+    if name == "wasserstein":  # its minimizers are many, and the distance is one
         assert weighted.objective_value_ == pytest.approx(copied.objective_value_, abs=1e-9)
     else:
         assert weighted.transform(X) == pytest.approx(copied.transform(X), rel=1e-3, abs=1e-3)
@@ -313,7 +313,7 @@ def test_the_unit_of_sample_weight_leaves_the_bandwidth_in_single_precision(scal
 
 @pytest.mark.filterwarnings("ignore:The ratio of:UserWarning")
 @pytest.mark.parametrize("kind", [KLIEP, LSIF])
-def test_a_batch_that_no_centre_is_near_keeps_the_mean_of_the_stream_at_one(kind):
+def test_a_batch_that_no_center_is_near_keeps_the_mean_of_the_stream_at_one(kind):
     source, target = samples()
     ratio = kind(random_state=0).partial_fit(*stack_domains(source, target))
     ratio.partial_fit(*stack_domains(source + 1e4, target[:1]))
@@ -334,7 +334,7 @@ def test_kmm_gives_a_source_row_its_own_weight(params):
 
 
 @pytest.mark.parametrize("regularization", [0.0, 1e-8, 1e-12])
-def test_kmm_all_but_unregularised_never_leaves_the_range_of_its_weights(regularization):
+def test_kmm_all_but_unregularized_never_leaves_the_range_of_its_weights(regularization):
     source, target = samples()
     ratio = KMM(regularization=regularization).fit(*stack_domains(source, target))
     at_rows = ratio.transform(np.concatenate([source, target])) * ratio.normalization_

@@ -68,7 +68,7 @@ def test_a_table_no_larger_than_the_sample_gives_the_fit_in_memory(name, is_weig
 
 @pytest.mark.parametrize("is_weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("name", RATIOS)
-def test_a_larger_table_gives_the_fit_in_memory_at_the_same_centres(name, is_weighted):
+def test_a_larger_table_gives_the_fit_in_memory_at_the_same_centers(name, is_weighted):
     X, y, weight = table(3000, 2000)
     weight = weight if is_weighted else None
     ratio = clone(RATIOS[name])
@@ -184,7 +184,7 @@ def test_a_fit_takes_two_passes_and_a_third_where_the_ratio_is_clipped(monkeypat
     assert [count(RATIOS[name]) for name in ("LSIF", "KLIEP", "uLSIF")] == [2, 2, 3]
 
 
-def test_no_block_of_features_has_more_rows_than_a_partition_or_more_columns_than_centres(monkeypatch):
+def test_no_block_of_features_has_more_rows_than_a_partition_or_more_columns_than_centers(monkeypatch):
     X, y, _ = table(3000, 2000)
     shapes = []
     call = Gaussian.__call__
@@ -224,7 +224,7 @@ def test_rows_that_count_are_drawn_before_rows_that_do_not():
     assert np.array_equal(drawn, np.ones(40))
 
 
-def test_the_same_seed_draws_the_same_centres():
+def test_the_same_seed_draws_the_same_centers():
     X, y, _ = table(600, 600)
     first, again, other = (
         DaskRatio(LSIF(n_centers=5, random_state=0), n_sample=30, random_state=seed).fit(*split(X, y)) for seed in (3, 3, 4)
@@ -367,7 +367,7 @@ def test_a_ratio_that_no_sums_can_fit_is_refused_in_words(model, message):
         model.fit(*split(X, y))
 
 
-def test_every_target_row_is_a_centre_where_the_sample_holds_them_all():
+def test_every_target_row_is_a_center_where_the_sample_holds_them_all():
     X, y, _ = table(40, 30)
     model = DaskRatio(LSIF(n_centers=None)).fit(*split(X, y))
     check_is_the_fit_in_memory(model, LSIF(n_centers=None).fit(X, y), X)
@@ -395,7 +395,7 @@ def test_two_processes_give_the_fit_in_memory(name, client):
         np.testing.assert_allclose(model.transform(split(X, y)[0]).compute(), model.ratio_.transform(X))
 
 
-def test_two_processes_give_the_fit_of_a_larger_frame_at_the_same_centres(client):
+def test_two_processes_give_the_fit_of_a_larger_frame_at_the_same_centers(client):
     source, target = (pd.DataFrame(part, columns=["a", "b", "c"]) for part in samples(8_000, 6_000, 3))
     X, y = densratio.stack_domains(source, target)
     with dask.config.set(scheduler=client):

@@ -18,7 +18,7 @@ from dask_cases import (
 import densratio
 from densratio import KLIEP
 from densratio.dask import DaskRatio, solve
-from densratio.dask.likelihood import Likelihood, LikelihoodSums
+from densratio.objectives.likelihood import LikelihoodSums, Mixture, MixtureSet
 
 
 @pytest.mark.parametrize("is_weighted", [False, True], ids=["", "weighted"])
@@ -30,7 +30,7 @@ def test_kliep_reaches_the_optimum_on_all_target_rows_by_passes(gamma, is_weight
     ratio = KLIEP(gamma=gamma, n_centers=40, tol=1e-9, random_state=0)
     model = DaskRatio(ratio, n_sample=200).fit(*split(X, y, weight))
     expected = with_features_of(model, ratio, X, y, weight)
-    assert model.ratio_._seen.target.shape[0] <= 100
+    assert model.ratio_._problem.target.shape[0] <= 100
     assert model.converged_ and model.gap_ <= 1e-9
     np.testing.assert_allclose(model.objective_value_, expected.objective_value_, atol=1e-9)
     np.testing.assert_allclose(model.weights_.compute(), expected.weights_, rtol=0, atol=1e-6 * expected.weights_.max())
@@ -38,7 +38,7 @@ def test_kliep_reaches_the_optimum_on_all_target_rows_by_passes(gamma, is_weight
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_target_rows_that_only_centres_far_from_the_source_are_near_do_not_spoil_the_passes(monkeypatch):
+def test_target_rows_that_only_centers_far_from_the_source_are_near_do_not_spoil_the_passes(monkeypatch):
     monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
     source, target = samples(500, 600)
     target[::3] += 9.0
@@ -56,7 +56,7 @@ def test_kliep_on_some_target_rows_alone_would_be_another_ratio(monkeypatch):
     whole = DaskRatio(ratio).fit(*split(X, y))
     monkeypatch.setattr(solve, "_GATHERED", 40 * 100)
     refined = DaskRatio(ratio).fit(*split(X, y))
-    monkeypatch.setattr(solve, "_refine", lambda *args: None)
+    monkeypatch.setattr(solve, "_whole", lambda passes, problem: problem)
     rough = DaskRatio(ratio).fit(*split(X, y))
     apart = [np.abs(model.weights_ - whole.weights_).max().compute() for model in (refined, rough)]
     assert apart[0] < 1e-5 < 1e-1 < apart[1]
@@ -71,28 +71,27 @@ def likelihood_problem(seed=0):
 
 def test_the_sums_of_the_likelihood_are_its_value_gradient_and_curvature():
     target, count, b, shares = likelihood_problem()
-    alive = np.ones(6, dtype=bool)
+    where = Mixture.of(target, count, MixtureSet(b, np.ones(6, dtype=bool)))
 
     def log_likelihood(s):
         return float(count @ np.log(target @ (s / b)))
 
-    sums = Likelihood(shares, b, alive).sums(target, count)
+    sums = where.sums(shares)
     np.testing.assert_allclose([sums.total, sums.reached], count.sum())
     np.testing.assert_allclose(sums.log_ratio, log_likelihood(shares))
     step = 1e-5 * np.eye(6)
     slope = [(log_likelihood(shares + e) - log_likelihood(shares - e)) / 2e-5 for e in step]
     np.testing.assert_allclose(sums.first, slope, rtol=1e-6)
-    firsts = [Likelihood(shares + e, b, alive).sums(target, count).first for e in (*step, *-step)]
+    firsts = [where.sums(shares + e).first for e in (*step, *-step)]
     np.testing.assert_allclose(sums.second, -(np.array(firsts[:6]) - np.array(firsts[6:])) / 2e-5, rtol=1e-6)
 
 
-def test_the_sums_of_two_parts_add_up_and_rows_near_no_centre_are_not_reached():
+def test_the_sums_of_two_parts_add_up_and_rows_near_no_center_are_not_reached():
     target, count, b, shares = likelihood_problem(1)
     target[40:] = 0.0
-    alive = np.ones(6, dtype=bool)
-    where = Likelihood(shares, b, alive)
-    whole = where.sums(target, count)
-    parts = [where.sums(target[at], count[at]) for at in (slice(0, 20), slice(20, 50), slice(50, 50))]
+    feasible = MixtureSet(b, np.ones(6, dtype=bool))
+    whole = Mixture.of(target, count, feasible).sums(shares)
+    parts = [Mixture.of(target[at], count[at], feasible).sums(shares) for at in (slice(0, 20), slice(20, 50), slice(50, 50))]
     added = parts[0].plus(parts[1]).plus(parts[2])
     for name in LikelihoodSums._fields:
         np.testing.assert_allclose(getattr(added, name), getattr(whole, name), err_msg=name)

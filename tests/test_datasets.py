@@ -184,7 +184,7 @@ def letter_rows(n=6):
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
-def test_letters_are_standardised_measurements_with_labels_in_the_order_of_the_alphabet(tmp_path, end):
+def test_letters_are_standardized_measurements_with_labels_in_the_order_of_the_alphabet(tmp_path, end):
     values, rows = letter_rows()
     letters = load_letters(letters_file(tmp_path, "\n".join([HEADER, *rows]) + end))
     assert letters.inputs.shape == (6, 16) and letters.inputs.dtype == np.float32
@@ -220,9 +220,9 @@ def test_a_bad_letters_file_is_named_and_told_in_plain_words(tmp_path, text, wor
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
 
 
-def jpeg(colour, mode="RGB"):
+def jpeg(color, mode="RGB"):
     file = io.BytesIO()
-    Image.new("RGB", (32, 32), colour).convert(mode).save(file, "JPEG", quality=95)
+    Image.new("RGB", (32, 32), color).convert(mode).save(file, "JPEG", quality=95)
     return file.getvalue()
 
 

@@ -34,7 +34,7 @@ def test_rows_and_classes_are_drawn_by_the_seed():
     assert np.array_equal(one.rows, same.rows) and not np.array_equal(one.rows, other.rows)
     drawn = [tuple(step_imbalance(labels, 10.0, random_state=seed).is_minority) for seed in range(20)]
     assert len(set(drawn)) > 5
-    # Shuffled: a batch of neighbours has rows of several classes.
+    # Shuffled: a batch of neighbors has rows of several classes.
     assert len(set(labels[one.rows[:20]])) > 2
 
 

@@ -221,7 +221,7 @@ def test_the_posteriors_of_a_row_come_from_the_other_folds():
 
 def test_posteriors_by_default_learn_classes_that_lie_apart():
     y = np.arange(120) % 3
-    # Columns of scales that a classifier without standardisation would not converge on.
+    # Columns of scales that a classifier without standardization would not converge on.
     X = (np.eye(3)[y] + np.random.default_rng(0).normal(0.0, 0.1, (120, 3))) * [1e-4, 1.0, 1e4]
     assert np.array_equal(out_of_fold_posteriors(X, y).argmax(axis=1), y)
 

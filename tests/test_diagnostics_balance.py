@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from densratio.diagnostics import balance as balance_module
-from densratio.diagnostics import columns as columns_module
 from densratio.diagnostics import (
     mmd,
     standardized_mean_difference,
@@ -52,7 +51,7 @@ def test_columns_are_the_same_in_blocks_and_in_sparse_tables(monkeypatch):
     source, target = rng.poisson(0.5, (40, 7)).astype(float), rng.poisson(0.8, (30, 7)).astype(float)
     weights = rng.exponential(size=40)
     whole = standardized_mean_difference(source, target, weights)
-    monkeypatch.setattr(columns_module, "_BLOCK", 100)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 100)
     np.testing.assert_allclose(standardized_mean_difference(source, target, weights), whole, rtol=1e-12)
     sparse = scipy.sparse.csr_array(source), scipy.sparse.csr_array(target)
     np.testing.assert_allclose(standardized_mean_difference(*sparse, weights), whole, rtol=1e-12)
@@ -66,10 +65,10 @@ def test_a_count_of_weights_that_is_not_the_source_rows_is_refused():
             call(source, target, np.ones(5))
 
 
-def test_centring_is_exact():
+def test_centering_is_exact():
     source, target = np.array([[1e16, 3.0]]), np.array([[1e16 + 2.0, 3.0], [1e16, 4.0]])
-    centred = balance_module.centered(source, target)
-    np.testing.assert_array_equal(np.concatenate(centred)[:, 0] * 2.0**54, [-2.0, 0.0, -2.0])
+    centerd = balance_module.centered(source, target)
+    np.testing.assert_array_equal(np.concatenate(centerd)[:, 0] * 2.0**54, [-2.0, 0.0, -2.0])
 
 
 # ---------------------------------------------------------------- columns of frames

@@ -62,7 +62,7 @@ def test_mmd_of_a_sample_with_itself_is_zero_and_never_negative():
 def test_mmd_does_not_depend_on_the_block_size(monkeypatch):
     source, target, ratio = gaussian_shift(0, 50, 41, d=3)
     whole = mmd(source, target, ratio(source))
-    monkeypatch.setattr(two_sample_module, "_BLOCK", 100)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 100)
     np.testing.assert_allclose(mmd(source, target, ratio(source)), whole, rtol=1e-11)
 
 
@@ -90,7 +90,7 @@ def test_the_statistic_of_the_test_is_the_squared_mmd():
     np.testing.assert_allclose(found.statistic, mmd(source, target, gamma=0.3), rtol=1e-10)
 
 
-def test_the_p_value_is_that_of_all_relabellings():
+def test_the_p_value_is_that_of_all_relabelings():
     rng = np.random.default_rng(4)
     rows = np.concatenate([rng.standard_normal((5, 1)), rng.standard_normal((4, 1)) + 1.0])
     observed = mmd(rows[:5], rows[5:], gamma=0.5)
@@ -132,7 +132,7 @@ def test_the_test_is_the_same_for_the_same_seed():
 def test_the_permuted_statistics_do_not_depend_on_the_block_size(monkeypatch):
     source, target, _ = gaussian_shift(0, 30, 20, delta=0.2)
     whole = two_sample_test(source, target, n_permutations=99)
-    monkeypatch.setattr(two_sample_module, "_BLOCK", 250)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 250)
     assert two_sample_test(source, target, n_permutations=99).p_value == whole.p_value
 
 

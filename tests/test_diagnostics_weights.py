@@ -40,7 +40,7 @@ def test_the_top_share_is_the_sum_over_the_heaviest_rows(weights, fraction):
     np.testing.assert_allclose(largest_share(weights), max(weights) / sum(weights), rtol=1e-12)
 
 
-def generalised_pareto_shape_term_by_term(excess):
+def generalized_pareto_shape_term_by_term(excess):
     """Zhang & Stephens (2009), section 3, in the paper's own units and sign (its k is minus ours), with sums written out."""
     n, x = len(excess), sorted(excess)
     m = 30 + math.floor(math.sqrt(n))
@@ -62,7 +62,7 @@ def test_k_hat_is_zhang_and_stephens_shape_of_the_tail_drawn_to_a_half(seed, n):
     weights = np.exp(np.random.default_rng(seed).standard_normal(n) * (0.5 + seed / 2))
     n_tail = math.ceil(min(n / 5, 3 * math.sqrt(n)))
     tail = np.sort(weights)[-n_tail:] - np.sort(weights)[-n_tail - 1]
-    expected = (n_tail * generalised_pareto_shape_term_by_term(tail) + 5) / (n_tail + 10)
+    expected = (n_tail * generalized_pareto_shape_term_by_term(tail) + 5) / (n_tail + 10)
     np.testing.assert_allclose(pareto_k(weights), expected, rtol=1e-8)
     np.testing.assert_allclose(pareto_k(1e150 * weights), expected, rtol=1e-8)
 

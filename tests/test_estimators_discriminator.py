@@ -26,11 +26,10 @@ from zoo_cases import logistic, nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift, make_heavy_tails
-from densratio.estimators import calibration
-from densratio.estimators.calibration import Isotonic, Sigmoid
-from densratio.estimators.cross_fitting import Table, dealt
-from densratio.estimators.default_classifiers import Landmarks, default_classifiers
-from densratio.estimators.discriminator import Discriminator
+from densratio.estimators.discriminator import Discriminator, calibration
+from densratio.estimators.discriminator.calibration import Isotonic, Sigmoid
+from densratio.estimators.discriminator.classifiers import Landmarks, default_classifiers
+from densratio.estimators.discriminator.cross_fitting import Table, dealt
 from densratio.estimators.gaussian import GaussianRatio
 
 # ---------------------------------------------------------------- classifiers: cross-fitting

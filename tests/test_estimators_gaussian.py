@@ -12,8 +12,8 @@ from zoo_cases import nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
-from densratio.estimators.counts import moments, oas_shrinkage
 from densratio.estimators.gaussian import GaussianRatio
+from densratio.estimators.samples import moments, oas_shrinkage
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -13,9 +13,9 @@ from zoo_cases import nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_mixture_shift
-from densratio.estimators.counts import oas_shrinkage
 from densratio.estimators.kde import KDERatio
 from densratio.estimators.nearest_neighbors import NearestNeighborsRatio
+from densratio.estimators.samples import oas_shrinkage
 
 
 @pytest.mark.parametrize("rule", ["scott", "silverman"])
@@ -64,13 +64,12 @@ def test_an_unseen_row_has_at_most_the_largest_ratio_of_the_source_rows():
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
-    from densratio.estimators import kde, nearest_neighbors
 
     X, y = stack_domains(*samples())
     Z, _ = stack_domains(*samples(d=20))
     whole = [KDERatio().fit(X, y).weights_, NearestNeighborsRatio().fit(X, y).weights_, NearestNeighborsRatio().fit(Z, y).weights_]
-    monkeypatch.setattr(kde, "_BLOCK", 200)
-    monkeypatch.setattr(nearest_neighbors, "_BLOCK", 200)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 200)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 200)
     blocks = [KDERatio().fit(X, y).weights_, NearestNeighborsRatio().fit(X, y).weights_, NearestNeighborsRatio().fit(Z, y).weights_]
     for a, b in zip(whole, blocks, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)

@@ -30,7 +30,7 @@ def by_counting(source, target, rows, k, own):
 
 @pytest.mark.parametrize("d", [1, 2, 20])
 @pytest.mark.parametrize("k", [1, 7])
-def test_the_ratio_is_that_of_the_counted_neighbours(d, k):
+def test_the_ratio_is_that_of_the_counted_neighbors(d, k):
     source, target = samples(d=d)
     ratio = NearestNeighborsRatio(n_neighbors=k).fit(*stack_domains(source, target))
     weights = by_counting(source, target, source, k, own=True)
@@ -41,7 +41,7 @@ def test_the_ratio_is_that_of_the_counted_neighbours(d, k):
 
 
 @pytest.mark.parametrize("d", [2, 20])
-def test_the_default_is_the_mean_over_half_and_twice_as_many_neighbours(d):
+def test_the_default_is_the_mean_over_half_and_twice_as_many_neighbors(d):
     source, target = samples(d=d)
     ratio = NearestNeighborsRatio().fit(*stack_domains(source, target))
     k = ratio.n_neighbors_
@@ -54,7 +54,7 @@ def test_the_default_is_the_mean_over_half_and_twice_as_many_neighbours(d):
 
 
 @pytest.mark.parametrize("d", [2, 20])
-def test_an_origin_far_away_changes_no_neighbour(d):
+def test_an_origin_far_away_changes_no_neighbor(d):
     source, target = samples(d=d)
     near = NearestNeighborsRatio().fit(*stack_domains(source, target))
     far = NearestNeighborsRatio().fit(*stack_domains(source + 1e6, target + 1e6))
@@ -89,7 +89,7 @@ def test_on_frequent_values_the_ratio_is_that_of_the_frequencies():
     np.testing.assert_allclose(ratio.transform([[0.0], [1.0], [2.0]]), expected, rtol=0.03)
 
 
-def test_more_neighbours_than_rows_are_refused():
+def test_more_neighbors_than_rows_are_refused():
     X, y = stack_domains(*samples(20, 30))
     assert NearestNeighborsRatio(n_neighbors=20).fit(X, y).n_neighbors_ == 20
     with pytest.raises(ValueError, match=r"n_neighbors=21 is more than the source's 20 rows"):
@@ -97,7 +97,7 @@ def test_more_neighbours_than_rows_are_refused():
 
 
 @pytest.mark.parametrize("n_neighbors", [0, -1, 2.5, "sqrt", True, None])
-def test_a_number_of_neighbours_that_cannot_be_is_refused(n_neighbors):
+def test_a_number_of_neighbors_that_cannot_be_is_refused(n_neighbors):
     with pytest.raises(ValueError, match="n_neighbors must be an int >= 1"):
         NearestNeighborsRatio(n_neighbors=n_neighbors).fit(*stack_domains(*samples()))
 
@@ -105,12 +105,12 @@ def test_a_number_of_neighbours_that_cannot_be_is_refused(n_neighbors):
 @pytest.mark.parametrize(
     ("sizes", "d", "k"), [((1000, 1000), 1, 126), ((1000, 1000), 2, 50), ((1000, 1000), 9, 32), ((4000, 1000), 9, 126)]
 )
-def test_the_default_number_of_neighbours_is_a_share_of_the_smaller_domain(sizes, d, k):
+def test_the_default_number_of_neighbors_is_a_share_of_the_smaller_domain(sizes, d, k):
     X, y = stack_domains(*samples(*sizes, d=d))
     assert NearestNeighborsRatio().fit(X, y).n_neighbors_ == k
 
 
-def test_cross_validation_chooses_the_number_of_neighbours_of_the_highest_score():
+def test_cross_validation_chooses_the_number_of_neighbors_of_the_highest_score():
     X, y = stack_domains(*samples(200, 150))
     ratio = NearestNeighborsRatio(n_neighbors=[2, 30, 80]).fit(X, y)
     scores = ratio.cv_results_["mean_test_score"]

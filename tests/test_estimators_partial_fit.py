@@ -104,7 +104,7 @@ def test_a_row_named_twice_in_a_batch_gets_the_mean_of_its_weights(name):
 
 
 @pytest.mark.parametrize("name", TARGET_ANCHORED)
-def test_partial_fit_keeps_the_centres_and_the_bandwidth_of_its_first_batch(name):
+def test_partial_fit_keeps_the_centers_and_the_bandwidth_of_its_first_batch(name):
     ratio = new(name, n_centers=8, random_state=0).partial_fit(*stacked(name))
     centers, gamma = ratio.centers_.copy(), ratio.gamma_
     ratio.partial_fit(*stacked(name, n_source=11, n_target=3, seed=4))

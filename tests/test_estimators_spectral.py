@@ -15,7 +15,7 @@ from spectral_cases import QUICK, draw, kernel, nmse
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
-from densratio.estimators.measure import measures
+from densratio.estimators.samples import measures
 from densratio.estimators.spectral import SpectralRatio
 from densratio.estimators.subspace import SubspaceLSIF
 
@@ -57,11 +57,11 @@ def test_the_eigenfunctions_are_orthonormal_under_the_weighted_source(gamma, n_c
     np.testing.assert_allclose(gram, np.eye(ratio.n_components_), atol=1e-8)
 
 
-def test_with_many_rows_the_eigenvalues_sum_to_the_part_of_the_trace_that_the_centres_span():
+def test_with_many_rows_the_eigenvalues_sum_to_the_part_of_the_trace_that_the_centers_span():
     source, target = draw(300, 20, 1)
     ratio = SpectralRatio(gamma=0.5, n_components=100, n_centers=60, random_state=0).fit(*stack_domains(source, target))
     assert np.all(np.diff(ratio.eigenvalues_) <= 0.0)
-    # The trace of the operator is mean k(x, x) = 1; 60 centres of a smooth kernel on a line span nearly all of it.
+    # The trace of the operator is mean k(x, x) = 1; 60 centers of a smooth kernel on a line span nearly all of it.
     np.testing.assert_allclose(ratio.eigenvalues_.sum(), 1.0, atol=1e-4)
 
 
@@ -128,7 +128,7 @@ def test_the_spectral_ratio_of_a_known_shift_is_recovered(d, bound):
 def test_the_blocks_of_rows_do_not_change_the_fit(monkeypatch):
     source, target = draw(90, 70)
     whole = SpectralRatio(n_centers=20, random_state=0).fit(*stack_domains(source, target))
-    monkeypatch.setattr("densratio.estimators.spectral._BLOCK", 200)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 200)
     blocks = clone(whole).fit(*stack_domains(source, target))
     np.testing.assert_allclose(blocks.weights_, whole.weights_, rtol=1e-9)
 

@@ -11,10 +11,10 @@ from spectral_cases import QUICK, draw, kernel, nmse
 
 from densratio import LSIF, stack_domains
 from densratio.datasets import make_subspace_shift
-from densratio.estimators.measure import Measure
+from densratio.estimators.samples import Measure
 from densratio.estimators.subspace import SubspaceLSIF
-from densratio.estimators.subspace_search import Choice, Search, Whitening, ascend
-from densratio.objectives.projected_divergence import ProjectedDivergence
+from densratio.estimators.subspace.divergence import ProjectedDivergence
+from densratio.estimators.subspace.search import Choice, Search, Whitening, ascend
 
 # ---------------------------------------------------------------- the divergence in a subspace and its slope
 
@@ -56,9 +56,9 @@ def test_the_divergence_is_the_maximum_of_its_quadratic(alpha, seed):
         r_source, r_target = at_source @ a, at_target @ a
         return mean_target(r_target) - 0.5 * alpha * mean_target(r_target**2) - 0.5 * (1 - alpha) * mean_source(r_source**2) - 0.5
 
-    coef, unpenalised = criterion.solve(basis)
+    coef, unpenalized = criterion.solve(basis)
     value = criterion.value_and_grad(basis)[0]
-    np.testing.assert_allclose(unpenalised, plain(coef), rtol=1e-10)
+    np.testing.assert_allclose(unpenalized, plain(coef), rtol=1e-10)
     np.testing.assert_allclose(value, plain(coef) - 0.5 * criterion.regularization * coef @ coef, rtol=1e-10)
     for other in np.random.default_rng(seed).normal(size=(5, 8)):
         moved = coef + 0.1 * other

@@ -14,12 +14,11 @@ from zoo_cases import logistic, nmse, samples
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
-from densratio.estimators.contract import Samples
-from densratio.estimators.counts import row_counts
 from densratio.estimators.discriminator import Discriminator
 from densratio.estimators.gaussian import GaussianRatio
 from densratio.estimators.kde import KDERatio
 from densratio.estimators.nearest_neighbors import NearestNeighborsRatio
+from densratio.estimators.samples import Samples, row_counts
 
 ZOO = {
     "discriminator": Discriminator(logistic()),

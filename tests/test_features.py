@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
-from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier, distinct_rows
+from densratio.estimators.samples import distinct_rows
+from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier
 from densratio.testing import draw_problem, gaussian_shift, problems
 
 KERNELS = {Gaussian: rbf_kernel, Laplacian: laplacian_kernel}
@@ -25,7 +26,7 @@ def test_a_kernel_is_scikit_learns(kind, problem):
 
 @pytest.mark.parametrize("anchors", ["source", "target"])
 @pytest.mark.parametrize("kind", KERNELS)
-def test_the_centres_are_rows_of_the_anchor_sample_in_their_order(kind, anchors):
+def test_the_centers_are_rows_of_the_anchor_sample_in_their_order(kind, anchors):
     problem = gaussian_shift(30, 20, 2)
     rows = {"source": problem.source, "target": problem.target}[anchors]
     np.testing.assert_array_equal(kind().fit(problem.source, problem.target, anchors=anchors).centers_, rows)
@@ -35,7 +36,7 @@ def test_the_centres_are_rows_of_the_anchor_sample_in_their_order(kind, anchors)
     assert positions == sorted(positions)
 
 
-def test_another_seed_chooses_other_centres_and_the_same_seed_the_same():
+def test_another_seed_chooses_other_centers_and_the_same_seed_the_same():
     problem = gaussian_shift(30, 60, 2)
 
     def centers(seed):
@@ -49,7 +50,7 @@ def test_large_kernels_are_computed_in_blocks_of_the_same_values(monkeypatch):
     problem = gaussian_shift(50, 40, 3)
     features = Gaussian(gamma=0.5).fit(problem.source, problem.target, anchors="target")
     whole = features(problem.source)
-    monkeypatch.setattr("densratio.features._BLOCK", 130)
+    monkeypatch.setattr("densratio._blocks.BLOCK", 130)
     np.testing.assert_allclose(features(problem.source), whole, atol=1e-14)
 
 
@@ -82,7 +83,7 @@ def test_nystroem_converges_to_the_kernel():
 
 
 @given(problems(ORDINARY, n_rows=(1, 60)))
-def test_nystroem_is_exact_at_its_centres(problem):
+def test_nystroem_is_exact_at_its_centers(problem):
     fitted = Nystroem(gamma=0.5, n_centers=8).fit(problem.source, problem.target, anchors="target")
     at_centers = fitted(fitted.centers_)
     np.testing.assert_allclose(at_centers @ at_centers.T, rbf_kernel(fitted.centers_, gamma=0.5), atol=1e-7)

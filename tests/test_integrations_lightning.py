@@ -133,7 +133,7 @@ def test_two_lightning_processes_give_the_weights_of_one_with_their_batches_toge
     def plain():
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return nn.Sequential(nn.Linear(N_COLUMNS, 8), nn.ReLU(), nn.Linear(8, N_CLASSES))  # each rank normalises by itself
+            return nn.Sequential(nn.Linear(N_COLUMNS, 8), nn.ReLU(), nn.Linear(8, N_CLASSES))  # each rank normalizes by itself
 
     class Telling(lightning.Module):
         def setup(self, stage):

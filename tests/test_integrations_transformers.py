@@ -252,9 +252,9 @@ def test_the_trainer_tells_what_is_wrong(hugging, tmp_path):
         hugging(Classifier(), dynamic(n_val=9))
     with pytest.raises(ValueError, match="label_smoothing_factor is not used"):
         hugging(Classifier(), dynamic(), label_smoothing_factor=0.1)
-    unlabelled = [{"x": x} for x in TRAIN[0]]
+    unlabeled = [{"x": x} for x in TRAIN[0]]
     with pytest.raises(ValueError, match=r"no \['labels'\]: its columns are \['x', 'row_index'\]"):
-        hugging(Classifier(), dynamic(), unlabelled).train()
+        hugging(Classifier(), dynamic(), unlabeled).train()
     trainer = hugging(Classifier(), dynamic())
     with pytest.raises(ValueError, match="no column 'row_index'"):
         trainer.compute_loss(trainer.model.train(), {"x": TRAIN[0], "labels": TRAIN[1]})

@@ -65,24 +65,25 @@ def test_a_feature_map_obeys_the_laws(name, gamma):
 
 ON_THE_HOST = {"active_set", "closed_form", "reference"}  # their step leaves the device, by nature
 FIXED_STEPS = {"subgradient"}  # neither monotone nor exact, by design
+WITHOUT_PENALTY = {name for name, (objective, _) in VARIANTS.items() if getattr(objective, "regularization", 1.0) <= 1e-5}
 # Without an L2 part a target row that no source row is near makes these unbounded below: no optimum to compare with.
 WITHOUT_L2 = {"lsif, l1", "lsif, no regularization"}
 
 
 def pairs():
     """Every solver with every variant that it accepts."""
-    problem = draw_problem("shift", 4, 4)
+    drawn = draw_problem("shift", 4, 4)
     for solver in SOLVERS:
         for variant, (objective, features) in VARIANTS.items():
             if solver == "reference" and variant in WITHOUT_L2:
                 continue
             kernel = features or FEATURES["gaussian"]()
-            rows = (problem.source, problem.target)
+            rows = (drawn.source, drawn.target)
             fitted = (lambda x: x) if objective.takes == "rows" else kernel.fit(*rows, anchors=objective.anchors)
             samples = [fitted(x) for x in rows]
             try:
-                state = SOLVERS[solver]().init(objective, *samples)
-                SOLVERS[solver]().step(objective, state, *samples)
+                problem = objective.problem(*samples)
+                SOLVERS[solver]().step(problem, SOLVERS[solver]().init(problem))
             except ValueError:
                 continue
             yield solver, variant
@@ -95,10 +96,10 @@ PAIRS = list(pairs())
 def test_a_solver_obeys_the_laws(solver, variant):
     objective, features = VARIANTS[variant]
     # A kernel matrix is singular to rounding, and a first-order method takes forever over its last digits.
-    is_slow = (solver, variant.split(",")[0]) in {("projected_gradient", "kmm"), ("expectation_maximisation", "kliep")}
+    is_slow = (solver, variant.split(",")[0]) in {("projected_gradient", "kmm"), ("expectation_maximization", "kliep")}
     is_exact = not (
         solver in FIXED_STEPS | {"reference"}
-        or (solver == "projected_gradient" and not objective.is_smooth)
+        or (solver == "projected_gradient" and variant.startswith("wasserstein"))
         or is_slow
         or variant in WITHOUT_L2
     )
@@ -118,12 +119,12 @@ def test_projected_gradient_is_exact_on_a_well_posed_kernel_matching():
     check_solver(SOLVERS["projected_gradient"](), MaximumMeanDiscrepancy(regularization=1.0), max_examples=10)
 
 
-def test_expectation_maximisation_is_exact_on_few_centres():
-    check_solver(SOLVERS["expectation_maximisation"](), KullbackLeibler(), features=Gaussian(n_centers=3), max_examples=10)
+def test_expectation_maximization_is_exact_on_few_centers():
+    check_solver(SOLVERS["expectation_maximization"](), KullbackLeibler(), features=Gaussian(n_centers=3), max_examples=10)
 
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
-@pytest.mark.parametrize("features", [Gaussian(), Gaussian(n_centers=5)], ids=["all centres", "few centres"])
+@pytest.mark.parametrize("features", [Gaussian(), Gaussian(n_centers=5)], ids=["all centers", "few centers"])
 def test_likelihood_newton_is_exact_to_the_last_digits(features):
     kinds = [kind for kind in KINDS if kind != "heavy_tails"]
     on = problems(kinds, n_rows=(1, 40), n_columns=(1, 4))
@@ -133,11 +134,11 @@ def test_likelihood_newton_is_exact_to_the_last_digits(features):
 far_tails = problems(["heavy_tails"], n_rows=(1, 12), n_columns=(1, 4))
 
 
-def test_kliep_obeys_the_laws_where_some_centres_are_all_but_dead():
+def test_kliep_obeys_the_laws_where_some_centers_are_all_but_dead():
     check_objective(KullbackLeibler(), on=far_tails)
 
 
-def test_likelihood_newton_obeys_the_laws_where_some_centres_are_all_but_dead():
+def test_likelihood_newton_obeys_the_laws_where_some_centers_are_all_but_dead():
     check_solver(SOLVERS["likelihood_newton"](), KullbackLeibler(), on=far_tails, is_exact=False)
 
 
@@ -148,14 +149,14 @@ def test_the_residual_of_likelihood_newton_is_that_of_the_other_solvers():
 
 def test_a_solver_refuses_the_objectives_that_it_does_not_serve():
     served = {solver: {variant for by, variant in PAIRS if by == solver} for solver in SOLVERS}
-    assert served["likelihood_newton"] == served["expectation_maximisation"] == {"kliep"}
-    assert served["subgradient"] == {variant for variant, (objective, _) in VARIANTS.items() if not objective.is_smooth}
+    assert served["likelihood_newton"] == served["expectation_maximization"] == {"kliep"}
+    assert served["subgradient"] == {variant for variant in VARIANTS if variant.startswith("wasserstein")}
     assert served["projected_gradient"] | WITHOUT_L2 == set(VARIANTS)
 
 
 def test_every_solver_serves_some_objective_and_every_objective_has_an_exact_solver():
     assert {solver for solver, _ in PAIRS} == set(SOLVERS)
-    exact = {"projected_gradient", "interior_point", "likelihood_newton", "closed_form"}
+    exact = {"projected_gradient", "active_set", "likelihood_newton", "closed_form"}
     assert {VARIANTS[variant][0].__class__ for solver, variant in PAIRS if solver in exact} == set(OBJECTIVES.values())
 
 
@@ -170,28 +171,36 @@ def test_the_array_libraries_agree_on_steps(solver, variant, dtype, library):
     expected = coef_after_steps(solver, objective, features, np.asarray, "float64")
     coef = coef_after_steps(solver, objective, features, array_libraries()[library], dtype)
     assert str(coef.dtype).endswith(dtype)
-    # Newton steps on a near-singular kernel matrix magnify its own single-precision rounding, whatever computes them.
-    single = 1e-2 if solver == "interior_point" else 1e-3
-    tolerance = 1e-8 if dtype == "float64" else single
+    if dtype == "float32" and solver == "active_set" and variant in WITHOUT_PENALTY:
+        # Along flat directions the weights may be any: it is the value that single precision leaves as it is.
+        exact = problem_of(objective, features, np.asarray, "float64")
+        values = [float(exact.value_and_grad(np.asarray(c, dtype=np.float64))[0]) for c in (coef, expected)]
+        assert values[0] == pytest.approx(values[1], rel=1e-3)
+        return
+    tolerance = 1e-8 if dtype == "float64" else 1e-3
     np.testing.assert_allclose(np.asarray(coef), expected, atol=tolerance * np.abs(expected).max())
 
 
-def coef_after_steps(solver, objective, features, convert, dtype, n_steps=3):
-    problem = gaussian_shift(30, 20, seed=5)
-    rows = [convert(x.astype(dtype)) for x in (problem.source, problem.target)]
+def problem_of(objective, features, convert, dtype):
+    drawn = gaussian_shift(30, 20, seed=5)
+    rows = [convert(x.astype(dtype)) for x in (drawn.source, drawn.target)]
     if objective.takes == "features":
         fitted = (features or FEATURES["gaussian"](gamma=0.5)).fit(*rows, anchors=objective.anchors)
         rows = [fitted(x) for x in rows]
-    chosen = SOLVERS[solver]()
-    state = chosen.init(objective, *rows)
+    return objective.problem(*rows)
+
+
+def coef_after_steps(solver, objective, features, convert, dtype, n_steps=3):
+    chosen, problem = SOLVERS[solver](), problem_of(objective, features, convert, dtype)
+    state = chosen.init(problem)
     for _ in range(n_steps):
-        state = chosen.step(objective, state, *rows)
+        state = chosen.step(problem, state)
     return state.coef
 
 
 # ---------------------------------------------------------------- 4, 7, 8, 9: estimators
 
-# Every row a centre, so that no law hangs on which rows were drawn as centres.
+# Every row a center, so that no law hangs on which rows were drawn as centers.
 EXACT = {
     "kmm": lambda **kw: KMM(tol=1e-8, regularization=0.1, **kw),
     "kliep": lambda **kw: KLIEP(tol=1e-10, n_centers=None, **kw),
@@ -294,7 +303,8 @@ def test_on_equal_samples_kliep_is_no_better_than_one_and_no_worse_than_even_coe
     """Jensen: mean log r <= log mean r = 0, wherever the mean of r over the same rows is 1."""
     found = EXACT["kliep"]().fit(*stack_domains(problem.source, problem.target))
     features = found.features_(problem.source)
-    even = KullbackLeibler().value_and_grad(KullbackLeibler().init(features, features), features, features)[0]
+    likelihood = KullbackLeibler().problem(features, features)
+    even = likelihood.value_and_grad(likelihood.init())[0]
     assert -1e-12 <= found.objective_value_ <= even + 1e-9
     # To second order the value is half the mean square of ratio - 1: the weights are as near one as it says.
     assert np.mean((found.weights_ - 1.0) ** 2) <= 4.0 * found.objective_value_ + 1e-9
@@ -372,7 +382,7 @@ def test_fit_is_partial_fit_repeated(name, seed):
     X, y = stack_domains(problem.source, problem.target)
     fitted, stepped = STEPPED[name]().fit(X, y), STEPPED[name](n_steps=50)
     values = [stepped.partial_fit(X, y).objective_value_ for _ in range(20)]
-    # KLIEP's warm start lifts every centre off 0, by a ten thousandth of the mass and so of the likelihood in all.
+    # KLIEP's warm start lifts every center off 0, by a ten thousandth of the mass and so of the likelihood in all.
     atol = 1e-4 if name == "kliep" else 1e-5 * abs(fitted.objective_value_)
     assert values[-1] == pytest.approx(fitted.objective_value_, abs=atol)
     assert np.all(np.diff(values) <= 1e-6 * abs(values[-1]))

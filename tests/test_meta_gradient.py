@@ -110,7 +110,7 @@ def test_a_step_of_length_zero_leaves_the_scores_as_they_are(mode):
 @every_model
 @settings(max_examples=4)
 @given(**cases)
-def test_exact_scores_are_differences_through_the_optimisers_own_step(kind, how, arrangement, n_steps, n, seed):
+def test_exact_scores_are_differences_through_the_optimizers_own_step(kind, how, arrangement, n_steps, n, seed):
     # The first step of Adam turns within eps of a gradient of 0, too fast for differences where eps is small.
     how = how[0], {**how[1], **({"eps": 1e-2} if "eps" in how[1] else {})}
     model, optimizer, train, val, weights = prepared(kind, how, arrangement, n_steps, n, seed)
@@ -120,7 +120,7 @@ def test_exact_scores_are_differences_through_the_optimisers_own_step(kind, how,
 
 @pytest.mark.parametrize("how", [(torch.optim.Adam, {"lr": 0.1}), (torch.optim.AdamW, {"lr": 0.1, "amsgrad": True})], ids=str)
 @pytest.mark.parametrize("n_steps", [1, 2, 5])
-def test_with_the_optimisers_usual_settings_too(how, n_steps):
+def test_with_the_optimizers_usual_settings_too(how, n_steps):
     model, optimizer, train, val, weights = prepared("batch norm", how, "all", n_steps, 6, 3)
     assert_close(scores(model, train, val, weights, optimizer), by_double_backward(model, train, val, weights, optimizer), 1e-9)
 
@@ -152,7 +152,7 @@ def test_first_order_scores_are_products_of_gradients(kind, product, how, arrang
     assert float((found - across).abs().max()) <= PRECISION[product] * float(expected.abs().max())
 
 
-def test_without_an_optimiser_the_rate_is_one():
+def test_without_an_optimizer_the_rate_is_one():
     model, train, val = network("plain"), batch(5, 1), batch(N_VAL, 2)
     expected = by_a_loop(model, train, val, lambda p: 1.0)
     assert_close(scores(model, train, val, mode="first_order"), expected)
@@ -319,14 +319,14 @@ def rprop(model):
         (lambda model: None, r'mode="exact".*optimizer=.*mode="first_order"'),
     ],
 )
-def test_exact_refuses_an_optimiser_whose_step_it_does_not_know(optimizer_for, message):
+def test_exact_refuses_an_optimizer_whose_step_it_does_not_know(optimizer_for, message):
     model = network("plain")
     with pytest.raises(ValueError, match=message):
         scores(model, batch(5, 1), batch(N_VAL, 2), optimizer=optimizer_for(model))
 
 
 @pytest.mark.parametrize("mode", ["first_order", "last_layer"])
-def test_the_other_modes_work_with_any_optimiser(mode):
+def test_the_other_modes_work_with_any_optimizer(mode):
     model, train, val = network("plain"), batch(5, 1), batch(N_VAL, 2)
     known = scores(model, train, val, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), mode=mode)
     assert_close(scores(model, train, val, optimizer=rprop(model), mode=mode), known, 1e-14)

@@ -20,7 +20,7 @@ def with_last_layer(outputs=C, *, bias=True, seed=0, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rates", [None, (0.3, 0.3), (0.3, 0.05)], ids=["no optimiser", "one rate", "a rate each"])
+@pytest.mark.parametrize("rates", [None, (0.3, 0.3), (0.3, 0.05)], ids=["no optimizer", "one rate", "a rate each"])
 @pytest.mark.parametrize(("loss", "outputs"), [(cross_entropy, C), (multilabel, C), (squared_error, 1), (squared_error, C)])
 @settings(max_examples=5)
 @given(seed=st.integers(0, 1000), n=st.integers(1, 9))
@@ -44,7 +44,7 @@ def test_last_layer_scores_are_those_of_a_model_that_trains_only_it(loss, output
     assert float((across - expected).abs().max()) <= 1e-10 * float(found.abs().max())
 
 
-def test_last_layer_scores_of_a_bias_that_is_frozen_or_not_the_optimisers_are_without_it():
+def test_last_layer_scores_of_a_bias_that_is_frozen_or_not_the_optimizers_are_without_it():
     model, train, val = with_last_layer(), batch(5, 1), batch(N_VAL, 2)
     expected = -scores(model, train, val, mode="last_layer")
     left_out = torch.optim.SGD([model[2].weight], lr=1.0)

@@ -17,7 +17,7 @@ from densratio.training.meta.virtual_step import OPTIMIZERS, learning_rates, vir
 
 @settings(max_examples=60)
 @given(**cases)
-def test_the_virtual_step_is_the_optimisers_and_leaves_it_alone(how, arrangement, n_steps, n, seed):
+def test_the_virtual_step_is_the_optimizers_and_leaves_it_alone(how, arrangement, n_steps, n, seed):
     model, optimizer, train, _, weights = prepared("plain", how, arrangement, n_steps, n, seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     (weights * cross_entropy(model(train[0]), train[1])).mean().backward()

@@ -163,7 +163,7 @@ def test_labels_that_are_none_are_refused(labels, message):
         groups_of_classes(labels, 2)
 
 
-def test_normalised_weights_have_mean_one_in_the_batch():
+def test_normalized_weights_have_mean_one_in_the_batch():
     model = Network(0)
     optimizer = optimizer_of(model)
     for reweighter in (CMWNet(N_TRAIN, Y, optimizer=optimizer), MWNet(N_TRAIN, optimizer=optimizer, normalize=True)):

@@ -308,7 +308,7 @@ def test_equal_ratios_share_a_bin_and_zero_is_a_ratio():
     np.testing.assert_array_equal(display.n_rows, [4, 2])
 
 
-def test_two_curves_in_the_same_axes_have_two_colours_and_one_diagonal(fitted, shift):
+def test_two_curves_in_the_same_axes_have_two_colors_and_one_diagonal(fitted, shift):
     ax = Figure().subplots()
     curves = [DiscriminatorCalibrationDisplay.from_estimator(fitted, *shift, name=name, ax=ax) for name in ("one", "two")]
     assert curves[0].line_.get_color() != curves[1].line_.get_color()

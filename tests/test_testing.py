@@ -1,6 +1,7 @@
 """The laws have teeth: a right divergence passes, and each wrong one is caught under the name of the law it breaks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -9,7 +10,8 @@ from array_api_compat import array_namespace
 from hypothesis import given
 
 from densratio.features import Gaussian
-from densratio.objectives import Objective
+from densratio.objectives import Objective, Problem, SquaredDistance
+from densratio.objectives.lsif import LeastSquares
 from densratio.projections import box_sum, nonnegative
 from densratio.solvers import ProjectedGradient
 from densratio.solvers.reference import program
@@ -84,39 +86,53 @@ def test_clipping_and_rescaling_is_no_projection():
 # ---------------------------------------------------------------- a divergence of one's own
 
 
-@dataclass(frozen=True)
-class MeanMatching(Objective):
+@dataclass(frozen=True, eq=False)
+class MeanMatchingProblem(Problem):
     """F(w) = |mean_i w_i phi(x_i) - mean_j phi(v_j)|^2 / 2 + ridge |w - 1|^2 / (2 n) over w >= 0 with mean 1."""
 
-    ridge: float = 0.1
+    source: Any
+    target: Any
+    ridge: float
 
-    anchors = "source"
     gradient_is_affine = True
 
-    def init(self, source, target):
-        return array_namespace(source).ones_like(source[:, 0])
+    def init(self):
+        return array_namespace(self.source).ones_like(self.source[:, 0])
 
-    def value_and_grad(self, coef, source, target):
-        xp, n = array_namespace(coef, source), source.shape[0]
-        off = xp.matrix_transpose(source) @ coef / n - xp.mean(target, axis=0)
+    def value_and_grad(self, coef):
+        xp, n = array_namespace(coef, self.source), self.source.shape[0]
+        off = xp.matrix_transpose(self.source) @ coef / n - xp.mean(self.target, axis=0)
         value = 0.5 * xp.sum(off * off) + 0.5 * self.ridge * xp.sum((coef - 1.0) ** 2) / n
-        return value, (source @ off + self.ridge * (coef - 1.0)) / n
+        return value, (self.source @ off + self.ridge * (coef - 1.0)) / n
 
-    def curvature(self, source, target):
-        n = source.shape[0]
-        return (array_namespace(source).sum(source * source) / n + self.ridge) / n
+    def curvature(self):
+        n = self.source.shape[0]
+        return (array_namespace(self.source).sum(self.source * self.source) / n + self.ridge) / n
 
-    def project(self, coef, source, target):
+    def project(self, coef):
         return box_sum(coef, float(coef.shape[0]), coef.shape[0])
 
     def ratio(self, coef, features):
         return nonnegative(features @ coef) / coef.shape[0]
 
 
+@dataclass(frozen=True)
+class MeanMatching(Objective):
+    ridge: float = 0.1
+    kind: type = MeanMatchingProblem
+
+    anchors = "source"
+
+    def problem(self, source, target, source_weight=None, target_weight=None):
+        return self.kind(source, target, self.ridge)
+
+
 @program.register
-def _(objective: MeanMatching, source, target):
-    w, n = cp.Variable(len(source)), len(source)
-    value = 0.5 * cp.sum_squares(source.T @ w / n - target.mean(axis=0)) + 0.5 * objective.ridge * cp.sum_squares(w - 1) / n
+def _(problem: MeanMatchingProblem):
+    n = len(problem.source)
+    w = cp.Variable(n)
+    off = problem.source.T @ w / n - problem.target.mean(axis=0)
+    value = 0.5 * cp.sum_squares(off) + 0.5 * problem.ridge * cp.sum_squares(w - 1) / n
     return w, value, [w >= 0, cp.sum(w) == n]
 
 
@@ -128,90 +144,85 @@ def test_a_right_divergence_is_solved():
     check_solver(ProjectedGradient(), MeanMatching(ridge=1.0), max_examples=8)
 
 
-class WrongGradient(MeanMatching):
-    def value_and_grad(self, coef, source, target):
-        value, grad = super().value_and_grad(coef, source, target)
+class WrongGradient(MeanMatchingProblem):
+    def value_and_grad(self, coef):
+        value, grad = super().value_and_grad(coef)
         return value, 1.001 * grad
 
 
-class WrongOffThePlane(MeanMatching):
+class WrongOffThePlane(MeanMatchingProblem):
     """Wrong off the feasible plane, where no feasible difference reaches: automatic differentiation alone sees it."""
 
-    def value_and_grad(self, coef, source, target):
-        value, grad = super().value_and_grad(coef, source, target)
+    def value_and_grad(self, coef):
+        value, grad = super().value_and_grad(coef)
         return value, grad + 1.0
 
 
-class InfeasibleStart(MeanMatching):
-    def init(self, source, target):
-        return 2.0 * super().init(source, target)
+class InfeasibleStart(MeanMatchingProblem):
+    def init(self):
+        return 2.0 * super().init()
 
 
-class InfeasibleWarmStart(MeanMatching):
-    def warm_start(self, coef, source, target):
+class InfeasibleWarmStart(MeanMatchingProblem):
+    def warm_start(self, coef):
         return nonnegative(coef)
 
 
-class ShrinkingProjection(MeanMatching):
-    def project(self, coef, source, target):
-        return 0.5 * super().project(coef, source, target) + 0.5
+class ShrinkingProjection(MeanMatchingProblem):
+    def project(self, coef):
+        return 0.5 * super().project(coef) + 0.5
 
 
-class RescalingProjection(MeanMatching):
-    def project(self, coef, source, target):
+class RescalingProjection(MeanMatchingProblem):
+    def project(self, coef):
         xp = array_namespace(coef)
         kept = nonnegative(coef) + 1e-12
         return kept / xp.mean(kept)
 
 
-class SmallCurvature(MeanMatching):
-    def curvature(self, source, target):
-        return 0.05 * super().curvature(source, target)
+class SmallCurvature(MeanMatchingProblem):
+    def curvature(self):
+        return 0.05 * super().curvature()
 
 
-class NoCurvature(MeanMatching):
-    def curvature(self, source, target):
-        return 0.0 * super().curvature(source, target)
+class NoCurvature(MeanMatchingProblem):
+    def curvature(self):
+        return 0.0 * super().curvature()
 
 
-class LossySummary(MeanMatching):
-    def summarise(self, source, target):
-        return source, target[:1, :]
-
-
-class SmallGap(MeanMatching):
-    def gap(self, coef, grad, source, target):
+class SmallGap(MeanMatchingProblem):
+    def gap(self, coef, grad):
         return 0.0 * coef[0]
 
 
-class NegativeRatio(MeanMatching):
+class NegativeRatio(MeanMatchingProblem):
     def ratio(self, coef, features):
         return features @ coef - 0.5
 
 
-class NotFinite(MeanMatching):
-    def value_and_grad(self, coef, source, target):
-        value, grad = super().value_and_grad(coef, source, target)
+class NotFinite(MeanMatchingProblem):
+    def value_and_grad(self, coef):
+        value, grad = super().value_and_grad(coef)
         return value * float("nan"), grad
 
 
-class Concave(MeanMatching):
+class Concave(MeanMatchingProblem):
     gradient_is_affine = False
 
-    def value_and_grad(self, coef, source, target):
-        value, grad = super().value_and_grad(coef, source, target)
+    def value_and_grad(self, coef):
+        value, grad = super().value_and_grad(coef)
         return -value, -grad
 
 
-class NotAffine(MeanMatching):
-    def value_and_grad(self, coef, source, target):
-        value, grad = super().value_and_grad(coef, source, target)
+class NotAffine(MeanMatchingProblem):
+    def value_and_grad(self, coef):
+        value, grad = super().value_and_grad(coef)
         return value + array_namespace(coef).sum(coef**4), grad + 4.0 * coef**3
 
 
-class NumpyAlone(MeanMatching):
-    def project(self, coef, source, target):
-        return np.asarray(super().project(coef, source, target)) * (1.0 if isinstance(coef, np.ndarray) else 1.001)
+class NumpyAlone(MeanMatchingProblem):
+    def project(self, coef):
+        return np.asarray(super().project(coef)) * (1.0 if isinstance(coef, np.ndarray) else 1.001)
 
 
 WRONG_OBJECTIVES = [
@@ -223,7 +234,6 @@ WRONG_OBJECTIVES = [
     (RescalingProjection, "(projected coefs come no further apart|no feasible coef is nearer than the projection)"),
     (SmallCurvature, "the curvature bounds the change of the gradient"),
     (NoCurvature, "the curvature is positive and finite"),
-    (LossySummary, "summarised samples have the same value gradient and feasible set"),
     (SmallGap, "the gap is at least what is left to gain"),
     (NegativeRatio, "the ratio is finite and nonnegative"),
     (NotFinite, "the value and gradient are finite"),
@@ -236,7 +246,42 @@ WRONG_OBJECTIVES = [
 @pytest.mark.parametrize(("wrong", "law"), WRONG_OBJECTIVES, ids=lambda x: getattr(x, "__name__", ""))
 def test_a_wrong_divergence_is_caught_by_the_law_it_breaks(wrong, law):
     with pytest.raises(AssertionError, match=rf"^law: {law}\nbroken by draw_problem\("):
-        check_objective(wrong())
+        check_objective(MeanMatching(kind=wrong))
+
+
+class AddsUpWrongly(LeastSquares):
+    def plus(self, other):
+        return self
+
+
+@dataclass(frozen=True)
+class OfAddsUpWrongly(SquaredDistance):
+    def problem(self, source, target, source_weight=None, target_weight=None):
+        right = super().problem(source, target, source_weight, target_weight)
+        return AddsUpWrongly(**{field.name: getattr(right, field.name) for field in fields(right)})
+
+
+def test_sums_that_do_not_add_up_are_caught():
+    with pytest.raises(AssertionError, match=r"^law: problems of two batches add up to that of all rows\nbroken by draw_problem\("):
+        check_objective(OfAddsUpWrongly())
+
+
+def test_an_objective_in_the_form_of_earlier_versions_says_what_to_write():
+    with pytest.raises(TypeError, match="belongs to a Problem"):
+
+        class Old(Objective):
+            def value_and_grad(self, coef, source, target):
+                return 0.0, coef
+
+
+def test_a_method_of_the_problem_that_is_sought_in_the_objective_is_named():
+    with pytest.raises(AttributeError, match=r"objective\.problem\(source, target\)\.value_and_grad"):
+        SquaredDistance().value_and_grad(np.ones(2), np.ones((2, 2)), np.ones((2, 2)))
+
+
+def test_a_solver_that_is_given_an_objective_says_what_it_takes():
+    with pytest.raises(TypeError, match=r"solver\.init\(objective\.problem\(source, target\)\); got MeanMatching"):
+        ProjectedGradient().init(MeanMatching(), np.ones((2, 1)), np.ones((2, 1)))
 
 
 # ---------------------------------------------------------------- a solver of one's own
@@ -252,42 +297,42 @@ class EarlyStop(ProjectedGradient):
 class NoProgress(ProjectedGradient):
     """Returns its start."""
 
-    def step(self, objective, state, source, target):
+    def step(self, problem, state):
         return state._replace(n_iter=state.n_iter + 1, residual=0.0 * state.step_size)
 
 
 class Unprojected(ProjectedGradient):
-    def init(self, objective, source, target, coef=None):
-        state = super().init(objective, source, target, coef)
+    def init(self, problem, coef=None):
+        state = super().init(problem, coef)
         return state if coef is None else state._replace(coef=coef)
 
 
 class Overshoot(ProjectedGradient):
-    def step(self, objective, state, source, target):
-        grad = objective.value_and_grad(state.coef, source, target)[1]
-        coef = objective.project(state.coef - 50.0 * state.step_size * grad, source, target)
+    def step(self, problem, state):
+        grad = problem.value_and_grad(state.coef)[1]
+        coef = problem.project(state.coef - 50.0 * state.step_size * grad)
         return state._replace(coef=coef, n_iter=state.n_iter + 1)
 
 
 class OtherRun(ProjectedGradient):
     """`run` takes a step that it does not count."""
 
-    def run(self, objective, state, source, target):
-        state = super().run(objective, state, source, target)
-        return self.step(objective, state, source, target)._replace(n_iter=state.n_iter)
+    def run(self, problem, state):
+        state = super().run(problem, state)
+        return self.step(problem, state)._replace(n_iter=state.n_iter)
 
 
 class LeavesTheSet(ProjectedGradient):
-    def step(self, objective, state, source, target):
-        state = super().step(objective, state, source, target)
+    def step(self, problem, state):
+        state = super().step(problem, state)
         return state._replace(coef=1.001 * state.coef)
 
 
 class WaitsForTheHost(ProjectedGradient):
-    def step(self, objective, state, source, target):
+    def step(self, problem, state):
         if float(state.residual) < 0.0:
             return state
-        return super().step(objective, state, source, target)
+        return super().step(problem, state)
 
 
 WRONG_SOLVERS = [
@@ -313,13 +358,13 @@ def test_a_solver_without_time_to_converge_is_caught():
 
 
 def test_a_certificate_that_is_wrong_is_caught_by_the_reference():
-    """A kinked objective has no residual law, so the optimum's own law must catch a solver that stays where it starts."""
+    """A kinked problem has no residual law, so the optimum's own law must catch a solver that stays where it starts."""
 
-    class Kinked(MeanMatching):
+    class Kinked(MeanMatchingProblem):
         is_smooth = False
 
     with pytest.raises(AssertionError, match=r"^law: the value is the reference optimum\n"):
-        check_solver(NoProgress(), Kinked(), max_examples=10)
+        check_solver(NoProgress(), MeanMatching(kind=Kinked), max_examples=10)
 
 
 # ---------------------------------------------------------------- features of one's own

@@ -70,10 +70,10 @@ def test_the_critic_learns_as_torchs_adam_does_on_the_written_loss(is_pretrainin
     for seed in range(5):
         x, v, w = normal(12, 2, seed, 1.0), normal(8, 2, 100 + seed), torch.rand(12, generator=torch.Generator().manual_seed(seed))
         critic.learn(w, x, v)
-        centre, unit = units_of(x, v)
+        center, unit = units_of(x, v)
         for _ in range(3):
             optimizer.zero_grad()
-            f_x, f_v = (twin((rows - centre) / unit)[:, 0] for rows in (x, v))
+            f_x, f_v = (twin((rows - center) / unit)[:, 0] for rows in (x, v))
             penalty = 0.0 if is_pretraining else 10.0 * (twin.weight.norm() - 1.0) ** 2
             (penalty - f_v.mean() + (w * f_x).sum() / w.sum()).backward()
             optimizer.step()

@@ -20,7 +20,7 @@ def rows(n, d=3):
 
 
 def images(n=6, channels=2, height=5, width=4):
-    """Bytes, all different within an image and never 0, the colour of the padding."""
+    """Bytes, all different within an image and never 0, the color of the padding."""
     pixels = torch.arange(1, channels * height * width + 1, dtype=torch.uint8).reshape(1, channels, height, width)
     return pixels.repeat(n, 1, 1, 1), torch.arange(n)
 
@@ -71,7 +71,7 @@ def test_bytes_are_scaled_to_the_unit_interval_and_other_rows_stay_as_they_are()
         assert batch.dtype == plain.dtype and torch.equal(batch, plain)
 
 
-def test_normalisation_is_by_channel():
+def test_normalization_is_by_channel():
     x, y = images()
     batch = next(iter(DeviceData(x, y, 6, shuffle=False, mean=[0.1, 0.2], std=[0.5, 2.0])))[0]
     expected = torch.stack([(x[:, 0] / 255.0 - 0.1) / 0.5, (x[:, 1] / 255.0 - 0.2) / 2.0], dim=1)

@@ -14,7 +14,7 @@ from potential_cases import BOUNDS, POTENTIALS, by_potential, even, new, normal,
 from torch import nn
 
 from densratio import KLIEP, Wasserstein
-from densratio.objectives import Wasserstein1
+from densratio.objectives.row_weights import WeightSet
 from densratio.training import Critic, DynamicReweighter, Sliced
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.ratio.potential import Estimate, _polyak_move
@@ -52,14 +52,14 @@ def test_the_weights_after_a_step_are_the_projected_polyak_step_from_those_befor
     potential = POTENTIALS[name](relaxation=0.8)
     for _ in range(5):
         potential.learn(w, x, v)
-    objective, estimate = Wasserstein1(max_weight=1.8), potential.between(x, v)
-    expected = objective.project(w.numpy(), x.numpy(), v.numpy())
+    feasible, estimate = WeightSet(30, 1.8), potential.between(x, v)
+    expected = feasible.project(w.numpy())
     for _ in range(3):
         value, grad, chance = (part.numpy() for part in estimate(torch.as_tensor(expected)))
         along = grad - grad.mean()
         step = 0.8 * max(value - chance, 0.0) / (along @ along)
-        expected = objective.project(expected - step * grad, x.numpy(), v.numpy())
-    got = potential.step(objective, 3, w, x, v)
+        expected = feasible.project(expected - step * grad)
+    got = potential.step(1.8, 3, w, x, v)
     np.testing.assert_allclose(got.numpy(), expected, atol=2e-5)
     assert not np.allclose(got.numpy(), w.numpy(), atol=1e-2)
 
@@ -157,10 +157,10 @@ def test_classes_that_are_shifted_in_opposite_ways_get_weights_of_opposite_slope
     assert float(w[y == 0].mean()) == pytest.approx(1.0, abs=1e-5) and float(w.min()) >= 0.0
     slopes = [float(np.corrcoef(w[y == label], x[y == label, 0])[0, 1]) for label in (0, 1)]
     assert slopes[0] > 0.5 and slopes[1] < -0.5
-    for label, centre in ((0, 1.5), (1, -1.5)):
+    for label, center in ((0, 1.5), (1, -1.5)):
         shifted = float((w * x[:, 0])[y == label].mean() / w[y == label].mean())
-        # The rows reach as far as the target's centre but are few there.
-        assert abs(shifted - centre) < 0.5 * abs(float(x[y == label, 0].mean()) - centre)
+        # The rows reach as far as the target's center but are few there.
+        assert abs(shifted - center) < 0.5 * abs(float(x[y == label, 0].mean()) - center)
 
 
 def test_the_class_wise_weights_carry_the_ratio_of_the_class_frequencies():

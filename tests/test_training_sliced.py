@@ -32,7 +32,7 @@ def test_value_and_slope_of_the_slices_are_the_mean_of_the_closed_forms_of_their
     sliced = Sliced(7, seed=seed)
     value, grad, _ = sliced.between(torch.as_tensor(x), torch.as_tensor(v))(torch.as_tensor(w / w.mean()))
     lines = sliced.directions(torch.as_tensor(x)).numpy()
-    each = [Wasserstein1().value_and_grad(w / w.mean(), x @ u[:, None], v @ u[:, None]) for u in lines.T]
+    each = [Wasserstein1().problem(x @ u[:, None], v @ u[:, None]).value_and_grad(w / w.mean()) for u in lines.T]
     assert float(value) == pytest.approx(np.mean([float(one[0]) for one in each]), rel=1e-10, abs=1e-13)
     np.testing.assert_allclose(grad.numpy(), np.mean([one[1] for one in each], axis=0), rtol=1e-10, atol=1e-13)
 
@@ -63,9 +63,9 @@ def test_the_value_of_the_slices_is_scipys_mean_and_their_slope_is_automatic_dif
 def test_of_one_column_every_slice_is_the_distance_itself():
     x, v, w = normal(9, 1, 0).double(), normal(7, 1, 1).double(), torch.linspace(0.2, 1.8, 9, dtype=torch.float64)
     value, grad, _ = Sliced(3).between(x, v)(w)
-    expected = Wasserstein1().value_and_grad(w.numpy(), x.numpy(), v.numpy())
+    expected = Wasserstein1().problem(x.numpy(), v.numpy()).value_and_grad(w.numpy())
     assert float(value) == pytest.approx(float(expected[0]), rel=1e-12)
-    mirrored = Wasserstein1().value_and_grad(w.numpy(), -x.numpy(), -v.numpy())[1]
+    mirrored = Wasserstein1().problem(-x.numpy(), -v.numpy()).value_and_grad(w.numpy())[1]
     # Along -1 the same function of the weights has its slope taken from the other end: they differ by a constant.
     np.testing.assert_allclose(grad - grad.mean(), expected[1] - expected[1].mean(), atol=1e-12)
     np.testing.assert_allclose(mirrored - mirrored.mean(), expected[1] - expected[1].mean(), atol=1e-12)

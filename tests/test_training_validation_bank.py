@@ -64,7 +64,7 @@ def test_with_a_bank_the_target_is_every_row_as_it_was_last_seen(name):
 
 
 @pytest.mark.parametrize("name", ["kliep", "lsif"])
-def test_of_a_large_bank_64_rows_are_kernel_centres_and_all_are_the_target(name):
+def test_of_a_large_bank_64_rows_are_kernel_centers_and_all_are_the_target(name):
     n_val = 700
     reweighter, values = new(name, n_val=n_val, val_refresh=n_val), uniform(n_val, 3)
     train = uniform(20, 4, scale=2.0)
@@ -78,7 +78,7 @@ def test_of_a_large_bank_64_rows_are_kernel_centres_and_all_are_the_target(name)
     )
     np.testing.assert_allclose(reweighter.weights_[:20].numpy(), update.weights, rtol=1e-6)
     np.testing.assert_allclose(reweighter.coef_[is_center].numpy(), update.coef, rtol=1e-6)
-    # In turn every validation row is a centre.
+    # In turn every validation row is a center.
     for _ in range(-(-n_val // 64)):
         reweighter.partial_fit(train, values, torch.arange(20), torch.arange(n_val))
         is_center[torch.remainder(torch.arange(64) * n_val // 64 + int(reweighter.bank.turn) % 11, n_val)] = True
@@ -111,7 +111,7 @@ def test_a_bank_needs_to_know_the_rows_that_it_keeps():
 @pytest.mark.parametrize("d", [None, 2])
 @by_name
 def test_between_looks_at_validation_rows_the_bank_is_the_target(name, d):
-    """Steps without validation rows are those against all values last seen, whose centres go on taking turns."""
+    """Steps without validation rows are those against all values last seen, whose centers go on taking turns."""
     params = {"potential": "sliced"} if (name, d) == ("wasserstein", 2) else {}
     banked, values = new(name, val_refresh=N_VAL, **params), uniform(N_VAL, 5, d)
     again = new(name, val_refresh=N_VAL, **params)

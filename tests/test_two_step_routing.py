@@ -167,7 +167,7 @@ def test_with_metadata_routing_a_pipeline_where_no_step_asks_is_an_error(routing
         make_pipeline(StandardScaler(), KNeighborsClassifier()),
         GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 3]}),
     ],
-    ids=["neighbours", "lda", "step", "search"],
+    ids=["neighbors", "lda", "step", "search"],
 )
 def test_an_estimator_that_takes_no_sample_weight_is_named(wrapped, routed):
     X, _, label = table()

@@ -51,8 +51,8 @@ def score_by_hand(name, model, X, y, w):
         return -np.sum(w * np.abs(predicted - y)) / np.sum(w)
     if name == "neg_mean_squared_error":
         return -np.sum(w * (predicted - y) ** 2) / np.sum(w)
-    centred = y - np.sum(w * y) / np.sum(w)
-    return 1 - np.sum(w * (predicted - y) ** 2) / np.sum(w * centred**2)
+    centerd = y - np.sum(w * y) / np.sum(w)
+    return 1 - np.sum(w * (predicted - y) ** 2) / np.sum(w * centerd**2)
 
 
 CLASS_SCORES = ["accuracy", "neg_log_loss", "roc_auc"]

@@ -304,7 +304,7 @@ def test_another_batch_without_index_is_told_to_give_one(kind):
 
 @pytest.mark.parametrize("kind", [KLIEP, LSIF])
 def test_an_index_where_no_row_has_a_weight_is_refused(kind):
-    with raises("index names stored weights of source rows", kind.__name__, "one coefficient per centre"):
+    with raises("index names stored weights of source rows", kind.__name__, "one coefficient per center"):
         kind().partial_fit(X, Y, index=np.arange(12))
 
 

@@ -27,7 +27,7 @@ __all__ = ["draw_figures"]
 ON, OFF = "#0072B2", "#D55E00"
 NAMES = {"noise": ("clean rows", "flipped rows"), "class_prior": ("rows of small classes", "rows of large classes")}
 Group = dict[str, list[Record]]
-A_PANEL, A_LINE = 8, 10  # methods that are told apart by colour in a panel, and boxes side by side
+A_PANEL, A_LINE = 8, 10  # methods that are told apart by color in a panel, and boxes side by side
 
 
 def draw_figures(folder: Path) -> None:

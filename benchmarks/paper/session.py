@@ -27,7 +27,7 @@ EVALUATED_AT_ONCE = 2048
 
 
 class Session:
-    """Model, optimiser, reweighter, batches and history of one method with one seed.
+    """Model, optimizer, reweighter, batches and history of one method with one seed.
 
     history: for each epoch that is done, "accuracy" on the test rows, its mean over the classes, "class_accuracy", the mean
     weighted "loss", and "seconds" of its training.

@@ -17,7 +17,7 @@ from .session import Session
 
 __all__ = ["STAGES", "StageClock", "profile"]
 
-STAGES = ("training forward", "validation forward", "weight step", "backward", "optimiser step", "rest")
+STAGES = ("training forward", "validation forward", "weight step", "backward", "optimizer step", "rest")
 
 
 class StageClock:
@@ -53,7 +53,7 @@ class StageClock:
             loss = session.loss(batch)
             with self.stage("backward"):
                 loss.backward()
-            with self.stage("optimiser step"):
+            with self.stage("optimizer step"):
                 session.optimizer.step()
         self.batches[-1]["rest"] = self.now() - start - sum(self.batches[-1].values())
 

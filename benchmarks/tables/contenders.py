@@ -50,7 +50,7 @@ FAMILY = {
     "spectral": "least squares",
     "subspace_lsif": "least squares",
     "discriminator": "classifier",
-    "nearest_neighbors": "neighbours",
+    "nearest_neighbors": "neighbors",
     "kde": "densities",
     "gaussian": "densities",
 }
@@ -78,7 +78,7 @@ OTHERS = [
     Contender("adapt", "uLSIF, CV", "least squares", "ulsif", {"gamma": GAMMAS, "lambdas": LAMBDAS}),
     Contender("adapt", "RuLSIF 0.1", "least squares", "rulsif"),
     Contender("adapt", "RuLSIF 0.1, CV", "least squares", "rulsif", {"gamma": GAMMAS, "lambdas": LAMBDAS}),
-    Contender("adapt", "nearest neighbours", "neighbours", "neighbours"),
+    Contender("adapt", "nearest neighbors", "neighbors", "neighbors"),
     Contender("adapt", "classifier", "classifier", "classifier"),
     Contender("skada", "KMM", "KMM", "kmm"),
     Contender("skada", "KLIEP", "KLIEP", "kliep"),
@@ -86,7 +86,7 @@ OTHERS = [
     Contender("skada", "densities", "densities", "density"),
     Contender("skada", "Gaussians", "densities", "gaussian"),
     Contender("skada", "classifier", "classifier", "classifier"),
-    Contender("skada", "nearest neighbours", "neighbours", "neighbours"),
+    Contender("skada", "nearest neighbors", "neighbors", "neighbors"),
     Contender("hoxo", "uLSIF", "least squares", "uLSIF"),
     Contender("hoxo", "RuLSIF 0.1", "least squares", "RuLSIF"),
     Contender("hoxo", "KLIEP", "KLIEP", "KLIEP"),
@@ -120,7 +120,7 @@ def hoxo_grid() -> list[Contender]:
 
 
 def kliep_grid() -> list[Contender]:
-    """KLIEP by likelihood cross-validation over the same 5 bandwidths, 5 folds each, 100 centres."""
+    """KLIEP by likelihood cross-validation over the same 5 bandwidths, 5 folds each, 100 centers."""
     return [
         Contender(OURS, "KLIEP, 5 x 5", "KLIEP", "kliep", {"gamma": KLIEP_GAMMAS, "cv": 5}),
         Contender("adapt", "KLIEP, 5 x 5", "KLIEP", "kliep", {"gamma": KLIEP_GAMMAS, "cv": 5}),

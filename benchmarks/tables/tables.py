@@ -39,7 +39,7 @@ def accuracy_sections(rows: list[Row]) -> list[Section]:
             of_shift = [row for row in rows if row["shift"] == shift]
             columns = {f"d = {d}": [row for row in of_shift if row["d"] == d] for d in unique(row["d"] for row in of_shift)}
             sections.append((f"{score}, {shift}", f"{note} {spread}", matrix(columns, score, with_spread)))
-    return [*sections, ("Behaviour over all data", BEHAVIOUR_NOTE, behaviour(rows))]
+    return [*sections, ("Behaviour over all data", BEHAVIOUR_NOTE, behavior(rows))]
 
 
 def best(rows: list[Row]) -> list[Row]:
@@ -78,7 +78,7 @@ def best_of_families(rows: list[Row]) -> list[Row]:
     return table
 
 
-def behaviour(rows: list[Row]) -> list[Row]:
+def behavior(rows: list[Row]) -> list[Row]:
     """Of each contender over all data sets: what failed, seconds, memory, the ratio's mean, the order of its weights."""
     table = []
     for name in ordered(rows):

@@ -88,7 +88,7 @@ def weights(
             "target": f"{target}, {result.report.n_target:,} rows",
             "columns": f"{len(choice.names)}: {enumerated(choice.names)}",
         }
-        _summarise(facts, result, [f"{path} (replaced)" if path in were_there else str(path) for path in writers])
+        _summarize(facts, result, [f"{path} (replaced)" if path in were_there else str(path) for path in writers])
 
 
 def _short(value: Any) -> str:
@@ -160,7 +160,7 @@ def _png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _summarise(facts: dict[str, str], result: Result, written: list[str]) -> None:
+def _summarize(facts: dict[str, str], result: Result, written: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
 

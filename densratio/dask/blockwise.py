@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ from dask.base import is_dask_collection
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_rows
+from ..estimators.elsewhere import portable
 from .partitions import check_collection, is_frame, witness
 
-__all__ = ["portable", "transform"]
+__all__ = ["transform"]
 
 
 def transform(ratio: Any, X: Any) -> Any:
@@ -32,14 +32,6 @@ def transform(ratio: Any, X: Any) -> Any:
         return X.map_partitions(_series, once, dtype, meta=("ratio", dtype))
     empty = np.empty(0, dtype=dtype)
     return X.map_blocks(_values, once, dtype, drop_axis=1, dtype=dtype, chunks=(X.chunks[0],), meta=empty)
-
-
-def portable(ratio: Any) -> Any:
-    """A shallow copy with what `transform` needs alone: the rest may be large, and goes to every worker."""
-    light = copy.copy(ratio)
-    for name in ("_seen", "weights_"):
-        vars(light).pop(name, None)
-    return light
 
 
 def _values(block: Any, ratio: Any, dtype: np.dtype) -> np.ndarray:

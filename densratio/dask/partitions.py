@@ -54,10 +54,10 @@ class Partitions(NamedTuple):
         blocks = list(zip(x_parts, y_parts, weight_parts, strict=True))
         return cls(blocks, dtype, list(X.columns) if is_frame(X) else None)
 
-    def reduce(self, summarise: Callable[[Block, S], T], merge: Callable[[T, T], T], shared: S) -> T:
-        """merge over all partitions, in their order, of summarise(block, shared): one pass, added up as a tree."""
+    def reduce(self, summarize: Callable[[Block, S], T], merge: Callable[[T, T], T], shared: S) -> T:
+        """merge over all partitions, in their order, of summarize(block, shared): one pass, added up as a tree."""
         once = delayed(shared, traverse=False)
-        parts = [delayed(_summarise)(summarise, i, *block, self.dtype, once) for i, block in enumerate(self.blocks)]
+        parts = [delayed(_summarize)(summarize, i, *block, self.dtype, once) for i, block in enumerate(self.blocks)]
         while len(parts) > 1:
             parts = [delayed(_merge)(merge, parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
         return parts[0].compute()
@@ -130,13 +130,13 @@ def _check_side(side: Any, name: str, X: Any) -> Any:
 
 
 def _delayed_parts(collection: Any) -> list[Any]:
-    # Optimising merges partitions of a Parquet table, of X and of y by different rules; unoptimised they share one read, too.
+    # Optimizing merges partitions of a Parquet table, of X and of y by different rules; unoptimized they share one read, too.
     parts = collection.to_delayed(optimize_graph=False)
     return parts.ravel().tolist() if isinstance(parts, np.ndarray) else list(parts)
 
 
-def _summarise(summarise: Callable, number: int, x: Any, y: Any, weight: Any, dtype: np.dtype, shared: Any) -> Any:
-    return summarise(_read(number, x, y, weight, dtype), shared)
+def _summarize(summarize: Callable, number: int, x: Any, y: Any, weight: Any, dtype: np.dtype, shared: Any) -> Any:
+    return summarize(_read(number, x, y, weight, dtype), shared)
 
 
 def _merge(merge: Callable, parts: list) -> Any:

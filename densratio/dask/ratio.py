@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import DensityRatio
+from ..estimators.elsewhere import agreement, check_sample, plain_parts, portable, sample_of
 from ..features import Features
-from ..objectives import StatisticObjective
-from .blockwise import portable, transform
+from .blockwise import transform
 from .partitions import Partitions
 from .solve import Passes, fit_by_sums
 from .survey import Survey, SurveyPlan, survey
@@ -26,7 +26,7 @@ __all__ = ["DaskRatio"]
 class DaskRatio(BaseEstimator):
     """LSIF or KLIEP on Dask arrays and dataframes: one pass samples, one sums statistics, and the solve is in memory.
 
-    The answer is that of `ratio.fit` in memory on all rows with the same centres and bandwidth, to rounding. These come from a
+    The answer is that of `ratio.fit` in memory on all rows with the same centers and bandwidth, to rounding. These come from a
     uniform sample of each domain; where no domain has more rows than that, they are those of the fit in memory too, and so is
     all else. Passes run on the current Dask scheduler, two a fit: X.persist() first where reading it is slow. A third gives
     the mean where a ratio is clipped at 0 (uLSIF). KLIEP's likelihood is no function of sums: the target's features (m, k)
@@ -39,7 +39,7 @@ class DaskRatio(BaseEstimator):
         Left as it is; a clone is fitted. gamma="cv" and sequences (of regularization too) choose on the sample. n_centers=None
         needs a target that is no larger than the sample.
     n_sample : int
-        Rows drawn of each domain for the centres, the bandwidth and cross-validation, and at least four times n_centers.
+        Rows drawn of each domain for the centers, the bandwidth and cross-validation, and at least four times n_centers.
     random_state : int >= 0
         Seed of that draw. With the same partitions it gives the same rows.
 
@@ -67,13 +67,9 @@ class DaskRatio(BaseEstimator):
         plan = self._plan(features)
         partitions = Partitions.of(ratio, X, y, sample_weight)
         found = survey(partitions, plan)
-        samples, like = ratio._samples(*found.sample(partitions.columns), reset=True)
+        sampled = sample_of(ratio, *found.sample(partitions.columns))
         _check_centers(features, found, plan)
-        counted = samples.counted()
-        ratio._select(counted)
-        mean = fit_by_sums(ratio, Passes.over(partitions, ratio, found.labels, counted), counted)
-        for name in ratio._returns:
-            setattr(ratio, name, ratio._returned(getattr(ratio, name), like))
+        mean = fit_by_sums(ratio, Passes(partitions, ratio, sampled.assembly, found.labels), sampled)
         # A ratio that vanishes on the source says nothing of its rows: they count alike, as in memory.
         ratio.normalization_ = mean if mean > 0.0 else 1.0
         weights = _lazy_weights(ratio, partitions, found)
@@ -93,12 +89,12 @@ class DaskRatio(BaseEstimator):
         check_is_fitted(self, "ratio_")
         partitions = Partitions.of(clone(self.ratio_), X, y, sample_weight)
         found = survey(partitions, SurveyPlan(1, 0))
-        self.ratio_._samples(*found.sample(partitions.columns), reset=False)
+        check_sample(self.ratio_, *found.sample(partitions.columns))
         sides = [side for side in (self.transform(X), y, sample_weight) if side is not None]
         values, labels, *weight = (np.asarray(side) for side in dask.compute(*sides))
         domains = [labels == label for label in found.labels]
         weights = [weight[0][is_member] if weight else None for is_member in domains]
-        return float(self.ratio_._agreement(*(values[is_member] for is_member in domains), *weights))
+        return agreement(self.ratio_, *(values[is_member] for is_member in domains), *weights)
 
     def _plan(self, features: Features) -> SurveyPlan:
         for name, least in (("n_sample", 1), ("random_state", 0)):
@@ -121,11 +117,8 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
     """An unfitted clone of a ratio whose fit is one of sums over rows, and its features. ValueError for any other."""
     objective = None
     if isinstance(ratio, DensityRatio):
-        # What cross-validation has yet to choose is no number: the kind of objective is told without it.
-        defaults = type(ratio)().get_params()
-        plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._choosable})
-        objective = plain._make_objective()
-    if not isinstance(objective, StatisticObjective):
+        objective, features = plain_parts(ratio)
+    if objective is None or not objective.is_sum:
         kind = type(ratio).__name__
         raise ValueError(
             f"DaskRatio fits LSIF() and KLIEP(), whose fit is one of sums over rows; {kind} needs all rows at once. Fit {kind} "
@@ -136,14 +129,14 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
             "cv names rows of X, and cross-validation on Dask collections sees a sample of them: give a number of folds or a "
             "scikit-learn splitter."
         )
-    return clone(ratio), plain._make_features(objective, plain.n_centers)
+    return clone(ratio), features
 
 
 def _check_centers(features: Features, found: Survey, plan: SurveyPlan) -> None:
     n_target = found.n_rows(found.labels[1])
     if features.n_centers is None and not features.is_map and n_target > plan.n_sample:
         raise ValueError(
-            f"n_centers=None makes every target row a kernel centre, and the target has {n_target} rows, more than "
+            f"n_centers=None makes every target row a kernel center, and the target has {n_target} rows, more than "
             f"n_sample={plan.n_sample}: give a number, e.g. n_centers=500."
         )
 

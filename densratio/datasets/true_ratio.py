@@ -10,10 +10,9 @@ import numpy as np
 from scipy.special import betaln, logsumexp
 
 from .._arrays import to_host
+from .._blocks import over_rows
 
 __all__ = ["Embedded", "Mixture", "MixtureRatio", "StudentT", "StudentTRatio", "SubspaceRatio", "TrueRatio", "as_rows"]
-
-_BLOCK = 1 << 20
 
 
 def as_rows(X: Any, n_columns: int | None = None) -> np.ndarray:
@@ -49,11 +48,9 @@ class TrueRatio(ABC):
     def log(self, X: Any) -> np.ndarray:
         """Natural logarithm (n,) of the ratio of rows (n, d)."""
         rows = as_rows(X, self.n_columns)
-        # In blocks, since some ratios make several copies of their rows.
-        size = max(1, _BLOCK // self.n_columns)
         # Squares of huge rows overflow to infinity, the correct limit of every term.
         with np.errstate(over="ignore"):
-            return np.concatenate([self._log(rows[start : start + size]) for start in range(0, max(1, len(rows)), size)])
+            return over_rows(self._log, rows, self.n_columns)
 
     def __call__(self, X: Any) -> np.ndarray:
         log_ratio = self.log(X)

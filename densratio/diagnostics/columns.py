@@ -12,12 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 
 from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
+from .._blocks import row_slices
 from .._validation import split_domains, stack_domains
 
 __all__ = ["Columns", "column_blocks", "dense_rows", "numeric_columns", "rows_where", "source_mask", "two_samples"]
 
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
-_BLOCK = 2**22  # entries of a column block, so that temporaries stay small compared with the table
 
 
 class Columns(NamedTuple):
@@ -74,9 +74,8 @@ def dense_rows(values: Any, rows: np.ndarray) -> np.ndarray:
 def column_blocks(*tables: Any) -> Iterator[list[np.ndarray]]:
     """Dense blocks of a few columns at a time, taken from all `tables` (of d columns each) together."""
     n_rows = max(table.shape[0] for table in tables)
-    step = max(1, _BLOCK // n_rows)
-    for start in range(0, tables[0].shape[1], step):
-        blocks = [table[:, start : start + step] for table in tables]
+    for columns in row_slices(tables[0].shape[1], n_rows):
+        blocks = [table[:, columns] for table in tables]
         # Sums down a column are several times faster where the column is contiguous in memory.
         yield [np.asfortranarray(block.toarray() if scipy.sparse.issparse(block) else block) for block in blocks]
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._blocks import over_rows, row_slices
 from ..features import Features, Gaussian
 from .balance import centered
 from .columns import dense_rows, two_samples
@@ -13,7 +14,6 @@ from .weights import weight_shares
 
 __all__ = ["TwoSampleTest", "mmd", "two_sample_test"]
 
-_BLOCK = 2**22  # kernel values, and entries of label matrices, held at a time
 _ROUNDING = 1e-12  # of a sum of kernel values (<= 1) with weights that add up to 2; statistics that matter are far larger
 
 
@@ -127,10 +127,9 @@ def permuted_statistics(kernel: np.ndarray, labels: np.ndarray, n_permutations: 
     """Squared MMD (n_permutations,) of random relabelings: all label vectors times the kernel, in one product a block."""
     if not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
         raise ValueError(f"n_permutations must be an int >= 1; got {n_permutations!r}.")
-    step = max(1, _BLOCK // len(labels))
     parts = []
-    for start in range(0, n_permutations, step):
-        relabeled = rng.permuted(np.tile(labels, (min(step, n_permutations - start), 1)), axis=1)
+    for block in row_slices(n_permutations, len(labels)):
+        relabeled = rng.permuted(np.tile(labels, (block.stop - block.start, 1)), axis=1)
         parts.append(np.sum((relabeled @ kernel) * relabeled, axis=1))
     return np.maximum(np.concatenate(parts), 0.0)
 
@@ -149,5 +148,4 @@ def standardized(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(kernel: Features, rows: np.ndarray, row_shares: np.ndarray, center_shares: np.ndarray) -> float:
-    step = max(1, _BLOCK // len(center_shares))
-    return float(sum(row_shares[i : i + step] @ (kernel(rows[i : i + step]) @ center_shares) for i in range(0, len(rows), step)))
+    return float(row_shares @ over_rows(lambda part: kernel(part) @ center_shares, rows, len(center_shares)))

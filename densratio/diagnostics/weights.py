@@ -58,7 +58,7 @@ def pareto_k(weights: Any) -> float:
     excess = excess[excess > 0.0]
     if len(excess) < _MIN_TAIL:
         return float("nan")
-    return (len(excess) * _generalised_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
+    return (len(excess) * _generalized_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
 
 
 def weight_shares(weights: Any) -> np.ndarray:
@@ -89,7 +89,7 @@ def rows_in(n: int, fraction: float) -> int:
     return max(1, int(np.ceil(fraction * n * (1.0 - 1e-12))))
 
 
-def _generalised_pareto_shape(excess: np.ndarray) -> float:
+def _generalized_pareto_shape(excess: np.ndarray) -> float:
     """Shape of the generalized Pareto distribution of `excess` (n,), ascending and > 0: a mean over a grid of profile likelihoods.
 
     With theta = -shape / scale, shape(theta) = mean log(1 - theta x) and the profile log-likelihood is

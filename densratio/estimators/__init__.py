@@ -1,7 +1,7 @@
 """The density ratios: DensityRatio over an objective and its front doors, and the methods that have none, one file each."""
 
-from .base import DensityRatio, Update
-from .contract import RatioEstimator
+from .base import RatioEstimator
+from .density_ratio import DensityRatio
 from .discriminator import Discriminator
 from .gaussian import GaussianRatio
 from .kde import KDERatio
@@ -9,6 +9,7 @@ from .kliep import KLIEP
 from .kmm import KMM
 from .lsif import LSIF
 from .nearest_neighbors import NearestNeighborsRatio
+from .solve import Weighting, objective_of
 from .spectral import SpectralRatio
 from .subspace import SubspaceLSIF
 from .wasserstein import Wasserstein
@@ -27,8 +28,9 @@ __all__ = [
     "RatioEstimator",
     "SpectralRatio",
     "SubspaceLSIF",
-    "Update",
     "Wasserstein",
+    "Weighting",
+    "objective_of",
 ]
 
 IN_LOOPS: dict[str, type[DensityRatio]] = {"kmm": KMM, "kliep": KLIEP, "lsif": LSIF, "wasserstein": Wasserstein}

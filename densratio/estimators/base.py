@@ -1,183 +1,190 @@
-"""DensityRatio, the scikit-learn estimator over an objective, a solver and features; and what it makes of batches."""
+"""What every density ratio does, whatever its method: checked input, weights of mean 1, unseen rows, chosen parameters."""
 
 from __future__ import annotations
 
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import ClassifierTags, TransformerTags
 
-from .._arrays import Array, is_tensor, namespace, put, to_host, weighted_mean
-from .._validation import check_index
-from ..features import Features
-from ..objectives import Objective, StatisticObjective
-from ..solvers import Solver
-from .contract import Samples
-from .fitting import SolvedRatio, Update
-from .parts import inputs_of, ratio_of_source
+from .._arrays import Array, device_of, is_tensor, put, take_rows, to_host, weighted_mean
+from .._validation import check_rows, seed_of, split_domains
+from ..model_selection import Fold, k_fold_scores
+from .samples import Samples, mean_one
+from .search import folds_by, is_search, search
 
-__all__ = ["DensityRatio", "Update"]
+__all__ = ["RatioEstimator"]
 
 
-class DensityRatio(SolvedRatio):
-    """Density ratio p_target(x) / p_source(x) by minimising a divergence between the weighted source and the target.
+class RatioEstimator(BaseEstimator, ABC):
+    """Base of the density ratios p_target(x) / p_source(x): one method is `_fit` and `_ratio`, and this class does the rest.
 
-    Parameters
-    ----------
-    objective : str or Objective
-        A name in `densratio.objectives.OBJECTIVES` or an instance, your own included.
-    kernel : {"gaussian", "laplacian", "random_fourier", "nystroem"} or Features
-        Features of the rows. The last two approximate the Gaussian kernel and may be negative: KLIEP does not take them.
-    gamma : float, {"median", "target_spread", "cv"} or a sequence of these
-        Bandwidth, in 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and in 1 / (data units) for the
-        Laplacian. "median": 1 / (2 median squared distance) of the pooled rows. "target_spread": 1 / (squared distance
-        between the 10 % and 90 % quantiles of the target), the better rule in training loops. "cv": the best of nine values
-        around the median rule, from 1/32 to 32 times it, under cross-validation; a sequence: the best of these.
-    n_centers : int or None
-        Target rows that serve as kernel centres (None: all), or columns of an explicit map (None: 200).
-    solver : str or Solver
-        A name in `densratio.solvers.SOLVERS`, an instance, or "auto": the one that suits the objective.
-    n_steps : int
-        Steps of each `update`, and of each `partial_fit` where that steps.
-    tol, max_iter : float, int
-        `fit` stops when the optimality residual is at most tol, or warns after max_iter steps.
-    device : str or None
-        "cuda", "cpu", "mps": compute there in torch and give numpy back. None: where the input is.
-    random_state : int, RandomState or None
-        Choice of centres and random features.
-    cv : int, scikit-learn splitter, iterable of (train, test), or None
-        Folds of the cross-validation that "cv" and sequences ask for; of an iterable the rows of `test` are held out and all
-        others fitted. None: five folds of each domain, or the closed-form leave-one-out score where there is one (uLSIF).
-    n_jobs : int or None
-        joblib processes of that search.
+    A subclass learns from `Samples` in `_fit` and gives the ratio of any rows up to a constant in `_ratio`; `fit` makes
+    the weights of the source rows, of mean 1, from it. Fitted arrays named in `_returns` go back to the person's library.
+    Where `_on_host` is true both see numpy arrays (CSR too where `_takes_sparse`), whatever array the person gave.
 
-    Attributes
-    ----------
-    weights_ : (n_source,) weights of the source rows in their order, mean 1.
-    coef_ : (p,) coefficients: one for each centre, or the weights themselves (KMM, Wasserstein).
-    centers_, gamma_ : the rows that coef_ belongs to (p, d), and the bandwidth.
-    objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
-    residual_, converged_, n_iter_ : optimality residual, whether it reached tol, and steps taken.
-    normalization_ : mean of the raw ratio over the source rows, which `transform` divides by.
-    best_params_, cv_results_ : what cross-validation chose, and all it tried, in the form of GridSearchCV's cv_results_.
-    n_features_in_, feature_names_in_ : columns seen in fit.
+    A parameter named in `_choosable` may also be "cv" or a sequence of values: `fit` then takes the best one under
+    cross-validation. The parameters of that search are `cv` and `n_jobs`, where the subclass has them: the number of folds, a
+    scikit-learn splitter or an iterable of (train, test), of which the rows of `test` are held out; and joblib processes.
+    Without a splitter it looks at `_choice_rows` rows of each domain at most, a seeded draw: more would not choose better.
     """
 
-    _returns: ClassVar[tuple[str, ...]] = ("coef_", "centers_")
+    _on_host: ClassVar[bool] = True
+    _takes_sparse: ClassVar[bool] = False
+    _choosable: ClassVar[tuple[str, ...]] = ()
+    _returns: ClassVar[tuple[str, ...]] = ()
+    _choice_rows: ClassVar[int] = 10_000
 
-    def __init__(
-        self,
-        objective: str | Objective = "kliep",
-        *,
-        kernel: str | Features = "gaussian",
-        gamma: float | str | Sequence[float | str] = "median",
-        n_centers: int | None = 100,
-        solver: str | Solver = "auto",
-        n_steps: int = 1,
-        tol: float = 1e-6,
-        max_iter: int = 10_000,
-        device: str | None = None,
-        random_state: Any = None,
-        cv: Any = None,
-        n_jobs: int | None = None,
-    ):
-        self.objective = objective
-        self.kernel = kernel
-        self.gamma = gamma
-        self.n_centers = n_centers
-        self.solver = solver
-        self.n_steps = n_steps
-        self.tol = tol
-        self.max_iter = max_iter
-        self.device = device
-        self.random_state = random_state
-        self.cv = cv
-        self.n_jobs = n_jobs
+    weights_: Any
+    normalization_: float
+    n_features_in_: int
+    cv_results_: dict[str, Any]
+    best_params_: dict[str, Any]
 
-    def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
-        """Take in one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
+    # ------------------------------------------------------------ the contract
 
-        KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives on
-        all its rows, with the centres and bandwidth of the first batch, where "cv" chooses too; weights_ are those of this
-        batch's source rows. Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored
-        weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for
-        rows not seen yet; without `index` each batch must hold the same source rows.
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RatioEstimator:
+        """Estimate the ratio. X (n, d); y (n,) two values, the smaller is the source; sample_weight (n,) >= 0 or None.
+
+        A row with sample_weight k counts as k copies of it would. Raises ValueError for input that has no ratio, saying why.
         """
-        is_first = not hasattr(self, "coef_")
-        samples, like = self._samples(X, y, sample_weight, reset=is_first)
-        if is_first:
-            self._select(samples.counted())
-        objective = self._make_objective()
-        if objective.anchors == "source":
-            return self._step_rows(objective, samples, like, index, is_first)
-        if index is not None:
-            raise ValueError(f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per centre.")
-        if isinstance(objective, StatisticObjective):
-            return self._stream(objective, samples, like, is_first)
-        return self._step_centers(objective, samples, like, is_first)
-
-    def _stream(self, objective: StatisticObjective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
+        samples, like = self._samples(X, y, sample_weight, reset=True)
         counted = samples.counted()
-        features = self._fitted_features(objective, counted, self._chosen("gamma")) if is_first else self.features_
-        batch = self._statistics(objective, features, counted)
-        seen = batch if is_first else self._seen.plus(batch)
-        steps = 0 if is_first else self.n_iter_
-        raw = self._solve_statistics(objective, features, self._bounded(seen), counted)
-        self.n_iter_ += steps
+        self._draw_seed()
+        search(self, counted)
+        raw = self._fit(counted)
         self._store_weights(raw, samples, counted, like)
-        # The mean over all source rows, this batch's or not: exact but for what clipping at 0 adds, which this batch tells.
-        means = [float(namespace(self._coef).sum(objective.signed(self._coef) * part.mean_source)) for part in (self._seen, batch)]
-        mean = means[0] + (float(weighted_mean(raw, counted.source_weight)) - means[1])
-        self.normalization_ = mean if mean > 0.0 else self.normalization_
         return self
 
-    def _step_centers(self, objective: Objective, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
-        if samples.source_weight is not None:
-            raise ValueError(f"partial_fit of {type(self).__name__} takes no sample_weight: use fit.")
-        features = self._fitted_features(objective, samples, self._chosen("gamma")) if is_first else self.features_
-        update = self.update(samples.source, samples.target, None if is_first else self._coef, features=features)
-        self._take_step(objective, features, samples, update, is_first)
-        self._store_weights(ratio_of_source(objective, update.state.coef, features(samples.source)), samples, samples, like)
-        return self
+    def transform(self, X: Any) -> Any:
+        """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source.
 
-    def _step_rows(self, objective: Objective, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
-        if samples.source_weight is not None:
-            raise ValueError(f"partial_fit of {type(self).__name__} takes no sample_weight: use fit.")
-        bank, rows = self._bank(index, samples.source, is_first)
-        update = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
-        features = update.features or self._fitted_features(objective, samples, self._chosen("gamma"))
-        self._take_step(objective, features, samples, update, is_first)
-        weights, named = to_host(bank).copy(), to_host(rows)
-        # A row that is named more than once gets the mean of its weights.
-        total = np.bincount(named, to_host(update.weights), minlength=len(weights))
-        count = np.bincount(named, minlength=len(weights))
-        weights[count > 0] = total[count > 0] / count[count > 0]
-        self._store_weights(update.state.coef, samples, samples, like)
-        self.weights_ = self._returned(put(weights, samples.source), like)
-        return self
+        Wasserstein, and KMM without regularization, weigh rows and not points: their ratio at x is the kernel average of the
+        weights near x.
+        """
+        self._check_is_fitted()
+        rows = check_rows(self, X, reset=False)
+        ratio = self._ratio(self._placed(rows)) / self.normalization_
+        return self._returned(ratio, rows)
 
-    def _take_step(self, objective: Objective, features: Features, samples: Samples, update: Update, is_first: bool) -> None:
-        inputs = inputs_of(objective, features, samples.source, samples.target)
-        solver = self._make_solver(objective, inputs[0], to_convergence=False)
-        steps = 0 if is_first else self.n_iter_
-        self._store(objective, solver, features, inputs[0], objective.summarise(*inputs), update.state, samples.source)
-        self.n_iter_ = steps + update.state.n_iter
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """fit(X, y), then the ratio (n,) of all rows of X."""
+        return self.fit(X, y, sample_weight).transform(X)
 
-    def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
-        """Stored weights and the positions of this batch's source rows in them; no bank where the batch is all there is."""
-        n = source.shape[0]
-        if index is None:
-            if not is_first and len(self.weights_) != n:
-                raise ValueError(
-                    f"The stored weights are those of {len(self.weights_)} source rows and this batch has {n}: name them with "
-                    "index= (one number for each source row of the batch)."
-                )
-            index = range(n)
-        rows = check_index(list(index) if isinstance(index, range) else index, n, None)
-        stored = put([], source) if is_first else put(to_host(self.weights_), source)
-        xp = namespace(source)
-        missing = int(rows.max()) + 1 - stored.shape[0]
-        if missing > 0:
-            stored = xp.concat([stored, put([1.0] * missing, source)])
-        device = source.device if is_tensor(source) else None
-        return stored, xp.asarray(rows, device=device)
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Agreement of the ratio with held-out rows, higher is better. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
+
+        mean r(target) - mean r(source)^2 / 2: the squared distance to the true ratio, up to its sign and a constant. For KLIEP
+        the lower bound mean log r(target) - mean r(source) + 1 of the Kullback-Leibler divergence.
+        """
+        self._check_is_fitted()
+        samples, _ = self._samples(X, y, sample_weight, reset=False)
+        source, target = (self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target))
+        return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
+
+    # ------------------------------------------------------------ what a method fills in
+
+    @abstractmethod
+    def _fit(self, samples: Samples) -> Array:
+        """Learn from samples whose rows all count, and give the ratio (n_s,) of the source rows, up to a constant factor."""
+
+    @abstractmethod
+    def _ratio(self, rows: Array) -> Array:
+        """The ratio (n,) of rows (n, d), finite and >= 0, up to the same factor."""
+
+    def _agreement(
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
+    ) -> Array:
+        return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
+
+    def _grid(self, name: str, samples: Samples) -> Sequence[Any]:
+        """The values that "cv" stands for, of a parameter in `_choosable`; a method without a grid takes sequences alone."""
+        raise ValueError(f'{name}="cv" stands for no values in {type(self).__name__}: give a sequence of values.')
+
+    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+        """Scores (n_candidates, n_folds), higher is better; by default of clones on k folds of both domains."""
+        X, y, weight = samples.stacked()
+        return k_fold_scores(self, candidates, X, y, weight, folds=self._folds(samples), n_jobs=getattr(self, "n_jobs", None))
+
+    def _folds(self, samples: Samples) -> list[Fold]:
+        """What cross-validation holds out of each domain."""
+        return folds_by(getattr(self, "cv", None), samples)
+
+    # ------------------------------------------------------------ parts
+
+    def _draw_seed(self) -> None:
+        """One draw from random_state serves every candidate of a search and the fit."""
+        self._seed = seed_of(getattr(self, "random_state", 0))
+
+    def _drawn_seed(self) -> int:
+        return self._seed if hasattr(self, "_seed") else seed_of(getattr(self, "random_state", 0))
+
+    def _chosen(self, name: str) -> Any:
+        """The value of a parameter: the one that cross-validation chose, or the one given."""
+        value = getattr(self, name)
+        return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
+
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
+        """The two domains, placed where the method computes; and an empty array of the kind that X came in."""
+        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight)
+        places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
+        domains = [self._placed(take_rows(rows, at)) for at in places]
+        weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]
+        return Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places), rows[:0]
+
+    def _placed(self, rows: Array) -> Array:
+        return to_host(rows) if self._on_host else rows
+
+    def _returned(self, values: Array, like: Array) -> Array:
+        """`values` in the library, dtype and device of the rows that the person gave."""
+        if is_tensor(like) == is_tensor(values) and values.dtype == like.dtype and device_of(values) == device_of(like):
+            return values
+        return put(to_host(values), like)
+
+    def _store_weights(self, raw: Array, samples: Samples, counted: Samples, like: Array) -> None:
+        weights, mean = mean_one(raw, counted.source_weight)
+        self.normalization_ = float(mean)
+        if not float(weighted_mean(raw, counted.source_weight)) > 0.0:
+            warnings.warn(
+                f"The ratio of {type(self).__name__} is 0 at every source row, so the weights are even: the samples do not overlap "
+                "at this bandwidth and regularization. Take smaller ones, or look at diagnose(ratio, X, y).",
+                UserWarning,
+                stacklevel=3,
+            )
+        if counted.source.shape[0] < samples.source.shape[0]:
+            weights = self._spread_over_all(weights, samples)
+        self.weights_ = self._returned(weights, like)
+        for name in self._returns:
+            setattr(self, name, self._returned(getattr(self, name), like))
+
+    def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
+        """Weights (n_s,) of all source rows, given those of the rows that count; the others get the ratio there."""
+        counts = to_host(samples.source_weight) > 0.0
+        full = np.empty(len(counts), dtype=to_host(weights).dtype)
+        full[counts] = to_host(weights)
+        full[~counts] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~counts)))) / self.normalization_
+        return put(full, weights)
+
+    def _check_is_fitted(self) -> None:
+        if not hasattr(self, "normalization_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
+                "this estimator: fit(*stack_domains(X_source, X_target))."
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "normalization_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.sparse = self._takes_sparse
+        tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
+        # y is a two-valued label, and this is scikit-learn's way to say so; estimator_type stays unset: it predicts no class.
+        tags.classifier_tags = ClassifierTags(multi_class=False)
+        return tags

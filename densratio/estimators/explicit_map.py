@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._arrays import Array, device_of, full_like_row, namespace, put, take_rows, tiny, to_host, widest_here
+from .._blocks import BLOCK, over_blocks, over_rows, row_slices, transposed_times
 from ..features import Features, Nystroem, RandomFourier
-from ..objectives.row_blocks import over_blocks, row_slices, transposed_times
-from .contract import Samples
+from .samples import Samples
 
 __all__ = ["MapAverage", "map_error", "mapped", "mean_mapped"]
 
-_BLOCK = 2**22  # entries of a block of features while it is computed
 _SINGLE_BEYOND = 2**24  # entries of a matrix of features beyond which it is held in single precision
 _PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its kernel
 
@@ -22,7 +21,7 @@ _PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its ke
 def mapped(features: Features, rows: Array) -> Array:
     """Features (n, k) of rows (n, d), in single precision where they are many: a map's own error is far above that."""
     n, k = rows.shape[0], features.n_columns
-    if n * k <= _BLOCK:
+    if n * k <= BLOCK:
         return features(rows)
     first = features(rows[:1, :])
     xp = namespace(first)
@@ -32,7 +31,7 @@ def mapped(features: Features, rows: Array) -> Array:
     def fill(part: slice) -> None:
         out[part, :] = xp.astype(features(rows[part, :]), dtype, copy=False)
 
-    over_blocks(fill, row_slices(n, k, _BLOCK), rows)
+    over_blocks(fill, row_slices(n, k), rows)
     return out
 
 
@@ -45,7 +44,7 @@ def mean_mapped(features: Features, rows: Array, weight: Array | None) -> Array:
     def total(part: slice) -> Array:
         return transposed_times(features(rows[part, :]), wide[part])
 
-    sums = over_blocks(total, row_slices(rows.shape[0], features.n_columns, _BLOCK), rows)
+    sums = over_blocks(total, row_slices(rows.shape[0], features.n_columns), rows)
     return xp.astype(sum(sums) / xp.sum(wide), like.dtype, copy=False)[None, :]
 
 
@@ -79,14 +78,13 @@ class MapAverage:
     def __call__(self, rows: Array) -> Array:
         """The average (n,) at rows (n, d)."""
 
-        def average(part: slice) -> Array:
-            block = self.features(rows[part, :])
+        def average(part: Array) -> Array:
+            block = self.features(part)
             xp = namespace(block)
             above, below = (xp.clip(block @ mean, min=0.0) + self.doubt for mean in (self.weighted, self.count))
             return xp.clip(above / below, min=self.least, max=self.largest)
 
-        parts = over_blocks(average, row_slices(rows.shape[0], self.features.n_columns, _BLOCK), rows)
-        return namespace(parts[0]).concat(parts)
+        return over_rows(average, rows, self.features.n_columns)
 
     def to(self, like: Array) -> MapAverage:
         """The average in the library, dtype and device of the array `like`."""
@@ -143,6 +141,6 @@ def _probe(rows: Array, coef: Array | None, counts: Array | None) -> tuple[Array
 
 def _kernels(features: Features, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
     """The kernel (n, m) that a map approximates, and its approximation, on the host in double precision."""
-    exact = to_host(features._kernel(x, y, features.gamma_)).astype(np.float64)
+    exact = to_host(features.kernel(x, y)).astype(np.float64)
     of_x, of_y = (to_host(features(rows)).astype(np.float64) for rows in (x, y))
     return exact, of_x @ of_y.T

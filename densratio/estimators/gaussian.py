@@ -9,8 +9,8 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array
-from .contract import RatioEstimator, Samples
-from .counts import moments, oas_shrinkage, row_counts
+from .base import RatioEstimator
+from .samples import Samples, moments, oas_shrinkage, row_counts
 
 __all__ = ["GaussianRatio"]
 

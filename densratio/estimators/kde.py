@@ -10,13 +10,13 @@ import scipy.linalg
 from scipy.special import logsumexp
 
 from .._arrays import Array
+from .._blocks import over_rows
 from ..features import squared_euclidean
-from .contract import RatioEstimator, Samples
-from .counts import moments, oas_shrinkage, row_counts
+from .base import RatioEstimator
+from .samples import Samples, moments, oas_shrinkage, row_counts
 
 __all__ = ["BANDWIDTH_RULES", "KDERatio"]
 
-_BLOCK = 2**22  # kernel values held at a time
 _FAR = 1e150  # bandwidths beyond which a row is taken to be there: its square is still a number
 _GRID = 4.0 ** np.arange(-1, 6)  # gammas that "cv" tries, times that of the default rule; separate clusters want the large ones
 
@@ -60,7 +60,7 @@ class KDERatio(RatioEstimator):
         in one domain has its variance from both, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to
         1024 times the gamma that "wide" would have if the pooled rows were one round cloud.
     cv, n_jobs :
-        Folds (5 by default) and joblib processes of "cv" and sequences, which maximise
+        Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on the rows held out.
 
     sample_weight: whole numbers are numbers of copies, others count in the rules by their effective sample size.
@@ -112,7 +112,7 @@ class KDERatio(RatioEstimator):
 
 
 class _Density(NamedTuple):
-    """A kernel density estimate: whitened centres (k, d), the logarithms (k,) of how much each counts, and the whitening."""
+    """A kernel density estimate: whitened centers (k, d), the logarithms (k,) of how much each counts, and the whitening."""
 
     centers: np.ndarray
     log_share: np.ndarray
@@ -127,9 +127,11 @@ class _Density(NamedTuple):
 
     def log(self, rows: np.ndarray) -> np.ndarray:
         """Logarithm (n,) of the density, without the power of 2 pi that all share."""
-        x, step = _whitened(rows, self.origin, self.lower), max(1, _BLOCK // len(self.centers))
-        blocks = (squared_euclidean(x[start : start + step], self.centers) for start in range(0, len(x), step))
-        return np.concatenate([logsumexp(self.log_share - 0.5 * squares, axis=1) for squares in blocks])
+
+        def part(x: np.ndarray) -> np.ndarray:
+            return logsumexp(self.log_share - 0.5 * squared_euclidean(x, self.centers), axis=1)
+
+        return over_rows(part, _whitened(rows, self.origin, self.lower), len(self.centers))
 
 
 def _whitened(rows: np.ndarray, origin: np.ndarray, lower: np.ndarray) -> np.ndarray:

@@ -6,24 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..features import Features
-from ..objectives import KullbackLeibler, Objective, Statistics
-from ..objectives.kliep import LikelihoodStatistics
 from ..solvers import Solver
-from .base import DensityRatio
+from .density_ratio import DensityRatio
 
 __all__ = ["KLIEP"]
-
-_KEPT_TARGETS = 20_000
 
 
 class KLIEP(DensityRatio):
     """KL importance estimation: the kernel expansion of the ratio under which the target's likelihood is largest.
 
-    Minimises KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
-    No strength of regularisation to choose. See `DensityRatio` for parameters and attributes.
+    Minimizes KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
+    No strength of regularization to choose. See `DensityRatio` for parameters and attributes.
 
     gamma="cv" or a sequence of values: likelihood cross-validation, by `score` on rows left out of both domains; those of the
-    source tell a narrow kernel, whose ratio is large at the rows that it saw alone. The kernel centres are those of the fit.
+    source tell a narrow kernel, whose ratio is large at the rows that it saw alone. The kernel centers are those of the fit.
     A stream keeps at most 20,000 target rows, a random sample of those seen.
 
     Source: Sugiyama et al. (2008), Direct importance estimation for covariate shift adaptation.
@@ -48,10 +44,3 @@ class KLIEP(DensityRatio):
             "kliep", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
             max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
-
-    def _make_objective(self) -> Objective:
-        return KullbackLeibler()
-
-    def _bounded(self, statistics: Statistics) -> Statistics:
-        assert isinstance(statistics, LikelihoodStatistics)
-        return statistics.thinned(_KEPT_TARGETS)

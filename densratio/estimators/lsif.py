@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import Array, namespace, take_rows, to_host, widest_here
+from .._arrays import Array, take_rows, to_host
 from ..features import Features
 from ..model_selection import Fold, leave_one_out_scores
-from ..objectives import SquaredDistance
+from ..objectives.lsif import LeastSquares
 from ..solvers import Solver
-from .base import DensityRatio
-from .contract import Samples
+from .density_ratio import DensityRatio
+from .samples import Samples
+from .solve import assemble
 
 __all__ = ["LSIF"]
 
@@ -21,7 +22,7 @@ __all__ = ["LSIF"]
 class LSIF(DensityRatio):
     """Least-squares importance fitting: the kernel expansion nearest to the ratio in mean square over the source.
 
-    Minimises the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients and so the
+    Minimizes the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients and so the
     ratio >= 0; nonnegative=False with l1_ratio=0 is uLSIF, in closed form, and clips negative ratios to 0. alpha > 0 is
     RuLSIF: `transform` then gives the relative ratio p_target / (alpha p_target + (1 - alpha) p_source), which never passes
     1 / alpha before it is divided by `normalization_`. See `DensityRatio` for what is common to all.
@@ -31,13 +32,14 @@ class LSIF(DensityRatio):
     alpha : float in [0, 1), share of the target in the denominator.
 
     "cv" and sequences (of gamma too) choose by the closed-form leave-one-out score where the fit has a closed form, cv is None and
-    rows count once, and by k-fold cross-validation of the squared distance elsewhere. The kernel centres are those of the fit.
+    rows count once, and by k-fold cross-validation of the squared distance elsewhere. The kernel centers are those of the fit.
 
     Source: Kanamori, Hido & Sugiyama (2009), A least-squares approach to direct importance estimation; Yamada et al. (2013),
     Relative density-ratio estimation for robust distribution comparison.
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
+    _of_objective: ClassVar[tuple[str, ...]] = ("regularization", "l1_ratio", "nonnegative", "alpha")
 
     def __init__(
         self,
@@ -67,20 +69,16 @@ class LSIF(DensityRatio):
         self.nonnegative = nonnegative
         self.alpha = alpha
 
-    def _make_objective(self) -> SquaredDistance:
-        return SquaredDistance(self._chosen("regularization"), self.l1_ratio, self.nonnegative, self.alpha)
-
     def _agreement(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         if self.alpha == 0.0:
             return super()._agreement(source_ratio, target_ratio, source_weight, target_weight)
         # `transform` has mean 1 over the source, and a relative ratio has it over the mixture.
-        objective = self._make_objective()
-        xp = namespace(self._coef)
-        mean = float(xp.sum(objective.signed(widest_here(self._coef)) * objective.mixture(self._seen)))
+        assert isinstance(self._problem, LeastSquares)
+        mean = float(self._problem.mixture_mean(self._coef))
         scale = self.normalization_ / mean if mean > 0.0 else 1.0
-        return objective.score(scale * source_ratio, scale * target_ratio, source_weight, target_weight)
+        return super()._agreement(scale * source_ratio, scale * target_ratio, source_weight, target_weight)
 
     def _grid(self, name: str, samples: Samples) -> list[float]:
         return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
@@ -89,10 +87,10 @@ class LSIF(DensityRatio):
         if (
             self.cv is not None
             or samples.source_weight is not None
-            or not all(objective.has_closed_form for objective in objectives)
+            or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives)
         ):
             return super()._scores_at(gamma, objectives, samples, folds)
-        features = self._fitted_features(objectives[0], samples, gamma)
+        features = assemble(self, samples, gamma, objectives[0]).features
         # The rows that are left out in pairs are the first of each sample: shuffled, so that their order says nothing.
         rng = np.random.default_rng(0)
         source, target = (take_rows(x, rng.permutation(x.shape[0])) for x in (samples.source, samples.target))

@@ -1,4 +1,4 @@
-"""The ratio of numbers of neighbours."""
+"""The ratio of numbers of neighbors."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy as np
 from sklearn.neighbors import KDTree
 
 from .._arrays import Array, is_sparse
+from .._blocks import row_slices
 from ..features import squared_euclidean
-from .contract import RatioEstimator, Samples
-from .counts import row_counts
+from .base import RatioEstimator
+from .samples import Samples, row_counts
 
 __all__ = ["NearestNeighborsRatio"]
 
 _TREE_COLUMNS = 3  # beyond as many columns a tree visits every row, and a matrix product is faster
-_BLOCK = 2**22  # distances held at a time
 _SLACK = 1e-9  # by which a ball is wider than its radius: the row at its edge, and its ties, are in it despite rounding
-_SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbours
-_GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbours that "cv" tries, as multiples of the default rule's
+_SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
+_GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default rule's
 
 
 class NearestNeighborsRatio(RatioEstimator):
     """Target rows in the ball around a row that just holds k source rows, over the source rows in it.
 
-        r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbour
+        r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbor
 
     S(x) is k, or more where several rows are at that distance, so that no ratio is infinite, its relative noise from the source
     is 1 / sqrt(k) everywhere, and none is above n_source / k. By default it is the mean of this over k / 2, k and 2 k, which is
     closer to the truth than the best single k: small balls follow detail, large ones lower the noise.
     Counting k rows of either domain instead leaves few source rows in S where the ratio is large; a quotient of two k-th
     distances has noise from both and is biased where either is sparse.
-    A source row that was fitted does not count as its own neighbour in `weights_`; `transform` cannot tell and counts it.
+    A source row that was fitted does not count as its own neighbor in `weights_`; `transform` cannot tell and counts it.
     Distances are Euclidean in the columns as they are: scale columns of different units first.
     On data of few distinct rows the balls have radius 0, and the ratio is that of the frequencies.
 
@@ -44,7 +44,7 @@ class NearestNeighborsRatio(RatioEstimator):
         q n = max(sqrt n, n^(4 / (4 + d)) / 2), n = rows of the smaller domain, d = columns. The second is the best rate for a
         smooth ratio; the first keeps the noise low where d is large. "cv": the best of seven values from 1/8 to 8 times this.
     cv, n_jobs :
-        Folds (5 by default) and joblib processes of "cv" and sequences, which maximise
+        Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on the rows held out.
 
     sample_weight: whole numbers are numbers of copies, others are scaled to the effective sample size. CSR rows are taken.
@@ -89,10 +89,9 @@ class NearestNeighborsRatio(RatioEstimator):
         return self._quotient(_double(rows), np.zeros(rows.shape[0]))
 
     def _quotient(self, rows: Any, own: np.ndarray) -> np.ndarray:
-        """The ratio (n,) of rows, of whose own source neighbours `own` (n,) do not count."""
-        ratio, step = np.empty(rows.shape[0]), self._source.rows_at_a_time(int(self._counted.max()))
-        for start in range(0, rows.shape[0], step):
-            at = slice(start, start + step)
+        """The ratio (n,) of rows, of whose own source neighbors `own` (n,) do not count."""
+        ratio = np.empty(rows.shape[0])
+        for at in row_slices(rows.shape[0], self._source.width(int(self._counted.max()))):
             ratio[at] = self._block(rows[at] / self._unit, own[at])
         return ratio
 
@@ -100,7 +99,7 @@ class NearestNeighborsRatio(RatioEstimator):
         others = self._sizes[0] - own
         radii = self._source.radii(rows, np.minimum(self._counted[:, None], others) + own)
         inside = self._source.masses(rows, radii) - own
-        # The one source row there is has no other for a neighbour; its weight is 1 whatever its ratio.
+        # The one source row there is has no other for a neighbor; its weight is 1 whatever its ratio.
         lonely = others < 0.5 * self._source.least
         share = inside / np.where(lonely, 1.0, others)
         quotients = self._target.masses(rows, radii) / self._sizes[1] / np.where(lonely, 1.0, share)
@@ -132,8 +131,8 @@ class _Index(ABC):
         self.least = float(counts.min())
 
     @abstractmethod
-    def rows_at_a_time(self, n_neighbors: int) -> int:
-        """Rows whose balls are sought together."""
+    def width(self, n_neighbors: int) -> int:
+        """Distances held for each row whose balls are sought."""
 
     @abstractmethod
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
@@ -149,8 +148,8 @@ class _Tree(_Index):
         super().__init__(rows, counts)
         self.tree = KDTree(rows)
 
-    def rows_at_a_time(self, n_neighbors: int) -> int:
-        return max(1, _BLOCK // n_neighbors)
+    def width(self, n_neighbors: int) -> int:
+        return n_neighbors
 
     def radii(self, rows: np.ndarray, masses: np.ndarray) -> np.ndarray:
         n_sought, n = min(len(self.counts), int(np.ceil(masses.max()))), len(self.counts)
@@ -176,8 +175,8 @@ class _Brute(_Index):
         super().__init__(rows, counts)
         self.rows = rows
 
-    def rows_at_a_time(self, n_neighbors: int) -> int:
-        return max(1, _BLOCK // len(self.counts))
+    def width(self, n_neighbors: int) -> int:
+        return len(self.counts)
 
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
         squares = squared_euclidean(rows, self.rows)
@@ -190,9 +189,8 @@ class _Brute(_Index):
         return np.sqrt(squares[each, order[each, reached]])
 
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
-        totals, step = np.empty(radii.shape), self.rows_at_a_time(1)
-        for start in range(0, rows.shape[0], step):
-            at = slice(start, start + step)
+        totals = np.empty(radii.shape)
+        for at in row_slices(rows.shape[0], len(self.counts)):
             squares = squared_euclidean(rows[at], self.rows)
             # A square from |x|^2 + |y|^2 - 2 x'y has lost the digits of the largest.
             edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)

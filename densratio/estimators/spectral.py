@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import reduce
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,20 +12,19 @@ import scipy.linalg
 from joblib import Parallel, delayed
 
 from .._arrays import Array, take_rows
-from .._validation import check_rows
+from .._blocks import over_rows, row_slices
+from .._validation import check_rows, seed_of
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
-from .contract import RatioEstimator, Samples
-from .measure import Measure, distinct_folds, measures
-from .parts import seed_of
+from .base import RatioEstimator
+from .samples import Measure, Samples, distinct_folds, measures
 
 __all__ = ["SpectralRatio"]
 
 _LEAST_EIGENVALUE = 1e-6  # times the largest: eigenfunctions below are noise of the sample, and below 1e-12 of rounding
 _MOST_COMPONENTS = 100
 _GAMMAS = np.logspace(-1.5, 1.5, 9)
-_BLOCK = 2**22  # entries of a block of features
 
 
 class SpectralRatio(RatioEstimator):
@@ -49,9 +49,9 @@ class SpectralRatio(RatioEstimator):
     n_centers : int or None
         Source rows at which the eigenfunctions are kernel expansions, drawn where there are more; None: all, at cubic cost.
     random_state : int, RandomState, Generator or None
-        Choice of the centres.
+        Choice of the centers.
     cv, n_jobs :
-        Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximise
+        Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on the rows held out. One decomposition a bandwidth and fold serves every number
         of components.
         Where a domain has one distinct row nothing can be held out:
@@ -60,7 +60,7 @@ class SpectralRatio(RatioEstimator):
     Attributes
     ----------
     beta_, eigenvalues_ : (n_components_,) coefficients, and eigenvalues of the operator, whose trace is 1.
-    n_components_, gamma_, centers_ : components and bandwidth in use, and the centres (k, d).
+    n_components_, gamma_, centers_ : components and bandwidth in use, and the centers (k, d).
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Source: Izbicki, Lee & Schafer (2014), High-dimensional density ratio estimation with extensions to approximate likelihood
@@ -93,8 +93,9 @@ class SpectralRatio(RatioEstimator):
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
         placed = self._placed(rows)
-        values = [self._series.features(part) @ self._series.basis for part in _blocks(placed, self._series.basis.shape[0])]
-        return self._returned(np.concatenate(values), rows)
+        series = self._series
+        values = over_rows(lambda part: series.features(part) @ series.basis, placed, series.basis.shape[0])
+        return self._returned(values, rows)
 
     # ------------------------------------------------------------ parts
 
@@ -114,8 +115,8 @@ class SpectralRatio(RatioEstimator):
 
     def _ratio(self, rows: Array) -> Array:
         features = self._series.features
-        parts = [features(part) @ self._coef for part in _blocks(rows.astype(np.float64), features.n_columns)]
-        return np.maximum(np.concatenate(parts), 0.0)
+        ratio = over_rows(lambda part: features(part) @ self._coef, rows.astype(np.float64), features.n_columns)
+        return np.maximum(ratio, 0.0)
 
     def _grid(self, name: str, samples: Samples) -> list[Any]:
         source, target = measures(samples)
@@ -148,7 +149,7 @@ class SpectralRatio(RatioEstimator):
         return scores
 
     def _features(self, source: Measure, target: Measure, gamma: Any) -> Features:
-        """The map whose inner products are the kernel, exact on the centres, which are source rows."""
+        """The map whose inner products are the kernel, exact on the centers, which are source rows."""
         if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
         width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
@@ -175,7 +176,7 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
     scores = np.empty((len(numbers), len(folds)))
     for k, fold in enumerate(folds):
         held_out = [domain.taking(keep) for domain, keep in zip(domains, fold, strict=True)]
-        kept = [_minus(total, _moments(features, part)) for total, part in zip(totals, held_out, strict=True)]
+        kept = [total.minus(_moments(features, part)) for total, part in zip(totals, held_out, strict=True)]
         _, basis = _eigenbasis(kept[0].second)
         terms = basis * (kept[1].mean @ basis)[None, :]
         squares, _ = _partial_sums(features, held_out[0], terms)
@@ -186,27 +187,19 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
 
 def _partial_sums(features: Features, measure: Measure, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means (J,) of r_j^2 and of r_j over a measure, r_j = max(0, the sum of the first j columns of features @ terms)."""
-    squares, ratios, start = np.zeros(terms.shape[1]), np.zeros(terms.shape[1]), 0
-    for rows in _blocks(measure.rows, terms.shape[0]):
-        r = np.maximum(np.cumsum(features(rows) @ terms, axis=1), 0.0)
-        weight = measure.weight[start : start + r.shape[0]]
-        squares, ratios, start = squares + weight @ (r * r), ratios + weight @ r, start + r.shape[0]
+    squares, ratios = np.zeros(terms.shape[1]), np.zeros(terms.shape[1])
+    for block in row_slices(measure.rows.shape[0], terms.shape[0]):
+        r = np.maximum(np.cumsum(features(measure.rows[block, :]) @ terms, axis=1), 0.0)
+        squares, ratios = squares + measure.weight[block] @ (r * r), ratios + measure.weight[block] @ r
     total = measure.weight.sum()
     return squares / total, ratios / total
 
 
 def _moments(features: Features, measure: Measure) -> Moments:
     """Moments of the features over a measure, in blocks of rows."""
-    total, start = None, 0
-    for rows in _blocks(measure.rows, features.n_columns):
-        part = Moments.of(features(rows), measure.weight[start : start + rows.shape[0]])
-        total, start = part if total is None else total.plus(part), start + rows.shape[0]
-    assert total is not None
-    return total
-
-
-def _minus(total: Moments, part: Moments) -> Moments:
-    return Moments(*(whole - held for whole, held in zip(total, part, strict=True)))
+    blocks = row_slices(measure.rows.shape[0], features.n_columns)
+    parts = (Moments.of(features(measure.rows[block, :]), measure.weight[block]) for block in blocks)
+    return reduce(Moments.plus, parts)
 
 
 def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,20 +212,12 @@ def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.ndarray:
     """The basis (k, J) made orthonormal under the source once more: small eigenvalues magnify the rounding of the first time."""
-    gram, start = np.zeros((basis.shape[1], basis.shape[1])), 0
-    for rows in _blocks(source.rows, basis.shape[0]):
-        values = features(rows) @ basis
-        gram += values.T @ (source.weight[start : start + len(values), None] * values)
-        start += len(values)
+    gram = np.zeros((basis.shape[1], basis.shape[1]))
+    for block in row_slices(source.rows.shape[0], basis.shape[0]):
+        values = features(source.rows[block, :]) @ basis
+        gram += values.T @ (source.weight[block, None] * values)
     lower = np.linalg.cholesky(gram / source.weight.sum())
     return scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
-
-
-def _blocks(rows: Any, width: int) -> Iterator[Any]:
-    """The rows in blocks whose features, `width` a row, are not many."""
-    step = max(1, _BLOCK // width)
-    for start in range(0, rows.shape[0], step):
-        yield rows[start : start + step, :]
 
 
 def _ones_or(weight: Any, rows: Any) -> np.ndarray:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..features import Features
-from ..objectives import Objective, Wasserstein1
 from ..solvers import Solver
-from .base import DensityRatio
+from .density_ratio import DensityRatio
 
 __all__ = ["Wasserstein"]
 
@@ -26,6 +25,7 @@ class Wasserstein(DensityRatio):
     """
 
     _takes_sparse = False
+    _of_objective: ClassVar[tuple[str, ...]] = ("max_weight",)
 
     def __init__(
         self,
@@ -47,6 +47,3 @@ class Wasserstein(DensityRatio):
             max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.max_weight = max_weight
-
-    def _make_objective(self) -> Objective:
-        return Wasserstein1(self.max_weight)

@@ -2,58 +2,75 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from .._arrays import Array, namespace, widest_here
 
-__all__ = ["Moments", "rows_with", "symmetric_root"]
+__all__ = ["Moments"]
+
+_FEW = 4  # rows for each column up to which products with the rows are cheaper than their outer products
 
 
-class Moments(NamedTuple):
-    """Sums over the rows of features (n, k) that count `weight` (n,) each; adding those of two batches is those of both."""
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over rows of features (n, k) that count `weight` (n,) each; adding those of two batches is those of both.
+
+    A batch of few rows is kept as it is, and its outer products are taken when they are asked for.
+    """
 
     count: Array
-    """() sum of the weights."""
+    """() sum of the weights"""
     total: Array
-    """(k,) sum of the weighted features."""
-    outer: Array
-    """(k, k) sum of the weighted outer products."""
+    """(k,) sum of the weighted features"""
+    products: Array | None
+    """(k, k) sum of the weighted outer products, in double precision where the device has it"""
+    rows: Array | None = None
+    """(n, k) the rows, where they are few and count once"""
 
     @classmethod
     def of(cls, features: Array, weight: Array | None = None) -> Moments:
-        """The sums of one batch, in double precision where the device has it."""
+        """The sums of one batch."""
+        if weight is None and features.shape[0] <= _FEW * features.shape[1]:
+            xp = namespace(features)
+            return cls(xp.sum(xp.ones_like(features[:, 0])), xp.sum(features, axis=0), None, features)
         features = widest_here(features)
         xp = namespace(features)
-        weighted = features if weight is None else features * widest_here(weight)[:, None]
         count = xp.ones_like(features[:, 0]) if weight is None else widest_here(weight)
+        weighted = features if weight is None else features * count[:, None]
         return cls(xp.sum(count), xp.sum(weighted, axis=0), xp.matrix_transpose(weighted) @ features)
 
     def plus(self, other: Moments) -> Moments:
         """The sums over both batches."""
-        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
+        wide = [(widest_here(m.count), widest_here(m.total), m.outer) for m in (self, other)]
+        return Moments(*(mine + theirs for mine, theirs in zip(*wide, strict=True)))
+
+    def minus(self, part: Moments) -> Moments:
+        """The sums without those of a part."""
+        return Moments(self.count - part.count, self.total - part.total, self.outer - part.outer)
+
+    def compact(self) -> Moments:
+        """The sums without the rows."""
+        return Moments(widest_here(self.count), widest_here(self.total), self.outer) if self.products is None else self
+
+    @property
+    def outer(self) -> Array:
+        """(k, k) sum of the weighted outer products."""
+        if self.products is not None:
+            return self.products
+        rows = widest_here(self.rows)
+        return namespace(rows).matrix_transpose(rows) @ rows
 
     @property
     def mean(self) -> Array:
         """(k,) mean of the features."""
-        return self.total / self.count
+        return self.total / self._divisor
 
     @property
     def second(self) -> Array:
         """(k, k) mean of the outer products."""
-        return self.outer / self.count
+        return self.outer / self._divisor
 
-
-def symmetric_root(second: Array) -> Array:
-    """Rows R (k, k) whose mean outer product R'R / k is `second` (k, k); the same whatever the order of the rows summed."""
-    xp, k = namespace(second), second.shape[0]
-    eigenvalues, vectors = xp.linalg.eigh(second)
-    scale = xp.sqrt(k * xp.clip(eigenvalues, min=0.0))
-    return (vectors * scale[None, :]) @ xp.matrix_transpose(vectors)
-
-
-def rows_with(mean: Array, second: Array) -> Array:
-    """Rows (2k, k) with this mean (k,) and this mean outer product (k, k): the mean plus and minus a root of the covariance."""
-    xp = namespace(mean, second)
-    # The root's rows have mean square covariance over k of them; over the 2k of both signs it is the same.
-    spread = symmetric_root(second - mean[:, None] * mean[None, :])
-    return xp.concat([mean[None, :] + spread, mean[None, :] - spread])
+    @property
+    def _divisor(self) -> Array:
+        # Of no rows all sums are 0, and so are the means.
+        return namespace(self.count).where(self.count > 0.0, self.count, namespace(self.count).ones_like(self.count))

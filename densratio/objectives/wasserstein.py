@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from heapq import heappop, heappush
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from .._arrays import Array, eps, full_like_row, namespace, put, to_host
-from .kmm import WeightedRows, smoothed_weights
+from .base import Objective, Problem
+from .row_weights import WeightSet, check_bounds, relative, smoothed_weights
 
-__all__ = ["Wasserstein1"]
+__all__ = ["Transport", "Wasserstein1"]
 
 
 @dataclass(frozen=True)
-class Wasserstein1(WeightedRows):
+class Wasserstein1(Objective):
     """W(w) = int |F_w(t) - F_target(t)| dt over the weights 0 <= w <= max_weight of mean 1, for rows with one column.
 
     F_w is the distribution function of the source under its weights. W is convex and piecewise linear in w, and a slope
@@ -24,70 +26,105 @@ class Wasserstein1(WeightedRows):
     """
 
     max_weight: float | None = 1000.0
-    source_weight: Array | None = field(default=None, compare=False, repr=False)
-    target_weight: Array | None = field(default=None, compare=False, repr=False)
 
+    anchors: ClassVar[Literal["source", "target"]] = "source"
     takes: ClassVar[Literal["features", "rows"]] = "rows"
+
+    def __post_init__(self) -> None:
+        check_bounds(self.max_weight, 0.0)
+
+    def problem(
+        self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
+    ) -> Transport:
+        _check_one_column(source)
+        weights = WeightSet(source.shape[0], self.max_weight, counts=relative(source_weight))
+        return Transport(source, target, weights, relative(target_weight))
+
+
+@dataclass(frozen=True, eq=False)
+class Transport(Problem):
+    """The distance as a function of the source rows' weights in `weights`; target rows count target_weight (m,) times."""
+
+    source: Array
+    target: Array
+    weights: WeightSet
+    target_weight: Array | None
+
     is_smooth: ClassVar[bool] = False
-    has_closed_form: ClassVar[bool] = True
+    least_value: ClassVar[float | None] = 0.0
+    has_minimizer: ClassVar[bool] = True  # type: ignore[misc]
 
-    def init(self, source: Array, target: Array) -> Array:
-        _check_one_column(source)
-        return super().init(source, target)
-
-    def warm_start(self, coef: Array, source: Array, target: Array) -> Array:
-        _check_one_column(source)
-        return super().warm_start(coef, source, target)
-
-    def value_and_grad(self, coef: Array, source: Array, target: Array) -> tuple[Array, Array]:
-        xp = namespace(coef, source)
-        n, m = source.shape[0], target.shape[0]
-        points = xp.concat([source[:, 0], target[:, 0]])
+    @cached_property
+    def _line(self) -> tuple[Array, Array, Array, Array]:
+        """Order of all rows along the line, the lengths between them, the target's masses, and each source row's place."""
+        xp = namespace(self.source)
+        points = xp.concat([self.source[:, 0], self.target[:, 0]])
         order = xp.argsort(points)
         points = xp.take(points, order)
-        drawn = full_like_row(target, 1.0) if self.target_weight is None else self.target_weight
-        mass = xp.concat([self.counted(coef) / n, -drawn / m])
-        excess = xp.cumulative_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighbouring points
-        length = points[1:] - points[:-1]
+        drawn = full_like_row(self.target, 1.0) if self.target_weight is None else self.target_weight
+        # Equal points have no length between them, so the first of them stands for all.
+        place = xp.searchsorted(points, self.source[:, 0] + 0.0)
+        return order, points[1:] - points[:-1], -drawn / self.target.shape[0], place
+
+    def init(self) -> Array:
+        return self.weights.ones(self.source)
+
+    def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
+        xp, n = namespace(coef), self.source.shape[0]
+        order, length, drawn, place = self._line
+        mass = xp.concat([self.weights.counted(coef) / n, drawn])
+        excess = xp.cumulative_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighboring points
         # A difference within the rounding of n + m additions is none: there the slope may be any, and 0 keeps w still.
-        excess = xp.where(xp.abs(excess) > eps(coef) * (n + m), excess, 0.0)
+        excess = xp.where(xp.abs(excess) > eps(coef) * order.shape[0], excess, 0.0)
         rising = xp.cumulative_sum(xp.sign(excess) * length)
         beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # int from each point to infinity
-        # Equal points have no length between them, so the first of them stands for all.
-        slope = xp.take(beyond, xp.searchsorted(points, source[:, 0]))
-        return xp.sum(xp.abs(excess) * length), self.counted(slope) / n
+        slope = xp.take(beyond, place)
+        return xp.sum(xp.abs(excess) * length), self.weights.counted(slope) / n
 
-    def curvature(self, source: Array, target: Array) -> Array:
+    def curvature(self) -> Array:
         """|g|^2 / W at uniform weights, g along the plane of constant mean: the inverse of Polyak's step; 1 where W = 0.
 
         A kinked function has no bound on its curvature. This step moves weights by about 1 whatever the scale of the rows.
         """
-        xp = namespace(source)
-        even = xp.ones_like(source[:, 0])
-        value, grad = self.value_and_grad(even, source, target)
-        normal = self.counted(even)
+        even = self.init()
+        xp, (value, grad) = namespace(even), self.value_and_grad(even)
+        normal = self.weights.counted(even)
         along = grad - normal * (xp.sum(grad * normal) / xp.sum(normal * normal))
         squared = xp.sum(along * along)
         usable = (value > 0.0) & (squared > 0.0)
         return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
 
+    def project(self, coef: Array) -> Array:
+        return self.weights.project(coef)
+
+    def gap(self, coef: Array, grad: Array) -> Array:
+        # By convexity the value falls by at most max over feasible v of grad . (coef - v).
+        return namespace(coef).sum(grad * coef) - self.weights.least(grad)
+
     def ratio(self, coef: Array, features: Array) -> Array:
         """Kernel average of the weights; `features` (n, p) are a kernel's values at the source rows."""
-        return smoothed_weights(coef, features, self.source_weight)
+        return smoothed_weights(coef, features, self.weights.counts)
 
-    def minimiser(self, source: Array, target: Array) -> Array:
+    def minimizer(self) -> Array:
         """Weights (n,) of least distance, exact, in O((n + m) log(n + m)) on the host; equal rows share their weight."""
-        x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (source, target))
+        x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (self.source, self.target))
         n, order = len(x), np.argsort(v)
         points, group = np.unique(x, return_inverse=True)
-        count = np.bincount(group, None if self.source_weight is None else to_host(self.source_weight))
+        count = np.bincount(group, None if self.weights.counts is None else to_host(self.weights.counts))
         drawn = np.ones(len(v)) if self.target_weight is None else to_host(self.target_weight)[order].astype(np.float64)
         reached = np.concatenate([[0.0], np.cumsum(drawn) / np.sum(drawn)])
         # A bound beyond all the mass on one row binds nowhere.
-        upper = np.inf if self.max_weight is None else float(self.max_weight)
+        upper = np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
         cumulative = _best_distribution(points, np.minimum(upper * count / n, 1.0), v[order], reached)
         weights = np.clip(np.diff(cumulative, prepend=0.0) / count * n, 0.0, upper)[group]
-        return self.project_counted(put(weights, source))
+        return self.weights.project_counted(put(weights, self.source))
+
+    def bare(self) -> Self:
+        """Without the rows."""
+        return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
+
+    def to(self, like: Array) -> Self:
+        return replace(self, weights=self.weights.to(like))
 
 
 def _check_one_column(source: Array) -> None:

@@ -1,37 +1,59 @@
-"""The solvers, by name. A solver knows objectives and no estimator."""
+"""The solvers, by name. A solver knows problems and no estimator; each says which problems suit it."""
+
+from typing import Any
 
 from .active_set import ActiveSet
-from .base import Solver, State, optimality_residual
+from .base import Solution, Solver, State
 from .closed_form import ClosedForm
-from .expectation_maximisation import ExpectationMaximisation
-from .interior_point import InteriorPoint
+from .expectation_maximization import ExpectationMaximization
 from .likelihood_newton import LikelihoodNewton
 from .projected_gradient import ProjectedGradient
 from .reference import Reference
 from .subgradient import Subgradient
 
 __all__ = [
+    "PER_STEP",
     "SOLVERS",
+    "TO_CONVERGENCE",
     "ActiveSet",
     "ClosedForm",
-    "ExpectationMaximisation",
-    "InteriorPoint",
+    "ExpectationMaximization",
     "LikelihoodNewton",
     "ProjectedGradient",
     "Reference",
+    "Solution",
     "Solver",
     "State",
     "Subgradient",
-    "optimality_residual",
+    "solver_class",
 ]
 
 SOLVERS: dict[str, type[Solver]] = {
     "projected_gradient": ProjectedGradient,
-    "interior_point": InteriorPoint,
+    "active_set": ActiveSet,
     "subgradient": Subgradient,
     "likelihood_newton": LikelihoodNewton,
-    "expectation_maximisation": ExpectationMaximisation,
-    "active_set": ActiveSet,
+    "expectation_maximization": ExpectationMaximization,
     "closed_form": ClosedForm,
     "reference": Reference,
 }
+TO_CONVERGENCE = ("closed_form", "active_set", "likelihood_newton", "expectation_maximization", "projected_gradient")
+"""What solver="auto" tries in this order, for a fit to convergence: the first that suits the problem."""
+PER_STEP = ("subgradient", "expectation_maximization", "projected_gradient")
+"""The same for a few steps in a loop."""
+_OLD_NAMES = {"interior_point": "active_set", "expectation_maximisation": "expectation_maximization"}
+
+
+def solver_class(name: Any) -> type[Solver]:
+    """The entry `name` of SOLVERS; earlier names stand for what took their place. ValueError for any other."""
+    name = _OLD_NAMES.get(name, name) if isinstance(name, str) else name
+    if not isinstance(name, str) or name not in SOLVERS:
+        raise ValueError(f"solver={name!r} is not known; use one of {sorted([*SOLVERS, 'auto'])}.")
+    return SOLVERS[name]
+
+
+def __getattr__(name: str) -> Any:
+    old = {"InteriorPoint": "ActiveSet", "ExpectationMaximisation": "ExpectationMaximization"}
+    if name in old:
+        return globals()[old[name]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

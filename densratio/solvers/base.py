@@ -1,52 +1,131 @@
-"""What a solver is: init, one step, and a loop over steps."""
+"""What a solver is: which problems suit it, a start, one step, a loop over steps, and the solution that it ends at."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 from .._arrays import Array, eps, namespace
-from ..objectives.base import Objective
+from ..objectives.base import Problem
 
-__all__ = ["Solver", "State", "optimality_residual", "residual_scale", "unknown_residual"]
+__all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual"]
 
 
 class State(NamedTuple):
     """Where a solver stands: all that the next step needs."""
 
     coef: Array
-    """(p,), feasible."""
+    """(p,), feasible"""
     step_size: Array
     residual: Array
-    """() optimality residual at coef, see `optimality_residual`; infinite before the first step."""
+    """() optimality residual at coef, see `Problem.residual`; infinite before the first step"""
     n_iter: int
     memory: Any = ()
-    """What this solver's acceleration or duality keeps between steps."""
+    """What this solver's acceleration or duality keeps between steps"""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A problem, and where a solver stands on it. Numbers are read from the device when they are asked for, not before."""
+
+    problem: Problem
+    state: State
+    solver: Solver
+
+    @property
+    def coef(self) -> Array:
+        """(p,), feasible"""
+        return self.state.coef
+
+    @cached_property
+    def value_and_gap(self) -> tuple[float, float]:
+        """The value at coef, and an upper bound on its distance to the optimum, infinite where none is known."""
+        value, grad = self.problem.value_and_grad(self.coef)
+        return float(value), float(self.problem.gap(self.coef, grad))
+
+    @property
+    def value(self) -> float:
+        """The problem's value at coef."""
+        return self.value_and_gap[0]
+
+    @property
+    def gap(self) -> float:
+        """Upper bound on value - optimum; infinite where none is known."""
+        return self.value_and_gap[1]
+
+    @property
+    def residual(self) -> float:
+        """Optimality residual at coef."""
+        return float(self.state.residual)
+
+    @property
+    def n_iter(self) -> int:
+        """Steps taken."""
+        return self.state.n_iter
+
+    @property
+    def converged(self) -> bool:
+        """Whether the solver has reached its tolerance, or the last digits of the arithmetic."""
+        return self.solver.has_converged(self.state)
 
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """A minimiser of objectives. tol: largest optimality residual at which `run` stops. max_iter: its largest number of steps."""
+    """A minimizer of problems. tol: largest optimality residual at which `run` stops. max_iter: its largest number of steps."""
 
     tol: float = 1e-6
     max_iter: int = 10_000
 
-    @abstractmethod
-    def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        """The first state, cold or from the stored `coef` (p,)."""
+    serves: ClassVar[str] = "of any kind"
+    """Which problems suit this solver, in words."""
 
     @abstractmethod
-    def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
+    def suits(self, problem: Problem) -> bool:
+        """Whether this solver can solve the problem."""
+
+    @abstractmethod
+    def step(self, problem: Problem, state: State) -> State:
         """One iteration: a fixed amount of work that never waits for the device."""
 
-    def run(self, objective: Objective, state: State, source: Array, target: Array) -> State:
+    def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
+        """The first state, cold or from the stored `coef` (p,). Raises ValueError for a problem that does not suit the solver.
+
+        earlier: what earlier versions took after an objective, so that such a call says what to type now.
+        """
+        self.check(problem)
+        start = problem.init() if coef is None else problem.warm_start(coef)
+        return self._first(problem, start)
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        """The state at a feasible start (p,), before any step."""
+        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError unless the problem suits this solver, and TypeError for what is no problem."""
+        if not isinstance(problem, Problem):
+            raise TypeError(
+                f"A solver takes a problem, which an objective makes: solver.init(objective.problem(source, target)); got "
+                f"{type(problem).__name__}."
+            )
+        if not self.suits(problem):
+            raise ValueError(
+                f"{type(self).__name__} does not suit {type(problem).__name__}: its problems are those {self.serves}. "
+                'Use solver="auto", or projected_gradient, which suits any.'
+            )
+
+    def run(self, problem: Problem, state: State) -> State:
         """Step, at least once, until `has_converged` or for `max_iter` steps."""
         for _ in range(self.max_iter):
-            state = self.step(objective, state, source, target)
+            state = self.step(problem, state)
             if self.has_converged(state):
                 break
         return state
+
+    def solve(self, problem: Problem, coef: Array | None = None) -> Solution:
+        """`init` and `run`: the solution to convergence, cold or from the stored `coef` (p,)."""
+        return Solution(problem, self.run(problem, self.init(problem, coef)), self)
 
     def has_converged(self, state: State) -> bool:
         """Whether the residual is at most tol, or at most what the dtype of coef can resolve."""
@@ -55,21 +134,9 @@ class Solver(ABC):
         return float(state.residual) <= max(self.tol, resolution)
 
 
-def optimality_residual(
-    objective: Objective, coef: Array, grad: Array, source: Array, target: Array, scale: float | Array = 1.0
-) -> Array:
-    """Largest entry () of |project(coef - scale grad) - coef|: 0 exactly at the optimum of a smooth convex objective.
-
-    It grows with `scale`. Solvers pass max(1, 1 / curvature), so that a flat objective is not taken for a solved one.
-    """
-    xp = namespace(coef, grad)
-    return xp.max(xp.abs(objective.project(coef - scale * grad, source, target) - coef))
-
-
 def residual_scale(curvature: Array) -> Array:
     """max(1, 1 / curvature)."""
-    xp = namespace(curvature)
-    return xp.clip(1.0 / curvature, min=1.0)
+    return namespace(curvature).clip(1.0 / curvature, min=1.0)
 
 
 def unknown_residual(like: Array) -> Array:

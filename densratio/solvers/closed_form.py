@@ -1,38 +1,36 @@
-"""The minimiser in closed form, for the objectives that have one: uLSIF and Wasserstein-1 of one column."""
+"""The minimizer in closed form, for the problems that have one: uLSIF and Wasserstein-1 of one column."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .._arrays import Array, namespace
-from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
+from .._arrays import namespace
+from ..objectives.base import Problem
+from .base import Solver, State, residual_scale
 
 __all__ = ["ClosedForm"]
 
 
 @dataclass(frozen=True)
 class ClosedForm(Solver):
-    """One step goes to `objective.minimiser(source, target)`; `coef`, the warm start, is only where it starts from.
+    """One step goes to `problem.minimizer()`; a warm start is only where it starts from.
 
-    A kinked objective has no residual that vanishes at the optimum; for it the residual is 0 after the step.
+    A kinked problem has no residual that vanishes at the optimum; for it the residual is 0 after the step.
     """
 
-    def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        if not getattr(objective, "has_closed_form", False):
-            raise ValueError(f"{objective} has no closed form; use projected_gradient.")
-        start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
-        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
+    serves: ClassVar[str] = "with a closed form, such as uLSIF and Wasserstein"
 
-    def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
-        coef = objective.minimiser(source, target)  # type: ignore[attr-defined]
-        if not objective.is_smooth:
+    def suits(self, problem: Problem) -> bool:
+        return problem.has_minimizer
+
+    def step(self, problem: Problem, state: State) -> State:
+        coef = problem.minimizer()
+        if not problem.is_smooth:
             return State(coef, state.step_size, namespace(coef).zeros_like(coef[0]), state.n_iter + 1)
-        grad = objective.value_and_grad(coef, source, target)[1]
-        scale = residual_scale(objective.curvature(source, target))
-        residual = optimality_residual(objective, coef, grad, source, target, scale)
+        residual = problem.residual(coef, problem.value_and_grad(coef)[1], residual_scale(problem.curvature()))
         return State(coef, state.step_size, residual, state.n_iter + 1)
 
-    def run(self, objective: Objective, state: State, source: Array, target: Array) -> State:
+    def run(self, problem: Problem, state: State) -> State:
         """One step: there is nothing to repeat."""
-        return self.step(objective, state, source, target)
+        return self.step(problem, state)

@@ -1,19 +1,20 @@
-"""Primal-dual Newton for KLIEP: a few dozen steps to the last digits, where expectation maximisation takes tens of thousands."""
+"""Primal-dual Newton for KLIEP: a dozen steps to the last digits, where expectation maximization takes tens of thousands."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from .._arrays import Array, cholesky_solver, device_of, eps, namespace, tiny, widest
-from ..objectives import KullbackLeibler
-from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
+from .._arrays import Array, cholesky_solver, device_of, eps, has_float64, namespace, tiny, widest
+from ..objectives.base import Problem
+from ..objectives.likelihood import LikelihoodSums
+from .base import Solver, State, residual_scale, unknown_residual
 
-__all__ = ["LikelihoodNewton", "newton_step"]
+__all__ = ["LikelihoodNewton"]
 
 _TO_BOUNDARY = 0.99
 _ROUNDING = 1e-14
+_MOST_CENTERS = 1000  # beyond as many a factorization costs more than it saves
 
 
 class _Memory(NamedTuple):
@@ -21,41 +22,46 @@ class _Memory(NamedTuple):
 
     shares: Array
     multipliers: Array
+    sums: LikelihoodSums
     value: Array
     gap: Array
     complementarity: Array
     scale: Array
-    rows: Array
-    """(m, k) target features over b, each row over its largest entry: they are the same in every step."""
-    share: Array
-    """(m,) what each target row counts, of sum 1."""
+    problem: Problem
+    """The problem in float64"""
 
 
 @dataclass(frozen=True)
 class LikelihoodNewton(Solver):
-    """Mehrotra's steps on  minimise sum(s) - mean_j log (C s)_j  over s >= 0, C = A / b; its optimum has sum(s) = 1.
+    """Mehrotra's steps on  minimize f sum(s) - mean_j log (C s)_j  over s >= 0, C = A / b, f the share of the target rows
+    that a live center is near; its optimum has sum(s) = 1.
 
-    That is KLIEP in the shares s_l = a_l b_l, which are of like size whatever the kernel. A step costs m k^2 + k^3. It ends
-    when the duality gap and the residual are at most tol. Works in float64 whatever the dtype of the samples.
+    That is KLIEP in the shares s_l = a_l b_l, which are of like size whatever the kernel. A step takes one pass over the
+    target rows, of m k^2 operations in memory and as a sum over partitions on a cluster, and k^3 operations. It ends when the
+    duality gap and the residual are at most tol. Works in float64 whatever the dtype of the samples.
     Source: Mehrotra (1992); for mixture likelihoods Koenker & Mizera (2014).
     """
 
     max_iter: int = 200
+    serves: ClassVar[str] = f"of mixture proportions, such as KLIEP's, with up to {_MOST_CENTERS} centers, in double precision"
 
-    def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        if not isinstance(objective, KullbackLeibler):
-            raise ValueError(f"likelihood_newton solves KLIEP alone; got {type(objective).__name__}. Use projected_gradient.")
-        start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
-        wide_source, wide_target, wide = widest(source), widest(target), widest(start)
-        xp, k = namespace(wide), wide.shape[0]
-        value, grad = objective.value_and_grad(wide, wide_source, wide_target)
-        unknown = unknown_residual(value)
-        even = xp.full_like(wide, 1.0 / k)
-        gap = objective.gap(wide, grad, wide_source, wide_target)
-        scale = residual_scale(objective.curvature(wide_source, wide_target))
-        rows = _scaled_rows(wide_target, *objective.constraint(wide_source))
-        share = objective.shares(xp.ones_like(wide_target[:, 0]))
-        memory = _Memory(even, xp.ones_like(even), value, gap, unknown, scale, rows, share)
+    def suits(self, problem: Problem) -> bool:
+        if problem.likelihood is None:
+            return False
+        weight = problem.likelihood.feasible.weight
+        return has_float64(weight) and weight.shape[0] <= _MOST_CENTERS
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        wide, coef = problem.wide(), widest(start)
+        assert wide.likelihood is not None
+        xp, unknown = namespace(coef), unknown_residual(coef[0])
+        # The interior iterate starts in the middle, whatever the warm start: a point at a bound would stall the method.
+        even = xp.full_like(coef, 1.0 / coef.shape[0])
+        value, grad = wide.value_and_grad(coef)
+        memory = _Memory(
+            even, xp.ones_like(even), wide.likelihood.sums(even), value, wide.gap(coef, grad), unknown,
+            residual_scale(wide.curvature()), wide,
+        )  # fmt: skip
         return State(start, xp.ones_like(value), unknown, 0, memory)
 
     def has_converged(self, state: State) -> bool:
@@ -64,47 +70,35 @@ class LikelihoodNewton(Solver):
         no_digits_left = float(state.memory.complementarity) <= _ROUNDING or float(state.step_size) == 0.0
         return (super().has_converged(state) and float(state.memory.gap) <= self.tol) or no_digits_left
 
-    def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
-        assert isinstance(objective, KullbackLeibler)
-        xp, dtype = namespace(state.coef), state.coef.dtype
-        source, target, memory = widest(source), widest(target), state.memory
-        weight, alive = objective.constraint(source)
-        shares, multipliers, reach, complementarity = _newton(memory)
+    def step(self, problem: Problem, state: State) -> State:
+        memory, xp = state.memory, namespace(state.coef)
+        wide, likelihood = memory.problem, memory.problem.likelihood
+        grad = (memory.sums.reached - memory.sums.first) / memory.sums.total
+        curvature = memory.sums.second / memory.sums.total
+        shares, multipliers, reach, complementarity = _newton_step(memory.shares, memory.multipliers, grad, curvature)
+        sums = likelihood.sums(shares)
 
-        candidate = xp.where(alive, shares / weight, xp.zeros_like(shares))
-        candidate = candidate / xp.sum(candidate * weight)
-        value, grad = objective.value_and_grad(candidate, source, target)
-        gap = objective.gap(candidate, grad, source, target)
+        # What the shares give once their sum is the 1 that it is at the optimum, from the same pass.
+        candidate = likelihood.feasible.coef_of(shares)
+        value, grad = likelihood.value_and_grad(shares, sums)
+        gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
+
         # Near the optimum the gap tells apart what the value, to rounding, does not.
         ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < memory.gap)
         better = (value <= memory.value) | ties
-        coef = xp.where(better, candidate, widest(state.coef))
-        value, grad = objective.value_and_grad(coef, source, target)
-        gap = objective.gap(coef, grad, source, target)
-        memory = memory._replace(shares=shares, multipliers=multipliers, value=value, gap=gap, complementarity=complementarity)
-        residual = optimality_residual(objective, coef, grad, source, target, memory.scale)
-        return State(xp.astype(coef, dtype), reach, residual, state.n_iter + 1, memory)
+        memory = memory._replace(
+            shares=shares,
+            multipliers=multipliers,
+            sums=sums,
+            value=xp.where(better, value, memory.value),
+            gap=xp.where(better, gap, memory.gap),
+            complementarity=complementarity,
+        )
+        coef = xp.where(better, xp.astype(candidate, state.coef.dtype, copy=False), state.coef)
+        return State(coef, reach, xp.where(better, residual, state.residual), state.n_iter + 1, memory)
 
 
-def _scaled_rows(target: Array, weight: Array, alive: Array) -> Array:
-    xp = namespace(target)
-    columns = xp.where(alive, target / weight, xp.zeros_like(target))
-    # A row's scale is a constant of the likelihood. A row that no live centre is near has nothing to say.
-    largest = xp.max(columns, axis=1, keepdims=True)
-    return columns / xp.where(largest > tiny(target), largest, xp.full_like(largest, float("inf")))
-
-
-def _newton(memory: _Memory) -> tuple[Array, Array, Array, Array]:
-    """Shares and multipliers after one predictor-corrector step, its length, and the complementarity before it."""
-    s, rows, share = memory.shares, memory.rows, memory.share
-    xp = namespace(rows)
-    ratio = xp.maximum(rows @ s, xp.full_like(rows[:, 0], tiny(rows)))
-    scaled = rows * (xp.sqrt(share) / ratio)[:, None]
-    grad = 1.0 - xp.matrix_transpose(rows) @ (share / ratio)
-    return newton_step(s, memory.multipliers, grad, xp.matrix_transpose(scaled) @ scaled)
-
-
-def newton_step(s: Array, z: Array, grad: Array, hessian: Array) -> tuple[Array, Array, Array, Array]:
+def _newton_step(s: Array, z: Array, grad: Array, hessian: Array) -> tuple[Array, Array, Array, Array]:
     """One predictor-corrector step of shares s >= 0 (k,) and their multipliers z (k,), with the slope (k,) and curvature (k, k).
 
     Gives the new shares and multipliers, the length of the step, and the complementarity before it; where rounding has

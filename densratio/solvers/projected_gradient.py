@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .._arrays import Array, eps, namespace
-from ..objectives.base import Objective
-from .base import Solver, State, optimality_residual, residual_scale, unknown_residual
+from ..objectives.base import Problem
+from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["ProjectedGradient"]
 
@@ -32,33 +32,35 @@ class ProjectedGradient(Solver):
     Source: Beck & Teboulle (2009); restart after O'Donoghue & Candes (2015).
     """
 
-    def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        start = objective.init(source, target) if coef is None else objective.warm_start(coef, source, target)
-        value, grad = objective.value_and_grad(start, source, target)
-        curvature = objective.curvature(source, target)
+    def suits(self, problem: Problem) -> bool:
+        return True
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        value, grad = problem.value_and_grad(start)
+        curvature = problem.curvature()
         one = namespace(start).ones_like(value)
         # Where the curvature is a bound no shorter step is ever needed; elsewhere the floor keeps the step from vanishing.
-        least = (1.0 if objective.gradient_is_affine else eps(value)) / curvature
+        least = (1.0 if problem.gradient_is_affine else eps(value)) / curvature
         memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), least)
         return State(start, 1.0 / curvature, unknown_residual(value), 0, memory)
 
-    def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
+    def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
         x, size, memory = state.coef, state.step_size, state.memory
         momentum = 0.5 * (1.0 + xp.sqrt(1.0 + 4.0 * memory.momentum**2))
         pull = (memory.momentum - 1.0) / momentum
         y = x + pull * (x - memory.last_coef)
-        if objective.gradient_is_affine:
+        if problem.gradient_is_affine:
             grad_y = memory.grad + pull * (memory.grad - memory.last_grad)
         else:
-            grad_y = objective.value_and_grad(y, source, target)[1]
-        z = objective.project(y - size * grad_y, source, target)
-        value, grad = objective.value_and_grad(z, source, target)
+            grad_y = problem.value_and_grad(y)[1]
+        z = problem.project(y - size * grad_y)
+        value, grad = problem.value_and_grad(z)
 
         moved, change = z - y, grad - grad_y
         # By convexity value(z) <= value(x) + grad(z).(z - x): near the optimum this test is finer than the values' rounding.
         is_descent = (xp.sum(grad * (z - x)) <= 0.0) | (value <= memory.value)
-        if objective.gradient_is_affine:
+        if problem.gradient_is_affine:
             # A plain step of 1 / curvature cannot rise: what seems so is rounding.
             is_descent = is_descent | ((pull == 0.0) & (size <= memory.least_size))
         accept = is_descent & xp.isfinite(value)
@@ -72,7 +74,7 @@ class ProjectedGradient(Solver):
         size = xp.maximum(size, memory.least_size)
 
         new_x, new_grad = xp.where(accept, z, x), xp.where(accept, grad, memory.grad)
-        residual = optimality_residual(objective, new_x, new_grad, source, target, memory.scale)
+        residual = problem.residual(new_x, new_grad, memory.scale)
         return State(
             new_x,
             size,

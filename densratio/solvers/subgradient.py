@@ -1,12 +1,12 @@
-"""Projected subgradient: fixed steps for kinked objectives, as a training loop needs them."""
+"""Projected subgradient: fixed steps for kinked problems, as a training loop needs them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .._arrays import Array, namespace
-from ..objectives.base import Objective
+from ..objectives.base import Problem
 from .base import Solver, State, unknown_residual
 
 __all__ = ["Subgradient"]
@@ -28,24 +28,23 @@ class Subgradient(Solver):
 
     relaxation: float = 2.0
 
-    def init(self, objective: Objective, source: Array, target: Array, coef: Array | None = None) -> State:
-        if objective.is_smooth or objective.anchors != "source":
-            raise ValueError(
-                f"subgradient is for kinked objectives of weights, of value >= 0; got {objective}. Use projected_gradient."
-            )
-        cold = objective.init(source, target)
-        start = cold if coef is None else objective.warm_start(coef, source, target)
-        value, grad = objective.value_and_grad(cold, source, target)
+    serves: ClassVar[str] = "with kinks and a value >= 0, such as Wasserstein"
+
+    def suits(self, problem: Problem) -> bool:
+        return not problem.is_smooth and problem.least_value == 0.0
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        value, grad = problem.value_and_grad(problem.init())
         step_size = self.relaxation * polyak_step(value, grad)
         return State(start, step_size, unknown_residual(value), 0, _Memory(value))
 
-    def step(self, objective: Objective, state: State, source: Array, target: Array) -> State:
+    def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
-        value, grad = objective.value_and_grad(state.coef, source, target)
-        long = objective.project(state.coef - state.step_size * grad, source, target)
+        value, grad = problem.value_and_grad(state.coef)
+        long = problem.project(state.coef - state.step_size * grad)
         short_size = xp.minimum(polyak_step(value, grad), 0.5 * state.step_size)
-        short = objective.project(state.coef - short_size * grad, source, target)
-        rises_too_far = objective.value_and_grad(long, source, target)[0] > state.memory.cold_value
+        short = problem.project(state.coef - short_size * grad)
+        rises_too_far = problem.value_and_grad(long)[0] > state.memory.cold_value
         coef = xp.where(rises_too_far, short, long)
         # What the step moved: the residual of the point that it left, in the unit of the step.
         return State(coef, state.step_size, xp.max(xp.abs(coef - state.coef)), state.n_iter + 1, state.memory)

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis.strategies import SearchStrategy
 
+from .. import objectives
 from .._arrays import Array
-from ..features import Features
+from ..features import Features, Gaussian
 from ..objectives import Objective
 from ..solvers import Solver
 from .laws import close, largest
 from .problem import MOST_COLUMNS, MOST_ROWS, Problem, problems
 
-__all__ = ["Case", "drawn_for", "is_its_own_projection"]
+__all__ = ["Case", "drawn_for", "is_its_own_projection", "kind_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,9 +39,13 @@ class Case:
         fitted = self.features.fit(source, target, anchors=self.objective.anchors)
         return fitted(source), fitted(target)
 
+    def built(self, convert: Callable[[np.ndarray], Array] = np.asarray) -> objectives.Problem:
+        """The objective's problem on the drawn samples."""
+        return self.objective.problem(*self.inputs(convert))
+
     def start(self) -> np.ndarray:
-        """The objective's cold start (p,)."""
-        return self.objective.init(*self.inputs())
+        """The cold start (p,)."""
+        return self.built().init()
 
     def points(self, count: int) -> list[np.ndarray]:
         """Points (p,) around the start, feasible or not, from near to far."""
@@ -54,11 +59,11 @@ class Case:
 
     def project(self, coef: np.ndarray) -> np.ndarray:
         """The nearest feasible coef (p,)."""
-        return self.objective.project(coef, *self.inputs())
+        return self.built().project(coef)
 
     def value_and_grad(self, coef: np.ndarray) -> tuple[float, np.ndarray]:
         """Value and (sub)gradient (p,) at coef."""
-        value, grad = self.objective.value_and_grad(coef, *self.inputs())
+        value, grad = self.built().value_and_grad(coef)
         return float(value), grad
 
 
@@ -72,3 +77,11 @@ def drawn_for(objective: Objective, on: SearchStrategy[Problem] | None) -> Searc
 def is_its_own_projection(case: Case, coef: np.ndarray) -> None:
     """Raise if projecting coef moves it."""
     close(case.project(coef), coef, 1e-9 * (1e-3 + largest(coef)), "the projection of a coef that should be feasible")
+
+
+def kind_of(objective: Objective) -> type[objectives.Problem]:
+    """The kind of problem that an objective makes, which tells what holds of it."""
+    rows = np.array([[0.0], [1.0], [2.0]])
+    if objective.takes == "features":
+        rows = Gaussian(gamma=1.0).fit(rows, rows, anchors=objective.anchors)(rows)
+    return type(objective.problem(rows, rows))

@@ -87,6 +87,6 @@ def _the_array_libraries_agree_on_the_features(case: _FeatureCase) -> None:
 
 
 def _kernel(fitted: Features, rows: Array) -> np.ndarray:
-    """What features mean: their values at centres, or the inner products of a map, whose basis is arbitrary."""
+    """What features mean: their values at centers, or the inner products of a map, whose basis is arbitrary."""
     values = numbers(fitted(rows))
     return values @ values.T if fitted.is_map else values

@@ -12,10 +12,10 @@ from hypothesis.strategies import SearchStrategy
 
 from .._arrays import Array
 from ..features import Features, Gaussian
-from ..objectives import Objective
-from .cases import Case, drawn_for, is_its_own_projection
+from ..objectives import Objective, Problem
+from . import problem as drawn
+from .cases import Case, drawn_for, is_its_own_projection, kind_of
 from .laws import array_libraries, at_most, close, hold, largest, length, nearest, no_expansion, numbers, short
-from .problem import Problem
 
 __all__ = ["check_objective"]
 
@@ -24,15 +24,15 @@ def check_objective(
     objective: Objective,
     *,
     features: Features | None = None,
-    on: SearchStrategy[Problem] | None = None,
+    on: SearchStrategy[drawn.Problem] | None = None,
     max_examples: int | None = None,
 ) -> None:
     """Hold a divergence to the laws that solvers and estimators rely on.
 
-    Its gradient is the slope of its value (where `is_smooth`; where torch is installed also automatic differentiation's) and
-    its linear model lies below it; `init`, `project` and `warm_start` are feasible and `project` is the nearest point;
-    `curvature` bounds an affine gradient's slope; `summarise` changes nothing; `gap` bounds what is left to gain; `ratio` is
-    finite and >= 0; numpy, array_api_strict and torch agree.
+    Of the problem that it makes of two samples: its gradient is the slope of its value (where `is_smooth`; where torch is
+    installed also automatic differentiation's) and its linear model lies below it; `init`, `project` and `warm_start` are
+    feasible and `project` is the nearest point; `curvature` bounds an affine gradient's slope; problems made of sums add up;
+    `gap` bounds what is left to gain; `ratio` is finite and >= 0; numpy, array_api_strict and torch agree.
 
     features: what it is given of the rows, Gaussian() unless told. on: the problems to draw, by default of up to 40 rows
     and 4 columns, or one column for an objective that takes the rows themselves. max_examples: problems for each law; the
@@ -44,6 +44,7 @@ def check_objective(
 
 
 def _laws_of(objective: Objective) -> list[Callable[[Case], None]]:
+    knows = kind_of(objective)
     laws: list[Callable[[Case], None]] = [
         _the_value_and_gradient_are_finite,
         _the_value_is_above_its_linear_models,
@@ -53,16 +54,17 @@ def _laws_of(objective: Objective) -> list[Callable[[Case], None]]:
         _projected_coefs_come_no_further_apart,
         _no_feasible_coef_is_nearer_than_the_projection,
         _the_curvature_is_positive_and_finite,
-        _summarised_samples_have_the_same_value_gradient_and_feasible_set,
         _the_gap_is_at_least_what_is_left_to_gain,
         _the_ratio_is_finite_and_nonnegative,
         _the_array_libraries_agree_on_the_objective,
     ]
-    if objective.is_smooth:
+    if objective.is_sum:
+        laws.append(_problems_of_two_batches_add_up_to_that_of_all_rows)
+    if knows.is_smooth:
         laws.insert(1, _the_gradient_is_the_slope_of_the_value)
         if importlib.util.find_spec("torch"):
             laws.insert(2, _the_gradient_is_that_of_automatic_differentiation)
-    if objective.gradient_is_affine:
+    if knows.gradient_is_affine:
         laws += [_the_gradient_is_affine, _the_curvature_bounds_the_change_of_the_gradient]
     return laws
 
@@ -94,7 +96,7 @@ def _the_gradient_is_that_of_automatic_differentiation(case: Case) -> None:
     torch = importlib.import_module("torch")
     coef = (case.start() + case.feasible(1)[0]) / 2.0
     tensor = torch.asarray(coef).requires_grad_(True)
-    value = case.objective.value_and_grad(tensor, *case.inputs(torch.asarray))[0]
+    value = case.built(torch.asarray).value_and_grad(tensor)[0]
     expected = torch.autograd.grad(value, tensor, allow_unused=True)[0]
     expected = torch.zeros_like(tensor) if expected is None else expected
     close(case.value_and_grad(coef)[1], expected, 1e-8 * largest(numbers(expected)) + 1e-12, "gradient and torch.autograd")
@@ -116,7 +118,7 @@ def _the_start_is_feasible(case: Case) -> None:
 
 def _a_warm_start_is_feasible(case: Case) -> None:
     for stored in [*case.points(2), *case.feasible(1), np.zeros_like(case.start())]:
-        is_its_own_projection(case, case.objective.warm_start(stored, *case.inputs()))
+        is_its_own_projection(case, case.built().warm_start(stored))
 
 
 def _projecting_a_coef_twice_changes_nothing(case: Case) -> None:
@@ -131,12 +133,12 @@ def _projected_coefs_come_no_further_apart(case: Case) -> None:
 
 def _no_feasible_coef_is_nearer_than_the_projection(case: Case) -> None:
     point, *others = case.points(6)
-    rivals = [case.start(), case.objective.warm_start(point, *case.inputs()), *map(case.project, others)]
+    rivals = [case.start(), case.built().warm_start(point), *map(case.project, others)]
     nearest(point, case.project(point), rivals)
 
 
 def _the_curvature_is_positive_and_finite(case: Case) -> None:
-    curvature = float(case.objective.curvature(*case.inputs()))
+    curvature = float(case.built().curvature())
     if not 0.0 < curvature < float("inf"):
         raise AssertionError(f"curvature {curvature}: 1 / it is the first step size")
 
@@ -148,7 +150,7 @@ def _the_gradient_is_affine(case: Case) -> None:
 
 
 def _the_curvature_bounds_the_change_of_the_gradient(case: Case) -> None:
-    curvature = float(case.objective.curvature(*case.inputs()))
+    curvature = float(case.built().curvature())
     p, q = case.points(2)
     distance, of_p = length(q - p), case.value_and_grad(p)[1]
     for _ in range(4):
@@ -162,24 +164,27 @@ def _the_curvature_bounds_the_change_of_the_gradient(case: Case) -> None:
         q = p + unit * (distance / length(unit))
 
 
-def _summarised_samples_have_the_same_value_gradient_and_feasible_set(case: Case) -> None:
-    objective, samples = case.objective, case.inputs()
-    summary = objective.summarise(*samples)
+def _problems_of_two_batches_add_up_to_that_of_all_rows(case: Case) -> None:
+    objective, whole = case.objective, case.built()
+    halves = [(samples[::2], samples[1::2]) for samples in case.inputs()]
+    first, second = (objective.problem(source, target) for source, target in zip(*halves, strict=True))
+    added = first.plus(second)
     for point in case.points(2):
-        close(objective.project(point, *summary), case.project(point), 1e-9 * (1e-3 + largest(point)), "projection")
+        close(added.project(point), whole.project(point), 1e-9 * (1e-3 + largest(point)), "projection")
         coef = (case.start() + case.project(point)) / 2.0
-        value, grad = case.value_and_grad(coef)
-        same_value, same_grad = objective.value_and_grad(coef, *summary)
-        size = abs(value) + largest(grad) + float(np.sum(np.abs(grad * coef)))
+        value, grad = whole.value_and_grad(coef)
+        same_value, same_grad = added.value_and_grad(coef)
+        size = abs(float(value)) + largest(grad) + float(np.sum(np.abs(grad * coef)))
         close(same_value, value, 1e-9 * size, "value")
         close(same_grad, grad, 1e-9 * size, "gradient")
+        close(added.source_mean(coef), whole.source_mean(coef), 1e-9 * (1.0 + largest(coef)), "mean ratio over the source")
 
 
 def _the_gap_is_at_least_what_is_left_to_gain(case: Case) -> None:
     rivals = [case.start(), *case.feasible(4)]
     for coef in rivals:
         value, grad = case.value_and_grad(coef)
-        gap = float(case.objective.gap(coef, grad, *case.inputs()))
+        gap = float(case.built().gap(coef, grad))
         best = min(case.value_and_grad(rival)[0] for rival in rivals)
         rounding = 1e-9 * (abs(value) + abs(best) + float(np.sum(np.abs(grad * coef))))
         at_most(value - best, gap + rounding, "gain by another feasible coef and the gap")
@@ -191,7 +196,7 @@ def _the_ratio_is_finite_and_nonnegative(case: Case) -> None:
     fitted = kernel.fit(problem.source, problem.target, anchors=anchors)
     for coef in [case.start(), *case.feasible(2)]:
         for rows in (problem.source, problem.target):
-            ratio = case.objective.ratio(coef, fitted(rows))
+            ratio = case.built().ratio(coef, fitted(rows))
             if ratio.shape != (len(rows),) or not np.all(np.isfinite(ratio)) or ratio.min() < 0.0:
                 raise AssertionError(f"ratio {short(ratio)} {ratio.shape} of {len(rows)} rows at coef {short(coef)}")
 
@@ -199,21 +204,20 @@ def _the_ratio_is_finite_and_nonnegative(case: Case) -> None:
 def _the_array_libraries_agree_on_the_objective(case: Case) -> None:
     point = case.points(1)[0]
     coef = (case.start() + case.project(point)) / 2.0
-    expected = _everything(case.objective, np.asarray(point), np.asarray(coef), *case.inputs())
+    expected = _everything(case.built(), np.asarray(point), np.asarray(coef))
     for name, convert in array_libraries().items():
-        samples = [convert(x) for x in case.inputs()]
-        for what, value in _everything(case.objective, convert(point), convert(coef), *samples).items():
+        for what, value in _everything(case.built(convert), convert(point), convert(coef)).items():
             close(value, expected[what], 1e-8 * (1e-3 + largest(expected[what])), f"{what} in {name}")
 
 
-def _everything(objective: Objective, point: Array, coef: Array, source: Array, target: Array) -> dict[str, np.ndarray]:
-    value, grad = objective.value_and_grad(coef, source, target)
+def _everything(problem: Problem, point: Array, coef: Array) -> dict[str, np.ndarray]:
+    value, grad = problem.value_and_grad(coef)
     found = {
-        "init": objective.init(source, target),
+        "init": problem.init(),
         "value": value,
         "gradient": grad,
-        "curvature": objective.curvature(source, target),
-        "projection": objective.project(point, source, target),
-        "warm start": objective.warm_start(point, source, target),
+        "curvature": problem.curvature(),
+        "projection": problem.project(point),
+        "warm start": problem.warm_start(point),
     }
     return {what: numbers(x) for what, x in found.items()}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from .._arrays import Array
 from ..features import Features, Gaussian
-from ..objectives import Objective
-from ..solvers import Reference, Solver, State, optimality_residual
+from ..objectives import Objective, Problem
+from ..solvers import Reference, Solver, State
 from ..solvers.base import residual_scale
-from .cases import Case, drawn_for, is_its_own_projection
+from . import problem as drawn
+from .cases import Case, drawn_for, is_its_own_projection, kind_of
 from .laws import at_most, close, hold, largest
-from .problem import Problem
 
 __all__ = ["check_solver"]
 
@@ -28,7 +27,7 @@ def check_solver(
     objective: Objective,
     *,
     features: Features | None = None,
-    on: SearchStrategy[Problem] | None = None,
+    on: SearchStrategy[drawn.Problem] | None = None,
     is_monotone: bool = True,
     is_exact: bool = True,
     steps_on_device: bool = True,
@@ -49,7 +48,7 @@ def check_solver(
         laws += [_no_step_worsens_the_value, _a_warm_start_at_the_answer_stays_as_good]
     if is_exact:
         laws.append(_a_run_converges)
-        if objective.is_smooth:
+        if kind_of(objective).is_smooth:
             laws.append(_a_converged_solver_has_a_residual_within_tol)
         laws.append(_the_value_is_the_reference_optimum)
     if steps_on_device and importlib.util.find_spec("torch"):
@@ -58,9 +57,9 @@ def check_solver(
         hold(law, cases, max_examples)
 
 
-def _started(case: Case, coef: np.ndarray | None = None) -> tuple[Solver, State, tuple[Array, Array]]:
-    solver, samples = _solver_of(case), case.inputs()
-    return solver, solver.init(case.objective, *samples, coef=coef), samples
+def _started(case: Case, coef: np.ndarray | None = None) -> tuple[Solver, State, Problem]:
+    solver, problem = _solver_of(case), case.built()
+    return solver, solver.init(problem, coef), problem
 
 
 def _solver_of(case: Case) -> Solver:
@@ -69,8 +68,8 @@ def _solver_of(case: Case) -> Solver:
 
 
 def _ran(case: Case, coef: np.ndarray | None = None, *, max_iter: int | None = None) -> State:
-    solver, state, samples = _started(case, coef)
-    return (replace(solver, max_iter=max_iter) if max_iter else solver).run(case.objective, state, *samples)
+    solver, state, problem = _started(case, coef)
+    return (replace(solver, max_iter=max_iter) if max_iter else solver).run(problem, state)
 
 
 def _the_solver_starts_feasible(case: Case) -> None:
@@ -84,9 +83,9 @@ def _the_solver_ends_feasible(case: Case) -> None:
 
 def _a_run_is_calls_of_step(case: Case) -> None:
     end = _ran(case, max_iter=12)
-    solver, state, samples = _started(case)
+    solver, state, problem = _started(case)
     for _ in range(end.n_iter):
-        state = solver.step(case.objective, state, *samples)
+        state = solver.step(problem, state)
     if state.n_iter != end.n_iter:
         raise AssertionError(f"{end.n_iter} steps counted by run and {state.n_iter} by step")
     close(state.coef, end.coef, 0.0, f"coef after {end.n_iter} calls of step, and after run")
@@ -94,10 +93,10 @@ def _a_run_is_calls_of_step(case: Case) -> None:
 
 def _no_step_worsens_the_value(case: Case) -> None:
     for stored in (None, case.points(1)[0]):
-        solver, state, samples = _started(case, stored)
+        solver, state, problem = _started(case, stored)
         value, grad = case.value_and_grad(state.coef)
         for _ in range(10):
-            state = solver.step(case.objective, state, *samples)
+            state = solver.step(problem, state)
             rounding = 1e-10 * (abs(value) + float(np.sum(np.abs(grad * state.coef))))
             after, grad = case.value_and_grad(state.coef)
             at_most(after, value + rounding + 1e-10 * abs(after), f"value after step {state.n_iter} and before it")
@@ -106,8 +105,8 @@ def _no_step_worsens_the_value(case: Case) -> None:
 
 def _a_warm_start_at_the_answer_stays_as_good(case: Case) -> None:
     answer = _ran(case, max_iter=30).coef
-    # What the warm start makes of the answer is the objective's affair; the solver may not make it worse.
-    value, grad = case.value_and_grad(case.objective.warm_start(answer, *case.inputs()))
+    # What the warm start makes of the answer is the problem's affair; the solver may not make it worse.
+    value, grad = case.value_and_grad(case.built().warm_start(answer))
     rounding = 1e-9 * (abs(value) + float(np.sum(np.abs(grad * answer))))
     at_most(
         case.value_and_grad(_ran(case, answer, max_iter=30).coef)[0], value + rounding, "value of a run from the answer, and there"
@@ -121,19 +120,17 @@ def _a_run_converges(case: Case) -> None:
 
 
 def _a_converged_solver_has_a_residual_within_tol(case: Case) -> None:
-    state, samples, solver = _ran(case), case.inputs(), _solver_of(case)
+    state, problem, solver = _ran(case), case.built(), _solver_of(case)
     if not solver.has_converged(state):
         return
-    grad = case.objective.value_and_grad(state.coef, *samples)[1]
-    scale = residual_scale(case.objective.curvature(*samples))
-    residual = optimality_residual(case.objective, state.coef, grad, *samples, scale)
+    grad = problem.value_and_grad(state.coef)[1]
+    residual = problem.residual(state.coef, grad, residual_scale(problem.curvature()))
     resolution = 100.0 * float(np.finfo(np.float64).eps) * max(1.0, largest(state.coef))
     at_most(float(residual), 1.01 * max(solver.tol, resolution), "optimality residual, computed afresh, and tol")
 
 
 def _the_value_is_the_reference_optimum(case: Case) -> None:
-    value, reference = case.value_and_grad(_ran(case).coef)[0], Reference()
-    best = reference.run(case.objective, reference.init(case.objective, *case.inputs()), *case.inputs()).coef
+    value, best = case.value_and_grad(_ran(case).coef)[0], Reference().solve(case.built()).coef
     optimum = case.value_and_grad(best)[0]
     size = max(abs(optimum), abs(case.value_and_grad(case.start())[0]))
     close(value, optimum, 1e-6 * size + 1e-12, "the solver's value and cvxpy's")
@@ -142,10 +139,9 @@ def _the_value_is_the_reference_optimum(case: Case) -> None:
 def _a_step_never_waits_for_the_device(case: Case) -> None:
     """A Python branch on a device value raises on meta tensors, which have shapes and no values."""
     torch = importlib.import_module("torch")
-    solver, samples = _solver_of(case), case.inputs(torch.asarray)
-    state = solver.init(case.objective, *samples)
-    on_meta = [_to_meta(x) for x in samples]
-    after = solver.step(case.objective, _to_meta(state), *on_meta)
+    solver, problem = _solver_of(case), case.built(torch.asarray)
+    state = solver.init(problem)
+    after = solver.step(_to_meta(problem), _to_meta(state))
     if after.coef.shape != state.coef.shape or after.coef.device.type != "meta":
         raise AssertionError(f"a step on meta tensors gave coef {tuple(after.coef.shape)} on {after.coef.device}")
 
@@ -153,6 +149,8 @@ def _a_step_never_waits_for_the_device(case: Case) -> None:
 def _to_meta(tree: Any) -> Any:
     if hasattr(tree, "_fields"):
         return type(tree)(*map(_to_meta, tree))
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{field.name: _to_meta(getattr(tree, field.name)) for field in fields(tree)})
     if isinstance(tree, tuple | list):
         return type(tree)(map(_to_meta, tree))
-    return tree.to("meta") if hasattr(tree, "to") else tree
+    return tree.to("meta") if isinstance(tree, importlib.import_module("torch").Tensor) else tree

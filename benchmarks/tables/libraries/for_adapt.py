@@ -13,14 +13,14 @@ METHODS = {
     "kliep": KLIEP,
     "ulsif": ULSIF,
     "rulsif": RULSIF,
-    "neighbours": NearestNeighborsWeighting,
+    "neighbors": NearestNeighborsWeighting,
     "classifier": IWC,
 }
 
 
 def fit(method, params, source, target, seed):
     """Weights (n_source,) as the library gives them, and rows (n, d) -> ratio (n,), or None where it weighs training rows alone."""
-    np.random.seed(seed)  # noqa: NPY002  its least-squares methods draw centres from the global state
+    np.random.seed(seed)  # noqa: NPY002  its least-squares methods draw centers from the global state
     model = METHODS[method](Xt=target, verbose=0, random_state=seed, **params)
     weights = model.fit_weights(source, target)
     takes_rows = "X" in inspect.signature(model.predict_weights).parameters

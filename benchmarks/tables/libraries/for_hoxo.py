@@ -14,7 +14,7 @@ def fit(method, params, source, target, seed):
 
     params may name `kernel_target`: "numpy" computes kernels as an installation without numba does.
     """
-    np.random.seed(seed)  # noqa: NPY002  it draws its centres from the global state
+    np.random.seed(seed)  # noqa: NPY002  it draws its centers from the global state
     params = dict(params)
     set_compute_kernel_target(params.pop("kernel_target", "cpu"))
     # Its first sample is the numerator.

@@ -21,11 +21,11 @@ METHODS = {
     "density": DensityReweightAdapter,
     "gaussian": GaussianReweightAdapter,
     "classifier": DiscriminatorReweightAdapter,
-    "neighbours": NearestNeighborReweightAdapter,
+    "neighbors": NearestNeighborReweightAdapter,
 }
 PIPELINE_DEFAULTS = {"kliep": {"gamma": 1.0}}
 """Defaults that skada's pipeline functions give to parameters for which the adapter has none."""
-ROWS_ALONE = {"neighbours"}
+ROWS_ALONE = {"neighbors"}
 """Methods whose weights of new rows are a new fit that needs the target again."""
 
 

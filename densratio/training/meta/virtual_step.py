@@ -28,7 +28,7 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
 
     The rules of torch act entry by entry, so that the derivative is a diagonal: SGD and momentum lr, Nesterov lr (1 + mu),
     Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimizer does
-    not have stay where they are. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximises.
+    not have stay where they are. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes.
     """
     optimizer = _innermost(optimizer)
     rule, groups = _rule_of(optimizer), _groups(optimizer)
@@ -112,7 +112,7 @@ def _count(state: dict[str, Any]) -> Any:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError for an optimizer that is not in OPTIMIZERS, or one that maximises."""
+    """Raise ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
     _rule_of(_innermost(optimizer))
 
 

@@ -21,7 +21,7 @@ _UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
 class Critic(Potential):
-    """A network f of slope about 1, trained a little in each batch to maximise mean_j f(v_j) - mean_i w_i f(x_i).
+    """A network f of slope about 1, trained a little in each batch to maximize mean_j f(v_j) - mean_i w_i f(x_i).
 
     loss = -(mean_j f(v_j) - mean_i w_i f(x_i)) + penalty * E(|grad f(z)| - 1)^2, z = u v + (1 - u) x on segments between
     target rows v and source rows x drawn in proportion to w, u even on [0, 1]. The distance is |mean f(v) - mean w f(x)|.

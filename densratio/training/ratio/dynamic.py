@@ -31,7 +31,7 @@ class DynamicReweighter(Reweighter):
     """Dynamic importance weighting: weights of the training rows under which their losses match the validation losses.
 
     Each `partial_fit` reads the stored entries of the batch, does the ratio's `n_steps` projected-gradient (KLIEP:
-    expectation-maximisation) steps from them, and stores the result. KMM and Wasserstein store one weight for each
+    expectation-maximization) steps from them, and stores the result. KMM and Wasserstein store one weight for each
     training row; KLIEP and LSIF one coefficient for each validation row, the kernel centers of the batch.
 
     Parameters

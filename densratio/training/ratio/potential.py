@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...objectives import Objective
+from ...objectives.row_weights import WeightSet
 from ..loop.row_batch import RowBatch
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
@@ -89,14 +89,16 @@ class Potential(nn.Module, ABC):
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         """The estimate as a function of the weights (n,) of source (n, d); target (m, d), both of the class `label`."""
 
-    def step(self, objective: Objective, n_steps: int, weights: Tensor, source: Tensor, target: Tensor, label: int = 0) -> Tensor:
-        """Weights (n,) of mean 1 after n_steps steps within the bounds of `objective`; it never waits for the device."""
-        weights = _projected(objective, weights)
+    def step(
+        self, max_weight: float | None, n_steps: int, weights: Tensor, source: Tensor, target: Tensor, label: int = 0
+    ) -> Tensor:
+        """Weights (n,) of mean 1 after n_steps steps of at most max_weight (None: no bound); it never waits for the device."""
+        weights = _projected(max_weight, weights)
         if not self.is_ready:
             return weights
         estimate = self.between(source, target, label)
         for _ in range(n_steps):
-            weights = _projected(objective, weights - self.relaxation * _polyak_move(estimate(weights)).to(weights.dtype))
+            weights = _projected(max_weight, weights - self.relaxation * _polyak_move(estimate(weights)).to(weights.dtype))
         return weights
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -134,9 +136,7 @@ def _polyak_move(estimate: Estimate) -> Tensor:
     return torch.where(is_even | ~torch.isfinite(move), 0.0, move)
 
 
-def _projected(objective: Objective, weights: Tensor) -> Tensor:
-    if weights.device.type == "cpu":
-        # As numpy arrays a vector of a batch costs half.
-        rows = weights.numpy()
-        return torch.from_numpy(objective.project(rows, rows, rows))
-    return objective.project(weights, weights, weights)
+def _projected(max_weight: float | None, weights: Tensor) -> Tensor:
+    feasible = WeightSet(len(weights), max_weight)
+    # As numpy arrays a vector of a batch costs half.
+    return torch.from_numpy(feasible.project(weights.numpy())) if weights.device.type == "cpu" else feasible.project(weights)

@@ -52,7 +52,7 @@ class Sliced(Potential):
         spread = ((reached * (1.0 - reached)).sqrt() * length).sum(1).mean()
 
         def estimate(weights: Tensor) -> Estimate:
-            excess = torch.cat([weights / n, -drawn[n:]])[order].cumsum(1)[:, :-1]  # F_w - F_target between neighbours
+            excess = torch.cat([weights / n, -drawn[n:]])[order].cumsum(1)[:, :-1]  # F_w - F_target between neighbors
             # As in Wasserstein1: a difference within the rounding of the sum is none.
             excess = torch.where(excess.abs() > torch.finfo(excess.dtype).eps * (n + m), excess, 0.0)
             rising = (excess.sign() * length).cumsum(1)

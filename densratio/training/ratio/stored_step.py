@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...estimators import IN_LOOPS, DensityRatio
-from ...objectives import Objective, Wasserstein1
+from ...estimators import IN_LOOPS, DensityRatio, objective_of
+from ...objectives import Wasserstein1
 from ..loop.lazy_state import before_loading
 from .class_priors import ClassFrequencies
 from .critic import Critic
@@ -16,7 +16,7 @@ from .potential import Potential
 from .sliced import Sliced
 from .two_samples import TwoSamples
 
-__all__ = ["StoredStep", "cheapest", "objective_of", "ratio_for_loops"]
+__all__ = ["StoredStep", "cheapest", "ratio_for_loops"]
 
 # One step a batch from the last weights is a regularization by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
@@ -49,6 +49,7 @@ class StoredStep(nn.Module):
         objective = objective_of(ratio)
         self.stores_weights = objective.anchors == "source"
         self._takes_potential = isinstance(objective, Wasserstein1)
+        self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.potential = None if potential is None else _potential(potential, ratio)
         self._name = "weights_" if self.stores_weights else "coef_"
         self.register_buffer(self._name, torch.ones(n_train if self.stores_weights else n_val))
@@ -123,7 +124,7 @@ class StoredStep(nn.Module):
         """Weights (n,) and coefficients after the step from `start`."""
         source, target = batch.source, batch.target
         if self.potential is not None and self._needs_potential(batch):
-            weights = self.potential.step(objective_of(self.ratio), self.ratio.n_steps, start, source, target, label)
+            weights = self.potential.step(self._max_weight, self.ratio.n_steps, start, source, target, label)
             return weights, weights
         arrays = cheapest(source, target, start, *(() if centers is None else (centers,)))
         update = self.ratio.update(*arrays[:3], centers=None if centers is None else arrays[3], to_convergence=self.to_convergence)
@@ -137,11 +138,6 @@ def _make_critic(step: StoredStep, stored: dict[str, Tensor]) -> None:
     # A critic is made with the first batch of several columns, or here.
     if step.potential is None and "potential.n_updated" in stored:
         step.potential = _potential("critic", step.ratio).to(step.stored.device)
-
-
-def objective_of(ratio: DensityRatio) -> Objective:
-    """The divergence of a ratio, with its hyperparameters."""
-    return ratio._make_objective()
 
 
 def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
@@ -176,7 +172,7 @@ def cheapest(*tensors: Tensor) -> tuple[Any, ...]:
 def _in_turn(n: int, turn: Tensor) -> Tensor:
     """At most 64 places of n, evenly spread, one further with each turn.
 
-    Centres that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
+    Centers that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
     """
     n_chosen = min(n, _BANK_CENTERS)
     first = torch.arange(n_chosen, device=turn.device) * n // n_chosen

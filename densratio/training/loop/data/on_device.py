@@ -91,7 +91,7 @@ class DeviceData:
             yield batch
 
     def inputs(self, index: Tensor) -> Tensor:
-        """Rows `index` (b,) as the model takes them: augmented by the next draws of the generator, and normalised."""
+        """Rows `index` (b,) as the model takes them: augmented by the next draws of the generator, and normalized."""
         x = self.x[index]
         if self.crop_padding or self.flip:
             x = self._crop_and_flip(x)

@@ -11,9 +11,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import take_rows
-from ..features import Nystroem
-from .measure import kinds_of
+from ..._arrays import take_rows
+from ...features import Nystroem
+from ..samples import kinds_of
 
 __all__ = ["Landmarks", "default_classifiers"]
 
@@ -24,7 +24,7 @@ _MOST_PRODUCTS = 1000
 class Landmarks(TransformerMixin, BaseEstimator):
     """Nystroem's map of the Gaussian kernel at landmarks drawn from the distinct rows: copies of a row change nothing.
 
-    gamma: in 1 / (data units)^2, None for 1 / (2 sqrt(d)), which suits d standardised columns; n_landmarks: the most to draw.
+    gamma: in 1 / (data units)^2, None for 1 / (2 sqrt(d)), which suits d standardized columns; n_landmarks: the most to draw.
     Fitted: map_, the features.
     """
 
@@ -48,7 +48,7 @@ class Landmarks(TransformerMixin, BaseEstimator):
 
 
 def default_classifiers(n_columns: int, *, is_sparse: bool) -> list[Pipeline]:
-    """Linear, quadratic and kernel logistic regression of standardised columns, simplest first.
+    """Linear, quadratic and kernel logistic regression of standardized columns, simplest first.
 
     The ratio of two Gaussians of one covariance is log-linear, of any two log-quadratic, and the kernel takes any smooth one.
     CSR rows have the linear one alone, which leaves them sparse; so many columns that their products pass 1000, no quadratic.

@@ -34,18 +34,18 @@ class Sigmoid(Calibration):
         """See `Calibration`."""
         n_source, n_target = (float(counts[y == domain].sum()) for domain in (0, 1))
         share = counts / counts.sum()
-        centre = share @ scores
-        spread = float(share @ (scores - centre) ** 2) ** 0.5
+        center = share @ scores
+        spread = float(share @ (scores - center) ** 2) ** 0.5
         soft = np.where(y == 1, (n_target + 1.0) / (n_target + 2.0), 1.0 / (n_source + 2.0))
         self.slope_, self.intercept_ = 0.0, float(np.log((n_target + 1.0) / (n_source + 1.0)))
         if spread > 1e-12 * max(1.0, float(np.max(np.abs(scores)))):
             # A soft label is both labels, in shares. The penalty is there to have none.
             model = LogisticRegression(C=1e10, solver="newton-cholesky", tol=1e-6, max_iter=1000)
-            column, labels = np.tile((scores - centre) / spread, 2)[:, None], np.repeat([1, 0], len(y))
+            column, labels = np.tile((scores - center) / spread, 2)[:, None], np.repeat([1, 0], len(y))
             model.fit(column, labels, sample_weight=np.concatenate([counts * soft, counts * (1.0 - soft)]))
             slope = float(model.coef_[0, 0]) / spread
             if slope > 0.0:
-                self.slope_, self.intercept_ = slope, float(model.intercept_[0]) - slope * centre
+                self.slope_, self.intercept_ = slope, float(model.intercept_[0]) - slope * center
         return self
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ class Isotonic(Calibration):
         steps = IsotonicRegression(out_of_bounds="clip").fit(scores, y, counts).predict(scores)
         level, step = np.unique(steps, return_inverse=True)
         size = np.bincount(step, counts)
-        # One row of the overall share for each step may turn neighbouring steps around: they are put in order again.
+        # One row of the overall share for each step may turn neighboring steps around: they are put in order again.
         drawn_in = (size * level + np.average(y, weights=counts)) / (size + 1.0)
         self.steps_ = IsotonicRegression(out_of_bounds="clip").fit(scores, drawn_in[step], counts)
         return self

@@ -10,10 +10,10 @@ import numpy as np
 import scipy.linalg
 from scipy.optimize import minimize
 
-from ..features import Gaussian
-from ..model_selection import leave_one_out_scores
-from ..objectives.projected_divergence import ProjectedDivergence, gaussian
-from .measure import Measure
+from ...features import Gaussian
+from ...model_selection import leave_one_out_scores
+from ..samples import Measure
+from .divergence import ProjectedDivergence, gaussian
 
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
@@ -54,7 +54,7 @@ class Whitening(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The bandwidth and the strength of regularisation of the highest leave-one-out score, and that score."""
+    """The bandwidth and the strength of regularization of the highest leave-one-out score, and that score."""
 
     gamma: float
     regularization: float
@@ -86,7 +86,7 @@ def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> 
 
 @dataclass(frozen=True)
 class Search:
-    """Where and how to search: whitened samples in an order that a rotation leaves, kernel centres and grids.
+    """Where and how to search: whitened samples in an order that a rotation leaves, kernel centers and grids.
 
     gammas, regularizations: what `choose` tries, gammas as numbers or rules (multiples of the median rule where
     `gammas_are_relative`); alpha: that of `ProjectedDivergence`.

@@ -9,20 +9,20 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 
-from .._arrays import Array
-from ..model_selection import Fold
-from ..objectives.projected_divergence import gaussian
-from .contract import RatioEstimator, Samples
-from .measure import Measure, distinct_folds, measures
-from .parts import seed_of
-from .subspace_search import Search, Whitening
+from ..._arrays import Array
+from ..._blocks import over_rows
+from ..._validation import seed_of
+from ...model_selection import Fold
+from ..base import RatioEstimator
+from ..samples import Measure, Samples, distinct_folds, measures
+from .divergence import gaussian
+from .search import Search, Whitening
 
 __all__ = ["SubspaceLSIF"]
 
 _GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule's
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
 _LONG = 60  # ascent steps that "cv" compares with none
-_BLOCK = 2**22  # entries of a block of features
 
 
 class SubspaceLSIF(RatioEstimator):
@@ -48,7 +48,7 @@ class SubspaceLSIF(RatioEstimator):
     regularization : float > 0, "cv" (five values from 0.01 to 1) or a sequence of values
         Both are chosen by the leave-one-out score of the relative divergence.
     n_centers : int
-        Target rows that serve as kernel centres.
+        Target rows that serve as kernel centers.
     max_iter : int, "cv" or a sequence of ints
         Most ascent steps from each start; 0: the best of the analytic starts. On few rows the ascent fits their noise, and "cv"
         compares 60 steps with 0 on rows held out. That choice is noisy: of 40 tables whose best is 0 (20 columns, 1000 rows each)
@@ -58,7 +58,7 @@ class SubspaceLSIF(RatioEstimator):
         alpha of the divergence by which subspace and kernel are chosen; 0 is the Pearson divergence of the paper, which follows
         single rows of large ratio. The ratio that is fitted is always that of alpha = 0.
     random_state : int, RandomState, Generator or None
-        Choice of centres, redrawn directions.
+        Choice of centers, redrawn directions.
     cv, n_jobs :
         Folds (an int counts folds of the distinct rows) and joblib processes by which n_components and max_iter are chosen. Where a
         domain has one distinct row nothing can be held out: "cv" stands for n_components 1, max_iter 0, the median rule
@@ -199,12 +199,11 @@ class _Fitted(NamedTuple):
 
     def ratio(self, rows: np.ndarray) -> np.ndarray:
         """The ratio (n,), >= 0, of rows (n, d) of the data."""
-        step = max(1, _BLOCK // max(len(self.coef), rows.shape[1]))
-        parts = [
-            gaussian(self.whitening(rows[i : i + step]) @ self.basis, self.centers, self.gamma) @ self.coef
-            for i in range(0, len(rows), step)
-        ]
-        return np.maximum(np.concatenate(parts), 0.0)
+
+        def part(block: np.ndarray) -> np.ndarray:
+            return gaussian(self.whitening(block) @ self.basis, self.centers, self.gamma) @ self.coef
+
+        return np.maximum(over_rows(part, rows, max(len(self.coef), rows.shape[1])), 0.0)
 
 
 def _in_canonical_order(domain: Measure, whitening: Whitening) -> Measure:

@@ -18,13 +18,13 @@ def gaussian(rows: np.ndarray, centers: np.ndarray, gamma: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ProjectedDivergence:
-    """Relative Pearson divergence of the samples' projections, as the least-squares ratio with Gaussian centres estimates it.
+    """Relative Pearson divergence of the samples' projections, as the least-squares ratio with Gaussian centers estimates it.
 
     With phi the kernels exp(-gamma |U'(x - c_l)|^2), H = alpha mean_t phi phi' + (1 - alpha) mean_s phi phi' and h = mean_t phi,
 
         PE(U) = max_a  h'a - a'Ha / 2 - regularization |a|^2 / 2 - 1/2  =  h'a / 2 - 1/2   at a = (H + regularization I)^-1 h.
 
-    As a is the maximiser, the slope in U is that of h and H alone. alpha = 0 is the Pearson divergence; towards 1/2 single rows
+    As a is the maximizer, the slope in U is that of h and H alone. alpha = 0 is the Pearson divergence; towards 1/2 single rows
     of a large ratio count less. source (n, d), target (m, d), centers (b, d); source_weight (n,), target_weight (m,) >= 0;
     gamma > 0 in 1 / (data units)^2, regularization > 0, alpha in [0, 1).
     Source: Sugiyama et al. (2011), Direct density-ratio estimation with dimensionality reduction via least-squares

@@ -16,12 +16,13 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from .._arrays import Array, is_sparse, take_rows
+from ..._arrays import Array, is_sparse, take_rows
+from ..._validation import seed_of
+from ..base import RatioEstimator
+from ..samples import Samples
 from .calibration import CALIBRATIONS, Calibration
-from .contract import RatioEstimator, Samples
+from .classifiers import default_classifiers
 from .cross_fitting import Table, dealt, named_folds, table_of
-from .default_classifiers import default_classifiers
-from .parts import seed_of
 
 __all__ = ["Discriminator"]
 
@@ -44,7 +45,7 @@ class Discriminator(RatioEstimator):
     classifier : scikit-learn classifier, "cv", or a sequence of classifiers
         One with predict_proba or decision_function, Pipelines included; it is cloned, never fitted. A sequence: the one of the
         highest held-out log likelihood, less one standard error of its gain over the best before it: name the simplest first. "cv":
-        linear, quadratic and kernel logistic regression of standardised columns; linear alone for CSR rows.
+        linear, quadratic and kernel logistic regression of standardized columns; linear alone for CSR rows.
     cv : int, splitter or iterable of (train, test)
         Folds. An int: at most as many as the smaller domain has distinct rows, dealt by random_state; a row that has at least
         `cv` copies is dealt over all folds. Otherwise as in scikit-learn: the rows of `test` are held out, and every row must be

@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._arrays import concat_rows
-from ..model_selection import Fold
-from .contract import Samples
-from .counts import row_counts
-from .measure import kinds_of
+from ..._arrays import concat_rows
+from ...model_selection import Fold
+from ..samples import Samples, kinds_of, row_counts
 
 __all__ = ["Table", "dealt", "named_folds", "table_of"]
 

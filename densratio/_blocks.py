@@ -1,0 +1,93 @@
+"""Rows in blocks: the one block size, the one loop over blocks, and products with a tall matrix taken block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from ._arrays import Array, device_of, is_numpy_array, is_sparse, namespace
+
+__all__ = ["BLOCK", "gram", "over_blocks", "over_rows", "row_slices", "times", "transposed_times"]
+
+T = TypeVar("T")
+BLOCK = 2**20
+"""Entries of a block: it stays in the cache while it is made, converted and used."""
+
+
+def row_slices(n: int, n_columns: int) -> list[slice]:
+    """Consecutive slices of n rows with n_columns entries each: at most `BLOCK` entries a slice, and at least one row."""
+    step = max(1, BLOCK // max(1, n_columns))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: Array) -> list[T]:
+    """function of each block, in their order. For numpy arrays in as many threads as BLAS would use.
+
+    Each thread takes whole blocks with a BLAS of one thread: this also shares out the work that is not BLAS, and no thread
+    waits at a barrier for a core that another process has.
+    """
+    n_threads = _blas_threads() if len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like)) else 1
+    if n_threads == 1:
+        return [function(block) for block in blocks]
+    # What numpy does about overflow is part of the context, which threads do not share by themselves.
+    contexts = [copy_context() for _ in blocks]
+    with _blas().limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(lambda context, block: context.run(function, block), contexts, blocks))
+
+
+def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -> Array:
+    """function (b, d) -> (b, ...) of all rows (n, d), block by block, where each row takes n_columns entries of memory."""
+    blocks = row_slices(rows.shape[0], n_columns)
+    if len(blocks) <= 1:
+        return function(rows)
+    first = function(rows[blocks[0], :])
+    xp = namespace(first)
+    out = xp.empty((rows.shape[0], *first.shape[1:]), dtype=first.dtype, device=device_of(first))
+    out[blocks[0], ...] = first
+
+    def fill(block: slice) -> None:
+        out[block, ...] = function(rows[block, :])
+
+    over_blocks(fill, blocks[1:], rows)
+    return out
+
+
+def times(matrix: Array, vector: Array) -> Array:
+    """matrix (n, k) times vector (k,) or (k, c), in the dtype of the vector."""
+    return over_rows(lambda part: namespace(part).astype(part, vector.dtype, copy=False) @ vector, matrix, matrix.shape[1])
+
+
+def transposed_times(matrix: Array, vector: Array) -> Array:
+    """Transpose of matrix (n, k) times vector (n,) or (n, c), in the dtype of the vector."""
+    xp = namespace(matrix)
+
+    def part(rows: slice) -> Array:
+        return xp.matrix_transpose(xp.astype(matrix[rows, :], vector.dtype, copy=False)) @ vector[rows, ...]
+
+    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
+
+
+def gram(matrix: Array, weight: Array) -> Array:
+    """Sum (k, k) of the outer products of the rows of matrix (n, k), each counted weight (n,) >= 0 times, in its dtype."""
+    xp = namespace(matrix)
+    root = xp.sqrt(weight)
+
+    def part(rows: slice) -> Array:
+        scaled = xp.astype(matrix[rows, :], weight.dtype, copy=False) * root[rows, None]
+        return xp.matrix_transpose(scaled) @ scaled
+
+    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _blas_threads() -> int:
+    return max((library["num_threads"] for library in _blas().info()), default=1)

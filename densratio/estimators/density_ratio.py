@@ -1,0 +1,314 @@
+"""DensityRatio, the scikit-learn estimator over an objective, a solver and features; and what it makes of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import clone
+
+from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_device, to_host, weighted_mean
+from .._validation import check_index, from_registry
+from ..features import FEATURES, Features
+from ..model_selection import Fold
+from ..objectives import Objective, Problem
+from ..solvers import Solution, Solver
+from .base import RatioEstimator
+from .explicit_map import MapAverage, mapped
+from .off_sample import FromFeatures, Predictor
+from .samples import Samples
+from .search import search
+from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, warn_unless_converged, weigh
+from .sum_search import scores_from_sums
+
+__all__ = ["DensityRatio"]
+
+_GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of the median rule's
+
+
+class DensityRatio(RatioEstimator):
+    """Density ratio p_target(x) / p_source(x) by minimizing a divergence between the weighted source and the target.
+
+    Parameters
+    ----------
+    objective : str or Objective
+        A name in `densratio.objectives.OBJECTIVES` or an instance, your own included.
+    kernel : {"gaussian", "laplacian", "random_fourier", "nystroem"} or Features
+        Features of the rows. The last two approximate the Gaussian kernel and may be negative: KLIEP does not take them.
+    gamma : float, {"median", "target_spread", "cv"} or a sequence of these
+        Bandwidth, in 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and in 1 / (data units) for the
+        Laplacian. "median": 1 / (2 median squared distance) of the pooled rows. "target_spread": 1 / (squared distance
+        between the 10 % and 90 % quantiles of the target), the better rule in training loops. "cv": the best of nine values
+        around the median rule, from 1/32 to 32 times it, under cross-validation; a sequence: the best of these.
+    n_centers : int or None
+        Target rows that serve as kernel centers (None: all), or columns of an explicit map (None: 200).
+    solver : str or Solver
+        A name in `densratio.solvers.SOLVERS`, an instance, or "auto": the one that suits the objective.
+    n_steps : int
+        Steps of each `update`, and of each `partial_fit` where that steps.
+    tol, max_iter : float, int
+        `fit` stops when the optimality residual is at most tol, or warns after max_iter steps.
+    device : str or None
+        "cuda", "cpu", "mps": compute there in torch and give numpy back. None: where the input is.
+    random_state : int, RandomState or None
+        Choice of centers and random features.
+    cv : int, scikit-learn splitter, iterable of (train, test), or None
+        Folds of the cross-validation that "cv" and sequences ask for; of an iterable the rows of `test` are held out and all
+        others fitted. None: five folds of each domain, or the closed-form leave-one-out score where there is one (uLSIF).
+    n_jobs : int or None
+        joblib processes of that search.
+
+    Attributes
+    ----------
+    weights_ : (n_source,) weights of the source rows in their order, mean 1.
+    coef_ : (p,) coefficients: one for each center, or the weights themselves (KMM, Wasserstein).
+    centers_, gamma_ : the rows that coef_ belongs to (p, d), and the bandwidth.
+    objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
+    residual_, converged_, n_iter_ : optimality residual, whether it reached tol, and steps taken.
+    normalization_ : mean of the raw ratio over the source rows, which `transform` divides by.
+    best_params_, cv_results_ : what cross-validation chose, and all it tried, in the form of GridSearchCV's cv_results_.
+    n_features_in_, feature_names_in_ : columns seen in fit.
+    """
+
+    _on_host: ClassVar[bool] = False
+    _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
+    _returns: ClassVar[tuple[str, ...]] = ("coef_", "centers_")
+    _of_objective: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are the objective's, by the same names."""
+
+    n_iter_: int
+
+    def __init__(
+        self,
+        objective: str | Objective = "kliep",
+        *,
+        kernel: str | Features = "gaussian",
+        gamma: float | str | Sequence[float | str] = "median",
+        n_centers: int | None = 100,
+        solver: str | Solver = "auto",
+        n_steps: int = 1,
+        tol: float = 1e-6,
+        max_iter: int = 10_000,
+        device: str | None = None,
+        random_state: Any = None,
+        cv: Any = None,
+        n_jobs: int | None = None,
+    ):
+        self.objective = objective
+        self.kernel = kernel
+        self.gamma = gamma
+        self.n_centers = n_centers
+        self.solver = solver
+        self.n_steps = n_steps
+        self.tol = tol
+        self.max_iter = max_iter
+        self.device = device
+        self.random_state = random_state
+        self.cv = cv
+        self.n_jobs = n_jobs
+
+    def update(
+        self,
+        source: Array,
+        target: Array,
+        coef: Array | None = None,
+        *,
+        features: Features | None = None,
+        centers: Array | None = None,
+        to_convergence: bool = False,
+    ) -> Weighting:
+        """`n_steps` steps on one batch from the stored `coef`: a pure function of its arguments that never waits for a GPU.
+
+        source (n_s, d), target (n_t, d): arrays of one library, unchecked. coef (p,): None for a cold start. features:
+        fitted ones to keep; None fits them to the batch with every anchor row a center where `coef` was given. centers (p, d):
+        rows in place of the target's as the centers of KLIEP and LSIF. to_convergence: solve the batch, as `fit` does, in
+        place of the steps, and wait for it.
+        """
+        assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
+        return weigh(self, assembly, source, target, coef, to_convergence=to_convergence)
+
+    def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
+        """Take in one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
+
+        KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives on
+        all its rows, with the centers and bandwidth of the first batch, where "cv" chooses too; weights_ are those of this
+        batch's source rows. Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored
+        weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for
+        rows not seen yet; without `index` each batch must hold the same source rows.
+        """
+        is_first = not hasattr(self, "coef_")
+        samples, like = self._samples(X, y, sample_weight, reset=is_first)
+        if is_first:
+            self._draw_seed()
+            search(self, samples.counted())
+        objective = objective_of(self)
+        if objective.anchors == "source":
+            return self._step_rows(samples, like, index, is_first)
+        if index is not None:
+            raise ValueError(f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per center.")
+        return (self._stream if objective.is_sum else self._step_centers)(samples, like, is_first)
+
+    # ------------------------------------------------------------ a table
+
+    def _fit(self, samples: Samples) -> Array:
+        assembly = assemble(self, samples)
+        solution = solve(self, problem_of(assembly, samples))
+        self._keep(assembly, solution, samples)
+        warn_unless_converged(self, solution)
+        return self._raw_source_ratio(assembly, samples)
+
+    def _raw_source_ratio(self, assembly: Assembly, samples: Samples) -> Array:
+        return self._coef if assembly.objective.anchors == "source" else self._ratio(samples.source)
+
+    def _keep(self, assembly: Assembly, solution: Solution, samples: Samples) -> None:
+        """What a solution leaves: the fitted attributes, and what gives the ratio at any row."""
+        objective, features = assembly
+        like = solution.coef if objective.takes == "rows" else features(samples.source[:1, :])
+        self._coef = namespace(like).astype(solution.coef, like.dtype, copy=False)
+        self._problem = solution.problem.compact()
+        self.features_, self.coef_ = features, self._coef
+        self.centers_ = samples.source if objective.anchors == "source" else features.centers_
+        self.gamma_ = float(features.gamma_)
+        self.objective_value_, self.gap_ = solution.value, solution.gap
+        self.n_iter_, self.residual_, self.converged_ = solution.n_iter, solution.residual, solution.converged
+        self._predictor = self._predictor_of(assembly, solution.problem, samples)
+
+    def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
+        """What gives the ratio at any row, from the problem solved and what `_keep` has stored."""
+        objective, features = assembly
+        if objective.anchors == "source" and features.is_map:
+            of_source = mapped(features, samples.source) if problem.source_map is None else problem.source_map
+            return MapAverage.of(features, samples.source, of_source, self._coef, samples.source_weight)
+        return FromFeatures(self._problem.bare(), features, self._coef)
+
+    def _ratio(self, rows: Array) -> Array:
+        if is_sparse(rows) and is_tensor(self._coef):
+            rows = rows.toarray()
+        is_here = is_sparse(rows) or _place(rows) == _place(self._coef)
+        return (self._predictor if is_here else self._predictor.to(rows))(rows)
+
+    def _agreement(
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
+    ) -> Array:
+        return objective_of(self).score(source_ratio, target_ratio, source_weight, target_weight)
+
+    def _placed(self, rows: Array) -> Array:
+        return rows if self.device is None or is_sparse(rows) else to_device(rows, self.device)
+
+    @property
+    def _takes_sparse(self) -> bool:  # type: ignore[override]
+        kind: Any = FEATURES.get(self.kernel) if isinstance(self.kernel, str) else self.kernel
+        return bool(getattr(kind, "takes_sparse", False))
+
+    def _kernel_kind(self, n_source: int) -> type[Features] | None:
+        """The kind of features that takes the place of `kernel` for so many source rows; None: none does."""
+        return None
+
+    # ------------------------------------------------------------ the search
+
+    def _grid(self, name: str, samples: Samples) -> list[float]:
+        features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
+        width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
+        return [float(width * factor) for factor in _GRID]
+
+    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+        if not self._shares_features(samples):
+            return super()._scores(candidates, samples)
+        # One task a bandwidth: its features serve every other parameter.
+        members: dict[Any, list[int]] = {}
+        for i, candidate in enumerate(candidates):
+            members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
+        objectives, folds = [objective_of(clone(self).set_params(**candidate)) for candidate in candidates], self._folds(samples)
+        tasks = (delayed(self._scores_at)(gamma, [objectives[i] for i in of], samples, folds) for gamma, of in members.items())
+        parts = Parallel(n_jobs=self.n_jobs)(tasks)
+        scores = np.empty((len(candidates), parts[0].shape[1]))
+        for of, part in zip(members.values(), parts, strict=True):
+            scores[of] = part
+        return scores
+
+    def _shares_features(self, samples: Samples) -> bool:
+        """Whether candidates of one bandwidth are scored together by `_scores_at`, else each by a fit of a clone."""
+        defaults = type(self)().get_params()
+        return objective_of(clone(self).set_params(**{name: defaults[name] for name in self._choosable})).is_sum
+
+    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
+        """Held-out scores (len(objectives), n_folds) at one bandwidth."""
+        return scores_from_sums(self, gamma, objectives, samples, folds)
+
+    # ------------------------------------------------------------ batches
+
+    def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
+        counted = samples.counted()
+        assembly = assemble(self, counted) if is_first else Assembly(objective_of(self), self.features_)
+        batch, steps = problem_of(assembly, counted), 0 if is_first else self.n_iter_
+        seen: Problem = batch if is_first else batch.plus(self._problem)
+        solution = solve(self, seen.compact())
+        self._keep(assembly, solution, counted)
+        self.n_iter_ += steps
+        raw = self._ratio(counted.source)
+        self._store_weights(raw, samples, counted, like)
+        # The mean over all source rows, this batch's or not: exact but for what clipping at 0 adds, which this batch tells.
+        means = [float(part.source_mean(self._coef)) for part in (self._problem, batch)]
+        mean = means[0] + (float(weighted_mean(raw, counted.source_weight)) - means[1])
+        self.normalization_ = mean if mean > 0.0 else self.normalization_
+        return self
+
+    def _step_centers(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
+        self._check_counts_once(samples)
+        assembly = assemble(self, samples) if is_first else Assembly(objective_of(self), self.features_)
+        found = weigh(self, assembly, samples.source, samples.target, None if is_first else self._coef)
+        self._take_steps(assembly, found, samples, is_first)
+        self._store_weights(self._raw_source_ratio(assembly, samples), samples, samples, like)
+        return self
+
+    def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
+        self._check_counts_once(samples)
+        bank, rows = self._bank(index, samples.source, is_first)
+        found = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
+        objective = objective_of(self)
+        assembly = assemble(self, samples) if found.features is None else Assembly(objective, found.features)
+        self._take_steps(assembly, found, samples, is_first)
+        weights, named = to_host(bank).copy(), to_host(rows)
+        # A row that is named more than once gets the mean of its weights.
+        total = np.bincount(named, to_host(found.weights), minlength=len(weights))
+        count = np.bincount(named, minlength=len(weights))
+        weights[count > 0] = total[count > 0] / count[count > 0]
+        self._store_weights(self._coef, samples, samples, like)
+        self.weights_ = self._returned(put(weights, samples.source), like)
+        return self
+
+    def _check_counts_once(self, samples: Samples) -> None:
+        if samples.source_weight is not None:
+            raise ValueError(f"partial_fit of {type(self).__name__} takes no sample_weight: use fit.")
+
+    def _take_steps(self, assembly: Assembly, found: Weighting, samples: Samples, is_first: bool) -> None:
+        steps = 0 if is_first else self.n_iter_
+        self._keep(assembly, found.solution, samples)
+        self.n_iter_ = steps + found.solution.n_iter
+
+    def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
+        """Stored weights and the positions of this batch's source rows in them; no bank where the batch is all there is."""
+        n = source.shape[0]
+        if index is None:
+            if not is_first and len(self.weights_) != n:
+                raise ValueError(
+                    f"The stored weights are those of {len(self.weights_)} source rows and this batch has {n}: name them with "
+                    "index= (one number for each source row of the batch)."
+                )
+            index = range(n)
+        rows = check_index(list(index) if isinstance(index, range) else index, n, None)
+        stored = put([], source) if is_first else put(to_host(self.weights_), source)
+        xp = namespace(source)
+        missing = int(rows.max()) + 1 - stored.shape[0]
+        if missing > 0:
+            stored = xp.concat([stored, put([1.0] * missing, source)])
+        device = source.device if is_tensor(source) else None
+        return stored, xp.asarray(rows, device=device)
+
+
+def _place(x: Array) -> Any:
+    """What must agree for two arrays to meet in one operation."""
+    return (is_tensor(x), x.dtype, x.device if is_tensor(x) else None)

@@ -1,0 +1,90 @@
+"""What a fit whose rows are elsewhere, such as on a cluster, asks of an estimator: it sees a sample, and hands over a solution."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from .._arrays import Array, put
+from ..features import Features
+from ..objectives import Objective
+from ..solvers import Solution
+from .density_ratio import DensityRatio
+from .samples import Samples
+from .search import search
+from .solve import Assembly, assemble, make_features, objective_of, warn_unless_converged
+
+__all__ = ["Sampled", "agreement", "check_sample", "finish", "plain_parts", "portable", "raw_ratio", "sample_of", "samples_of_rows"]
+
+
+class Sampled(NamedTuple):
+    """A sample of the rows as an estimator reads it, with the parts that it assembles of it."""
+
+    samples: Samples
+    assembly: Assembly
+    like: Array
+    """An empty array of the kind that the rows came in"""
+
+
+def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
+    """Objective and features, not fitted, with defaults in place of what cross-validation has yet to choose."""
+    defaults = type(ratio)().get_params()
+    plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._choosable})
+    objective = objective_of(plain)
+    return objective, make_features(plain, objective, 1, plain.n_centers)
+
+
+def sample_of(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> Sampled:
+    """Check and place a sample of the rows, choose parameters by cross-validation on it, and assemble objective and features."""
+    samples, like = ratio._samples(X, y, sample_weight, reset=True)
+    counted = samples.counted()
+    ratio._draw_seed()
+    search(ratio, counted)
+    return Sampled(counted, assemble(ratio, counted), like)
+
+
+def check_sample(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> None:
+    """Raise ValueError where a fitted estimator could not take the rows."""
+    ratio._samples(X, y, sample_weight, reset=False)
+
+
+def finish(ratio: DensityRatio, sampled: Sampled, solution: Solution) -> None:
+    """Store what a solution on all rows leaves, but for the weights and their mean. Warns where the solver stopped early."""
+    ratio._keep(sampled.assembly, solution, sampled.samples)
+    warn_unless_converged(ratio, solution)
+    for name in ratio._returns:
+        setattr(ratio, name, ratio._returned(getattr(ratio, name), sampled.like))
+
+
+def samples_of_rows(
+    ratio: DensityRatio, rows: np.ndarray, is_source: np.ndarray, is_target: np.ndarray, weight: np.ndarray | None
+) -> Samples:
+    """Rows (n, d) that count, placed where the estimator computes; the masks (n,) tell the domains, of which one may be empty."""
+    counts = np.ones(len(rows), dtype=bool) if weight is None else weight > 0.0
+    places = [np.flatnonzero(is_member & counts) for is_member in (is_source, is_target)]
+    source, target = (ratio._placed(rows[at]) for at in places)
+    weights = [None if weight is None else put(weight[at], source) for at in places]
+    return Samples(source, target, weights[0], weights[1], is_source, places[0], places[1])
+
+
+def portable(ratio: Any) -> Any:
+    """A shallow copy of any fitted ratio with what `transform` needs alone: the rest may be large, and goes to every worker."""
+    light = copy.copy(ratio)
+    for name in ("_problem", "weights_"):
+        vars(light).pop(name, None)
+    return light
+
+
+def raw_ratio(ratio: DensityRatio, rows: Array) -> Array:
+    """The ratio (n,) of placed rows, up to the factor that `normalization_` is."""
+    return ratio._ratio(rows)
+
+
+def agreement(
+    ratio: DensityRatio, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
+) -> float:
+    """`score` of the ratio's values on held-out rows."""
+    return float(ratio._agreement(source_ratio, target_ratio, source_weight, target_weight))

@@ -1,0 +1,98 @@
+"""Cross-validation of kernel mean matching from the kernel's values at all pairs of rows, which every fold shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._arrays import Array, concat_rows, device_of, is_numpy_array, namespace, take_rows, to_host, weighted_mean
+from ...model_selection import Fold
+from ...objectives.row_weights import smoothed_weights
+from ..samples import Samples
+from ..solve import assemble, choose_solver
+from .witness import level_of, level_rows
+
+__all__ = ["scores_from_pairs"]
+
+_MISS = 0.05  # of a weight: beyond it the optimality conditions do not give the rows their weights
+
+
+class _Pairs(NamedTuple):
+    """Kernel values of all pairs of rows, source rows first, and how often each row counts (None: once)."""
+
+    kernel: Array
+    n_source: int
+    weight: Array | None
+
+    def counts(self, rows: np.ndarray) -> Array | None:
+        """How often the rows at these positions count."""
+        return None if self.weight is None else take_rows(self.weight, rows)
+
+
+def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
+    """Held-out scores (len(objectives), n_folds) at one bandwidth; along the objectives each fit starts from the last answer."""
+    features = assemble(ratio, samples, gamma, objectives[0]).features
+    pooled = concat_rows(samples.source, samples.target)
+    xp = namespace(pooled)
+    weight = None if samples.source_weight is None else xp.concat([samples.source_weight, samples.target_weight])
+    pairs = _Pairs(replace(features, parameters_=(pooled,))(pooled), samples.sizes[0], weight)
+    scores = np.empty((len(objectives), len(folds)))
+    # The strongest penalty first: its answer is the easiest, and the next starts from its sets.
+    order = sorted(range(len(objectives)), key=lambda i: -objectives[i].regularization)
+    for number, fold in enumerate(folds):
+        kept = fold.rest(*samples.sizes)
+        rows = [kept[0], pairs.n_source + kept[1], fold.source, pairs.n_source + fold.target]
+        for i, score in zip(order, _path(ratio, [objectives[i] for i in order], pairs, rows), strict=True):
+            scores[i, number] = score
+    return scores
+
+
+def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarray]) -> list[float]:
+    """The score of each objective on a fold. rows: source and target rows kept, then those held out."""
+    s, t, s_out, t_out = rows
+    kernel, xp = pairs.kernel, namespace(pairs.kernel)
+    counts, drawn = pairs.counts(s), pairs.counts(t)
+    to_source = [_block(kernel, of, s) for of in (s, s_out, t_out)]
+    problem = objectives[0].problem(to_source[0], _block(kernel, t, s), counts, drawn)
+    share = xp.full_like(kernel[0, : len(t)], 1.0 / len(t)) if drawn is None else drawn / xp.sum(drawn)
+    to_target = [_block(kernel, of, t) @ share for of in (s, s_out, t_out)]
+    coef, scores = None, []
+    for objective in objectives:
+        problem = problem.under(objective)
+        coef = choose_solver(ratio, problem, to_convergence=True).solve(problem, coef).coef
+        mass = problem.counted(coef) / len(s)
+        differences = [near - values @ mass for near, values in zip(to_target, to_source, strict=True)]
+        held_out = _ratios(problem, coef, differences, to_source[1:])
+        held_out = [values / weighted_mean(coef, counts) for values in held_out]
+        scores.append(float(objective.score(*held_out, pairs.counts(s_out), pairs.counts(t_out))))
+    return scores
+
+
+def _ratios(problem: Any, coef: Array, differences: list[Array], near: list[Array]) -> list[Array]:
+    """The ratio at held-out source and target rows, as `KMM.transform` gives it.
+
+    differences: the witness function at the source rows kept, and at both kinds held out; near: kernel values of these.
+    """
+    xp, upper = namespace(coef), problem.weights.max_weight or float(problem.weights.n)
+    if problem.regularization > 0.0:
+        slope = problem.weights.n / problem.regularization
+        weights = to_host(coef)
+        chosen = level_rows(weights, upper)
+        off = weights[chosen] - slope * to_host(differences[0])[chosen]
+        counts = None if problem.unit is None else to_host(problem.unit)[chosen]
+        level = level_of(off, weights[chosen], upper, counts)
+        kept, *held_out = (xp.clip(slope * part + level, min=0.0, max=upper) for part in differences)
+        if float(xp.mean((kept - coef) ** 2)) ** 0.5 <= _MISS:
+            return held_out
+    return [smoothed_weights(coef, kernel, problem.unit) for kernel in near]
+
+
+def _block(kernel: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """The values (k, l) of these pairs of rows."""
+    if is_numpy_array(kernel):
+        return kernel[np.ix_(rows, columns)]
+    xp = namespace(kernel)
+    return xp.take(take_rows(kernel, rows), xp.asarray(columns, device=device_of(kernel)), axis=1)

@@ -1,0 +1,111 @@
+"""Kernel mean matching at any row: the formula that its optimality conditions give for the weights, taken off the sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..._arrays import Array, full_like_row, namespace, put, take_rows, to_host
+from ..._blocks import over_rows
+from ...features import Features
+from ..explicit_map import mean_mapped
+from ..samples import Samples
+
+__all__ = ["Witness"]
+
+_AT_BOUND = 1e-6  # how near a bound a weight counts as at it
+_LEVEL_ROWS = 1000  # rows from which the level is read
+
+
+@dataclass(frozen=True)
+class Witness:
+    """r(x) = clip(slope f(x) + level, 0, upper) with f(x) = mean_j t_j k(x, v_j) - mean_i s_i w_i k(x, x_i).
+
+    f is the witness function of the maximum mean discrepancy: positive where the weighted source still lacks mass. At a
+    source row the optimality conditions of the regularized program are this formula, with slope n / regularization and the
+    multiplier of the mean for a level; so it gives a source row its own weight, and rows near it weights near that.
+    """
+
+    terms: tuple[tuple[Features, Array], ...]
+    """f(x) is the sum of features(x) @ vector over these pairs."""
+    slope: float
+    upper: float
+    level: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        features: Features,
+        samples: Samples,
+        coef: Array,
+        regularization: float,
+        max_weight: float | None,
+        weighted: Array | None,
+    ) -> Witness:
+        """The formula for weights `coef` (n,) of the source rows that are optimal at regularization > 0.
+
+        features: the kernel's, with the source rows as centers, or a map's; then weighted (k,) is the weighted rows' mean feature.
+        """
+        n, xp = samples.sizes[0], namespace(coef)
+        if weighted is None:
+            source_share, target_share = (
+                full_like_row(rows, 1.0 / rows.shape[0]) if weight is None else weight / xp.sum(weight)
+                for rows, weight in ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
+            )
+            at_target = replace(features, parameters_=(samples.target,))
+            terms: tuple = ((at_target, target_share), (features, -source_share * coef))
+        else:
+            terms = ((features, mean_mapped(features, samples.target, samples.target_weight)[0, :] - weighted),)
+        count = n if samples.source_weight is None else float(xp.sum(samples.source_weight))
+        witness = cls(terms, count / float(regularization), float(n) if max_weight is None else float(max_weight))
+        return witness.at_level_of(samples.source, coef, samples.source_weight)
+
+    def at_level_of(self, rows: Array, coef: Array, counts: Array | None) -> Witness:
+        """The formula with the level at which rows (n, d) get their weights `coef` (n,), read from those between the bounds.
+
+        counts (n,): how often each row counts in the mean of what they say.
+        """
+        weights = to_host(coef)
+        chosen = level_rows(weights, self.upper)
+        off = weights[chosen] - self.slope * to_host(self.difference(take_rows(rows, chosen)))
+        return replace(self, level=level_of(off, weights[chosen], self.upper, None if counts is None else to_host(counts)[chosen]))
+
+    def misses(self, rows: Array, coef: Array) -> float:
+        """Root mean square difference from the weights `coef` (n,) of some of the rows (n, d): slope magnifies a solver's rest."""
+        some = np.random.default_rng(1).permutation(rows.shape[0])[:_LEVEL_ROWS]
+        return float(np.sqrt(np.mean((to_host(self(take_rows(rows, some))) - to_host(coef)[some]) ** 2)))
+
+    def difference(self, rows: Array) -> Array:
+        """f (n,) at rows (n, d)."""
+        width = max(features.n_columns for features, _ in self.terms)
+        return over_rows(lambda part: sum(features(part) @ vector for features, vector in self.terms), rows, width)
+
+    def __call__(self, rows: Array) -> Array:
+        """The ratio (n,) at rows (n, d)."""
+        difference = self.difference(rows)
+        return namespace(difference).clip(self.slope * difference + self.level, min=0.0, max=self.upper)
+
+    def to(self, like: Array) -> Witness:
+        """The formula in the library, dtype and device of the array `like`."""
+        return replace(self, terms=tuple((features.to(like), put(to_host(vector), like)) for features, vector in self.terms))
+
+
+def level_rows(weights: np.ndarray, upper: float) -> np.ndarray:
+    """Positions of the rows whose weights (n,) tell the level: those between the bounds, or those at one where none is."""
+    inside, at_zero = np.flatnonzero(_is_inside(weights, upper)), np.flatnonzero(weights <= _AT_BOUND)
+    if len(inside) > _LEVEL_ROWS:
+        return np.sort(np.random.default_rng(0).permutation(inside)[:_LEVEL_ROWS])
+    return inside if len(inside) else at_zero if len(at_zero) else np.arange(len(weights))
+
+
+def level_of(off: np.ndarray, weights: np.ndarray, upper: float, counts: np.ndarray | None) -> float:
+    """The level from weight - slope f, `off` (q,), at the rows that tell it, whose weights (q,) count `counts` (q,) times."""
+    if _is_inside(weights, upper).any():
+        return float(np.average(off, weights=counts))
+    # Where every weight is at a bound, the level is at most what the rows at 0 allow, or at least what the others ask.
+    return float(np.min(off) if np.any(weights <= _AT_BOUND) else np.max(off))
+
+
+def _is_inside(weights: np.ndarray, upper: float) -> np.ndarray:
+    return (weights > _AT_BOUND) & (weights < upper * (1.0 - _AT_BOUND))

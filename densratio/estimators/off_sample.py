@@ -1,0 +1,42 @@
+"""The ratio at any row by its features: what a fitted estimator over an objective keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from .._arrays import Array, put, to_host
+from .._blocks import over_rows
+from ..features import Features
+from ..objectives import Problem
+
+__all__ = ["FromFeatures", "Predictor"]
+
+
+class Predictor(Protocol):
+    """What gives the ratio at any row, up to a constant factor."""
+
+    def __call__(self, rows: Array) -> Array:
+        """The ratio (n,) at rows (n, d)."""
+
+    def to(self, like: Array) -> Predictor:
+        """The same in the library, dtype and device of the array `like`."""
+
+
+@dataclass(frozen=True, eq=False)
+class FromFeatures:
+    """problem.ratio(coef, features(rows)), block by block: an expansion in kernels, or the kernel average of weights."""
+
+    problem: Problem
+    """Compact: without its rows"""
+    features: Features
+    coef: Array
+
+    def __call__(self, rows: Array) -> Array:
+        return over_rows(
+            lambda part: self.problem.ratio(self.coef, self.features(part)), rows, max(self.features.n_columns, rows.shape[1])
+        )
+
+    def to(self, like: Array) -> FromFeatures:
+        """The same in the library, dtype and device of the array `like`."""
+        return replace(self, problem=self.problem.to(like), features=self.features.to(like), coef=put(to_host(self.coef), like))

@@ -1,0 +1,59 @@
+"""Parameters that ask for cross-validation: which do, what they are tried on, and what is held out."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import check_cv
+
+from ..model_selection import Fold, choose, folds_of, stratified_folds
+from .samples import Samples
+
+__all__ = ["folds_by", "is_search", "search"]
+
+
+def is_search(value: Any) -> bool:
+    """Whether a parameter asks for cross-validation: it is "cv" or a sequence of values."""
+    return (isinstance(value, str) and value == "cv") or isinstance(value, list | tuple | np.ndarray)
+
+
+def search(estimator: Any, samples: Samples) -> None:
+    """Choose the parameters that ask for it, and set best_params_ and cv_results_; without such parameters there are none."""
+    for stale in ("best_params_", "cv_results_"):
+        if hasattr(estimator, stale):
+            delattr(estimator, stale)
+    grid = {}
+    for name in estimator._choosable:
+        value = getattr(estimator, name)
+        if is_search(value):
+            grid[name] = list(estimator._grid(name, samples)) if isinstance(value, str) else _listed(name, value)
+    if grid:
+        some = _some_rows(estimator, samples)
+        choice = choose(grid, lambda candidates: estimator._scores(candidates, some))
+        estimator.best_params_, estimator.cv_results_ = choice.best_params, choice.results
+
+
+def folds_by(cv: Any, samples: Samples) -> list[Fold]:
+    """What `cv` holds out of each domain: a number of folds (None: five), a splitter, or an iterable of (train, test)."""
+    if cv is None or isinstance(cv, Integral):
+        return stratified_folds(*samples.sizes, 5 if cv is None else int(cv))
+    domain = (~samples.is_source).astype(int)
+    splits = check_cv(cv, domain, classifier=True).split(np.zeros((len(domain), 1)), domain)
+    return folds_of([test for _, test in splits], samples.source_index, samples.target_index)
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    if len(value) == 0:
+        raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
+    return [v.item() if isinstance(v, np.generic) else v for v in value]
+
+
+def _some_rows(estimator: Any, samples: Samples) -> Samples:
+    """At most `_choice_rows` rows of each domain, a seeded draw; all of them where `cv` names rows."""
+    cv, most = getattr(estimator, "cv", None), estimator._choice_rows
+    if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):
+        return samples
+    rng = np.random.default_rng(0)
+    return samples.taking(*(np.sort(rng.permutation(n)[:most]) for n in samples.sizes))

@@ -1,0 +1,230 @@
+"""How the nouns meet: an estimator's parameters are assembled into an objective and features, these make a problem of the
+samples, and a solver solves it. Estimators, streams, clusters and training loops call these functions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from sklearn.exceptions import ConvergenceWarning
+
+from .._arrays import Array
+from .._blocks import row_slices
+from .._validation import from_registry
+from ..features import FEATURES, Features
+from ..objectives import OBJECTIVES, Objective, Problem
+from ..objectives.base import is_number
+from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solver_class
+from .explicit_map import mapped, mean_mapped
+from .samples import Samples, distinct_rows, mean_one
+from .search import is_search
+
+__all__ = [
+    "Assembly", "Weighting", "assemble", "assemble_batch", "choose_solver", "make_features", "objective_of", "problem_of", "solve",
+    "warn_unless_converged", "weigh",
+]  # fmt: skip
+
+
+class Assembly(NamedTuple):
+    """An objective and the fitted features that it is to see the rows through; an objective may take the rows themselves."""
+
+    objective: Objective
+    features: Any
+    """`Features`, fitted; None in a loop where the objective takes the rows"""
+
+    def inputs(self, source: Array, target: Array) -> tuple[Array, Array]:
+        """What the objective takes of two samples: their features, or the rows."""
+        return (source, target) if self.objective.takes == "rows" else (self.features(source), self.features(target))
+
+
+class Weighting(NamedTuple):
+    """What a batch gives: its solution, the source rows' weights (n_s,) of mean 1, and the features that it was seen through."""
+
+    solution: Solution
+    weights: Array
+    features: Features | None
+    normalization: Array
+    """() mean of the raw ratio over the source rows"""
+
+    @property
+    def coef(self) -> Array:
+        """(p,) coefficients, from which the next batch starts"""
+        return self.solution.coef
+
+
+# ---------------------------------------------------------------- parts by their names
+
+
+def objective_of(ratio: Any) -> Objective:
+    """The objective that an estimator's parameters name. Raises ValueError for one that is not known."""
+    if isinstance(ratio.objective, Objective):
+        return ratio.objective
+    return from_registry("objective", ratio.objective, OBJECTIVES)(**{name: ratio._chosen(name) for name in ratio._of_objective})
+
+
+def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: int | None, gamma: Any = None) -> Features:
+    """The features that an estimator's parameters name, not fitted. gamma: the value to use in place of the parameter's.
+
+    Raises ValueError for names and numbers out of range, and for features < 0 where the objective needs others.
+    """
+    if n_centers is not None and not (isinstance(n_centers, Integral) and n_centers >= 1):
+        raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
+    gamma, kind = ratio.gamma if gamma is None else gamma, ratio._kernel_kind(n_source)
+    if kind is None and isinstance(ratio.kernel, Features):
+        features = ratio.kernel if gamma == "median" else replace(ratio.kernel, gamma=gamma)
+    else:
+        kind = kind or from_registry("kernel", ratio.kernel, FEATURES)
+        if objective.anchors == "source" and not kind.is_map:
+            n_centers = None
+        draws = kind.is_map or n_centers is not None
+        if isinstance(ratio.kernel, Features) and gamma == "median":
+            gamma = ratio.kernel.gamma
+        features = kind(gamma=gamma, n_centers=n_centers, random_state=ratio._drawn_seed() if draws else 0)
+    if objective.needs_nonnegative_features and not features.is_nonnegative:
+        fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
+        raise ValueError(
+            f"{type(ratio).__name__} needs features >= 0, which kernel={ratio.kernel!r} does not give; use one of {fits}."
+        )
+    return features
+
+
+def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solver:
+    """The solver that an estimator's parameters name; of "auto" the first that suits the problem."""
+    if isinstance(ratio.solver, Solver):
+        return ratio.solver
+    if not (is_number(ratio.tol) and ratio.tol > 0.0):
+        raise ValueError(f"tol must be > 0; got {ratio.tol!r}.")
+    if not ratio.max_iter >= 1 or not ratio.n_steps >= 1:
+        raise ValueError(f"max_iter and n_steps must be >= 1; got {ratio.max_iter!r} and {ratio.n_steps!r}.")
+    if ratio.solver != "auto":
+        return solver_class(ratio.solver)(tol=ratio.tol, max_iter=ratio.max_iter)
+    candidates = (
+        SOLVERS[name](tol=ratio.tol, max_iter=ratio.max_iter) for name in (TO_CONVERGENCE if to_convergence else PER_STEP)
+    )
+    return next(solver for solver in candidates if solver.suits(problem))
+
+
+# ---------------------------------------------------------------- a table
+
+
+def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objective | None = None) -> Assembly:
+    """Objective, and features fitted on samples whose copied rows make one center.
+
+    gamma, objective: a candidate's, in place of the chosen ones.
+    """
+    objective = objective_of(ratio) if objective is None else objective
+    gamma = ratio._chosen("gamma") if gamma is None else gamma
+    features = make_features(ratio, objective, samples.sizes[0], ratio.n_centers, gamma)
+    width = features.bandwidth(*samples.weighted_rows)
+    target = samples.target
+    if objective.anchors == "target" and not features.is_map:
+        target = distinct_rows(target, features.n_centers, features.random_state)
+    fitted = replace(features, gamma=float(width)).fit(samples.source, target, anchors=objective.anchors)
+    return Assembly(objective.for_features(features.is_map), replace(fitted, gamma=features.gamma))
+
+
+def problem_of(assembly: Assembly, samples: Samples) -> Problem:
+    """The problem on samples, which is added up over blocks of rows where it is made of sums, so that none is large."""
+    objective, features = assembly
+    weights = samples.source_weight, samples.target_weight
+    if objective.is_sum:
+        return _added_up(
+            objective.problem(features(part.source), features(part.target), part.source_weight, part.target_weight)
+            for part in _blocks(samples, features.n_columns)
+        )
+    if objective.anchors == "source" and features.is_map and objective.takes == "features":
+        return objective.problem(
+            mapped(features, samples.source), mean_mapped(features, samples.target, samples.target_weight), weights[0], None
+        )
+    return objective.problem(*assembly.inputs(samples.source, samples.target), *weights)
+
+
+def solve(ratio: Any, problem: Problem) -> Solution:
+    """The problem solved to convergence by the estimator's solver."""
+    return choose_solver(ratio, problem, to_convergence=True).solve(problem)
+
+
+def warn_unless_converged(ratio: Any, solution: Solution) -> None:
+    """A ConvergenceWarning where the solver has stopped early."""
+    if not solution.converged:
+        warnings.warn(
+            f"{type(ratio).__name__} stopped after {solution.n_iter} steps with optimality residual {solution.residual:.1e} > "
+            f"tol={ratio.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
+    """The samples in parts of both, in their order; rows past the shorter sample come with none of it."""
+    sides = [row_slices(n, n_columns) for n in samples.sizes]
+    nothing = slice(0, 0)
+    for block in range(max(1, *map(len, sides))):
+        s, t = (side[block] if block < len(side) else nothing for side in sides)
+        yield samples.sliced(s, t)
+
+
+def _added_up(parts: Iterable[Problem]) -> Problem:
+    """The sum of problems, in pairs of like size: what grows with the rows is copied a few times, not once for each part."""
+    tower: list[tuple[int, Problem]] = []
+    for part in parts:
+        height, total = 0, part
+        while tower and tower[-1][0] == height:
+            total, height = tower.pop()[1].plus(total), height + 1
+        tower.append((height, total))
+    total = tower.pop()[1]
+    while tower:
+        total = tower.pop()[1].plus(total)
+    return total
+
+
+# ---------------------------------------------------------------- a batch in a loop
+
+
+def assemble_batch(
+    ratio: Any, source: Array, target: Array, *, is_warm: bool, features: Features | None, centers: Array | None
+) -> Assembly:
+    """Objective and features for one batch; no features where the objective takes the rows.
+
+    features: fitted ones to keep; None fits them to the batch, with every anchor row a center where it `is_warm`. centers
+    (p, d): rows in place of the target's as the centers.
+    """
+    for name in ratio._choosable:
+        value = ratio._chosen(name)
+        if is_search(value):
+            raise ValueError(
+                f"{name}={value!r} asks for cross-validation, which needs a table: in a training loop give a number or a "
+                "rule, or call fit on a table first."
+            )
+    objective = objective_of(ratio)
+    if features is None and objective.takes == "features":
+        n_centers = ratio.n_centers if not is_warm or objective.anchors == "source" else None
+        features = make_features(ratio, objective, source.shape[0], n_centers, ratio._chosen("gamma"))
+        features = features.fit(source, target, anchors=objective.anchors)
+        if centers is not None and objective.anchors == "target" and not features.is_map:
+            features = replace(features, parameters_=(centers,))
+    return Assembly(objective if features is None else objective.for_features(features.is_map), features)
+
+
+def weigh(
+    ratio: Any, assembly: Assembly, source: Array, target: Array, coef: Array | None, *, to_convergence: bool = False
+) -> Weighting:
+    """The weights of a batch's source rows after `n_steps` steps from `coef` (p,), or to convergence.
+
+    A pure function of its arguments that waits for no device unless it is to converge.
+    """
+    inputs = assembly.inputs(source, target)
+    problem = assembly.objective.problem(*inputs)
+    solver = choose_solver(ratio, problem, to_convergence=to_convergence)
+    state = solver.init(problem, coef)
+    if to_convergence:
+        state = solver.run(problem, state)
+    else:
+        for _ in range(ratio.n_steps):
+            state = solver.step(problem, state)
+    raw = state.coef if assembly.objective.anchors == "source" else problem.ratio(state.coef, inputs[0])
+    weights, normalization = mean_one(raw)
+    return Weighting(Solution(problem, state, solver), weights, assembly.features, normalization)

@@ -1,0 +1,67 @@
+"""Expectation maximization for KLIEP: a multiplicative step without parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from .._arrays import Array, eps, namespace
+from ..objectives.base import Problem
+from ..objectives.likelihood import MixtureSet
+from .base import Solver, State, unknown_residual
+
+__all__ = ["ExpectationMaximization"]
+
+
+class _Memory(NamedTuple):
+    value: Array
+    grad: Array
+    stride: Array
+    gap: Array
+
+
+@dataclass(frozen=True)
+class ExpectationMaximization(Solver):
+    """a_l <- a_l [A'(1 / (A a))]_l / (m b_l): feasible, and the likelihood never falls.
+
+    The share a_l b_l is the probability that a target row was drawn by center l, and the step is its posterior mean.
+    Later steps go further along the same change of log a, by a stride that grows while that raises the likelihood more than
+    the plain step and shrinks where it does not; the first step from a start is the plain one. Convergence is sublinear on
+    hard problems: for a fit to the last digits use likelihood_newton.
+    Source: the step, Dempster, Laird & Rubin (1977) on mixture proportions.
+    """
+
+    max_iter: int = 100_000
+    serves: ClassVar[str] = "of mixture proportions, such as KLIEP's"
+
+    def suits(self, problem: Problem) -> bool:
+        return problem.likelihood is not None
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        value, grad = problem.value_and_grad(start)
+        unknown, xp = unknown_residual(value), namespace(start)
+        return State(start, xp.ones_like(value), unknown, 0, _Memory(value, grad, xp.zeros_like(value), unknown))
+
+    def has_converged(self, state: State) -> bool:
+        """Whether residual and duality gap are at most tol, or what the dtype can resolve."""
+        return super().has_converged(state) and float(state.memory.gap) <= max(self.tol, 10.0 * eps(state.coef))
+
+    def step(self, problem: Problem, state: State) -> State:
+        xp, memory = namespace(state.coef), state.memory
+        feasible = _feasible(problem)
+        ratio = xp.where(feasible.alive, -memory.grad / feasible.weight, xp.zeros_like(state.coef))
+        plain = feasible.scaled(state.coef * ratio)
+        longer = xp.exp(xp.clip(memory.stride * xp.log(xp.where(plain > 0.0, ratio, 1.0)), min=-30.0, max=30.0))
+        leap = feasible.scaled(plain * longer)
+        plain_value, plain_grad = problem.value_and_grad(plain)
+        leap_value, leap_grad = problem.value_and_grad(leap)
+        leaps = leap_value <= plain_value
+        coef, grad = xp.where(leaps, leap, plain), xp.where(leaps, leap_grad, plain_grad)
+        stride = xp.where(leaps, 2.0 * memory.stride + 1.0, 0.5 * memory.stride)
+        memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, problem.gap(coef, grad))
+        return State(coef, state.step_size, problem.residual(coef, grad), state.n_iter + 1, memory)
+
+
+def _feasible(problem: Problem) -> MixtureSet:
+    assert problem.likelihood is not None
+    return problem.likelihood.feasible
