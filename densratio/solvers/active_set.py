@@ -16,7 +16,7 @@ __all__ = ["ActiveSet"]
 
 _PLAIN_RIDGE = 1e-3  # relative to the matrix's mean diagonal: with less, proximal rounds lead to the optimum
 _LEAST_RIDGE = 1e-7  # relative to the same: with less, the proximal term never goes, and never gets weaker than this
-_FIRST_PULL = 0.03  # strength of the first proximal term, relative to the same
+_FIRST_PULL = 0.001  # strength of the first proximal term, relative to the same
 _WEAKER = 0.1  # of each later one, relative to the last
 _GAP = 0.1  # share of tol, relative to the value, that the certified gap of a proximal answer may be
 _ENOUGH = 0.25  # share of the first slope that a line search leaves
