@@ -19,6 +19,7 @@ _LEAST_RIDGE = 1e-7  # relative to the same: with less, the proximal term never 
 _FIRST_PULL = 0.001  # strength of the first proximal term, relative to the same
 _WEAKER = 0.1  # of each later one, relative to the last
 _GAP = 0.1  # share of tol, relative to the value, that the certified gap of a proximal answer may be
+_LONG = 100  # solves of one round after which rounding is what keeps the sets from settling
 _ENOUGH = 0.25  # share of the first slope that a line search leaves
 _BISECTIONS = 30
 
@@ -37,6 +38,8 @@ class _Memory(NamedTuple):
     """(p,) coef whose sets the first solve of a round keeps: the last round's, or the start; None after that solve"""
     center: Array
     """(p,) coef that the proximal term of this round pulls towards"""
+    n_solves: int
+    """Solves of this round"""
     pull: float
     """Strength of that term; 0 where the ridge makes the problem strictly convex by itself"""
     is_settled: bool
@@ -80,6 +83,7 @@ class ActiveSet(Solver):
             point=_Point(mass, wide.matrix.times(mass), coef),
             answer=coef,
             center=coef,
+            n_solves=0,
             pull=0.0 if wide.regularization >= _PLAIN_RIDGE * size else _FIRST_PULL * size,
             is_settled=False,
             value=value,
@@ -104,14 +108,19 @@ class ActiveSet(Solver):
         low_there, up_there = _sets(memory.problem, there.coef)
         if bool(xp.all((low == low_there) & (up == up_there))):
             return self._settled(state, memory._replace(point=there))
+        if memory.n_solves >= _LONG:
+            state = _improved(state, memory, memory.point.coef)
+            state = state._replace(memory=state.memory._replace(is_settled=self._is_near(state)))
+            return state._replace(step_size=0.0 * state.step_size)
         point, length = _searched(memory, there)
-        return state._replace(step_size=length, n_iter=state.n_iter + 1, memory=memory._replace(point=point, answer=None))
+        memory = memory._replace(point=point, answer=None, n_solves=memory.n_solves + 1)
+        return state._replace(step_size=length, n_iter=state.n_iter + 1, memory=memory)
 
     def _settled(self, state: State, memory: _Memory) -> State:
         """The sets repeat: the answer, and the next proximal round where there is one."""
         before, answer = float(memory.value), memory.point.coef
         state = _improved(state, memory, answer)
-        memory = state.memory._replace(center=answer, answer=answer)
+        memory = state.memory._replace(center=answer, answer=answer, n_solves=0)
         least = _LEAST_RIDGE * memory.free_rows.size / memory.problem.mean_count
         is_last = memory.pull == 0.0 or (memory.pull <= least and not float(memory.value) < before)
         if is_last or self._is_near(state):
@@ -181,7 +190,7 @@ def _searched(memory: _Memory, there: _Point) -> tuple[_Point, Array]:
     first = slope(here)
     if not first < 0.0:
         # The sets of another round may lead astray: those of this point do not.
-        return here, 0.0 * here.mass[0]
+        return here, xp.ones_like(here.mass[0])
     enough = -_ENOUGH * first
     short, long, at, share = 0.0, 1.0, there, 1.0
     for _ in range(_BISECTIONS):

@@ -118,10 +118,10 @@ class Solver(ABC):
             )
 
     def run(self, problem: Problem, state: State) -> State:
-        """Step, at least once, until `has_converged` or for `max_iter` steps."""
+        """Step, at least once, until `has_converged`, for `max_iter` steps, or to a step of no length."""
         for _ in range(1 if self.is_one_step else self.max_iter):
             state = self.step(problem, state)
-            if self.has_converged(state):
+            if self.has_converged(state) or float(state.step_size) == 0.0:
                 break
         return state
 

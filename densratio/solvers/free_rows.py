@@ -13,7 +13,7 @@ __all__ = ["FreeRows"]
 
 _WIDE = 4  # an explicit map with more than a quarter as many columns as rows saves nothing
 _REFINEMENTS = 4
-_EXACT = 1e-14  # residual of a solve, relative to its right-hand side, that asks for no refinement
+_EXACT = 1e-13  # residual of a solve, relative to its right-hand side, that asks for no refinement
 _CHANGED = 0.3  # share of the rows up to which a change of the free ones is an update of their outer products
 
 
