@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .._arrays import Array, cholesky_solver, device_of, namespace, shifted_block, take_rows
-from .._blocks import gram, times, transposed_times
+from .._blocks import gram, over_blocks, row_slices, times, transposed_times
 from ..objectives.quadratic import Dense, Quadratic, Root
 
 __all__ = ["FreeRows"]
@@ -112,4 +112,5 @@ def _dense_inverse(matrix: Array, free: Array, ridge: Array) -> Callable[[Array]
 def _squares(root: Array) -> float:
     """Trace of RR', of R (p, r)."""
     xp = namespace(root)
-    return float(xp.sum(xp.sum(root * root, axis=1), dtype=xp.float64))
+    parts = over_blocks(lambda rows: xp.sum(root[rows, :] * root[rows, :]), row_slices(*root.shape), root)
+    return float(sum(float(part) for part in parts))
