@@ -183,13 +183,13 @@ def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Mean (d,) and covariance (d, d) of rows (n, d) that count `counts` (n,) times; the covariance is divided by their sum."""
     share = counts / counts.sum()
     mean = share @ rows
-    centerd = rows - mean
+    centered = rows - mean
     # Center twice: the mean of many equal rows has a rounding error, which would give a constant column a variance.
-    correction = share @ centerd
-    mean, centerd = mean + correction, centerd - correction
+    correction = share @ centered
+    mean, centered = mean + correction, centered - correction
     constant = np.ptp(rows, axis=0) == 0.0
-    centerd[:, constant] = 0.0
-    return np.where(constant, rows[0], mean), centerd.T @ (centerd * share[:, None])
+    centered[:, constant] = 0.0
+    return np.where(constant, rows[0], mean), centered.T @ (centered * share[:, None])
 
 
 def oas_shrinkage(covariance: np.ndarray, size: float) -> float:

@@ -81,7 +81,7 @@ class Solver(ABC):
     is_one_step: ClassVar[bool] = False
     """Whether one step solves the problem."""
     serves: ClassVar[str] = "of any kind"
-    """Which problems suit this solver, in words for an error message."""
+    """Which problems suit this solver, as a phrase for the error message."""
 
     @abstractmethod
     def suits(self, problem: Problem) -> bool:
