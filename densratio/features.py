@@ -218,7 +218,7 @@ class Features(ABC):
             if self.gamma not in BANDWIDTHS:
                 raise ValueError(
                     f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an "
-                    'estimator also takes "cv" or a sequence.'
+                    'estimator\'s fit also takes "cv" or a sequence.'
                 )
             return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight)
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
