@@ -1,4 +1,4 @@
-"""The one place that knows numpy from torch, over array-api-compat."""
+"""All code that distinguishes numpy from torch, on top of array-api-compat."""
 
 from __future__ import annotations
 
@@ -45,33 +45,33 @@ __all__ = [
 
 
 def namespace(*arrays: Array) -> Any:
-    """Array-API namespace of `arrays`, which are of one library. Remembered by type: a step asks dozens of times."""
+    """Array-API namespace of `arrays`, which are of one library. Cached by type: a step needs it dozens of times."""
     kind = type(arrays[0])
     if kind not in _NAMESPACES:
-        # numpy itself has the standard's functions, but for `descending`; the wrappers cost a step a fifth of its time.
+        # numpy has all functions of the standard except `descending`; the wrappers would take a fifth of the time of a step.
         _NAMESPACES[kind] = np if is_numpy_array(arrays[0]) or is_sparse(arrays[0]) else array_namespace(*arrays)
     return _NAMESPACES[kind]
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether `x` is a torch tensor, told without importing torch."""
+    """Whether `x` is a torch tensor, without importing torch."""
     return "torch" in sys.modules and is_torch_array(x)
 
 
 def clipped_at_zero(x: Array) -> Array:
-    """max(x, 0) of a fresh array, which numpy overwrites: a second large array costs more than the arithmetic."""
+    """max(x, 0) of a temporary array, in place for numpy: a second large array costs more than the arithmetic."""
     return np.maximum(x, 0.0, out=x) if is_numpy_array(x) else namespace(x).clip(x, min=0.0)
 
 
 def exp_of_negative(x: Array) -> Array:
-    """exp(-x) of a fresh array, which numpy overwrites."""
+    """exp(-x) of a temporary array, in place for numpy."""
     if is_numpy_array(x):
         return np.exp(np.negative(x, out=x), out=x)
     return namespace(x).exp(-x)
 
 
 def device_of(x: Array) -> Any:
-    """The device of `x`; sparse rows are on the CPU."""
+    """The device of `x`; "cpu" for sparse rows."""
     return "cpu" if is_sparse(x) else _device(x)
 
 
@@ -81,7 +81,7 @@ def is_sparse(x: Any) -> bool:
 
 
 def take_rows(rows: Array, keep: Any) -> Array:
-    """The rows of `rows` (n, ...) that the host integers `keep` (k,) name, on its device."""
+    """The rows of `rows` (n, ...) at the integer positions `keep` (k,) from the host, on the device of `rows`."""
     if is_sparse(rows):
         return rows[keep]
     xp = namespace(rows)
@@ -89,7 +89,7 @@ def take_rows(rows: Array, keep: Any) -> Array:
 
 
 def concat_rows(first: Array, second: Array) -> Array:
-    """The rows of both samples, of one library, dense or CSR."""
+    """The rows of both samples, dense or CSR, of the same library."""
     if is_sparse(first):
         return scipy.sparse.csr_array(scipy.sparse.vstack([first, second]))
     return namespace(first, second).concat([first, second])
@@ -106,24 +106,24 @@ def eps(x: Array) -> float:
 
 
 def tiny(x: Array) -> float:
-    """A positive number far below every meaningful one, whose reciprocal is still finite in the dtype of `x`."""
+    """A positive number below all meaningful values, whose reciprocal is finite in the dtype of `x`."""
     return float(namespace(x).finfo(x.dtype).smallest_normal) ** 0.8
 
 
 def to_host(x: Array) -> Any:
-    """`x` as a numpy array; a tensor is detached and brought to the CPU first."""
+    """`x` as a numpy array; a tensor is detached and copied to the CPU first. Sparse rows stay sparse."""
     if is_tensor(x):
         return x.detach().cpu().numpy()
     return x if is_numpy_array(x) or is_sparse(x) else np.asarray(x)
 
 
 def put(x: Any, like: Array) -> Array:
-    """`x` (numpy array or python scalar) in the namespace, dtype and device of `like`."""
+    """`x` (numpy array or Python scalar) as an array in the library, dtype and device of `like`."""
     return namespace(like).asarray(x, dtype=like.dtype, device=device_of(like))
 
 
 def to_device(x: Any, device: str) -> Array:
-    """numpy `x` as a torch tensor on `device`: the one door through which `device=` reaches torch."""
+    """numpy `x` as a torch tensor on `device`; the only use of the parameter `device`. ImportError without torch."""
     try:
         import torch
     except ImportError:
@@ -136,12 +136,12 @@ def to_device(x: Any, device: str) -> Array:
 
 
 def has_float64(x: Array) -> bool:
-    """Whether the device of `x` computes in double precision; Apple's does not."""
+    """Whether the device of `x` supports float64; Apple's MPS does not."""
     return not (is_tensor(x) and x.device.type == "mps")
 
 
 def weighted_mean(x: Array, weight: Array | None) -> Array:
-    """Mean over the rows of `x` (n, ...), row i counting weight_i times; the plain mean where `weight` (n,) is None."""
+    """Weighted mean over the rows of `x` (n, ...); the plain mean if `weight` (n,) is None."""
     xp = namespace(x)
     if weight is None:
         return xp.mean(x, axis=0)
@@ -149,31 +149,31 @@ def weighted_mean(x: Array, weight: Array | None) -> Array:
 
 
 def widest(x: Array) -> Array:
-    """`x` in float64, for factorizations that single precision would break."""
+    """`x` in float64, for factorizations that would fail in single precision."""
     xp = namespace(x)
     return xp.astype(x, xp.float64, copy=False)
 
 
 def widest_here(x: Array) -> Array:
-    """`x` in float64 where its device has that, else as it is."""
+    """`x` in float64 if its device supports it, otherwise unchanged."""
     return widest(x) if has_float64(x) else x
 
 
 def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Array], Array]:
-    """The map from r (n,) to the solution of matrix x = r, for a positive definite matrix (n, n); NaN where it is not.
+    """The map from r (n,) to the solution of matrix x = r, for a positive definite matrix (n, n); NaN if it is not.
 
-    overwrites: whether the matrix's memory may be used.
+    overwrites: whether the matrix may be overwritten.
     """
     if is_numpy_array(matrix):
         try:
-            # The upper triangle of rows in C order is the lower one in the order of LAPACK, which then makes no copy.
+            # The transpose of a C-ordered matrix is in the order of LAPACK, so no copy is made.
             factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=overwrites, check_finite=False)
         except scipy.linalg.LinAlgError:
             return lambda r: np.full_like(r, np.nan)
         return lambda r: scipy.linalg.cho_solve(factor, r, check_finite=False)
     xp = namespace(matrix)
     if is_tensor(matrix):
-        # cholesky_ex reports failure in a tensor rather than by an exception, which would wait for the device.
+        # cholesky_ex reports failure in a tensor; raising an exception would wait for the device.
         lower, info = xp.linalg.cholesky_ex(matrix)
         lower = xp.where(info == 0, lower, xp.full_like(lower, float("nan")))
         return lambda r: xp.cholesky_solve(r[:, None], lower)[:, 0]
@@ -185,12 +185,12 @@ def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Arr
 
 
 def full_like_row(x: Array, value: float) -> Array:
-    """A vector with one entry `value` for each row of `x`, on its device and in its dtype."""
+    """A vector (n,) filled with `value` for x (n, ...), in its dtype and on its device."""
     return namespace(x).full((x.shape[0],), value, dtype=x.dtype, device=device_of(x))
 
 
 def shifted_block(matrix: Array, rows: Array, diagonal: Array) -> Array:
-    """The block (k, k) of a square matrix at the rows and columns that integers `rows` (k,) name, plus diag(diagonal) (k,)."""
+    """The block (k, k) of a square matrix at rows and columns `rows` (k,), plus diag(diagonal), diagonal (k,)."""
     if is_numpy_array(matrix):
         block = matrix[np.ix_(rows, rows)] if len(rows) < len(matrix) else matrix.copy()
         block.flat[:: len(rows) + 1] += diagonal
@@ -201,9 +201,9 @@ def shifted_block(matrix: Array, rows: Array, diagonal: Array) -> Array:
 
 
 def map_arrays(tree: Any, function: Callable[[Array], Array]) -> Any:
-    """`tree` with function(array) for each array in it: in tuples, in fields of dataclasses, and in what these hold.
+    """Apply `function` to every array in `tree`, recursively in tuples and in the fields of dataclasses.
 
-    A dataclass whose `keeps_arrays` is true stays as it is.
+    Dataclasses whose `keeps_arrays` is true are not changed.
     """
     if is_dataclass(tree) and not isinstance(tree, type):
         if getattr(tree, "keeps_arrays", False):

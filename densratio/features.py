@@ -46,17 +46,17 @@ def squared_euclidean(x: Array, y: Array) -> Array:
     if x.shape[1] == 1:
         difference = x - xp.matrix_transpose(y)
         return difference * difference
-    # Centring first keeps the digits that |x|^2 + |y|^2 - 2 x'y would lose to a large offset.
+    # Center first: |x|^2 + |y|^2 - 2 x'y would lose digits to a large offset.
     center = xp.mean(y, axis=0, keepdims=True)
     x, y = x - center, y - center
-    # One product of rows with their squares beside them saves three passes over the n x m matrix.
+    # Append the squares to the rows: one matrix product saves three passes over the n x m matrix.
     left = xp.concat([-2.0 * x, xp.sum(x * x, axis=1, keepdims=True), xp.ones_like(x[:, :1])], axis=1)
     right = xp.concat([y, xp.ones_like(y[:, :1]), xp.sum(y * y, axis=1, keepdims=True)], axis=1)
     return clipped_at_zero(left @ xp.matrix_transpose(right))
 
 
 def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
-    # Sparse rows stay as they are: centering would fill them.
+    # Sparse rows are not centered: that would make them dense.
     product = x @ y.T
     squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
     dense = product.toarray() if is_sparse(product) else np.asarray(product)
@@ -79,10 +79,10 @@ def median_bandwidth(
     source_weight: Array | None = None,
     target_weight: Array | None = None,
 ) -> Array:
-    """1 / (2 median) of the distances > 0 between pairs of pooled rows, on at most 256 rows of each sample.
+    """1 / (2 median) of the positive distances between pairs of pooled rows, on at most 256 rows of each sample.
 
-    With the squared Euclidean distance this is the familiar sigma = median distance, gamma = 1 / (2 sigma^2). A pair of
-    weighted rows counts the product of their weights.
+    With the squared Euclidean distance this is gamma = 1 / (2 sigma^2) with sigma the median distance. Pairs are weighted by
+    the product of the weights of their rows.
     """
     (source, source_weight), (target, target_weight) = _subsample(source, source_weight), _subsample(target, target_weight)
     pooled = concat_rows(source, target)
@@ -91,7 +91,7 @@ def median_bandwidth(
     flat = xp.reshape(distances, (-1,))
     order = xp.argsort(flat)
     ordered = xp.take(flat, order)
-    # Copies of a row are at distance 0, or at what rounding leaves of it: they say nothing of the scale.
+    # Copies of a row are at distance 0 up to rounding, and carry no information on the scale.
     size = distance(pooled, pooled[:1, :] if is_sparse(pooled) else xp.mean(pooled, axis=0, keepdims=True))[:, 0]
     rounding = xp.reshape(size[:, None] + size[None, :], (-1,))
     apart = ordered > 8.0 * eps(ordered) * xp.take(rounding, order)
@@ -100,10 +100,10 @@ def median_bandwidth(
     else:
         sides = ((source, source_weight), (target, target_weight))
         weight = xp.concat([xp.ones_like(distances[: s.shape[0], 0]) if w is None else w for s, w in sides])
-        weight = weight / xp.max(weight)  # products of weights neither over- nor underflow
+        weight = weight / xp.max(weight)  # so that products of weights neither overflow nor underflow
         count = xp.take(xp.reshape(weight[:, None] * weight[None, :], (-1,)), order) * xp.astype(apart, ordered.dtype)
     below = xp.cumulative_sum(count)
-    # A tie is one whatever rounding does to the sum of weights.
+    # The tolerance makes ties robust to rounding of the sum of weights.
     middle = xp.sum(xp.astype(below <= 0.5 * below[-1] * (1.0 + 64.0 * eps(below)), xp.int64))
     return _reciprocal(2.0 * xp.take(ordered, xp.reshape(xp.clip(middle, max=n * n - 1), (1,)))[0])
 
@@ -115,10 +115,10 @@ def target_spread_bandwidth(
     source_weight: Array | None = None,
     target_weight: Array | None = None,
 ) -> Array:
-    """1 / (distance between the 10 % and the 90 % quantiles of each target column), the pooled range where that is 0.
+    """1 / (distance between the 10 % and 90 % quantiles of the target columns), or the pooled range if that is 0.
 
-    In a training loop the rows to be down-weighted widen a pooled rule; the spread of the clean target does not. Weights of
-    rows do not enter.
+    In a training loop, rows to be down-weighted would widen the pooled median; the spread of the clean target is unaffected.
+    Ignores the weights of rows.
     """
     xp, n = namespace(source, target), target.shape[0]
     ordered = xp.sort(target, axis=0)
@@ -148,7 +148,7 @@ def _dense(x: Any) -> np.ndarray:
 
 
 def _reciprocal(scale: Array) -> Array:
-    """1 / scale; 1 where the data have no scale (all rows equal)."""
+    """1 / scale; 1 if the data have no scale (all rows equal)."""
     xp = namespace(scale)
     safe = xp.where(scale > tiny(scale), scale, xp.ones_like(scale))
     return 1.0 / safe
@@ -159,11 +159,11 @@ def _reciprocal(scale: Array) -> Array:
 
 @dataclass(frozen=True)
 class Features(ABC):
-    """Configuration of a feature map; `fit` returns a fitted copy and leaves this one as it is.
+    """Configuration of a feature map; `fit` returns a fitted copy and does not modify the configuration.
 
-    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: how many rows serve as centers (Gaussian,
+    gamma: a number > 0 or the name of a rule in BANDWIDTHS. n_centers: the number of rows used as centers (Gaussian,
     Laplacian: rows of the anchor sample, None = all of them) or the number of columns of an explicit map.
-    random_state: int seed for the choice of rows and random directions.
+    random_state: int seed of the choice of rows and of random directions.
     """
 
     gamma: float | str = "median"
@@ -173,12 +173,12 @@ class Features(ABC):
     parameters_: Any = field(default=(), compare=False, repr=False)
 
     is_map: ClassVar[bool] = False
-    """Whether inner products of the features are the kernel (else they are the kernel's values at the centers)."""
+    """Whether the kernel is the inner product of the features; otherwise the features are kernel values at the centers."""
     is_nonnegative: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be CSR."""
     rounding: ClassVar[float] = 1e-8
-    """To how much the array libraries agree on the kernel, in float64."""
+    """Tolerance to which the array libraries agree on the kernel, in float64."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
     _distance: ClassVar[Callable[..., Array]] = staticmethod(squared_euclidean)
 
@@ -213,7 +213,7 @@ class Features(ABC):
     def bandwidth(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
-        """The number gamma () that `gamma` stands for on these samples, whose rows count their weight times."""
+        """The number gamma () that `gamma` gives on these samples, with weighted rows."""
         if isinstance(self.gamma, str):
             if self.gamma not in BANDWIDTHS:
                 raise ValueError(
@@ -226,17 +226,17 @@ class Features(ABC):
         return put(float(self.gamma), source)
 
     def kernel(self, x: Array, y: Array) -> Array:
-        """The kernel (n, m) of rows x (n, d) and y (m, d) at the fitted bandwidth; that which a map approximates."""
+        """The exact kernel (n, m) of rows x (n, d) and y (m, d) at the fitted bandwidth, also for an explicit map."""
         return self._kernel(x, y, self.gamma_)
 
     def _kernel(self, x: Array, y: Array, gamma: Array) -> Array:
-        # Scaling the rows rather than the distances saves a pass over the n x m matrix.
+        # Scaling the rows, not the distances, saves a pass over the n x m matrix.
         scale = gamma ** (1.0 / self._degree)
         x, y = x * scale, y * scale
         return over_rows(lambda part: exp_of_negative(self._distance(part, y)), x, y.shape[0])
 
     def _choose(self, rows: Array) -> Array:
-        """`n_centers` of the rows, in their order; all of them where there are no more."""
+        """At most `n_centers` of the rows, in order."""
         n = rows.shape[0]
         if self.n_centers is None or self.n_centers >= n:
             return rows
@@ -256,7 +256,7 @@ class Gaussian(Features):
 
 @dataclass(frozen=True)
 class Laplacian(Gaussian):
-    """exp(-gamma |x - c|_1) at each center c: rougher than the Gaussian, and less sensitive to single large columns."""
+    """exp(-gamma |x - c|_1) at each center c: less smooth than the Gaussian, and less sensitive to single large columns."""
 
     takes_sparse: ClassVar[bool] = False
     _degree: ClassVar[int] = 1
@@ -268,7 +268,7 @@ class Laplacian(Gaussian):
 class RandomFourier(Features):
     """sqrt(2/k) (cos x'u, sin x'u), u ~ N(0, 2 gamma I): inner products approximate the Gaussian kernel.
 
-    k = n_centers rounded up to even (200 where None). Source: Rahimi & Recht (2007), with the paired form.
+    k = n_centers rounded up to even (200 if None). Source: Rahimi & Recht (2007), the form with cos and sin.
     """
 
     is_map: ClassVar[bool] = True
@@ -276,7 +276,7 @@ class RandomFourier(Features):
 
     @property
     def n_columns(self) -> int:
-        """Columns k of the fitted features: two for each direction."""
+        """Columns k of the fitted features: two per direction."""
         return 2 * self.parameters_[0].shape[0]
 
     def _fit(self, source, target, anchors, gamma):
@@ -295,19 +295,19 @@ class RandomFourier(Features):
 class Nystroem(Features):
     """k(x, C) K_CC^(-1/2) at rows C of the pooled samples: inner products approximate the Gaussian kernel, exact on C.
 
-    k = n_centers (200 where None). Source: Williams & Seeger (2001).
+    k = n_centers (200 if None). Source: Williams & Seeger (2001).
     """
 
     is_map: ClassVar[bool] = True
     is_nonnegative: ClassVar[bool] = False
-    # Every row takes part in the reciprocals of small eigenvalues, and in their rounding errors.
+    # Reciprocals of small eigenvalues magnify rounding errors in every row.
     rounding: ClassVar[float] = 1e-4
 
     def _fit(self, source, target, anchors, gamma):
         xp = namespace(source, target)
         centers = replace(self, n_centers=self.n_centers or 200)._choose(concat_rows(source, target))
         eigenvalues, vectors = xp.linalg.eigh(self._kernel(centers, centers, gamma))
-        # Directions that the centers do not span are left out: their reciprocals are rounding noise.
+        # Leave out directions with numerically zero eigenvalues: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
         return (centers, vectors * scale[None, :])

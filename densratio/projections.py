@@ -1,6 +1,6 @@
 """Exact Euclidean projections onto the feasible sets, by sorting; pure functions of arrays (numpy, torch, array API).
 
-No function branches on an array's values, so none makes a GPU wait for the host.
+No function branches on array values, so a GPU never waits for the host.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def simplex(x: Array, weight: Array, total: float = 1.0) -> Array:
     order = xp.argsort(-x / weight)
     w = xp.take(weight, order)
     squares = xp.cumulative_sum(w * w)
-    # A shift along the weight changes nothing: after the first pass the sums are of the size of `total`, and the second
-    # regains the digits that a large threshold has cost.
+    # Shifts along the weight do not change the projection. After the first pass the sums are of the size of `total`, and the
+    # second pass recovers digits lost to a large threshold.
     for _ in range(2):
         # The threshold peaks at Duchi's index rho, so no search is needed.
         x = x - xp.max((xp.cumulative_sum(w * xp.take(x, order)) - total) / squares) * weight
@@ -41,23 +41,23 @@ def simplex(x: Array, weight: Array, total: float = 1.0) -> Array:
 def box_sum(x: Array, upper: float, total: float | Array) -> Array:
     """Closest point to `x` (n,) with entries in [0, upper] and sum `total`, 0 < total <= n * upper.
 
-    The answer is clip(x - tau, 0, upper). Its sum falls piecewise linearly in tau, with knots at x and x - upper: sort
-    the knots, accumulate the sum from the top, and interpolate. The sum is exact
-    to the rounding of the spread of `x`. Source: Wang & Lu (2015), arXiv:1503.01002.
+    The projection is clip(x - tau, 0, upper). Its sum decreases piecewise linearly in tau, with knots at x and x - upper: sort
+    the knots, accumulate the sum from the top, and interpolate. The sum is exact up to rounding relative to the range of `x`.
+    Source: Wang & Lu (2015), arXiv:1503.01002.
     """
     xp = namespace(x)
     if isinstance(total, int | float) and upper >= total:
         return _plain_simplex(x, total)
-    x = x - xp.max(x)  # a shift changes nothing, and keeps digits
+    x = x - xp.max(x)  # the projection is invariant to shifts, and this one keeps digits
     knots = xp.concat([x, x - upper])
     slope_change = xp.concat([full_like_row(x, 1.0), full_like_row(x, -1.0)])
     order = xp.argsort(-knots)
     knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(slope_change, order))
-    # Below the top knot nothing is active and the sum is 0: adding up from there loses no digits to a large `upper`.
+    # At the top knot the sum is 0: accumulating from there loses no digits to a large `upper`.
     gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
     position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
     tau = xp.take(knots, xp.reshape(position + 1, (1,)))
-    # Solve for tau again on the active set that the interpolation found: exact, and free of accumulated rounding.
+    # Solve for tau again on the active set of the interpolation, which removes the accumulated rounding error.
     tau = tau + (_sum_at(x, tau, upper) - total) / xp.clip(xp.take(active, xp.reshape(position, (1,))), min=1.0)
     shifted = x - tau
     inside = xp.astype((shifted > 0.0) & (shifted < upper), x.dtype)
@@ -68,7 +68,7 @@ def box_sum(x: Array, upper: float, total: float | Array) -> Array:
 def box_sum_range(x: Array, upper: float, low: float, high: float) -> Array:
     """Closest point to `x` (n,) with entries in [0, upper] and low <= sum <= high.
 
-    0 <= low <= high, high > 0, low <= n * upper. An `upper` of infinity is allowed where high is finite.
+    0 <= low <= high, high > 0, low <= n * upper. `upper` may be infinite if high is finite.
     """
     xp = namespace(x)
     upper = min(upper, high)
@@ -83,20 +83,20 @@ def box_sum_range(x: Array, upper: float, low: float, high: float) -> Array:
 def weighted_box_sum(x: Array, upper: Array, weight: Array, total: float | Array) -> Array:
     """Closest point p to `x` (n,) with 0 <= p <= upper and weight . p = total.
 
-    upper (n,) and weight (n,) finite, entries > 0; 0 < total <= weight . upper. The answer is clip(x - tau weight, 0, upper),
-    whose weighted sum falls piecewise linearly in tau: `box_sum` with knots at x / weight and (x - upper) / weight.
+    upper (n,) and weight (n,) finite, entries > 0; 0 < total <= weight . upper. The projection is clip(x - tau weight, 0, upper),
+    whose weighted sum decreases piecewise linearly in tau: `box_sum` with knots at x / weight and (x - upper) / weight.
     """
     xp = namespace(x, weight)
     start, mass = x / weight, weight * weight
     top = upper / weight
-    start = start - xp.max(start)  # a shift along the weight changes nothing, and keeps digits
+    start = start - xp.max(start)  # invariant to shifts along the weight; this one keeps digits
     knots = xp.concat([start, start - top])
     order = xp.argsort(-knots)
     knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(xp.concat([mass, -mass]), order))
     gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
     position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
     segment = xp.reshape(position, (1,))
-    # From inside the segment its active set is the answer's: one step solves for tau, and a second sheds the first's rounding.
+    # Inside the segment the active set is that of the solution: one step solves for tau, and more remove rounding errors.
     tau = 0.5 * (xp.take(knots, segment) + xp.take(knots, segment + 1))
     for _ in range(3):
         shifted = start - tau
@@ -118,7 +118,7 @@ def weighted_box_sum_range(x: Array, upper: Array, weight: Array, low: float, hi
 
 
 def _plain_simplex(x: Array, total: float) -> Array:
-    """`simplex` with a weight of ones, in fewer operations: the bound cannot bind, and loops take this path."""
+    """`simplex` with a weight of ones, in fewer operations, for bounds that cannot bind, as in most training loops."""
     xp = namespace(x)
     x = x - xp.max(x)
     sums = xp.cumulative_sum(-xp.sort(-x))

@@ -417,7 +417,7 @@ def test_a_batch_beyond_exact_up_to_is_matched_through_the_map_too():
 @pytest.mark.parametrize("kernel", ["laplacian", type("Own", (Gaussian,), {})()], ids=str)
 def test_a_kernel_without_a_map_is_refused_beyond_exact_up_to_and_said_what_to_do(kernel, method):
     X, y = stack_domains(*samples(60, 30))
-    with pytest.raises(ValueError, match=r"60 source rows .* exact_up_to=59 .*kernel=\"gaussian\".* exact_up_to=None"):
+    with pytest.raises(ValueError, match=r"60 source rows .* exact_up_to=59: .*kernel=\"gaussian\".* exact_up_to=None"):
         getattr(KMM(kernel=kernel, exact_up_to=59), method)(X, y)
     assert KMM(kernel=kernel, exact_up_to=None).fit(X, y).approximation_ == "exact"
 

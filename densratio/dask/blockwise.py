@@ -19,8 +19,8 @@ __all__ = ["transform"]
 def transform(ratio: Any, X: Any) -> Any:
     """p_target(x) / p_source(x) (n,), lazy, of any fitted density ratio at the rows of the Dask collection X (n, d).
 
-    A Dask array gives a Dask array with the chunks of its rows, known or not; a Dask dataframe a series named "ratio" with its
-    index. Rows in memory give what ratio.transform gives. The columns are checked now, NaN when a partition is computed.
+    For a Dask array it returns a Dask array with the same chunks of rows, known or not; for a Dask dataframe a series named
+    "ratio" with the same index; for rows in memory ratio.transform(X). Columns are checked now, NaN when a partition is computed.
     """
     if not is_dask_collection(X):
         return ratio.transform(X)

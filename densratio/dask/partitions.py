@@ -17,19 +17,19 @@ __all__ = ["Block", "Partitions", "check_collection", "is_frame", "one_column_ch
 
 T = TypeVar("T")
 S = TypeVar("S")
-_FAN_IN = 8  # partitions' sums added in one task, so that no machine holds those of all
+_FAN_IN = 8  # number of results merged in one task, so that no machine holds those of all partitions
 _SHOW_STACK = "X, y = densratio.dask.stack_domains(X_source, X_target)"
 
 
 class Block(NamedTuple):
-    """One partition: rows (n, d) of the dtype that the fit computes in, labels (n,), sample_weight (n,) or None."""
+    """One partition: rows (n, d) in the dtype of the fit, labels (n,), sample_weight (n,) or None."""
 
     number: int
     rows: np.ndarray
     labels: np.ndarray
     weight: np.ndarray | None
     misses_labels: bool
-    """Whether a label is missing; labels are then empty."""
+    """Whether a label is missing; `labels` is then empty."""
 
 
 class Partitions(NamedTuple):
@@ -42,9 +42,9 @@ class Partitions(NamedTuple):
 
     @classmethod
     def of(cls, ratio: Any, X: Any, y: Any, sample_weight: Any) -> Partitions:
-        """X (n, d), y (n,), sample_weight (n,) or None, all Dask; the column names go to the unfitted `ratio`.
+        """From X (n, d), y (n,), sample_weight (n,) or None, all Dask; sets the column names of the unfitted `ratio`.
 
-        Raises ValueError for what is not a Dask collection, columns of text, or partitions that do not match.
+        Raises ValueError for input that is not Dask, text columns, and partitions that do not match.
         """
         X = check_collection(X, type(ratio).__name__)
         sides = [_check_side(side, name, X) for side, name in ((y, "y"), (sample_weight, "sample_weight"))]
@@ -55,7 +55,7 @@ class Partitions(NamedTuple):
         return cls(blocks, dtype, list(X.columns) if is_frame(X) else None)
 
     def reduce(self, summarize: Callable[[Block, S], T], merge: Callable[[T, T], T], shared: S) -> T:
-        """merge over all partitions, in their order, of summarize(block, shared): one pass, added up as a tree."""
+        """Merge summarize(block, shared) over all partitions, in order and as a tree, in one pass."""
         once = delayed(shared, traverse=False)
         parts = [delayed(_summarize)(summarize, i, *block, self.dtype, once) for i, block in enumerate(self.blocks)]
         while len(parts) > 1:
@@ -71,15 +71,15 @@ def is_frame(X: Any) -> bool:
 def check_collection(X: Any, name: str) -> Any:
     """X as a Dask dataframe, or as a Dask array (n, d) of numpy blocks that hold whole rows.
 
-    name: of the estimator that takes X where it is in memory. Raises ValueError for anything else.
+    name: of the estimator to suggest for rows in memory. Raises ValueError for other input.
     """
     if is_frame(X):
         return X
     if not isinstance(X, da.Array):
         kind = f"{type(X).__module__.split('.')[0]}.{type(X).__name__}"
         raise ValueError(
-            f"X must be a Dask array (n, d) or a Dask dataframe; got {kind}. Rows in memory need no Dask: {name}().fit(X, y). To "
-            "split them: dask.array.from_array(X, chunks=(100_000, -1))."
+            f"X must be a Dask array (n, d) or a Dask dataframe; got {kind}. For rows in memory use {name}().fit(X, y); to split "
+            "them use dask.array.from_array(X, chunks=(100_000, -1))."
         )
     if X.ndim != 2 or np.isnan(X.shape[1]):
         raise ValueError(f"Expected 2D array (n, d) with a known number of columns; got a Dask array of shape {X.shape}.")
@@ -97,13 +97,13 @@ def one_column_chunk(X: da.Array) -> da.Array:
 
 
 def witness(X: Any) -> Any:
-    """A small table in memory with the columns and dtypes of a Dask collection: what the border guard can look at."""
-    # The second row that Dask makes up holds what may be missing in nullable columns.
+    """A one-row table in memory with the columns and dtypes of a Dask collection, for input validation."""
+    # The second row of Dask's example data may hold missing values in nullable columns.
     return X._meta_nonempty.iloc[:1] if is_frame(X) else np.zeros((1, X.shape[1]), dtype=X.dtype)
 
 
 def _check_side(side: Any, name: str, X: Any) -> Any:
-    """y or sample_weight (n,), split as X is."""
+    """y or sample_weight (n,), partitioned like X."""
     if side is None and name == "sample_weight":
         return None
     if name == "y":
@@ -116,21 +116,21 @@ def _check_side(side: Any, name: str, X: Any) -> Any:
     if isinstance(side, da.Array) and isinstance(X, da.Array):
         known = not np.isnan([*side.chunks[0], *X.chunks[0]]).any()
         if known and side.shape[0] != X.shape[0]:
-            raise ValueError(f"X has {X.shape[0]} rows and {name} has {side.shape[0]}: they must be of the same length.")
+            raise ValueError(f"X has {X.shape[0]} rows and {name} has {side.shape[0]}: they must have the same length.")
         if known:
             return side.rechunk((X.chunks[0],))
     n_blocks, n_expected = (z.numblocks[0] if isinstance(z, da.Array) else z.npartitions for z in (side, X))
     if n_blocks != n_expected:
         raise ValueError(
-            f"X has {n_expected} partitions and {name} has {n_blocks}: they must be split alike. Give columns of one Dask "
-            "dataframe, or arrays of known chunk sizes (X.compute_chunk_sizes() finds them), or two samples by "
+            f"X has {n_expected} partitions and {name} has {n_blocks}: they must be partitioned alike. Give columns of one Dask "
+            "dataframe, arrays with known chunk sizes (X.compute_chunk_sizes() computes them), or two samples by "
             f"{_SHOW_STACK}."
         )
     return side
 
 
 def _delayed_parts(collection: Any) -> list[Any]:
-    # Optimizing merges partitions of a Parquet table, of X and of y by different rules; unoptimized they share one read, too.
+    # Optimization may merge the Parquet partitions of X and y differently; unoptimized, they also share one read.
     parts = collection.to_delayed(optimize_graph=False)
     return parts.ravel().tolist() if isinstance(parts, np.ndarray) else list(parts)
 

@@ -24,29 +24,29 @@ __all__ = ["DaskRatio"]
 
 
 class DaskRatio(BaseEstimator):
-    """LSIF or KLIEP on Dask arrays and dataframes: one pass samples, one sums statistics, and the solve is in memory.
+    """LSIF or KLIEP on Dask arrays and dataframes: one pass draws a sample, one adds up the problem, which is solved in memory.
 
-    The answer is that of `ratio.fit` in memory on all rows with the same centers and bandwidth, to rounding. These come from a
-    uniform sample of each domain; where no domain has more rows than that, they are those of the fit in memory too, and so is
-    all else. Passes run on the current Dask scheduler, two a fit: X.persist() first where reading it is slow. A third gives
-    the mean where a ratio is clipped at 0 (uLSIF). KLIEP's likelihood is no function of sums: the target's features (m, k)
-    come together where they have at most 4 million entries, and elsewhere each of about ten Newton steps is a pass of its own.
-    A worker holds one partition a thread, its features in blocks, and k^2 sums.
+    The result equals that of `ratio.fit` in memory on all rows with the same centers and bandwidth, up to rounding. Centers and
+    bandwidth come from a uniform sample of each domain; if the sample holds all rows, they too equal those of a fit in memory.
+    A fit takes two passes on the current Dask scheduler: call X.persist() first if reading X is slow. A third pass computes the
+    mean if the ratio is clipped at 0 (uLSIF). The likelihood of KLIEP is not a function of sums: target features (m, k) of up to
+    4 million entries are gathered in memory, and with more, each of about ten Newton steps is a pass. A worker holds one
+    partition per thread, its features in blocks, and k^2 sums.
 
     Parameters
     ----------
-    ratio : LSIF, KLIEP, or a DensityRatio whose objective has statistics
-        Left as it is; a clone is fitted. gamma="cv" and sequences (of regularization too) choose on the sample. n_centers=None
-        needs a target that is no larger than the sample.
+    ratio : LSIF, KLIEP, or a DensityRatio whose objective has problems made of sums (`is_sum`)
+        A clone is fitted. "cv" and sequences for gamma and regularization are chosen on the sample. n_centers=None requires a
+        target no larger than the sample.
     n_sample : int
-        Rows drawn of each domain for the centers, the bandwidth and cross-validation, and at least four times n_centers.
+        Rows drawn from each domain for centers, bandwidth and cross-validation; at least four times n_centers are drawn.
     random_state : int >= 0
-        Seed of that draw. With the same partitions it gives the same rows.
+        Seed of the draw, which is reproducible for the same partitions.
 
     Attributes
     ----------
-    ratio_ : the fitted estimator, without weights_: it needs Dask no more, pickles, transforms rows in memory, and goes on
-        with partial_fit.
+    ratio_ : the fitted estimator, without weights_. It no longer needs Dask: it can be pickled, transforms rows in memory, and
+        supports partial_fit.
     weights_ : lazy Dask array (n_source,), the weights of the source rows in their order, mean 1; chunk sizes are known.
     coef_, centers_, gamma_, normalization_, best_params_, ... : those of ratio_, see `DensityRatio`.
     """
@@ -58,10 +58,10 @@ class DaskRatio(BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DaskRatio:
         """Estimate the ratio. X (n, d): Dask array or dataframe. y (n,) two values, the smaller is the source, and
-        sample_weight (n,) >= 0 or None: Dask arrays or series, split as X is.
+        sample_weight (n,) >= 0 or None: Dask arrays or series, partitioned like X.
 
-        Raises ValueError for what is not Dask, partitions that do not match, NaN (with the column's name), an empty domain,
-        and estimators without statistics.
+        Raises ValueError for input that is not Dask, partitions that do not match, NaN (with the column name), an empty domain,
+        and estimators whose problem is not made of sums over rows.
         """
         ratio, features = _summable(self.ratio)
         plan = self._plan(features)
@@ -70,21 +70,21 @@ class DaskRatio(BaseEstimator):
         sampled = sample_of(ratio, *found.sample(partitions.columns))
         _check_centers(features, found, plan)
         mean = fit_by_sums(ratio, Passes(partitions, ratio, sampled.assembly, found.labels), sampled)
-        # A ratio that vanishes on the source says nothing of its rows: they count alike, as in memory.
+        # If the ratio is 0 on the source, the weights are even, as in a fit in memory.
         ratio.normalization_ = mean if mean > 0.0 else 1.0
         weights = _lazy_weights(ratio, partitions, found)
         self._take(ratio, weights if mean > 0.0 else da.ones_like(weights))
         return self
 
     def transform(self, X: Any) -> Any:
-        """p_target(x) / p_source(x) (n,) of the rows of X (n, d): lazy for a Dask collection, at once for rows in memory."""
+        """p_target(x) / p_source(x) (n,) at the rows of X (n, d): lazy for a Dask collection, computed for rows in memory."""
         check_is_fitted(self, "ratio_")
         return transform(self.ratio_, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Agreement of the ratio with held-out rows, higher is better, as `DensityRatio.score`; arguments as in `fit`.
+        """Score of the ratio on held-out rows, higher is better, as `DensityRatio.score`; arguments as in `fit`.
 
-        The ratios come together in memory: one number for each row.
+        The ratios are gathered in memory, one number per row.
         """
         check_is_fitted(self, "ratio_")
         partitions = Partitions.of(clone(self.ratio_), X, y, sample_weight)
@@ -101,7 +101,7 @@ class DaskRatio(BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} of DaskRatio must be an int >= {least}; got {value!r}.")
-        # distinct_rows seeks copies among four times as many rows as it returns.
+        # distinct_rows looks for copies among four times as many rows as it returns.
         return SurveyPlan(max(self.n_sample, 4 * (features.n_centers or 0)), self.random_state)
 
     def _take(self, ratio: DensityRatio, weights: da.Array) -> None:
@@ -114,19 +114,19 @@ class DaskRatio(BaseEstimator):
 
 
 def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
-    """An unfitted clone of a ratio whose fit is one of sums over rows, and its features. ValueError for any other."""
+    """An unfitted clone of a ratio whose problem is made of sums over rows, and its features. Raises ValueError for others."""
     objective = None
     if isinstance(ratio, DensityRatio):
         objective, features = plain_parts(ratio)
     if objective is None or not objective.is_sum:
         kind = type(ratio).__name__
         raise ValueError(
-            f"DaskRatio fits LSIF() and KLIEP(), whose fit is one of sums over rows; {kind} needs all rows at once. Fit {kind} "
-            "on a sample in memory, then densratio.dask.transform(ratio, X) gives its ratio at the rows of a Dask collection."
+            f"DaskRatio fits LSIF() and KLIEP(), which need only sums over rows; {kind} needs all rows at once. Fit {kind} on a "
+            "sample in memory, then evaluate it on a Dask collection with densratio.dask.transform(ratio, X)."
         )
     if not (ratio.cv is None or isinstance(ratio.cv, Integral) or hasattr(ratio.cv, "split")):
         raise ValueError(
-            "cv names rows of X, and cross-validation on Dask collections sees a sample of them: give a number of folds or a "
+            "cv names rows of X, but cross-validation on Dask collections uses a sample of them: give a number of folds or a "
             "scikit-learn splitter."
         )
     return clone(ratio), features

@@ -1,4 +1,4 @@
-"""Fits whose sums over rows are sums over partitions."""
+"""Fits from sums over the partitions of a table."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .partitions import Block, Partitions
 
 __all__ = ["Passes", "fit_by_sums"]
 
-_GATHERED = 2**22  # entries of target features that come together for the solve
+_GATHERED = 2**22  # largest number of entries of target features gathered for the solve
 
 
 class Context(NamedTuple):
-    """What every task of a pass is given: the estimator, its objective and fitted features, and the argument of this pass."""
+    """The input of every task of a pass: the estimator, its objective and fitted features, and the argument of the pass."""
 
     ratio: DensityRatio
     assembly: Assembly
@@ -34,7 +34,7 @@ class Context(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """Sums over the partitions of a table: source and target rows with these labels, seen through fitted features."""
+    """Passes over the partitions of a table that add up sums over the features of source and target rows."""
 
     partitions: Partitions
     ratio: DensityRatio
@@ -42,20 +42,20 @@ class Passes(NamedTuple):
     labels: tuple[Any, Any]
 
     def sums(self, summarize: Callable[[Samples, Context], Any], plus: Callable[[Any, Any], Any], argument: Any = None) -> Any:
-        """The sum by `plus` of summarize(rows of a partition, context) over all partitions: one pass."""
+        """Add up summarize(rows of a partition, context) over all partitions with `plus`, in one pass."""
         context = Context(portable(self.ratio), self.assembly, argument)
         return self.partitions.reduce(_of_block, plus, (summarize, self.labels, context))
 
 
 @dataclass(frozen=True, eq=False)
 class PartitionedLikelihood(MaximumLikelihood):
-    """KLIEP's problem on all target rows, of which `target` has gathered some: every value is a pass over the partitions."""
+    """The KLIEP problem on all target rows; `target` holds a sample, and each evaluation is a pass over the partitions."""
 
     one_pass: Callable[[np.ndarray, MixtureSet], LikelihoodSums]
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """Its sums are over the partitions."""
+        """The likelihood, with sums over the partitions."""
         feasible = self.feasible.wide()
         return Likelihood(feasible, lambda shares: self.one_pass(shares, feasible))
 
@@ -65,9 +65,9 @@ class PartitionedLikelihood(MaximumLikelihood):
 
 
 def fit_by_sums(ratio: DensityRatio, passes: Passes, sampled: Sampled) -> float:
-    """Fit `ratio` on all rows of the partitions, of which `sampled` has some, and give the mean of the raw ratio over the source.
+    """Fit `ratio` on all rows of the partitions, and return the mean of the raw ratio over the source; `sampled`: a sample.
 
-    All that a fit stores is then stored but for the mean and the weights. Warns where the solver stops early.
+    Stores everything that a fit stores, except the mean and the weights. Warns if the solver stops early.
     """
     problem = passes.sums(_problem, _plus)
     solution = solve(ratio, _whole(passes, problem))
@@ -76,7 +76,7 @@ def fit_by_sums(ratio: DensityRatio, passes: Passes, sampled: Sampled) -> float:
 
 
 def _whole(passes: Passes, problem: Any) -> Problem:
-    """The problem on all rows, of which `problem` may have gathered some alone."""
+    """The problem on all rows; `problem` may hold only a sample of the target rows."""
     if not isinstance(problem, MaximumLikelihood) or problem.n_seen == problem.target.shape[0]:
         return problem
     fields = (problem.source_count, problem.source_total, problem.target, problem.target_weight, problem.n_seen)
@@ -84,7 +84,7 @@ def _whole(passes: Passes, problem: Any) -> Problem:
 
 
 def _mean_ratio(passes: Passes, problem: Any, coef: Array) -> float:
-    """Mean raw ratio over the source rows: from their sums where the ratio is linear, by a pass where it is clipped at 0."""
+    """Mean raw ratio over the source rows: from sums if the ratio is linear, by a pass if it may be clipped at 0."""
     signed = problem.signed(coef)
     if passes.assembly.features.is_nonnegative and bool(namespace(signed).all(signed >= 0.0)):
         return float(problem.source_mean(coef))
@@ -110,14 +110,14 @@ def _plus(mine: Any, theirs: Any) -> Problem:
 
 
 def _gathered(problem: Any) -> Any:
-    """The problem with the target rows that one machine is to hold."""
+    """The problem with as many target rows as one machine holds."""
     if not isinstance(problem, MaximumLikelihood):
         return problem.compact()
     return problem.thinned(max(1, _GATHERED // problem.target.shape[1]))
 
 
 def _likelihood_sums(samples: Samples, context: Context) -> LikelihoodSums:
-    """The sums of one partition at the shares, and over the feasible set, that are the pass's argument."""
+    """The sums of one partition; the argument of the pass is the shares and the feasible set."""
     shares, feasible = context.argument
     features = context.assembly.features
     blocks = row_slices(samples.target.shape[0], features.n_columns) or [slice(0, 0)]

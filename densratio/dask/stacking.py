@@ -13,10 +13,10 @@ __all__ = ["stack_domains"]
 
 
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
-    """Two samples as one (X, y), lazy, with y = 0 for source and 1 for target rows in the same partitions, source rows first.
+    """Stack two samples into one lazy (X, y), source rows first; y is 0 for source and 1 for target rows.
 
-    X_source (n_s, d), X_target (n_t, d): Dask arrays, of known or unknown chunk sizes, or Dask dataframes with the same columns,
-    which keep their index; y is then a series named "domain". Raises ValueError for other input and for columns that differ.
+    X_source (n_s, d), X_target (n_t, d): Dask arrays, of known or unknown chunk sizes, or Dask dataframes with the same
+    columns, which keep their index; y is then a series named "domain". Raises ValueError for other input and differing columns.
     """
     samples = [check_collection(X, "LSIF") for X in (X_source, X_target)]
     if is_frame(samples[0]) != is_frame(samples[1]):

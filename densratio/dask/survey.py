@@ -1,4 +1,4 @@
-"""The first pass over a table in partitions: what is wrong with it, and a uniform sample of each domain."""
+"""The first pass over a table in partitions: errors in the input, and a uniform sample of each domain."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .partitions import Block, Partitions
 
 __all__ = ["Survey", "SurveyPlan", "survey"]
 
-_MOST_LABELS = 6  # values of y that are told apart: two are right, and more are an error that shows some
+_MOST_LABELS = 6  # values of y that are tracked: two are valid, and more give an error that shows some
 
 
 class SurveyPlan(NamedTuple):
-    """n_sample: rows kept of each domain; seed: of the draw."""
+    """n_sample: number of rows kept of each domain; seed: seed of the draw."""
 
     n_sample: int
     seed: int
 
 
 class _Draw(NamedTuple):
-    """Rows drawn of one domain: those of the smallest keys. All arrays have one entry a row; place: (partition, position)."""
+    """Rows drawn from one domain: those with the smallest keys. Arrays have one entry per row; place: (partition, position)."""
 
     key: np.ndarray
     place: np.ndarray
@@ -30,14 +30,14 @@ class _Draw(NamedTuple):
     weight: np.ndarray | None
 
     def smallest(self, n: int) -> _Draw:
-        """The `n` rows of the smallest keys, or all."""
+        """The `n` rows with the smallest keys, or all rows if there are fewer."""
         if len(self.key) <= n:
             return self
         keep = np.argpartition(self.key, n - 1)[:n]
         return _Draw(self.key[keep], self.place[keep], self.rows[keep], None if self.weight is None else self.weight[keep])
 
     def plus(self, other: _Draw) -> _Draw:
-        """The rows of both."""
+        """The rows of both draws."""
         key, place, rows = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("key", "place", "rows"))
         if self.weight is None or other.weight is None:
             return _Draw(key, place, rows, None)
@@ -45,32 +45,32 @@ class _Draw(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What one pass tells of X, y and sample_weight; surveys of two parts of a table add up."""
+    """The findings of one pass over X, y and sample_weight; surveys of two parts of a table are merged."""
 
     sizes: dict[Any, dict[int, int]]
-    """For each label, the number of its rows in each partition that has some."""
+    """For each label, the number of its rows by partition."""
     draws: dict[Any, _Draw]
     is_nan: np.ndarray
     is_infinite: np.ndarray
-    """(d,) whether a column has such an entry."""
+    """(d,) whether a column has NaN, and whether it has infinity."""
     faults: list[str]
-    """What is wrong in a way that a person must be told, first partition first."""
+    """Error messages about the input, first partition first."""
 
     @property
     def labels(self) -> tuple[Any, Any]:
-        """The labels of the source, which is the smaller one, and of the target."""
+        """The labels of source and target; the smaller one is the source."""
         source, target = sorted(self.sizes)
         return source, target
 
     def n_rows(self, label: Any) -> int:
-        """Rows of the domain `label`."""
+        """Number of rows of the domain `label`."""
         return sum(self.sizes[label].values())
 
     def sample(self, columns: list[Any] | None) -> tuple[Any, np.ndarray, np.ndarray | None]:
-        """The rows drawn of all domains in their order, as (X, y, sample_weight): all rows where there are no more than asked.
+        """The rows drawn from all domains in table order, as (X, y, sample_weight).
 
-        X is a frame where `columns` names them. A column in which any row of the table has NaN or infinity has it in the
-        first row of X too, so that who checks the sample has checked the table.
+        X is a dataframe if `columns` is given. If a column of the table has NaN or infinity anywhere, so does the first row of X,
+        so that validating the sample validates the table.
         """
         pooled = next(iter(self.draws.values()))
         for draw in list(self.draws.values())[1:]:
@@ -91,9 +91,8 @@ class Survey(NamedTuple):
 def survey(partitions: Partitions, plan: SurveyPlan) -> Survey:
     """One pass over the table.
 
-    Each row draws a uniform key, and the rows of a domain with the smallest keys are its sample: uniform over its rows
-    whatever the partitions. Rows that count 0 times come last. Raises ValueError for what is wrong with y and the weights, and
-    for a table without rows.
+    Each row gets a random key, and the rows with the smallest keys are the sample of a domain: a uniform sample for any
+    partitioning. Rows of weight 0 come last. Raises ValueError for invalid y or weights, and for a table without rows.
     """
     found = partitions.reduce(_survey_block, functools.partial(_merged, n_sample=plan.n_sample), plan)
     if found.faults:
@@ -134,7 +133,7 @@ def _draw(block: Block, key: np.ndarray, is_member: np.ndarray, n_sample: int) -
 
 
 def _merged(mine: Survey, theirs: Survey, n_sample: int) -> Survey:
-    # Sorted before the cut, so that what remains does not depend on which partition came first.
+    # Sort before truncating, so that the result does not depend on the order of the partitions.
     labels = sorted({*mine.sizes, *theirs.sizes})[:_MOST_LABELS]
     sizes = {label: {**mine.sizes.get(label, {}), **theirs.sizes.get(label, {})} for label in labels}
     draws = {}
@@ -154,7 +153,7 @@ def _faults(block: Block) -> list[str]:
         ]
     for name, side in (("y", block.labels), ("sample_weight", block.weight)):
         if side is not None and len(side) != n:
-            return [f"Partition {block.number} has {n} rows in X and {len(side)} in {name}: they must be split alike."]
+            return [f"Partition {block.number} has {n} rows in X and {len(side)} in {name}: they must be partitioned alike."]
     if block.weight is not None and not np.all((block.weight >= 0.0) & np.isfinite(block.weight)):
         bad = int(np.flatnonzero(~((block.weight >= 0.0) & np.isfinite(block.weight)))[0])
         return [f"sample_weight must hold finite numbers >= 0; row {bad} of partition {block.number} has {block.weight[bad]}."]

@@ -1,4 +1,4 @@
-"""The density ratios: DensityRatio over an objective and its front doors, and the methods that have none, one file each."""
+"""The density-ratio estimators: DensityRatio and its subclasses, which minimize an objective, and the other methods."""
 
 from .base import RatioEstimator
 from .density_ratio import DensityRatio
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 IN_LOOPS: dict[str, type[DensityRatio]] = {"kmm": KMM, "kliep": KLIEP, "lsif": LSIF, "wasserstein": Wasserstein}
-"""The methods with an `update` for training loops, by name."""
+"""The estimators with an `update` for training loops, by name."""
 
 ESTIMATORS: dict[str, type[RatioEstimator]] = {
     **IN_LOOPS,
@@ -45,4 +45,4 @@ ESTIMATORS: dict[str, type[RatioEstimator]] = {
     "spectral": SpectralRatio,
     "subspace_lsif": SubspaceLSIF,
 }
-"""All density ratios, by name."""
+"""All density-ratio estimators, by name."""

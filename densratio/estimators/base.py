@@ -1,4 +1,4 @@
-"""What every density ratio does, whatever its method: checked input, weights of mean 1, unseen rows, chosen parameters."""
+"""RatioEstimator: what all estimators share, from input checks and weights of mean 1 to the choice of parameters."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["RatioEstimator"]
 
 
 class RatioEstimator(BaseEstimator, ABC):
-    """Base of the density ratios p_target(x) / p_source(x): one method is `_fit` and `_ratio`, and this class does the rest.
+    """Base of the estimators of p_target(x) / p_source(x): a subclass implements `_fit` and `_ratio`.
 
-    A subclass learns from `Samples` in `_fit` and gives the ratio of any rows up to a constant in `_ratio`; `fit` makes
-    the weights of the source rows, of mean 1, from it. Fitted arrays named in `_returns` go back to the person's library.
-    Where `_on_host` is true both see numpy arrays (CSR too where `_takes_sparse`), whatever array the person gave.
+    `_fit` learns from `Samples`, and `_ratio` returns the ratio at any rows up to a constant factor; `fit` turns it into source
+    weights of mean 1. Fitted arrays named in `_returns` are converted back to the array library of the input. If `_on_host` is
+    true, both methods get numpy arrays (also CSR if `_takes_sparse`), whatever the type of the input.
 
-    A parameter named in `_choosable` may also be a sequence of values, or "cv", which stands for the values that a method
-    `_grid(name, samples)` gives: `fit` then takes the best one under
-    cross-validation. The parameters of that search are `cv` and `n_jobs`, where the subclass has them: the number of folds, a
-    scikit-learn splitter or an iterable of (train, test), of which the rows of `test` are held out; and joblib processes.
-    Without a splitter it looks at `_choice_rows` rows of each domain at most, a seeded draw: more would not choose better.
+    A parameter named in `_choosable` may also be a sequence of values, or "cv", which stands for the values of
+    `_grid(name, samples)`: `fit` then chooses the best value by cross-validation. If the subclass has them, `cv` (a number of
+    folds, a scikit-learn splitter, or an iterable of (train, test), of which the rows of `test` are held out) and `n_jobs`
+    (joblib processes) control the search. Unless `cv` names rows or is a splitter, the search uses a seeded sample of at most
+    `_choice_rows` rows of each domain.
     """
 
     _on_host: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class RatioEstimator(BaseEstimator, ABC):
     _returns: ClassVar[tuple[str, ...]] = ()
     _choice_rows: ClassVar[int] = 10_000
     _holds_out_copies: ClassVar[bool] = False
-    """Whether a number of folds counts folds of the distinct rows, so that copies of a row are held out together."""
+    """Whether an integer `cv` splits the distinct rows, so that copies of a row are held out together."""
 
     weights_: Any
     normalization_: float
@@ -53,7 +53,7 @@ class RatioEstimator(BaseEstimator, ABC):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RatioEstimator:
         """Estimate the ratio. X (n, d); y (n,) two values, the smaller is the source; sample_weight (n,) >= 0 or None.
 
-        A row with sample_weight k counts as k copies of it would. Raises ValueError for input that has no ratio, saying why.
+        A row with sample_weight k is equivalent to k copies of it. Raises ValueError if the input does not define a ratio.
         """
         samples, like = self._samples(X, y, sample_weight, reset=True)
         counted = samples.counted()
@@ -64,10 +64,10 @@ class RatioEstimator(BaseEstimator, ABC):
         return self
 
     def transform(self, X: Any) -> Any:
-        """p_target(x) / p_source(x) (n,), >= 0, for the rows of X (n, d); mean 1 over the rows that `fit` saw as source.
+        """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        Wasserstein, and KMM without regularization, weigh rows and not points: their ratio at x is the kernel average of the
-        weights near x.
+        Wasserstein, and KMM without regularization, estimate weights of rows only: their ratio at x is the kernel average of
+        the weights near x.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
@@ -79,25 +79,25 @@ class RatioEstimator(BaseEstimator, ABC):
         return self.fit(X, y, sample_weight).transform(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Agreement of the ratio with held-out rows, higher is better. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
+        """Score of the ratio on held-out rows, higher is better. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
-        mean r(target) - mean r(source)^2 / 2: the squared distance to the true ratio, up to its sign and a constant. For KLIEP
-        the lower bound mean log r(target) - mean r(source) + 1 of the Kullback-Leibler divergence.
+        mean r(target) - mean r(source)^2 / 2: the negative squared distance to the true ratio, up to constants. For KLIEP, the
+        lower bound mean log r(target) - mean r(source) + 1 of the Kullback-Leibler divergence.
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
         source, target = (self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target))
         return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
-    # ------------------------------------------------------------ what a method fills in
+    # ------------------------------------------------------------ what a subclass implements
 
     @abstractmethod
     def _fit(self, samples: Samples) -> Array:
-        """Learn from samples whose rows all count, and give the ratio (n_s,) of the source rows, up to a constant factor."""
+        """Learn from samples without zero weights, and return the ratio (n_s,) at the source rows, up to a constant factor."""
 
     @abstractmethod
     def _ratio(self, rows: Array) -> Array:
-        """The ratio (n,) of rows (n, d), finite and >= 0, up to the same factor."""
+        """The ratio (n,) at rows (n, d), finite and >= 0, up to the same factor."""
 
     def _agreement(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
@@ -105,30 +105,30 @@ class RatioEstimator(BaseEstimator, ABC):
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """Scores (n_candidates, n_folds), higher is better; by default of clones on k folds of both domains."""
+        """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
         X, y, weight = samples.stacked()
         return k_fold_scores(self, candidates, X, y, weight, folds=self._folds(samples), n_jobs=getattr(self, "n_jobs", None))
 
     def _folds(self, samples: Samples) -> list[Fold]:
-        """What cross-validation holds out of each domain."""
+        """The folds of cross-validation, each with the held-out rows of both domains."""
         return folds_by(getattr(self, "cv", None), samples, are_distinct=self._holds_out_copies)
 
     # ------------------------------------------------------------ parts
 
     def _draw_seed(self) -> None:
-        """One draw from random_state serves every candidate of a search and the fit."""
+        """Draw one seed from random_state, shared by all candidates of a search and by the fit."""
         self._seed = seed_of(getattr(self, "random_state", 0))
 
     def _drawn_seed(self) -> int:
         return self._seed if hasattr(self, "_seed") else seed_of(getattr(self, "random_state", 0))
 
     def _chosen(self, name: str) -> Any:
-        """The value of a parameter: the one that cross-validation chose, or the one given."""
+        """The value of a parameter: chosen by cross-validation, or as given."""
         value = getattr(self, name)
         return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
 
     def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
-        """The two domains, placed where the method computes; and an empty array of the kind that X came in."""
+        """The two samples, on the device that computes, and an empty array of the type of X."""
         rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight)
         places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         domains = [self._placed(take_rows(rows, at)) for at in places]
@@ -142,7 +142,7 @@ class RatioEstimator(BaseEstimator, ABC):
         return rows if device is None or is_sparse(rows) else to_device(rows, device)
 
     def _returned(self, values: Array, like: Array) -> Array:
-        """`values` in the library, dtype and device of the rows that the person gave."""
+        """`values` in the library, dtype and device of the input rows."""
         if is_tensor(like) == is_tensor(values) and values.dtype == like.dtype and device_of(values) == device_of(like):
             return values
         return put(to_host(values), like)
@@ -153,7 +153,7 @@ class RatioEstimator(BaseEstimator, ABC):
         if not float(weighted_mean(raw, counted.source_weight)) > 0.0:
             warnings.warn(
                 f"The ratio of {type(self).__name__} is 0 at every source row, so the weights are even: the samples do not overlap "
-                "at this bandwidth and regularization. Take smaller ones, or look at diagnose(ratio, X, y).",
+                "at this bandwidth and regularization. Use smaller values, or look at diagnose(ratio, X, y).",
                 UserWarning,
                 stacklevel=3,
             )
@@ -164,7 +164,7 @@ class RatioEstimator(BaseEstimator, ABC):
             setattr(self, name, self._returned(getattr(self, name), like))
 
     def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
-        """Weights (n_s,) of all source rows, given those of the rows that count; the others get the ratio there."""
+        """Weights (n_s,) of all source rows from those of the rows with positive weight; the others get the ratio at the row."""
         counts = to_host(samples.source_weight) > 0.0
         full = np.empty(len(counts), dtype=to_host(weights).dtype)
         full[counts] = to_host(weights)
@@ -186,6 +186,6 @@ class RatioEstimator(BaseEstimator, ABC):
         tags.target_tags.required = True
         tags.input_tags.sparse = self._takes_sparse
         tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
-        # y is a two-valued label, and this is scikit-learn's way to say so; estimator_type stays unset: it predicts no class.
+        # These tags tell scikit-learn that y has two values; estimator_type stays unset because no class is predicted.
         tags.classifier_tags = ClassifierTags(multi_class=False)
         return tags

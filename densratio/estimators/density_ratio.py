@@ -1,4 +1,4 @@
-"""DensityRatio, the scikit-learn estimator over an objective, a solver and features; and what it makes of batches."""
+"""DensityRatio: the scikit-learn estimator that minimizes an objective, on tables and on batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .sum_search import scores_from_sums
 
 __all__ = ["DensityRatio"]
 
-_GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of the median rule's
+_GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of the median rule
 
 
 class DensityRatio(RatioEstimator):
@@ -36,41 +36,41 @@ class DensityRatio(RatioEstimator):
     Parameters
     ----------
     objective : str or Objective
-        A name in `densratio.objectives.OBJECTIVES` or an instance, your own included.
+        A name in `densratio.objectives.OBJECTIVES`, or an instance, also of your own class.
     kernel : {"gaussian", "laplacian", "random_fourier", "nystroem"} or Features
-        Features of the rows. The last two approximate the Gaussian kernel and may be negative: KLIEP does not take them.
+        Features of the rows. The last two approximate the Gaussian kernel and may be negative, so KLIEP does not accept them.
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
         Bandwidth, in 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and in 1 / (data units) for the
         Laplacian. "median": 1 / (2 median squared distance) of the pooled rows. "target_spread": 1 / (squared distance
-        between the 10 % and 90 % quantiles of the target), the better rule in training loops. "cv": the best of nine values
-        around the median rule, from 1/32 to 32 times it, under cross-validation; a sequence: the best of these.
+        between the 10 % and 90 % quantiles of the target), better in training loops. "cv": the best of nine values
+        from 1/32 to 32 times the median rule, by cross-validation; a sequence: the best of these values.
     n_centers : int or None
-        Target rows that serve as kernel centers (None: all), or columns of an explicit map (None: 200).
+        Number of target rows used as kernel centers (None: all), or of columns of an explicit map (None: 200).
     solver : str or Solver
-        A name in `densratio.solvers.SOLVERS`, an instance, or "auto": the one that suits the objective.
+        A name in `densratio.solvers.SOLVERS`, an instance, or "auto": the first that suits the problem.
     n_steps : int
-        Steps of each `update`, and of each `partial_fit` where that steps.
+        Steps of each `update`, and of each `partial_fit` of methods that take steps there.
     tol, max_iter : float, int
-        `fit` stops when the optimality residual is at most tol, or warns after max_iter steps.
+        `fit` stops when the optimality residual is at most tol, or with a warning after max_iter steps.
     device : str or None
-        "cuda", "cpu", "mps": compute there in torch and give numpy back. None: where the input is.
+        "cuda", "cpu", "mps": compute there in torch and return numpy arrays. None: compute where the input is.
     random_state : int, RandomState or None
-        Choice of centers and random features.
+        Seed of the choice of centers and of random features.
     cv : int, scikit-learn splitter, iterable of (train, test), or None
-        Folds of the cross-validation that "cv" and sequences ask for; of an iterable the rows of `test` are held out and all
-        others fitted. None: five folds of each domain, or the closed-form leave-one-out score where there is one (uLSIF).
+        Folds of cross-validation for "cv" and sequences. With an iterable, the rows of `test` are held out and all others
+        fitted. None: five folds of each domain, or the closed-form leave-one-out score if there is one (uLSIF).
     n_jobs : int or None
-        joblib processes of that search.
+        Number of joblib processes of that search.
 
     Attributes
     ----------
     weights_ : (n_source,) weights of the source rows in their order, mean 1.
-    coef_ : (p,) coefficients: one for each center, or the weights themselves (KMM, Wasserstein).
-    centers_, gamma_ : the rows that coef_ belongs to (p, d), and the bandwidth.
+    coef_ : (p,) coefficients: one per center, or the weights themselves (KMM, Wasserstein).
+    centers_, gamma_ : the rows (p, d) that coef_ belongs to, and the bandwidth.
     objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
-    residual_, converged_, n_iter_ : optimality residual, whether it reached tol, and steps taken.
-    normalization_ : mean of the raw ratio over the source rows, which `transform` divides by.
-    best_params_, cv_results_ : what cross-validation chose, and all it tried, in the form of GridSearchCV's cv_results_.
+    residual_, converged_, n_iter_ : optimality residual, whether the solver converged, and steps taken.
+    normalization_ : mean of the raw ratio over the source rows, by which `transform` divides.
+    best_params_, cv_results_ : parameters chosen by cross-validation, and all results in the format of GridSearchCV.
     n_features_in_, feature_names_in_ : columns seen in fit.
     """
 
@@ -78,7 +78,7 @@ class DensityRatio(RatioEstimator):
     _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "centers_")
     _of_objective: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are the objective's, by the same names."""
+    """Names of the parameters that are passed to the objective."""
 
     n_iter_: int
 
@@ -121,24 +121,24 @@ class DensityRatio(RatioEstimator):
         centers: Array | None = None,
         to_convergence: bool = False,
     ) -> Weighting:
-        """`n_steps` steps on one batch from the stored `coef`: a pure function of its arguments that never waits for a GPU.
+        """Take `n_steps` steps on one batch from a stored `coef`: a pure function that never waits for a GPU.
 
-        source (n_s, d), target (n_t, d): arrays of one library, unchecked. coef (p,): None for a cold start. features:
-        fitted ones to keep; None fits them to the batch with every anchor row a center where `coef` was given. centers (p, d):
-        rows in place of the target's as the centers of KLIEP and LSIF. to_convergence: solve the batch, as `fit` does, in
-        place of the steps, and wait for it.
+        source (n_s, d), target (n_t, d): arrays of one library, not validated. coef (p,): None for a cold start. features:
+        fitted features to use; None fits them to the batch, and if `coef` is given all anchor rows become centers. centers
+        (p, d): the centers of KLIEP and LSIF, instead of the target rows. to_convergence: solve the batch as `fit` does, which
+        waits for the device, instead of taking steps.
         """
         assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
         return weigh(self, assembly, source, target, coef, to_convergence=to_convergence)
 
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
-        """Take in one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
+        """Update the fit with one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
-        KLIEP and LSIF add the batch to the statistics of all batches before it, and solve: a stream gives what `fit` gives on
-        all its rows, with the centers and bandwidth of the first batch, where "cv" chooses too; weights_ are those of this
-        batch's source rows. Where coef_ belongs to source rows (KMM, Wasserstein) it is `n_steps` steps from the stored
-        weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index seen, 1 for
-        rows not seen yet; without `index` each batch must hold the same source rows.
+        KLIEP and LSIF add the problem of the batch to that of all earlier batches, and solve the sum: a stream gives the same
+        result as `fit` on all its rows, with the centers and bandwidth of the first batch, on which "cv" chooses too. weights_
+        belong to the source rows of this batch. If coef_ belongs to source rows (KMM, Wasserstein), the batch takes `n_steps`
+        steps from the stored weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest
+        index, with 1 for rows not seen yet; without `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
         samples, like = self._samples(X, y, sample_weight, reset=is_first)
@@ -149,7 +149,10 @@ class DensityRatio(RatioEstimator):
         if objective.anchors == "source":
             return self._step_rows(samples, like, index, is_first)
         if index is not None:
-            raise ValueError(f"index names stored weights of source rows; {type(self).__name__} stores one coefficient per center.")
+            raise ValueError(
+                f"index names stored weights of source rows, but {type(self).__name__} stores one coefficient per center: leave it "
+                "out."
+            )
         return (self._stream if objective.is_sum else self._step_centers)(samples, like, is_first)
 
     # ------------------------------------------------------------ a table
@@ -165,7 +168,7 @@ class DensityRatio(RatioEstimator):
         return self._coef if assembly.objective.anchors == "source" else self._ratio(samples.source)
 
     def _keep(self, assembly: Assembly, solution: Solution, samples: Samples) -> None:
-        """What a solution leaves: the fitted attributes, and what gives the ratio at any row."""
+        """Store a solution: the fitted attributes, and the predictor of the ratio at any row."""
         objective, features = assembly
         like = solution.coef if objective.takes == "rows" else features(samples.source[:1, :])
         self._coef = namespace(like).astype(solution.coef, like.dtype, copy=False)
@@ -179,7 +182,7 @@ class DensityRatio(RatioEstimator):
         self._predictor = self._predictor_of(assembly, solution.problem, samples)
 
     def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
-        """What gives the ratio at any row, from the problem solved and what `_keep` has stored."""
+        """The predictor of the ratio at any row, from the solved problem and what `_keep` has stored."""
         objective, features = assembly
         if objective.anchors == "source" and features.is_map:
             of_source = mapped(features, samples.source) if problem.source_map is None else problem.source_map
@@ -203,7 +206,7 @@ class DensityRatio(RatioEstimator):
         return bool(getattr(kind, "takes_sparse", False))
 
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
-        """The kind of features that takes the place of `kernel` for so many source rows; None: none does."""
+        """The class of features that replaces `kernel` for this many source rows; None: `kernel` is used."""
         return None
 
     # ------------------------------------------------------------ the search
@@ -216,7 +219,7 @@ class DensityRatio(RatioEstimator):
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         if not self._shares_features(samples):
             return super()._scores(candidates, samples)
-        # One task a bandwidth: its features serve every other parameter.
+        # One task per bandwidth: its features serve all values of the other parameters.
         members: dict[Any, list[int]] = {}
         for i, candidate in enumerate(candidates):
             members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
@@ -229,7 +232,7 @@ class DensityRatio(RatioEstimator):
         return scores
 
     def _shares_features(self, samples: Samples) -> bool:
-        """Whether candidates of one bandwidth are scored together by `_scores_at`, else each by a fit of a clone."""
+        """Whether `_scores_at` scores all candidates of one bandwidth together; otherwise a clone is fitted for each."""
         defaults = type(self)().get_params()
         return objective_of(clone(self).set_params(**{name: defaults[name] for name in self._choosable})).is_sum
 
@@ -250,7 +253,7 @@ class DensityRatio(RatioEstimator):
         self.n_iter_ += steps
         raw = self._ratio(counted.source)
         self._store_weights(raw, samples, counted, like)
-        # The mean over all source rows, this batch's or not: exact but for what clipping at 0 adds, which this batch tells.
+        # The mean over the source rows of all batches: exact except for clipping at 0, whose effect is estimated on this batch.
         means = [float(part.source_mean(self._coef)) for part in (self._problem, batch)]
         mean = means[0] + (float(weighted_mean(raw, counted.source_weight)) - means[1])
         self.normalization_ = mean if mean > 0.0 else self.normalization_
@@ -272,7 +275,7 @@ class DensityRatio(RatioEstimator):
         assembly = assemble(self, samples) if found.features is None else Assembly(objective, found.features)
         self._take_steps(assembly, found, samples, is_first)
         weights, named = to_host(bank).copy(), to_host(rows)
-        # A row that is named more than once gets the mean of its weights.
+        # A row named more than once gets the mean of its weights.
         total = np.bincount(named, to_host(found.weights), minlength=len(weights))
         count = np.bincount(named, minlength=len(weights))
         weights[count > 0] = total[count > 0] / count[count > 0]
@@ -282,7 +285,7 @@ class DensityRatio(RatioEstimator):
 
     def _check_counts_once(self, samples: Samples) -> None:
         if samples.source_weight is not None:
-            raise ValueError(f"partial_fit of {type(self).__name__} takes no sample_weight: use fit.")
+            raise ValueError(f"partial_fit of {type(self).__name__} does not support sample_weight: use fit.")
 
     def _take_steps(self, assembly: Assembly, found: Weighting, samples: Samples, is_first: bool) -> None:
         steps = 0 if is_first else self.n_iter_
@@ -290,13 +293,13 @@ class DensityRatio(RatioEstimator):
         self.n_iter_ = steps + found.solution.n_iter
 
     def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
-        """Stored weights and the positions of this batch's source rows in them; no bank where the batch is all there is."""
+        """The stored weights, and the positions of the source rows of this batch in them."""
         n = source.shape[0]
         if index is None:
             if not is_first and len(self.weights_) != n:
                 raise ValueError(
-                    f"The stored weights are those of {len(self.weights_)} source rows and this batch has {n}: name them with "
-                    "index= (one number for each source row of the batch)."
+                    f"The stored weights belong to {len(self.weights_)} source rows, and this batch has {n}: name its rows with "
+                    "index= (one number per source row of the batch)."
                 )
             index = range(n)
         rows = check_index(list(index) if isinstance(index, range) else index, n, None)
@@ -310,5 +313,5 @@ class DensityRatio(RatioEstimator):
 
 
 def _place(x: Array) -> Any:
-    """What must agree for two arrays to meet in one operation."""
+    """Library, dtype and device of an array, which must agree for two arrays in one operation."""
     return (is_tensor(x), x.dtype, x.device if is_tensor(x) else None)

@@ -1,4 +1,4 @@
-"""What a fit whose rows are elsewhere, such as on a cluster, asks of an estimator: it sees a sample, and hands over a solution."""
+"""Functions for fits whose rows are elsewhere, such as on a cluster: the estimator reads a sample and gets the solution."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["Sampled", "agreement", "check_sample", "finish", "plain_parts", "por
 
 
 class Sampled(NamedTuple):
-    """A sample of the rows as an estimator reads it, with the parts that it assembles of it."""
+    """A sample of the rows as an estimator reads it, with the objective and the features fitted on it."""
 
     samples: Samples
     assembly: Assembly
     like: Array
-    """An empty array of the kind that the rows came in"""
+    """An empty array of the type of the input"""
 
 
 def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
-    """Objective and features, not fitted, with defaults in place of what cross-validation has yet to choose."""
+    """Objective and unfitted features, with defaults for parameters that cross-validation has yet to choose."""
     defaults = type(ratio)().get_params()
     plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._choosable})
     objective = objective_of(plain)
@@ -38,7 +38,7 @@ def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
 
 
 def sample_of(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> Sampled:
-    """Check and place a sample of the rows, choose parameters by cross-validation on it, and assemble objective and features."""
+    """Validate a sample of the rows, choose parameters by cross-validation on it, and assemble objective and features."""
     samples, like = ratio._samples(X, y, sample_weight, reset=True)
     counted = samples.counted()
     ratio._draw_seed()
@@ -47,12 +47,12 @@ def sample_of(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> Sample
 
 
 def check_sample(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> None:
-    """Raise ValueError where a fitted estimator could not take the rows."""
+    """Raise ValueError if a fitted estimator cannot use the rows."""
     ratio._samples(X, y, sample_weight, reset=False)
 
 
 def finish(ratio: DensityRatio, sampled: Sampled, solution: Solution) -> None:
-    """Store what a solution on all rows leaves, but for the weights and their mean. Warns where the solver stopped early."""
+    """Store a solution on all rows, except the weights and their mean. Warns if the solver stopped early."""
     ratio._keep(sampled.assembly, solution, sampled.samples)
     warn_unless_converged(ratio, solution)
     for name in ratio._returns:
@@ -62,7 +62,7 @@ def finish(ratio: DensityRatio, sampled: Sampled, solution: Solution) -> None:
 def samples_of_rows(
     ratio: DensityRatio, rows: np.ndarray, is_source: np.ndarray, is_target: np.ndarray, weight: np.ndarray | None
 ) -> Samples:
-    """Rows (n, d) that count, placed where the estimator computes; the masks (n,) tell the domains, of which one may be empty."""
+    """Samples from rows (n, d) without zero weights, on the device that computes; the masks (n,) may be empty for one domain."""
     counts = np.ones(len(rows), dtype=bool) if weight is None else weight > 0.0
     places = [np.flatnonzero(is_member & counts) for is_member in (is_source, is_target)]
     source, target = (ratio._placed(rows[at]) for at in places)
@@ -71,7 +71,7 @@ def samples_of_rows(
 
 
 def portable(ratio: Any) -> Any:
-    """A shallow copy of any fitted ratio with what `transform` needs alone: the rest may be large, and goes to every worker."""
+    """A shallow copy of a fitted ratio with only what `transform` needs: every worker gets one, and the rest may be large."""
     light = copy.copy(ratio)
     for name in ("_problem", "weights_"):
         vars(light).pop(name, None)
@@ -79,12 +79,12 @@ def portable(ratio: Any) -> Any:
 
 
 def raw_ratio(ratio: DensityRatio, rows: Array) -> Array:
-    """The ratio (n,) of placed rows, up to the factor that `normalization_` is."""
+    """The ratio (n,) at placed rows, before division by `normalization_`."""
     return ratio._ratio(rows)
 
 
 def agreement(
     ratio: DensityRatio, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
 ) -> float:
-    """`score` of the ratio's values on held-out rows."""
+    """`score` from the ratio's values at held-out rows."""
     return float(ratio._agreement(source_ratio, target_ratio, source_weight, target_weight))

@@ -1,5 +1,4 @@
-"""Explicit maps at any number of rows: their features in blocks, the kernel average in their terms, and how far they are from
-the kernel they approximate."""
+"""Explicit maps for any number of rows: features in blocks, the kernel average, and the error of the approximation."""
 
 from __future__ import annotations
 
@@ -14,12 +13,12 @@ from .samples import Samples
 
 __all__ = ["MapAverage", "map_error", "mapped", "mean_mapped"]
 
-_SINGLE_BEYOND = 2**24  # entries of a matrix of features beyond which it is held in single precision
+_SINGLE_BEYOND = 2**24  # entries of a feature matrix beyond which it is stored in single precision
 _PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its kernel
 
 
 def mapped(features: Features, rows: Array) -> Array:
-    """Features (n, k) of rows (n, d), in single precision where they are many: a map's own error is far above that."""
+    """Features (n, k) of rows (n, d), in single precision if there are many: the error of the map is far above its rounding."""
     n, k = rows.shape[0], features.n_columns
     if n * k <= BLOCK:
         return features(rows)
@@ -36,7 +35,7 @@ def mapped(features: Features, rows: Array) -> Array:
 
 
 def mean_mapped(features: Features, rows: Array, weight: Array | None) -> Array:
-    """Mean feature (1, k) of rows (n, d) that count `weight` (n,) times, without the features of all rows at once."""
+    """Mean feature (1, k) of rows (n, d) that count `weight` (n,) times, computed in blocks."""
     like = features(rows[:1, :])
     xp = namespace(like)
     wide = widest_here(full_like_row(rows, 1.0) if weight is None else weight)
@@ -50,25 +49,25 @@ def mean_mapped(features: Features, rows: Array, weight: Array | None) -> Array:
 
 @dataclass(frozen=True)
 class MapAverage:
-    """Kernel average of the source rows' weights, by an explicit map: O(k) for each row, however many the source rows.
+    """Kernel average of the source weights through an explicit map: O(k) per row, independent of the number of source rows.
 
-    (max(phi(x) . mean s w phi, 0) + doubt) / (max(phi(x) . mean s phi, 0) + doubt) for source rows that count s times, within
-    the range of the weights. doubt: how far off the map's kernel means are; where they are no larger, no anchor is near
-    and the average is 1.
+    (max(phi(x) . mean s w phi, 0) + doubt) / (max(phi(x) . mean s phi, 0) + doubt) for source rows that count s times, clipped
+    to the range of the weights. doubt: error of the map's kernel means; where the means are below it, no source row is near and
+    the average is about 1.
     """
 
     features: Features
     count: Array
     """(k,) mean feature of the source rows."""
     weighted: Array
-    """(k,) the same with the rows' weights."""
+    """(k,) mean feature of the source rows times their weights."""
     doubt: float
     least: float
     largest: float
 
     @classmethod
     def of(cls, features: Features, rows: Array, source: Array, coef: Array, counts: Array | None) -> MapAverage:
-        """The average of the weights `coef` (n,) of rows (n, d), of features `source` (n, k), that count `counts` (n,) times."""
+        """The average of the weights `coef` (n,) of rows (n, d) with features `source` (n, k) that count `counts` (n,) times."""
         xp = namespace(coef)
         wide = xp.ones_like(widest_here(coef)) if counts is None else widest_here(counts)
         means = [xp.astype(transposed_times(source, mass) / xp.sum(wide), coef.dtype, copy=False) for mass in (wide, wide * coef)]
@@ -93,11 +92,11 @@ class MapAverage:
 
 
 def map_error(features: Features, samples: Samples, coef: Array) -> float:
-    """Relative error of kernel mean matching's value at the weights `coef` (n,) under a map, against the map's exact kernel.
+    """Relative error of the KMM objective at the weights `coef` (n,) under a map, compared with the exact kernel.
 
-    Estimated on at most 2000 rows of each sample, the first of a seeded shuffle: the value is a mean over pairs of source
-    rows, of which a share 1 / n pairs a row with itself, less a mean over pairs of a source and a target row. 0 for a map
-    that approximates no kernel.
+    Estimated on at most 2000 rows of each sample, the first of a seeded shuffle: the objective is a mean over pairs of source
+    rows, a share 1 / n of which pairs a row with itself, minus a mean over pairs of a source and a target row. 0 for a map
+    of your own, which approximates no known kernel.
     """
     if not isinstance(features, Nystroem | RandomFourier):
         return 0.0
@@ -108,7 +107,7 @@ def map_error(features: Features, samples: Samples, coef: Array) -> float:
         own = np.diagonal(pairs)
         apart = w @ pairs @ w - np.sum(own * w * w)
         q = len(w)
-        # On all rows these are all the pairs; on some, the pairs of different rows stand for the rest.
+        # On a subsample, the mean over pairs of different rows estimates that over all pairs.
         among = ((1.0 - 1.0 / n) * apart / max(1, q * (q - 1)) + np.mean(own * w * w) / n) if q > 1 else np.mean(own * w * w)
         values.append(0.5 * among - np.mean(w * (cross @ t)) / len(t))
     exact, approximate = values
@@ -116,7 +115,7 @@ def map_error(features: Features, samples: Samples, coef: Array) -> float:
 
 
 def _mean_error(features: Features, rows: Array, coef: Array, counts: Array | None) -> float:
-    """Root mean square error, over some source rows, of the map's kernel means of the rows and of their weights."""
+    """Root mean square error, on a sample of source rows, of the map's kernel means of the rows and of their weights."""
     if not isinstance(features, Nystroem | RandomFourier) or rows.shape[0] < 2:
         return 0.0
     errors = []
@@ -124,13 +123,13 @@ def _mean_error(features: Features, rows: Array, coef: Array, counts: Array | No
         x, w = _probe(rows, value, counts)
         exact, approximate = _kernels(features, x, x)
         error = approximate - exact
-        np.fill_diagonal(error, 0.0)  # of many rows a row itself is but one
+        np.fill_diagonal(error, 0.0)  # a row's kernel value with itself hardly enters the mean over many rows
         errors.append(np.sqrt(np.mean((error @ w / (len(w) - 1)) ** 2)))
     return float(max(errors))
 
 
 def _probe(rows: Array, coef: Array | None, counts: Array | None) -> tuple[Array, np.ndarray]:
-    """Some rows (q, d), and their coef times their counts (q,) on the host, of mean 1."""
+    """A sample of rows (q, d), and coef times counts (q,) on the host, scaled to mean 1."""
     n = rows.shape[0]
     keep = np.arange(n) if n <= _PROBE_ROWS else np.sort(np.random.default_rng(0).permutation(n)[:_PROBE_ROWS])
     mass = np.ones(len(keep))
@@ -140,7 +139,7 @@ def _probe(rows: Array, coef: Array | None, counts: Array | None) -> tuple[Array
 
 
 def _kernels(features: Features, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel (n, m) that a map approximates, and its approximation, on the host in double precision."""
+    """The exact kernel (n, m) and the approximation by a map, on the host in float64."""
     exact = to_host(features.kernel(x, y)).astype(np.float64)
     of_x, of_y = (to_host(features(rows)).astype(np.float64) for rows in (x, y))
     return exact, of_x @ of_y.T

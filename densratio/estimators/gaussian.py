@@ -1,4 +1,4 @@
-"""The ratio of two fitted Gaussians."""
+"""The quotient of two fitted Gaussian densities."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .samples import Samples, moments, oas_shrinkage, row_counts
 
 __all__ = ["GaussianRatio"]
 
-_FLOOR = 1e-9  # least variance of any direction, times the pooled variances: constant and collinear columns then cancel
-_FAR = 1e150  # standard deviations beyond which a row is taken to be there: its square is still a number
+_FLOOR = 1e-9  # least variance of any direction, relative to the pooled variances, so that constant and collinear columns cancel
+_FAR = 1e150  # standard deviations at which distances are clipped, so that their squares do not overflow
 
 
 class GaussianRatio(RatioEstimator):
@@ -23,25 +23,25 @@ class GaussianRatio(RatioEstimator):
 
         log r(x) = (x - m_s)' S_s^-1 (x - m_s) / 2 - (x - m_t)' S_t^-1 (x - m_t) / 2 + constant
 
-    with means m and shrunk covariances S. The best method where the domains are Gaussian, and cheap: d^2 (n + m) operations.
-    Where they are not it extrapolates: with S_t larger than S_s in some direction the ratio grows without bound along it.
-    Columns are divided by their pooled standard deviation about the domain means before shrinking, so their units do not
-    matter. Constant columns, copies of columns, one row and n << d are fitted: a domain all of whose rows are equal takes the
-    covariance of the other, and every variance is at least 1e-9 of the pooled ones.
+    with means m and shrunk covariances S. It is the best method for Gaussian domains, and cheap: d^2 (n + m) operations. It
+    extrapolates: if S_t is larger than S_s in some direction, the ratio grows without bound along that direction.
+    Before shrinkage, columns are divided by their pooled standard deviation about the domain means, so their units do not
+    matter. Constant columns, copied columns, a single row and n << d are allowed: a domain whose rows are all equal gets unit
+    covariance in scaled columns, and every variance is at least 1e-9 times the pooled one.
 
     Parameters
     ----------
     shrinkage : "auto" or float in [0, 1]
-        S becomes (1 - shrinkage) S + shrinkage (trace S / d) I, in scaled columns. "auto": oracle approximating shrinkage of
-        each domain. sample_weight: whole numbers are numbers of copies, others count by their effective sample size.
+        S is replaced by (1 - shrinkage) S + shrinkage (trace S / d) I, in scaled columns. "auto": oracle approximating
+        shrinkage of each domain. Whole numbers in sample_weight count as copies; others enter by their effective sample size.
     shared_covariance : bool
-        Whether both Gaussians have the pooled covariance: log r is then linear (linear discriminant analysis).
+        Whether both Gaussians share the pooled covariance; log r is then linear (linear discriminant analysis).
 
     Attributes
     ----------
     source_mean_, target_mean_ : (d,).
     source_covariance_, target_covariance_ : (d, d) shrunk covariances, divided by the number of rows, in squared data units.
-    source_shrinkage_, target_shrinkage_ : shrinkage in use.
+    source_shrinkage_, target_shrinkage_ : the shrinkage used.
     weights_, normalization_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Raises ValueError for a shrinkage outside [0, 1].
@@ -79,14 +79,14 @@ class GaussianRatio(RatioEstimator):
         return _bounded_exp(at_source - self._largest, samples.source.dtype)
 
     def _shrunk(self, covariance: np.ndarray, size: float) -> tuple[np.ndarray, float]:
-        """The covariance (d, d) to use, in scaled columns, and the share of the identity in it."""
+        """The shrunk covariance (d, d) in scaled columns, and the shrinkage."""
         given, identity = self.shrinkage, np.eye(len(covariance))
         is_share = isinstance(given, Real) and not isinstance(given, bool) and 0.0 <= given <= 1.0
         if not is_share and not (isinstance(given, str) and given == "auto"):
             raise ValueError(f'shrinkage must be a number in [0, 1] or "auto"; got {given!r}.')
         mean_variance = np.trace(covariance) / len(covariance)
         if mean_variance == 0.0:
-            # Equal rows tell a mean and no spread; in scaled columns the spread of the other domain is about 1.
+            # Equal rows determine no covariance; in scaled columns the variance of the other domain is about 1.
             return identity, 1.0
         share = float(given) if is_share else oas_shrinkage(covariance, size)
         return (1.0 - share) * covariance + (share * mean_variance + _FLOOR) * identity, share
@@ -106,14 +106,14 @@ class _Gaussian(NamedTuple):
     lower: np.ndarray
 
     def log_density(self, rows: np.ndarray) -> np.ndarray:
-        """Logarithm (n,) of the density, without the power of 2 pi that all share."""
+        """Logarithm (n,) of the density, without the common power of 2 pi."""
         whitened = scipy.linalg.solve_triangular(self.lower, (rows - self.mean).T, lower=True)
         distance = np.sum(np.clip(whitened, -_FAR, _FAR) ** 2, axis=0)
         return -0.5 * distance - np.sum(np.log(np.diag(self.lower)))
 
 
 def _scale(rows: list[np.ndarray], counts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Standard deviation (d,) of each column about its domain's mean; the distance of the means, or 1, where that is 0."""
+    """Standard deviation (d,) of each column about its domain mean; if 0, the distance of the means; if that is 0 too, 1."""
     # Divided by the largest entry first: the square of a huge column would overflow.
     largest = np.maximum(*(np.max(np.abs(part), axis=0) for part in rows))
     largest = np.where(largest > 0.0, largest, 1.0)
@@ -125,5 +125,5 @@ def _scale(rows: list[np.ndarray], counts: tuple[np.ndarray, np.ndarray]) -> np.
 
 
 def _bounded_exp(log_ratio: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """exp (n,), at most a number that `dtype` can hold also when it is divided by a mean far below 1."""
+    """exp (n,), bounded so that division by a mean far below 1 does not overflow `dtype`."""
     return np.exp(np.clip(log_ratio, None, 0.8 * np.log(float(np.finfo(dtype).max))))

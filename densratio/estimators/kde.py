@@ -17,22 +17,22 @@ from .samples import Samples, moments, oas_shrinkage, row_counts
 
 __all__ = ["BANDWIDTH_RULES", "KDERatio"]
 
-_FAR = 1e150  # bandwidths beyond which a row is taken to be there: its square is still a number
-_GRID = 4.0 ** np.arange(-1, 6)  # gammas that "cv" tries, times that of the default rule; separate clusters want the large ones
+_FAR = 1e150  # bandwidths at which distances are clipped, so that their squares do not overflow
+_GRID = 4.0 ** np.arange(-1, 6)  # gammas that "cv" tries, as multiples of the default; separate clusters need large ones
 
 
 def scott(size: float, d: int) -> float:
-    """size^(-1 / (d + 4)): the bandwidth, in standard deviations, of the best density of a Gaussian, but for a constant near 1."""
+    """size^(-1 / (d + 4)): the optimal bandwidth for a Gaussian in standard deviations, up to a factor near 1."""
     return size ** (-1.0 / (d + 4))
 
 
 def silverman(size: float, d: int) -> float:
-    """(size (d + 2) / 4)^(-1 / (d + 4)): the bandwidth, in standard deviations, of the best density of a Gaussian."""
+    """(size (d + 2) / 4)^(-1 / (d + 4)): the optimal bandwidth for a Gaussian, in standard deviations."""
     return (size * (d + 2) / 4.0) ** (-1.0 / (d + 4))
 
 
 def wide(size: float, d: int) -> float:
-    """1.4 times Scott's rule: a quotient adds the noise of two densities, and the noise of the lower one is divided by it."""
+    """1.4 times Scott's rule: a quotient has the noise of two densities, and is most sensitive where the denominator is small."""
     return 1.4 * scott(size, d)
 
 
@@ -41,29 +41,29 @@ BANDWIDTH_RULES: dict[str, Callable[[float, int], float]] = {"scott": scott, "si
 
 
 class KDERatio(RatioEstimator):
-    """Quotient of two Gaussian kernel density estimates, one of each domain, taken as a difference of logarithms.
+    """Quotient of two Gaussian kernel density estimates, one for each domain, computed as a difference of logarithms.
 
         log r(x) = log mean_j k_t(x, v_j) - log mean_i k_s(x, x_i) + constant
 
-    No n x m matrix is held: kernel values come in blocks, so memory is n + m and time n m. The ratio of an unseen row is at
-    most the largest of the source rows': beyond, no source row says how low the source's density is, and the quotient would
-    grow without bound. A source row's own kernel is in its density: left out, a row far from the others would take all weight.
-    Good in one to three columns; in many columns the densities are noise.
+    Kernel values are computed in blocks: memory n + m, time n m. The ratio at an unseen row is at most the largest ratio at a
+    source row: farther from the source its density estimate is meaningless, and the quotient would grow without bound. The
+    density at a source row includes the row's own kernel; without it, a row far from the others would get all the weight.
+    Good in one to three columns; in many columns the densities are too noisy.
 
     Parameters
     ----------
     gamma : float, {"wide", "scott", "silverman", "cv"} or a sequence of these
         A float: k(x, y) = exp(-gamma |x - y|^2) in both domains, in 1 / (data units)^2. A rule: the kernel of each domain has
-        the domain's covariance times the square of a factor, in n = the domain's rows: "scott" n^(-1 / (d + 4)), "silverman"
+        the covariance of the domain times the square of a factor, n = rows of the domain: "scott" n^(-1 / (d + 4)), "silverman"
         (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by n - 1, and its correlations are
         shrunk by oracle approximating shrinkage, so rules do not depend on the units of the columns; a column that is constant
-        in one domain has its variance from both, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to
-        1024 times the gamma that "wide" would have if the pooled rows were one round cloud.
+        in one domain gets its pooled variance, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to 1024
+        times the gamma of "wide" for pooled rows with equal variances.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
-        mean r(target) - mean r(source)^2 / 2 on the rows held out.
+        mean r(target) - mean r(source)^2 / 2 on held-out rows.
 
-    sample_weight: whole numbers are numbers of copies, others count in the rules by their effective sample size.
+    Whole numbers in sample_weight count as copies; others enter the rules by their effective sample size.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class KDERatio(RatioEstimator):
 
 
 class _Density(NamedTuple):
-    """A kernel density estimate: whitened centers (k, d), the logarithms (k,) of how much each counts, and the whitening."""
+    """A kernel density estimate: whitened centers (k, d), the logarithms (k,) of their shares, and the whitening."""
 
     centers: np.ndarray
     log_share: np.ndarray
@@ -126,7 +126,7 @@ class _Density(NamedTuple):
         return cls(_whitened(rows, rows[0], lower), log_share, lower, rows[0])
 
     def log(self, rows: np.ndarray) -> np.ndarray:
-        """Logarithm (n,) of the density, without the power of 2 pi that all share."""
+        """Logarithm (n,) of the density, without the common power of 2 pi."""
 
         def part(x: np.ndarray) -> np.ndarray:
             return logsumexp(self.log_share - 0.5 * squared_euclidean(x, self.centers), axis=1)
@@ -141,7 +141,7 @@ def _whitened(rows: np.ndarray, origin: np.ndarray, lower: np.ndarray) -> np.nda
 def _rule_bandwidths(
     rule: Callable[[float, int], float], rows: list[np.ndarray], counts: tuple[np.ndarray, np.ndarray]
 ) -> list[np.ndarray]:
-    """The kernels' covariances (d, d), source first."""
+    """The covariances (d, d) of the two kernels, source first."""
     pooled, d = moments(np.concatenate(rows), np.concatenate(counts))[1], rows[0].shape[1]
     spare = np.where(np.diag(pooled) > 0.0, np.diag(pooled), 1.0)
     bandwidths = []
@@ -153,7 +153,7 @@ def _rule_bandwidths(
         correlation = covariance / np.outer(deviation, deviation)
         share = oas_shrinkage(correlation, size)
         correlation *= 1.0 - share
-        # Collinear columns leave a direction without spread, which rounding would turn into a negative one.
+        # Collinear columns leave a direction without variance, and rounding could make its variance negative.
         np.fill_diagonal(correlation, 1.0 + 1e-9)
         bandwidths.append(correlation * np.outer(deviation, deviation) * rule(size, d) ** 2)
     return bandwidths

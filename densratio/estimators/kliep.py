@@ -1,4 +1,4 @@
-"""KL importance estimation procedure."""
+"""Kullback-Leibler importance estimation procedure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["KLIEP"]
 
 
 class KLIEP(DensityRatio):
-    """KL importance estimation: the kernel expansion of the ratio under which the target's likelihood is largest.
+    """Kullback-Leibler importance estimation: the kernel expansion of the ratio that maximizes the likelihood of the target.
 
-    Minimizes KL(p_target | ratio p_source) over non-negative coefficients; the mean over the source rows is exactly 1.
-    No strength of regularization to choose. See `DensityRatio` for parameters and attributes.
+    Minimizes KL(p_target | ratio p_source) over nonnegative coefficients; the mean over the source rows is exactly 1. There is
+    no regularization to choose. See `DensityRatio` for parameters and attributes.
 
-    gamma="cv" or a sequence of values: likelihood cross-validation, by `score` on rows left out of both domains; those of the
-    source tell a narrow kernel, whose ratio is large at the rows that it saw alone. The kernel centers are those of the fit.
-    A stream keeps at most 20,000 target rows, a random sample of those seen.
+    gamma="cv" or a sequence of values: likelihood cross-validation by `score` on held-out rows of both domains; the held-out
+    source rows penalize a kernel that is too narrow. The kernel centers are those of the fit.
+    `partial_fit` keeps at most 20,000 target rows, a random sample of those seen.
 
     Source: Sugiyama et al. (2008), Direct importance estimation for covariate shift adaptation.
     """

@@ -20,19 +20,19 @@ __all__ = ["LSIF"]
 
 
 class LSIF(DensityRatio):
-    """Least-squares importance fitting: the kernel expansion nearest to the ratio in mean square over the source.
+    """Least-squares importance fitting: the kernel expansion with the least mean squared error over the source.
 
-    Minimizes the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients and so the
-    ratio >= 0; nonnegative=False with l1_ratio=0 is uLSIF, in closed form, and clips negative ratios to 0. alpha > 0 is
-    RuLSIF: `transform` then gives the relative ratio p_target / (alpha p_target + (1 - alpha) p_source), which never passes
-    1 / alpha before it is divided by `normalization_`. See `DensityRatio` for what is common to all.
+    Minimizes the squared distance with an elastic-net penalty. nonnegative=True (default) keeps the coefficients, and so the
+    ratio, >= 0; nonnegative=False with l1_ratio=0 is uLSIF, which has a closed form and clips negative ratios to 0. alpha > 0 is
+    RuLSIF: `transform` then returns an estimate of the relative ratio p_target / (alpha p_target + (1 - alpha) p_source), which
+    is at most 1 / alpha before division by `normalization_`. See `DensityRatio` for the common parameters and attributes.
 
     regularization : float >= 0, strength of the penalty, "cv" (nine values from 0.001 to 10) or a sequence of values.
-    l1_ratio : float in [0, 1], 0 = L2 alone, 1 = L1 alone.
+    l1_ratio : float in [0, 1], 0 = L2 penalty only, 1 = L1 penalty only.
     alpha : float in [0, 1), share of the target in the denominator.
 
-    "cv" and sequences (of gamma too) choose by the closed-form leave-one-out score where the fit has a closed form, cv is None and
-    rows count once, and by k-fold cross-validation of the squared distance elsewhere. The kernel centers are those of the fit.
+    "cv" and sequences (also of gamma) use the closed-form leave-one-out score if the fit has a closed form, cv is None and rows
+    count once, and k-fold cross-validation of the squared distance otherwise. The kernel centers are those of the fit.
 
     Source: Kanamori, Hido & Sugiyama (2009), A least-squares approach to direct importance estimation; Yamada et al. (2013),
     Relative density-ratio estimation for robust distribution comparison.
@@ -74,7 +74,7 @@ class LSIF(DensityRatio):
     ) -> Array:
         if self.alpha == 0.0:
             return super()._agreement(source_ratio, target_ratio, source_weight, target_weight)
-        # `transform` has mean 1 over the source, and a relative ratio has it over the mixture.
+        # `transform` has mean 1 over the source, but a relative ratio has mean 1 over the mixture.
         assert isinstance(self._problem, LeastSquares)
         mean = float(self._problem.mixture_mean(self._coef))
         scale = self.normalization_ / mean if mean > 0.0 else 1.0
@@ -91,7 +91,7 @@ class LSIF(DensityRatio):
         ):
             return super()._scores_at(gamma, objectives, samples, folds)
         features = assemble(self, samples, gamma, objectives[0]).features
-        # The rows that are left out in pairs are the first of each sample: shuffled, so that their order says nothing.
+        # Leave-one-out pairs the rows of the two samples by position: shuffle them, so that their order has no effect.
         rng = np.random.default_rng(0)
         source, target = (take_rows(x, rng.permutation(x.shape[0])) for x in (samples.source, samples.target))
         strengths = [objective.regularization for objective in objectives]

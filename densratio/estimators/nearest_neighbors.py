@@ -1,4 +1,4 @@
-"""The ratio of numbers of neighbors."""
+"""The ratio of neighbor counts."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from .samples import Samples, row_counts
 
 __all__ = ["NearestNeighborsRatio"]
 
-_TREE_COLUMNS = 3  # beyond as many columns a tree visits every row, and a matrix product is faster
-_SLACK = 1e-9  # by which a ball is wider than its radius: the row at its edge, and its ties, are in it despite rounding
+_TREE_COLUMNS = 3  # with more columns a tree visits nearly every row, and a matrix product is faster
+_SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary and ties are inside despite rounding
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
-_GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default rule's
+_GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default
 
 
 class NearestNeighborsRatio(RatioEstimator):
-    """Target rows in the ball around a row that just holds k source rows, over the source rows in it.
+    """Target rows over source rows in the smallest ball around a row that holds k source rows, in shares of the samples.
 
         r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbor
 
-    S(x) is k, or more where several rows are at that distance, so that no ratio is infinite, its relative noise from the source
-    is 1 / sqrt(k) everywhere, and none is above n_source / k. By default it is the mean of this over k / 2, k and 2 k, which is
-    closer to the truth than the best single k: small balls follow detail, large ones lower the noise.
-    Counting k rows of either domain instead leaves few source rows in S where the ratio is large; a quotient of two k-th
-    distances has noise from both and is biased where either is sparse.
-    A source row that was fitted does not count as its own neighbor in `weights_`; `transform` cannot tell and counts it.
-    Distances are Euclidean in the columns as they are: scale columns of different units first.
-    On data of few distinct rows the balls have radius 0, and the ratio is that of the frequencies.
+    S(x) is k, or more if several rows are at that distance. So the ratio is at most n_source / k, and its relative noise from
+    the source is 1 / sqrt(k) everywhere. By default the ratio is averaged over k / 2, k and 2 k, which is more accurate than the
+    best single k: small balls resolve detail, large ones reduce noise.
+    Counting k rows of either domain instead would leave few source rows in S where the ratio is large; a quotient of two k-th
+    neighbor distances has noise from both samples and is biased where either is sparse.
+    In `weights_` a source row does not count as its own neighbor; `transform` cannot recognize it and counts it.
+    Distances are Euclidean in the original columns: scale columns with different units first.
+    On data with few distinct rows the balls have radius 0, and the ratio is the quotient of the frequencies.
 
     Parameters
     ----------
     n_neighbors : int, {"auto", "cv"} or a sequence of these
-        k, in source rows. "auto": the mean of the ratios at k / 2, k and 2 k, k being the share q of the source with
-        q n = max(sqrt n, n^(4 / (4 + d)) / 2), n = rows of the smaller domain, d = columns. The second is the best rate for a
-        smooth ratio; the first keeps the noise low where d is large. "cv": the best of seven values from 1/8 to 8 times this.
+        k, in source rows. "auto": the mean of the ratios at k / 2, k and 2 k, where k is the share q of the source rows with
+        q n = max(sqrt n, n^(4 / (4 + d)) / 2), n = rows of the smaller domain, d = columns. The second term is the optimal rate
+        for a smooth ratio; the first limits the noise for large d. "cv": the best of seven values from 1/8 to 8 times this k.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
-        mean r(target) - mean r(source)^2 / 2 on the rows held out.
+        mean r(target) - mean r(source)^2 / 2 on held-out rows.
 
-    sample_weight: whole numbers are numbers of copies, others are scaled to the effective sample size. CSR rows are taken.
+    Whole numbers in sample_weight count as copies; others are scaled to the effective sample size. X may be a CSR matrix.
 
     Attributes
     ----------
-    n_neighbors_ : k in use; of "auto" the middle one.
+    n_neighbors_ : the k used; for "auto" the middle one.
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
-    Raises ValueError where n_neighbors is not an int >= 1, or larger than the source.
+    Raises ValueError if n_neighbors is not an int >= 1, or is larger than the number of source rows.
     Source: Lima, Cunha, Oyaizu, Frieman, Lin & Sheldon (2008), Estimating the redshift distribution of photometric galaxy
     samples; Kremer, Gieseke, Steenstrup Pedersen & Igel (2015), Nearest neighbor density ratio estimation for large-scale
     applications in astronomy.
@@ -78,7 +78,7 @@ class NearestNeighborsRatio(RatioEstimator):
         scales = np.array(_SCALES if isinstance(given, str) else (1.0,))
         self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
         rows = [_double(part) for part in (samples.source, samples.target)]
-        # Squared distances of huge or tiny rows would leave the range of numbers.
+        # Squared distances of huge or tiny rows would overflow or underflow.
         self._unit = max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
         kind = _Tree if dense else _Brute
@@ -89,7 +89,7 @@ class NearestNeighborsRatio(RatioEstimator):
         return self._quotient(_double(rows), np.zeros(rows.shape[0]))
 
     def _quotient(self, rows: Any, own: np.ndarray) -> np.ndarray:
-        """The ratio (n,) of rows, of whose own source neighbors `own` (n,) do not count."""
+        """The ratio (n,) at rows, leaving out the count `own` (n,) of the row itself among its source neighbors."""
         ratio = np.empty(rows.shape[0])
         for at in row_slices(rows.shape[0], self._source.width(int(self._counted.max()))):
             ratio[at] = self._block(rows[at] / self._unit, own[at])
@@ -99,7 +99,7 @@ class NearestNeighborsRatio(RatioEstimator):
         others = self._sizes[0] - own
         radii = self._source.radii(rows, np.minimum(self._counted[:, None], others) + own)
         inside = self._source.masses(rows, radii) - own
-        # The one source row there is has no other for a neighbor; its weight is 1 whatever its ratio.
+        # A single source row has no other neighbor; its weight is 1 whatever its ratio.
         lonely = others < 0.5 * self._source.least
         share = inside / np.where(lonely, 1.0, others)
         quotients = self._target.masses(rows, radii) / self._sizes[1] / np.where(lonely, 1.0, share)
@@ -112,7 +112,7 @@ class NearestNeighborsRatio(RatioEstimator):
         if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 1:
             raise ValueError(f'n_neighbors must be an int >= 1, "auto", "cv" or a sequence of these; got {given!r}.')
         if given > n_source:
-            raise ValueError(f"n_neighbors={given} is more than the source's {n_source:.6g} rows: give at most as many.")
+            raise ValueError(f"n_neighbors={given} is more than the source's {n_source:.6g} rows: give at most that many.")
         return int(given)
 
     def _grid(self, name: str, samples: Samples) -> list[int]:
@@ -123,7 +123,7 @@ class NearestNeighborsRatio(RatioEstimator):
 
 
 class _Index(ABC):
-    """Rows (n, d) that count, and balls around other rows."""
+    """Rows (n, d) with counts, which finds and counts rows in balls around query rows."""
 
     def __init__(self, rows: Any, counts: np.ndarray):
         self.counts = counts
@@ -132,15 +132,15 @@ class _Index(ABC):
 
     @abstractmethod
     def width(self, n_neighbors: int) -> int:
-        """Distances held for each row whose balls are sought."""
+        """Number of distances in memory for each query row."""
 
     @abstractmethod
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
-        """Distances (k, n) within which the nearest rows count for `masses` (k, n) at least."""
+        """Smallest radii (k, n) of balls around `rows` that hold counts of at least `masses` (k, n)."""
 
     @abstractmethod
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
-        """How much (k, n) the rows within `radii` (k, n) count for."""
+        """Total counts (k, n) of the rows within `radii` (k, n) of `rows`."""
 
 
 class _Tree(_Index):
@@ -192,7 +192,7 @@ class _Brute(_Index):
         totals = np.empty(radii.shape)
         for at in row_slices(rows.shape[0], len(self.counts)):
             squares = squared_euclidean(rows[at], self.rows)
-            # A square from |x|^2 + |y|^2 - 2 x'y has lost the digits of the largest.
+            # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors relative to the largest.
             edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)
             for total, edge in zip(totals[:, at], edges, strict=True):
                 total[:] = (squares <= edge[:, None]) @ self.counts
@@ -200,8 +200,8 @@ class _Brute(_Index):
 
 
 def _first_reached(counts: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Columns (k, n) at which the running sums of counts (n, c) reach masses (k, n); c where they do not."""
-    # Less than a count: sums of scaled weights are off by rounding.
+    """Columns (k, n) at which the running sums of counts (n, c) reach masses (k, n); c if they do not."""
+    # A tolerance below one count: sums of scaled weights are inexact.
     sums = np.cumsum(counts, axis=1)
     return np.stack([np.sum(sums < mass[:, None] * (1.0 - 1e-9), axis=1) for mass in masses])
 

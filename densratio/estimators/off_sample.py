@@ -1,4 +1,4 @@
-"""The ratio at any row by its features: what a fitted estimator over an objective keeps."""
+"""The ratio at any row from its features, as a fitted estimator stores it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FromFeatures", "Predictor"]
 
 
 class Predictor(Protocol):
-    """What gives the ratio at any row, up to a constant factor."""
+    """Computes the ratio at any row, up to a constant factor."""
 
     def __call__(self, rows: Array) -> Array:
         """The ratio (n,) at rows (n, d)."""
@@ -25,10 +25,10 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FromFeatures:
-    """problem.ratio(coef, features(rows)), block by block: an expansion in kernels, or the kernel average of weights."""
+    """problem.ratio(coef, features(rows)) in blocks: a kernel expansion, or the kernel average of weights."""
 
     problem: Problem
-    """Compact: without its rows"""
+    """Reduced to what `ratio` needs"""
     features: Features
     coef: Array
 

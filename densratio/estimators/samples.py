@@ -1,4 +1,4 @@
-"""Two samples of rows that count: their copies, their distinct rows, and how many rows each stands for."""
+"""Two samples of weighted rows: distinct rows, copies, and counts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = [
 
 
 class Samples(NamedTuple):
-    """Checked rows of the two domains, and how often each row counts.
+    """Validated rows of the two domains, and how often each row counts.
 
-    source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as the person gave them, both None where each row counts
-    once; is_source (n,) the domain of each row of X, and the positions in X of the rows in source and in target.
+    source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as given, both None if each row counts once; is_source (n,),
+    the domain of each row of X; and the positions in X of the source and target rows.
     """
 
     source: Array
@@ -42,13 +42,13 @@ class Samples(NamedTuple):
         return self.source.shape[0], self.target.shape[0]
 
     def counted(self) -> Samples:
-        """The samples without the rows that count 0 times."""
+        """The samples without the rows of weight 0."""
         if self.source_weight is None:
             return self
         return self.taking(*(np.flatnonzero(to_host(weight) > 0.0) for weight in (self.source_weight, self.target_weight)))
 
     def taking(self, source: np.ndarray, target: np.ndarray) -> Samples:
-        """The samples with the rows at these positions alone."""
+        """The rows of the two domains at these positions."""
         weights = [
             None if weight is None else take_rows(weight, keep)
             for weight, keep in ((self.source_weight, source), (self.target_weight, target))
@@ -63,7 +63,7 @@ class Samples(NamedTuple):
         return Samples(self.source[source, :], self.target[target, :], weights[0], weights[1], self.is_source, *index)
 
     def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
-        """(X, y, sample_weight) as an estimator's `fit` takes them, source rows first."""
+        """(X, y, sample_weight) as arguments of `fit`, source rows first."""
         y = np.repeat([0, 1], self.sizes)
         weight = None
         if self.source_weight is not None:
@@ -72,7 +72,7 @@ class Samples(NamedTuple):
 
 
 def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
-    """raw (n,) divided by its mean, rows counting `weight` times, and that mean (); ones where the mean is 0."""
+    """raw (n,) divided by its weighted mean, and that mean (); both are ones if the mean is 0."""
     xp = namespace(raw)
     mean = weighted_mean(raw, weight)
     usable = mean > 0.0
@@ -96,10 +96,10 @@ class Measure(NamedTuple):
 
 
 def measures(samples: Samples) -> tuple[Measure, Measure]:
-    """The distinct rows of source and target, in double precision, weights the sums over the copies, scaled to mean 1.
+    """The distinct rows of source and target in float64, with the summed weights of their copies, scaled to mean 1.
 
-    The order is the same for any order of the rows, for copies and weights alike, for dense and CSR rows, and for columns
-    moved or scaled: what is drawn by position then depends on the samples alone.
+    Their order does not depend on the order of the rows, on copies versus weights, on dense versus CSR, or on shifts and scales
+    of the columns, so a draw by position depends on the samples alone.
     """
     return (
         _measure(samples.source, samples.source_weight),
@@ -108,7 +108,7 @@ def measures(samples: Samples) -> tuple[Measure, Measure]:
 
 
 def distinct_folds(samples: Samples, n_splits: int) -> list[Fold]:
-    """At most `n_splits` folds of the samples' rows; copies of a row are held out together, as a row that counts twice is."""
+    """At most `n_splits` folds of the rows of each domain; copies of a row are held out together."""
     kinds = [kinds_of(rows) for rows in (samples.source, samples.target)]
     folds = stratified_folds(len(kinds[0][0]), len(kinds[1][0]), n_splits)
     return [Fold(*(np.flatnonzero(np.isin(kind, out)) for (_, kind), out in zip(kinds, fold, strict=True))) for fold in folds]
@@ -121,41 +121,41 @@ def _measure(rows: Any, weight: np.ndarray | None) -> Measure:
 
 
 def kinds_of(rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Position (k,) of one row of each kind, the kinds in their order, and the kind (n,) of each row."""
+    """Position (k,) of one copy of each distinct row, sorted by kind, and the kind (n,) of each row: equal rows share a number."""
     directions = np.random.default_rng(0).standard_normal((2, rows.shape[1]))
     first, second = _sums(rows, directions)
-    # Two sums with random factors agree for equal rows alone, but for what rounding cannot tell apart.
+    # Two sums with random factors agree only for rows that are equal up to rounding.
     _, position, kind = np.unique(first + 1j * second, return_index=True, return_inverse=True)
     return position, kind.ravel()
 
 
 def _sums(rows: Any, directions: np.ndarray) -> list[np.ndarray]:
-    """Sum (n,) of each row's columns, centerd and scaled to range 1, with each row of factors `directions` (2, d)."""
+    """Sums (n,) of each row's columns, centered and scaled to range 1, times each row of `directions` (2, d)."""
     if is_sparse(rows):
         canonical = scipy.sparse.csr_array(rows, dtype=np.float64, copy=True)
         canonical.sum_duplicates()
         low, high = (np.asarray(side.todense()).ravel() for side in (canonical.min(axis=0), canonical.max(axis=0)))
-        # A sparse column is not centerd: that moves all sums alike.
+        # Sparse columns are not centered: centering would shift all sums equally.
         return [canonical @ (factors * _reciprocal(high - low)) for factors in directions]
     # Divided by the largest entry first: the range of huge columns would overflow.
     largest = np.max(np.abs(rows), axis=0).astype(np.float64)
     scaled = np.ascontiguousarray(rows.astype(np.float64) * _reciprocal(largest))
     scaled -= scaled.min(axis=0)
     scaled *= _reciprocal(scaled.max(axis=0))
-    # Not a matrix product: that may round the same row in two ways, by its position.
+    # Not a matrix product, which may round equal rows differently depending on their position.
     return [np.sum(scaled * factors, axis=1) for factors in directions]
 
 
 def _reciprocal(scale: np.ndarray) -> np.ndarray:
-    # A scale so small that its reciprocal overflows is as good as none.
+    # A scale whose reciprocal overflows counts as 0.
     usable = scale > 1e-300
     return np.where(usable, 1.0 / np.where(usable, scale, 1.0), 1.0)
 
 
 def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
-    """`rows` without copies, and of these at most `most`, drawn by `seed`, in their order.
+    """At most `most` distinct rows of `rows`, drawn by `seed`, in their original order.
 
-    A copied row then is one kernel center, as a row that counts twice is. Copies are sought among four times `most` rows.
+    Copies of a row thus give one kernel center, as a weight does. Only a draw of 4 * `most` rows is searched for copies.
     """
     n = rows.shape[0]
     order = np.arange(n) if most is None else np.random.default_rng(seed).permutation(n)[: 4 * most]
@@ -164,32 +164,32 @@ def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """How many rows each row stands for, in the source (n_s,) and in the target (n_t,): what smoothing rules take for sizes.
+    """How many rows each source row (n_s,) and target row (n_t,) counts as, for rules that depend on the sample size.
 
-    Weights that are all whole numbers are numbers of copies. Other weights have no unit, so they are scaled in each domain to
-    the sum (sum w)^2 / sum w^2, the effective sample size (Kish, 1965). Without weights every row stands for one.
+    Weights that are all whole numbers count as copies. Other weights have no unit, so they are scaled in each domain to the sum
+    (sum w)^2 / sum w^2, the effective sample size (Kish, 1965). Without weights every row counts once.
     """
     if samples.source_weight is None:
         return np.ones(samples.sizes[0]), np.ones(samples.sizes[1])
     source, target = (to_host(w).astype(np.float64) for w in (samples.source_weight, samples.target_weight))
     if all(np.array_equal(w, np.rint(w)) for w in (source, target)):
         return source, target
-    # Divided by the largest first: squares of huge or tiny weights leave the range.
+    # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.
     source, target = source / source.max(), target / target.max()
     return source * (source.sum() / (source @ source)), target * (target.sum() / (target @ target))
 
 
 def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (d,) and covariance (d, d), divided by the number of rows, of rows (n, d) that stand for counts (n,) rows."""
+    """Mean (d,) and covariance (d, d) of rows (n, d) that count `counts` (n,) times; the covariance is divided by their sum."""
     share = counts / counts.sum()
     mean = share @ rows
-    centerd = rows - mean
-    # Twice: the first mean of many equal rows is off by rounding, which a constant column would show as a variance.
-    correction = share @ centerd
-    mean, centerd = mean + correction, centerd - correction
+    centered = rows - mean
+    # Center twice: the mean of many equal rows has a rounding error, which would give a constant column a variance.
+    correction = share @ centered
+    mean, centered = mean + correction, centered - correction
     constant = np.ptp(rows, axis=0) == 0.0
-    centerd[:, constant] = 0.0
-    return np.where(constant, rows[0], mean), centerd.T @ (centerd * share[:, None])
+    centered[:, constant] = 0.0
+    return np.where(constant, rows[0], mean), centered.T @ (centered * share[:, None])
 
 
 def oas_shrinkage(covariance: np.ndarray, size: float) -> float:

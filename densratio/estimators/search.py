@@ -1,4 +1,4 @@
-"""Parameters that ask for cross-validation: which do, what they are tried on, and what is held out."""
+"""The choice of parameters by cross-validation: candidates, rows, and folds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["folds_by", "is_search", "search"]
 
 
 def is_search(value: Any) -> bool:
-    """Whether a parameter asks for cross-validation: it is "cv" or a sequence of values."""
+    """Whether a parameter is to be chosen by cross-validation: it is "cv" or a sequence of values."""
     return (isinstance(value, str) and value == "cv") or isinstance(value, list | tuple | np.ndarray)
 
 
 def search(estimator: Any, samples: Samples) -> None:
-    """Choose the parameters that ask for it, and set best_params_ and cv_results_; without such parameters there are none."""
+    """Choose the parameters given as "cv" or a sequence, and set best_params_ and cv_results_, or delete them if there are none."""
     for stale in ("best_params_", "cv_results_"):
         if hasattr(estimator, stale):
             delattr(estimator, stale)
@@ -36,9 +36,9 @@ def search(estimator: Any, samples: Samples) -> None:
 
 
 def folds_by(cv: Any, samples: Samples, *, are_distinct: bool = False) -> list[Fold]:
-    """What `cv` holds out of each domain: a number of folds (None: five), a splitter, or an iterable of (train, test).
+    """The folds that `cv` defines: a number of folds (None: five), a splitter, or an iterable of (train, test).
 
-    are_distinct: whether a number counts folds of the distinct rows.
+    are_distinct: whether a number of folds splits the distinct rows.
     """
     if cv is None or isinstance(cv, Integral):
         n_splits = 5 if cv is None else int(cv)
@@ -50,7 +50,7 @@ def folds_by(cv: Any, samples: Samples, *, are_distinct: bool = False) -> list[F
 
 def _values_of_cv(estimator: Any, name: str, samples: Samples) -> list[Any]:
     if not hasattr(estimator, "_grid"):
-        raise ValueError(f'{name}="cv" stands for no values in {type(estimator).__name__}: give a sequence of values.')
+        raise ValueError(f'{type(estimator).__name__} has no default values for {name}="cv": give a sequence of values.')
     return list(estimator._grid(name, samples))
 
 
@@ -61,7 +61,7 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 
 def _some_rows(estimator: Any, samples: Samples) -> Samples:
-    """At most `_choice_rows` rows of each domain, a seeded draw; all of them where `cv` names rows."""
+    """A seeded sample of at most `_choice_rows` rows of each domain; all rows if `cv` is a splitter or names rows."""
     cv, most = getattr(estimator, "cv", None), estimator._choice_rows
     if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):
         return samples

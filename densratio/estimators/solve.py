@@ -1,5 +1,6 @@
-"""How the nouns meet: an estimator's parameters are assembled into an objective and features, these make a problem of the
-samples, and a solver solves it. Estimators, streams, clusters and training loops call these functions."""
+"""From an estimator's parameters to a solution: assemble objective and features, make the problem, choose a solver, solve.
+
+Estimators, streams, clusters and training loops call these functions."""
 
 from __future__ import annotations
 
@@ -29,19 +30,19 @@ __all__ = [
 
 
 class Assembly(NamedTuple):
-    """An objective and the fitted features that it is to see the rows through; an objective may take the rows themselves."""
+    """An objective and the fitted features that map the rows for it; an objective may also take the rows themselves."""
 
     objective: Objective
     features: Any
-    """`Features`, fitted; None in a loop where the objective takes the rows"""
+    """Fitted `Features`; None in a loop if the objective takes the rows"""
 
     def inputs(self, source: Array, target: Array) -> tuple[Array, Array]:
-        """What the objective takes of two samples: their features, or the rows."""
+        """The input of the objective for two samples: their features, or the rows."""
         return (source, target) if self.objective.takes == "rows" else (self.features(source), self.features(target))
 
 
 class Weighting(NamedTuple):
-    """What a batch gives: its solution, the source rows' weights (n_s,) of mean 1, and the features that it was seen through."""
+    """The result of a batch: its solution, the source weights (n_s,) of mean 1, and the features."""
 
     solution: Solution
     weights: Array
@@ -55,20 +56,20 @@ class Weighting(NamedTuple):
         return self.solution.coef
 
 
-# ---------------------------------------------------------------- parts by their names
+# ---------------------------------------------------------------- objects from parameters
 
 
 def objective_of(ratio: Any) -> Objective:
-    """The objective that an estimator's parameters name. Raises ValueError for one that is not known."""
+    """The objective given by an estimator's parameters. Raises ValueError for an unknown name."""
     if isinstance(ratio.objective, Objective):
         return ratio.objective
     return from_registry("objective", ratio.objective, OBJECTIVES)(**{name: ratio._chosen(name) for name in ratio._of_objective})
 
 
 def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: int | None, gamma: Any = None) -> Features:
-    """The features that an estimator's parameters name, not fitted. gamma: the value to use in place of the parameter's.
+    """The unfitted features given by an estimator's parameters. gamma: replaces the value of the parameter.
 
-    Raises ValueError for names and numbers out of range, and for features < 0 where the objective needs others.
+    Raises ValueError for unknown names, numbers out of range, and features < 0 if the objective needs features >= 0.
     """
     if n_centers is not None and not (isinstance(n_centers, Integral) and n_centers >= 1):
         raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
@@ -92,7 +93,7 @@ def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: in
 
 
 def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solver:
-    """The solver that an estimator's parameters name; of "auto" the first that suits the problem."""
+    """The solver given by an estimator's parameters; for "auto" the first that suits the problem."""
     if isinstance(ratio.solver, Solver):
         return ratio.solver
     if not (is_number(ratio.tol) and ratio.tol > 0.0):
@@ -111,9 +112,9 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
 
 
 def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objective | None = None) -> Assembly:
-    """Objective, and features fitted on samples whose copied rows make one center.
+    """The objective, and features fitted on samples; copies of a row make one center.
 
-    gamma, objective: a candidate's, in place of the chosen ones.
+    gamma, objective: those of a candidate, instead of the chosen ones.
     """
     objective = objective_of(ratio) if objective is None else objective
     gamma = ratio._chosen("gamma") if gamma is None else gamma
@@ -127,7 +128,7 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
 
 
 def problem_of(assembly: Assembly, samples: Samples) -> Problem:
-    """The problem on samples, which is added up over blocks of rows where it is made of sums, so that none is large."""
+    """The problem on samples; if it is made of sums, it is added up over blocks of rows to bound the memory."""
     objective, features = assembly
     weights = samples.source_weight, samples.target_weight
     if objective.is_sum:
@@ -143,12 +144,12 @@ def problem_of(assembly: Assembly, samples: Samples) -> Problem:
 
 
 def solve(ratio: Any, problem: Problem) -> Solution:
-    """The problem solved to convergence by the estimator's solver."""
+    """The solution of the problem, to convergence, by the estimator's solver."""
     return choose_solver(ratio, problem, to_convergence=True).solve(problem)
 
 
 def warn_unless_converged(ratio: Any, solution: Solution) -> None:
-    """A ConvergenceWarning where the solver has stopped early."""
+    """Issue a ConvergenceWarning if the solver stopped early."""
     if not solution.converged:
         warnings.warn(
             f"{type(ratio).__name__} stopped after {solution.n_iter} steps with optimality residual {solution.residual:.1e} > "
@@ -159,7 +160,7 @@ def warn_unless_converged(ratio: Any, solution: Solution) -> None:
 
 
 def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
-    """The samples in parts of both, in their order; rows past the shorter sample come with none of it."""
+    """The samples in blocks of rows, in order; once the shorter sample is used up, its side of a block is empty."""
     sides = [row_slices(n, n_columns) for n in samples.sizes]
     nothing = slice(0, 0)
     for block in range(max(1, *map(len, sides))):
@@ -168,7 +169,7 @@ def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
 
 
 def _added_up(parts: Iterable[Any]) -> Any:
-    """The sum of problems, in pairs of like size: what grows with the rows is copied a few times, not once for each part."""
+    """The sum of problems, added in pairs of similar size, so that arrays that grow with the rows are copied only a few times."""
     tower: list[tuple[int, Any]] = []
     for part in parts:
         height, total = 0, part

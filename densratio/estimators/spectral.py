@@ -1,4 +1,4 @@
-"""Spectral series: the ratio in the eigenfunctions of a kernel operator under the source."""
+"""Spectral series: the ratio expanded in the eigenfunctions of a kernel operator under the source."""
 
 from __future__ import annotations
 
@@ -22,45 +22,44 @@ from .samples import Measure, Samples, measures
 
 __all__ = ["SpectralRatio"]
 
-_LEAST_EIGENVALUE = 1e-6  # times the largest: eigenfunctions below are noise of the sample, and below 1e-12 of rounding
+_LEAST_EIGENVALUE = 1e-6  # relative to the largest: below it eigenfunctions are sampling noise, and below 1e-12 rounding noise
 _MOST_COMPONENTS = 100
 _GAMMAS = np.logspace(-1.5, 1.5, 9)
 
 
 class SpectralRatio(RatioEstimator):
-    """Spectral series: the ratio in the eigenfunctions of the kernel operator under the source, one mean a coefficient.
+    """Spectral series: the ratio expanded in the eigenfunctions of the kernel operator under the source.
 
     The eigenfunctions psi_1, psi_2, ... of (K f)(x) = mean_i k(x, x_i) f(x_i), k(x, y) = exp(-gamma |x - y|^2), are orthonormal
-    under the source and follow the shape of its cloud, which in many columns is often of few dimensions. The ratio is
+    under the source and adapt to its shape, which in many columns often has a low intrinsic dimension. The ratio is
 
         r(x) = max(0, sum_{j <= n_components} beta_j psi_j(x)),   beta_j = mean psi_j over the target,
 
-    as beta_j estimates the inner product of the true ratio with psi_j. With more than n_centers source rows the operator is
-    that of the Nystroem approximation of k at as many of them, and all rows enter, in blocks, through k x k matrices alone.
-    CSR rows are taken as they are. Far from all source rows the ratio is 0.
+    where beta_j estimates the inner product of the true ratio with psi_j. With more than n_centers source rows the kernel is
+    replaced by its Nystroem approximation with n_centers of them; all rows enter, in blocks, through n_centers x n_centers
+    matrices. X may be a CSR matrix. Far from all source rows the ratio is 0.
 
     Parameters
     ----------
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
-        Bandwidth in 1 / (data units)^2; rules as in `DensityRatio`, "cv": nine values from 1/32 to 32 times the median rule's.
+        Bandwidth in 1 / (data units)^2; rules as in `DensityRatio`, "cv": nine values from 1/32 to 32 times the median rule.
     n_components : int, "cv" or a sequence of ints
-        Eigenfunctions used, by falling eigenvalue. "cv": about 25 values from 1 to 100. Those whose eigenvalue is below 1e-6
-        of the largest are left out; `n_components_` says how many there are.
+        Number of eigenfunctions, by decreasing eigenvalue. "cv": about 25 values from 1 to 100. Eigenfunctions with an
+        eigenvalue below 1e-6 times the largest are left out; `n_components_` is the number used.
     n_centers : int or None
-        Source rows at which the eigenfunctions are kernel expansions, drawn where there are more; None: all, at cubic cost.
+        Number of source rows, drawn at random, in whose kernels the eigenfunctions are expanded; None: all, at cubic cost.
     random_state : int, RandomState, Generator or None
-        Choice of the centers.
+        Seed of the choice of centers.
     cv, n_jobs :
         Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximize
-        mean r(target) - mean r(source)^2 / 2 on the rows held out. One decomposition a bandwidth and fold serves every number
-        of components.
-        Where a domain has one distinct row nothing can be held out:
-        "cv" then stands for one component, and for the median rule.
+        mean r(target) - mean r(source)^2 / 2 on held-out rows. One decomposition per bandwidth and fold serves all numbers of
+        components. If a domain has a single distinct row, nothing can be held out: "cv" then means one component, and the
+        median rule.
 
     Attributes
     ----------
-    beta_, eigenvalues_ : (n_components_,) coefficients, and eigenvalues of the operator, whose trace is 1.
-    n_components_, gamma_, centers_ : components and bandwidth in use, and the centers (k, d).
+    beta_, eigenvalues_ : (n_components_,) coefficients, and eigenvalues of the operator, which has trace 1.
+    n_components_, gamma_, centers_ : number of components and bandwidth used, and the centers (k, d).
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Source: Izbicki, Lee & Schafer (2014), High-dimensional density ratio estimation with extensions to approximate likelihood
@@ -90,7 +89,7 @@ class SpectralRatio(RatioEstimator):
         self.n_jobs = n_jobs
 
     def eigenfunctions(self, X: Any) -> Any:
-        """psi_1 .. psi_{n_components_} (n, n_components_) at the rows of X (n, d); orthonormal under the source rows."""
+        """The eigenfunctions psi_1, ..., psi_{n_components_} (n, n_components_) at the rows of X (n, d)."""
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
         placed = self._placed(rows)
@@ -129,7 +128,7 @@ class SpectralRatio(RatioEstimator):
         return [float(width * factor) for factor in _GAMMAS] if can_hold_out else [width]
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """One task a bandwidth: its features serve every number of components."""
+        """Scores with one task per bandwidth, whose features serve all numbers of components."""
         source, target = measures(samples)
         if len(candidates) == 1 and not _can_hold_out(source, target):
             return np.zeros((1, 1))
@@ -145,7 +144,7 @@ class SpectralRatio(RatioEstimator):
         return scores
 
     def _features(self, source: Measure, target: Measure, gamma: Any) -> Features:
-        """The map whose inner products are the kernel, exact on the centers, which are source rows."""
+        """The explicit map of the kernel that is exact on the centers, which are source rows."""
         if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
         width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
@@ -165,7 +164,7 @@ class _Series(NamedTuple):
 
 
 def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], numbers: list[int]) -> np.ndarray:
-    """mean r(target) - mean r(source)^2 / 2 (len(numbers), n_folds) on held-out rows, r with each number of components."""
+    """mean r(target) - mean r(source)^2 / 2 (len(numbers), n_folds) on held-out rows, for each number of components."""
     domains = [Measure(rows.astype(np.float64), _ones_or(weight, rows)) for rows, weight in
                ((samples.source, samples.source_weight), (samples.target, samples.target_weight))]  # fmt: skip
     totals = [_moments(features, domain) for domain in domains]
@@ -182,7 +181,7 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
 
 
 def _partial_sums(features: Features, measure: Measure, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (J,) of r_j^2 and of r_j over a measure, r_j = max(0, the sum of the first j columns of features @ terms)."""
+    """Means (J,) of r_j^2 and r_j over a measure, where r_j = max(0, sum of the first j columns of features @ terms)."""
     squares, ratios = np.zeros(terms.shape[1]), np.zeros(terms.shape[1])
     for block in row_slices(measure.rows.shape[0], terms.shape[0]):
         r = np.maximum(np.cumsum(features(measure.rows[block, :]) @ terms, axis=1), 0.0)
@@ -192,14 +191,14 @@ def _partial_sums(features: Features, measure: Measure, terms: np.ndarray) -> tu
 
 
 def _moments(features: Features, measure: Measure) -> Moments:
-    """Moments of the features over a measure, in blocks of rows."""
+    """Moments of the features over a measure, computed in blocks of rows."""
     blocks = row_slices(measure.rows.shape[0], features.n_columns)
     parts = (Moments.of(features(measure.rows[block, :]), measure.weight[block]) for block in blocks)
     return reduce(Moments.plus, parts)
 
 
 def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (J,), falling, and the basis (k, J) in which features of this second moment (k, k) are orthonormal."""
+    """Decreasing eigenvalues (J,), and the basis (k, J) in which features with this second moment (k, k) are orthonormal."""
     eigenvalues, vectors = scipy.linalg.eigh(second)
     eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
     usable = eigenvalues > _LEAST_EIGENVALUE * eigenvalues[0]
@@ -207,7 +206,7 @@ def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.ndarray:
-    """The basis (k, J) made orthonormal under the source once more: small eigenvalues magnify the rounding of the first time."""
+    """The basis (k, J) orthonormalized again under the source, because small eigenvalues magnify rounding errors."""
     gram = np.zeros((basis.shape[1], basis.shape[1]))
     for block in row_slices(source.rows.shape[0], basis.shape[0]):
         values = features(source.rows[block, :]) @ basis

@@ -1,4 +1,4 @@
-"""Cross-validation from sums over rows: each fold is subtracted from the whole, and no row is seen twice."""
+"""Cross-validation from sums over rows: the problem of each fold is built once, and training problems are their sums."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .solve import Assembly, assemble, choose_solver, problem_of
 
 __all__ = ["scores_from_sums"]
 
-_ENOUGH = 1e-4  # tolerance of fits that are scored alone: far below what tells candidates apart
+_ENOUGH = 1e-4  # tolerance of fits that are only scored: far below the differences between candidates
 
 
 def scores_from_sums(ratio: Any, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
     """Held-out scores (len(objectives), n_folds) at one bandwidth, from the sums with and without each fold."""
     with np.errstate(all="ignore"):
-        # A candidate whose numbers overflow has a score that is not finite, and is passed over.
+        # A candidate that overflows gets a non-finite score and is not chosen.
         assembly = assemble(ratio, samples, gamma, objectives[0])
         pairs = _kept_and_held_out(assembly, samples, folds)
         return np.array([[_score(ratio, objective, *pair) for pair in pairs] for objective in objectives])

@@ -13,15 +13,15 @@ __all__ = ["Wasserstein"]
 
 
 class Wasserstein(DensityRatio):
-    """Wasserstein-1 matching of one column: the weights that leave the least distance to carry mass over.
+    """Wasserstein-1 matching of one column: the source weights with the least Wasserstein-1 distance to the target.
 
-    Exact: one sort a step, no critic and no bandwidth to choose (kernel and gamma serve `transform` on unseen rows alone).
-    Rows must have one column, such as losses; the most forgiving choice in training loops. See `DensityRatio` for what is
-    common to all.
+    Exact: one sort per step, no critic and no bandwidth to choose (only `transform` on unseen rows uses kernel and gamma).
+    Rows must have one column, such as losses; the most robust choice in training loops. See `DensityRatio` for the common
+    parameters and attributes.
 
-    max_weight : float or None, upper bound of a weight.
+    max_weight : float or None, upper bound on each weight.
 
-    Source: the ADIW paper's Wasserstein variant, with the one-dimensional closed form in place of a critic.
+    Source: the Wasserstein variant of the ADIW paper, with the one-dimensional closed form instead of a critic.
     """
 
     _takes_sparse = False

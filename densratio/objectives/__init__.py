@@ -1,4 +1,4 @@
-"""The divergences. A new one is a file of its own and one line of OBJECTIVES, which also drives the tests."""
+"""The divergences. To add one, write a file and add a line to OBJECTIVES, which also drives the tests."""
 
 from .base import Objective, Problem
 from .kliep import KullbackLeibler

@@ -1,4 +1,4 @@
-"""What a divergence is: an objective with hyperparameters makes, of two samples, the problem that a solver solves."""
+"""Objective and Problem: a divergence with its hyperparameters makes a problem from two samples, and a solver solves it."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _OF_PROBLEMS = ("init", "warm_start", "value_and_grad", "curvature", "project", 
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a real number, which True and False are not."""
+    """Whether `value` is a real number; True and False do not count as numbers."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class Problem(ABC):
-    """A convex function of `coef` (p,) over a convex set, with the data of the samples in it: all that a solver needs.
+    """A convex function of `coef` (p,) over a convex set. It holds the data of the samples, so it is all that a solver needs.
 
-    It is frozen: nothing changes it.
+    A problem is immutable.
     """
 
     is_smooth: ClassVar[bool] = True
     gradient_is_affine: ClassVar[bool] = False
-    """Whether the gradient at a combination of points is that combination of gradients (quadratic problems)."""
+    """Whether the gradient is an affine function of coef, as in quadratic problems."""
     least_value: ClassVar[float | None] = None
-    """A value that the problem never passes and nearly reaches, such as 0 for a distance; None where none is known."""
+    """A lower bound on the value that is nearly attained, such as 0 for a distance; None if none is known."""
     source_map: Array | None = None
-    """(n_s, k) the source rows' explicit map, where the problem holds it"""
+    """(n_s, k) explicit feature map of the source rows, if the problem holds it"""
     quadratic: Quadratic | None = None
     """The matrix, the vector and the bounds of a quadratic problem; None for any other."""
     likelihood: Likelihood | None = None
     """The sums over rows of a likelihood of mixture proportions; None for any other problem."""
     has_minimizer: bool = False
-    """Whether a method `minimizer()` gives the optimum (p,) in closed form."""
+    """Whether the method `minimizer()` returns the optimum (p,) in closed form."""
 
     @abstractmethod
     def init(self) -> Array:
-        """A feasible coef (p,), the start of a cold fit."""
+        """A feasible coef (p,) from which a cold fit starts."""
 
     @abstractmethod
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
@@ -50,9 +50,9 @@ class Problem(ABC):
 
     @abstractmethod
     def curvature(self) -> Array:
-        """Upper bound () on the Lipschitz constant of the gradient; 1 / it is the first step size.
+        """Upper bound () on the Lipschitz constant of the gradient; its reciprocal is the first step size.
 
-        Where no bound exists (KLIEP) it is the constant at `init`, from which a solver adapts.
+        Where no bound exists (KLIEP), it is the local constant at `init`, and the solver adapts the step size from there.
         """
 
     @abstractmethod
@@ -61,29 +61,29 @@ class Problem(ABC):
 
     @abstractmethod
     def ratio(self, coef: Array, features: Array) -> Array:
-        """Density ratio (n,), >= 0, of rows with `features` (n, k)."""
+        """Density ratio (n,), >= 0, at rows whose features are `features` (n, k)."""
 
     def warm_start(self, coef: Array) -> Array:
-        """A feasible start from a stored `coef` (p,) that may come from another batch."""
+        """A feasible start from a stored `coef` (p,), possibly of another batch."""
         return self.project(coef)
 
     def gap(self, coef: Array, grad: Array) -> Array:
-        """Upper bound () on value(coef) - optimum, given the gradient there; infinite where none is known."""
+        """Upper bound () on value(coef) - optimum, from the gradient at coef; infinite if none is known."""
         return namespace(coef).full_like(coef[0], float("inf"))
 
     def residual(self, coef: Array, grad: Array, scale: float | Array = 1.0) -> Array:
         """Largest entry () of |project(coef - scale grad) - coef|: 0 exactly at the optimum of a smooth problem.
 
-        It grows with `scale`. Solvers pass max(1, 1 / curvature), so that a flat problem is not taken for a solved one.
+        It grows with `scale`. Solvers pass max(1, 1 / curvature), so that a small gradient alone does not count as convergence.
         """
         return namespace(coef).max(namespace(coef).abs(self.project(coef - scale * grad) - coef))
 
     def bare(self) -> Self:
-        """The problem with what `ratio` needs alone."""
+        """The problem reduced to what `ratio` needs."""
         return self
 
     def wide(self) -> Self:
-        """The same problem with its data in float64, where the device has that."""
+        """The same problem with its data in float64, if the device supports it."""
         return map_arrays(self, lambda x: widest_here(x) if is_floating(x) else x)
 
     def to(self, like: Array) -> Self:
@@ -92,46 +92,46 @@ class Problem(ABC):
 
 
 class SumProblem(Problem):
-    """A problem made of sums over rows: those of two batches add up, as tables in blocks, streams and clusters need."""
+    """A problem made of sums over rows: the problems of two batches add up, so blocks, streams and clusters can share the work."""
 
     @abstractmethod
     def plus(self, other: Self) -> Self:
-        """The problem on the rows of both."""
+        """The problem on the rows of both problems."""
 
     @abstractmethod
     def under(self, objective: Objective) -> Self:
-        """The problem with the hyperparameters of another objective of its kind, on the same sums."""
+        """The problem on the same sums with the hyperparameters of another objective of the same class."""
 
     @abstractmethod
     def compact(self) -> SumProblem:
-        """The problem as a fitted estimator keeps it: with what `ratio` and `plus` need, and no more."""
+        """The problem as a fitted estimator stores it: reduced to what `ratio` and `plus` need."""
 
     @abstractmethod
     def source_mean(self, coef: Array) -> Array:
-        """Mean () of the ratio at coef (p,) over the source rows, before any clipping at 0."""
+        """Mean () over the source rows of the ratio at coef (p,), before clipping at 0."""
 
     @abstractmethod
     def signed(self, coef: Array) -> Array:
-        """The coefficients (k,) of the features in the ratio."""
+        """The coefficients (k,) of the features in the ratio, of either sign."""
 
     @abstractmethod
     def held_out_score(self, coef: Array, held_out: Self) -> Array:
-        """`Objective.score` () on the rows of `held_out` of the ratio at coef (p,), of mean 1 over this problem's source rows.
+        """`Objective.score` () of the ratio at coef (p,) on the rows of `held_out`.
 
-        From the sums alone; -inf where the ratio vanishes on the source.
+        The ratio is scaled to mean 1 over this problem's source rows. Computed from the sums; -inf if the ratio is 0 on them.
         """
 
 
 class Objective(ABC):
-    """A divergence between the weighted source and the target, with its hyperparameters, checked when it is made.
+    """A divergence between the weighted source and the target, with its hyperparameters, checked on construction.
 
-    It knows no data, no solver, no estimator, and no array library: `problem` makes of it, and of two samples, what is solved.
+    It holds no data and knows no solver, estimator or array library: `problem` combines it with two samples into a `Problem`.
     """
 
     anchors: ClassVar[Literal["source", "target"]]
-    """Whose rows `coef` belongs to. "source": coef is the weights of the source rows. "target": ratio = features @ coef."""
+    """The sample whose rows `coef` belongs to. "source": coef is the source weights. "target": ratio = features @ coef."""
     takes: ClassVar[Literal["features", "rows"]] = "features"
-    """Whether the samples that `problem` takes are features or the rows themselves."""
+    """Whether `problem` takes the features of the samples or the rows themselves."""
     needs_nonnegative_features: ClassVar[bool] = False
     is_sum: ClassVar[bool] = False
     """Whether its problems are `SumProblem`s."""
@@ -140,15 +140,15 @@ class Objective(ABC):
         super().__init_subclass__()
         if "value_and_grad" in vars(cls):
             raise TypeError(
-                f"{cls.__name__}.value_and_grad belongs to a Problem, which holds the data: write a subclass of "
+                f"{cls.__name__}.value_and_grad belongs to a Problem, which holds the data. Write a subclass of "
                 "densratio.objectives.Problem with init(), value_and_grad(coef), curvature(), project(coef) and ratio(coef, "
-                f"features), and let {cls.__name__}.problem(source, target, source_weight=None, target_weight=None) make it."
+                f"features), and return it from {cls.__name__}.problem(source, target, source_weight=None, target_weight=None)."
             )
 
     def __getattr__(self, name: str) -> Any:
         if name in _OF_PROBLEMS:
             raise AttributeError(
-                f"{type(self).__name__} has no {name}: its problem does, which holds the samples: "
+                f"{type(self).__name__} has no {name}; its problem, which holds the samples, has it: "
                 f"objective.problem(source, target).{name}(...)."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -159,12 +159,12 @@ class Objective(ABC):
     ) -> Problem:
         """The problem on two samples, source (n_s, k) and target (n_t, k).
 
-        A row counts source_weight (n_s,) or target_weight (n_t,) times, as so many copies of it would; None: once.
-        Raises ValueError for samples that the objective cannot take, and for weights where rows can only count once.
+        source_weight (n_s,) and target_weight (n_t,): how often each row counts, equivalent to that many copies; None: once.
+        Raises ValueError for samples that the objective cannot handle, and for weights if it does not support them.
         """
 
     def for_features(self, is_map: bool) -> Objective:
-        """The same divergence on features whose inner products are the kernel (`is_map`), or that are the kernel's values."""
+        """The same divergence for features of an explicit map (`is_map`), or for kernel values at centers."""
         return self
 
     def score(
@@ -174,8 +174,8 @@ class Objective(ABC):
         source_weight: Array | None = None,
         target_weight: Array | None = None,
     ) -> Array:
-        """Agreement () of the ratio's values on held-out rows (n_s,), (n_t,) with the samples, higher is better.
+        """Score () of the ratio's values at held-out source (n_s,) and target (n_t,) rows; higher is better.
 
-        By default mean r(target) - mean r(source)^2 / 2, which the true ratio maximizes. Rows count their weight times.
+        By default mean r(target) - mean r(source)^2 / 2, which the true ratio maximizes. The means are weighted.
         """
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)

@@ -1,4 +1,4 @@
-"""KLIEP: the ratio under which the target's likelihood is largest, that is the Kullback-Leibler divergence least."""
+"""KLIEP: the ratio that maximizes the likelihood of the target, that is, minimizes the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .likelihood import Likelihood, LikelihoodSums, Mixture, MixtureSet
 
 __all__ = ["KullbackLeibler", "MaximumLikelihood"]
 
-_FLOOR = 1e-4  # share of an even spread that a warm start gives to every center, so that none is shut out for good
-_KEPT_TARGETS = 20_000  # target rows that a compact problem keeps
-_FEW = 4096  # rows up to which sums in the features' own precision are exact enough
+_FLOOR = 1e-4  # least share of the even coefficients that a warm start gives each center, so that no center stays at 0
+_KEPT_TARGETS = 20_000  # largest number of target rows in a compact problem
+_FEW = 4096  # number of rows up to which sums in the dtype of the features are accurate enough
 
 
 @dataclass(frozen=True)
 class KullbackLeibler(Objective):
     """F(a) = -mean_j log (A a)_j subject to a >= 0, b'a = 1, with A = target features >= 0 and b = mean source feature.
 
-    Then the mean of the ratio over the source rows is exactly 1. A center that no source row is near (b_l = 0 up to
-    rounding) would have an infinite coefficient; it is held at 0.
+    The constraint sets the mean of the ratio over the source rows to exactly 1. A center far from all source rows (b_l = 0
+    up to rounding) would get an infinite coefficient; its coefficient is fixed at 0.
     Source: Sugiyama et al. (2008), with the exact projection.
     """
 
@@ -51,7 +51,7 @@ class KullbackLeibler(Objective):
         source_weight: Array | None = None,
         target_weight: Array | None = None,
     ) -> Array:
-        """mean log r(target) - mean r(source) + 1, the variational bound of the divergence."""
+        """mean log r(target) - mean r(source) + 1, the variational lower bound of the divergence."""
         # The likelihood alone would reward a ratio that is large everywhere.
         xp = namespace(source_ratio, target_ratio)
         likelihood = weighted_mean(xp.log(xp.clip(target_ratio, min=tiny(target_ratio))), target_weight)
@@ -60,9 +60,9 @@ class KullbackLeibler(Objective):
 
 @dataclass(frozen=True, eq=False)
 class MaximumLikelihood(SumProblem):
-    """The likelihood of the target as a function of the coefficients.
+    """The negative mean log-likelihood of the target as a function of the coefficients.
 
-    Of the source it has sums of features, and of the target the features row by row: their likelihood is no function of sums.
+    It holds sums of the source features, and the target features row by row: the likelihood is not a function of their sums.
     """
 
     source_count: Array
@@ -72,13 +72,13 @@ class MaximumLikelihood(SumProblem):
     target: Array
     """(m, k) target features"""
     target_weight: Array | None
-    """(m,) how often each counts; None: once"""
+    """(m,) how often each row counts; None: once"""
     n_seen: int
-    """Target rows that went in, of which `thinned` may have kept fewer"""
+    """Number of target rows added so far; `thinned` may have kept fewer"""
 
     @cached_property
     def feasible(self) -> MixtureSet:
-        """Where the coefficients live."""
+        """The feasible set of the coefficients."""
         return MixtureSet.of(namespace(self.target).astype(self.mean_source, self.target.dtype, copy=False))
 
     @cached_property
@@ -101,11 +101,11 @@ class MaximumLikelihood(SumProblem):
     def curvature(self) -> Array:
         xp = namespace(self.target)
         ratio = self.target @ self.init()
-        # A target row that only dead centers are near adds a constant, and no curvature.
+        # A target row near dead centers only adds a constant to the value, and no curvature.
         reached = ratio > eps(ratio) * xp.max(ratio)
         inverse = xp.where(reached, 1.0 / xp.where(reached, ratio, xp.ones_like(ratio)), xp.zeros_like(ratio))
         scaled = self.target * inverse[:, None]
-        # Row sums bound the largest eigenvalue of the non-negative matrix scaled' scaled / m.
+        # Row sums bound the largest eigenvalue of the nonnegative matrix scaled' scaled / m.
         return xp.max(xp.matrix_transpose(scaled) @ self._shares(xp.sum(scaled, axis=1)))
 
     def project(self, coef: Array) -> Array:
@@ -115,7 +115,7 @@ class MaximumLikelihood(SumProblem):
         return features @ coef
 
     def warm_start(self, coef: Array) -> Array:
-        # The likelihood is a matter of proportions, so a stored coef is rescaled rather than projected.
+        # The likelihood depends on the proportions of coef, so a stored coef is rescaled rather than projected.
         xp, feasible = namespace(coef), self.feasible
         even = feasible.even()
         kept = even * xp.clip(coef, min=0.0)
@@ -128,12 +128,12 @@ class MaximumLikelihood(SumProblem):
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """Its sums are over the rows of `target`."""
+        """The likelihood, with sums over the rows of `target`."""
         return Likelihood(self.feasible, self._sums)
 
     def wide(self) -> Self:
         wide = super().wide()
-        # The feasible set is that of the features as they are: rounding may not bring a dead center to life.
+        # Keep the feasible set of the original dtype: a change of rounding must not turn a dead center into a live one.
         vars(wide)["feasible"] = self.feasible.wide()
         return wide
 
@@ -153,19 +153,19 @@ class MaximumLikelihood(SumProblem):
         )
 
     def compact(self) -> MaximumLikelihood:
-        """With at most 20,000 of the target rows."""
+        """The problem with at most 20,000 of the target rows."""
         return self.thinned(_KEPT_TARGETS)
 
     def bare(self) -> Self:
         return replace(self, source_total=self.source_total[:0], target=self.target[:0, :], target_weight=None)
 
     def thinned(self, most: int) -> MaximumLikelihood:
-        """At most `most` target rows: a random sample in which a row that stands for many is as much likelier to stay."""
+        """The problem with at most `most` target rows, sampled at random in proportion to the rows' counts."""
         sums = self.source_count, self.source_total
         if self.target.shape[0] <= most:
             return MaximumLikelihood(*sums, self.target, self.target_weight, self.n_seen)
         weight = to_host(self._row_weights())
-        # Systematic sampling: every target row seen so far has the same chance, and the rows kept count alike.
+        # Systematic sampling: all target rows seen so far are equally likely to be kept, and the kept rows count equally.
         edges = np.cumsum(weight) / weight.sum() * most
         start = np.random.default_rng(self.n_seen).uniform()
         hits = np.diff(np.floor(edges - start), prepend=np.floor(-start)).astype(np.int64)
@@ -199,7 +199,7 @@ class MaximumLikelihood(SumProblem):
         return xp.ones_like(self.target[:, 0]) if self.target_weight is None else self.target_weight
 
     def _shares(self, per_row: Array) -> Array:
-        """per_row (m,) times the share of the target that each row is; 1 / m where all count once."""
+        """per_row (m,) times each row's share of the total count, 1 / m if all rows count once."""
         if self.target_weight is None:
             return per_row / per_row.shape[0]
         return per_row * (self.target_weight / namespace(per_row).sum(self.target_weight))

@@ -1,4 +1,4 @@
-"""Kernel mean matching: weights under which the source's kernel mean is the target's."""
+"""Kernel mean matching: weights that match the kernel mean of the source to that of the target."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class MaximumMeanDiscrepancy(Objective):
     """F(w) = (w'Kw / 2 - kappa'w) / n + regularization |w|^2 / (2n), kappa_i = (n/m) sum_j k(x_i, v_j).
 
     MMD^2 = (2/n) F(w) + mean k(v, v') at regularization 0. Source features are the kernel matrix K (n, n) and target
-    features the block k(v_j, x_i) (m, n); with `is_factored`, both are feature maps whose inner products are the kernel.
-    max_weight: upper bound B on each weight, None for none. mean_tol: how far the mean may be from 1, or "diw".
-    With rows that count s_i and t_j times: F(w) = (sum_ij s_i s_j w_i w_j K_ij / 2 - sum_i s_i kappa_i w_i + regularization
+    features the block k(v_j, x_i) (m, n); with `is_factored`, both are explicit maps whose inner products are the kernel.
+    max_weight: upper bound on each weight, None for no bound. mean_tol: how far the mean may be from 1, or "diw".
+    If the rows count s_i and t_j times: F(w) = (sum_ij s_i s_j w_i w_j K_ij / 2 - sum_i s_i kappa_i w_i + regularization
     sum_i s_i w_i^2 / (2 mean s)) / n with the counts divided by their means, and kappa_i = (n/m) sum_j t_j k(x_i, v_j).
     Source: Huang et al. (2007).
     """
@@ -49,8 +49,8 @@ class MaximumMeanDiscrepancy(Objective):
         linear = n * (times(source, mean) if self.is_factored else mean)
         counts, mean_count = None, 1.0
         if source_weight is not None:
-            # Of counts of mean 1 the kernel's sums are smaller than those of copies by the square of the mean count, and
-            # the penalty by the mean count: it is scaled to keep the proportion.
+            # Counts are divided by their mean. This divides the kernel sums by the square of the mean count and the penalty by
+            # the mean count only, so the penalty is divided once more to keep their proportion.
             mean_count = float(xp.mean(source_weight))
             counts = xp.astype(relative(source_weight), linear.dtype, copy=False)
         weights = WeightSet(n, self.max_weight, self.mean_tol, counts)
@@ -63,7 +63,7 @@ class MaximumMeanDiscrepancy(Objective):
 
 @dataclass(frozen=True, eq=False)
 class MeanMatching(QuadraticProblem, RowProblem):
-    """The squared distance of kernel means, as a function of the source rows' weights in `weights`."""
+    """The squared distance between the kernel means as a function of the source weights, which are in the set `weights`."""
 
     weights: WeightSet
 
@@ -72,17 +72,17 @@ class MeanMatching(QuadraticProblem, RowProblem):
 
     @property
     def quadratic(self) -> Quadratic:  # type: ignore[override]
-        """In masses: each weight times the count of its row."""
+        """The quadratic in masses: mass = weight times count."""
         upper = self.weights.upper(self.linear)
         return Quadratic(self.matrix, self.linear, self.regularization, self.unit, upper, self.weights.total)
 
     @property
     def source_map(self) -> Array | None:  # type: ignore[override]
-        """(n, k) the source rows' explicit map; None for a kernel's values."""
+        """(n, k) explicit map of the source rows; None for kernel values."""
         return self.matrix.root if isinstance(self.matrix, Root) else None
 
     def project_counted(self, coef: Array) -> Array:
-        """The feasible coef (n,) nearest to `coef` where row i counts as its copies would in the distance too."""
+        """The feasible coef (n,) nearest to `coef` in the count-weighted norm, equivalent to projecting the copies."""
         return self.weights.project_counted(coef)
 
     def under(self, objective: MaximumMeanDiscrepancy) -> Self:
@@ -90,5 +90,5 @@ class MeanMatching(QuadraticProblem, RowProblem):
         return replace(self, regularization=objective.regularization / self.mean_count)
 
     def bare(self) -> Self:
-        """Without the kernel's values, whose number is the square of the rows'."""
+        """The problem without the n x n kernel matrix."""
         return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0])

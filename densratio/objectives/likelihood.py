@@ -1,4 +1,4 @@
-"""The likelihood of mixture proportions by its sums over rows, which one block of rows gives as well as many machines."""
+"""The likelihood of mixture proportions from sums over rows, computed in one block or over the partitions of a cluster."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Likelihood", "LikelihoodSums", "Mixture", "MixtureSet"]
 
 
 class LikelihoodSums(NamedTuple):
-    """Sums over target rows j that count w_j times; those of two parts add up."""
+    """Sums over target rows j that count w_j times; the sums of two parts add up."""
 
     total: Array
     """() sum_j w_j"""
     reached: Array
-    """() the same over the rows that some live center is near"""
+    """() sum of w_j over the rows near at least one live center"""
     log_ratio: Array
     """() sum_j w_j log(c_j's)"""
     first: Array
@@ -33,10 +33,10 @@ class LikelihoodSums(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MixtureSet:
-    """Coefficients a >= 0 (k,) with weight . a = 1; those that are not alive are 0.
+    """Coefficients a >= 0 (k,) with weight . a = 1, and 0 at dead centers.
 
-    weight: the mean source feature of each center, 1 in place of a dead one. A center that no source row is near, up to
-    rounding, would have an infinite coefficient. All are alive where no source row is near any.
+    A center is dead if its mean source feature is 0 up to rounding: its coefficient would be infinite. If that is so for all
+    centers, all count as alive. weight: the mean source feature of each live center, 1 at dead ones.
     """
 
     weight: Array
@@ -46,17 +46,17 @@ class MixtureSet:
     def of(cls, mean: Array) -> MixtureSet:
         """The set for the mean source feature (k,)."""
         xp = namespace(mean)
-        # Below this the squares that a projection takes would vanish.
+        # For smaller means the squares in the projection would underflow.
         mean = xp.where(xp.max(mean) > eps(mean) ** 2, mean, xp.ones_like(mean))
         alive = mean > 10.0 * eps(mean) * xp.max(mean)
         return cls(xp.where(alive, mean, xp.ones_like(mean)), alive)
 
     def even(self) -> Array:
-        """Equal coefficients (k,) of all live centers."""
+        """Equal coefficients (k,) at all live centers."""
         return self.scaled(namespace(self.weight).astype(self.alive, self.weight.dtype))
 
     def scaled(self, coef: Array) -> Array:
-        """coef (k,), >= 0 and 0 at dead centers, as a multiple that is in the set."""
+        """The multiple of coef (k,) that is in the set; coef is >= 0, and 0 at dead centers."""
         return coef / namespace(coef).sum(coef * self.weight)
 
     def project(self, coef: Array) -> Array:
@@ -64,40 +64,41 @@ class MixtureSet:
         return simplex(namespace(coef).where(self.alive, coef, -float("inf")), self.weight)
 
     def gap(self, coef: Array, grad: Array) -> Array:
-        """Bound () on what a convex function with this gradient at coef has left to gain."""
-        # A linear function on the set is least at a vertex.
+        """Upper bound () on value(coef) - optimum of a convex function with gradient `grad` at coef."""
+        # A linear function attains its minimum over the set at a vertex.
         xp = namespace(coef)
         return xp.sum(grad * coef) - xp.min(xp.where(self.alive, grad / self.weight, float("inf")))
 
     def coef_of(self, shares: Array) -> Array:
-        """The coefficients (k,) of shares s_l = a_l weight_l (k,) > 0 of any sum."""
+        """The coefficients (k,) from shares s_l = a_l weight_l > 0 (k,), which are rescaled to sum 1."""
         xp = namespace(shares)
         return self.scaled(xp.where(self.alive, shares / self.weight, xp.zeros_like(shares)))
 
     def wide(self) -> MixtureSet:
-        """The set in float64, where the device has that."""
+        """The set in float64, if the device supports it."""
         return MixtureSet(widest_here(self.weight), self.alive)
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Target rows as the likelihood of shares sees them: features over the mean source feature, in float64.
+    """Target features divided by the mean source feature, in float64: the rows of the likelihood in shares.
 
-    Each row is divided by its largest entry, whose logarithm is kept: a row's scale is a constant of the likelihood.
+    Each row is divided by its largest entry, and the logarithm of that entry is kept: the scale of a row adds a constant to the
+    log-likelihood.
     """
 
     rows: Array
-    """(m, k); 0 where no live center is near"""
+    """(m, k); 0 in rows far from all live centers"""
     log_scale: Array
     """(m,)"""
     count: Array
-    """(m,) how often each row counts, 0 where no live center is near"""
+    """(m,) how often each row counts; 0 for rows far from all live centers"""
     total: Array
-    """() sum of the counts, of all rows"""
+    """() sum of the counts of all rows"""
 
     @classmethod
     def of(cls, target: Array, count: Array | None, feasible: MixtureSet) -> Mixture:
-        """target (m, k): features; count (m,) or None for once each."""
+        """From target features (m, k) that count `count` (m,) times; None: once."""
         target, feasible = widest_here(target), feasible.wide()
         xp = namespace(target)
         count = full_like_row(target, 1.0) if count is None else widest_here(count)
@@ -123,10 +124,10 @@ class Likelihood(NamedTuple):
 
     feasible: MixtureSet
     sums: Callable[[Array], LikelihoodSums]
-    """The sums in float64 at shares (k,): over one block of rows, or over the partitions of a table"""
+    """Maps shares (k,) to the sums in float64, over one block of rows or over the partitions of a table"""
 
     def value_and_grad(self, shares: Array, sums: LikelihoodSums) -> tuple[Array, Array]:
-        """Value () and gradient (k,) at `feasible.coef_of(shares)`, from the sums at shares (k,) of any sum."""
+        """Value () and gradient (k,) at `feasible.coef_of(shares)`, from the sums at `shares` (k,), which need not sum to 1."""
         xp = namespace(shares)
         mass = xp.sum(xp.where(self.feasible.alive, shares, xp.zeros_like(shares)))
         unreached = (sums.total - sums.reached) * xp.log(xp.full_like(mass, tiny(mass)))

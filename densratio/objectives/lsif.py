@@ -1,4 +1,4 @@
-"""LSIF: the ratio nearest to the true one in mean square over the source."""
+"""LSIF: the ratio with the least mean squared error over the source."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SquaredDistance(Objective):
     """J(a) = a'Ha/2 - h'a + regularization (l1_ratio |a|_1 + (1 - l1_ratio) |a|^2 / 2), H = mean phi phi' over the
     source, h = mean phi over the target; J estimates (1/2) int (ratio_a - ratio)^2 p_source up to a constant.
 
-    alpha in [0, 1): the relative ratio p_target / (alpha p_target + (1 - alpha) p_source) <= 1 / alpha in place of the ratio
-    (RuLSIF): H is then alpha of the mean over the target and 1 - alpha of that over the source.
-    nonnegative: a >= 0 (LSIF); without it and without L1 the minimizer has a closed form (uLSIF). An L1 penalty without
-    a >= 0 is solved over a = u - v, u, v >= 0: coef is then (u, v) with 2k entries. Without an L2 part J is unbounded below
-    where a target row has no source row near; a fit then stops at max_iter, and says so.
+    alpha in [0, 1): estimate the relative ratio p_target / (alpha p_target + (1 - alpha) p_source) <= 1 / alpha (RuLSIF); H is
+    then alpha times the mean over the target plus 1 - alpha times the mean over the source.
+    nonnegative: constrain a >= 0 (LSIF); without the constraint and without L1 the minimizer has a closed form (uLSIF). An L1
+    penalty without the constraint is solved over a = u - v with u, v >= 0; coef is then (u, v) with 2k entries. Without an L2
+    penalty J is unbounded below if a target row is far from all source rows; a fit then stops at max_iter with a warning.
     Source: Kanamori, Hido & Sugiyama (2009); Yamada et al. (2013) for the relative ratio.
     """
 
@@ -75,7 +75,7 @@ class SquaredDistance(Objective):
         source_weight: Array | None = None,
         target_weight: Array | None = None,
     ) -> Array:
-        """mean r(target) - (1 - alpha) mean r(source)^2 / 2 - alpha mean r(target)^2 / 2, largest at the true relative ratio."""
+        """mean r(target) - (1 - alpha) mean r(source)^2 / 2 - alpha mean r(target)^2 / 2; the true relative ratio maximizes it."""
         of_source = weighted_mean(source_ratio * source_ratio, source_weight)
         of_target = weighted_mean(target_ratio * target_ratio, target_weight)
         return weighted_mean(target_ratio, target_weight) - 0.5 * ((1.0 - self.alpha) * of_source + self.alpha * of_target)
@@ -83,9 +83,9 @@ class SquaredDistance(Objective):
 
 @dataclass(frozen=True, eq=False)
 class LeastSquares(QuadraticProblem, SumProblem):
-    """J as a function of the coefficients: H and h are all that it asks of the samples, by their sums over rows.
+    """J as a function of the coefficients. It depends on the samples through H and h alone, which are sums over rows.
 
-    The L1 penalty of coefficients >= 0 is part of the vector.
+    For coefficients >= 0 the L1 penalty is linear, so it is part of `linear`.
     """
 
     objective: SquaredDistance
@@ -94,7 +94,7 @@ class LeastSquares(QuadraticProblem, SumProblem):
 
     @classmethod
     def of(cls, objective: SquaredDistance, source: Moments, target: Moments) -> LeastSquares:
-        """The problem on samples with these sums."""
+        """The problem from the sums of the two samples."""
         root = _root(source, target, objective.alpha)
         mean, l1 = target.mean, objective.l1
         xp = namespace(mean)
@@ -124,7 +124,7 @@ class LeastSquares(QuadraticProblem, SumProblem):
         return nonnegative(features @ self.signed(coef))
 
     def warm_start(self, coef: Array) -> Array:
-        # The best multiple of the stored coef: a stored scale belongs to another batch.
+        # Use the best multiple of the stored coef: its scale may belong to another batch.
         xp = namespace(coef)
         coef = self.project(coef)
         gain = xp.sum(coef * self.linear)
@@ -133,7 +133,7 @@ class LeastSquares(QuadraticProblem, SumProblem):
         return coef * xp.where(usable, gain / xp.where(usable, cost, xp.ones_like(cost)), xp.zeros_like(cost))
 
     def gap(self, coef: Array, grad: Array) -> Array:
-        # Lagrange duality with the multipliers max(grad, 0); the strongly convex L2 part pays for negative gradients.
+        # Lagrange duality with the multipliers max(grad, 0); the strong convexity of the L2 penalty bounds the rest.
         xp = namespace(coef, grad)
         if self.regularization == 0.0:
             return super().gap(coef, grad)
@@ -144,7 +144,7 @@ class LeastSquares(QuadraticProblem, SumProblem):
 
     @property
     def quadratic(self) -> Quadratic | None:  # type: ignore[override]
-        """None where nothing bounds the coefficients."""
+        """None if the coefficients are unconstrained."""
         return Quadratic(self.matrix, self.linear, self.regularization) if self._is_bounded else None
 
     @property
@@ -152,19 +152,19 @@ class LeastSquares(QuadraticProblem, SumProblem):
         return not self._is_bounded
 
     def minimizer(self) -> Array:
-        """(H + regularization I)^-1 h (k,) of uLSIF, from the eigenvectors of H."""
+        """(H + regularization I)^-1 h (k,), the uLSIF solution, from the eigendecomposition of H."""
         second = self.matrix.dense()
         xp = namespace(second)
         eigenvalues, vectors = xp.linalg.eigh(second)
         shifted = xp.clip(eigenvalues, min=0.0) + self.regularization
-        # At regularization 0 directions without source mass get 0: the minimum-norm solution.
+        # At regularization 0, directions without source mass get coefficient 0: the minimum-norm solution.
         usable = shifted > xp.max(shifted) * (second.shape[0] * eps(second))
         inverse = xp.where(usable, 1.0 / xp.where(usable, shifted, xp.ones_like(shifted)), xp.zeros_like(shifted))
         coef = vectors @ (inverse * (xp.matrix_transpose(vectors) @ widest_here(self.linear)))
         return xp.astype(coef, self.linear.dtype, copy=False)
 
     def signed(self, coef: Array) -> Array:
-        """The coefficients (k,) of the features, given `coef` (k,) or its two parts (2k,)."""
+        """The coefficients (k,) of the features from `coef` (k,), or (2k,) if it is split."""
         k = coef.shape[0] // 2
         return coef[:k] - coef[k:] if self.objective.is_split else coef
 
@@ -189,12 +189,12 @@ class LeastSquares(QuadraticProblem, SumProblem):
         return namespace(signed).sum(signed * self.source.mean)
 
     def mixture_mean(self, coef: Array) -> Array:
-        """Mean () of the (relative) ratio over the mixture that it is relative to, which is 1 at the true one."""
+        """Mean () of the (relative) ratio over the mixture in its denominator; 1 for the true ratio."""
         signed, alpha = widest_here(self.signed(coef)), self.objective.alpha
         return namespace(signed).sum(signed * ((1.0 - alpha) * self.source.mean + alpha * self.target.mean))
 
     def held_out_score(self, coef: Array, held_out: Self) -> Array:
-        # From sums over rows, and so of the linear model before any clipping at 0.
+        # The sums over rows give the score of the linear model, before clipping at 0.
         signed = widest_here(self.signed(coef))
         xp, mean = namespace(signed), self.mixture_mean(coef)
         signed = signed / xp.where(mean > 0.0, mean, xp.ones_like(mean))
@@ -208,12 +208,12 @@ class LeastSquares(QuadraticProblem, SumProblem):
 
 
 def _blend(source: Moments, target: Moments, alpha: float) -> Array:
-    """(1 - alpha) of the mean outer product over the source and alpha of that over the target, (k, k)."""
+    """(1 - alpha) times the mean outer product over the source plus alpha times that over the target, (k, k)."""
     return source.second if alpha == 0.0 else (1.0 - alpha) * source.second + alpha * target.second
 
 
 def _root(source: Moments, target: Moments, alpha: float) -> Array | None:
-    """R (k, r) with RR' = `_blend`, of samples whose rows are few; None for others."""
+    """R (k, r) with RR' = `_blend`, if the samples have few rows; None otherwise."""
     if source.rows is None or (alpha > 0.0 and target.rows is None):
         return None
     xp = namespace(source.rows)
@@ -224,7 +224,7 @@ def _root(source: Moments, target: Moments, alpha: float) -> Array | None:
 
 
 def _split_matrix(second: Array) -> Array:
-    """The matrix (2k, 2k) of (u, v) where that of u - v is `second` (k, k)."""
+    """The matrix (2k, 2k) of the quadratic in (u, v), if that in u - v has the matrix `second` (k, k)."""
     xp = namespace(second)
     upper = xp.concat([second, -second], axis=1)
     return xp.concat([upper, -upper])

@@ -1,4 +1,4 @@
-"""Sums over rows of features: what the quadratic divergences ask of a sample, exact under any split of its rows."""
+"""Sums over rows of features and their outer products, exact under any split of the rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from .._arrays import Array, namespace, widest_here
 
 __all__ = ["Moments"]
 
-_FEW = 4  # rows for each column up to which products with the rows are cheaper than their outer products
+_FEW = 4  # largest rows per column at which products with the rows are cheaper than outer products
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sums over rows of features (n, k) that count `weight` (n,) each; adding those of two batches is those of both.
+    """Sums over rows of features (n, k) that count `weight` (n,) times; the sums of two batches add up.
 
-    A batch of few rows is kept as it is, and its outer products are taken when they are asked for.
+    A batch of few rows is stored as it is, and its outer products are computed on demand.
     """
 
     count: Array
@@ -23,9 +23,9 @@ class Moments:
     total: Array
     """(k,) sum of the weighted features"""
     products: Array | None
-    """(k, k) sum of the weighted outer products, in double precision where the device has it"""
+    """(k, k) sum of the weighted outer products, in float64 if the device supports it; None if `rows` are stored"""
     rows: Array | None = None
-    """(n, k) the rows, where they are few and count once"""
+    """(n, k) the rows, if they are few and count once"""
 
     @classmethod
     def of(cls, features: Array, weight: Array | None = None) -> Moments:
@@ -45,7 +45,7 @@ class Moments:
         return Moments(*(mine + theirs for mine, theirs in zip(*wide, strict=True)))
 
     def minus(self, part: Moments) -> Moments:
-        """The sums without those of a part."""
+        """The sums minus those of a part."""
         return Moments(self.count - part.count, self.total - part.total, self.outer - part.outer)
 
     def compact(self) -> Moments:
@@ -72,5 +72,5 @@ class Moments:
 
     @property
     def _divisor(self) -> Array:
-        # Of no rows all sums are 0, and so are the means.
+        # An empty sample has sums 0, and its means are defined as 0.
         return namespace(self.count).where(self.count > 0.0, self.count, namespace(self.count).ones_like(self.count))

@@ -1,4 +1,4 @@
-"""Quadratic forms by their matrix or its root, and what a solver asks of a quadratic problem."""
+"""Quadratic forms given by a matrix or its root, and the standard form of a quadratic problem that solvers read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .._blocks import gram, times, transposed_times
 __all__ = ["Dense", "Quadratic", "Root"]
 
 
-_ROOT_TOL = 1e-13  # trace left out of a root, relative to the whole
-_FEW = 256  # rows up to which a root saves nothing
+_ROOT_TOL = 1e-13  # trace that a root may leave out, relative to the trace of the matrix
+_FEW = 256  # number of rows up to which a root saves nothing
 _WIDE = 4  # a root with more than a quarter as many columns as rows saves nothing
-_FIRST_LOOK = 32  # columns after which the rank is foretold
+_FIRST_LOOK = 32  # columns after which the rank is first predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,14 @@ class Dense:
 
     matrix: Array
     is_nonnegative: bool = False
-    """Whether no entry is negative, as in a kernel matrix: absolute values, which would copy it, are not taken then."""
+    """Whether all entries are >= 0, as in a kernel matrix: then no copy of absolute values is needed."""
 
     def times(self, x: Array) -> Array:
         """A x (p,)."""
         return self.matrix @ x
 
     def bound(self, weight: Array | None) -> Array:
-        """Upper bound () on the eigenvalues of W^(1/2) A W^(1/2), W = diag(weight) (p,), the identity where None."""
+        """Upper bound () on the eigenvalues of W^(1/2) A W^(1/2), W = diag(weight), weight (p,); None: W = I."""
         xp = namespace(self.matrix)
         magnitude = self.matrix if self.is_nonnegative else xp.abs(self.matrix)
         return xp.max(xp.sum(magnitude, axis=1) if weight is None else magnitude @ weight)
@@ -43,19 +43,19 @@ class Dense:
 
     @cached_property
     def root(self) -> Array | None:
-        """R (p, r) with RR' = A to rounding, of few columns; None where there is none. Of a matrix in float64."""
+        """R (p, r) with RR' = A to rounding and few columns; None if A has none. A must be in float64."""
         return pivoted_root(self.matrix, _ROOT_TOL)
 
 
 @dataclass(frozen=True, eq=False)
 class Root:
-    """A = R R' by its root R (p, r). A tall root may be in single precision: products widen it block by block."""
+    """A = R R' given by the root R (p, r). R may be in single precision: products convert it to float64 block by block."""
 
     keeps_arrays: ClassVar[bool] = True
 
     root: Array
     is_signed: bool = False
-    """Whether entries of R may have either sign, so that their absolute values would tell little of R R'"""
+    """Whether entries of R may have either sign, so that their absolute values would give a loose bound on R R'"""
 
     def times(self, x: Array) -> Array:
         """A x (p,) in the dtype of x."""
@@ -80,7 +80,7 @@ class Root:
 class Quadratic(NamedTuple):
     """minimize x'Ax/2 - b'x + ridge sum_i unit_i coef_i^2 / 2  over  0 <= coef <= upper  and  total[0] <= sum x <= total[1].
 
-    x = unit * coef: the mass of each row, where coef is its weight and unit the number of times that it counts.
+    x = unit * coef is the mass of each row: its weight times how often it counts.
     """
 
     matrix: Dense | Root
@@ -93,16 +93,16 @@ class Quadratic(NamedTuple):
     upper: Array | None = None
     """(p,), > 0; None: no upper bound"""
     total: tuple[float, float] | None = None
-    """Range of the sum; None: any"""
+    """Range of sum x; None: no constraint"""
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the feasible set is."""
+        """Whether the feasible set is bounded."""
         return self.upper is not None
 
 
 def pivoted_root(matrix: Array, tol: float) -> Array | None:
-    """R (n, r) with RR' = matrix up to a trace of `tol` of the whole; None where that takes more than n / 4 columns.
+    """R (n, r) with RR' = matrix up to a share `tol` of the trace; None if that takes more than n / 4 columns.
 
     Source: Fine & Scheinberg (2001), pivoted incomplete Cholesky.
     """
@@ -134,5 +134,5 @@ def pivoted_root(matrix: Array, tol: float) -> Array | None:
 
 
 def _foretold(r: int, rest: float, tol: float) -> float:
-    """Columns that bring the trace left out from `rest`, after r columns, to `tol`, were each to lower it as much."""
+    """Number of columns at which the trace left out is `tol`, if it is `rest` after r columns and decays geometrically."""
     return r * log(tol) / log(rest) if rest < 1.0 else float("inf")

@@ -1,4 +1,4 @@
-"""The problem that kernel mean matching and least-squares fitting share: a quadratic over bounds and at most one sum."""
+"""The problem that KMM and LSIF share: a quadratic with bounds and at most one constraint on a sum."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ class QuadraticProblem(Problem):
     scale: float
     unit: Array | None
     mean_count: float
-    """Mean of the counts before they were divided by it, to give `unit`: strengths of penalties are divided by it too"""
+    """Mean of the raw counts; `unit` is the counts divided by it, and `regularization` is divided by it too"""
 
     gradient_is_affine: ClassVar[bool] = True
 
     def counted(self, values: Array) -> Array:
-        """values (p,), each times the number of times that its row counts."""
+        """values (p,), each times the count of its row."""
         return values if self.unit is None else values * self.unit
 
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
         xp, mass, slope = namespace(coef), self.counted(coef), self.slope(coef)
-        # Half of x'(Ax + ridge x) - b'x is half of x'slope less half of b'x.
+        # x'(Ax + ridge x) / 2 - b'x equals (x'slope - b'x) / 2.
         value = 0.5 * (xp.sum(mass * slope) - xp.sum(mass * self.linear))
         return value * self.scale, self.counted(slope) * self.scale
 
     @abstractmethod
     def project_counted(self, coef: Array) -> Array:
-        """The feasible coef (p,) nearest to `coef` where row i counts unit_i times in the distance too, as copies of it do."""
+        """The feasible coef (p,) nearest to `coef` in the norm in which row i counts unit_i times, as its copies would."""
 
     def slope(self, coef: Array) -> Array:
-        """A x - b + regularization coef (p,): the gradient along one count of each row, over `scale`."""
+        """A x - b + regularization coef (p,): the gradient in the masses x, divided by `scale`."""
         slope = self.matrix.times(self.counted(coef)) - self.linear
         return slope + self.regularization * coef if self.regularization else slope
 
@@ -50,11 +50,11 @@ class QuadraticProblem(Problem):
         return self._curvature(None if self.unit is None else self.unit * self.unit, self.unit)
 
     def count_curvature(self) -> Array:
-        """`curvature` in the norm in which row i counts unit_i times, as copies of it do."""
+        """`curvature` in the norm in which row i counts unit_i times, as its copies would."""
         return self._curvature(self.unit, None)
 
     def _curvature(self, weight: Array | None, ridge_weight: Array | None) -> Array:
-        # A step of any finite size will do where the bound is 0: the value is linear.
+        # If the bound is 0 the value is linear, and any finite step size will do.
         ridge = self.regularization if ridge_weight is None else self.regularization * namespace(ridge_weight).max(ridge_weight)
         bound = self.matrix.bound(weight) + ridge
         xp = namespace(self.linear)

@@ -1,4 +1,4 @@
-"""The feasible set of divergences whose coef is the weights of the source rows: bounds, and a mean of 1."""
+"""The feasible set of source weights: bounds, and a mean of 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RowProblem", "WeightSet", "check_bounds", "relative", "smoothed_weig
 
 
 def check_bounds(max_weight: float | None, mean_tol: float | str) -> None:
-    """Raise ValueError unless max_weight >= 1 or None, and mean_tol is in [0, 1) or "diw"."""
+    """Raise ValueError unless max_weight is None or >= 1, and mean_tol is in [0, 1) or "diw"."""
     if max_weight is not None and not (is_number(max_weight) and max_weight >= 1.0):
         raise ValueError(f"max_weight must be >= 1, the mean of the weights, or None for no bound; got {max_weight!r}.")
     if mean_tol != "diw" and (isinstance(mean_tol, str) or not 0.0 <= mean_tol < 1.0):
@@ -28,8 +28,8 @@ def relative(weight: Array | None) -> Array | None:
 class WeightSet:
     """Weights (n,) with 0 <= w <= max_weight and mean 1 within mean_tol, where row i counts counts_i times in the mean.
 
-    counts (n,), > 0, of mean 1; None where each row counts once. mean_tol: a number in [0, 1), or "diw", the published
-    (sqrt(n) - 1) / sqrt(n), which is nearly no bound.
+    counts (n,), > 0, with mean 1; None if each row counts once. mean_tol: a number in [0, 1), or "diw", the published
+    (sqrt(n) - 1) / sqrt(n), which hardly constrains the mean.
     """
 
     n: int
@@ -46,7 +46,7 @@ class WeightSet:
         return self._projected(coef, self.counts)
 
     def project_counted(self, coef: Array) -> Array:
-        """The point of the set nearest to `coef` (n,) where row i counts counts_i times in the distance too, as copies do."""
+        """The point of the set nearest to `coef` (n,) in the norm in which row i counts counts_i times, as its copies would."""
         if self.counts is None:
             return self._projected(coef, None)
         root = namespace(coef).sqrt(self.counts)
@@ -57,8 +57,8 @@ class WeightSet:
         return values if self.counts is None else values * self.counts
 
     def least(self, slope: Array) -> Array:
-        """Smallest value () of slope . w over the set, for slope (n,)."""
-        # The smallest slopes carry all the weight that the bounds allow.
+        """Minimum () of slope . w over the set, for slope (n,)."""
+        # The minimizer puts as much weight as the bounds allow on the smallest slopes.
         xp, n = namespace(slope), self.n
         low, high = self.total
         if self.counts is None:
@@ -74,12 +74,12 @@ class WeightSet:
         return xp.sum(ordered * xp.where(ordered < 0.0, most, needed))
 
     def upper(self, like: Array) -> Array:
-        """Largest weight (n,) of each row, in the dtype and on the device of `like`: max_weight, or all the mass on that row."""
+        """Upper bound (n,) of each weight, in the dtype and on the device of `like`: max_weight, or all the mass on one row."""
         return full_like_row(like, self._upper) if self.counts is None else self._uppers(self.counts)
 
     @property
     def total(self) -> tuple[float, float]:
-        """Least and largest sum of the masses."""
+        """Range of the sum of the masses."""
         tol = (self.n**0.5 - 1.0) / self.n**0.5 if self.mean_tol == "diw" else float(self.mean_tol)
         return self.n * (1.0 - tol), self.n * (1.0 + tol)
 
@@ -95,14 +95,14 @@ class WeightSet:
         return high if self.max_weight is None else min(float(self.max_weight), high)
 
     def _uppers(self, counts: Array) -> Array:
-        """Largest weight (n,) that each row can have: max_weight, or all the mass on that row."""
+        """Upper bound (n,) of each weight: max_weight, or all the mass on one row."""
         xp = namespace(counts)
         alone = self.total[1] / xp.clip(counts, min=tiny(counts))
         return alone if self.max_weight is None else xp.clip(alone, max=float(self.max_weight))
 
 
 class RowProblem(Problem):
-    """Base of the problems whose coef is the weights of the source rows, in the set `weights`."""
+    """Base of the problems whose coef is the source weights, constrained to the set `weights`."""
 
     weights: WeightSet
 
@@ -110,18 +110,18 @@ class RowProblem(Problem):
         return self.weights.project(coef)
 
     def gap(self, coef: Array, grad: Array) -> Array:
-        # By convexity the value falls by at most max over feasible v of grad . (coef - v).
+        # By convexity, value(coef) - optimum <= max over feasible v of grad . (coef - v).
         return namespace(coef).sum(grad * coef) - self.weights.least(grad)
 
     def ratio(self, coef: Array, features: Array) -> Array:
-        """Kernel average of the weights; `features` (n, p) are the kernel's values at the source rows, of a map too."""
+        """Kernel average (n,) of the weights; `features` (n, p) are kernel values at the source rows, also for an explicit map."""
         return smoothed_weights(coef, features, self.weights.counts)
 
 
 def smoothed_weights(coef: Array, kernel: Array, counts: Array | None = None) -> Array:
-    """Kernel average (n,) of the anchors' weights `coef` (p,) under `kernel` (n, p); 1 where no anchor is near.
+    """Kernel average (n,) of the weights `coef` (p,) of the anchors under `kernel` (n, p); 1 far from all anchors.
 
-    The Nadaraya-Watson model, in which an anchor counts `counts` (p,) times: it never leaves the range of the weights.
+    The Nadaraya-Watson estimator, in which anchors count `counts` (p,) times: its values stay within the range of the weights.
     """
     xp = namespace(coef, kernel)
     floor = tiny(kernel)

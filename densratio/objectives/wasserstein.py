@@ -20,9 +20,9 @@ __all__ = ["Transport", "Wasserstein1"]
 class Wasserstein1(Objective):
     """W(w) = int |F_w(t) - F_target(t)| dt over the weights 0 <= w <= max_weight of mean 1, for rows with one column.
 
-    F_w is the distribution function of the source under its weights. W is convex and piecewise linear in w, and a slope
-    of it is dW/dw_i = (1/n) int_{x_i}^inf sign(F_w - F_target)(t) dt. The mean is exactly 1: W is infinite for unequal mass.
-    A row that counts s_i times has the mass s_i w_i / n, and s_i times the slope.
+    F_w is the distribution function of the weighted source. W is convex and piecewise linear in w, with the subgradient
+    dW/dw_i = (1/n) int_{x_i}^inf sign(F_w - F_target)(t) dt. The mean is exactly 1: W is infinite for unequal mass. A row that
+    counts s_i times has mass s_i w_i / n, and its subgradient is s_i times as large.
     """
 
     max_weight: float | None = 1000.0
@@ -43,7 +43,7 @@ class Wasserstein1(Objective):
 
 @dataclass(frozen=True, eq=False)
 class Transport(RowProblem):
-    """The distance as a function of the source rows' weights in `weights`; target rows count target_weight (m,) times."""
+    """The distance as a function of the source weights, in the set `weights`; target rows count target_weight (m,) times."""
 
     source: Array
     target: Array
@@ -56,13 +56,13 @@ class Transport(RowProblem):
 
     @cached_property
     def _line(self) -> tuple[Array, Array, Array, Array]:
-        """Order of all rows along the line, the lengths between them, the target's masses, and each source row's place."""
+        """Order of all rows along the line, distances between neighbors, target masses, and positions of the source rows."""
         xp = namespace(self.source)
         points = xp.concat([self.source[:, 0], self.target[:, 0]])
         order = xp.argsort(points)
         points = xp.take(points, order)
         drawn = full_like_row(self.target, 1.0) if self.target_weight is None else self.target_weight
-        # Equal points have no length between them, so the first of them stands for all.
+        # Equal points are at distance 0, so the position of the first serves for all.
         place = xp.searchsorted(points, self.source[:, 0] + 0.0)
         return order, points[1:] - points[:-1], -drawn / self.target.shape[0], place
 
@@ -74,17 +74,17 @@ class Transport(RowProblem):
         order, length, drawn, place = self._line
         mass = xp.concat([self.weights.counted(coef) / n, drawn])
         excess = xp.cumulative_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighboring points
-        # A difference within the rounding of n + m additions is none: there the slope may be any, and 0 keeps w still.
+        # Treat a difference within the rounding of n + m additions as 0: any sign is a subgradient there, and 0 leaves w unchanged.
         excess = xp.where(xp.abs(excess) > eps(coef) * order.shape[0], excess, 0.0)
         rising = xp.cumulative_sum(xp.sign(excess) * length)
-        beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # int from each point to infinity
+        beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # integral from each point to infinity
         slope = xp.take(beyond, place)
         return xp.sum(xp.abs(excess) * length), self.weights.counted(slope) / n
 
     def curvature(self) -> Array:
-        """|g|^2 / W at uniform weights, g along the plane of constant mean: the inverse of Polyak's step; 1 where W = 0.
+        """|g|^2 / W at uniform weights, with g projected onto the plane of constant mean: the inverse of Polyak's step; 1 if W = 0.
 
-        A kinked function has no bound on its curvature. This step moves weights by about 1 whatever the scale of the rows.
+        The curvature of a nonsmooth function is unbounded. This step moves weights by about 1 at any scale of the rows.
         """
         even = self.init()
         xp, (value, grad) = namespace(even), self.value_and_grad(even)
@@ -95,40 +95,40 @@ class Transport(RowProblem):
         return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
 
     def minimizer(self) -> Array:
-        """Weights (n,) of least distance, exact, in O((n + m) log(n + m)) on the host; equal rows share their weight."""
+        """Exact minimizing weights (n,), in O((n + m) log(n + m)) on the host; equal rows get equal weights."""
         x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (self.source, self.target))
         n, order = len(x), np.argsort(v)
         points, group = np.unique(x, return_inverse=True)
         count = np.bincount(group, None if self.weights.counts is None else to_host(self.weights.counts))
         drawn = np.ones(len(v)) if self.target_weight is None else to_host(self.target_weight)[order].astype(np.float64)
         reached = np.concatenate([[0.0], np.cumsum(drawn) / np.sum(drawn)])
-        # A bound beyond all the mass on one row binds nowhere.
+        # A bound larger than all the mass on one row never binds.
         upper = np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
         cumulative = _best_distribution(points, np.minimum(upper * count / n, 1.0), v[order], reached)
         weights = np.clip(np.diff(cumulative, prepend=0.0) / count * n, 0.0, upper)[group]
         return self.weights.project_counted(put(weights, self.source))
 
     def bare(self) -> Self:
-        """Without the rows."""
+        """The problem without the rows."""
         return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
 
 
 def _check_one_column(source: Array) -> None:
     if source.shape[1] != 1:
         raise ValueError(
-            f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. More than one needs a "
-            "critic network, which DynamicReweighter has in training loops: on a table reduce the rows to one column, or use "
+            f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. Several columns need a "
+            "critic network, which DynamicReweighter has in training loops. On a table, reduce the rows to one column, or use "
             "KMM, KLIEP or LSIF."
         )
 
 
 def _best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Distribution function (K,) at sorted `points` (K,), of jumps in [0, capacity_k], nearest in W1 to the sorted `target`.
+    """Distribution function (K,) on sorted `points` (K,) with jumps in [0, capacity_k] that is nearest in W1 to sorted `target`.
 
-    reached (m + 1,): the target's distribution function below its first row, and at each row, from 0 to 1.
+    reached (m + 1,): the target's distribution function before its first row and at each row, from 0 to 1.
     Dynamic programming over the points. The cost so far, as a function of the mass so far, is convex and piecewise
-    linear; its knots left and right of the minimum stand in two heaps. Admitting a jump of up to c moves the right
-    knots by c; the distance to the next point adds a knot for each level that the target's distribution has there.
+    linear; two heaps hold its knots left and right of the minimum. A jump of up to c shifts the right knots by c; each
+    level of the target's distribution function before the next point adds a knot.
     """
     infinite = float("inf")
     left, right = [(-0.0, infinite)], [(0.0, infinite)]  # (-knot, slope change), (knot - shift, slope change)
@@ -148,7 +148,7 @@ def _best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndar
 
 
 def _levels(start: float, stop: float, target: np.ndarray, reached: np.ndarray) -> list[tuple[float, float]]:
-    """(level, length) of the target's distribution function between two points."""
+    """The levels of the target's distribution function between two points, as (level, length) pairs."""
     first, last = np.searchsorted(target, [start, stop], side="right")
     knots = np.concatenate([[start], target[first:last], [stop]])
     lengths = np.diff(knots)
@@ -157,7 +157,7 @@ def _levels(start: float, stop: float, target: np.ndarray, reached: np.ndarray) 
 
 def _add_distance(left: list, right: list, shift: float, level: float, weight: float) -> None:
     """Add weight |. - level| to the convex function that the heaps hold."""
-    # The falling half enters on the left and what it displaces there moves right, and the other way round.
+    # The falling half goes into the right heap and displaces knots to the left heap; the rising half, the other way round.
     heappush(right, (level - shift, weight))
     _carry(right, left, weight, lambda knot: -(knot + shift))
     heappush(left, (-level, weight))
@@ -165,7 +165,7 @@ def _add_distance(left: list, right: list, shift: float, level: float, weight: f
 
 
 def _carry(source: list, sink: list, weight: float, convert) -> None:
-    """Move the foremost knots of total slope `weight` from one heap to the other."""
+    """Move the top knots, of total slope `weight`, from one heap to the other."""
     while weight > 0.0:
         knot, amount = source[0]
         moved = min(amount, weight)

@@ -1,4 +1,4 @@
-"""The solvers, by name. A solver knows problems and no estimator; each says which problems suit it."""
+"""The solvers, by name. A solver knows problems and no estimators, and says which problems it can solve."""
 
 from typing import Any
 
@@ -38,14 +38,14 @@ SOLVERS: dict[str, type[Solver]] = {
     "reference": Reference,
 }
 TO_CONVERGENCE = ("closed_form", "active_set", "likelihood_newton", "expectation_maximization", "projected_gradient")
-"""What solver="auto" tries in this order, for a fit to convergence: the first that suits the problem."""
+"""Order in which solver="auto" looks for a solver that suits the problem, for a fit to convergence."""
 PER_STEP = ("subgradient", "expectation_maximization", "projected_gradient")
-"""The same for a few steps in a loop."""
+"""The same, for a few steps in a training loop."""
 _OLD_NAMES = {"interior_point": "active_set", "expectation_maximisation": "expectation_maximization"}
 
 
 def solver_class(name: Any) -> type[Solver]:
-    """The entry `name` of SOLVERS; earlier names stand for what took their place. ValueError for any other."""
+    """The entry `name` of SOLVERS, or the one that replaced it if `name` is an old name. Raises ValueError for other names."""
     name = _OLD_NAMES.get(name, name) if isinstance(name, str) else name
     if not isinstance(name, str) or name not in SOLVERS:
         raise ValueError(f"solver={name!r} is not known; use one of {sorted([*SOLVERS, 'auto'])}.")

@@ -1,4 +1,4 @@
-"""Semismooth Newton for quadratic problems over bounds and a sum: the optimum to rounding in a handful of solves."""
+"""Active sets for quadratic problems with bounds and a sum: semismooth Newton, exact to rounding in a handful of solves."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .free_rows import FreeRows
 
 __all__ = ["ActiveSet"]
 
-_PLAIN_RIDGE = 1e-3  # relative to the matrix's mean diagonal: with less, proximal rounds lead to the optimum
-_LEAST_RIDGE = 1e-7  # relative to the same: with less, the proximal term never goes, and never gets weaker than this
-_FIRST_PULL = 0.001  # strength of the first proximal term, relative to the same
-_WEAKER = 0.1  # of each later one, relative to the last
-_GAP = 0.1  # share of tol, relative to the value, that the certified gap of a proximal answer may be
-_LONG = 100  # solves of one round after which rounding is what keeps the sets from settling
-_ENOUGH = 0.25  # share of the first slope that a line search leaves
+_PLAIN_RIDGE = 1e-3  # relative to the mean diagonal of the matrix: a smaller ridge needs proximal rounds
+_LEAST_RIDGE = 1e-7  # relative to the same: a smaller ridge keeps a proximal term of at least this strength
+_FIRST_PULL = 0.001  # strength of the first proximal term, relative to the mean diagonal
+_WEAKER = 0.1  # strength of each later proximal term, relative to the one before
+_GAP = 0.1  # largest certified gap of a proximal solution, as a share of tol times the value
+_LONG = 100  # solves of one round after which rounding alone keeps the active sets from settling
+_ENOUGH = 0.25  # share of the initial slope at which the line search stops
 _BISECTIONS = 30
 
 
 class _Point(NamedTuple):
-    """A trial answer: masses x (p,), their image A x (p,), and the feasible coef (p,) that the slope at x asks for."""
+    """A trial point: masses x (p,), their image A x (p,), and the feasible coef w(x) (p,), see `ActiveSet`."""
 
     mass: Array
     image: Array
@@ -35,13 +35,13 @@ class _Point(NamedTuple):
 class _Memory(NamedTuple):
     point: _Point
     answer: Array | None
-    """(p,) coef whose sets the first solve of a round keeps: the last round's, or the start; None after that solve"""
+    """(p,) coef whose active sets the first solve of a round uses: the last solution, or the start; None after that solve"""
     center: Array
-    """(p,) coef that the proximal term of this round pulls towards"""
+    """(p,) center of the proximal term of this round"""
     n_solves: int
     """Solves of this round"""
     pull: float
-    """Strength of that term; 0 where the ridge makes the problem strictly convex by itself"""
+    """Strength of that term; 0 if the ridge makes the problem strictly convex by itself"""
     is_settled: bool
     value: Array
     grad: Array
@@ -53,23 +53,24 @@ class _Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class ActiveSet(Solver):
-    """Solve for all rows between the bounds at once, see which rows the answer sends to or from a bound, and repeat.
+    """Solve a linear system for the rows between the bounds, update the sets of rows at the bounds, and repeat.
 
-    At trial masses x = unit * coef the optimality conditions ask for w(x) = P((b - A x) / ridge), P the projection on the
-    feasible set, and the optimum is where x = unit * w(x). With the rows at a bound of w(x) held there, that is a linear
-    system in the free ones: Newton's step, or a primal-dual active set. Where the sets of the new point are those of the
-    last, it is the optimum to rounding. A line search on the dual, convex and as cheap as a projection, keeps the sets
-    from cycling. Without a ridge each round adds rho |w - w_k|^2 / 2 about the last answer w_k, with rho falling tenfold
-    (proximal point). A solve costs the cube of the free rows, or n r^2 where the matrix has a root with r columns, see
-    `FreeRows`. Works in float64 whatever the dtype of the samples, and waits for the device, whose sets decide what is solved.
+    At trial masses x = unit * coef the optimality conditions give w(x) = P((b - A x) / ridge), where P is the projection onto
+    the feasible set; x is optimal if x = unit * w(x). With the rows at the bounds of w(x) fixed, this is a linear system in the
+    free rows: a semismooth Newton step, or a primal-dual active set. If the active sets repeat, the point is the optimum to
+    rounding. A line search on the dual, which is convex and costs a projection per trial, keeps the sets from cycling. With
+    little or no ridge each round adds a proximal term rho |w - w_k|^2 / 2 around the last solution w_k, and rho falls tenfold
+    from round to round. A solve costs the cube of the number of free rows, or n r^2 if the matrix has a root with r columns,
+    see `FreeRows`. Computes in float64 whatever the dtype of the samples, and waits for the device, because the active sets
+    decide which system is solved.
     Source: Hintermueller, Ito & Kunisch (2003); the line search after Li, Sun & Toh (2018) on semismooth Newton methods.
     """
 
-    serves: ClassVar[str] = "with a quadratic over bounds (KMM, LSIF with coefficients >= 0 and an L2 penalty), in double precision"
+    serves: ClassVar[str] = "with a quadratic and bounds (KMM, LSIF with coefficients >= 0 and an L2 penalty), in double precision"
 
     def suits(self, problem: Problem) -> bool:
         form = problem.quadratic
-        # Without a ridge only an upper bound keeps the value from falling forever.
+        # Without a ridge the value may be unbounded below unless there are upper bounds.
         return form is not None and has_float64(form.linear) and (form.is_bounded or form.ridge > 0.0)
 
     def _first(self, problem: Problem, start: Array) -> State:
@@ -96,7 +97,7 @@ class ActiveSet(Solver):
         return State(start, namespace(value).ones_like(value), unknown_residual(value), 0, memory)
 
     def has_converged(self, state: State) -> bool:
-        """Whether the sets have settled: the answer is exact, or as near as the proximal rounds are to bring it."""
+        """Whether the active sets have settled: the solution is exact, or as near as the proximal rounds bring it."""
         return state.memory.is_settled
 
     def step(self, problem: Problem, state: State) -> State:
@@ -117,7 +118,7 @@ class ActiveSet(Solver):
         return state._replace(step_size=length, n_iter=state.n_iter + 1, memory=memory)
 
     def _settled(self, state: State, memory: _Memory) -> State:
-        """The sets repeat: the answer, and the next proximal round where there is one."""
+        """The state when the active sets repeat: the solution, and the next proximal round if one is needed."""
         before, answer = float(memory.value), memory.point.coef
         state = _improved(state, memory, answer)
         memory = state.memory._replace(center=answer, answer=answer, n_solves=0)
@@ -129,7 +130,7 @@ class ActiveSet(Solver):
         return state._replace(memory=memory._replace(point=_asked(memory, memory.point)))
 
     def _is_near(self, state: State) -> bool:
-        """Whether the residual is within tol and the certified gap far below it."""
+        """Whether the residual is at most tol and the certified gap is far below tol."""
         memory = state.memory
         gap = float(memory.problem.gap(widest(state.coef), memory.grad))
         return float(state.residual) <= self.tol and gap <= _GAP * self.tol * max(abs(float(memory.value)), tiny(memory.value))
@@ -142,7 +143,7 @@ def _form(problem: QuadraticProblem) -> Quadratic:
 
 
 def _asked(memory: _Memory, at: _Point) -> _Point:
-    """The point with the coef that the slope at its masses asks for."""
+    """The point with its coef set to w(x) for its masses x, see `ActiveSet`."""
     problem, ridge = memory.problem, memory.problem.regularization + memory.pull
     slope = problem.linear - at.image
     slope = slope + memory.pull * memory.center if memory.pull else slope
@@ -150,14 +151,14 @@ def _asked(memory: _Memory, at: _Point) -> _Point:
 
 
 def _sets(problem: QuadraticProblem, coef: Array) -> tuple[Array, Array]:
-    """Which rows of a feasible coef (p,) are at 0, and which at their upper bound, (p,) each."""
+    """The active sets of a feasible coef (p,): the rows at 0 and the rows at their upper bound, (p,) each."""
     upper = _form(problem).upper
     low = coef <= 0.0
     return low, namespace(coef).zeros_like(low) if upper is None else coef >= upper
 
 
 def _solve(memory: _Memory, low: Array, up: Array) -> tuple[FreeRows, Array]:
-    """Masses (p,) that are optimal where the rows in these sets, (p,) each, are held at their bounds and the others are free."""
+    """Optimal masses (p,) with the rows in `low` and `up`, (p,) each, fixed at their bounds and the others free."""
     problem, form = memory.problem, _form(memory.problem)
     xp, free = namespace(low), ~(low | up)
     fixed = xp.zeros_like(form.linear) if form.upper is None else problem.counted(xp.where(up, form.upper, 0.0))
@@ -175,7 +176,7 @@ def _solve(memory: _Memory, low: Array, up: Array) -> tuple[FreeRows, Array]:
 
 
 def _searched(memory: _Memory, there: _Point) -> tuple[_Point, Array]:
-    """The point on the way to `there` where the dual has all but stopped to fall, and the share of the way."""
+    """The point on the segment to `there` near the minimum of the dual, and its position on the segment in [0, 1]."""
     here, problem = memory.point, memory.problem
     xp = namespace(here.mass)
     change = there.image - here.image
@@ -189,7 +190,7 @@ def _searched(memory: _Memory, there: _Point) -> tuple[_Point, Array]:
 
     first = slope(here)
     if not first < 0.0:
-        # The sets of another round may lead astray: those of this point do not.
+        # The active sets of an earlier round may give no descent direction; those of this point do.
         return here, xp.ones_like(here.mass[0])
     enough = -_ENOUGH * first
     short, long, at, share = 0.0, 1.0, there, 1.0
@@ -204,7 +205,7 @@ def _searched(memory: _Memory, there: _Point) -> tuple[_Point, Array]:
 
 
 def _improved(state: State, memory: _Memory, candidate: Array) -> State:
-    """The state one step on, at a feasible candidate (p,) in float64 where it is no worse than what the state has."""
+    """The state after one more step, at a feasible candidate (p,) in float64 if it is no worse than the current coef."""
     xp, wide = namespace(candidate), memory.problem
     value, grad = wide.value_and_grad(candidate)
     better = value <= memory.value
@@ -217,7 +218,7 @@ def _improved(state: State, memory: _Memory, candidate: Array) -> State:
 
 
 def _weaker(pull: float, ridge: float, least: float) -> float:
-    """The strength of the next round's proximal term: none where the ridge has taken over."""
+    """The strength of the proximal term of the next round; 0 once the ridge dominates."""
     if _WEAKER * pull <= ridge and ridge >= least:
         return 0.0
     return max(_WEAKER * pull, least)

@@ -1,4 +1,4 @@
-"""What a solver is: which problems suit it, a start, one step, a loop over steps, and the solution that it ends at."""
+"""Solver and Solution: which problems suit a solver, its start, one step, and the loop that ends in a solution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual", 
 
 
 class State(NamedTuple):
-    """Where a solver stands: all that the next step needs."""
+    """The state of a solver between two steps: all that the next step needs."""
 
     coef: Array
     """(p,), feasible"""
@@ -23,12 +23,12 @@ class State(NamedTuple):
     """() optimality residual at coef, see `Problem.residual`; infinite before the first step"""
     n_iter: int
     memory: Any = ()
-    """What this solver's acceleration or duality keeps between steps"""
+    """What the solver stores between steps, such as momentum or multipliers"""
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A problem, and where a solver stands on it. Numbers are read from the device when they are asked for, not before."""
+    """A problem and the state that a solver reached on it. Numbers are read from the device only when they are accessed."""
 
     problem: Problem
     state: State
@@ -41,7 +41,7 @@ class Solution:
 
     @cached_property
     def value_and_gap(self) -> tuple[float, float]:
-        """The value at coef, and an upper bound on its distance to the optimum, infinite where none is known."""
+        """The value at coef and an upper bound on value - optimum, infinite if none is known."""
         value, grad = self.problem.value_and_grad(self.coef)
         return float(value), float(self.problem.gap(self.coef, grad))
 
@@ -52,7 +52,7 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """Upper bound on value - optimum; infinite where none is known."""
+        """Upper bound on value - optimum; infinite if none is known."""
         return self.value_and_gap[1]
 
     @property
@@ -67,21 +67,21 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether the solver has reached its tolerance, or the last digits of the arithmetic."""
+        """Whether the solver has reached its tolerance, or the limit of floating-point precision."""
         return self.solver.has_converged(self.state)
 
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """A minimizer of problems. tol: largest optimality residual at which `run` stops. max_iter: its largest number of steps."""
+    """An algorithm that minimizes problems. `run` stops at an optimality residual <= tol, or after max_iter steps."""
 
     tol: float = 1e-6
     max_iter: int = 10_000
 
     is_one_step: ClassVar[bool] = False
-    """Whether one step goes all the way: there is nothing to repeat."""
+    """Whether one step solves the problem."""
     serves: ClassVar[str] = "of any kind"
-    """Which problems suit this solver, in words."""
+    """Which problems suit this solver, as a phrase for the error message."""
 
     @abstractmethod
     def suits(self, problem: Problem) -> bool:
@@ -92,9 +92,9 @@ class Solver(ABC):
         """One iteration: a fixed amount of work that never waits for the device."""
 
     def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
-        """The first state, cold or from the stored `coef` (p,). Raises ValueError for a problem that does not suit the solver.
+        """The initial state, cold or from a stored `coef` (p,). Raises ValueError if the problem does not suit the solver.
 
-        earlier: what earlier versions took after an objective, so that such a call says what to type now.
+        earlier: arguments that earlier versions took after an objective; such a call raises an error that says what to type.
         """
         self.check(problem)
         start = problem.init() if coef is None else problem.warm_start(coef)
@@ -105,20 +105,20 @@ class Solver(ABC):
         """The state at a feasible start (p,), before any step."""
 
     def check(self, problem: Problem) -> None:
-        """Raise ValueError unless the problem suits this solver, and TypeError for what is no problem."""
+        """Raise ValueError if the problem does not suit this solver, and TypeError if it is not a `Problem`."""
         if not isinstance(problem, Problem):
             raise TypeError(
-                f"A solver takes a problem, which an objective makes: solver.init(objective.problem(source, target)); got "
+                f"A solver takes a problem, made by an objective: solver.init(objective.problem(source, target)); got "
                 f"{type(problem).__name__}."
             )
         if not self.suits(problem):
             raise ValueError(
-                f"{type(self).__name__} does not suit {type(problem).__name__}: its problems are those {self.serves}. "
+                f"{type(self).__name__} cannot solve {type(problem).__name__}: it solves problems {self.serves}. "
                 'Use solver="auto", or projected_gradient, which suits any.'
             )
 
     def run(self, problem: Problem, state: State) -> State:
-        """Step, at least once, until `has_converged`, for `max_iter` steps, or to a step of no length."""
+        """Call `step`, at least once, until `has_converged`, `max_iter` steps are done, or a step has length 0."""
         for _ in range(1 if self.is_one_step else self.max_iter):
             state = self.step(problem, state)
             if self.has_converged(state) or float(state.step_size) == 0.0:
@@ -126,18 +126,18 @@ class Solver(ABC):
         return state
 
     def solve(self, problem: Problem, coef: Array | None = None) -> Solution:
-        """`init` and `run`: the solution to convergence, cold or from the stored `coef` (p,)."""
+        """The solution by `init` and `run`, cold or from a stored `coef` (p,)."""
         return Solution(problem, self.run(problem, self.init(problem, coef)), self)
 
     def has_converged(self, state: State) -> bool:
-        """Whether the residual is at most tol, or at most what the dtype of coef can resolve."""
+        """Whether the residual is at most tol, or below the resolution of the dtype of coef."""
         xp = namespace(state.coef)
         resolution = 100.0 * eps(state.coef) * max(1.0, float(xp.max(xp.abs(state.coef))))
         return float(state.residual) <= max(self.tol, resolution)
 
 
 def untouched(start: Array) -> State:
-    """The state at a feasible start (p,) of a solver that keeps nothing between steps."""
+    """The state at a feasible start (p,) of a solver that stores nothing between steps."""
     return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
 
@@ -147,5 +147,5 @@ def residual_scale(curvature: Array) -> Array:
 
 
 def unknown_residual(like: Array) -> Array:
-    """The residual () of a state that no step has led to: infinite."""
+    """The residual () before the first step: infinite."""
     return namespace(like).full_like(like, float("inf"))

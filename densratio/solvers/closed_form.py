@@ -1,4 +1,4 @@
-"""The minimizer in closed form, for the problems that have one: uLSIF and Wasserstein-1 of one column."""
+"""The minimizer in closed form, for problems that have one: uLSIF and one-column Wasserstein-1."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["ClosedForm"]
 
 @dataclass(frozen=True)
 class ClosedForm(Solver):
-    """One step goes to `problem.minimizer()`; a warm start is only where it starts from.
+    """One step returns `problem.minimizer()`, whatever the start.
 
-    A kinked problem has no residual that vanishes at the optimum; for it the residual is 0 after the step.
+    The residual of a nonsmooth problem does not vanish at the optimum, so it is set to 0 after the step.
     """
 
     is_one_step: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Expectation maximization for KLIEP: a multiplicative step without parameters."""
+"""Expectation maximization for KLIEP: a multiplicative step without tuning parameters."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class _Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpectationMaximization(Solver):
-    """a_l <- a_l [A'(1 / (A a))]_l / (m b_l): feasible, and the likelihood never falls.
+    """a_l <- a_l [A'(1 / (A a))]_l / (m b_l), which is feasible and never lowers the likelihood.
 
-    The share a_l b_l is the probability that a target row was drawn by center l, and the step is its posterior mean.
-    Later steps go further along the same change of log a, by a stride that grows while that raises the likelihood more than
-    the plain step and shrinks where it does not; the first step from a start is the plain one. Convergence is sublinear on
-    hard problems: for a fit to the last digits use likelihood_newton.
-    Source: the step, Dempster, Laird & Rubin (1977) on mixture proportions.
+    The share a_l b_l is the prior probability that a target row comes from center l, and the step replaces it by the mean
+    posterior probability. Later steps extrapolate the change of log a by a stride that grows while this raises the likelihood
+    more than the plain step and shrinks otherwise; the first step is plain. Convergence is sublinear on hard problems: for a
+    precise fit use likelihood_newton.
+    Source: Dempster, Laird & Rubin (1977), on mixture proportions.
     """
 
     max_iter: int = 100_000
@@ -43,7 +43,7 @@ class ExpectationMaximization(Solver):
         return State(start, xp.ones_like(value), unknown, 0, _Memory(value, grad, xp.zeros_like(value), unknown))
 
     def has_converged(self, state: State) -> bool:
-        """Whether residual and duality gap are at most tol, or what the dtype can resolve."""
+        """Whether residual and duality gap are at most tol, or below the resolution of the dtype."""
         return super().has_converged(state) and float(state.memory.gap) <= max(self.tol, 10.0 * eps(state.coef))
 
     def step(self, problem: Problem, state: State) -> State:

@@ -13,17 +13,17 @@ __all__ = ["FreeRows"]
 
 _WIDE = 4  # an explicit map with more than a quarter as many columns as rows saves nothing
 _REFINEMENTS = 4
-_EXACT = 1e-13  # residual of a solve, relative to its right-hand side, that asks for no refinement
-_CHANGED = 0.3  # share of the rows up to which a change of the free ones is an update of their outer products
+_EXACT = 1e-13  # residual of a solve, relative to its right-hand side, below which it is not refined
+_CHANGED = 0.3  # share of the rows up to which a change of the free set updates the outer products
 
 
 @dataclass(frozen=True, eq=False)
 class FreeRows:
-    """Solves (A_FF + diag(ridge)) x = r over free rows F, for one F after another.
+    """Solves (A_FF + diag(ridge)) x = r over the free rows F, for a sequence of sets F.
 
-    A root R (p, r) of few columns costs p r^2 by the Woodbury identity: that of an explicit map, or a pivoted Cholesky
-    root of a kernel matrix, whose solves are refined against the matrix itself. The outer products of R's free rows follow
-    the changes of F. Without such a root the free block is factorized as it is.
+    With a root R (p, r) of few columns (an explicit map, or a pivoted Cholesky root of a kernel matrix) a solve costs p r^2 by
+    the Woodbury identity, and is refined against the matrix itself. The outer products of the free rows of R are updated as F
+    changes. Without such a root the free block is factorized directly.
     """
 
     matrix: Dense | Root
@@ -33,14 +33,14 @@ class FreeRows:
     free: Array | None = None
     ridge: Array | None = None
     weight: Array | None = None
-    """(p,) 1 / ridge at free rows, 0 elsewhere"""
+    """(p,) 1 / ridge at free rows, 0 at others"""
     outer: Array | None = None
-    """(r, r) sum of the outer products of R's rows, each counted `weight` times"""
+    """(r, r) sum of the outer products of the rows of R, weighted by `weight`"""
     inverse: Callable[[Array], Array] | None = None
 
     @classmethod
     def of(cls, form: Quadratic) -> FreeRows:
-        """For the matrix of a quadratic problem in float64."""
+        """Solves for the matrix of a quadratic problem in float64."""
         matrix = form.matrix
         if isinstance(matrix, Root):
             p, r = matrix.root.shape
@@ -53,7 +53,7 @@ class FreeRows:
         return cls(matrix, matrix.root, float(namespace(diagonal).mean(diagonal)))
 
     def at(self, free: Array, strength: float, unit: Array | None) -> FreeRows:
-        """Ready to solve with these rows free (p,) and the ridge strength / unit (p,), unit ones where None."""
+        """A copy that solves with the free rows `free` (p,) and the ridge strength / unit (p,); unit None: ones."""
         xp = namespace(free)
         ridge = xp.full(free.shape, strength, dtype=xp.float64, device=device_of(free)) if unit is None else strength / unit
         if self.root is None:
@@ -69,12 +69,12 @@ class FreeRows:
         return replace(self, free=free, ridge=ridge, weight=weight, outer=outer, inverse=inverse)
 
     def solve(self, right: Array) -> Array:
-        """x (p,), 0 at the rows that are not free, with (A x + ridge x) = `right` (p,) at those that are."""
+        """x (p,) with A x + ridge x = `right` (p,) at the free rows, and 0 at the others."""
         assert self.inverse is not None
         x = self.inverse(right)
         if self.root is None:
             return x
-        # A small ridge costs the identity digits, and a pivoted root leaves some out: both are regained from the matrix itself.
+        # The Woodbury identity loses digits at a small ridge, and a pivoted root is truncated: refine against the matrix itself.
         xp, zero = namespace(x), namespace(x).zeros_like(x)
         enough = _EXACT * float(xp.max(xp.abs(right)))
         for _ in range(_REFINEMENTS):
@@ -99,7 +99,7 @@ class FreeRows:
 
 
 def _dense_inverse(matrix: Array, free: Array, ridge: Array) -> Callable[[Array], Array]:
-    """Solves with the free block as it is."""
+    """The solver that factorizes the free block directly."""
     xp = namespace(matrix)
     rows = xp.nonzero(free)[0]
     if rows.shape[0] == 0:
@@ -110,7 +110,7 @@ def _dense_inverse(matrix: Array, free: Array, ridge: Array) -> Callable[[Array]
 
 
 def _squares(root: Array) -> float:
-    """Trace of RR', of R (p, r)."""
+    """Trace of RR' for R (p, r)."""
     xp = namespace(root)
     parts = over_blocks(lambda rows: xp.sum(root[rows, :] * root[rows, :]), row_slices(*root.shape), root)
     return float(sum(float(part) for part in parts))

@@ -1,4 +1,4 @@
-"""Primal-dual Newton for KLIEP: a dozen steps to the last digits, where expectation maximization takes tens of thousands."""
+"""Primal-dual Newton for KLIEP: about a dozen steps to full precision; expectation maximization takes tens of thousands."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["LikelihoodNewton"]
 
 _TO_BOUNDARY = 0.99
 _ROUNDING = 1e-14
-_MOST_CENTERS = 1000  # beyond as many a factorization costs more than it saves
+_MOST_CENTERS = 1000  # with more, a factorization costs more than it saves
 
 
 class _Memory(NamedTuple):
-    """Interior iterate in float64: shares s_l = a_l b_l (k,) and multipliers of s >= 0; the best answer's value and gap."""
+    """Interior iterate in float64: shares s_l = a_l b_l (k,) and the multipliers of s >= 0; value and gap of the best coef."""
 
     shares: Array
     multipliers: Array
@@ -33,12 +33,12 @@ class _Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class LikelihoodNewton(Solver):
-    """Mehrotra's steps on  minimize f sum(s) - mean_j log (C s)_j  over s >= 0, C = A / b, f the share of the target rows
-    that a live center is near; its optimum has sum(s) = 1.
+    """Mehrotra's predictor-corrector steps on KLIEP in shares s_l = a_l b_l, which have similar sizes for any kernel.
 
-    That is KLIEP in the shares s_l = a_l b_l, which are of like size whatever the kernel. A step takes one pass over the
-    target rows, of m k^2 operations in memory and as a sum over partitions on a cluster, and k^3 operations. It ends when the
-    duality gap and the residual are at most tol. Works in float64 whatever the dtype of the samples.
+    minimize f sum(s) - mean_j log (C s)_j  over s >= 0, with C = A / b and f the share of the target rows near a live center;
+    sum(s) = 1 at the optimum. A step takes one pass over the target rows with m k^2 operations, in memory or as a sum over the
+    partitions of a cluster, and k^3 more. `run` ends when the duality gap and the residual are at most tol. Computes in float64
+    whatever the dtype of the samples.
     Source: Mehrotra (1992); for mixture likelihoods Koenker & Mizera (2014).
     """
 
@@ -55,7 +55,7 @@ class LikelihoodNewton(Solver):
         wide, coef = problem.wide(), widest(start)
         assert wide.likelihood is not None
         xp, unknown = namespace(coef), unknown_residual(coef[0])
-        # The interior iterate starts in the middle, whatever the warm start: a point at a bound would stall the method.
+        # The interior iterate always starts at even shares: a warm start at a bound would stall the method.
         even = xp.full_like(coef, 1.0 / coef.shape[0])
         value, grad = wide.value_and_grad(coef)
         memory = _Memory(
@@ -65,8 +65,8 @@ class LikelihoodNewton(Solver):
         return State(start, xp.ones_like(value), unknown, 0, memory)
 
     def has_converged(self, state: State) -> bool:
-        """Whether residual and duality gap are at most tol, or rounding leaves no digits to gain."""
-        # A step of no length is one that rounding has spoilt: the next would be the same.
+        """Whether residual and duality gap are at most tol, or rounding rules out further progress."""
+        # A step of length 0 means that rounding spoiled the direction; the next step would be the same.
         no_digits_left = float(state.memory.complementarity) <= _ROUNDING or float(state.step_size) == 0.0
         return (super().has_converged(state) and float(state.memory.gap) <= self.tol) or no_digits_left
 
@@ -78,12 +78,12 @@ class LikelihoodNewton(Solver):
         shares, multipliers, reach, complementarity = _newton_step(memory.shares, memory.multipliers, grad, curvature)
         sums = likelihood.sums(shares)
 
-        # What the shares give once their sum is the 1 that it is at the optimum, from the same pass.
+        # The coef of the shares scaled to sum 1, as at the optimum; its value comes from the same pass.
         candidate = likelihood.feasible.coef_of(shares)
         value, grad = likelihood.value_and_grad(shares, sums)
         gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
 
-        # Near the optimum the gap tells apart what the value, to rounding, does not.
+        # Near the optimum values agree to rounding, and the gap decides which coef is better.
         ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < memory.gap)
         better = (value <= memory.value) | ties
         memory = memory._replace(
@@ -101,8 +101,8 @@ class LikelihoodNewton(Solver):
 def _newton_step(s: Array, z: Array, grad: Array, hessian: Array) -> tuple[Array, Array, Array, Array]:
     """One predictor-corrector step of shares s >= 0 (k,) and their multipliers z (k,), with the slope (k,) and curvature (k, k).
 
-    Gives the new shares and multipliers, the length of the step, and the complementarity before it; where rounding has
-    spoilt the direction they stay as they are.
+    Returns the new shares and multipliers, the step length, and the complementarity before the step. If rounding spoiled the
+    direction, shares and multipliers are unchanged and the length is 0.
     """
     xp = namespace(s)
     solve = cholesky_solver(hessian + xp.eye(s.shape[0], dtype=s.dtype, device=device_of(s)) * (z / s))

@@ -1,4 +1,4 @@
-"""Projected gradient with the step 1 / curvature, acceleration with restart, and a monotone accept / reject."""
+"""Accelerated projected gradient with step size 1 / curvature, restarts, and monotone acceptance."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class _Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class ProjectedGradient(Solver):
-    """One step: extrapolate, move by -step_size times the gradient, project, and keep the point only if it is no worse.
+    """One step: extrapolate, move by -step_size times the gradient, project, and accept the point if it is no worse.
 
-    The first step from a start has no momentum, so a single warm-started step is a plain projected-gradient step. A
-    rejected or overshooting step restarts the momentum; a rejected plain step, or one along which the gradient changes
-    faster than 1 / step_size, halves the step size; a step that could have been longer lengthens the next one by a tenth.
+    The first step has no momentum, so a single warm-started step is a plain projected-gradient step. A rejected or
+    overshooting step restarts the momentum. A rejected plain step, or one along which the gradient changes faster than
+    1 / step_size, halves the step size; a step that could have been longer increases it by a tenth.
     Source: Beck & Teboulle (2009); restart after O'Donoghue & Candes (2015).
     """
 
@@ -39,7 +39,7 @@ class ProjectedGradient(Solver):
         value, grad = problem.value_and_grad(start)
         curvature = problem.curvature()
         one = namespace(start).ones_like(value)
-        # Where the curvature is a bound no shorter step is ever needed; elsewhere the floor keeps the step from vanishing.
+        # If the curvature is a bound, no shorter step is ever needed; otherwise the floor keeps the step size from vanishing.
         least = (1.0 if problem.gradient_is_affine else eps(value)) / curvature
         memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), least)
         return State(start, 1.0 / curvature, unknown_residual(value), 0, memory)
@@ -58,18 +58,18 @@ class ProjectedGradient(Solver):
         value, grad = problem.value_and_grad(z)
 
         moved, change = z - y, grad - grad_y
-        # By convexity value(z) <= value(x) + grad(z).(z - x): near the optimum this test is finer than the values' rounding.
+        # By convexity value(z) <= value(x) + grad(z).(z - x); near the optimum this test is finer than the rounding of the values.
         is_descent = (xp.sum(grad * (z - x)) <= 0.0) | (value <= memory.value)
         if problem.gradient_is_affine:
-            # A plain step of 1 / curvature cannot rise: what seems so is rounding.
+            # A plain step of 1 / curvature cannot raise the value; an apparent rise is rounding.
             is_descent = is_descent | ((pull == 0.0) & (size <= memory.least_size))
         accept = is_descent & xp.isfinite(value)
         curved, allowed = xp.sum(change * moved), xp.sum(moved * moved) / size
         too_long = (curved > allowed * (1.0 + 1e3 * eps(x))) | (~accept & (pull == 0.0))
         overshoots = xp.sum((y - z) * (z - x)) > 0.0
-        # Momentum that no longer lowers the value, to rounding, would only keep the point from settling.
+        # Drop momentum that no longer lowers the value: it would keep the point from settling.
         keep = accept & ~overshoots & (value < memory.value)
-        # Near the optimum rounding passes for curvature: hence the floor.
+        # Near the optimum rounding looks like curvature, hence the floor.
         size = xp.where(too_long, 0.5 * size, xp.where(curved < 0.5 * allowed, 1.1 * size, size))
         size = xp.maximum(size, memory.least_size)
 

@@ -1,4 +1,4 @@
-"""The same programs written for cvxpy: slow, independent of every other solver here, and so their oracle."""
+"""The same problems as cvxpy programs: slow, but independent of all other solvers, so the tests compare against them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Reference", "program"]
 
 @dataclass(frozen=True)
 class Reference(Solver):
-    """One step hands the problem to cvxpy on the host. backend: a cvxpy solver's name, None for cvxpy's choice."""
+    """One step solves the problem with cvxpy on the host. backend: the name of a cvxpy solver, None for Clarabel."""
 
     backend: str | None = None
     is_one_step: ClassVar[bool] = True
-    serves: ClassVar[str] = "that densratio.solvers.reference.program has a cvxpy program for: yours by @program.register"
+    serves: ClassVar[str] = "that have a cvxpy program (add one with @densratio.solvers.reference.program.register)"
 
     def suits(self, problem: Problem) -> bool:
         return program.dispatch(type(problem)) is not program.dispatch(Problem)
@@ -64,9 +64,9 @@ def _host(values: Array) -> np.ndarray:
 
 @singledispatch
 def program(problem: Problem) -> tuple[Any, Any, list[Any]]:
-    """(variable, value to minimize, constraints) of a problem in cvxpy.
+    """The cvxpy program of a problem: (variable, value to minimize, constraints).
 
-    Register your own: `@program.register` on a function whose argument is annotated with your problem.
+    To register your own, put `@program.register` on a function whose argument is annotated with your problem class.
     """
     raise ValueError(
         f"No cvxpy program is registered for {type(problem).__name__}: use densratio.solvers.reference.program.register."
@@ -81,7 +81,7 @@ def _(problem: MeanMatching):
     if isinstance(problem.matrix, Root):
         curved = cp.sum_squares(_host(problem.matrix.root).T @ mass)
     else:
-        # A rounding's worth of ridge: the kernel matrix is singular to working precision.
+        # Add a ridge at the level of rounding: the kernel matrix is singular to working precision.
         curved = cp.quad_form(mass, cp.psd_wrap(_host(problem.matrix.matrix) + 1e-13 * n * np.eye(n)))
     penalty = 0.5 * problem.regularization * cp.sum_squares(cp.multiply(np.sqrt(counts), w))
     value = (0.5 * curved - _host(problem.linear) @ mass + penalty) * problem.scale
@@ -95,7 +95,7 @@ def _(problem: MaximumLikelihood):
     weight, alive = _host(problem.feasible.weight), to_host(problem.feasible.alive)
     a, target = cp.Variable(len(weight)), _host(problem.target)
     count = np.ones(len(target)) if problem.target_weight is None else _host(problem.target_weight)
-    # In shares a_l b_l the constraint is the simplex and the columns are of like size, which conic solvers need.
+    # In shares a_l b_l the constraint is the simplex and the columns have similar sizes, which conic solvers need.
     share = cp.multiply(weight * alive, a)
     value = -(count / count.sum()) @ cp.log((target * alive) @ a)
     return a, value, [a >= 0, cp.sum(share) == 1, cp.multiply(~alive, a) == 0]
@@ -120,8 +120,8 @@ def _(problem: Transport):
     grid = np.unique(np.concatenate([source, target]))
     reached = (source[None, :] <= grid[:-1, None]) * counts / n
     target_reached = (target[None, :] <= grid[:-1, None]) @ drawn / drawn.sum()
-    # One value alone has no interval between points: the distance is 0.
-    # Lengths relative to the range: the solver's tolerance is absolute.
+    # A single value leaves no interval between points, and the distance is 0.
+    # Lengths are relative to the range, because the tolerance of the solver is absolute.
     length = np.diff(grid) / max(grid[-1] - grid[0], np.finfo(float).tiny)
     value = cp.sum(cp.multiply(length, cp.abs(reached @ w - target_reached))) if len(grid) > 1 else cp.sum(0 * w)
     return w, value, [w >= 0, w <= _host(problem.weights.upper(problem.source)), counts @ w == n]

@@ -1,4 +1,4 @@
-"""Projected subgradient: fixed steps for kinked problems, as a training loop needs them."""
+"""Projected subgradient with fixed steps, for nonsmooth problems in training loops."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class _Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Subgradient(Solver):
-    """coef <- project(coef - relaxation * Polyak's step * subgradient), a long step that may cross a kink.
+    """coef <- project(coef - relaxation * Polyak's step size * subgradient), a long step that may cross kinks.
 
-    The value may rise, for a monotone step can come to rest at a kink; but where it would rise above that of the cold start,
-    the step is Polyak's from the present value instead, which shortens as the optimum nears.
-    relaxation: step size in units of Polyak's step at the cold start.
+    The value may rise: a monotone method can get stuck at a kink. If the value would exceed that of the cold start, the step
+    size is Polyak's at the current point instead, which shrinks near the optimum.
+    relaxation: step size in units of Polyak's step size at the cold start.
     Source: Polyak (1969).
     """
 
@@ -46,12 +46,12 @@ class Subgradient(Solver):
         short = problem.project(state.coef - short_size * grad)
         rises_too_far = problem.value_and_grad(long)[0] > state.memory.cold_value
         coef = xp.where(rises_too_far, short, long)
-        # What the step moved: the residual of the point that it left, in the unit of the step.
+        # The residual is the largest change of coef in this step.
         return State(coef, state.step_size, xp.max(xp.abs(coef - state.coef)), state.n_iter + 1, state.memory)
 
 
 def polyak_step(value: Array, grad: Array) -> Array:
-    """value / |g|^2 (), g the part of `grad` (n,) along the plane of constant mean, on which weights live; 1 where g = 0."""
+    """value / |g|^2 (), with g the projection of `grad` (n,) onto the plane of constant mean; 1 if g = 0."""
     xp = namespace(grad)
     along = grad - xp.mean(grad)
     squared = xp.sum(along * along)

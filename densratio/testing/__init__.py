@@ -1,9 +1,9 @@
-"""Laws that every divergence, solver, feature map and projection obeys, as property-based tests to run on your own.
+"""Laws that every divergence, solver, feature map and projection must obey, as property-based tests for your own.
 
 `check_objective(MyDivergence())` draws problems with hypothesis, the awkward ones included (one row, constant columns,
-duplicates, huge and tiny scales), and raises AssertionError with the law that broke and the smallest problem that breaks it.
-This library's own tests are the same calls over its registries. Needs the extra `test`; laws about torch or
-array_api_strict run where those are installed.
+duplicates, huge and tiny scales), and raises AssertionError with the broken law and the smallest problem that breaks it.
+The tests of this library are the same calls over its registries. Needs the extra `test`; laws about torch or
+array_api_strict run if these are installed.
 
     law: the gradient is the slope of the value
     broken by draw_problem('shift', 1, 1, 1, seed=0)

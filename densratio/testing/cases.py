@@ -1,4 +1,4 @@
-"""What the laws of objectives and solvers are held on: an objective, and a solver, on a drawn problem."""
+"""The test cases of the laws of objectives and solvers: an objective, and a solver, on a drawn problem."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Case", "drawn_for", "is_its_own_projection", "kind_of"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Case:
-    """An objective (and a solver) on a drawn problem; source (n_s, k), target (n_t, k) are what the objective takes."""
+    """An objective (and a solver) on a drawn problem; see `inputs` for what the objective takes."""
 
     problem: Problem
     objective: Objective
@@ -32,7 +32,7 @@ class Case:
         return repr(self.problem)
 
     def inputs(self, convert: Callable[[np.ndarray], Array] = np.asarray) -> tuple[Array, Array]:
-        """What the objective takes: the rows, or their features."""
+        """The input of the objective, source (n_s, k) and target (n_t, k): the rows or their features."""
         source, target = convert(self.problem.source), convert(self.problem.target)
         if self.objective.takes == "rows":
             return source, target
@@ -48,7 +48,7 @@ class Case:
         return self.built().init()
 
     def points(self, count: int) -> list[np.ndarray]:
-        """Points (p,) around the start, feasible or not, from near to far."""
+        """Points (p,) at various distances from the start, feasible or not."""
         start, rng = self.start(), self.problem.rng
         scales = (largest(start) or 1.0) * 10.0 ** rng.uniform(-1.0, 1.0, count)
         return [start + scale * rng.standard_normal(len(start)) for scale in scales]
@@ -68,7 +68,7 @@ class Case:
 
 
 def drawn_for(objective: Objective, on: SearchStrategy[Problem] | None) -> SearchStrategy[Problem]:
-    """`on`, or the default problems: of one column for an objective that takes the rows themselves."""
+    """`on`, or the default problems, which have one column if the objective takes the rows themselves."""
     if on is not None:
         return on
     return problems(n_rows=(1, MOST_ROWS), n_columns=(1, 1 if objective.takes == "rows" else MOST_COLUMNS))
@@ -80,7 +80,7 @@ def is_its_own_projection(case: Case, coef: np.ndarray) -> None:
 
 
 def kind_of(objective: Objective) -> type[objectives.Problem]:
-    """The kind of problem that an objective makes, which tells what holds of it."""
+    """The class of the problems of an objective, whose attributes determine which laws apply."""
     rows = np.array([[0.0], [1.0], [2.0]])
     if objective.takes == "features":
         rows = Gaussian(gamma=1.0).fit(rows, rows, anchors=objective.anchors)(rows)

@@ -31,9 +31,9 @@ class _FeatureCase:
 
 
 def check_features(features: Features, *, on: SearchStrategy[Problem] | None = None, max_examples: int | None = None) -> None:
-    """Hold a feature map to its laws: finite (n, k) features, row by row, reproducible, the same in every array library.
+    """Check the laws of a feature map: finite (n, k) features, row by row, reproducible, the same in every array library.
 
-    on: the problems to draw, by default of up to 40 rows and 4 columns.
+    on: the problems to draw, by default with up to 40 rows and 4 columns.
     """
     drawn = problems(n_rows=(1, MOST_ROWS)) if on is None else on
     cases = st.builds(_FeatureCase, st.just(features), drawn)
@@ -87,6 +87,6 @@ def _the_array_libraries_agree_on_the_features(case: _FeatureCase) -> None:
 
 
 def _kernel(fitted: Features, rows: Array) -> np.ndarray:
-    """What features mean: their values at centers, or the inner products of a map, whose basis is arbitrary."""
+    """Kernel values at centers, or the inner products of an explicit map, whose basis is arbitrary."""
     values = numbers(fitted(rows))
     return values @ values.T if fitted.is_map else values

@@ -1,4 +1,4 @@
-"""How a law is held: run on drawn cases, named where it breaks, and judged by comparisons that allow for rounding."""
+"""Check a law: run it on drawn cases, name it if it breaks, and compare numbers with tolerances for rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["array_libraries", "at_most", "close", "hold", "largest", "length", "
 
 
 def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: int | None) -> None:
-    """Run `law` on drawn cases. The loaded hypothesis profile applies, with `max_examples` in place of its own."""
+    """Run `law` on drawn cases under the loaded hypothesis profile; `max_examples` overrides its number of examples."""
     bounded: dict[str, Any] = {} if max_examples is None else {"max_examples": max_examples}
 
     @settings(
@@ -31,7 +31,7 @@ def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: i
     @given(cases)
     def holds(case: Any) -> None:
         try:
-            # Laws visit corners where a division by zero is masked afterwards; what they return is what is judged.
+            # Laws visit corner cases in which a division by zero is masked afterwards; only results are checked.
             with np.errstate(all="ignore"):
                 law(case)
         except Exception as error:
@@ -50,7 +50,7 @@ def _statement(law: Callable[[Any], None]) -> str:
 
 
 def close(actual: Any, expected: Any, atol: float, what: str) -> None:
-    """Raise unless the arrays have one shape and entries within atol; a NaN is not close."""
+    """Raise unless the arrays have the same shape and agree within atol; NaN does not agree with anything."""
     actual, expected = numbers(actual), numbers(expected)
     if actual.shape != expected.shape:
         raise AssertionError(f"{what}: shape {actual.shape} in place of {expected.shape}")
@@ -60,18 +60,18 @@ def close(actual: Any, expected: Any, atol: float, what: str) -> None:
 
 
 def at_most(actual: float, bound: float, what: str) -> None:
-    """Raise unless actual <= bound; a NaN is not."""
+    """Raise unless actual <= bound; raises for NaN."""
     if not actual <= bound:
         raise AssertionError(f"{what}: {actual:.10g} > {bound:.10g}")
 
 
 def numbers(x: Any) -> np.ndarray:
-    """Any library's array as float64 numpy."""
+    """An array of any library as a float64 numpy array."""
     return np.asarray(to_host(x), dtype=np.float64)
 
 
 def short(x: np.ndarray) -> str:
-    """An array in a few words, for messages."""
+    """An abbreviated array, for messages."""
     return np.array2string(x, precision=6, threshold=8, edgeitems=3)
 
 
@@ -81,13 +81,13 @@ def largest(x: np.ndarray) -> float:
 
 
 def length(x: np.ndarray) -> float:
-    """Euclidean norm, also where the squares of the entries would overflow or vanish."""
+    """Euclidean norm, without overflow or underflow of the squares."""
     size = largest(x) or 1.0
     return size * float(np.linalg.norm(x / size))
 
 
 def array_libraries() -> dict[str, Callable[[np.ndarray], Array]]:
-    """What turns a numpy array into an array of each library installed here that the library is tested with."""
+    """For each installed array library, a function that converts numpy arrays to its arrays."""
     found: dict[str, Callable[[np.ndarray], Array]] = {"numpy": np.asarray}
     if importlib.util.find_spec("array_api_strict"):
         found["array_api_strict"] = importlib.import_module("array_api_strict").asarray
@@ -103,7 +103,7 @@ def no_expansion(v: np.ndarray, u: np.ndarray, p: np.ndarray, q: np.ndarray) -> 
 
 
 def nearest(v: np.ndarray, p: np.ndarray, rivals: Iterable[np.ndarray]) -> None:
-    """Raise unless (v - p).(q - p) <= 0 for every rival q: so it is if and only if p is the nearest to v of their convex set."""
+    """Raise unless (v - p).(q - p) <= 0 for every rival q, which characterizes p as the point of a convex set nearest to v."""
     for q in rivals:
         rounding = 1e-8 * length(v - p) * length(q - p) + 1e-11 * (length(v) + length(p)) * (length(v - p) + length(q - p))
         at_most(float((v - p) @ (q - p)), rounding, f"(v - p).(q - p) at v = {short(v)}, p = {short(p)}, q = {short(q)}")

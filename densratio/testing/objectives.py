@@ -28,16 +28,16 @@ def check_objective(
     on: SearchStrategy[drawn.Problem] | None = None,
     max_examples: int | None = None,
 ) -> None:
-    """Hold a divergence to the laws that solvers and estimators rely on.
+    """Check the laws of a divergence that solvers and estimators rely on.
 
-    Of the problem that it makes of two samples: its gradient is the slope of its value (where `is_smooth`; where torch is
-    installed also automatic differentiation's) and its linear model lies below it; `init`, `project` and `warm_start` are
-    feasible and `project` is the nearest point; `curvature` bounds an affine gradient's slope; problems made of sums add up;
-    `gap` bounds what is left to gain; `ratio` is finite and >= 0; numpy, array_api_strict and torch agree.
+    For its problem on two samples: the gradient is the derivative of the value (if `is_smooth`), and agrees with automatic
+    differentiation if torch is installed; the linear model lies below the value; `init`, `project` and `warm_start` are
+    feasible, and `project` gives the nearest point; `curvature` bounds the slope of an affine gradient; problems made of sums
+    add up; `gap` bounds value - optimum; `ratio` is finite and >= 0; numpy, array_api_strict and torch agree.
 
-    features: what it is given of the rows, Gaussian() unless told. on: the problems to draw, by default of up to 40 rows
-    and 4 columns, or one column for an objective that takes the rows themselves. max_examples: problems for each law; the
-    loaded hypothesis profile's number unless told.
+    features: the features of the rows, by default Gaussian(). on: the problems to draw, by default with up to 40 rows and 4
+    columns, or one column for an objective that takes the rows themselves. max_examples: number of problems per law, by default
+    that of the loaded hypothesis profile.
     """
     cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()))
     for law in _laws_of(objective):
@@ -78,7 +78,7 @@ def _the_value_and_gradient_are_finite(case: Case) -> None:
 
 
 def _the_gradient_is_the_slope_of_the_value(case: Case) -> None:
-    # A third of the start keeps the points where the value is smooth, and p - q along the feasible set keeps them feasible.
+    # The share of the start keeps the points where the value is smooth, and the direction q - p keeps them feasible.
     p, q = case.feasible(2)
     middle, along = (case.start() + p + q) / 3.0, q - p
     value, grad = case.value_and_grad(middle)
@@ -104,7 +104,7 @@ def _the_gradient_is_that_of_automatic_differentiation(case: Case) -> None:
 
 
 def _the_value_is_above_its_linear_models(case: Case) -> None:
-    """f(q) >= f(p) + g(p).(q - p): f is convex and g a subgradient."""
+    """f(q) >= f(p) + g(p).(q - p): f is convex and g is a subgradient."""
     start = case.start()
     p, q = ((start + point) / 2.0 for point in case.feasible(2))
     value, grad = case.value_and_grad(p)
@@ -158,7 +158,7 @@ def _the_curvature_bounds_the_change_of_the_gradient(case: Case) -> None:
         of_q = case.value_and_grad(q)[1]
         change, rounding = of_q - of_p, 1e-11 * (length(of_p) + length(of_q))
         at_most(length(change), curvature * length(q - p) * (1.0 + 1e-9) + rounding, "|change of gradient|")
-        # Power iteration turns q - p towards the direction of the largest change; below this its length would underflow.
+        # Power iteration turns q - p towards the direction of the largest change; smaller changes would underflow.
         if largest(change) < 1e-100:
             return
         unit = change / largest(change)

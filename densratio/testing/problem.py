@@ -1,4 +1,4 @@
-"""Two samples with what is known of their answer, and hypothesis strategies that draw them, the awkward kinds included."""
+"""Two samples with their known ratio or weights, and hypothesis strategies that draw them, awkward kinds included."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hypothesis.strategies import SearchStrategy
 __all__ = ["KINDS", "MOST_COLUMNS", "MOST_ROWS", "Problem", "draw_problem", "gaussian_shift", "problems"]
 
 MOST_ROWS, MOST_COLUMNS = 40, 4
-"""Sizes that the laws draw unless told."""
+"""Largest sizes that the laws draw by default."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
-    """Two samples, source (n_s, d) and target (n_t, d), and what is known of their answer.
+    """Two samples, source (n_s, d) and target (n_t, d), with their ratio or optimal weights if known.
 
     ratio: the exact density ratio of rows, (n, d) -> (n,), or None. weights: weights (n_s,) of mean 1 that are optimal for
-    every divergence, or None. call: what draws it again, which is its repr.
+    every divergence, or None. call: the expression that draws the problem again, and its repr.
     """
 
     source: np.ndarray
@@ -35,12 +35,12 @@ class Problem:
 
     @property
     def rng(self) -> np.random.Generator:
-        """A fresh generator for whatever else a law draws: the same each time."""
+        """A new generator for other draws of a law, with the same seed each time."""
         return np.random.default_rng([self.seed, 1])
 
 
 def gaussian_shift(n_source: int, n_target: int, n_columns: int = 1, *, shift: float = 0.5, seed: int = 0) -> Problem:
-    """Source N(0, I) and target N(shift e_1, I), whose ratio exp(shift x_1 - shift^2 / 2) is attached."""
+    """Source N(0, I) and target N(shift e_1, I), with the exact ratio exp(shift x_1 - shift^2 / 2)."""
     rng = np.random.default_rng(seed)
     source, target = rng.standard_normal((n_source, n_columns)), rng.standard_normal((n_target, n_columns))
     target[:, 0] += shift
@@ -81,11 +81,11 @@ KINDS: dict[str, Callable[[Problem], Problem]] = {
     "heavy_tails": lambda p: _with(p, lambda rows: rows**5),
     "far_apart": lambda p: replace(p, target=p.target + 50.0, ratio=None),
 }
-"""Kinds of problems: what each makes of a Gaussian mean shift."""
+"""Kinds of problems: each transforms a Gaussian mean shift."""
 
 
 def draw_problem(kind: str, n_source: int, n_target: int, n_columns: int = 1, seed: int = 0) -> Problem:
-    """The problem of this kind, of at most these sizes: a pure function of its arguments. Kinds: see `KINDS`."""
+    """The problem of this kind, see `KINDS`, with at most these sizes: a pure function of its arguments."""
     problem = KINDS[kind](gaussian_shift(n_source, n_target, n_columns, seed=seed))
     return replace(problem, call=f"draw_problem({kind!r}, {n_source}, {n_target}, {n_columns}, seed={seed})")
 
@@ -93,7 +93,7 @@ def draw_problem(kind: str, n_source: int, n_target: int, n_columns: int = 1, se
 def problems(
     kinds: Sequence[str] = tuple(KINDS), *, n_rows: tuple[int, int] = (1, 200), n_columns: tuple[int, int] = (1, MOST_COLUMNS)
 ) -> SearchStrategy[Problem]:
-    """Hypothesis strategy of problems: a kind, sizes within these bounds, and a seed, from which numpy makes the rows.
+    """Hypothesis strategy of problems: a kind, sizes within these bounds, and a seed from which numpy draws the rows.
 
     A failing example shrinks to the first of `kinds`, the fewest rows and columns, and seed 0.
     """

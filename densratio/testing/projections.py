@@ -15,7 +15,7 @@ __all__ = ["check_projection"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Vectors:
-    """Points to project: one seed, so that they are reproducible; `rivals` are points of the set."""
+    """Points to project, reproducible from a seed; `rivals` are points of the set."""
 
     project: Callable[[np.ndarray], np.ndarray]
     is_feasible: Callable[[np.ndarray], bool]
@@ -36,7 +36,7 @@ class _Vectors:
         rng, nearest = np.random.default_rng([self.seed, 1]), self.project(point)
         for other in self.points(8)[1:]:
             yield self.project(other)
-        # Points between the answer and the question: a projection that stops short of the set's edge leaves some feasible.
+        # Points between the projection and the point: if a projection stops inside the set, some of them are feasible.
         yield from (between for t in (1e-3, 0.1, 1.0) if self.is_feasible(between := nearest + t * (point - nearest)))
         if self.member is not None:
             yield from (self.member(rng, self.size) for _ in range(8))
@@ -50,11 +50,11 @@ def check_projection(
     sizes: tuple[int, int] = (1, 60),
     max_examples: int | None = None,
 ) -> None:
-    """Hold a Euclidean projection (n,) -> (n,) onto a convex set to its laws: feasible, idempotent, non-expansive, nearest.
+    """Check the laws of a Euclidean projection (n,) -> (n,) onto a convex set: feasible, idempotent, nonexpansive, nearest.
 
     is_feasible: whether a point (n,) is in the set, up to rounding. member: (rng, n) -> a point of the set, drawn without
-    `project`; it makes "nearest" a test against the whole set. sizes: least and largest n. The points are float64, of
-    scales 1e-3 to 1e3, some rounded to few decimals so that ties and exact zeros come up.
+    `project`, so that "nearest" is tested against the whole set. sizes: smallest and largest n. The points are float64 with
+    scales 1e-3 to 1e3, some rounded to few decimals so that ties and exact zeros occur.
     """
     cases = st.builds(
         _Vectors, st.just(project), st.just(is_feasible), st.just(member), st.integers(*sizes),

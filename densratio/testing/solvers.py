@@ -34,13 +34,13 @@ def check_solver(
     steps_on_device: bool = True,
     max_examples: int | None = None,
 ) -> None:
-    """Hold a solver, on one objective, to the laws that estimators and training loops rely on.
+    """Check, on one objective, the laws of a solver that estimators and training loops rely on.
 
-    It starts and ends feasible, `run` is so many calls of `step`, and a solver that says it has converged is at the optimum.
+    It starts and ends feasible, `run` equals repeated calls of `step`, and a solver that reports convergence is at the optimum.
 
-    is_monotone: no step worsens the value. is_exact: `run` converges, to cvxpy's optimum to 1e-6 relative (needs cvxpy and
-    a program for the objective, see `densratio.solvers.reference.program`). steps_on_device: `step` runs on torch's meta
-    tensors, so that it never waits for a GPU; set False for a solver whose step works on the host (closed forms, cvxpy).
+    is_monotone: no step worsens the value. is_exact: `run` converges to the optimum of cvxpy, to 1e-6 relative (needs cvxpy
+    and a program for the problem, see `densratio.solvers.reference.program`). steps_on_device: `step` runs on torch's meta
+    tensors, so that it never waits for a GPU; set False for a solver whose step runs on the host (closed forms, cvxpy).
     The other arguments are those of `check_objective`.
     """
     cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()), st.just(solver))
@@ -106,7 +106,7 @@ def _no_step_worsens_the_value(case: Case) -> None:
 
 def _a_warm_start_at_the_answer_stays_as_good(case: Case) -> None:
     answer = _ran(case, max_iter=30).coef
-    # What the warm start makes of the answer is the problem's affair; the solver may not make it worse.
+    # The warm start may change the solution, which is up to the problem; the solver must not worsen it.
     value, grad = case.value_and_grad(case.built().warm_start(answer))
     rounding = 1e-9 * (abs(value) + float(np.sum(np.abs(grad * answer))))
     at_most(
@@ -138,7 +138,7 @@ def _the_value_is_the_reference_optimum(case: Case) -> None:
 
 
 def _a_step_never_waits_for_the_device(case: Case) -> None:
-    """A Python branch on a device value raises on meta tensors, which have shapes and no values."""
+    """A Python branch on a device value raises an error on meta tensors, which have shapes but no values."""
     torch = importlib.import_module("torch")
     solver, problem = _solver_of(case), case.built(torch.asarray)
     state = solver.init(problem)

@@ -1,4 +1,4 @@
-"""The classifiers that a discriminator tries: logistic regressions, linear, quadratic and of a kernel."""
+"""The default classifiers of Discriminator: linear, quadratic and kernel logistic regression."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MOST_PRODUCTS = 1000
 
 
 class Landmarks(TransformerMixin, BaseEstimator):
-    """Nystroem's map of the Gaussian kernel at landmarks drawn from the distinct rows: copies of a row change nothing.
+    """Nystroem map of the Gaussian kernel with landmarks drawn from the distinct rows, so that copies have no effect.
 
-    gamma: in 1 / (data units)^2, None for 1 / (2 sqrt(d)), which suits d standardized columns; n_landmarks: the most to draw.
-    Fitted: map_, the features.
+    gamma: in 1 / (data units)^2, None for 1 / (2 sqrt(d)), which suits d standardized columns. n_landmarks: largest number.
+    Attribute: map_, the fitted features.
     """
 
     def __init__(self, *, gamma: float | None = None, n_landmarks: int = 100):
@@ -50,8 +50,8 @@ class Landmarks(TransformerMixin, BaseEstimator):
 def default_classifiers(n_columns: int, *, is_sparse: bool) -> list[Pipeline]:
     """Linear, quadratic and kernel logistic regression of standardized columns, simplest first.
 
-    The ratio of two Gaussians of one covariance is log-linear, of any two log-quadratic, and the kernel takes any smooth one.
-    CSR rows have the linear one alone, which leaves them sparse; so many columns that their products pass 1000, no quadratic.
+    The log ratio of two Gaussians is linear if they share a covariance and quadratic otherwise; the kernel fits any smooth ratio.
+    CSR rows get only the linear one, which keeps them sparse. The quadratic one is left out if it has more than 1000 columns.
     """
     if is_sparse:
         return [make_pipeline(StandardScaler(with_mean=False), _logistic(_DENSE_SOLVE + 1))]
@@ -66,6 +66,6 @@ def default_classifiers(n_columns: int, *, is_sparse: bool) -> list[Pipeline]:
 
 
 def _logistic(n_columns: int) -> LogisticRegression:
-    # A tight tolerance: a row that counts k times is to give what its k copies give.
+    # A tight tolerance, so that a row that counts k times gives the same result as k copies.
     solver = "newton-cholesky" if n_columns <= _DENSE_SOLVE else "lbfgs"
     return LogisticRegression(solver=solver, tol=1e-6, max_iter=1000)

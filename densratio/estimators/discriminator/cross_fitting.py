@@ -1,4 +1,4 @@
-"""Cross-fitting: every row is scored by models that did not see it, whether it comes as copies or as a row that counts."""
+"""Cross-fitting: every row is scored by models that did not see it or a copy of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Table", "dealt", "named_folds", "table_of"]
 
 
 class Table(NamedTuple):
-    """Rows of both domains, source first: X (n, d) in double precision, labels y (n,) 0 or 1.
+    """Rows of both domains, source first: X (n, d) in float64, labels y (n,) 0 or 1.
 
-    counts (n,): how many rows each stands for. kind (n,): a number that equal rows of either domain share.
+    counts (n,): how often each row counts. kind (n,): a number shared by equal rows of both domains.
     """
 
     X: np.ndarray
@@ -26,16 +26,16 @@ class Table(NamedTuple):
 
     @property
     def group(self) -> np.ndarray:
-        """A number (n,) that equal rows of one domain share."""
+        """A number (n,) shared by equal rows of the same domain."""
         return 2 * self.kind + self.y
 
     @property
     def copies(self) -> np.ndarray:
-        """Number of copies (n,) that may go to different folds: the counts where they are whole, else 1."""
+        """Number of copies (n,) that may go to different folds: the counts if they are whole numbers, else 1."""
         return self.counts if np.array_equal(self.counts, np.rint(self.counts)) else np.ones(len(self.counts))
 
     def mean_of_copies(self, values: np.ndarray) -> np.ndarray:
-        """Each row's value (n,) replaced by the mean over the equal rows of its domain."""
+        """Values (n,) averaged over the equal rows of each domain."""
         total = np.bincount(self.group, self.counts)
         return (np.bincount(self.group, self.counts * values) / np.where(total > 0.0, total, 1.0))[self.group]
 
@@ -47,12 +47,12 @@ def table_of(samples: Samples) -> Table:
 
 
 def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
-    """Share (n, k) of each row that each of k folds holds out; rows sum to 1. k is n_folds, or less where rows are few.
+    """Share (n, k) of each row that each of k folds holds out; rows sum to 1. k is n_folds, or fewer if there are few rows.
 
-    Equal rows of both domains go to one fold: a model that has seen a row's copy has seen the row. A kind of at least
-    n_folds rows is dealt over all folds instead, each domain's evenly, as whole folds without it would not learn what is
-    frequent in discrete data. Every fold leaves rows of both domains; k is 1 where no fold could. The deal depends on the
-    samples and the seed alone, not on the order of the rows nor on whether a row comes as copies or counts.
+    Equal rows of both domains go to the same fold, because a model that has seen a copy has seen the row. A row with at least
+    n_folds copies is spread evenly over all folds instead, in each domain; otherwise the models would miss frequent values of
+    discrete data. Every fold keeps rows of both domains for training; k is 1 if that is impossible. The folds depend only on
+    the samples and the seed, not on the order of the rows or on copies versus counts.
     """
     frequent = (np.bincount(table.kind, table.copies) >= n_folds)[table.kind]
     in_both = np.all([np.bincount(table.kind, table.y == domain) > 0 for domain in (0, 1)], axis=0)[table.kind]
@@ -62,7 +62,7 @@ def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
     shares = np.empty((len(table.y), n_folds))
     for rows, cards in decks:
         end = np.cumsum(cards)
-        # A copy of a row that is dealt whole adds no card: it goes where the row went.
+        # Copies of a row that is not spread get no card of their own: they go to the fold of the row.
         start = np.where(frequent[rows], end - cards, end - 1.0)
         end = np.where(frequent[rows], end, start + 1.0)
         before = [np.floor((place[:, None] - 1.0 - np.arange(n_folds)) / n_folds) for place in (start, end)]
@@ -71,9 +71,9 @@ def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
 
 
 def named_folds(folds: list[Fold], n_source: int, n_target: int) -> np.ndarray:
-    """1 where one of k given folds holds out a row, else 0 (n, k), source rows first; a row may be held out more than once.
+    """Indicators (n, k) of the rows that each of k given folds holds out, source rows first; folds may overlap.
 
-    Raises ValueError where a row is held out by no fold.
+    Raises ValueError if no fold holds out some row.
     """
     held_out = np.zeros((n_source + n_target, len(folds)))
     for number, fold in enumerate(folds):
@@ -87,9 +87,9 @@ def named_folds(folds: list[Fold], n_source: int, n_target: int) -> np.ndarray:
 def _deck(
     table: Table, domain: int, frequent: np.ndarray, comes_first: np.ndarray, shuffled: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a domain in the order in which they are dealt, and the cards of each: its copies, or 1 for the first of its kind.
+    """Rows of a domain in dealing order, and the number of cards of each: its copies, or 1 for the first of equal rows.
 
-    Kinds that both domains have come first, so that they are dealt alike from both decks.
+    Rows that occur in both domains come first, so that both decks deal them to the same folds.
     """
     rows = np.flatnonzero(table.y == domain)
     rows = rows[np.lexsort((shuffled[rows], ~comes_first[rows]))]

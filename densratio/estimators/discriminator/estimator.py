@@ -1,4 +1,4 @@
-"""The ratio as the odds of a classifier that tells the domains apart."""
+"""Probabilistic classification: the ratio as the odds of a classifier that separates the domains."""
 
 from __future__ import annotations
 
@@ -28,50 +28,50 @@ __all__ = ["Discriminator"]
 
 
 class Discriminator(RatioEstimator):
-    """Odds of a classifier between the domains, cross-fitted and calibrated, times n_source / n_target.
+    """Probabilistic classification: cross-fitted, calibrated odds of a classifier of the domains, times n_source / n_target.
 
         r(x) = (n_source / n_target) p(target | x) / p(source | x)
 
-    Bayes' rule makes any probability of the target a ratio. Each fold's classifier is fitted to the other folds, and the
-    weights of source rows come from the classifiers that did not see them: a forest would tell the rows that it has seen apart
-    without error. Copies of a row are held out together. A calibration of the held-out log odds then corrects a classifier that
-    is too sure, too timid, or fitted with class weights. The ratio of an unseen row is that of the mean log odds of the folds'
-    classifiers, calibrated alike.
-    With n rows in all no probability is taken to be outside [1 / (n + 2), 1 - 1 / (n + 2)], before and after calibration: the
-    certainty that n rows of one kind would give (Laplace). Weights thus are finite, also of a tree that answers 0 or 1.
+    Bayes' rule turns the probability of the target into a ratio. The classifier of each fold is fitted to the other folds, and
+    the weights of source rows come from classifiers that did not see them: a forest separates its training rows without error.
+    Copies of a row are held out together. A calibration of the held-out log odds then corrects a classifier that is
+    overconfident, underconfident, or fitted with class weights. At an unseen row, the log odds of the classifiers of all folds
+    are averaged and calibrated in the same way.
+    With n rows in total, probabilities are clipped to [1 / (n + 2), 1 - 1 / (n + 2)] before and after calibration (Laplace's
+    rule of succession), so weights are finite even for a tree that returns 0 or 1.
 
     Parameters
     ----------
     classifier : scikit-learn classifier, "cv", or a sequence of classifiers
-        One with predict_proba or decision_function, Pipelines included; it is cloned, never fitted. A sequence: the one of the
-        highest held-out log likelihood, less one standard error of its gain over the best before it: name the simplest first. "cv":
-        linear, quadratic and kernel logistic regression of standardized columns; linear alone for CSR rows.
+        A classifier with predict_proba or decision_function, or a Pipeline; it is cloned before fitting. A sequence: the one with
+        the highest held-out log-likelihood, where each must beat the best before it by one standard error: put the simplest
+        first. "cv": linear, quadratic and kernel logistic regression of standardized columns; only linear for CSR rows.
     cv : int, splitter or iterable of (train, test)
-        Folds. An int: at most as many as the smaller domain has distinct rows, dealt by random_state; a row that has at least
-        `cv` copies is dealt over all folds. Otherwise as in scikit-learn: the rows of `test` are held out, and every row must be
-        once at least. Where a domain has one distinct row nothing can be held out: one classifier is fitted to all rows, a
-        sequence has its first taken, and n_folds_ is 1.
+        Folds. An int: number of random folds, at most the number of distinct rows of the smaller domain; a row with at least
+        `cv` copies is spread over all folds. Otherwise as in scikit-learn: the rows of `test` are held out, and every row must be
+        held out at least once. If a domain has a single distinct row, nothing can be held out: one classifier (the first of a
+        sequence) is fitted to all rows, and n_folds_ is 1.
     calibration : "sigmoid", "isotonic" or None
-        Of the held-out log odds of all folds together. "sigmoid": linear in them, two numbers. "isotonic": any nondecreasing
-        map; it wants thousands of rows, and weights take few values. None: the odds as they are, which needs predict_proba.
-    n_jobs : joblib's processes, for the folds.
+        Calibration of the pooled held-out log odds. "sigmoid": a linear map, with two parameters. "isotonic": any nondecreasing
+        map; it needs thousands of rows, and weights take few values. None: uncalibrated odds, which need predict_proba.
+    n_jobs : number of joblib processes for the folds.
     random_state : int, RandomState, Generator or None
-        Deal of the folds; a classifier has its own.
+        Seed of the folds; a classifier has its own random_state.
 
-    sample_weight goes to every step of the classifier that takes it (metadata routing is not asked): whole numbers as numbers of
-    copies, others scaled in each domain to the effective sample size.
+    sample_weight is passed to every step of the classifier that accepts it (metadata routing is ignored). Whole numbers count as
+    copies; others are scaled in each domain to the effective sample size.
 
     Attributes
     ----------
-    classifiers_ : the fitted classifiers, one for each fold; label 1 is the target.
-    calibration_ : the fitted calibration of log odds (see `densratio.estimators.calibration`), None where there is none.
-    probabilities_ : (n,) held-out, calibrated p(target | x) of the rows of X in their order; NaN for rows that count 0 times.
-    n_folds_ : folds in use.
+    classifiers_ : the fitted classifiers, one per fold; label 1 is the target.
+    calibration_ : the fitted calibration of log odds (see `densratio.estimators.discriminator.calibration`), or None.
+    probabilities_ : (n,) held-out, calibrated p(target | x) of the rows of X in their order; NaN for rows of weight 0.
+    n_folds_ : number of folds used.
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
-    normalization_ near 1 says that the odds are consistent with the sizes of the samples.
+    A normalization_ near 1 means that the odds are consistent with the sizes of the samples.
 
-    Raises ValueError for an unknown calibration, folds that leave a domain empty or a row out, and for rows that count other than
-    once where the classifier takes no sample_weight.
+    Raises ValueError for an unknown calibration, for folds that leave a domain empty or never hold out some row, and for weights
+    if the classifier does not accept sample_weight.
     Source: Bickel, Brueckner & Scheffer (2009), Discriminative learning under covariate shift; Chernozhukov et al. (2018) for
     cross-fitting.
     """
@@ -125,8 +125,8 @@ class Discriminator(RatioEstimator):
         return dealt(table, int(self.cv), seed_of(self.random_state))
 
     def _cross_fit(self, classifier: Any, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
-        """The classifier of each fold, and each row's mean log odds (n,) by those that did not see it."""
-        # With one fold there is nothing to hold out: it is fitted to what it scores.
+        """The classifier of each fold, and the mean log odds (n,) of each row by classifiers that did not see it."""
+        # With one fold nothing is held out: the classifier scores its training rows.
         kept = np.ones_like(held_out) if held_out.shape[1] == 1 else 1.0 - held_out
         bound = _bound(table)
         folds = Parallel(n_jobs=self.n_jobs)(
@@ -136,14 +136,14 @@ class Discriminator(RatioEstimator):
         return [model for model, _ in folds], table.mean_of_copies(scores)
 
     def _calibrated(self, model: Any, table: Table, scores: np.ndarray, n_folds: int) -> tuple[Calibration | None, np.ndarray]:
-        """The calibration and the calibrated log odds (n,) of the rows whose held-out log odds are `scores`."""
+        """The calibration, and the calibrated log odds (n,) of rows with held-out log odds `scores` (n,)."""
         gives_probabilities = hasattr(model, "predict_proba")
         if self.calibration is None and not gives_probabilities:
             raise ValueError(
-                f"{type(model).__name__} has no predict_proba, so its scores are no log odds until they are calibrated: give "
+                f"{type(model).__name__} has no predict_proba, so its scores must be calibrated to be log odds: give "
                 'calibration="sigmoid" or "isotonic".'
             )
-        # On rows that it was fitted to a classifier looks surer than it is; calibration would make it surer still.
+        # On its training rows a classifier is overconfident, and calibration on them would make it more so.
         if self.calibration is None or (n_folds == 1 and gives_probabilities):
             return None, scores
         calibration = CALIBRATIONS[self.calibration]().fit(scores, table.y, table.counts)
@@ -153,7 +153,7 @@ class Discriminator(RatioEstimator):
         return list(default_classifiers(samples.source.shape[1], is_sparse=is_sparse(samples.source)))
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """Held-out log likelihoods (n_candidates, 1), less one standard error of the gain over the best candidate before."""
+        """Held-out log-likelihoods (n_candidates, 1), minus one standard error of the gain over the best earlier candidate."""
         table = table_of(samples)
         held_out = self._held_out(table, samples)
         if held_out.shape[1] == 1:
@@ -171,7 +171,7 @@ class Discriminator(RatioEstimator):
         return np.array(scores)[:, None]
 
     def _likelihood(self, classifier: Any, table: Table, held_out: np.ndarray) -> np.ndarray:
-        """Held-out log likelihood (n,) of each row's label."""
+        """Held-out log-likelihood (n,) of the label of each row."""
         models, scores = self._cross_fit(classifier, table, held_out)
         log_odds = self._calibrated(models[0], table, scores, held_out.shape[1])[1]
         return -np.logaddexp(0.0, np.where(table.y == 1, -log_odds, log_odds))
@@ -200,20 +200,20 @@ def _fit_fold(classifier: Any, table: Table, kept: np.ndarray, held_out: np.ndar
 
 
 def _fitted(classifier: Any, X: Any, y: np.ndarray, weight: np.ndarray) -> Any:
-    """A clone of the classifier, fitted; the weights (n,) go to every step that takes them, and nowhere where they are all 1."""
+    """A fitted clone of the classifier; weights (n,) are passed to every step that accepts them, unless all are 1."""
     if isinstance(classifier, str) or not hasattr(classifier, "fit"):
         raise ValueError(f'classifier must be a scikit-learn classifier, "cv" or a sequence of classifiers; got {classifier!r}.')
     model = clone(classifier)
-    # With metadata routing a Pipeline takes no parameter by its step's name.
+    # With metadata routing a Pipeline does not accept parameters named by step.
     with sklearn.config_context(enable_metadata_routing=False), warnings.catch_warnings():
-        # It then takes another solver, which says so itself where it does not converge.
+        # scikit-learn then switches to another solver, which warns by itself if it does not converge.
         warnings.filterwarnings("ignore", message="Line search of Newton solver")
         names = [] if np.all(weight == 1.0) else _weight_names(model, is_last=True)
         return model.fit(X, y, **dict.fromkeys(names, weight))
 
 
 def _weight_names(model: Any, *, is_last: bool) -> list[str]:
-    """Names under which model.fit takes sample weights, for every step of a Pipeline; an error where the last takes none."""
+    """Names of the sample_weight parameters of model.fit, for all steps of a Pipeline. ValueError if the last step has none."""
     if isinstance(model, Pipeline):
         steps = [(name, step) for name, step in model.steps if step is not None and step != "passthrough"]
         return [
@@ -229,14 +229,14 @@ def _weight_names(model: Any, *, is_last: bool) -> list[str]:
         return _weight_names(model.estimator, is_last=True)
     if is_last:
         raise ValueError(
-            f"{type(model).__name__} takes no sample_weight in fit, and the rows do not count once each. Give a classifier that "
-            "takes it, or leave sample_weight out and repeat or draw the rows instead."
+            f"{type(model).__name__} takes no sample_weight in fit, and some rows do not count once. Give a classifier that "
+            "takes it, or leave sample_weight out and repeat or resample the rows instead."
         )
     return []
 
 
 def _log_odds(model: Any, X: Any, bound: float) -> np.ndarray:
-    """Log odds (n,) of the label 1 within +- bound, or the decision function where there are no probabilities."""
+    """Log odds (n,) of label 1, clipped to +-bound, or the decision function if there is no predict_proba."""
     if not hasattr(model, "predict_proba"):
         return np.asarray(model.decision_function(X), dtype=np.float64)
     probability = np.asarray(model.predict_proba(X), dtype=np.float64)

@@ -23,35 +23,35 @@ from .witness import Witness
 
 __all__ = ["KMM"]
 
-_MISS = 0.05  # of a weight: beyond it the formula for any row does not give the rows their weights
+_MISS = 0.05  # largest RMS error at which the off-sample formula is accepted
 _MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
 
 
 class KMM(DensityRatio):
-    """Kernel mean matching: one weight for each source row, so that the source's kernel mean is the target's.
+    """Kernel mean matching: source weights that match the kernel mean of the source to that of the target.
 
-    Minimizes the maximum mean discrepancy over 0 <= w <= max_weight with mean(w) = 1 within mean_tol, to a certified
-    `gap_`. No density model, no centers to choose. Use it for weights of given rows; see `DensityRatio` for what is common
-    to all.
+    Minimizes the maximum mean discrepancy over 0 <= w <= max_weight with mean(w) = 1 within mean_tol, to a certified `gap_`.
+    There is no density model and there are no centers to choose. Use it to weight given rows; see `DensityRatio` for the common
+    parameters and attributes.
 
-    max_weight : float or None, upper bound of a weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.
-    regularization : float >= 0, adds regularization |w|^2 / (2 n): without it a few rows take most of the weight; "cv" (five
-    values from 0.01 to 100) or a sequence: the best under k-fold cross-validation of the squared distance (see `score`).
-    exact_up_to : int or None, source rows up to which the kernel is exact, in memory of n_source^2 entries and a time that
-    grows with n_source^3 in many columns. More rows match the Gaussian kernel through an explicit map of n_centers columns, in
-    memory and time linear in the rows, and none is left out. None: exact for any number.
-    approximation : {"nystroem", "random_fourier"}, that map. kernel="nystroem" or "random_fourier" uses it for any number.
+    max_weight : float or None, upper bound on each weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.
+    regularization : float >= 0, adds regularization |w|^2 / (2 n): without it a few rows get most of the weight; "cv" (five
+    values from 0.01 to 100) or a sequence: the best by k-fold cross-validation of the squared distance (see `score`).
+    exact_up_to : int or None, largest number of source rows with the exact kernel, which takes memory n_source^2 and time up
+    to n_source^3. With more rows the Gaussian kernel is approximated by an explicit map with n_centers columns, in memory and
+    time linear in the rows; all rows are used. None: always exact.
+    approximation : {"nystroem", "random_fourier"}, that map. kernel="nystroem" or "random_fourier" always uses it.
 
-    `fit` also sets approximation_, "exact" or the name of the map, and approximation_error_, the relative error of the map's
-    value at the weights against the exact kernel's, estimated on 2000 rows of each sample (seeded; all where there are no
-    more). The weights are the exact solution of the approximate problem; features beyond 2^24 entries are in single precision.
+    `fit` also sets approximation_, "exact" or the name of the map, and approximation_error_, the relative error of the
+    objective at the weights due to the map, estimated on at most 2000 rows of each sample (a seeded draw). The weights are the
+    exact solution of the approximate problem; features of more than 2^24 entries are in single precision.
 
-    With regularization > 0 `transform` gives a source row its own weight, and any other row what the optimality conditions,
-    which are a formula in the row, give there; at 0, or so little that the formula magnifies what the solver left, it is the
+    With regularization > 0 `transform` returns the weight of a source row, and evaluates the formula of the optimality
+    conditions at any other row. At 0, or if regularization is so small that the formula magnifies solver errors, it returns the
     kernel average of the weights near the row.
 
-    A row with a sample_weight counts as that many copies of it. The kernel's sums grow with the rows and regularization does
-    not: twice the rows, or twice the sample_weight, take twice of it for the same weights.
+    A row with sample_weight k counts as k copies. The kernel sums grow with the number of rows but regularization does not:
+    for the same weights, twice the rows or twice the sample_weight need twice the regularization.
 
     Source: Huang et al. (2007), Correcting sample selection bias by unlabeled data. Maps: Williams & Seeger (2001), Rahimi &
     Recht (2007).
@@ -59,7 +59,7 @@ class KMM(DensityRatio):
 
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "mean_tol", "regularization")
-    _choice_rows: ClassVar[int] = 1000  # a fit takes a time that grows with their cube
+    _choice_rows: ClassVar[int] = 1000  # the time of a fit grows with their cube
 
     def __init__(
         self,
@@ -100,14 +100,14 @@ class KMM(DensityRatio):
         names = {kind: name for name, kind in _MAPS.items()}
         self.approximation_ = names.get(type(assembly.features), "exact")
         if hasattr(self, "approximation_error_"):
-            # It is that of another fit.
+            # It belongs to an earlier fit.
             del self.approximation_error_
         average, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
         if strength == 0.0:
             return average
         weighted = average.weighted if isinstance(average, MapAverage) else None
         witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
-        # A regularization so small that the formula magnifies what the solver left is as good as none.
+        # If regularization is so small that the formula magnifies solver errors, use the average instead.
         return witness if witness.misses(samples.source, self._coef) <= _MISS else average
 
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
@@ -117,8 +117,8 @@ class KMM(DensityRatio):
             return None
         if kind is not Gaussian:
             raise ValueError(
-                f"kernel={self.kernel!r} has no explicit map, and its matrix for {n_source} source rows is larger than exact_up_to="
-                f'{self.exact_up_to} allows: use kernel="gaussian", which is approximated, or exact_up_to=None for the exact '
+                f"kernel={self.kernel!r} has no explicit map, and its matrix for {n_source} source rows exceeds exact_up_to="
+                f'{self.exact_up_to}: use kernel="gaussian", which is approximated, or exact_up_to=None for the exact '
                 f"matrix ({8e-9 * n_source * n_source:.3g} GB)."
             )
         return approximation
@@ -127,7 +127,7 @@ class KMM(DensityRatio):
         return np.logspace(-2.0, 2.0, 5).tolist() if name == "regularization" else super()._grid(name, samples)
 
     def _shares_features(self, samples: Samples) -> bool:
-        # Kernel values of all pairs of rows serve every fold and every regularization; a map is fitted to the rows of a fold.
+        # The kernel matrix of all rows serves all folds and regularizations; an explicit map would be fitted to each fold.
         features = make_features(self, objective_of(KMM()), samples.sizes[0], self.n_centers, "median")
         return self.cv is None and not features.is_map and not is_sparse(samples.source)
 
@@ -139,6 +139,6 @@ class KMM(DensityRatio):
             return False
         if not (isinstance(self.exact_up_to, int) and self.exact_up_to >= 1):
             raise ValueError(
-                f"exact_up_to must be an int >= 1, or None for the exact kernel of any size; got {self.exact_up_to!r}."
+                f"exact_up_to must be an int >= 1, or None for the exact kernel at any size; got {self.exact_up_to!r}."
             )
         return n > self.exact_up_to

@@ -1,4 +1,4 @@
-"""Cross-validation of kernel mean matching from the kernel's values at all pairs of rows, which every fold shares."""
+"""Cross-validation of kernel mean matching from one kernel matrix of all rows, shared by all folds."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .witness import level_of, level_rows
 
 __all__ = ["scores_from_pairs"]
 
-_MISS = 0.05  # of a weight: beyond it the optimality conditions do not give the rows their weights
+_MISS = 0.05  # largest RMS error at which the off-sample formula is accepted
 
 
 class _Pairs(NamedTuple):
-    """Kernel values of all pairs of rows, source rows first, and how often each row counts (None: once)."""
+    """The kernel matrix of all rows, source rows first, and how often each row counts (None: once)."""
 
     kernel: Array
     n_source: int
@@ -33,14 +33,14 @@ class _Pairs(NamedTuple):
 
 
 def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
-    """Held-out scores (len(objectives), n_folds) at one bandwidth; along the objectives each fit starts from the last answer."""
+    """Held-out scores (len(objectives), n_folds) at one bandwidth; each fit starts from the solution for the last objective."""
     features = assemble(ratio, samples, gamma, objectives[0]).features
     pooled = concat_rows(samples.source, samples.target)
     xp = namespace(pooled)
     weight = None if samples.source_weight is None else xp.concat([samples.source_weight, samples.target_weight])
     pairs = _Pairs(replace(features, parameters_=(pooled,))(pooled), samples.sizes[0], weight)
     scores = np.empty((len(objectives), len(folds)))
-    # The strongest penalty first: its answer is the easiest, and the next starts from its sets.
+    # Strongest regularization first: it is easiest to solve, and the next fit starts from its active sets.
     order = sorted(range(len(objectives)), key=lambda i: -objectives[i].regularization)
     for number, fold in enumerate(folds):
         kept = fold.rest(*samples.sizes)
@@ -51,7 +51,7 @@ def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples
 
 
 def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarray]) -> list[float]:
-    """The score of each objective on a fold. rows: source and target rows kept, then those held out."""
+    """The score of each objective on a fold. rows: training source and target rows, then held-out ones."""
     s, t, s_out, t_out = rows
     kernel, xp = pairs.kernel, namespace(pairs.kernel)
     counts, drawn = pairs.counts(s), pairs.counts(t)
@@ -74,7 +74,7 @@ def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarra
 def _ratios(problem: Any, coef: Array, differences: list[Array], near: list[Array]) -> list[Array]:
     """The ratio at held-out source and target rows, as `KMM.transform` gives it.
 
-    differences: the witness function at the source rows kept, and at both kinds held out; near: kernel values of these.
+    differences: the witness function at the training source rows and at the held-out rows; near: kernel values of the latter.
     """
     xp, upper = namespace(coef), problem.weights.max_weight or float(problem.weights.n)
     if problem.regularization > 0.0:
@@ -91,7 +91,7 @@ def _ratios(problem: Any, coef: Array, differences: list[Array], near: list[Arra
 
 
 def _block(kernel: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
-    """The values (k, l) of these pairs of rows."""
+    """The block (k, l) of the kernel matrix at these rows and columns."""
     if is_numpy_array(kernel):
         return kernel[np.ix_(rows, columns)]
     xp = namespace(kernel)

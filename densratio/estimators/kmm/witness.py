@@ -1,4 +1,4 @@
-"""Kernel mean matching at any row: the formula that its optimality conditions give for the weights, taken off the sample."""
+"""Kernel mean matching at unseen rows: the formula of its optimality conditions for the weights, evaluated at any row."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..samples import Samples
 
 __all__ = ["Witness"]
 
-_AT_BOUND = 1e-6  # how near a bound a weight counts as at it
-_LEVEL_ROWS = 1000  # rows from which the level is read
+_AT_BOUND = 1e-6  # distance from a bound within which a weight counts as at the bound
+_LEVEL_ROWS = 1000  # largest number of rows from which the level is estimated
 
 
 @dataclass(frozen=True)
 class Witness:
     """r(x) = clip(slope f(x) + level, 0, upper) with f(x) = mean_j t_j k(x, v_j) - mean_i s_i w_i k(x, x_i).
 
-    f is the witness function of the maximum mean discrepancy: positive where the weighted source still lacks mass. At a
-    source row the optimality conditions of the regularized program are this formula, with slope n / regularization and the
-    multiplier of the mean for a level; so it gives a source row its own weight, and rows near it weights near that.
+    f is the witness function of the maximum mean discrepancy, positive where the weighted source lacks mass. At source rows
+    this formula states the optimality conditions of the regularized problem, with slope n / regularization and the multiplier
+    of the mean as the level. So it reproduces the weights of the source rows and is continuous around them.
     """
 
     terms: tuple[tuple[Features, Array], ...]
-    """f(x) is the sum of features(x) @ vector over these pairs."""
+    """Pairs (features, vector); f(x) is the sum of features(x) @ vector."""
     slope: float
     upper: float
     level: float = 0.0
@@ -43,9 +43,10 @@ class Witness:
         max_weight: float | None,
         weighted: Array | None,
     ) -> Witness:
-        """The formula for weights `coef` (n,) of the source rows that are optimal at regularization > 0.
+        """The formula for source weights `coef` (n,) that are optimal at regularization > 0.
 
-        features: the kernel's, with the source rows as centers, or a map's; then weighted (k,) is the weighted rows' mean feature.
+        features: kernel values with the source rows as centers, or an explicit map; weighted (k,): for a map, the weighted mean
+        feature of the source.
         """
         n, xp = samples.sizes[0], namespace(coef)
         if weighted is None:
@@ -62,9 +63,9 @@ class Witness:
         return witness.at_level_of(samples.source, coef, samples.source_weight)
 
     def at_level_of(self, rows: Array, coef: Array, counts: Array | None) -> Witness:
-        """The formula with the level at which rows (n, d) get their weights `coef` (n,), read from those between the bounds.
+        """The formula with the level that reproduces the weights `coef` (n,) of rows (n, d), estimated between the bounds.
 
-        counts (n,): how often each row counts in the mean of what they say.
+        counts (n,): how often each row counts in the estimate.
         """
         weights = to_host(coef)
         chosen = level_rows(weights, self.upper)
@@ -72,7 +73,7 @@ class Witness:
         return replace(self, level=level_of(off, weights[chosen], self.upper, None if counts is None else to_host(counts)[chosen]))
 
     def misses(self, rows: Array, coef: Array) -> float:
-        """Root mean square difference from the weights `coef` (n,) of some of the rows (n, d): slope magnifies a solver's rest."""
+        """Root mean square error of the formula for the weights `coef` (n,) on a sample of the rows (n, d)."""
         some = np.random.default_rng(1).permutation(rows.shape[0])[:_LEVEL_ROWS]
         return float(np.sqrt(np.mean((to_host(self(take_rows(rows, some))) - to_host(coef)[some]) ** 2)))
 
@@ -92,7 +93,7 @@ class Witness:
 
 
 def level_rows(weights: np.ndarray, upper: float) -> np.ndarray:
-    """Positions of the rows whose weights (n,) tell the level: those between the bounds, or those at one where none is."""
+    """Positions of the rows whose weights (n,) determine the level: those between the bounds, else those at a bound."""
     inside, at_zero = np.flatnonzero(_is_inside(weights, upper)), np.flatnonzero(weights <= _AT_BOUND)
     if len(inside) > _LEVEL_ROWS:
         return np.sort(np.random.default_rng(0).permutation(inside)[:_LEVEL_ROWS])
@@ -100,10 +101,10 @@ def level_rows(weights: np.ndarray, upper: float) -> np.ndarray:
 
 
 def level_of(off: np.ndarray, weights: np.ndarray, upper: float, counts: np.ndarray | None) -> float:
-    """The level from weight - slope f, `off` (q,), at the rows that tell it, whose weights (q,) count `counts` (q,) times."""
+    """The level from `off` = weight - slope f (q,) at the rows of `level_rows`, with weights (q,) and counts (q,)."""
     if _is_inside(weights, upper).any():
         return float(np.average(off, weights=counts))
-    # Where every weight is at a bound, the level is at most what the rows at 0 allow, or at least what the others ask.
+    # If every weight is at a bound, rows at 0 bound the level from above, and rows at the upper bound from below.
     return float(np.min(off) if np.any(weights <= _AT_BOUND) else np.max(off))
 
 

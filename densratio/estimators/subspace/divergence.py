@@ -1,4 +1,4 @@
-"""Squared-loss divergence of two samples seen through a projection, and its slope in the projection."""
+"""Pearson divergence of two projected samples, and its gradient in the projection."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ def gaussian(rows: np.ndarray, centers: np.ndarray, gamma: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ProjectedDivergence:
-    """Relative Pearson divergence of the samples' projections, as the least-squares ratio with Gaussian centers estimates it.
+    """Relative Pearson divergence of the projected samples, estimated by least squares with Gaussian kernels.
 
     With phi the kernels exp(-gamma |U'(x - c_l)|^2), H = alpha mean_t phi phi' + (1 - alpha) mean_s phi phi' and h = mean_t phi,
 
         PE(U) = max_a  h'a - a'Ha / 2 - regularization |a|^2 / 2 - 1/2  =  h'a / 2 - 1/2   at a = (H + regularization I)^-1 h.
 
-    As a is the maximizer, the slope in U is that of h and H alone. alpha = 0 is the Pearson divergence; towards 1/2 single rows
-    of a large ratio count less. source (n, d), target (m, d), centers (b, d); source_weight (n,), target_weight (m,) >= 0;
-    gamma > 0 in 1 / (data units)^2, regularization > 0, alpha in [0, 1).
+    As a is the maximizer, its own derivative drops out of the gradient in U. alpha = 0 is the Pearson divergence; a larger alpha
+    reduces the influence of single rows with a large ratio.
+    source (n, d), target (m, d), centers (b, d); source_weight (n,), target_weight (m,) >= 0; gamma > 0 in
+    1 / (data units)^2, regularization > 0, alpha in [0, 1).
     Source: Sugiyama et al. (2011), Direct density-ratio estimation with dimensionality reduction via least-squares
     hetero-distributional subspace analysis; Yamada et al. (2013) for alpha.
     """
@@ -41,13 +42,12 @@ class ProjectedDivergence:
     alpha: float = 0.0
 
     def solve(self, basis: np.ndarray) -> tuple[np.ndarray, float]:
-        """The coefficients a (b,) in the subspace U = `basis` (d, k), and the divergence without its penalty,
-        h'a - a'Ha / 2 - 1/2."""
+        """The coefficients a (b,) in the subspace U = `basis` (d, k), and the unpenalized divergence h'a - a'Ha / 2 - 1/2."""
         coef, linear, second, _, _ = self._solution(basis)
         return coef, float(linear @ coef - 0.5 * coef @ second @ coef - 0.5)
 
     def value_and_grad(self, basis: np.ndarray) -> tuple[float, np.ndarray]:
-        """PE(U) and its slope (d, k) at U = `basis` (d, k); it depends on the space that orthonormal columns span alone."""
+        """PE(U) and its gradient (d, k) at U = `basis` (d, k); for orthonormal columns PE depends only on their span."""
         coef, linear, _, at_source, at_target = self._solution(basis)
         from_target = self.target_weight / self.target_weight.sum() * (1.0 - self.alpha * (at_target @ coef))
         from_source = -(1.0 - self.alpha) * self.source_weight / self.source_weight.sum() * (at_source @ coef)

@@ -1,4 +1,4 @@
-"""Least-squares importance fitting in the subspace where the two domains differ."""
+"""Least-squares hetero-distributional subspace search: uLSIF in the subspace in which the domains differ."""
 
 from __future__ import annotations
 
@@ -20,60 +20,61 @@ from .search import Search, Whitening
 
 __all__ = ["SubspaceLSIF"]
 
-_GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule's
+_GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
-_LONG = 60  # ascent steps that "cv" compares with none
+_LONG = 60  # ascent steps that "cv" compares with 0
 
 
 class SubspaceLSIF(RatioEstimator):
-    """Least-squares ratio in the few directions of the data along which source and target differ, which it searches.
+    """Least-squares hetero-distributional subspace search: uLSIF in the subspace in which source and target differ most.
 
-    The rows are whitened (the ratio is the same under every invertible linear map), and of all k-dimensional projections U the
-    search takes the one under which the samples have the largest relative Pearson divergence
+    The rows are whitened (invertible linear maps do not change the ratio). The search maximizes the relative Pearson divergence
+    over k-dimensional projections U,
 
-        PE(U) = h'a / 2 - 1/2,   a = (H + lambda I)^-1 h,   see `densratio.objectives.projected_divergence`,
+        PE(U) = h'a / 2 - 1/2,   a = (H + lambda I)^-1 h,   see `densratio.estimators.subspace.divergence`,
 
-    by ascent on the Grassmann manifold: from the directions in which means or covariances differ and from those where a
-    narrower kernel gains most, then n_restarts times from the best with its weakest direction drawn anew. The kernel is chosen anew
-    every 15 steps by the closed-form leave-one-out score, which also tells the best start. uLSIF in the subspace is the fit.
-    Where n_components is at least the number of directions the data have, it is plain uLSIF on whitened rows.
+    by ascent on the Grassmann manifold. It starts from the directions in which means or covariances differ and from those in
+    which a narrower kernel helps most, then restarts n_restarts times from the best result with its weakest direction redrawn.
+    Every 15 steps the kernel is chosen again by the closed-form leave-one-out score, which also selects the best start. The fit
+    is uLSIF in that subspace. If n_components is at least the rank of the data, it is plain uLSIF on whitened rows.
 
     Parameters
     ----------
     n_components : int, "cv" (1, 2, 3, 5) or a sequence of ints
         Dimension k of the subspace.
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
-        Bandwidth in the projected whitened coordinates, where the pooled variance of each direction is 1; "cv": five values from
-        0.1 to 10 times the median rule's on a hundred rows of each sample.
+        Bandwidth in the projected whitened coordinates, in which every direction has pooled variance 1; "cv": five values from
+        0.1 to 10 times the median rule on a hundred rows of each sample.
     regularization : float > 0, "cv" (five values from 0.01 to 1) or a sequence of values
-        Both are chosen by the leave-one-out score of the relative divergence.
+        Strength of the L2 penalty. gamma and regularization are chosen by the leave-one-out score of the relative divergence.
     n_centers : int
-        Target rows that serve as kernel centers.
+        Number of target rows used as kernel centers.
     max_iter : int, "cv" or a sequence of ints
-        Most ascent steps from each start; 0: the best of the analytic starts. On few rows the ascent fits their noise, and "cv"
-        compares 60 steps with 0 on rows held out. That choice is noisy: of 40 tables whose best is 0 (20 columns, 1000 rows each)
-        it took 60 in two. Give 0 where the domains are near Gaussian, whose difference first and second moments tell.
+        Largest number of ascent steps from each start; 0: the best of the analytic starts. On few rows the ascent overfits, and
+        "cv" compares 60 steps with 0 on held-out rows. This choice is noisy: on 40 tables for which 0 is best (20 columns, 1000
+        rows each) it chose 60 twice. Use 0 if the domains are nearly Gaussian and so differ in their first two moments.
     n_restarts : int
+        Number of restarts.
     search_alpha : float in [0, 1)
-        alpha of the divergence by which subspace and kernel are chosen; 0 is the Pearson divergence of the paper, which follows
-        single rows of large ratio. The ratio that is fitted is always that of alpha = 0.
+        alpha of the divergence that selects subspace and kernel; 0 is the Pearson divergence of the paper, which is sensitive to
+        single rows with a large ratio. The fitted ratio always has alpha = 0.
     random_state : int, RandomState, Generator or None
-        Choice of centers, redrawn directions.
+        Seed of the choice of centers and of redrawn directions.
     cv, n_jobs :
-        Folds (an int counts folds of the distinct rows) and joblib processes by which n_components and max_iter are chosen. Where a
-        domain has one distinct row nothing can be held out: "cv" stands for n_components 1, max_iter 0, the median rule
-        and regularization 0.1.
+        Folds (an int splits the distinct rows) and joblib processes of the choice of n_components and max_iter. If a domain has
+        a single distinct row, nothing can be held out: "cv" then means n_components 1, max_iter 0, the median rule and
+        regularization 0.1.
 
     Attributes
     ----------
-    subspace_ : (d, k) orthonormal columns; the ratio of a row x depends on x @ subspace_ alone.
+    subspace_ : (d, k) orthonormal columns; the ratio at x depends only on x @ subspace_.
     gamma_, regularization_, coef_ : the kernel expansion in the subspace.
     divergence_ : the Pearson divergence h'a - a'Ha/2 - 1/2 (alpha = 0) of the projected samples.
-    n_components_, n_iter_ : k, and the ascent steps of all starts, the final solve counted as one.
+    n_components_, n_iter_ : k, and the number of ascent steps over all starts plus one for the final solve.
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Source: Sugiyama et al. (2011), Direct density-ratio estimation with dimensionality reduction via least-squares
-    hetero-distributional subspace analysis; Cook & Weisberg (1991) for the start by second moments.
+    hetero-distributional subspace analysis; Cook & Weisberg (1991) for the start from second moments.
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("n_components", "max_iter")
@@ -194,7 +195,7 @@ class _Fitted(NamedTuple):
     n_iter: int
 
     def ratio(self, rows: np.ndarray) -> np.ndarray:
-        """The ratio (n,), >= 0, of rows (n, d) of the data."""
+        """The ratio (n,), >= 0, at unwhitened rows (n, d)."""
 
         def part(block: np.ndarray) -> np.ndarray:
             return gaussian(self.whitening(block) @ self.basis, self.centers, self.gamma) @ self.coef
@@ -203,9 +204,9 @@ class _Fitted(NamedTuple):
 
 
 def _in_canonical_order(domain: Measure, whitening: Whitening) -> Measure:
-    """Whitened rows in an order that rotating the data does not change: by distance from the middle, then shuffled."""
+    """Whitened rows in an order invariant to rotations of the data: sorted by distance from the center, then shuffled."""
     white = whitening(domain.rows)
-    # Rounded, so that rows at equal distances stay in the order of the measure.
+    # Round, so that rows at equal distances keep their order in the measure.
     order = np.argsort(np.round(np.sum(white * white, axis=1), 9), kind="stable")
     order = order[np.random.default_rng(0).permutation(len(order))]
     return Measure(white[order], domain.weight[order])

@@ -17,9 +17,9 @@ from .divergence import ProjectedDivergence, gaussian
 
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
-_EVERY = 15  # ascent steps between two choices of the kernel
+_EVERY = 15  # ascent steps between choices of the kernel
 _MEDIAN_ROWS = 100
-_ENOUGH = 1e-4  # a rise of the leave-one-out score that is worth another round
+_ENOUGH = 1e-4  # least gain of the leave-one-out score for another round
 
 
 class Whitening(NamedTuple):
@@ -31,7 +31,7 @@ class Whitening(NamedTuple):
 
     @classmethod
     def of(cls, source: Measure, target: Measure) -> Whitening:
-        """The map after which the mean of both domains' covariances about their midpoint is I; constant directions are dropped."""
+        """The map after which the mean covariance of both domains about their midpoint is I; constant directions are dropped."""
         largest = np.maximum(*(np.max(np.abs(domain.rows), axis=0) for domain in (source, target)))
         factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
         center = 0.5 * (source.mean(source.rows * factor) + target.mean(target.rows * factor))
@@ -48,13 +48,13 @@ class Whitening(NamedTuple):
         return (rows.astype(np.float64) * self.factor - self.center) @ self.matrix
 
     def subspace(self, basis: np.ndarray) -> np.ndarray:
-        """Orthonormal columns (d, k) that span the directions of the data along which U = `basis` (r, k) looks."""
+        """Orthonormal columns (d, k) that span the subspace U = `basis` (r, k) in the original columns."""
         directions = self.factor[:, None] * (self.matrix @ basis)
         return np.linalg.qr(directions / np.max(np.abs(directions), axis=0, initial=1e-300))[0]
 
 
 class Choice(NamedTuple):
-    """The bandwidth and the strength of regularization of the highest leave-one-out score, and that score."""
+    """The bandwidth and regularization with the highest leave-one-out score, and that score."""
 
     gamma: float
     regularization: float
@@ -62,9 +62,9 @@ class Choice(NamedTuple):
 
 
 def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> tuple[np.ndarray, list[float]]:
-    """Climb on the Grassmann manifold from U = `basis` (d, k), by L-BFGS through the QR retraction.
+    """Ascend on the Grassmann manifold from U = `basis` (d, k), by L-BFGS with the QR retraction.
 
-    Gives the orthonormal basis (d, k) reached and the values of the criterion, that of the start first; they do not fall.
+    Returns the orthonormal basis (d, k) and the nondecreasing values of the criterion, starting with the first.
     """
     latest, values = 0.0, []
 
@@ -72,7 +72,7 @@ def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> 
         nonlocal latest
         unit, triangle = np.linalg.qr(flat.reshape(basis.shape))
         latest, slope = criterion.value_and_grad(unit)
-        # The criterion depends on the span alone: what moves the columns within it is rounding.
+        # The criterion depends only on the span, so the component of the gradient within it is rounding.
         slope = slope - unit @ (unit.T @ slope)
         return -latest, -np.linalg.solve(triangle, slope.T).T.ravel()
 
@@ -86,10 +86,10 @@ def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> 
 
 @dataclass(frozen=True)
 class Search:
-    """Where and how to search: whitened samples in an order that a rotation leaves, kernel centers and grids.
+    """The search: whitened samples in a rotation-invariant order, kernel centers and grids.
 
-    gammas, regularizations: what `choose` tries, gammas as numbers or rules (multiples of the median rule where
-    `gammas_are_relative`); alpha: that of `ProjectedDivergence`.
+    gammas, regularizations: candidates of `choose`, gammas as numbers or rules (multiples of the median rule if
+    `gammas_are_relative`); alpha: see `ProjectedDivergence`.
     """
 
     source: Measure
@@ -101,7 +101,7 @@ class Search:
     alpha: float
 
     def best(self, n_components: int, max_iter: int, n_restarts: int, rng: np.random.Generator) -> tuple[np.ndarray, Choice, int]:
-        """The basis (r, n_components) of the highest leave-one-out score, its kernel, and the ascent steps of all starts."""
+        """The basis (r, n_components) with the highest leave-one-out score, its kernel, and the total number of ascent steps."""
         r = self.source.rows.shape[1]
         if n_components >= r:
             return np.eye(r), self.choose(np.eye(r)), 0
@@ -113,7 +113,7 @@ class Search:
         return basis, choice, sum(steps for _, _, steps in found)
 
     def choose(self, basis: np.ndarray) -> Choice:
-        """The kernel in the subspace U = `basis` by the leave-one-out score; the only one of the grids needs no score."""
+        """The kernel in the subspace U = `basis` with the highest leave-one-out score; a single candidate needs no score."""
         source, target, centers = (rows @ basis for rows in (self.source.rows, self.target.rows, self.centers))
         widths = self._widths(source, target)
         if len(widths) == len(self.regularizations) == 1 and min(len(source), len(target)) < 2:
@@ -151,7 +151,7 @@ class Search:
         return [float(Gaussian(gamma=gamma).bandwidth(source, target, *weights)) for gamma in self.gammas]
 
     def _median(self, source: np.ndarray, target: np.ndarray) -> float:
-        """The median rule's bandwidth on some rows: the search asks for it often, and for no more than its scale."""
+        """The bandwidth of the median rule on a subsample: the search needs it often, but only roughly."""
         some = slice(_MEDIAN_ROWS)
         return float(Gaussian().bandwidth(source[some], target[some], self.source.weight[some], self.target.weight[some]))
 
@@ -166,7 +166,7 @@ class Search:
         return basis, choice, steps
 
     def _starts(self, k: int) -> list[np.ndarray]:
-        """Bases where first or second moments differ most, and where narrowing the kernel gains most."""
+        """Bases in which first or second moments differ most, and in which a narrower kernel gains most."""
         domains = (self.source, self.target)
         means = [domain.mean(domain.rows) for domain in domains]
         covariances = [_covariance(domain, mean) for domain, mean in zip(domains, means, strict=True)]
@@ -176,22 +176,22 @@ class Search:
         length = np.linalg.norm(towards)
         across = identity - np.outer(towards, towards) / length**2 if length > 0.0 else identity
         change = across @ (covariances[1] - covariances[0]) @ across
-        # The move of the mean comes first, whatever the changes of the covariance across it.
+        # The shift of the mean ranks first, before all changes of the covariance orthogonal to it.
         move_first = change @ change
         if length > 0.0:
             move_first = move_first + (1.0 + np.linalg.norm(change) ** 2) / length**2 * np.outer(towards, towards)
         return [_top(sliced, k), _top(move_first, k), _top(self._gain(identity), k)]
 
     def _gain(self, basis: np.ndarray) -> np.ndarray:
-        """(k, k) symmetric: what a narrower kernel gains along each direction in the subspace U = `basis`."""
+        """Symmetric matrix (k, k): the gain of a narrower kernel along each direction in the subspace U = `basis`."""
         source, target = self.source.rows @ basis, self.target.rows @ basis
         slope = self.criterion(Choice(self._median(source, target), 0.1, 0.0), self.alpha).value_and_grad(basis)[1]
         return 0.5 * (basis.T @ slope + slope.T @ basis)
 
     def _redrawn(self, basis: np.ndarray, choice: Choice, rng: np.random.Generator) -> np.ndarray:
-        """The basis with its direction of least gain drawn anew."""
+        """The basis with its direction of least gain redrawn at random."""
         kept = basis @ _top(self._gain(basis), basis.shape[1] - 1)
-        # A random combination of rows turns with the data, as a random vector does not.
+        # A random combination of rows rotates with the data; a random vector would not.
         rows = self.source.rows
         draw = rows.T @ (rng.standard_normal(len(rows)) * self.source.weight)
         return np.linalg.qr(np.column_stack([kept, draw]))[0]
