@@ -200,16 +200,16 @@ def shifted_block(matrix: Array, rows: Array, diagonal: Array) -> Array:
     return block + xp.eye(block.shape[0], dtype=block.dtype, device=device_of(block)) * diagonal
 
 
-def map_arrays(tree: Any, function: Callable[[Array], Array]) -> Any:
-    """Apply `function` to every array in `tree`, recursively in tuples and in the fields of dataclasses.
+def map_arrays(tree: Any, function: Callable[[Array], Array], keeps: type | tuple[type, ...] = ()) -> Any:
+    """`tree` with function(array) for each array in it: in tuples, in fields of dataclasses, and in what these hold.
 
-    Dataclasses whose `keeps_arrays` is true are not changed.
+    Instances of `keeps` stay as they are.
     """
+    if isinstance(tree, keeps):
+        return tree
     if is_dataclass(tree) and not isinstance(tree, type):
-        if getattr(tree, "keeps_arrays", False):
-            return tree
-        return replace(tree, **{field.name: map_arrays(getattr(tree, field.name), function) for field in fields(tree)})
+        return replace(tree, **{field.name: map_arrays(getattr(tree, field.name), function, keeps) for field in fields(tree)})
     if isinstance(tree, tuple):
-        parts = [map_arrays(part, function) for part in tree]
+        parts = [map_arrays(part, function, keeps) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return function(tree) if is_tensor(tree) or is_numpy_array(tree) or hasattr(tree, "__array_namespace__") else tree

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from .._arrays import Array, is_floating, map_arrays, namespace, put, to_host, weighted_mean, widest_here
 from .likelihood import Likelihood
-from .quadratic import Quadratic
+from .quadratic import Quadratic, Root
 
 __all__ = ["Objective", "Problem", "SumProblem", "is_number"]
 
@@ -84,7 +84,8 @@ class Problem(ABC):
 
     def wide(self) -> Self:
         """The same problem with its data in float64, if the device supports it."""
-        return map_arrays(self, lambda x: widest_here(x) if is_floating(x) else x)
+        # A tall root may be in single precision: its products widen it block by block.
+        return map_arrays(self, lambda x: widest_here(x) if is_floating(x) else x, keeps=Root)
 
     def to(self, like: Array) -> Self:
         """The bare problem in the library, dtype and device of the array `like`."""

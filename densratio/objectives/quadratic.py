@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from .._arrays import Array, device_of, full_like_row, namespace, widest_here
 from .._blocks import gram, times, transposed_times
@@ -50,8 +50,6 @@ class Dense:
 @dataclass(frozen=True, eq=False)
 class Root:
     """A = R R' given by the root R (p, r). R may be in single precision: products convert it to float64 block by block."""
-
-    keeps_arrays: ClassVar[bool] = True
 
     root: Array
     is_signed: bool = False
