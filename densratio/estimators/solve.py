@@ -188,16 +188,16 @@ def _added_up(parts: Iterable[Any]) -> Any:
 def assemble_batch(
     ratio: Any, source: Array, target: Array, *, is_warm: bool, features: Features | None, centers: Array | None
 ) -> Assembly:
-    """Objective and features for one batch; no features where the objective takes the rows.
+    """Objective and features for one batch; features are None if the objective takes the rows.
 
-    features: fitted ones to keep; None fits them to the batch, with every anchor row a center where it `is_warm`. centers
-    (p, d): rows in place of the target's as the centers.
+    features: fitted features to use; None fits them to the batch, and if `is_warm` all anchor rows become centers. centers
+    (p, d): the centers, instead of the target rows.
     """
     for name in ratio._choosable:
         value = ratio._chosen(name)
         if is_search(value):
             raise ValueError(
-                f"{name}={value!r} asks for cross-validation, which needs a table: in a training loop give a number or a "
+                f"{name}={value!r} asks for cross-validation, which needs a table: in a training loop, give a number or a "
                 "rule, or call fit on a table first."
             )
     objective = objective_of(ratio)
@@ -213,9 +213,9 @@ def assemble_batch(
 def weigh(
     ratio: Any, assembly: Assembly, source: Array, target: Array, coef: Array | None, *, to_convergence: bool = False
 ) -> Weighting:
-    """The weights of a batch's source rows after `n_steps` steps from `coef` (p,), or to convergence.
+    """The source weights of a batch after `n_steps` steps from `coef` (p,), or at convergence.
 
-    A pure function of its arguments that waits for no device unless it is to converge.
+    A pure function of its arguments. It never waits for the device, except with `to_convergence`.
     """
     inputs = assembly.inputs(source, target)
     problem = assembly.objective.problem(*inputs)

@@ -15,7 +15,7 @@ _FEW = 4  # largest rows per column at which products with the rows are cheaper 
 class Moments:
     """Sums over rows of features (n, k) that count `weight` (n,) times; the sums of two batches add up.
 
-    A batch of few rows is stored as it is, and its outer products are computed on demand.
+    A batch of few rows keeps its rows, and their outer products are computed on demand.
     """
 
     count: Array

@@ -21,7 +21,7 @@ _FIRST_LOOK = 32  # columns after which the rank is first predicted
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A symmetric positive semidefinite matrix A (p, p) as it is."""
+    """A symmetric positive semidefinite matrix A (p, p), stored in full."""
 
     matrix: Array
     is_nonnegative: bool = False

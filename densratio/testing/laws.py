@@ -53,10 +53,10 @@ def close(actual: Any, expected: Any, atol: float, what: str) -> None:
     """Raise unless the arrays have the same shape and agree within atol; NaN does not agree with anything."""
     actual, expected = numbers(actual), numbers(expected)
     if actual.shape != expected.shape:
-        raise AssertionError(f"{what}: shape {actual.shape} in place of {expected.shape}")
+        raise AssertionError(f"{what}: shape {actual.shape} instead of {expected.shape}")
     difference = float(np.max(np.abs(actual - expected), initial=0.0))
     if not difference <= atol:
-        raise AssertionError(f"{what}: {short(actual)} in place of {short(expected)}, off by {difference:.3g} > {atol:.3g}")
+        raise AssertionError(f"{what}: {short(actual)} instead of {short(expected)}, off by {difference:.3g} > {atol:.3g}")
 
 
 def at_most(actual: float, bound: float, what: str) -> None:
