@@ -1,5 +1,6 @@
 """The laws have teeth: a right divergence passes, and each wrong one is caught under the name of the law it breaks."""
 
+import importlib
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from array_api_compat import array_namespace
 from hypothesis import given
 
+from densratio import solvers
 from densratio.features import Gaussian
 from densratio.objectives import Objective, Problem, SquaredDistance
 from densratio.objectives.lsif import LeastSquares
@@ -282,6 +284,26 @@ def test_a_method_of_the_problem_that_is_sought_in_the_objective_is_named():
 def test_a_solver_that_is_given_an_objective_says_what_it_takes():
     with pytest.raises(TypeError, match=r"solver\.init\(objective\.problem\(source, target\)\); got MeanMatching"):
         ProjectedGradient().init(MeanMatching(), np.ones((2, 1)), np.ones((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "hint"),
+    [
+        ("objectives", "StatisticObjective", "SumProblem"),
+        ("objectives", "Statistics", "SumProblem"),
+        ("estimators", "Update", "Weighting"),
+        ("solvers", "optimality_residual", r"problem\.residual"),
+    ],
+)
+def test_a_name_of_version_0_2_that_is_gone_says_what_takes_its_place(room, name, hint):
+    with pytest.raises(ImportError, match=hint):
+        getattr(importlib.import_module(f"densratio.{room}"), name)
+
+
+def test_the_solvers_of_version_0_2_stand_for_those_that_took_their_place():
+    assert solvers.InteriorPoint is solvers.ActiveSet
+    assert solvers.solver_class("interior_point") is solvers.ActiveSet
+    assert solvers.solver_class("expectation_maximisation") is solvers.ExpectationMaximization
 
 
 # ---------------------------------------------------------------- a solver of one's own

@@ -90,6 +90,7 @@ def test_a_write_runs_where_there_are_no_values():
     rows = RowBatch.held(torch.zeros(3, dtype=torch.int64, device="meta"), torch.ones((), dtype=torch.bool, device="meta"))
     rows.write(stored, values)
     rows.add(stored, stored, values, scale=1.0)
+    assert stored.shape == (N,) and stored.device.type == "meta"
 
 
 # ---------------------------------------------------------------- what a loop keeps beside rows

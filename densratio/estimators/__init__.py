@@ -1,5 +1,7 @@
 """The density-ratio estimators: DensityRatio and its subclasses, which minimize an objective, and the other methods."""
 
+from typing import Any
+
 from .base import RatioEstimator
 from .density_ratio import DensityRatio
 from .discriminator import Discriminator
@@ -46,3 +48,9 @@ ESTIMATORS: dict[str, type[RatioEstimator]] = {
     "subspace_lsif": SubspaceLSIF,
 }
 """All density-ratio estimators, by name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Update":
+        raise ImportError("Update is gone: DensityRatio.update returns a Weighting, with the same coef, weights and features.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,8 @@
 """The divergences. To add one, write a file and add a line to OBJECTIVES, which also drives the tests."""
 
-from .base import Objective, Problem
+from typing import Any
+
+from .base import Objective, Problem, SumProblem
 from .kliep import KullbackLeibler
 from .kmm import MaximumMeanDiscrepancy
 from .lsif import SquaredDistance
@@ -13,6 +15,7 @@ __all__ = [
     "Objective",
     "Problem",
     "SquaredDistance",
+    "SumProblem",
     "Wasserstein1",
 ]
 
@@ -22,3 +25,11 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "lsif": SquaredDistance,
     "wasserstein": Wasserstein1,
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("StatisticObjective", "Statistics"):
+        raise ImportError(
+            f"{name} is gone: an objective with is_sum = True makes a SumProblem, which holds the sums and adds up by `plus`."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -56,4 +56,6 @@ def __getattr__(name: str) -> Any:
     old = {"InteriorPoint": "ActiveSet", "ExpectationMaximisation": "ExpectationMaximization"}
     if name in old:
         return globals()[old[name]]
+    if name == "optimality_residual":
+        raise ImportError("optimality_residual(...) is gone: problem.residual(coef, grad, scale) takes its place.")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
