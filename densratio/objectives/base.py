@@ -135,7 +135,7 @@ class Objective(ABC):
     """Whether `problem` takes the features of the samples or the rows themselves."""
     needs_nonnegative_features: ClassVar[bool] = False
     is_sum: ClassVar[bool] = False
-    """Whether its problems are `SumProblem`s."""
+    """Whether its problems are of the kind `SumProblem`."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

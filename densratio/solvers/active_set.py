@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from .._arrays import Array, has_float64, namespace, tiny, widest
+from .._arrays import Array, eps, has_float64, namespace, tiny, widest
 from ..objectives.base import Problem
 from ..objectives.quadratic import Quadratic
 from ..objectives.quadratic_problem import QuadraticProblem
 from .base import Solver, State, residual_scale, unknown_residual
 from .free_rows import FreeRows
+from .projected_gradient import ProjectedGradient
 
 __all__ = ["ActiveSet"]
 
@@ -19,6 +20,8 @@ _LEAST_RIDGE = 1e-7  # relative to the same: a smaller ridge keeps a proximal te
 _FIRST_PULL = 0.001  # strength of the first proximal term, relative to the mean diagonal
 _WEAKER = 0.1  # strength of each later proximal term, relative to the one before
 _GAP = 0.1  # largest certified gap of a proximal solution, as a share of tol times the value
+_DIGITS = 1e-6  # largest certified gap at which active sets that repeat are taken for the optimum, relative to the terms
+_FIRST_ORDER = 200  # projected-gradient steps where the active sets do not settle
 _LONG = 100  # solves of one round after which rounding alone keeps the active sets from settling
 _ENOUGH = 0.25  # share of the initial slope at which the line search stops
 _BISECTIONS = 30
@@ -110,9 +113,7 @@ class ActiveSet(Solver):
         if bool(xp.all((low == low_there) & (up == up_there))):
             return self._settled(state, memory._replace(point=there))
         if memory.n_solves >= _LONG:
-            state = _improved(state, memory, memory.point.coef)
-            state = state._replace(memory=state.memory._replace(is_settled=self._is_near(state)))
-            return state._replace(step_size=0.0 * state.step_size)
+            return self._ended(_improved(state, memory, memory.point.coef))
         point, length = _searched(memory, there)
         memory = memory._replace(point=point, answer=None, n_solves=memory.n_solves + 1)
         return state._replace(step_size=length, n_iter=state.n_iter + 1, memory=memory)
@@ -125,9 +126,28 @@ class ActiveSet(Solver):
         least = _LEAST_RIDGE * memory.free_rows.size / memory.problem.mean_count
         is_last = memory.pull == 0.0 or (memory.pull <= least and not float(memory.value) < before)
         if is_last or self._is_near(state):
-            return state._replace(memory=memory._replace(is_settled=True))
+            return self._ended(state._replace(memory=memory))
         memory = memory._replace(pull=_weaker(memory.pull, memory.problem.regularization, least))
         return state._replace(memory=memory._replace(point=_asked(memory, memory.point)))
+
+    def _ended(self, state: State) -> State:
+        """The last state. Where rounding has kept the active sets from the optimum, it is improved by first-order steps."""
+        memory = state.memory
+        if not self._is_optimal(state):
+            first_order = ProjectedGradient(tol=self.tol, max_iter=_FIRST_ORDER)
+            state = _improved(state, memory, first_order.solve(memory.problem, widest(state.coef)).coef)
+        is_settled = self._is_optimal(state)
+        step_size = state.step_size if is_settled else 0.0 * state.step_size
+        return state._replace(step_size=step_size, memory=state.memory._replace(is_settled=is_settled))
+
+    def _is_optimal(self, state: State) -> bool:
+        return self._is_near(state) or self._is_certified(state)
+
+    def _is_certified(self, state: State) -> bool:
+        """Whether the certified gap leaves at most the rounding of a problem whose numbers are far apart to gain."""
+        memory, coef = state.memory, widest(state.coef)
+        size = abs(float(memory.value)) + float(namespace(coef).sum(namespace(coef).abs(memory.grad * coef)))
+        return float(memory.problem.gap(coef, memory.grad)) <= _DIGITS * size
 
     def _is_near(self, state: State) -> bool:
         """Whether the residual is at most tol and the certified gap is far below tol."""
@@ -154,7 +174,7 @@ def _sets(problem: QuadraticProblem, coef: Array) -> tuple[Array, Array]:
     """The active sets of a feasible coef (p,): the rows at 0 and the rows at their upper bound, (p,) each."""
     upper = _form(problem).upper
     low = coef <= 0.0
-    return low, namespace(coef).zeros_like(low) if upper is None else coef >= upper
+    return low, namespace(coef).zeros_like(low) if upper is None else coef >= upper * (1.0 - 8.0 * eps(coef))
 
 
 def _solve(memory: _Memory, low: Array, up: Array) -> tuple[FreeRows, Array]:
