@@ -455,3 +455,12 @@ def test_values_whose_squares_overflow_are_refused_with_their_column(dtype):
 def test_labels_in_words_are_a_warning_that_names_the_source():
     with pytest.warns(UserWarning, match="'test', which sorts first, is taken as the source .* 'train' as the target"):
         LSIF().fit(np.arange(6.0)[:, None], ["train", "train", "train", "test", "test", "test"])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "solver"), [(KMM, "closed_form"), (KLIEP, "active_set"), (LSIF, "likelihood_newton"), (Wasserstein, "active_set")]
+)
+def test_a_solver_that_does_not_suit_is_named_as_it_was_given_and_says_what_it_solves(ratio, solver):
+    rows = X[:, :1]
+    with pytest.raises(ValueError, match=rf'^solver=.{solver}. cannot fit {ratio.__name__} .*: it solves problems .*solver="auto"'):
+        ratio(solver=solver).fit(rows, Y)

@@ -101,7 +101,13 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
     if not ratio.max_iter >= 1 or not ratio.n_steps >= 1:
         raise ValueError(f"max_iter and n_steps must be >= 1; got {ratio.max_iter!r} and {ratio.n_steps!r}.")
     if ratio.solver != "auto":
-        return solver_class(ratio.solver)(tol=ratio.tol, max_iter=ratio.max_iter)
+        solver = solver_class(ratio.solver)(tol=ratio.tol, max_iter=ratio.max_iter)
+        if not solver.suits(problem):
+            raise ValueError(
+                f"solver={ratio.solver!r} cannot fit {type(ratio).__name__} with these parameters: it solves problems "
+                f'{solver.serves}. Use solver="auto".'
+            )
+        return solver
     candidates = (
         SOLVERS[name](tol=ratio.tol, max_iter=ratio.max_iter) for name in (TO_CONVERGENCE if to_convergence else PER_STEP)
     )
