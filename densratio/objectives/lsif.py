@@ -121,12 +121,13 @@ class LeastSquares(QuadraticProblem, SumProblem):
         return self.project(coef)
 
     def ratio(self, coef: Array, features: Array) -> Array:
-        return nonnegative(features @ self.signed(coef))
+        xp, signed = namespace(features), self.signed(coef)
+        return nonnegative(xp.astype(features, signed.dtype, copy=False) @ signed)
 
     def warm_start(self, coef: Array) -> Array:
         # Use the best multiple of the stored coef: its scale may belong to another batch.
         xp = namespace(coef)
-        coef = self.project(coef)
+        coef = xp.astype(self.project(coef), self.linear.dtype, copy=False)
         gain = xp.sum(coef * self.linear)
         cost = xp.sum(coef * self.matrix.times(coef)) + self.regularization * xp.sum(coef * coef)
         usable = (gain > 0.0) & (cost > tiny(cost))

@@ -63,7 +63,8 @@ class Transport(RowProblem):
         points = xp.take(points, order)
         drawn = full_like_row(self.target, 1.0) if self.target_weight is None else self.target_weight
         # Equal points are at distance 0, so the position of the first serves for all.
-        place = xp.searchsorted(points, self.source[:, 0] + 0.0)
+        # NaN would get a place beyond the last point, which a GPU refuses later and for good.
+        place = xp.clip(xp.searchsorted(points, self.source[:, 0] + 0.0), max=points.shape[0] - 1)
         return order, points[1:] - points[:-1], -drawn / self.target.shape[0], place
 
     def init(self) -> Array:
