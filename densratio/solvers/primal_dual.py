@@ -21,7 +21,6 @@ _DIGITS = 1e-6  # certified gap at which the steps stop, relative to tol and to 
 _NO_PROGRESS = 8  # steps that do not lower the gap after which it is left where it is
 _EMPTY = 1e-15  # sum of the products at which only rounding is left
 _RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)  # relative additions to the diagonal until its factor exists
-_ROUNDING = 1e-11  # difference of two bounds, in units of the largest cost, that is taken for none
 _ONE_POINT = 1e-9  # a largest weight that is this near to 1 leaves even weights only
 
 
@@ -69,6 +68,11 @@ class _Program(NamedTuple):
     ridge: float
     unit: float
     nearest: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """The cost of a plan that sends each row's mass everywhere, or the rounding of one, for tolerances."""
+        return max(self.unit * float(self.supply @ self.costs @ self.demand), np.finfo(float).tiny)
 
 
 class _Memory(NamedTuple):
@@ -138,7 +142,7 @@ class PrimalDual(Solver):
     def _judged(self, problem: PlannedTransport, state: State, point: _Point, found: _Found) -> State:
         """The state at the next point, with its weights if these are certainly no worse."""
         memory, gap = state.memory, found.value - found.least
-        size = max(abs(found.value), np.finfo(float).tiny)
+        size = max(abs(found.value), memory.program.size)
         n_stalled = 0 if gap <= 0.9 * memory.nearest_gap else memory.n_stalled + 1
         is_small = gap <= _DIGITS * self.tol * (problem.regularization or size) or point.gap <= _EMPTY
         is_last = is_small or n_stalled >= _NO_PROGRESS
@@ -292,28 +296,19 @@ def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callab
 
 
 def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Found:
-    """The better of the weights by the potentials and by the plan, with bounds from both."""
+    """The weights that a plan near that of the point gives, its cost, and the dual value of the potentials."""
     potentials = program.nearest + program.unit * point.potential
-    least, heights = problem.dual_value(potentials), problem.heights(potentials)
-    candidates = [problem.distinct.project_counted(point.mass / program.supply)]
-    if problem.regularization > 0.0:
-        candidates.insert(0, problem.distinct.project_counted(heights / problem.regularization))
-    values = [_value_above(problem, program, point.plan, weights) for weights in candidates]
-    # The weights by the potentials extend to other rows: rounding alone is no reason to leave them.
-    best = 0 if values[0] - least <= _ROUNDING * program.unit else int(np.argmin(values))
-    return _Found(candidates[best], values[best], least, potentials)
-
-
-def _value_above(problem: PlannedTransport, program: _Program, plan: np.ndarray, weights: np.ndarray) -> float:
-    """The value of weights (n,) with a plan near `plan` (n, m) that has exactly their masses and the target's."""
-    mass, demand = weights * program.supply, program.demand
-    plan = plan * np.minimum(1.0, mass / plan.sum(axis=1))[:, None]
-    plan *= np.minimum(1.0, demand / plan.sum(axis=0))
-    more, missing = np.maximum(mass - plan.sum(axis=1), 0.0), np.maximum(demand - plan.sum(axis=0), 0.0)
-    # What is left of both goes along all pairs in proportion.
-    rest = float(more @ (program.costs @ missing)) / max(missing.sum(), np.finfo(float).tiny)
-    cost = program.unit * (float(np.vdot(plan, program.costs)) + rest) + float(demand @ program.nearest)
-    return float(cost + 0.5 * problem.regularization * (mass @ weights))
+    # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
+    plan = point.plan * (program.demand / point.plan.sum(axis=0))
+    weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
+    mass = weights * program.supply
+    plan *= np.minimum(1.0, mass / plan.sum(axis=1))[:, None]
+    more, missing = mass - plan.sum(axis=1), program.demand - plan.sum(axis=0)
+    # Where a bound has cut the sum of a row, what is missing goes along all pairs in proportion.
+    rest = float(more @ program.costs @ missing) / max(float(missing.sum()), np.finfo(float).tiny)
+    cost = program.unit * (float(np.vdot(plan, program.costs)) + max(rest, 0.0)) + float(program.demand @ program.nearest)
+    value = cost + 0.5 * problem.regularization * float(mass @ weights)
+    return _Found(weights, value, problem.dual_value(potentials), potentials)
 
 
 def _least_at(problem: PlannedTransport, coef: Array, found: _Found) -> float:
