@@ -152,7 +152,7 @@ class Wasserstein(DensityRatio):
         self._predictor, self._coef = found.ratio, found.weights
         self.coef_, self.centers_, self.features_, self.gamma_ = found.weights, samples.source, None, float("nan")
         self.objective_value_, self.gap_ = found.value, float("inf")
-        self.n_iter_, self.residual_, self.converged_ = found.n_iter, float("nan"), True
+        self.n_iter_, self.residual_, self.converged_ = found.n_iter, float("nan"), found.converged
         return self._coef
 
     def _keep(self, assembly: Assembly, solution: Solution, samples: Samples) -> None:

@@ -11,7 +11,7 @@ import scipy.sparse
 from scipy.optimize import linprog
 from scipy.spatial.distance import cdist
 
-from .._arrays import Array, namespace, put, to_host
+from .._arrays import Array, eps, namespace, put, to_host
 from .row_weights import RowProblem, WeightSet
 
 __all__ = ["Marginals", "PlannedTransport", "distances"]
@@ -105,7 +105,8 @@ class PlannedTransport(RowProblem):
         xp, (value, grad) = namespace(even), self.value_and_grad(even)
         along = grad - xp.mean(grad)
         squared = xp.sum(along * along)
-        usable = (value > 0.0) & (squared > 0.0)
+        # An even gradient leaves the rounding of its mean.
+        usable = (value > 0.0) & (squared > (100.0 * eps(grad)) ** 2 * xp.sum(grad * grad))
         return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
 
     def gap(self, coef: Array, grad: Array) -> Array:

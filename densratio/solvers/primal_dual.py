@@ -19,6 +19,7 @@ __all__ = ["PrimalDual"]
 _SHORT = 0.995  # share of the step to the boundary
 _DIGITS = 1e-6  # certified gap at which the steps stop, relative to tol and to the regularization
 _NO_PROGRESS = 8  # steps that do not lower the gap after which it is left where it is
+_ROUNDING = 1e-11  # relative difference of two values that is none
 _EMPTY = 1e-15  # sum of the products at which only rounding is left
 _RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)  # relative additions to the diagonal until its factor exists
 _ONE_POINT = 1e-9  # a largest weight that is this near to 1 leaves even weights only
@@ -152,7 +153,8 @@ class PrimalDual(Solver):
             nearest_gap=min(gap, memory.nearest_gap),
             n_stalled=n_stalled,
         )
-        if found.value <= _least_at(problem, state.coef, found) or (is_last and found.value < memory.value):
+        is_no_worse = found.value <= _least_at(problem, state.coef, found) + _ROUNDING * size
+        if found.value < memory.value and (is_no_worse or is_last):
             memory = memory._replace(value=found.value, potentials=found.potentials[problem.marginals.of_target])
             coef = problem.weights.project_counted(put(found.weights[problem.marginals.of_source], state.coef))
             state = state._replace(coef=coef)
