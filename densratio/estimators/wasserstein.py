@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 
-from .._arrays import Array, put, to_host
+from .._arrays import Array, device_of, put, to_host
 from .._blocks import over_rows
 from ..features import Features
 from ..objectives.planned_transport import distances
@@ -18,7 +18,7 @@ from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio
 from .off_sample import AtRows, Predictor
-from .samples import Samples
+from .samples import Samples, measures
 from .solve import Assembly, Weighting, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
@@ -29,7 +29,7 @@ _CRITICS = {"critic": "densratio.training.ratio.critic_ratio"}  # modules that n
 
 @dataclass(frozen=True, eq=False)
 class Envelope:
-    """r(x) = clip(f(x) / regularization, 0, upper), f(x) = max_j (g_j - |x - v_j|) with the optimal potentials g of the target rows.
+    """r(x) = clip(f(x) / regularization, 0, upper) with f(x) = max_j (g_j - |x - v_j|), g the optimal potentials of the target.
 
     At source rows these are the optimality conditions of the regularized problem, so it gives their weights; f has slope at most 1.
     """
@@ -142,15 +142,21 @@ class Wasserstein(DensityRatio):
         objective: Any = objective_of(self)
         if objective.regularization == 0.0:
             raise ValueError(f"potential={self.potential!r} needs regularization > 0, which turns the potential into weights.")
-        found = _critic_room(self.potential).fit_ratio(
-            *samples.weighted_rows,
+        fit_ratio = _critic_room(self.potential).fit_ratio
+        # Distinct rows and their counts, in an order of their own: copies are counts, and the order of the rows is nothing.
+        source, target = measures(_on_host(samples))
+        found = fit_ratio(
+            source,
+            target,
             regularization=objective.regularization,
             max_weight=objective.max_weight,
             max_iter=self.max_iter,
             seed=self._drawn_seed(),
+            device=device_of(samples.source),
         )
-        self._predictor, self._coef = found.ratio, found.weights
-        self.coef_, self.centers_, self.features_, self.gamma_ = found.weights, samples.source, None, float("nan")
+        self._predictor = found.ratio
+        self._coef = self.coef_ = found.ratio(samples.source)
+        self.centers_, self.features_, self.gamma_ = samples.source, None, float("nan")
         self.objective_value_, self.gap_ = found.value, float("inf")
         self.n_iter_, self.residual_, self.converged_ = found.n_iter, float("nan"), found.converged
         return self._coef
@@ -176,6 +182,11 @@ def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor 
     target = to_host(samples.target).astype(np.float64)
     upper = np.inf if objective.max_weight is None else float(objective.max_weight)
     return Envelope(target, potentials, objective.regularization, upper)
+
+
+def _on_host(samples: Samples) -> Samples:
+    source, target, *weights = (None if array is None else to_host(array) for array in samples[:4])
+    return samples._replace(source=source, target=target, source_weight=weights[0], target_weight=weights[1])
 
 
 def _critic_room(name: Any) -> Any:

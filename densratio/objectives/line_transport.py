@@ -66,9 +66,9 @@ def _carry(source: list, sink: list, weight: float, convert) -> None:
 def best_potential(
     points: np.ndarray, supply: np.ndarray, demand: np.ndarray, regularization: float, upper: np.ndarray
 ) -> np.ndarray:
-    """The function h (K,) on sorted distinct `points` (K,), of slope at most 1, that minimizes sum_k supply_k phi_k(h_k) - demand_k h_k.
+    """The function h (K,) on sorted distinct `points` (K,) of slope at most 1 with the least sum of supply phi(h) - demand h.
 
-    phi_k(t) = max over 0 <= w <= upper_k of w t - regularization w^2 / 2, regularization > 0. supply (K,) and demand (K,), >= 0,
+    phi(t) = max over 0 <= w <= upper of w t - regularization w^2 / 2, regularization > 0. supply (K,) and demand (K,), >= 0,
     of equal sums. The optimal weights are clip(h / regularization, 0, upper) where supply > 0.
     Dynamic programming: the least sum up to point k, as a function of h_k, has an increasing piecewise linear derivative. A gap
     to the next point inserts a flat piece at its zero, which moves the knots right and left of it apart.

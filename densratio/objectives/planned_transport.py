@@ -66,7 +66,7 @@ class PlannedTransport(RowProblem):
         if len(source) * len(target) > _MOST_PAIRS:
             raise ValueError(
                 f"The exact transport of several columns holds the distances of all pairs of rows, at most {_MOST_PAIRS:.3g}; got "
-                f"{len(source)} x {len(target)} distinct rows. Use Wasserstein(potential=\"critic\"), fewer rows, or KMM, KLIEP or "
+                f'{len(source)} x {len(target)} distinct rows. Use Wasserstein(potential="critic"), fewer rows, or KMM, KLIEP or '
                 "LSIF."
             )
         n, m = len(of_source), len(of_target)
@@ -128,9 +128,7 @@ class PlannedTransport(RowProblem):
         if self.regularization == 0.0:
             return float(self.marginals.demand @ potentials + self.distinct.least(-height * supply))
         weights = self.distinct.project_counted(height / self.regularization)
-        return float(
-            self.marginals.demand @ potentials + supply @ (weights * (0.5 * self.regularization * weights - height))
-        )
+        return float(self.marginals.demand @ potentials + supply @ (weights * (0.5 * self.regularization * weights - height)))
 
     def bare(self) -> Self:
         """The problem without the rows."""

@@ -48,7 +48,10 @@ class Wasserstein1(Objective):
 
 @dataclass(frozen=True, eq=False)
 class Transport(RowProblem):
-    """The value in one column as a function of the source weights, in the set `weights`; target rows count target_weight (m,) times."""
+    """The value in one column as a function of the source weights, which are in the set `weights`.
+
+    Target rows count target_weight (m,) times.
+    """
 
     source: Array
     target: Array

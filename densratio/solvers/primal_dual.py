@@ -25,6 +25,9 @@ _RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)  # relative additions to the diagonal unti
 _ONE_POINT = 1e-9  # a largest weight that is this near to 1 leaves even weights only
 
 
+_Solve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
 class _Point(NamedTuple):
     """An interior point, or a step: the plan T (n, m) and its slack S = |x - v| + f - g, the potentials f (n,) and g (m,), the
     masses r (n,) of the rows with the multiplier p of r >= 0, and the room z = upper - r with its multiplier y."""
@@ -167,13 +170,26 @@ class PrimalDual(Solver):
 
 
 def _program_of(problem: PlannedTransport) -> _Program:
-    """The costs less that of the nearest row, which no plan avoids, so that a row far from all loses no digits."""
+    """The costs less that of the nearest row, which no plan avoids, so that a target row far from all loses no digits."""
     given, costs = problem.marginals, problem.costs
     nearest = costs.min(axis=0)
     costs = costs - nearest
-    unit = max(float(costs.max()), problem.regularization) or 1.0
     room = np.where(given.upper * given.supply < 1.0, given.upper * given.supply, 2.0)
+    if problem.regularization > 0.0:
+        # Costs that no optimal plan pays may be any: a source row far from all loses no digits either.
+        costs = np.minimum(costs, 2.0 * _dearest(costs, problem.regularization * given.upper, room))
+    unit = max(float(costs.max()), problem.regularization) or 1.0
     return _Program(costs / unit, given.supply, given.demand, room, problem.regularization / unit, unit, nearest)
+
+
+def _dearest(costs: np.ndarray, highest: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """An upper bound (m,) on the cost of a pair that an optimal plan uses, for each target row.
+
+    A row below its largest weight has a potential of at most highest (n,), which bounds g_j by highest_i + costs_ij. At most k
+    rows are at their largest weights together, so the k + 1 smallest of these have a row that is not.
+    """
+    k = int(np.searchsorted(np.cumsum(np.sort(room)), 1.0, side="right"))
+    return np.partition(costs + highest[:, None], min(k, len(costs) - 1), axis=0)[min(k, len(costs) - 1)]
 
 
 def _start(program: _Program) -> _Point:
@@ -217,7 +233,7 @@ class _Newton:
     share: np.ndarray
     yielding: np.ndarray
     """(n,) change of a row's mass with its potential"""
-    solve: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    solve: _Solve
 
     @classmethod
     def at(cls, program: _Program, at: _Point) -> _Newton | None:
@@ -253,29 +269,26 @@ class _Newton:
         )
 
 
-def _laplacian(
-    share: np.ndarray, yielding: np.ndarray
-) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None:
+def _laplacian(share: np.ndarray, yielding: np.ndarray) -> _Solve | None:
     """The solution (f, g) of (row + yielding) f - share g = a and column g - share' f = b, from (a, b); None without a factor.
 
-    row, column: the sums of share (n, m). The longer of the two is eliminated.
+    row, column: the sums of share (n, m). The longer of f and g is eliminated.
     """
     rows, columns = share.sum(axis=1) + yielding, share.sum(axis=0)
-    if len(rows) < len(columns):
-        first = _reduced(share.T, columns, yielding)
-    else:
-        first = _reduced(share, rows, (yielding / rows) @ share)
-    if first is None:
+    is_wide = len(rows) < len(columns)
+    inner = _reduced(share.T, columns, yielding) if is_wide else _reduced(share, rows, (yielding / rows) @ share)
+    if inner is None:
         return None
 
-    def solve(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if len(rows) < len(columns):
-            height = first(a + share @ (b / columns))
-            return height, (b + height @ share) / columns
-        potential = first(b + (a / rows) @ share)
+    def for_height(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height = inner(a + share @ (b / columns))
+        return height, (b + height @ share) / columns
+
+    def for_potential(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        potential = inner(b + (a / rows) @ share)
         return (a + share @ potential) / rows, potential
 
-    return solve
+    return for_height if is_wide else for_potential
 
 
 def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -301,7 +314,8 @@ def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Foun
     """The weights that a plan near that of the point gives, its cost, and the dual value of the potentials."""
     potentials = program.nearest + program.unit * point.potential
     # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
-    plan = point.plan * (program.demand / point.plan.sum(axis=0))
+    plan = point.plan * (problem.costs - program.nearest <= program.unit * program.costs * (1.0 + 1e-9))
+    plan *= program.demand / plan.sum(axis=0)
     weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
     mass = weights * program.supply
     plan *= np.minimum(1.0, mass / plan.sum(axis=1))[:, None]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._arrays import Array, put, to_host, widest_here
 from ..._blocks import over_rows
-from ...objectives.row_weights import WeightSet, relative
+from ...objectives.row_weights import WeightSet
 from .critic import Critic
 from .critic_network import units_of
 
@@ -22,7 +22,7 @@ _WIDTHS = (64, 64)
 _LEARNING_RATE = 1e-3
 _BETAS = (0.5, 0.9)
 _KEPT = 0.98  # share of the average network that an update leaves as it is
-_BATCH = 512  # rows of each sample in an update, drawn where there are more
+_BATCH = 512  # most rows of each sample in an update; so many are drawn where there are more, or where they count unequally
 _HELD_OUT = 0.25  # share of the rows by whose score the number of updates is chosen
 _LEAST_ROWS = 8  # of a sample, below which none are held out
 _EVERY, _PATIENCE, _MOST = 10, 5, 500  # updates between two scores, scores without a better one at which to stop, and most updates
@@ -30,10 +30,9 @@ _UNTESTED = 100  # updates where no rows are held out
 
 
 class CriticFit(NamedTuple):
-    """A fitted ratio, the weights (n,) of the source rows, the dual value, the number of updates, and if it was chosen by rows."""
+    """A fitted ratio, the dual value that it reaches, the number of updates, and whether held-out rows have ended them."""
 
     ratio: CriticRatio
-    weights: Array
     value: float
     n_iter: int
     converged: bool
@@ -60,13 +59,13 @@ class CriticRatio:
     def height(self, rows: Array) -> np.ndarray:
         """f (n,), on the host."""
         center, unit = self.units
-        rows = torch.as_tensor(rows).to(center)
+        points = _wide(rows, center.device)
 
         @torch.no_grad()
         def part(some: Tensor) -> Tensor:
             return self.network(((some - center) / unit).float())[:, 0]
 
-        return to_host(over_rows(part, rows, sum(_WIDTHS))).astype(np.float64) * float(unit)
+        return to_host(over_rows(part, points, sum(_WIDTHS))).astype(np.float64) * float(unit)
 
 
 class _TableCritic(Critic):
@@ -84,28 +83,23 @@ class _TableCritic(Critic):
 
 
 class _Sample(NamedTuple):
-    """Rows (n, d) as a tensor, and how often each counts (n,) with mean 1, or None."""
+    """Distinct rows (n, d) as a tensor, and how often each counts (n,), with mean 1."""
 
     rows: Tensor
-    counts: np.ndarray | None
-
-    @classmethod
-    def of(cls, rows: Array, weight: Array | None) -> _Sample:
-        """The rows in float64, so that a large offset costs no digits before they are centered."""
-        return cls(widest_here(torch.as_tensor(rows)), None if weight is None else to_host(relative(weight)).astype(np.float64))
+    counts: np.ndarray
 
     def at(self, places: np.ndarray) -> _Sample:
         """Some of the rows."""
         where = torch.as_tensor(places, device=self.rows.device)
-        return _Sample(self.rows[where], None if self.counts is None else self.counts[places] / self.counts[places].mean())
+        return _Sample(self.rows[where], self.counts[places] / self.counts[places].mean())
 
     def drawn(self, rng: np.random.Generator) -> Tensor:
         """The rows of an update: all, or a draw in which each is as likely as it counts."""
         n = len(self.rows)
-        if self.counts is None and n <= _BATCH:
+        if n <= _BATCH and np.ptp(self.counts) == 0.0:
             return self.rows
-        share = None if self.counts is None else self.counts / self.counts.sum()
-        return self.rows[torch.as_tensor(rng.choice(n, size=min(n, _BATCH), p=share), device=self.rows.device)]
+        places = rng.choice(n, size=_BATCH, p=self.counts / self.counts.sum())
+        return self.rows[torch.as_tensor(places, device=self.rows.device)]
 
     def mean(self, values: np.ndarray) -> float:
         """The mean of values (n,) over the rows as they count."""
@@ -120,10 +114,10 @@ class _Sample(NamedTuple):
 class _Learning:
     """A critic that learns the ratio of two samples, and the moving average of its networks."""
 
-    def __init__(self, source: _Sample, target: _Sample, regularization: float, max_weight: float | None, seed: int):
-        self.source, self.target = source, target
+    def __init__(self, samples: tuple[_Sample, _Sample], regularization: float, max_weight: float | None, seed: int):
+        self.source, self.target = samples
         self.regularization, self.max_weight = regularization, max_weight
-        self.units = units_of(source.rows, target.rows)
+        self.units = units_of(self.source.rows, self.target.rows)
         self.critic, self.rng = _TableCritic(self.units, seed), np.random.default_rng(seed)
         self.average: nn.Module | None = None
 
@@ -152,8 +146,8 @@ class _Learning:
         chosen, at = (between, weights) if between.any() else (weights > 0.0, ratio.upper)
         level = float(np.mean((height - ridge * at)[chosen]))
         value = self.target.mean(ratio.height(self.target.rows)) - self.source.mean(weights * (height - 0.5 * ridge * weights))
-        ratio = CriticRatio(self.average, self.units, ridge, ratio.upper, level)
-        return CriticFit(ratio, put(ratio(self.source.rows), self.source.rows), value, n_iter, converged)
+        ratio = replace(ratio, level=level)
+        return CriticFit(ratio, value, n_iter, converged)
 
     def _ratio(self, network: nn.Module) -> CriticRatio:
         upper = float("inf") if self.max_weight is None else float(self.max_weight)
@@ -161,49 +155,52 @@ class _Learning:
 
 
 def fit_ratio(
-    source: Array,
-    target: Array,
-    source_weight: Array | None,
-    target_weight: Array | None,
+    source: tuple[np.ndarray, np.ndarray],
+    target: tuple[np.ndarray, np.ndarray],
     *,
     regularization: float,
     max_weight: float | None,
     max_iter: int,
     seed: int,
+    device: Any = "cpu",
 ) -> CriticFit:
-    """The ratio of two samples (n, d) and (m, d), whose rows count source_weight (n,) and target_weight (m,) times.
+    """The ratio of two samples, each as distinct rows (n, d) and how often each counts (n,).
 
     The critic maximizes mean_j f(v_j) - mean_i phi(f(x_i)) less 10 E max(|grad f| - 1, 0)^2, the dual of the regularized problem,
     phi(f) = max over 0 <= w <= max_weight of w f - regularization w^2 / 2: the critic loss of the ADIW paper (16) at the weights
     that are best for the present f. Updates end where the score of held-out rows stops rising; then it learns from all rows, for
-    as many. Rows and network are on the device of `source`.
+    as many, on `device`.
     """
-    samples = _Sample.of(source, source_weight), _Sample.of(target, target_weight)
-    strength = regularization, max_weight, seed
+    first, second = (_Sample(_wide(rows, device), counts / counts.mean()) for rows, counts in (source, target))
+    samples = first, second
+    strength = (regularization, max_weight, seed)
     n_iter, converged = min(_UNTESTED, max_iter), True
     if min(len(sample.rows) for sample in samples) >= _LEAST_ROWS:
         n_iter, converged = _best_count(samples, strength, max_iter)
-    learning = _Learning(*samples, *strength)
+    learning = _Learning(samples, *strength)
     for _ in range(n_iter):
         learning.update()
-    found = learning.fitted(n_iter, converged)
-    return found._replace(weights=put(to_host(found.weights), source))
+    return learning.fitted(n_iter, converged)
 
 
-def _best_count(
-    samples: tuple[_Sample, _Sample], strength: tuple[float, float | None, int], max_iter: int
-) -> tuple[int, bool]:
+def _wide(rows: Array, device: Any) -> Tensor:
+    """Rows in float64, if the device has it, so that a large offset costs no digits before they are centered."""
+    tensor = rows if isinstance(rows, Tensor) else torch.tensor(rows)
+    return widest_here(tensor.to(device))
+
+
+def _best_count(samples: tuple[_Sample, _Sample], strength: tuple[float, float | None, int], max_iter: int) -> tuple[int, bool]:
     """The number of updates with the best score of held-out rows, and whether later ones were seen to be worse."""
     rng = np.random.default_rng((strength[2], 1))
     (source, source_out), (target, target_out) = (sample.split(rng) for sample in samples)
-    learning = _Learning(source, target, *strength)
+    learning = _Learning((source, target), *strength)
     best, best_count = -float("inf"), min(_EVERY, max_iter)
     for count in range(1, min(max_iter, _MOST) + 1):
         learning.update()
         if count % _EVERY == 0:
             ratio = learning.fitted(count, True).ratio
-            score = target_out.mean(ratio(target_out.rows).numpy(force=True))
-            score -= 0.5 * source_out.mean(ratio(source_out.rows).numpy(force=True) ** 2)
+            score = target_out.mean(to_host(ratio(target_out.rows)))
+            score -= 0.5 * source_out.mean(to_host(ratio(source_out.rows)) ** 2)
             if score > best:
                 best, best_count = score, count
             elif count >= best_count + _EVERY * _PATIENCE:
