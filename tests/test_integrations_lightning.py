@@ -216,12 +216,12 @@ def test_lightning_tells_what_is_wrong(lightning):
     with pytest.raises(ValueError, match=r"n_train=80 .* has 90"):
         lightning.fit(lightning.Module(network(), reweighting), train_loader(), 1)
     module = lightning.Module(network(), lightning.Reweighting(dynamic(), VAL_SET))
-    with pytest.raises(ValueError, match=r"\(x, y, index\): wrap the training set in .*Indexed. Got 2 parts"):
+    with pytest.raises(ValueError, match=r"\(x, y, index\), as .*Indexed makes it.* Got 2 parts"):
         lightning.fit(module, DataLoader(TRAIN_SET, SIZE), 1)
     with pytest.raises(RuntimeError, match=r"callbacks=\[reweighting\]"):
         lightning.Reweighting(dynamic(), VAL_SET).weighted_loss(network(), next(iter(train_loader())))
     bare = lightning.Reweighting(dynamic(), TensorDataset(VAL[0]))
-    with pytest.raises(ValueError, match=r"must be \(x, y\).* Got 1 parts"):
+    with pytest.raises(ValueError, match=r"must be \(x, y\); got 1 parts"):
         lightning.fit(lightning.Module(network(), bare), train_loader(), 1)
 
 
