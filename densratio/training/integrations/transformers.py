@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from ..loop.data.indexed import map_style
 from ..loop.ranks import n_ranks, of_all_ranks
 from ..loop.reweighter import Reweighter
 from .prediction import Prediction
@@ -75,6 +76,8 @@ class ReweightedTrainer(Trainer):
     ):
         if args is not None and args.label_smoothing_factor != 0:
             raise ValueError("label_smoothing_factor is not used: give the reweighter a loss that smooths the labels.")
+        if train_dataset is not None:
+            map_style(train_dataset, "train_dataset")
         super().__init__(
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +18,7 @@ from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 
-__all__ = ["Reweighter"]
+__all__ = ["Reweighter", "where_named"]
 
 
 class Reweighter(nn.Module, ABC):
@@ -34,6 +36,11 @@ class Reweighter(nn.Module, ABC):
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" not in vars(cls):
+            cls.__init__ = _named_after(cls, cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__()
@@ -141,3 +148,27 @@ def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
         f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
         f"Got {got}.{hint}"
     )
+
+
+def where_named(text: str) -> str:
+    """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
+    known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
+    key = "".join(c for c in text.lower() if c.isalnum())
+    meant = [name for name in known if key and (key.startswith(name.lower()) or name.lower().startswith(key))]
+    first = f"{text} is the class densratio.training.{max(meant, key=len)}. " if meant else ""
+    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
+
+
+def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
+    for below in kind.__subclasses__():
+        if not inspect.isabstract(below):
+            yield below
+        yield from _concrete(below)
+
+
+def _named_after(kind: type, init: Any) -> Any:
+    """The inherited `init` under the name of the class: Python says whose `__init__` lacks an argument."""
+    own = FunctionType(init.__code__, init.__globals__, "__init__", init.__defaults__, init.__closure__)
+    own.__doc__, own.__annotations__, own.__kwdefaults__ = init.__doc__, init.__annotations__, init.__kwdefaults__
+    own.__qualname__ = f"{kind.__qualname__}.__init__"
+    return own
