@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,8 @@ import typer
 from .console import plain_errors
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
 __all__ = ["demo"]
@@ -67,11 +69,17 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     _check_folder(out)
 
     runs: dict[str, list[Any]] = {name: [] for name in names}
-    with _progress(len(names) * seeds, epochs) as training:
-        for seed in range(seeds):
-            for name in names:
-                with training(f"{TITLES[name]}, seed {seed}") as on_epoch:
-                    runs[name].append(experiment.run_method(name, seed, labeled, config, on_epoch))
+    console = Console(stderr=True)
+    with _bar(console) as bar:
+        task = bar.add_task("", total=len(names) * seeds * epochs)
+        for number, (seed, name) in enumerate(product(range(seeds), names), start=1):
+            title, start = f"{TITLES[name]}, seed {seed}", time.perf_counter()
+            bar.update(task, description=title)
+            run = experiment.run_method(name, seed, labeled, config, on_epoch=lambda _: bar.advance(task))
+            runs[name].append(run)
+            if not console.is_terminal:
+                seconds = time.perf_counter() - start
+                typer.echo(f"{number} of {len(names) * seeds}: {title}, accuracy {run.accuracy[-1]:.1%}, {seconds:.0f} s", err=True)
     results = {name: experiment.summarize(of_method) for name, of_method in runs.items()}
     console = Console()
     console.print(_table({TITLES[name]: r for name, r in results.items()}, config))
@@ -80,7 +88,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     writers: dict[Path, Callable[[Path], Any]] = {out / "results.json": lambda path: path.write_text(text)}
     writers |= {out / name: partial(figure.savefig, dpi=120) for name, figure in pictures.items()}
     write_all(writers)
-    console.print(f"Wrote {', '.join(str(path) for path in writers)}.", soft_wrap=True)
+    console.print(f"Wrote {', '.join(str(path) for path in writers)}.", soft_wrap=True, markup=False)
 
 
 def _experiment() -> Any:
@@ -128,15 +136,15 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    spread = ", mean ± deviation over the seeds" if config.seeds > 1 else ""
+    title = f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs"
+    deviation = ", mean ± deviation over the seeds" if config.seeds > 1 else ""
     table = Table(
-        title=f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs, {config.seeds} seed"
-        + ("s" if config.seeds > 1 else ""),
+        title=f"{title}, {config.seeds} seeds" if config.seeds > 1 else f"{title}, 1 seed",
         box=SIMPLE_HEAD,
         # Eight columns fit a terminal of 80.
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption=f"Accuracy: mean of the last {min(10, config.epochs)} epochs on clean test rows{spread}. "
+        caption=f"Accuracy: mean of the last {min(10, config.epochs)} epochs on clean test rows{deviation}. "
         "AUROC: the weight as a detector of flipped rows. Peak: memory that a batch takes.",
     )
     for heading in _HEADINGS:
@@ -145,16 +153,10 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
     best = max(r["accuracy_mean"] or 0.0 for r in results.values())
     for name, r in results.items():
         accuracy = " ± ".join(_cell(r[key], 1, 100.0) for key in ("accuracy_mean", "accuracy_std") if r[key] is not None)
-        table.add_row(
-            name,
-            f"[bold]{accuracy}[/bold]" if r["accuracy_mean"] == best else accuracy,
-            _cell(r["weight_clean"], 2),
-            _cell(r["weight_flipped"], 2),
-            _cell(r["auroc"], 3),
-            _cell(r["seconds_per_epoch"], 3),
-            _cell(r["seconds_per_epoch"] if base else None, 2, 1.0 / (base or 1.0)),
-            _cell(r["peak_memory"], 1, 1e-6),
-        )
+        cells = [_cell(r[key], digits) for key, digits in (("weight_clean", 2), ("weight_flipped", 2), ("auroc", 3))]
+        cells += [_cell(r["seconds_per_epoch"], 3), _cell(r["seconds_per_epoch"] if base else None, 2, 1.0 / (base or 1.0))]
+        bold = f"[bold]{accuracy}[/bold]" if r["accuracy_mean"] == best else accuracy
+        table.add_row(name, bold, *cells, _cell(r["peak_memory"], 1, 1e-6))
     return table
 
 
@@ -162,31 +164,9 @@ def _cell(value: float | None, digits: int, scale: float = 1.0) -> str:
     return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
-@contextmanager
-def _progress(n_runs: int, epochs: int) -> Iterator[Callable[[str], Any]]:
-    """Gives `training(title)`, a context of one run that gives on_epoch(accuracy): a bar, or a line a run without a terminal."""
-    from rich.console import Console
+def _bar(console: Console) -> Progress:
+    """Shown on a terminal only."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=n_runs * epochs)
-        done: list[str] = []
-
-        @contextmanager
-        def training(title: str) -> Iterator[Callable[[float], None]]:
-            start, accuracies = time.perf_counter(), [0.0]
-            progress.update(task, description=title)
-
-            def on_epoch(accuracy: float) -> None:
-                accuracies.append(accuracy)
-                progress.advance(task)
-
-            yield on_epoch
-            done.append(title)
-            if not console.is_terminal:
-                seconds = time.perf_counter() - start
-                typer.echo(f"{len(done)} of {n_runs}: {title}, last accuracy {accuracies[-1]:.1%}, {seconds:.0f} s", err=True)
-
-        yield training
+    return Progress(*columns, console=console, disable=not console.is_terminal)
