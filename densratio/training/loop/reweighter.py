@@ -154,8 +154,10 @@ def where_named(text: str) -> str:
     """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
     known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
     key = "".join(c for c in text.lower() if c.isalnum())
-    meant = [name for name in known if key and (key.startswith(name.lower()) or name.lower().startswith(key))]
-    first = f"{text} is the class densratio.training.{max(meant, key=len)}. " if meant else ""
+    # The longest class that the name begins with, or else the shortest that begins with the name.
+    begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
+    meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
+    first = f"{text} is the class densratio.training.{meant[0]}. " if meant else ""
     return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
 
 
