@@ -34,7 +34,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from densratio import KLIEP
-from densratio.training import DynamicReweighter, RandomWeights, Uniform
+from densratio.training import CMWNet, DynamicReweighter, RandomWeights, Uniform
 from densratio.training.losses import squared_error
 
 
@@ -257,6 +257,50 @@ def test_a_column_beside_a_vector_is_no_loss_of_each_row(skorch):
 def test_a_validation_set_that_is_no_pair_is_told(skorch, val_set, got):
     with pytest.raises(TypeError, match=rf"val_set must be \(X_val, y_val\), or a torch Dataset of right rows; got {got}"):
         net_of(skorch, val_set=val_set).fit(*ARRAYS)
+
+
+X, Y = ARRAYS
+X_VAL, Y_VAL = (part.numpy() for part in VAL)
+WORDS = np.array(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("y", "val_set", "words"),
+    [
+        (WORDS[Y], (X_VAL, Y_VAL), r"y holds text.*LabelEncoder\(\).fit_transform\(y\)"),
+        (Y, (X_VAL, WORDS[Y_VAL]), r"y_val holds text"),
+        (Y.astype("f4"), (X_VAL, Y_VAL), r"y \(16,\) of torch.float32: .*integers 0 to K - 1"),
+        (Y.astype("i4"), (X_VAL, Y_VAL), r"y \(16,\) of torch.int32: .*of 64 bits"),
+        (Y[:, None], (X_VAL, Y_VAL), r"y \(16, 1\) of torch.int64: .*y must be \(n,\)"),
+        (Y + 2, (X_VAL, Y_VAL), r"predictions \(16, 3\) .*out of bounds. For K classes"),
+        (
+            Y,
+            (X_VAL.astype("f8"), Y_VAL),
+            r"X has rows \(5,\) of torch.float32, X_val rows \(5,\) of torch.float64, and the mod",
+        ),
+        (Y, (X_VAL[:, :4], Y_VAL), r"X_val rows \(4,\) of torch.float32"),
+    ],
+    ids=["text", "text in val", "float", "int32", "column", "range", "float64", "columns"],
+)
+def test_rows_and_labels_that_a_net_does_not_take_are_told_with_what_it_takes(skorch, y, val_set, words):
+    net = net_of(skorch, module=nn.Linear, module__in_features=N_COLUMNS, module__out_features=3, val_set=val_set)
+    with pytest.raises(ValueError, match=words):
+        net.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (
+            {"reweighter__gama": 1.0},
+            "DynamicReweighter: got an unexpected keyword argument 'gama'. Its parameters are reweigh",
+        ),
+        ({"reweighter": CMWNet}, "CMWNet: missing a required argument: 'y_train'. Its parameters are reweighter__n_train, "),
+    ],
+)
+def test_parameters_of_a_reweighter_are_told_by_their_names_in_the_net(skorch, params, words):
+    with pytest.raises(TypeError, match=words):
+        net_of(skorch, **params).fit(*ARRAYS)
 
 
 def test_a_skorch_net_tells_what_is_wrong(skorch):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from ..._validation import check_sample_weight
-from ..loop.losses import rows_mean
+from ..loop.losses import other_task, rows_mean
 from ..loop.reweighter import Reweighter
 from .prediction import Prediction
 from .state import LoopState
@@ -72,6 +72,8 @@ class ReweightedNet(NeuralNet):
             )
         if not hasattr(self, "val_set"):
             raise TypeError("val_set=(X_val, y_val) is needed: the rows that the weights are estimated against.")
+        if isinstance(self.val_set, tuple | list) and len(self.val_set) == 2:
+            _check_labels(self.val_set[1], "y_val")
         super().initialize()
         if "n_train" in self.get_params_for("reweighter"):
             self.reweighting_ = self._new_state(self.get_params_for("reweighter")["n_train"])
@@ -79,6 +81,7 @@ class ReweightedNet(NeuralNet):
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, *, sample_weight: Any = None, **fit_params: Any) -> Any:
         """skorch's; sample_weight (n,) of all rows, validation rows of `train_split` included, multiplies the weights."""
+        _check_labels(y, "y")
         self._sample_weight = None if sample_weight is None else check_sample_weight(sample_weight, get_len(X))
         return super().fit_loop(X, y, epochs, **fit_params)
 
@@ -108,7 +111,11 @@ class ReweightedNet(NeuralNet):
         model = Prediction(self.module_, partial(self.infer, **fit_params))
         # A reweighter that kept a method of the net could not be pickled with it.
         with _replaced(state.reweighter, "loss", self._losses):
-            loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), val)
+            try:
+                loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), val)
+            except RuntimeError as error:
+                self._explain(X, None if val is None else val[0], error)
+                raise
         loss.backward()
         return {"loss": loss, "y_pred": model.outputs(X)}
 
@@ -148,16 +155,39 @@ class ReweightedNet(NeuralNet):
         of_ratio = {name.removeprefix("ratio__"): params.pop(name) for name in list(params) if name.startswith("ratio__")}
         if of_ratio:
             params["ratio"] = clone(params["ratio"]).set_params(**of_ratio)
-        takes = inspect.signature(self.reweighter).parameters
+        signature = inspect.signature(self.reweighter)
         sizes = {"n_train": n_train, "n_val": n_val}
-        return self.reweighter(**{**{name: size for name, size in sizes.items() if name in takes}, **params})
+        params = {**{name: size for name, size in sizes.items() if name in signature.parameters}, **params}
+        try:
+            signature.bind(**params)
+        except TypeError as error:
+            name = getattr(self.reweighter, "__name__", "reweighter")
+            known = ", ".join(f"reweighter__{parameter}" for parameter in signature.parameters)
+            raise TypeError(f"{name}: {error}. Its parameters are {known}.") from None
+        return self.reweighter(**params)
+
+    def _explain(self, X: Any, X_val: Any, error: RuntimeError) -> None:
+        """Raise ValueError where the rows of X, those of X_val and the module are not of one kind."""
+        own = next((p.dtype for p in self.module_.parameters() if p.is_floating_point()), None)
+        kinds = [(x.dtype, tuple(x.shape[1:])) for x in (X, X if X_val is None else X_val) if isinstance(x, Tensor)]
+        if len(kinds) == 2 and (kinds[0] != kinds[1] or kinds[0][0] != own):
+            (dtype, shape), (val_dtype, val_shape) = kinds
+            rows = f"X has rows {shape} of {dtype}, X_val rows {val_shape} of {val_dtype}, and the module is of {own}"
+            raise ValueError(f"{rows}: {error}. Give both as the module takes them, X.astype(np.float32).") from error
 
     def _losses(self, y_pred: Any, y_true: Any) -> Tensor:
         if not hasattr(self.criterion_, "reduction"):
             name = type(self.criterion_).__name__
             raise ValueError(f"The criterion must have a `reduction`, as torch's losses have; {name} has none.")
         with _replaced(self.criterion_, "reduction", "none"):
-            losses = self.get_loss(y_pred, y_true, training=True)
+            try:
+                losses = self.get_loss(y_pred, y_true, training=True)
+            except (IndexError, RuntimeError) as error:
+                if other_task(y_pred, y_true) is None:
+                    raise
+                given = f"predictions {tuple(y_pred.shape)} and y {tuple(y_true.shape)} of {y_true.dtype}"
+                text = f"{type(self.criterion_).__name__} does not take {given}: {str(error).rstrip('.')}"
+                raise ValueError(f"{text}. For K classes y must be (n,), integers 0 to K - 1 of 64 bits.") from error
         if losses.ndim == 2 and losses.shape != y_pred.shape and len(losses) == len(y_pred):
             given = f"y_pred has the shape {tuple(y_pred.shape)} and y {tuple(y_true.shape)}"
             raise ValueError(f"The criterion must give one loss for each row; {given}. Give y as y.reshape(-1, 1).")
@@ -195,6 +225,11 @@ class _NumberedBatches:
     def __iter__(self) -> Iterator[_Batch]:
         for values, index in self.loader:
             yield _Batch(values, index)
+
+
+def _check_labels(y: Any, name: str) -> None:
+    if y is not None and not isinstance(y, Tensor) and np.asarray(y).dtype.kind in "OSU":
+        raise ValueError(f"{name} holds text or other objects: number the classes, such as LabelEncoder().fit_transform({name}).")
 
 
 @contextmanager
