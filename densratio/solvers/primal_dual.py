@@ -318,7 +318,7 @@ def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Foun
     plan *= program.demand / plan.sum(axis=0)
     weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
     mass = weights * program.supply
-    plan *= np.minimum(1.0, mass / plan.sum(axis=1))[:, None]
+    plan *= np.minimum(1.0, mass / np.maximum(plan.sum(axis=1), np.finfo(float).tiny))[:, None]
     more, missing = mass - plan.sum(axis=1), program.demand - plan.sum(axis=0)
     # Where a bound has cut the sum of a row, what is missing goes along all pairs in proportion.
     rest = float(more @ program.costs @ missing) / max(float(missing.sum()), np.finfo(float).tiny)
