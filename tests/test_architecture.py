@@ -18,6 +18,7 @@ ROOMS = [
     "_version",
     "_arrays",
     "_blocks",
+    "_columns",
     "_validation",
     "projections",
     "features",

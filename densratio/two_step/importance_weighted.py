@@ -26,6 +26,14 @@ def _wrapped_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
+def _handed_on(name: str, doc: str) -> Any:
+    def method(self: ImportanceWeighted, X: Any) -> Any:
+        return getattr(self._fitted(), name)(X)
+
+    method.__name__, method.__doc__ = name, doc
+    return available_if(_wrapped_has(name))(method)
+
+
 class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     """Fits an estimator for the target on source rows, each weighted by the density ratio.
 
@@ -73,30 +81,11 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         self.weights_ = weights
         return self
 
-    @available_if(_wrapped_has("predict"))
-    def predict(self, X: Any) -> Any:
-        """The wrapped estimator's predictions at the rows of X (n, d)."""
-        return self._fitted().predict(X)
-
-    @available_if(_wrapped_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Any:
-        """The wrapped estimator's class probabilities (n, n_classes)."""
-        return self._fitted().predict_proba(X)
-
-    @available_if(_wrapped_has("predict_log_proba"))
-    def predict_log_proba(self, X: Any) -> Any:
-        """The wrapped estimator's log class probabilities (n, n_classes)."""
-        return self._fitted().predict_log_proba(X)
-
-    @available_if(_wrapped_has("decision_function"))
-    def decision_function(self, X: Any) -> Any:
-        """The wrapped estimator's decision values."""
-        return self._fitted().decision_function(X)
-
-    @available_if(_wrapped_has("transform"))
-    def transform(self, X: Any) -> Any:
-        """The wrapped estimator's transform of X (n, d)."""
-        return self._fitted().transform(X)
+    predict = _handed_on("predict", "The wrapped estimator's predictions at the rows of X (n, d).")
+    predict_proba = _handed_on("predict_proba", "The wrapped estimator's class probabilities (n, n_classes).")
+    predict_log_proba = _handed_on("predict_log_proba", "The wrapped estimator's log class probabilities (n, n_classes).")
+    decision_function = _handed_on("decision_function", "The wrapped estimator's decision values.")
+    transform = _handed_on("transform", "The wrapped estimator's transform of X (n, d).")
 
     @available_if(_wrapped_has("score"))
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
