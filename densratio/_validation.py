@@ -160,13 +160,17 @@ def check_sample_weight(sample_weight: Any, n_rows: int, of: str = " of X") -> n
 
 
 def _as_counts(weights: np.ndarray, is_source: np.ndarray) -> np.ndarray:
-    """Weights (n,) as numbers of rows. Whole numbers are; others have no unit, and are scaled in each domain to the effective
-    number of its rows, (sum w)^2 / sum w^2 (Kish, 1965). Rows whose weight is lost in the rounding of the sums count 0.
+    """Weights (n,) as numbers of rows. Whole numbers are; others have no unit, and their sum becomes the effective number of
+    rows, (sum w)^2 / sum w^2 (Kish, 1965). Rows whose weight is lost in the rounding of the sums count 0.
     """
     if weights.max() <= _MOST_COPIES and np.array_equal(weights, np.rint(weights)):
         return weights
+    domains = [is_source, ~is_source]
+    largest = [weights[rows].max() for rows in domains]
+    # In units that are too far apart for one sum the domains are scaled on their own.
+    groups = [np.ones_like(is_source)] if max(largest) / _MOST_COPIES <= min(largest) else domains
     counts = np.empty_like(weights)
-    for rows in (is_source, ~is_source):
+    for rows in groups:
         # Divided by the largest first: sums of huge or tiny weights would overflow or underflow.
         share = weights[rows] / weights[rows].max()
         share[share < np.finfo(np.float64).eps] = 0.0

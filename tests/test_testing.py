@@ -54,6 +54,39 @@ def test_the_exact_ratio_turns_source_means_into_target_means():
     np.testing.assert_allclose(ratio @ problem.source / len(ratio), problem.target.mean(axis=0), atol=0.02)
 
 
+@pytest.mark.parametrize("kinds", [["heavytails"], ["shift", "heavytails"], "shift", []])
+def test_an_unknown_kind_is_refused_at_once_with_the_known_ones(kinds):
+    with pytest.raises(ValueError, match=r"kinds must be a list of some of \['shift', .*'heavy_tails'.*\]; got"):
+        problems(kinds)
+    if kinds == ["heavytails"]:
+        with pytest.raises(ValueError, match="kinds must be a list of some of"):
+            draw_problem("heavytails", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("check", "given", "words"),
+    [
+        (check_objective, [SquaredDistance], r"objective is the class SquaredDistance; .*: check_objective\(SquaredDistance\(\)\)"),
+        (
+            check_objective,
+            [ProjectedGradient()],
+            r"objective must be an Objective; got ProjectedGradient\(.*check_objective\(objective",
+        ),
+        (check_solver, [ProjectedGradient, SquaredDistance()], r"solver is the class ProjectedGradient; .*check_solver\(Projected"),
+        (check_solver, [ProjectedGradient(), SquaredDistance], r"check_solver\(solver, SquaredDistance\(\)\)"),
+        (
+            check_solver,
+            [SquaredDistance(), ProjectedGradient()],
+            r"solver must be a Solver; got SquaredDistance\(.*check_solver\(solver, o",
+        ),
+        (check_features, [Gaussian], r"check_features\(Gaussian\(\)\)"),
+    ],
+)
+def test_a_class_and_swapped_arguments_are_told(check, given, words):
+    with pytest.raises(TypeError, match=words):
+        check(*given)
+
+
 # ---------------------------------------------------------------- projections
 
 RIGHT = {"project": nonnegative, "is_feasible": lambda p: p.min() >= 0.0, "member": lambda rng, n: rng.exponential(size=n)}

@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 from .._arrays import Array, to_host
 
-__all__ = ["array_libraries", "at_most", "close", "hold", "largest", "length", "numbers", "short"]
+__all__ = ["array_libraries", "at_most", "check_is_a", "close", "hold", "largest", "length", "numbers", "short"]
 
 
 def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: int | None) -> None:
@@ -40,6 +40,19 @@ def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: i
             raise AssertionError(f"law: {statement}\nbroken by {case!r}\n{what}") from error
 
     holds()
+
+
+def check_is_a(kind: type, given: Any, name: str, call: str) -> None:
+    """Raises TypeError unless `given`, the argument `name` of `call`, is an instance of `kind`."""
+    if isinstance(given, kind):
+        return
+    what = kind.__name__
+    article = "an" if what[0] in "AEIOU" else "a"
+    if isinstance(given, type):
+        raise TypeError(
+            f"{name} is the class {given.__name__}; give an instance of it: {call.replace(name, given.__name__ + '()', 1)}."
+        )
+    raise TypeError(f"{name} must be {article} {what}; got {given!r}. The call is {call}.")
 
 
 def close(actual: Any, expected: Any, atol: float, what: str) -> None:

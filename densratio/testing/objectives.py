@@ -16,7 +16,7 @@ from ..features import Features, Gaussian
 from ..objectives import Objective, Problem
 from . import problem as drawn
 from .cases import Case, drawn_for, is_its_own_projection, kind_of
-from .laws import array_libraries, at_most, close, hold, largest, length, numbers, short
+from .laws import array_libraries, at_most, check_is_a, close, hold, largest, length, numbers, short
 from .projections import PROJECTION_LAWS
 
 __all__ = ["check_objective"]
@@ -40,6 +40,7 @@ def check_objective(
     columns, or one column for an objective that takes the rows themselves. max_examples: number of problems per law, by default
     that of the loaded hypothesis profile.
     """
+    check_is_a(Objective, objective, "objective", "check_objective(objective)")
     cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()))
     for law in _laws_of(objective):
         hold(law, cases, max_examples)

@@ -17,7 +17,7 @@ from ..solvers import Reference, Solver, State
 from ..solvers.base import residual_scale
 from . import problem as drawn
 from .cases import Case, drawn_for, is_its_own_projection, kind_of
-from .laws import at_most, close, hold, largest
+from .laws import at_most, check_is_a, close, hold, largest
 
 __all__ = ["check_solver"]
 
@@ -42,6 +42,8 @@ def check_solver(
     tensors, so that it never waits for a GPU; set False for a solver whose step runs on the host (closed forms, cvxpy).
     The other arguments are those of `check_objective`.
     """
+    check_is_a(Solver, solver, "solver", "check_solver(solver, objective)")
+    check_is_a(Objective, objective, "objective", "check_solver(solver, objective)")
     cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()), st.just(solver))
     laws = [_the_solver_starts_feasible, _a_run_is_calls_of_step, _the_solver_ends_feasible]
     if is_monotone:
