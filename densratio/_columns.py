@@ -11,7 +11,10 @@ import numpy as np
 
 from ._arrays import is_sparse, is_tensor
 
-__all__ = ["check_columns", "check_container", "is_frame", "is_missing", "is_polars", "is_real", "library_of", "shape_of"]
+__all__ = [
+    "check_columns", "check_container", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "library_of",
+    "shape_of",
+]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
     from densratio import LSIF
@@ -100,6 +103,11 @@ def is_real(value: Any) -> bool:
 def is_missing(value: Any) -> bool:
     """Whether an entry of a column of Python objects stands for a missing value."""
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+
+
+def holds_categories(column: Any) -> bool:
+    """Whether a column of a frame holds text or categories that are no numbers."""
+    return _kind(column) == "text or categories"
 
 
 def _kind(column: Any) -> str | None:

@@ -129,7 +129,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     # Finiteness is checked below, where the message can name the column.
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, accept_sparse=sparse)
     X = scipy.sparse.csr_array(X) if is_sparse(X) else X
-    _check_finite(X, names)
+    _check_finite(X, names, takes_nan=get_tags(estimator).input_tags.allow_nan)
     return X
 
 
@@ -301,7 +301,9 @@ def _check_size(X: Array, names: list) -> None:
         )
 
 
-def _check_finite(X: Array, names: list) -> None:
+def _check_finite(X: Array, names: list, *, takes_nan: bool = False) -> None:
+    if takes_nan and not is_sparse(X):
+        X = np.where(np.isnan(X), 0.0, X)
     if is_sparse(X):
         bad = ~np.isfinite(X.data)
         if not bad.any():

@@ -66,18 +66,18 @@ def test_an_unknown_kind_is_refused_at_once_with_the_known_ones(kinds):
 @pytest.mark.parametrize(
     ("check", "given", "words"),
     [
-        (check_objective, [SquaredDistance], r"objective is the class SquaredDistance; .*: check_objective\(SquaredDistance\(\)\)"),
+        (check_objective, [SquaredDistance], r"objective is the class SquaredDistance; .*check_objective\(SquaredDistance\(\)\)"),
         (
             check_objective,
             [ProjectedGradient()],
-            r"objective must be an Objective; got ProjectedGradient\(.*check_objective\(objective",
+            r"objective must be an instance of Objective; got ProjectedG.*objective\(objective",
         ),
         (check_solver, [ProjectedGradient, SquaredDistance()], r"solver is the class ProjectedGradient; .*check_solver\(Projected"),
         (check_solver, [ProjectedGradient(), SquaredDistance], r"check_solver\(solver, SquaredDistance\(\)\)"),
         (
             check_solver,
             [SquaredDistance(), ProjectedGradient()],
-            r"solver must be a Solver; got SquaredDistance\(.*check_solver\(solver, o",
+            r"solver must be an instance of Solver; got SquaredD.*\(solver, objective\)",
         ),
         (check_features, [Gaussian], r"check_features\(Gaussian\(\)\)"),
     ],

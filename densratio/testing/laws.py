@@ -44,15 +44,11 @@ def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: i
 
 def check_is_a(kind: type, given: Any, name: str, call: str) -> None:
     """Raises TypeError unless `given`, the argument `name` of `call`, is an instance of `kind`."""
-    if isinstance(given, kind):
-        return
-    what = kind.__name__
-    article = "an" if what[0] in "AEIOU" else "a"
     if isinstance(given, type):
-        raise TypeError(
-            f"{name} is the class {given.__name__}; give an instance of it: {call.replace(name, given.__name__ + '()', 1)}."
-        )
-    raise TypeError(f"{name} must be {article} {what}; got {given!r}. The call is {call}.")
+        example = call.replace(f"({name}", f"({given.__name__}()").replace(f" {name}", f" {given.__name__}()")
+        raise TypeError(f"{name} is the class {given.__name__}; give an instance of it: {example}.")
+    if not isinstance(given, kind):
+        raise TypeError(f"{name} must be an instance of {kind.__name__}; got {given!r}. The call is {call}.")
 
 
 def close(actual: Any, expected: Any, atol: float, what: str) -> None:
