@@ -48,8 +48,8 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : a classifier or regressor, a Pipeline included, whose fit takes sample_weight
-        It is cloned, not fitted itself. If metadata routing is enabled, the step of a Pipeline (or another wrapper) that learns
-        from the weights must request them: step.set_fit_request(sample_weight=True).
+        It is cloned, not fitted itself. The weights reach all its parts that learn from y, by names or by metadata routing; a
+        nest that does not show it is tried on a few rows first. If you have enabled routing, your requests count.
     ratio : fitted density ratio, or callable from rows (n, d) to ratios (n,)
         Shared by clones, never fitted or copied. It sees the X passed to `fit`, so wrap ImportanceWeighted around a Pipeline
         instead of making it a step. To search over ratios pass their transforms: {"ratio": [a.transform, b.transform]}.
@@ -66,7 +66,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     ------
     ValueError
         In fit: a ratio that is not fitted, or returns NaN, infinity, a negative number or the wrong length; weights all 0 (no
-        overlap); flatten outside [0, 1]; an estimator that takes no sample_weight.
+        overlap); flatten outside [0, 1]; an estimator with a part that learns without sample_weight.
     """
 
     def __init__(self, estimator: Any, ratio: Any, flatten: float = 1.0):
