@@ -136,11 +136,11 @@ def _observed(learner: Any, name: str, seen: dict[str, list[bool]]) -> Any:
 
     # Wrappers look for sample_weight in the signature of fit.
     @functools.wraps(kind.fit)
-    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def observed_fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = of_fit.bind(self, *args, **kwargs).arguments.get("sample_weight", kwargs.get("sample_weight"))
         seen.setdefault(name, []).append(given is not None)
         return kind.fit(self, *args, **kwargs)
 
     observed = clone(learner)
-    observed.__class__ = type(kind.__name__, (kind,), {"fit": fit})
+    observed.__class__ = type(kind.__name__, (kind,), {"fit": observed_fit})
     return observed
