@@ -66,8 +66,8 @@ class RatioEstimator(BaseEstimator, ABC):
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        Wasserstein, and KMM without regularization, estimate weights of rows only: their ratio at x is the kernel average of
-        the weights near x.
+        Without regularization KMM and Wasserstein estimate weights of rows only: their ratio at x is the kernel average of the
+        weights near x.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
