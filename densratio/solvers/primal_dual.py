@@ -59,8 +59,13 @@ class _Point(NamedTuple):
     def longest(self, step: _Point) -> float:
         """The share of a step, at most 1, that leads to the boundary."""
         pairs = zip(self.products, step.products, strict=True)
-        lowest = min(float((dx / x).min()) for here, there in pairs for x, dx in zip(here, there, strict=True))
+        lowest = min(_fastest_fall(x, dx) for here, there in pairs for x, dx in zip(here, there, strict=True))
         return 1.0 if lowest >= -1.0 else -1.0 / lowest
+
+
+def _fastest_fall(x: np.ndarray, dx: np.ndarray) -> float:
+    # A multiplier of a bound that is none is 0, and stays so.
+    return float((dx / np.maximum(x, np.finfo(float).tiny)).min())
 
 
 class _Program(NamedTuple):
