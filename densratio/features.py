@@ -16,7 +16,6 @@ import numpy as np
 
 from ._arrays import (
     Array,
-    clipped_at_zero,
     concat_rows,
     eps,
     exp_of_negative,
@@ -28,6 +27,8 @@ from ._arrays import (
     to_host,
 )
 from ._blocks import over_rows
+from ._columns import column_values
+from ._distances import manhattan, squared_euclidean
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 
@@ -35,41 +36,7 @@ Anchors = Literal["source", "target"]
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
 
 
-# ---------------------------------------------------------------- distances and bandwidth rules
-
-
-def squared_euclidean(x: Array, y: Array) -> Array:
-    """Squared distances (n, m) between the rows of `x` (n, d) and `y` (m, d), dense or CSR."""
-    if is_sparse(x) or is_sparse(y):
-        return _sparse_squared_euclidean(x, y)
-    xp = namespace(x, y)
-    if x.shape[1] == 1:
-        difference = x - xp.matrix_transpose(y)
-        return difference * difference
-    # Center first: |x|^2 + |y|^2 - 2 x'y would lose digits to a large offset.
-    center = xp.mean(y, axis=0, keepdims=True)
-    x, y = x - center, y - center
-    # Append the squares to the rows: one matrix product saves three passes over the n x m matrix.
-    left = xp.concat([-2.0 * x, xp.sum(x * x, axis=1, keepdims=True), xp.ones_like(x[:, :1])], axis=1)
-    right = xp.concat([y, xp.ones_like(y[:, :1]), xp.sum(y * y, axis=1, keepdims=True)], axis=1)
-    return clipped_at_zero(left @ xp.matrix_transpose(right))
-
-
-def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
-    # Sparse rows are not centered: that would make them dense.
-    product = x @ y.T
-    squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
-    dense = product.toarray() if is_sparse(product) else np.asarray(product)
-    return np.clip(squares[0][:, None] + squares[1][None, :] - 2.0 * dense, 0.0, None)
-
-
-def manhattan(x: Array, y: Array) -> Array:
-    """Sums of absolute differences (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
-    xp = namespace(x, y)
-    total = xp.abs(x[:, 0][:, None] - y[:, 0][None, :])
-    for column in range(1, x.shape[1]):
-        total = total + xp.abs(x[:, column][:, None] - y[:, column][None, :])
-    return total
+# ---------------------------------------------------------------- bandwidth rules
 
 
 def median_bandwidth(
@@ -120,13 +87,19 @@ def target_spread_bandwidth(
     In a training loop, rows to be down-weighted would widen the pooled median; the spread of the clean target is unaffected.
     Ignores the weights of rows.
     """
+    if is_sparse(target):
+        return _reciprocal(_spread(*(np.stack(list(column_values(rows)), axis=1) for rows in (source, target)), distance))
+    return _reciprocal(_spread(source, target, distance))
+
+
+def _spread(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
     xp, n = namespace(source, target), target.shape[0]
     ordered = xp.sort(target, axis=0)
     low, high = round(0.1 * (n - 1)), round(0.9 * (n - 1))
     spread = distance(ordered[high : high + 1, :], ordered[low : low + 1, :])[0, 0]
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
-    return _reciprocal(xp.where(spread > 0.0, spread, distance(largest, least)[0, 0]))
+    return xp.where(spread > 0.0, spread, distance(largest, least)[0, 0])
 
 
 BANDWIDTHS: dict[str, Callable[..., Array]] = {
@@ -177,6 +150,8 @@ class Features(ABC):
     is_nonnegative: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be CSR."""
+    centers_are_rows: ClassVar[bool] = True
+    """Whether the centers are rows of the samples."""
     rounding: ClassVar[float] = 1e-8
     """Tolerance to which the array libraries agree on the kernel, in float64."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
@@ -233,7 +208,7 @@ class Features(ABC):
         # Scaling the rows, not the distances, saves a pass over the n x m matrix.
         scale = gamma ** (1.0 / self._degree)
         x, y = x * scale, y * scale
-        return over_rows(lambda part: exp_of_negative(self._distance(part, y)), x, y.shape[0])
+        return over_rows(lambda part: exp_of_negative(self._distance(part, y, 1.0)), x, y.shape[0])
 
     def _choose(self, rows: Array) -> Array:
         """At most `n_centers` of the rows, in order."""
@@ -273,6 +248,7 @@ class RandomFourier(Features):
 
     is_map: ClassVar[bool] = True
     is_nonnegative: ClassVar[bool] = False
+    centers_are_rows: ClassVar[bool] = False
 
     @property
     def n_columns(self) -> int:

@@ -18,6 +18,8 @@ from .solve import assemble
 
 __all__ = ["LSIF"]
 
+_REPEATED = 100_000  # rows up to which copies are left out one by one
+
 
 class LSIF(DensityRatio):
     """Least-squares importance fitting: the kernel expansion with the least mean squared error over the source.
@@ -55,6 +57,7 @@ class LSIF(DensityRatio):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -62,7 +65,7 @@ class LSIF(DensityRatio):
     ):
         super().__init__(
             "lsif", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
+            max_iter=max_iter, scale=scale, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.regularization = regularization
         self.l1_ratio = l1_ratio
@@ -84,16 +87,13 @@ class LSIF(DensityRatio):
         return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        if (
-            self.cv is not None
-            or samples.source_weight is not None
-            or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives)
-        ):
+        rows = samples.repeated(_REPEATED) if self.cv is None else None
+        if rows is None or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives):
             return super()._scores_at(gamma, objectives, samples, folds)
         features = assemble(self, samples, gamma, objectives[0]).features
         # Leave-one-out pairs the rows of the two samples by position: shuffle them, so that their order has no effect.
         rng = np.random.default_rng(0)
-        source, target = (take_rows(x, rng.permutation(x.shape[0])) for x in (samples.source, samples.target))
+        source, target = (take_rows(x, rng.permutation(x.shape[0])) for x in (rows.source, rows.target))
         strengths = [objective.regularization for objective in objectives]
         scores = leave_one_out_scores(features(source), features(target), strengths, alpha=self.alpha, nonnegative=True)
         return to_host(scores)[:, None]

@@ -11,7 +11,7 @@ from sklearn.neighbors import KDTree
 
 from .._arrays import Array, is_sparse
 from .._blocks import row_slices
-from ..features import squared_euclidean
+from .._distances import squared_euclidean
 from .base import RatioEstimator
 from .samples import Samples, row_counts
 
@@ -34,7 +34,6 @@ class NearestNeighborsRatio(RatioEstimator):
     Counting k rows of either domain instead would leave few source rows in S where the ratio is large; a quotient of two k-th
     neighbor distances has noise from both samples and is biased where either is sparse.
     In `weights_` a source row does not count as its own neighbor; `transform` cannot recognize it and counts it.
-    Distances are Euclidean in the original columns: scale columns with different units first.
     On data with few distinct rows the balls have radius 0, and the ratio is the quotient of the frequencies.
 
     Parameters
@@ -46,6 +45,9 @@ class NearestNeighborsRatio(RatioEstimator):
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on held-out rows.
+
+    scale : {"auto", None}
+        "auto": Euclidean distances in units of each column's spread, see `DensityRatio`. None: in the columns as they are.
 
     Whole numbers in sample_weight count as copies; others are scaled to the effective sample size. X may be a CSR matrix.
 
@@ -62,8 +64,17 @@ class NearestNeighborsRatio(RatioEstimator):
 
     _takes_sparse: ClassVar[bool] = True
     _choosable: ClassVar[tuple[str, ...]] = ("n_neighbors",)
+    _merges_copies: ClassVar[bool] = False
 
-    def __init__(self, *, n_neighbors: int | str | Sequence[int | str] = "auto", cv: Any = None, n_jobs: int | None = None):
+    def __init__(
+        self,
+        *,
+        n_neighbors: int | str | Sequence[int | str] = "auto",
+        cv: Any = None,
+        n_jobs: int | None = None,
+        scale: str | None = "auto",
+    ):
+        self.scale = scale
         self.n_neighbors = n_neighbors
         self.cv = cv
         self.n_jobs = n_jobs
@@ -79,10 +90,10 @@ class NearestNeighborsRatio(RatioEstimator):
         self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
         rows = [_double(part) for part in (samples.source, samples.target)]
         # Squared distances of huge or tiny rows would overflow or underflow.
-        self._unit = max(_largest(part) for part in rows) or 1.0
+        self._largest_entry = max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
         kind = _Tree if dense else _Brute
-        self._source, self._target = (kind(part / self._unit, count) for part, count in zip(rows, counts, strict=True))
+        self._source, self._target = (kind(part / self._largest_entry, count) for part, count in zip(rows, counts, strict=True))
         return self._quotient(rows[0], np.minimum(1.0, counts[0]))
 
     def _ratio(self, rows: Array) -> Array:
@@ -92,7 +103,7 @@ class NearestNeighborsRatio(RatioEstimator):
         """The ratio (n,) at rows, leaving out the count `own` (n,) of the row itself among its source neighbors."""
         ratio = np.empty(rows.shape[0])
         for at in row_slices(rows.shape[0], self._source.width(int(self._counted.max()))):
-            ratio[at] = self._block(rows[at] / self._unit, own[at])
+            ratio[at] = self._block(rows[at] / self._largest_entry, own[at])
         return ratio
 
     def _block(self, rows: Any, own: np.ndarray) -> np.ndarray:
@@ -179,7 +190,7 @@ class _Brute(_Index):
         return len(self.counts)
 
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
-        squares = squared_euclidean(rows, self.rows)
+        squares = squared_euclidean(rows, self.rows, 1.0)
         if self.is_plain and np.all(masses == masses[:, :1]):
             places = np.ceil(masses[:, 0]).astype(int) - 1
             return np.sqrt(np.partition(squares, places, axis=1)[:, places].T)
@@ -191,7 +202,7 @@ class _Brute(_Index):
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         totals = np.empty(radii.shape)
         for at in row_slices(rows.shape[0], len(self.counts)):
-            squares = squared_euclidean(rows[at], self.rows)
+            squares = squared_euclidean(rows[at], self.rows, 1.0)
             # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors relative to the largest.
             edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)
             for total, edge in zip(totals[:, at], edges, strict=True):

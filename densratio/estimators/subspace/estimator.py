@@ -61,7 +61,7 @@ class SubspaceLSIF(RatioEstimator):
     random_state : int, RandomState, Generator or None
         Seed of the choice of centers and of redrawn directions.
     cv, n_jobs :
-        Folds (an int splits the distinct rows) and joblib processes of the choice of n_components and max_iter. If a domain has
+        Folds and joblib processes of the choice of n_components and max_iter. If a domain has
         a single distinct row, nothing can be held out: "cv" then means n_components 1, max_iter 0, the median rule and
         regularization 0.1.
 
@@ -78,7 +78,6 @@ class SubspaceLSIF(RatioEstimator):
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("n_components", "max_iter")
-    _holds_out_copies: ClassVar[bool] = True
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "subspace_")
 
     def __init__(
@@ -138,10 +137,10 @@ class SubspaceLSIF(RatioEstimator):
         return np.reshape(scores, (len(points), len(folds)))
 
     def _held_out_score(self, samples: Samples, fold: Fold, n_components: int, max_iter: int, seed: int) -> float:
-        source, target = measures(samples.taking(*fold.rest(*samples.sizes)))
+        kept, test = samples.split(fold)
+        source, target = measures(kept)
         fitted = self._searched(source, target, n_components, max_iter, seed)
         mean = float(source.mean(fitted.ratio(source.rows)))
-        test = samples.taking(*fold)
         at_source, at_target = (fitted.ratio(rows) / (mean if mean > 0.0 else 1.0) for rows in (test.source, test.target))
         return float(self._agreement(at_source, at_target, test.source_weight, test.target_weight))
 
