@@ -10,7 +10,7 @@ import scipy.sparse
 from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, to_host
+from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, take_rows, to_host
 
 __all__ = [
     "check_index", "check_rows", "check_sample_weight", "from_registry", "seed_of", "split_domains", "stack_domains",
@@ -30,21 +30,22 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
     n_source, n_target = (_n_rows(X, name) for X, name in ((X_source, "source"), (X_target, "target")))
-    y = np.repeat([0, 1], [n_source, n_target])
+    turns = _turns(n_source, n_target)
+    y = (turns >= n_source).astype(int)
     if is_tensor(X_source) or is_tensor(X_target):
         if not (is_tensor(X_source) and is_tensor(X_target)):
             raise ValueError("One sample is a torch tensor and the other is not: pass both as tensors or both as arrays.")
         _same_width(X_source.shape[1], X_target.shape[1])
         xp = namespace(X_source)
-        return xp.concat([X_source, X_target]), xp.asarray(y, device=X_source.device)
+        return take_rows(xp.concat([X_source, X_target]), turns), xp.asarray(y, device=X_source.device)
     if hasattr(X_source, "columns") and hasattr(X_target, "columns"):
-        return _concat_frames(X_source, X_target), y
+        return _concat_frames(X_source, X_target, turns), y
     if is_sparse(X_source) or is_sparse(X_target):
         _same_width(X_source.shape[1], X_target.shape[1])
-        return concat_rows(scipy.sparse.csr_array(X_source), scipy.sparse.csr_array(X_target)), y
+        return concat_rows(scipy.sparse.csr_array(X_source), scipy.sparse.csr_array(X_target))[turns], y
     arrays = [np.asarray(X) for X in (X_source, X_target)]
     _same_width(arrays[0].shape[1], arrays[1].shape[1])
-    return np.concatenate(arrays), y
+    return np.concatenate(arrays)[turns], y
 
 
 def split_domains(
@@ -146,7 +147,12 @@ def _same_width(n_source: int, n_target: int) -> None:
         raise ValueError(f"The samples differ in their columns: the source has {n_source} and the target has {n_target}.")
 
 
-def _concat_frames(X_source: Any, X_target: Any) -> Any:
+def _turns(n_source: int, n_target: int) -> np.ndarray:
+    """Places (n,) in the source rows followed by the target rows, such that both are spread evenly."""
+    return np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in (n_source, n_target)]), kind="stable")
+
+
+def _concat_frames(X_source: Any, X_target: Any, turns: np.ndarray) -> Any:
     source_names, target_names = list(X_source.columns), list(X_target.columns)
     if source_names != target_names:
         missing = [str(c) for c in source_names if c not in target_names]
@@ -157,10 +163,10 @@ def _concat_frames(X_source: Any, X_target: Any) -> Any:
     if type(X_source).__module__.split(".")[0] == "polars":
         import polars
 
-        return polars.concat([X_source, X_target], how="vertical_relaxed")
+        return polars.concat([X_source, X_target], how="vertical_relaxed")[turns]
     import pandas
 
-    return pandas.concat([X_source, X_target], ignore_index=True)
+    return pandas.concat([X_source, X_target], ignore_index=True).iloc[turns].reset_index(drop=True)
 
 
 def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
