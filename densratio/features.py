@@ -45,11 +45,12 @@ def median_bandwidth(
     distance: Callable[[Array, Array], Array],
     source_weight: Array | None = None,
     target_weight: Array | None = None,
+    degree: int = 2,
 ) -> Array:
     """1 / (2 median) of the positive distances between pairs of pooled rows, on at most 256 rows of each sample.
 
     With the squared Euclidean distance this is gamma = 1 / (2 sigma^2) with sigma the median distance. Pairs are weighted by
-    the product of the weights of their rows.
+    the product of the weights of their rows. degree: the power with which the distance grows with the rows.
     """
     (source, source_weight), (target, target_weight) = _subsample(source, source_weight), _subsample(target, target_weight)
     pooled = concat_rows(source, target)
@@ -58,10 +59,9 @@ def median_bandwidth(
     flat = xp.reshape(distances, (-1,))
     order = xp.argsort(flat)
     ordered = xp.take(flat, order)
-    # Copies of a row are at distance 0 up to rounding, and carry no information on the scale.
-    size = distance(pooled, pooled[:1, :] if is_sparse(pooled) else xp.mean(pooled, axis=0, keepdims=True))[:, 0]
-    rounding = xp.reshape(size[:, None] + size[None, :], (-1,))
-    apart = ordered > 8.0 * eps(ordered) * xp.take(rounding, order)
+    # Copies of a row, equal up to rounding of its values, carry no information on the scale.
+    size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (8.0 * eps(ordered)) ** degree
+    apart = ordered > xp.take(xp.reshape(size[:, None] + size[None, :], (-1,)), order)
     if source_weight is None and target_weight is None:
         count = xp.astype(apart, ordered.dtype)
     else:
@@ -81,25 +81,40 @@ def target_spread_bandwidth(
     distance: Callable[[Array, Array], Array],
     source_weight: Array | None = None,
     target_weight: Array | None = None,
+    degree: int = 2,
 ) -> Array:
     """1 / (distance between the 10 % and 90 % quantiles of the target columns), or the pooled range if that is 0.
 
     In a training loop, rows to be down-weighted would widen the pooled median; the spread of the clean target is unaffected.
-    Ignores the weights of rows.
+    Target rows count as often as they weigh; the weights of source rows do not matter.
     """
     if is_sparse(target):
-        return _reciprocal(_spread(*(np.stack(list(column_values(rows)), axis=1) for rows in (source, target)), distance))
-    return _reciprocal(_spread(source, target, distance))
-
-
-def _spread(source: Array, target: Array, distance: Callable[[Array, Array], Array]) -> Array:
+        source, target = (np.stack(list(column_values(rows)), axis=1) for rows in (source, target))
     xp, n = namespace(source, target), target.shape[0]
     ordered = xp.sort(target, axis=0)
-    low, high = round(0.1 * (n - 1)), round(0.9 * (n - 1))
-    spread = distance(ordered[high : high + 1, :], ordered[low : low + 1, :])[0, 0]
+    if target_weight is None:
+        low, high = (ordered[place : place + 1, :] for place in (round(0.1 * (n - 1)), round(0.9 * (n - 1))))
+    else:
+        low, high = _weighted_quantiles(target, target_weight)
+    spread = distance(high, low)[0, 0]
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
-    return xp.where(spread > 0.0, spread, distance(largest, least)[0, 0])
+    return _reciprocal(xp.where(spread > 0.0, spread, distance(largest, least)[0, 0]))
+
+
+def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
+    """The 10 % and 90 % quantiles (1, d) of rows (n, d), as if each occurred weight (n,) times."""
+    xp, order = namespace(rows), namespace(rows).argsort(rows, axis=0)
+    reached = xp.cumulative_sum(xp.take(weight, xp.reshape(order, (-1,))).reshape(order.shape), axis=0)
+    total = float(reached[-1, 0])
+    found = []
+    for share in (0.1, 0.9):
+        # Of whole numbers the same place as among the copies.
+        place = round(share * (total - 1.0)) if total.is_integer() else share * total
+        at = xp.sum(xp.astype(reached <= place, xp.int64), axis=0)
+        column = [rows[int(order[int(row), j]), j] for j, row in enumerate(xp.clip(at, max=rows.shape[0] - 1))]
+        found.append(xp.stack(column)[None, :])
+    return found
 
 
 BANDWIDTHS: dict[str, Callable[..., Array]] = {
@@ -195,7 +210,7 @@ class Features(ABC):
                     f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an "
                     'estimator\'s fit also takes "cv" or a sequence.'
                 )
-            return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight)
+            return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight, self._degree)
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)

@@ -55,9 +55,9 @@ class KDERatio(RatioEstimator):
     gamma : float, {"wide", "scott", "silverman", "cv"} or a sequence of these
         A float: k(x, y) = exp(-gamma |x - y|^2) in both domains, in the units that `scale` gives to the columns. A rule: the
         kernel of each domain has the covariance of the domain times the square of a factor, n = rows of the domain: "scott"
-        n^(-1 / (d + 4)), "silverman" (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by n - 1, and its correlations are
-        shrunk by oracle approximating shrinkage, so rules do not depend on the units of the columns; a column that is constant
-        in one domain gets its pooled variance, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to 1024
+        n^(-1 / (d + 4)), "silverman" (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by
+        n - 1, and its correlations are shrunk by oracle approximating shrinkage; a column that is constant in one domain gets
+        its pooled variance, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to 1024
         times the gamma of "wide" for pooled rows with equal variances.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize

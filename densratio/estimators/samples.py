@@ -100,16 +100,6 @@ class Samples(NamedTuple):
         kept = kept._weighing(*(rest[rest > 0.0] for rest in left))
         return kept, held_out._weighing(fold.source_weight, fold.target_weight)
 
-    def repeated(self, most: int) -> Samples | None:
-        """The samples with each row as often as it counts; None if that is no whole number, or more than `most` rows."""
-        if self.source_weight is None:
-            return self
-        counts = [to_host(weight) for weight in (self.source_weight, self.target_weight)]
-        if not whole_numbers(*counts) or sum(count.sum() for count in counts) > most:
-            return None
-        places = [np.repeat(np.arange(len(count)), count.astype(np.int64)) for count in counts]
-        return self.taking(*places)._replace(source_weight=None, target_weight=None)
-
     def sliced(self, source: slice, target: slice) -> Samples:
         """The rows in these slices of the two domains."""
         weights = [None if w is None else w[at] for w, at in ((self.source_weight, source), (self.target_weight, target))]
@@ -154,14 +144,9 @@ class Measure(NamedTuple):
 
 
 def measures(samples: Samples) -> tuple[Measure, Measure]:
-    """Source and target in float64, with weights scaled to mean 1."""
-    sides = ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
-    return _measure(*sides[0]), _measure(*sides[1])
-
-
-def _measure(rows: Any, weight: np.ndarray | None) -> Measure:
-    count = np.ones(rows.shape[0]) if weight is None else weight.astype(np.float64)
-    return Measure(rows.astype(np.float64), count * (len(count) / count.sum()))
+    """Source and target in float64, with their `row_counts`."""
+    counts = row_counts(samples)
+    return Measure(samples.source.astype(np.float64), counts[0]), Measure(samples.target.astype(np.float64), counts[1])
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
