@@ -28,7 +28,7 @@ class NearestNeighborsRatio(RatioEstimator):
 
         r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbor
 
-    S(x) is k, or more if several rows are at that distance. So the ratio is at most n_source / k, and its relative noise from
+    S(x) is k; where many rows are at one distance, it is the nearest to k that a ball holds. So the ratio is at most n_source / k, and its relative noise from
     the source is 1 / sqrt(k) everywhere. By default the ratio is averaged over k / 2, k and 2 k, which is more accurate than the
     best single k: small balls resolve detail, large ones reduce noise.
     Counting k rows of either domain instead would leave few source rows in S where the ratio is large; a quotient of two k-th
@@ -108,13 +108,28 @@ class NearestNeighborsRatio(RatioEstimator):
 
     def _block(self, rows: Any, own: np.ndarray) -> np.ndarray:
         others = self._sizes[0] - own
-        radii = self._source.radii(rows, np.minimum(self._counted[:, None], others) + own)
-        inside = self._source.masses(rows, radii) - own
+        radii, inside = self._balls(rows, np.minimum(self._counted[:, None], others), own)
         # A single source row has no other neighbor; its weight is 1 whatever its ratio.
         lonely = others < 0.5 * self._source.least
         share = inside / np.where(lonely, 1.0, others)
         quotients = self._target.masses(rows, radii) / self._sizes[1] / np.where(lonely, 1.0, share)
         return quotients.mean(axis=0)
+
+    def _balls(self, rows: Any, sought: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Radii (k, n) of the balls around rows, and the counts of other source rows inside, which are nearest to `sought` (k, n).
+
+        Where many rows are at the distance of the last neighbor sought, the ball that ends before them may be nearer.
+        """
+        radii = self._source.radii(rows, sought + own)
+        inside = self._source.masses(rows, radii) - own
+        for radius, mass, goal in zip(radii, inside, sought, strict=True):
+            tied = np.flatnonzero(mass > goal * 1.5)
+            if len(tied):
+                smaller, held = self._source.inside(rows[tied], radius[tied])
+                held = held - own[tied]
+                nearer = held * mass[tied] > goal[tied] ** 2
+                radius[tied[nearer]], mass[tied[nearer]] = smaller[nearer], held[nearer]
+        return radii, inside
 
     def _count(self, given: Any, samples: Samples) -> int:
         n_source = self._sizes[0]
@@ -137,6 +152,7 @@ class _Index(ABC):
     """Rows (n, d) with counts, which finds and counts rows in balls around query rows."""
 
     def __init__(self, rows: Any, counts: np.ndarray):
+        self.rows = rows
         self.counts = counts
         self.is_plain = bool(np.all(counts == 1.0))
         self.least = float(counts.min())
@@ -152,6 +168,16 @@ class _Index(ABC):
     @abstractmethod
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         """Total counts (k, n) of the rows within `radii` (k, n) of `rows`."""
+
+    def inside(self, rows: Any, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The largest distance (n,) below `radii` (n,) of a row from each of `rows`, and the total count (n,) up to there."""
+        nearest, mass = np.empty(len(radii)), np.empty(len(radii))
+        for at in row_slices(len(radii), len(self.counts)):
+            distances = np.sqrt(squared_euclidean(rows[at], self.rows, 1.0))
+            is_inside = distances < (radii[at] * (1.0 - _SLACK))[:, None]
+            nearest[at] = np.max(np.where(is_inside, distances, 0.0), axis=1)
+            mass[at] = is_inside @ self.counts
+        return nearest, mass
 
 
 class _Tree(_Index):
@@ -182,10 +208,6 @@ class _Tree(_Index):
 
 
 class _Brute(_Index):
-    def __init__(self, rows: Any, counts: np.ndarray):
-        super().__init__(rows, counts)
-        self.rows = rows
-
     def width(self, n_neighbors: int) -> int:
         return len(self.counts)
 
