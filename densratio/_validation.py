@@ -95,6 +95,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     if is_sparse(X):
         X = scipy.sparse.csr_array(X)
     _check_finite(X, names)
+    _check_size(estimator, X, names)
     return X
 
 
@@ -214,6 +215,7 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
             "input."
         )
     _check_finite(X, [])
+    _check_size(estimator, X, [])
     return X
 
 
@@ -237,9 +239,13 @@ def _is_text(values: np.ndarray) -> bool:
     return values.dtype.kind in "USmM"
 
 
-def _check_size(X: Array, names: list) -> None:
-    """Raises ValueError for columns whose squares would overflow in the dtype of X."""
+def _check_size(estimator: Any, X: Array, names: list) -> None:
+    """Raises ValueError for columns whose squares would overflow in the dtype of X, unless the estimator scales them first."""
+    if getattr(estimator, "scale", None) == "auto" or (is_sparse(X) and not X.nnz):
+        return
     xp = namespace(X)
+    if is_sparse(X):
+        X = abs(X).max(axis=0).toarray().reshape(1, -1)
     largest = xp.max(xp.abs(X), axis=0)
     most = float(xp.finfo(X.dtype).max) ** 0.45
     if bool(xp.max(largest) > most):
@@ -261,7 +267,6 @@ def _check_finite(X: Array, names: list) -> None:
     else:
         xp = namespace(X)
         if bool(xp.all(xp.isfinite(X))):
-            _check_size(X, names)
             return
         columns = np.flatnonzero(to_host(~xp.all(xp.isfinite(X), axis=0)))
         has_nan = bool(xp.any(xp.isnan(X[:, int(columns[0])])))

@@ -89,8 +89,8 @@ class NearestNeighborsRatio(RatioEstimator):
         scales = np.array(_SCALES if isinstance(given, str) else (1.0,))
         self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
         rows = [_double(part) for part in (samples.source, samples.target)]
-        # Squared distances of huge or tiny rows would overflow or underflow.
-        self._largest_entry = max(_largest(part) for part in rows) or 1.0
+        # Squared distances of huge or tiny rows would overflow or underflow; scaled rows are neither.
+        self._largest_entry = 1.0 if self._unit is not None else max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
         kind = _Tree if dense else _Brute
         self._source, self._target = (kind(part / self._largest_entry, count) for part, count in zip(rows, counts, strict=True))
