@@ -28,9 +28,9 @@ class NearestNeighborsRatio(RatioEstimator):
 
         r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbor
 
-    S(x) is k; where many rows are at one distance, it is the nearest to k that a ball holds. So the ratio is at most n_source / k, and its relative noise from
-    the source is 1 / sqrt(k) everywhere. By default the ratio is averaged over k / 2, k and 2 k, which is more accurate than the
-    best single k: small balls resolve detail, large ones reduce noise.
+    S(x) is k; where many rows are at one distance, it is the nearest to k that a ball holds. So the ratio is about n_source / k
+    at most, and its relative noise from the source is 1 / sqrt(k) everywhere. By default the ratio is averaged over k / 2, k and
+    2 k, which is more accurate than the best single k: small balls resolve detail, large ones reduce noise.
     Counting k rows of either domain instead would leave few source rows in S where the ratio is large; a quotient of two k-th
     neighbor distances has noise from both samples and is biased where either is sparse.
     In `weights_` a source row does not count as its own neighbor; `transform` cannot recognize it and counts it.
