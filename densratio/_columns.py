@@ -108,8 +108,8 @@ def distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
 def _middle_and_spread(values: np.ndarray, mass: np.ndarray) -> tuple[float, float]:
     """The median of a column (n,) whose rows count `mass` (n,) times, and its spread; 0 if the column is constant."""
     distinct_values, kind = np.unique(values, return_inverse=True)
-    share = np.bincount(kind, mass / mass.max())
-    share /= share.sum()
+    share: np.ndarray = np.bincount(kind, mass / mass.max())
+    share = share / share.sum()
     middle = distinct_values[_reached(share, np.array([0.5]))[0]]
     if len(distinct_values) > _LEVELS:
         levels = (np.arange(_LEVELS) + 0.5) / _LEVELS

@@ -61,6 +61,7 @@ class RatioEstimator(BaseEstimator, ABC):
     """Whether the search gets these rows."""
 
     weights_: Any
+    scale_: np.ndarray
     normalization_: float
     n_features_in_: int
     cv_results_: dict[str, Any]
@@ -128,7 +129,8 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
-        splits = [tuple(part.stacked() for part in samples.split(fold)) for fold in self._folds(samples)]
+        parts = (samples.split(fold) for fold in self._folds(samples))
+        splits = [(kept.stacked(), held_out.stacked()) for kept, held_out in parts]
         # The rows are in units of the spreads of all rows already.
         same = clone(self).set_params(scale=None) if hasattr(self, "scale") else self
         return k_fold_scores(same, candidates, splits, n_jobs=getattr(self, "n_jobs", None))

@@ -82,7 +82,8 @@ class Samples(NamedTuple):
         ]
         index = (self.source_index, self.target_index) if self.source_kind is None else (np.arange(n) for n in self.sizes)
         places = [at[keep] for at, keep in zip(index, (source, target), strict=True)]
-        return Samples(take_rows(self.source, source), take_rows(self.target, target), *weights, self.is_source, *places)
+        rows = take_rows(self.source, source), take_rows(self.target, target)
+        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, places[0], places[1])
 
     def split(self, fold: Fold) -> tuple[Samples, Samples]:
         """The rows that a fold keeps and those that it holds out; the index of each is its positions here."""
@@ -103,8 +104,8 @@ class Samples(NamedTuple):
     def sliced(self, source: slice, target: slice) -> Samples:
         """The rows in these slices of the two domains."""
         weights = [None if w is None else w[at] for w, at in ((self.source_weight, source), (self.target_weight, target))]
-        rows = self.source[source, :], self.target[target, :]
-        return Samples(*rows, *weights, self.is_source, self.source_index[source], self.target_index[target])
+        index = self.source_index[source], self.target_index[target]
+        return Samples(self.source[source, :], self.target[target, :], weights[0], weights[1], self.is_source, *index)
 
     def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """(X, y, sample_weight) as arguments of `fit`, source rows first."""

@@ -38,7 +38,7 @@ class Whitening(NamedTuple):
         largest = np.maximum(*(np.max(np.abs(_without_far(domain.rows, most)), axis=0) for domain in (source, target)))
         factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
         rows = [_without_far(domain.rows, most) * factor for domain in (source, target)]
-        center = 0.5 * sum(domain.mean(x) for domain, x in zip((source, target), rows, strict=True))
+        center: np.ndarray = 0.5 * sum(domain.mean(x) for domain, x in zip((source, target), rows, strict=True))  # type: ignore[assignment]
         moved = [x - center for x in rows]
         spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
         inverse = np.where(spread > 1e-14, 1.0 / np.where(spread > 1e-14, spread, 1.0), 0.0)
