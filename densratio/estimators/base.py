@@ -17,7 +17,7 @@ from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to
 from .._columns import Scale
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
-from .samples import Samples, mean_one
+from .samples import Samples, counts, mean_one
 from .search import folds_by, is_search, search
 
 __all__ = ["RatioEstimator", "unchanged_on_error"]
@@ -89,8 +89,8 @@ class RatioEstimator(BaseEstimator, ABC):
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        Wasserstein, and KMM without regularization, estimate weights of rows only: their ratio at x is the kernel average of
-        the weights near x.
+        If it is 0 at every source row, which `fit` warns of, `weights_` are even instead. Wasserstein, and KMM without
+        regularization, estimate weights of rows only: their ratio at another row is the kernel average of the weights near it.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
@@ -219,10 +219,13 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
         """Weights (n_s,) of all source rows from those of the rows with positive weight; the others get the ratio at the row."""
-        counts = to_host(samples.source_weight) > 0.0
-        full = np.empty(len(counts), dtype=to_host(weights).dtype)
-        full[counts] = to_host(weights)
-        full[~counts] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~counts)))) / self.normalization_
+        count = counts(samples.source_weight)
+        full = np.empty(len(count), dtype=to_host(weights).dtype)
+        full[count] = to_host(weights)
+        full[~count] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~count)))) / self.normalization_
+        # A row that hardly counts must not change the mean.
+        hardly = ~count & (to_host(samples.source_weight) > 0.0)
+        full[hardly] = np.minimum(full[hardly], full[count].max())
         return put(full, weights)
 
     def _check_is_fitted(self) -> None:

@@ -11,7 +11,9 @@ from .._arrays import Array, concat_rows, namespace, put, take_rows, to_host, we
 from .._columns import distinct
 from ..model_selection import Fold
 
-__all__ = ["Measure", "Samples", "mean_one", "measures", "moments", "oas_shrinkage", "row_counts", "whole_numbers"]
+_NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
+
+__all__ = ["Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "row_counts", "whole_numbers"]
 
 
 class Samples(NamedTuple):
@@ -44,10 +46,10 @@ class Samples(NamedTuple):
         return self.source.shape[0], self.target.shape[0]
 
     def counted(self) -> Samples:
-        """The samples without the rows of weight 0."""
+        """The samples without the rows of weight 0, or of so little weight that sums do not notice them."""
         if self.source_weight is None:
             return self
-        return self.taking(*(np.flatnonzero(to_host(weight) > 0.0) for weight in (self.source_weight, self.target_weight)))
+        return self.taking(*(np.flatnonzero(counts(weight)) for weight in (self.source_weight, self.target_weight)))
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
@@ -164,6 +166,12 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.
     source, target = source / source.max(), target / target.max()
     return source * (source.sum() / (source @ source)), target * (target.sum() / (target @ target))
+
+
+def counts(weight: Array) -> np.ndarray:
+    """Which rows (n,) count: those whose weight is not below rounding of the largest."""
+    host = to_host(weight)
+    return host > host.max(initial=0.0) * _NOTHING
 
 
 def whole_numbers(*weights: np.ndarray) -> bool:

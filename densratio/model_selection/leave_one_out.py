@@ -8,7 +8,9 @@ from typing import NamedTuple
 from .._arrays import Array, eps, full_like_row, namespace, widest_here
 from .._blocks import gram
 
-__all__ = ["leave_one_out_scores"]
+__all__ = ["LEAST_ROWS", "leave_one_out_scores"]
+
+LEAST_ROWS = 1.5  # effective rows of each sample: below, what is left is no sample
 
 
 def leave_one_out_scores(
@@ -38,7 +40,7 @@ def leave_one_out_scores(
     xp = namespace(x, v)
     s, t = (full_like_row(rows, 1.0) if w is None else widest_here(w) for rows, w in ((x, source_weight), (v, target_weight)))
     n, m = xp.sum(s), xp.sum(t)
-    if min(float(n), float(m)) < 1.5:
+    if min(float(n), float(m)) < LEAST_ROWS:
         raise ValueError(
             f"Leave-one-out needs at least two rows of each sample; got {float(n):.6g} source and {float(m):.6g} target rows."
         )
