@@ -22,6 +22,8 @@ from .search import folds_by, is_search, search
 
 __all__ = ["RatioEstimator", "unchanged_on_error"]
 
+_MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
+
 
 @contextmanager
 def unchanged_on_error(estimator: Any) -> Iterator[None]:
@@ -225,7 +227,7 @@ class RatioEstimator(BaseEstimator, ABC):
         full[~count] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~count)))) / self.normalization_
         # A row that hardly counts must not change the mean.
         hardly = ~count & (to_host(samples.source_weight) > 0.0)
-        full[hardly] = np.minimum(full[hardly], full[count].max())
+        full[hardly] = np.minimum(full[hardly], max(_MOST_UNCOUNTED, full[count].max()))
         return put(full, weights)
 
     def _check_is_fitted(self) -> None:
