@@ -16,6 +16,7 @@ __all__ = ["Scale", "column_values", "distinct"]
 
 _LEVELS = 128  # quantiles that stand for a column with more distinct values
 _GAUSSIAN = 0.9538725524  # median difference of two draws from a Gaussian, in standard deviations
+_MOST = 0.9 * float(np.finfo(np.float64).max)
 _FARTHEST = 0.3  # power of the largest number of a dtype at which scaled values are clipped, so that their squares are finite
 
 
@@ -42,33 +43,37 @@ class Scale:
         return cls(middle, np.where(spread > 0.0, spread, np.inf))
 
     def __call__(self, rows: Array) -> Array:
-        """The scaled rows (n, d), in the library and dtype of `rows`."""
-        if is_sparse(rows):
-            return self._of_sparse(rows)
-        xp = namespace(rows)
-        bound = _farthest(xp.finfo(rows.dtype))
+        """The scaled rows (n, d), dense or CSR, in the library and dtype of `rows`."""
+        xp = np if is_sparse(rows) else namespace(rows)
+        largest = float(xp.finfo(rows.dtype).max)
+        spread, bound = np.where(np.isfinite(self.spread), np.minimum(self.spread, largest), np.inf), largest**_FARTHEST
         with np.errstate(over="ignore"):
-            return xp.clip((rows - put(self.middle, rows)) / put(self.spread, rows), min=-bound, max=bound)
+            if is_sparse(rows):
+                columns = _moved(rows, np.where(np.isfinite(spread), -self.middle, 0.0))
+                scaled = columns.data / np.repeat(spread, np.diff(columns.indptr)).astype(rows.dtype)
+                columns.data = np.clip(scaled, -bound, bound)
+                return scipy.sparse.csr_array(columns)
+            return xp.clip((rows - put(self.middle, rows)) / put(spread, rows), min=-bound, max=bound)
 
     def back(self, scaled: Array) -> Array:
         """Rows (n, d) in the columns' own units, from scaled ones."""
+        spread = np.where(np.isfinite(self.spread), self.spread, 0.0)
         if is_sparse(scaled):
-            scaled = scaled.toarray()
-        return scaled * put(np.where(np.isfinite(self.spread), self.spread, 0.0), scaled) + put(self.middle, scaled)
+            columns = scipy.sparse.csc_array(scaled, copy=True)
+            columns.data = columns.data * np.repeat(spread, np.diff(columns.indptr)).astype(scaled.dtype)
+            return scipy.sparse.csr_array(_moved(columns, self.middle))
+        return scaled * put(spread, scaled) + put(self.middle, scaled)
 
-    def _of_sparse(self, rows: Any) -> scipy.sparse.csr_array:
-        columns = scipy.sparse.csc_array(rows, copy=True)
-        at = np.flatnonzero((self.middle != 0.0) & np.isfinite(self.spread))
-        if len(at):
-            # More than half of such a column is not 0, so stored in full it takes at most twice the memory.
-            others = np.setdiff1d(np.arange(rows.shape[1]), at)
-            moved = scipy.sparse.csc_array(columns[:, at].toarray() - self.middle[at].astype(rows.dtype))
-            stacked = scipy.sparse.hstack([columns[:, others], moved], format="csc")
-            columns = scipy.sparse.csc_array(stacked[:, np.argsort(np.concatenate([others, at]))])
-        bound = _farthest(np.finfo(rows.dtype))
-        spread = np.repeat(self.spread.astype(rows.dtype), np.diff(columns.indptr))
-        columns.data = np.clip(columns.data / spread, -bound, bound)
-        return scipy.sparse.csr_array(columns)
+
+def _moved(rows: Any, by: np.ndarray) -> scipy.sparse.csc_array:
+    """CSR or CSC rows (n, d) plus `by` (d,). Columns with a median other than 0 are mostly not 0, and are stored in full."""
+    columns, at = scipy.sparse.csc_array(rows, copy=True), np.flatnonzero(by)
+    if not len(at):
+        return columns
+    others = np.setdiff1d(np.arange(rows.shape[1]), at)
+    moved = scipy.sparse.csc_array(columns[:, at].toarray() + by[at].astype(rows.dtype))
+    stacked = scipy.sparse.hstack([columns[:, others], moved], format="csc")
+    return scipy.sparse.csc_array(stacked[:, np.argsort(np.concatenate([others, at]))])
 
 
 def column_values(rows: Array) -> Iterator[np.ndarray]:
@@ -119,7 +124,7 @@ def _middle_and_spread(values: np.ndarray, mass: np.ndarray) -> tuple[float, flo
             kept = distinct_values[np.linspace(0, len(distinct_values) - 1, _LEVELS).astype(int)]
             share = np.ones(_LEVELS)
         distinct_values = kept
-    return float(middle), _median_difference(distinct_values, share) / _GAUSSIAN
+    return float(middle), min(_median_difference(distinct_values, share), _MOST) / _GAUSSIAN
 
 
 def _median_difference(values: np.ndarray, share: np.ndarray) -> float:
@@ -127,11 +132,11 @@ def _median_difference(values: np.ndarray, share: np.ndarray) -> float:
     if len(values) < 2:
         return 0.0
     low, high = _pairs(len(values))
-    # Halves first: the difference of huge values of different signs would overflow.
-    difference = 2.0 * (0.5 * values[high] - 0.5 * values[low])
+    with np.errstate(over="ignore"):
+        difference = values[high] - values[low]
     order = np.argsort(difference)
     weight = (share[low] * share[high])[order]
-    return float(min(difference[order[_reached(weight / weight.sum(), np.array([0.5]))[0]]], np.finfo(np.float64).max))
+    return float(difference[order[_reached(weight / weight.sum(), np.array([0.5]))[0]]])
 
 
 def _reached(share: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -142,7 +147,3 @@ def _reached(share: np.ndarray, levels: np.ndarray) -> np.ndarray:
 @cache
 def _pairs(k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(k, 1)
-
-
-def _farthest(info: Any) -> float:
-    return float(info.max) ** _FARTHEST

@@ -80,9 +80,10 @@ class RatioEstimator(BaseEstimator, ABC):
             samples, like = self._samples(X, y, sample_weight, reset=True)
             counted = samples.counted()
             self._draw_seed()
-            distinct = counted.merged() if self._searches_distinct else counted
+            scaled = counted.mapped(self._scaled)
+            distinct = scaled.merged() if self._searches_distinct else scaled
             search(self, distinct)
-            raw = self._fit(distinct if self._merges_copies else counted)
+            raw = self._fit(distinct if self._merges_copies else scaled)
             if self._merges_copies:
                 raw = self._of_each_row(raw, distinct, counted)
             self._store_weights(raw, samples, counted, like)
@@ -96,8 +97,9 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        ratio = self._ratio(self._scaled(self._placed(rows))) / self.normalization_
-        return self._returned(ratio, rows)
+        placed = self._placed(rows)
+        ratio = self._at_known_rows(placed, self._ratio(self._scaled(placed)))
+        return self._returned(ratio / self.normalization_, rows)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """fit(X, y), then the ratio (n,) of all rows of X."""
@@ -111,7 +113,10 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
-        source, target = (self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target))
+        source, target = (
+            self._at_known_rows(rows, self._ratio(self._scaled(rows))) / self.normalization_
+            for rows in (samples.source, samples.target)
+        )
         return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
@@ -156,7 +161,7 @@ class RatioEstimator(BaseEstimator, ABC):
         return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
 
     def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
-        """The two samples, scaled and on the device that computes, and an empty array of the type of X.
+        """The two samples on the device that computes, and an empty array of the type of X.
 
         reset: whether the rows define the columns and their scale.
         """
@@ -167,7 +172,7 @@ class RatioEstimator(BaseEstimator, ABC):
         samples = Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places)
         if reset:
             self._set_scale(samples.counted())
-        return samples.mapped(self._scaled), rows[:0]
+        return samples, rows[:0]
 
     def _set_scale(self, samples: Samples) -> None:
         """Choose the unit of each column, and set `scale_` (d,)."""
@@ -186,8 +191,12 @@ class RatioEstimator(BaseEstimator, ABC):
         scale = getattr(self, "_unit", None)
         return rows if scale is None else scale(rows)
 
+    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
+        """`ratio` (n,) at rows (n, d) in their own units, with what the fit found at rows that it knows."""
+        return ratio
+
     def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
-        """`raw` (n_s,) at all counted source rows from the values at the distinct ones."""
+        """`raw` (n_s,) at all counted source rows, in their own units, from the values at the distinct ones."""
         assert distinct.source_kind is not None
         return take_rows(raw, distinct.source_kind)
 
@@ -224,7 +233,8 @@ class RatioEstimator(BaseEstimator, ABC):
         count = counts(samples.source_weight)
         full = np.empty(len(count), dtype=to_host(weights).dtype)
         full[count] = to_host(weights)
-        full[~count] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~count)))) / self.normalization_
+        others = take_rows(samples.source, np.flatnonzero(~count))
+        full[~count] = to_host(self._at_known_rows(others, self._ratio(self._scaled(others)))) / self.normalization_
         # A row that hardly counts must not change the mean.
         hardly = ~count & (to_host(samples.source_weight) > 0.0)
         full[hardly] = np.minimum(full[hardly], max(_MOST_UNCOUNTED, full[count].max()))
