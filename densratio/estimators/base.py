@@ -248,9 +248,12 @@ class RatioEstimator(BaseEstimator, ABC):
             )
 
     def set_params(self, **params: Any) -> RatioEstimator:
-        """Set parameters by name. An unknown name raises ValueError and changes none."""
-        with unchanged_on_error(self):
-            return super().set_params(**params)
+        """Set parameters by name. An unknown name raises ValueError and changes none, in estimators inside neither."""
+        known = self.get_params()
+        for name in params:
+            if name not in known and name.partition("__")[0] not in params:
+                super().set_params(**{name: params[name]})
+        return super().set_params(**params)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "normalization_")
