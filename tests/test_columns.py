@@ -58,7 +58,10 @@ def test_units_and_offsets_of_the_columns_leave_the_scaled_rows(problem, data):
     d = problem.source.shape[1]
     factor = 10.0 ** np.array(data.draw(st.lists(powers, min_size=d, max_size=d)))
     offset = factor * np.array(data.draw(st.lists(st.floats(-1e4, 1e4), min_size=d, max_size=d)))
-    plain, moved = scale_of(problem.source, problem.target), scale_of(problem.source * factor + offset, problem.target * factor + offset)
+    plain, moved = (
+        scale_of(problem.source, problem.target),
+        scale_of(problem.source * factor + offset, problem.target * factor + offset),
+    )
     expected = plain(problem.source)
     # The offset costs digits of the rows before anyone sees them.
     np.testing.assert_allclose(moved(problem.source * factor + offset), expected, rtol=1e-9, atol=1e-9)

@@ -396,7 +396,11 @@ def test_a_long_stream_keeps_a_fair_sample_of_the_target(monkeypatch):
 
 # ---------------------------------------------------------------- sample weights and CSR rows
 
-COUNTED = {**{name: clone(ratio).set_params(scale="auto") for name, ratio in STREAMED.items()}, "kliep, cv": KLIEP(gamma=[0.1, 1.0], cv=2), "base": DensityRatio("lsif")}
+COUNTED = {
+    **{name: clone(ratio).set_params(scale="auto") for name, ratio in STREAMED.items()},
+    "kliep, cv": KLIEP(gamma=[0.1, 1.0], cv=2),
+    "base": DensityRatio("lsif"),
+}
 
 
 @pytest.mark.parametrize("name", ["kliep", "lsif", "ulsif", "rulsif", "laplacian", "base"])

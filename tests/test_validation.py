@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein, stack_domains
 from densratio.estimators import IN_LOOPS
