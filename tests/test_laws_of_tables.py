@@ -1,4 +1,4 @@
-"""The laws of DESIGN.md that every estimator keeps on tables: no units, no order, copies, failures, rows of the fit, discrete rows."""
+"""The laws that every estimator keeps on tables: no units, no order, copies, failures, rows of the fit, discrete rows."""
 
 import pickle
 

@@ -182,11 +182,7 @@ def test_a_splitter_of_scikit_learn_holds_out_its_test_rows(name):
         in_own_units = clone(ratio).set_params(scale=None)
         given_splits = clone(in_own_units).set_params(cv=splits, **grid).fit(X, y).cv_results_
         search = GridSearchCV(in_own_units, grid, cv=splits).fit(X, y)
-        in_grid = {
-            tuple(sorted(p.items())): s
-            for p, s in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True)
-        }
-        ours = {tuple(sorted(p.items())): s for p, s in zip(given_splits["params"], given_splits["mean_test_score"], strict=True)}
+        in_grid, ours = by_parameters(search.cv_results_), by_parameters(given_splits)
         assert ours == pytest.approx(in_grid, rel=1e-6)
 
 
