@@ -251,7 +251,8 @@ class RatioEstimator(BaseEstimator, ABC):
         """Set parameters by name. An unknown name raises ValueError and changes none, in estimators inside neither."""
         known = self.get_params()
         for name in params:
-            if name not in known and name.partition("__")[0] not in params:
+            owner, inside, _ = name.partition("__")
+            if name not in known and not (inside and owner in params):
                 super().set_params(**{name: params[name]})
         return super().set_params(**params)
 
