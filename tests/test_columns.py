@@ -232,7 +232,8 @@ def in_libraries(library, x, y):
 @pytest.mark.parametrize("dtype", ERROR)
 @pytest.mark.parametrize("library", LIBRARIES)
 @given(
-    seed=seeds, n=st.integers(1, 20), m=st.integers(1, 20), d=st.sampled_from([1, 2, 5, 6, 20]), resolution=st.sampled_from([0.0, 1.0]),
+    seed=seeds, n=st.integers(1, 20), m=st.integers(1, 20), d=st.sampled_from([1, 2, 5, 6, 20]),
+    resolution=st.sampled_from([0.0, 1.0]),
     offset=st.sampled_from([0.0, 1e3, 1e10]), is_far=st.sampled_from(["none", "x", "y", "both"]),
 )  # fmt: skip
 def test_squared_distances_are_exact_wherever_the_rows_are(library, dtype, seed, n, m, d, resolution, offset, is_far):
