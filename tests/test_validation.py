@@ -456,11 +456,6 @@ def test_values_whose_squares_overflow_are_refused_with_their_column(dtype):
         assert np.isfinite(LSIF().fit(given, [0, 0, 0, 1, 1, 1]).weights_).all()
 
 
-def test_labels_in_words_are_a_warning_that_names_the_source():
-    with pytest.warns(UserWarning, match="'test', which sorts first, is taken as the source .* 'train' as the target"):
-        LSIF().fit(np.arange(6.0)[:, None], ["train", "train", "train", "test", "test", "test"])
-
-
 @pytest.mark.parametrize(
     ("ratio", "solver"), [(KMM, "closed_form"), (KLIEP, "active_set"), (LSIF, "likelihood_newton"), (Wasserstein, "active_set")]
 )

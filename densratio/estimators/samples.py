@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import Array, concat_rows, namespace, put, take_rows, to_host, weighted_mean
-from .._columns import distinct
+from .._scale import distinct
 from ..model_selection import Fold
 
 _MOST_COPIES = 2.0**31

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
-from densratio._columns import Scale, distinct
 from densratio._distances import squared_euclidean
+from densratio._scale import Scale, distinct
 from densratio.testing import array_libraries, gaussian_shift, problems
 
 seeds = st.integers(0, 2**16)
