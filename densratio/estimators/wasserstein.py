@@ -144,8 +144,7 @@ class Wasserstein(DensityRatio):
         if objective.regularization == 0.0:
             raise ValueError(f"potential={self.potential!r} needs regularization > 0, which turns the potential into weights.")
         fit_ratio = _critic_room(self.potential).fit_ratio
-        # Distinct rows and their counts, in an order of their own: copies are counts, and the order of the rows is nothing.
-        source, target = measures(_on_host(samples))
+        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in measures(_on_host(samples)))
         found = fit_ratio(
             source,
             target,
