@@ -38,5 +38,5 @@ def _panel(axis: Any, name: str, values: np.ndarray, is_flipped: np.ndarray) -> 
         axis.hist(shown[rows], bins=bins, weights=np.full(rows.sum(), sign), color=color, label=label)
     axis.axhline(0.0, color=GRAY, linewidth=0.8)
     axis.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
-    axis.set(title=name, xlabel="weight, of mean 1 in a batch", ylabel="rows")
+    axis.set(title=name, xlabel="weight in the loss", ylabel="rows")
     hide_spines(axis)
