@@ -67,7 +67,7 @@ def test_counts_are_copies_and_their_unit_is_none(d):
     copied = Wasserstein().fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
     for unit in (1.0, 1e-200, 1e200):
         weighted = Wasserstein().fit(X, y, sample_weight=unit * counts)
-        np.testing.assert_allclose(np.repeat(weighted.weights_, counts[:25]), copied.weights_, atol=1e-6)
+        np.testing.assert_allclose(np.repeat(weighted.weights_, counts[y == 0]), copied.weights_, atol=1e-6)
         assert weighted.gap_ <= 1e-9
 
 
@@ -85,7 +85,7 @@ def test_counts_over_twenty_orders_of_magnitude_are_solved(d):
 @pytest.mark.parametrize("params", [{}, {"max_weight": 1.5}, {"regularization": 0.0, "max_weight": 3.0}], ids=str)
 def test_the_value_is_the_optimum_of_cvxpy(d, params):
     source, target = table(d, 30, 25, seed=2)
-    ratio = Wasserstein(**params).fit(*stack_domains(source, target))
+    ratio = Wasserstein(scale=None, **params).fit(*stack_domains(source, target))
     problem = Wasserstein1(**{"regularization": 0.3, **params}).problem(source, target)
     best = float(problem.value_and_grad(Reference().solve(problem).coef)[0])
     assert ratio.objective_value_ == pytest.approx(best, rel=1e-6) and ratio.converged_
