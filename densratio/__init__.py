@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
-    from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
+    from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
 
 __all__ = [
     "KLIEP",
@@ -40,15 +40,18 @@ __all__ = [
     "SpectralRatio",
     "SubspaceLSIF",
     "Wasserstein",
+    "WeightedConformal",
     "__version__",
     "diagnose",
     "importance_weighted_score",
     "make_iw_scorer",
     "stack_domains",
+    "target_performance",
 ]
 
 _HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics"}
-_HOMES |= dict.fromkeys(("ImportanceWeighted", "importance_weighted_score", "make_iw_scorer"), "two_step")
+_TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
+_HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
 _ELSEWHERE = {
     "uLSIF": "use LSIF(nonnegative=False)",
     "RuLSIF": "use LSIF(alpha=0.5)",

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 if TYPE_CHECKING:
     from .report import ColumnBalance, Report
 
-__all__ = ["advise"]
+__all__ = ["advise", "advise_on_overlap"]
 
 _LEVEL = 0.05  # of the tests
 _OFF_BALANCE = 0.1  # standardized mean difference, by convention (Austin 2009)
@@ -28,6 +28,11 @@ def advise(report: Report) -> tuple[str, ...]:
     """Warnings, one string each, for a report whose numbers are filled in; empty for a healthy shift."""
     checks = (_no_overlap, _equal_weights, _no_difference, _handful, _heavy_tail, _worse, _still_off, _little_removed)
     return tuple(warning for check in checks for warning in check(report))
+
+
+def advise_on_overlap(report: Report) -> tuple[str | None, tuple[str, ...]]:
+    """Why weighted means say nothing about a part of the target, or None; and why they are less certain than they look."""
+    return next(_no_overlap(report), None), (*_handful(report), *_heavy_tail(report))
 
 
 def _no_overlap(report: Report) -> Iterator[str]:

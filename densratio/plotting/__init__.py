@@ -7,6 +7,7 @@ with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matp
 from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
 from .histograms import weight_histograms
+from .performance import PerformanceDisplay
 from .ratio import RatioDisplay
 from .weighting import weighting_functions
 from .weights import WeightsDisplay
@@ -14,6 +15,7 @@ from .weights import WeightsDisplay
 __all__ = [
     "BalanceDisplay",
     "DiscriminatorCalibrationDisplay",
+    "PerformanceDisplay",
     "RatioDisplay",
     "WeightsDisplay",
     "weight_histograms",
