@@ -18,6 +18,7 @@ from .._arrays import to_host
 from .._blocks import row_slices
 from .._validation import seed_of
 from ..diagnostics.columns import rows_at
+from ..estimators.base import unchanged_on_error
 from .performance import check_confidence
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
 from .weights import as_rows, ratio_at, row_weights
@@ -112,25 +113,9 @@ class WeightedConformal(WithRatio):
 
     def fit(self, X: Any, y: Any) -> WeightedConformal:
         """Fit clones of `estimator` on parts of the source rows X (n, d), y (n,), and score the rows left out of each."""
-        self._check()
-        X, y = self._table(X, y)
-        estimators, held_out, scores = [], [], []
-        self.seed_ = seed_of(self.random_state)
-        draws = np.random.default_rng([self.seed_, 0]).random(len(y))
-        if is_classifier(first_of(self.estimator)):
-            check_classification_targets(y)
-            self.classes_ = np.unique(y)
-        for kept, rows in self._splits(y):
-            fitted = self._fitted(rows_at(X, kept), y[kept])
-            estimators.append(fitted)
-            held_out.append(rows)
-            scores.append(self._scores(fitted, rows_at(X, rows), y[rows], draws[rows]))
-        calibration = rows_at(X, np.concatenate(held_out))
-        self.weights_ = row_weights(self.ratio, calibration)
-        # The ratio's unit on these rows, in which the weight of a new row counts.
-        self.unit_ = float(np.mean(ratio_at(self.ratio, calibration)))
-        self.estimators_, self.scores_ = estimators, np.concatenate(scores)
-        self.fold_ = np.repeat(np.arange(len(held_out)), [len(rows) for rows in held_out])
+        with unchanged_on_error(self):
+            self._check()
+            self._calibrate(*self._table(X, y))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -198,6 +183,25 @@ class WeightedConformal(WithRatio):
                 f"{type(self.estimator).__name__} has no predict_proba, so its classes have no scores: pass "
                 f"CalibratedClassifierCV({type(self.estimator).__name__}())."
             )
+
+    def _calibrate(self, X: Any, y: np.ndarray) -> None:
+        estimators, held_out, scores = [], [], []
+        self.seed_ = seed_of(self.random_state)
+        draws = np.random.default_rng([self.seed_, 0]).random(len(y))
+        if is_classifier(first_of(self.estimator)):
+            check_classification_targets(y)
+            self.classes_ = np.unique(y)
+        for kept, rows in self._splits(y):
+            fitted = self._fitted(rows_at(X, kept), y[kept])
+            estimators.append(fitted)
+            held_out.append(rows)
+            scores.append(self._scores(fitted, rows_at(X, rows), y[rows], draws[rows]))
+        calibration = rows_at(X, np.concatenate(held_out))
+        self.weights_ = row_weights(self.ratio, calibration)
+        # The ratio's unit on these rows, in which the weight of a new row counts.
+        self.unit_ = float(np.mean(ratio_at(self.ratio, calibration)))
+        self.estimators_, self.scores_ = estimators, np.concatenate(scores)
+        self.fold_ = np.repeat(np.arange(len(held_out)), [len(rows) for rows in held_out])
 
     def _allowed_scores(self) -> list[str]:
         if isinstance(self.estimator, list | tuple):

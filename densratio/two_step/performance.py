@@ -19,7 +19,7 @@ from .row_losses import RowLosses, row_losses
 from .shifted_mean import Regressed, can_refit, cross_fitted, refitted, refitted_means, shifted_mean
 from .weights import check_ratio, ratio_at, row_weights
 
-__all__ = ["TargetPerformance", "check_confidence", "target_performance"]
+__all__ = ["TargetPerformance", "check_confidence", "interval_within", "target_performance"]
 
 _METHODS = {"dr": "doubly robust", "iw": "weighted"}
 _FEW_ROWS = 30.0  # effective rows below which the normal approximation of an interval is rough
@@ -196,7 +196,7 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
     half = error * t.ppf(0.5 + 0.5 * plan.confidence, max(effective - 1.0, 1.0))
     return TargetPerformance(
         estimate=float(np.clip(mean, low, high)),
-        interval=losses.bounds if is_blind else _interval(mean, half, losses.bounds),
+        interval=losses.bounds if is_blind else interval_within(mean, half, losses.bounds),
         standard_error=float(error),
         effective_rows=effective,
         source_estimate=float(np.mean(losses.values(np.ones(len(weights))))),
@@ -208,25 +208,24 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
     )
 
 
-def _interval(mean: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
+def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
     """(low, high) around a mean, symmetric in log(mean - bound), or in the log odds between two bounds, and within them.
 
     A loss >= 0 has a long tail above: an interval that is symmetric in the loss itself would end too early there.
     """
     low, high = bounds
     below, above = mean - low, high - mean
-    if not (below > 0.0 and above > 0.0) or half == 0.0:
+    is_free = np.isinf(below) and np.isinf(above)
+    if is_free or half == 0.0 or not (below > 0.0 and above > 0.0):
         return float(np.clip(mean - half, low, high)), float(np.clip(mean + half, low, high))
-    # The slope of log(below) - log(above); the log of an infinite distance does not move.
+    # The slope of log(below) - log(above); an infinite distance does not move.
     step = half * (1.0 / below + 1.0 / above)
-    if np.isinf(below) and np.isinf(above):
-        return mean - half, mean + half
-    if np.isinf(above):
-        return low + below * float(np.exp(-step)), low + below * float(np.exp(step))
-    if np.isinf(below):
-        return high - above * float(np.exp(step)), high - above * float(np.exp(-step))
-    odds = np.log(below / above)
-    return low + (high - low) * float(expit(odds - step)), low + (high - low) * float(expit(odds + step))
+    if np.isfinite(below) and np.isfinite(above):
+        odds = np.log(below / above)
+        return low + (high - low) * float(expit(odds - step)), low + (high - low) * float(expit(odds + step))
+    with np.errstate(over="ignore"):
+        factor = float(np.exp(step))
+    return (high - above * factor, high - above / factor) if np.isinf(below) else (low + below / factor, low + below * factor)
 
 
 def _bootstrapped_error(

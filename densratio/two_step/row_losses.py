@@ -60,6 +60,7 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
     if not isinstance(metric, str) and not callable(metric):
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {metric!r}.")
     y = np.asarray(to_host(y))
+    y = y.ravel() if y.shape[1:] == (1,) else y
     if callable(metric) and not getattr(metric, "__module__", "").startswith("sklearn.metrics"):
         return _of_function(metric, y, _predictions(model, X, len(y)))
     given = metric if isinstance(metric, str) else metric.__name__

@@ -17,14 +17,16 @@ def needed(weights: np.ndarray, new_weights: np.ndarray, confidence: float) -> n
 def score_quantiles(scores: np.ndarray, weights: np.ndarray, need: np.ndarray) -> np.ndarray:
     """The least score (m,) up to which the weights (n,) of the scores (n,) sum to `need` (m,); infinity where all do not."""
     order = np.argsort(scores)
-    return _quantiles(scores[order], weights[order], need)
+    place = np.searchsorted(np.cumsum(weights[order]), need, side="left")
+    return np.append(scores[order], np.inf)[place]
 
 
 def row_quantiles(scores: np.ndarray, weights: np.ndarray, need: np.ndarray) -> np.ndarray:
     """As `score_quantiles`, with scores (m, n) of their own for each of the m new rows."""
     order = np.argsort(scores, axis=1)
-    rows = zip(scores, order, need, strict=True)
-    return np.array([_quantiles(row[kept], weights[kept], least) for row, kept, least in rows])
+    place = np.sum(np.cumsum(weights[order], axis=1) < need[:, None], axis=1)
+    padded = np.pad(np.take_along_axis(scores, order, axis=1), ((0, 0), (0, 1)), constant_values=np.inf)
+    return np.asarray(np.take_along_axis(padded, place[:, None], axis=1)[:, 0])
 
 
 def weight_below(scores: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -32,8 +34,3 @@ def weight_below(scores: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.
     order = np.argsort(scores)
     sums = np.concatenate([[0.0], np.cumsum(weights[order])])
     return sums[np.searchsorted(scores[order], at, side="left")]
-
-
-def _quantiles(scores: np.ndarray, weights: np.ndarray, need: np.ndarray) -> np.ndarray:
-    place = np.searchsorted(np.cumsum(weights), need, side="left")
-    return np.append(scores, np.inf)[place]
