@@ -282,6 +282,16 @@ def test_refits_widen_the_interval_are_reproducible_and_search_no_more():
     assert error(20) == error(20) >= error(0)
 
 
+def test_a_ratio_without_a_seed_gives_the_same_error_twice():
+    X, _, labels = table(seed=3)
+    ratio = LSIF(n_centers=5).fit(*stack_domains(X, target()))
+    first, second = (
+        target_performance(classifier(), ratio, X, labels, target(), metric="accuracy", method="iw", n_bootstrap=3)
+        for _ in range(2)
+    )
+    assert first == second
+
+
 def test_the_parameters_of_a_search_in_a_pipeline_are_kept():
     X = table()[0]
     samples = stack_domains(X, target())

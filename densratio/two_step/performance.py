@@ -143,7 +143,7 @@ def target_performance(
     found = []
     for label, of_label in _chunks(chunks, m):
         of_chunk = rows_at(target, of_label)
-        fitted = refitted(ratio, *stack_domains(source, of_chunk))
+        fitted = refitted(ratio, *stack_domains(source, of_chunk), plan.seed)
         found.append(replace(_estimate(plan, losses, fitted, source, of_chunk), chunk=label))
     return found
 
@@ -239,7 +239,7 @@ def _bootstrapped_error(
 
     def weights_of(drawn: np.ndarray, drawn_target: np.ndarray) -> np.ndarray:
         rows = np.concatenate([source[drawn], target[drawn_target]])
-        return ratio_at(refitted(ratio, rows_at(stacked, rows), domain[rows]), X)
+        return ratio_at(refitted(ratio, rows_at(stacked, rows), domain[rows], plan.seed), X)
 
     means = list(refitted_means(losses.values, regressed, weights_of, plan.n_bootstrap, np.random.default_rng(plan.seed)))
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0

@@ -61,7 +61,7 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {metric!r}.")
     y = np.asarray(to_host(y))
     y = y.ravel() if y.shape[1:] == (1,) else y
-    if callable(metric) and not getattr(metric, "__module__", "").startswith("sklearn.metrics"):
+    if callable(metric) and not str(getattr(metric, "__module__", "")).startswith("sklearn.metrics"):
         return _of_function(metric, y, _predictions(model, X, len(y)))
     given = metric if isinstance(metric, str) else metric.__name__
     name = _ALIASES.get(given.removeprefix("neg_"), given.removeprefix("neg_"))

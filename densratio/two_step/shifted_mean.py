@@ -64,11 +64,16 @@ def can_refit(ratio: Any) -> bool:
     return hasattr(ratio, "fit") and hasattr(ratio, "get_params")
 
 
-def refitted(ratio: Any, X: Any, domain: Any) -> Any:
-    """A clone of the ratio, with the parameters that its search chose, fitted on X (n, d) with the domains (n,)."""
+def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0) -> Any:
+    """A clone of the ratio, with the parameters that its search chose, fitted on X (n, d) with the domains (n,).
+
+    seed stands in for a random_state of None.
+    """
     fresh = clone(ratio)
     last, fitted = (fresh[-1], ratio[-1]) if isinstance(fresh, Pipeline) else (fresh, ratio)
     last.set_params(**getattr(fitted, "best_params_", {}))
+    unseeded = [name for name, value in fresh.get_params().items() if name.endswith("random_state") and value is None]
+    fresh.set_params(**dict.fromkeys(unseeded, seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fresh.fit(X, domain)
