@@ -125,8 +125,8 @@ def main() -> None:
         (
             "A model's metric on the target, 95 % intervals",
             f"{shown}; {LABELED} labeled source rows, {LABELED} target rows, {arguments.draws} draws; ratios with default "
-            "parameters, fitted on these rows; a model fitted on 20,000 others. Deviation is that of the estimates over the draws. The "
-            "standard error of a coverage of 95 % is 1.5 points.",
+            "parameters, fitted on these rows; a model fitted on 20,000 others. Deviation is that of the estimates over the "
+            "draws. The standard error of a coverage of 95 % is 1.5 points.",
             metrics,
         ),
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -12,7 +12,7 @@ from scipy.stats import t
 from .._arrays import to_host
 from .._validation import seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
-from ..diagnostics.columns import numeric_columns, rows_at
+from ..diagnostics.columns import dense_rows, numeric_columns, rows_at
 from ..diagnostics.diagnosis import diagnose
 from ..diagnostics.weights import effective_sample_size
 from .row_losses import RowLosses, row_losses
@@ -129,10 +129,10 @@ def target_performance(
     plan = _plan(method, confidence, n_bootstrap, regressor, random_state)
     check_ratio(ratio)
     stacked, domain = stack_domains(X, X_target)
-    rows = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
+    of_domain = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
     # A frame's target columns are in the order of the source's now.
-    source, target = (rows_at(stacked, of_domain) for of_domain in rows)
-    n, m = map(len, rows)
+    source, target = (rows_at(stacked, rows) for rows in of_domain)
+    n, m = map(len, of_domain)
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
     losses = row_losses(metric, model, source, y)
@@ -140,12 +140,12 @@ def target_performance(
         return _estimate(plan, losses, ratio, source, target)
     if not can_refit(ratio):
         raise ValueError("Every chunk has a ratio of its own, so with chunks the ratio must be an estimator, and not a function.")
-    found = []
-    for label, of_label in _chunks(chunks, m):
-        of_chunk = rows_at(target, of_label)
-        fitted = refitted(ratio, *stack_domains(source, of_chunk), plan.seed)
-        found.append(replace(_estimate(plan, losses, fitted, source, of_chunk), chunk=label))
-    return found
+    return [_of_chunk(plan, losses, ratio, source, rows_at(target, rows), label) for label, rows in _chunks(chunks, m)]
+
+
+def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
+    own = refitted(ratio, *stack_domains(source, target), plan.seed)
+    return replace(_estimate(plan, losses, own, source, target), chunk=label)
 
 
 def _plan(method: str, confidence: float, n_bootstrap: int, regressor: Any, random_state: Any) -> _Plan:
@@ -176,28 +176,32 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
     return [(name, np.flatnonzero(codes == k)) for k, name in enumerate(names.tolist())]
 
 
-def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any) -> TargetPerformance:
-    weights = row_weights(ratio, source)
+class _Samples(NamedTuple):
+    """Source and target rows: as given, the domain of each (0 or 1), and as numbers, NaN where they are missing."""
+
+    stacked: Any
+    domain: np.ndarray
+    table: np.ndarray
+
+
+def _samples(source: Any, target: Any) -> _Samples:
     stacked, domain = stack_domains(source, target)
-    domain = np.asarray(to_host(domain))
-    columns = numeric_columns(stacked, takes_nan=True).values
-    table = columns.toarray() if hasattr(columns, "toarray") else columns
-    values = losses.values(weights)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{losses.name!r} has no value on the target: one of the classes has no row of positive weight.")
-    regressed = Regressed(np.zeros(len(values)), np.zeros(int(np.sum(domain))))
-    if plan.method == "dr":
-        regressed = cross_fitted(plan.regressor, values, table[domain == 0], table[domain == 1], plan.seed)
-    mean, known_error = shifted_mean(values, weights, regressed)
-    error = max(known_error, _bootstrapped_error(plan, losses, ratio, stacked, domain, regressed))
+    values = numeric_columns(stacked, takes_nan=True).values
+    return _Samples(stacked, np.asarray(to_host(domain)), dense_rows(values, np.arange(values.shape[0])))
+
+
+def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any) -> TargetPerformance:
+    samples, weights = _samples(source, target), row_weights(ratio, source)
+    regressed = _regressed(plan, losses, weights, samples)
+    mean, known_error = shifted_mean(losses.values(weights), weights, regressed)
+    error = max(known_error, _bootstrapped_error(plan, losses, ratio, samples, regressed))
     effective = effective_sample_size(weights)
-    warning, is_blind = _warning(weights, stacked, table, domain, effective)
-    low, high = losses.bounds
+    warning, is_blind = _warning(weights, samples, effective)
     half = error * t.ppf(0.5 + 0.5 * plan.confidence, max(effective - 1.0, 1.0))
     return TargetPerformance(
-        estimate=float(np.clip(mean, low, high)),
+        estimate=float(np.clip(mean, *losses.bounds)),
         interval=losses.bounds if is_blind else interval_within(mean, half, losses.bounds),
-        standard_error=float(error),
+        standard_error=error,
         effective_rows=effective,
         source_estimate=float(np.mean(losses.values(np.ones(len(weights))))),
         warning=warning,
@@ -206,6 +210,16 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
         confidence=plan.confidence,
         n_rows=len(weights),
     )
+
+
+def _regressed(plan: _Plan, losses: RowLosses, weights: np.ndarray, samples: _Samples) -> Regressed:
+    values = losses.values(weights)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{losses.name!r} has no value on the target: one of the classes has no row of positive weight.")
+    source, target = (samples.table[samples.domain == k] for k in (0, 1))
+    if plan.method == "iw":
+        return Regressed(np.zeros(len(source)), np.zeros(len(target)))
+    return cross_fitted(plan.regressor, values, source, target, plan.seed)
 
 
 def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
@@ -228,30 +242,28 @@ def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tu
     return (high - above * factor, high - above / factor) if np.isinf(below) else (low + below / factor, low + below * factor)
 
 
-def _bootstrapped_error(
-    plan: _Plan, losses: RowLosses, ratio: Any, stacked: Any, domain: np.ndarray, regressed: Regressed
-) -> float:
+def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Samples, regressed: Regressed) -> float:
     """Standard deviation of the estimate over samples with a ratio of their own; 0 where there are no two of them."""
     if not can_refit(ratio):
         return 0.0
-    source, target = (np.flatnonzero(domain == k) for k in (0, 1))
-    X = rows_at(stacked, source)
+    source, target = (np.flatnonzero(samples.domain == k) for k in (0, 1))
+    X = rows_at(samples.stacked, source)
 
     def weights_of(drawn: np.ndarray, drawn_target: np.ndarray) -> np.ndarray:
         rows = np.concatenate([source[drawn], target[drawn_target]])
-        return ratio_at(refitted(ratio, rows_at(stacked, rows), domain[rows], plan.seed), X)
+        return ratio_at(refitted(ratio, rows_at(samples.stacked, rows), samples.domain[rows], plan.seed), X)
 
     means = list(refitted_means(losses.values, regressed, weights_of, plan.n_bootstrap, np.random.default_rng(plan.seed)))
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 
-def _warning(weights: np.ndarray, stacked: Any, table: np.ndarray, domain: np.ndarray, effective: float) -> tuple[str | None, bool]:
+def _warning(weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
     """What is wrong with the estimate, or None; and whether nothing can be said about the target."""
-    is_missing = np.isnan(table)
+    rows, is_missing = samples.stacked, np.isnan(samples.table)
     if is_missing.any():
         # Distances between rows need numbers.
-        stacked = np.column_stack([np.where(is_missing, 0.0, table), is_missing[:, is_missing.any(axis=0)]])
-    report = diagnose(weights, stacked, domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
+        rows = np.column_stack([np.where(is_missing, 0.0, samples.table), is_missing[:, is_missing.any(axis=0)]])
+    report = diagnose(weights, rows, samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
     outside, doubts = advise_on_overlap(report)
     if outside is not None:
         return f"Can't say: {outside[0].lower()}{outside[1:]}", True
