@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -10,8 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-__all__ = ["Rows", "n_ranks", "of_all_ranks", "rank_here"]
-
+__all__ = ["Rows", "mean_of_rows", "n_ranks", "of_all_ranks", "raised_on_all_ranks", "rank_here"]
 
 T = TypeVar("T", Tensor, Tensor | None)
 
@@ -41,6 +41,33 @@ def of_all_ranks(values: Tensor) -> Tensor:
     padded = values.new_zeros((max(sizes), *values.shape[1:]))
     padded[: len(values)] = values
     return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
+
+
+@contextmanager
+def raised_on_all_ranks() -> Iterator[None]:
+    """Within it a ValueError of one rank is raised on every rank: none is left waiting for another.
+
+    Where ranks exchange tensors of a GPU alone each raises its own: to ask the others would make the host wait for the device.
+    """
+    error: ValueError | None = None
+    try:
+        yield
+    except ValueError as own:
+        error = own
+    words = "" if error is None else str(error)
+    if n_ranks() > 1 and "cpu" in dist.get_backend_config() and (told := _errors(words)):
+        raise error or ValueError("; ".join(f"rank {rank}: {theirs}" for rank, theirs in told.items()))
+    if error is not None:
+        raise error
+
+
+def _errors(words: str) -> dict[int, str]:
+    """What the ranks found wrong, by rank, given what this one found, "" for nothing."""
+    if not any(bool(found) for found in _gathered(torch.tensor(len(words)))):
+        return {}
+    told: list[str] = [""] * n_ranks()
+    dist.all_gather_object(told, words)
+    return {rank: theirs for rank, theirs in enumerate(told) if theirs}
 
 
 class Rows:
@@ -99,6 +126,11 @@ class Rows:
     def gradient(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """The gradient of a function of `sum` and `mean` over all rows, given what backward found of it on this rank."""
         return [part / n_ranks() for part in self.sum_of(parts)]
+
+
+def mean_of_rows(values: Tensor) -> Tensor:
+    """Mean () of values (n, ...) over the rows of all ranks, with its graph."""
+    return Rows(len(values)).mean(values)
 
 
 def _gathered(values: Tensor) -> list[Tensor]:

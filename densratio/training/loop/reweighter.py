@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ from .late_errors import LateErrors, waits_for
 from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
+from .row_losses import RowLosses
+from .state import check_numbers, unchanged_on_error
 
 __all__ = ["Reweighter"]
 
@@ -22,7 +25,10 @@ class Reweighter(nn.Module, ABC):
 
     weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
+    warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train; warmup_steps: the same as a number
+    of batches, in place of them, or None.
     monitor: a `Monitor` that logs statistics of the weights, or None.
+    row_losses: mean loss of each row, which `suspicious_rows` ranks by.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
     ranks together, and so is the gradient once DistributedDataParallel has averaged it.
     """
@@ -30,8 +36,10 @@ class Reweighter(nn.Module, ABC):
     weights_: Tensor
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
+    saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
+    """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""
 
-    def __init__(self, n_train: int, loss: Loss = cross_entropy):
+    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
         super().__init__()
         if not callable(loss):
             raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
@@ -41,10 +49,29 @@ class Reweighter(nn.Module, ABC):
             raise ValueError(f"n_train must be an int, the number of training rows; got {type(n_train).__name__}.") from None
         if n_train < 1:
             raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
+        if not warmup_epochs >= 0:
+            raise ValueError(f"warmup_epochs must be >= 0; got {warmup_epochs!r}.")
+        if warmup_steps is not None and not warmup_steps >= 0:
+            raise ValueError(f"warmup_steps must be >= 0 or None; got {warmup_steps!r}.")
         self.loss = loss
+        self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
+        self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
         self.late_errors = LateErrors()
+        self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training rows so far."""
+        return self.rows_seen / len(self.weights_)
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the weights are still held at 1."""
+        if self.warmup_steps is not None:
+            return self.steps_seen < self.warmup_steps
+        return self.rows_seen < self.warmup_epochs * len(self.weights_)
 
     @property
     def needs_validation(self) -> bool:
@@ -78,6 +105,36 @@ class Reweighter(nn.Module, ABC):
                 "labels, tokens and pixels."
             )
         return losses
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The attributes `saved`, for state_dict."""
+        parts = {name: getattr(self, name) for name in self.saved}
+        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the attributes `saved` of a state_dict."""
+        for name in self.saved:
+            # An optimizer would go on in the tensors of the state itself.
+            value = copy.deepcopy(state[name])
+            if hasattr(part := getattr(self, name), "load_state_dict"):
+                part.load_state_dict(value)
+            else:
+                setattr(self, name, value)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Go on from a state_dict. Where it raises, nothing has changed.
+
+        Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
+        """
+        check_numbers(state_dict)
+        try:
+            with unchanged_on_error(self):
+                return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise RuntimeError(
+                f"This checkpoint does not fit {type(self).__name__} of {len(self.weights_)} training rows; nothing was loaded. "
+                f"Make the reweighter as it was made when it was saved: the same class, sizes and parameters. {error}"
+            ) from error
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
         """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""

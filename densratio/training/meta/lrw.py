@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -83,6 +82,8 @@ class TrainTwice(BatchReweighter):
     uses_validation: ClassVar[bool] = True
     keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
+    holds_out: ClassVar[str]
+    """The rows that `split` holds out: those of the "lowest" or "highest" margin, or at "random"."""
 
     def __init__(
         self,
@@ -101,8 +102,8 @@ class TrainTwice(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        gradient = gradient_from(gradient, optimizer, mode, product, every)
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = FeatureNetwork(n_features, hidden)
         self.network_optimizer = adam(self.network, learning_rate, weight_decay)
         self.backbone = backbone
@@ -116,46 +117,35 @@ class TrainTwice(BatchReweighter):
         if not 0.0 < share < 1.0:
             raise ValueError(f"share must be in (0, 1); got {share!r}.")
         n_val = min(max(1, round(share * len(values))), len(values) - 1)
-        order = cls._order(values, np.random.default_rng(seed))
+        if cls.holds_out == "random":
+            order = np.random.default_rng(seed).permutation(len(values))
+        else:
+            order = np.argsort(values if cls.holds_out == "lowest" else -values, kind="stable")
         return HeldOut(np.sort(order[n_val:]), np.sort(order[:n_val]))
-
-    @staticmethod
-    @abstractmethod
-    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Row numbers (n,), those to hold out first."""
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         features = features_of(batch, self.backbone)
         return learned_weights(
-            self,
-            lambda: rows.mean_one(self.network(features)),
-            lambda weights: self.meta.of(batch, weights, val),
-            rows,
+            self, lambda: rows.mean_one(self.network(features)), lambda weights: self.meta.of(batch, weights, val), rows
         )
 
 
 class LRWHard(TrainTwice):
     """`TrainTwice` that holds out the rows of the lowest margin."""
 
-    @staticmethod
-    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        return np.argsort(margins, kind="stable")
+    holds_out: ClassVar[str] = "lowest"
 
 
 class LRWEasy(TrainTwice):
     """`TrainTwice` that holds out the rows of the highest margin."""
 
-    @staticmethod
-    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        return np.argsort(-margins, kind="stable")
+    holds_out: ClassVar[str] = "highest"
 
 
 class LRWRandom(TrainTwice):
     """`TrainTwice` that holds out rows drawn at random."""
 
-    @staticmethod
-    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        return random.permutation(len(margins))
+    holds_out: ClassVar[str] = "random"
 
 
 def features_of(batch: TrainingPass, backbone: nn.Module | None) -> Tensor:
