@@ -45,7 +45,8 @@ def squared_euclidean(x: Array, y: Array) -> Array:
     xp = namespace(x, y)
     if x.shape[1] == 1:
         difference = x - xp.matrix_transpose(y)
-        return difference * difference
+        difference *= difference  # a second large array costs more than the arithmetic
+        return difference
     # Center first: |x|^2 + |y|^2 - 2 x'y would lose digits to a large offset.
     center = xp.mean(y, axis=0, keepdims=True)
     x, y = x - center, y - center

@@ -92,8 +92,11 @@ class BatchReweighter(Reweighter):
         batch, rows = self._passed(model, x, y, index)
         weights = torch.ones_like(batch.losses.detach())
         if not self.is_warming_up:
-            with rows.undone_on_error():
+            try:
                 weights = self._or_even(self.batch_weights(batch, rows, val), rows)
+            except Exception:
+                rows.take_back()
+                raise
         self._store(batch, weights.detach(), rows)
         return rows.mean(weights.to(batch.losses.device, torch.promote_types(batch.losses.dtype, weights.dtype)) * batch.losses)
 
@@ -115,11 +118,11 @@ class BatchReweighter(Reweighter):
         follows = self.meta is not None and (self.is_due or self.keeps)
         batch = (self.meta.rows if follows else TrainingPass.of)(model, x, y, self.losses, keeps=self.keeps)
         rows = self._rows(index, len(batch.losses))
-        rows.check(batch.losses.detach()[:, None], len(self.weights_), self.late_errors)
+        rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
         return batch, rows
 
     def _rows(self, index: Any, n_rows: int) -> RowBatch:
-        return RowBatch.of(index, n_rows, len(self.weights_), self.weights_.device)
+        return RowBatch.of(index, n_rows, self.n_train, self.weights_.device)
 
     def _or_even(self, weights: Tensor, rows: RowBatch) -> Tensor:
         """The weights, or ones where all of them vanished."""

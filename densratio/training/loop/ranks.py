@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -11,9 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-__all__ = ["Rows", "mean_of_rows", "n_ranks", "of_all_ranks", "raised_on_all_ranks", "rank_here"]
+__all__ = ["Rows", "mean_of_rows", "n_ranks", "of_all_ranks", "on_all_ranks", "rank_here"]
 
 T = TypeVar("T", Tensor, Tensor | None)
+V = TypeVar("V")
 
 
 def n_ranks() -> int:
@@ -43,22 +43,21 @@ def of_all_ranks(values: Tensor) -> Tensor:
     return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
 
 
-@contextmanager
-def raised_on_all_ranks() -> Iterator[None]:
-    """Within it a ValueError of one rank is raised on every rank: none is left waiting for another.
+def on_all_ranks(check: Callable[[], V]) -> V:
+    """What `check` gives on this rank. Where it raises ValueError on one rank every rank raises it, and none waits for another.
 
     Where ranks exchange tensors of a GPU alone each raises its own: to ask the others would make the host wait for the device.
     """
-    error: ValueError | None = None
+    if n_ranks() == 1 or "cpu" not in dist.get_backend_config():
+        return check()
+    found, error = None, None
     try:
-        yield
+        found = check()
     except ValueError as own:
         error = own
-    words = "" if error is None else str(error)
-    if n_ranks() > 1 and "cpu" in dist.get_backend_config() and (told := _errors(words)):
-        raise error or ValueError("; ".join(f"rank {rank}: {theirs}" for rank, theirs in told.items()))
-    if error is not None:
-        raise error
+    if told := _errors("" if error is None else str(error)):
+        raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in told.items()))
+    return found  # type: ignore[return-value]
 
 
 def _errors(words: str) -> dict[int, str]:

@@ -15,7 +15,7 @@ from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 from .row_losses import RowLosses
-from .state import check_numbers, unchanged_on_error
+from .state import check_numbers, snapshot
 
 __all__ = ["Reweighter"]
 
@@ -54,6 +54,7 @@ class Reweighter(nn.Module, ABC):
         if warmup_steps is not None and not warmup_steps >= 0:
             raise ValueError(f"warmup_steps must be >= 0 or None; got {warmup_steps!r}.")
         self.loss = loss
+        self.n_train = n_train
         self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
@@ -64,14 +65,14 @@ class Reweighter(nn.Module, ABC):
     @property
     def epoch(self) -> float:
         """Passes over the training rows so far."""
-        return self.rows_seen / len(self.weights_)
+        return self.rows_seen / self.n_train
 
     @property
     def is_warming_up(self) -> bool:
         """Whether the weights are still held at 1."""
         if self.warmup_steps is not None:
             return self.steps_seen < self.warmup_steps
-        return self.rows_seen < self.warmup_epochs * len(self.weights_)
+        return self.rows_seen < self.warmup_epochs * self.n_train
 
     @property
     def needs_validation(self) -> bool:
@@ -87,9 +88,9 @@ class Reweighter(nn.Module, ABC):
 
     def transform(self, index: Any) -> Tensor:
         """Current weights (n,) of the training rows `index` (n,), detached."""
-        positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
+        positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
-        return self.weights_[positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions]
+        return self.weights_[positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions]
 
     def check(self) -> None:
         """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
@@ -127,10 +128,11 @@ class Reweighter(nn.Module, ABC):
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
         check_numbers(state_dict)
+        restore = snapshot(self)
         try:
-            with unchanged_on_error(self):
-                return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            restore()
             raise RuntimeError(
                 f"This checkpoint does not fit {type(self).__name__} of {len(self.weights_)} training rows; nothing was loaded. "
                 f"Make the reweighter as it was made when it was saved: the same class, sizes and parameters. {error}"

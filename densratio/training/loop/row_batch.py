@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from torch import Tensor
 
 from ..._validation import check_index
 from .late_errors import LateErrors, not_finite, waits_for
-from .ranks import Rows, n_ranks, of_all_ranks, raised_on_all_ranks
+from .ranks import Rows, n_ranks, of_all_ranks, on_all_ranks
 
 __all__ = ["RowBatch", "held_by_all", "positions_of"]
 
@@ -44,8 +42,7 @@ class RowBatch(Rows):
         if n_ranks() == 1 and host_looks:
             positions = positions_of(index, n_rows, name, device, n_stored)
             return cls(positions, positions, holds_all=True)
-        with raised_on_all_ranks():
-            positions = positions_of(index, n_rows, name, device)
+        positions = on_all_ranks(lambda: positions_of(index, n_rows, name, device))
         of_all = of_all_ranks(positions)
         if host_looks:
             check_index(of_all, len(of_all), n_stored, name)
@@ -83,7 +80,7 @@ class RowBatch(Rows):
         return values if self._holds_all else of_all_ranks(values)
 
     def beside(self, positions: Tensor) -> RowBatch:
-        """Other rows of the same batch, which every rank holds; an error undoes what was written of both."""
+        """Other rows of the same batch, which every rank holds; `take_back` is for both."""
         rows = RowBatch.held(positions, self._is_usable)
         rows._written = self._written
         return rows
@@ -108,26 +105,22 @@ class RowBatch(Rows):
         Values that are not finite are left out, and all of them where the batch can't be used; no wait for a device.
         """
         values, at = self.all(_like(stored, values)), self.all_positions
-        old = stored[at]
+        is_simple = self._is_usable is True and stored.device.type == "cpu" and stored.dtype in _NUMPY
+        old = torch.from_numpy(stored.numpy()[at.numpy()]) if is_simple else stored[at]
         self._written.append((stored, at, old))
-        if self._is_usable is True and _write_distinct(stored, at, values):
+        if is_simple and not waits_for(stored.device) and _write_distinct(stored.numpy(), at.numpy(), values.numpy()):
             return
         is_kept = torch.isfinite(values) if self._is_usable is True else torch.isfinite(values) & self._is_usable
         _write_means(stored, at, torch.where(is_kept, values, old))
 
     def remember(self, stored: Tensor) -> None:
-        """Let an error take back what is about to be changed of `stored` otherwise than by `write`."""
+        """Let `take_back` know what is about to be changed of `stored` otherwise than by `write`."""
         self._written.append((stored, None, stored.clone()))
 
-    @contextmanager
-    def undone_on_error(self) -> Iterator[None]:
-        """Within it an error takes back what was written."""
-        try:
-            yield
-        except Exception:
-            for stored, at, old in reversed(self._written):
-                stored.copy_(old) if at is None else stored.index_copy_(0, at, old)
-            raise
+    def take_back(self) -> None:
+        """Give everything that was written the values from before."""
+        for stored, at, old in reversed(self._written):
+            stored.copy_(old) if at is None else stored.index_copy_(0, at, old)
 
     def add(self, total: Tensor, mass: Tensor, values: Tensor, *, scale: float) -> None:
         """total[positions] += scale * values and mass[positions] += scale, for the finite values (n,) of all rows.
@@ -198,8 +191,13 @@ def _is_finite_on_host(values: Tensor) -> bool:
         return False
     if values.device.type == "cpu" and values.dtype in _NUMPY:
         # As a numpy array a vector of a batch costs a fifth.
-        return bool(np.isfinite(values.numpy()).all())
+        return _is_finite(values.numpy())
     return bool(torch.isfinite(values).all())
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    # A sum shows NaN and infinity, and overflows but for the largest finite numbers: one pass without a second array.
+    return bool(np.isfinite(np.add.reduce(values, axis=None))) or bool(np.isfinite(values).all())
 
 
 def _like(stored: Tensor, values: Tensor) -> Tensor:
@@ -209,15 +207,10 @@ def _like(stored: Tensor, values: Tensor) -> Tensor:
     return values if is_like else values.to(stored.device, stored.dtype)
 
 
-def _write_distinct(stored: Tensor, positions: Tensor, values: Tensor) -> bool:
-    """Write finite values of rows that occur once; False where they are not such, and then what was written is of no account."""
-    if waits_for(stored.device) or stored.device.type != "cpu" or stored.dtype not in _NUMPY:
-        return False
-    target, at, new = stored.numpy(), positions.numpy(), values.numpy()
-    if not np.isfinite(new).all():
-        return False
-    target[at] = new
-    return bool((target[at] == new).all())
+def _write_distinct(stored: np.ndarray, positions: np.ndarray, values: np.ndarray) -> bool:
+    """Write values of rows that occur once; False where they do not, or NaN, and then what was written is of no account."""
+    stored[positions] = values
+    return np.array_equal(stored[positions], values) and _is_finite(values)
 
 
 def _write_means(stored: Tensor, positions: Tensor, values: Tensor) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["before_loading", "check_numbers", "unchanged_on_error"]
+__all__ = ["before_loading", "check_numbers", "snapshot"]
 
 Prepare = Callable[[Any, dict[str, Tensor]], None]
 
@@ -39,16 +38,13 @@ def check_numbers(state: dict[str, Any]) -> None:
             raise ValueError(f"The checkpoint has NaN or infinity in {key!r}: nothing was loaded. Load one from before that.")
 
 
-@contextmanager
-def unchanged_on_error(module: nn.Module) -> Iterator[None]:
-    """Within it an error leaves the parameters, buffers, parts and extra state of the module and its parts as they were."""
+def snapshot(module: nn.Module) -> Callable[[], None]:
+    """What gives parameters, buffers, parts and extra state of the module and its parts the values that they have now."""
     parts = [(part, [dict(held) for held in _held(part)], _extra_state(part)) for part in module.modules()]
-    values = [
-        (tensor, tensor.detach().clone()) for _, held, _ in parts for tensor in (held[0] | held[1]).values() if tensor is not None
-    ]
-    try:
-        yield
-    except Exception:
+    tensors = [tensor for _, held, _ in parts for tensor in (held[0] | held[1]).values() if tensor is not None]
+    values = [tensor.detach().clone() for tensor in tensors]
+
+    def restore() -> None:
         for part, held, extra in parts:
             for now, before in zip(_held(part), held, strict=True):
                 now.clear()
@@ -56,9 +52,10 @@ def unchanged_on_error(module: nn.Module) -> Iterator[None]:
             if extra is not None:
                 part.set_extra_state(extra)
         with torch.no_grad():
-            for tensor, value in values:
+            for tensor, value in zip(tensors, values, strict=True):
                 tensor.copy_(value)
-        raise
+
+    return restore
 
 
 def _held(part: nn.Module) -> tuple[dict[str, Any], ...]:

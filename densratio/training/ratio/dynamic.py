@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +12,7 @@ from ...estimators import IN_LOOPS, DensityRatio
 from ..loop.losses import Loss, cross_entropy
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
-from ..loop.state import before_loading, unchanged_on_error
+from ..loop.state import before_loading, snapshot
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
 from .class_priors import ClassFrequencies
@@ -21,7 +20,7 @@ from .compared import Compared, Comparison, Transformation
 from .mixture import Agreement
 from .potential import Potential
 from .stored_step import StoredStep, ratio_for_loops
-from .two_samples import TwoSamples, collect
+from .two_samples import Given, TwoSamples, collect
 
 __all__ = ["DynamicReweighter"]
 
@@ -137,14 +136,14 @@ class DynamicReweighter(Reweighter):
     @property
     def ratio(self) -> DensityRatio:
         """The ratio whose steps are done; of "auto" the first."""
-        return self._step_at(0).ratio
+        return self._steps[0].ratio
 
     @property
     def coef_(self) -> Tensor:
         """Coefficients (n_val,) of KLIEP and LSIF. Raises AttributeError for other methods."""
-        if self._step_at(0).stores_weights:
+        if self._steps[0].stores_weights:
             raise AttributeError(f"{type(self.ratio).__name__} stores weights and no coefficients.")
-        return self._step_at(0).stored
+        return self._steps[0].stored
 
     @property
     def share_(self) -> dict[str, float]:
@@ -156,8 +155,6 @@ class DynamicReweighter(Reweighter):
     def needs_validation(self) -> bool:
         return self.steps_seen % self.val_every == 0 or (self.bank is not None and self.bank.values is None)
 
-    @torch.compiler.disable
-    @torch.no_grad()
     def partial_fit(
         self,
         train: Tensor,
@@ -178,14 +175,22 @@ class DynamicReweighter(Reweighter):
         A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
+        if torch.compiler.is_compiling():
+            # A step that is compiled as a whole leaves this part as it is.
+            return torch.compiler.disable(self.partial_fit)(train, val, index, val_index, y, y_val, losses)
         self.late_errors.raise_if_seen()
         with _single_precision(self.weights_.device):
-            batch = self._collected(train, val, index, val_index, (y, y_val), losses)
-            with self._unchanged_on_error(batch):
+            given = Given(train, val, index, val_index, y, y_val, losses)
+            batch = collect(given, self._val_index, (self.n_train, self.n_val), self.late_errors)
+            kept = self._kept()
+            try:
                 batch = self._step(batch)
+            except Exception:
+                self._take_back(batch, kept)
+                raise
         if batch.losses is not None:
             self.row_losses.record(batch.losses, batch.rows, 1.0 + self.epoch)
-        self.rows_seen += len(batch.source)
+        self.rows_seen += batch.source.shape[0]
         self.steps_seen += 1
         self._log_weights(batch.rows.positions)
         return self
@@ -214,7 +219,7 @@ class DynamicReweighter(Reweighter):
         return mean_of_rows(weights.to(own.losses.device, own.losses.dtype) * own.losses)
 
     def extra_repr(self) -> str:
-        return f"{self.ratio}, n_train={len(self.weights_)}, n_val={self.n_val}"
+        return f"{self.ratio}, n_train={self.n_train}, n_val={self.n_val}"
 
     # ------------------------------------------------------------ what a step takes
 
@@ -224,25 +229,19 @@ class DynamicReweighter(Reweighter):
         with validation_pass(model):
             return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
 
-    def _collected(
-        self, train: Tensor, val: Tensor | None, index: Any, val_index: Any, labels: tuple[Any, Any], losses: Tensor | None
-    ) -> TwoSamples:
-        def check() -> Any:
-            if val is not None and (labels[0] is None) != (labels[1] is None):
-                raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
-            return self._val_index(val, val_index, labels[1], by_class=labels[0] is not None or self.classes is not None)
-
-        return collect((train, val), (index, check), labels, losses, (len(self.weights_), self.n_val), self.late_errors)
-
-    def _val_index(self, val: Tensor | None, val_index: Any, y_val: Any, *, by_class: bool) -> Any:
+    def _val_index(self, given: Given) -> Any:
+        """Places of the validation rows. Raises ValueError for what does not go together."""
+        val, val_index, by_class = given.val, given.val_index, given.y is not None or self.classes is not None
+        if val is not None and (given.y is None) != (given.y_val is None):
+            raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
         if val is None and (self.bank is None or self.bank.values is None):
             reason = "without val_refresh each step" if self.bank is None else "before validation rows are known a step"
             raise ValueError(f"val is None: {reason} needs losses or features of a validation batch.")
-        if val is None and (val_index is not None or y_val is not None):
+        if val is None and (val_index is not None or given.y_val is not None):
             raise ValueError("val is None, and val_index or y_val were given: they are of the rows of val.")
         if val is None or val_index is not None:
             return val_index
-        stores_weights = all(self._step_at(k).stores_weights for k in range(len(self.steps)))
+        stores_weights = all(step.stores_weights for step in self._steps)
         if len(val) == self.n_val or (stores_weights and self.bank is None and not by_class):
             return range(len(val))
         reason = (
@@ -265,7 +264,7 @@ class DynamicReweighter(Reweighter):
 
     def _step(self, batch: TwoSamples) -> TwoSamples:
         """The batch with the target that it was compared with."""
-        steps = [self._step_at(k) for k in range(len(self.steps))]
+        steps = self._steps
         if self.steps_seen == 0:
             for step in steps:
                 step.check(batch)
@@ -275,7 +274,7 @@ class DynamicReweighter(Reweighter):
         if given.y is not None:
             # From the first labels on the estimate is class by class.
             if self.classes is None:
-                self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
+                self.classes = ClassFrequencies.unknown(self.n_train, self.n_val).to(self.weights_.device)
             if given.y_val is not None:
                 self.classes.record(given.y, given.rows, given.y_val, given.val_rows)
         for step in steps:
@@ -284,27 +283,23 @@ class DynamicReweighter(Reweighter):
             self._estimate(steps, batch)
         return batch
 
-    @contextmanager
-    def _unchanged_on_error(self, batch: TwoSamples) -> Iterator[None]:
-        """Within it an error leaves everything that is stored as it was."""
+    def _kept(self) -> tuple[Any, ...]:
+        """What a step may make or replace, besides the entries that its rows write."""
         parts = [part for part in (self.bank, self.classes) if part is not None]
-        kept = dict(self.too_small_), self.classes, [dict(part._buffers) for part in parts]
-        potentials = [self._step_at(k).potential for k in range(len(self.steps))]
-        try:
-            with ExitStack() as stack:
-                for potential in potentials:
-                    if potential is not None:
-                        stack.enter_context(unchanged_on_error(potential))
-                stack.enter_context(batch.rows.undone_on_error())
-                yield
-        except Exception:
-            self.too_small_, self.classes = kept[:2]
-            for part, buffers in zip(parts, kept[2], strict=True):
-                part._buffers.update(buffers)
-                part.look_again()
-            for k, potential in enumerate(potentials):
-                self._step_at(k).potential = potential
-            raise
+        potentials = [(step, step.potential, None if step.potential is None else snapshot(step.potential)) for step in self._steps]
+        return self.classes, dict(self.too_small_), [(part, dict(part._buffers)) for part in parts], potentials
+
+    def _take_back(self, batch: TwoSamples, kept: tuple[Any, ...]) -> None:
+        """Leave everything that is stored as it was before the step."""
+        self.classes, self.too_small_, parts, potentials = kept
+        for part, buffers in parts:
+            part._buffers.update(buffers)
+            part.look_again()
+        batch.rows.take_back()
+        for step, potential, restore in potentials:
+            step.potential = potential
+            if restore is not None:
+                restore()
 
     def _estimate(self, steps: list[StoredStep], batch: TwoSamples) -> None:
         weights = [self._weights(step, batch) for step in steps]
@@ -324,10 +319,9 @@ class DynamicReweighter(Reweighter):
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1
         return weights
 
-    def _step_at(self, k: int) -> StoredStep:
-        step = self.steps[k]
-        assert isinstance(step, StoredStep)
-        return step
+    @property
+    def _steps(self) -> list[StoredStep]:
+        return list(self.steps)  # type: ignore[arg-type]
 
 
 def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
