@@ -7,7 +7,10 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Loss", "cross_entropy", "multilabel", "pixel_cross_entropy", "rows_mean", "squared_error", "token_cross_entropy"]
+__all__ = [
+    "Loss", "check_classes", "cross_entropy", "multilabel", "pixel_cross_entropy", "rows_mean", "squared_error",
+    "token_cross_entropy",
+]  # fmt: skip
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction, label) of n rows -> losses (n,)."""
@@ -18,6 +21,18 @@ IGNORED = -100  # torch's mark of a position that has no label
 def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
     """Cross entropy (n,) of logits (n, C) and labels (n,), or probabilities (n, C)."""
     return functional.cross_entropy(prediction, label, reduction="none")
+
+
+def check_classes(prediction: Tensor, label: Tensor) -> None:
+    """Raise ValueError for the labels that cross entropy is most often given in another form, with what to type."""
+    if label.ndim == 2 and label.shape[1] == 1 and prediction.ndim == 2 and prediction.shape[1] > 1:
+        got = tuple(label.shape)
+        raise ValueError(f"Cross entropy takes the class of each row, (n,); got labels {got}. Type y.squeeze(1).long().")
+    if label.ndim == 1 and label.is_floating_point() and prediction.ndim == 2:
+        raise ValueError(
+            f"Cross entropy takes classes as integers; got labels of {label.dtype}. Type y.long(), or for numbers to be predicted "
+            "give the reweighter loss=densratio.training.losses.squared_error."
+        )
 
 
 def squared_error(prediction: Tensor, label: Tensor) -> Tensor:

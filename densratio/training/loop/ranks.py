@@ -62,7 +62,14 @@ def on_all_ranks(check: Callable[[], V]) -> V:
 
 def _errors(words: str) -> dict[int, str]:
     """What the ranks found wrong, by rank, given what this one found, "" for nothing."""
-    if not any(bool(found) for found in _gathered(torch.tensor(len(words)))):
+    try:
+        lengths = _gathered(torch.tensor(len(words)))
+    except RuntimeError as error:
+        raise RuntimeError(
+            "Another rank took no part in this step: it has fewer batches, or has stopped. Give every rank as many batches, as "
+            "DistributedSampler does, or train within Join([reweighter, model], throw_on_early_termination=True)."
+        ) from error
+    if not any(bool(length) for length in lengths):
         return {}
     told: list[str] = [""] * n_ranks()
     dist.all_gather_object(told, words)

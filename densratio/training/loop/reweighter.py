@@ -8,10 +8,12 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from .late_errors import LateErrors, waits_for
-from .losses import Loss, cross_entropy
+from .losses import Loss, check_classes, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 from .row_losses import RowLosses
@@ -20,7 +22,7 @@ from .state import check_numbers, snapshot
 __all__ = ["Reweighter"]
 
 
-class Reweighter(nn.Module, ABC):
+class Reweighter(nn.Module, Joinable, ABC):
     """One line of a training loop: `loss = reweighter.weighted_loss(model, (x, y, i), (x_val, y_val, j))`.
 
     weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
@@ -30,7 +32,8 @@ class Reweighter(nn.Module, ABC):
     monitor: a `Monitor` that logs statistics of the weights, or None.
     row_losses: mean loss of each row, which `suspicious_rows` ranks by.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
-    ranks together, and so is the gradient once DistributedDataParallel has averaged it.
+    ranks together, and so is the gradient once DistributedDataParallel has averaged it. Ranks need as many batches each; within
+    torch's Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
     """
 
     weights_: Tensor
@@ -41,6 +44,7 @@ class Reweighter(nn.Module, ABC):
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
         super().__init__()
+        Joinable.__init__(self)
         if not callable(loss):
             raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
         try:
@@ -97,7 +101,9 @@ class Reweighter(nn.Module, ABC):
         self.late_errors.raise_if_seen(wait=True)
 
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """`loss` of each row (n,). Raises ValueError where it gives something else."""
+        """`loss` of each row (n,). Raises ValueError where it gives something else, or can't with these labels."""
+        if self.loss is cross_entropy:
+            check_classes(prediction, label)
         losses = self.loss(prediction, label)
         if losses.ndim != 1:
             raise ValueError(
@@ -141,6 +147,8 @@ class Reweighter(nn.Module, ABC):
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
         """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
         name = type(self).__name__
+        if isinstance(model, type):
+            raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
         if not callable(model):
             raise ValueError(f"weighted_loss(model, train, val) takes the model first; got {type(model).__name__}.")
         if val is None and self.needs_validation:
@@ -149,7 +157,32 @@ class Reweighter(nn.Module, ABC):
             )
         if val is not None and self.needs_validation:
             parts_of(val, "validation")
+        self._notify_join(model)
         return parts_of(train, "training")
+
+    def _notify_join(self, model: Any) -> None:
+        """Tell torch's Join, where one is on, that this rank has a batch. Raises ValueError where it lets ranks end one by one."""
+        configs = [getattr(part, "_join_config", None) for part in (self, model)]
+        if any(config is not None and config.enable and not config.throw_on_early_termination for config in configs):
+            raise ValueError(
+                "Weights are estimated from the rows of all ranks, so none can go on when another has no more batches. Type "
+                "Join([reweighter, model], throw_on_early_termination=True), under which all ranks stop together."
+            )
+        Join.notify_join_context(self)
+
+    def join_hook(self, divide_by_initial_world_size: bool = True) -> JoinHook:
+        """What torch's Join calls on a rank without batches: nothing. The argument is DistributedDataParallel's."""
+        return JoinHook()
+
+    @property
+    def join_device(self) -> torch.device:
+        """The device of what the ranks exchange."""
+        return self.weights_.device
+
+    @property
+    def join_process_group(self) -> Any:
+        """The group of all ranks."""
+        return dist.group.WORLD
 
     def _log_weights(self, index: Any) -> None:
         if self.monitor is not None:

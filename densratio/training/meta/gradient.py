@@ -319,3 +319,5 @@ def _check(mode: str, product: str, every: int, n_val: int | None, val_refresh: 
             'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '
             f"got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
         )
+    if val_refresh is not None and n_val is not None and val_refresh > n_val:
+        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
