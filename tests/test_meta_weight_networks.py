@@ -220,7 +220,7 @@ def test_cmw_net_refuses_it_too(every):
     [
         (
             lambda: CMWNet(N_TRAIN, Y[:7]),
-            r"y_train must be \(40,\) integers >= 0, the class of each training row; got shape \(7,\)",
+            r"y_train must be \(40,\) integers >= 0.*got shape \(7,\)",
         ),
         (lambda: CMWNetSL(N_TRAIN, Y, mode="last_layer"), "Soft labels train each row on four losses"),
         (lambda: CMWNet(N_TRAIN, Y, soft_labels=True), r"class of their own: CMWNetSL\(n_train, y_train\)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,9 @@ from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
 from .loop.losses import Loss, cross_entropy
 from .loop.ranks import mean_of_rows
-from .loop.reweighter import Reweighter
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
+from .loop.validation_pass import validation_pass
 from .ratio.compared import Transformation
 from .ratio.dynamic import DynamicReweighter
 
@@ -51,18 +51,26 @@ class RandomWeights(BatchReweighter):
         self._generator.set_state(state["generator"].cpu())
 
 
-class ValidationOnly(Reweighter):
-    """Every training row has weight 0 and the validation batch is what is learned."""
+class ValidationOnly(BatchReweighter):
+    """Every training row has weight 0 and the validation batch is what is learned; training rows pass for their losses alone."""
+
+    uses_validation: ClassVar[bool] = True
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__(n_train, loss)
         self.weights_.zero_()
 
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return torch.zeros_like(batch.losses.detach())
+
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        _, _, index = self._given(model, train, val)
+        x, y, index = self._given(model, train, val)
+        self._check_model(model)
+        with validation_pass(model):
+            batch, rows = self._passed(model, x, y, index)
+        self._store(batch, self.batch_weights(batch, rows, val), rows)
         x_val, y_val, _ = val
         losses = self.losses(model(x_val), y_val)
-        self._log_weights(index)
         return mean_of_rows(losses)
 
 

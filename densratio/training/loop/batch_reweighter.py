@@ -91,14 +91,16 @@ class BatchReweighter(Reweighter):
         self._check_model(model)
         batch, rows = self._passed(model, x, y, index)
         weights = torch.ones_like(batch.losses.detach())
+        base = None if self.base_weights is None else self._times_base(weights, index)
         if not self.is_warming_up:
             try:
                 weights = self._or_even(self.batch_weights(batch, rows, val), rows)
             except Exception:
                 rows.take_back()
                 raise
+        counted = weights if base is None else weights * base
         self._store(batch, weights.detach(), rows)
-        return rows.mean(weights.to(batch.losses.device, torch.promote_types(batch.losses.dtype, weights.dtype)) * batch.losses)
+        return rows.mean(counted.to(batch.losses.device, torch.promote_types(batch.losses.dtype, counted.dtype)) * batch.losses)
 
     # ------------------------------------------------------------ the loop
 

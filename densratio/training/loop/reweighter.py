@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -12,14 +15,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
+from ..._validation import check_sample_weight
 from .late_errors import LateErrors, waits_for
-from .losses import Loss, check_classes, cross_entropy
+from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 from .row_losses import RowLosses
 from .state import check_numbers, snapshot
 
-__all__ = ["Reweighter"]
+__all__ = ["Reweighter", "where_named"]
 
 
 class Reweighter(nn.Module, Joinable, ABC):
@@ -29,6 +33,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
     warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train; warmup_steps: the same as a number
     of batches, in place of them, or None.
+    set_base_weights: weights of your own, as sample_weight, beside those of the method.
     monitor: a `Monitor` that logs statistics of the weights, or None.
     row_losses: mean loss of each row, which `suspicious_rows` ranks by.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
@@ -37,10 +42,16 @@ class Reweighter(nn.Module, Joinable, ABC):
     """
 
     weights_: Tensor
+    base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
     """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" not in vars(cls):
+            cls.__init__ = _named_after(cls, cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
         super().__init__()
@@ -65,6 +76,8 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
+        # They belong to the data, as labels do, and are given anew after a resume.
+        self.register_buffer("base_weights", None, persistent=False)
 
     @property
     def epoch(self) -> float:
@@ -92,18 +105,29 @@ class Reweighter(nn.Module, Joinable, ABC):
 
     def transform(self, index: Any) -> Tensor:
         """Current weights (n,) of the training rows `index` (n,), detached."""
-        positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
-        # On a device an index out of range raises its error later.
-        return self.weights_[positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions]
+        return self.weights_[self._positions(index)]
+
+    def set_base_weights(self, sample_weight: Any) -> None:
+        """Weights of your own (n_train,), which multiply those of the method in the loss, scaled to mean 1; None for none.
+
+        The method estimates its weights, which `weights_` holds, as if there were no others.
+        Raises ValueError for a weight that is negative or not finite, or where all are 0.
+        """
+        weights = check_sample_weight(sample_weight, self.n_train)
+        if weights is None:
+            self.base_weights = None
+            return
+        if not weights.any():
+            raise ValueError("sample_weight is 0 for all rows: nothing is left to train on.")
+        scaled = weights / weights.max()
+        self.base_weights = torch.as_tensor(scaled / scaled.mean(), dtype=self.weights_.dtype, device=self.weights_.device)
 
     def check(self) -> None:
         """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
         self.late_errors.raise_if_seen(wait=True)
 
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """`loss` of each row (n,). Raises ValueError where it gives something else, or can't with these labels."""
-        if self.loss is cross_entropy:
-            check_classes(prediction, label)
+        """`loss` of each row (n,). Raises ValueError where it gives something else."""
         losses = self.loss(prediction, label)
         if losses.ndim != 1:
             raise ValueError(
@@ -140,7 +164,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
             restore()
             raise RuntimeError(
-                f"This checkpoint does not fit {type(self).__name__} of {len(self.weights_)} training rows; nothing was loaded. "
+                f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
                 f"Make the reweighter as it was made when it was saved: the same class, sizes and parameters. {error}"
             ) from error
 
@@ -184,6 +208,19 @@ class Reweighter(nn.Module, Joinable, ABC):
         """The group of all ranks."""
         return dist.group.WORLD
 
+    def _positions(self, index: Any) -> Tensor:
+        positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
+        # On a device an index out of range raises its error later.
+        return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions
+
+    def _times_base(self, weights: Tensor, index: Any) -> Tensor:
+        """Weights (n,) of the rows `index` (n,) times the base weights."""
+        if self.base_weights is None:
+            return weights
+        if len(weights) != len(index):
+            raise ValueError(f"{type(self).__name__} mixes rows, which have no base weights: set_base_weights(None).")
+        return weights * self.base_weights[self._positions(index)].to(weights.device)
+
     def _log_weights(self, index: Any) -> None:
         if self.monitor is not None:
             self.monitor.step(self, index)
@@ -191,11 +228,39 @@ class Reweighter(nn.Module, Joinable, ABC):
 
 def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
     """x, y and index of a batch. Raises ValueError for anything else."""
-    if not isinstance(batch, tuple | list) or len(batch) != 3:
-        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise ValueError(
-            f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
-            f"Got {got}."
-        )
-    x, y, index = batch
-    return x, y, index
+    if isinstance(batch, tuple | list) and len(batch) == 3:
+        x, y, index = batch
+        return x, y, index
+    got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    hint = f" Of items with {list(first)} name the label: Indexed({kind}_set, y_key=...)." if isinstance(first, Mapping) else ""
+    raise ValueError(
+        f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
+        f"Got {got}.{hint}"
+    )
+
+
+def where_named(text: str) -> str:
+    """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
+    known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
+    key = "".join(c for c in text.lower() if c.isalnum())
+    # The longest class that the name begins with, or else the shortest that begins with the name.
+    begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
+    meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
+    first = f"{text} is the class densratio.training.{meant[0]}. " if meant else ""
+    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
+
+
+def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
+    for below in kind.__subclasses__():
+        if not inspect.isabstract(below):
+            yield below
+        yield from _concrete(below)
+
+
+def _named_after(kind: type, init: Any) -> Any:
+    """The inherited `init` under the name of the class: Python says whose `__init__` lacks an argument."""
+    own = FunctionType(init.__code__, init.__globals__, "__init__", init.__defaults__, init.__closure__)
+    own.__doc__, own.__annotations__, own.__kwdefaults__ = init.__doc__, init.__annotations__, init.__kwdefaults__
+    own.__qualname__ = f"{kind.__qualname__}.__init__"
+    return own
