@@ -39,7 +39,7 @@ class RandomWeights(BatchReweighter):
         drawn = torch.randn(len(rows.all_positions), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
-        return rows.own(weights.to(batch.losses.device, torch.promote_types(batch.losses.dtype, torch.float32)))
+        return rows.own(weights.to(batch.losses.device, non_blocking=True))
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counts, and the state of the random generator, for state_dict."""

@@ -70,6 +70,8 @@ class RowBatch(Rows):
         On a device `late` raises the error with a later batch.
         """
         losses = self.all(losses)
+        if len(losses) == 0:
+            raise ValueError("The training batch has no rows: leave it out.")
         if waits_for(losses.device):
             none = self.all_positions[:0]
             self._is_usable = late.usable(losses, losses[:0], self.named, none, (n_stored, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -82,8 +83,6 @@ class TrainTwice(BatchReweighter):
     uses_validation: ClassVar[bool] = True
     keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
-    holds_out: ClassVar[str]
-    """The rows that `split` holds out: those of the "lowest" or "highest" margin, or at "random"."""
 
     def __init__(
         self,
@@ -117,11 +116,13 @@ class TrainTwice(BatchReweighter):
         if not 0.0 < share < 1.0:
             raise ValueError(f"share must be in (0, 1); got {share!r}.")
         n_val = min(max(1, round(share * len(values))), len(values) - 1)
-        if cls.holds_out == "random":
-            order = np.random.default_rng(seed).permutation(len(values))
-        else:
-            order = np.argsort(values if cls.holds_out == "lowest" else -values, kind="stable")
+        order = cls._order(values, np.random.default_rng(seed))
         return HeldOut(np.sort(order[n_val:]), np.sort(order[:n_val]))
+
+    @staticmethod
+    @abstractmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Row numbers (n,), those to hold out first."""
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         features = features_of(batch, self.backbone)
@@ -133,19 +134,25 @@ class TrainTwice(BatchReweighter):
 class LRWHard(TrainTwice):
     """`TrainTwice` that holds out the rows of the lowest margin."""
 
-    holds_out: ClassVar[str] = "lowest"
+    @staticmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return np.argsort(margins, kind="stable")
 
 
 class LRWEasy(TrainTwice):
     """`TrainTwice` that holds out the rows of the highest margin."""
 
-    holds_out: ClassVar[str] = "highest"
+    @staticmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return np.argsort(-margins, kind="stable")
 
 
 class LRWRandom(TrainTwice):
     """`TrainTwice` that holds out rows drawn at random."""
 
-    holds_out: ClassVar[str] = "random"
+    @staticmethod
+    def _order(margins: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return random.permutation(len(margins))
 
 
 def features_of(batch: TrainingPass, backbone: nn.Module | None) -> Tensor:
