@@ -194,7 +194,7 @@ class Reweighter(nn.Module, Joinable, ABC):
             )
         Join.notify_join_context(self)
 
-    def join_hook(self, divide_by_initial_world_size: bool = True) -> JoinHook:
+    def join_hook(self, divide_by_initial_world_size: bool = True) -> JoinHook:  # type: ignore[override]
         """What torch's Join calls on a rank without batches: nothing. The argument is DistributedDataParallel's."""
         return JoinHook()
 
