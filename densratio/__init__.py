@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         KDERatio,
         NearestNeighborsRatio,
         SpectralRatio,
+        StackedRatio,
         SubspaceLSIF,
         Wasserstein,
     )
@@ -38,6 +39,7 @@ __all__ = [
     "KDERatio",
     "NearestNeighborsRatio",
     "SpectralRatio",
+    "StackedRatio",
     "SubspaceLSIF",
     "Wasserstein",
     "__version__",

@@ -13,6 +13,7 @@ from .lsif import LSIF
 from .nearest_neighbors import NearestNeighborsRatio
 from .solve import Weighting, objective_of
 from .spectral import SpectralRatio
+from .stacked import StackedRatio
 from .subspace import SubspaceLSIF
 from .wasserstein import Wasserstein
 
@@ -29,6 +30,7 @@ __all__ = [
     "NearestNeighborsRatio",
     "RatioEstimator",
     "SpectralRatio",
+    "StackedRatio",
     "SubspaceLSIF",
     "Wasserstein",
     "Weighting",
@@ -45,6 +47,7 @@ ESTIMATORS: dict[str, type[RatioEstimator]] = {
     "kde": KDERatio,
     "nearest_neighbors": NearestNeighborsRatio,
     "spectral": SpectralRatio,
+    "stacked": StackedRatio,
     "subspace_lsif": SubspaceLSIF,
 }
 """All density-ratio estimators, by name."""
