@@ -89,7 +89,9 @@ def rlls(given: Predictions) -> np.ndarray:
     confusion, shares = _confusion(given)
     excess = shares - confusion.sum(axis=1)
     sizes = [count.sum() ** 2 / (count @ count) for count in (given.source_count, given.target_count)]
-    strength = (1.0 / sizes[0] + 1.0 / sizes[1]) / len(shares)
+    # Without the penalty theta has about the size that is expected of it.
+    spread = max(1.0, float(np.mean((np.linalg.lstsq(confusion, shares, rcond=None)[0] - 1.0) ** 2)))
+    strength = (1.0 / sizes[0] + 1.0 / sizes[1]) / (len(shares) * spread)
     matrix = confusion.T @ confusion + strength * np.eye(len(shares))
     return _normalized(1.0 + np.linalg.solve(matrix, confusion.T @ excess), given)
 
