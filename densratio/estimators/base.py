@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, TransformerTags
 
 from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
-from .._columns import Scale
+from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
 from .samples import Samples, counts, mean_one
@@ -160,12 +160,12 @@ class RatioEstimator(BaseEstimator, ABC):
         value = getattr(self, name)
         return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
 
-    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_stream: bool = False) -> tuple[Samples, Array]:
         """The two samples on the device that computes, and an empty array of the type of X.
 
         reset: whether the rows define the columns and their scale.
         """
-        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight)
+        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight, is_stream=is_stream)
         places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         domains = [self._placed(take_rows(rows, at)) for at in places]
         weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]
@@ -248,9 +248,13 @@ class RatioEstimator(BaseEstimator, ABC):
             )
 
     def set_params(self, **params: Any) -> RatioEstimator:
-        """Set parameters by name. An unknown name raises ValueError and changes none."""
-        with unchanged_on_error(self):
-            return super().set_params(**params)
+        """Set parameters by name. An unknown name raises ValueError and changes none, in estimators inside neither."""
+        known = self.get_params()
+        for name in params:
+            owner, inside, _ = name.partition("__")
+            if name not in known and not (inside and owner in params):
+                super().set_params(**{name: params[name]})
+        return super().set_params(**params)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "normalization_")

@@ -150,7 +150,7 @@ class DensityRatio(RatioEstimator):
         """
         is_first = not hasattr(self, "coef_")
         with unchanged_on_error(self):
-            samples, like = self._samples(X, y, sample_weight, reset=is_first)
+            samples, like = self._samples(X, y, sample_weight, reset=is_first, is_stream=True)
             if is_first:
                 self._draw_seed()
                 search(self, samples.counted().mapped(self._scaled).merged())

@@ -10,7 +10,7 @@ import scipy.sparse
 
 from .._arrays import Array, concat_rows, is_sparse, put, to_host
 from .._blocks import over_rows
-from .._columns import distinct
+from .._scale import distinct
 from ..features import Features
 from ..objectives import Problem
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import Array, concat_rows, namespace, put, take_rows, to_host, weighted_mean
-from .._columns import distinct
+from .._scale import distinct
 from ..model_selection import Fold
 
+_MOST_COPIES = 2.0**31
 _NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
 
 __all__ = ["Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "row_counts", "whole_numbers"]
@@ -175,8 +176,8 @@ def counts(weight: Array) -> np.ndarray:
 
 
 def whole_numbers(*weights: np.ndarray) -> bool:
-    """Whether all weights are whole numbers, which count as copies."""
-    return all(np.array_equal(weight, np.rint(weight)) for weight in weights)
+    """Whether all weights are whole numbers, which count as copies; huge floats are whole by the way they are stored."""
+    return all(weight.max(initial=0.0) <= _MOST_COPIES and np.array_equal(weight, np.rint(weight)) for weight in weights)
 
 
 def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import available_if
@@ -26,6 +25,18 @@ def _wrapped_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
+def _handed_on(name: str, doc: str) -> Any:
+    def method(self: ImportanceWeighted, X: Any) -> Any:
+        return getattr(self._fitted(), name)(X)
+
+    method.__name__, method.__doc__ = name, doc
+    return available_if(_wrapped_has(name))(method)
+
+
+def _fitted_attribute(name: str, doc: str) -> property:
+    return property(lambda self: getattr(self._fitted(), name), doc=doc)
+
+
 class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     """Fits an estimator for the target on source rows, each weighted by the density ratio.
 
@@ -40,8 +51,8 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : a classifier or regressor, a Pipeline included, whose fit takes sample_weight
-        It is cloned, not fitted itself. If metadata routing is enabled, the step of a Pipeline (or another wrapper) that learns
-        from the weights must request them: step.set_fit_request(sample_weight=True).
+        It is cloned, not fitted itself. The weights reach all its parts that learn from y, by names or by metadata routing; a
+        nest that does not show it is tried on a few rows first. If you have enabled routing, your requests count.
     ratio : fitted density ratio, or callable from rows (n, d) to ratios (n,)
         Shared by clones, never fitted or copied. It sees the X passed to `fit`, so wrap ImportanceWeighted around a Pipeline
         instead of making it a step. To search over ratios pass their transforms: {"ratio": [a.transform, b.transform]}.
@@ -58,7 +69,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     ------
     ValueError
         In fit: a ratio that is not fitted, or returns NaN, infinity, a negative number or the wrong length; weights all 0 (no
-        overlap); flatten outside [0, 1]; an estimator that takes no sample_weight.
+        overlap); flatten outside [0, 1]; an estimator with a part that learns without sample_weight.
     """
 
     def __init__(self, estimator: Any, ratio: Any, flatten: float = 1.0):
@@ -73,30 +84,11 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         self.weights_ = weights
         return self
 
-    @available_if(_wrapped_has("predict"))
-    def predict(self, X: Any) -> Any:
-        """The wrapped estimator's predictions at the rows of X (n, d)."""
-        return self._fitted().predict(X)
-
-    @available_if(_wrapped_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Any:
-        """The wrapped estimator's class probabilities (n, n_classes)."""
-        return self._fitted().predict_proba(X)
-
-    @available_if(_wrapped_has("predict_log_proba"))
-    def predict_log_proba(self, X: Any) -> Any:
-        """The wrapped estimator's log class probabilities (n, n_classes)."""
-        return self._fitted().predict_log_proba(X)
-
-    @available_if(_wrapped_has("decision_function"))
-    def decision_function(self, X: Any) -> Any:
-        """The wrapped estimator's decision values."""
-        return self._fitted().decision_function(X)
-
-    @available_if(_wrapped_has("transform"))
-    def transform(self, X: Any) -> Any:
-        """The wrapped estimator's transform of X (n, d)."""
-        return self._fitted().transform(X)
+    predict = _handed_on("predict", "The wrapped estimator's predictions at the rows of X (n, d).")
+    predict_proba = _handed_on("predict_proba", "The wrapped estimator's class probabilities (n, n_classes).")
+    predict_log_proba = _handed_on("predict_log_proba", "The wrapped estimator's log class probabilities (n, n_classes).")
+    decision_function = _handed_on("decision_function", "The wrapped estimator's decision values.")
+    transform = _handed_on("transform", "The wrapped estimator's transform of X (n, d).")
 
     @available_if(_wrapped_has("score"))
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -104,20 +96,9 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         fitted = self._fitted()
         return fitted.score(X, y) if sample_weight is None else fitted.score(X, y, sample_weight=sample_weight)
 
-    @property
-    def classes_(self) -> Any:
-        """Class labels of a wrapped classifier."""
-        return self._fitted().classes_
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns seen in fit."""
-        return self._fitted().n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns seen in fit, where X was a frame."""
-        return self._fitted().feature_names_in_
+    classes_ = _fitted_attribute("classes_", "Class labels of a wrapped classifier.")
+    n_features_in_ = _fitted_attribute("n_features_in_", "Number of columns seen in fit.")
+    feature_names_in_ = _fitted_attribute("feature_names_in_", "Names of the columns seen in fit, where X was a frame.")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""
