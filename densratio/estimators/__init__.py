@@ -9,6 +9,7 @@ from .gaussian import GaussianRatio
 from .kde import KDERatio
 from .kliep import KLIEP
 from .kmm import KMM
+from .label_shift import LabelShiftRatio
 from .lsif import LSIF
 from .nearest_neighbors import NearestNeighborsRatio
 from .solve import Weighting, objective_of
@@ -27,6 +28,7 @@ __all__ = [
     "Discriminator",
     "GaussianRatio",
     "KDERatio",
+    "LabelShiftRatio",
     "NearestNeighborsRatio",
     "RatioEstimator",
     "SpectralRatio",

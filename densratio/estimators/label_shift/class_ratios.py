@@ -58,8 +58,8 @@ def mlls(given: Predictions) -> np.ndarray:
         first = step(share)
         second = step(first)
         change, bend = first - share, second - 2.0 * first + share
-        size = np.linalg.norm(bend)
-        length = max(1.0, np.linalg.norm(change) / size) if size > 0.0 else 1.0
+        size = float(np.linalg.norm(bend))
+        length = max(1.0, float(np.linalg.norm(change)) / size) if size > 0.0 else 1.0
         # Squared extrapolation (Varadhan & Roland, 2008), then a plain step, which restores the simplex.
         ahead = share + 2.0 * length * change + length**2 * bend
         ahead = second if ahead.min() < 0.0 else step(ahead / ahead.sum())

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays import to_host
-from ..._columns import Scale
+from ..._scale import Scale
 from ..._validation import check_rows, seed_of, split_domains
 from ..base import unchanged_on_error
 from .class_ratios import METHODS, Calibration, Predictions, class_shares

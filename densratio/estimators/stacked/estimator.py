@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..._arrays import Array, is_sparse, to_host
 from ..._validation import seed_of
+from ...objectives.base import is_number
 from ...objectives.lsif import LeastSquares, SquaredDistance
 from ...objectives.moments import Moments
 from ...solvers import ActiveSet
@@ -24,7 +24,7 @@ from .members import members_for
 
 __all__ = ["StackedRatio"]
 
-_PULLS = (1e-6, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # strengths of the pull to the best member, per mean square of a member
+_LEAST_PULL = 1e-6  # keeps the coefficients of equal members apart from rounding
 
 
 class StackedRatio(RatioEstimator):
@@ -34,16 +34,18 @@ class StackedRatio(RatioEstimator):
         H = mean over the source of r r',  h = mean over the target of r,   r = out-of-fold ratios of the members.
 
     Up to a constant this is the squared distance to the true ratio, so the stack is, up to sampling error, no worse than its best
-    member, and the coefficients say which methods the data chose. `pull` draws the coefficients towards the member with the best
-    held-out score; it is chosen among eight values by leaving out the folds once more, which costs next to nothing.
+    member, and the coefficients say which methods the data chose.
 
     Parameters
     ----------
     estimators : "auto", a list of estimators or of (name, estimator), or a dict
         The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from ten for a few
         thousand rows to four for a million.
-    cv : int
-        Number of folds; every member is fitted on each, and once more on all rows if its coefficient is not 0.
+    pull : float >= 0
+        Strength, per mean square of a member, that draws the coefficients to 1 for the member with the best held-out score and
+        to 0 for the others: with few rows the best combination is uncertain.
+    cv : int, scikit-learn splitter or iterable of (train, test)
+        Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
     random_state : int, RandomState, Generator or None
         Seed of the members of "auto".
     n_jobs : int or None
@@ -54,7 +56,6 @@ class StackedRatio(RatioEstimator):
     coefficients_ : dict, the coefficient of each member by name; 0 for members that are left out.
     scores_ : dict, mean r(target) - mean r(source)^2 / 2 of each member and of the "stack" on rows that they did not see.
     estimators_ : dict, the fitted members with a coefficient > 0.
-    pull_ : the chosen pull.
     weights_, normalization_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Source: van der Laan, Polley & Hubbard (2007), Super learner, for the principle.
@@ -63,8 +64,11 @@ class StackedRatio(RatioEstimator):
     _merges_copies: ClassVar[bool] = False
     _searches_distinct: ClassVar[bool] = False
 
-    def __init__(self, estimators: Any = "auto", *, cv: int = 5, random_state: Any = 0, n_jobs: int | None = None):
+    def __init__(
+        self, estimators: Any = "auto", *, pull: float = 0.05, cv: Any = 5, random_state: Any = 0, n_jobs: int | None = None
+    ):
         self.estimators = estimators
+        self.pull = pull
         self.cv = cv
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -74,11 +78,10 @@ class StackedRatio(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         members = self._members(samples)
         outcome = self._out_of_fold(members, samples.merged())
-        found = _combined(outcome)
-        self.pull_, coef = found.pull, found.coef
+        coef, scores = _combined(outcome, max(self.pull, _LEAST_PULL))
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
-        self.scores_ = dict(zip([*names, "stack"], [*found.member_scores, found.score], strict=True))
+        self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
         table = samples.stacked()
         chosen = [name for name in names if self.coefficients_[name] > 0.0]
         fitted = Parallel(n_jobs=self.n_jobs)(delayed(_fitted)(members[name], table) for name in chosen)
@@ -104,8 +107,8 @@ class StackedRatio(RatioEstimator):
         return dict(pairs)
 
     def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[_Held]:
-        if isinstance(self.cv, bool) or not isinstance(self.cv, Integral) or self.cv < 2:
-            raise ValueError(f"cv must be an int >= 2; got {self.cv!r}.")
+        if not (is_number(self.pull) and 0.0 <= self.pull < float("inf")):
+            raise ValueError(f"pull must be a finite number >= 0; got {self.pull!r}.")
         parts = [distinct.split(fold) for fold in self._folds(distinct)]
         tasks = [(member, kept, held_out) for kept, held_out in parts for member in members.values()]
         columns = Parallel(n_jobs=self.n_jobs)(delayed(_values)(*task) for task in tasks)
@@ -136,29 +139,18 @@ class _Held(NamedTuple):
         return Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count)
 
 
-class _Combined(NamedTuple):
-    """The coefficients (K,), the pull, and held-out scores of the members (K,) and of the stack."""
+def _combined(held: Sequence[_Held], pull: float) -> tuple[np.ndarray, np.ndarray]:
+    """The coefficients (K,), and the held-out scores of the members and of the stack (K + 1,).
 
-    coef: np.ndarray
-    pull: float
-    member_scores: list[float]
-    score: float
-
-
-def _combined(held: Sequence[_Held]) -> _Combined:
+    The stack is scored fold by fold with the coefficients of the other folds.
+    """
     folds = [part.moments() for part in held]
     whole = _sum(folds)
-    second, linear = whole[0].second, whole[1].mean
-    member_scores = linear - 0.5 * np.diag(second)
-    best = int(np.argmax(member_scores))
-    size = float(np.mean(np.diag(second)))
-    # The score of a pull: coefficients from all folds but one, on that one.
-    scores = [
-        float(np.mean([_score(_coef(_sum(folds[:k] + folds[k + 1 :]), best, pull * size), folds[k]) for k in range(len(folds))]))
-        for pull in _PULLS
-    ]
-    top = int(np.argmax(scores))
-    return _Combined(_coef(whole, best, _PULLS[top] * size), _PULLS[top], member_scores.tolist(), scores[top])
+    scores = whole[1].mean - 0.5 * np.diag(whole[0].second)
+    best, strength = int(np.argmax(scores)), pull * float(np.mean(np.diag(whole[0].second)))
+    others = (_coef(_sum(folds[:k] + folds[k + 1 :]), best, strength) for k in range(len(folds)))
+    stack = np.mean([_score(coef, fold) for coef, fold in zip(others, folds, strict=True)])
+    return _coef(whole, best, strength), np.append(scores, stack)
 
 
 def _sum(folds: Sequence[tuple[Moments, Moments]]) -> tuple[Moments, Moments]:
@@ -185,7 +177,8 @@ def _score(coef: np.ndarray, sums: tuple[Moments, Moments]) -> float:
 def _values(member: RatioEstimator, kept: Samples, held_out: Samples) -> tuple[np.ndarray, np.ndarray]:
     """The ratio of a member fitted to the kept rows, at the held-out source and target rows."""
     fitted = _fitted(member, kept.stacked())
-    return tuple(np.asarray(to_host(fitted.transform(rows)), dtype=np.float64) for rows in (held_out.source, held_out.target))
+    source, target = (np.asarray(to_host(fitted.transform(rows)), dtype=np.float64) for rows in (held_out.source, held_out.target))
+    return source, target
 
 
 def _fitted(member: RatioEstimator, table: tuple[Any, ...]) -> RatioEstimator:
