@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._arrays import to_host
 from .advice import advise
 from .balance import mean_differences
-from .columns import Columns, dense_rows, numeric_columns, rows_where, source_mask
+from .columns import dense_rows, numeric_columns, rows_where, source_mask
 from .overlap import outside_range, outside_share
 from .report import ColumnBalance, Report
 from .two_sample import (
@@ -24,18 +25,9 @@ from .two_sample import (
 )
 from .weights import effective_sample_size, largest_share, pareto_k, top_share, weight_shares, weights_are_equal
 
-__all__ = ["diagnose", "weights_at"]
+__all__ = ["balance_of", "diagnose", "weights_at"]
 
 _CHANCE = 0.95  # quantile of the permuted statistics
-
-
-class _Distances(NamedTuple):
-    mmd_before: float
-    mmd_after: float
-    mmd_chance: float
-    p_value: float
-    outside_share: float
-    n_rows_tested: int
 
 
 def diagnose(
@@ -77,9 +69,9 @@ def diagnose(
         top_share=top_share(weights),
         pareto_k=pareto_k(weights),
         n_permutations=int(n_permutations),
-        balance=_balance(columns, source, target, weights),
+        balance=balance_of(columns.names, source, target, weights),
         is_uniform=weights_are_equal(weights, tolerance=1e-6),
-        **distances._asdict(),
+        **distances,
     )
     return replace(report, warnings=advise(report))
 
@@ -112,37 +104,27 @@ def _not_a_ratio(ratio: Any) -> ValueError:
     )
 
 
-def _balance(columns: Columns, source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:
-    before, after = mean_differences(source, target), mean_differences(source, target, weights)
-    outside = outside_range(source, target)
-    rows = zip(columns.names, before.tolist(), after.tolist(), outside.tolist(), strict=True)
-    return tuple(ColumnBalance(*row) for row in rows)
+def balance_of(names: Sequence[str], source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:
+    """The balance of each column of two tables of numbers."""
+    measures = mean_differences(source, target), mean_differences(source, target, weights), outside_range(source, target)
+    return tuple(ColumnBalance(name, *map(float, row)) for name, *row in zip(names, *measures, strict=True))
 
 
 def _distances(
-    source: Any,
-    target: Any,
-    weights: np.ndarray,
-    gamma: float | str,
-    n_permutations: int,
-    max_rows: int,
-    rng: np.random.Generator,
-) -> _Distances:
+    source: Any, target: Any, weights: np.ndarray, gamma: Any, n_permutations: int, max_rows: int, rng: np.random.Generator
+) -> dict[str, Any]:
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)
     n_source, n_target = len(rows[0]), len(rows[1])
     pooled = standardized(dense_rows(source, rows[0]), dense_rows(target, rows[1]))
-    kernel = kernel_matrix(pooled, gamma, rng)
-    labels, weighted = signed_labels(n_source, n_target), signed_labels(n_source, n_target)
-    drawn = weights[rows[0]]
+    kernel, labels, drawn = kernel_matrix(pooled, gamma, rng), signed_labels(n_source, n_target), weights[rows[0]]
+    before, permuted = quadratic_form(kernel, labels), permuted_statistics(kernel, labels, n_permutations, rng)
     # A subsample may miss every row that has weight.
-    weighted[:n_source] = weight_shares(drawn) if np.max(drawn) > 0.0 else np.nan
-    before = quadratic_form(kernel, labels)
-    permuted = permuted_statistics(kernel, labels, n_permutations, rng)
-    return _Distances(
-        mmd_before=before,
-        mmd_after=quadratic_form(kernel, weighted),
-        mmd_chance=float(np.quantile(permuted, _CHANCE)),
-        p_value=permutation_p_value(before, permuted),
-        outside_share=outside_share(pooled[:n_source], pooled[n_source:]),
-        n_rows_tested=n_source + n_target,
-    )
+    after = quadratic_form(kernel, signed_labels(n_source, n_target, drawn)) if np.max(drawn) > 0.0 else float("nan")
+    return {
+        "mmd_before": before,
+        "mmd_after": after,
+        "mmd_chance": float(np.quantile(permuted, _CHANCE)),
+        "p_value": permutation_p_value(before, permuted),
+        "outside_share": outside_share(pooled[:n_source], pooled[n_source:]),
+        "n_rows_tested": n_source + n_target,
+    }
