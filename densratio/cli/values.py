@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .columns import Choice
+from .columns import Choice, as_argument
 from .console import enumerated, quoted
+from .frames import Frames, finish
+from .numerals import disguise, is_gap, numbers_in
 from .tables import Table
 
-__all__ = ["numbers"]
+__all__ = ["Treatment", "numbers"]
 
 _MOST_VALUES = 100  # of an encoded column; more name the rows instead of describing them
 _MOST_FAULTS = 4  # that one message names
+_ON_MISSING = "--missing drop, --missing impute or --missing indicate says what to do with missing values."
+_KINDS = {
+    "datetime64": "dates", "datetime": "dates", "date": "dates", "period": "periods", "time": "times of day", "interval": "intervals",
+    "timedelta64": "durations", "timedelta": "durations", "bytes": "bytes", "mixed": "lists or mixed values", "complex": "complex numbers",
+}  # fmt: skip
+
+
+class _Fault(NamedTuple):
+    text: str
+    hint: str = ""
+
+
+class Treatment(NamedTuple):
+    """What is done with texts and gaps: `encode` text columns; those named by `text` always; missing: drop, impute, indicate."""
+
+    encode: bool = False
+    text: tuple[str, ...] = ()
+    missing: str | None = None
 
 
 class _Column(NamedTuple):
@@ -29,6 +48,14 @@ class _Column(NamedTuple):
     def where(self) -> str:
         return f"{self.table.path}: column '{self.values.name}'"
 
+    @property
+    def is_stray(self) -> np.ndarray:
+        """The texts (n,) of this column that are no numbers."""
+        return self.values.notna().to_numpy(dtype=bool) & np.isnan(numbers_in(self.values, self.table.reading))
+
+    def texts(self, is_there: np.ndarray) -> list[str]:
+        return [str(value) for value in self.values[is_there].unique()]
+
     def places(self, is_there: np.ndarray, shown: int = 5) -> str:
         """The rows of a mask (n,), as "line 17" or "lines 3, 8 and 12 more"."""
         rows = np.flatnonzero(is_there)
@@ -36,12 +63,16 @@ class _Column(NamedTuple):
         found += [f"{len(rows) - shown} more"] * (len(rows) > shown)
         return f"{self.table.place}{'s' * (len(rows) > 1)} {enumerated(found, shown + 1)}"
 
+    def example(self, is_there: np.ndarray) -> str:
+        return f"{_shown(self.texts(is_there)[0])} on {self.places(is_there)}"
 
-def numbers(source: Table, target: Table, choice: Choice, *, encode: bool) -> tuple[Any, Any, list[str]]:
-    """Both tables as float64 frames with the same columns, and the names of those that the files hold as numbers.
 
-    True and False are 1 and 0. With `encode` a text column becomes one column of 0 and 1 for each value in either file, named
-    column=value. Raises ValueError for fewer than two rows, missing or infinite values, and columns that are no numbers.
+def numbers(source: Table, target: Table, choice: Choice, treatment: Treatment) -> Frames:
+    """Both tables as float64 frames with the same columns, and what became of texts and gaps.
+
+    True and False are 1 and 0. An encoded text column becomes one column of 0 and 1 for each value in either file. Raises
+    ValueError for fewer than two rows, values that are infinite or missing (unless `treatment` says what to do with these), and
+    columns that are no numbers; a column of which most values are numbers is never encoded, save one that is declared text.
     """
     tables, names = (source, target), list(choice.names)
     frames = [table.read(names) for table in tables]
@@ -49,11 +80,35 @@ def numbers(source: Table, target: Table, choice: Choice, *, encode: bool) -> tu
         if len(frame) < 2:
             count = "only one row" if len(frame) else "column names but no rows"
             raise ValueError(f"{table.path} has {count}: a density ratio needs at least two rows of each file, better hundreds.")
-    pairs = [[_Column(t, f[name], _kind(f[name])) for t, f in zip(tables, frames, strict=True)] for name in names]
-    _check_values(pairs, choice, encode)
-    parts = [_encoded(*pair) if pair[0].kind == "text" else tuple(_plain(column) for column in pair) for pair in pairs]
-    numeric = [str(pair[0].values.name) for pair in pairs if pair[0].kind == "numbers"]
-    return _joined([part[0] for part in parts]), _joined([part[1] for part in parts]), numeric
+    pairs = [[_column(t, f[name], treatment) for t, f in zip(tables, frames, strict=True)] for name in names]
+    _check_values(pairs, choice, treatment)
+    encoded = [str(pair[0].values.name) for pair in pairs if pair[0].kind == "text"]
+    return finish([(pair[0].values, pair[1].values) for pair in pairs], encoded, treatment.missing)
+
+
+def _column(table: Table, values: Any, treatment: Treatment) -> _Column:
+    if values.name in treatment.text:
+        return _Column(table, values.astype(object).map(_code, na_action="ignore"), "text")
+    column = _Column(table, values, _kind(values))
+    return _spelled(column, treatment) if column.kind == "text" and not table.has_types else column
+
+
+def _spelled(column: _Column, treatment: Treatment) -> _Column:
+    """A column of texts as one of numbers, where all of them spell one, or all but the gaps that may be there."""
+    from pandas import Series
+
+    found, is_stray = numbers_in(column.values, column.table.reading), column.is_stray
+    is_logical = column.values.isin(["True", "TRUE", "true", "False", "FALSE", "false"]).to_numpy(dtype=bool)
+    if (is_logical == is_stray).all() and is_stray.any():
+        found, is_stray = column.values.isin(["True", "TRUE", "true"]).where(column.values.notna()).astype(float), ~is_logical & is_stray
+    if is_stray.any() and not (treatment.missing and np.isfinite(found).any() and all(map(is_gap, column.texts(is_stray)))):
+        return column
+    return _Column(column.table, Series(np.asarray(found), name=column.values.name), "numbers")
+
+
+def _code(value: Any) -> Any:
+    """The text of a code: 7 and not 7.0, which numbers become beside a missing one."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _kind(values: Any) -> str:
@@ -68,88 +123,101 @@ def _kind(values: Any) -> str:
     inferred = types.infer_dtype(values, skipna=True)
     if inferred in ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"):
         return "numbers"
-    return "text" if inferred == "string" else {"datetime64": "dates", "datetime": "dates", "date": "dates"}.get(inferred, inferred)
+    return "text" if inferred == "string" else _KINDS.get(inferred, inferred)
 
 
-def _check_values(pairs: list[list[_Column]], choice: Choice, encode: bool) -> None:
+def _check_values(pairs: list[list[_Column]], choice: Choice, treatment: Treatment) -> None:
     faulty, faults, wordy = [], [], []
+    kinds_of = {str(pair[0].values.name): pair for pair in pairs}
     for pair in pairs:
-        found = list(_faults(pair, encode))
+        found = list(_faults(pair, treatment))
         faults += found
         name = str(pair[0].values.name)
+        is_encoded = pair[0].kind == "text" and (treatment.encode or name in treatment.text)
         if found:
             faulty.append(name)
-        elif pair[0].kind not in (("numbers", "text") if encode else ("numbers",)):
+        elif pair[0].kind != "numbers" and not is_encoded:
             wordy.append((name, pair[0]))
     if faults:
+        hints = "".join(f"{hint} " for hint in dict.fromkeys(fault.hint for fault in faults) if hint)
         more = f" And {len(faults) - _MOST_FAULTS} more." if len(faults) > _MOST_FAULTS else ""
+        codes = [name for name in faulty if treatment.encode and any(c.kind == "text" for c in kinds_of[name])]
+        declared = f", or, if it holds codes, declare it with --text {as_argument(codes)}" if codes else ""
         raise ValueError(
-            f"{' '.join(faults[:_MOST_FAULTS])}{more} Repair these values or leave the column{'s' * (len(faulty) > 1)} out "
-            f"{choice.without(faulty)}."
+            f"{' '.join(fault.text for fault in faults[:_MOST_FAULTS])}{more} {hints}Repair these values or leave the column{'s' * (len(faulty) > 1)} out "
+            f"{choice.without(faulty)}{declared}."
         )
     if wordy:
         described = enumerated([f"'{name}' ({_described(column)})" for name, column in wordy])
         remedy = f"Leave out {choice.without([name for name, _ in wordy])}"
-        if not encode and any(column.kind == "text" for _, column in wordy):
+        if any(column.kind == "text" for _, column in wordy):
             remedy += ", or turn text into columns of 0 and 1 with --encode"
         raise ValueError(f"Not numbers, in {wordy[0][1].table.path}: {described}. {remedy}.")
 
 
-def _faults(pair: list[_Column], encode: bool) -> Iterator[str]:
-    """What is wrong with the values of one column, a sentence each; nothing about a column that is no numbers throughout."""
+def _faults(pair: list[_Column], treatment: Treatment) -> Iterator[_Fault]:
+    """What is wrong with the values of one column; nothing about a column that is no numbers throughout."""
     kinds = [column.kind for column in pair]
+    is_declared = str(pair[0].values.name) in treatment.text
     if kinds[0] != kinds[1]:
         yield _mixed(*(pair if kinds[0] != "text" else reversed(pair)))
-    elif kinds[0] == "text" and not encode:
-        for column in pair:
-            is_stray = _is_no_number(column)
-            if not column.table.has_types and 2 * is_stray.sum() < len(is_stray):
-                yield f"{column.where} has {_example(column, is_stray)} where a number belongs."
+    elif kinds[0] == "text" and not is_declared and (strays := [stray for column in pair for stray in _strays(column)]):
+        yield from strays
     elif kinds[0] in ("numbers", "text"):
         for column in pair:
-            yield from _gaps(column)
-        if kinds[0] == "text":
+            yield from _gaps(column, treatment, shows_gaps=kinds[0] == "numbers" or treatment.encode or is_declared)
+        if kinds[0] == "text" and (treatment.encode or is_declared):
             yield from _many_values(pair)
 
 
-def _mixed(numeric: _Column, other: _Column) -> str:
-    is_stray = _is_no_number(other) if other.kind == "text" else np.zeros(0)
+def _strays(column: _Column) -> Iterator[_Fault]:
+    """A fault where most values of a column of texts are numbers, in digits or as people write them."""
+    if column.table.has_types:
+        return
+    is_stray, is_there = column.is_stray, column.values.notna().to_numpy(dtype=bool)
+    if 2 * is_stray.sum() < is_there.sum():
+        yield _Fault(f"{column.where} has {column.example(is_stray)} where a number belongs.", _hint(column, is_stray))
+    elif words := disguise(column.texts(is_there), column.table.reading):
+        yield _Fault(f"{column.where} holds numbers such as {column.example(is_stray)}.", f"{words}.")
+
+
+def _hint(column: _Column, is_stray: np.ndarray) -> str:
+    texts = column.texts(is_stray)
+    if all(map(is_gap, texts)):
+        return _ON_MISSING
+    words = disguise(texts, column.table.reading)
+    return f"{words}." if words else ""
+
+
+def _mixed(numeric: _Column, other: _Column) -> _Fault:
+    is_stray = other.is_stray if other.kind == "text" else np.zeros(0)
     if numeric.kind == "numbers" and is_stray.any():
-        return (
-            f"{other.where} has {_example(other, is_stray)} where a number belongs; in {numeric.table.path} the column "
-            "holds numbers."
+        return _Fault(
+            f"{other.where} has {other.example(is_stray)} where a number belongs; in {numeric.table.path} the column holds numbers.",
+            _hint(other, is_stray),
         )
-    return f"{numeric.where} holds {numeric.kind}, and in {other.table.path} the column holds {other.kind}."
+    return _Fault(f"{numeric.where} holds {numeric.kind}, and in {other.table.path} the column holds {other.kind}.")
 
 
-def _gaps(column: _Column) -> Iterator[str]:
+def _gaps(column: _Column, treatment: Treatment, *, shows_gaps: bool) -> Iterator[_Fault]:
     is_missing = column.values.isna().to_numpy(dtype=bool)
-    if is_missing.any():
-        yield f"{column.where} has no value on {column.places(is_missing)}."
+    if is_missing.all() and treatment.missing != "drop":
+        yield _Fault(f"{column.where} has no value at all.")
+    elif is_missing.any() and shows_gaps and not treatment.missing:
+        yield _Fault(f"{column.where} has no value on {column.places(is_missing)}.", _ON_MISSING)
     if column.kind == "numbers":
-        is_infinite = np.isinf(_floats(column.values))
+        is_infinite = np.isinf(column.values.to_numpy(dtype=np.float64, na_value=np.nan))
         if is_infinite.any():
-            yield f"{column.where} is infinite on {column.places(is_infinite)}."
+            yield _Fault(f"{column.where} is infinite on {column.places(is_infinite)}.")
 
 
-def _many_values(pair: list[_Column]) -> Iterator[str]:
-    n_values = len(set().union(*(column.values.astype(str).unique() for column in pair)))
+def _many_values(pair: list[_Column]) -> Iterator[_Fault]:
+    n_values = len(set().union(*(column.values.dropna().astype(str).str.strip().unique() for column in pair)))
     if n_values > _MOST_VALUES:
-        yield (
+        yield _Fault(
             f"Column '{pair[0].values.name}' has {n_values} different texts; --encode takes up to {_MOST_VALUES}, since more name "
             "the rows instead of describing them."
         )
-
-
-def _is_no_number(column: _Column) -> np.ndarray:
-    from pandas import to_numeric
-
-    values = column.values.astype(object)
-    return (to_numeric(values, errors="coerce").isna() & values.notna()).to_numpy(dtype=bool)
-
-
-def _example(column: _Column, is_there: np.ndarray) -> str:
-    return f"{_shown(column.values[is_there].iloc[0])} on {column.places(is_there)}"
 
 
 def _described(column: _Column) -> str:
@@ -159,38 +227,4 @@ def _described(column: _Column) -> str:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    hint = " (--decimal , reads decimal commas)" if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text) else ""
-    return f"'{text if len(text) <= 30 else text[:27] + '...'}'{hint}"
-
-
-# ---------------------------------------------------------------- frames
-
-
-def _floats(values: Any) -> np.ndarray:
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _plain(column: _Column) -> Any:
-    from pandas import DataFrame
-
-    return DataFrame({column.values.name: _floats(column.values)})
-
-
-def _encoded(source: _Column, target: _Column) -> tuple[Any, Any]:
-    from pandas import DataFrame
-    from sklearn.preprocessing import OneHotEncoder
-
-    texts = [column.values.astype(str).to_numpy(dtype=object)[:, None] for column in (source, target)]
-    encoder = OneHotEncoder(sparse_output=False).fit(np.concatenate(texts))
-    names = [f"{source.values.name}={value}" for value in encoder.categories_[0]]
-    return DataFrame(encoder.transform(texts[0]), columns=names), DataFrame(encoder.transform(texts[1]), columns=names)
-
-
-def _joined(parts: list[Any]) -> Any:
-    from pandas import concat
-
-    frame = concat(parts, axis=1)
-    if not frame.columns.is_unique:
-        twins = sorted(set(frame.columns[frame.columns.duplicated()]))
-        raise ValueError(f"--encode gives two columns the name {quoted(twins)}: rename one of the columns in both files.")
-    return frame
+    return f"'{text if len(text) <= 30 else text[:27] + '...'}'"

@@ -12,7 +12,9 @@ from .._arrays import to_host
 from .advice import advise
 from .balance import mean_differences
 from .columns import dense_rows, numeric_columns, rows_where, source_mask
+from .description import describe
 from .overlap import outside_range, outside_share
+from .remedies import remedies_for
 from .report import ColumnBalance, Report
 from .two_sample import (
     draw_rows,
@@ -35,6 +37,7 @@ def diagnose(
     X: Any,
     y: Any,
     *,
+    weights: Any = None,
     gamma: float | str = "median",
     n_permutations: int = 999,
     max_rows: int = 2000,
@@ -43,7 +46,9 @@ def diagnose(
     """Report on weighting these rows by `ratio`: effective sample size, balance, overlap, and warnings.
 
     ratio: a fitted estimator or Pipeline, whose weights are `ratio.transform` of the source rows; a function of the source
-    rows; or weights (n_source,) in the source rows' order, such as `ratio.weights_`. They are scaled to mean 1.
+    rows; or weights (n_source,) in the source rows' order. They are scaled to mean 1. A warning's advice names parameters of
+    the estimator, if it is one, that were not chosen by cross-validation yet.
+    weights (n_source,): those of an estimator `ratio` in place of its transform, such as `ratio.weights_` on the rows of the fit.
     X (n, d), y (n,): as in `fit`, the smaller value of y is the source. Arrays, tensors, sparse matrices and pandas or polars
     frames; a frame's text columns are compared level by level. Rows that were held out of the fit judge a ratio best.
 
@@ -57,7 +62,7 @@ def diagnose(
     """
     columns = numeric_columns(X)
     is_source = source_mask(y, columns.values.shape[0])
-    weights = weights_at(ratio, X, is_source)
+    weights = weights_at(ratio if weights is None else weights, X, is_source)
     source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
     distances = _distances(source, target, weights, gamma, n_permutations, max_rows, np.random.default_rng(random_state))
     report = Report(
@@ -71,9 +76,10 @@ def diagnose(
         n_permutations=int(n_permutations),
         balance=balance_of(columns.names, source, target, weights),
         is_uniform=weights_are_equal(weights, tolerance=1e-6),
+        ratio=describe(ratio),
         **distances,
     )
-    return replace(report, warnings=advise(report))
+    return replace(report, warnings=advise(report, remedies_for(ratio)))
 
 
 def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""Numbers as people write them: read by the announced characters, and recognized where those do not fit."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from .tables import Reading
+
+__all__ = ["disguise", "is_gap", "numbers_in"]
+
+_GAPS = {"na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "."}
+_AFFIXED = re.compile(
+    r"[+-]?(?P<before>[$€£¥₹]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR)\b)?\s*[+-]?\d[\d.,' \u00a0\u202f]*(?P<after>%|[$€£¥₹]|[^\W\d_]{1,10}[²³]?)?"
+)
+
+
+def numbers_in(values: Any, reading: Reading) -> np.ndarray:
+    """The numbers (n,) that a pandas series of texts spells; NaN where a value is missing or no number."""
+    is_number = _pattern(reading).fullmatch
+
+    def number(value: Any) -> float:
+        text = value.strip() if isinstance(value, str) else str(value)
+        if not is_number(text):
+            return np.nan
+        plain = text.replace(reading.thousands, "") if reading.thousands else text
+        return float(plain.replace(reading.decimal, "."))
+
+    return np.fromiter(map(number, values), dtype=np.float64, count=len(values))
+
+
+def is_gap(text: str) -> bool:
+    """Whether a text in a column of numbers is one that programs write for a missing value: NA, nan, ?, ..."""
+    return text.strip().lower() in _GAPS
+
+
+def disguise(texts: list[str], reading: Reading) -> str | None:
+    """What to do about texts that are numbers for the most part, as people write them; None where most are no numbers."""
+    most = len(texts) / 2.0
+    texts = [text.strip() for text in texts]
+    for pattern, words in _written_otherwise(reading):
+        if sum(bool(re.fullmatch(pattern, text)) for text in texts) > most:
+            return words
+    found = (match for text in texts if (match := _AFFIXED.fullmatch(text)))
+    affixes = Counter(affix for match in found if (affix := match["before"] or match["after"]))
+    affix, count = max(affixes.items(), key=lambda item: item[1], default=("", 0))
+    return f"Write the numbers without '{affix}'" if count > most else None
+
+
+def _pattern(reading: Reading) -> re.Pattern[str]:
+    whole = r"\d+"
+    if reading.thousands:
+        whole = rf"(?:\d{{1,3}}(?:{re.escape(reading.thousands)}\d{{3}})+|\d+)"
+    decimal = re.escape(reading.decimal)
+    number = rf"[+-]?(?:(?:{whole}(?:{decimal}\d*)?|{decimal}\d+)(?:e[+-]?\d+)?|inf|infinity)"
+    return re.compile(number, re.ASCII | re.IGNORECASE)
+
+
+def _written_otherwise(reading: Reading) -> list[tuple[str, str]]:
+    """Patterns of numbers with another decimal character, or with thousands set apart, and the options that read them."""
+    decimal, other = re.escape(reading.decimal), {".": ",", ",": "."}[reading.decimal]
+    found = []
+    for mark in (other, "'", " ", "\u00a0", "\u202f"):
+        if mark == reading.thousands:
+            continue
+        words = f"--thousands {shlex.quote(mark)} reads thousands set apart"
+        if mark == other:
+            found.append((rf"[+-]?\d+{re.escape(mark)}\d{{1,2}}|[+-]?\d*{re.escape(mark)}\d{{4,}}", f"--decimal {mark} reads decimals"))
+            words += f", --decimal {mark} decimals"
+        found.append((rf"[+-]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:{decimal}\d*)?|[+-]?\d{{1,3}}", words))
+    found.append((rf"[+-]?\d*{re.escape(other)}\d+", f"--decimal {other} reads decimals"))
+    return found
