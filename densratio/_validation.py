@@ -10,7 +10,7 @@ import scipy.sparse
 from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, to_host
+from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, take_rows, to_host
 
 __all__ = [
     "check_index", "check_rows", "check_sample_weight", "from_registry", "seed_of", "split_domains", "stack_domains",
@@ -22,27 +22,30 @@ _SHOW_STACK = "fit(*stack_domains(X_source, X_target))"
 
 
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
-    """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, source rows first.
+    """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, which take turns.
 
+    The rows of each sample keep their order, so that X[y == 0] is the source and `weights_` belong to its rows. Because they
+    take turns, every block of rows has both, as scikit-learn's default folds need.
     X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (returned as CSR), or
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
     n_source, n_target = (_n_rows(X, name) for X, name in ((X_source, "source"), (X_target, "target")))
-    y = np.repeat([0, 1], [n_source, n_target])
+    turns = _turns(n_source, n_target)
+    y = (turns >= n_source).astype(int)
     if is_tensor(X_source) or is_tensor(X_target):
         if not (is_tensor(X_source) and is_tensor(X_target)):
             raise ValueError("One sample is a torch tensor and the other is not: pass both as tensors or both as arrays.")
         _same_width(X_source.shape[1], X_target.shape[1])
         xp = namespace(X_source)
-        return xp.concat([X_source, X_target]), xp.asarray(y, device=X_source.device)
+        return take_rows(xp.concat([X_source, X_target]), turns), xp.asarray(y, device=X_source.device)
     if hasattr(X_source, "columns") and hasattr(X_target, "columns"):
-        return _concat_frames(X_source, X_target), y
+        return _concat_frames(X_source, X_target, turns), y
     if is_sparse(X_source) or is_sparse(X_target):
         _same_width(X_source.shape[1], X_target.shape[1])
-        return concat_rows(scipy.sparse.csr_array(X_source), scipy.sparse.csr_array(X_target)), y
+        return concat_rows(scipy.sparse.csr_array(X_source), scipy.sparse.csr_array(X_target))[turns], y
     arrays = [np.asarray(X) for X in (X_source, X_target)]
     _same_width(arrays[0].shape[1], arrays[1].shape[1])
-    return np.concatenate(arrays), y
+    return np.concatenate(arrays)[turns], y
 
 
 def split_domains(
@@ -92,6 +95,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     if is_sparse(X):
         X = scipy.sparse.csr_array(X)
     _check_finite(X, names)
+    _check_size(estimator, X, names)
     return X
 
 
@@ -144,7 +148,12 @@ def _same_width(n_source: int, n_target: int) -> None:
         raise ValueError(f"The samples differ in their columns: the source has {n_source} and the target has {n_target}.")
 
 
-def _concat_frames(X_source: Any, X_target: Any) -> Any:
+def _turns(n_source: int, n_target: int) -> np.ndarray:
+    """Places (n,) in the source rows followed by the target rows, such that both are spread evenly."""
+    return np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in (n_source, n_target)]), kind="stable")
+
+
+def _concat_frames(X_source: Any, X_target: Any, turns: np.ndarray) -> Any:
     source_names, target_names = list(X_source.columns), list(X_target.columns)
     if source_names != target_names:
         missing = [str(c) for c in source_names if c not in target_names]
@@ -155,10 +164,10 @@ def _concat_frames(X_source: Any, X_target: Any) -> Any:
     if type(X_source).__module__.split(".")[0] == "polars":
         import polars
 
-        return polars.concat([X_source, X_target], how="vertical_relaxed")
+        return polars.concat([X_source, X_target], how="vertical_relaxed")[turns]
     import pandas
 
-    return pandas.concat([X_source, X_target], ignore_index=True)
+    return pandas.concat([X_source, X_target], ignore_index=True).iloc[turns].reset_index(drop=True)
 
 
 def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
@@ -206,6 +215,7 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
             "input."
         )
     _check_finite(X, [])
+    _check_size(estimator, X, [])
     return X
 
 
@@ -229,9 +239,13 @@ def _is_text(values: np.ndarray) -> bool:
     return values.dtype.kind in "USmM"
 
 
-def _check_size(X: Array, names: list) -> None:
-    """Raises ValueError for columns whose squares would overflow in the dtype of X."""
+def _check_size(estimator: Any, X: Array, names: list) -> None:
+    """Raises ValueError for columns whose squares would overflow in the dtype of X, unless the estimator scales them first."""
+    if getattr(estimator, "scale", None) == "auto" or (is_sparse(X) and not X.nnz):
+        return
     xp = namespace(X)
+    if is_sparse(X):
+        X = abs(X).max(axis=0).toarray().reshape(1, -1)
     largest = xp.max(xp.abs(X), axis=0)
     most = float(xp.finfo(X.dtype).max) ** 0.45
     if bool(xp.max(largest) > most):
@@ -253,7 +267,6 @@ def _check_finite(X: Array, names: list) -> None:
     else:
         xp = namespace(X)
         if bool(xp.all(xp.isfinite(X))):
-            _check_size(X, names)
             return
         columns = np.flatnonzero(to_host(~xp.all(xp.isfinite(X), axis=0)))
         has_nan = bool(xp.any(xp.isnan(X[:, int(columns[0])])))

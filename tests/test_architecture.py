@@ -18,6 +18,8 @@ ROOMS = [
     "_version",
     "_arrays",
     "_blocks",
+    "_columns",
+    "_distances",
     "_validation",
     "projections",
     "features",

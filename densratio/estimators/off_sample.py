@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
-from .._arrays import Array, put, to_host
+import numpy as np
+
+from .._arrays import Array, concat_rows, put, to_host
 from .._blocks import over_rows
+from .._columns import distinct
 from ..features import Features
 from ..objectives import Problem
 
-__all__ = ["FromFeatures", "Predictor"]
+__all__ = ["FromFeatures", "KnownRows", "Predictor"]
 
 
 class Predictor(Protocol):
@@ -40,3 +43,26 @@ class FromFeatures:
     def to(self, like: Array) -> FromFeatures:
         """The same in the library, dtype and device of the array `like`."""
         return replace(self, problem=self.problem.to(like), features=self.features.to(like), coef=put(to_host(self.coef), like))
+
+
+@dataclass(frozen=True, eq=False)
+class KnownRows:
+    """The fitted weights at rows equal to a row of the fit, and another predictor at all others."""
+
+    others: Predictor
+    rows: Any
+    """(k, d), distinct"""
+    values: np.ndarray
+
+    def __call__(self, rows: Array) -> Array:
+        ratio, here = self.others(rows), to_host(rows)
+        if here.dtype != self.rows.dtype or type(here) is not type(self.rows):
+            return ratio
+        first, kind = distinct(concat_rows(self.rows, here))
+        known = len(self.values)
+        at = first[kind[known:]]
+        return put(np.where(at < known, self.values[np.minimum(at, known - 1)], to_host(ratio)), ratio)
+
+    def to(self, like: Array) -> KnownRows:
+        """The same in the library, dtype and device of the array `like`; rows are compared on the host."""
+        return replace(self, others=self.others.to(like))

@@ -37,6 +37,7 @@ class Wasserstein(DensityRatio):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -44,6 +45,6 @@ class Wasserstein(DensityRatio):
     ):
         super().__init__(
             "wasserstein", kernel=kernel, gamma=gamma, n_centers=None, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
+            max_iter=max_iter, scale=scale, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.max_weight = max_weight

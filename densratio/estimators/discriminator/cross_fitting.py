@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..._arrays import concat_rows
+from ..._columns import distinct
 from ...model_selection import Fold
-from ..samples import Samples, kinds_of, row_counts
+from ..samples import Samples, row_counts
 
 __all__ = ["Table", "dealt", "named_folds", "table_of"]
 
@@ -43,7 +44,7 @@ class Table(NamedTuple):
 def table_of(samples: Samples) -> Table:
     """The samples as one table."""
     X = concat_rows(samples.source, samples.target).astype(np.float64)
-    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), kinds_of(X)[1])
+    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), distinct(X)[1])
 
 
 def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:

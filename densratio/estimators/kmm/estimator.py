@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...objectives import Objective, Problem
 from ...solvers import Solver
 from ..density_ratio import DensityRatio
 from ..explicit_map import MapAverage, map_error
-from ..off_sample import Predictor
+from ..off_sample import KnownRows, Predictor
 from ..samples import Samples
 from ..solve import Assembly, make_features, objective_of
 from .pair_search import scores_from_pairs
@@ -76,6 +77,7 @@ class KMM(DensityRatio):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -83,7 +85,7 @@ class KMM(DensityRatio):
     ):
         super().__init__(
             "kmm", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
+            max_iter=max_iter, scale=scale, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.max_weight = max_weight
         self.mean_tol = mean_tol
@@ -102,13 +104,14 @@ class KMM(DensityRatio):
         if hasattr(self, "approximation_error_"):
             # It belongs to an earlier fit.
             del self.approximation_error_
-        average, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
+        known, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
+        assert isinstance(known, KnownRows)
         if strength == 0.0:
-            return average
-        weighted = average.weighted if isinstance(average, MapAverage) else None
+            return known
+        weighted = known.others.weighted if isinstance(known.others, MapAverage) else None
         witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
         # If regularization is so small that the formula magnifies solver errors, use the average instead.
-        return witness if witness.misses(samples.source, self._coef) <= _MISS else average
+        return replace(known, others=witness) if witness.misses(samples.source, self._coef) <= _MISS else known
 
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
         kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)

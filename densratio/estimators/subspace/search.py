@@ -30,12 +30,16 @@ class Whitening(NamedTuple):
     matrix: np.ndarray
 
     @classmethod
-    def of(cls, source: Measure, target: Measure) -> Whitening:
-        """The map after which the mean covariance of both domains about their midpoint is I; constant directions are dropped."""
-        largest = np.maximum(*(np.max(np.abs(domain.rows), axis=0) for domain in (source, target)))
+    def of(cls, source: Measure, target: Measure, most: float = np.inf) -> Whitening:
+        """The map after which the mean covariance of both domains about their midpoint is I; constant directions are dropped.
+
+        Entries beyond `most` count as `most` in the covariance, so that a few far rows do not shrink all others to a point.
+        """
+        largest = np.maximum(*(np.max(np.abs(_without_far(domain.rows, most)), axis=0) for domain in (source, target)))
         factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
-        center = 0.5 * (source.mean(source.rows * factor) + target.mean(target.rows * factor))
-        moved = [domain.rows * factor - center for domain in (source, target)]
+        rows = [_without_far(domain.rows, most) * factor for domain in (source, target)]
+        center: np.ndarray = 0.5 * sum(domain.mean(x) for domain, x in zip((source, target), rows, strict=True))  # type: ignore[assignment]
+        moved = [x - center for x in rows]
         spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
         inverse = np.where(spread > 1e-14, 1.0 / np.where(spread > 1e-14, spread, 1.0), 0.0)
         unit = [x * inverse for x in moved]
@@ -47,10 +51,14 @@ class Whitening(NamedTuple):
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         return (rows.astype(np.float64) * self.factor - self.center) @ self.matrix
 
-    def subspace(self, basis: np.ndarray) -> np.ndarray:
-        """Orthonormal columns (d, k) that span the subspace U = `basis` (r, k) in the original columns."""
-        directions = self.factor[:, None] * (self.matrix @ basis)
+    def subspace(self, basis: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Orthonormal columns (d, k) that span U = `basis` (r, k) in the original columns, of which a row is `unit` (d,)."""
+        directions = (self.factor / unit)[:, None] * (self.matrix @ basis)
         return np.linalg.qr(directions / np.max(np.abs(directions), axis=0, initial=1e-300))[0]
+
+
+def _without_far(rows: np.ndarray, most: float) -> np.ndarray:
+    return np.clip(rows, -most, most)
 
 
 class Choice(NamedTuple):
