@@ -13,14 +13,15 @@ from .frames import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
 
+# What the command line has of the advice of `Remedies`.
 _WORDS = {
     "gamma": "--gamma cv",
+    "method": "try another method (--method)",
+    "scale": "leave out --no-scale",
+    "flatten": "--flatten with a smaller number than 1",
     "alpha": "--alpha 0.5",
     "max_weight": "--max-weight with a smaller number",
-    "flatten": "--flatten 0.5",
-    "scale": "--scale",
-    "method": "--method",
-    "source": "the table to weigh comes first",
+    "source": "the first file is the source, the second the target",
 }
 
 
@@ -47,12 +48,12 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int, *, scales: bo
     ratio = ESTIMATORS[method]()
     parameters = ratio.get_params(deep=False)
     given = {name: value for name, value in settings.items() if value is not None}
+    given |= {} if scales else {"scale": None}
     for name in given:
         if name not in parameters:
-            takers = sorted(name_ for name_, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))
-            raise ValueError(f"--method {method} has no {_option(name)}; these have: {', '.join(takers)}.")
-    if not scales and "scale" in parameters:
-        given["scale"] = None
+            takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))
+            option = "--no-scale" if name == "scale" else f"--{name.replace('_', '-')}"
+            raise ValueError(f"--method {method} has no {option}; these have: {', '.join(takers)}.")
     if "gamma" in given:
         given["gamma"] = _bandwidth(given["gamma"])
     return ratio.set_params(**given | ({"random_state": seed} if "random_state" in parameters else {}))
@@ -80,19 +81,13 @@ def weigh(ratio: Any, frames: Frames, flatten: float) -> Result:
         kept = np.asarray(ratio.weights_, dtype=np.float64) ** flatten
         kept /= np.mean(kept)
         report = diagnose(ratio, X, y, weights=kept)
-    # What was flattened is not advised again.
-    words = {name: text for name, text in _WORDS.items() if flatten == 1.0 or name != "flatten"}
-    parameters = ratio.get_params(deep=False)
-    report = replace(report, warnings=advise(report, Remedies(parameters, words)))
+    remedies = Remedies(ratio.get_params(deep=False) | {"flatten": flatten}, _WORDS)
+    report = replace(report, warnings=advise(report, remedies))
     weights = np.zeros(len(frames.is_kept))
     weights[frames.is_kept] = kept
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     method = describe(ratio) + f", flattened by the power {flatten:g}" * (flatten != 1.0)
     return Result(weights, method, report, tuple(dict.fromkeys([*report.warnings, *said])))
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _bandwidth(text: str) -> float | str:

@@ -28,12 +28,12 @@ def finish(pairs: Sequence[tuple[Any, Any]], encoded: Sequence[str], missing: st
     """Frames from pairs of series, source and target; `encoded` names the columns that hold texts."""
     from pandas import concat
 
-    notes = []
+    notes: list[str] = []
     pairs = [_trimmed(pair, notes) if pair[0].name in encoded else pair for pair in pairs]
     counts = {str(pair[0].name): n for pair in pairs if (n := sum(int(values.isna().sum()) for values in pair))}
     is_full = [~np.any([pair[i].isna() for pair in pairs], axis=0) for i in (0, 1)]
     if missing == "drop" and counts:
-        pairs = [tuple(values[full] for values, full in zip(pair, is_full, strict=True)) for pair in pairs]
+        pairs = [(source[is_full[0]], target[is_full[1]]) for source, target in pairs]
         notes.append(_dropped(is_full, counts))
     elif counts:
         notes.append(f"Filled {_counted(counts)} with {'the median' if len(counts) == 1 else 'medians'} or the most frequent text.")
@@ -41,7 +41,8 @@ def finish(pairs: Sequence[tuple[Any, Any]], encoded: Sequence[str], missing: st
     parts = [_numeric(pair, str(pair[0].name) in encoded, missing) for pair in pairs]
     frames = [concat([part[i] for part in parts], axis=1) for i in (0, 1)]
     _check_names(frames[0])
-    return Frames(*(frame.reset_index(drop=True) for frame in frames), is_kept, tuple(encoded), tuple(notes))
+    source, target = (frame.reset_index(drop=True) for frame in frames)
+    return Frames(source, target, is_kept, tuple(encoded), tuple(notes))
 
 
 def _trimmed(pair: tuple[Any, Any], notes: list[str]) -> tuple[Any, Any]:
@@ -91,8 +92,10 @@ def _encoded(name: str, source: np.ndarray, target: np.ndarray) -> tuple[Any, An
     from ..diagnostics.columns import level_name
 
     values = sorted({*source, *target})
-    frames = [DataFrame({level_name(name, value): (texts == value).astype(float) for value in values}) for texts in (source, target)]
-    return frames[0], frames[1]
+    source, target = (
+        DataFrame({level_name(name, value): (texts == value).astype(float) for value in values}) for texts in (source, target)
+    )
+    return source, target
 
 
 def _check_names(frame: Any) -> None:

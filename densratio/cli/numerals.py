@@ -15,7 +15,8 @@ __all__ = ["disguise", "is_gap", "numbers_in"]
 
 _GAPS = {"na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "."}
 _AFFIXED = re.compile(
-    r"[+-]?(?P<before>[$€£¥₹]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR)\b)?\s*[+-]?\d[\d.,' \u00a0\u202f]*(?P<after>%|[$€£¥₹]|[^\W\d_]{1,10}[²³]?)?"
+    r"[+-]?(?P<before>[$€£¥₹]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR)\b)?\s*[+-]?\d[\d.,' \u00a0\u202f]*"
+    r"(?P<after>%|[$€£¥₹]|[^\W\d_]{1,10}[²³]?)?"
 )
 
 
@@ -62,15 +63,15 @@ def _pattern(reading: Reading) -> re.Pattern[str]:
 
 def _written_otherwise(reading: Reading) -> list[tuple[str, str]]:
     """Patterns of numbers with another decimal character, or with thousands set apart, and the options that read them."""
-    decimal, other = re.escape(reading.decimal), {".": ",", ",": "."}[reading.decimal]
+    sign = "," if reading.decimal == "." else "."
+    decimal, other = re.escape(reading.decimal), re.escape(sign)
     found = []
-    for mark in (other, "'", " ", "\u00a0", "\u202f"):
+    for mark in (sign, "'", " ", "\u00a0", "\u202f"):
         if mark == reading.thousands:
             continue
         words = f"--thousands {shlex.quote(mark)} reads thousands set apart"
-        if mark == other:
-            found.append((rf"[+-]?\d+{re.escape(mark)}\d{{1,2}}|[+-]?\d*{re.escape(mark)}\d{{4,}}", f"--decimal {mark} reads decimals"))
+        if mark == sign:
+            found.append((rf"[+-]?\d+{other}\d{{1,2}}|[+-]?\d*{other}\d{{4,}}", f"--decimal {mark} reads decimals"))
             words += f", --decimal {mark} decimals"
         found.append((rf"[+-]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:{decimal}\d*)?|[+-]?\d{{1,3}}", words))
-    found.append((rf"[+-]?\d*{re.escape(other)}\d+", f"--decimal {other} reads decimals"))
-    return found
+    return [*found, (rf"[+-]?\d*{other}\d+", f"--decimal {sign} reads decimals")]

@@ -55,12 +55,12 @@ def _picture(figure: Any, kind: str) -> bytes:
 
 def _figure(result: Result) -> Any:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     from ..plotting import BalanceDisplay, WeightsDisplay
 
-    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
     # A gap between the panels, so that no text of one reads on in the other.
-    figure.get_layout_engine().set(wspace=0.08)
+    figure = Figure(figsize=(11.0, 5.0), layout=ConstrainedLayoutEngine(wspace=0.08))
     left, right = figure.subplots(1, 2)
     WeightsDisplay.from_predictions(result.weights, ax=left)
     BalanceDisplay.from_report(result.report, ax=right)

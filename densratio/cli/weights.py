@@ -13,7 +13,6 @@ from .tables import SUFFIXES, Reading, open_table, suffix_of
 
 if TYPE_CHECKING:
     from .estimation import Result
-    from .values import Treatment
 
 __all__ = ["weights"]
 
@@ -37,7 +36,7 @@ def weights(
         bool, typer.Option("--encode", help="Turn each text column into columns of 0 and 1, one for each value (up to 100).")
     ] = False,
     text: Annotated[
-        str | None, typer.Option(help="Columns whose numbers are codes, such as a zip code, separated by commas: encode them as text.")
+        str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")
     ] = None,
     missing: Annotated[
         str | None,
@@ -48,7 +47,7 @@ def weights(
     ] = None,
     scale: Annotated[
         bool,
-        typer.Option("--scale/--no-scale", help="Bring the columns to one scale, since units differ; or take the numbers as they are."),
+        typer.Option("--scale/--no-scale", help="Bring the columns to one scale, since units differ, or take them as they are."),
     ] = True,
     gamma: Annotated[
         str | None,
@@ -60,7 +59,7 @@ def weights(
     seed: Annotated[int, typer.Option(help="Seed of the method's random choices, where it has any.")] = 0,
     decimal: Annotated[str, typer.Option(help="Character before the decimals in CSV files: . or ,")] = ".",
     thousands: Annotated[str | None, typer.Option(help="Character between thousands in CSV files: , . ' or a space.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, latin-1, utf-16, ... Default: UTF-8.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, utf-16, ... Default: UTF-8.")] = None,
     out: Annotated[Path, _path(typer.Option, f"File for the weights: {', '.join(SUFFIXES)}.")] = Path("weights.csv"),
     report: Annotated[Path | None, _path(typer.Option, "HTML page on what the weights do, with pictures.")] = None,
     plot: Annotated[Path | None, _path(typer.Option, "Picture of weights and balance: .png, .svg or .pdf.")] = None,
@@ -85,7 +84,8 @@ def weights(
 
         _check_extras(out, plot)
         treatment = Treatment(encode, listed(text or ""), _one_of("--missing", missing, ("drop", "impute", "indicate")))
-        tables = [open_table(path, _reading(decimal, thousands, encoding, treatment.text)) for path in (source, target)]
+        reading = _reading(decimal, thousands, encoding, treatment.text)
+        tables = open_table(source, reading), open_table(target, reading)
         outputs = {"--out": (out, SUFFIXES), "--report": (report, _PAGES), "--plot": (plot, _PICTURES)}
         check_outputs({option: (path, kinds) for option, (path, kinds) in outputs.items() if path}, (source, target))
         ratio = estimator(method, {"gamma": gamma, "alpha": alpha, "max_weight": max_weight}, seed, scales=scale)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
+from .remedies import Remedies, alternatives
+
 if TYPE_CHECKING:
-    from .remedies import Remedies
     from .report import ColumnBalance, Report
 
 __all__ = ["advise"]
@@ -57,7 +58,7 @@ def _equal_weights(report: Report, remedies: Remedies) -> Iterator[str]:
         return
     text = "All weights are equal: weighting changes nothing."
     if _differ(report):
-        text += f" But the samples differ: {remedies.tune()}."
+        text += f" But the samples differ. {alternatives(remedies.fit())}"
     yield text
 
 
@@ -79,8 +80,8 @@ def _handful(report: Report, remedies: Remedies) -> Iterator[str]:
     if is_one or is_top or is_few:
         yield (
             f"A handful of rows carry the weight: the heaviest 1 % have {_percent(report.top_share)} of it, the heaviest row "
-            f"{_percent(report.largest_share)}, and {n} rows count as {effective:.0f}. {remedies.flatten()}, or collect source "
-            "rows near the target."
+            f"{_percent(report.largest_share)}, and {n} rows count as {effective:.0f}. "
+            f"{alternatives([*remedies.flatten(), 'collect source rows near the target'])}"
         )
 
 
@@ -89,7 +90,7 @@ def _heavy_tail(report: Report, remedies: Remedies) -> Iterator[str]:
     if report.pareto_k > _HEAVY_K and report.largest_weight >= _CONCENTRATED:
         yield (
             f"The tail of the weights is heavy (Pareto k-hat {report.pareto_k:.2f} > {_HEAVY_K}): a weighted mean may not "
-            f"converge, and more rows will hardly help. {remedies.flatten()}."
+            f"converge, and more rows will hardly help. {alternatives(remedies.flatten())}"
         )
 
 
@@ -104,8 +105,8 @@ def _worse(report: Report, remedies: Remedies) -> Iterator[str]:
     if names:
         what.append(f"the means of {_listed(names)} moved apart")
     yield (
-        f"Weighting made the balance worse: {'; '.join(what)}. Check that {remedies.source()} (inverted weights look like this). "
-        f"If so, the ratio fits poorly: {remedies.tune()}."
+        f"Weighting made the balance worse: {'; '.join(what)}. Check that {remedies.words['source']}: inverted weights look "
+        f"like this. If it is, the ratio fits poorly. {alternatives(remedies.fit())}"
     )
 
 
@@ -116,7 +117,7 @@ def _still_off(report: Report, remedies: Remedies) -> Iterator[str]:
         yield (
             f"{noun} {verb} still off balance after weighting: {_listed(names)} (beyond "
             f"{_limit(report):.2g} standard deviations, more than chance explains). "
-            f"{_sentence(remedies.scale() + remedies.tune())}, or use the column in the model itself."
+            f"{alternatives([*remedies.fit(), 'use the column in the model itself'])}"
         )
 
 
@@ -126,7 +127,7 @@ def _little_removed(report: Report, remedies: Remedies) -> Iterator[str]:
     if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
         yield (
             f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
-            f"only. {_sentence(remedies.tune())}. Where overlap is poor, no method can do better."
+            f"only. {alternatives(remedies.fit())} Where overlap is poor, no method can do better."
         )
 
 
@@ -165,10 +166,6 @@ def _chance_after(report: Report) -> float:
     """mmd_chance at the effective number of source rows: the squared MMD of equal distributions is about 1/n_s + 1/n_t."""
     n_source, n_target = report.n_source, report.n_target
     return report.mmd_chance * (1.0 / report.effective_sample_size + 1.0 / n_target) / (1.0 / n_source + 1.0 / n_target)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _percent(share: float) -> str:

@@ -89,9 +89,9 @@ def _array_columns(X: Any) -> Columns:
     if scipy.sparse.issparse(X):
         values = scipy.sparse.csc_array(X, dtype=np.float64)
     else:
-        values = np.asarray(to_host(X))
+        values = np.asanyarray(to_host(X))
         try:
-            values = values.astype(np.float64, copy=False)
+            values = np.ma.filled(values.astype(np.float64, copy=False), np.nan)
         except (TypeError, ValueError):
             raise ValueError(
                 "X must hold numbers; this array holds text. Pass a pandas or polars frame, whose text columns are compared level "

@@ -15,10 +15,10 @@ _LONGEST_NAME = 40
 _HEADS = ("Standardized mean difference, source minus target", "before", "after")
 _READING = {
     "Effective sample size": "How many equally weighted rows would estimate a mean as precisely: the cost of weighting.",
-    "Pareto k-hat": "The shape of the tail of the weights. Above 0.5 the variance of a weighted mean is infinite; above 0.7 the mean "
-    "itself converges at no practical number of rows.",
-    "Squared MMD": "The squared maximum mean discrepancy, a distance between the two samples over all columns: 0 where they agree. "
-    "Weighting should bring it down to what equal samples have by chance.",
+    "Pareto k-hat": "The shape of the tail of the weights. Above 0.5 the variance of a weighted mean is infinite; above 0.7 the "
+    "mean itself converges at no practical number of rows.",
+    "Squared MMD": "The squared maximum mean discrepancy, a distance between the two samples over all columns: 0 where they "
+    "agree. Weighting should bring it down to what equal samples have by chance.",
     "Two-sample test": "The probability of so large a distance if the samples did not differ.",
     "Target far from source": "Target rows for which no source row can stand in, whatever its weight.",
     "Standardized mean difference": "For each column the mean of the source minus that of the target, in standard deviations: "
@@ -57,12 +57,12 @@ def plain_text(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[st
     """The report as aligned text, at most 100 columns wide unless a word is longer."""
     label, value = max(len(f.label) for f in facts), max(len(f.value) for f in facts)
     lines = ["Density ratio report", ""]
-    lines += [f"  {f.label:<{label}}  {f.value:>{value if f.value else 0}}{'  ' * bool(f.value and f.aside)}{f.aside}" for f in facts]
+    lines += [f"  {f.label:<{label}}  {f.value:>{value * bool(f.value)}}{'  ' * bool(f.value)}{f.aside}".rstrip() for f in facts]
     rows = [_HEADS, *((_shortened(name), before, after) for name, before, after in balance)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines += ["", *(f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows), ""]
     lines += [line for note in notes for line in _wrapped(note, "  ")]
-    lines += ["", *(line for warning in warnings for line in _wrapped(_printable(warning), "! "))] if warnings else ["", "No warnings."]
+    lines += ["", *(line for warning in warnings for line in _wrapped(warning, "! "))] if warnings else ["", "No warnings."]
     return "\n".join(lines)
 
 
@@ -88,7 +88,7 @@ def html_fragment(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence
 
 
 def html_page(title: str, fragment: str, facts: Mapping[str, str], pictures: Mapping[str, bytes]) -> str:
-    """A complete page around a fragment: facts (label -> text) above it, pictures (caption -> PNG bytes) and how to read it below."""
+    """A complete page: facts (label -> text), a fragment, pictures (caption -> PNG bytes), and how to read it all."""
     above = "".join(f"<tr><td>{_shown(label)}</td><td>{_shown(text)}</td></tr>" for label, text in facts.items())
     above = f"<table><tbody>{above}</tbody></table>" if above else ""
     below = "".join(f"<dt>{_shown(term)}</dt><dd>{_shown(text)}</dd>" for term, text in _READING.items())
@@ -122,4 +122,4 @@ def _shortened(name: str) -> str:
 
 
 def _wrapped(text: str, first: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(_printable(text), _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)
