@@ -82,7 +82,8 @@ def weigh(ratio: Any, frames: Frames, flatten: float) -> Result:
         kept /= np.mean(kept)
         report = diagnose(ratio, X, y, weights=kept)
     remedies = Remedies(ratio.get_params(deep=False) | {"flatten": flatten}, _WORDS)
-    report = replace(report, warnings=advise(report, remedies))
+    # The method is named among the facts of the call.
+    report = replace(report, warnings=advise(report, remedies), ratio="")
     weights = np.zeros(len(frames.is_kept))
     weights[frames.is_kept] = kept
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]

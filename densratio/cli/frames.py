@@ -36,7 +36,8 @@ def finish(pairs: Sequence[tuple[Any, Any]], encoded: Sequence[str], missing: st
         pairs = [(source[is_full[0]], target[is_full[1]]) for source, target in pairs]
         notes.append(_dropped(is_full, counts))
     elif counts:
-        notes.append(f"Filled {_counted(counts)} with {'the median' if len(counts) == 1 else 'medians'} or the most frequent text.")
+        marked = ", and marked in columns of 0 and 1" if missing == "indicate" else ""
+        notes.append(f"Filled in the median of the column, or its most frequent text{marked}: {_counted(counts)}.")
     is_kept = is_full[0] if missing == "drop" else np.ones(len(is_full[0]), dtype=bool)
     parts = [_numeric(pair, str(pair[0].name) in encoded, missing) for pair in pairs]
     frames = [concat([part[i] for part in parts], axis=1) for i in (0, 1)]
@@ -59,10 +60,10 @@ def _dropped(is_full: list[np.ndarray], counts: dict[str, int]) -> str:
     n_source, n_target = (int(np.sum(~full)) for full in is_full)
     if min(full.sum() for full in is_full) < 2:
         raise ValueError(
-            f"--missing drop leaves {is_full[0].sum()} rows of the source and {is_full[1].sum()} of the target; there are "
-            f"{_counted(counts)}. Take --missing impute, or leave columns out with --drop."
+            f"--missing drop leaves {is_full[0].sum()} of {len(is_full[0])} rows of the source and {is_full[1].sum()} of "
+            f"{len(is_full[1])} of the target; there are {_counted(counts)}. Take --missing impute, or leave columns out."
         )
-    return f"Left out {n_source} rows of the source, whose weight is 0, and {n_target} of the target: {_counted(counts)}."
+    return f"Left out rows, {n_source} of the source, with weight 0, and {n_target} of the target: {_counted(counts)}."
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from .tables import Reading
 
 __all__ = ["disguise", "is_gap", "numbers_in"]
 
+_QUOTED = {"'": '"\'"', " ": "' '"}
 _GAPS = {"na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "."}
 _AFFIXED = re.compile(
     r"[+-]?(?P<before>[$€£¥₹]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR)\b)?\s*[+-]?\d[\d.,' \u00a0\u202f]*"
@@ -22,14 +22,11 @@ _AFFIXED = re.compile(
 
 def numbers_in(values: Any, reading: Reading) -> np.ndarray:
     """The numbers (n,) that a pandas series of texts spells; NaN where a value is missing or no number."""
-    is_number = _pattern(reading).fullmatch
+    is_number, between = _pattern(reading).fullmatch, _marks(reading.thousands or "_")
 
     def number(value: Any) -> float:
         text = value.strip() if isinstance(value, str) else str(value)
-        if not is_number(text):
-            return np.nan
-        plain = text.replace(reading.thousands, "") if reading.thousands else text
-        return float(plain.replace(reading.decimal, "."))
+        return float(re.sub(between, "", text).replace(reading.decimal, ".")) if is_number(text) else np.nan
 
     return np.fromiter(map(number, values), dtype=np.float64, count=len(values))
 
@@ -55,10 +52,15 @@ def disguise(texts: list[str], reading: Reading) -> str | None:
 def _pattern(reading: Reading) -> re.Pattern[str]:
     whole = r"\d+"
     if reading.thousands:
-        whole = rf"(?:\d{{1,3}}(?:{re.escape(reading.thousands)}\d{{3}})+|\d+)"
+        whole = rf"(?:\d{{1,3}}(?:{_marks(reading.thousands)}\d{{3}})+|\d+)"
     decimal = re.escape(reading.decimal)
     number = rf"[+-]?(?:(?:{whole}(?:{decimal}\d*)?|{decimal}\d+)(?:e[+-]?\d+)?|inf|infinity)"
     return re.compile(number, re.ASCII | re.IGNORECASE)
+
+
+def _marks(thousands: str) -> str:
+    """A pattern of a mark between thousands: a space and an apostrophe have several characters."""
+    return {" ": "[ \u00a0\u2009\u202f]", "'": "['\u2019]"}.get(thousands, re.escape(thousands))
 
 
 def _written_otherwise(reading: Reading) -> list[tuple[str, str]]:
@@ -66,12 +68,12 @@ def _written_otherwise(reading: Reading) -> list[tuple[str, str]]:
     sign = "," if reading.decimal == "." else "."
     decimal, other = re.escape(reading.decimal), re.escape(sign)
     found = []
-    for mark in (sign, "'", " ", "\u00a0", "\u202f"):
+    for mark in (sign, "'", " "):
         if mark == reading.thousands:
             continue
-        words = f"--thousands {shlex.quote(mark)} reads thousands set apart"
+        words = f"--thousands {mark if mark == sign else _QUOTED[mark]} reads thousands set apart"
         if mark == sign:
             found.append((rf"[+-]?\d+{other}\d{{1,2}}|[+-]?\d*{other}\d{{4,}}", f"--decimal {mark} reads decimals"))
             words += f", --decimal {mark} decimals"
-        found.append((rf"[+-]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:{decimal}\d*)?|[+-]?\d{{1,3}}", words))
+        found.append((rf"[+-]?\d{{1,3}}(?:{_marks(mark)}\d{{3}})+(?:{decimal}\d*)?|[+-]?\d{{1,3}}", words))
     return [*found, (rf"[+-]?\d*{other}\d+", f"--decimal {sign} reads decimals")]

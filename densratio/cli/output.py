@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +50,10 @@ def _table(result: Result, suffix: str) -> bytes:
 
 def _picture(figure: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=120)
+    with warnings.catch_warnings():
+        # A font that lacks a character of a name shows a box.
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(buffer, format=kind, dpi=120)
     return buffer.getvalue()
 
 

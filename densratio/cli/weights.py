@@ -18,7 +18,7 @@ __all__ = ["weights"]
 
 _PAGES = (".html", ".htm")
 _PICTURES = (".png", ".svg", ".pdf")
-_THOUSANDS = (",", ".", "'", " ", "_", "\u00a0", "\u202f", "\u2019")
+_THOUSANDS = (",", ".", "'", " ")
 
 
 def _path(kind: Any, help: str) -> Any:

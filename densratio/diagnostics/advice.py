@@ -113,11 +113,11 @@ def _worse(report: Report, remedies: Remedies) -> Iterator[str]:
 def _still_off(report: Report, remedies: Remedies) -> Iterator[str]:
     names = [b.name for b in _off(report) if not _moved_apart(b)]
     if names and not report.is_uniform:
-        noun, verb = ("A column", "is") if len(names) == 1 else (f"{len(names)} columns", "are")
+        noun, verb, these = ("A column", "is", "column") if len(names) == 1 else (f"{len(names)} columns", "are", "columns")
         yield (
             f"{noun} {verb} still off balance after weighting: {_listed(names)} (beyond "
             f"{_limit(report):.2g} standard deviations, more than chance explains). "
-            f"{alternatives([*remedies.fit(), 'use the column in the model itself'])}"
+            f"{alternatives([*remedies.fit(), f'use the {these} in the model itself'])}"
         )
 
 

@@ -79,7 +79,7 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
     finite = finite[np.isfinite(finite)]
     edge = 1.08 * max(2.0 * _OFF_BALANCE, float(np.max(finite, initial=0.0)))
     ax.hlines(height, np.minimum(before, edge), np.minimum(after, edge), color=GRAY, linewidth=1, alpha=0.6)
-    ax.axvline(_OFF_BALANCE, color=GRAY, linestyle="--", linewidth=1)
+    ax.axvline(_OFF_BALANCE, color=GRAY, linestyle="--", linewidth=1, label=f"off balance beyond {_OFF_BALANCE}")
     for values, color, marker, size, label in ((before, SOURCE, "o", 11, "before"), (after, TARGET, "D", 6, "after")):
         is_finite = np.isfinite(values)
         ax.plot(values[is_finite], height[is_finite], marker, color=color, clip_on=False, label=f"{label} weighting")
@@ -96,4 +96,7 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    # Two dollar signs would begin and end a formula.
+    return name.replace("$", r"\$")
