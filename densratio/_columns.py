@@ -1,148 +1,187 @@
-"""Columns without a unit, rows without an order: one scale for all columns, and the distinct rows in lexicographic order."""
+"""What can't be read as rows of real numbers: tables that are elsewhere, missing or complex values, columns of other things."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+import datetime
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from ._arrays import Array, is_sparse, namespace, put, to_host
+from ._arrays import is_sparse, is_tensor
 
-__all__ = ["Scale", "column_values", "distinct"]
+__all__ = [
+    "check_columns", "check_container", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "library_of",
+    "shape_of",
+]  # fmt: skip
 
-_LEVELS = 128  # quantiles that stand for a column with more distinct values
-_GAUSSIAN = 0.9538725524  # median difference of two draws from a Gaussian, in standard deviations
-_FARTHEST = 0.3  # power of the largest number of a dtype at which scaled values are clipped, so that their squares are finite
+_DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
+    from densratio import LSIF
+    from densratio.dask import DaskRatio, stack_domains
+    X, y = stack_domains(X_source, X_target)
+    DaskRatio(LSIF()).fit(X, y)
+If it fits into memory, pass X.compute()."""
 
 
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """The map (x - middle) / spread of each column, after which units and origins of the columns do not matter.
+def is_frame(X: Any) -> bool:
+    """Whether X is a table with named columns."""
+    return hasattr(X, "columns")
 
-    middle (d,): the median of the column, one of its values, so that the difference to it is exact. spread (d,): the median
-    difference of two rows that differ, divided by 0.954. For a Gaussian column this is the standard deviation; a few far values
-    hardly change it, and a column of two values has it too, however rare one of them is. It is infinite for a constant column,
-    so that scaled values are 0.
+
+def library_of(x: Any) -> str:
+    """The package that the class of x comes from."""
+    return type(x).__module__.split(".")[0]
+
+
+def is_polars(X: Any) -> bool:
+    """Whether X is from polars."""
+    return library_of(X) == "polars"
+
+
+def shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array, a frame or a list of rows."""
+    return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
+
+
+def check_container(X: Any, name: str = "X") -> Any:
+    """X, if it may hold rows of real numbers in memory; a plain array for a masked one without missing values.
+
+    Raises ValueError for Dask collections, lazy frames, Arrow tables, structured, masked and complex arrays.
     """
-
-    middle: np.ndarray
-    spread: np.ndarray
-
-    @classmethod
-    def of(cls, *samples: tuple[Array, Array | None]) -> Scale:
-        """The scale of the pooled samples, each given as rows (n, d), dense or CSR, and how often they count (n,) or None."""
-        mass = np.concatenate([np.ones(rows.shape[0]) if w is None else to_host(w).astype(np.float64) for rows, w in samples])
-        columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
-        found = [_middle_and_spread(np.concatenate(values), mass) for values in columns]
-        middle, spread = np.reshape(found, (-1, 2)).T
-        return cls(middle, np.where(spread > 0.0, spread, np.inf))
-
-    def __call__(self, rows: Array) -> Array:
-        """The scaled rows (n, d), in the library and dtype of `rows`."""
-        if is_sparse(rows):
-            return self._of_sparse(rows)
-        xp = namespace(rows)
-        bound = _farthest(xp.finfo(rows.dtype))
-        with np.errstate(over="ignore"):
-            return xp.clip((rows - put(self.middle, rows)) / put(self.spread, rows), min=-bound, max=bound)
-
-    def back(self, scaled: Array) -> Array:
-        """Rows (n, d) in the columns' own units, from scaled ones."""
-        if is_sparse(scaled):
-            scaled = scaled.toarray()
-        return scaled * put(np.where(np.isfinite(self.spread), self.spread, 0.0), scaled) + put(self.middle, scaled)
-
-    def _of_sparse(self, rows: Any) -> scipy.sparse.csr_array:
-        columns = scipy.sparse.csc_array(rows, copy=True)
-        at = np.flatnonzero((self.middle != 0.0) & np.isfinite(self.spread))
-        if len(at):
-            # More than half of such a column is not 0, so stored in full it takes at most twice the memory.
-            others = np.setdiff1d(np.arange(rows.shape[1]), at)
-            moved = scipy.sparse.csc_array(columns[:, at].toarray() - self.middle[at].astype(rows.dtype))
-            stacked = scipy.sparse.hstack([columns[:, others], moved], format="csc")
-            columns = scipy.sparse.csc_array(stacked[:, np.argsort(np.concatenate([others, at]))])
-        bound = _farthest(np.finfo(rows.dtype))
-        spread = np.repeat(self.spread.astype(rows.dtype), np.diff(columns.indptr))
-        columns.data = np.clip(columns.data / spread, -bound, bound)
-        return scipy.sparse.csr_array(columns)
+    if hasattr(X, "__dask_graph__"):
+        raise ValueError(_DASK.format(name=name))
+    if type(X).__name__ == "LazyFrame":
+        raise ValueError(f"{name} is a LazyFrame, whose rows are not known yet: pass its rows, X.collect().")
+    if library_of(X) == "pyarrow":
+        raise ValueError(f"{name} is a pyarrow {type(X).__name__}: pass it as a frame, X.to_pandas().")
+    if getattr(getattr(X, "dtype", None), "names", None):
+        raise ValueError(f"{name} is a structured array with the fields {list(X.dtype.names)}: pass it as pandas.DataFrame(X).")
+    if X.is_complex() if is_tensor(X) else getattr(getattr(X, "dtype", None), "kind", "") == "c":
+        raise ValueError(
+            f"Complex data not supported: {name} holds complex numbers. Give the real and the imaginary part as columns of their "
+            "own, X.real and X.imag."
+        )
+    if isinstance(X, np.ma.MaskedArray):
+        return _unmasked(X, name)
+    return np.asarray(X) if isinstance(X, np.matrix) else X
 
 
-def column_values(rows: Array) -> Iterator[np.ndarray]:
-    """The columns (n,) of rows (n, d), dense or CSR, one after the other, in float64 on the host."""
-    if not is_sparse(rows):
-        yield from (column.astype(np.float64) for column in to_host(rows).T)
+def _unmasked(X: Any, name: str) -> np.ndarray:
+    masked = np.ma.getmaskarray(X)
+    if masked.any():
+        where = f"column {np.flatnonzero(masked.any(axis=0))[0]}" if masked.ndim == 2 else f"row {np.flatnonzero(masked)[0]}"
+        raise ValueError(f"Input {name} contains missing (masked) values in {where}. Drop or impute these rows.")
+    return X.data
+
+
+def check_columns(X: Any, estimator: str) -> None:
+    """Raises ValueError for columns of X that hold no real numbers, with code that turns them into numbers.
+
+    estimator: the name of the class that was to be fitted.
+    """
+    if not is_frame(X):
+        _check_texts(X)
         return
-    columns = scipy.sparse.csc_array(rows, copy=True)
-    columns.sum_duplicates()
-    for start, stop in zip(columns.indptr[:-1], columns.indptr[1:], strict=True):
-        values = np.zeros(rows.shape[0])
-        values[columns.indices[start:stop]] = columns.data[start:stop]
-        yield values
+    names = list(X.columns)
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"X has several columns called {twice[0]!r}: give each a name of its own.")
+    kinds = {name: kind for name in names if (kind := _kind(X[name])) is not None}
+    texts = [name for name, kind in kinds.items() if kind == "text or categories"]
+    if texts:
+        raise ValueError(_text_message(texts, estimator))
+    for name, kind in kinds.items():
+        raise ValueError(f"Column {name!r} holds {kind}, and a density ratio needs numbers. {_remedy(X, name, kind)}")
 
 
-def distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Position (k,) of one copy of each distinct row, in lexicographic order, and the number (n,) of each row in that order.
-
-    The order does not depend on the order of the rows, nor on positive factors and offsets of the columns.
-    """
-    rank = np.zeros(rows.shape[0], dtype=np.int64)
-    tied = np.arange(rows.shape[0])
-    for values in column_values(rows):
-        tied = tied[np.lexsort((values[tied], rank[tied]))]
-        before, value, place = rank[tied], values[tied], np.arange(len(tied))
-        opens = np.append(True, before[1:] != before[:-1])
-        is_first = opens | np.append(True, value[1:] != value[:-1])
-        block, first = (np.maximum.accumulate(np.where(at, place, 0)) for at in (opens, is_first))
-        rank[tied] = before + first - block
-        tied = tied[~(is_first & np.append(is_first[1:], True))]
-        if not len(tied):
-            break
-    _, position, kind = np.unique(rank, return_index=True, return_inverse=True)
-    return position, kind
+def is_real(value: Any) -> bool:
+    """Whether an entry of a column of Python objects is a real number."""
+    return isinstance(value, Real | np.bool_) or type(value).__name__ == "Decimal"
 
 
-def _middle_and_spread(values: np.ndarray, mass: np.ndarray) -> tuple[float, float]:
-    """The median of a column (n,) whose rows count `mass` (n,) times, and its spread; 0 if the column is constant."""
-    distinct_values, kind = np.unique(values, return_inverse=True)
-    share: np.ndarray = np.bincount(kind, mass / mass.max())
-    share = share / share.sum()
-    middle = distinct_values[_reached(share, np.array([0.5]))[0]]
-    if len(distinct_values) > _LEVELS:
-        levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-        kept, share = np.unique(distinct_values[_reached(share, levels)], return_counts=True)
-        if len(kept) == 1:
-            # Nearly all rows have one value: the others are compared as if each occurred once.
-            kept = distinct_values[np.linspace(0, len(distinct_values) - 1, _LEVELS).astype(int)]
-            share = np.ones(_LEVELS)
-        distinct_values = kept
-    return float(middle), _median_difference(distinct_values, share) / _GAUSSIAN
+def is_missing(value: Any) -> bool:
+    """Whether an entry of a column of Python objects stands for a missing value."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
-def _median_difference(values: np.ndarray, share: np.ndarray) -> float:
-    """The median difference of two of the distinct values (k,), each of which is drawn with its share (k,)."""
-    if len(values) < 2:
-        return 0.0
-    low, high = _pairs(len(values))
-    # Halves first: the difference of huge values of different signs would overflow.
-    difference = 2.0 * (0.5 * values[high] - 0.5 * values[low])
-    order = np.argsort(difference)
-    weight = (share[low] * share[high])[order]
-    return float(min(difference[order[_reached(weight / weight.sum(), np.array([0.5]))[0]]], np.finfo(np.float64).max))
+def holds_categories(column: Any) -> bool:
+    """Whether a column of a frame holds text or categories that are no numbers."""
+    return _kind(column) == "text or categories"
 
 
-def _reached(share: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """The first position at which the running sum of the shares (k,) reaches each level, up to rounding of the sum."""
-    return np.minimum(np.searchsorted(np.cumsum(share), levels - 1e-12), len(share) - 1)
+def _kind(column: Any) -> str | None:
+    """What a column holds in place of real numbers, or None."""
+    if getattr(column.dtype, "kind", "") in tuple("fiub"):
+        return None
+    values = np.asarray(column)
+    if values.dtype.kind in "mM":
+        return "dates or times"
+    if values.dtype.kind == "c":
+        return "complex numbers"
+    if values.dtype.kind in "US":
+        return "text or categories"
+    # A column of arrays comes as a table from polars.
+    other = column[0] if values.ndim > 1 else next((v for v in values if not is_real(v) and not is_missing(v)), None)
+    return None if other is None else _kind_of_value(other)
 
 
-@cache
-def _pairs(k: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.triu_indices(k, 1)
+def _kind_of_value(value: Any) -> str:
+    if isinstance(value, str):
+        return "text or categories"
+    if isinstance(value, complex | np.complexfloating):
+        return "complex numbers"
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta) or type(value).__name__ == "Period":
+        return "dates or times"
+    return f"values of type {type(value).__name__}"
 
 
-def _farthest(info: Any) -> float:
-    return float(info.max) ** _FARTHEST
+def _text_message(names: Sequence[Any], estimator: str) -> str:
+    many = len(names) > 1
+    shown = ", ".join(repr(name) for name in names[:5])
+    return (
+        f"Column{'s' if many else ''} {shown}{', ...' if len(names) > 5 else ''} hold{'' if many else 's'} text or categories, and "
+        f"a density ratio needs numbers. Drop or encode {'them' if many else 'it'}, in both samples at once:\n"
+        f"    from densratio import {estimator}\n"
+        "    from sklearn.compose import make_column_transformer\n"
+        "    from sklearn.pipeline import make_pipeline\n"
+        "    from sklearn.preprocessing import OneHotEncoder, StandardScaler\n"
+        '    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)\n'
+        f"    encode = make_column_transformer((one_hot, {list(names)}), remainder=StandardScaler())\n"
+        f"    make_pipeline(encode, {estimator}()).fit(X, y)"
+    )
+
+
+def _remedy(X: Any, name: Any, kind: str) -> str:
+    if kind == "complex numbers":
+        return "Give the real and the imaginary part as columns of their own."
+    if kind != "dates or times":
+        return "Drop it, or split it into columns of numbers."
+    if is_polars(X):
+        code = f"import polars\n    X = X.with_columns(polars.col({name!r}).to_physical())"
+    elif getattr(X[name].dtype, "kind", "") == "m":
+        code = f"X[{name!r}] = X[{name!r}].dt.total_seconds()"
+    else:
+        at = f"pandas.to_datetime(X[{name!r}].astype(str))" if X[name].dtype.kind == "O" else f"X[{name!r}]"
+        code = f"import pandas\n    at = {at}\n    X[{name!r}] = (at - at.min()).dt.total_seconds()"
+    return f"Drop it, or turn it into numbers in the stacked X:\n    {code}"
+
+
+def _check_texts(X: Any) -> None:
+    """Raises ValueError for an array that holds text which is no number."""
+    if is_sparse(X) or getattr(getattr(X, "dtype", None), "kind", "") not in tuple("OUS"):
+        return
+    for place, value in np.ndenumerate(X):
+        if isinstance(value, str) and not _is_number(value):
+            raise ValueError(
+                f"X holds text, {str(value)!r} in column {place[-1]}, and a density ratio needs numbers. Pass a frame with a "
+                "column for each kind of value, or encode the text first."
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -91,7 +91,7 @@ def _from_differences(x: Array, y: Array) -> Array:
         return cdist(x, y, "sqeuclidean").astype(x.dtype, copy=False)
     if is_tensor(x):
         return xp.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist") ** 2
-    columns = (x[:, [j]] - xp.matrix_transpose(y[:, [j]]) for j in range(x.shape[1]))
+    columns = (x[:, j][:, None] - y[:, j][None, :] for j in range(x.shape[1]))
     return sum(difference * difference for difference in columns)
 
 

@@ -27,8 +27,8 @@ from ._arrays import (
     to_host,
 )
 from ._blocks import over_rows
-from ._columns import column_values
 from ._distances import manhattan, squared_euclidean
+from ._scale import column_values
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 

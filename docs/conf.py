@@ -24,3 +24,12 @@ html_show_copyright = False
 myst_heading_anchors = 3
 autodoc_typehints = "none"  # the docstrings describe the arguments
 autodoc_default_options = {"members": True, "no-value": True}
+
+
+def keep_together(app, name, source):
+    """A number and its deviation, 77.4 ± 1.4, stay on one line of a table."""
+    source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")
+
+
+def setup(app):
+    app.connect("source-read", keep_together)

@@ -14,7 +14,7 @@ from .tables import suffix_of
 if TYPE_CHECKING:
     from .estimation import Result
 
-__all__ = ["contents"]
+__all__ = ["contents", "drawn"]
 
 
 def contents(
@@ -25,12 +25,12 @@ def contents(
     figure = _figure(result) if plot is not None or (report is not None and has_pictures) else None
     made = {out: _table(result, suffix_of(out) or "")}
     if plot is not None:
-        made[plot] = _picture(figure, plot.suffix[1:].lower())
+        made[plot] = drawn(figure, plot.suffix[1:].lower())
     if report is not None:
         facts = {**facts, **({"notes": " ".join(notes)} if notes else {})}
         if not has_pictures:
             facts["pictures"] = 'none, since matplotlib is not installed: pip install "densratio-toolkit[plot]"'
-        pictures = {"The weights, and the balance of the columns": _picture(figure, "png")} if has_pictures else {}
+        pictures = {"The weights, and the balance of the columns": drawn(figure, "png")} if has_pictures else {}
         made[report] = result.report.to_html(title=title, facts=facts, pictures=pictures).encode()
     return made
 
@@ -48,7 +48,8 @@ def _table(result: Result, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(figure: Any, kind: str) -> bytes:
+def drawn(figure: Any, kind: str) -> bytes:
+    """A figure as a file of a kind: png, svg or pdf."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A font that lacks a character of a name shows a box.

@@ -28,10 +28,10 @@ LEAST_DF = 0.1
 class Shift:
     """Two stacked samples and their exact ratio; `X, y, ratio = shift` unpacks it.
 
-    X (n_source + n_target, d) float64, source rows first; y domain labels, 0 = source and 1 = target; ratio: the exact
-    p_target(x) / p_source(x) of rows (n, d) -> (n,). labels (n_source + n_target,): the outcome of each row, a number or a
-    class, or None. subspace (d, k): orthonormal basis of the subspace in which the distributions differ, None if they differ in
-    all directions or it is unknown. index: the position of each row in the table it was taken from, None if it was drawn.
+    X (n, d) float64, source rows first; y (n,), 0 = source and 1 = target; ratio: the exact p_target(x) / p_source(x) of rows
+    (n, d) -> (n,). labels (n,): the outcome of each row, a number or a class, or None. subspace (d, k): orthonormal basis of the
+    subspace in which the distributions differ, None if it is all or unknown. index: the position of each row in the table it was
+    taken from, None if it was drawn.
     """
 
     X: np.ndarray

@@ -103,7 +103,6 @@ class MixtureRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return self.source.means.shape[1]
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -148,7 +147,6 @@ class StudentTRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return len(self.source.location)
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -188,7 +186,6 @@ class SubspaceRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return len(self.subspace)
 
     def _log(self, rows: np.ndarray) -> np.ndarray:

@@ -14,13 +14,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, TransformerTags
 
 from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
-from .._columns import Scale
+from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
-from .samples import Samples, mean_one
+from .samples import Samples, counts, mean_one
 from .search import folds_by, is_search, search
 
 __all__ = ["RatioEstimator", "unchanged_on_error"]
+
+_MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
 
 
 @contextmanager
@@ -78,9 +80,10 @@ class RatioEstimator(BaseEstimator, ABC):
             samples, like = self._samples(X, y, sample_weight, reset=True)
             counted = samples.counted()
             self._draw_seed()
-            distinct = counted.merged() if self._searches_distinct else counted
+            scaled = counted.mapped(self._scaled)
+            distinct = scaled.merged() if self._searches_distinct else scaled
             search(self, distinct)
-            raw = self._fit(distinct if self._merges_copies else counted)
+            raw = self._fit(distinct if self._merges_copies else scaled)
             if self._merges_copies:
                 raw = self._of_each_row(raw, distinct, counted)
             self._store_weights(raw, samples, counted, like)
@@ -89,13 +92,14 @@ class RatioEstimator(BaseEstimator, ABC):
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        Wasserstein, and KMM without regularization, estimate weights of rows only: their ratio at x is the kernel average of
-        the weights near x.
+        If it is 0 at every source row, which `fit` warns of, `weights_` are even instead. Wasserstein, and KMM without
+        regularization, estimate weights of rows only: their ratio at another row is the kernel average of the weights near it.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        ratio = self._ratio(self._scaled(self._placed(rows))) / self.normalization_
-        return self._returned(ratio, rows)
+        placed = self._placed(rows)
+        ratio = self._at_known_rows(placed, self._ratio(self._scaled(placed)))
+        return self._returned(ratio / self.normalization_, rows)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """fit(X, y), then the ratio (n,) of all rows of X."""
@@ -109,7 +113,10 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
-        source, target = (self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target))
+        source, target = (
+            self._at_known_rows(rows, self._ratio(self._scaled(rows))) / self.normalization_
+            for rows in (samples.source, samples.target)
+        )
         return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
@@ -153,19 +160,19 @@ class RatioEstimator(BaseEstimator, ABC):
         value = getattr(self, name)
         return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
 
-    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
-        """The two samples, scaled and on the device that computes, and an empty array of the type of X.
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_stream: bool = False) -> tuple[Samples, Array]:
+        """The two samples on the device that computes, and an empty array of the type of X.
 
         reset: whether the rows define the columns and their scale.
         """
-        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight)
+        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight, is_stream=is_stream)
         places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         domains = [self._placed(take_rows(rows, at)) for at in places]
         weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]
         samples = Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places)
         if reset:
             self._set_scale(samples.counted())
-        return samples.mapped(self._scaled), rows[:0]
+        return samples, rows[:0]
 
     def _set_scale(self, samples: Samples) -> None:
         """Choose the unit of each column, and set `scale_` (d,)."""
@@ -184,8 +191,12 @@ class RatioEstimator(BaseEstimator, ABC):
         scale = getattr(self, "_unit", None)
         return rows if scale is None else scale(rows)
 
+    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
+        """`ratio` (n,) at rows (n, d) in their own units, with what the fit found at rows that it knows."""
+        return ratio
+
     def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
-        """`raw` (n_s,) at all counted source rows from the values at the distinct ones."""
+        """`raw` (n_s,) at all counted source rows, in their own units, from the values at the distinct ones."""
         assert distinct.source_kind is not None
         return take_rows(raw, distinct.source_kind)
 
@@ -219,10 +230,14 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
         """Weights (n_s,) of all source rows from those of the rows with positive weight; the others get the ratio at the row."""
-        counts = to_host(samples.source_weight) > 0.0
-        full = np.empty(len(counts), dtype=to_host(weights).dtype)
-        full[counts] = to_host(weights)
-        full[~counts] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~counts)))) / self.normalization_
+        count = counts(samples.source_weight)
+        full = np.empty(len(count), dtype=to_host(weights).dtype)
+        full[count] = to_host(weights)
+        others = take_rows(samples.source, np.flatnonzero(~count))
+        full[~count] = to_host(self._at_known_rows(others, self._ratio(self._scaled(others)))) / self.normalization_
+        # A row that hardly counts must not change the mean.
+        hardly = ~count & (to_host(samples.source_weight) > 0.0)
+        full[hardly] = np.minimum(full[hardly], max(_MOST_UNCOUNTED, full[count].max()))
         return put(full, weights)
 
     def _check_is_fitted(self) -> None:
@@ -233,9 +248,13 @@ class RatioEstimator(BaseEstimator, ABC):
             )
 
     def set_params(self, **params: Any) -> RatioEstimator:
-        """Set parameters by name. An unknown name raises ValueError and changes none."""
-        with unchanged_on_error(self):
-            return super().set_params(**params)
+        """Set parameters by name. An unknown name raises ValueError and changes none, in estimators inside neither."""
+        known = self.get_params()
+        for name in params:
+            owner, inside, _ = name.partition("__")
+            if name not in known and not (inside and owner in params):
+                super().set_params(**{name: params[name]})
+        return super().set_params(**params)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "normalization_")

@@ -86,6 +86,7 @@ class DensityRatio(RatioEstimator):
     """Names of the parameters that are passed to the objective."""
 
     n_iter_: int
+    _known: KnownRows | None
 
     def __init__(
         self,
@@ -149,10 +150,10 @@ class DensityRatio(RatioEstimator):
         """
         is_first = not hasattr(self, "coef_")
         with unchanged_on_error(self):
-            samples, like = self._samples(X, y, sample_weight, reset=is_first)
+            samples, like = self._samples(X, y, sample_weight, reset=is_first, is_stream=True)
             if is_first:
                 self._draw_seed()
-                search(self, samples.counted().merged())
+                search(self, samples.counted().mapped(self._scaled).merged())
             objective = objective_of(self)
             if objective.anchors == "source":
                 return self._step_rows(samples, like, index, is_first)
@@ -174,8 +175,12 @@ class DensityRatio(RatioEstimator):
 
     def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
         if objective_of(self).anchors == "source":
-            self.coef_, self.centers_ = super()._of_each_row(self._coef, distinct, counted), self._unscaled(counted.source)
+            self.coef_, self.centers_ = super()._of_each_row(self._coef, distinct, counted), counted.source
+            self._known = KnownRows.of(counted.source, self.coef_)
         return super()._of_each_row(raw, distinct, counted)
+
+    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
+        return ratio if self._known is None else self._known(rows, ratio)
 
     def _unscaled(self, rows: Array) -> Array:
         return rows if self._unit is None else self._unit.back(rows)
@@ -196,6 +201,7 @@ class DensityRatio(RatioEstimator):
         self.gamma_ = float(features.gamma_)
         self.objective_value_, self.gap_ = solution.value, solution.gap
         self.n_iter_, self.residual_, self.converged_ = solution.n_iter, solution.residual, solution.converged
+        self._known = None
         self._predictor = self._predictor_of(assembly, solution.problem, samples)
 
     def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
@@ -203,10 +209,8 @@ class DensityRatio(RatioEstimator):
         objective, features = assembly
         if objective.anchors == "source" and features.is_map:
             of_source = mapped(features, samples.source) if problem.source_map is None else problem.source_map
-            average: Predictor = MapAverage.of(features, samples.source, of_source, self._coef, samples.source_weight)
-        else:
-            average = FromFeatures(self._problem.bare(), features, self._coef)
-        return KnownRows(average, to_host(samples.source), to_host(self._coef)) if objective.anchors == "source" else average
+            return MapAverage.of(features, samples.source, of_source, self._coef, samples.source_weight)
+        return FromFeatures(self._problem.bare(), features, self._coef)
 
     def _ratio(self, rows: Array) -> Array:
         if is_sparse(rows) and is_tensor(self._coef):
@@ -263,7 +267,7 @@ class DensityRatio(RatioEstimator):
 
     def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()
-        batch_rows = counted.merged()
+        batch_rows = counted.mapped(self._scaled).merged()
         assembly = assemble(self, batch_rows) if is_first else Assembly(objective_of(self), self.features_)
         batch: Any = problem_of(assembly, batch_rows)
         steps = 0 if is_first else self.n_iter_
@@ -271,7 +275,7 @@ class DensityRatio(RatioEstimator):
         solution = solve(self, seen.compact())
         self._keep(assembly, solution, counted)
         self.n_iter_ += steps
-        raw = self._ratio(counted.source)
+        raw = self._ratio(self._scaled(counted.source))
         self._store_weights(raw, samples, counted, like)
         # The mean over the source rows of all batches: exact except for clipping at 0, whose effect is estimated on this batch.
         means = [float(part.source_mean(self._coef)) for part in (self._problem, batch)]
@@ -281,14 +285,16 @@ class DensityRatio(RatioEstimator):
 
     def _step_centers(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         self._check_counts_once(samples)
+        own, samples = samples, samples.mapped(self._scaled)
         assembly = assemble(self, samples) if is_first else Assembly(objective_of(self), self.features_)
         found = weigh(self, assembly, samples.source, samples.target, None if is_first else self._coef)
         self._take_steps(assembly, found, samples, is_first)
-        self._store_weights(self._raw_source_ratio(assembly, samples), samples, samples, like)
+        self._store_weights(self._raw_source_ratio(assembly, samples), own, own, like)
         return self
 
     def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
         self._check_counts_once(samples)
+        own, samples = samples, samples.mapped(self._scaled)
         bank, rows = self._bank(index, samples.source, is_first)
         found = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
         objective = objective_of(self)
@@ -299,7 +305,8 @@ class DensityRatio(RatioEstimator):
         total = np.bincount(named, to_host(found.weights), minlength=len(weights))
         count = np.bincount(named, minlength=len(weights))
         weights[count > 0] = total[count > 0] / count[count > 0]
-        self._store_weights(self._coef, samples, samples, like)
+        self.centers_, self._known = own.source, KnownRows.of(own.source, self._coef)
+        self._store_weights(self._coef, own, own, like)
         self.weights_ = self._returned(put(weights, samples.source), like)
         return self
 

@@ -40,7 +40,7 @@ def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
 def sample_of(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> Sampled:
     """Validate a sample of the rows, choose parameters by cross-validation on it, and assemble objective and features."""
     samples, like = ratio._samples(X, y, sample_weight, reset=True)
-    distinct = samples.counted().merged()
+    distinct = samples.counted().mapped(ratio._scaled).merged()
     ratio._draw_seed()
     search(ratio, distinct)
     return Sampled(distinct, assemble(ratio, distinct), like)

@@ -19,6 +19,7 @@ __all__ = ["NearestNeighborsRatio"]
 
 _TREE_COLUMNS = 3  # with more columns a tree visits nearly every row, and a matrix product is faster
 _SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary and ties are inside despite rounding
+_ERROR = 1e-10  # of a squared distance, per unit of resolution
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default
 
@@ -93,7 +94,11 @@ class NearestNeighborsRatio(RatioEstimator):
         self._largest_entry = 1.0 if self._unit is not None else max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
         kind = _Tree if dense else _Brute
-        self._source, self._target = (kind(part / self._largest_entry, count) for part, count in zip(rows, counts, strict=True))
+        # Of the columns as they are it is not known which distances are small.
+        resolution = 0.0 if self._unit is None else 1.0
+        self._source, self._target = (
+            kind(part / self._largest_entry, count, resolution) for part, count in zip(rows, counts, strict=True)
+        )
         return self._quotient(rows[0], np.minimum(1.0, counts[0]))
 
     def _ratio(self, rows: Array) -> Array:
@@ -149,10 +154,14 @@ class NearestNeighborsRatio(RatioEstimator):
 
 
 class _Index(ABC):
-    """Rows (n, d) with counts, which finds and counts rows in balls around query rows."""
+    """Rows (n, d) with counts, which finds and counts rows in balls around query rows.
 
-    def __init__(self, rows: Any, counts: np.ndarray):
+    resolution: see `squared_euclidean`.
+    """
+
+    def __init__(self, rows: Any, counts: np.ndarray, resolution: float):
         self.rows = rows
+        self.resolution = resolution
         self.counts = counts
         self.is_plain = bool(np.all(counts == 1.0))
         self.least = float(counts.min())
@@ -173,7 +182,7 @@ class _Index(ABC):
         """The largest distance (n,) below `radii` (n,) of a row from each of `rows`, and the total count (n,) up to there."""
         nearest, mass = np.empty(len(radii)), np.empty(len(radii))
         for at in row_slices(len(radii), len(self.counts)):
-            distances = np.sqrt(squared_euclidean(rows[at], self.rows, 1.0))
+            distances = np.sqrt(squared_euclidean(rows[at], self.rows, self.resolution))
             is_inside = distances < (radii[at] * (1.0 - _SLACK))[:, None]
             nearest[at] = np.max(np.where(is_inside, distances, 0.0), axis=1)
             mass[at] = is_inside @ self.counts
@@ -181,8 +190,8 @@ class _Index(ABC):
 
 
 class _Tree(_Index):
-    def __init__(self, rows: np.ndarray, counts: np.ndarray):
-        super().__init__(rows, counts)
+    def __init__(self, rows: np.ndarray, counts: np.ndarray, resolution: float):
+        super().__init__(rows, counts, resolution)
         self.tree = KDTree(rows)
 
     def width(self, n_neighbors: int) -> int:
@@ -212,7 +221,7 @@ class _Brute(_Index):
         return len(self.counts)
 
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
-        squares = squared_euclidean(rows, self.rows, 1.0)
+        squares = squared_euclidean(rows, self.rows, self.resolution)
         if self.is_plain and np.all(masses == masses[:, :1]):
             places = np.ceil(masses[:, 0]).astype(int) - 1
             return np.sqrt(np.partition(squares, places, axis=1)[:, places].T)
@@ -224,9 +233,9 @@ class _Brute(_Index):
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         totals = np.empty(radii.shape)
         for at in row_slices(rows.shape[0], len(self.counts)):
-            squares = squared_euclidean(rows[at], self.rows, 1.0)
-            # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors relative to the largest.
-            edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)
+            squares = squared_euclidean(rows[at], self.rows, self.resolution)
+            # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors.
+            edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + _ERROR * self.resolution
             for total, edge in zip(totals[:, at], edges, strict=True):
                 total[:] = (squares <= edge[:, None]) @ self.counts
         return totals

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse
 
-from .._arrays import Array, concat_rows, put, to_host
+from .._arrays import Array, concat_rows, is_sparse, put, to_host
 from .._blocks import over_rows
-from .._columns import distinct
+from .._scale import distinct
 from ..features import Features
 from ..objectives import Problem
 
@@ -47,22 +48,23 @@ class FromFeatures:
 
 @dataclass(frozen=True, eq=False)
 class KnownRows:
-    """The fitted weights at rows equal to a row of the fit, and another predictor at all others."""
+    """The values that a fit found at its own rows, which are compared in float64 on the host."""
 
-    others: Predictor
     rows: Any
-    """(k, d), distinct"""
     values: np.ndarray
 
-    def __call__(self, rows: Array) -> Array:
-        ratio, here = self.others(rows), to_host(rows)
-        if here.dtype != self.rows.dtype or type(here) is not type(self.rows):
-            return ratio
-        first, kind = distinct(concat_rows(self.rows, here))
-        known = len(self.values)
-        at = first[kind[known:]]
-        return put(np.where(at < known, self.values[np.minimum(at, known - 1)], to_host(ratio)), ratio)
+    @classmethod
+    def of(cls, rows: Array, values: Array) -> KnownRows:
+        """The values (k,) at rows (k, d), dense or CSR."""
+        return cls(to_host(rows).astype(np.float64), to_host(values))
 
-    def to(self, like: Array) -> KnownRows:
-        """The same in the library, dtype and device of the array `like`; rows are compared on the host."""
-        return replace(self, others=self.others.to(like))
+    def __call__(self, rows: Array, ratio: Array) -> Array:
+        """`ratio` (n,) at rows (n, d), with the known values at known rows."""
+        known, asked = self.rows, to_host(rows).astype(np.float64)
+        if is_sparse(known) != is_sparse(asked):
+            known, asked = (scipy.sparse.csr_array(part) for part in (known, asked))
+        first, kind = distinct(concat_rows(known, asked))
+        k = len(self.values)
+        # The first copy of a row is the known one, if there is one.
+        at = first[kind[k:]]
+        return put(np.where(at < k, self.values[np.minimum(at, k - 1)], to_host(ratio)), ratio)

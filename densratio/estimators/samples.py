@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import Array, concat_rows, namespace, put, take_rows, to_host, weighted_mean
-from .._columns import distinct
+from .._scale import distinct
 from ..model_selection import Fold
 
-__all__ = ["Measure", "Samples", "mean_one", "measures", "moments", "oas_shrinkage", "row_counts", "whole_numbers"]
+_MOST_COPIES = 2.0**31
+_NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
+
+__all__ = ["Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "row_counts", "whole_numbers"]
 
 
 class Samples(NamedTuple):
@@ -44,10 +47,10 @@ class Samples(NamedTuple):
         return self.source.shape[0], self.target.shape[0]
 
     def counted(self) -> Samples:
-        """The samples without the rows of weight 0."""
+        """The samples without the rows of weight 0, or of so little weight that sums do not notice them."""
         if self.source_weight is None:
             return self
-        return self.taking(*(np.flatnonzero(to_host(weight) > 0.0) for weight in (self.source_weight, self.target_weight)))
+        return self.taking(*(np.flatnonzero(counts(weight)) for weight in (self.source_weight, self.target_weight)))
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
@@ -166,9 +169,15 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     return source * (source.sum() / (source @ source)), target * (target.sum() / (target @ target))
 
 
+def counts(weight: Array) -> np.ndarray:
+    """Which rows (n,) count: those whose weight is not below rounding of the largest."""
+    host = to_host(weight)
+    return host > host.max(initial=0.0) * _NOTHING
+
+
 def whole_numbers(*weights: np.ndarray) -> bool:
-    """Whether all weights are whole numbers, which count as copies."""
-    return all(np.array_equal(weight, np.rint(weight)) for weight in weights)
+    """Whether all weights are whole numbers, which count as copies; huge floats are whole by the way they are stored."""
+    return all(weight.max(initial=0.0) <= _MOST_COPIES and np.array_equal(weight, np.rint(weight)) for weight in weights)
 
 
 def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

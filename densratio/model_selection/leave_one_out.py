@@ -8,7 +8,9 @@ from typing import NamedTuple
 from .._arrays import Array, eps, full_like_row, namespace, widest_here
 from .._blocks import gram
 
-__all__ = ["leave_one_out_scores"]
+__all__ = ["LEAST_ROWS", "leave_one_out_scores"]
+
+LEAST_ROWS = 1.5  # effective rows of each sample: below, what is left is no sample
 
 
 def leave_one_out_scores(
@@ -24,7 +26,8 @@ def leave_one_out_scores(
     """Scores (len(regularization),) of uLSIF, or RuLSIF if alpha > 0: -J on left-out rows, higher is better.
 
     source (n, k), target (m, k): features, which count source_weight (n,) and target_weight (m,) times (None: once); both sums
-    N and M are at least 2. Each fit leaves out one copy of one row,
+    N and M are at least 2. Each fit leaves out one copy of one row, or
+    a row that counts less than once,
 
         a = (H + regularization I)^-1 h,   H = alpha mean phi phi' over the target + (1 - alpha) over the source,  h = mean phi
         over the target,   score = mean_j r_j(v_j) - alpha r_j(v_j)^2 / 2 - (1 - alpha) / 2 mean_i r_i(x_i)^2,   r(x) = phi(x)'a,
@@ -38,7 +41,7 @@ def leave_one_out_scores(
     xp = namespace(x, v)
     s, t = (full_like_row(rows, 1.0) if w is None else widest_here(w) for rows, w in ((x, source_weight), (v, target_weight)))
     n, m = xp.sum(s), xp.sum(t)
-    if min(float(n), float(m)) < 1.5:
+    if min(float(n), float(m)) < LEAST_ROWS:
         raise ValueError(
             f"Leave-one-out needs at least two rows of each sample; got {float(n):.6g} source and {float(m):.6g} target rows."
         )
@@ -46,14 +49,16 @@ def leave_one_out_scores(
     total = xp.matrix_transpose(v) @ t
     share, target_share = (1.0 - alpha) / (n - 1.0), alpha / (m - 1.0)
     without_x = _Path.of(share * of_source + alpha / m * of_target, regularization)
-    at_source = without_x.left_out(x, total / m, share, 0.0)
+    # A row that counts less than once is left out as a whole.
+    out_x, out_v = (xp.clip(count, max=1.0)[:, None] for count in (s, t))
+    at_source = without_x.left_out(x, total / m, out_x * share, 0.0)
     # Without a relative part both matrices have the same eigenvectors.
     without_v = (
         _Path.of((1.0 - alpha) / n * of_source + target_share * of_target, regularization)
         if alpha > 0.0
         else without_x.scaled((n - 1.0) / n, regularization)
     )
-    at_target = without_v.left_out(v, total / (m - 1.0), target_share, 1.0 / (m - 1.0))
+    at_target = without_v.left_out(v, total / (m - 1.0), out_v * target_share, out_v / (m - 1.0))
     if nonnegative:
         at_source, at_target = xp.clip(at_source, min=0.0), xp.clip(at_target, min=0.0)
     gain = t @ (at_target - 0.5 * alpha * at_target * at_target) / m
@@ -80,7 +85,10 @@ class _Path(NamedTuple):
         return _Path(eigenvalues, self.vectors, xp.stack(diagonals, axis=1))
 
     def left_out(self, rows: Array, linear: Array, share: Array | float, linear_share: Array | float) -> Array:
-        """phi'(G + regularization I - share phi phi')^-1 (linear - linear_share phi) (n, L), for phi each row of `rows` (n, k)."""
+        """phi'(G + regularization I - share phi phi')^-1 (linear - linear_share phi) (n, L), for phi each row of `rows` (n, k).
+
+        share, linear_share: (n, 1), or one number for all rows.
+        """
         # The inverse is diagonal here, so a quadratic form for the whole path is one product of the rows' squares with it.
         turned = rows @ self.vectors
         own = (turned * turned) @ self.inverse

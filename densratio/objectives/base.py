@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import reduce
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -98,6 +100,11 @@ class SumProblem(Problem):
     @abstractmethod
     def plus(self, other: Self) -> Self:
         """The problem on the rows of both problems."""
+
+    @classmethod
+    def without_each(cls, parts: Sequence[Self]) -> list[Self]:
+        """For each of at least two parts, the problem on the rows of all others."""
+        return [reduce(lambda a, b: a.plus(b), [*parts[:k], *parts[k + 1 :]]) for k in range(len(parts))]
 
     @abstractmethod
     def under(self, objective: Objective) -> Self:

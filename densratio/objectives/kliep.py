@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from .._arrays import Array, eps, namespace, put, take_rows, tiny, to_host, weighted_mean, widest_here
+from .._arrays import Array, namespace, put, take_rows, tiny, to_host, weighted_mean, widest_here
 from .base import Objective, SumProblem
-from .likelihood import Likelihood, LikelihoodSums, Mixture, MixtureSet
+from .likelihood import Likelihood, Mixture, MixtureSet
 
 __all__ = ["KullbackLeibler", "MaximumLikelihood"]
 
@@ -99,14 +100,10 @@ class MaximumLikelihood(SumProblem):
         return -weighted_mean(xp.log(ratio), self.target_weight), -(xp.matrix_transpose(self.target) @ self._shares(1.0 / ratio))
 
     def curvature(self) -> Array:
-        xp = namespace(self.target)
-        ratio = self.target @ self.init()
-        # A target row near dead centers only adds a constant to the value, and no curvature.
-        reached = ratio > eps(ratio) * xp.max(ratio)
-        inverse = xp.where(reached, 1.0 / xp.where(reached, ratio, xp.ones_like(ratio)), xp.zeros_like(ratio))
-        scaled = self.target * inverse[:, None]
-        # Row sums bound the largest eigenvalue of the nonnegative matrix scaled' scaled / m.
-        return xp.max(xp.matrix_transpose(scaled) @ self._shares(xp.sum(scaled, axis=1)))
+        even = self.init()
+        xp, grad = namespace(even), self.value_and_grad(even)[1]
+        # At even coefficients the row sums of the Hessian, which bound its eigenvalues, are multiples of the gradient.
+        return xp.max(xp.where(self.feasible.alive, -grad, xp.zeros_like(grad))) / xp.max(even)
 
     def project(self, coef: Array) -> Array:
         return self.feasible.project(coef)
@@ -129,7 +126,7 @@ class MaximumLikelihood(SumProblem):
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
         """The likelihood, with sums over the rows of `target`."""
-        return Likelihood(self.feasible, self._sums)
+        return Likelihood(self.feasible, lambda shares: self._mixture.slope(shares), lambda shares: self._mixture.second(shares))
 
     def wide(self) -> Self:
         wide = super().wide()
@@ -140,15 +137,29 @@ class MaximumLikelihood(SumProblem):
     # ------------------------------------------------------------ sums over rows
 
     def plus(self, other: Self) -> Self:
-        xp, weight = namespace(self.target), None
-        if self.target_weight is not None or other.target_weight is not None:
-            weight = xp.concat([part._row_weights() for part in (self, other)])
+        return self._with(other, *_joined([self, other]))
+
+    @classmethod
+    def without_each(cls, parts: Sequence[Self]) -> list[Self]:
+        # In a ring of the parts, the rows of all but one are consecutive: slices of it need no copies.
+        target, weight = _joined([*parts, *parts])
+        ends = np.cumsum([part.target.shape[0] for part in parts]).tolist()
+        kept = []
+        for k, part in enumerate(parts):
+            rows = slice(ends[k], ends[k] + ends[-1] - part.target.shape[0])
+            others = [*parts[:k], *parts[k + 1 :]]
+            totals = reduce(lambda a, b: a._with(b, part.target[:0, :], None), others)
+            kept.append(replace(totals, target=target[rows, :], target_weight=None if weight is None else weight[rows]))
+        return kept
+
+    def _with(self, other: Self, target: Array, target_weight: Array | None) -> Self:
+        """These target rows, with the sums over the source rows of both problems."""
         return replace(
             self,
             source_count=widest_here(self.source_count) + other.source_count,
             source_total=widest_here(self.source_total) + other.source_total,
-            target=xp.concat([self.target, other.target]),
-            target_weight=weight,
+            target=target,
+            target_weight=target_weight,
             n_seen=self.n_seen + other.n_seen,
         )
 
@@ -191,9 +202,6 @@ class MaximumLikelihood(SumProblem):
         score = weighted_mean(xp.log(ratio), weight) - log_mean - source + 1.0
         return xp.where(mean > 0.0, score, -float("inf"))
 
-    def _sums(self, shares: Array) -> LikelihoodSums:
-        return self._mixture.sums(shares)
-
     def _row_weights(self) -> Array:
         xp = namespace(self.target)
         return xp.ones_like(self.target[:, 0]) if self.target_weight is None else self.target_weight
@@ -203,3 +211,11 @@ class MaximumLikelihood(SumProblem):
         if self.target_weight is None:
             return per_row / per_row.shape[0]
         return per_row * (self.target_weight / namespace(per_row).sum(self.target_weight))
+
+
+def _joined(parts: Sequence[MaximumLikelihood]) -> tuple[Array, Array | None]:
+    """The target rows of all parts, and how often each counts; None if all count once."""
+    xp = namespace(parts[0].target)
+    counts_once = all(part.target_weight is None for part in parts)
+    weight = None if counts_once else xp.concat([part._row_weights() for part in parts])
+    return xp.concat([part.target for part in parts]), weight

@@ -23,8 +23,8 @@ class LikelihoodSums(NamedTuple):
     """() sum_j w_j log(c_j's)"""
     first: Array
     """(k,) sum_j w_j c_j / (c_j's), with c_j the features of row j over the mean source feature"""
-    second: Array
-    """(k, k) sum_j w_j c_j c_j' / (c_j's)^2"""
+    second: Array | None = None
+    """(k, k) sum_j w_j c_j c_j' / (c_j's)^2; None if it is computed later, where it is needed"""
 
     def plus(self, other: LikelihoodSums) -> LikelihoodSums:
         """The sums over both parts."""
@@ -81,16 +81,20 @@ class MixtureSet:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Target features divided by the mean source feature, in float64: the rows of the likelihood in shares.
+    """The rows of the likelihood in shares: target features over the mean source feature, in float64.
 
     Each row is divided by its largest entry, and the logarithm of that entry is kept: the scale of a row adds a constant to the
-    log-likelihood.
+    log-likelihood. Both scales multiply vectors, so that the features are not copied.
     """
 
-    rows: Array
-    """(m, k); 0 in rows far from all live centers"""
+    target: Array
+    """(m, k) target features"""
+    inverse: Array
+    """(k,) 1 over the mean source feature; 0 at dead centers"""
+    scale: Array
+    """(m,) 1 over the largest entry of each row; 0 for rows far from all live centers"""
     log_scale: Array
-    """(m,)"""
+    """(m,) logarithm of the largest entry"""
     count: Array
     """(m,) how often each row counts; 0 for rows far from all live centers"""
     total: Array
@@ -100,23 +104,35 @@ class Mixture:
     def of(cls, target: Array, count: Array | None, feasible: MixtureSet) -> Mixture:
         """From target features (m, k) that count `count` (m,) times; None: once."""
         target, feasible = widest_here(target), feasible.wide()
-        xp = namespace(target)
+        xp, least = namespace(target), full_like_row(target, tiny(target))
         count = full_like_row(target, 1.0) if count is None else widest_here(count)
-        rows = target * xp.where(feasible.alive, 1.0 / feasible.weight, xp.zeros_like(feasible.weight))
-        largest = xp.max(rows, axis=1)
-        is_near = largest > tiny(target)
-        rows = rows / xp.where(is_near, largest, xp.full_like(largest, float("inf")))[:, None]
-        log_scale = xp.log(xp.where(is_near, largest, xp.full_like(largest, tiny(target))))
-        return cls(rows, log_scale, xp.where(is_near, count, xp.zeros_like(count)), xp.sum(count))
+        inverse = xp.where(feasible.alive, 1.0 / feasible.weight, xp.zeros_like(feasible.weight))
+        largest = xp.max(target * inverse, axis=1)
+        is_near = largest > least
+        scale = xp.where(is_near, 1.0 / xp.maximum(largest, least), xp.zeros_like(largest))
+        near_count = xp.where(is_near, count, xp.zeros_like(count))
+        return cls(target, inverse, scale, xp.log(xp.maximum(largest, least)), near_count, xp.sum(count))
 
     def sums(self, shares: Array) -> LikelihoodSums:
-        """The sums at shares (k,) > 0."""
-        xp = namespace(self.rows)
-        ratio = xp.maximum(self.rows @ shares, full_like_row(self.rows, tiny(shares)))
+        """All sums at shares (k,) > 0, in one pass."""
+        return self.slope(shares)._replace(second=self.second(shares))
+
+    def slope(self, shares: Array) -> LikelihoodSums:
+        """The sums at shares (k,) > 0 without `second`, which takes most of the time."""
+        xp, ratio = namespace(self.target), self._ratio(shares)
         log_ratio = xp.sum(self.count * (xp.log(ratio) + self.log_scale))
-        scaled = self.rows * (xp.sqrt(self.count) / ratio)[:, None]
-        first = xp.matrix_transpose(self.rows) @ (self.count / ratio)
-        return LikelihoodSums(self.total, xp.sum(self.count), log_ratio, first, xp.matrix_transpose(scaled) @ scaled)
+        first = self.inverse * (xp.matrix_transpose(self.target) @ (self.count * self.scale / ratio))
+        return LikelihoodSums(self.total, xp.sum(self.count), log_ratio, first)
+
+    def second(self, shares: Array) -> Array:
+        """The sum of outer products (k, k) at shares (k,) > 0."""
+        xp = namespace(self.target)
+        scaled = self.target * (xp.sqrt(self.count) * self.scale / self._ratio(shares))[:, None]
+        return self.inverse[:, None] * self.inverse * (xp.matrix_transpose(scaled) @ scaled)
+
+    def _ratio(self, shares: Array) -> Array:
+        ratio = self.scale * (self.target @ (self.inverse * shares))
+        return namespace(ratio).maximum(ratio, full_like_row(ratio, tiny(ratio)))
 
 
 class Likelihood(NamedTuple):
@@ -125,6 +141,13 @@ class Likelihood(NamedTuple):
     feasible: MixtureSet
     sums: Callable[[Array], LikelihoodSums]
     """Maps shares (k,) to the sums in float64, over one block of rows or over the partitions of a table"""
+    late_second: Callable[[Array], Array] | None = None
+    """Maps shares (k,) to `second` where `sums` leaves it out; None where one pass gives all"""
+
+    def curvature(self, shares: Array, sums: LikelihoodSums) -> Array:
+        """Curvature (k, k) at the shares (k,) of these sums."""
+        second = sums.second if self.late_second is None else self.late_second(shares)
+        return second / sums.total
 
     def value_and_grad(self, shares: Array, sums: LikelihoodSums) -> tuple[Array, Array]:
         """Value () and gradient (k,) at `feasible.coef_of(shares)`, from the sums at `shares` (k,), which need not sum to 1."""

@@ -135,6 +135,10 @@ class Solver(ABC):
         resolution = 100.0 * eps(state.coef) * max(1.0, float(xp.max(xp.abs(state.coef))))
         return float(state.residual) <= max(self.tol, resolution)
 
+    def gap(self, state: State) -> float:
+        """Upper bound on value - optimum at coef, if the state holds one; otherwise infinite."""
+        return float(getattr(state.memory, "gap", float("inf")))
+
 
 def untouched(start: Array) -> State:
     """The state at a feasible start (p,) of a solver that stores nothing between steps."""

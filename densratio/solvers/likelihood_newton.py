@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from .._arrays import Array, cholesky_solver, device_of, eps, has_float64, namespace, tiny, widest
 from ..objectives.base import Problem
-from ..objectives.likelihood import LikelihoodSums
+from ..objectives.likelihood import Likelihood, LikelihoodSums
 from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["LikelihoodNewton"]
@@ -15,6 +15,9 @@ __all__ = ["LikelihoodNewton"]
 _TO_BOUNDARY = 0.99
 _ROUNDING = 1e-14
 _MOST_CENTERS = 1000  # with more, a factorization costs more than it saves
+_FIRST_STEPS = 4  # of expectation maximization: they cost less than one Newton step and save several
+_LEAST_SHARE = 1e-4  # of the even share, after these steps
+_LEAST_MULTIPLIER = 0.1  # at the start
 
 
 class _Memory(NamedTuple):
@@ -22,7 +25,8 @@ class _Memory(NamedTuple):
 
     shares: Array
     multipliers: Array
-    sums: LikelihoodSums
+    sums: LikelihoodSums | None
+    """Of the shares; None before the first step"""
     value: Array
     gap: Array
     complementarity: Array
@@ -36,9 +40,9 @@ class LikelihoodNewton(Solver):
     """Mehrotra's predictor-corrector steps on KLIEP in shares s_l = a_l b_l, which have similar sizes for any kernel.
 
     minimize f sum(s) - mean_j log (C s)_j  over s >= 0, with C = A / b and f the share of the target rows near a live center;
-    sum(s) = 1 at the optimum. A step takes one pass over the target rows with m k^2 operations, in memory or as a sum over the
-    partitions of a cluster, and k^3 more. `run` ends when the duality gap and the residual are at most tol. Computes in float64
-    whatever the dtype of the samples.
+    sum(s) = 1 at the optimum. The first step is a few of expectation maximization from even shares. Each later one takes one
+    pass over the target rows with m k^2 operations, in memory or as a sum over the partitions of a cluster, and k^3 more. `run`
+    ends when the duality gap and the residual are at most tol. Computes in float64 whatever the dtype of the samples.
     Source: Mehrotra (1992); for mixture likelihoods Koenker & Mizera (2014).
     """
 
@@ -55,13 +59,9 @@ class LikelihoodNewton(Solver):
         wide, coef = problem.wide(), widest(start)
         assert wide.likelihood is not None
         xp, unknown = namespace(coef), unknown_residual(coef[0])
-        # The interior iterate always starts at even shares: a warm start at a bound would stall the method.
-        even = xp.full_like(coef, 1.0 / coef.shape[0])
         value, grad = wide.value_and_grad(coef)
-        memory = _Memory(
-            even, xp.ones_like(even), wide.likelihood.sums(even), value, wide.gap(coef, grad), unknown,
-            residual_scale(wide.curvature()), wide,
-        )  # fmt: skip
+        even = xp.full_like(coef, 1.0 / coef.shape[0])
+        memory = _Memory(even, even, None, value, wide.gap(coef, grad), unknown, residual_scale(wide.curvature()), wide)
         return State(start, xp.ones_like(value), unknown, 0, memory)
 
     def has_converged(self, state: State) -> bool:
@@ -71,31 +71,51 @@ class LikelihoodNewton(Solver):
         return (super().has_converged(state) and float(state.memory.gap) <= self.tol) or no_digits_left
 
     def step(self, problem: Problem, state: State) -> State:
-        memory, xp = state.memory, namespace(state.coef)
-        wide, likelihood = memory.problem, memory.problem.likelihood
-        grad = (memory.sums.reached - memory.sums.first) / memory.sums.total
-        curvature = memory.sums.second / memory.sums.total
+        memory, likelihood = state.memory, state.memory.problem.likelihood
+        if memory.sums is None:
+            shares, multipliers, sums = _interior(likelihood, memory.shares)
+            memory = memory._replace(shares=shares, multipliers=multipliers, sums=sums)
+            return _improved(state._replace(n_iter=1), memory)
+        grad = _slope(memory.sums)
+        curvature = likelihood.curvature(memory.shares, memory.sums)
         shares, multipliers, reach, complementarity = _newton_step(memory.shares, memory.multipliers, grad, curvature)
         sums = likelihood.sums(shares)
 
-        # The coef of the shares scaled to sum 1, as at the optimum; its value comes from the same pass.
-        candidate = likelihood.feasible.coef_of(shares)
-        value, grad = likelihood.value_and_grad(shares, sums)
-        gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
+        memory = memory._replace(shares=shares, multipliers=multipliers, sums=sums, complementarity=complementarity)
+        return _improved(state._replace(step_size=reach, n_iter=state.n_iter + 1), memory)
 
-        # Near the optimum values agree to rounding, and the gap decides which coef is better.
-        ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < memory.gap)
-        better = (value <= memory.value) | ties
-        memory = memory._replace(
-            shares=shares,
-            multipliers=multipliers,
-            sums=sums,
-            value=xp.where(better, value, memory.value),
-            gap=xp.where(better, gap, memory.gap),
-            complementarity=complementarity,
-        )
-        coef = xp.where(better, xp.astype(candidate, state.coef.dtype, copy=False), state.coef)
-        return State(coef, reach, xp.where(better, residual, state.residual), state.n_iter + 1, memory)
+
+def _improved(state: State, memory: _Memory) -> State:
+    """The state with this memory, at the coef of its shares if that is no worse than the current one."""
+    xp, wide, likelihood = namespace(state.coef), memory.problem, memory.problem.likelihood
+    assert likelihood is not None and memory.sums is not None
+    # The coef of the shares scaled to sum 1, as at the optimum; its value comes from the same pass.
+    candidate = likelihood.feasible.coef_of(memory.shares)
+    value, grad = likelihood.value_and_grad(memory.shares, memory.sums)
+    gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
+    # Near the optimum values agree to rounding, and the gap decides which coef is better.
+    ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < memory.gap)
+    better = (value <= memory.value) | ties
+    memory = memory._replace(value=xp.where(better, value, memory.value), gap=xp.where(better, gap, memory.gap))
+    coef = xp.where(better, xp.astype(candidate, state.coef.dtype, copy=False), state.coef)
+    return state._replace(coef=coef, residual=xp.where(better, residual, state.residual), memory=memory)
+
+
+def _interior(likelihood: Likelihood, even: Array) -> tuple[Array, Array, LikelihoodSums]:
+    """Shares and multipliers (k,) from which the steps start, and the sums there.
+
+    They never come from an earlier fit: a start at a bound would stall the method.
+    """
+    xp, shares, sums = namespace(even), even, likelihood.sums(even)
+    for _ in range(_FIRST_STEPS if likelihood.late_second else 0):
+        shares = xp.maximum(shares * sums.first / xp.clip(sums.reached, min=tiny(even)), _LEAST_SHARE * even)
+        sums = likelihood.sums(shares)
+    return shares, xp.clip(_slope(sums), min=_LEAST_MULTIPLIER), sums
+
+
+def _slope(sums: LikelihoodSums) -> Array:
+    """Gradient (k,) in the shares of these sums."""
+    return (sums.reached - sums.first) / sums.total
 
 
 def _newton_step(s: Array, z: Array, grad: Array, hessian: Array) -> tuple[Array, Array, Array, Array]:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._arrays import take_rows
-from ..._columns import distinct
+from ..._scale import distinct
 from ...features import Nystroem
 
 __all__ = ["Landmarks", "default_classifiers"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from ...objectives import Objective, Problem
 from ...solvers import Solver
 from ..density_ratio import DensityRatio
 from ..explicit_map import MapAverage, map_error
-from ..off_sample import KnownRows, Predictor
+from ..off_sample import Predictor
 from ..samples import Samples
 from ..solve import Assembly, make_features, objective_of
 from .pair_search import scores_from_pairs
@@ -104,14 +103,13 @@ class KMM(DensityRatio):
         if hasattr(self, "approximation_error_"):
             # It belongs to an earlier fit.
             del self.approximation_error_
-        known, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
-        assert isinstance(known, KnownRows)
+        average, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
         if strength == 0.0:
-            return known
-        weighted = known.others.weighted if isinstance(known.others, MapAverage) else None
+            return average
+        weighted = average.weighted if isinstance(average, MapAverage) else None
         witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
         # If regularization is so small that the formula magnifies solver errors, use the average instead.
-        return replace(known, others=witness) if witness.misses(samples.source, self._coef) <= _MISS else known
+        return witness if witness.misses(samples.source, self._coef) <= _MISS else average
 
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
         kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)

@@ -13,6 +13,7 @@ from ..._arrays import Array
 from ..._blocks import over_rows
 from ..._validation import seed_of
 from ...model_selection import Fold
+from ...model_selection.leave_one_out import LEAST_ROWS
 from ..base import RatioEstimator
 from ..samples import Measure, Samples, measures
 from .divergence import gaussian
@@ -163,7 +164,7 @@ class SubspaceLSIF(RatioEstimator):
         return _Fitted(whitening, basis, centers @ basis, coef, choice.gamma, choice.regularization, divergence, 1 + n_iter)
 
     def _search(self, source: Measure, target: Measure, centers: np.ndarray) -> Search:
-        can_leave_out = min(len(source.rows), len(target.rows)) >= 2
+        can_leave_out = min(source.weight.sum(), target.weight.sum()) >= LEAST_ROWS
         gammas, strengths = _listed(self.gamma), _listed(self.regularization)
         if gammas_are_relative := _is_cv(self.gamma):
             gammas = list(_GAMMAS) if can_leave_out else [1.0]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
 from ...objectives import Wasserstein1
 from ..loop.lazy_state import before_loading
+from ..loop.reweighter import where_named
 from .class_priors import ClassFrequencies
 from .critic import Critic
 from .potential import Potential
@@ -146,8 +147,8 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
         return ratio
     name = ratio.lower() if isinstance(ratio, str) else ratio
     if not isinstance(name, str) or name not in IN_LOOPS:
-        names = sorted([*IN_LOOPS, "auto"])
-        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.")
+        names, hint = sorted([*IN_LOOPS, "auto"]), where_named(ratio) if isinstance(ratio, str) else ""
+        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}. {hint}".rstrip())
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
 
