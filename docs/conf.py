@@ -20,6 +20,8 @@ html_title = f"densratio {release}"
 highlight_language = "text"  # of formulas
 smartquotes = False  # quoted names are code
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["wrap.css"]
 
 myst_heading_anchors = 3
 autodoc_typehints = "none"  # the docstrings describe the arguments

@@ -1,11 +1,11 @@
 """The demo tells what it does, and writes its results whole or not at all."""
 
-from __future__ from pathlib import Path
-import annotations
+from __future__ import annotations
 
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner

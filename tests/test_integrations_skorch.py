@@ -32,6 +32,7 @@ from integration_cases import (
 )
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Subset
 
 from densratio import KLIEP
 from densratio.training import CMWNet, DynamicReweighter, RandomWeights, Uniform
@@ -234,6 +235,12 @@ def test_sample_weight_follows_the_rows_of_the_train_split_and_of_folds(skorch):
     np.testing.assert_allclose(net.reweighter_.base_weights, kept / kept.mean(), rtol=1e-6)
     net.partial_fit(*ARRAYS)
     assert net.reweighter_.base_weights is None
+    turned = net_of(skorch, train_split=lambda dataset, y: (Subset(dataset, range(N_TRAIN)[::-1]), None), max_epochs=1)
+    turned.fit(*ARRAYS, sample_weight=weight)
+    np.testing.assert_allclose(turned.reweighter_.base_weights, weight[::-1] / weight.mean(), rtol=1e-6)
+    part = Subset(dataset, [*range(N_TRAIN)][::-1])
+    rows = net_of(skorch, max_epochs=1).fit(part, None, sample_weight=weight)
+    np.testing.assert_allclose(rows.reweighter_.base_weights, weight / weight.mean(), rtol=1e-6)
     grid = GridSearchCV(net_of(skorch, max_epochs=1), {"lr": [0.1]}, cv=2, error_score="raise").fit(*ARRAYS, sample_weight=weight)
     assert len(grid.best_estimator_.reweighter_.base_weights) == N_TRAIN
     with pytest.raises(ValueError, match=r"sample_weight must be \(90,\)"):

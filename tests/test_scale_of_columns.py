@@ -87,7 +87,7 @@ def test_csr_rows_have_the_scale_of_dense_ones(rows, other):
     np.testing.assert_array_equal(sparse.middle, dense.middle)
     np.testing.assert_array_equal(sparse.spread, dense.spread)
     np.testing.assert_allclose(sparse(csr_array(rows)).toarray(), dense(rows), rtol=1e-15)
-    np.testing.assert_allclose(sparse.back(sparse(csr_array(rows))), dense.back(dense(rows)), rtol=1e-15)
+    np.testing.assert_allclose(sparse.back(sparse(csr_array(rows))).toarray(), dense.back(dense(rows)), rtol=1e-15)
 
 
 @given(rows=few_valued, seed=seeds)

@@ -148,11 +148,6 @@ def test_one_dimensional_rows_are_told_to_reshape(ratio, as_tensor):
         ratio.fit(rows, Y)
 
 
-def test_wasserstein_refuses_two_columns_and_names_the_alternatives():
-    with raises("one column", "got 2 columns", "KMM, KLIEP or LSIF"):
-        Wasserstein().fit(WIDE[:, :2], Y)
-
-
 # ---------------------------------------------------------------- parameters
 
 

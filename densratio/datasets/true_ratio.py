@@ -175,16 +175,6 @@ class SubspaceRatio(TrueRatio):
     subspace: np.ndarray
 
     @property
-    def source(self) -> Embedded:
-        """Distribution of the source rows."""
-        return Embedded(self.inner.source, self.subspace)
-
-    @property
-    def target(self) -> Embedded:
-        """Distribution of the target rows."""
-        return Embedded(self.inner.target, self.subspace)
-
-    @property
     def n_columns(self) -> int:
         return len(self.subspace)
 

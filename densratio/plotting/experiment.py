@@ -20,7 +20,7 @@ def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str
     figure, axes = panels(len(weights))
     for axis, (name, values) in zip(axes, weights.items(), strict=True):
         _histograms(axis, np.asarray(values), np.asarray(is_flipped[name], dtype=bool))
-        axis.set(title=name, xlabel="weight, of mean 1 in a batch", ylabel="rows")
+        axis.set(title=name, xlabel="weight in the loss", ylabel="rows")
         hide_spines(axis)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     if title:

@@ -37,7 +37,8 @@ class RandomWeights(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         drawn = torch.randn(len(batch.losses), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
-        return drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
+        weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
+        return weights.to(batch.losses.device, non_blocking=True)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The counts and the state of the random generator, for state_dict."""

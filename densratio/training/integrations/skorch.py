@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -52,7 +52,7 @@ class ReweightedNet(NeuralNet):
     cuda_dependent_attributes_ = [*NeuralNet.cuda_dependent_attributes_, "reweighting_"]  # noqa: RUF012
 
     reweighting_: LoopState | None
-    _sample_weight: np.ndarray | None = None
+    _given: tuple[Any, Any] | None = None
 
     @property
     def reweighter_(self) -> Reweighter:
@@ -82,8 +82,11 @@ class ReweightedNet(NeuralNet):
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, *, sample_weight: Any = None, **fit_params: Any) -> Any:
         """skorch's; sample_weight (n,) of all rows, validation rows of `train_split` included, multiplies the weights."""
         _check_labels(y, "y")
-        self._sample_weight = None if sample_weight is None else check_sample_weight(sample_weight, get_len(X))
-        return super().fit_loop(X, y, epochs, **fit_params)
+        self._given = None if sample_weight is None else (X, check_sample_weight(sample_weight, get_len(X)))
+        try:
+            return super().fit_loop(X, y, epochs, **fit_params)
+        finally:
+            self._given = None
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """skorch's; the batches of a training set know their rows."""
@@ -129,11 +132,14 @@ class ReweightedNet(NeuralNet):
 
     def _weights_of(self, dataset: Any) -> Any:
         """The part of sample_weight that belongs to the rows of the training set; None where none was given."""
-        if self._sample_weight is None or len(dataset) == len(self._sample_weight):
-            return self._sample_weight
-        if not isinstance(dataset, Subset):
+        if self._given is None:
+            return None
+        X, weight = self._given
+        if isinstance(dataset, Subset) and dataset is not X:
+            return weight[np.asarray(dataset.indices)]
+        if len(dataset) != len(weight):
             raise ValueError("sample_weight needs a train_split that gives all rows or a torch Subset of them, as ValidSplit does.")
-        return self._sample_weight[np.asarray(dataset.indices)]
+        return weight
 
     def _new_state(self, n_train: int) -> LoopState:
         val_set = self.val_set
@@ -228,8 +234,9 @@ class _NumberedBatches:
 
 
 def _check_labels(y: Any, name: str) -> None:
-    if y is not None and not isinstance(y, Tensor) and np.asarray(y).dtype.kind in "OSU":
-        raise ValueError(f"{name} holds text or other objects: number the classes, such as LabelEncoder().fit_transform({name}).")
+    is_column = isinstance(y, Iterable) and not isinstance(y, Tensor | Mapping)
+    if is_column and isinstance(next(iter(y), None), str):
+        raise ValueError(f"{name} holds text: number the classes, such as LabelEncoder().fit_transform({name}).")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .two_samples import TwoSamples
 __all__ = ["StoredStep", "cheapest", "ratio_for_loops"]
 
 # One step a batch from the last weights is a regularization by itself.
-_LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
+_LOOP_DEFAULTS: dict[str, dict[str, float]] = {name: {"regularization": 0.0} for name in ("kmm", "wasserstein")}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
 _BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
 _LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
