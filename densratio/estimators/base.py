@@ -92,8 +92,8 @@ class RatioEstimator(BaseEstimator, ABC):
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        If it is 0 at every source row, which `fit` warns of, `weights_` are even instead. Wasserstein, and KMM without
-        regularization, estimate weights of rows only: their ratio at another row is the kernel average of the weights near it.
+        If it is 0 at every source row, which `fit` warns of, `weights_` are even instead. Without regularization KMM and
+        Wasserstein estimate weights of rows only: their ratio at another row is the kernel average of the weights near it.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
