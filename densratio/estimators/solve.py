@@ -86,8 +86,10 @@ def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: in
         features = kind(gamma=gamma, n_centers=n_centers, random_state=ratio._drawn_seed() if draws else 0)
     if objective.needs_nonnegative_features and not features.is_nonnegative:
         fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
+        instead = ", or nonnegative=False" if "nonnegative" in ratio._of_objective else ""
         raise ValueError(
-            f"{type(ratio).__name__} needs features >= 0, which kernel={ratio.kernel!r} does not give; use one of {fits}."
+            f"{type(ratio).__name__} needs features >= 0, as its coefficients are, which kernel={ratio.kernel!r} does not give; "
+            f"use one of {fits}{instead}."
         )
     return features
 
