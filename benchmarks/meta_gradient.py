@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from networks import lenet5, resnet18
 from runner import RESULTS, Row, environment, interleaved, limit_threads, medians, synchronizer, write
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from densratio.demo.models import lenet5, resnet18, small_network
+from densratio.demo.models import small_network
 from densratio.demo.peak_memory import peak_memory
 from densratio.training import DynamicReweighter, Reweighter, Uniform
 from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, MWNet, WeightNetwork

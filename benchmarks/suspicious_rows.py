@@ -26,7 +26,7 @@ from densratio.datasets import load_labelled
 from densratio.demo.experiment import NoiseExperiment, Split, endless_batches, split_rows
 from densratio.demo.methods import METHODS
 from densratio.demo.models import small_network
-from densratio.training import DynamicReweighter, suspicious_rows
+from densratio.training import Reweighter, Uniform, suspicious_rows
 
 OURS = ["kmm", "kliep", "lsif", "wasserstein"]
 PLAIN = "weights of 1"
@@ -44,7 +44,7 @@ def network(split: Split, seed: int) -> torch.nn.Module:
         return small_network(tuple(split.x.shape[1:]), split.n_classes)
 
 
-def weighted_epochs(reweighter: DynamicReweighter, model: torch.nn.Module, split: Split, seed: int, config: Any) -> Iterator[int]:
+def weighted_epochs(reweighter: Reweighter, model: torch.nn.Module, split: Split, seed: int, config: Any) -> Iterator[int]:
     """Train as densratio.demo.experiment does; gives the number of epochs done after each."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     order = torch.Generator().manual_seed(seed)
@@ -101,7 +101,7 @@ def our_scores(method: str, split: Split, seed: int, config: Any, at: list[int],
 
 def plain_scores(split: Split, seed: int, config: Any, at: list[int]) -> dict[int, Scores]:
     """By epoch: the mean losses of a training with all weights 1."""
-    reweighter = DynamicReweighter("lsif", len(split.x), len(split.x_val), warmup_epochs=float("inf"))
+    reweighter = Uniform(len(split.x))
     epochs = weighted_epochs(reweighter, network(split, seed), split, seed, config)
     return {epoch: {PLAIN: reweighter.row_losses.means().numpy()} for epoch in epochs if epoch in at}
 

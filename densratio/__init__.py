@@ -49,6 +49,12 @@ __all__ = [
 
 _HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics"}
 _HOMES |= dict.fromkeys(("ImportanceWeighted", "importance_weighted_score", "make_iw_scorer"), "two_step")
+_ELSEWHERE = {
+    "uLSIF": "use LSIF(nonnegative=False)",
+    "RuLSIF": "use LSIF(alpha=0.5)",
+    "DynamicReweighter": "it needs torch: from densratio.training import DynamicReweighter",
+}
+"""Names that people look for here, and what to type."""
 _ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "two_step")
 
 if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
@@ -57,6 +63,8 @@ if not TYPE_CHECKING:  # A checker that saw this function would take every name 
         """Load a public name, or a room, when it is first used: the command line shows its help without numpy."""
         if name in _ROOMS:
             return _import_module(f".{name}", __name__)
+        if name in _ELSEWHERE:
+            raise ImportError(f"densratio has no {name}: {_ELSEWHERE[name]}.")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # Most names are estimators.

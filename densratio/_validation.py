@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,14 +12,18 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, to_host
+from ._columns import check_columns, check_container, is_frame, is_missing, is_polars, is_real, library_of, shape_of
 
 __all__ = [
-    "check_index", "check_rows", "check_sample_weight", "from_registry", "seed_of", "split_domains", "stack_domains",
+    "check_index", "check_rows", "check_sample_weight", "check_two_dimensional", "from_registry", "ordered_labels", "seed_of",
+    "split_domains", "stack_domains", "with_columns_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 _SHOW_STACK = "fit(*stack_domains(X_source, X_target))"
+_SOURCE_WORDS, _TARGET_WORDS = {"source", "train", "training"}, {"target", "test", "testing"}
+_MOST_COPIES = 2.0**32  # larger whole numbers are no counts of rows
 
 
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
@@ -27,30 +32,47 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (returned as CSR), or
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
-    n_source, n_target = (_n_rows(X, name) for X, name in ((X_source, "source"), (X_target, "target")))
-    y = np.repeat([0, 1], [n_source, n_target])
-    if is_tensor(X_source) or is_tensor(X_target):
-        if not (is_tensor(X_source) and is_tensor(X_target)):
+    samples = [_sample(X, name) for X, name in ((X_source, "source"), (X_target, "target"))]
+    y = np.repeat([0, 1], [shape_of(X)[0] for X in samples])
+    if any(map(is_tensor, samples)):
+        if not all(map(is_tensor, samples)):
             raise ValueError("One sample is a torch tensor and the other is not: pass both as tensors or both as arrays.")
-        _same_width(X_source.shape[1], X_target.shape[1])
-        xp = namespace(X_source)
-        return xp.concat([X_source, X_target]), xp.asarray(y, device=X_source.device)
-    if hasattr(X_source, "columns") and hasattr(X_target, "columns"):
-        return _concat_frames(X_source, X_target), y
-    if is_sparse(X_source) or is_sparse(X_target):
-        _same_width(X_source.shape[1], X_target.shape[1])
-        return concat_rows(scipy.sparse.csr_array(X_source), scipy.sparse.csr_array(X_target)), y
-    arrays = [np.asarray(X) for X in (X_source, X_target)]
-    _same_width(arrays[0].shape[1], arrays[1].shape[1])
-    return np.concatenate(arrays), y
+        xp = namespace(samples[0])
+        y = xp.asarray(y, device=samples[0].device)
+    if all(map(is_frame, samples)):
+        return _concat_frames(*samples), y
+    if any(map(is_frame, samples)):
+        warnings.warn(
+            "One sample has column names and the other has none: columns are matched by position, and the names are dropped. Pass "
+            "both as frames with the same columns.",
+            UserWarning,
+            stacklevel=2,
+        )
+    widths = [shape_of(X)[1] for X in samples]
+    if widths[0] != widths[1]:
+        raise ValueError(f"The samples differ in their columns: the source has {widths[0]} and the target has {widths[1]}.")
+    convert = scipy.sparse.csr_array if any(map(is_sparse, samples)) else np.asarray
+    return concat_rows(*(X if is_tensor(X) else convert(X) for X in samples)), y
+
+
+def with_columns_of(X_source: Any, X_target: Any) -> Any:
+    """The frame X_target with its columns in the order of X_source. Raises ValueError where the names differ."""
+    names, others = list(X_source.columns), list(X_target.columns)
+    if names == others:
+        return X_target
+    missing, extra = ([str(c) for c in mine if c not in theirs] for mine, theirs in ((names, others), (others, names)))
+    if missing or extra:
+        raise ValueError(f"The samples differ in their columns: only the source has {missing}, only the target has {extra}.")
+    return X_target[names]
 
 
 def split_domains(
-    estimator: Any, X: Any, y: Any, *, reset: bool, sample_weight: Any = None
+    estimator: Any, X: Any, y: Any, *, reset: bool, sample_weight: Any = None, is_stream: bool = False
 ) -> tuple[Array, np.ndarray, np.ndarray | None]:
-    """Checked rows X (n, d), boolean mask of the source rows (n,), and sample_weight (n,) or None.
+    """Checked rows X (n, d), boolean mask of the source rows (n,), and how many rows each counts as (n,) or None.
 
-    y (n,): domain labels. Raises ValueError unless each domain has a row of positive weight.
+    y (n,): domain labels. is_stream: whether weights are compared with those of other batches, so that they keep their unit.
+    Raises ValueError unless each domain has a row of positive weight.
     """
     if y is None:
         raise ValueError(
@@ -65,7 +87,7 @@ def split_domains(
     X = check_rows(estimator, X, reset=reset)
     # A second sample with one column looks like a column of labels: say how to pass two samples.
     hint = f" To fit on two samples, stack them: {_SHOW_STACK}." if getattr(y, "ndim", 1) == 2 else ""
-    labels = np.asarray(column_or_1d(to_host(y), warn=not hint))
+    labels = _labels(column_or_1d(to_host(check_container(y, "y")), warn=not hint))
     if len(labels) != X.shape[0]:
         raise ValueError(
             "Found input variables with inconsistent numbers of samples: "
@@ -77,35 +99,83 @@ def split_domains(
         for name, rows in (("source", is_source), ("target", ~is_source)):
             if not weights[rows].any():
                 raise ValueError(f"sample_weight is zero on every {name} row: at least one must be positive.")
+        weights = weights if is_stream else _as_counts(weights, is_source)
     return X, is_source, weights
+
+
+def ordered_labels(values: Sequence[Any]) -> tuple[tuple[Any, Any], str]:
+    """(source, target) of two sorted labels, and why that order needs to be told: "" for 0 and 1, and for words that name them.
+
+    "source", "train" and "training" are the source, "target", "test" and "testing" the target; else the smaller is the source.
+    """
+    first, second = values
+    words = [str(value).strip().lower() for value in values]
+    if words[0] in _TARGET_WORDS and words[1] in _SOURCE_WORDS:
+        return (second, first), ""
+    if (words[0] in _SOURCE_WORDS and words[1] in _TARGET_WORDS) or (first, second) == (0, 1):
+        return (first, second), ""
+    return (first, second), "y holds text, which is sorted" if isinstance(first, str) else "y holds labels other than 0 and 1"
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     """X (n, d) as a finite floating-point array of its own library; column names and number are checked against the fit's."""
+    X = check_container(X)
+    check_two_dimensional(shape_of(X), "tensor" if is_tensor(X) else "array")
     if is_tensor(X):
         return _check_tensor(estimator, X, reset=reset)
-    names = list(getattr(X, "columns", []))
-    _check_numbers(estimator, X, names)
+    check_columns(X, type(estimator).__name__)
+    names = list(X.columns) if is_frame(X) else []
     sparse = "csr" if get_tags(estimator).input_tags.sparse else False
     # Finiteness is checked below, where the message can name the column.
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, accept_sparse=sparse)
-    if is_sparse(X):
-        X = scipy.sparse.csr_array(X)
-    _check_finite(X, names)
+    X = scipy.sparse.csr_array(X) if is_sparse(X) else X
+    _check_finite(X, names, takes_nan=get_tags(estimator).input_tags.allow_nan)
     return X
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray | None:
-    """sample_weight (n,) as finite numbers >= 0 on the host, one for each of `n_rows` rows, or None."""
+def check_two_dimensional(shape: Sequence[int], kind: str = "array") -> None:
+    """Raises ValueError for rows that are not (n, d)."""
+    if len(shape) != 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(shape)}D {kind} instead: X has shape {tuple(shape)} and must be (n, d). Reshape your "
+            "data with X.reshape(-1, 1) if it is one column, or X.reshape(1, -1) if it is one row."
+        )
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int, of: str = " of X") -> np.ndarray | None:
+    """sample_weight (n,) as finite numbers >= 0 on the host in an array of its own, one for each of `n_rows` rows, or None.
+
+    of: what the rows are those of, for the messages.
+    """
     if sample_weight is None:
         return None
-    weights = np.asarray(to_host(sample_weight), dtype=np.float64)
+    weights = np.array(to_host(check_container(sample_weight, "sample_weight")), dtype=np.float64)
     if weights.shape != (n_rows,):
-        raise ValueError(f"sample_weight must be ({n_rows},), one number >= 0 for each row of X; got shape {weights.shape}.")
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0.0):
-        bad = int(np.flatnonzero(~(weights >= 0.0) | np.isinf(weights))[0])
-        raise ValueError(f"sample_weight must hold finite numbers >= 0; row {bad} has {weights[bad]}.")
+        raise ValueError(f"sample_weight must be ({n_rows},), one number >= 0 for each row{of}; got shape {weights.shape}.")
+    is_bad = ~((weights >= 0.0) & np.isfinite(weights))
+    if is_bad.any():
+        bad = int(np.argmax(is_bad))
+        raise ValueError(f"sample_weight must hold finite numbers >= 0; row {bad}{of} has {weights[bad]}.")
     return weights
+
+
+def _as_counts(weights: np.ndarray, is_source: np.ndarray) -> np.ndarray:
+    """Weights (n,) as numbers of rows. Whole numbers are; others have no unit, and their sum becomes the effective number of
+    rows, (sum w)^2 / sum w^2 (Kish, 1965). Rows whose weight is lost in the rounding of the sums count 0.
+    """
+    if weights.max() <= _MOST_COPIES and np.array_equal(weights, np.rint(weights)):
+        return weights
+    domains = [is_source, ~is_source]
+    largest = [weights[rows].max() for rows in domains]
+    # In units that are too far apart for one sum the domains are scaled on their own.
+    groups = [np.ones_like(is_source)] if max(largest) / _MOST_COPIES <= min(largest) else domains
+    counts = np.empty_like(weights)
+    for rows in groups:
+        # Divided by the largest first: sums of huge or tiny weights would overflow or underflow.
+        share = weights[rows] / weights[rows].max()
+        share[share < np.finfo(np.float64).eps] = 0.0
+        counts[rows] = share * (share.sum() / (share @ share))
+    return counts
 
 
 def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "index") -> np.ndarray:
@@ -128,31 +198,25 @@ def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "in
     return index
 
 
-def _n_rows(X: Any, name: str) -> int:
-    shape = getattr(X, "shape", None)
-    if shape is None:
-        shape = np.shape(X)
+def _sample(X: Any, name: str) -> Any:
+    X = check_container(X, f"The {name} sample")
+    shape = shape_of(X)
     if len(shape) != 2:
         raise ValueError(f"The {name} sample must be 2-D (n, d); got {len(shape)}-D. Reshape one column with X.reshape(-1, 1).")
     if shape[0] == 0:
         raise ValueError(f"The {name} sample is empty: it needs at least one row.")
-    return int(shape[0])
-
-
-def _same_width(n_source: int, n_target: int) -> None:
-    if n_source != n_target:
-        raise ValueError(f"The samples differ in their columns: the source has {n_source} and the target has {n_target}.")
+    return X
 
 
 def _concat_frames(X_source: Any, X_target: Any) -> Any:
-    source_names, target_names = list(X_source.columns), list(X_target.columns)
-    if source_names != target_names:
-        missing = [str(c) for c in source_names if c not in target_names]
-        extra = [str(c) for c in target_names if c not in source_names]
-        if missing or extra:
-            raise ValueError(f"The samples differ in their columns: only the source has {missing}, only the target has {extra}.")
-        X_target = X_target[source_names]
-    if type(X_source).__module__.split(".")[0] == "polars":
+    libraries = [library_of(X) for X in (X_source, X_target)]
+    if libraries[0] != libraries[1]:
+        raise ValueError(
+            f"The source is a {libraries[0]} frame and the target a {libraries[1]} frame: pass both from one library. "
+            "X.to_pandas() turns a polars frame into a pandas one."
+        )
+    X_target = with_columns_of(X_source, X_target)
+    if is_polars(X_source):
         import polars
 
         return polars.concat([X_source, X_target], how="vertical_relaxed")
@@ -161,10 +225,25 @@ def _concat_frames(X_source: Any, X_target: Any) -> Any:
     return pandas.concat([X_source, X_target], ignore_index=True)
 
 
+def _labels(y: Any) -> np.ndarray:
+    """Labels (n,) without missing ones; numbers that come as objects as an array of numbers."""
+    labels = np.asarray(y)
+    is_bad = ~np.isfinite(labels) if labels.dtype.kind == "f" else np.zeros(len(labels), dtype=bool)
+    if labels.dtype.kind == "O":
+        is_bad = np.array([is_missing(label) for label in labels], dtype=bool)
+    if is_bad.any():
+        raise ValueError(
+            f"Input y contains NaN or infinity: row {np.argmax(is_bad)} has no label. It must hold two domain labels, 0 = source "
+            "and 1 = target."
+        )
+    return labels.astype(np.float64) if labels.dtype.kind == "O" and all(map(is_real, labels)) else labels
+
+
 def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
-    if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
-        raise ValueError("Input y contains NaN or infinity; it must hold two domain labels, 0 = source and 1 = target.")
-    values = np.unique(labels)
+    try:
+        values = np.unique(labels)
+    except TypeError:
+        raise ValueError(f"y mixes text with other values; it must hold two labels, 0 = source and 1 = target.{hint}") from None
     if len(values) > 2:
         # scikit-learn's checks recognize a two-class estimator by these opening words.
         raise ValueError(
@@ -177,20 +256,19 @@ def _source_mask(labels: np.ndarray, hint: str) -> np.ndarray:
             f"One domain is empty: y must have two values, 0 = source and 1 = target; got {only}. "
             "In cross-validation every fold needs both: cv=StratifiedKFold(5, shuffle=True)."
         )
-    if labels.dtype.kind in "OUST":
+    (source, target), why = ordered_labels(values.tolist())
+    if why:
         warnings.warn(
-            f"y holds text: {str(values[0])!r}, which sorts first, is taken as the source (training) sample and "
-            f"{str(values[1])!r} as the target. Pass 0 = source and 1 = target to be explicit.",
+            f"{why}: {source!r} is taken as the source (training) sample and {target!r} as the target. Pass 0 = source and "
+            "1 = target to be explicit.",
             UserWarning,
             stacklevel=2,
         )
-    return labels == values[0]
+    return labels == source
 
 
 def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
     xp = namespace(X)
-    if X.ndim != 2:
-        raise ValueError(f"Expected 2D array (n, d), got {X.ndim}D tensor instead. Reshape one column with X.reshape(-1, 1).")
     if X.shape[0] == 0 or X.shape[1] == 0:
         raise ValueError(f"Found a tensor of shape {tuple(X.shape)} while a minimum of 1 row and 1 column is required.")
     X = X.detach()
@@ -209,26 +287,6 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
     return X
 
 
-def _check_numbers(estimator: Any, X: Any, names: list) -> None:
-    """Raises ValueError for columns of a frame that hold text, with the pipeline that encodes them."""
-    text = [name for name in names if _is_text(np.asarray(X[name]))] if len(set(names)) == len(names) else []
-    if text:
-        shown = ", ".join(repr(name) for name in text[:5]) + (", ..." if len(text) > 5 else "")
-        many = len(text) > 1
-        raise ValueError(
-            f"Column{'s' if many else ''} {shown} hold{'' if many else 's'} text, categories or dates, and a density ratio needs "
-            f"numbers. Drop or encode {'them' if many else 'it'}, in both samples at once:\n"
-            f"    encode = make_column_transformer((OneHotEncoder(sparse_output=False), [{shown}]), remainder=StandardScaler())\n"
-            f"    make_pipeline(encode, {type(estimator).__name__}()).fit(X, y)"
-        )
-
-
-def _is_text(values: np.ndarray) -> bool:
-    if values.dtype.kind == "O":
-        return any(isinstance(value, str) for value in values)
-    return values.dtype.kind in "USmM"
-
-
 def _check_size(X: Array, names: list) -> None:
     """Raises ValueError for columns whose squares would overflow in the dtype of X."""
     xp = namespace(X)
@@ -243,7 +301,9 @@ def _check_size(X: Array, names: list) -> None:
         )
 
 
-def _check_finite(X: Array, names: list) -> None:
+def _check_finite(X: Array, names: list, *, takes_nan: bool = False) -> None:
+    if takes_nan and not is_sparse(X):
+        X = np.where(np.isnan(X), 0.0, X)
     if is_sparse(X):
         bad = ~np.isfinite(X.data)
         if not bad.any():

@@ -20,7 +20,18 @@ html_title = f"densratio {release}"
 highlight_language = "text"  # of formulas
 smartquotes = False  # quoted names are code
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["wrap.css"]
 
 myst_heading_anchors = 3
 autodoc_typehints = "none"  # the docstrings describe the arguments
 autodoc_default_options = {"members": True, "no-value": True}
+
+
+def keep_together(app, name, source):
+    """A number and its deviation, 77.4 ± 1.4, stay on one line of a table."""
+    source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")
+
+
+def setup(app):
+    app.connect("source-read", keep_together)

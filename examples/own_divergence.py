@@ -2,7 +2,7 @@
 
     python examples/own_divergence.py
 
-Needs the extra `test` (hypothesis). The divergence below matches the mean kernel features of the samples:
+Needs the extras `testing` and `reference`. The divergence below matches the mean kernel features of the samples:
 F(w) = |mean_i w_i phi(x_i) - mean_j phi(v_j)|^2 / 2 + ridge |w - 1|^2 / (2 n), over weights w >= 0 of mean 1.
 """
 

@@ -22,9 +22,16 @@ class Log(list):
         return {name: value for name, value, step in self if step == self[-1][2]}
 
 
+class Held(Uniform):
+    """Leaves its weights as they are."""
+
+    def batch_weights(self, batch, rows, val):
+        return self.weights_[rows.positions]
+
+
 def uniform(weights):
     """A reweighter that holds these weights."""
-    reweighter = Uniform(len(weights))
+    reweighter = Held(len(weights))
     reweighter.weights_.copy_(torch.tensor(weights))
     return reweighter
 

@@ -18,7 +18,7 @@ TARGET_ANCHORED = ["base", "kliep", "lsif", "ulsif"]
 
 
 def problem(name, n_source=40, n_target=30, seed=0, dtype=np.float64):
-    """A source and a shifted target; one column for Wasserstein and two for every other."""
+    """A source and a shifted target; one column for Wasserstein, whose `partial_fit` has closed forms there, and two for others."""
     d = 1 if name == "wasserstein" else 2
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n_source, d)).astype(dtype), rng.normal(0.7, 0.8, size=(n_target, d)).astype(dtype)

@@ -39,7 +39,7 @@ def new(name, **params):
 
 
 def table(name, n_source=60, n_target=50, seed=0, shift=0.7):
-    problem = gaussian_shift(n_source, n_target, 1 if name == "wasserstein" else 2, shift=shift, seed=seed)
+    problem = gaussian_shift(n_source, n_target, 2, shift=shift, seed=seed)
     return problem.source, problem.target
 
 
@@ -227,10 +227,7 @@ def test_a_count_of_k_is_k_copies_and_of_zero_is_none(name, seed):
     weighted = new(name).fit(X, y, sample_weight=counts)
     copied = new(name).fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
     assert np.average(weighted.weights_, weights=counts[y == 0]) == pytest.approx(1.0)
-    if name == "wasserstein":  # its minimizers are many, and the distance is one
-        assert weighted.objective_value_ == pytest.approx(copied.objective_value_, abs=1e-9)
-    else:
-        assert weighted.transform(X) == pytest.approx(copied.transform(X), rel=1e-3, abs=1e-3)
+    assert weighted.transform(X) == pytest.approx(copied.transform(X), rel=1e-3, abs=1e-3)
 
 
 # ---------------------------------------------------------------- corners
@@ -272,10 +269,10 @@ def test_many_more_columns_than_rows_and_one_hot_integers(name):
 
 def test_text_columns_are_named_with_the_pipeline_that_encodes_them():
     frame = pd.DataFrame({"age": [1.0, 2.0, 3.0, 4.0], "city": ["a", "b", "a", "b"], "when": pd.date_range("2020", periods=4)})
-    with pytest.raises(ValueError, match=r"(?s)Columns 'city', 'when' hold text.*make_column_transformer.*OneHotEncoder.*LSIF\(\)"):
+    with pytest.raises(ValueError, match=r"(?s)Column 'city' holds text.*make_column_transformer.*OneHotEncoder.*LSIF\(\)"):
         LSIF().fit(frame, [0, 0, 1, 1])
-    with pytest.raises(ValueError, match=r"Column 'city' holds text"):
-        LSIF().fit(frame[["age", "city"]], [0, 0, 1, 1])
+    with pytest.raises(ValueError, match=r"Column 'when' holds dates"):
+        LSIF().fit(frame[["age", "when"]], [0, 0, 1, 1])
 
 
 def test_numbers_in_object_boolean_and_categorical_columns_are_numbers():

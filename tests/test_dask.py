@@ -338,7 +338,7 @@ def test_what_is_not_dask_or_not_split_alike_is_an_error_that_says_what_to_do():
         model.fit(dX, dy[:-1])
     with pytest.raises(ValueError, match=r"X has 5 partitions and y has 1.*compute_chunk_sizes"):
         model.fit(unknown(dX), dy.rechunk(-1))
-    with pytest.raises(ValueError, match="Partition 0 has 14 rows in X and 10 in y"):
+    with pytest.raises(ValueError, match=r"Partition \d has \d+ rows in X and \d+ in y"):
         model.fit(unknown(dX), unknown(dy.rechunk(((10, 0, 25, 25, 10),))))
     with pytest.raises(ValueError, match="blocks of X must be numpy"):
         import scipy.sparse

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from densratio.training import L2R, DynamicReweighter, LiLAW, MWNet
+from densratio.training import L2R, DynamicReweighter, LiLAW, MWNet, RandomWeights, Uniform, ValidationOnly
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -32,6 +32,9 @@ METHODS = {
     "bank in turns": lambda optimizer: DynamicReweighter(
         "wasserstein", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH, val_every=3
     ),
+    "uniform": lambda optimizer: Uniform(N_TRAIN),
+    "random": lambda optimizer: RandomWeights(N_TRAIN),
+    "validation only": lambda optimizer: ValidationOnly(N_TRAIN),
     "l2r": lambda optimizer: L2R(N_TRAIN),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "mw_net at a fixed step length": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, fixed_step_length=True),

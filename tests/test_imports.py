@@ -88,15 +88,30 @@ def test_help_and_the_front_door_need_no_numbers_and_rooms_open_when_they_are_na
 def test_the_lack_of_an_extra_is_told_with_the_command_that_installs_it():
     code = (
         "import sys\n"
-        "for name in ('dask', 'matplotlib', 'matplotlib.figure', 'matplotlib.pyplot'): sys.modules[name] = None\n"
+        "for name in ('dask', 'hypothesis', 'matplotlib', 'matplotlib.figure', 'matplotlib.pyplot'): sys.modules[name] = None\n"
         "import densratio.plotting as p\n"
         "def dask(): import densratio.dask\n"
+        "def laws(): import densratio.testing\n"
         "def bars(): p.WeightsDisplay(weights=[1.0]).plot()\n"
         "def counts(): p.weight_histograms({'a': [1.0]}, {'a': [False]})\n"
-        "for use in (dask, bars, counts):\n"
+        "for use in (dask, laws, bars, counts):\n"
         "    try: use()\n"
         "    except ImportError as error: print(error)"
     )
-    dask, *plots = fresh(code).splitlines()
+    dask, laws, *plots = fresh(code).splitlines()
     assert 'pip install "densratio-toolkit[dask]"' in dask
+    assert laws == 'densratio.testing needs hypothesis: pip install "densratio-toolkit[testing]"'
     assert plots == ['Plots need matplotlib: pip install "densratio-toolkit[plot]"'] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("uLSIF", r"use LSIF\(nonnegative=False\)"),
+        ("RuLSIF", r"use LSIF\(alpha=0\.5\)"),
+        ("DynamicReweighter", "from densratio.training import DynamicReweighter"),
+    ],
+)
+def test_names_from_elsewhere_are_told_what_to_type(name, words):
+    with pytest.raises(ImportError, match=f"densratio has no {name}: .*{words}"):
+        exec(f"from densratio import {name}")

@@ -28,6 +28,7 @@ from integration_cases import (
     assert_same_parameters,
     assert_same_weights,
     assert_whole_passes,
+    columns,
     dynamic,
     leave_out_of_garbage_collection,
     network,
@@ -36,7 +37,7 @@ from integration_cases import (
     same,
 )
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed
 
@@ -216,13 +217,60 @@ def test_lightning_tells_what_is_wrong(lightning):
     with pytest.raises(ValueError, match=r"n_train=80 .* has 90"):
         lightning.fit(lightning.Module(network(), reweighting), train_loader(), 1)
     module = lightning.Module(network(), lightning.Reweighting(dynamic(), VAL_SET))
-    with pytest.raises(ValueError, match=r"\(x, y, index\): wrap the training set in .*Indexed. Got 2 parts"):
+    with pytest.raises(ValueError, match=r"\(x, y, index\), as .*Indexed makes it.* Got 2 parts"):
         lightning.fit(module, DataLoader(TRAIN_SET, SIZE), 1)
     with pytest.raises(RuntimeError, match=r"callbacks=\[reweighting\]"):
         lightning.Reweighting(dynamic(), VAL_SET).weighted_loss(network(), next(iter(train_loader())))
+    for val_set, words in [
+        (DataLoader(VAL_SET), "val_set must be a map-style.*val_set=loader.dataset"),
+        (VAL, r"val_set=torch.utils.data.TensorDataset\(X, y\)"),
+        (None, "val_set must be a map-style.*got NoneType"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            lightning.Reweighting(dynamic(), val_set)
+    with pytest.raises(TypeError, match=r"such as DynamicReweighter\(.*got the class DynamicReweighter"):
+        lightning.Reweighting(DynamicReweighter, VAL_SET)
+    mapped = lightning.Reweighting(dynamic(), columns(*VAL))
+    with pytest.raises(ValueError, match=r"got dict.*val_set=Indexed\(val_set, y_key=...\)"):
+        lightning.fit(lightning.Module(network(), mapped), train_loader(), 1)
     bare = lightning.Reweighting(dynamic(), TensorDataset(VAL[0]))
-    with pytest.raises(ValueError, match=r"must be \(x, y\).* Got 1 parts"):
+    with pytest.raises(ValueError, match=r"must be \(x, y\); got 1 parts"):
         lightning.fit(lightning.Module(network(), bare), train_loader(), 1)
+
+
+class Stream(IterableDataset):
+    """Rows that know their number, without a length."""
+
+    def __iter__(self):
+        return zip(*TRAIN, range(N_TRAIN), strict=True)
+
+
+@pytest.mark.parametrize("method", ["kliep", "uniform", "mw_net"])
+def test_a_loader_without_a_length_gives_the_weights_of_a_plain_loop(lightning, method):
+    recorded = Recorded(MAKERS[method](N_TRAIN, N_VAL, 0))
+    module = lightning.Module(network(), lightning.Reweighting(recorded.reweighter, VAL_SET))
+    lightning.fit(module, DataLoader(Stream(), SIZE), 2)
+    assert_whole_passes(recorded.batches, N_TRAIN, 2)
+    model = network()
+    assert_same_weights(recorded.weights, plain_loop(recorded.batches, MAKERS[method](N_TRAIN, N_VAL, 0), model))
+
+
+def test_items_that_are_mappings_give_the_weights_of_pairs(lightning):
+    class Mapped(lightning.Module):
+        def forward(self, batch):
+            return self.model(batch["x"] if isinstance(batch, dict) else batch)
+
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return batch
+
+    def weights(train_set, val_set):
+        recorded = Recorded(dynamic())
+        reweighting = lightning.Reweighting(recorded.reweighter, val_set, batch_size=7)
+        lightning.fit(Mapped(network(), reweighting), DataLoader(train_set, SIZE), 3)
+        return recorded.weights
+
+    mapped = [Indexed(columns(*part), y_key="labels") for part in (TRAIN, VAL)]
+    assert_same_weights(weights(Indexed(TRAIN_SET), VAL_SET), weights(*mapped))
 
 
 def test_a_part_of_an_indexed_set_may_have_fewer_rows(lightning):

@@ -32,9 +32,10 @@ from integration_cases import (
 )
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Subset
 
 from densratio import KLIEP
-from densratio.training import DynamicReweighter, RandomWeights, Uniform
+from densratio.training import CMWNet, DynamicReweighter, RandomWeights, Uniform
 from densratio.training.losses import squared_error
 
 
@@ -204,6 +205,109 @@ def test_a_skorch_net_trains_better_with_weights_than_without(skorch):
         return net.score(*DIGITS.test)
 
     assert accuracy(DynamicReweighter, reweighter__ratio="lsif") > accuracy(Uniform) + 0.05
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e6])
+def test_sample_weight_multiplies_the_weights(skorch, unit):
+    weight = np.random.default_rng(0).exponential(size=N_TRAIN)
+    params = {"iterator_train__shuffle": False, "reweighter__warmup_epochs": 0}
+    net = net_of(skorch, **params).fit(*ARRAYS, sample_weight=unit * weight)
+    reweighter = DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_epochs=0)
+    reweighter.set_base_weights(weight)
+    order = [(rows, None) for rows in torch.arange(N_TRAIN).split(SIZE)] * 3
+    model, batches = network(), net.reweighting_.batches
+    batches.rows_drawn = 0
+    order = [(rows, next(batches)[1]) for rows, _ in order]
+    assert_same_weights([net.reweighter_.weights_], plain_loop(order, reweighter, model)[-1:], exact=False)
+    assert_same_parameters(net.module_, model)
+    plain = net_of(skorch, **params).fit(*ARRAYS)
+    assert not torch.allclose(plain.module_[0].weight, net.module_[0].weight, atol=1e-3)
+
+
+def test_sample_weight_follows_the_rows_of_the_train_split_and_of_folds(skorch):
+    from sklearn.model_selection import GridSearchCV
+    from skorch.dataset import ValidSplit
+
+    weight = np.arange(1.0, N_TRAIN + 1)
+    net = net_of(skorch, train_split=ValidSplit(3), max_epochs=1).fit(*ARRAYS, sample_weight=weight)
+    dataset = net.get_dataset(*ARRAYS)
+    kept = weight[ValidSplit(3)(dataset, ARRAYS[1])[0].indices]
+    np.testing.assert_allclose(net.reweighter_.base_weights, kept / kept.mean(), rtol=1e-6)
+    net.partial_fit(*ARRAYS)
+    assert net.reweighter_.base_weights is None
+    turned = net_of(skorch, train_split=lambda dataset, y: (Subset(dataset, range(N_TRAIN)[::-1]), None), max_epochs=1)
+    turned.fit(*ARRAYS, sample_weight=weight)
+    np.testing.assert_allclose(turned.reweighter_.base_weights, weight[::-1] / weight.mean(), rtol=1e-6)
+    part = Subset(dataset, [*range(N_TRAIN)][::-1])
+    rows = net_of(skorch, max_epochs=1).fit(part, None, sample_weight=weight)
+    np.testing.assert_allclose(rows.reweighter_.base_weights, weight / weight.mean(), rtol=1e-6)
+    grid = GridSearchCV(net_of(skorch, max_epochs=1), {"lr": [0.1]}, cv=2, error_score="raise").fit(*ARRAYS, sample_weight=weight)
+    assert len(grid.best_estimator_.reweighter_.base_weights) == N_TRAIN
+    with pytest.raises(ValueError, match=r"sample_weight must be \(90,\)"):
+        net.fit(*ARRAYS, sample_weight=weight[:-1])
+    others = net_of(skorch, train_split=lambda dataset, y: ([*dataset][:80], None), reweighter__n_train=80)
+    with pytest.raises(ValueError, match="needs a train_split that gives"):
+        others.fit(*ARRAYS, sample_weight=weight)
+
+
+def test_a_column_beside_a_vector_is_no_loss_of_each_row(skorch):
+    x, y = ARRAYS[0], ARRAYS[0][:, 0]
+    net = net_of(skorch, kind=skorch.ReweightedRegressor, module=nn.Linear, module__in_features=N_COLUMNS, module__out_features=1,
+                 criterion=nn.MSELoss, val_set=(x[:N_VAL], y[:N_VAL]))  # fmt: skip
+    with pytest.warns(UserWarning, match="target size"), pytest.raises(ValueError, match=r"Give y as y.reshape\(-1, 1\)"):
+        net.fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("val_set", "got"), [(VAL[0].numpy(), "ndarray"), (None, "NoneType"), ((VAL[0].numpy(),), "1 parts"), ([1, 2, 3], "3 parts")]
+)
+def test_a_validation_set_that_is_no_pair_is_told(skorch, val_set, got):
+    with pytest.raises(TypeError, match=rf"val_set must be \(X_val, y_val\), or a torch Dataset of right rows; got {got}"):
+        net_of(skorch, val_set=val_set).fit(*ARRAYS)
+
+
+X, Y = ARRAYS
+X_VAL, Y_VAL = (part.numpy() for part in VAL)
+WORDS = np.array(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("y", "val_set", "words"),
+    [
+        (WORDS[Y], (X_VAL, Y_VAL), r"y holds text.*LabelEncoder\(\).fit_transform\(y\)"),
+        (Y, (X_VAL, WORDS[Y_VAL]), r"y_val holds text"),
+        (Y.astype("f4"), (X_VAL, Y_VAL), r"y \(16,\) of torch.float32: .*integers 0 to K - 1"),
+        (Y.astype("i4"), (X_VAL, Y_VAL), r"y \(16,\) of torch.int32: .*of 64 bits"),
+        (Y[:, None], (X_VAL, Y_VAL), r"y \(16, 1\) of torch.int64: .*y must be \(n,\)"),
+        (Y + 2, (X_VAL, Y_VAL), r"predictions \(16, 3\) .*out of bounds. For K classes"),
+        (
+            Y,
+            (X_VAL.astype("f8"), Y_VAL),
+            r"X has rows \(5,\) of torch.float32, X_val rows \(5,\) of torch.float64, and the mod",
+        ),
+        (Y, (X_VAL[:, :4], Y_VAL), r"X_val rows \(4,\) of torch.float32"),
+    ],
+    ids=["text", "text in val", "float", "int32", "column", "range", "float64", "columns"],
+)
+def test_rows_and_labels_that_a_net_does_not_take_are_told_with_what_it_takes(skorch, y, val_set, words):
+    net = net_of(skorch, module=nn.Linear, module__in_features=N_COLUMNS, module__out_features=3, val_set=val_set)
+    with pytest.raises(ValueError, match=words):
+        net.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (
+            {"reweighter__gama": 1.0},
+            "DynamicReweighter: got an unexpected keyword argument 'gama'. Its parameters are reweigh",
+        ),
+        ({"reweighter": CMWNet}, "CMWNet: missing a required argument: 'y_train'. Its parameters are reweighter__n_train, "),
+    ],
+)
+def test_parameters_of_a_reweighter_are_told_by_their_names_in_the_net(skorch, params, words):
+    with pytest.raises(TypeError, match=words):
+        net_of(skorch, **params).fit(*ARRAYS)
 
 
 def test_a_skorch_net_tells_what_is_wrong(skorch):

@@ -245,6 +245,54 @@ def test_the_trainer_trains_better_with_weights_than_without(hugging):
     assert accuracy("lsif") > accuracy("uniform") + 0.05
 
 
+@pytest.mark.parametrize(
+    ("n_outputs", "label", "words"),
+    [
+        ((1,), lambda y: y.float(), "gives one number a row: loss=densratio.training.losses.squared_error"),
+        ((4, N_CLASSES), lambda y: y[:, None].repeat(1, 4), "tokens or pixels use loss=densratio.training.losses.token_cross_ent"),
+        ((N_CLASSES,), lambda y: y + 2, "has 3 classes and the labels go from 2 to 4"),
+        ((N_CLASSES,), lambda y: y.float(), "Make the labels integers"),
+        ((N_CLASSES,), lambda y: y[:, None], "one column of the labels"),
+        ((N_CLASSES,), lambda y: torch.eye(N_CLASSES, dtype=torch.int64)[y], "several labels a row use loss=.*multilabel"),
+    ],
+    ids=["regression", "tokens", "out of range", "float", "column", "several"],
+)
+def test_another_task_than_the_default_loss_is_told_with_the_loss_to_use(hugging, n_outputs, label, words):
+    class Task(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, int(np.prod(n_outputs)))
+
+        def forward(self, x, labels=None):
+            return {"logits": self.layer(x).reshape(-1, *n_outputs)}
+
+    train, val = (columns(x, label(y)) for x, y in (TRAIN, VAL))
+    with pytest.raises(ValueError, match="Cross entropy takes logits .*" + words):
+        hugging(Task(), dynamic(), train, val).train()
+
+
+def test_labels_that_are_text_are_told_as_such(hugging):
+    text = [{**row, "labels": "cat"} for row in columns(*TRAIN)]
+    with pytest.raises(ValueError, match=r"no \['labels'\].*train_dataset holds text there, such as 'cat'.*number the classes"):
+        hugging(Classifier(), dynamic(), text).train()
+    with pytest.raises(ValueError, match=r"val_dataset holds text there, such as 'cat'"):
+        hugging(Classifier(), dynamic(), val=text[:N_VAL]).train()
+
+
+@pytest.mark.parametrize(("val", "words"), [(None, "got NoneType"), ({"train": [1]}, r"Give one of its parts \['train'\]")])
+def test_a_validation_set_that_is_none_is_told_by_its_name(hugging, val, words, tmp_path):
+    from transformers import TrainingArguments
+
+    from densratio.training.integrations.transformers import ReweightedTrainer
+
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
+    with pytest.raises(TypeError, match="val_dataset must be a map-style data set.*" + words):
+        ReweightedTrainer(Classifier(), args, train_dataset=columns(*TRAIN), reweighter=dynamic(), val_dataset=val)
+    stream = iter(columns(*TRAIN))
+    with pytest.raises(TypeError, match=r"train_dataset must be a map-style data set.*which a stream does not number"):
+        ReweightedTrainer(Classifier(), args, train_dataset=stream, reweighter=dynamic(), val_dataset=columns(*VAL))
+
+
 def test_the_trainer_tells_what_is_wrong(hugging, tmp_path):
     with pytest.raises(ValueError, match=r"n_train=80 .* has 90"):
         hugging(Classifier(), dynamic(n_train=80)).train()

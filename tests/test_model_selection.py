@@ -383,9 +383,9 @@ def test_a_weight_of_k_is_k_copies_and_a_weight_of_zero_is_none(name, seed):
     [
         (np.zeros(110), "sample_weight is zero on every source row"),
         (np.r_[np.ones(60), np.zeros(50)], "sample_weight is zero on every target row"),
-        (-np.ones(110), "row 0 has -1.0"),
+        (-np.ones(110), "row 0 of X has -1.0"),
         (np.ones(3), r"must be \(110,\), .* got shape \(3,\)"),
-        (np.r_[np.ones(9), np.full(101, np.nan)], "row 9 has nan"),
+        (np.r_[np.ones(9), np.full(101, np.nan)], "row 9 of X has nan"),
     ],
 )
 def test_sample_weights_that_cannot_be_are_refused(weights, message):

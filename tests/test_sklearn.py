@@ -19,90 +19,21 @@ from sklearn_cases import BY_NAME, SOURCE_ANCHORED, TARGET_ANCHORED, new, proble
 
 from densratio import KLIEP, KMM, DensityRatio, Wasserstein, stack_domains
 from densratio.estimators import IN_LOOPS, objective_of
-from densratio.objectives import OBJECTIVES, Wasserstein1
 
 NAMES = sorted(IN_LOOPS)
 
 # ---------------------------------------------------------------- check_estimator
 
 
-_ONE_COLUMN = "fits data of several columns, and the exact Wasserstein distance takes one column only"
-EXPECTED_FAILURES = dict.fromkeys(
-    [
-        "check_dict_unchanged",
-        "check_dont_overwrite_parameters",
-        "check_dtype_object",
-        "check_estimators_dtypes",
-        "check_estimators_fit_returns_self",
-        "check_estimators_nan_inf",
-        "check_estimators_overwrite_params",
-        "check_estimators_pickle",
-        "check_f_contiguous_array_estimator",
-        "check_fit2d_predict1d",
-        "check_fit_check_is_fitted",
-        "check_fit_idempotent",
-        "check_fit_score_takes_y",
-        "check_methods_sample_order_invariance",
-        "check_methods_subset_invariance",
-        "check_n_features_in",
-        "check_n_features_in_after_fitting",
-        "check_pipeline_consistency",
-        "check_positive_only_tag_during_fit",
-        "check_readonly_memmap_input",
-        "check_sample_weight_equivalence_on_dense_data",
-        "check_sample_weights_list",
-        "check_sample_weights_not_an_array",
-        "check_sample_weights_not_overwritten",
-        "check_sample_weights_pandas_series",
-        "check_sample_weights_shape",
-        "check_transformer_data_not_an_array",
-        "check_transformer_general",
-        "check_transformer_n_iter",
-        "check_transformer_preserve_dtypes",
-    ],
-    _ONE_COLUMN,
-)
-
-
-def check_results(estimator, expected=None):
-    results = check_estimator(estimator, expected_failed_checks=expected, on_fail=None, on_skip=None)
-    assert len(results) > 30
-    return results
-
-
-def failures(results):
-    return {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"}
+CHECKED = {**BY_NAME, "wasserstein, critic": Wasserstein(potential="critic", max_iter=20, random_state=0)}
 
 
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("name", [name for name in BY_NAME if name != "wasserstein"])
+@pytest.mark.parametrize("name", CHECKED)
 def test_check_estimator_passes_without_expected_failures(name):
-    assert failures(check_results(BY_NAME[name])) == {}
-
-
-def test_wasserstein_fails_exactly_the_checks_of_several_columns_and_says_so():
-    results = check_results(Wasserstein(), EXPECTED_FAILURES)
-    failed = [r for r in results if r["status"] == "xfail"]
-    assert failures(results) == {}
-    # An older scikit-learn lacks some checks; of those that ran, each listed one fails.
-    assert {r["check_name"] for r in failed} == {r["check_name"] for r in results} & set(EXPECTED_FAILURES)
-    assert not any(r["expected_to_fail"] and r["status"] == "passed" for r in results)
-    for r in failed:
-        error = r["exception"]
-        reasons = [str(e) for e in (error, error.__cause__, error.__context__) if isinstance(e, ValueError)]
-        assert any("one column" in reason for reason in reasons), r["check_name"]
-
-
-class FirstColumnDistance(Wasserstein1):
-    """Wasserstein-1 of the first column, so that scikit-learn's tables of several columns can be fitted."""
-
-    def problem(self, source, target, source_weight=None, target_weight=None):
-        return super().problem(source[:, :1], target[:, :1], source_weight, target_weight)
-
-
-def test_wasserstein_reduced_to_one_column_passes_check_estimator(monkeypatch):
-    monkeypatch.setitem(OBJECTIVES, "wasserstein", FirstColumnDistance)
-    assert failures(check_results(Wasserstein())) == {}
+    results = check_estimator(CHECKED[name], on_fail=None, on_skip=None)
+    assert len(results) > 30
+    assert {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"} == {}
 
 
 # ---------------------------------------------------------------- parameters and fitted attributes
@@ -184,8 +115,8 @@ def test_weights_are_nonnegative_with_mean_one_in_the_order_of_the_source_rows(n
 @pytest.mark.parametrize("name", NAMES)
 def test_the_base_class_by_name_solves_what_its_front_door_solves(name):
     X, y = stacked(name)
-    # KMM's front door regularizes, and its objective does not unless told.
-    plain = {"regularization": 0.0} if name == "kmm" else {}
+    # The front doors of KMM and Wasserstein regularize, and their objectives do not unless told.
+    plain = {"regularization": 0.0} if name in SOURCE_ANCHORED else {}
     front, base = IN_LOOPS[name](**plain).fit(X, y), DensityRatio(name).fit(X, y)
     assert base.objective_value_ == pytest.approx(front.objective_value_, rel=1e-4)
     assert DensityRatio(objective_of(front)).fit(X, y).objective_value_ == base.objective_value_
@@ -224,8 +155,8 @@ def test_the_ratio_has_mean_one_over_the_source_rows_where_it_is_weights_(name):
 def test_the_ratio_of_unseen_rows_is_the_kernel_average_of_the_weights(name):
     source, target = problem(name)
     unseen = problem(name, n_source=17, seed=5)[0]
-    # With a regularization KMM has a formula of its own off the sample.
-    ratio = new(name, **({"regularization": 0.0} if name == "kmm" else {})).fit(*stack_domains(source, target))
+    # With a regularization there is a formula off the sample.
+    ratio = new(name, regularization=0.0).fit(*stack_domains(source, target))
     kernel = np.exp(-ratio.gamma_ * ((unseen[:, None] - ratio.centers_[None]) ** 2).sum(axis=2))
     expected = kernel @ ratio.weights_ / kernel.sum(axis=1)
     assert ratio.transform(unseen) == pytest.approx(expected, rel=1e-9)

@@ -54,6 +54,39 @@ def test_the_exact_ratio_turns_source_means_into_target_means():
     np.testing.assert_allclose(ratio @ problem.source / len(ratio), problem.target.mean(axis=0), atol=0.02)
 
 
+@pytest.mark.parametrize("kinds", [["heavytails"], ["shift", "heavytails"], "shift", []])
+def test_an_unknown_kind_is_refused_at_once_with_the_known_ones(kinds):
+    with pytest.raises(ValueError, match=r"kinds must be a list of some of \['shift', .*'heavy_tails'.*\]; got"):
+        problems(kinds)
+    if kinds == ["heavytails"]:
+        with pytest.raises(ValueError, match="kinds must be a list of some of"):
+            draw_problem("heavytails", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("check", "given", "words"),
+    [
+        (check_objective, [SquaredDistance], r"objective is the class SquaredDistance; .*check_objective\(SquaredDistance\(\)\)"),
+        (
+            check_objective,
+            [ProjectedGradient()],
+            r"objective must be an instance of Objective; got ProjectedG.*objective\(objective",
+        ),
+        (check_solver, [ProjectedGradient, SquaredDistance()], r"solver is the class ProjectedGradient; .*check_solver\(Projected"),
+        (check_solver, [ProjectedGradient(), SquaredDistance], r"check_solver\(solver, SquaredDistance\(\)\)"),
+        (
+            check_solver,
+            [SquaredDistance(), ProjectedGradient()],
+            r"solver must be an instance of Solver; got SquaredD.*\(solver, objective\)",
+        ),
+        (check_features, [Gaussian], r"check_features\(Gaussian\(\)\)"),
+    ],
+)
+def test_a_class_and_swapped_arguments_are_told(check, given, words):
+    with pytest.raises(TypeError, match=words):
+        check(*given)
+
+
 # ---------------------------------------------------------------- projections
 
 RIGHT = {"project": nonnegative, "is_feasible": lambda p: p.min() >= 0.0, "member": lambda rng, n: rng.exponential(size=n)}
@@ -230,10 +263,10 @@ class NumpyAlone(MeanMatchingProblem):
 WRONG_OBJECTIVES = [
     (WrongGradient, "the gradient is the slope of the value"),
     (WrongOffThePlane, "the gradient is that of automatic differentiation"),
-    (InfeasibleStart, "the start is feasible"),
-    (InfeasibleWarmStart, "a warm start is feasible"),
-    (ShrinkingProjection, "(a warm start is feasible|projecting a coef twice changes nothing)"),
-    (RescalingProjection, "(projected coefs come no further apart|no feasible coef is nearer than the projection)"),
+    (InfeasibleStart, "the cold and the warm start are feasible"),
+    (InfeasibleWarmStart, "the cold and the warm start are feasible"),
+    (ShrinkingProjection, "(the cold and the warm start are feasible|projecting twice changes nothing)"),
+    (RescalingProjection, "(projections come no further apart|no feasible point is nearer than the projection)"),
     (SmallCurvature, "the curvature bounds the change of the gradient"),
     (NoCurvature, "the curvature is positive and finite"),
     (SmallGap, "the gap is at least what is left to gain"),

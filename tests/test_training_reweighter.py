@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 
 import numpy as np
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_cases import N_TRAIN, N_VAL, NAMES, TRAIN, VAL, by_name, losses, network, new, plan, same_bits, tensors, warm
 
+import densratio.training
 from densratio import KLIEP
 from densratio.estimators import IN_LOOPS
-from densratio.training import DynamicReweighter, RandomWeights
+from densratio.training import DynamicReweighter, RandomWeights, Reweighter
 
+KINDS = [kind for kind in vars(densratio.training).values() if inspect.isclass(kind) and issubclass(kind, Reweighter)]
 STORES_COEF = ["kliep", "lsif"]
 drawn = settings(max_examples=15, deadline=None)
 
@@ -294,3 +297,35 @@ def test_a_state_of_another_number_of_validation_rows_is_refused_with_both_sizes
 def test_a_state_of_another_method_is_refused_by_the_name_of_its_bank():
     with pytest.raises(RuntimeError, match=r"Unexpected key.*coef_"):
         new("kmm").load_state_dict(warm("kliep").state_dict())
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("mw_net", "MWNet"), ("CMW-Net", "CMWNet"), ("cmw_net_sl", "CMWNetSL"), ("cmw_net_fixed_step", "CMWNet"), ("l2r", "L2R"),
+     ("uniform", "Uniform"), ("random", "RandomWeights"), ("lrw_hard", "LRWHard"), ("rho_loss", "RHOLoss"), ("diw", "DIW")],
+)  # fmt: skip
+def test_the_name_of_another_method_is_told_with_its_class(name, kind):
+    with pytest.raises(ValueError, match=f"got '{name}'. {name} is the class densratio.training.{kind}. Methods of other kinds"):
+        DynamicReweighter(name, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["kiep", "", "???"])
+def test_a_name_of_nothing_lists_names_and_classes(name):
+    with pytest.raises(ValueError, match=r"one of \['auto', 'kliep', 'kmm', 'lsif', 'wasserstein'\]; got") as told:
+        DynamicReweighter(name, 4, 4)
+    listed = str(told.value).split("classes of densratio.training: ")[1].rstrip(".").split(", ")
+    assert set(listed) == {kind.__name__ for kind in KINDS if kind is not Reweighter} and "is the class" not in str(told.value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not inspect.isabstract(kind)])
+def test_a_missing_argument_is_told_in_the_name_of_the_class_that_was_typed(kind):
+    class Mine(kind):
+        """A class of one's own."""
+
+    for typed in (kind, Mine):
+        with pytest.raises(TypeError, match=rf"{typed.__name__}.__init__\(\) missing"):
+            typed()
+    assert inspect.signature(Mine) == inspect.signature(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import numpy as np
@@ -13,7 +14,7 @@ from monitor_cases import N_TRAIN, N_VAL, Log, losses, new, step, uniform
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from densratio.training import Monitor, Uniform, suspicious_rows
+from densratio.training import Monitor, RandomWeights, Uniform, ValidationOnly, suspicious_rows
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.loop.row_losses import RowLosses
 
@@ -183,6 +184,54 @@ def test_labels_must_be_one_for_each_row():
         suspicious_rows(with_means([1, 2, 3]), labels=[0, 1])
 
 
+@pytest.mark.parametrize(
+    "labels", [["a", None, None], [1.0, float("nan"), float("nan")], np.array(["a", None, np.nan], dtype=object)]
+)
+def test_a_row_without_a_label_is_told(labels):
+    with pytest.raises(ValueError, match="2 have none, first row 1"):
+        suspicious_rows(with_means([1, 2, 3]), labels=labels)
+
+
+def test_labels_of_several_types_are_classes():
+    labels = np.array([("a", 1), 1, "a", ("a", 1), 1], dtype=object)
+    assert suspicious_rows(with_means([5, 1, 7, 9, 1]), labels=labels).tolist() == [3, 1, 2, 4, 0]
+
+
+def baseline(kind, n=N_TRAIN):
+    return kind(n, loss=lambda prediction, label: prediction[:, 0])
+
+
+@pytest.mark.parametrize("kind", [Uniform, RandomWeights, ValidationOnly])
+def test_baselines_rank_by_the_mean_loss_of_each_row_and_keep_it(kind):
+    reweighter, resumed = baseline(kind), baseline(kind)
+    total, mass = np.zeros(N_TRAIN), np.zeros(N_TRAIN)
+    for epoch in range(3):
+        x = losses(N_TRAIN, epoch)[:, None]
+        reweighter.weighted_loss(nn.Identity(), (x, x, torch.arange(N_TRAIN)), (x[:4], x[:4], torch.arange(4)))
+        total, mass = total + (1 + epoch) * x[:, 0].numpy(), mass + 1 + epoch
+        stored = io.BytesIO()
+        torch.save(reweighter.state_dict(), stored)
+        stored.seek(0)
+        resumed.load_state_dict(torch.load(stored, weights_only=True))
+    np.testing.assert_allclose(reweighter.row_losses.means(), total / mass, rtol=1e-5)
+    assert suspicious_rows(reweighter).tolist() == np.argsort(-total, kind="stable").tolist()
+    assert suspicious_rows(resumed).tolist() == suspicious_rows(reweighter).tolist() and resumed.epoch == 3
+
+
+def test_validation_only_looks_at_training_rows_without_a_trace():
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    twin = copy.deepcopy(model)
+    x, y, i = torch.randn(8, 2), torch.tensor([0, 1] * 4), torch.arange(8)
+    torch.manual_seed(0)
+    loss = ValidationOnly(8).weighted_loss(model, (x, y, i), (x + 1, y, i))
+    torch.manual_seed(0)
+    expected = cross_entropy(twin(x + 1), y)
+    assert torch.equal(loss, expected) and all(torch.equal(a, b) for a, b in zip(model.buffers(), twin.buffers(), strict=True))
+    loss.backward()
+    expected.backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("name", ["kmm", "kliep", "lsif", "wasserstein", "auto"])
 def test_a_run_that_stops_and_resumes_ranks_the_same(name):
     whole, stopped, resumed = new(name), new(name), new(name)
@@ -200,7 +249,7 @@ def test_a_run_that_stops_and_resumes_ranks_the_same(name):
     assert suspicious_rows(resumed).tolist() == suspicious_rows(whole).tolist()
 
 
-@pytest.mark.parametrize("name", ["kmm", "kliep", "lsif", "wasserstein"])
+@pytest.mark.parametrize("name", ["kmm", "kliep", "lsif", "wasserstein", "uniform"])
 def test_flipped_labels_of_two_clouds_come_first(name):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 300)
@@ -210,7 +259,7 @@ def test_flipped_labels_of_two_clouds_come_first(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Linear(2, 2)
-    reweighter = new(name, 200, 100, warmup_epochs=1.0)
+    reweighter = Uniform(200) if name == "uniform" else new(name, 200, 100, warmup_epochs=1.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     val = (x[200:], noisy[200:], torch.arange(100))
     for _ in range(15):

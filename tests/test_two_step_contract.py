@@ -246,11 +246,11 @@ def test_rows_that_overlap_the_target_but_do_not_count_are_no_overlap():
 @pytest.mark.parametrize(
     ("base", "words"),
     [
-        (np.ones(N + 1), r"sample_weight must be \(60,\), one number for each row of X; got shape \(61,\)"),
+        (np.ones(N + 1), r"sample_weight must be \(60,\), one number >= 0 for each row of X; got shape \(61,\)"),
         (np.ones((N, 2)), r"got shape \(60, 2\)"),
-        (with_entry(np.nan), "sample_weight must be finite and >= 0"),
-        (with_entry(np.inf), "sample_weight must be finite and >= 0"),
-        (with_entry(-1.0), "sample_weight must be finite and >= 0"),
+        (with_entry(np.nan), "sample_weight must hold finite numbers >= 0; row 7 of X has nan"),
+        (with_entry(np.inf), "sample_weight must hold finite numbers >= 0; row 7 of X has inf"),
+        (with_entry(-1.0), "sample_weight must hold finite numbers >= 0; row 7 of X has -1.0"),
         (np.zeros(N), "sample_weight must contain at least one non-zero number"),
     ],
 )

@@ -147,11 +147,6 @@ def test_one_dimensional_rows_are_told_to_reshape(ratio, as_tensor):
         ratio.fit(rows, Y)
 
 
-def test_wasserstein_refuses_two_columns_and_names_the_alternatives():
-    with raises("one column", "got 2 columns", "KMM, KLIEP or LSIF"):
-        Wasserstein().fit(WIDE[:, :2], Y)
-
-
 # ---------------------------------------------------------------- parameters
 
 
@@ -458,11 +453,6 @@ def test_values_whose_squares_overflow_are_refused_with_their_column(dtype):
     rows[3, 1] = np.finfo(dtype).max / 10.0
     with pytest.raises(ValueError, match=r"in column 1, and squares of more than .* overflow"):
         LSIF().fit(rows, [0, 0, 0, 1, 1, 1])
-
-
-def test_labels_in_words_are_a_warning_that_names_the_source():
-    with pytest.warns(UserWarning, match="'test', which sorts first, is taken as the source .* 'train' as the target"):
-        LSIF().fit(np.arange(6.0)[:, None], ["train", "train", "train", "test", "test", "test"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from densratio.demo.models import lenet5, resnet18, small_network
+from benchmarks.networks import lenet5, resnet18
+from densratio.demo.models import small_network
 
 __all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "kernel_widths", "settings_of"]
 

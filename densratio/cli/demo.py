@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _DEFAULT = ("val_only", "uniform", "random", "kmm", "kliep", "lsif", "wasserstein")
+_HEADINGS = ("method", "accuracy %", "weight\nclean", "weight\nflipped", "AUROC", "s per\nepoch", "times\nuniform", "peak\nMB")
 
 
 def demo(
@@ -51,44 +57,38 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
 
     from ..datasets import load_labelled
     from ..demo.methods import TITLES, named
-    from ..plotting import weight_histograms, weighting_functions
+    from ..plotting import weight_histograms
+    from .files import write_all
 
     names = named(methods)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
     # Everything that can fail for a reason outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: give a folder.")
-    out.mkdir(parents=True, exist_ok=True)
     labeled = load_labelled(data)
-    experiment.check_fits(labeled, config)
+    experiment.split_rows(labeled, config, seed=0)
+    _check_folder(out)
 
-    console = Console()
     runs: dict[str, list[Any]] = {name: [] for name in names}
-    with _progress(console) as progress:
-        task = progress.add_task("", total=len(names) * seeds * epochs)
-        for seed in range(seeds):
-            for name in names:
-                progress.update(task, description=f"{TITLES[name]}, seed {seed}")
-                runs[name].append(experiment.run_method(name, seed, labeled, config, on_epoch=lambda _: progress.advance(task)))
+    console = Console(stderr=True)
+    with _bar(console) as bar:
+        task = bar.add_task("", total=len(names) * seeds * epochs)
+        for number, (seed, name) in enumerate(product(range(seeds), names), start=1):
+            title, start = f"{TITLES[name]}, seed {seed}", time.perf_counter()
+            bar.update(task, description=title)
+            run = experiment.run_method(name, seed, labeled, config, on_epoch=lambda _: bar.advance(task))
+            runs[name].append(run)
+            if not console.is_terminal:
+                seconds = time.perf_counter() - start
+                typer.echo(f"{number} of {len(names) * seeds}: {title}, accuracy {run.accuracy[-1]:.1%}, {seconds:.0f} s", err=True)
     results = {name: experiment.summarize(of_method) for name, of_method in runs.items()}
+    console = Console()
     console.print(_table({TITLES[name]: r for name, r in results.items()}, config))
-    (out / "results.json").write_text(json.dumps({"config": config.as_dict(), "methods": results}, indent=2) + "\n")
-    figure = weight_histograms(
-        {TITLES[name]: runs[name][0].weights for name in names},
-        {TITLES[name]: runs[name][0].is_flipped for name in names},
-        title=f"Final weights, {config.data.partition(':')[0]}, noise {config.noise}, seed 0",
-    )
-    figure.savefig(out / "weights.png", dpi=120)
-    written = [out / "results.json", out / "weights.png"]
-    losses, curves = experiment.weighting_curves({TITLES[name]: runs[name][0] for name in names})
-    if curves:
-        sizes = ["small classes", "middle classes", "large classes"]
-        groups = {name: sizes for name, of_method in curves.items() if len(of_method) == len(sizes)}
-        drawn = weighting_functions(losses, curves, groups=groups, title="Learned weighting functions, seed 0")
-        drawn.savefig(out / "weighting.png", dpi=120)
-        written.append(out / "weighting.png")
-    console.print(f"Wrote {', '.join(str(path) for path in written)}.", soft_wrap=True)
+    text = json.dumps({"config": asdict(config), "methods": results}, indent=2) + "\n"
+    pictures = _pictures({TITLES[name]: runs[name][0] for name in names}, config)
+    writers: dict[Path, Callable[[Path], Any]] = {out / "results.json": lambda path: path.write_text(text)}
+    writers |= {out / name: partial(figure.savefig, dpi=120) for name, figure in pictures.items()}
+    write_all(writers)
+    console.print(f"Wrote {', '.join(str(path) for path in writers)}.", soft_wrap=True, markup=False)
 
 
 def _experiment() -> Any:
@@ -101,54 +101,72 @@ def _experiment() -> Any:
     return experiment
 
 
+def _check_folder(out: Path) -> None:
+    """Make the folder. Raises ValueError or OSError where the results could not be written there."""
+    from .files import check_outputs
+
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give a folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    names = ("results.json", "weights.png", "weighting.png")
+    check_outputs({f"{name} of --out:": (out / name, (Path(name).suffix,)) for name in names}, ())
+
+
+def _pictures(first: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Figures by file name, of the first run of each method."""
+    from ..demo.experiment import weighting_curves
+    from ..plotting import weight_histograms, weighting_functions
+
+    figures = {
+        "weights.png": weight_histograms(
+            {name: run.weights for name, run in first.items()},
+            {name: run.is_flipped for name, run in first.items()},
+            title=f"Final weights, {config.data.partition(':')[0]}, noise {config.noise}, seed 0",
+        )
+    }
+    losses, curves = weighting_curves(first)
+    if curves:
+        sizes = ["small classes", "middle classes", "large classes"]
+        groups = {name: sizes for name, of_method in curves.items() if len(of_method) == len(sizes)}
+        figures["weighting.png"] = weighting_functions(losses, curves, groups=groups, title="Learned weighting functions, seed 0")
+    return figures
+
+
 def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    title = f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs"
+    deviation = ", mean ± deviation over the seeds" if config.seeds > 1 else ""
     table = Table(
-        title=f"{config.data.partition(':')[0]}, noise {config.noise}, {config.epochs} epochs, {config.seeds} seed"
-        + ("s" if config.seeds > 1 else ""),
+        title=f"{title}, {config.seeds} seeds" if config.seeds > 1 else f"{title}, 1 seed",
         box=SIMPLE_HEAD,
         # Eight columns fit a terminal of 80.
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption=f"Accuracy: mean of the last {min(10, config.epochs)} epochs on clean test rows, mean ± deviation over the seeds. "
+        caption=f"Accuracy: mean of the last {min(10, config.epochs)} epochs on clean test rows{deviation}. "
         "AUROC: the weight as a detector of flipped rows. Peak: memory that a batch takes.",
     )
-    for heading in (
-        "method",
-        "accuracy %",
-        "weight\nclean",
-        "weight\nflipped",
-        "AUROC",
-        "s per\nepoch",
-        "times\nuniform",
-        "peak\nMB",
-    ):
+    for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True, vertical="bottom")
     base = results.get("Uniform", {}).get("seconds_per_epoch")
     best = max(r["accuracy_mean"] or 0.0 for r in results.values())
     for name, r in results.items():
-        seconds = r["seconds_per_epoch"]
-        accuracy = f"{100 * (r['accuracy_mean'] or 0.0):.1f} ± {100 * (r['accuracy_std'] or 0.0):.1f}"
-        table.add_row(
-            name,
-            f"[bold]{accuracy}[/bold]" if r["accuracy_mean"] == best else accuracy,
-            _cell(r["weight_clean"], 2),
-            _cell(r["weight_flipped"], 2),
-            _cell(r["auroc"], 3),
-            _cell(seconds, 3),
-            _cell(seconds / base if base and seconds else None, 2),
-            _cell(None if r["peak_memory"] is None else r["peak_memory"] / 1e6, 1),
-        )
+        accuracy = " ± ".join(_cell(r[key], 1, 100.0) for key in ("accuracy_mean", "accuracy_std") if r[key] is not None)
+        cells = [_cell(r[key], digits) for key, digits in (("weight_clean", 2), ("weight_flipped", 2), ("auroc", 3))]
+        cells += [_cell(r["seconds_per_epoch"], 3), _cell(r["seconds_per_epoch"] if base else None, 2, 1.0 / (base or 1.0))]
+        bold = f"[bold]{accuracy}[/bold]" if r["accuracy_mean"] == best else accuracy
+        table.add_row(name, bold, *cells, _cell(r["peak_memory"], 1, 1e-6))
     return table
 
 
-def _cell(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _cell(value: float | None, digits: int, scale: float = 1.0) -> str:
+    return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
-def _progress(console: Console) -> Progress:
+def _bar(console: Console) -> Progress:
+    """Shown on a terminal only."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    return Progress(TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

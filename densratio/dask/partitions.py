@@ -22,14 +22,12 @@ _SHOW_STACK = "X, y = densratio.dask.stack_domains(X_source, X_target)"
 
 
 class Block(NamedTuple):
-    """One partition: rows (n, d) in the dtype of the fit, labels (n,), sample_weight (n,) or None."""
+    """One partition: rows (n, d) in the dtype of the fit, labels (n,) or None if one is missing, sample_weight (n,) or None."""
 
     number: int
     rows: np.ndarray
-    labels: np.ndarray
+    labels: Any
     weight: np.ndarray | None
-    misses_labels: bool
-    """Whether a label is missing; `labels` is then empty."""
 
 
 class Partitions(NamedTuple):
@@ -59,7 +57,7 @@ class Partitions(NamedTuple):
         once = delayed(shared, traverse=False)
         parts = [delayed(_summarize)(summarize, i, *block, self.dtype, once) for i, block in enumerate(self.blocks)]
         while len(parts) > 1:
-            parts = [delayed(_merge)(merge, parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
+            parts = [delayed(functools.reduce)(merge, parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
         return parts[0].compute()
 
 
@@ -106,13 +104,10 @@ def _check_side(side: Any, name: str, X: Any) -> Any:
     """y or sample_weight (n,), partitioned like X."""
     if side is None and name == "sample_weight":
         return None
-    if name == "y":
-        what, hint = "domain labels, 0 = source and 1 = target", f" To fit on two samples, stack them: {_SHOW_STACK}."
-    else:
-        what, hint = "one number >= 0 for each row of X", ""
     if not is_dask_collection(side) or getattr(side, "ndim", 1) != 1:
         got = f"a {side.ndim}-D collection" if is_dask_collection(side) else type(side).__name__
-        raise ValueError(f"{name} must be a Dask array or series (n,), split as X is: {what}; got {got}.{hint}")
+        hint = f" To fit on two samples, stack them: {_SHOW_STACK}." if name == "y" else ""
+        raise ValueError(f"{name} must be a Dask array or series (n,), split as X is; got {got}.{hint}")
     if isinstance(side, da.Array) and isinstance(X, da.Array):
         known = not np.isnan([*side.chunks[0], *X.chunks[0]]).any()
         if known and side.shape[0] != X.shape[0]:
@@ -139,19 +134,12 @@ def _summarize(summarize: Callable, number: int, x: Any, y: Any, weight: Any, dt
     return summarize(_read(number, x, y, weight, dtype), shared)
 
 
-def _merge(merge: Callable, parts: list) -> Any:
-    return functools.reduce(merge, parts)
-
-
 def _read(number: int, x: Any, y: Any, weight: Any, dtype: np.dtype) -> Block:
-    rows = x.to_numpy(dtype=dtype, na_value=np.nan) if hasattr(x, "to_numpy") else np.asarray(x, dtype=dtype)
-    if weight is not None and hasattr(weight, "to_numpy"):
-        weight = weight.to_numpy(dtype=np.float64, na_value=np.nan)
-    elif weight is not None:
-        weight = np.asarray(weight, dtype=np.float64)
-    misses = bool(y.isna().any()) if hasattr(y, "isna") else _misses(np.asarray(y))
-    return Block(number, rows, np.asarray([] if misses else y), weight, misses)
+    labels = np.asarray(y)
+    misses = bool(y.isna().any()) if hasattr(y, "isna") else labels.dtype.kind == "f" and not np.all(np.isfinite(labels))
+    weight = None if weight is None else _numbers(weight, np.float64)
+    return Block(number, _numbers(x, dtype), None if misses else labels, weight)
 
 
-def _misses(labels: np.ndarray) -> bool:
-    return labels.dtype.kind == "f" and not np.all(np.isfinite(labels))
+def _numbers(part: Any, dtype: Any) -> np.ndarray:
+    return part.to_numpy(dtype=dtype, na_value=np.nan) if hasattr(part, "to_numpy") else np.asarray(part, dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def fit_by_sums(ratio: DensityRatio, passes: Passes, sampled: Sampled) -> float:
 
     Stores everything that a fit stores, except the mean and the weights. Warns if the solver stops early.
     """
-    problem = passes.sums(_problem, _plus)
+    problem = passes.sums(_problem, lambda mine, theirs: _gathered(mine.plus(theirs)))
     solution = solve(ratio, _whole(passes, problem))
     finish(ratio, sampled, solution)
     return _mean_ratio(passes, problem, solution.coef)
@@ -105,10 +106,6 @@ def _problem(samples: Samples, context: Context) -> Problem:
     return _gathered(problem_of(context.assembly, samples))
 
 
-def _plus(mine: Any, theirs: Any) -> Problem:
-    return _gathered(mine.plus(theirs))
-
-
 def _gathered(problem: Any) -> Any:
     """The problem with as many target rows as one machine holds."""
     if not isinstance(problem, MaximumLikelihood):
@@ -119,16 +116,14 @@ def _gathered(problem: Any) -> Any:
 def _likelihood_sums(samples: Samples, context: Context) -> LikelihoodSums:
     """The sums of one partition; the argument of the pass is the shares and the feasible set."""
     shares, feasible = context.argument
-    features = context.assembly.features
+    features, weight = context.assembly.features, samples.target_weight
+
+    def of(rows: slice) -> LikelihoodSums:
+        mixture = Mixture.of(features(samples.target[rows, :]), None if weight is None else weight[rows], feasible)
+        return mixture.sums(shares)
+
     blocks = row_slices(samples.target.shape[0], features.n_columns) or [slice(0, 0)]
-    parts = []
-    for rows in blocks:
-        weight = None if samples.target_weight is None else samples.target_weight[rows]
-        parts.append(Mixture.of(features(samples.target[rows, :]), weight, feasible).sums(shares))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.plus(part)
-    return total
+    return functools.reduce(LikelihoodSums.plus, map(of, blocks))
 
 
 def _raw_sums(samples: Samples, context: Context) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from .._validation import with_columns_of
 from .partitions import check_collection, is_frame, one_column_chunk
 
 __all__ = ["stack_domains"]
@@ -35,21 +36,14 @@ def _stack_arrays(source: da.Array, target: da.Array) -> tuple[da.Array, da.Arra
 
 
 def _labels(X: Any, domain: int) -> Any:
-    return X.map_blocks(_full, domain, drop_axis=1, dtype=np.int64, chunks=(X.chunks[0],), meta=np.empty(0, dtype=np.int64))
-
-
-def _full(block: np.ndarray, domain: int) -> np.ndarray:
-    return np.full(len(block), domain, dtype=np.int64)
+    empty = np.empty(0, dtype=np.int64)
+    return X.map_blocks(lambda block: np.full(len(block), domain), drop_axis=1, dtype=np.int64, chunks=(X.chunks[0],), meta=empty)
 
 
 def _stack_frames(source: Any, target: Any) -> tuple[Any, Any]:
     import dask.dataframe as dd
 
-    names, others = list(source.columns), list(target.columns)
-    missing, extra = ([str(c) for c in mine if c not in theirs] for mine, theirs in ((names, others), (others, names)))
-    if missing or extra:
-        raise ValueError(f"The samples differ in their columns: only the source has {missing}, only the target has {extra}.")
-    frames = [source, target[names]]
+    frames = [source, with_columns_of(source, target)]
     series = [part.map_partitions(_full_series, domain, meta=("domain", np.int64)) for domain, part in enumerate(frames)]
     return dd.concat(frames), dd.concat(series)
 

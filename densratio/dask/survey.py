@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._validation import check_sample_weight, ordered_labels
 from .partitions import Block, Partitions
 
 __all__ = ["Survey", "SurveyPlan", "survey"]
@@ -34,14 +35,12 @@ class _Draw(NamedTuple):
         if len(self.key) <= n:
             return self
         keep = np.argpartition(self.key, n - 1)[:n]
-        return _Draw(self.key[keep], self.place[keep], self.rows[keep], None if self.weight is None else self.weight[keep])
+        return _Draw(*(None if part is None else part[keep] for part in self))  # type: ignore[arg-type]
 
-    def plus(self, other: _Draw) -> _Draw:
-        """The rows of both draws."""
-        key, place, rows = (np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("key", "place", "rows"))
-        if self.weight is None or other.weight is None:
-            return _Draw(key, place, rows, None)
-        return _Draw(key, place, rows, np.concatenate([self.weight, other.weight]))
+
+def _pooled(draws: list[_Draw]) -> _Draw:
+    parts = zip(*draws, strict=True)
+    return _Draw(*(None if part[0] is None else np.concatenate(part) for part in parts))  # type: ignore[arg-type]
 
 
 class Survey(NamedTuple):
@@ -53,14 +52,11 @@ class Survey(NamedTuple):
     is_nan: np.ndarray
     is_infinite: np.ndarray
     """(d,) whether a column has NaN, and whether it has infinity."""
-    faults: list[str]
-    """Error messages about the input, first partition first."""
 
     @property
     def labels(self) -> tuple[Any, Any]:
-        """The labels of source and target; the smaller one is the source."""
-        source, target = sorted(self.sizes)
-        return source, target
+        """The labels of source and target, see `ordered_labels`."""
+        return ordered_labels(sorted(self.sizes))[0]
 
     def n_rows(self, label: Any) -> int:
         """Number of rows of the domain `label`."""
@@ -72,9 +68,7 @@ class Survey(NamedTuple):
         X is a dataframe if `columns` is given. If a column of the table has NaN or infinity anywhere, so does the first row of X,
         so that validating the sample validates the table.
         """
-        pooled = next(iter(self.draws.values()))
-        for draw in list(self.draws.values())[1:]:
-            pooled = pooled.plus(draw)
+        pooled = _pooled(list(self.draws.values()))
         labels = np.concatenate([np.repeat(np.asarray([label]), len(draw.key)) for label, draw in self.draws.items()])
         order = np.lexsort(pooled.place.T[::-1])
         rows = pooled.rows[order]
@@ -95,8 +89,6 @@ def survey(partitions: Partitions, plan: SurveyPlan) -> Survey:
     partitioning. Rows of weight 0 come last. Raises ValueError for invalid y or weights, and for a table without rows.
     """
     found = partitions.reduce(_survey_block, functools.partial(_merged, n_sample=plan.n_sample), plan)
-    if found.faults:
-        raise ValueError(found.faults[0])
     if len(found.sizes) > 2:
         shown = ", ".join(map(str, sorted(found.sizes)[:5]))
         raise ValueError(f"y must have exactly two values, 0 = source and 1 = target; got more than two ({shown}, ...).")
@@ -106,22 +98,15 @@ def survey(partitions: Partitions, plan: SurveyPlan) -> Survey:
 
 
 def _survey_block(block: Block, plan: SurveyPlan) -> Survey:
-    finite = np.isfinite(block.rows)
-    is_bad = ~finite.all(axis=0)
-    is_nan = np.zeros_like(is_bad)
-    is_nan[is_bad] = np.isnan(block.rows[:, is_bad]).any(axis=0)
-    is_infinite = is_bad.copy()
-    is_infinite[is_nan] = np.isinf(block.rows[:, is_nan]).any(axis=0)
-    faults = _faults(block)
-    if faults:
-        return Survey({}, {}, is_nan, is_infinite, faults)
+    _check_sides(block)
     key = np.random.default_rng([plan.seed, block.number]).random(len(block.rows))
     if block.weight is not None:
         key = key + (block.weight == 0.0)
     values, counts = np.unique(block.labels, return_counts=True)
     named = list(zip(values.tolist(), counts.tolist(), strict=True))[:_MOST_LABELS]
     draws = {label: _draw(block, key, block.labels == label, plan.n_sample) for label, _ in named}
-    return Survey({label: {block.number: count} for label, count in named}, draws, is_nan, is_infinite, [])
+    sizes = {label: {block.number: count} for label, count in named}
+    return Survey(sizes, draws, np.isnan(block.rows).any(axis=0), np.isinf(block.rows).any(axis=0))
 
 
 def _draw(block: Block, key: np.ndarray, is_member: np.ndarray, n_sample: int) -> _Draw:
@@ -139,22 +124,20 @@ def _merged(mine: Survey, theirs: Survey, n_sample: int) -> Survey:
     draws = {}
     for label in labels:
         both = [part.draws[label] for part in (mine, theirs) if label in part.draws]
-        draws[label] = (both[0] if len(both) == 1 else both[0].plus(both[1])).smallest(n_sample)
-    is_nan, is_infinite = mine.is_nan | theirs.is_nan, mine.is_infinite | theirs.is_infinite
-    return Survey(sizes, draws, is_nan, is_infinite, [*mine.faults, *theirs.faults][:1])
+        draws[label] = _pooled(both).smallest(n_sample)
+    return Survey(sizes, draws, mine.is_nan | theirs.is_nan, mine.is_infinite | theirs.is_infinite)
 
 
-def _faults(block: Block) -> list[str]:
+def _check_sides(block: Block) -> None:
     n = len(block.rows)
-    if block.misses_labels:
-        return [
+    if block.labels is None:
+        raise ValueError(
             f"Input y contains NaN or infinity in partition {block.number}; it must hold two domain labels, 0 = source and "
             "1 = target."
-        ]
+        )
     for name, side in (("y", block.labels), ("sample_weight", block.weight)):
         if side is not None and len(side) != n:
-            return [f"Partition {block.number} has {n} rows in X and {len(side)} in {name}: they must be partitioned alike."]
-    if block.weight is not None and not np.all((block.weight >= 0.0) & np.isfinite(block.weight)):
-        bad = int(np.flatnonzero(~((block.weight >= 0.0) & np.isfinite(block.weight)))[0])
-        return [f"sample_weight must hold finite numbers >= 0; row {bad} of partition {block.number} has {block.weight[bad]}."]
-    return []
+            raise ValueError(
+                f"Partition {block.number} has {n} rows in X and {len(side)} in {name}: they must be partitioned alike."
+            )
+    check_sample_weight(block.weight, n, f" of partition {block.number}")

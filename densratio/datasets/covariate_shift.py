@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._validation import stack_domains
-from .true_ratio import Mixture, MixtureRatio, StudentT, StudentTRatio, SubspaceRatio, TrueRatio
+from .true_ratio import Embedded, Mixture, MixtureRatio, StudentT, StudentTRatio, SubspaceRatio, TrueRatio
 
 __all__ = ["LEAST_DF", "Shift", "make_gaussian_shift", "make_heavy_tails", "make_mixture_shift", "make_subspace_shift"]
 
@@ -28,10 +28,10 @@ LEAST_DF = 0.1
 class Shift:
     """Two stacked samples and their exact ratio; `X, y, ratio = shift` unpacks it.
 
-    X (n_source + n_target, d) float64, source rows first; y domain labels, 0 = source and 1 = target; ratio: the exact
-    p_target(x) / p_source(x) of rows (n, d) -> (n,). labels (n_source + n_target,): the outcome of each row, a number or a
-    class, or None. subspace (d, k): orthonormal basis of the subspace in which the distributions differ, None if they differ in
-    all directions or it is unknown. index: the position of each row in the table it was taken from, None if it was drawn.
+    X (n, d) float64, source rows first; y (n,), 0 = source and 1 = target; ratio: the exact p_target(x) / p_source(x) of rows
+    (n, d) -> (n,). labels (n,): the outcome of each row, a number or a class, or None. subspace (d, k): orthonormal basis of the
+    subspace in which the distributions differ, None if it is all or unknown. index: the position of each row in the table it was
+    taken from, None if it was drawn.
     """
 
     X: np.ndarray
@@ -83,7 +83,8 @@ def make_gaussian_shift(
     Outcome: see the module. Raises ValueError for sizes below 1, a scale <= 0, a negative noise, or a wrong length of `shift`.
     """
     move = _vector(shift, _size("n_columns", n_columns))
-    return _draw(_gaussian_ratio(move, scale), move, n_source, n_target, noise, random_state)
+    ratio = _gaussian_ratio(move, scale)
+    return _draw(ratio, ratio.source, ratio.target, move, n_source, n_target, noise, random_state)
 
 
 def make_mixture_shift(
@@ -117,7 +118,7 @@ def make_mixture_shift(
         )
     widths = _scales(scales, len(centers))
     source, target = Mixture(shares, centers, widths), Mixture(target_shares, target_centers, widths)
-    return _draw(MixtureRatio(source, target), target.mean - source.mean, n_source, n_target, noise, random_state)
+    return _draw(MixtureRatio(source, target), source, target, target.mean - source.mean, n_source, n_target, noise, random_state)
 
 
 def make_heavy_tails(
@@ -142,7 +143,7 @@ def make_heavy_tails(
     move = _vector(shift, _size("n_columns", n_columns))
     source = StudentT(_positive("df_source", df_source, LEAST_DF), np.zeros_like(move), 1.0)
     target = StudentT(_positive("df_target", df_target, LEAST_DF), move, _positive("scale", scale))
-    return _draw(StudentTRatio(source, target), move, n_source, n_target, noise, random_state)
+    return _draw(StudentTRatio(source, target), source, target, move, n_source, n_target, noise, random_state)
 
 
 def make_subspace_shift(
@@ -171,7 +172,9 @@ def make_subspace_shift(
     # Householder's sign convention would keep the first columns in one half-space.
     subspace = basis * np.sign(np.diag(triangle))
     direction = subspace @ move if move.any() else subspace[:, 0]
-    return replace(_draw(SubspaceRatio(inner, subspace), direction, n_source, n_target, noise, rng), subspace=subspace)
+    source, target = (Embedded(law, subspace) for law in (inner.source, inner.target))
+    ratio = SubspaceRatio(inner, subspace)
+    return replace(_draw(ratio, source, target, direction, n_source, n_target, noise, rng), subspace=subspace)
 
 
 def _gaussian_ratio(move: np.ndarray, scale: float) -> MixtureRatio:
@@ -180,7 +183,9 @@ def _gaussian_ratio(move: np.ndarray, scale: float) -> MixtureRatio:
 
 
 def _draw(
-    ratio: MixtureRatio | StudentTRatio | SubspaceRatio,
+    ratio: TrueRatio,
+    source: Mixture | StudentT | Embedded,
+    target: Mixture | StudentT | Embedded,
     move: np.ndarray,
     n_source: int,
     n_target: int,
@@ -192,7 +197,7 @@ def _draw(
     if not (np.ndim(noise) == 0 and np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise must be a finite number >= 0, the standard deviation of the outcome's noise; got {noise!r}.")
     rng = np.random.default_rng(random_state)
-    X, y = stack_domains(ratio.source.sample(n_source, rng), ratio.target.sample(n_target, rng))
+    X, y = stack_domains(source.sample(n_source, rng), target.sample(n_target, rng))
     length = np.linalg.norm(move)
     u = X @ (move / length) if length > 0 else X[:, 0]
     return Shift(X, y, ratio, np.cos(u) + noise * rng.standard_normal(len(u)))

@@ -20,13 +20,11 @@ __all__ = ["SELECTION_KINDS", "DistanceSelection", "FeatureSelection", "Selectio
 SELECTION_KINDS = ("distance", "feature")
 
 
+@dataclass(frozen=True, eq=False)
 class Selection(ABC):
-    """P(s = 1 | x) of rows (n, d) -> (n,), the probability that a row is kept."""
+    """P(s = 1 | x) of rows (n, d) -> (n,), the probability that a row is kept; d = n_columns."""
 
-    @property
-    @abstractmethod
-    def n_columns(self) -> int:
-        """Number of columns d of its rows."""
+    n_columns: int
 
     @abstractmethod
     def log(self, rows: np.ndarray) -> np.ndarray:
@@ -39,21 +37,14 @@ class Selection(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FeatureSelection(Selection):
-    """`low` where column `column` of `width` is <= threshold, `high` above."""
+    """`low` where column `column` is <= threshold, `high` above."""
 
-    width: int
     column: int
     threshold: float
     low: float
     high: float
 
-    @property
-    def n_columns(self) -> int:
-        """Number of columns d of its rows."""
-        return self.width
-
     def log(self, rows: np.ndarray) -> np.ndarray:
-        """Natural logarithm (n,) of the probability of rows (n, d)."""
         return np.log(np.where(rows[:, self.column] <= self.threshold, self.low, self.high))
 
 
@@ -65,13 +56,7 @@ class DistanceSelection(Selection):
     spread: np.ndarray
     strength: float
 
-    @property
-    def n_columns(self) -> int:
-        """Number of columns d of its rows."""
-        return len(self.mean)
-
     def log(self, rows: np.ndarray) -> np.ndarray:
-        """Natural logarithm (n,) of the probability of rows (n, d)."""
         with np.errstate(over="ignore"):
             return -self.strength * np.mean(((rows - self.mean) / self.spread) ** 2, axis=1)
 
@@ -85,7 +70,6 @@ class SelectionRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return self.selection.n_columns
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -194,7 +178,8 @@ def _by_distance(rows: np.ndarray, strength: float) -> Selection:
     unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float64).tiny)
     mean, spread = unit * np.mean(rows / unit, axis=0), unit * np.std(rows / unit, axis=0)
     is_constant = (rows == rows[0]).all(axis=0)
-    return DistanceSelection(np.where(is_constant, rows[0], mean), np.where(is_constant, 1.0, spread), float(strength))
+    center, spread = np.where(is_constant, rows[0], mean), np.where(is_constant, 1.0, spread)
+    return DistanceSelection(rows.shape[1], center, spread, float(strength))
 
 
 def _split(

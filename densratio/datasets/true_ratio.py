@@ -103,7 +103,6 @@ class MixtureRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return self.source.means.shape[1]
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -148,7 +147,6 @@ class StudentTRatio(TrueRatio):
 
     @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return len(self.source.location)
 
     def _log(self, rows: np.ndarray) -> np.ndarray:
@@ -177,18 +175,7 @@ class SubspaceRatio(TrueRatio):
     subspace: np.ndarray
 
     @property
-    def source(self) -> Embedded:
-        """Distribution of the source rows."""
-        return Embedded(self.inner.source, self.subspace)
-
-    @property
-    def target(self) -> Embedded:
-        """Distribution of the target rows."""
-        return Embedded(self.inner.target, self.subspace)
-
-    @property
     def n_columns(self) -> int:
-        """Number of columns d of its rows."""
         return len(self.subspace)
 
     def _log(self, rows: np.ndarray) -> np.ndarray:

@@ -1,27 +1,6 @@
 """Demonstrations: networks trained on wrong labels with every method, on the same data, seeds and budget. Imports torch."""
 
-from .experiment import NoiseExperiment, Run, check_fits, run_method, summarize, weighting_curves
-from .methods import LEARNED, METHODS, TITLES, TRAIN_TWICE, Setup, all_methods, build, named
-from .models import lenet5, resnet18, small_network
-from .peak_memory import peak_memory
+from .experiment import NoiseExperiment, Run, run_method, summarize
+from .methods import METHODS, TITLES, Setup, build
 
-__all__ = [
-    "LEARNED",
-    "METHODS",
-    "TITLES",
-    "TRAIN_TWICE",
-    "NoiseExperiment",
-    "Run",
-    "Setup",
-    "all_methods",
-    "build",
-    "check_fits",
-    "lenet5",
-    "named",
-    "peak_memory",
-    "resnet18",
-    "run_method",
-    "small_network",
-    "summarize",
-    "weighting_curves",
-]
+__all__ = ["METHODS", "TITLES", "NoiseExperiment", "Run", "Setup", "build", "run_method", "summarize"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from .._arrays import to_device
-from ..datasets import ASYMMETRIC, Labelled, label_noise
+from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.row_losses import RowLosses
 from ..training.meta import WeightNetwork
@@ -27,7 +26,6 @@ __all__ = [
     "NoiseExperiment",
     "Run",
     "Split",
-    "check_fits",
     "endless_batches",
     "run_method",
     "split_rows",
@@ -52,7 +50,7 @@ class NoiseExperiment:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        self.parsed_noise()
+        transition_matrix(*self.parsed_noise(), 2, {})
         unknown = [m for m in self.methods if m not in all_methods()]
         if unknown or not self.methods:
             raise ValueError(f"Methods {unknown} are not known; use some of {list(all_methods())}.")
@@ -71,10 +69,6 @@ class NoiseExperiment:
             return kind, float(rate)
         except ValueError:
             raise ValueError(f"The noise must be kind:rate, such as symmetric:0.5; got {self.noise!r}.") from None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields, for a JSON file."""
-        return asdict(self)
 
 
 @dataclass
@@ -113,11 +107,6 @@ class Split:
         """The same with training rows `val` in place of the validation rows."""
         x, y = self.x, self.y
         return replace(self, x=x[train], y=y[train], x_val=x[val], y_val=y[val], is_flipped=self.is_flipped[train])
-
-
-def check_fits(data: Labelled, config: NoiseExperiment) -> None:
-    """Raise ValueError where the data has too few rows, or the noise is not defined on its classes."""
-    split_rows(data, config, seed=0)
 
 
 def run_method(
@@ -160,18 +149,17 @@ def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs
         seconds.append(_seconds_of_epoch(model, batches, step, config.device))
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
-    weights, typical = reweighter.weights_.cpu().numpy().copy(), float(np.median(seconds))
+    weights = reweighter.weights_.cpu().numpy().copy()
     first = torch.arange(min(config.batch_size, len(split.x)))
     peak = _peak_of_batch(model, reweighter, lambda: step(first), config.device)
-    return Run(method, seed, accuracy, weights, split.is_flipped, typical, peak, model, reweighter)
+    return Run(method, seed, accuracy, weights, split.is_flipped, float(np.median(seconds)), peak, model, reweighter)
 
 
 def _made(
     method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int
 ) -> tuple[nn.Module, Reweighter, torch.optim.Optimizer]:
     """Model, reweighter and optimizer, drawn by the seed alone."""
-    devices = [torch.device(config.device)] if config.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[config.device] if config.device.startswith("cuda") else []):
         torch.manual_seed(seed)
         model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -207,16 +195,17 @@ def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], 
 def summarize(runs: list[Run]) -> dict[str, float | None]:
     """Means over the seeds of one method's runs, as results.json holds them.
 
-    accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs. weight_clean, weight_flipped: mean final
-    weights. auroc: of the weight as a score of clean rows, None where there is only one kind. seconds_per_epoch: median.
-    peak_memory: most bytes that a batch takes above what was taken before it.
+    accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs, the latter None with one seed. weight_clean,
+    weight_flipped: mean final weights. auroc: of the weight as a score of clean rows, None where there is only one kind.
+    seconds_per_epoch: median. peak_memory: most bytes that a batch takes above what was taken before it.
     """
     last = [float(np.mean(run.accuracy[-10:])) for run in runs]
+    weights, is_flipped = (np.concatenate([getattr(run, name) for run in runs]) for name in ("weights", "is_flipped"))
     return {
         "accuracy_mean": float(np.mean(last)),
-        "accuracy_std": float(np.std(last, ddof=1)) if len(last) > 1 else 0.0,
-        "weight_clean": _mean([run.weights[~run.is_flipped] for run in runs]),
-        "weight_flipped": _mean([run.weights[run.is_flipped] for run in runs]),
+        "accuracy_std": float(np.std(last, ddof=1)) if len(last) > 1 else None,
+        "weight_clean": _mean(weights[~is_flipped]),
+        "weight_flipped": _mean(weights[is_flipped]),
         "auroc": _auroc(runs),
         "seconds_per_epoch": float(np.median([run.seconds_per_epoch for run in runs])),
         "peak_memory": max((run.peak_memory for run in runs if run.peak_memory is not None), default=None),
@@ -235,8 +224,7 @@ def weighting_curves(runs: Mapping[str, Run]) -> tuple[np.ndarray, dict[str, np.
     return losses.numpy(), {name: network.curves(losses).cpu().numpy() for name, network in networks.items()}
 
 
-def _mean(parts: list[np.ndarray]) -> float | None:
-    values = np.concatenate(parts)
+def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
@@ -272,18 +260,21 @@ def endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[T
 def _irreducible(seed: int, split: Split, config: NoiseExperiment, epochs: int) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
     model = _train("val_only", seed, split, config, max(1, epochs // 4), lambda accuracy: None).model
-    return irreducible_losses(model, zip(split.x.split(2048), split.y.split(2048), strict=True))
+    return irreducible_losses(model, _blocks(split.x, split.y))
 
 
 @torch.no_grad()
 def _margins(model: nn.Module, split: Split) -> np.ndarray:
     """Margins (n_train,) of the training rows under a trained model."""
     model.eval()
-    return torch.cat([margins(model(x), y) for x, y in zip(split.x.split(2048), split.y.split(2048), strict=True)]).cpu().numpy()
+    return torch.cat([margins(model(x), y) for x, y in _blocks(split.x, split.y)]).cpu().numpy()
 
 
 @torch.no_grad()
 def _accuracy(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
     model.eval()
-    right = sum(int((model(a).argmax(dim=1) == b).sum()) for a, b in zip(x.split(2048), y.split(2048), strict=True))
-    return right / len(y)
+    return sum(int((model(a).argmax(dim=1) == b).sum()) for a, b in _blocks(x, y)) / len(y)
+
+
+def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(x.split(2048), y.split(2048), strict=True)

@@ -77,41 +77,17 @@ LEARNED: dict[str, Callable[[Setup], Reweighter]] = {
 }  # fmt: skip
 """Reweighter of a `Setup`, for methods that use labels, the optimizer or the model."""
 
-TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {
-    "lrw_hard": LRWHard,
-    "lrw_random": LRWRandom,
-    "lrw_easy": LRWEasy,
-}
+TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {"lrw_hard": LRWHard, "lrw_random": LRWRandom, "lrw_easy": LRWEasy}
 """Methods of two trainings, the second on a split that the first one's margins give."""
 
-
 TITLES: dict[str, str] = {
-    "val_only": "Val-Only",
-    "uniform": "Uniform",
-    "random": "Random",
-    "auto": "Auto",
-    "diw": "DIW",
-    "kmm": "KMM",
-    "kliep": "KLIEP",
-    "lsif": "LSIF",
-    "wasserstein": "Wasserstein",
-    "l2r": "L2R",
-    "mw_net": "MW-Net",
-    "mw_net_fixed_step": "MW-Net, fixed step",
-    "cmw_net": "CMW-Net",
-    "cmw_net_fixed_step": "CMW-Net, fixed step",
-    "cmw_net_sl": "CMW-Net-SL",
-    "lilaw": "LiLAW",
-    "lrw_opt": "LRW-Opt",
-    "focal": "Focal",
-    "class_balanced": "Class-balanced",
-    "self_paced": "Self-paced",
-    "margin_based": "Margin-based",
-    "rho_loss": "RHO-loss",
-    "lrw_hard": "LRW-Hard",
-    "lrw_random": "LRW-Random",
+    "val_only": "Val-Only", "uniform": "Uniform", "random": "Random", "auto": "Auto", "diw": "DIW", "kmm": "KMM", "kliep": "KLIEP",
+    "lsif": "LSIF", "wasserstein": "Wasserstein", "l2r": "L2R", "mw_net": "MW-Net", "mw_net_fixed_step": "MW-Net, fixed step",
+    "cmw_net": "CMW-Net", "cmw_net_fixed_step": "CMW-Net, fixed step", "cmw_net_sl": "CMW-Net-SL", "lilaw": "LiLAW",
+    "lrw_opt": "LRW-Opt", "focal": "Focal", "class_balanced": "Class-balanced", "self_paced": "Self-paced",
+    "margin_based": "Margin-based", "rho_loss": "RHO-loss", "lrw_hard": "LRW-Hard", "lrw_random": "LRW-Random",
     "lrw_easy": "LRW-Easy",
-}
+}  # fmt: skip
 """What the methods are called in tables and figures."""
 
 

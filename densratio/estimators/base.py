@@ -127,9 +127,9 @@ class RatioEstimator(BaseEstimator, ABC):
         value = getattr(self, name)
         return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
 
-    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Samples, Array]:
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_stream: bool = False) -> tuple[Samples, Array]:
         """The two samples, on the device that computes, and an empty array of the type of X."""
-        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight)
+        rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight, is_stream=is_stream)
         places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         domains = [self._placed(take_rows(rows, at)) for at in places]
         weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]

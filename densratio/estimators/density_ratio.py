@@ -141,7 +141,7 @@ class DensityRatio(RatioEstimator):
         index, with 1 for rows not seen yet; without `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
-        samples, like = self._samples(X, y, sample_weight, reset=is_first)
+        samples, like = self._samples(X, y, sample_weight, reset=is_first, is_stream=True)
         if is_first:
             self._draw_seed()
             search(self, samples.counted())

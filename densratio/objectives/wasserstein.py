@@ -1,16 +1,17 @@
-"""Wasserstein-1 distance of one-column samples in closed form: one sort, no critic."""
+"""Wasserstein-1 distance between the weighted source and the target: a sort in one column, a transport plan in several."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from heapq import heappop, heappush
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
 from .._arrays import Array, eps, full_like_row, namespace, put, to_host
-from .base import Objective
+from .base import Objective, is_number
+from .line_transport import best_distribution, best_potential
+from .planned_transport import PlannedTransport
 from .row_weights import RowProblem, WeightSet, check_bounds, relative
 
 __all__ = ["Transport", "Wasserstein1"]
@@ -18,41 +19,53 @@ __all__ = ["Transport", "Wasserstein1"]
 
 @dataclass(frozen=True)
 class Wasserstein1(Objective):
-    """W(w) = int |F_w(t) - F_target(t)| dt over the weights 0 <= w <= max_weight of mean 1, for rows with one column.
+    """W(w) + regularization |w|^2 / (2n), W the least mean Euclidean distance that turns the weighted source into the target.
 
-    F_w is the distribution function of the weighted source. W is convex and piecewise linear in w, with the subgradient
-    dW/dw_i = (1/n) int_{x_i}^inf sign(F_w - F_target)(t) dt. The mean is exactly 1: W is infinite for unequal mass. A row that
-    counts s_i times has mass s_i w_i / n, and its subgradient is s_i times as large.
+    W(w) = min over T >= 0 of sum_ij T_ij |x_i - v_j| with sum_j T_ij = w_i / n and sum_i T_ij = 1/m, over the weights
+    0 <= w <= max_weight of mean 1, which is exact: W is infinite for unequal mass. In one column W is int |F_w(t) - F_target(t)|
+    dt, with the distribution functions of the weighted source and of the target. W is convex and piecewise linear in w. A row
+    that counts s_i times has mass s_i w_i / n, and its square counts s_i times, as for its copies.
     """
 
     max_weight: float | None = 1000.0
+    regularization: float = 0.0
 
     anchors: ClassVar[Literal["source", "target"]] = "source"
     takes: ClassVar[Literal["features", "rows"]] = "rows"
 
     def __post_init__(self) -> None:
         check_bounds(self.max_weight, 0.0)
+        if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
+            raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
 
     def problem(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
-    ) -> Transport:
-        _check_one_column(source)
+    ) -> Transport | PlannedTransport:
         weights = WeightSet(source.shape[0], self.max_weight, counts=relative(source_weight))
-        return Transport(source, target, weights, relative(target_weight))
+        kind = Transport if source.shape[1] == 1 else PlannedTransport
+        return kind(source, target, weights, relative(target_weight), float(self.regularization))
 
 
 @dataclass(frozen=True, eq=False)
 class Transport(RowProblem):
-    """The distance as a function of the source weights, in the set `weights`; target rows count target_weight (m,) times."""
+    """The value in one column as a function of the source weights, which are in the set `weights`.
+
+    Target rows count target_weight (m,) times.
+    """
 
     source: Array
     target: Array
     weights: WeightSet
     target_weight: Array | None
+    regularization: float = 0.0
 
     is_smooth: ClassVar[bool] = False
-    least_value: ClassVar[float | None] = 0.0
     has_minimizer: ClassVar[bool] = True  # type: ignore[misc]
+
+    @property
+    def least_value(self) -> float:  # type: ignore[override]
+        """The value of even weights at distance 0: the mean square of weights of mean 1 is at least 1."""
+        return 0.5 * self.regularization
 
     @cached_property
     def _line(self) -> tuple[Array, Array, Array, Array]:
@@ -79,8 +92,11 @@ class Transport(RowProblem):
         excess = xp.where(xp.abs(excess) > eps(coef) * order.shape[0], excess, 0.0)
         rising = xp.cumulative_sum(xp.sign(excess) * length)
         beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # integral from each point to infinity
-        slope = xp.take(beyond, place)
-        return xp.sum(xp.abs(excess) * length), self.weights.counted(slope) / n
+        value, slope = xp.sum(xp.abs(excess) * length), xp.take(beyond, place)
+        if self.regularization:
+            value = value + 0.5 * self.regularization * xp.mean(self.weights.counted(coef * coef))
+            slope = slope + self.regularization * coef
+        return value, self.weights.counted(slope) / n
 
     def curvature(self) -> Array:
         """|g|^2 / W at uniform weights, with g projected onto the plane of constant mean: the inverse of Polyak's step; 1 if W = 0.
@@ -91,87 +107,65 @@ class Transport(RowProblem):
         xp, (value, grad) = namespace(even), self.value_and_grad(even)
         normal = self.weights.counted(even)
         along = grad - normal * (xp.sum(grad * normal) / xp.sum(normal * normal))
-        squared = xp.sum(along * along)
+        value, squared = value - self.least_value, xp.sum(along * along)
         usable = (value > 0.0) & (squared > 0.0)
         return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
 
+    def gap(self, coef: Array, grad: Array) -> Array:
+        if self.regularization == 0.0:
+            return super().gap(coef, grad)
+        # The subgradient of a value with kinks bounds little, and the dual solution is at hand.
+        return namespace(coef).clip(self.value_and_grad(coef)[0] - self._dual.value, min=0.0)
+
     def minimizer(self) -> Array:
         """Exact minimizing weights (n,), in O((n + m) log(n + m)) on the host; equal rows get equal weights."""
-        x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (self.source, self.target))
+        if self.regularization > 0.0:
+            return self.weights.project_counted(put(self._dual.weights, self.source))
+        (x, v), counts, drawn = self._on_host
         n, order = len(x), np.argsort(v)
         points, group = np.unique(x, return_inverse=True)
-        count = np.bincount(group, None if self.weights.counts is None else to_host(self.weights.counts))
-        drawn = np.ones(len(v)) if self.target_weight is None else to_host(self.target_weight)[order].astype(np.float64)
-        reached = np.concatenate([[0.0], np.cumsum(drawn) / np.sum(drawn)])
+        count = np.bincount(group, counts)
+        reached = np.concatenate([[0.0], np.cumsum(drawn[order])])
         # A bound larger than all the mass on one row never binds.
         upper = np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
-        cumulative = _best_distribution(points, np.minimum(upper * count / n, 1.0), v[order], reached)
+        cumulative = best_distribution(points, np.minimum(upper * count / n, 1.0), v[order], reached)
         weights = np.clip(np.diff(cumulative, prepend=0.0) / count * n, 0.0, upper)[group]
         return self.weights.project_counted(put(weights, self.source))
+
+    @property
+    def potentials(self) -> np.ndarray | None:
+        """The optimal dual values g (m,) of the target rows, see `PlannedTransport`; None without regularization."""
+        return self._dual.potentials if self.regularization > 0.0 else None
 
     def bare(self) -> Self:
         """The problem without the rows."""
         return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
 
+    @cached_property
+    def _dual(self) -> _Dual:
+        (x, v), counts, drawn = self._on_host
+        points, place = np.unique(np.concatenate([x, v]), return_inverse=True)
+        supply = np.bincount(place[: len(x)], counts, len(points)) / len(x)
+        demand = np.bincount(place[len(x) :], drawn, len(points))
+        alone = np.where(supply > 0.0, 1.0 / np.maximum(supply, np.finfo(float).tiny), 1.0)
+        upper = alone if self.weights.max_weight is None else np.minimum(alone, float(self.weights.max_weight))
+        height = best_potential(points, supply, demand, self.regularization, upper)
+        weights = np.clip(height / self.regularization, 0.0, upper)
+        value = demand @ height - supply @ (weights * (height - 0.5 * self.regularization * weights))
+        return _Dual(weights[place[: len(x)]], height[place[len(x) :]], float(value))
 
-def _check_one_column(source: Array) -> None:
-    if source.shape[1] != 1:
-        raise ValueError(
-            f"Wasserstein takes rows of one column, such as losses; got {source.shape[1]} columns. Several columns need a "
-            "critic network, which DynamicReweighter has in training loops. On a table, reduce the rows to one column, or use "
-            "KMM, KLIEP or LSIF."
-        )
-
-
-def _best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Distribution function (K,) on sorted `points` (K,) with jumps in [0, capacity_k] that is nearest in W1 to sorted `target`.
-
-    reached (m + 1,): the target's distribution function before its first row and at each row, from 0 to 1.
-    Dynamic programming over the points. The cost so far, as a function of the mass so far, is convex and piecewise
-    linear; two heaps hold its knots left and right of the minimum. A jump of up to c shifts the right knots by c; each
-    level of the target's distribution function before the next point adds a knot.
-    """
-    infinite = float("inf")
-    left, right = [(-0.0, infinite)], [(0.0, infinite)]  # (-knot, slope change), (knot - shift, slope change)
-    shift, valleys = 0.0, []
-    for k in range(len(points) - 1):
-        shift += float(capacity[k])
-        for level, length in _levels(points[k], points[k + 1], target, reached):
-            _add_distance(left, right, shift, level, length)
-        valleys.append((-left[0][0], right[0][0] + shift))
-    cumulative = np.ones(len(points))
-    for k in range(len(points) - 2, -1, -1):
-        high = cumulative[k + 1]
-        low = high - capacity[k + 1]
-        valley_low, valley_high = valleys[k]
-        cumulative[k] = min(max(0.5 * (max(valley_low, low) + min(valley_high, high)), low), high)
-    return np.clip(cumulative, 0.0, 1.0)
+    @property
+    def _on_host(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+        """Source (n,) and target (m,), the counts (n,) of mean 1 and the target masses (m,) of sum 1, in float64."""
+        x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (self.source, self.target))
+        counts = np.ones(len(x)) if self.weights.counts is None else to_host(self.weights.counts).astype(np.float64)
+        drawn = np.ones(len(v)) if self.target_weight is None else to_host(self.target_weight).astype(np.float64)
+        return (x, v), counts, drawn / drawn.sum()
 
 
-def _levels(start: float, stop: float, target: np.ndarray, reached: np.ndarray) -> list[tuple[float, float]]:
-    """The levels of the target's distribution function between two points, as (level, length) pairs."""
-    first, last = np.searchsorted(target, [start, stop], side="right")
-    knots = np.concatenate([[start], target[first:last], [stop]])
-    lengths = np.diff(knots)
-    return [(float(reached[first + i]), float(length)) for i, length in enumerate(lengths) if length > 0.0]
-
-
-def _add_distance(left: list, right: list, shift: float, level: float, weight: float) -> None:
-    """Add weight |. - level| to the convex function that the heaps hold."""
-    # The falling half goes into the right heap and displaces knots to the left heap; the rising half, the other way round.
-    heappush(right, (level - shift, weight))
-    _carry(right, left, weight, lambda knot: -(knot + shift))
-    heappush(left, (-level, weight))
-    _carry(left, right, weight, lambda knot: -knot - shift)
-
-
-def _carry(source: list, sink: list, weight: float, convert) -> None:
-    """Move the top knots, of total slope `weight`, from one heap to the other."""
-    while weight > 0.0:
-        knot, amount = source[0]
-        moved = min(amount, weight)
-        heappop(source)
-        if amount > moved:
-            heappush(source, (knot, amount - moved))
-        heappush(sink, (convert(knot), moved))
-        weight -= moved
+class _Dual(NamedTuple):
+    weights: np.ndarray
+    """(n,) of the source rows"""
+    potentials: np.ndarray
+    """(m,) of the target rows"""
+    value: float

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ._style import SOURCE, TARGET, hide_spines, panels
+from ._style import GRAY, SOURCE, TARGET, hide_spines, panels
 
 __all__ = ["weight_histograms"]
 
-_CLEAN, _FLIPPED = SOURCE, TARGET
-
 
 def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str, np.ndarray], *, title: str = "") -> Any:
-    """Figure with one panel per method: histograms of the weights of clean and flipped rows.
+    """Figure with one panel per method: histograms of the weights, of clean rows upward and of flipped rows downward.
 
     weights: method -> (n,) weights; is_flipped: method -> (n,) bool. The last bin holds everything above the panel's range.
     """
@@ -33,9 +31,12 @@ def _panel(axis: Any, name: str, values: np.ndarray, is_flipped: np.ndarray) -> 
     top = max(2.0, float(np.quantile(values, 0.99)))
     bins = np.linspace(0.0, top, 31)
     shown = np.minimum(values, top)
-    for rows, color, label in ((~is_flipped, _CLEAN, "clean rows"), (is_flipped, _FLIPPED, "flipped rows")):
-        axis.hist(shown[rows], bins=bins, color=color, alpha=0.6, label=label)
-    axis.set_title(name)
-    axis.set_xlabel("weight")
-    axis.set_ylabel("rows")
+    for rows, sign, color, label in (
+        (~is_flipped, 1.0, SOURCE, "clean rows, upward"),
+        (is_flipped, -1.0, TARGET, "flipped rows, downward"),
+    ):
+        axis.hist(shown[rows], bins=bins, weights=np.full(rows.sum(), sign), color=color, label=label)
+    axis.axhline(0.0, color=GRAY, linewidth=0.8)
+    axis.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
+    axis.set(title=name, xlabel="weight in the loss", ylabel="rows")
     hide_spines(axis)

@@ -15,7 +15,7 @@ __all__ = ["weighting_functions"]
 def weighting_functions(
     losses: np.ndarray, curves: Mapping[str, np.ndarray], *, groups: Mapping[str, list[str]] | None = None, title: str = ""
 ) -> Any:
-    """Figure with one panel per method: weight against loss.
+    """Figure with one panel per method: weight, before it is scaled to mean 1 in a batch, against loss.
 
     losses (m,), ascending; curves: method -> (K, m) weights, a curve for each group; groups: method -> K names for the legend.
     """
@@ -24,7 +24,7 @@ def weighting_functions(
         labels = (groups or {}).get(name, [""] * len(values))
         for curve, label, color in zip(values, labels, CURVES, strict=False):
             axis.plot(losses, curve, color=color, label=label or None)
-        axis.set(title=name, xlabel="loss", ylabel="weight", xlim=(losses[0], losses[-1]))
+        axis.set(title=name, xlabel="loss", ylabel="weight before scaling", xlim=(losses[0], losses[-1]))
         axis.set_ylim(0.0, 1.08 * max(1e-12, float(np.max(values))))
         if any(labels):
             axis.legend(frameon=False)

@@ -7,6 +7,7 @@ from .base import Solution, Solver, State
 from .closed_form import ClosedForm
 from .expectation_maximization import ExpectationMaximization
 from .likelihood_newton import LikelihoodNewton
+from .primal_dual import PrimalDual
 from .projected_gradient import ProjectedGradient
 from .reference import Reference
 from .subgradient import Subgradient
@@ -19,6 +20,7 @@ __all__ = [
     "ClosedForm",
     "ExpectationMaximization",
     "LikelihoodNewton",
+    "PrimalDual",
     "ProjectedGradient",
     "Reference",
     "Solution",
@@ -35,9 +37,10 @@ SOLVERS: dict[str, type[Solver]] = {
     "likelihood_newton": LikelihoodNewton,
     "expectation_maximization": ExpectationMaximization,
     "closed_form": ClosedForm,
+    "primal_dual": PrimalDual,
     "reference": Reference,
 }
-TO_CONVERGENCE = ("closed_form", "active_set", "likelihood_newton", "expectation_maximization", "projected_gradient")
+TO_CONVERGENCE = ("closed_form", "active_set", "primal_dual", "likelihood_newton", "expectation_maximization", "projected_gradient")
 """Order in which solver="auto" looks for a solver that suits the problem, for a fit to convergence."""
 PER_STEP = ("subgradient", "expectation_maximization", "projected_gradient")
 """The same, for a few steps in a training loop."""

@@ -42,8 +42,7 @@ class Solution:
     @cached_property
     def value_and_gap(self) -> tuple[float, float]:
         """The value at coef and an upper bound on value - optimum, infinite if none is known."""
-        value, grad = self.problem.value_and_grad(self.coef)
-        return float(value), float(self.problem.gap(self.coef, grad))
+        return self.solver.value_and_gap(self.problem, self.state)
 
     @property
     def value(self) -> float:
@@ -128,6 +127,11 @@ class Solver(ABC):
     def solve(self, problem: Problem, coef: Array | None = None) -> Solution:
         """The solution by `init` and `run`, cold or from a stored `coef` (p,)."""
         return Solution(problem, self.run(problem, self.init(problem, coef)), self)
+
+    def value_and_gap(self, problem: Problem, state: State) -> tuple[float, float]:
+        """The value at coef and an upper bound on value - optimum, infinite if none is known."""
+        value, grad = problem.value_and_grad(state.coef)
+        return float(value), float(problem.gap(state.coef, grad))
 
     def has_converged(self, state: State) -> bool:
         """Whether the residual is at most tol, or below the resolution of the dtype of coef."""

@@ -13,6 +13,7 @@ from ..objectives.base import Problem
 from ..objectives.kliep import MaximumLikelihood
 from ..objectives.kmm import MeanMatching
 from ..objectives.lsif import LeastSquares
+from ..objectives.planned_transport import PlannedTransport
 from ..objectives.quadratic import Root
 from ..objectives.wasserstein import Transport
 from .base import Solver, State, residual_scale, untouched
@@ -122,6 +123,24 @@ def _(problem: Transport):
     target_reached = (target[None, :] <= grid[:-1, None]) @ drawn / drawn.sum()
     # A single value leaves no interval between points, and the distance is 0.
     # Lengths are relative to the range, because the tolerance of the solver is absolute.
-    length = np.diff(grid) / max(grid[-1] - grid[0], np.finfo(float).tiny)
+    size = max(grid[-1] - grid[0], problem.regularization, np.finfo(float).tiny)
+    length = np.diff(grid) / size
     value = cp.sum(cp.multiply(length, cp.abs(reached @ w - target_reached))) if len(grid) > 1 else cp.sum(0 * w)
+    value = value + problem.regularization * cp.sum_squares(cp.multiply(np.sqrt(counts / (2 * n)), w)) / size
     return w, value, [w >= 0, w <= _host(problem.weights.upper(problem.source)), counts @ w == n]
+
+
+@program.register
+def _(problem: PlannedTransport):
+    cp, given, n = _cvxpy(), problem.marginals, problem.weights.n
+    counts = _host(problem.weights.counted(problem.init()))
+    w, plan = cp.Variable(n), cp.Variable(problem.costs.shape, nonneg=True)
+    nearest = problem.costs.min(axis=0)
+    size = max((problem.costs - nearest).max(), problem.regularization, np.finfo(float).tiny)
+    # The cost that no plan avoids is a constant, beside which a conic solver would lose the rest.
+    penalty = problem.regularization / size * cp.sum_squares(cp.multiply(np.sqrt(counts / (2 * n)), w))
+    value = cp.sum(cp.multiply((problem.costs - nearest) / size, plan)) + penalty
+    taken = np.zeros((len(given.source), n))
+    taken[given.of_source, np.arange(n)] = counts / n
+    mass = [cp.sum(plan, axis=1) == taken @ w, cp.sum(plan, axis=0) == given.demand]
+    return w, value, [w >= 0, w <= _host(problem.weights.upper(problem.init())), *mass]

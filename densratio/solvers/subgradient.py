@@ -28,21 +28,21 @@ class Subgradient(Solver):
 
     relaxation: float = 2.0
 
-    serves: ClassVar[str] = "with kinks and a value >= 0, such as Wasserstein"
+    serves: ClassVar[str] = "with kinks and a known least value, such as Wasserstein in one column"
 
     def suits(self, problem: Problem) -> bool:
-        return not problem.is_smooth and problem.least_value == 0.0
+        return not problem.is_smooth and problem.least_value is not None
 
     def _first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(problem.init())
-        step_size = self.relaxation * polyak_step(value, grad)
+        step_size = self.relaxation * polyak_step(value - problem.least_value, grad)
         return State(start, step_size, unknown_residual(value), 0, _Memory(value))
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
         value, grad = problem.value_and_grad(state.coef)
         long = problem.project(state.coef - state.step_size * grad)
-        short_size = xp.minimum(polyak_step(value, grad), 0.5 * state.step_size)
+        short_size = xp.minimum(polyak_step(value - problem.least_value, grad), 0.5 * state.step_size)
         short = problem.project(state.coef - short_size * grad)
         rises_too_far = problem.value_and_grad(long)[0] > state.memory.cold_value
         coef = xp.where(rises_too_far, short, long)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hypothesis.strategies import SearchStrategy
@@ -12,7 +13,6 @@ from .. import objectives
 from .._arrays import Array
 from ..features import Features, Gaussian
 from ..objectives import Objective
-from ..solvers import Solver
 from .laws import close, largest
 from .problem import MOST_COLUMNS, MOST_ROWS, Problem, problems
 
@@ -26,7 +26,7 @@ class Case:
     problem: Problem
     objective: Objective
     features: Features
-    solver: Solver | None = None
+    solver: Any = None  # a Solver in cases of solvers
 
     def __repr__(self) -> str:
         return repr(self.problem)
@@ -56,6 +56,10 @@ class Case:
     def feasible(self, count: int) -> list[np.ndarray]:
         """The projections of `points`."""
         return [self.project(point) for point in self.points(count)]
+
+    def rivals(self, point: np.ndarray) -> list[np.ndarray]:
+        """Feasible coefs (p,), some of them near `point`."""
+        return [self.start(), self.built().warm_start(point), *map(self.project, self.points(6)[1:])]
 
     def project(self, coef: np.ndarray) -> np.ndarray:
         """The nearest feasible coef (p,)."""

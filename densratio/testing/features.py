@@ -11,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 
 from .._arrays import Array
 from ..features import Features
-from .laws import array_libraries, at_most, close, hold, largest, numbers
+from .laws import array_libraries, at_most, check_is_a, close, hold, largest, numbers
 from .problem import MOST_ROWS, Problem, problems
 
 __all__ = ["check_features"]
@@ -35,6 +35,7 @@ def check_features(features: Features, *, on: SearchStrategy[Problem] | None = N
 
     on: the problems to draw, by default with up to 40 rows and 4 columns.
     """
+    check_is_a(Features, features, "features", "check_features(features)")
     drawn = problems(n_rows=(1, MOST_ROWS)) if on is None else on
     cases = st.builds(_FeatureCase, st.just(features), drawn)
     laws = [_features_are_finite_with_one_row_for_each_row, _the_features_of_a_row_depend_on_that_row_alone,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 from .._arrays import Array, to_host
 
-__all__ = ["array_libraries", "at_most", "close", "hold", "largest", "length", "nearest", "no_expansion", "numbers", "short"]
+__all__ = ["array_libraries", "at_most", "check_is_a", "close", "hold", "largest", "length", "numbers", "short"]
 
 
 def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: int | None) -> None:
@@ -41,12 +41,18 @@ def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: i
 
 
 def _break(law: Callable[[Any], None], case: Any, error: Exception) -> NoReturn:
+    statement = law.__name__.strip("_").replace("_", " ")
     what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-    raise AssertionError(f"law: {_statement(law)}\nbroken by {case!r}\n{what}") from error
+    raise AssertionError(f"law: {statement}\nbroken by {case!r}\n{what}") from error
 
 
-def _statement(law: Callable[[Any], None]) -> str:
-    return law.__name__.strip("_").replace("_", " ")
+def check_is_a(kind: type, given: Any, name: str, call: str) -> None:
+    """Raises TypeError unless `given`, the argument `name` of `call`, is an instance of `kind`."""
+    if isinstance(given, type):
+        example = call.replace(f"({name}", f"({given.__name__}()").replace(f" {name}", f" {given.__name__}()")
+        raise TypeError(f"{name} is the class {given.__name__}; give an instance of it: {example}.")
+    if not isinstance(given, kind):
+        raise TypeError(f"{name} must be an instance of {kind.__name__}; got {given!r}. The call is {call}.")
 
 
 def close(actual: Any, expected: Any, atol: float, what: str) -> None:
@@ -94,16 +100,3 @@ def array_libraries() -> dict[str, Callable[[np.ndarray], Array]]:
     if importlib.util.find_spec("torch"):
         found["torch"] = importlib.import_module("torch").asarray
     return found
-
-
-def no_expansion(v: np.ndarray, u: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
-    """Raise if the projections p of v and q of u are further apart than v and u."""
-    rounding = 1e-11 * sum(map(length, (v, u, p, q)))
-    at_most(length(p - q), length(v - u) * (1.0 + 1e-9) + rounding, "distance of the projections")
-
-
-def nearest(v: np.ndarray, p: np.ndarray, rivals: Iterable[np.ndarray]) -> None:
-    """Raise unless (v - p).(q - p) <= 0 for every rival q, which characterizes p as the point of a convex set nearest to v."""
-    for q in rivals:
-        rounding = 1e-8 * length(v - p) * length(q - p) + 1e-11 * (length(v) + length(p)) * (length(v - p) + length(q - p))
-        at_most(float((v - p) @ (q - p)), rounding, f"(v - p).(q - p) at v = {short(v)}, p = {short(p)}, q = {short(q)}")

@@ -16,7 +16,8 @@ from ..features import Features, Gaussian
 from ..objectives import Objective, Problem
 from . import problem as drawn
 from .cases import Case, drawn_for, is_its_own_projection, kind_of
-from .laws import array_libraries, at_most, close, hold, largest, length, nearest, no_expansion, numbers, short
+from .laws import array_libraries, at_most, check_is_a, close, hold, largest, length, numbers, short
+from .projections import PROJECTION_LAWS
 
 __all__ = ["check_objective"]
 
@@ -39,6 +40,7 @@ def check_objective(
     columns, or one column for an objective that takes the rows themselves. max_examples: number of problems per law, by default
     that of the loaded hypothesis profile.
     """
+    check_is_a(Objective, objective, "objective", "check_objective(objective)")
     cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()))
     for law in _laws_of(objective):
         hold(law, cases, max_examples)
@@ -49,11 +51,8 @@ def _laws_of(objective: Objective) -> list[Callable[[Case], None]]:
     laws: list[Callable[[Case], None]] = [
         _the_value_and_gradient_are_finite,
         _the_value_is_above_its_linear_models,
-        _the_start_is_feasible,
-        _a_warm_start_is_feasible,
-        _projecting_a_coef_twice_changes_nothing,
-        _projected_coefs_come_no_further_apart,
-        _no_feasible_coef_is_nearer_than_the_projection,
+        _the_cold_and_the_warm_start_are_feasible,
+        *PROJECTION_LAWS,
         _the_curvature_is_positive_and_finite,
         _the_gap_is_at_least_what_is_left_to_gain,
         _the_ratio_is_finite_and_nonnegative,
@@ -113,29 +112,11 @@ def _the_value_is_above_its_linear_models(case: Case) -> None:
     at_most(value + float(grad @ (q - p)), elsewhere + rounding, "the linear model at p and the value, both at q")
 
 
-def _the_start_is_feasible(case: Case) -> None:
-    is_its_own_projection(case, case.start())
-
-
-def _a_warm_start_is_feasible(case: Case) -> None:
-    for stored in [*case.points(2), *case.feasible(1), np.zeros_like(case.start())]:
-        is_its_own_projection(case, case.built().warm_start(stored))
-
-
-def _projecting_a_coef_twice_changes_nothing(case: Case) -> None:
-    for point in case.feasible(3):
-        is_its_own_projection(case, point)
-
-
-def _projected_coefs_come_no_further_apart(case: Case) -> None:
-    first, second = case.points(2)
-    no_expansion(first, second, case.project(first), case.project(second))
-
-
-def _no_feasible_coef_is_nearer_than_the_projection(case: Case) -> None:
-    point, *others = case.points(6)
-    rivals = [case.start(), case.built().warm_start(point), *map(case.project, others)]
-    nearest(point, case.project(point), rivals)
+def _the_cold_and_the_warm_start_are_feasible(case: Case) -> None:
+    start = case.start()
+    warm = [case.built().warm_start(stored) for stored in [*case.points(2), *case.feasible(1), np.zeros_like(start)]]
+    for coef in [start, *warm]:
+        is_its_own_projection(case, coef)
 
 
 def _the_curvature_is_positive_and_finite(case: Case) -> None:

@@ -86,8 +86,14 @@ KINDS: dict[str, Callable[[Problem], Problem]] = {
 
 def draw_problem(kind: str, n_source: int, n_target: int, n_columns: int = 1, seed: int = 0) -> Problem:
     """The problem of this kind, see `KINDS`, with at most these sizes: a pure function of its arguments."""
+    _check_kinds([kind])
     problem = KINDS[kind](gaussian_shift(n_source, n_target, n_columns, seed=seed))
     return replace(problem, call=f"draw_problem({kind!r}, {n_source}, {n_target}, {n_columns}, seed={seed})")
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    if isinstance(kinds, str) or not kinds or not set(kinds) <= set(KINDS):
+        raise ValueError(f"kinds must be a list of some of {list(KINDS)}; got {kinds!r}.")
 
 
 def problems(
@@ -97,5 +103,6 @@ def problems(
 
     A failing example shrinks to the first of `kinds`, the fewest rows and columns, and seed 0.
     """
+    _check_kinds(kinds)
     rows = st.integers(*n_rows)
     return st.builds(draw_problem, st.sampled_from(list(kinds)), rows, rows, st.integers(*n_columns), st.integers(0, 2**16))

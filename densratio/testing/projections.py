@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from hypothesis import strategies as st
 
-from .laws import close, hold, largest, nearest, no_expansion, short
+from .laws import at_most, close, hold, largest, length, short
 
-__all__ = ["check_projection"]
+__all__ = ["PROJECTION_LAWS", "check_projection"]
+
+
+class Projected(Protocol):
+    """Points to project onto a convex set."""
+
+    def points(self, count: int) -> list[np.ndarray]:
+        """Points (n,), in the set or not, the same in every call."""
+
+    def project(self, point: np.ndarray) -> np.ndarray:
+        """The nearest point of the set."""
+
+    def rivals(self, point: np.ndarray) -> Iterable[np.ndarray]:
+        """Points of the set, none of which may be nearer to `point` than its projection."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,8 +74,7 @@ def check_projection(
         _Vectors, st.just(project), st.just(is_feasible), st.just(member), st.integers(*sizes),
         st.sampled_from([1.0, 1e-3, 10.0, 1e3]), st.sampled_from([0, 1, 15]), st.integers(0, 2**16),
     )  # fmt: skip
-    for law in (_a_projection_is_feasible, _projecting_twice_changes_nothing, _projections_come_no_further_apart,
-                _no_feasible_point_is_nearer_than_the_projection):  # fmt: skip
+    for law in (_a_projection_is_feasible, *PROJECTION_LAWS):
         hold(law, cases, max_examples)
 
 
@@ -72,17 +85,29 @@ def _a_projection_is_feasible(case: _Vectors) -> None:
             raise AssertionError(f"{short(nearest)} is not feasible, projected from {short(point)}")
 
 
-def _projecting_twice_changes_nothing(case: _Vectors) -> None:
+def _projecting_twice_changes_nothing(case: Projected) -> None:
     for point in case.points(3):
         once = case.project(point)
         close(case.project(once), once, 1e-9 * (1e-3 + largest(once)), "the second projection")
 
 
-def _projections_come_no_further_apart(case: _Vectors) -> None:
-    first, second = case.points(2)
-    no_expansion(first, second, case.project(first), case.project(second))
+def _projections_come_no_further_apart(case: Projected) -> None:
+    v, u = case.points(2)
+    p, q = case.project(v), case.project(u)
+    rounding = 1e-11 * sum(map(length, (v, u, p, q)))
+    at_most(length(p - q), length(v - u) * (1.0 + 1e-9) + rounding, "distance of the projections")
 
 
-def _no_feasible_point_is_nearer_than_the_projection(case: _Vectors) -> None:
-    point = case.points(1)[0]
-    nearest(point, case.project(point), case.rivals(point))
+def _no_feasible_point_is_nearer_than_the_projection(case: Projected) -> None:
+    """(v - p).(q - p) <= 0 for every feasible q characterizes p as the point of a convex set that is nearest to v."""
+    v = case.points(1)[0]
+    p = case.project(v)
+    for q in case.rivals(v):
+        rounding = 1e-8 * length(v - p) * length(q - p) + 1e-11 * (length(v) + length(p)) * (length(v - p) + length(q - p))
+        at_most(float((v - p) @ (q - p)), rounding, f"(v - p).(q - p) at v = {short(v)}, p = {short(p)}, q = {short(q)}")
+
+
+PROJECTION_LAWS = (
+    _projecting_twice_changes_nothing, _projections_come_no_further_apart, _no_feasible_point_is_nearer_than_the_projection,
+)  # fmt: skip
+"""The laws of everything that projects points onto a convex set."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from ..solvers import Reference, Solver, State
 from ..solvers.base import residual_scale
 from . import problem as drawn
 from .cases import Case, drawn_for, is_its_own_projection, kind_of
-from .laws import at_most, close, hold, largest
+from .laws import at_most, check_is_a, close, hold, largest
 
 __all__ = ["check_solver"]
 
@@ -43,6 +42,8 @@ def check_solver(
     tensors, so that it never waits for a GPU; set False for a solver whose step runs on the host (closed forms, cvxpy).
     The other arguments are those of `check_objective`.
     """
+    check_is_a(Solver, solver, "solver", "check_solver(solver, objective)")
+    check_is_a(Objective, objective, "objective", "check_solver(solver, objective)")
     cases = st.builds(Case, drawn_for(objective, on), st.just(objective), st.just(features or Gaussian()), st.just(solver))
     laws = [_the_solver_starts_feasible, _a_run_is_calls_of_step, _the_solver_ends_feasible]
     if is_monotone:
@@ -59,13 +60,8 @@ def check_solver(
 
 
 def _started(case: Case, coef: np.ndarray | None = None) -> tuple[Solver, State, Problem]:
-    solver, problem = _solver_of(case), case.built()
-    return solver, solver.init(problem, coef), problem
-
-
-def _solver_of(case: Case) -> Solver:
-    assert case.solver is not None
-    return case.solver
+    problem = case.built()
+    return case.solver, case.solver.init(problem, coef), problem
 
 
 def _ran(case: Case, coef: np.ndarray | None = None, *, max_iter: int | None = None) -> State:
@@ -109,19 +105,18 @@ def _a_warm_start_at_the_answer_stays_as_good(case: Case) -> None:
     # The warm start may change the solution, which is up to the problem; the solver must not worsen it.
     value, grad = case.value_and_grad(case.built().warm_start(answer))
     rounding = 1e-9 * (abs(value) + float(np.sum(np.abs(grad * answer))))
-    at_most(
-        case.value_and_grad(_ran(case, answer, max_iter=30).coef)[0], value + rounding, "value of a run from the answer, and there"
-    )
+    after = case.value_and_grad(_ran(case, answer, max_iter=30).coef)[0]
+    at_most(after, value + rounding, "value of a run from the answer, and there")
 
 
 def _a_run_converges(case: Case) -> None:
     state = _ran(case)
-    if not _solver_of(case).has_converged(state):
+    if not case.solver.has_converged(state):
         raise AssertionError(f"after {state.n_iter} steps the residual is {float(state.residual):.3g}")
 
 
 def _a_converged_solver_has_a_residual_within_tol(case: Case) -> None:
-    state, problem, solver = _ran(case), case.built(), _solver_of(case)
+    state, problem, solver = _ran(case), case.built(), case.solver
     if not solver.has_converged(state):
         return
     grad = problem.value_and_grad(state.coef)[1]
@@ -140,12 +135,8 @@ def _the_value_is_the_reference_optimum(case: Case) -> None:
 def _a_step_never_waits_for_the_device(case: Case) -> None:
     """A Python branch on a device value raises an error on meta tensors, which have shapes but no values."""
     torch = importlib.import_module("torch")
-    solver, problem = _solver_of(case), case.built(torch.asarray)
+    solver, problem = case.solver, case.built(torch.asarray)
     state = solver.init(problem)
-    after = solver.step(_to_meta(problem), _to_meta(state))
+    after = solver.step(*(map_arrays(tree, lambda tensor: tensor.to("meta")) for tree in (problem, state)))
     if after.coef.shape != state.coef.shape or after.coef.device.type != "meta":
         raise AssertionError(f"a step on meta tensors gave coef {tuple(after.coef.shape)} on {after.coef.device}")
-
-
-def _to_meta(tree: Any) -> Any:
-    return map_arrays(tree, lambda tensor: tensor.to("meta"))

@@ -8,68 +8,67 @@ import torch
 from torch import Tensor, nn
 
 from ..estimators import KMM
+from .loop.batch_reweighter import BatchReweighter
 from .loop.losses import Loss, cross_entropy
 from .loop.ranks import Rows
-from .loop.reweighter import Reweighter
 from .loop.row_batch import RowBatch
+from .loop.training_pass import TrainingPass
+from .loop.validation_pass import validation_pass
 from .ratio.compared import Transformation
 from .ratio.dynamic import DynamicReweighter
 
 __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 
 
-class Uniform(Reweighter):
+class Uniform(BatchReweighter):
     """Every weight 1: plain training."""
 
-    uses_validation: ClassVar[bool] = False
-
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = self._given(model, train, val)
-        self._log_weights(index)
-        losses = self.losses(model(x), y)
-        return Rows(len(losses)).mean(losses)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return torch.ones_like(batch.losses.detach())
 
 
-class RandomWeights(Reweighter):
+class RandomWeights(BatchReweighter):
     """Rectified standard normal weights, drawn anew for each batch and scaled to mean 1. seed: int."""
-
-    uses_validation: ClassVar[bool] = False
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, seed: int = 0):
         super().__init__(n_train, loss)
         self._generator = torch.Generator().manual_seed(seed)
 
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        x, y, index = self._given(model, train, val)
-        losses = self.losses(model(x), y)
-        rows = RowBatch.of(index, len(losses), len(self.weights_), self.weights_.device)
-        drawn = torch.randn(len(losses), generator=self._generator).clamp(min=0.0)
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        drawn = torch.randn(len(batch.losses), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
-        rows.write(self.weights_, weights)
-        self._log_weights(index)
-        return rows.mean(weights.to(losses.device, losses.dtype) * losses)
+        return weights.to(batch.losses.device, non_blocking=True)
 
-    def get_extra_state(self) -> Tensor:
-        """State of the random generator, for state_dict."""
-        return self._generator.get_state()
+    def get_extra_state(self) -> dict[str, Any]:
+        """The counts and the state of the random generator, for state_dict."""
+        return {**super().get_extra_state(), "generator": self._generator.get_state()}
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Load the state of the generator."""
-        self._generator.set_state(state)
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the counts and the state of the generator."""
+        super().set_extra_state(state)
+        self._generator.set_state(state["generator"])
 
 
-class ValidationOnly(Reweighter):
-    """Every training row has weight 0 and the validation batch is what is learned."""
+class ValidationOnly(BatchReweighter):
+    """Every training row has weight 0 and the validation batch is what is learned; training rows pass for their losses alone."""
+
+    uses_validation: ClassVar[bool] = True
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__(n_train, loss)
         self.weights_.zero_()
 
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return torch.zeros_like(batch.losses.detach())
+
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        _, _, index = self._given(model, train, val)
+        x, y, index = self._given(model, train, val)
+        self._check_model(model)
+        with validation_pass(model):
+            batch, rows = self._passed(model, x, y, index)
+        self._store(batch, self.batch_weights(batch, rows, val), rows)
         x_val, y_val, _ = val
-        self._log_weights(index)
         losses = self.losses(model(x_val), y_val)
         return Rows(len(losses)).mean(losses)
 

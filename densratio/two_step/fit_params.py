@@ -3,26 +3,55 @@
 from __future__ import annotations
 
 import warnings
-from inspect import Parameter, signature
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import sklearn
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRouter, get_routing_for_object
 
-__all__ = ["fit_weighted", "takes_any_name", "takes_sample_weight", "weight_names"]
+from .reach import (
+    asking_for_weights,
+    changes_with_weights,
+    few_rows,
+    is_settled,
+    learners,
+    routed,
+    takes_any_name,
+    takes_sample_weight,
+    unweighted_learners,
+    wrapped_by,
+)
+
+__all__ = ["fit_weighted", "weight_names"]
+
+_DRAW = """fit this one on rows drawn in proportion to the weights:
+    import numpy as np
+    w, rng = ratio.transform(X), np.random.default_rng(0)
+    rows = rng.choice(len(w), size=len(w), p=w / w.sum())
+    model.fit(X[rows], y[rows])"""
+_SKORCH = """{name} is a skorch net, which hands sample_weight to its module and not to its loss. Draw its rows by their weights:
+    from densratio.training import importance_sampler
+    sampler = importance_sampler(ratio.transform(X))
+    net.set_params(train_split=None, iterator_train__sampler=sampler).fit(X, y)
+A net whose loss is weighted is densratio.training.integrations.skorch.ReweightedClassifier."""
 
 
 def fit_weighted(estimator: Any, X: Any, y: Any, weights: np.ndarray) -> Any:
-    """estimator.fit(X, y) with `weights` (n,) under every name that `weight_names` gives."""
-    names = weight_names(estimator)
-    with warnings.catch_warnings():
+    """estimator.fit(X, y) with `weights` (n,), which reach every part of it that learns from y, or ValueError.
+
+    Where the estimator passes them on by metadata routing alone, a clone of it that requests them is fitted and returned.
+    """
+    model, names = _reaching(estimator, X, y)
+    is_routed = names == ["sample_weight"] and model is not estimator
+    with routed() if is_routed else nullcontext(), warnings.catch_warnings():
         if len(names) > 1:
             # The warning says that the weights do not reach the inner estimator; they do, under their second name.
             warnings.filterwarnings("ignore", message="Since .* does not appear to accept sample_weight")
-        return estimator.fit(X, y, **dict.fromkeys(names, weights))
+        return model.fit(X, y, **dict.fromkeys(names, weights))
 
 
 def weight_names(estimator: Any) -> list[str]:
@@ -45,18 +74,63 @@ def weight_names(estimator: Any) -> list[str]:
     if not takes_any_name(estimator.fit):
         raise _no_sample_weight(estimator)
     # A wrapper that forwards its fit parameters takes the name that the wrapped estimator expects.
-    inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
+    inner = wrapped_by(estimator)
     return ["sample_weight"] if inner is None else weight_names(inner)
 
 
-def takes_sample_weight(method: Any) -> bool:
-    """Whether a callable has a parameter called sample_weight."""
-    return "sample_weight" in signature(method).parameters
+def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
+    """The estimator, or a clone that requests weights by metadata routing, and the names of the weights in its fit."""
+    if isinstance(estimator, FrozenEstimator):
+        raise ValueError("A FrozenEstimator learns nothing, so no weights can change it: pass the estimator in it, unfitted.")
+    names, is_routed = weight_names(estimator), sklearn.get_config()["enable_metadata_routing"]
+    parts = learners(estimator)
+    _refuse_skorch(parts)
+    if is_settled(estimator) and (not is_routed or list(parts) == [""]):
+        return estimator, names
+    failure = _failure(estimator, X, y, names)
+    # What scikit-learn says about requests is said by the fit.
+    if failure is None or (is_routed and not isinstance(failure, _UnweightedError)):
+        return estimator, names
+    if is_routed:
+        lines = [f"    model.get_params()[{name!r}].set_fit_request(sample_weight=True)" for name in parts]
+        raise ValueError("\n".join([f"{failure} With metadata routing every part that learns must request it:", *lines]))
+    asking = asking_for_weights(estimator)
+    with routed():
+        if _failure(asking, X, y, ["sample_weight"]) is None:
+            return asking, ["sample_weight"]
+    for learner in parts.values():
+        if not takes_sample_weight(learner.fit) and not takes_any_name(learner.fit):
+            raise _no_sample_weight(learner)
+    raise ValueError(f"{failure} Use an estimator that takes sample_weight everywhere, or {_DRAW}") from failure
 
 
-def takes_any_name(method: Any) -> bool:
-    """Whether a callable takes arbitrary keyword arguments."""
-    return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(method).parameters.values())
+class _UnweightedError(ValueError):
+    """A fit that succeeds without weights."""
+
+
+def _failure(estimator: Any, X: Any, y: Any, names: list[str]) -> Exception | None:
+    """Why the weights do not reach every learner, or None: from fits on a few rows, and on all where the few do not suffice."""
+    kind, parts, failure = type(estimator).__name__, learners(estimator), None
+    for rows in (few_rows(estimator, y), np.arange(len(np.asarray(y)))):
+        try:
+            missed = unweighted_learners(estimator, X, y, rows, names)
+            if missed:
+                shown = ", ".join(f"{type(parts[name]).__name__} ({name})" for name in missed)
+                return _UnweightedError(f"{kind} does not pass sample_weight on to {shown}.")
+            is_named = all(takes_sample_weight(learner.fit) for learner in parts.values())
+            if is_named or changes_with_weights(estimator, X, y, rows, names):
+                return None
+            return _UnweightedError(f"{kind} takes sample_weight, but its predictions do not show it.")
+        except Exception as error:
+            failure = error
+    return failure
+
+
+def _refuse_skorch(parts: dict[str, Any]) -> None:
+    for part in parts.values():
+        is_net = any(kind.__module__.startswith("skorch.") for kind in type(part).__mro__)
+        if is_net and not takes_sample_weight(part.fit):
+            raise ValueError(_SKORCH.format(name=type(part).__name__))
 
 
 def _routed_names(estimator: Any) -> list[str]:
@@ -75,6 +149,5 @@ def _routed_names(estimator: Any) -> list[str]:
 
 def _no_sample_weight(estimator: Any) -> ValueError:
     return ValueError(
-        f"{type(estimator).__name__} takes no sample_weight in fit, so it can't be weighted. Use an estimator that does, or fit "
-        "this one on rows drawn in proportion to w = ratio.transform(X): rows = rng.choice(len(w), size=len(w), p=w / w.sum())."
+        f"{type(estimator).__name__} takes no sample_weight in fit, so it can't be weighted. Use an estimator that does, or {_DRAW}"
     )

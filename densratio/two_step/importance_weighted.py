@@ -26,6 +26,14 @@ def _wrapped_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
+def _handed_on(name: str, doc: str) -> Any:
+    def method(self: ImportanceWeighted, X: Any) -> Any:
+        return getattr(self._fitted(), name)(X)
+
+    method.__name__, method.__doc__ = name, doc
+    return available_if(_wrapped_has(name))(method)
+
+
 class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     """Fits an estimator for the target on source rows, each weighted by the density ratio.
 
@@ -40,8 +48,8 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : a classifier or regressor, a Pipeline included, whose fit takes sample_weight
-        It is cloned, not fitted itself. If metadata routing is enabled, the step of a Pipeline (or another wrapper) that learns
-        from the weights must request them: step.set_fit_request(sample_weight=True).
+        It is cloned, not fitted itself. The weights reach all its parts that learn from y, by names or by metadata routing; a
+        nest that does not show it is tried on a few rows first. If you have enabled routing, your requests count.
     ratio : fitted density ratio, or callable from rows (n, d) to ratios (n,)
         Shared by clones, never fitted or copied. It sees the X passed to `fit`, so wrap ImportanceWeighted around a Pipeline
         instead of making it a step. To search over ratios pass their transforms: {"ratio": [a.transform, b.transform]}.
@@ -58,7 +66,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     ------
     ValueError
         In fit: a ratio that is not fitted, or returns NaN, infinity, a negative number or the wrong length; weights all 0 (no
-        overlap); flatten outside [0, 1]; an estimator that takes no sample_weight.
+        overlap); flatten outside [0, 1]; an estimator with a part that learns without sample_weight.
     """
 
     def __init__(self, estimator: Any, ratio: Any, flatten: float = 1.0):
@@ -73,30 +81,11 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         self.weights_ = weights
         return self
 
-    @available_if(_wrapped_has("predict"))
-    def predict(self, X: Any) -> Any:
-        """The wrapped estimator's predictions at the rows of X (n, d)."""
-        return self._fitted().predict(X)
-
-    @available_if(_wrapped_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Any:
-        """The wrapped estimator's class probabilities (n, n_classes)."""
-        return self._fitted().predict_proba(X)
-
-    @available_if(_wrapped_has("predict_log_proba"))
-    def predict_log_proba(self, X: Any) -> Any:
-        """The wrapped estimator's log class probabilities (n, n_classes)."""
-        return self._fitted().predict_log_proba(X)
-
-    @available_if(_wrapped_has("decision_function"))
-    def decision_function(self, X: Any) -> Any:
-        """The wrapped estimator's decision values."""
-        return self._fitted().decision_function(X)
-
-    @available_if(_wrapped_has("transform"))
-    def transform(self, X: Any) -> Any:
-        """The wrapped estimator's transform of X (n, d)."""
-        return self._fitted().transform(X)
+    predict = _handed_on("predict", "The wrapped estimator's predictions at the rows of X (n, d).")
+    predict_proba = _handed_on("predict_proba", "The wrapped estimator's class probabilities (n, n_classes).")
+    predict_log_proba = _handed_on("predict_log_proba", "The wrapped estimator's log class probabilities (n, n_classes).")
+    decision_function = _handed_on("decision_function", "The wrapped estimator's decision values.")
+    transform = _handed_on("transform", "The wrapped estimator's transform of X (n, d).")
 
     @available_if(_wrapped_has("score"))
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

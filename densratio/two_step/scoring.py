@@ -9,7 +9,7 @@ from typing import Any
 
 from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 
-from .fit_params import takes_any_name, takes_sample_weight
+from .reach import takes_any_name, takes_sample_weight
 from .weights import check_ratio, row_weights
 
 __all__ = ["ImportanceWeightedScorer", "importance_weighted_score", "make_iw_scorer"]

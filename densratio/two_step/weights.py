@@ -10,6 +10,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from .._arrays import is_tensor, to_host
+from .._columns import is_frame
+from .._validation import check_sample_weight, check_two_dimensional
 
 __all__ = ["check_ratio", "ratio_at", "row_weights"]
 
@@ -27,7 +29,9 @@ def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any 
     if isinstance(flatten, bool) or not isinstance(flatten, Real) or not 0.0 <= flatten <= 1.0:
         raise ValueError(f"flatten must be a number from 0 (plain fit) to 1 (full weights); got {flatten!r}.")
     raw = ratio_at(ratio, X)
-    base = np.ones(len(raw)) if sample_weight is None else _check_sample_weight(sample_weight, len(raw))
+    base = np.ones(len(raw)) if sample_weight is None else check_sample_weight(sample_weight, len(raw))
+    if base.max() == 0.0:
+        raise ValueError("sample_weight must contain at least one non-zero number; all are 0.")
     if flatten == 0.0:
         return base
     raw = np.where(base > 0.0, raw, 0.0)
@@ -70,18 +74,13 @@ def check_ratio(ratio: Any) -> None:
         except NotFittedError:
             raise NotFittedError(
                 f"The ratio {_name(ratio)} is not fitted, and can't be fitted here: its labels are the domains, not y. "
-                f"Fit it first:\n    {_show_fit(_shown(ratio))}\nA parameter grid clones estimators, which unfits them: search "
+                f"Fit it first:\n    {_show_fit(repr(ratio))}\nA parameter grid clones estimators, which unfits them: search "
                 'over the transforms of fitted ratios, {"ratio": [a.transform, b.transform]}.'
             ) from None
 
 
 def _show_fit(ratio: str) -> str:
-    return _SHOW_FIT.format(ratio=ratio)
-
-
-def _shown(ratio: Any) -> str:
-    text = repr(ratio)
-    return "ratio" if "\n" in text else text
+    return _SHOW_FIT.format(ratio="ratio" if "\n" in ratio else ratio)
 
 
 def _name(ratio: Any) -> str:
@@ -90,14 +89,11 @@ def _name(ratio: Any) -> str:
 
 def _as_rows(X: Any) -> Any:
     """X as passed to the ratio: frames, tensors, sparse matrices and arrays unchanged, a list of rows as an array."""
-    if hasattr(X, "columns") or is_tensor(X):
+    if is_frame(X) or is_tensor(X):
         return X
     array = check_array(X, dtype=None, accept_sparse=True, ensure_all_finite=False, ensure_2d=False, allow_nd=True)
     if array.ndim == 1 and array.dtype.kind in "fiub":
-        raise ValueError(
-            f"Expected 2D array, got 1D array instead: X has shape {array.shape} and must be (n, d). Reshape your data with "
-            "X.reshape(-1, 1) if it is one column, or X.reshape(1, -1) if it is one row."
-        )
+        check_two_dimensional(array.shape)
     return array
 
 
@@ -115,14 +111,3 @@ def _check_values(values: Any, n_rows: int, name: str) -> np.ndarray:
                 f"{np.argmax(is_bad)}. Check these rows of X and the ratio there."
             )
     return values
-
-
-def _check_sample_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
-    base = np.asarray(to_host(sample_weight), dtype=np.float64)
-    if base.shape != (n_rows,):
-        raise ValueError(f"sample_weight must be ({n_rows},), one number for each row of X; got shape {base.shape}.")
-    if not np.all(np.isfinite(base)) or base.min() < 0.0:
-        raise ValueError("sample_weight must be finite and >= 0; it holds NaN, infinity or a negative number.")
-    if base.max() == 0.0:
-        raise ValueError("sample_weight must contain at least one non-zero number; all are 0.")
-    return base

@@ -8,13 +8,14 @@ import numpy as np
 
 from ..._arrays import concat_rows
 from ...model_selection import Fold
-from ..samples import Samples, kinds_of, row_counts
+from ..samples import Samples, row_counts
+from .mixed import kinds_of_mixed
 
 __all__ = ["Table", "dealt", "named_folds", "table_of"]
 
 
 class Table(NamedTuple):
-    """Rows of both domains, source first: X (n, d) in float64, labels y (n,) 0 or 1.
+    """Rows of both domains, source first: X (n, d) in float64 or of objects, labels y (n,) 0 or 1.
 
     counts (n,): how often each row counts. kind (n,): a number shared by equal rows of both domains.
     """
@@ -42,8 +43,9 @@ class Table(NamedTuple):
 
 def table_of(samples: Samples) -> Table:
     """The samples as one table."""
-    X = concat_rows(samples.source, samples.target).astype(np.float64)
-    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), kinds_of(X)[1])
+    X = concat_rows(samples.source, samples.target)
+    X = X if X.dtype.kind == "O" else X.astype(np.float64)
+    return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), kinds_of_mixed(X))
 
 
 def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:

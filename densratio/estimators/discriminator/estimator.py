@@ -14,15 +14,18 @@ from joblib import Parallel, delayed
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import validate_data
 
 from ..._arrays import Array, is_sparse, take_rows
-from ..._validation import seed_of
+from ..._columns import is_frame
+from ..._validation import seed_of, split_domains
 from ..base import RatioEstimator
 from ..samples import Samples
 from .calibration import CALIBRATIONS, Calibration
 from .classifiers import default_classifiers
 from .cross_fitting import Table, dealt, named_folds, table_of
+from .mixed import Schema, reads_columns, takes_missing
 
 __all__ = ["Discriminator"]
 
@@ -43,7 +46,8 @@ class Discriminator(RatioEstimator):
     Parameters
     ----------
     classifier : scikit-learn classifier, "cv", or a sequence of classifiers
-        A classifier with predict_proba or decision_function, or a Pipeline; it is cloned before fitting. A sequence: the one with
+        A classifier with predict_proba or decision_function, or a Pipeline; it is cloned before fitting. It gets missing values,
+        and frames with their text and categories, if its tags (or those of its first step) take them. A sequence: the one with
         the highest held-out log-likelihood, where each must beat the best before it by one standard error: put the simplest
         first. "cv": linear, quadratic and kernel logistic regression of standardized columns; only linear for CSR rows.
     cv : int, splitter or iterable of (train, test)
@@ -79,6 +83,8 @@ class Discriminator(RatioEstimator):
     _choosable: ClassVar[tuple[str, ...]] = ("classifier",)
     _returns: ClassVar[tuple[str, ...]] = ("probabilities_",)
 
+    _schema: Schema | None
+
     def __init__(
         self,
         classifier: Any = "cv",
@@ -94,7 +100,28 @@ class Discriminator(RatioEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
+    def transform(self, X: Any) -> Any:
+        """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`."""
+        schema = getattr(self, "_schema", None)
+        if schema is None or not is_frame(X):
+            return super().transform(X)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return self._ratio(schema.rows(X)) / self.normalization_
+
     # ------------------------------------------------------------ parts
+
+    def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_stream: bool = False) -> tuple[Samples, Array]:
+        given = self._given()
+        if reset:
+            self._schema = Schema.of(X) if given and all(reads_columns(one, X) for one in given) else None
+        if self._schema is None or not is_frame(X):
+            return super()._samples(X, y, sample_weight, reset=reset, is_stream=is_stream)
+        # Labels and weights are checked with rows of zeros.
+        _, is_source, weight = split_domains(type(self)(), np.zeros((len(X), 1)), y, reset=True, sample_weight=sample_weight)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        rows, places = self._schema.rows(X), (np.flatnonzero(is_source), np.flatnonzero(~is_source))
+        weights = [None if weight is None else weight[at] for at in places]
+        return Samples(rows[places[0]], rows[places[1]], weights[0], weights[1], is_source, *places), np.empty(0)
 
     def _fit(self, samples: Samples) -> Array:
         table = table_of(samples)
@@ -109,7 +136,7 @@ class Discriminator(RatioEstimator):
         return self._size_ratio * np.exp(log_odds[table.y == 0])
 
     def _ratio(self, rows: Array) -> Array:
-        rows = rows.astype(np.float64)
+        rows = _input(rows, self._schema)
         log_odds = np.mean([_log_odds(model, rows, self._bound) for model in self.classifiers_], axis=0)
         if self.calibration_ is not None:
             log_odds = np.clip(self.calibration_(log_odds), -self._bound, self._bound)
@@ -130,7 +157,7 @@ class Discriminator(RatioEstimator):
         kept = np.ones_like(held_out) if held_out.shape[1] == 1 else 1.0 - held_out
         bound = _bound(table)
         folds = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_fold)(classifier, table, kept[:, k], held_out[:, k], bound) for k in range(held_out.shape[1])
+            delayed(_fit_fold)(classifier, table, self._schema, kept[:, k], held_out[:, k], bound) for k in range(held_out.shape[1])
         )
         scores = np.sum([values for _, values in folds], axis=0) / held_out.sum(axis=1)
         return [model for model, _ in folds], table.mean_of_copies(scores)
@@ -178,10 +205,19 @@ class Discriminator(RatioEstimator):
 
     @property
     def _takes_sparse(self) -> bool:  # type: ignore[override]
+        return all(hasattr(one, "__sklearn_tags__") and get_tags(one).input_tags.sparse for one in self._given())
+
+    def _given(self) -> Sequence[Any]:
+        """The classifiers that are given, none for "cv"."""
         if isinstance(self.classifier, str):
-            return True
-        given: Sequence[Any] = self.classifier if isinstance(self.classifier, list | tuple) else [self.classifier]
-        return all(hasattr(one, "__sklearn_tags__") and get_tags(one).input_tags.sparse for one in given)
+            return []
+        return self.classifier if isinstance(self.classifier, list | tuple) else [self.classifier]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        given = self._given()
+        tags.input_tags.allow_nan = bool(given) and all(map(takes_missing, given))
+        return tags
 
 
 def _bound(table: Table) -> float:
@@ -189,13 +225,20 @@ def _bound(table: Table) -> float:
     return float(np.log(table.counts.sum() + 1.0))
 
 
-def _fit_fold(classifier: Any, table: Table, kept: np.ndarray, held_out: np.ndarray, bound: float) -> tuple[Any, np.ndarray]:
+def _input(rows: Any, schema: Schema | None) -> Any:
+    """Rows (n, d) as the classifier reads them."""
+    return rows.astype(np.float64) if schema is None else schema.frame(rows)
+
+
+def _fit_fold(
+    classifier: Any, table: Table, schema: Schema | None, kept: np.ndarray, held_out: np.ndarray, bound: float
+) -> tuple[Any, np.ndarray]:
     """A clone fitted to the share `kept` (n,) of each row, and the share `held_out` (n,) of each row times its log odds."""
     weight = table.counts * kept
     rows = np.flatnonzero(weight > 0.0)
-    model = _fitted(classifier, take_rows(table.X, rows), table.y[rows], weight[rows])
+    model = _fitted(classifier, _input(take_rows(table.X, rows), schema), table.y[rows], weight[rows])
     scores, scored = np.zeros(len(kept)), np.flatnonzero(held_out > 0.0)
-    scores[scored] = held_out[scored] * _log_odds(model, take_rows(table.X, scored), bound)
+    scores[scored] = held_out[scored] * _log_odds(model, _input(take_rows(table.X, scored), schema), bound)
     return model, scores
 
 

@@ -13,7 +13,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from ..loop.reweighter import Reweighter
+from ..loop.data.indexed import Indexed
+from ..loop.reweighter import Reweighter, parts_of
 from .state import LoopState
 from .validation import Collate
 
@@ -32,7 +33,8 @@ class Reweighting(Callback):
         Trainer(callbacks=[reweighting]).fit(Net(), DataLoader(Indexed(train_set), batch_size=128, shuffle=True))
 
     reweighter : Reweighter; it is moved to the device of the module, and stays there.
-    val_set : map-style data set of (x, y); collate_fn and num_workers are those of its DataLoader, seed that of its order.
+    val_set : map-style data set of (x, y), or Indexed(..., y_key=...) of one of mappings; collate_fn and num_workers are those of
+        its DataLoader, seed that of its order.
     batch_size : validation rows of a step, on each rank; with `val_refresh` not more than that.
     Validation batches go through the module's transfer hooks, as training batches do. Resumed with `ckpt_path`, a run gives the
     weights of one that did not stop, as far as Lightning gives it the same batches.
@@ -59,16 +61,15 @@ class Reweighting(Callback):
         """
         if self._transferred is None:
             raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
-        train = _rows(batch, 3, "A training batch must be (x, y, index): wrap the training set in densratio.training.Indexed.")
-        val = self._state.next_validation()
-        if val is not None:
-            x_and_y = _rows(val[0], 2, "An item of the validation set must be (x, y); several inputs go together, ((x1, x2), y).")
-            val = tuple(self._transferred((*x_and_y, val[1])))
-        return self.reweighter.weighted_loss(model, train, val)
+        train, val = parts_of(batch, "training"), self._state.next_validation()
+        return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_x_y_index(*val)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""
-        self._state.check_train_loader(trainer.train_dataloader)
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        # A part of an Indexed set may well have fewer rows, and a stream may have no length.
+        if isinstance(dataset, Indexed):
+            self._state.check_train(len(dataset))
         self.reweighter.to(trainer.strategy.root_device)
         self._state.take_optimizer(next(iter(trainer.optimizers), None))
 
@@ -80,7 +81,7 @@ class Reweighting(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises the ValueError of a batch that could not be used, which comes late from a GPU."""
-        self._state.check()
+        self.reweighter.check()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the trainer."""
@@ -95,8 +96,11 @@ class Reweighting(Callback):
         self._state.load_state_dict(state_dict)
 
 
-def _rows(batch: Any, n: int, expected: str) -> tuple[Any, ...]:
-    if not isinstance(batch, tuple | list) or len(batch) != n:
-        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise ValueError(f"{expected} Got {got}.")
-    return tuple(batch)
+def _x_y_index(values: Any, index: Tensor) -> tuple[Any, Any, Tensor]:
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        got = f"{len(values)} parts" if isinstance(values, tuple | list) else type(values).__name__
+        raise ValueError(
+            f"An item of the validation set must be (x, y); got {got}. Several inputs go together, ((x1, x2), y); of items that "
+            "are mappings name the label, val_set=Indexed(val_set, y_key=...)."
+        )
+    return values[0], values[1], index

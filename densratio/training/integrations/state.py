@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ..loop.data.indexed import Indexed
 from ..loop.reweighter import Reweighter
 from .validation import Collate, ValidationBatches
 
@@ -16,8 +15,9 @@ __all__ = ["LoopState"]
 class LoopState:
     """A reweighter and the validation batches that it is given.
 
-    val_set: map-style data set, wrapped in Indexed or not. batch_size: rows of a batch; where the reweighter has `val_refresh`,
-    not more than that. Raises ValueError where the reweighter was made for another number of validation rows.
+    val_set: map-style data set, wrapped in Indexed or not; messages call it `name`. batch_size: rows of a batch; where the
+    reweighter has `val_refresh`, not more than that.
+    Raises ValueError where the reweighter was made for another number of validation rows.
     """
 
     def __init__(
@@ -29,12 +29,14 @@ class LoopState:
         collate_fn: Collate | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        name: str = "val_set",
     ):
         if not isinstance(reweighter, Reweighter):
-            raise TypeError(f"reweighter must be a Reweighter such as DynamicReweighter(...); got {type(reweighter).__name__}.")
+            got = f"the class {reweighter.__name__}" if isinstance(reweighter, type) else type(reweighter).__name__
+            raise TypeError(f'reweighter must be a Reweighter such as DynamicReweighter("kliep", n_train, n_val); got {got}.')
         self.reweighter = reweighter
         size = min(batch_size, getattr(reweighter, "val_refresh", None) or batch_size)
-        self.batches = ValidationBatches(val_set, size, collate_fn=collate_fn, num_workers=num_workers, seed=seed)
+        self.batches = ValidationBatches(val_set, size, collate_fn=collate_fn, num_workers=num_workers, seed=seed, name=name)
         n_val = getattr(reweighter, "n_val", len(self.batches.dataset))
         if n_val != len(self.batches.dataset):
             raise ValueError(
@@ -47,12 +49,6 @@ class LoopState:
         if n_train != n_rows:
             raise ValueError(f"The reweighter was made for n_train={n_train} training rows and the training set has {n_rows}.")
 
-    def check_train_loader(self, loader: Any) -> None:
-        """`check_train`, where the loader's data set is an Indexed one; a part of one may well have fewer rows."""
-        dataset = getattr(loader, "dataset", None)
-        if isinstance(dataset, Indexed):
-            self.check_train(len(dataset))
-
     def take_optimizer(self, optimizer: Any) -> None:
         """Give the framework's optimizer to a method that follows its step, unless it was given another."""
         if optimizer is not None and getattr(self.reweighter, "optimizer", optimizer) is None:
@@ -61,10 +57,6 @@ class LoopState:
     def next_validation(self) -> tuple[Any, Tensor] | None:
         """The next validation batch (values, index), and None for a step that needs none."""
         return next(self.batches) if self.reweighter.needs_validation else None
-
-    def check(self) -> None:
-        """Raise the error of a batch that could not be used, which comes late from a device."""
-        self.reweighter.check()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers, for torch.save."""

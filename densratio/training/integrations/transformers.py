@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from ..loop.data.indexed import map_style
 from ..loop.ranks import n_ranks, of_all_ranks
 from ..loop.reweighter import Reweighter
 from .prediction import Prediction
@@ -75,6 +76,8 @@ class ReweightedTrainer(Trainer):
     ):
         if args is not None and args.label_smoothing_factor != 0:
             raise ValueError("label_smoothing_factor is not used: give the reweighter a loss that smooths the labels.")
+        if train_dataset is not None:
+            map_style(train_dataset, "train_dataset")
         super().__init__(
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
@@ -88,6 +91,7 @@ class ReweightedTrainer(Trainer):
             collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="validation"),
             num_workers=self.args.dataloader_num_workers,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            name="val_dataset",
         )
 
     def prediction(self, outputs: Any) -> Any:
@@ -102,7 +106,7 @@ class ReweightedTrainer(Trainer):
         """The Trainer's, whose batches hold the index of their rows. Raises ValueError where the reweighter has another number."""
         if self.train_dataset is None:
             return super().get_train_dataloader()
-        rows = NumberedRows(self.train_dataset)
+        rows = NumberedRows(self.train_dataset, "train_dataset")
         self._weighting.check_train(len(rows))
         self.reweighter.to(self.args.device)
         given = self.train_dataset, self.data_collator
@@ -152,10 +156,18 @@ class ReweightedTrainer(Trainer):
         names = self.label_names or ["labels"]
         missing = [name for name in names if batch.get(name) is None]
         if missing:
-            raise ValueError(f"The batch has no {missing}: its columns are {list(batch)}. Name the labels with args.label_names.")
+            raise ValueError(f"The batch has no {missing}: its columns are {list(batch)}. {self._why_missing(missing[0])}")
         labels = tuple(batch[name] for name in names)
         columns = {name: value for name, value in batch.items() if name not in {*names, INDEX, SHARE}}
         return columns, labels[0] if len(labels) == 1 else labels, _index(batch)
+
+    def _why_missing(self, name: str) -> str:
+        for kind, dataset in (("train", self.train_dataset), ("val", self._weighting.batches.dataset.dataset)):
+            row = dataset[0]
+            value = row.get(name, row.get("label") if name == "labels" else None) if isinstance(row, Mapping) else None
+            if isinstance(value, str):
+                return f"{kind}_dataset holds text there, such as {value!r}, which collators leave out: number the classes from 0."
+        return "Name the labels with args.label_names."
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -8,30 +8,37 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
-from ..loop.data.indexed import Indexed
-from ..loop.ranks import n_ranks
+from ..loop.data.indexed import Indexed, map_style
+from ..loop.ranks import n_ranks, rank_here
 
 __all__ = ["NumberedCollate", "NumberedRows", "ValidationBatches"]
 
 Collate = Callable[[list[Any]], Any]
 
 
-class NumberedRows(Indexed):
-    """A map-style data set whose items come with their index as (item, i), whatever an item is."""
+class NumberedRows(Dataset):
+    """A map-style data set whose items come with their index as (item, i), whatever an item is; in messages it is called `name`.
+
+    Of an `Indexed` one the items are those without its index.
+    """
+
+    def __init__(self, dataset: Any, name: str = "dataset"):
+        self.dataset = map_style(dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.dataset[index], index
+        return self.dataset.item(index) if type(self.dataset) is Indexed else self.dataset[index], index
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, int]]:
         """Several items, at one go where the data set knows how."""
         together = getattr(self.dataset, "__getitems__", None)
-        items = [self.dataset[i] for i in indices] if together is None else together(indices)
-        return list(zip(items, indices, strict=True))
+        return [self[i] for i in indices] if together is None else list(zip(together(indices), indices, strict=True))
 
 
 class NumberedCollate:
@@ -53,16 +60,23 @@ class ValidationBatches:
     rows_drawn: rows of all ranks given so far; set it to continue from there. At most len(dataset) rows make a batch.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, *, collate_fn: Collate | None = None, num_workers: int = 0, seed: int = 0):
-        self.dataset = NumberedRows(dataset.dataset if type(dataset) is Indexed else dataset)
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        collate_fn: Collate | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        name: str = "val_set",
+    ):
+        is_plain = type(dataset) is Indexed and dataset.y_key is None
+        self.dataset = NumberedRows(dataset.dataset if is_plain else dataset, name)
         if len(self.dataset) == 0 or batch_size < 1:
-            raise ValueError(
-                f"The validation set must have rows and batch_size be >= 1; got {len(self.dataset)} rows and {batch_size!r}."
-            )
+            raise ValueError(f"{name} must have rows and batch_size be >= 1; got {len(self.dataset)} rows and {batch_size!r}.")
         self.batch_size = min(batch_size, len(self.dataset))
         self.collate_fn = NumberedCollate(default_collate if collate_fn is None else collate_fn)
-        self.num_workers = num_workers
-        self.seed = seed
+        self.num_workers, self.seed = num_workers, seed
         self._rows_drawn = 0
         self._loading: Iterator[tuple[Any, Tensor]] | None = None
 
@@ -90,15 +104,11 @@ class ValidationBatches:
         return {**self.__dict__, "_loading": None}
 
     def _loader(self) -> DataLoader:
-        rank = dist.get_rank() if n_ranks() > 1 else 0
-        rows = _batches_of_rows(len(self.dataset), self.batch_size, self.seed, self._rows_drawn, rank, n_ranks())
+        rows = _batches_of_rows(len(self.dataset), self.batch_size, self.seed, self._rows_drawn, rank_here(), n_ranks())
         # A generator of its own, as a loader draws the seed of its workers from it or else from the global one.
+        generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
-            self.dataset,
-            batch_sampler=rows,
-            collate_fn=self.collate_fn,
-            num_workers=self.num_workers,
-            generator=torch.Generator().manual_seed(self.seed),
+            self.dataset, batch_sampler=rows, collate_fn=self.collate_fn, num_workers=self.num_workers, generator=generator
         )
 
 

@@ -136,8 +136,9 @@ class BatchReweighter(Reweighter):
             weights = torch.ones_like(batch.losses.detach())
         else:
             weights = self._or_even(self.batch_weights(batch, rows, val), rows)
+        counted = self._times_base(weights, index)
         self._store(batch, weights.detach(), rows)
-        return rows.mean(weights.to(batch.losses.device, torch.promote_types(batch.losses.dtype, weights.dtype)) * batch.losses)
+        return rows.mean(counted.to(batch.losses.device, torch.promote_types(batch.losses.dtype, counted.dtype)) * batch.losses)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The attributes `saved`, for state_dict."""

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Loss", "cross_entropy", "multilabel", "pixel_cross_entropy", "rows_mean", "squared_error", "token_cross_entropy"]
+__all__ = [
+    "Loss",
+    "cross_entropy",
+    "multilabel",
+    "other_task",
+    "pixel_cross_entropy",
+    "rows_mean",
+    "squared_error",
+    "token_cross_entropy",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction, label) of n rows -> losses (n,)."""
@@ -16,8 +26,15 @@ IGNORED = -100  # torch's mark of a position that has no label
 
 
 def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy (n,) of logits (n, C) and labels (n,), or probabilities (n, C)."""
-    return functional.cross_entropy(prediction, label, reduction="none")
+    """Cross entropy (n,) of logits (n, C) and labels (n,), or probabilities (n, C). A ValueError for others says what to use."""
+    try:
+        return functional.cross_entropy(prediction, label, reduction="none")
+    except (IndexError, RuntimeError, ValueError) as error:
+        hint = other_task(prediction, label)
+        if hint is None:
+            raise
+        given = f"a prediction {tuple(prediction.shape)} and labels {tuple(label.shape)} of {label.dtype}"
+        raise ValueError(f"Cross entropy takes logits (n, C) and labels (n,), integers 0 to C - 1; got {given}. {hint}") from error
 
 
 def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
@@ -49,3 +66,23 @@ def rows_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     # Where a mask is false a loss may be infinite, and infinity times 0 is NaN.
     kept = values.flatten(1).where(counted > 0, 0.0)
     return kept.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)
+
+
+def other_task(prediction: Tensor, label: Tensor) -> str | None:
+    """What to do about a prediction and labels that cross entropy does not take; None where they look right."""
+    n, n_classes = len(prediction), prediction.shape[-1]
+    if prediction.ndim == 1 or (prediction.ndim == 2 and n_classes == 1):
+        return "The model gives one number a row: loss=densratio.training.losses.squared_error, or a logit for each class."
+    if prediction.ndim > 2:
+        return "For labels of tokens or pixels use loss=densratio.training.losses.token_cross_entropy or pixel_cross_entropy."
+    if label.shape == prediction.shape:
+        return "For several labels a row use loss=densratio.training.losses.multilabel."
+    if label.shape == (n, 1):
+        return "Take the one column of the labels: y[:, 0]."
+    if label.shape == (n,) and label.is_floating_point():
+        return "Make the labels integers, y.long(); for numbers use loss=densratio.training.losses.squared_error."
+    if label.shape == (n,) and label.dtype not in (torch.int64, torch.uint8):
+        return "Make the labels integers of 64 bits, y.long()."
+    if label.shape == (n,) and label.device.type == "cpu" and n:
+        return f"The model has {n_classes} classes and the labels go from {int(label.min())} to {int(label.max())}."
+    return None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_sample_weight
 from .late_errors import LateErrors, waits_for
 from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 
-__all__ = ["Reweighter"]
+__all__ = ["Reweighter", "where_named"]
 
 
 class Reweighter(nn.Module, ABC):
@@ -22,14 +26,21 @@ class Reweighter(nn.Module, ABC):
 
     weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
+    set_base_weights: weights of your own, as sample_weight, beside those of the method.
     monitor: a `Monitor` that logs statistics of the weights, or None.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
     ranks together, and so is the gradient once DistributedDataParallel has averaged it.
     """
 
     weights_: Tensor
+    base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" not in vars(cls):
+            cls.__init__ = _named_after(cls, cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, n_train: int, loss: Loss = cross_entropy):
         super().__init__()
@@ -45,6 +56,8 @@ class Reweighter(nn.Module, ABC):
         self.monitor: Monitor | None = None
         self.late_errors = LateErrors()
         self.register_buffer("weights_", torch.ones(n_train))
+        # They belong to the data, as labels do, and are given anew after a resume.
+        self.register_buffer("base_weights", None, persistent=False)
 
     @property
     def needs_validation(self) -> bool:
@@ -60,9 +73,22 @@ class Reweighter(nn.Module, ABC):
 
     def transform(self, index: Any) -> Tensor:
         """Current weights (n,) of the training rows `index` (n,), detached."""
-        positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
-        # On a device an index out of range raises its error later.
-        return self.weights_[positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions]
+        return self.weights_[self._positions(index)]
+
+    def set_base_weights(self, sample_weight: Any) -> None:
+        """Weights of your own (n_train,), which multiply those of the method in the loss, scaled to mean 1; None for none.
+
+        The method estimates its weights, which `weights_` holds, as if there were no others.
+        Raises ValueError for a weight that is negative or not finite, or where all are 0.
+        """
+        weights = check_sample_weight(sample_weight, len(self.weights_))
+        if weights is None:
+            self.base_weights = None
+            return
+        if not weights.any():
+            raise ValueError("sample_weight is 0 for all rows: nothing is left to train on.")
+        scaled = weights / weights.max()
+        self.base_weights = torch.as_tensor(scaled / scaled.mean(), dtype=self.weights_.dtype, device=self.weights_.device)
 
     def check(self) -> None:
         """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
@@ -92,6 +118,19 @@ class Reweighter(nn.Module, ABC):
             parts_of(val, "validation")
         return parts_of(train, "training")
 
+    def _positions(self, index: Any) -> Tensor:
+        positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
+        # On a device an index out of range raises its error later.
+        return positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions
+
+    def _times_base(self, weights: Tensor, index: Any) -> Tensor:
+        """Weights (n,) of the rows `index` (n,) times the base weights."""
+        if self.base_weights is None:
+            return weights
+        if len(weights) != len(index):
+            raise ValueError(f"{type(self).__name__} mixes rows, which have no base weights: set_base_weights(None).")
+        return weights * self.base_weights[self._positions(index)].to(weights.device)
+
     def _log_weights(self, index: Any) -> None:
         if self.monitor is not None:
             self.monitor.step(self, index)
@@ -99,11 +138,39 @@ class Reweighter(nn.Module, ABC):
 
 def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
     """x, y and index of a batch. Raises ValueError for anything else."""
-    if not isinstance(batch, tuple | list) or len(batch) != 3:
-        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise ValueError(
-            f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
-            f"Got {got}."
-        )
-    x, y, index = batch
-    return x, y, index
+    if isinstance(batch, tuple | list) and len(batch) == 3:
+        x, y, index = batch
+        return x, y, index
+    got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    hint = f" Of items with {list(first)} name the label: Indexed({kind}_set, y_key=...)." if isinstance(first, Mapping) else ""
+    raise ValueError(
+        f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
+        f"Got {got}.{hint}"
+    )
+
+
+def where_named(text: str) -> str:
+    """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
+    known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
+    key = "".join(c for c in text.lower() if c.isalnum())
+    # The longest class that the name begins with, or else the shortest that begins with the name.
+    begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
+    meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
+    first = f"{text} is the class densratio.training.{meant[0]}. " if meant else ""
+    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
+
+
+def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
+    for below in kind.__subclasses__():
+        if not inspect.isabstract(below):
+            yield below
+        yield from _concrete(below)
+
+
+def _named_after(kind: type, init: Any) -> Any:
+    """The inherited `init` under the name of the class: Python says whose `__init__` lacks an argument."""
+    own = FunctionType(init.__code__, init.__globals__, "__init__", init.__defaults__, init.__closure__)
+    own.__doc__, own.__annotations__, own.__kwdefaults__ = init.__doc__, init.__annotations__, init.__kwdefaults__
+    own.__qualname__ = f"{kind.__qualname__}.__init__"
+    return own

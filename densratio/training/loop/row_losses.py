@@ -47,8 +47,8 @@ def suspicious_rows(reweighter: Reweighter, k: int | None = None, labels: Any = 
 
     Rows are ranked by their mean loss while training under the weights (`RowLosses`): weights near 0 keep the network from
     learning wrong labels by heart, so that their losses stay high, and a mean over visits is steadier than one loss or weight.
-    Where `partial_fit` was given features and no losses, and for a reweighter that keeps no losses, the current weights rank,
-    the least first. Equal rows come in their order, and rows never visited last.
+    Where `partial_fit` was given features and no losses the current weights rank, the least first. Equal rows come in their
+    order, and rows never visited last.
     labels (n_train,): given labels; each row is then held against the lower quartile of its class. Give them where some classes
     are rare or hard: their losses are high as a whole.
     Raises ValueError while the reweighter is warming up, where there is nothing to rank by, and for k or labels that don't fit.
@@ -79,15 +79,20 @@ def _scores(reweighter: Reweighter) -> np.ndarray:
     return -weights
 
 
-def _checked(labels: Any, n: int) -> np.ndarray:
+def _checked(labels: Any, n: int) -> list[Any]:
     labels = np.asarray(to_host(labels))
     if labels.shape != (n,):
         raise ValueError(f"labels must be ({n},), the given label of each training row; got shape {labels.shape}.")
-    return labels
+    # NaN and pandas' NA are not equal to themselves.
+    missing = [i for i, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
+    if missing:
+        raise ValueError(f"labels must hold the given label of each row; {len(missing)} have none, first row {missing[0]}.")
+    return labels.tolist()
 
 
-def _within_classes(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _within_classes(scores: np.ndarray, labels: list[Any]) -> np.ndarray:
     """Scores less the lower quartile of their class, over its rows that have one."""
-    classes, code = np.unique(labels, return_inverse=True)
-    known = [scores[(code == c) & ~np.isnan(scores)] for c in range(len(classes))]
+    number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    code = np.array([number[label] for label in labels])
+    known = [scores[(code == c) & ~np.isnan(scores)] for c in range(len(number))]
     return scores - np.array([np.quantile(rows, _LOW) if len(rows) else 0.0 for rows in known])[code]

@@ -89,7 +89,7 @@ class Critic(Potential):
         network = self._network_for(source, n_classes)
         if len(source) == 0 or len(target) == 0:
             return
-        self._units = units_of(source, target)
+        self._units = self._units_for(source, target)
         batch = CriticBatch.of(weights, self._scaled(source), self._scaled(target), y, y_val, n_classes)
         generator = self._generator(source.device)
         with _learning(network) as parameters:
@@ -126,7 +126,11 @@ class Critic(Potential):
         value = own_output(_outputs(network, points), batch.target_classes).sum()
         (slope,) = torch.autograd.grad(value, points, create_graph=True)
         steepness = torch.linalg.vector_norm(slope, dim=1)
-        return self.penalty * (batch.target_mass * (steepness - 1.0) ** 2).sum() - gain
+        return self.penalty * (batch.target_mass * self._off(steepness) ** 2).sum() - gain
+
+    def _off(self, steepness: Tensor) -> Tensor:
+        """How far each steepness (m,) is from what it should be."""
+        return steepness - 1.0
 
     @torch.no_grad()
     def _update(self, parameters: list[nn.Parameter], gradient: Tensor, rows: RowBatch | None) -> None:
@@ -142,6 +146,9 @@ class Critic(Potential):
         move = torch.where(keep, self.learning_rate * mean / (square.sqrt() + _EPS), 0.0)
         for parameter, part in zip(parameters, move.split([p.numel() for p in parameters]), strict=True):
             parameter.sub_(part.view_as(parameter))
+
+    def _units_for(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return units_of(source, target)
 
     def _scaled(self, rows: Tensor) -> Tensor:
         assert self.network is not None and self._units is not None

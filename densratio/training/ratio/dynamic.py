@@ -246,7 +246,7 @@ class DynamicReweighter(Reweighter):
         self.partial_fit(own.values, val_values, index, val_index, y=labels[0], y_val=labels[1], losses=losses)
         if self.agreement is not None and self._last_weights and own.last is not None and other is not None and other.last:
             self.agreement.record(self._last_weights, own.last, other.last)
-        weights = self.transform(index)
+        weights = self._times_base(self.transform(index), index)
         return Rows(len(own.losses)).mean(weights.to(own.losses.device, own.losses.dtype) * own.losses)
 
     def get_extra_state(self) -> dict[str, Any]:

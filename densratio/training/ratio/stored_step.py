@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
 from ...objectives import Wasserstein1
 from ..loop.lazy_state import before_loading
+from ..loop.reweighter import where_named
 from .class_priors import ClassFrequencies
 from .critic import Critic
 from .potential import Potential
@@ -19,7 +20,7 @@ from .two_samples import TwoSamples
 __all__ = ["StoredStep", "cheapest", "ratio_for_loops"]
 
 # One step a batch from the last weights is a regularization by itself.
-_LOOP_DEFAULTS: dict[str, dict[str, float]] = {"kmm": {"regularization": 0.0}}
+_LOOP_DEFAULTS: dict[str, dict[str, float]] = {name: {"regularization": 0.0} for name in ("kmm", "wasserstein")}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
 _BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
 _LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
@@ -146,8 +147,8 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
         return ratio
     name = ratio.lower() if isinstance(ratio, str) else ratio
     if not isinstance(name, str) or name not in IN_LOOPS:
-        names = sorted([*IN_LOOPS, "auto"])
-        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.")
+        names, hint = sorted([*IN_LOOPS, "auto"]), where_named(ratio) if isinstance(ratio, str) else ""
+        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}. {hint}".rstrip())
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
 

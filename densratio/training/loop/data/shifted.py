@@ -72,7 +72,7 @@ def labels_of(dataset: Any) -> np.ndarray:
         return labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
     if isinstance(dataset, ConcatDataset):
         return np.concatenate([labels_of(part) for part in dataset.datasets])
-    if isinstance(dataset, Indexed) or (isinstance(dataset, ShiftedDataset) and dataset.labels is None):
+    if (isinstance(dataset, Indexed) and dataset.y_key is None) or (isinstance(dataset, ShiftedDataset) and dataset.labels is None):
         return labels_of(dataset.dataset)
     for labels in _stored_labels(dataset):
         # A list of class names or paths under one of these names is not the labels.

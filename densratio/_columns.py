@@ -1,0 +1,187 @@
+"""What can't be read as rows of real numbers: tables that are elsewhere, missing or complex values, columns of other things."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ._arrays import is_sparse, is_tensor
+
+__all__ = [
+    "check_columns", "check_container", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "library_of",
+    "shape_of",
+]  # fmt: skip
+
+_DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
+    from densratio import LSIF
+    from densratio.dask import DaskRatio, stack_domains
+    X, y = stack_domains(X_source, X_target)
+    DaskRatio(LSIF()).fit(X, y)
+If it fits into memory, pass X.compute()."""
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a table with named columns."""
+    return hasattr(X, "columns")
+
+
+def library_of(x: Any) -> str:
+    """The package that the class of x comes from."""
+    return type(x).__module__.split(".")[0]
+
+
+def is_polars(X: Any) -> bool:
+    """Whether X is from polars."""
+    return library_of(X) == "polars"
+
+
+def shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array, a frame or a list of rows."""
+    return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
+
+
+def check_container(X: Any, name: str = "X") -> Any:
+    """X, if it may hold rows of real numbers in memory; a plain array for a masked one without missing values.
+
+    Raises ValueError for Dask collections, lazy frames, Arrow tables, structured, masked and complex arrays.
+    """
+    if hasattr(X, "__dask_graph__"):
+        raise ValueError(_DASK.format(name=name))
+    if type(X).__name__ == "LazyFrame":
+        raise ValueError(f"{name} is a LazyFrame, whose rows are not known yet: pass its rows, X.collect().")
+    if library_of(X) == "pyarrow":
+        raise ValueError(f"{name} is a pyarrow {type(X).__name__}: pass it as a frame, X.to_pandas().")
+    if getattr(getattr(X, "dtype", None), "names", None):
+        raise ValueError(f"{name} is a structured array with the fields {list(X.dtype.names)}: pass it as pandas.DataFrame(X).")
+    if X.is_complex() if is_tensor(X) else getattr(getattr(X, "dtype", None), "kind", "") == "c":
+        raise ValueError(
+            f"Complex data not supported: {name} holds complex numbers. Give the real and the imaginary part as columns of their "
+            "own, X.real and X.imag."
+        )
+    if isinstance(X, np.ma.MaskedArray):
+        return _unmasked(X, name)
+    return np.asarray(X) if isinstance(X, np.matrix) else X
+
+
+def _unmasked(X: Any, name: str) -> np.ndarray:
+    masked = np.ma.getmaskarray(X)
+    if masked.any():
+        where = f"column {np.flatnonzero(masked.any(axis=0))[0]}" if masked.ndim == 2 else f"row {np.flatnonzero(masked)[0]}"
+        raise ValueError(f"Input {name} contains missing (masked) values in {where}. Drop or impute these rows.")
+    return X.data
+
+
+def check_columns(X: Any, estimator: str) -> None:
+    """Raises ValueError for columns of X that hold no real numbers, with code that turns them into numbers.
+
+    estimator: the name of the class that was to be fitted.
+    """
+    if not is_frame(X):
+        _check_texts(X)
+        return
+    names = list(X.columns)
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"X has several columns called {twice[0]!r}: give each a name of its own.")
+    kinds = {name: kind for name in names if (kind := _kind(X[name])) is not None}
+    texts = [name for name, kind in kinds.items() if kind == "text or categories"]
+    if texts:
+        raise ValueError(_text_message(texts, estimator))
+    for name, kind in kinds.items():
+        raise ValueError(f"Column {name!r} holds {kind}, and a density ratio needs numbers. {_remedy(X, name, kind)}")
+
+
+def is_real(value: Any) -> bool:
+    """Whether an entry of a column of Python objects is a real number."""
+    return isinstance(value, Real | np.bool_) or type(value).__name__ == "Decimal"
+
+
+def is_missing(value: Any) -> bool:
+    """Whether an entry of a column of Python objects stands for a missing value."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+
+
+def holds_categories(column: Any) -> bool:
+    """Whether a column of a frame holds text or categories that are no numbers."""
+    return _kind(column) == "text or categories"
+
+
+def _kind(column: Any) -> str | None:
+    """What a column holds in place of real numbers, or None."""
+    if getattr(column.dtype, "kind", "") in tuple("fiub"):
+        return None
+    values = np.asarray(column)
+    if values.dtype.kind in "mM":
+        return "dates or times"
+    if values.dtype.kind == "c":
+        return "complex numbers"
+    if values.dtype.kind in "US":
+        return "text or categories"
+    # A column of arrays comes as a table from polars.
+    other = column[0] if values.ndim > 1 else next((v for v in values if not is_real(v) and not is_missing(v)), None)
+    return None if other is None else _kind_of_value(other)
+
+
+def _kind_of_value(value: Any) -> str:
+    if isinstance(value, str):
+        return "text or categories"
+    if isinstance(value, complex | np.complexfloating):
+        return "complex numbers"
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta) or type(value).__name__ == "Period":
+        return "dates or times"
+    return f"values of type {type(value).__name__}"
+
+
+def _text_message(names: Sequence[Any], estimator: str) -> str:
+    many = len(names) > 1
+    shown = ", ".join(repr(name) for name in names[:5])
+    return (
+        f"Column{'s' if many else ''} {shown}{', ...' if len(names) > 5 else ''} hold{'' if many else 's'} text or categories, and "
+        f"a density ratio needs numbers. Drop or encode {'them' if many else 'it'}, in both samples at once:\n"
+        f"    from densratio import {estimator}\n"
+        "    from sklearn.compose import make_column_transformer\n"
+        "    from sklearn.pipeline import make_pipeline\n"
+        "    from sklearn.preprocessing import OneHotEncoder, StandardScaler\n"
+        '    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)\n'
+        f"    encode = make_column_transformer((one_hot, {list(names)}), remainder=StandardScaler())\n"
+        f"    make_pipeline(encode, {estimator}()).fit(X, y)"
+    )
+
+
+def _remedy(X: Any, name: Any, kind: str) -> str:
+    if kind == "complex numbers":
+        return "Give the real and the imaginary part as columns of their own."
+    if kind != "dates or times":
+        return "Drop it, or split it into columns of numbers."
+    if is_polars(X):
+        code = f"import polars\n    X = X.with_columns(polars.col({name!r}).to_physical())"
+    elif getattr(X[name].dtype, "kind", "") == "m":
+        code = f"X[{name!r}] = X[{name!r}].dt.total_seconds()"
+    else:
+        at = f"pandas.to_datetime(X[{name!r}].astype(str))" if X[name].dtype.kind == "O" else f"X[{name!r}]"
+        code = f"import pandas\n    at = {at}\n    X[{name!r}] = (at - at.min()).dt.total_seconds()"
+    return f"Drop it, or turn it into numbers in the stacked X:\n    {code}"
+
+
+def _check_texts(X: Any) -> None:
+    """Raises ValueError for an array that holds text which is no number."""
+    if is_sparse(X) or getattr(getattr(X, "dtype", None), "kind", "") not in tuple("OUS"):
+        return
+    for place, value in np.ndenumerate(X):
+        if isinstance(value, str) and not _is_number(value):
+            raise ValueError(
+                f"X holds text, {str(value)!r} in column {place[-1]}, and a density ratio needs numbers. Pass a frame with a "
+                "column for each kind of value, or encode the text first."
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

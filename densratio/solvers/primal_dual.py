@@ -1,0 +1,335 @@
+"""Primal-dual interior point for transport plans: exact Wasserstein weights in several columns, with a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from .._arrays import Array, namespace, put, to_host
+from ..objectives.base import Problem
+from ..objectives.planned_transport import PlannedTransport
+from .base import Solver, State, unknown_residual
+
+__all__ = ["PrimalDual"]
+
+_SHORT = 0.995  # share of the step to the boundary
+_DIGITS = 1e-6  # certified gap at which the steps stop, relative to tol and to the regularization
+_NO_PROGRESS = 8  # steps that do not lower the gap after which it is left where it is
+_ROUNDING = 1e-11  # relative difference of two values that is none
+_EMPTY = 1e-15  # sum of the products at which only rounding is left
+_RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)  # relative additions to the diagonal until its factor exists
+_ONE_POINT = 1e-9  # a largest weight that is this near to 1 leaves even weights only
+
+
+_Solve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class _Point(NamedTuple):
+    """An interior point, or a step: the plan T (n, m) and its slack S = |x - v| + f - g, the potentials f (n,) and g (m,), the
+    masses r (n,) of the rows with the multiplier p of r >= 0, and the room z = upper - r with its multiplier y."""
+
+    plan: np.ndarray
+    slack: np.ndarray
+    height: np.ndarray
+    potential: np.ndarray
+    mass: np.ndarray
+    low: np.ndarray
+    room: np.ndarray
+    high: np.ndarray
+
+    @property
+    def products(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """The pairs whose products are 0 at the optimum."""
+        return (self.plan, self.slack), (self.mass, self.low), (self.room, self.high)
+
+    @property
+    def gap(self) -> float:
+        """The sum of all products."""
+        return float(sum(np.vdot(first, second) for first, second in self.products))
+
+    def moved(self, step: _Point, length: float) -> _Point:
+        """This point plus length times a step."""
+        return _Point(*(x + length * dx for x, dx in zip(self, step, strict=True)))
+
+    def longest(self, step: _Point) -> float:
+        """The share of a step, at most 1, that leads to the boundary."""
+        pairs = zip(self.products, step.products, strict=True)
+        lowest = min(float((dx / x).min()) for here, there in pairs for x, dx in zip(here, there, strict=True))
+        return 1.0 if lowest >= -1.0 else -1.0 / lowest
+
+
+class _Program(NamedTuple):
+    """The problem in the unit of its largest cost: costs (n, m) less the cost of the nearest row, masses, and regularization."""
+
+    costs: np.ndarray
+    supply: np.ndarray
+    demand: np.ndarray
+    upper: np.ndarray
+    ridge: float
+    unit: float
+    nearest: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """The cost of a plan that sends each row's mass everywhere, or the rounding of one, for tolerances."""
+        return max(self.unit * float(self.supply @ self.costs @ self.demand), np.finfo(float).tiny)
+
+
+class _Memory(NamedTuple):
+    program: _Program
+    point: _Point
+    value: float = float("inf")
+    """Upper bound on the value at coef; infinite where coef is still the start"""
+    least: float = -float("inf")
+    """Lower bound on the optimum"""
+    potentials: np.ndarray | None = None
+    """(m,) of the target rows, with which coef was found"""
+    nearest_gap: float = float("inf")
+    n_stalled: int = 0
+    is_settled: bool = False
+
+
+class _Found(NamedTuple):
+    """What a point gives: weights (n,) of the distinct source rows, bounds on their value and on the optimum, and g (m,)."""
+
+    weights: np.ndarray
+    value: float
+    least: float
+    potentials: np.ndarray
+
+
+@dataclass(frozen=True)
+class PrimalDual(Solver):
+    """Newton steps on the optimality conditions of the plan and its dual, whose products are driven to 0 together.
+
+    A step factors one matrix of the size of the smaller sample, in time n m min(n, m) and in memory for ten matrices (n, m);
+    some 20 steps suffice. The weights are clip(f / regularization, 0, max_weight), from the potentials. A plan that is rounded
+    to their masses bounds their value from above, the dual bounds the optimum from below, and the difference is the gap. Runs in
+    float64 on the host, and takes new weights only where they are certainly no worse.
+    Source: Mehrotra (1992), the predictor and corrector.
+    """
+
+    serves: ClassVar[str] = "of optimal transport in several columns"
+
+    def suits(self, problem: Problem) -> bool:
+        return isinstance(problem, PlannedTransport)
+
+    def value_and_gap(self, problem: Problem, state: State) -> tuple[float, float]:
+        """The certified value and gap of the weights."""
+        memory = state.memory
+        if memory.potentials is None:
+            return super().value_and_gap(problem, state)
+        return memory.value, max(memory.value - memory.least, 0.0)
+
+    def has_converged(self, state: State) -> bool:
+        """Whether the certified gap is as small as rounding lets it be, and at most tol relative to the value."""
+        return state.memory.is_settled
+
+    def _first(self, problem: PlannedTransport, start: Array) -> State:  # type: ignore[override]
+        program = _program_of(problem)
+        memory = _Memory(program, _start(program))
+        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0, memory)
+
+    def step(self, problem: PlannedTransport, state: State) -> State:  # type: ignore[override]
+        state = state._replace(n_iter=state.n_iter + 1)
+        if problem.weights.max_weight is not None and problem.weights.max_weight <= 1.0 + _ONE_POINT:
+            return self._ended(state._replace(coef=problem.init(), residual=0.0 * state.step_size))
+        point = _advanced(state.memory.program, state.memory.point)
+        if point is None:
+            return self._ended(state)
+        return self._judged(problem, state, point, _found(problem, state.memory.program, point))
+
+    def _judged(self, problem: PlannedTransport, state: State, point: _Point, found: _Found) -> State:
+        """The state at the next point, with its weights if these are certainly no worse."""
+        memory, gap = state.memory, found.value - found.least
+        size = max(abs(found.value), memory.program.size)
+        n_stalled = 0 if gap <= 0.9 * memory.nearest_gap else memory.n_stalled + 1
+        is_small = gap <= _DIGITS * self.tol * (problem.regularization or size) or point.gap <= _EMPTY
+        is_last = is_small or n_stalled >= _NO_PROGRESS
+        memory = memory._replace(
+            point=point,
+            least=max(memory.least, found.least),
+            nearest_gap=min(gap, memory.nearest_gap),
+            n_stalled=n_stalled,
+        )
+        is_no_worse = found.value <= _least_at(problem, state.coef, found) + _ROUNDING * size
+        if found.value < memory.value and (is_no_worse or is_last):
+            memory = memory._replace(value=found.value, potentials=found.potentials[problem.marginals.of_target])
+            coef = problem.weights.project_counted(put(found.weights[problem.marginals.of_source], state.coef))
+            state = state._replace(coef=coef)
+        state = state._replace(residual=put(max(memory.value - memory.least, 0.0) / size, state.residual), memory=memory)
+        return self._ended(state) if is_last else state
+
+    def _ended(self, state: State) -> State:
+        memory = state.memory._replace(is_settled=float(state.residual) <= self.tol)
+        return state._replace(step_size=0.0 * state.step_size, memory=memory)
+
+
+def _program_of(problem: PlannedTransport) -> _Program:
+    """The costs less that of the nearest row, which no plan avoids, so that a target row far from all loses no digits."""
+    given, costs = problem.marginals, problem.costs
+    nearest = costs.min(axis=0)
+    costs = costs - nearest
+    room = np.where(given.upper * given.supply < 1.0, given.upper * given.supply, 2.0)
+    if problem.regularization > 0.0:
+        # Costs that no optimal plan pays may be any: a source row far from all loses no digits either.
+        costs = np.minimum(costs, 2.0 * _dearest(costs, problem.regularization * given.upper, room))
+    unit = max(float(costs.max()), problem.regularization) or 1.0
+    return _Program(costs / unit, given.supply, given.demand, room, problem.regularization / unit, unit, nearest)
+
+
+def _dearest(costs: np.ndarray, highest: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """An upper bound (m,) on the cost of a pair that an optimal plan uses, for each target row.
+
+    A row below its largest weight has a potential of at most highest (n,), which bounds g_j by highest_i + costs_ij. At most k
+    rows are at their largest weights together, so the k + 1 smallest of these have a row that is not.
+    """
+    k = int(np.searchsorted(np.cumsum(np.sort(room)), 1.0, side="right"))
+    return np.partition(costs + highest[:, None], min(k, len(costs) - 1), axis=0)[min(k, len(costs) - 1)]
+
+
+def _start(program: _Program) -> _Point:
+    """Even weights, each row's mass spread as the target's, and potentials and multipliers that satisfy all equations."""
+    supply, height = program.supply, np.full(len(program.supply), 1.0 + float(program.costs.mean()))
+    high = np.maximum(height - program.ridge, 0.0) + 1.0
+    return _Point(
+        plan=supply[:, None] * program.demand,
+        slack=program.costs + height[:, None],
+        height=height,
+        potential=np.zeros(len(program.demand)),
+        mass=supply,
+        low=high + program.ridge - height,
+        room=program.upper - supply,
+        high=high,
+    )
+
+
+def _advanced(program: _Program, at: _Point) -> _Point | None:
+    """The point after a predictor and a corrector; None where rounding leaves no direction."""
+    newton = _Newton.at(program, at)
+    if newton is None:
+        return None
+    ahead = newton.step(*(-first * second for first, second in at.products))
+    length, gap = at.longest(ahead), at.gap
+    # The less the predictor leaves of the gap, the nearer to the boundary the corrector may aim.
+    left = at.moved(ahead, length).gap / gap
+    center = left**3 * gap / (at.plan.size + 2 * len(at.mass))
+    corrected = zip(at.products, ahead.products, strict=True)
+    step = newton.step(*(center - first * second - moves[0] * moves[1] for (first, second), moves in corrected))
+    length = min(1.0, _SHORT * at.longest(step))
+    return at.moved(step, length) if np.isfinite(step.potential).all() and length > 0.0 else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Newton:
+    """The equations at a point, linearized and factored: `step` gives the step that changes the products by given amounts."""
+
+    program: _Program
+    point: _Point
+    share: np.ndarray
+    yielding: np.ndarray
+    """(n,) change of a row's mass with its potential"""
+    solve: _Solve
+
+    @classmethod
+    def at(cls, program: _Program, at: _Point) -> _Newton | None:
+        """The equations at a point; None where no factor exists."""
+        share = at.plan / at.slack
+        yielding = 1.0 / (program.ridge / program.supply + at.low / at.mass + at.high / at.room)
+        solve = _laplacian(share, yielding)
+        return None if solve is None else cls(program, at, share, yielding, solve)
+
+    def step(self, of_plan: np.ndarray, of_mass: np.ndarray, of_room: np.ndarray) -> _Point:
+        """The step whose first-order changes of plan * slack, mass * low and room * high are these."""
+        program, at = self.program, self.point
+        # What rounding has left of the equations is removed with each step.
+        slack_off = program.costs + at.height[:, None] - at.potential - at.slack
+        room_off = program.upper - at.mass - at.room
+        weight_off = at.height + at.low - at.high - program.ridge * at.mass / program.supply
+        push = weight_off + of_mass / at.mass - (of_room - at.high * room_off) / at.room
+        flow = of_plan / at.slack - self.share * slack_off
+        row_off, column_off = at.mass - at.plan.sum(axis=1), program.demand - at.plan.sum(axis=0)
+        height, potential = self.solve(flow.sum(axis=1) - self.yielding * push - row_off, column_off - flow.sum(axis=0))
+        mass = self.yielding * (height + push)
+        slope = height[:, None] - potential
+        room = room_off - mass
+        return _Point(
+            plan=flow - self.share * slope,
+            slack=slope + slack_off,
+            height=height,
+            potential=potential,
+            mass=mass,
+            low=(of_mass - at.low * mass) / at.mass,
+            room=room,
+            high=(of_room - at.high * room) / at.room,
+        )
+
+
+def _laplacian(share: np.ndarray, yielding: np.ndarray) -> _Solve | None:
+    """The solution (f, g) of (row + yielding) f - share g = a and column g - share' f = b, from (a, b); None without a factor.
+
+    row, column: the sums of share (n, m). The longer of f and g is eliminated.
+    """
+    rows, columns = share.sum(axis=1) + yielding, share.sum(axis=0)
+    is_wide = len(rows) < len(columns)
+    inner = _reduced(share.T, columns, yielding) if is_wide else _reduced(share, rows, (yielding / rows) @ share)
+    if inner is None:
+        return None
+
+    def for_height(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height = inner(a + share @ (b / columns))
+        return height, (b + height @ share) / columns
+
+    def for_potential(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        potential = inner(b + (a / rows) @ share)
+        return (a + share @ potential) / rows, potential
+
+    return for_height if is_wide else for_potential
+
+
+def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The solver of diag(sums) - share' diag(1 / total) share (k, k), whose rows sum to excess (k,) >= 0.
+
+    The diagonal is the sum of what is off it: the difference of two large sums would lose the digits that matter.
+    """
+    scaled = share / np.sqrt(total)[:, None]
+    matrix = -(scaled.T @ scaled)
+    np.fill_diagonal(matrix, 0.0)
+    diagonal = excess - matrix.sum(axis=0)
+    for ridge in _RIDGES:
+        np.fill_diagonal(matrix, diagonal * (1.0 + ridge))
+        try:
+            factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            continue
+        return lambda right: scipy.linalg.cho_solve(factor, right, check_finite=False)
+    return None
+
+
+def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Found:
+    """The weights that a plan near that of the point gives, its cost, and the dual value of the potentials."""
+    potentials = program.nearest + program.unit * point.potential
+    # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
+    plan = point.plan * (problem.costs - program.nearest <= program.unit * program.costs * (1.0 + 1e-9))
+    plan *= program.demand / plan.sum(axis=0)
+    weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
+    mass = weights * program.supply
+    plan *= np.minimum(1.0, mass / np.maximum(plan.sum(axis=1), np.finfo(float).tiny))[:, None]
+    more, missing = mass - plan.sum(axis=1), program.demand - plan.sum(axis=0)
+    # Where a bound has cut the sum of a row, what is missing goes along all pairs in proportion.
+    rest = float(more @ program.costs @ missing) / max(float(missing.sum()), np.finfo(float).tiny)
+    cost = program.unit * (float(np.vdot(plan, program.costs)) + max(rest, 0.0)) + float(program.demand @ program.nearest)
+    value = cost + 0.5 * problem.regularization * float(mass @ weights)
+    return _Found(weights, value, problem.dual_value(potentials), potentials)
+
+
+def _least_at(problem: PlannedTransport, coef: Array, found: _Found) -> float:
+    """A lower bound on the value at coef: the cost of its masses by the potentials of `found`."""
+    weights, counts = (to_host(x).astype(np.float64) for x in (coef, problem.weights.counted(problem.init())))
+    height = problem.heights(found.potentials)[problem.marginals.of_source]
+    inner = np.mean(counts * weights * (0.5 * problem.regularization * weights - height))
+    return float(problem.marginals.demand @ found.potentials + inner)
