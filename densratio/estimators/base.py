@@ -14,7 +14,7 @@ from sklearn.utils import ClassifierTags, TransformerTags
 from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
-from .samples import Samples, mean_one
+from .samples import Samples, mean_one, over_mean, vanishes
 from .search import folds_by, is_search, search
 
 __all__ = ["RatioEstimator"]
@@ -66,12 +66,13 @@ class RatioEstimator(BaseEstimator, ABC):
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
+        Always finite: at most 1e123 (float32: 2e15), which only rows far from all source rows can reach.
         Wasserstein, and KMM without regularization, estimate weights of rows only: their ratio at x is the kernel average of
         the weights near x.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        ratio = self._ratio(self._placed(rows)) / self.normalization_
+        ratio = over_mean(self._ratio(self._placed(rows)), self.normalization_)
         return self._returned(ratio, rows)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -86,7 +87,7 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
-        source, target = (self._ratio(rows) / self.normalization_ for rows in (samples.source, samples.target))
+        source, target = (over_mean(self._ratio(rows), self.normalization_) for rows in (samples.source, samples.target))
         return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
@@ -150,7 +151,7 @@ class RatioEstimator(BaseEstimator, ABC):
     def _store_weights(self, raw: Array, samples: Samples, counted: Samples, like: Array) -> None:
         weights, mean = mean_one(raw, counted.source_weight)
         self.normalization_ = float(mean)
-        if not float(weighted_mean(raw, counted.source_weight)) > 0.0:
+        if bool(vanishes(weighted_mean(raw, counted.source_weight))):
             warnings.warn(
                 f"The ratio of {type(self).__name__} is 0 at every source row, so the weights are even: the samples do not overlap "
                 "at this bandwidth and regularization. Use smaller values, or look at diagnose(ratio, X, y).",

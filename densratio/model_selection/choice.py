@@ -31,9 +31,9 @@ def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, A
     ranked = np.where(np.isfinite(mean), mean, -np.inf)
     if not np.isfinite(mean).any():
         raise ValueError(
-            f"None of the {len(candidates)} candidates for {', '.join(grid)} has a finite score: without the rows held out, source and "
-            "target have no overlap at any of them. Check that both samples are in the same units, or pass numbers or rules, "
-            'such as gamma="median", instead of "cv" and sequences.'
+            f"None of the {len(candidates)} candidates for {', '.join(grid)} has a finite score: at none of them do "
+            "the kernels at target rows reach the source rows. Check that both samples have the same columns in the same units, or "
+            'pass numbers or rules, such as gamma="median", instead of "cv" and sequences.'
         )
     results: dict[str, Any] = {f"param_{name}": _column([c[name] for c in candidates]) for name in grid}
     results["params"] = candidates

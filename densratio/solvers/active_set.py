@@ -22,7 +22,7 @@ _WEAKER = 0.1  # strength of each later proximal term, relative to the one befor
 _GAP = 0.1  # largest certified gap of a proximal solution, as a share of tol times the value
 _DIGITS = 1e-6  # largest certified gap at which active sets that repeat are taken for the optimum, relative to the terms
 _FIRST_ORDER = 200  # projected-gradient steps where the active sets do not settle
-_ROUNDS = 50  # rounds at the least proximal term after which the value is taken to be unbounded below
+_ROUNDS = 20  # rounds at the least proximal term after which the value is taken to be unbounded below
 _LONG = 100  # solves of one round after which rounding alone keeps the active sets from settling
 _ENOUGH = 0.25  # share of the initial slope at which the line search stops
 _BISECTIONS = 30
@@ -139,7 +139,7 @@ class ActiveSet(Solver):
     def _ended(self, state: State) -> State:
         """The last state. Where rounding has kept the active sets from the optimum, it is improved by first-order steps."""
         memory = state.memory
-        if not self._is_optimal(state):
+        if memory.n_rounds < _ROUNDS and not self._is_optimal(state):
             first_order = ProjectedGradient(tol=self.tol, max_iter=_FIRST_ORDER)
             state = _improved(state, memory, first_order.solve(memory.problem, widest(state.coef)).coef)
         is_settled = self._is_optimal(state)
