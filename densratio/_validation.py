@@ -11,7 +11,7 @@ import scipy.sparse
 from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, to_host
+from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, take_rows, to_host
 from ._columns import check_columns, check_container, is_frame, is_missing, is_polars, is_real, library_of, shape_of
 
 __all__ = [
@@ -27,20 +27,23 @@ _MOST_COPIES = 2.0**32  # larger whole numbers are no counts of rows
 
 
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
-    """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, source rows first.
+    """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, which take turns.
 
+    The rows of each sample keep their order, so that X[y == 0] is the source and `weights_` belong to its rows. Because they
+    take turns, every block of rows has both, as scikit-learn's default folds need.
     X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (returned as CSR), or
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
     samples = [_sample(X, name) for X, name in ((X_source, "source"), (X_target, "target"))]
-    y = np.repeat([0, 1], [shape_of(X)[0] for X in samples])
+    turns = _turns(*(shape_of(X)[0] for X in samples))
+    y: Any = (turns >= shape_of(samples[0])[0]).astype(int)
     if any(map(is_tensor, samples)):
         if not all(map(is_tensor, samples)):
             raise ValueError("One sample is a torch tensor and the other is not: pass both as tensors or both as arrays.")
         xp = namespace(samples[0])
         y = xp.asarray(y, device=samples[0].device)
     if all(map(is_frame, samples)):
-        return _concat_frames(*samples), y
+        return _concat_frames(samples[0], samples[1], turns), y
     if any(map(is_frame, samples)):
         warnings.warn(
             "One sample has column names and the other has none: columns are matched by position, and the names are dropped. Pass "
@@ -52,7 +55,7 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     if widths[0] != widths[1]:
         raise ValueError(f"The samples differ in their columns: the source has {widths[0]} and the target has {widths[1]}.")
     convert = scipy.sparse.csr_array if any(map(is_sparse, samples)) else np.asarray
-    return concat_rows(*(X if is_tensor(X) else convert(X) for X in samples)), y
+    return take_rows(concat_rows(*(X if is_tensor(X) else convert(X) for X in samples)), turns), y
 
 
 def with_columns_of(X_source: Any, X_target: Any) -> Any:
@@ -130,6 +133,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False, accept_sparse=sparse)
     X = scipy.sparse.csr_array(X) if is_sparse(X) else X
     _check_finite(X, names, takes_nan=get_tags(estimator).input_tags.allow_nan)
+    _check_size(estimator, X, names)
     return X
 
 
@@ -208,7 +212,12 @@ def _sample(X: Any, name: str) -> Any:
     return X
 
 
-def _concat_frames(X_source: Any, X_target: Any) -> Any:
+def _turns(n_source: int, n_target: int) -> np.ndarray:
+    """Places (n,) in the source rows followed by the target rows, such that both are spread evenly."""
+    return np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in (n_source, n_target)]), kind="stable")
+
+
+def _concat_frames(X_source: Any, X_target: Any, turns: np.ndarray) -> Any:
     libraries = [library_of(X) for X in (X_source, X_target)]
     if libraries[0] != libraries[1]:
         raise ValueError(
@@ -219,10 +228,10 @@ def _concat_frames(X_source: Any, X_target: Any) -> Any:
     if is_polars(X_source):
         import polars
 
-        return polars.concat([X_source, X_target], how="vertical_relaxed")
+        return polars.concat([X_source, X_target], how="vertical_relaxed")[turns]
     import pandas
 
-    return pandas.concat([X_source, X_target], ignore_index=True)
+    return pandas.concat([X_source, X_target], ignore_index=True).iloc[turns].reset_index(drop=True)
 
 
 def _labels(y: Any) -> np.ndarray:
@@ -284,12 +293,17 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
             "input."
         )
     _check_finite(X, [])
+    _check_size(estimator, X, [])
     return X
 
 
-def _check_size(X: Array, names: list) -> None:
-    """Raises ValueError for columns whose squares would overflow in the dtype of X."""
+def _check_size(estimator: Any, X: Array, names: list) -> None:
+    """Raises ValueError for columns whose squares would overflow in the dtype of X, unless the estimator scales them first."""
+    if getattr(estimator, "scale", None) == "auto" or (is_sparse(X) and not X.nnz):
+        return
     xp = namespace(X)
+    if is_sparse(X):
+        X = abs(X).max(axis=0).toarray().reshape(1, -1)
     largest = xp.max(xp.abs(X), axis=0)
     most = float(xp.finfo(X.dtype).max) ** 0.45
     if bool(xp.max(largest) > most):
@@ -313,7 +327,6 @@ def _check_finite(X: Array, names: list, *, takes_nan: bool = False) -> None:
     else:
         xp = namespace(X)
         if bool(xp.all(xp.isfinite(X))):
-            _check_size(X, names)
             return
         columns = np.flatnonzero(to_host(~xp.all(xp.isfinite(X), axis=0)))
         has_nan = bool(xp.any(xp.isnan(X[:, int(columns[0])])))

@@ -16,7 +16,6 @@ import numpy as np
 
 from ._arrays import (
     Array,
-    clipped_at_zero,
     concat_rows,
     eps,
     exp_of_negative,
@@ -28,6 +27,8 @@ from ._arrays import (
     to_host,
 )
 from ._blocks import over_rows
+from ._distances import manhattan, squared_euclidean
+from ._scale import column_values
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 
@@ -35,41 +36,7 @@ Anchors = Literal["source", "target"]
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
 
 
-# ---------------------------------------------------------------- distances and bandwidth rules
-
-
-def squared_euclidean(x: Array, y: Array) -> Array:
-    """Squared distances (n, m) between the rows of `x` (n, d) and `y` (m, d), dense or CSR."""
-    if is_sparse(x) or is_sparse(y):
-        return _sparse_squared_euclidean(x, y)
-    xp = namespace(x, y)
-    if x.shape[1] == 1:
-        difference = x - xp.matrix_transpose(y)
-        return difference * difference
-    # Center first: |x|^2 + |y|^2 - 2 x'y would lose digits to a large offset.
-    center = xp.mean(y, axis=0, keepdims=True)
-    x, y = x - center, y - center
-    # Append the squares to the rows: one matrix product saves three passes over the n x m matrix.
-    left = xp.concat([-2.0 * x, xp.sum(x * x, axis=1, keepdims=True), xp.ones_like(x[:, :1])], axis=1)
-    right = xp.concat([y, xp.ones_like(y[:, :1]), xp.sum(y * y, axis=1, keepdims=True)], axis=1)
-    return clipped_at_zero(left @ xp.matrix_transpose(right))
-
-
-def _sparse_squared_euclidean(x: Any, y: Any) -> np.ndarray:
-    # Sparse rows are not centered: that would make them dense.
-    product = x @ y.T
-    squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
-    dense = product.toarray() if is_sparse(product) else np.asarray(product)
-    return np.clip(squares[0][:, None] + squares[1][None, :] - 2.0 * dense, 0.0, None)
-
-
-def manhattan(x: Array, y: Array) -> Array:
-    """Sums of absolute differences (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
-    xp = namespace(x, y)
-    total = xp.abs(x[:, 0][:, None] - y[:, 0][None, :])
-    for column in range(1, x.shape[1]):
-        total = total + xp.abs(x[:, column][:, None] - y[:, column][None, :])
-    return total
+# ---------------------------------------------------------------- bandwidth rules
 
 
 def median_bandwidth(
@@ -78,11 +45,12 @@ def median_bandwidth(
     distance: Callable[[Array, Array], Array],
     source_weight: Array | None = None,
     target_weight: Array | None = None,
+    degree: int = 2,
 ) -> Array:
     """1 / (2 median) of the positive distances between pairs of pooled rows, on at most 256 rows of each sample.
 
     With the squared Euclidean distance this is gamma = 1 / (2 sigma^2) with sigma the median distance. Pairs are weighted by
-    the product of the weights of their rows.
+    the product of the weights of their rows. degree: the power with which the distance grows with the rows.
     """
     (source, source_weight), (target, target_weight) = _subsample(source, source_weight), _subsample(target, target_weight)
     pooled = concat_rows(source, target)
@@ -91,10 +59,9 @@ def median_bandwidth(
     flat = xp.reshape(distances, (-1,))
     order = xp.argsort(flat)
     ordered = xp.take(flat, order)
-    # Copies of a row are at distance 0 up to rounding, and carry no information on the scale.
-    size = distance(pooled, pooled[:1, :] if is_sparse(pooled) else xp.mean(pooled, axis=0, keepdims=True))[:, 0]
-    rounding = xp.reshape(size[:, None] + size[None, :], (-1,))
-    apart = ordered > 8.0 * eps(ordered) * xp.take(rounding, order)
+    # Copies of a row, equal up to rounding of its values, carry no information on the scale.
+    size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (8.0 * eps(ordered)) ** degree
+    apart = ordered > xp.take(xp.reshape(size[:, None] + size[None, :], (-1,)), order)
     if source_weight is None and target_weight is None:
         count = xp.astype(apart, ordered.dtype)
     else:
@@ -114,19 +81,40 @@ def target_spread_bandwidth(
     distance: Callable[[Array, Array], Array],
     source_weight: Array | None = None,
     target_weight: Array | None = None,
+    degree: int = 2,
 ) -> Array:
     """1 / (distance between the 10 % and 90 % quantiles of the target columns), or the pooled range if that is 0.
 
     In a training loop, rows to be down-weighted would widen the pooled median; the spread of the clean target is unaffected.
-    Ignores the weights of rows.
+    Target rows count as often as they weigh; the weights of source rows do not matter.
     """
+    if is_sparse(target):
+        source, target = (np.stack(list(column_values(rows)), axis=1) for rows in (source, target))
     xp, n = namespace(source, target), target.shape[0]
     ordered = xp.sort(target, axis=0)
-    low, high = round(0.1 * (n - 1)), round(0.9 * (n - 1))
-    spread = distance(ordered[high : high + 1, :], ordered[low : low + 1, :])[0, 0]
+    if target_weight is None:
+        low, high = (ordered[place : place + 1, :] for place in (round(0.1 * (n - 1)), round(0.9 * (n - 1))))
+    else:
+        low, high = _weighted_quantiles(target, target_weight)
+    spread = distance(high, low)[0, 0]
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
     return _reciprocal(xp.where(spread > 0.0, spread, distance(largest, least)[0, 0]))
+
+
+def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
+    """The 10 % and 90 % quantiles (1, d) of rows (n, d), as if each occurred weight (n,) times."""
+    xp, order = namespace(rows), namespace(rows).argsort(rows, axis=0)
+    reached = xp.cumulative_sum(xp.take(weight, xp.reshape(order, (-1,))).reshape(order.shape), axis=0)
+    total = float(reached[-1, 0])
+    found = []
+    for share in (0.1, 0.9):
+        # Of whole numbers the same place as among the copies.
+        place = round(share * (total - 1.0)) if total.is_integer() else share * total
+        at = xp.sum(xp.astype(reached <= place, xp.int64), axis=0)
+        column = [rows[int(order[int(row), j]), j] for j, row in enumerate(xp.clip(at, max=rows.shape[0] - 1))]
+        found.append(xp.stack(column)[None, :])
+    return found
 
 
 BANDWIDTHS: dict[str, Callable[..., Array]] = {
@@ -177,6 +165,8 @@ class Features(ABC):
     is_nonnegative: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be CSR."""
+    centers_are_rows: ClassVar[bool] = True
+    """Whether the centers are rows of the samples."""
     rounding: ClassVar[float] = 1e-8
     """Tolerance to which the array libraries agree on the kernel, in float64."""
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
@@ -220,7 +210,7 @@ class Features(ABC):
                     f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an "
                     'estimator\'s fit also takes "cv" or a sequence.'
                 )
-            return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight)
+            return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight, self._degree)
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
@@ -233,7 +223,7 @@ class Features(ABC):
         # Scaling the rows, not the distances, saves a pass over the n x m matrix.
         scale = gamma ** (1.0 / self._degree)
         x, y = x * scale, y * scale
-        return over_rows(lambda part: exp_of_negative(self._distance(part, y)), x, y.shape[0])
+        return over_rows(lambda part: exp_of_negative(self._distance(part, y, 1.0)), x, y.shape[0])
 
     def _choose(self, rows: Array) -> Array:
         """At most `n_centers` of the rows, in order."""
@@ -273,6 +263,7 @@ class RandomFourier(Features):
 
     is_map: ClassVar[bool] = True
     is_nonnegative: ClassVar[bool] = False
+    centers_are_rows: ClassVar[bool] = False
 
     @property
     def n_columns(self) -> int:

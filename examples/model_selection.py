@@ -59,7 +59,7 @@ def compare(n_seeds: int) -> None:
         weights = [ratio.fit(shift.X, shift.y).transform(shift.X_source) for shift in shifts]
         found = [nmse(*pair) for pair in zip(weights, truths, strict=True)]
         chosen = getattr(ratio.fit(shifts[0].X, shifts[0].y), "best_params_", {"gamma": getattr(ratio, "gamma_", None)})
-        words = ", ".join(f"{key} {value:.3g}" for key, value in chosen.items())
+        words = ", ".join(f"{key} {value if isinstance(value, str) else format(value, '.3g')}" for key, value in chosen.items())
         print(f"{name:24s} {np.mean(found):.3f} ± {np.std(found):.3f}        {words}")
 
 

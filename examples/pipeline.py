@@ -45,8 +45,8 @@ def draw(seed: int) -> Samples:
 
 
 def fit_ratio(samples: Samples) -> Pipeline:
-    """One-hot encode the categories and scale the numbers, in both samples at once, then fit the ratio."""
-    encode = make_column_transformer((OneHotEncoder(sparse_output=False), CATEGORIES), remainder=StandardScaler())
+    """One-hot encode the categories, in both samples at once, then fit the ratio."""
+    encode = make_column_transformer((OneHotEncoder(sparse_output=False), CATEGORIES), remainder="passthrough")
     return make_pipeline(encode, KLIEP(gamma="cv", random_state=0)).fit(*stack_domains(samples.source, samples.target))
 
 

@@ -15,8 +15,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.datasets import load_breast_cancer
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from densratio import KLIEP, diagnose, stack_domains
 from densratio.datasets import make_selection_bias
@@ -42,8 +40,8 @@ def cut() -> Samples:
     return stack_domains(X.iloc[:300], X.iloc[-150:])
 
 
-def kliep(gamma: float | str = "cv") -> Pipeline:
-    return make_pipeline(StandardScaler(), KLIEP(gamma=gamma, random_state=0))
+def kliep(gamma: float | str = "cv") -> KLIEP:
+    return KLIEP(gamma=gamma, random_state=0)
 
 
 def situations() -> dict[str, tuple[Samples, Any]]:

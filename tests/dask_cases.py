@@ -13,7 +13,7 @@ import dask
 import dask.array as da
 
 import densratio
-from densratio.estimators import density_ratio, objective_of
+from densratio.estimators import base, density_ratio, objective_of
 from densratio.estimators.solve import Assembly
 
 
@@ -50,7 +50,8 @@ def unknown(array):
 
 
 def with_features_of(model, ratio, X, y, weight=None):
-    """`ratio` fitted in memory with the centers and bandwidth of a fitted DaskRatio."""
+    """`ratio` fitted in memory with the scale, centers and bandwidth of a fitted DaskRatio, which has them from its sample."""
     ratio = clone(ratio)
-    with mock.patch.object(density_ratio, "assemble", lambda ratio, samples: Assembly(objective_of(ratio), model.features_)):
+    features = mock.patch.object(density_ratio, "assemble", lambda ratio, samples: Assembly(objective_of(ratio), model.features_))
+    with features, mock.patch.object(base.Scale, "of", lambda *samples: model.ratio_._unit):
         return ratio.fit(X, y, weight)

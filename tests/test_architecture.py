@@ -19,6 +19,8 @@ ROOMS = [
     "_arrays",
     "_blocks",
     "_columns",
+    "_distances",
+    "_scale",
     "_validation",
     "projections",
     "features",

@@ -114,6 +114,14 @@ def test_labels_and_weights_are_columns_of_a_parquet_table(tmp_path):
     check_is_the_fit_in_memory(model, expected, frame[["a", "b", "n"]])
 
 
+@pytest.mark.parametrize("words", [("train", "test"), ("source", "target")])
+def test_words_that_name_the_samples_are_taken_at_their_word_as_in_memory(words):
+    X, y, _ = table(60, 40)
+    named = pd.Series(np.array(words)[y])
+    model = DaskRatio(LSIF(random_state=0)).fit(*(dd.from_pandas(part, npartitions=3) for part in (pd.DataFrame(X), named)))
+    check_is_the_fit_in_memory(model, LSIF(random_state=0).fit(X, y), X)
+
+
 @pytest.mark.parametrize("dtype", ["Int64", "Float32", "int64[pyarrow]", "bool", "boolean", "int8"])
 def test_columns_of_every_number_type_are_numbers(dtype):
     pytest.importorskip("pyarrow")

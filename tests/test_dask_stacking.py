@@ -18,7 +18,6 @@ from dask_cases import (  # noqa: E402
     unknown,
 )
 
-import densratio  # noqa: E402
 from densratio import KLIEP, KMM, LSIF, Wasserstein  # noqa: E402
 from densratio.dask import DaskRatio, stack_domains, transform  # noqa: E402
 
@@ -79,9 +78,9 @@ def test_transform_checks_what_it_can_before_anything_is_computed():
 # ---------------------------------------------------------------- stacking
 
 
-def test_stacked_arrays_are_those_stacked_in_memory():
+def test_stacked_arrays_are_the_source_followed_by_the_target():
     source, target = samples(50, 30)
-    expected = densratio.stack_domains(source, target)
+    expected = np.concatenate([source, target]), np.repeat([0, 1], [50, 30])
     for change in (lambda array: array, unknown):
         stacked = stack_domains(*(change(da.from_array(part, chunks=(20, 1))) for part in (source, target)))
         assert stacked[0].numblocks == (5, 1) and stacked[1].dtype == np.int64

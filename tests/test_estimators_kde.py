@@ -49,7 +49,7 @@ def test_in_several_columns_the_kernels_have_the_domains_shrunk_covariances(rule
 @given(seed=st.integers(0, 2**16), gamma=st.floats(1e-3, 1e2))
 def test_a_number_gamma_is_the_kernel_in_data_units(seed, gamma):
     source, target = samples(20, 15, seed=seed)
-    ratio = KDERatio(gamma=gamma).fit(*stack_domains(source, target))
+    ratio = KDERatio(gamma=gamma, scale=None).fit(*stack_domains(source, target))
     logs = [logsumexp(-gamma * cdist(source, rows, "sqeuclidean"), axis=1) for rows in (target, source)]
     expected = np.exp(logs[0] - logs[1] - np.max(logs[0] - logs[1]))
     np.testing.assert_allclose(ratio.weights_, expected / expected.mean(), rtol=1e-8, atol=1e-12)

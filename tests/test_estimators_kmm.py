@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
+from zoo_cases import by_row, sorted_rows
 
 from densratio import KMM, Wasserstein, _blocks, stack_domains
 from densratio.estimators import explicit_map
@@ -278,18 +279,10 @@ def test_a_count_of_k_is_k_copies_to_the_last_digits(name, seed):
     counts = counts_of(30, seed), counts_of(20, seed)
     times = [c.astype(int) for c in counts]
     X, y = stack_domains(source, target)
-    weighted = ratio.fit(X, y, sample_weight=np.concatenate(counts))
-    weights, at_rows = weighted.weights_, weighted.transform(X)
-    scale = times[0].mean() if name.startswith("kmm") else 1.0
-    value = scale * weighted.objective_value_
+    weighted = ratio.fit(X, y, sample_weight=by_row(y, *counts))
+    weights, at_rows, value = weighted.weights_, weighted.transform(X), weighted.objective_value_
     copied = ratio.fit(*stack_domains(source.repeat(times[0], axis=0), target.repeat(times[1], axis=0)))
-    if getattr(ratio, "regularization", 1.0) == 0.0:
-        # Without a penalty only the sum of the weights of copies is determined, not how they share it.
-        starts = np.concatenate([[0], np.cumsum(times[0])[:-1]])[times[0] > 0]
-        of_copies = np.add.reduceat(copied.weights_, starts) / times[0][times[0] > 0]
-        np.testing.assert_allclose(weights[times[0] > 0], of_copies, rtol=1e-6, atol=1e-8)
-    else:
-        np.testing.assert_allclose(weights.repeat(times[0]), copied.weights_, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(weights.repeat(times[0]), copied.weights_, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(at_rows, copied.transform(X), rtol=1e-6, atol=1e-8)
     assert value == pytest.approx(copied.objective_value_, rel=1e-8)
     assert np.average(weights, weights=counts[0]) == pytest.approx(1.0, abs=1e-9)
@@ -319,7 +312,8 @@ def test_a_map_with_all_rows_as_centers_gives_what_the_exact_kernel_gives(regula
 @pytest.mark.parametrize("approximation", ["nystroem", "random_fourier"])
 def test_the_approximation_error_is_that_of_the_value_against_the_exact_kernel(approximation):
     source, target = samples(300, 200, 3)
-    ratio = KMM(exact_up_to=100, approximation=approximation, n_centers=20, random_state=0).fit(*stack_domains(source, target))
+    ratio = KMM(exact_up_to=100, approximation=approximation, n_centers=20, scale=None, random_state=0)
+    ratio.fit(*stack_domains(source, target))
     assert ratio.approximation_ == approximation
     kernel, phi = Gaussian(ratio.gamma_).fit(target, target, anchors="source"), ratio.features_
     exact = value_under(Gaussian(ratio.gamma_).fit(source, source, anchors="source")(source), kernel(source), ratio.weights_)
@@ -329,7 +323,7 @@ def test_the_approximation_error_is_that_of_the_value_against_the_exact_kernel(a
 
 def test_the_approximation_error_on_some_rows_is_near_that_on_all():
     source, target = samples(6000, 5000, 2)
-    ratio = KMM(n_centers=4, random_state=0).fit(*stack_domains(source, target))
+    ratio = KMM(n_centers=4, scale=None, random_state=0).fit(*stack_domains(source, target))
     phi, w = ratio.features_, ratio.weights_
     blocks = [slice(i, i + 1000) for i in range(0, 6000, 1000)]
     at_source, at_target = (Gaussian(ratio.gamma_).fit(x, x, anchors="source") for x in (source, target))
@@ -349,7 +343,7 @@ def test_more_centers_lessen_the_approximation_error():
 
 def test_the_weights_are_the_exact_solution_of_the_approximate_problem():
     source, target = samples(4000, 500, 3)
-    ratio = KMM(random_state=0).fit(*stack_domains(source, target))
+    ratio = KMM(scale=None, random_state=0).fit(*stack_domains(source, target))
     phi, objective = ratio.features_, MaximumMeanDiscrepancy(regularization=1.0, is_factored=True)
     problem = objective.problem(phi(source), phi(target))
     value, grad = problem.value_and_grad(ratio.weights_)
@@ -403,7 +397,7 @@ def test_a_kernel_is_approximated_by_its_map_alone(kernel):
 
 def test_a_batch_beyond_exact_up_to_is_matched_through_the_map_too():
     source, target = samples(60, 30)
-    estimator = KMM(exact_up_to=50, gamma=0.5, n_centers=1000, random_state=0)
+    estimator = KMM(exact_up_to=50, gamma=0.5, n_centers=1000, scale=None, random_state=0)
     exact = KMM(gamma=0.5).update(source, target)
     large, small = estimator.update(source, target), estimator.update(source[:50], target)
     assert large.features.is_map and not small.features.is_map
@@ -455,14 +449,14 @@ def test_csr_rows_give_what_dense_rows_give(exact_up_to, regularization):
 
 
 def test_cv_takes_the_bandwidth_of_the_best_held_out_score():
-    source, target = samples(40, 30)
-    ratio = KMM(gamma="cv", cv=3).fit(*stack_domains(source, target))
+    source, target = (sorted_rows(rows) for rows in samples(40, 30))
+    ratio = KMM(gamma="cv", cv=3, scale=None).fit(*stack_domains(source, target))
     scores = []
     for gamma in ratio.cv_results_["param_gamma"]:
         by_fold = []
         for fold in stratified_folds(40, 30, 3):
             kept = stack_domains(np.delete(source, fold.source, axis=0), np.delete(target, fold.target, axis=0))
-            by_fold.append(KMM(gamma=gamma).fit(*kept).score(*stack_domains(source[fold.source], target[fold.target])))
+            by_fold.append(KMM(gamma=gamma, scale=None).fit(*kept).score(*stack_domains(source[fold.source], target[fold.target])))
         scores.append(np.mean(by_fold))
     np.testing.assert_allclose(ratio.cv_results_["mean_test_score"], scores, rtol=1e-6)
     assert ratio.gamma_ == ratio.cv_results_["param_gamma"][int(np.argmax(scores))] and len(scores) == 9

@@ -24,6 +24,10 @@ def by_counting(source, target, rows, k, own):
         if own:
             to_source = np.delete(to_source, i)
         radius = np.sort(to_source)[k - 1] + 1e-9
+        held, before = np.sum(to_source <= radius), to_source < radius - 2e-9
+        # Many rows at that distance: the ball that ends before them may hold a number nearer to k, as a factor.
+        if held > 1.5 * k and np.sum(before) * held > k * k:
+            radius = to_source[before].max() + 1e-9
         ratio.append(np.mean(to_target <= radius) / np.mean(to_source <= radius))
     return np.array(ratio)
 
@@ -32,7 +36,7 @@ def by_counting(source, target, rows, k, own):
 @pytest.mark.parametrize("k", [1, 7])
 def test_the_ratio_is_that_of_the_counted_neighbors(d, k):
     source, target = samples(d=d)
-    ratio = NearestNeighborsRatio(n_neighbors=k).fit(*stack_domains(source, target))
+    ratio = NearestNeighborsRatio(n_neighbors=k, scale=None).fit(*stack_domains(source, target))
     weights = by_counting(source, target, source, k, own=True)
     np.testing.assert_allclose(ratio.weights_, weights / weights.mean(), rtol=1e-9)
     unseen = samples(d=d, seed=5)[1]
@@ -43,7 +47,7 @@ def test_the_ratio_is_that_of_the_counted_neighbors(d, k):
 @pytest.mark.parametrize("d", [2, 20])
 def test_the_default_is_the_mean_over_half_and_twice_as_many_neighbors(d):
     source, target = samples(d=d)
-    ratio = NearestNeighborsRatio().fit(*stack_domains(source, target))
+    ratio = NearestNeighborsRatio(scale=None).fit(*stack_domains(source, target))
     k = ratio.n_neighbors_
     weights, expected = (
         np.mean([by_counting(source, target, rows, round(c * k), own=own) for c in (0.5, 1, 2)], axis=0)
@@ -66,7 +70,7 @@ def test_an_origin_far_away_changes_no_neighbor(d):
 def test_rows_at_one_distance_count_together(seed, k):
     rng = np.random.default_rng(seed)
     source, target = 0.1 * rng.integers(-3, 4, size=(30, 2)), 0.1 * rng.integers(-2, 5, size=(20, 2))
-    ratio = NearestNeighborsRatio(n_neighbors=k).fit(*stack_domains(source, target))
+    ratio = NearestNeighborsRatio(n_neighbors=k, scale=None).fit(*stack_domains(source, target))
     weights = by_counting(source, target, source, k, own=True)
     np.testing.assert_allclose(ratio.weights_, weights / weights.mean(), rtol=1e-9)
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
-from densratio.estimators.samples import distinct_rows
 from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier
 from densratio.testing import draw_problem, gaussian_shift, problems
 
@@ -158,18 +157,6 @@ def test_a_row_of_weight_two_is_two_rows_to_the_median_rule(seed, d):
     copied = [np.repeat(part, count, axis=0) for part, count in zip(rows, counts, strict=True)]
     weighted = Gaussian().bandwidth(*rows, *(count.astype(float) for count in counts))
     assert float(weighted) == pytest.approx(float(Gaussian().bandwidth(*copied)), rel=1e-12)
-
-
-@given(n=st.integers(1, 60), most=st.one_of(st.none(), st.integers(1, 20)), seed=st.integers(0, 99))
-def test_distinct_rows_are_rows_in_their_order_without_copies(n, most, seed):
-    rows = np.random.default_rng(seed).integers(0, 6, (n, 2)).astype(float)
-    kept = distinct_rows(rows, most, seed)
-    assert len(np.unique(kept, axis=0)) == len(kept)
-    number = len(np.unique(rows, axis=0))
-    if most is None or n <= 4 * most:
-        assert len(kept) == (number if most is None else min(most, number))
-    places = [np.flatnonzero((rows == row).all(axis=1)) for row in kept]
-    assert all(len(place) for place in places)
 
 
 @given(seed=st.integers(0, 99))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+from zoo_cases import sorted_rows
 
 from densratio import KLIEP, KMM, LSIF, DensityRatio, _blocks, stack_domains
 from densratio.estimators import objective_of
@@ -32,17 +33,16 @@ def samples(n=60, m=50, d=2, seed=0):
 
 
 def by_brute_force(source, target, strength, alpha, nonnegative):
-    """-J on the pairs of rows left out, by a fit for each pair."""
-    scores = []
-    for i in range(min(len(source), len(target))):
-        s, t = np.delete(source, i, axis=0), np.delete(target, i, axis=0)
+    """-J on the rows left out, by a fit for each row of either sample."""
+
+    def left_out(row, s, t):
         hessian = alpha * t.T @ t / len(t) + (1.0 - alpha) * s.T @ s / len(s)
-        coef = np.linalg.solve(hessian + strength * np.eye(s.shape[1]), t.mean(axis=0))
-        r_x, r_v = source[i] @ coef, target[i] @ coef
-        if nonnegative:
-            r_x, r_v = max(r_x, 0.0), max(r_v, 0.0)
-        scores.append(r_v - 0.5 * alpha * r_v**2 - 0.5 * (1.0 - alpha) * r_x**2)
-    return np.mean(scores)
+        ratio = row @ np.linalg.solve(hessian + strength * np.eye(s.shape[1]), t.mean(axis=0))
+        return max(ratio, 0.0) if nonnegative else ratio
+
+    r_x = np.array([left_out(row, np.delete(source, i, axis=0), target) for i, row in enumerate(source)])
+    r_v = np.array([left_out(row, source, np.delete(target, i, axis=0)) for i, row in enumerate(target)])
+    return np.mean(r_v - 0.5 * alpha * r_v**2) - 0.5 * (1.0 - alpha) * np.mean(r_x**2)
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
@@ -50,12 +50,25 @@ def by_brute_force(source, target, strength, alpha, nonnegative):
 @pytest.mark.parametrize(("n", "m"), SHAPES)
 @given(k=st.integers(1, 8), seed=st.integers(0, 2**16))
 @settings(max_examples=6)
-def test_leave_one_out_scores_are_those_of_a_fit_for_each_pair(n, m, alpha, nonnegative, k, seed):
+def test_leave_one_out_scores_are_those_of_a_fit_for_each_row(n, m, alpha, nonnegative, k, seed):
     rng = np.random.default_rng(seed)
     source, target = rng.normal(size=(n, k)), rng.normal(0.3, 1.0, size=(m, k))
     scores = leave_one_out_scores(source, target, STRENGTHS, alpha=alpha, nonnegative=nonnegative)
     expected = [by_brute_force(source, target, strength, alpha, nonnegative) for strength in STRENGTHS]
     assert scores == pytest.approx(np.array(expected), rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+@given(k=st.integers(1, 8), seed=st.integers(0, 2**16))
+@settings(max_examples=6)
+def test_leaving_out_one_of_a_count_of_k_is_leaving_out_one_of_k_copies(alpha, k, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(9, k)), rng.normal(0.3, 1.0, size=(7, k))
+    counts = rng.integers(1, 6, 9), rng.integers(1, 6, 7)
+    weights = dict(zip(("source_weight", "target_weight"), (count.astype(float) for count in counts), strict=True))
+    counted = leave_one_out_scores(*rows, STRENGTHS, alpha=alpha, **weights)
+    copied = (np.repeat(part, count, axis=0) for part, count in zip(rows, counts, strict=True))
+    assert counted == pytest.approx(leave_one_out_scores(*copied, STRENGTHS, alpha=alpha), rel=1e-8, abs=1e-8)
 
 
 def test_leave_one_out_on_tensors_is_leave_one_out_on_arrays():
@@ -74,12 +87,10 @@ def test_leave_one_out_of_one_row_is_refused():
 def test_ulsif_chooses_by_the_leave_one_out_scores_of_its_own_features(alpha):
     source, target = samples()
     gammas, strengths = [0.05, 0.5, 5.0], [0.01, 0.1, 1.0]
-    ratio = LSIF(gamma=gammas, regularization=strengths, nonnegative=False, alpha=alpha, n_centers=None)
+    ratio = LSIF(gamma=gammas, regularization=strengths, nonnegative=False, alpha=alpha, n_centers=None, scale=None)
     ratio.fit(*stack_domains(source, target))
-    rng = np.random.default_rng(0)
-    rows = [part[rng.permutation(len(part))] for part in (source, target)]
     kernels = [Gaussian(gamma=g).fit(source, target, anchors="target") for g in gammas]
-    expected = [[by_brute_force(*(k(x) for x in rows), s, alpha, True) for s in strengths] for k in kernels]
+    expected = [[by_brute_force(*(k(x) for x in (source, target)), s, alpha, True) for s in strengths] for k in kernels]
     assert ratio.cv_results_["mean_test_score"] == pytest.approx(np.ravel(expected), rel=1e-6)
     best = np.unravel_index(np.argmax(expected), (3, 3))
     assert ratio.best_params_ == {"gamma": gammas[best[0]], "regularization": strengths[best[1]]}
@@ -99,14 +110,14 @@ SEARCHES = {
 
 
 def test_k_fold_scores_of_kmm_are_those_of_clones():
-    source, target = samples(30, 26)
-    fitted = KMM(gamma=[0.1, 1.0], regularization=[0.0, 1.0], cv=3).fit(*stack_domains(source, target))
+    source, target = (sorted_rows(rows) for rows in samples(30, 26))
+    fitted = KMM(gamma=[0.1, 1.0], regularization=[0.0, 1.0], cv=3, scale=None).fit(*stack_domains(source, target))
     expected = []
     for candidate in fitted.cv_results_["params"]:
         of_folds = []
         for fold in stratified_folds(30, 26, 3):
             kept, out = fold.rest(30, 26), fold
-            clone_ = KMM(**candidate).fit(*stack_domains(source[kept[0]], target[kept[1]]))
+            clone_ = KMM(scale=None, **candidate).fit(*stack_domains(source[kept[0]], target[kept[1]]))
             of_folds.append(clone_.score(*stack_domains(source[out.source], target[out.target])))
         expected.append(np.mean(of_folds))
     assert fitted.cv_results_["mean_test_score"] == pytest.approx(np.array(expected), rel=1e-6)
@@ -119,8 +130,8 @@ def kernel_at(gamma, centers):
 
 @pytest.mark.parametrize("gamma", [0.1, 1.0])
 def test_kliep_scores_are_the_bound_on_rows_left_out_of_both_domains(gamma):
-    source, target = samples()
-    fitted = KLIEP(gamma=[gamma], n_centers=None, cv=4, tol=1e-9).fit(*stack_domains(source, target))
+    source, target = (sorted_rows(rows) for rows in samples())
+    fitted = KLIEP(gamma=[gamma], n_centers=None, cv=4, tol=1e-9, scale=None).fit(*stack_domains(source, target))
     phi = kernel_at(gamma, target)
     for k, fold in enumerate(stratified_folds(len(source), len(target), 4)):
         kept_source, kept_target = (np.delete(x, out, axis=0) for x, out in ((source, fold.source), (target, fold.target)))
@@ -136,8 +147,9 @@ def test_kliep_scores_are_the_bound_on_rows_left_out_of_both_domains(gamma):
 def test_lsif_scores_are_those_of_the_ratio_fitted_without_the_fold(alpha):
     from scipy.optimize import nnls
 
-    source, target = samples()
-    fitted = LSIF(gamma=[0.3], regularization=[0.05], alpha=alpha, n_centers=None, cv=4).fit(*stack_domains(source, target))
+    source, target = (sorted_rows(rows) for rows in samples())
+    fitted = LSIF(gamma=[0.3], regularization=[0.05], alpha=alpha, n_centers=None, cv=4, scale=None)
+    fitted.fit(*stack_domains(source, target))
     phi = kernel_at(0.3, target)
     for k, fold in enumerate(stratified_folds(len(source), len(target), 4)):
         s, t = np.delete(source, fold.source, axis=0), np.delete(target, fold.target, axis=0)
@@ -166,12 +178,11 @@ def test_a_splitter_of_scikit_learn_holds_out_its_test_rows(name):
     by_splitter = clone(ratio).set_params(cv=StratifiedKFold(3, shuffle=True, random_state=2), **grid).fit(X, y).cv_results_
     assert np.array_equal(given_splits["mean_test_score"], by_splitter["mean_test_score"])
     if name == "kmm":
-        search = GridSearchCV(ratio, grid, cv=splits).fit(X, y)
-        in_grid = {
-            tuple(sorted(p.items())): s
-            for p, s in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True)
-        }
-        ours = {tuple(sorted(p.items())): s for p, s in zip(given_splits["params"], given_splits["mean_test_score"], strict=True)}
+        # Clones of GridSearchCV would take the scale of the rows they keep, in place of that of all rows.
+        in_own_units = clone(ratio).set_params(scale=None)
+        given_splits = clone(in_own_units).set_params(cv=splits, **grid).fit(X, y).cv_results_
+        search = GridSearchCV(in_own_units, grid, cv=splits).fit(X, y)
+        in_grid, ours = by_parameters(search.cv_results_), by_parameters(given_splits)
         assert ours == pytest.approx(in_grid, rel=1e-6)
 
 
@@ -206,12 +217,13 @@ def test_a_new_fit_with_plain_parameters_forgets_the_choice():
     assert ratio.gamma_ == 3.0 and not hasattr(ratio, "best_params_") and not hasattr(ratio, "cv_results_")
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
-def test_the_grid_of_cv_follows_the_scale_of_the_data(scale):
+@pytest.mark.parametrize(("scale", "power"), [("auto", 0), (None, 2)])
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e5])
+def test_the_grid_of_cv_follows_the_unit_of_the_data(unit, scale, power):
     source, target = samples()
-    ratio = KLIEP(gamma="cv", random_state=0).fit(*stack_domains(scale * source, scale * target))
-    at_one = KLIEP(gamma="cv", random_state=0).fit(*stack_domains(source, target))
-    assert ratio.gamma_ * scale**2 == pytest.approx(at_one.gamma_, rel=1e-6)
+    ratio, at_one = (KLIEP(gamma="cv", scale=scale, random_state=0) for _ in range(2))
+    ratio.fit(*stack_domains(unit * source, unit * target)), at_one.fit(*stack_domains(source, target))
+    assert ratio.gamma_ * unit**power == pytest.approx(at_one.gamma_, rel=1e-6)
     assert ratio.weights_ == pytest.approx(at_one.weights_, rel=1e-3, abs=1e-3)
 
 
@@ -235,6 +247,28 @@ def test_folds_part_both_domains(n, m, k, seed):
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@given(seed=st.integers(0, 2**16), k=st.integers(2, 8), n=st.integers(1, 30), most=st.sampled_from([3, 60, 1000]))
+def test_folds_deal_the_copies_of_frequent_rows_and_keep_those_of_others_together(seed, k, n, most):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, most, n).astype(float), np.append(rng.integers(1, most, n), 1000.0)
+    try:
+        folds = stratified_folds(n, n + 1, k, seed=seed, counts=counts)
+    except ValueError:
+        assert n == 1 and counts[0][0] < 2 * k
+        return
+    n_splits = len(folds)
+    for side, count in enumerate(counts):
+        held_out = np.zeros((n_splits, len(count)))
+        for out, fold in zip(held_out, folds, strict=True):
+            assert np.all(np.diff(fold[side]) > 0)
+            out[fold[side]] = count[fold[side]] if fold[2] is None else fold[side + 2]
+        np.testing.assert_array_equal(held_out.sum(axis=0), count)
+        frequent = (count >= 2 * k) & (count >= count.sum() / 200)
+        np.testing.assert_array_equal(np.sum(held_out > 0.0, axis=0), np.where(frequent, n_splits, 1))
+        assert np.all(held_out[:, frequent].max(axis=0) - held_out[:, frequent].min(axis=0) <= 1.0)
+        np.testing.assert_array_equal(held_out, np.rint(held_out))
+
+
 # ---------------------------------------------------------------- what a person meets
 
 
@@ -249,8 +283,10 @@ def test_folds_part_both_domains(n, m, k, seed):
     ],
 )
 def test_a_search_that_cannot_be_says_why(ratio, message):
+    X, y = stack_domains(*samples(20, 20))
+    source_first = np.argsort(y, kind="stable")
     with pytest.raises(ValueError, match=message):
-        ratio.fit(*stack_domains(*samples(20, 20)))
+        ratio.fit(X[source_first], y[source_first])
 
 
 def test_one_row_cannot_be_cross_validated():
@@ -279,12 +315,13 @@ def test_folds_of_positions_in_the_whole_table():
 
 # ---------------------------------------------------------------- streams
 
+# The first batch of a stream sets the scale: in the columns' own units it is that of the fit on all rows.
 STREAMED = {
-    "kliep": KLIEP(tol=1e-9),
-    "lsif": LSIF(),
-    "ulsif": LSIF(nonnegative=False),
-    "rulsif": LSIF(alpha=0.2, nonnegative=False),
-    "laplacian": LSIF(kernel="laplacian"),
+    "kliep": KLIEP(tol=1e-9, scale=None),
+    "lsif": LSIF(scale=None),
+    "ulsif": LSIF(nonnegative=False, scale=None),
+    "rulsif": LSIF(alpha=0.2, nonnegative=False, scale=None),
+    "laplacian": LSIF(kernel="laplacian", scale=None),
 }
 
 
@@ -339,7 +376,7 @@ def test_a_long_stream_keeps_a_fair_sample_of_the_target(monkeypatch):
 
     monkeypatch.setattr(kliep, "_KEPT_TARGETS", 300)
     source, target = samples(2000, 2000)
-    params = {"n_centers": 20, "gamma": 0.5, "random_state": 0}
+    params = {"n_centers": 20, "gamma": 0.5, "scale": None, "random_state": 0}
     stream = KLIEP(**params)
     for batch in in_batches(*stack_domains(source, target), 20):
         stream.partial_fit(*batch)
@@ -355,7 +392,11 @@ def test_a_long_stream_keeps_a_fair_sample_of_the_target(monkeypatch):
 
 # ---------------------------------------------------------------- sample weights and CSR rows
 
-COUNTED = {**STREAMED, "kliep, cv": KLIEP(gamma=[0.1, 1.0], cv=2), "base": DensityRatio("lsif")}
+COUNTED = {
+    **{name: clone(ratio).set_params(scale="auto") for name, ratio in STREAMED.items()},
+    "kliep, cv": KLIEP(gamma=[0.1, 1.0], cv=2),
+    "base": DensityRatio("lsif"),
+}
 
 
 @pytest.mark.parametrize("name", ["kliep", "lsif", "ulsif", "rulsif", "laplacian", "base"])
@@ -382,7 +423,7 @@ def test_a_weight_of_k_is_k_copies_and_a_weight_of_zero_is_none(name, seed):
     ("weights", "message"),
     [
         (np.zeros(110), "sample_weight is zero on every source row"),
-        (np.r_[np.ones(60), np.zeros(50)], "sample_weight is zero on every target row"),
+        (1.0 - stack_domains(*samples())[1], "sample_weight is zero on every target row"),
         (-np.ones(110), "row 0 of X has -1.0"),
         (np.ones(3), r"must be \(110,\), .* got shape \(3,\)"),
         (np.r_[np.ones(9), np.full(101, np.nan)], "row 9 of X has nan"),
@@ -415,7 +456,7 @@ def test_a_kernel_that_takes_no_csr_rows_says_so():
 def test_nan_in_csr_rows_names_its_column():
     X, y = stack_domains(csr_array(np.eye(6)), csr_array(np.eye(6)))
     X.data[3] = np.nan
-    with pytest.raises(ValueError, match="NaN in column 3"):
+    with pytest.raises(ValueError, match=f"NaN in column {X.indices[3]}"):
         LSIF().fit(X, y)
 
 

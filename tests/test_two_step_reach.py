@@ -188,6 +188,14 @@ def test_what_inspection_does_not_settle_is_tried_on_few_rows():
     assert rows == [40, N]
 
 
+def test_several_processes_do_not_hide_what_a_learner_gets():
+    model = VotingClassifier(
+        [("a", CalibratedClassifierCV(GridSearchCV(logistic(), {}, n_jobs=2), n_jobs=2))], n_jobs=2, voting="soft"
+    )
+    found = ImportanceWeighted(model, tilt).fit(X, LABEL).predict_proba(X)
+    np.testing.assert_allclose(found, routed_by_hand(model).predict_proba(X), rtol=1e-6)
+
+
 def test_rows_too_few_for_the_estimator_are_followed_by_all_rows():
     model = VotingClassifier([("a", GridSearchCV(logistic(), {}, cv=25))], voting="soft")
     found = ImportanceWeighted(model, tilt).fit(X, LABEL)

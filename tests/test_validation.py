@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein, stack_domains
 from densratio.estimators import IN_LOOPS
@@ -451,8 +452,11 @@ def test_a_parameter_of_another_type_is_a_value_error_that_names_it(ratio, name)
 def test_values_whose_squares_overflow_are_refused_with_their_column(dtype):
     rows = np.ones((6, 2), dtype=dtype)
     rows[3, 1] = np.finfo(dtype).max / 10.0
-    with pytest.raises(ValueError, match=r"in column 1, and squares of more than .* overflow"):
-        LSIF().fit(rows, [0, 0, 0, 1, 1, 1])
+    for given in (rows, csr_array(rows)):
+        with pytest.raises(ValueError, match=r"in column 1, and squares of more than .* overflow"):
+            LSIF(scale=None).fit(given, [0, 0, 0, 1, 1, 1])
+        # Scaled values are small enough.
+        assert np.isfinite(LSIF().fit(given, [0, 0, 0, 1, 1, 1]).weights_).all()
 
 
 @pytest.mark.parametrize(

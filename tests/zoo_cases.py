@@ -17,5 +17,22 @@ def samples(n_source=60, n_target=40, d=2, seed=0):
     return rng.normal(size=(n_source, d)), rng.normal(0.5, 0.8, size=(n_target, d))
 
 
+def by_row(y, of_source, of_target):
+    """Values (n,) of the rows of X from those of the source and those of the target."""
+    values = np.empty(len(y))
+    values[y == 0], values[y == 1] = of_source, of_target
+    return values
+
+
+def source_places(y, order):
+    """Where the source rows of X[order] are among those of X."""
+    return (np.cumsum(y == 0) - 1)[order[y[order] == 0]]
+
+
+def sorted_rows(rows):
+    """The rows in lexicographic order, in which estimators draw folds and centers from rows that all differ."""
+    return rows[np.lexsort(rows.T[::-1])]
+
+
 def nmse(ratio, truth):
     return np.mean((ratio / ratio.mean() - truth / truth.mean()) ** 2)

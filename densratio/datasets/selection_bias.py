@@ -124,10 +124,10 @@ def make_selection_bias(
     selection = builders[kind]()
     log_probability = selection.log(rows)
     kept, held_out = _split(log_probability, n_source, n_target, np.random.default_rng(random_state))
-    index = np.concatenate([kept, held_out])
-    stacked, y = stack_domains(rows[kept], rows[held_out])
+    places, y = stack_domains(kept[:, None], held_out[:, None])
+    index = places[:, 0]
     ratio = SelectionRatio(selection, float(logsumexp(log_probability) - np.log(len(rows))))
-    return Shift(stacked, y, ratio, None if outcomes is None else outcomes[index], index=index)
+    return Shift(rows[index], y, ratio, None if outcomes is None else outcomes[index], index=index)
 
 
 def _breast_cancer() -> tuple[np.ndarray, np.ndarray, list]:

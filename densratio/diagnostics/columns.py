@@ -45,9 +45,8 @@ def two_samples(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError where their columns differ."""
     # Text must become the same 0/1 columns in both samples, so both are encoded together.
     X, y = stack_domains(X_source, X_target)
-    values = numeric_columns(X).values
-    n_source = int(np.sum(to_host(y) == 0))
-    return values[:n_source], values[n_source:]
+    values, domain = numeric_columns(X).values, to_host(y)
+    return values[domain == 0], values[domain == 1]
 
 
 def source_mask(y: Any, n_rows: int) -> np.ndarray:

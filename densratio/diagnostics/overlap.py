@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..features import squared_euclidean
+from .._distances import squared_euclidean
 from .columns import column_blocks
 
 __all__ = ["outside_range", "outside_share"]

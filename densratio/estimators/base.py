@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, TransformerTags
 
 from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
+from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
-from .samples import Samples, mean_one, over_mean, vanishes
+from .samples import Samples, counts, mean_one, over_mean, vanishes
 from .search import folds_by, is_search, search
 
-__all__ = ["RatioEstimator"]
+__all__ = ["RatioEstimator", "unchanged_on_error"]
+
+_MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Give an object the attributes back that it had, if what is done to it raises an error."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class RatioEstimator(BaseEstimator, ABC):
     """Base of the estimators of p_target(x) / p_source(x): a subclass implements `_fit` and `_ratio`.
 
     `_fit` learns from `Samples`, and `_ratio` returns the ratio at any rows up to a constant factor; `fit` turns it into source
-    weights of mean 1. Fitted arrays named in `_returns` are converted back to the array library of the input. If `_on_host` is
-    true, both methods get numpy arrays (also CSR if `_takes_sparse`), whatever the type of the input.
+    weights of mean 1. Where the subclass has a parameter `scale`, both get rows in units of the columns' spreads. Fitted arrays
+    named in `_returns` are converted back to the array library of the input. If `_on_host` is true, both methods get numpy arrays
+    (also CSR if `_takes_sparse`), whatever the type of the input.
 
     A parameter named in `_choosable` may also be a sequence of values, or "cv", which stands for the values of
     `_grid(name, samples)`: `fit` then chooses the best value by cross-validation. If the subclass has them, `cv` (a number of
@@ -39,10 +57,13 @@ class RatioEstimator(BaseEstimator, ABC):
     _choosable: ClassVar[tuple[str, ...]] = ()
     _returns: ClassVar[tuple[str, ...]] = ()
     _choice_rows: ClassVar[int] = 10_000
-    _holds_out_copies: ClassVar[bool] = False
-    """Whether an integer `cv` splits the distinct rows, so that copies of a row are held out together."""
+    _merges_copies: ClassVar[bool] = True
+    """Whether `_fit` gets the distinct rows in an order of their own, which no draw by position can tell from the given rows."""
+    _searches_distinct: ClassVar[bool] = True
+    """Whether the search gets these rows."""
 
     weights_: Any
+    scale_: np.ndarray
     normalization_: float
     n_features_in_: int
     cv_results_: dict[str, Any]
@@ -55,25 +76,29 @@ class RatioEstimator(BaseEstimator, ABC):
 
         A row with sample_weight k is equivalent to k copies of it. Raises ValueError if the input does not define a ratio.
         """
-        samples, like = self._samples(X, y, sample_weight, reset=True)
-        counted = samples.counted()
-        self._draw_seed()
-        search(self, counted)
-        raw = self._fit(counted)
-        self._store_weights(raw, samples, counted, like)
+        with unchanged_on_error(self):
+            samples, like = self._samples(X, y, sample_weight, reset=True)
+            counted = samples.counted()
+            self._draw_seed()
+            scaled = counted.mapped(self._scaled)
+            distinct = scaled.merged() if self._searches_distinct else scaled
+            search(self, distinct)
+            raw = self._fit(distinct if self._merges_copies else scaled)
+            if self._merges_copies:
+                raw = self._of_each_row(raw, distinct, counted)
+            self._store_weights(raw, samples, counted, like)
         return self
 
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        Always finite: at most 1e123 (float32: 2e15), which only rows far from all source rows can reach.
-        Wasserstein, and KMM without regularization, estimate weights of rows only: their ratio at x is the kernel average of
-        the weights near x.
+        Always finite: at most 1e123 (float32: 2e15), which only rows far from all source rows can reach. If it is 0 at every
+        source row, which `fit` warns of, `weights_` are even instead. Wasserstein, and KMM without regularization, estimate
+        weights of rows only: their ratio at another row is the kernel average of the weights near it.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        ratio = over_mean(self._ratio(self._placed(rows)), self.normalization_)
-        return self._returned(ratio, rows)
+        return self._returned(self._relative(self._placed(rows)), rows)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """fit(X, y), then the ratio (n,) of all rows of X."""
@@ -87,7 +112,7 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
-        source, target = (over_mean(self._ratio(rows), self.normalization_) for rows in (samples.source, samples.target))
+        source, target = (self._relative(rows) for rows in (samples.source, samples.target))
         return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
@@ -107,12 +132,15 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
-        X, y, weight = samples.stacked()
-        return k_fold_scores(self, candidates, X, y, weight, folds=self._folds(samples), n_jobs=getattr(self, "n_jobs", None))
+        parts = (samples.split(fold) for fold in self._folds(samples))
+        splits = [(kept.stacked(), held_out.stacked()) for kept, held_out in parts]
+        # The rows are in units of the spreads of all rows already.
+        same = clone(self).set_params(scale=None) if hasattr(self, "scale") else self
+        return k_fold_scores(same, candidates, splits, n_jobs=getattr(self, "n_jobs", None))
 
     def _folds(self, samples: Samples) -> list[Fold]:
         """The folds of cross-validation, each with the held-out rows of both domains."""
-        return folds_by(getattr(self, "cv", None), samples, are_distinct=self._holds_out_copies)
+        return folds_by(getattr(self, "cv", None), samples)
 
     # ------------------------------------------------------------ parts
 
@@ -129,12 +157,48 @@ class RatioEstimator(BaseEstimator, ABC):
         return getattr(self, "best_params_", {}).get(name, value) if is_search(value) else value
 
     def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_stream: bool = False) -> tuple[Samples, Array]:
-        """The two samples, on the device that computes, and an empty array of the type of X."""
+        """The two samples on the device that computes, and an empty array of the type of X.
+
+        reset: whether the rows define the columns and their scale.
+        """
         rows, is_source, weight = split_domains(self, X, y, reset=reset, sample_weight=sample_weight, is_stream=is_stream)
         places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         domains = [self._placed(take_rows(rows, at)) for at in places]
         weights = [None if weight is None else put(weight[at], part) for at, part in zip(places, domains, strict=True)]
-        return Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places), rows[:0]
+        samples = Samples(domains[0], domains[1], weights[0], weights[1], is_source, *places)
+        if reset:
+            self._set_scale(samples.counted())
+        return samples, rows[:0]
+
+    def _set_scale(self, samples: Samples) -> None:
+        """Choose the unit of each column, and set `scale_` (d,)."""
+        given = getattr(self, "scale", None)
+        if given not in ("auto", None) or not (given is None or isinstance(given, str)):
+            raise ValueError(f'scale must be "auto" or None; got {given!r}.')
+        self._unit = None
+        if hasattr(self, "scale_"):
+            del self.scale_
+        if given == "auto":
+            source, target, source_weight, target_weight = samples.weighted_rows
+            self._unit = Scale.of((source, source_weight), (target, target_weight))
+            self.scale_ = np.where(np.isfinite(self._unit.spread), self._unit.spread, 0.0)
+
+    def _relative(self, placed: Array) -> Array:
+        """The ratio at placed rows, of mean 1 over the source."""
+        return over_mean(self._at_known_rows(placed, self._ratio(self._scaled(placed))), self.normalization_)
+
+    def _scaled(self, rows: Array) -> Array:
+        scale = getattr(self, "_unit", None)
+        return rows if scale is None else scale(rows)
+
+    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
+        """`ratio` (n,) at rows (n, d) in their own units, with what the fit found at rows that it knows."""
+        return ratio
+
+    def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
+        """`raw` (n_s,) at all counted source rows, in their own units, from the values at the distinct ones."""
+        assert distinct.source_kind is not None
+        return take_rows(raw, distinct.source_kind)
 
     def _placed(self, rows: Array) -> Array:
         if self._on_host:
@@ -166,10 +230,14 @@ class RatioEstimator(BaseEstimator, ABC):
 
     def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
         """Weights (n_s,) of all source rows from those of the rows with positive weight; the others get the ratio at the row."""
-        counts = to_host(samples.source_weight) > 0.0
-        full = np.empty(len(counts), dtype=to_host(weights).dtype)
-        full[counts] = to_host(weights)
-        full[~counts] = to_host(self._ratio(take_rows(samples.source, np.flatnonzero(~counts)))) / self.normalization_
+        count = counts(samples.source_weight)
+        full = np.empty(len(count), dtype=to_host(weights).dtype)
+        full[count] = to_host(weights)
+        others = take_rows(samples.source, np.flatnonzero(~count))
+        full[~count] = to_host(self._relative(others))
+        # A row that hardly counts must not change the mean.
+        hardly = ~count & (to_host(samples.source_weight) > 0.0)
+        full[hardly] = np.minimum(full[hardly], max(_MOST_UNCOUNTED, full[count].max()))
         return put(full, weights)
 
     def _check_is_fitted(self) -> None:
@@ -178,6 +246,15 @@ class RatioEstimator(BaseEstimator, ABC):
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
                 "this estimator: fit(*stack_domains(X_source, X_target))."
             )
+
+    def set_params(self, **params: Any) -> RatioEstimator:
+        """Set parameters by name. An unknown name raises ValueError and changes none, in estimators inside neither."""
+        known = self.get_params()
+        for name in params:
+            owner, inside, _ = name.partition("__")
+            if name not in known and not (inside and owner in params):
+                super().set_params(**{name: params[name]})
+        return super().set_params(**params)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "normalization_")

@@ -16,9 +16,9 @@ from ..model_selection import Fold
 from ..objectives import Objective, Problem
 from ..objectives.base import SumProblem
 from ..solvers import Solution, Solver
-from .base import RatioEstimator
+from .base import RatioEstimator, unchanged_on_error
 from .explicit_map import MapAverage, mapped
-from .off_sample import FromFeatures, Predictor
+from .off_sample import FromFeatures, KnownRows, Predictor
 from .samples import Samples
 from .search import search
 from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, warn_unless_converged, weigh
@@ -39,10 +39,10 @@ class DensityRatio(RatioEstimator):
     kernel : {"gaussian", "laplacian", "random_fourier", "nystroem"} or Features
         Features of the rows. The last two approximate the Gaussian kernel and may be negative, so KLIEP does not accept them.
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
-        Bandwidth, in 1 / (data units)^2 for the Gaussian kernel exp(-gamma |x - y|^2) and in 1 / (data units) for the
-        Laplacian. "median": 1 / (2 median squared distance) of the pooled rows. "target_spread": 1 / (squared distance
-        between the 10 % and 90 % quantiles of the target), better in training loops. "cv": the best of nine values
-        from 1/32 to 32 times the median rule, by cross-validation; a sequence: the best of these values.
+        Bandwidth of the Gaussian kernel exp(-gamma |x - y|^2) or of the Laplacian exp(-gamma |x - y|_1), in the units that
+        `scale` gives to the columns. "median": 1 / (2 median squared distance) of the pooled rows. "target_spread":
+        1 / (squared distance between the 10 % and 90 % quantiles of the target), better in training loops. "cv": the best of
+        nine values from 1/32 to 32 times the median rule, by cross-validation; a sequence: the best of these values.
     n_centers : int or None
         Number of target rows used as kernel centers (None: all), or of columns of an explicit map (None: 200).
     solver : str or Solver
@@ -51,6 +51,9 @@ class DensityRatio(RatioEstimator):
         Steps of each `update`, and of each `partial_fit` of methods that take steps there.
     tol, max_iter : float, int
         `fit` stops when the optimality residual is at most tol, or with a warning after max_iter steps.
+    scale : {"auto", None}
+        "auto": distances are in units of each column's spread (`scale_`), so that units and offsets of the columns do not matter.
+        None: the columns are used as they are. `update`, a batch of a training loop, is never scaled.
     device : str or None
         "cuda", "cpu", "mps": compute there in torch and return numpy arrays. None: compute where the input is.
     random_state : int, RandomState or None
@@ -65,7 +68,9 @@ class DensityRatio(RatioEstimator):
     ----------
     weights_ : (n_source,) weights of the source rows in their order, mean 1.
     coef_ : (p,) coefficients: one per center, or the weights themselves (KMM, Wasserstein).
-    centers_, gamma_ : the rows (p, d) that coef_ belongs to, and the bandwidth.
+    centers_, gamma_ : the rows (p, d) that coef_ belongs to, in the columns' own units, and the bandwidth.
+    scale_ : (d,) the spread of each column, by which it is divided: the median difference of two rows that differ in it, over
+        0.954 (the standard deviation of a Gaussian column); 0 for a constant column, which is left out. Only with scale="auto".
     objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
     residual_, converged_, n_iter_ : optimality residual, whether the solver converged, and steps taken.
     normalization_ : mean of the raw ratio over the source rows, by which `transform` divides.
@@ -80,6 +85,7 @@ class DensityRatio(RatioEstimator):
     """Names of the parameters that are passed to the objective."""
 
     n_iter_: int
+    _known: KnownRows | None
 
     def __init__(
         self,
@@ -92,6 +98,7 @@ class DensityRatio(RatioEstimator):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -105,6 +112,7 @@ class DensityRatio(RatioEstimator):
         self.n_steps = n_steps
         self.tol = tol
         self.max_iter = max_iter
+        self.scale = scale
         self.device = device
         self.random_state = random_state
         self.cv = cv
@@ -140,19 +148,20 @@ class DensityRatio(RatioEstimator):
         index, with 1 for rows not seen yet; without `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
-        samples, like = self._samples(X, y, sample_weight, reset=is_first, is_stream=True)
-        if is_first:
-            self._draw_seed()
-            search(self, samples.counted())
-        objective = objective_of(self)
-        if objective.anchors == "source":
-            return self._step_rows(samples, like, index, is_first)
-        if index is not None:
-            raise ValueError(
-                f"index names stored weights of source rows, but {type(self).__name__} stores one coefficient per center: leave it "
-                "out."
-            )
-        return (self._stream if objective.is_sum else self._step_centers)(samples, like, is_first)
+        with unchanged_on_error(self):
+            samples, like = self._samples(X, y, sample_weight, reset=is_first, is_stream=True)
+            if is_first:
+                self._draw_seed()
+                search(self, samples.counted().mapped(self._scaled).merged())
+            objective = objective_of(self)
+            if objective.anchors == "source":
+                return self._step_rows(samples, like, index, is_first)
+            if index is not None:
+                raise ValueError(
+                    f"index names stored weights of source rows, but {type(self).__name__} stores one coefficient per center: "
+                    "leave it out."
+                )
+            return (self._stream if objective.is_sum else self._step_centers)(samples, like, is_first)
 
     # ------------------------------------------------------------ a table
 
@@ -162,6 +171,18 @@ class DensityRatio(RatioEstimator):
         self._keep(assembly, solution, samples)
         warn_unless_converged(self, solution)
         return self._raw_source_ratio(assembly, samples)
+
+    def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
+        if objective_of(self).anchors == "source":
+            self.coef_, self.centers_ = super()._of_each_row(self._coef, distinct, counted), counted.source
+            self._known = KnownRows.of(counted.source, self.coef_)
+        return super()._of_each_row(raw, distinct, counted)
+
+    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
+        return ratio if self._known is None else self._known(rows, ratio)
+
+    def _unscaled(self, rows: Array) -> Array:
+        return rows if self._unit is None else self._unit.back(rows)
 
     def _raw_source_ratio(self, assembly: Assembly, samples: Samples) -> Array:
         return self._coef if assembly.objective.anchors == "source" else self._ratio(samples.source)
@@ -174,10 +195,12 @@ class DensityRatio(RatioEstimator):
         problem = solution.problem
         self._problem: Any = problem.compact() if isinstance(problem, SumProblem) else problem.bare()
         self.features_, self.coef_ = features, self._coef
-        self.centers_ = samples.source if objective.anchors == "source" else features.centers_
+        centers = samples.source if objective.anchors == "source" else features.centers_
+        self.centers_ = self._unscaled(centers) if objective.anchors == "source" or features.centers_are_rows else centers
         self.gamma_ = float(features.gamma_)
         self.objective_value_, self.gap_ = solution.value, solution.gap
         self.n_iter_, self.residual_, self.converged_ = solution.n_iter, solution.residual, solution.converged
+        self._known = None
         self._predictor = self._predictor_of(assembly, solution.problem, samples)
 
     def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
@@ -243,14 +266,15 @@ class DensityRatio(RatioEstimator):
 
     def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()
-        assembly = assemble(self, counted) if is_first else Assembly(objective_of(self), self.features_)
-        batch: Any = problem_of(assembly, counted)
+        batch_rows = counted.mapped(self._scaled).merged()
+        assembly = assemble(self, batch_rows) if is_first else Assembly(objective_of(self), self.features_)
+        batch: Any = problem_of(assembly, batch_rows)
         steps = 0 if is_first else self.n_iter_
         seen = batch if is_first else batch.plus(self._problem)
         solution = solve(self, seen.compact())
         self._keep(assembly, solution, counted)
         self.n_iter_ += steps
-        raw = self._ratio(counted.source)
+        raw = self._ratio(self._scaled(counted.source))
         self._store_weights(raw, samples, counted, like)
         # The mean over the source rows of all batches: exact except for clipping at 0, whose effect is estimated on this batch.
         means = [float(part.source_mean(self._coef)) for part in (self._problem, batch)]
@@ -260,14 +284,16 @@ class DensityRatio(RatioEstimator):
 
     def _step_centers(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         self._check_counts_once(samples)
+        own, samples = samples, samples.mapped(self._scaled)
         assembly = assemble(self, samples) if is_first else Assembly(objective_of(self), self.features_)
         found = weigh(self, assembly, samples.source, samples.target, None if is_first else self._coef)
         self._take_steps(assembly, found, samples, is_first)
-        self._store_weights(self._raw_source_ratio(assembly, samples), samples, samples, like)
+        self._store_weights(self._raw_source_ratio(assembly, samples), own, own, like)
         return self
 
     def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
         self._check_counts_once(samples)
+        own, samples = samples, samples.mapped(self._scaled)
         bank, rows = self._bank(index, samples.source, is_first)
         found = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
         objective = objective_of(self)
@@ -278,7 +304,8 @@ class DensityRatio(RatioEstimator):
         total = np.bincount(named, to_host(found.weights), minlength=len(weights))
         count = np.bincount(named, minlength=len(weights))
         weights[count > 0] = total[count > 0] / count[count > 0]
-        self._store_weights(self._coef, samples, samples, like)
+        self.centers_, self._known = own.source, KnownRows.of(own.source, self._coef)
+        self._store_weights(self._coef, own, own, like)
         self.weights_ = self._returned(put(weights, samples.source), like)
         return self
 

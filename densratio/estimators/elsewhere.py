@@ -40,10 +40,10 @@ def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
 def sample_of(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> Sampled:
     """Validate a sample of the rows, choose parameters by cross-validation on it, and assemble objective and features."""
     samples, like = ratio._samples(X, y, sample_weight, reset=True)
-    counted = samples.counted()
+    distinct = samples.counted().mapped(ratio._scaled).merged()
     ratio._draw_seed()
-    search(ratio, counted)
-    return Sampled(counted, assemble(ratio, counted), like)
+    search(ratio, distinct)
+    return Sampled(distinct, assemble(ratio, distinct), like)
 
 
 def check_sample(ratio: DensityRatio, X: Any, y: Any, sample_weight: Any) -> None:
@@ -62,10 +62,13 @@ def finish(ratio: DensityRatio, sampled: Sampled, solution: Solution) -> None:
 def samples_of_rows(
     ratio: DensityRatio, rows: np.ndarray, is_source: np.ndarray, is_target: np.ndarray, weight: np.ndarray | None
 ) -> Samples:
-    """Samples from rows (n, d) without zero weights, on the device that computes; the masks (n,) may be empty for one domain."""
+    """Scaled samples from rows (n, d) without zero weights, on the device that computes.
+
+    The masks (n,) may be empty for one domain.
+    """
     counts = np.ones(len(rows), dtype=bool) if weight is None else weight > 0.0
     places = [np.flatnonzero(is_member & counts) for is_member in (is_source, is_target)]
-    source, target = (ratio._placed(rows[at]) for at in places)
+    source, target = (ratio._scaled(ratio._placed(rows[at])) for at in places)
     weights = [None if weight is None else put(weight[at], source) for at in places]
     return Samples(source, target, weights[0], weights[1], is_source, places[0], places[1])
 

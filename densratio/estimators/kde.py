@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from .._arrays import Array
 from .._blocks import over_rows
-from ..features import squared_euclidean
+from .._distances import squared_euclidean
 from .base import RatioEstimator
 from .samples import Samples, moments, oas_shrinkage, row_counts
 
@@ -53,15 +53,17 @@ class KDERatio(RatioEstimator):
     Parameters
     ----------
     gamma : float, {"wide", "scott", "silverman", "cv"} or a sequence of these
-        A float: k(x, y) = exp(-gamma |x - y|^2) in both domains, in 1 / (data units)^2. A rule: the kernel of each domain has
-        the covariance of the domain times the square of a factor, n = rows of the domain: "scott" n^(-1 / (d + 4)), "silverman"
-        (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by n - 1, and its correlations are
-        shrunk by oracle approximating shrinkage, so rules do not depend on the units of the columns; a column that is constant
-        in one domain gets its pooled variance, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to 1024
+        A float: k(x, y) = exp(-gamma |x - y|^2) in both domains, in the units that `scale` gives to the columns. A rule: the
+        kernel of each domain has the covariance of the domain times the square of a factor, n = rows of the domain: "scott"
+        n^(-1 / (d + 4)), "silverman" (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by
+        n - 1, and its correlations are shrunk by oracle approximating shrinkage; a column that is constant in one domain gets
+        its pooled variance, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to 1024
         times the gamma of "wide" for pooled rows with equal variances.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on held-out rows.
+    scale : {"auto", None}
+        "auto": a number for gamma is in units of each column's spread, see `DensityRatio`. None: in the columns' own units.
 
     Whole numbers in sample_weight count as copies; others enter the rules by their effective sample size.
 
@@ -75,9 +77,18 @@ class KDERatio(RatioEstimator):
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
+    _merges_copies: ClassVar[bool] = False
     _returns: ClassVar[tuple[str, ...]] = ("source_bandwidth_", "target_bandwidth_")
 
-    def __init__(self, *, gamma: float | str | Sequence[float | str] = "wide", cv: Any = None, n_jobs: int | None = None):
+    def __init__(
+        self,
+        *,
+        gamma: float | str | Sequence[float | str] = "wide",
+        cv: Any = None,
+        n_jobs: int | None = None,
+        scale: str | None = "auto",
+    ):
+        self.scale = scale
         self.gamma = gamma
         self.cv = cv
         self.n_jobs = n_jobs
@@ -92,7 +103,8 @@ class KDERatio(RatioEstimator):
         else:
             bandwidths = [np.eye(rows[0].shape[1]) * (0.5 / _checked(gamma))] * 2
         self._source, self._target = (_Density.of(*parts) for parts in zip(rows, counts, bandwidths, strict=True))
-        self.source_bandwidth_, self.target_bandwidth_ = bandwidths
+        unit = np.where(self.scale_ > 0.0, self.scale_, 1.0) if self._unit is not None else np.ones(rows[0].shape[1])
+        self.source_bandwidth_, self.target_bandwidth_ = (bandwidth * np.outer(unit, unit) for bandwidth in bandwidths)
         at_source = self._log_ratio(rows[0])
         self._largest = float(at_source.max())
         return np.exp(at_source - self._largest)
@@ -129,7 +141,7 @@ class _Density(NamedTuple):
         """Logarithm (n,) of the density, without the common power of 2 pi."""
 
         def part(x: np.ndarray) -> np.ndarray:
-            return logsumexp(self.log_share - 0.5 * squared_euclidean(x, self.centers), axis=1)
+            return logsumexp(self.log_share - 0.5 * squared_euclidean(x, self.centers, 1.0), axis=1)
 
         return over_rows(part, _whitened(rows, self.origin, self.lower), len(self.centers))
 

@@ -35,6 +35,7 @@ class KLIEP(DensityRatio):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -42,5 +43,5 @@ class KLIEP(DensityRatio):
     ):
         super().__init__(
             "kliep", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
+            max_iter=max_iter, scale=scale, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip

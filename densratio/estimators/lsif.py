@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import Array, take_rows, to_host
+from .._arrays import Array, put, to_host
 from ..features import Features
 from ..model_selection import Fold, leave_one_out_scores
 from ..objectives.lsif import LeastSquares
 from ..solvers import Solver
 from .density_ratio import DensityRatio
-from .samples import Samples
+from .samples import Samples, row_counts
 from .solve import assemble
 
 __all__ = ["LSIF"]
@@ -55,6 +55,7 @@ class LSIF(DensityRatio):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -62,7 +63,7 @@ class LSIF(DensityRatio):
     ):
         super().__init__(
             "lsif", kernel=kernel, gamma=gamma, n_centers=n_centers, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
+            max_iter=max_iter, scale=scale, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.regularization = regularization
         self.l1_ratio = l1_ratio
@@ -84,16 +85,12 @@ class LSIF(DensityRatio):
         return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        if (
-            self.cv is not None
-            or samples.source_weight is not None
-            or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives)
-        ):
+        if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives):
             return super()._scores_at(gamma, objectives, samples, folds)
         features = assemble(self, samples, gamma, objectives[0]).features
-        # Leave-one-out pairs the rows of the two samples by position: shuffle them, so that their order has no effect.
-        rng = np.random.default_rng(0)
-        source, target = (take_rows(x, rng.permutation(x.shape[0])) for x in (samples.source, samples.target))
-        strengths = [objective.regularization for objective in objectives]
-        scores = leave_one_out_scores(features(source), features(target), strengths, alpha=self.alpha, nonnegative=True)
+        counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
+        scores = leave_one_out_scores(
+            features(samples.source), features(samples.target), [objective.regularization for objective in objectives],
+            alpha=self.alpha, nonnegative=True, source_weight=counts[0], target_weight=counts[1],
+        )  # fmt: skip
         return to_host(scores)[:, None]

@@ -11,7 +11,7 @@ from sklearn.neighbors import KDTree
 
 from .._arrays import Array, is_sparse
 from .._blocks import row_slices
-from ..features import squared_euclidean
+from .._distances import squared_euclidean
 from .base import RatioEstimator
 from .samples import Samples, row_counts
 
@@ -19,6 +19,7 @@ __all__ = ["NearestNeighborsRatio"]
 
 _TREE_COLUMNS = 3  # with more columns a tree visits nearly every row, and a matrix product is faster
 _SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary and ties are inside despite rounding
+_ERROR = 1e-10  # of a squared distance, per unit of resolution
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default
 
@@ -28,13 +29,12 @@ class NearestNeighborsRatio(RatioEstimator):
 
         r(x) = (n_source T(x)) / (n_target S(x)),  S, T = source and target rows within the distance of x's k-th source neighbor
 
-    S(x) is k, or more if several rows are at that distance. So the ratio is at most n_source / k, and its relative noise from
-    the source is 1 / sqrt(k) everywhere. By default the ratio is averaged over k / 2, k and 2 k, which is more accurate than the
-    best single k: small balls resolve detail, large ones reduce noise.
+    S(x) is k; where many rows are at one distance, it is the nearest to k that a ball holds. So the ratio is about n_source / k
+    at most, and its relative noise from the source is 1 / sqrt(k) everywhere. By default the ratio is averaged over k / 2, k and
+    2 k, which is more accurate than the best single k: small balls resolve detail, large ones reduce noise.
     Counting k rows of either domain instead would leave few source rows in S where the ratio is large; a quotient of two k-th
     neighbor distances has noise from both samples and is biased where either is sparse.
     In `weights_` a source row does not count as its own neighbor; `transform` cannot recognize it and counts it.
-    Distances are Euclidean in the original columns: scale columns with different units first.
     On data with few distinct rows the balls have radius 0, and the ratio is the quotient of the frequencies.
 
     Parameters
@@ -46,6 +46,9 @@ class NearestNeighborsRatio(RatioEstimator):
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on held-out rows.
+
+    scale : {"auto", None}
+        "auto": Euclidean distances in units of each column's spread, see `DensityRatio`. None: in the columns as they are.
 
     Whole numbers in sample_weight count as copies; others are scaled to the effective sample size. X may be a CSR matrix.
 
@@ -62,8 +65,17 @@ class NearestNeighborsRatio(RatioEstimator):
 
     _takes_sparse: ClassVar[bool] = True
     _choosable: ClassVar[tuple[str, ...]] = ("n_neighbors",)
+    _merges_copies: ClassVar[bool] = False
 
-    def __init__(self, *, n_neighbors: int | str | Sequence[int | str] = "auto", cv: Any = None, n_jobs: int | None = None):
+    def __init__(
+        self,
+        *,
+        n_neighbors: int | str | Sequence[int | str] = "auto",
+        cv: Any = None,
+        n_jobs: int | None = None,
+        scale: str | None = "auto",
+    ):
+        self.scale = scale
         self.n_neighbors = n_neighbors
         self.cv = cv
         self.n_jobs = n_jobs
@@ -78,11 +90,15 @@ class NearestNeighborsRatio(RatioEstimator):
         scales = np.array(_SCALES if isinstance(given, str) else (1.0,))
         self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
         rows = [_double(part) for part in (samples.source, samples.target)]
-        # Squared distances of huge or tiny rows would overflow or underflow.
-        self._unit = max(_largest(part) for part in rows) or 1.0
+        # Squared distances of huge or tiny rows would overflow or underflow; scaled rows are neither.
+        self._largest_entry = 1.0 if self._unit is not None else max(_largest(part) for part in rows) or 1.0
         dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
         kind = _Tree if dense else _Brute
-        self._source, self._target = (kind(part / self._unit, count) for part, count in zip(rows, counts, strict=True))
+        # Of the columns as they are it is not known which distances are small.
+        resolution = 0.0 if self._unit is None else 1.0
+        self._source, self._target = (
+            kind(part / self._largest_entry, count, resolution) for part, count in zip(rows, counts, strict=True)
+        )
         return self._quotient(rows[0], np.minimum(1.0, counts[0]))
 
     def _ratio(self, rows: Array) -> Array:
@@ -92,18 +108,33 @@ class NearestNeighborsRatio(RatioEstimator):
         """The ratio (n,) at rows, leaving out the count `own` (n,) of the row itself among its source neighbors."""
         ratio = np.empty(rows.shape[0])
         for at in row_slices(rows.shape[0], self._source.width(int(self._counted.max()))):
-            ratio[at] = self._block(rows[at] / self._unit, own[at])
+            ratio[at] = self._block(rows[at] / self._largest_entry, own[at])
         return ratio
 
     def _block(self, rows: Any, own: np.ndarray) -> np.ndarray:
         others = self._sizes[0] - own
-        radii = self._source.radii(rows, np.minimum(self._counted[:, None], others) + own)
-        inside = self._source.masses(rows, radii) - own
+        radii, inside = self._balls(rows, np.minimum(self._counted[:, None], others), own)
         # A single source row has no other neighbor; its weight is 1 whatever its ratio.
         lonely = others < 0.5 * self._source.least
         share = inside / np.where(lonely, 1.0, others)
         quotients = self._target.masses(rows, radii) / self._sizes[1] / np.where(lonely, 1.0, share)
         return quotients.mean(axis=0)
+
+    def _balls(self, rows: Any, sought: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Radii (k, n) of the balls around rows, and the counts of other source rows inside, which are nearest to `sought` (k, n).
+
+        Where many rows are at the distance of the last neighbor sought, the ball that ends before them may be nearer.
+        """
+        radii = self._source.radii(rows, sought + own)
+        inside = self._source.masses(rows, radii) - own
+        for radius, mass, goal in zip(radii, inside, sought, strict=True):
+            tied = np.flatnonzero(mass > goal * 1.5)
+            if len(tied):
+                smaller, held = self._source.inside(rows[tied], radius[tied])
+                held = held - own[tied]
+                nearer = held * mass[tied] > goal[tied] ** 2
+                radius[tied[nearer]], mass[tied[nearer]] = smaller[nearer], held[nearer]
+        return radii, inside
 
     def _count(self, given: Any, samples: Samples) -> int:
         n_source = self._sizes[0]
@@ -123,9 +154,14 @@ class NearestNeighborsRatio(RatioEstimator):
 
 
 class _Index(ABC):
-    """Rows (n, d) with counts, which finds and counts rows in balls around query rows."""
+    """Rows (n, d) with counts, which finds and counts rows in balls around query rows.
 
-    def __init__(self, rows: Any, counts: np.ndarray):
+    resolution: see `squared_euclidean`.
+    """
+
+    def __init__(self, rows: Any, counts: np.ndarray, resolution: float):
+        self.rows = rows
+        self.resolution = resolution
         self.counts = counts
         self.is_plain = bool(np.all(counts == 1.0))
         self.least = float(counts.min())
@@ -142,10 +178,20 @@ class _Index(ABC):
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         """Total counts (k, n) of the rows within `radii` (k, n) of `rows`."""
 
+    def inside(self, rows: Any, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The largest distance (n,) below `radii` (n,) of a row from each of `rows`, and the total count (n,) up to there."""
+        nearest, mass = np.empty(len(radii)), np.empty(len(radii))
+        for at in row_slices(len(radii), len(self.counts)):
+            distances = np.sqrt(squared_euclidean(rows[at], self.rows, self.resolution))
+            is_inside = distances < (radii[at] * (1.0 - _SLACK))[:, None]
+            nearest[at] = np.max(np.where(is_inside, distances, 0.0), axis=1)
+            mass[at] = is_inside @ self.counts
+        return nearest, mass
+
 
 class _Tree(_Index):
-    def __init__(self, rows: np.ndarray, counts: np.ndarray):
-        super().__init__(rows, counts)
+    def __init__(self, rows: np.ndarray, counts: np.ndarray, resolution: float):
+        super().__init__(rows, counts, resolution)
         self.tree = KDTree(rows)
 
     def width(self, n_neighbors: int) -> int:
@@ -171,15 +217,11 @@ class _Tree(_Index):
 
 
 class _Brute(_Index):
-    def __init__(self, rows: Any, counts: np.ndarray):
-        super().__init__(rows, counts)
-        self.rows = rows
-
     def width(self, n_neighbors: int) -> int:
         return len(self.counts)
 
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:
-        squares = squared_euclidean(rows, self.rows)
+        squares = squared_euclidean(rows, self.rows, self.resolution)
         if self.is_plain and np.all(masses == masses[:, :1]):
             places = np.ceil(masses[:, 0]).astype(int) - 1
             return np.sqrt(np.partition(squares, places, axis=1)[:, places].T)
@@ -191,9 +233,9 @@ class _Brute(_Index):
     def masses(self, rows: Any, radii: np.ndarray) -> np.ndarray:
         totals = np.empty(radii.shape)
         for at in row_slices(rows.shape[0], len(self.counts)):
-            squares = squared_euclidean(rows[at], self.rows)
-            # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors relative to the largest.
-            edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + 1e-14 * squares.max(axis=1)
+            squares = squared_euclidean(rows[at], self.rows, self.resolution)
+            # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors.
+            edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + _ERROR * self.resolution
             for total, edge in zip(totals[:, at], edges, strict=True):
                 total[:] = (squares <= edge[:, None]) @ self.counts
         return totals

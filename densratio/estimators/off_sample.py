@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse
 
-from .._arrays import Array, put, to_host
+from .._arrays import Array, concat_rows, is_sparse, put, to_host
 from .._blocks import over_rows
+from .._scale import distinct
 from ..features import Features
 from ..objectives import Problem
 
-__all__ = ["AtRows", "FromFeatures", "Predictor"]
+__all__ = ["FromFeatures", "KnownRows", "Predictor"]
 
 
 class Predictor(Protocol):
@@ -45,33 +47,24 @@ class FromFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class AtRows:
-    """The weight of a row that equals a row of the fit, and the ratio of another predictor at any other row."""
+class KnownRows:
+    """The values that a fit found at its own rows, which are compared in float64 on the host."""
 
-    known: dict[bytes, float]
-    """The weights by the bytes of the row"""
-    elsewhere: Predictor
+    rows: Any
+    values: np.ndarray
 
     @classmethod
-    def of(cls, rows: Array, weights: np.ndarray, elsewhere: Predictor) -> AtRows:
-        """rows (n, d), dense, with weights (n,); equal rows get the mean of theirs."""
-        total: dict[bytes, list[float]] = {}
-        for key, weight in zip(_keys(rows), weights.tolist(), strict=True):
-            total.setdefault(key, []).append(weight)
-        return cls({key: sum(values) / len(values) for key, values in total.items()}, elsewhere)
+    def of(cls, rows: Array, values: Array) -> KnownRows:
+        """The values (k,) at rows (k, d), dense or CSR."""
+        return cls(to_host(rows).astype(np.float64), to_host(values))
 
-    def __call__(self, rows: Array) -> Array:
-        ratio = np.array(to_host(self.elsewhere(rows)))
-        found = [self.known.get(key) for key in _keys(rows)]
-        at = [i for i, weight in enumerate(found) if weight is not None]
-        ratio[at] = [found[i] for i in at]
-        return put(ratio, rows)
-
-    def to(self, like: Array) -> AtRows:
-        """The same in the library, dtype and device of the array `like`."""
-        return replace(self, elsewhere=self.elsewhere.to(like))
-
-
-def _keys(rows: Array) -> list[bytes]:
-    # In float64, which holds float32 exactly; adding 0 makes -0 equal to 0.
-    return [row.tobytes() for row in to_host(rows).astype(np.float64) + 0.0]
+    def __call__(self, rows: Array, ratio: Array) -> Array:
+        """`ratio` (n,) at rows (n, d), with the known values at known rows."""
+        known, asked = self.rows, to_host(rows).astype(np.float64)
+        if is_sparse(known) != is_sparse(asked):
+            known, asked = (scipy.sparse.csr_array(part) for part in (known, asked))
+        first, kind = distinct(concat_rows(known, asked))
+        k = len(self.values)
+        # The first copy of a row is the known one, if there is one.
+        at = first[kind[k:]]
+        return put(np.where(at < k, self.values[np.minimum(at, k - 1)], to_host(ratio)), ratio)

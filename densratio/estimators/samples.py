@@ -1,18 +1,22 @@
-"""Two samples of weighted rows: distinct rows, copies, and counts."""
+"""Two samples of weighted rows: scaled, distinct, and split into kept and held-out rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 
-from .._arrays import Array, concat_rows, eps, is_sparse, namespace, take_rows, to_host, weighted_mean
-from ..model_selection import Fold, stratified_folds
+from .._arrays import Array, concat_rows, eps, namespace, put, take_rows, to_host, weighted_mean
+from .._scale import distinct
+from ..model_selection import Fold
+
+_MOST_COPIES = 2.0**31
+_NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
 
 __all__ = [
-    "Measure", "Samples", "distinct_folds", "distinct_rows", "kinds_of", "mean_one", "measures", "moments", "oas_shrinkage",
-    "over_mean", "row_counts", "vanishes",
+    "Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
+    "whole_numbers",
 ]  # fmt: skip
 
 
@@ -20,7 +24,8 @@ class Samples(NamedTuple):
     """Validated rows of the two domains, and how often each row counts.
 
     source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as given, both None if each row counts once; is_source (n,),
-    the domain of each row of X; and the positions in X of the source and target rows.
+    the domain of each row of X; the positions in X of the source and target rows; and, where equal rows were merged, the number
+    in `source` and `target` of the row at each of these positions, and the weight (n,) of each row of X.
     """
 
     source: Array
@@ -30,6 +35,9 @@ class Samples(NamedTuple):
     is_source: np.ndarray
     source_index: np.ndarray
     target_index: np.ndarray
+    source_kind: np.ndarray | None = None
+    target_kind: np.ndarray | None = None
+    row_weight: np.ndarray | None = None
 
     @property
     def weighted_rows(self) -> tuple[Array, Array, Array | None, Array | None]:
@@ -42,19 +50,62 @@ class Samples(NamedTuple):
         return self.source.shape[0], self.target.shape[0]
 
     def counted(self) -> Samples:
-        """The samples without the rows of weight 0."""
+        """The samples without the rows of weight 0, or of so little weight that sums do not notice them."""
         if self.source_weight is None:
             return self
-        return self.taking(*(np.flatnonzero(to_host(weight) > 0.0) for weight in (self.source_weight, self.target_weight)))
+        return self.taking(*(np.flatnonzero(counts(weight)) for weight in (self.source_weight, self.target_weight)))
+
+    def mapped(self, function: Callable[[Array], Array]) -> Samples:
+        """The samples with function(rows) in place of the rows."""
+        return self._replace(source=function(self.source), target=function(self.target))
+
+    def merged(self) -> Samples:
+        """The distinct rows in lexicographic order, with the summed weights of their copies.
+
+        Everything that is drawn by position from it depends neither on the order of the rows nor on copies versus weights.
+        """
+        sides = [distinct(rows) for rows in (self.source, self.target)]
+        rows = [take_rows(rows, first) for rows, (first, _) in zip((self.source, self.target), sides, strict=True)]
+        weights: list[Any] = [None, None]
+        row_weight = None
+        if self.source_weight is not None:
+            row_weight = np.zeros(len(self.is_source))
+            row_weight[self.source_index], row_weight[self.target_index] = to_host(self.source_weight), to_host(self.target_weight)
+        if row_weight is not None or any(len(first) < len(kind) for first, kind in sides):
+            given = [None if row_weight is None else row_weight[at] for at in (self.source_index, self.target_index)]
+            counts = [np.bincount(kind, weight) for (_, kind), weight in zip(sides, given, strict=True)]
+            weights = [put(count, self.source) for count in counts]
+        return self._replace(
+            source=rows[0], target=rows[1], source_weight=weights[0], target_weight=weights[1],
+            source_kind=sides[0][1], target_kind=sides[1][1], row_weight=row_weight,
+        )  # fmt: skip
 
     def taking(self, source: np.ndarray, target: np.ndarray) -> Samples:
-        """The rows of the two domains at these positions."""
+        """The rows of the two domains at these positions, without the record of merged rows."""
         weights = [
             None if weight is None else take_rows(weight, keep)
             for weight, keep in ((self.source_weight, source), (self.target_weight, target))
         ]
+        index = (self.source_index, self.target_index) if self.source_kind is None else (np.arange(n) for n in self.sizes)
+        places = [at[keep] for at, keep in zip(index, (source, target), strict=True)]
         rows = take_rows(self.source, source), take_rows(self.target, target)
-        return Samples(*rows, weights[0], weights[1], self.is_source, self.source_index[source], self.target_index[target])
+        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, places[0], places[1])
+
+    def split(self, fold: Fold) -> tuple[Samples, Samples]:
+        """The rows that a fold keeps and those that it holds out; the index of each is its positions here."""
+        here = self._replace(source_index=np.arange(self.sizes[0]), target_index=np.arange(self.sizes[1]), source_kind=None)
+        held_out = here.taking(fold.source, fold.target)
+        if fold.source_weight is None or fold.target_weight is None:
+            return here.taking(*fold.rest(*self.sizes)), held_out
+        out = [(fold.source, fold.source_weight), (fold.target, fold.target_weight)]
+        left = []
+        for weight, (at, taken) in zip((self.source_weight, self.target_weight), out, strict=True):
+            rest = to_host(weight).astype(np.float64)
+            rest[at] = np.where(rest[at] - taken > 1e-9 * rest[at], rest[at] - taken, 0.0)
+            left.append(rest)
+        kept = here.taking(*(np.flatnonzero(rest) for rest in left))
+        kept = kept._weighing(*(rest[rest > 0.0] for rest in left))
+        return kept, held_out._weighing(fold.source_weight, fold.target_weight)
 
     def sliced(self, source: slice, target: slice) -> Samples:
         """The rows in these slices of the two domains."""
@@ -69,6 +120,10 @@ class Samples(NamedTuple):
         if self.source_weight is not None:
             weight = np.concatenate([to_host(self.source_weight), to_host(self.target_weight)])
         return concat_rows(self.source, self.target), y, weight
+
+    def _weighing(self, source_weight: np.ndarray, target_weight: np.ndarray) -> Samples:
+        weights = (put(weight, like) for weight, like in ((source_weight, self.source_weight), (target_weight, self.target_weight)))
+        return self._replace(**dict(zip(("source_weight", "target_weight"), weights, strict=True)))
 
 
 def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
@@ -108,71 +163,9 @@ class Measure(NamedTuple):
 
 
 def measures(samples: Samples) -> tuple[Measure, Measure]:
-    """The distinct rows of source and target in float64, with the summed weights of their copies, scaled to mean 1.
-
-    Their order does not depend on the order of the rows, on copies versus weights, on dense versus CSR, or on shifts and scales
-    of the columns, so a draw by position depends on the samples alone.
-    """
-    return (
-        _measure(samples.source, samples.source_weight),
-        _measure(samples.target, samples.target_weight),
-    )
-
-
-def distinct_folds(samples: Samples, n_splits: int) -> list[Fold]:
-    """At most `n_splits` folds of the rows of each domain; copies of a row are held out together."""
-    kinds = [kinds_of(rows) for rows in (samples.source, samples.target)]
-    folds = stratified_folds(len(kinds[0][0]), len(kinds[1][0]), n_splits)
-    return [Fold(*(np.flatnonzero(np.isin(kind, out)) for (_, kind), out in zip(kinds, fold, strict=True))) for fold in folds]
-
-
-def _measure(rows: Any, weight: np.ndarray | None) -> Measure:
-    first, kind = kinds_of(rows)
-    count = np.bincount(kind, weight, minlength=len(first)).astype(np.float64)
-    return Measure(take_rows(rows, first).astype(np.float64), count * (len(first) / count.sum()))
-
-
-def kinds_of(rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Position (k,) of one copy of each distinct row, sorted by kind, and the kind (n,) of each row: equal rows share a number."""
-    directions = np.random.default_rng(0).standard_normal((2, rows.shape[1]))
-    first, second = _sums(rows, directions)
-    # Two sums with random factors agree only for rows that are equal up to rounding.
-    _, position, kind = np.unique(first + 1j * second, return_index=True, return_inverse=True)
-    return position, kind.ravel()
-
-
-def _sums(rows: Any, directions: np.ndarray) -> list[np.ndarray]:
-    """Sums (n,) of each row's columns, centered and scaled to range 1, times each row of `directions` (2, d)."""
-    if is_sparse(rows):
-        canonical = scipy.sparse.csr_array(rows, dtype=np.float64, copy=True)
-        canonical.sum_duplicates()
-        low, high = (np.asarray(side.todense()).ravel() for side in (canonical.min(axis=0), canonical.max(axis=0)))
-        # Sparse columns are not centered: centering would shift all sums equally.
-        return [canonical @ (factors * _reciprocal(high - low)) for factors in directions]
-    # Divided by the largest entry first: the range of huge columns would overflow.
-    largest = np.max(np.abs(rows), axis=0).astype(np.float64)
-    scaled = np.ascontiguousarray(rows.astype(np.float64) * _reciprocal(largest))
-    scaled -= scaled.min(axis=0)
-    scaled *= _reciprocal(scaled.max(axis=0))
-    # Not a matrix product, which may round equal rows differently depending on their position.
-    return [np.sum(scaled * factors, axis=1) for factors in directions]
-
-
-def _reciprocal(scale: np.ndarray) -> np.ndarray:
-    # A scale whose reciprocal overflows counts as 0.
-    usable = scale > 1e-300
-    return np.where(usable, 1.0 / np.where(usable, scale, 1.0), 1.0)
-
-
-def distinct_rows(rows: Array, most: int | None, seed: int) -> Array:
-    """At most `most` distinct rows of `rows`, drawn by `seed`, in their original order.
-
-    Copies of a row thus give one kernel center, as a weight does. Only a draw of 4 * `most` rows is searched for copies.
-    """
-    n = rows.shape[0]
-    order = np.arange(n) if most is None else np.random.default_rng(seed).permutation(n)[: 4 * most]
-    first = np.sort(kinds_of(to_host(take_rows(rows, order)))[0])[:most]
-    return rows if len(first) == n else take_rows(rows, np.sort(order[first]))
+    """Source and target in float64, with their `row_counts`."""
+    counts = row_counts(samples)
+    return Measure(samples.source.astype(np.float64), counts[0]), Measure(samples.target.astype(np.float64), counts[1])
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
@@ -184,11 +177,22 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     if samples.source_weight is None:
         return np.ones(samples.sizes[0]), np.ones(samples.sizes[1])
     source, target = (to_host(w).astype(np.float64) for w in (samples.source_weight, samples.target_weight))
-    if all(np.array_equal(w, np.rint(w)) for w in (source, target)):
+    if whole_numbers(source, target):
         return source, target
     # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.
     source, target = source / source.max(), target / target.max()
     return source * (source.sum() / (source @ source)), target * (target.sum() / (target @ target))
+
+
+def counts(weight: Array) -> np.ndarray:
+    """Which rows (n,) count: those whose weight is not below rounding of the largest."""
+    host = to_host(weight)
+    return host > host.max(initial=0.0) * _NOTHING
+
+
+def whole_numbers(*weights: np.ndarray) -> bool:
+    """Whether all weights are whole numbers, which count as copies; huge floats are whole by the way they are stored."""
+    return all(weight.max(initial=0.0) <= _MOST_COPIES and np.array_equal(weight, np.rint(weight)) for weight in weights)
 
 
 def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

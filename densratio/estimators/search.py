@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import check_cv
 
+from .._arrays import to_host
 from ..model_selection import Fold, choose, folds_of, stratified_folds
-from .samples import Samples, distinct_folds
+from .samples import Samples, row_counts
 
 __all__ = ["folds_by", "is_search", "search"]
 
@@ -35,17 +36,44 @@ def search(estimator: Any, samples: Samples) -> None:
         estimator.best_params_, estimator.cv_results_ = choice.best_params, choice.results
 
 
-def folds_by(cv: Any, samples: Samples, *, are_distinct: bool = False) -> list[Fold]:
-    """The folds that `cv` defines: a number of folds (None: five), a splitter, or an iterable of (train, test).
-
-    are_distinct: whether a number of folds splits the distinct rows.
-    """
+def folds_by(cv: Any, samples: Samples) -> list[Fold]:
+    """The folds that `cv` defines: a number of folds (None: five), a splitter, or an iterable of (train, test)."""
     if cv is None or isinstance(cv, Integral):
-        n_splits = 5 if cv is None else int(cv)
-        return distinct_folds(samples, n_splits) if are_distinct else stratified_folds(*samples.sizes, n_splits)
+        folds = stratified_folds(*samples.sizes, 5 if cv is None else int(cv), counts=row_counts(samples))
+        return [_in_units_of(samples, fold) for fold in folds]
     domain = (~samples.is_source).astype(int)
     splits = check_cv(cv, domain, classifier=True).split(np.zeros((len(domain), 1)), domain)
-    return folds_of([test for _, test in splits], samples.source_index, samples.target_index)
+    folds = folds_of([test for _, test in splits], samples.source_index, samples.target_index)
+    return folds if samples.source_kind is None else [_of_distinct_rows(fold, samples) for fold in folds]
+
+
+def _in_units_of(samples: Samples, fold: Fold) -> Fold:
+    """The fold with its counts in the units of the samples' weights, which may have none."""
+    if fold.source_weight is None or fold.target_weight is None:
+        return fold
+    unit = [
+        to_host(weight).sum() / count.sum()
+        for weight, count in zip((samples.source_weight, samples.target_weight), row_counts(samples), strict=True)
+    ]
+    return fold._replace(source_weight=fold.source_weight * unit[0], target_weight=fold.target_weight * unit[1])
+
+
+def _of_distinct_rows(fold: Fold, samples: Samples) -> Fold:
+    """The fold of merged rows from one of the rows of X."""
+    sides = []
+    for out, kind, index in (
+        (fold.source, samples.source_kind, samples.source_index),
+        (fold.target, samples.target_kind, samples.target_index),
+    ):
+        assert kind is not None
+        weight = np.ones(len(kind)) if samples.row_weight is None else samples.row_weight[index]
+        held_out = np.bincount(kind[out], weight[out], minlength=int(kind.max()) + 1)
+        at = np.flatnonzero(held_out)
+        sides.append((at, held_out[at], np.bincount(kind, weight)[at]))
+    (source, of_source, all_source), (target, of_target, all_target) = sides
+    if np.array_equal(of_source, all_source) and np.array_equal(of_target, all_target):
+        return Fold(source, target)
+    return Fold(source, target, of_source, of_target)
 
 
 def _values_of_cv(estimator: Any, name: str, samples: Samples) -> list[Any]:

@@ -20,7 +20,7 @@ from ..objectives import OBJECTIVES, Objective, Problem
 from ..objectives.base import is_number
 from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solver_class
 from .explicit_map import mapped, mean_mapped
-from .samples import Samples, distinct_rows, mean_one
+from .samples import Samples, mean_one
 from .search import is_search
 
 __all__ = [
@@ -122,7 +122,7 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
 
 
 def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objective | None = None) -> Assembly:
-    """The objective, and features fitted on samples; copies of a row make one center.
+    """The objective, and features fitted on samples of distinct rows.
 
     gamma, objective: those of a candidate, instead of the chosen ones.
     """
@@ -130,10 +130,7 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     gamma = ratio._chosen("gamma") if gamma is None else gamma
     features = make_features(ratio, objective, samples.sizes[0], ratio.n_centers, gamma)
     width = features.bandwidth(*samples.weighted_rows)
-    target = samples.target
-    if objective.anchors == "target" and not features.is_map:
-        target = distinct_rows(target, features.n_centers, features.random_state)
-    fitted = replace(features, gamma=float(width)).fit(samples.source, target, anchors=objective.anchors)
+    fitted = replace(features, gamma=float(width)).fit(samples.source, samples.target, anchors=objective.anchors)
     return Assembly(objective.for_features(features.is_map), replace(fitted, gamma=features.gamma))
 
 

@@ -42,7 +42,8 @@ class SpectralRatio(RatioEstimator):
     Parameters
     ----------
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
-        Bandwidth in 1 / (data units)^2; rules as in `DensityRatio`, "cv": nine values from 1/32 to 32 times the median rule.
+        Bandwidth, in the units that `scale` gives to the columns; rules as in `DensityRatio`, "cv": nine values from 1/32 to 32
+        times the median rule.
     n_components : int, "cv" or a sequence of ints
         Number of eigenfunctions, by decreasing eigenvalue. "cv": about 25 values from 1 to 100. Eigenfunctions with an
         eigenvalue below 1e-6 times the largest are left out; `n_components_` is the number used.
@@ -51,10 +52,13 @@ class SpectralRatio(RatioEstimator):
     random_state : int, RandomState, Generator or None
         Seed of the choice of centers.
     cv, n_jobs :
-        Folds (by default 5 of the distinct rows) and joblib processes of "cv" and sequences, which maximize
+        Folds (by default 5) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on held-out rows. One decomposition per bandwidth and fold serves all numbers of
         components. If a domain has a single distinct row, nothing can be held out: "cv" then means one component, and the
         median rule.
+
+    scale : {"auto", None}
+        "auto": distances are in units of each column's spread, see `DensityRatio`. None: the columns are used as they are.
 
     Attributes
     ----------
@@ -68,7 +72,6 @@ class SpectralRatio(RatioEstimator):
 
     _takes_sparse: ClassVar[bool] = True
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "n_components")
-    _holds_out_copies: ClassVar[bool] = True
     _returns: ClassVar[tuple[str, ...]] = ("beta_", "centers_", "eigenvalues_")
 
     def __init__(
@@ -80,7 +83,9 @@ class SpectralRatio(RatioEstimator):
         random_state: Any = None,
         cv: Any = None,
         n_jobs: int | None = None,
+        scale: str | None = "auto",
     ):
+        self.scale = scale
         self.gamma = gamma
         self.n_components = n_components
         self.n_centers = n_centers
@@ -92,7 +97,7 @@ class SpectralRatio(RatioEstimator):
         """The eigenfunctions psi_1, ..., psi_{n_components_} (n, n_components_) at the rows of X (n, d)."""
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        placed = self._placed(rows)
+        placed = self._scaled(self._placed(rows))
         series = self._series
         values = over_rows(lambda part: series.features(part) @ series.basis, placed, series.basis.shape[0])
         return self._returned(values, rows)
@@ -109,7 +114,8 @@ class SpectralRatio(RatioEstimator):
         self.beta_ = _moments(features, target).mean @ self._series.basis
         self.eigenvalues_ = eigenvalues
         self.n_components_, self.gamma_ = n_components, float(features.gamma_)
-        self.centers_ = features.centers_.astype(samples.source.dtype)
+        centers = features.centers_.astype(samples.source.dtype)
+        self.centers_ = centers if self._unit is None else self._unit.back(centers)
         self._coef = self._series.basis @ self.beta_
         return self._ratio(samples.source)
 
@@ -165,12 +171,10 @@ class _Series(NamedTuple):
 
 def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], numbers: list[int]) -> np.ndarray:
     """mean r(target) - mean r(source)^2 / 2 (len(numbers), n_folds) on held-out rows, for each number of components."""
-    domains = [Measure(rows.astype(np.float64), _ones_or(weight, rows)) for rows, weight in
-               ((samples.source, samples.source_weight), (samples.target, samples.target_weight))]  # fmt: skip
-    totals = [_moments(features, domain) for domain in domains]
+    totals = [_moments(features, domain) for domain in _counted(samples)]
     scores = np.empty((len(numbers), len(folds)))
     for k, fold in enumerate(folds):
-        held_out = [domain.taking(keep) for domain, keep in zip(domains, fold, strict=True)]
+        held_out = _counted(samples.split(fold)[1])
         kept = [total.minus(_moments(features, part)) for total, part in zip(totals, held_out, strict=True)]
         _, basis = _eigenbasis(kept[0].second)
         terms = basis * (kept[1].mean @ basis)[None, :]
@@ -215,8 +219,10 @@ def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.n
     return scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
 
 
-def _ones_or(weight: Any, rows: Any) -> np.ndarray:
-    return np.ones(rows.shape[0]) if weight is None else weight.astype(np.float64)
+def _counted(samples: Samples) -> list[Measure]:
+    """The rows of both domains with their weights as they are, which add up."""
+    sides = ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
+    return [Measure(rows.astype(np.float64), np.ones(rows.shape[0]) if w is None else w.astype(np.float64)) for rows, w in sides]
 
 
 def _can_hold_out(source: Measure, target: Measure) -> bool:

@@ -28,11 +28,12 @@ def scores_from_sums(ratio: Any, gamma: Any, objectives: Sequence[Objective], sa
 
 
 def _kept_and_held_out(assembly: Assembly, samples: Samples, folds: list[Fold]) -> list[tuple[Any, Any]]:
-    held_out: list[Any] = [problem_of(assembly, samples.taking(*fold)) for fold in folds]
+    splits = [samples.split(fold) for fold in folds]
+    held_out: list[Any] = [problem_of(assembly, out) for _, out in splits]
     if are_partition(folds, *samples.sizes):
         kept = type(held_out[0]).without_each(held_out)
     else:
-        kept = [problem_of(assembly, samples.taking(*fold.rest(*samples.sizes))) for fold in folds]
+        kept = [problem_of(assembly, part) for part, _ in splits]
     return list(zip(kept, held_out, strict=True))
 
 

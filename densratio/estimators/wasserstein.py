@@ -17,7 +17,7 @@ from ..objectives.planned_transport import distances
 from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio
-from .off_sample import AtRows, Predictor
+from .off_sample import Predictor
 from .samples import Samples, measures
 from .solve import Assembly, Weighting, objective_of
 
@@ -98,6 +98,7 @@ class Wasserstein(DensityRatio):
         n_steps: int = 1,
         tol: float = 1e-6,
         max_iter: int = 10_000,
+        scale: str | None = "auto",
         device: str | None = None,
         random_state: Any = None,
         cv: Any = None,
@@ -105,7 +106,7 @@ class Wasserstein(DensityRatio):
     ):
         super().__init__(
             "wasserstein", kernel=kernel, gamma=gamma, n_centers=None, solver=solver, n_steps=n_steps, tol=tol,
-            max_iter=max_iter, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
+            max_iter=max_iter, scale=scale, device=device, random_state=random_state, cv=cv, n_jobs=n_jobs,
         )  # fmt: skip
         self.max_weight = max_weight
         self.regularization = regularization
@@ -143,8 +144,7 @@ class Wasserstein(DensityRatio):
         if objective.regularization == 0.0:
             raise ValueError(f"potential={self.potential!r} needs regularization > 0, which turns the potential into weights.")
         fit_ratio = _critic_room(self.potential).fit_ratio
-        # Distinct rows and their counts, in an order of their own: copies are counts, and the order of the rows is nothing.
-        source, target = measures(_on_host(samples))
+        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in measures(_on_host(samples)))
         found = fit_ratio(
             source,
             target,
@@ -154,7 +154,7 @@ class Wasserstein(DensityRatio):
             seed=self._drawn_seed(),
             device=device_of(samples.source),
         )
-        self._predictor = found.ratio
+        self._predictor, self._known = found.ratio, None
         self._coef = self.coef_ = found.ratio(samples.source)
         self.centers_, self.features_, self.gamma_ = samples.source, None, float("nan")
         self.objective_value_, self.gap_ = found.value, float("inf")
@@ -165,9 +165,8 @@ class Wasserstein(DensityRatio):
         super()._keep(assembly, solution, samples)
         weights = to_host(self._coef).astype(np.float64)
         formula = _formula(solution, samples, assembly.objective)
-        if formula is None or np.abs(to_host(formula(samples.source)) - weights).max() > _MISS * weights.max():
-            formula = self._predictor
-        self._predictor = AtRows.of(samples.source, weights, formula)
+        if formula is not None and np.abs(to_host(formula(samples.source)) - weights).max() <= _MISS * weights.max():
+            self._predictor = formula
 
     def _grid(self, name: str, samples: Samples) -> list[float]:
         return np.logspace(-1.5, 0.5, 5).tolist() if name == "regularization" else super()._grid(name, samples)

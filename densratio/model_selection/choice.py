@@ -40,8 +40,8 @@ def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, A
     if by_fold.shape[1] > 1:
         results.update({f"split{k}_test_score": by_fold[:, k] for k in range(by_fold.shape[1])})
     # Of scores that are not finite there is no deviation.
-    is_finite = np.isfinite(by_fold).all(axis=1)
-    deviation = np.where(is_finite, np.where(is_finite[:, None], by_fold, 0.0).std(axis=1), np.nan)
+    finite = np.nan_to_num(by_fold, nan=0.0, posinf=0.0, neginf=0.0)
+    deviation = np.where(np.isfinite(mean), finite.std(axis=1), np.nan)
     results["mean_test_score"], results["std_test_score"] = mean, deviation
     results["rank_test_score"] = rankdata(-ranked, method="min").astype(np.int32)
     return Choice(candidates[int(np.argmax(ranked))], results)

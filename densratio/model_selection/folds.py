@@ -11,42 +11,81 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from .._arrays import take_rows
+_LEAST_SHARE = 1 / 200  # of all rows, from which a row that occurs more than once is dealt to all folds
 
 __all__ = ["Fold", "are_partition", "folds_of", "k_fold_scores", "stratified_folds"]
 
 
 class Fold(NamedTuple):
-    """Indices of the held-out rows within the source and within the target."""
+    """Indices of the held-out rows within the source and within the target.
+
+    source_weight, target_weight: how much of the weight of each of these rows is held out; both None: all of it.
+    """
 
     source: np.ndarray
     target: np.ndarray
+    source_weight: np.ndarray | None = None
+    target_weight: np.ndarray | None = None
 
     def rest(self, n_source: int, n_target: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the other rows of samples of these sizes."""
         return np.delete(np.arange(n_source), self.source), np.delete(np.arange(n_target), self.target)
 
 
-def stratified_folds(n_source: int, n_target: int, n_splits: int, *, seed: int = 0) -> list[Fold]:
-    """`n_splits` shuffled folds of both domains, or as many as the smaller domain has rows.
+def stratified_folds(
+    n_source: int, n_target: int, n_splits: int, *, seed: int = 0, counts: tuple[np.ndarray, np.ndarray] | None = None
+) -> list[Fold]:
+    """`n_splits` shuffled folds of both domains, or as many as the smaller domain allows.
 
-    Raises ValueError if a domain has only one row: holding it out would leave none.
+    counts: how often each row (n_source,), (n_target,) occurs. A frequent row, with at least 2 n_splits copies and half a percent
+    of all, is dealt to all folds in equal parts: with few distinct rows, models would otherwise be tested on values that they
+    have never seen. Copies of other rows are held out together.
+    Raises ValueError if there are fewer than two folds: holding out the only row of a domain would leave none.
     """
     if n_splits < 2:
         raise ValueError(f"cv must be at least 2 folds; got {n_splits}.")
-    n_splits = min(n_splits, n_source, n_target)
+    sizes = (n_source, n_target)
+    frequent = [_frequent(np.ones(n), n_splits) for n in sizes] if counts is None else [_frequent(c, n_splits) for c in counts]
+    n_splits = min(n_splits, *(int(np.sum(~often)) + n_splits * bool(often.any()) for often in frequent))
     if n_splits < 2:
         raise ValueError(
             f"Cross-validation needs at least two rows of each domain; got {n_source} source and {n_target} target rows. Pass "
             "parameters as numbers or rules instead of 'cv' or sequences."
         )
     rng = np.random.default_rng(seed)
-    splits = [[np.sort(rows) for rows in np.array_split(rng.permutation(n), n_splits)] for n in (n_source, n_target)]
-    return [Fold(source, target) for source, target in zip(*splits, strict=True)]
+    splits = [[np.sort(rows) for rows in np.array_split(rng.permutation(np.flatnonzero(~often)), n_splits)] for often in frequent]
+    if counts is None or not any(often.any() for often in frequent):
+        return [Fold(source, target) for source, target in zip(*splits, strict=True)]
+    sides = [_dealt(*side, n_splits) for side in zip(splits, frequent, counts, strict=True)]
+    return [Fold(s, t, of_s, of_t) for (s, of_s), (t, of_t) in zip(*sides, strict=True)]
+
+
+def _frequent(count: np.ndarray, n_splits: int) -> np.ndarray:
+    return (count >= 2 * n_splits) & (count >= _LEAST_SHARE * count.sum())
+
+
+def _dealt(rare: list[np.ndarray], frequent: np.ndarray, count: np.ndarray, n_splits: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each fold the rows it holds out and how many copies of each; whole numbers of copies stay whole."""
+    often = np.flatnonzero(frequent)
+    share = count[often] / n_splits
+    parts = np.repeat(share[None, :], n_splits, axis=0)
+    if np.array_equal(count, np.rint(count)):
+        left = (count[often] - n_splits * np.floor(share)).astype(np.int64)
+        # The copies that are left over go to the folds in turns.
+        turn = (np.arange(n_splits)[:, None] - (np.cumsum(left) - left)) % n_splits
+        parts = np.floor(share) + (turn < left)
+    held_out = []
+    for rows, part in zip(rare, parts, strict=True):
+        together = np.concatenate([rows, often])
+        order = np.argsort(together)
+        held_out.append((together[order], np.concatenate([count[rows], part])[order]))
+    return held_out
 
 
 def are_partition(folds: list[Fold], n_source: int, n_target: int) -> bool:
-    """Whether the folds hold out each row of both domains exactly once."""
+    """Whether the folds hold out each row of both domains exactly once, and wholly."""
+    if any(fold.source_weight is not None for fold in folds):
+        return False
     sizes = ((n_source, [fold.source for fold in folds]), (n_target, [fold.target for fold in folds]))
     return all(np.array_equal(np.sort(np.concatenate(held_out)), np.arange(n)) for n, held_out in sizes)
 
@@ -72,32 +111,22 @@ def folds_of(held_out: Iterable[Any], source_index: np.ndarray, target_index: np
 def k_fold_scores(
     estimator: Any,
     candidates: list[dict[str, Any]],
-    X: Any,
-    y: np.ndarray,
-    sample_weight: np.ndarray | None,
+    splits: list[tuple[tuple[Any, ...], tuple[Any, ...]]],
     *,
-    folds: list[Fold],
     n_jobs: int | None,
 ) -> np.ndarray:
     """Scores (n_candidates, n_folds) on the held-out rows of clones with each candidate's parameters.
 
-    X (n, d), source rows first; y (n,), 0 = source and 1 = target; sample_weight (n,) or None; n_jobs as in joblib.
+    splits: for each fold the arguments (X, y, sample_weight) of `fit`, then those of `score`; n_jobs as in joblib.
     """
-    n_source = int(np.sum(y == 0))
-    held_out = [np.concatenate([fold.source, n_source + fold.target]) for fold in folds]
-    tasks = [(candidate, rows) for candidate in candidates for rows in held_out]
     scores = Parallel(n_jobs=n_jobs)(
-        delayed(_score)(clone(estimator).set_params(**candidate), X, y, sample_weight, rows) for candidate, rows in tasks
+        delayed(_score)(clone(estimator).set_params(**candidate), *split) for candidate in candidates for split in splits
     )
-    return np.reshape(scores, (len(candidates), len(folds)))
+    return np.reshape(scores, (len(candidates), len(splits)))
 
 
-def _score(estimator: Any, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, held_out: np.ndarray) -> float:
-    kept = np.setdiff1d(np.arange(len(y)), held_out)
-    train, test = (
-        (take_rows(X, rows), y[rows], None if sample_weight is None else sample_weight[rows]) for rows in (kept, held_out)
-    )
+def _score(estimator: Any, kept: tuple[Any, ...], held_out: tuple[Any, ...]) -> float:
     with warnings.catch_warnings():
         # A fit that stops early in a fold still has a valid score; the final fit warns.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return estimator.fit(*train).score(*test)
+        return estimator.fit(*kept).score(*held_out)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from .._arrays import Array, eps, namespace, widest_here
+from .._arrays import Array, eps, full_like_row, namespace, widest_here
+from .._blocks import gram
 
-__all__ = ["leave_one_out_scores"]
+__all__ = ["LEAST_ROWS", "leave_one_out_scores"]
+
+LEAST_ROWS = 1.5  # effective rows of each sample: below, what is left is no sample
 
 
 def leave_one_out_scores(
@@ -21,45 +25,75 @@ def leave_one_out_scores(
 ) -> Array:
     """Scores (len(regularization),) of uLSIF, or RuLSIF if alpha > 0: -J on left-out rows, higher is better.
 
-    source (n, k), target (m, k): features; n, m >= 2. The i-th of N = min(n, m) fits leaves out the i-th row of both samples,
+    source (n, k), target (m, k): features, which count source_weight (n,) and target_weight (m,) times (None: once); both sums
+    N and M are at least 2. Each fit leaves out one copy of one row, or
+    a row that counts less than once,
 
-        a_i = (H_i + regularization I)^-1 h_i,   H_i = alpha mean phi phi' over the target + (1 - alpha) over the source,
-        score = mean_i  r_i(v_i) - alpha r_i(v_i)^2 / 2 - (1 - alpha) r_i(x_i)^2 / 2,   r_i(x) = phi(x)'a_i,
+        a = (H + regularization I)^-1 h,   H = alpha mean phi phi' over the target + (1 - alpha) over the source,  h = mean phi
+        over the target,   score = mean_j r_j(v_j) - alpha r_j(v_j)^2 / 2 - (1 - alpha) / 2 mean_i r_i(x_i)^2,   r(x) = phi(x)'a,
 
-    with r_i clipped at 0 where `nonnegative`. Leaving a pair out is a change of rank 2 (rank 1 at alpha = 0) of a matrix whose
-    eigenvectors do not depend on the regularization: a score costs k N, after k^3 + k^2 (n + m) once for all of them.
-
-    Rows may have weights of mean 1, source_weight (n,) and target_weight (m,): a row is then left out with all its weight,
-    sums are divided by n - 1 and m - 1, and the row's terms of the score are weighted alike.
-    Source: Kanamori, Hido & Sugiyama (2009), extended to the relative ratio.
+    with r_j from all rows but one copy of v_j, r_i from all but one copy of x_i, and both clipped at 0 where `nonnegative`.
+    Leaving a row out is a change of rank 1 of a matrix whose eigenvectors do not depend on the regularization: a score costs
+    k (n + m), after k^3 + k^2 (n + m) once for all of them.
+    Source: Kanamori, Hido & Sugiyama (2009), who leave out a row of each sample at a time; extended to the relative ratio.
     """
-    source, target = widest_here(source), widest_here(target)
-    xp, n, m = namespace(source, target), source.shape[0], target.shape[0]
-    if min(n, m) < 2:
-        raise ValueError(f"Leave-one-out needs at least two rows of each sample; got {n} source and {m} target rows.")
-    # Features scaled by the square roots of the weights turn weighted squares into plain ones; terms linear in the target need
-    # one more factor of the root.
-    root = xp.ones_like(target[:, :1])
-    if source_weight is not None:
-        source = source * xp.sqrt(widest_here(source_weight))[:, None]
-    if target_weight is not None:
-        root = xp.sqrt(widest_here(target_weight))[:, None]
-        target = target * root
-    # With one row left out, the mean is over one row less.
-    gram_source = (1.0 - alpha) / (n - 1) * (xp.matrix_transpose(source) @ source)
-    gram = gram_source + alpha / (m - 1) * (xp.matrix_transpose(target) @ target) if alpha > 0.0 else gram_source
-    eigenvalues, vectors = xp.linalg.eigh(gram)
-    eigenvalues = xp.clip(eigenvalues, min=0.0)
-    pairs = min(n, m)
-    x, v = source[:pairs, :] @ vectors, target[:pairs, :] @ vectors
-    total = xp.sum(root * target, axis=0) @ vectors
-    inverse = xp.stack([_inverse(eigenvalues + strength, eps(source)) for strength in regularization], axis=1)
-    shares = (1.0 - alpha) / (n - 1), alpha / (m - 1)
-    at_source, at_target = _held_out_ratios(x, v, total / (m - 1), inverse, *shares, root[:pairs, :] / (m - 1))
+    x, v = widest_here(source), widest_here(target)
+    xp = namespace(x, v)
+    s, t = (full_like_row(rows, 1.0) if w is None else widest_here(w) for rows, w in ((x, source_weight), (v, target_weight)))
+    n, m = xp.sum(s), xp.sum(t)
+    if min(float(n), float(m)) < LEAST_ROWS:
+        raise ValueError(
+            f"Leave-one-out needs at least two rows of each sample; got {float(n):.6g} source and {float(m):.6g} target rows."
+        )
+    of_source, of_target = (gram(rows, count) for rows, count in ((x, s), (v, t)))
+    total = xp.matrix_transpose(v) @ t
+    share, target_share = (1.0 - alpha) / (n - 1.0), alpha / (m - 1.0)
+    without_x = _Path.of(share * of_source + alpha / m * of_target, regularization)
+    # A row that counts less than once is left out as a whole.
+    out_x, out_v = (xp.clip(count, max=1.0)[:, None] for count in (s, t))
+    at_source = without_x.left_out(x, total / m, out_x * share, 0.0)
+    # Without a relative part both matrices have the same eigenvectors.
+    without_v = (
+        _Path.of((1.0 - alpha) / n * of_source + target_share * of_target, regularization)
+        if alpha > 0.0
+        else without_x.scaled((n - 1.0) / n, regularization)
+    )
+    at_target = without_v.left_out(v, total / (m - 1.0), out_v * target_share, out_v / (m - 1.0))
     if nonnegative:
         at_source, at_target = xp.clip(at_source, min=0.0), xp.clip(at_target, min=0.0)
-    squares = (1.0 - alpha) * at_source * at_source + alpha * at_target * at_target
-    return xp.mean(root[:pairs, :] * at_target - 0.5 * squares, axis=0)
+    gain = t @ (at_target - 0.5 * alpha * at_target * at_target) / m
+    return gain - 0.5 * (1.0 - alpha) * (s @ (at_source * at_source)) / n
+
+
+class _Path(NamedTuple):
+    """Eigenvalues (k,) and eigenvectors of a matrix G (k, k), and the diagonals (k, L) of (G + regularization I)^-1 in them."""
+
+    eigenvalues: Array
+    vectors: Array
+    inverse: Array
+
+    @classmethod
+    def of(cls, matrix: Array, regularization: Sequence[float]) -> _Path:
+        eigenvalues, vectors = namespace(matrix).linalg.eigh(matrix)
+        return cls(eigenvalues, vectors, eigenvalues).scaled(1.0, regularization)
+
+    def scaled(self, factor: Array | float, regularization: Sequence[float]) -> _Path:
+        """The same of the matrix factor G."""
+        xp = namespace(self.vectors)
+        eigenvalues = xp.clip(self.eigenvalues, min=0.0) * factor
+        diagonals = [_inverse(eigenvalues + strength, eps(eigenvalues)) for strength in regularization]
+        return _Path(eigenvalues, self.vectors, xp.stack(diagonals, axis=1))
+
+    def left_out(self, rows: Array, linear: Array, share: Array | float, linear_share: Array | float) -> Array:
+        """phi'(G + regularization I - share phi phi')^-1 (linear - linear_share phi) (n, L), for phi each row of `rows` (n, k).
+
+        share, linear_share: (n, 1), or one number for all rows.
+        """
+        # The inverse is diagonal here, so a quadratic form for the whole path is one product of the rows' squares with it.
+        turned = rows @ self.vectors
+        own = (turned * turned) @ self.inverse
+        across = turned @ ((linear @ self.vectors)[:, None] * self.inverse)
+        return (across - linear_share * own) / (1.0 - share * own)
 
 
 def _inverse(shifted: Array, rounding: float) -> Array:
@@ -67,22 +101,3 @@ def _inverse(shifted: Array, rounding: float) -> Array:
     xp = namespace(shifted)
     usable = shifted > xp.max(shifted) * (shifted.shape[0] * rounding)
     return xp.where(usable, 1.0 / xp.where(usable, shifted, xp.ones_like(shifted)), xp.zeros_like(shifted))
-
-
-def _held_out_ratios(
-    x: Array, v: Array, linear: Array, inverse: Array, source_share: float, target_share: float, linear_share: Array
-) -> tuple[Array, Array]:
-    """r_i(x_i), r_i(v_i) (N, L) of the fits without row i, in the eigenbasis, for each of the L columns of `inverse` (k, L).
-
-    With B = diag(1 / inverse) that fit is (B - source_share x_i x_i' - target_share v_i v_i')^-1 (linear - linear_share_i v_i).
-    """
-    # B^-1 is diagonal, so a quadratic form for the whole path is one product of the rows' squares with its diagonals.
-    xx, xv, vv = (x * x) @ inverse, (x * v) @ inverse, (v * v) @ inverse
-    # x_i' and v_i' times B^-1 times the right-hand side.
-    from_x = x @ (linear[:, None] * inverse) - linear_share * xv
-    from_v = v @ (linear[:, None] * inverse) - linear_share * vv
-    # Woodbury: the ratios (r_x, r_v) solve (I - G S)(r_x, r_v) = (from_x, from_v), G = [[xx, xv], [xv, vv]], S the shares.
-    a, b = 1.0 - source_share * xx, -target_share * xv
-    c, d = -source_share * xv, 1.0 - target_share * vv
-    determinant = a * d - b * c
-    return (d * from_x - b * from_v) / determinant, (a * from_v - c * from_x) / determinant

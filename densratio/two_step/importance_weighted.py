@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import available_if
@@ -32,6 +31,10 @@ def _handed_on(name: str, doc: str) -> Any:
 
     method.__name__, method.__doc__ = name, doc
     return available_if(_wrapped_has(name))(method)
+
+
+def _fitted_attribute(name: str, doc: str) -> property:
+    return property(lambda self: getattr(self._fitted(), name), doc=doc)
 
 
 class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
@@ -93,20 +96,9 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         fitted = self._fitted()
         return fitted.score(X, y) if sample_weight is None else fitted.score(X, y, sample_weight=sample_weight)
 
-    @property
-    def classes_(self) -> Any:
-        """Class labels of a wrapped classifier."""
-        return self._fitted().classes_
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns seen in fit."""
-        return self._fitted().n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns seen in fit, where X was a frame."""
-        return self._fitted().feature_names_in_
+    classes_ = _fitted_attribute("classes_", "Class labels of a wrapped classifier.")
+    n_features_in_ = _fitted_attribute("n_features_in_", "Number of columns seen in fit.")
+    feature_names_in_ = _fitted_attribute("feature_names_in_", "Names of the columns seen in fit, where X was a frame.")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""

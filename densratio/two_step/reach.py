@@ -78,11 +78,13 @@ def unweighted_learners(estimator: Any, X: Any, y: Any, rows: np.ndarray, names:
     model = clone(estimator)
     observed = {name: _observed(learner, name, seen) for name, learner in learners(model).items()}
     model = observed[""] if "" in observed else model.set_params(**observed)
+    # Notes that are taken in another process are lost.
+    model.set_params(**{name: None for name in model.get_params() if name.rpartition("__")[2] == "n_jobs"})
     weights = np.linspace(0.5, 1.5, len(rows))
     with warnings.catch_warnings(), joblib.parallel_config(backend="sequential"):
         warnings.simplefilter("ignore")
         model.fit(_safe_indexing(X, rows), _safe_indexing(y, rows), **dict.fromkeys(names, weights))
-    return [name for name, given in seen.items() if not all(given)]
+    return [name for name, given in seen.items() if not all(given)] if seen else list(observed)
 
 
 def changes_with_weights(estimator: Any, X: Any, y: Any, rows: np.ndarray, names: list[str]) -> bool:

@@ -80,6 +80,8 @@ class Discriminator(RatioEstimator):
     cross-fitting.
     """
 
+    _merges_copies: ClassVar[bool] = False
+    _searches_distinct: ClassVar[bool] = False
     _choosable: ClassVar[tuple[str, ...]] = ("classifier",)
     _returns: ClassVar[tuple[str, ...]] = ("probabilities_",)
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import get_tags
 
 from ..._columns import holds_categories, is_frame, is_polars
-from ..samples import kinds_of
+from ..._scale import distinct
 
 __all__ = ["Schema", "kinds_of_mixed", "reads_columns", "takes_missing"]
 
@@ -75,7 +75,7 @@ def kinds_of_mixed(rows: Any) -> np.ndarray:
         rows = np.column_stack([np.unique(column.astype(str), return_inverse=True)[1] for column in rows.T]).astype(np.float64)
     elif isinstance(rows, np.ndarray) and np.isnan(rows).any():
         rows = np.hstack([np.nan_to_num(rows), np.isnan(rows)])
-    return kinds_of(rows)[1]
+    return distinct(rows)[1]
 
 
 def _tags(estimator: Any, *names: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,41 +20,26 @@ __all__ = ["scores_from_pairs"]
 _MISS = 0.05  # largest RMS error at which the off-sample formula is accepted
 
 
-class _Pairs(NamedTuple):
-    """The kernel matrix of all rows, source rows first, and how often each row counts (None: once)."""
-
-    kernel: Array
-    n_source: int
-    weight: Array | None
-
-    def counts(self, rows: np.ndarray) -> Array | None:
-        """How often the rows at these positions count."""
-        return None if self.weight is None else take_rows(self.weight, rows)
-
-
 def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
     """Held-out scores (len(objectives), n_folds) at one bandwidth; each fit starts from the solution for the last objective."""
     features = assemble(ratio, samples, gamma, objectives[0]).features
     pooled = concat_rows(samples.source, samples.target)
-    xp = namespace(pooled)
-    weight = None if samples.source_weight is None else xp.concat([samples.source_weight, samples.target_weight])
-    pairs = _Pairs(replace(features, parameters_=(pooled,))(pooled), samples.sizes[0], weight)
+    kernel = replace(features, parameters_=(pooled,))(pooled)
     scores = np.empty((len(objectives), len(folds)))
     # Strongest regularization first: it is easiest to solve, and the next fit starts from its active sets.
     order = sorted(range(len(objectives)), key=lambda i: -objectives[i].regularization)
     for number, fold in enumerate(folds):
-        kept = fold.rest(*samples.sizes)
-        rows = [kept[0], pairs.n_source + kept[1], fold.source, pairs.n_source + fold.target]
-        for i, score in zip(order, _path(ratio, [objectives[i] for i in order], pairs, rows), strict=True):
+        for i, score in zip(order, _path(ratio, [objectives[i] for i in order], kernel, samples, fold), strict=True):
             scores[i, number] = score
     return scores
 
 
-def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarray]) -> list[float]:
-    """The score of each objective on a fold. rows: training source and target rows, then held-out ones."""
-    s, t, s_out, t_out = rows
-    kernel, xp = pairs.kernel, namespace(pairs.kernel)
-    counts, drawn = pairs.counts(s), pairs.counts(t)
+def _path(ratio: Any, objectives: list[Any], kernel: Array, samples: Samples, fold: Fold) -> list[float]:
+    """The score of each objective on a fold. kernel: of all rows, source rows first."""
+    kept, out = samples.split(fold)
+    xp, n_source = namespace(kernel), samples.sizes[0]
+    s, t, s_out, t_out = kept.source_index, n_source + kept.target_index, out.source_index, n_source + out.target_index
+    counts, drawn = kept.source_weight, kept.target_weight
     to_source = [_block(kernel, of, s) for of in (s, s_out, t_out)]
     problem = objectives[0].problem(to_source[0], _block(kernel, t, s), counts, drawn)
     share = xp.full_like(kernel[0, : len(t)], 1.0 / len(t)) if drawn is None else drawn / xp.sum(drawn)
@@ -67,7 +52,7 @@ def _path(ratio: Any, objectives: list[Any], pairs: _Pairs, rows: list[np.ndarra
         differences = [near - values @ mass for near, values in zip(to_target, to_source, strict=True)]
         held_out = _ratios(problem, coef, differences, to_source[1:])
         held_out = [values / weighted_mean(coef, counts) for values in held_out]
-        scores.append(float(objective.score(*held_out, pairs.counts(s_out), pairs.counts(t_out))))
+        scores.append(float(objective.score(*held_out, out.source_weight, out.target_weight)))
     return scores
 
 

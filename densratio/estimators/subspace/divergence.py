@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from ..._distances import squared_euclidean
+
 __all__ = ["ProjectedDivergence", "gaussian"]
 
 
 def gaussian(rows: np.ndarray, centers: np.ndarray, gamma: float) -> np.ndarray:
     """exp(-gamma |x - c|^2) (n, b) of rows (n, k) and centers (b, k)."""
-    squares = np.sum(rows * rows, axis=1)[:, None] + np.sum(centers * centers, axis=1)[None, :]
-    return np.exp(-gamma * np.clip(squares - 2.0 * (rows @ centers.T), 0.0, None))
+    return np.exp(-gamma * squared_euclidean(rows, centers, 1.0 / gamma))
 
 
 @dataclass(frozen=True)

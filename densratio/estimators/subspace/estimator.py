@@ -13,6 +13,7 @@ from ..._arrays import Array
 from ..._blocks import over_rows
 from ..._validation import seed_of
 from ...model_selection import Fold
+from ...model_selection.leave_one_out import LEAST_ROWS
 from ..base import RatioEstimator
 from ..samples import Measure, Samples, measures
 from .divergence import gaussian
@@ -22,6 +23,7 @@ __all__ = ["SubspaceLSIF"]
 
 _GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
+_FAR = 10.0  # spreads beyond which an entry is far: in the covariance it counts as this
 _LONG = 60  # ascent steps that "cv" compares with 0
 
 
@@ -61,9 +63,12 @@ class SubspaceLSIF(RatioEstimator):
     random_state : int, RandomState, Generator or None
         Seed of the choice of centers and of redrawn directions.
     cv, n_jobs :
-        Folds (an int splits the distinct rows) and joblib processes of the choice of n_components and max_iter. If a domain has
+        Folds and joblib processes of the choice of n_components and max_iter. If a domain has
         a single distinct row, nothing can be held out: "cv" then means n_components 1, max_iter 0, the median rule and
         regularization 0.1.
+    scale : {"auto", None}
+        "auto": columns are in units of their spreads first, see `DensityRatio`, which a few far values do not change. None: the
+        columns are whitened as they are.
 
     Attributes
     ----------
@@ -78,7 +83,6 @@ class SubspaceLSIF(RatioEstimator):
     """
 
     _choosable: ClassVar[tuple[str, ...]] = ("n_components", "max_iter")
-    _holds_out_copies: ClassVar[bool] = True
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "subspace_")
 
     def __init__(
@@ -94,7 +98,9 @@ class SubspaceLSIF(RatioEstimator):
         random_state: Any = None,
         cv: Any = 2,
         n_jobs: int | None = None,
+        scale: str | None = "auto",
     ):
+        self.scale = scale
         self.n_components = n_components
         self.gamma = gamma
         self.regularization = regularization
@@ -111,7 +117,8 @@ class SubspaceLSIF(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         n_components, max_iter = self._chosen("n_components"), self._chosen("max_iter")
         self._fitted = fitted = self._searched(*measures(samples), n_components, max_iter, seed_of(self.random_state))
-        self.subspace_ = fitted.whitening.subspace(fitted.basis)
+        unit = np.ones(samples.source.shape[1]) if self._unit is None else self._unit.spread
+        self.subspace_ = fitted.whitening.subspace(fitted.basis, unit)
         self.n_components_ = fitted.basis.shape[1]
         self.coef_, self.gamma_, self.regularization_ = fitted.coef, fitted.gamma, fitted.regularization
         self.divergence_, self.n_iter_ = fitted.divergence, fitted.n_iter
@@ -138,16 +145,16 @@ class SubspaceLSIF(RatioEstimator):
         return np.reshape(scores, (len(points), len(folds)))
 
     def _held_out_score(self, samples: Samples, fold: Fold, n_components: int, max_iter: int, seed: int) -> float:
-        source, target = measures(samples.taking(*fold.rest(*samples.sizes)))
+        kept, test = samples.split(fold)
+        source, target = measures(kept)
         fitted = self._searched(source, target, n_components, max_iter, seed)
         mean = float(source.mean(fitted.ratio(source.rows)))
-        test = samples.taking(*fold)
         at_source, at_target = (fitted.ratio(rows) / (mean if mean > 0.0 else 1.0) for rows in (test.source, test.target))
         return float(self._agreement(at_source, at_target, test.source_weight, test.target_weight))
 
     def _searched(self, source: Measure, target: Measure, n_components: int, max_iter: int, seed: int) -> _Fitted:
         self._check(n_components, max_iter)
-        whitening = Whitening.of(source, target)
+        whitening = Whitening.of(source, target, np.inf if self.scale is None else _FAR)
         source, target = (_in_canonical_order(domain, whitening) for domain in (source, target))
         rng = np.random.default_rng(seed)
         centers = target.rows[np.sort(rng.permutation(len(target.rows))[: self.n_centers])]
@@ -157,7 +164,7 @@ class SubspaceLSIF(RatioEstimator):
         return _Fitted(whitening, basis, centers @ basis, coef, choice.gamma, choice.regularization, divergence, 1 + n_iter)
 
     def _search(self, source: Measure, target: Measure, centers: np.ndarray) -> Search:
-        can_leave_out = min(len(source.rows), len(target.rows)) >= 2
+        can_leave_out = min(source.weight.sum(), target.weight.sum()) >= LEAST_ROWS
         gammas, strengths = _listed(self.gamma), _listed(self.regularization)
         if gammas_are_relative := _is_cv(self.gamma):
             gammas = list(_GAMMAS) if can_leave_out else [1.0]

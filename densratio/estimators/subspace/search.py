@@ -11,7 +11,7 @@ import scipy.linalg
 from scipy.optimize import minimize
 
 from ...features import Gaussian
-from ...model_selection import leave_one_out_scores
+from ...model_selection.leave_one_out import LEAST_ROWS, leave_one_out_scores
 from ..samples import Measure
 from .divergence import ProjectedDivergence, gaussian
 
@@ -19,6 +19,7 @@ __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
 _EVERY = 15  # ascent steps between choices of the kernel
 _MEDIAN_ROWS = 100
+_FARTHEST = 1e50  # of whitened entries, so that fourth powers do not overflow
 _ENOUGH = 1e-4  # least gain of the leave-one-out score for another round
 
 
@@ -30,12 +31,16 @@ class Whitening(NamedTuple):
     matrix: np.ndarray
 
     @classmethod
-    def of(cls, source: Measure, target: Measure) -> Whitening:
-        """The map after which the mean covariance of both domains about their midpoint is I; constant directions are dropped."""
-        largest = np.maximum(*(np.max(np.abs(domain.rows), axis=0) for domain in (source, target)))
+    def of(cls, source: Measure, target: Measure, most: float = np.inf) -> Whitening:
+        """The map after which the mean covariance of both domains about their midpoint is I; constant directions are dropped.
+
+        Entries beyond `most` count as `most` in the covariance, so that a few far rows do not shrink all others to a point.
+        """
+        largest = np.maximum(*(np.max(np.abs(_without_far(domain.rows, most)), axis=0) for domain in (source, target)))
         factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
-        center = 0.5 * (source.mean(source.rows * factor) + target.mean(target.rows * factor))
-        moved = [domain.rows * factor - center for domain in (source, target)]
+        rows = [_without_far(domain.rows, most) * factor for domain in (source, target)]
+        center: np.ndarray = 0.5 * sum(domain.mean(x) for domain, x in zip((source, target), rows, strict=True))  # type: ignore[assignment]
+        moved = [x - center for x in rows]
         spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
         inverse = np.where(spread > 1e-14, 1.0 / np.where(spread > 1e-14, spread, 1.0), 0.0)
         unit = [x * inverse for x in moved]
@@ -45,12 +50,16 @@ class Whitening(NamedTuple):
         return cls(factor, center, inverse[:, None] * vectors[:, varies] / np.sqrt(eigenvalues[varies]))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return (rows.astype(np.float64) * self.factor - self.center) @ self.matrix
+        return _without_far((rows.astype(np.float64) * self.factor - self.center) @ self.matrix, _FARTHEST)
 
-    def subspace(self, basis: np.ndarray) -> np.ndarray:
-        """Orthonormal columns (d, k) that span the subspace U = `basis` (r, k) in the original columns."""
-        directions = self.factor[:, None] * (self.matrix @ basis)
+    def subspace(self, basis: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Orthonormal columns (d, k) that span U = `basis` (r, k) in the original columns, of which a row is `unit` (d,)."""
+        directions = (self.factor / unit)[:, None] * (self.matrix @ basis)
         return np.linalg.qr(directions / np.max(np.abs(directions), axis=0, initial=1e-300))[0]
+
+
+def _without_far(rows: np.ndarray, most: float) -> np.ndarray:
+    return np.clip(rows, -most, most)
 
 
 class Choice(NamedTuple):
@@ -116,11 +125,12 @@ class Search:
         """The kernel in the subspace U = `basis` with the highest leave-one-out score; a single candidate needs no score."""
         source, target, centers = (rows @ basis for rows in (self.source.rows, self.target.rows, self.centers))
         widths = self._widths(source, target)
-        if len(widths) == len(self.regularizations) == 1 and min(len(source), len(target)) < 2:
+        sizes = self.source.weight.sum(), self.target.weight.sum()
+        if len(widths) == len(self.regularizations) == 1 and min(sizes) < LEAST_ROWS:
             return Choice(widths[0], self.regularizations[0], 0.0)
-        if min(len(source), len(target)) < 2:
+        if min(sizes) < LEAST_ROWS:
             raise ValueError(
-                f"Leave-one-out needs at least two rows of each sample; got {len(source)} source and {len(target)} target rows. "
+                f"Leave-one-out needs at least two rows of each sample; got {sizes[0]:.6g} source and {sizes[1]:.6g} target rows. "
                 "Give gamma and regularization as numbers or rules instead."
             )
         best = Choice(np.nan, np.nan, -np.inf)
