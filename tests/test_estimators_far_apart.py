@@ -33,7 +33,7 @@ def apart(distance, n_source=30, n_target=20, d=1, spread=0.01, seed=0):
 def test_ratios_and_scores_are_finite_at_any_distance(name, dtype, distance, d, spread):
     source, target = (rows.astype(dtype) for rows in apart(distance, d=d, spread=spread))
     X, y = stack_domains(source, target)
-    found = MAKE[name](gamma=1.0, random_state=0).fit(X, y)
+    found = MAKE[name](gamma=1.0, scale=None, random_state=0).fit(X, y)
     ratio = found.transform(X)
     assert np.all(np.isfinite(ratio)) and ratio.min() >= 0.0
     assert np.isfinite(found.score(X, y))
@@ -44,7 +44,7 @@ def test_ratios_and_scores_are_finite_at_any_distance(name, dtype, distance, d, 
 @pytest.mark.parametrize("distance", [1.0, 10.0, 20.0, 25.0])
 def test_far_from_the_only_center_weights_are_the_kernel_over_its_mean(name, distance):
     source, target = apart(distance, n_target=1)
-    found = MAKE[name](gamma=1.0).fit(*stack_domains(source, target))
+    found = MAKE[name](gamma=1.0, scale=None).fit(*stack_domains(source, target))
     log_kernel = -np.sum((source - target) ** 2, axis=1)
     expected = np.exp(log_kernel - logsumexp(log_kernel) + np.log(len(source)))
     np.testing.assert_allclose(found.weights_, expected, rtol=1e-9)
@@ -75,5 +75,5 @@ def test_a_search_on_a_tiny_table_takes_seconds(name, distance):
 def test_an_unbounded_value_ends_the_fit_with_a_warning(nonnegative):
     X, y = stack_domains(*apart(3.0, d=2, spread=1.0))
     with pytest.warns(UserWarning, match="LSIF stopped after"):
-        found = LSIF(gamma=30.0, l1_ratio=1.0, nonnegative=nonnegative).fit(X, y)
+        found = LSIF(gamma=30.0, scale=None, l1_ratio=1.0, nonnegative=nonnegative).fit(X, y)
     assert not found.converged_ and found.n_iter_ < 200
