@@ -331,9 +331,7 @@ def test_on_equal_samples_lsif_is_as_near_one_as_any_even_coefficients(problem):
 def test_scaling_the_data_leaves_weights(name, scale, seed):
     problem = gaussian_shift(40, 30, 2, seed=seed)
     expected = weights(name, problem.source, problem.target, gamma="median")
-    # Wasserstein's regularization is in the units of the distance.
-    units = {"regularization": 0.3 * scale} if name == "wasserstein" else {}
-    scaled = weights(name, scale * problem.source, scale * problem.target, gamma="median", **units)
+    scaled = weights(name, scale * problem.source, scale * problem.target, gamma="median")
     np.testing.assert_allclose(scaled, expected, atol=ATOL[name])
 
 

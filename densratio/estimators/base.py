@@ -93,7 +93,7 @@ class RatioEstimator(BaseEstimator, ABC):
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
         Always finite: at most 1e123 (float32: 2e15), which only rows far from all source rows can reach. If it is 0 at every
-        source row, which `fit` warns of, `weights_` are even instead. Wasserstein, and KMM without regularization, estimate
+        source row, which `fit` warns of, `weights_` are even instead. Without regularization KMM and Wasserstein estimate
         weights of rows only: their ratio at another row is the kernel average of the weights near it.
         """
         self._check_is_fitted()

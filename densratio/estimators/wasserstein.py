@@ -125,8 +125,8 @@ class Wasserstein(DensityRatio):
         """Take `n_steps` steps on one batch, see `DensityRatio.update`; ValueError with a potential, which needs more batches."""
         if self.potential is not None:
             raise ValueError(
-                f"update and training loops take the potential of DynamicReweighter, and this ratio has potential="
-                f"{self.potential!r}: DynamicReweighter(Wasserstein(), ..., potential={self.potential!r})."
+                f'A loop has a potential of its own, and this ratio has potential="{self.potential}": use '
+                f'DynamicReweighter(Wasserstein(), ..., potential="{self.potential}").'
             )
         return super().update(source, target, coef, features=features, centers=centers, to_convergence=to_convergence)
 

@@ -18,8 +18,9 @@ __all__ = ["PrimalDual"]
 
 _SHORT = 0.995  # share of the step to the boundary
 _DIGITS = 1e-6  # certified gap at which the steps stop, relative to tol and to the regularization
-_NO_PROGRESS = 8  # steps that do not lower the gap after which it is left where it is
+_NO_PROGRESS = 30  # steps that do not lower the products after which they are left where they are
 _ROUNDING = 1e-11  # relative difference of two values that is none
+_LEAST_MASS = 1e-7  # least mass of a row, relative to the mean
 _EMPTY = 1e-15  # sum of the products at which only rounding is left
 _RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)  # relative additions to the diagonal until its factor exists
 _ONE_POINT = 1e-9  # a largest weight that is this near to 1 leaves even weights only
@@ -58,8 +59,13 @@ class _Point(NamedTuple):
     def longest(self, step: _Point) -> float:
         """The share of a step, at most 1, that leads to the boundary."""
         pairs = zip(self.products, step.products, strict=True)
-        lowest = min(float((dx / x).min()) for here, there in pairs for x, dx in zip(here, there, strict=True))
+        lowest = min(_fastest_fall(x, dx) for here, there in pairs for x, dx in zip(here, there, strict=True))
         return 1.0 if lowest >= -1.0 else -1.0 / lowest
+
+
+def _fastest_fall(x: np.ndarray, dx: np.ndarray) -> float:
+    # A multiplier of a bound that is none is 0, and stays so.
+    return float((dx / np.maximum(x, np.finfo(float).tiny)).min())
 
 
 class _Program(NamedTuple):
@@ -72,6 +78,11 @@ class _Program(NamedTuple):
     ridge: float
     unit: float
     nearest: np.ndarray
+
+    @property
+    def is_bounded(self) -> np.ndarray:
+        """(n,) whether a row may be at its largest weight: others would need more mass than there is."""
+        return self.upper < 1.0
 
     @property
     def size(self) -> float:
@@ -88,7 +99,8 @@ class _Memory(NamedTuple):
     """Lower bound on the optimum"""
     potentials: np.ndarray | None = None
     """(m,) of the target rows, with which coef was found"""
-    nearest_gap: float = float("inf")
+    least_gap: float = float("inf")
+    """The least sum of products so far"""
     n_stalled: int = 0
     is_settled: bool = False
 
@@ -147,13 +159,13 @@ class PrimalDual(Solver):
         """The state at the next point, with its weights if these are certainly no worse."""
         memory, gap = state.memory, found.value - found.least
         size = max(abs(found.value), memory.program.size)
-        n_stalled = 0 if gap <= 0.9 * memory.nearest_gap else memory.n_stalled + 1
+        n_stalled = 0 if point.gap <= 0.9 * memory.least_gap else memory.n_stalled + 1
         is_small = gap <= _DIGITS * self.tol * (problem.regularization or size) or point.gap <= _EMPTY
         is_last = is_small or n_stalled >= _NO_PROGRESS
         memory = memory._replace(
             point=point,
             least=max(memory.least, found.least),
-            nearest_gap=min(gap, memory.nearest_gap),
+            least_gap=min(point.gap, memory.least_gap),
             n_stalled=n_stalled,
         )
         is_no_worse = found.value <= _least_at(problem, state.coef, found) + _ROUNDING * size
@@ -174,12 +186,19 @@ def _program_of(problem: PlannedTransport) -> _Program:
     given, costs = problem.marginals, problem.costs
     nearest = costs.min(axis=0)
     costs = costs - nearest
-    room = np.where(given.upper * given.supply < 1.0, given.upper * given.supply, 2.0)
+    room = given.upper * given.supply
     if problem.regularization > 0.0:
         # Costs that no optimal plan pays may be any: a source row far from all loses no digits either.
         costs = np.minimum(costs, 2.0 * _dearest(costs, problem.regularization * given.upper, room))
     unit = max(float(costs.max()), problem.regularization) or 1.0
-    return _Program(costs / unit, given.supply, given.demand, room, problem.regularization / unit, unit, nearest)
+    supply, demand = (_raised(mass) for mass in (given.supply, given.demand))
+    return _Program(costs / unit, supply, demand, given.upper * supply, problem.regularization / unit, unit, nearest)
+
+
+def _raised(mass: np.ndarray) -> np.ndarray:
+    """Masses (k,) of sum 1 that are not so small that products with them are nothing beside those of others."""
+    raised = np.maximum(mass, _LEAST_MASS / len(mass))
+    return raised / raised.sum()
 
 
 def _dearest(costs: np.ndarray, highest: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -188,23 +207,25 @@ def _dearest(costs: np.ndarray, highest: np.ndarray, room: np.ndarray) -> np.nda
     A row below its largest weight has a potential of at most highest (n,), which bounds g_j by highest_i + costs_ij. At most k
     rows are at their largest weights together, so the k + 1 smallest of these have a row that is not.
     """
-    k = int(np.searchsorted(np.cumsum(np.sort(room)), 1.0, side="right"))
+    k = int(np.searchsorted(np.cumsum(np.sort(room)), 1.0 - 1e-9))
     return np.partition(costs + highest[:, None], min(k, len(costs) - 1), axis=0)[min(k, len(costs) - 1)]
 
 
 def _start(program: _Program) -> _Point:
     """Even weights, each row's mass spread as the target's, and potentials and multipliers that satisfy all equations."""
-    supply, height = program.supply, np.full(len(program.supply), 1.0 + float(program.costs.mean()))
-    high = np.maximum(height - program.ridge, 0.0) + 1.0
+    supply, apart = program.supply, 1.0 + float(program.costs.mean())
+    # Products of about one size: a row's mass is spread over m pairs.
+    low = 1.0 / len(program.demand)
+    height = np.full(len(supply), program.ridge - low)
     return _Point(
         plan=supply[:, None] * program.demand,
-        slack=program.costs + height[:, None],
+        slack=program.costs + apart,
         height=height,
-        potential=np.zeros(len(program.demand)),
+        potential=np.full(len(program.demand), program.ridge - low - apart),
         mass=supply,
-        low=high + program.ridge - height,
-        room=program.upper - supply,
-        high=high,
+        low=low * (1.0 + program.is_bounded),
+        room=np.where(program.is_bounded, program.upper - supply, 1.0),
+        high=low * program.is_bounded,
     )
 
 
@@ -217,7 +238,7 @@ def _advanced(program: _Program, at: _Point) -> _Point | None:
     length, gap = at.longest(ahead), at.gap
     # The less the predictor leaves of the gap, the nearer to the boundary the corrector may aim.
     left = at.moved(ahead, length).gap / gap
-    center = left**3 * gap / (at.plan.size + 2 * len(at.mass))
+    center = left**3 * gap / (at.plan.size + len(at.mass) + np.count_nonzero(program.is_bounded))
     corrected = zip(at.products, ahead.products, strict=True)
     step = newton.step(*(center - first * second - moves[0] * moves[1] for (first, second), moves in corrected))
     length = min(1.0, _SHORT * at.longest(step))
@@ -248,15 +269,15 @@ class _Newton:
         program, at = self.program, self.point
         # What rounding has left of the equations is removed with each step.
         slack_off = program.costs + at.height[:, None] - at.potential - at.slack
-        room_off = program.upper - at.mass - at.room
+        room_off = program.is_bounded * (program.upper - at.mass - at.room)
         weight_off = at.height + at.low - at.high - program.ridge * at.mass / program.supply
-        push = weight_off + of_mass / at.mass - (of_room - at.high * room_off) / at.room
+        push = weight_off + of_mass / at.mass - program.is_bounded * (of_room - at.high * room_off) / at.room
         flow = of_plan / at.slack - self.share * slack_off
         row_off, column_off = at.mass - at.plan.sum(axis=1), program.demand - at.plan.sum(axis=0)
         height, potential = self.solve(flow.sum(axis=1) - self.yielding * push - row_off, column_off - flow.sum(axis=0))
         mass = self.yielding * (height + push)
         slope = height[:, None] - potential
-        room = room_off - mass
+        room = room_off - program.is_bounded * mass
         return _Point(
             plan=flow - self.share * slope,
             slack=slope + slack_off,
@@ -265,7 +286,7 @@ class _Newton:
             mass=mass,
             low=(of_mass - at.low * mass) / at.mass,
             room=room,
-            high=(of_room - at.high * room) / at.room,
+            high=program.is_bounded * (of_room - at.high * room) / at.room,
         )
 
 
@@ -312,17 +333,18 @@ def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callab
 
 def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Found:
     """The weights that a plan near that of the point gives, its cost, and the dual value of the potentials."""
-    potentials = program.nearest + program.unit * point.potential
-    # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
+    potentials, given, smallest = program.nearest + program.unit * point.potential, problem.marginals, np.finfo(float).tiny
     plan = point.plan * (problem.costs - program.nearest <= program.unit * program.costs * (1.0 + 1e-9))
+    # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
     plan *= program.demand / plan.sum(axis=0)
     weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
-    mass = weights * program.supply
-    plan *= np.minimum(1.0, mass / np.maximum(plan.sum(axis=1), np.finfo(float).tiny))[:, None]
-    more, missing = mass - plan.sum(axis=1), program.demand - plan.sum(axis=0)
-    # Where a bound has cut the sum of a row, what is missing goes along all pairs in proportion.
-    rest = float(more @ program.costs @ missing) / max(float(missing.sum()), np.finfo(float).tiny)
-    cost = program.unit * (float(np.vdot(plan, program.costs)) + max(rest, 0.0)) + float(program.demand @ program.nearest)
+    # Where a bound or a raised mass has changed a sum, what is missing goes along all pairs in proportion.
+    mass = weights * given.supply
+    plan *= np.minimum(1.0, given.demand / program.demand)
+    plan *= np.minimum(1.0, mass / np.maximum(plan.sum(axis=1), smallest))[:, None]
+    more, missing = (np.maximum(x, 0.0) for x in (mass - plan.sum(axis=1), given.demand - plan.sum(axis=0)))
+    rest = float(more @ (problem.costs - program.nearest) @ missing) / max(float(missing.sum()), smallest)
+    cost = program.unit * float(np.vdot(plan, program.costs)) + rest + float(given.demand @ program.nearest)
     value = cost + 0.5 * problem.regularization * float(mass @ weights)
     return _Found(weights, value, problem.dual_value(potentials), potentials)
 
