@@ -33,7 +33,9 @@ def expected(source, target, method="kmm", **parameters):
 # ---------------------------------------------------------------- the weights
 
 
-@pytest.mark.parametrize("method", sorted(ESTIMATORS))
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[pytest.mark.long] * (name == "stacked")) for name in sorted(ESTIMATORS)]
+)
 def test_the_weights_are_the_librarys(folder, method):
     columns = ["age"] if method == "wasserstein" else ["age", "income", "score"]
     found = weights("source.csv", "target.csv", "--method", method, "--seed", 3, "--columns", ",".join(columns))

@@ -145,22 +145,21 @@ def test_classes_are_grouped_by_size_with_the_least_spread(sizes, K, seed):
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_labels_come_as_any_kind(kind):
-    assert groups_of_classes(kind([0, 1, 1, 1, 2, 2, 2, 2]), 2).tolist() == [0, 1, 1]
+    assert CMWNet(8, kind([0, 1, 1, 1, 2, 2, 2, 2]), K=2).groups_.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([0, 0, 2, 2, 4], r"classes \[1, 3\] have none.*from 0 on"),
-        ([0, -1, 1], r"labels >= 0"),
-        ([0.0, 1.0], "integer labels"),
+        ([0, -1, 1], r"\(3,\) integers >= 0.*from -1 on"),
+        ([0.0, 1.0], r"\(2,\) integers >= 0.*float64"),
         ([[0, 1]], r"shape \(1, 2\)"),
-        ([], "integer labels"),
     ],
 )
 def test_labels_that_are_none_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        groups_of_classes(labels, 2)
+        CMWNet(len(labels), labels, K=2)
 
 
 def test_normalized_weights_have_mean_one_in_the_batch():
@@ -219,7 +218,10 @@ def test_cmw_net_refuses_it_too(every):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CMWNet(N_TRAIN, Y[:7]), "each of the 40 training rows; got 7 labels"),
+        (
+            lambda: CMWNet(N_TRAIN, Y[:7]),
+            r"y_train must be \(40,\) integers >= 0.*got shape \(7,\)",
+        ),
         (lambda: CMWNetSL(N_TRAIN, Y, mode="last_layer"), "Soft labels train each row on four losses"),
         (lambda: CMWNet(N_TRAIN, Y, soft_labels=True), r"class of their own: CMWNetSL\(n_train, y_train\)"),
         (lambda: CMWNet(N_TRAIN, Y, K=0), "K, the number of heads"),

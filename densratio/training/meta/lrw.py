@@ -101,8 +101,8 @@ class TrainTwice(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        gradient = gradient_from(gradient, optimizer, mode, product, every)
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = FeatureNetwork(n_features, hidden)
         self.network_optimizer = adam(self.network, learning_rate, weight_decay)
         self.backbone = backbone
@@ -127,10 +127,7 @@ class TrainTwice(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         features = features_of(batch, self.backbone)
         return learned_weights(
-            self,
-            lambda: rows.mean_one(self.network(features)),
-            lambda weights: self.meta.of(batch, weights, val),
-            rows,
+            self, lambda: rows.mean_one(self.network(features)), lambda weights: self.meta.of(batch, weights, val), rows
         )
 
 

@@ -83,7 +83,8 @@ class LRWOpt(BatchReweighter):
         seed: int = 0,
         loss: Loss = cross_entropy,
     ):
-        gradient = gradient_from(gradient, optimizer, mode, product, every, usual_every=5)
+        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
+        gradient = gradient_from(gradient, beside, every=5)
         _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
         super().__init__(n_train, loss, gradient=gradient)
         self.network, self.splitter = FeatureNetwork(n_features, hidden), FeatureNetwork(n_features + n_classes, hidden)
@@ -143,7 +144,7 @@ class LRWOpt(BatchReweighter):
 
     def _split_loss(self, logits: Tensor, y: Tensor, is_right: Tensor, losses: Tensor) -> Tensor:
         q = torch.sigmoid(logits)
-        loss = functional.binary_cross_entropy_with_logits(-logits, is_right) - _mass_mean(losses, q)
+        loss = functional.binary_cross_entropy_with_logits(-logits, is_right) - (q * losses).sum() / q.sum().clamp(min=_LEAST)
         if (self.steps_seen // self.every) % self.regularize_every == 0:
             loss = loss + _bernoulli_kl(q.mean(), self.share) + self._class_kl(q, y) + self._class_kl(1.0 - q, y)
         return loss
@@ -170,11 +171,6 @@ def _check(
         raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
     if not splitter_warmup >= 0 or n_classes < 2:
         raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
-
-
-def _mass_mean(losses: Tensor, mass: Tensor) -> Tensor:
-    """sum_i mass_i losses_i / sum_i mass_i; 0 where there is no mass."""
-    return (mass * losses).sum() / mass.sum().clamp(min=_LEAST)
 
 
 def _bernoulli_kl(p: Tensor, share: float) -> Tensor:
