@@ -307,7 +307,8 @@ class Nystroem(Features):
         # Leave out directions with numerically zero eigenvalues: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
-        return (centers, vectors * scale[None, :])
+        # The symmetric root, unlike the eigenvectors, does not depend on signs that LAPACK chooses.
+        return (centers, (vectors * scale[None, :]) @ xp.matrix_transpose(vectors))
 
     def __call__(self, x: Array) -> Array:
         centers, whitening = self.parameters_
