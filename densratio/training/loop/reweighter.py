@@ -209,6 +209,8 @@ class Reweighter(nn.Module, Joinable, ABC):
         return dist.group.WORLD
 
     def _positions(self, index: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(self._positions)(index)
         positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
         return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions
