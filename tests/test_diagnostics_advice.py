@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from densratio import KLIEP, KMM, LSIF, Discriminator, GaussianRatio, NearestNeighborsRatio, stack_domains
+from densratio import KLIEP, KMM, LSIF, Discriminator, GaussianRatio, NearestNeighborsRatio, Wasserstein, stack_domains
 from densratio.diagnostics import diagnose
 from densratio.diagnostics.columns import numeric_columns
 
@@ -38,6 +38,7 @@ def advised(ratio):
         (NearestNeighborsRatio(n_neighbors="cv"), ["try another method"], ["gamma", "n_neighbors"]),
         (Discriminator(), ["try another method"], ["gamma", "classifier"]),
         (Discriminator(LogisticRegression()), ["classifier='cv'"], ["gamma"]),
+        (Wasserstein(), ["regularization='cv'"], ["gamma"]),
         (GaussianRatio(), ["try another method"], ["gamma", "cross-validation"]),
         (make_pipeline(StandardScaler(), KLIEP()), ["gamma='cv'"], ["regularization", "n_neighbors"]),
     ],

@@ -65,7 +65,7 @@ def weigh(ratio: Any, frames: Frames, flatten: float) -> Result:
     from ..diagnostics.advice import advise
     from ..diagnostics.description import describe
     from ..diagnostics.diagnosis import diagnose
-    from ..diagnostics.remedies import Remedies
+    from ..diagnostics.remedies import Remedies, parameters_of
 
     if not 0.0 <= flatten <= 1.0:
         raise ValueError(f"--flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten:g}.")
@@ -81,7 +81,7 @@ def weigh(ratio: Any, frames: Frames, flatten: float) -> Result:
         kept = np.asarray(ratio.weights_, dtype=np.float64) ** flatten
         kept /= np.mean(kept)
         report = diagnose(ratio, X, y, weights=kept)
-    remedies = Remedies(ratio.get_params(deep=False) | {"flatten": flatten}, _WORDS)
+    remedies = Remedies(parameters_of(ratio) | {"flatten": flatten}, _WORDS)
     # The method is named among the facts of the call.
     report = replace(report, warnings=advise(report, remedies), ratio="")
     weights = np.zeros(len(frames.is_kept))

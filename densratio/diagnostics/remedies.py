@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Remedies", "alternatives", "remedies_for"]
+__all__ = ["Remedies", "alternatives", "parameters_of", "remedies_for"]
 
 _IN_PYTHON = {
     "gamma": "gamma='cv'",
@@ -75,4 +75,10 @@ def alternatives(ways: Sequence[str]) -> str:
 def remedies_for(ratio: Any) -> Remedies:
     """Remedies for a fitted ratio, or a pipeline that ends in one; for weights and functions those of any ratio."""
     last = ratio[-1] if hasattr(ratio, "steps") else ratio
-    return Remedies(last.get_params(deep=False) if hasattr(last, "get_params") and not isinstance(last, type) else None)
+    return Remedies(parameters_of(last) if hasattr(last, "get_params") and not isinstance(last, type) else None)
+
+
+def parameters_of(ratio: Any) -> dict[str, Any]:
+    """The parameters on which the weights of an estimator depend: a kernel that only extends weights to new rows is none."""
+    extends = getattr(ratio, "objective", "") == "wasserstein"
+    return {name: value for name, value in ratio.get_params(deep=False).items() if not (extends and name == "gamma")}

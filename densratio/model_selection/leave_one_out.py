@@ -70,7 +70,7 @@ def leave_one_out_scores(
 def _without_traces(features: Array) -> Array:
     """Features (n, k) in float64, with 0 for traces."""
     xp, wide = namespace(features), widest_here(features)
-    return xp.where(xp.abs(wide) > _TRACE, wide, xp.zeros_like(wide))
+    return wide * xp.astype(xp.abs(wide) > _TRACE, wide.dtype)
 
 
 def _gram(rows: Array, weight: Array | None) -> Array:
