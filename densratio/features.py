@@ -19,6 +19,7 @@ from ._arrays import (
     concat_rows,
     eps,
     exp_of_negative,
+    is_numpy_array,
     is_sparse,
     namespace,
     put,
@@ -96,10 +97,18 @@ def target_spread_bandwidth(
         low, high = (ordered[place : place + 1, :] for place in (round(0.1 * (n - 1)), round(0.9 * (n - 1))))
     else:
         low, high = _weighted_quantiles(target, target_weight)
-    spread = distance(high, low)[0, 0]
+    spread = _gap(high, low, distance)
+    if is_numpy_array(spread) and spread > 0.0:  # what a host can see need not be computed
+        return _reciprocal(spread)
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
-    return _reciprocal(xp.where(spread > 0.0, spread, distance(largest, least)[0, 0]))
+    return _reciprocal(xp.where(spread > 0.0, spread, _gap(largest, least, distance)))
+
+
+def _gap(high: Array, low: Array, distance: Callable[[Array, Array], Array]) -> Array:
+    """Distance () between two rows (1, d); 0 where they differ by no more than the rounding of their entries."""
+    gap, rounding = distance(high, low)[0, 0], distance(8.0 * eps(high) * high, 0.0 * high)[0, 0]
+    return namespace(gap).where(gap > rounding, gap, 0.0 * gap)
 
 
 def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
@@ -301,7 +310,8 @@ class Nystroem(Features):
         # Leave out directions with numerically zero eigenvalues: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
-        return (centers, vectors * scale[None, :])
+        # The symmetric root, unlike the eigenvectors, does not depend on signs that LAPACK chooses.
+        return (centers, (vectors * scale[None, :]) @ xp.matrix_transpose(vectors))
 
     def __call__(self, x: Array) -> Array:
         centers, whitening = self.parameters_

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
-from zoo_cases import source_places
+from zoo_cases import quick, source_places
 
 from densratio import KLIEP, KMM, LSIF, DensityRatio, stack_domains
 from densratio.estimators import ESTIMATORS, IN_LOOPS
@@ -33,7 +33,7 @@ SPARSE = [name for name in NAMES if ESTIMATORS[name]().__sklearn_tags__().input_
 
 
 def new(name, **params):
-    ratio = ESTIMATORS[name]()
+    ratio = ESTIMATORS[name]().set_params(**quick(name))
     if "random_state" in ratio.get_params():
         ratio.set_params(random_state=0)
     return ratio.set_params(**params)
@@ -47,8 +47,9 @@ def table(name, n_source=60, n_target=50, seed=0, shift=0.7):
 # ---------------------------------------------------------------- scikit-learn
 
 
-# By default these two choose parameters or classifiers in every one of the fifty fits.
+# By default these choose parameters, classifiers or members in every one of the fifty fits.
 QUICK = {
+    "stacked": quick("stacked"),
     "discriminator": {"classifier": LogisticRegression()},
     "subspace_lsif": {"gamma": "median", "regularization": 0.1, "max_iter": 10, "n_restarts": 1},
 }
@@ -116,6 +117,7 @@ def test_grid_search_runs_over_the_score(name):
         "kde": ("gamma", [0.5, 5.0]),
         "nearest_neighbors": ("n_neighbors", [3, 10]),
         "spectral": ("n_components", [2, 5]),
+        "stacked": ("pull", [0.0, 1.0]),
         "subspace_lsif": ("n_components", [1, 2]),
     }[name]
     folds = StratifiedKFold(3, shuffle=True, random_state=0)

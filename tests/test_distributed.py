@@ -138,6 +138,7 @@ UNEVEN = [torch.arange(3), torch.arange(3, 11)], [torch.arange(7), torch.arange(
 LEARNED = {
     "l2r": lambda: L2R(N_TRAIN),
     "last layer": lambda: L2R(N_TRAIN, gradient=MetaGradient("last_layer")),
+    "bank": lambda: L2R(N_TRAIN, gradient=MetaGradient("last_layer", n_val=N_VAL, val_refresh=9)),
     "mw_net": lambda: MWNet(N_TRAIN, gradient=MetaGradient("first_order"), learning_rate=0.1),
     "lilaw": lambda: LiLAW(N_TRAIN, learning_rate=0.5, warmup_epochs=0.0),
 }

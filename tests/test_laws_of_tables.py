@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
-from zoo_cases import source_places
+from zoo_cases import quick, source_places
 
 from densratio import LSIF, Discriminator, stack_domains
 from densratio.estimators import ESTIMATORS, IN_LOOPS
@@ -18,7 +18,7 @@ few = settings(max_examples=3)
 
 
 def new(name, **params):
-    ratio = ESTIMATORS[name]()
+    ratio = ESTIMATORS[name]().set_params(**quick(name))
     if "random_state" in ratio.get_params():
         ratio.set_params(random_state=0)
     return ratio.set_params(**params)
@@ -116,6 +116,7 @@ REFUSED = {
     "lsif": {"regularization": -1.0},
     "nearest_neighbors": {"n_neighbors": 10_000},
     "spectral": {"n_components": 0},
+    "stacked": {"pull": -1.0},
     "subspace_lsif": {"regularization": -1.0},
     "wasserstein": {"solver": "active_set"},
 }

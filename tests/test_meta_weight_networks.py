@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_loops import (
     N_TRAIN,
+    N_VAL,
     VAL,
+    C,
     D,
     Network,
     Y,
@@ -145,22 +147,21 @@ def test_classes_are_grouped_by_size_with_the_least_spread(sizes, K, seed):
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_labels_come_as_any_kind(kind):
-    assert groups_of_classes(kind([0, 1, 1, 1, 2, 2, 2, 2]), 2).tolist() == [0, 1, 1]
+    assert CMWNet(8, kind([0, 1, 1, 1, 2, 2, 2, 2]), K=2).groups_.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([0, 0, 2, 2, 4], r"classes \[1, 3\] have none.*from 0 on"),
-        ([0, -1, 1], r"labels >= 0"),
-        ([0.0, 1.0], "integer labels"),
+        ([0, -1, 1], r"\(3,\) integers >= 0.*from -1 on"),
+        ([0.0, 1.0], r"\(2,\) integers >= 0.*float64"),
         ([[0, 1]], r"shape \(1, 2\)"),
-        ([], "integer labels"),
     ],
 )
 def test_labels_that_are_none_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        groups_of_classes(labels, 2)
+        CMWNet(len(labels), labels, K=2)
 
 
 def test_normalized_weights_have_mean_one_in_the_batch():
@@ -219,7 +220,10 @@ def test_cmw_net_refuses_it_too(every):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CMWNet(N_TRAIN, Y[:7]), "each of the 40 training rows; got 7 labels"),
+        (
+            lambda: CMWNet(N_TRAIN, Y[:7]),
+            r"y_train must be \(40,\) integers >= 0.*got shape \(7,\)",
+        ),
         (lambda: CMWNetSL(N_TRAIN, Y, mode="last_layer"), "Soft labels train each row on four losses"),
         (lambda: CMWNet(N_TRAIN, Y, soft_labels=True), r"class of their own: CMWNetSL\(n_train, y_train\)"),
         (lambda: CMWNet(N_TRAIN, Y, K=0), "K, the number of heads"),
@@ -262,3 +266,34 @@ def test_a_transferred_network_resumes_as_one():
         train(reweighter, own, optimizer_of(own), plan(3), val=None)
     assert_same(moved.state_dict(), resumed.state_dict())
     assert resumed.is_frozen and not torch.equal(moved.weights_, torch.ones(N_TRAIN))
+
+
+class Bags(nn.Module):
+    """Words, of which a batch has few, in an embedding whose gradient is sparse or dense."""
+
+    def __init__(self, sparse):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.out = nn.EmbeddingBag(50, 6, mode="mean", sparse=sparse), nn.Linear(6, C)
+
+    def forward(self, x):
+        return self.out(self.words(x))
+
+
+@pytest.mark.parametrize("mode", ["exact", "first_order", "last_layer"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_embedding_with_sparse_gradients_has_the_weights_of_the_dense_one(mode, momentum):
+    words = torch.randint(50, (N_TRAIN, 4), generator=torch.Generator().manual_seed(0))
+    weights = []
+    for sparse in (False, True):
+        model = Bags(sparse)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+        torch.manual_seed(1)
+        reweighter = MWNet(N_TRAIN, optimizer=optimizer, mode=mode, learning_rate=0.1)
+        for index in plan(4):
+            loss = reweighter.weighted_loss(model, (words[index], Y[index], index), (words[:N_VAL], Y[:N_VAL], torch.arange(N_VAL)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        weights.append(reweighter.weights_)
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from densratio.training import Reweighter
 from densratio.training.loop import row_batch
-from densratio.training.loop.lazy_state import before_loading
 from densratio.training.loop.row_batch import RowBatch
-from densratio.training.loop.warm_up import WarmUp
+from densratio.training.loop.state import before_loading
 
 N = 9
 named = st.lists(st.integers(0, N - 1), min_size=1, max_size=12)
@@ -96,16 +96,22 @@ def test_a_write_runs_where_there_are_no_values():
 # ---------------------------------------------------------------- what a loop keeps beside rows
 
 
+class Plain(Reweighter):
+    def weighted_loss(self, model, train, val=None):
+        raise NotImplementedError
+
+
 @given(epochs=st.floats(0, 3), rows=st.integers(0, 50), steps=st.integers(0, 9), limit=st.none() | st.integers(0, 9))
 def test_a_warm_up_counts_batches_where_they_are_given_and_passes_otherwise(epochs, rows, steps, limit):
-    expected = rows < epochs * 10 if limit is None else steps < limit
-    assert WarmUp(epochs, limit).is_on(rows, steps, 10) == expected
+    reweighter = Plain(10, warmup_epochs=epochs, warmup_steps=limit)
+    reweighter.rows_seen, reweighter.steps_seen = rows, steps
+    assert reweighter.is_warming_up == (rows < epochs * 10 if limit is None else steps < limit)
 
 
 @pytest.mark.parametrize(("epochs", "steps", "name"), [(-1.0, None, "epochs"), (float("nan"), None, "epochs"), (1.0, -1, "steps")])
 def test_a_warm_up_below_nothing_is_refused(epochs, steps, name):
     with pytest.raises(ValueError, match=f"warmup_{name} must be >= 0"):
-        WarmUp(epochs, steps)
+        Plain(10, warmup_epochs=epochs, warmup_steps=steps)
 
 
 class Lazy(nn.Module):

@@ -7,6 +7,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from densratio import KMM, SpectralRatio
+
+
+def quick(name):
+    """Parameters of an estimator for tests of what all have: the default stack fits dozens of estimators."""
+    if name != "stacked":
+        return {}
+    return {"estimators": [KMM(), SpectralRatio(random_state=0)]}
+
 
 def logistic():
     return make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-8))

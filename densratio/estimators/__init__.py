@@ -9,10 +9,12 @@ from .gaussian import GaussianRatio
 from .kde import KDERatio
 from .kliep import KLIEP
 from .kmm import KMM
+from .label_shift import LabelShiftRatio
 from .lsif import LSIF
 from .nearest_neighbors import NearestNeighborsRatio
 from .solve import Weighting, objective_of
 from .spectral import SpectralRatio
+from .stacked import StackedRatio
 from .subspace import SubspaceLSIF
 from .wasserstein import Wasserstein
 
@@ -26,9 +28,11 @@ __all__ = [
     "Discriminator",
     "GaussianRatio",
     "KDERatio",
+    "LabelShiftRatio",
     "NearestNeighborsRatio",
     "RatioEstimator",
     "SpectralRatio",
+    "StackedRatio",
     "SubspaceLSIF",
     "Wasserstein",
     "Weighting",
@@ -45,6 +49,7 @@ ESTIMATORS: dict[str, type[RatioEstimator]] = {
     "kde": KDERatio,
     "nearest_neighbors": NearestNeighborsRatio,
     "spectral": SpectralRatio,
+    "stacked": StackedRatio,
     "subspace_lsif": SubspaceLSIF,
 }
 """All density-ratio estimators, by name."""

@@ -6,10 +6,9 @@ with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matp
 
 from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
-from .histograms import weight_histograms
+from .experiment import weight_histograms, weighting_functions
 from .performance import PerformanceDisplay
 from .ratio import RatioDisplay
-from .weighting import weighting_functions
 from .weights import WeightsDisplay
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
 from .loop.losses import Loss, cross_entropy
-from .loop.ranks import Rows
+from .loop.ranks import mean_of_rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import validation_pass
@@ -35,19 +35,20 @@ class RandomWeights(BatchReweighter):
         self._generator = torch.Generator().manual_seed(seed)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        drawn = torch.randn(len(batch.losses), generator=self._generator).clamp(min=0.0)
+        # Every rank draws for the rows of all, so that its generator is that of one process.
+        drawn = torch.randn(len(rows.all_positions), generator=self._generator).clamp(min=0.0)
         # A batch without a positive draw trains with even weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
-        return weights.to(batch.losses.device, non_blocking=True)
+        return rows.own(weights.to(batch.losses.device, non_blocking=True))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The counts and the state of the random generator, for state_dict."""
-        return {**super().get_extra_state(), "generator": self._generator.get_state()}
+        """Counts, and the state of the random generator, for state_dict."""
+        return super().get_extra_state() | {"generator": self._generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load the counts and the state of the generator."""
         super().set_extra_state(state)
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
 
 
 class ValidationOnly(BatchReweighter):
@@ -62,6 +63,7 @@ class ValidationOnly(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         return torch.zeros_like(batch.losses.detach())
 
+    @torch.compiler.disable
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)
@@ -70,7 +72,7 @@ class ValidationOnly(BatchReweighter):
         self._store(batch, self.batch_weights(batch, rows, val), rows)
         x_val, y_val, _ = val
         losses = self.losses(model(x_val), y_val)
-        return Rows(len(losses)).mean(losses)
+        return mean_of_rows(losses)
 
 
 class DIW(DynamicReweighter):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._arrays import to_host
 from .loop.batch_reweighter import BatchReweighter
+from .loop.labels import training_labels
 from .loop.losses import Loss, cross_entropy
 from .loop.moving_average import evaluation
 from .loop.ranks import Rows
@@ -36,10 +36,7 @@ class ClassBalanced(BatchReweighter):
 
     def __init__(self, n_train: int, y_train: Any, *, beta: float = 0.9999, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        labels = np.asarray(to_host(y_train))
-        if labels.shape != (n_train,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-            got = f"shape {labels.shape} and dtype {labels.dtype}"
-            raise ValueError(f"y_train must be ({n_train},) integers >= 0, the class of each training row; got {got}.")
+        labels = training_labels(y_train, n_train, each_has_rows=False)
         if not 0.0 <= beta <= 1.0:
             raise ValueError(f"beta must be in [0, 1]; got {beta!r}.")
         sizes = np.bincount(labels)[labels].astype(np.float64)

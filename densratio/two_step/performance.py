@@ -14,6 +14,7 @@ from .._validation import seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
 from ..diagnostics.columns import dense_rows, numeric_columns, rows_at
 from ..diagnostics.diagnosis import diagnose
+from ..diagnostics.remedies import remedies_for
 from ..diagnostics.weights import effective_sample_size
 from .row_losses import RowLosses, row_losses
 from .shifted_mean import Regressed, can_refit, cross_fitted, refitted, refitted_means, shifted_mean
@@ -196,7 +197,7 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
     mean, known_error = shifted_mean(losses.values(weights), weights, regressed)
     error = max(known_error, _bootstrapped_error(plan, losses, ratio, samples, regressed))
     effective = effective_sample_size(weights)
-    warning, is_blind = _warning(weights, samples, effective)
+    warning, is_blind = _warning(ratio, weights, samples, effective)
     half = error * t.ppf(0.5 + 0.5 * plan.confidence, max(effective - 1.0, 1.0))
     return TargetPerformance(
         estimate=float(np.clip(mean, *losses.bounds)),
@@ -257,14 +258,14 @@ def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Sa
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 
-def _warning(weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
+def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
     """What is wrong with the estimate, or None; and whether nothing can be said about the target."""
     rows, is_missing = samples.stacked, np.isnan(samples.table)
     if is_missing.any():
         # Distances between rows need numbers.
         rows = np.column_stack([np.where(is_missing, 0.0, samples.table), is_missing[:, is_missing.any(axis=0)]])
     report = diagnose(weights, rows, samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
-    outside, doubts = advise_on_overlap(report)
+    outside, doubts = advise_on_overlap(report, remedies_for(ratio))
     if outside is not None:
         return f"Can't say: {outside[0].lower()}{outside[1:]}", True
     if effective < _LEAST_ROWS:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from abc import abstractmethod
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,36 +13,19 @@ from .late_errors import waits_for
 from .losses import Loss, cross_entropy
 from .reweighter import Reweighter
 from .row_batch import RowBatch
-from .row_losses import RowLosses
 from .training_pass import TrainingPass
 from .validation_pass import device_of_model, warn_unless_training
-from .warm_up import WarmUp
 
-__all__ = ["BatchReweighter", "Gradient"]
+__all__ = ["BatchReweighter"]
 
 _log = logging.getLogger("densratio")
-
-
-class Gradient(Protocol):
-    """The gradient of the validation loss in the weights, as far as the loop knows it: `MetaGradient` is one."""
-
-    every: int
-    optimizer: torch.optim.Optimizer | None
-
-    def check(self, model: nn.Module) -> None:
-        """Raise ValueError where it can't be taken of this model."""
-
-    def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Any = ()) -> TrainingPass:
-        """The training pass that it starts from."""
 
 
 class BatchReweighter(Reweighter):
     """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
 
-    warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train.
     gradient: a `MetaGradient` where the weights follow one, as `meta`; None for rules.
     vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" warned of it.
-    row_losses: mean loss of each row, which `suspicious_rows` ranks by.
     On a device that the host does not wait for, a batch with losses that are NaN or infinite, or with an index out of range, stores
     nothing, and a later batch raises its error.
     """
@@ -51,21 +33,15 @@ class BatchReweighter(Reweighter):
     uses_validation: ClassVar[bool] = False
     keeps: ClassVar[tuple[str, ...]] = ()
     """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
-    saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
-    """Attributes that are in state_dict besides parameters and buffers: numbers, and optimizers."""
     learns: bool = True
     """Whether the method still takes meta-gradients."""
 
     vanished: Tensor
     meta: Any
 
-    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, gradient: Gradient | None = None):
-        super().__init__(n_train, loss)
-        self.warm_up = WarmUp(warmup_epochs)
+    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, gradient: nn.Module | None = None):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         self.meta = gradient
-        self.rows_seen = 0
-        self.steps_seen = 0
-        self.row_losses = RowLosses(n_train)
         self.register_buffer("vanished", torch.zeros((), dtype=torch.int64))
 
     @abstractmethod
@@ -74,25 +50,6 @@ class BatchReweighter(Reweighter):
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
         """
-
-    @property
-    def warmup_epochs(self) -> float:
-        """First passes over the data with all weights 1."""
-        return self.warm_up.epochs
-
-    @warmup_epochs.setter
-    def warmup_epochs(self, epochs: float) -> None:
-        self.warm_up = WarmUp(epochs)
-
-    @property
-    def is_warming_up(self) -> bool:
-        """Whether the weights are still held at 1."""
-        return self.warm_up.is_on(self.rows_seen, self.steps_seen, len(self.weights_))
-
-    @property
-    def epoch(self) -> float:
-        """Passes over the training rows so far."""
-        return self.rows_seen / len(self.weights_)
 
     @property
     def vanished_(self) -> int:
@@ -128,32 +85,22 @@ class BatchReweighter(Reweighter):
     def optimizer(self, optimizer: torch.optim.Optimizer | None) -> None:
         self.meta.optimizer = optimizer
 
+    @torch.compiler.disable
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)
         batch, rows = self._passed(model, x, y, index)
-        if self.is_warming_up:
-            weights = torch.ones_like(batch.losses.detach())
-        else:
-            weights = self._or_even(self.batch_weights(batch, rows, val), rows)
-        counted = self._times_base(weights, index)
+        weights = torch.ones_like(batch.losses.detach())
+        base = None if self.base_weights is None else self._times_base(weights, index)
+        if not self.is_warming_up:
+            try:
+                weights = self._or_even(self.batch_weights(batch, rows, val), rows)
+            except Exception:
+                rows.take_back()
+                raise
+        counted = weights if base is None else weights * base
         self._store(batch, weights.detach(), rows)
         return rows.mean(counted.to(batch.losses.device, torch.promote_types(batch.losses.dtype, counted.dtype)) * batch.losses)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The attributes `saved`, for state_dict."""
-        parts = {name: getattr(self, name) for name in self.saved}
-        return {name: part.state_dict() if isinstance(part, torch.optim.Optimizer) else part for name, part in parts.items()}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Load the attributes `saved` of a state_dict."""
-        for name in self.saved:
-            part = getattr(self, name)
-            if isinstance(part, torch.optim.Optimizer):
-                # An optimizer would go on in the tensors of the state itself.
-                part.load_state_dict(copy.deepcopy(state[name]))
-            else:
-                setattr(self, name, state[name])
 
     # ------------------------------------------------------------ the loop
 
@@ -163,26 +110,21 @@ class BatchReweighter(Reweighter):
         device = device_of_model(model)
         if device.type != self.weights_.device.type:
             raise ValueError(f"The model is on {device} and the reweighter on {self.weights_.device}: call reweighter.to(device).")
-        if self.steps_seen > 0:
-            return
-        warn_unless_training(model)
-        if self.meta is not None and self.is_due:
-            self.meta.check(model)
+        if self.steps_seen == 0:
+            warn_unless_training(model)
+            if self.meta is not None and self.is_due:
+                self.meta.check(model)
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         """The pass of a training batch, and its rows. Raises ValueError where the host sees that the batch can't be used."""
-        batch = self._pass(model, x, y, self.losses)
+        follows = self.meta is not None and (self.is_due or self.keeps)
+        batch = (self.meta.rows if follows else TrainingPass.of)(model, x, y, self.losses, keeps=self.keeps)
         rows = self._rows(index, len(batch.losses))
-        rows.check(batch.losses.detach()[:, None], len(self.weights_), self.late_errors)
+        rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
         return batch, rows
 
-    def _pass(self, model: nn.Module, x: Any, y: Any, loss: Loss) -> TrainingPass:
-        if self.meta is not None and (self.is_due or self.keeps):
-            return self.meta.rows(model, x, y, loss, keeps=self.keeps)
-        return TrainingPass.of(model, x, y, loss, keeps=self.keeps)
-
     def _rows(self, index: Any, n_rows: int) -> RowBatch:
-        return RowBatch.of(index, n_rows, len(self.weights_), self.weights_.device)
+        return RowBatch.of(index, n_rows, self.n_train, self.weights_.device)
 
     def _or_even(self, weights: Tensor, rows: RowBatch) -> Tensor:
         """The weights, or ones where all of them vanished."""

@@ -8,16 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["batch_labels", "checked_labels"]
+from ..._arrays import to_host
 
-
-def batch_labels(y: Any, n: int, name: str, device: torch.device) -> Tensor:
-    """Labels (n,) of a batch. Raises ValueError for what is no integer >= 0 for each row."""
-    return checked_labels(y, n, f"{name} must hold the class of each row of the batch").to(device)
+__all__ = ["checked_labels", "training_labels"]
 
 
 def checked_labels(y: Any, n: int, what: str) -> Tensor:
-    """Labels (n,) as int64. Raises ValueError for what is no integer >= 0 for each row."""
+    """Labels (n,) as int64. Raises ValueError, which starts with `what`, for anything but an integer >= 0 for each row."""
     if not isinstance(y, Tensor) and np.asarray(y).dtype.kind in "OSU":
         raise ValueError(f"{what}, integers ({n},); got texts or other objects. Number the classes from 0 on.")
     labels = torch.as_tensor(y)
@@ -26,3 +23,14 @@ def checked_labels(y: Any, n: int, what: str) -> Tensor:
     if n and int(labels.min()) < 0:
         raise ValueError(f"{what}, integers >= 0; got {int(labels.min())}.")
     return labels.to(torch.int64)
+
+
+def training_labels(labels: Any, n_train: int, name: str = "y_train", *, each_has_rows: bool = True) -> np.ndarray:
+    """Classes (n_train,) of the training rows. Raises ValueError for others, and for a class without rows if `each_has_rows`."""
+    values = np.asarray(to_host(labels))
+    if values.shape != (n_train,) or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
+        got = f"shape {values.shape} and dtype {values.dtype}" + ("" if values.shape != (n_train,) else f", from {values.min()} on")
+        raise ValueError(f"{name} must be ({n_train},) integers >= 0, the class of each training row; got {got}.")
+    if each_has_rows and (missing := np.flatnonzero(np.bincount(values) == 0).tolist()):
+        raise ValueError(f"Every class needs training rows; the classes {missing} have none. Number the classes from 0 on.")
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-__all__ = ["Rows", "n_ranks", "of_all_ranks", "rank_here"]
-
+__all__ = ["Rows", "mean_of_rows", "n_ranks", "of_all_ranks", "on_all_ranks", "rank_here"]
 
 T = TypeVar("T", Tensor, Tensor | None)
+V = TypeVar("V")
 
 
 def n_ranks() -> int:
@@ -41,6 +41,39 @@ def of_all_ranks(values: Tensor) -> Tensor:
     padded = values.new_zeros((max(sizes), *values.shape[1:]))
     padded[: len(values)] = values
     return torch.cat([part[:size] for part, size in zip(_gathered(padded), sizes, strict=True)])
+
+
+def on_all_ranks(check: Callable[[], V]) -> V:
+    """What `check` gives on this rank. Where it raises ValueError on one rank every rank raises it, and none waits for another.
+
+    Where ranks exchange tensors of a GPU alone each raises its own: to ask the others would make the host wait for the device.
+    """
+    if n_ranks() == 1 or "cpu" not in dist.get_backend_config():
+        return check()
+    found, error = None, None
+    try:
+        found = check()
+    except ValueError as own:
+        error = own
+    if told := _errors("" if error is None else str(error)):
+        raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in told.items()))
+    return found  # type: ignore[return-value]
+
+
+def _errors(words: str) -> dict[int, str]:
+    """What the ranks found wrong, by rank, given what this one found, "" for nothing."""
+    try:
+        lengths = _gathered(torch.tensor(len(words)))
+    except RuntimeError as error:
+        raise RuntimeError(
+            "Another rank took no part in this step: it has fewer batches, or has stopped. Give every rank as many batches, as "
+            "DistributedSampler does, or train within Join([reweighter, model], throw_on_early_termination=True)."
+        ) from error
+    if not any(bool(length) for length in lengths):
+        return {}
+    told: list[str] = [""] * n_ranks()
+    dist.all_gather_object(told, words)
+    return {rank: theirs for rank, theirs in enumerate(told) if theirs}
 
 
 class Rows:
@@ -99,6 +132,11 @@ class Rows:
     def gradient(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """The gradient of a function of `sum` and `mean` over all rows, given what backward found of it on this rank."""
         return [part / n_ranks() for part in self.sum_of(parts)]
+
+
+def mean_of_rows(values: Tensor) -> Tensor:
+    """Mean () of values (n, ...) over the rows of all ranks, with its graph."""
+    return Rows(len(values)).mean(values)
 
 
 def _gathered(values: Tensor) -> list[Tensor]:

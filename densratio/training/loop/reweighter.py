@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
 from abc import ABC, abstractmethod
@@ -10,40 +11,51 @@ from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from ..._validation import check_sample_weight
 from .late_errors import LateErrors, waits_for
 from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
+from .row_losses import RowLosses
+from .state import check_numbers, snapshot
 
 __all__ = ["Reweighter", "where_named"]
 
 
-class Reweighter(nn.Module, ABC):
+class Reweighter(nn.Module, Joinable, ABC):
     """One line of a training loop: `loss = reweighter.weighted_loss(model, (x, y, i), (x_val, y_val, j))`.
 
     weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
+    warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train; warmup_steps: the same as a number
+    of batches, in place of them, or None.
     set_base_weights: weights of your own, as sample_weight, beside those of the method.
     monitor: a `Monitor` that logs statistics of the weights, or None.
+    row_losses: mean loss of each row, which `suspicious_rows` ranks by.
     With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
-    ranks together, and so is the gradient once DistributedDataParallel has averaged it.
+    ranks together, and so is the gradient once DistributedDataParallel has averaged it. Ranks need as many batches each; within
+    torch's Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
     """
 
     weights_: Tensor
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
+    saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
+    """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "__init__" not in vars(cls):
             cls.__init__ = _named_after(cls, cls.__init__)  # type: ignore[method-assign]
 
-    def __init__(self, n_train: int, loss: Loss = cross_entropy):
+    def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
         super().__init__()
+        Joinable.__init__(self)
         if not callable(loss):
             raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
         try:
@@ -52,12 +64,32 @@ class Reweighter(nn.Module, ABC):
             raise ValueError(f"n_train must be an int, the number of training rows; got {type(n_train).__name__}.") from None
         if n_train < 1:
             raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
+        if not warmup_epochs >= 0:
+            raise ValueError(f"warmup_epochs must be >= 0; got {warmup_epochs!r}.")
+        if warmup_steps is not None and not warmup_steps >= 0:
+            raise ValueError(f"warmup_steps must be >= 0 or None; got {warmup_steps!r}.")
         self.loss = loss
+        self.n_train = n_train
+        self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
+        self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
         self.late_errors = LateErrors()
+        self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
         # They belong to the data, as labels do, and are given anew after a resume.
         self.register_buffer("base_weights", None, persistent=False)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training rows so far."""
+        return self.rows_seen / self.n_train
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the weights are still held at 1."""
+        if self.warmup_steps is not None:
+            return self.steps_seen < self.warmup_steps
+        return self.rows_seen < self.warmup_epochs * self.n_train
 
     @property
     def needs_validation(self) -> bool:
@@ -81,7 +113,7 @@ class Reweighter(nn.Module, ABC):
         The method estimates its weights, which `weights_` holds, as if there were no others.
         Raises ValueError for a weight that is negative or not finite, or where all are 0.
         """
-        weights = check_sample_weight(sample_weight, len(self.weights_))
+        weights = check_sample_weight(sample_weight, self.n_train)
         if weights is None:
             self.base_weights = None
             return
@@ -105,9 +137,42 @@ class Reweighter(nn.Module, ABC):
             )
         return losses
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """The attributes `saved`, for state_dict."""
+        parts = {name: getattr(self, name) for name in self.saved}
+        return {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in parts.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Load the attributes `saved` of a state_dict."""
+        for name in self.saved:
+            # An optimizer would go on in the tensors of the state itself.
+            value = copy.deepcopy(state[name])
+            if hasattr(part := getattr(self, name), "load_state_dict"):
+                part.load_state_dict(value)
+            else:
+                setattr(self, name, value)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Go on from a state_dict. Where it raises, nothing has changed.
+
+        Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
+        """
+        check_numbers(state_dict)
+        restore = snapshot(self)
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            restore()
+            raise RuntimeError(
+                f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
+                f"Make the reweighter as it was made when it was saved: the same class, sizes and parameters. {error}"
+            ) from error
+
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
         """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
         name = type(self).__name__
+        if isinstance(model, type):
+            raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
         if not callable(model):
             raise ValueError(f"weighted_loss(model, train, val) takes the model first; got {type(model).__name__}.")
         if val is None and self.needs_validation:
@@ -116,12 +181,39 @@ class Reweighter(nn.Module, ABC):
             )
         if val is not None and self.needs_validation:
             parts_of(val, "validation")
+        self._notify_join(model)
         return parts_of(train, "training")
 
+    def _notify_join(self, model: Any) -> None:
+        """Tell torch's Join, where one is on, that this rank has a batch. Raises ValueError where it lets ranks end one by one."""
+        configs = [getattr(part, "_join_config", None) for part in (self, model)]
+        if any(config is not None and config.enable and not config.throw_on_early_termination for config in configs):
+            raise ValueError(
+                "Weights are estimated from the rows of all ranks, so none can go on when another has no more batches. Type "
+                "Join([reweighter, model], throw_on_early_termination=True), under which all ranks stop together."
+            )
+        Join.notify_join_context(self)
+
+    def join_hook(self, divide_by_initial_world_size: bool = True) -> JoinHook:  # type: ignore[override]
+        """What torch's Join calls on a rank without batches: nothing. The argument is DistributedDataParallel's."""
+        return JoinHook()
+
+    @property
+    def join_device(self) -> torch.device:
+        """The device of what the ranks exchange."""
+        return self.weights_.device
+
+    @property
+    def join_process_group(self) -> Any:
+        """The group of all ranks."""
+        return dist.group.WORLD
+
     def _positions(self, index: Any) -> Tensor:
-        positions = positions_of(index, len(index), "index", self.weights_.device, len(self.weights_))
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(self._positions)(index)
+        positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
-        return positions.clamp(0, len(self.weights_) - 1) if waits_for(positions.device) else positions
+        return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions
 
     def _times_base(self, weights: Tensor, index: Any) -> Tensor:
         """Weights (n,) of the rows `index` (n,) times the base weights."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..._validation import check_index
 from .late_errors import LateErrors, not_finite, waits_for
-from .ranks import Rows, n_ranks, of_all_ranks
+from .ranks import Rows, n_ranks, of_all_ranks, on_all_ranks
 
-__all__ = ["RowBatch", "check_finite", "held_by_all", "positions_of"]
+__all__ = ["RowBatch", "held_by_all", "positions_of"]
 
 _NUMPY = {torch.float32, torch.float64, torch.int64}
 
@@ -20,7 +20,8 @@ _NUMPY = {torch.float32, torch.float64, torch.int64}
 class RowBatch(Rows):
     """Rows that a loop named by their index, and the one way to write what was computed of them into a vector of all rows.
 
-    positions (n,): the rows here, each within the stored vectors; named (N,): those of all ranks as the loop named them.
+    positions (n,): the rows here, each within the stored vectors; all_positions (N,): those of all ranks; named (N,): the same
+    as the loop named them, which on a device may be out of range.
     A batch that a device found unusable, with NaN or an index out of range, writes nothing; where the host looks itself, it raises
     an error instead.
     """
@@ -28,22 +29,25 @@ class RowBatch(Rows):
     def __init__(self, positions: Tensor, of_all: Tensor, is_usable: Tensor | bool = True, *, holds_all: bool = False):
         super().__init__(len(positions))
         self.positions = positions
-        self._of_all = of_all
+        self.all_positions = of_all
         self.named = of_all
         self._is_usable = is_usable
         self._holds_all = holds_all
+        self._written: list[tuple[Tensor, Tensor | None, Tensor]] = []
 
     @classmethod
     def of(cls, index: Any, n_rows: int, n_stored: int, device: torch.device, name: str = "index") -> RowBatch:
         """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, where a host sees others."""
-        is_alone, host_looks = n_ranks() == 1, not waits_for(device)
-        positions = positions_of(index, n_rows, name, device, n_stored if is_alone else None)
-        if is_alone and host_looks:
+        host_looks = not waits_for(device)
+        if n_ranks() == 1 and host_looks:
+            positions = positions_of(index, n_rows, name, device, n_stored)
             return cls(positions, positions, holds_all=True)
+        positions = on_all_ranks(lambda: positions_of(index, n_rows, name, device))
         of_all = of_all_ranks(positions)
         if host_looks:
             check_index(of_all, len(of_all), n_stored, name)
             return cls(positions, of_all)
+        # No kernel may see an index out of range: on a GPU it would end the process.
         rows = cls(positions.clamp(0, n_stored - 1), of_all.clamp(0, n_stored - 1))
         rows.named = of_all
         return rows
@@ -57,7 +61,7 @@ class RowBatch(Rows):
     def skipping(cls, index: Any, values: Tensor, n_stored: int, name: str) -> RowBatch:
         """The rows of `values` (n, d), all of which are left out, without an error, where one of them is not finite."""
         rows = cls.of(index, len(values), n_stored, values.device, name)
-        rows._is_usable = torch.isfinite(rows.all(values)).all() & (rows.named == rows._of_all).all()
+        rows._is_usable = torch.isfinite(rows.all(values)).all() & (rows.named == rows.all_positions).all()
         return rows
 
     def check(self, losses: Tensor, n_stored: int, late: LateErrors) -> None:
@@ -66,33 +70,32 @@ class RowBatch(Rows):
         On a device `late` raises the error with a later batch.
         """
         losses = self.all(losses)
+        if len(losses) == 0:
+            raise ValueError("The training batch has no rows: leave it out.")
         if waits_for(losses.device):
-            none = self._of_all[:0]
+            none = self.all_positions[:0]
             self._is_usable = late.usable(losses, losses[:0], self.named, none, (n_stored, 1))
         else:
-            check_finite(losses, self._of_all, "training")
-
-    @property
-    def all_positions(self) -> Tensor:
-        """Positions (N,) of the rows of all ranks."""
-        return self._of_all
+            _check_finite(losses, self.all_positions, "training")
 
     def all(self, values: Tensor) -> Tensor:
         return values if self._holds_all else of_all_ranks(values)
 
+    def beside(self, positions: Tensor) -> RowBatch:
+        """Other rows of the same batch, which every rank holds; `take_back` is for both."""
+        rows = RowBatch.held(positions, self._is_usable)
+        rows._written = self._written
+        return rows
+
     def take(self, at: Tensor) -> RowBatch:
         """The rows at the places `at` (k,) of rows that every rank holds."""
-        return RowBatch.held(self.positions[at], self._is_usable)
+        return self.beside(self.positions[at])
 
     def only_if(self, condition: Tensor) -> RowBatch:
-        """The same rows; where the host does not look, they are usable only if the condition () holds too."""
-        if self._is_usable is True:
-            return self
-        return RowBatch(self.positions, self._of_all, self._is_usable & condition, holds_all=self._holds_all)
-
-    def beside(self, positions: Tensor) -> RowBatch:
-        """Other rows of the same batch, all of which every rank holds."""
-        return RowBatch.held(positions, self._is_usable)
+        """The same rows, which every rank holds; where the host does not look, usable only if the condition () holds too."""
+        rows = self.beside(self.positions)
+        rows._is_usable = self._is_usable if self._is_usable is True else self._is_usable & condition
+        return rows
 
     def accept(self, new: Any, old: Tensor) -> Tensor:
         """What the batch makes of a state: `new`, or `old` where the batch can't be used."""
@@ -103,12 +106,23 @@ class RowBatch(Rows):
 
         Values that are not finite are left out, and all of them where the batch can't be used; no wait for a device.
         """
-        values = self.all(_like(stored, values))
-        if self._is_usable is True and not waits_for(stored.device) and _write_distinct(stored, self._of_all, values):
+        values, at = self.all(_like(stored, values)), self.all_positions
+        is_simple = self._is_usable is True and stored.device.type == "cpu" and stored.dtype in _NUMPY
+        old = torch.from_numpy(stored.numpy()[at.numpy()]) if is_simple else stored[at]
+        self._written.append((stored, at, old))
+        if is_simple and not waits_for(stored.device) and _write_distinct(stored.numpy(), at.numpy(), values.numpy()):
             return
-        old = stored[self._of_all]
         is_kept = torch.isfinite(values) if self._is_usable is True else torch.isfinite(values) & self._is_usable
-        _write_means(stored, self._of_all, torch.where(is_kept, values, old))
+        _write_means(stored, at, torch.where(is_kept, values, old))
+
+    def remember(self, stored: Tensor) -> None:
+        """Let `take_back` know what is about to be changed of `stored` otherwise than by `write`."""
+        self._written.append((stored, None, stored.clone()))
+
+    def take_back(self) -> None:
+        """Give everything that was written the values from before."""
+        for stored, at, old in reversed(self._written):
+            stored.copy_(old) if at is None else stored.index_copy_(0, at, old)
 
     def add(self, total: Tensor, mass: Tensor, values: Tensor, *, scale: float) -> None:
         """total[positions] += scale * values and mass[positions] += scale, for the finite values (n,) of all rows.
@@ -122,7 +136,7 @@ class RowBatch(Rows):
             is_counted = torch.isfinite(values) & torch.as_tensor(self._is_usable, device=total.device)
             values, counted = torch.where(is_counted, values, 0.0), is_counted.to(values.dtype)
         for sums, parts in ((total, values), (mass, counted)):
-            sums.index_add_(0, self._of_all, parts, alpha=scale)
+            sums.index_add_(0, self.all_positions, parts, alpha=scale)
 
 
 def held_by_all(
@@ -134,13 +148,13 @@ def held_by_all(
     """
     rows, val_rows = samples
     if waits_for(late.seen.device):
-        is_usable = late.usable(*values, rows.named, val_rows.named, sizes)
-        return RowBatch.held(rows.all_positions, is_usable), RowBatch.held(val_rows.all_positions, is_usable)
-    check_finite(values[0], rows.all_positions, "training")
-    check_finite(values[1], val_rows.all_positions, "validation")
-    if n_ranks() == 1:
-        return samples
-    return RowBatch.held(rows.all_positions), RowBatch.held(val_rows.all_positions)
+        is_usable: Tensor | bool = late.usable(*values, rows.named, val_rows.named, sizes)
+    else:
+        is_usable = True
+        _check_finite(values[0], rows.all_positions, "training")
+        _check_finite(values[1], val_rows.all_positions, "validation")
+    held = RowBatch.held(rows.all_positions, is_usable)
+    return held, held.beside(val_rows.all_positions)
 
 
 def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_declared: int | None = None) -> Tensor:
@@ -167,7 +181,7 @@ def _names_rows(index: Any, n_rows: int, n_declared: int) -> bool:
     return index.device.type == "cpu" and int(index.numpy().view(np.uint64).max()) < n_declared
 
 
-def check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
+def _check_finite(rows: Tensor, positions: Tensor, name: str) -> None:
     """Raise ValueError that names the rows (n, d) at `positions` (n,) with NaN or infinity; on a host."""
     if not _is_finite_on_host(rows):
         is_finite = torch.isfinite(rows).all(dim=1)
@@ -179,8 +193,13 @@ def _is_finite_on_host(values: Tensor) -> bool:
         return False
     if values.device.type == "cpu" and values.dtype in _NUMPY:
         # As a numpy array a vector of a batch costs a fifth.
-        return bool(np.isfinite(values.numpy()).all())
+        return _is_finite(values.numpy())
     return bool(torch.isfinite(values).all())
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    # A sum shows NaN and infinity, and overflows but for the largest finite numbers: one pass without a second array.
+    return bool(np.isfinite(np.add.reduce(values, axis=None))) or bool(np.isfinite(values).all())
 
 
 def _like(stored: Tensor, values: Tensor) -> Tensor:
@@ -190,19 +209,10 @@ def _like(stored: Tensor, values: Tensor) -> Tensor:
     return values if is_like else values.to(stored.device, stored.dtype)
 
 
-def _write_distinct(stored: Tensor, positions: Tensor, values: Tensor) -> bool:
-    """Write finite values of rows that occur once; False, and nothing written that stays, where they are not such."""
-    if stored.device.type != "cpu" or stored.dtype not in _NUMPY:
-        return False
-    target, at, new = stored.numpy(), positions.numpy(), values.numpy()
-    if not np.isfinite(new).all():
-        return False
-    old = target[at]
-    target[at] = new
-    if (target[at] == new).all():
-        return True
-    target[at] = old
-    return False
+def _write_distinct(stored: np.ndarray, positions: np.ndarray, values: np.ndarray) -> bool:
+    """Write values of rows that occur once; False where they do not, or NaN, and then what was written is of no account."""
+    stored[positions] = values
+    return np.array_equal(stored[positions], values) and _is_finite(values)
 
 
 def _write_means(stored: Tensor, positions: Tensor, values: Tensor) -> None:

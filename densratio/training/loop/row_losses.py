@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
-from .reweighter import Reweighter
 from .row_batch import RowBatch
 
 __all__ = ["RowLosses", "suspicious_rows"]
@@ -42,7 +41,7 @@ class RowLosses(nn.Module):
         return self.total / self.mass
 
 
-def suspicious_rows(reweighter: Reweighter, k: int | None = None, labels: Any = None) -> np.ndarray:
+def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = None) -> np.ndarray:
     """Numbers (k,) of the training rows whose labels are most likely wrong, the most likely first; all rows where k is None.
 
     Rows are ranked by their mean loss while training under the weights (`RowLosses`): weights near 0 keep the network from
@@ -67,7 +66,7 @@ def suspicious_rows(reweighter: Reweighter, k: int | None = None, labels: Any = 
     return np.argsort(-scores, kind="stable")[:k]
 
 
-def _scores(reweighter: Reweighter) -> np.ndarray:
+def _scores(reweighter: nn.Module) -> np.ndarray:
     """Score (n_train,) of each row, higher where it is more likely wrong; NaN where nothing is known."""
     losses: RowLosses | None = getattr(reweighter, "row_losses", None)
     means = None if losses is None else np.array(to_host(losses.means()), dtype=np.float64)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from .last_layer import LastLayer, last_layer
 from .losses import Loss
-from .validation_pass import Listener, device_of_model, frozen_buffers, unwrapped, validation_pass
+from .validation_pass import Listener, device_of_model, frozen_buffers, same_draws, unwrapped, validation_pass
 
 __all__ = ["Layer", "TrainingPass"]
 
@@ -63,8 +63,7 @@ class TrainingPass:
         layers: list[Layer] | None = [] if "layers" in keeps else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
-        entry, output = listener.last_entry, None if listener.last_output_changed else listener.last_output
-        return cls(model, x, y, loss, prediction, loss(prediction, y), entry, output, draws, layers)
+        return cls(model, x, y, loss, prediction, loss(prediction, y), *listener.last(), draws, layers)
 
     @property
     def named_parameters(self) -> dict[str, Tensor]:
@@ -85,8 +84,7 @@ class TrainingPass:
         listener = Listener(None, keeps_last_layer=True)
         with validation_pass(self.model), listener.of(self.model):
             prediction = self.model(x)
-        output = None if listener.last_output_changed else listener.last_output
-        return _last_layer(prediction, y, self.loss, listener.last_entry, output)
+        return _last_layer(prediction, y, self.loss, *listener.last())
 
 
 @contextmanager
@@ -123,15 +121,8 @@ def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
 @contextmanager
 def _with_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
     """Within it random generators repeat their draws from the state `draws`; afterwards they continue from the present state."""
-    now = _draws(device)
-    _set_draws(draws, device)
-    try:
+    with same_draws(device):
+        torch.set_rng_state(draws[0])
+        if draws[1] is not None:
+            torch.cuda.set_rng_state(draws[1], device)
         yield
-    finally:
-        _set_draws(now, device)
-
-
-def _set_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(draws[0])
-    if draws[1] is not None:
-        torch.cuda.set_rng_state(draws[1], device)

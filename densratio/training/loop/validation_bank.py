@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .late_errors import waits_for
-from .lazy_state import before_loading
 from .row_batch import RowBatch
+from .state import before_loading
 
 __all__ = ["ValidationBank"]
 
@@ -53,11 +53,17 @@ class ValidationBank(nn.Module):
             self.values = fresh.new_zeros((self.n_rows, fresh.shape[1]))
         if fresh.shape[1] != self.values.shape[1]:
             raise ValueError(f"The validation bank has {self.values.shape[1]} columns and this batch {fresh.shape[1]}.")
+        rows.remember(self.age)
+        rows.remember(self.turn)
         older = self.age + 1 if self._is_full else self.age + (self.age >= 0).to(self.age.dtype)
         self.age.copy_(rows.accept(older, self.age))
         self.turn.copy_(rows.accept(self.turn + 1, self.turn))
         rows.write(self.values, fresh)
         rows.write(self.age, torch.zeros_like(rows.positions))
+
+    def look_again(self) -> None:
+        """Look anew whether every row has a value: ages have changed."""
+        self._is_full = False
 
     def is_known(self) -> Tensor:
         """Which rows (n_val,) have a value, with forget > 0 one of the last 1 / forget steps, or else the last one there is."""
@@ -85,6 +91,6 @@ class ValidationBank(nn.Module):
 
 def _make_values(bank: ValidationBank, stored: dict[str, Tensor]) -> None:
     # The width is known with the first batch, or here.
-    bank._is_full = False
+    bank.look_again()
     if "values" in stored and bank.values is None:
         bank.values = torch.zeros_like(stored["values"], device=bank.age.device)

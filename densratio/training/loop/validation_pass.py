@@ -16,7 +16,9 @@ __all__ = [
     "device_of_model",
     "first_rows",
     "frozen_buffers",
+    "is_compiled",
     "last_linear",
+    "same_draws",
     "unwrapped",
     "validation_pass",
     "warn_unless_training",
@@ -30,7 +32,7 @@ def validation_pass(model: nn.Module) -> Iterator[None]:
     The mode of the model stays: in training mode validation rows get the same normalization and dropout as training rows,
     so that a loss means the same on both.
     """
-    with torch.no_grad(), frozen_buffers(model), _same_draws(device_of_model(model)):
+    with torch.no_grad(), frozen_buffers(model), same_draws(device_of_model(model)):
         yield
 
 
@@ -62,7 +64,7 @@ def warn_unless_training(model: nn.Module) -> None:
             "The model is in eval mode: dropout is off and the statistics of its normalization do not change. Call model.train() "
             "before the epoch, unless this is what you want.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -82,24 +84,26 @@ def device_of_model(model: nn.Module) -> torch.device:
 
 
 class Listener:
-    """Keeps, in a pass through a model, the output of the module named `layer` and the input of the last linear layer.
+    """Keeps, in a pass through a model, the output of the module named `layer`, and input and output of the last linear layer.
 
-    One object serves every pass: a compiled model keeps writing to the object of its first pass.
+    One object serves every pass: a compiled model keeps writing to the object of its first pass. A copy has kept nothing.
     """
 
     def __init__(self, layer: str | None, *, keeps_last_layer: bool = False):
         self.layer = layer
         self._keeps_last_layer = keeps_last_layer
         self._outputs: list[Any] = []
-        self._entries: list[Any] = []
-        self._last_outputs: list[tuple[Any, int]] = []
+        self._last: list[tuple[Any, Any, int]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What a pass has left hangs on its graph, which cannot be copied.
+        return {**self.__dict__, "_outputs": [], "_last": []}
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
         """Within it the outputs of a pass through `model` are kept."""
         self._outputs.clear()
-        self._entries.clear()
-        self._last_outputs.clear()
+        self._last.clear()
         handles = []
         if self.layer is not None:
             handles.append(_module(model, self.layer).register_forward_hook(self._keep_output))
@@ -118,31 +122,22 @@ class Listener:
             got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
                 f"The layer {self.layer!r} must give a tensor with a row for each of the {n_rows} rows; got {got}. A compiled "
-                "model that ran before it was listened to gives none: call torch.compiler.reset() before the first step."
+                "model that ran before it was listened to gives none: call torch.compiler.reset() before the step."
             )
         return output.detach().flatten(1)
 
-    @property
-    def last_entry(self) -> Tensor | None:
-        """The last input of the last linear layer (n, h), detached."""
-        return self._entries[-1].detach() if self._entries else None
-
-    @property
-    def last_output(self) -> Tensor | None:
-        """The last output of the last linear layer, detached."""
-        return self._last_outputs[-1][0].detach() if self._last_outputs else None
-
-    @property
-    def last_output_changed(self) -> bool:
-        """Whether that output was changed in place since."""
-        return bool(self._last_outputs) and self._last_outputs[-1][0]._version != self._last_outputs[-1][1]
+    def last(self) -> tuple[Tensor | None, Tensor | None]:
+        """The last input (n, h) and output of the last linear layer, detached; no output where it was changed in place since."""
+        if not self._last:
+            return None, None
+        entry, output, version = self._last[-1]
+        return entry.detach(), output.detach() if output._version == version else None
 
     def _keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
         self._outputs.append(output)
 
     def _keep_last(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._entries.append(args[0])
-        self._last_outputs.append((output, output._version))
+        self._last.append((args[0], output, output._version))
 
 
 def last_linear(model: nn.Module) -> nn.Linear | None:
@@ -161,6 +156,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = part
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model or a part of it runs under torch.compile."""
+    return any(hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) for part in model.modules())
+
+
 def _module(model: nn.Module, layer: str) -> nn.Module:
     # Wrappers, those of unwrapped and the frameworks' adapters, keep the model under a name of their own.
     inner = model
@@ -174,7 +174,7 @@ def _module(model: nn.Module, layer: str) -> nn.Module:
 
 
 @contextmanager
-def _same_draws(device: torch.device) -> Iterator[None]:
+def same_draws(device: torch.device) -> Iterator[None]:
     """Afterwards the random generators of the CPU and of `device` are as they were."""
     # While a CUDA graph is captured its generator cannot be read; a replay then draws on.
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():

@@ -13,17 +13,6 @@ from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "L2R",
-    "CMWNet",
-    "CMWNetSL",
-    "ChosenRows",
-    "LRWEasy",
-    "LRWHard",
-    "LRWOpt",
-    "LRWRandom",
-    "LiLAW",
-    "MWNet",
-    "MetaGradient",
-    "SoftLabels",
-    "WeightNetwork",
-]
+    "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MetaGradient",
+    "SoftLabels", "WeightNetwork",
+]  # fmt: skip

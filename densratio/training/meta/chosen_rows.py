@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ..._arrays import to_host
+from ..loop.labels import training_labels
 from ..loop.losses import Loss, cross_entropy
 from ..loop.moving_average import MovingAverage
 from ..loop.validation_pass import device_of_model
@@ -63,7 +63,7 @@ class ChosenRows(nn.Module):
     ):
         super().__init__()
         self.dataset, self.loss = dataset, loss
-        self.labels = _checked(labels, len(dataset))  # type: ignore[arg-type]
+        self.labels = training_labels(labels, len(dataset), "labels")  # type: ignore[arg-type]
         if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
             raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
         self.k, self.batch_size, self.mixup = k, batch_size, mixup
@@ -123,13 +123,3 @@ class ChosenRows(nn.Module):
         other, one_hot = torch.as_tensor(self._random.permutation(n)), functional.one_hot(y, self.n_classes).to(x.dtype)
         of_x = share.reshape(-1, *([1] * (x.ndim - 1)))
         return of_x * x + (1 - of_x) * x[other], share[:, None] * one_hot + (1 - share[:, None]) * one_hot[other]
-
-
-def _checked(labels: Any, n_rows: int) -> np.ndarray:
-    values = np.asarray(to_host(labels))
-    if values.shape != (n_rows,) or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
-        got = f"shape {values.shape} and dtype {values.dtype}"
-        raise ValueError(f"labels must be ({n_rows},) integers >= 0, the class of each training row; got {got}.")
-    if missing := sorted(set(range(int(values.max()) + 1)) - set(values.tolist())):
-        raise ValueError(f"Every class needs training rows; the classes {missing} have none. Number the classes from 0 on.")
-    return values

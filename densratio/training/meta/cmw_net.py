@@ -6,14 +6,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
-from ..._arrays import to_host
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import training_labels
 from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, gradient_from
-from .learning import adam, learned_weights
+from .learning import learned_weights
 from .weight_network import WeightNetwork, groups_of_classes
 
 __all__ = ["CMWNet"]
@@ -40,6 +41,7 @@ class CMWNet(BatchReweighter):
     uses_validation: ClassVar[bool] = True
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer", "is_frozen")
 
+    network: WeightNetwork
     groups_: Tensor
     row_groups: Tensor
 
@@ -65,13 +67,21 @@ class CMWNet(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        _check(n_train, y_train, soft_labels)
-        gradient = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        if soft_labels:
+            raise ValueError(
+                "Soft labels are a class of their own: CMWNetSL(n_train, y_train), with soft_labels=SoftLabels(...) where its "
+                "moving average, ensemble or mixup are to differ, and gradient=MetaGradient(optimizer=..., every=...)."
+            )
+        labels = training_labels(y_train, n_train)
+        beside = {
+            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
+            "fixed_step_length": fixed_step_length,
+        }  # fmt: skip
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = WeightNetwork(K, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
-        self.register_buffer("groups_", groups_of_classes(y_train, K))
-        self.register_buffer("row_groups", self.groups_[torch.as_tensor(to_host(y_train), dtype=torch.int64)], persistent=False)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
+        self.register_buffer("groups_", groups_of_classes(labels, K))
+        self.register_buffer("row_groups", self.groups_[torch.as_tensor(labels, dtype=torch.int64)], persistent=False)
         self.normalize = normalize
 
     def transfer(self, n_train: int, y_train: Any, *, warmup_epochs: float = 1.0) -> CMWNet:
@@ -81,17 +91,11 @@ class CMWNet(BatchReweighter):
         would get nearly all the weight.
         Classes that all have one size are one group, which takes the head of the smallest classes.
         """
-        K, hidden = self.weight_network.K, self.weight_network.linear.out_features
+        K, hidden = self.network.K, self.network.linear.out_features
         moved = CMWNet(n_train, y_train, K=K, normalize=self.normalize, hidden=hidden, warmup_epochs=warmup_epochs, loss=self.loss)
         moved.network.load_state_dict(self.network.state_dict())
         moved.is_frozen = True
         return moved.to(self.weights_.device)
-
-    @property
-    def weight_network(self) -> WeightNetwork:
-        """The network that gives the weights."""
-        assert isinstance(self.network, WeightNetwork)
-        return self.network
 
     @property
     def is_frozen(self) -> bool:
@@ -109,13 +113,3 @@ class CMWNet(BatchReweighter):
             return rows.mean_one(weights) if self.normalize else weights
 
         return learned_weights(self, weights_now, lambda weights: self.meta.of(batch, weights, val), rows)
-
-
-def _check(n_train: int, y_train: Any, soft_labels: Any) -> None:
-    if soft_labels:
-        raise ValueError(
-            "Soft labels are a class of their own: CMWNetSL(n_train, y_train), with soft_labels=SoftLabels(...) where its moving "
-            "average, ensemble or mixup are to differ, and gradient=MetaGradient(optimizer=..., every=...)."
-        )
-    if len(y_train) != n_train:
-        raise ValueError(f"y_train must hold the class of each of the {n_train} training rows; got {len(y_train)} labels.")

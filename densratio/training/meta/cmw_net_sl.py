@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..loop.ranks import Rows
+from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .cmw_net import CMWNet
@@ -55,10 +55,16 @@ class CMWNetSL(CMWNet):
         weight_decay: float = 1e-4,
         warmup_epochs: float = 0.0,
     ):
-        gradient = gradient_from(
-            gradient, optimizer, mode, product, every, fixed_step_length=fixed_step_length, usual_every=10
-        )  # fmt: skip
-        _check(soft_labels, gradient)
+        beside = {
+            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "fixed_step_length": fixed_step_length
+        }  # fmt: skip
+        gradient = gradient_from(gradient, beside, every=10)
+        if soft_labels is not None and not isinstance(soft_labels, SoftLabels):
+            raise ValueError(f"soft_labels must be a SoftLabels(...) or None; got {soft_labels!r}.")
+        if gradient.mode == "last_layer" or gradient.product == "layers":
+            raise ValueError(
+                'Soft labels train each row on four losses: use mode="exact" or mode="first_order", and leave out product="layers".'
+            )
         super().__init__(
             n_train, y_train, K=K, gradient=gradient, normalize=False, hidden=hidden, learning_rate=learning_rate,
             weight_decay=weight_decay, warmup_epochs=warmup_epochs,
@@ -77,28 +83,23 @@ class CMWNetSL(CMWNet):
             share = mixed.share, 1.0 - mixed.share
             return 4.0 * torch.cat([part for a, b in zip(share, v, strict=True) for part in (a * b, a * (1.0 - b))])
 
-        def val_loss(predict: Any) -> Tensor:
-            losses = self.losses(predict(val[0]), val[1])
-            return Rows(len(losses)).mean(losses)
+        def slope_of(weights: Tensor) -> Tensor:
+            return self.meta.of_loss(batch, weights, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
 
-        return learned_weights(self, weights_now, lambda weights: self.meta.of_loss(batch, weights, val_loss), rows)
+        return learned_weights(self, weights_now, slope_of, rows)
+
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        with self.soft_labels.unchanged_on_error():
+            return super().weighted_loss(model, train, val)
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        with self.soft_labels.unchanged_on_error():
-            self.soft_labels.average.follow(model)
-            if self.is_warming_up:
-                return super()._passed(model, x, y, index)
-            rows = self._rows(index, len(y))
-            mixed = self.soft_labels.mix(model, x, y, rows.positions, len(self.weights_))
-            batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
-            rows.check(batch.losses.detach().reshape(4, -1).T, len(self.weights_), self.late_errors)
+        self.soft_labels.average.follow(model)
+        if self.is_warming_up:
+            return super()._passed(model, x, y, index)
+        rows = self._rows(index, len(y))
+        mixed = self.soft_labels.mix(model, x, y, rows, self.n_train)
+        # Of the rows as they were given, before a bad one is mixed with others.
+        rows.check(mixed.z, self.n_train, self.late_errors)
+        batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
+        rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)
         return replace(batch, weight_scale=1.0 / (4.0 * mixed.share)), rows
-
-
-def _check(soft_labels: Any, gradient: MetaGradient) -> None:
-    if soft_labels is not None and not isinstance(soft_labels, SoftLabels):
-        raise ValueError(f"soft_labels must be a SoftLabels(...) or None; got {soft_labels!r}.")
-    if gradient.mode == "last_layer" or gradient.product == "layers":
-        raise ValueError(
-            'Soft labels train each row on four losses: use mode="exact" or mode="first_order", and leave out product="layers".'
-        )

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from ..loop.last_layer import LastLayer, weighted_gradient
 from ..loop.losses import Loss
-from ..loop.ranks import Rows
+from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_bank import ValidationBank
@@ -119,7 +119,7 @@ class MetaGradient(nn.Module):
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
         if self.mode == "last_layer":
             return self._in_last_layer(rows, weights, val)
-        return self.of_loss(rows, weights, lambda predict: _mean_over_rows(rows.loss(predict(val[0]), val[1])))
+        return self.of_loss(rows, weights, lambda predict: mean_of_rows(rows.loss(predict(val[0]), val[1])))
 
     def of_loss(self, rows: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
         """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. A mean over rows is that of `Rows.mean`."""
@@ -159,7 +159,7 @@ class MetaGradient(nn.Module):
         found = torch.autograd.grad(loss, [*parameters, *layers], retain_graph=True, allow_unused=True)
         n = len(parameters)
         total = _n_rows(rows)
-        gradients = [None if g is None else g / total for g in _rows(rows).sum_of(_dense(found[:n], parameters))]
+        gradients = [None if g is None else g / total for g in Rows(len(rows.losses)).sum_of(_dense(found[:n], parameters))]
         if not layers:
             return gradients, None
         return gradients, Slopes(_or_zero(found[n:], layers), weights)
@@ -178,7 +178,7 @@ class MetaGradient(nn.Module):
         with validation_pass(rows.model), torch.enable_grad():
             value = val_loss(lambda x: functional_call(model, dict(zip(names, points, strict=True)), (x,)))
             gradients = torch.autograd.grad(value, points, allow_unused=True)
-        return _rows(rows).gradient(_or_zero(gradients, points))
+        return Rows(len(rows.losses)).gradient(_or_zero(gradients, points))
 
     def _products(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         if self.product_ in PRODUCTS:
@@ -211,7 +211,7 @@ class MetaGradient(nn.Module):
         train, gradient = rows.last_layer(), self._last_gradient(rows, val)
         weight, bias = _rates_of_last_layer(rows.model, self.optimizer)
         if self.fixed_step_length:
-            total = _rows(rows).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
+            total = Rows(len(rows.losses)).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
             gradient = _across([gradient], [torch.cat([weight * total[:, :-1], bias * total[:, -1:]], dim=1)])[0]
         along = weight * (train.entry @ gradient[:, :-1].mT) + bias * gradient[:, -1]
         return -(train.slope * along).sum(dim=1) / _n_rows(rows)
@@ -241,32 +241,19 @@ class MetaGradient(nn.Module):
         return LastLayer(bank.values[:, :width], bank.values[:, width:])
 
 
-def gradient_from(
-    gradient: MetaGradient | None,
-    optimizer: torch.optim.Optimizer | None = None,
-    mode: str | None = None,
-    product: str | None = None,
-    every: int | None = None,
-    n_val: int | None = None,
-    val_refresh: int | None = None,
-    fixed_step_length: bool | None = None,
-    *,
-    usual_mode: str = "exact",
-    usual_every: int = 1,
-) -> MetaGradient:
-    """The engine of a method: `gradient`, or one of the parameters beside it. Raises ValueError where both are given."""
-    beside: dict[str, Any] = {
-        "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
-        "fixed_step_length": fixed_step_length,
-    }  # fmt: skip
+def gradient_from(gradient: MetaGradient | None, beside: dict[str, Any], *, mode: str = "exact", every: int = 1) -> MetaGradient:
+    """The engine of a method: `gradient`, or one of the parameters `beside` it that are not None, with the method's usual mode.
+
+    Raises ValueError where both are given.
+    """
     given = {name: value for name, value in beside.items() if value is not None}
     if gradient is None:
-        return MetaGradient(**{"mode": usual_mode, "every": usual_every, **given})
+        return MetaGradient(**{"mode": mode, "every": every, **given})
     if not isinstance(gradient, MetaGradient):
         raise ValueError(f'gradient must be a MetaGradient, such as MetaGradient(mode="exact", every=5); got {gradient!r}.')
     if given:
-        names = [f"{name}=" for name in given]
-        raise ValueError(f"gradient= and {', '.join(names)} were both given: put {', '.join(names)} into the MetaGradient(...).")
+        names = ", ".join(f"{name}=" for name in given)
+        raise ValueError(f"gradient= and {names} were both given: put {names} into the MetaGradient(...).")
     return gradient
 
 
@@ -298,15 +285,7 @@ def _agree(x: Tensor, y: Tensor) -> bool:
 
 def _n_rows(rows: TrainingPass) -> Tensor | int:
     """Losses of all rows."""
-    return _rows(rows).count(rows.losses)
-
-
-def _rows(rows: TrainingPass) -> Rows:
-    return Rows(len(rows.losses))
-
-
-def _mean_over_rows(losses: Tensor) -> Tensor:
-    return Rows(len(losses)).mean(losses)
+    return Rows(len(rows.losses)).count(rows.losses)
 
 
 def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
@@ -340,3 +319,5 @@ def _check(mode: str, product: str, every: int, n_val: int | None, val_refresh: 
             'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '
             f"got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
         )
+    if val_refresh is not None and n_val is not None and val_refresh > n_val:
+        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")

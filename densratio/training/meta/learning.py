@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,38 +12,13 @@ from torch import Tensor, nn
 from ..loop.late_errors import waits_for
 from ..loop.ranks import Rows
 
-__all__ = ["adam", "learned_weights", "move", "step"]
+__all__ = ["learned_weights", "move", "step"]
 
 _log = logging.getLogger("densratio")
 
 
-class Learner(Protocol):
-    """A method that has a network give its weights."""
-
-    steps_seen: int
-
-    @property
-    def network(self) -> nn.Module:
-        """The network."""
-
-    @property
-    def network_optimizer(self) -> torch.optim.Optimizer:
-        """What it learns by."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the network learns in this batch."""
-
-
-def adam(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
-    """Adam on the parameters of a network."""
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
-
-
-def learned_weights(
-    learner: Learner, weights_now: Callable[[], Tensor], slope_of: Callable[[Tensor], Tensor], rows: Rows
-) -> Tensor:
-    """Weights (n,), without a graph, after the network's step on sum_i c_i w_i where one is due.
+def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
+    """Weights (n,), without a graph, after the step of the learner's `network` on sum_i c_i w_i where one is due.
 
     weights_now(): weights (n,) as the network gives them, with the graph to its parameters. slope_of(weights): c (n,). A slope that
     is not finite moves nothing; on a device that the host does not wait for it counts as 0.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from ..._arrays import to_host
 from ..loop.batch_reweighter import BatchReweighter
@@ -16,7 +17,7 @@ from ..loop.moving_average import evaluation
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, gradient_from
-from .learning import adam, learned_weights
+from .learning import learned_weights
 
 __all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
 
@@ -101,10 +102,10 @@ class TrainTwice(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        gradient = gradient_from(gradient, optimizer, mode, product, every)
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = FeatureNetwork(n_features, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.backbone = backbone
 
     @classmethod
@@ -127,10 +128,7 @@ class TrainTwice(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         features = features_of(batch, self.backbone)
         return learned_weights(
-            self,
-            lambda: rows.mean_one(self.network(features)),
-            lambda weights: self.meta.of(batch, weights, val),
-            rows,
+            self, lambda: rows.mean_one(self.network(features)), lambda weights: self.meta.of(batch, weights, val), rows
         )
 
 

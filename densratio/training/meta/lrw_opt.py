@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, Predict, gradient_from
-from .learning import adam, learned_weights, move
+from .learning import learned_weights, move
 from .lrw import FeatureNetwork, features_of
 
 __all__ = ["LRWOpt"]
@@ -83,12 +84,13 @@ class LRWOpt(BatchReweighter):
         seed: int = 0,
         loss: Loss = cross_entropy,
     ):
-        gradient = gradient_from(gradient, optimizer, mode, product, every, usual_every=5)
+        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
+        gradient = gradient_from(gradient, beside, every=5)
         _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
         super().__init__(n_train, loss, gradient=gradient)
         self.network, self.splitter = FeatureNetwork(n_features, hidden), FeatureNetwork(n_features + n_classes, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
-        self.splitter_optimizer = adam(self.splitter, learning_rate, weight_decay)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
+        self.splitter_optimizer = Adam(self.splitter.parameters(), learning_rate, weight_decay=weight_decay)
         self.share, self.n_classes, self.backbone = share, n_classes, backbone
         self.regularize_every = regularize_every
         self.splitter_warmup = splitter_warmup
@@ -143,7 +145,7 @@ class LRWOpt(BatchReweighter):
 
     def _split_loss(self, logits: Tensor, y: Tensor, is_right: Tensor, losses: Tensor) -> Tensor:
         q = torch.sigmoid(logits)
-        loss = functional.binary_cross_entropy_with_logits(-logits, is_right) - _mass_mean(losses, q)
+        loss = functional.binary_cross_entropy_with_logits(-logits, is_right) - (q * losses).sum() / q.sum().clamp(min=_LEAST)
         if (self.steps_seen // self.every) % self.regularize_every == 0:
             loss = loss + _bernoulli_kl(q.mean(), self.share) + self._class_kl(q, y) + self._class_kl(1.0 - q, y)
         return loss
@@ -170,11 +172,6 @@ def _check(
         raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
     if not splitter_warmup >= 0 or n_classes < 2:
         raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
-
-
-def _mass_mean(losses: Tensor, mass: Tensor) -> Tensor:
-    """sum_i mass_i losses_i / sum_i mass_i; 0 where there is no mass."""
-    return (mass * losses).sum() / mass.sum().clamp(min=_LEAST)
 
 
 def _bernoulli_kl(p: Tensor, share: float) -> Tensor:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..loop.lazy_state import before_loading
 from ..loop.losses import cross_entropy
 from ..loop.moving_average import MovingAverage
+from ..loop.ranks import n_ranks, rank_here
 from ..loop.row_batch import RowBatch
+from ..loop.state import before_loading
 from ..loop.training_pass import TrainingPass
 
 __all__ = ["MixedLabels", "SoftLabels"]
@@ -70,16 +71,20 @@ class SoftLabels(nn.Module):
         self.register_buffer("kept", None)
         before_loading(self, _make_kept)
 
-    def mix(self, model: nn.Module, x: Any, y: Tensor, positions: Tensor, n_train: int) -> MixedLabels:
-        """The mixed batch of the rows `positions` (n,) of n_train. Raises ValueError for input that can't be averaged."""
+    def mix(self, model: nn.Module, x: Any, y: Tensor, rows: RowBatch, n_train: int) -> MixedLabels:
+        """The mixed batch of these rows of n_train. Raises ValueError for input that can't be averaged.
+
+        Every rank mixes its own rows in an order of its own; the draws left in the generator are the same on all.
+        """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise ValueError("Soft labels mix rows of the input, which must be one tensor of floats; got another kind of input.")
-        z = self._pseudo_labels(model, x, positions, n_train)
-        n, share = len(y), 1.0
-        order = torch.arange(n)
+        z = self._pseudo_labels(model, x, rows.positions, n_train)
+        share, order = 1.0, torch.arange(len(y))
         if self.mixup is not None:
             share = self._random.beta(self.mixup, self.mixup)
-            share, order = max(share, 1.0 - share), torch.as_tensor(self._random.permutation(n))
+            # As many numbers are drawn on every rank, whatever rows it has.
+            drawn = np.random.default_rng(self._random.integers(2**63, size=n_ranks())[rank_here()])
+            share, order = max(share, 1.0 - share), torch.as_tensor(drawn.permutation(len(y)))
         order = order.to(x.device, non_blocking=True)
         return MixedLabels(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
 
@@ -91,17 +96,16 @@ class SoftLabels(nn.Module):
             # Of sum 0 until the row's first visit.
             self.kept = p.new_zeros((n_train, p.shape[1]))
         kept = self.kept[positions]
-        z = torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)
-        return z
+        return torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)
 
     @contextmanager
     def unchanged_on_error(self) -> Iterator[None]:
         """Within it an error leaves the average and the draws as they were."""
-        values, n_steps, draws = dict(self.average.values), self.average.n_steps, self._random.bit_generator.state
+        average, draws, kept = (dict(self.average.values), self.average.n_steps), self._random.bit_generator.state, self.kept
         try:
             yield
-        except ValueError:
-            self.average.values, self.average.n_steps, self._random.bit_generator.state = values, n_steps, draws
+        except Exception:
+            (self.average.values, self.average.n_steps), self._random.bit_generator.state, self.kept = average, draws, kept
             raise
 
     def keep(self, mixed: MixedLabels, rows: RowBatch) -> None:

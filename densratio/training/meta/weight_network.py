@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
-
-from ..._arrays import to_host
 
 __all__ = ["WeightNetwork", "groups_of_classes"]
 
@@ -41,22 +37,12 @@ class WeightNetwork(nn.Module):
         return torch.stack([self(losses, torch.full((len(losses),), k, device=losses.device)) for k in range(self.K)])
 
 
-def groups_of_classes(y_train: Any, K: int) -> Tensor:
-    """Group (C,) of each class, 0 for the smallest classes to K - 1 for the largest: k-means on the classes' sizes.
+def groups_of_classes(labels: np.ndarray, K: int) -> Tensor:
+    """Group (C,) of each class 0..C-1, 0 for the smallest to K - 1 for the largest: k-means on their numbers of rows in `labels`.
 
-    y_train (n_train,): labels 0..C-1. Fewer groups where fewer sizes differ.
-    Raises ValueError for labels that are not such, and for a class without rows.
+    Fewer groups where fewer sizes differ.
     """
-    labels = np.asarray(to_host(y_train))
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or len(labels) == 0 or labels.min() < 0:
-        raise ValueError(f"y_train must be (n_train,) integer labels >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
     sizes = np.bincount(labels)
-    if sizes.min() == 0:
-        raise ValueError(
-            f"Every class needs training rows; the classes {np.flatnonzero(sizes == 0).tolist()} have none. Number the classes "
-            "that occur from 0 on."
-        )
-    n_groups = min(K, len(np.unique(sizes)))
-    means = KMeans(n_groups, n_init=10, random_state=0).fit(sizes[:, None])
+    means = KMeans(min(K, len(np.unique(sizes))), n_init=10, random_state=0).fit(sizes[:, None])
     rank = np.argsort(np.argsort(means.cluster_centers_[:, 0]))
     return torch.as_tensor(rank[means.labels_])

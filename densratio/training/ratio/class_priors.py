@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..loop.labels import checked_labels
-from ..loop.lazy_state import before_loading
 from ..loop.row_batch import RowBatch
+from ..loop.state import before_loading
 
 __all__ = ["ClassFrequencies"]
 
@@ -47,7 +47,11 @@ class ClassFrequencies(nn.Module):
         for known, labels, at in ((self.y_train, y, rows), (self.y_val, y_val, val_rows)):
             if bool((known[at.positions] != labels).any()):
                 at.write(known, labels)
-                self._ratio = None
+                self.look_again()
+
+    def look_again(self) -> None:
+        """Compute the ratio anew: labels have changed."""
+        self._ratio = None
 
     def ratio(self, label: int) -> float | None:
         """(n_val,y / n_val) / (n_train,y / n_train); None where the class has not occurred in both samples yet.
@@ -70,4 +74,4 @@ class ClassFrequencies(nn.Module):
 
 
 def _forget_ratio(classes: ClassFrequencies, stored: dict[str, Tensor]) -> None:
-    classes._ratio = None
+    classes.look_again()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..loop.lazy_state import before_loading
 from ..loop.row_batch import RowBatch
+from ..loop.state import before_loading
 from .critic_network import CriticBatch, heads, own_output, perceptron, units_of
 from .potential import Estimate, Potential, chance_factor
 

@@ -118,7 +118,7 @@ class _Learning:
         self.source, self.target = samples
         self.regularization, self.max_weight = regularization, max_weight
         self.units = units_of(self.source.rows, self.target.rows)
-        self.critic, self.rng = _TableCritic(self.units, seed), np.random.default_rng(seed)
+        self.critic, self.rng = _TableCritic(self.units, seed).to(self.source.rows.device), np.random.default_rng(seed)
         self.average: nn.Module | None = None
 
     def update(self) -> None:

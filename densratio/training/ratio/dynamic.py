@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.lazy_state import before_loading
 from ..loop.losses import Loss, cross_entropy
-from ..loop.ranks import Rows
+from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
-from ..loop.row_losses import RowLosses
+from ..loop.state import before_loading, snapshot
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
-from ..loop.warm_up import WarmUp
 from .class_priors import ClassFrequencies
 from .compared import Compared, Comparison, Transformation
 from .mixture import Agreement
 from .potential import Potential
 from .stored_step import StoredStep, ratio_for_loops
-from .two_samples import TwoSamples, collect
+from .two_samples import Given, TwoSamples, collect
 
 __all__ = ["DynamicReweighter"]
 
@@ -86,6 +84,8 @@ class DynamicReweighter(Reweighter):
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
 
+    saved: ClassVar[tuple[str, ...]] = (*Reweighter.saved, "too_small_")
+
     def __init__(
         self,
         ratio: DensityRatio | str,
@@ -105,24 +105,23 @@ class DynamicReweighter(Reweighter):
         potential: str | Potential | None = None,
         loss: Loss = cross_entropy,
     ):
-        super().__init__(n_train, loss)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
         _check(n_val, layer, transformation, y_train, y_val, forget)
-        _check_refresh(val_refresh, val_every)
+        _check_refresh(val_refresh, val_every, n_val)
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
         self.steps = nn.ModuleList(
-            StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence, potential=of_name)
-            for name, of_name in zip(names, _potentials(potential, names), strict=True)
-        )
+            # A potential is for the one step that takes it.
+            StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence,
+                       potential=potential if not is_auto or name == "wasserstein" else None)
+            for name in names
+        )  # fmt: skip
         self.agreement = Agreement(len(names)) if is_auto else None
         self.n_val = n_val
         self.layer = layer
         self.transformation = transformation
         self.val_refresh = val_refresh
         self.val_every = val_every
-        self.warm_up = WarmUp(warmup_epochs, warmup_steps)
-        self.rows_seen = 0
-        self.steps_seen = 0
         self.too_small_: dict[int, int] = {}
         self.classes: ClassFrequencies | None = None
         if y_train is not None:
@@ -130,22 +129,21 @@ class DynamicReweighter(Reweighter):
         elif layer is not None:
             self.classes = ClassFrequencies.unknown(n_train, n_val)
         self.bank = None if val_refresh is None else ValidationBank(n_val, forget)
-        self.row_losses = RowLosses(n_train)
-        self._comparison = Comparison(layer, transformation, keeps_last_layer=self.agreement is not None)
+        self._comparison = Comparison(layer, transformation, keeps_last_layer=is_auto)
         self._last_weights: list[Tensor] = []
         before_loading(self, _make_classes)
 
     @property
     def ratio(self) -> DensityRatio:
         """The ratio whose steps are done; of "auto" the first."""
-        return self._step_at(0).ratio
+        return self._steps[0].ratio
 
     @property
     def coef_(self) -> Tensor:
         """Coefficients (n_val,) of KLIEP and LSIF. Raises AttributeError for other methods."""
-        if self._step_at(0).stores_weights:
+        if self._steps[0].stores_weights:
             raise AttributeError(f"{type(self.ratio).__name__} stores weights and no coefficients.")
-        return self._step_at(0).stored
+        return self._steps[0].stored
 
     @property
     def share_(self) -> dict[str, float]:
@@ -154,33 +152,9 @@ class DynamicReweighter(Reweighter):
         return dict(zip(IN_LOOPS if self.agreement is not None else [type(self.ratio).__name__.lower()], share, strict=True))
 
     @property
-    def warmup_epochs(self) -> float:
-        """First passes over the data with all weights 1."""
-        return self.warm_up.epochs
-
-    @warmup_epochs.setter
-    def warmup_epochs(self, epochs: float) -> None:
-        self.warm_up = WarmUp(epochs, self.warm_up.steps)
-
-    @property
-    def warmup_steps(self) -> int | None:
-        """First batches with all weights 1, in place of warmup_epochs."""
-        return self.warm_up.steps
-
-    @warmup_steps.setter
-    def warmup_steps(self, steps: int | None) -> None:
-        self.warm_up = WarmUp(self.warm_up.epochs, steps)
-
-    @property
-    def is_warming_up(self) -> bool:
-        """Whether the weights are still held at 1."""
-        return self.warm_up.is_on(self.rows_seen, self.steps_seen, len(self.weights_))
-
-    @property
     def needs_validation(self) -> bool:
         return self.steps_seen % self.val_every == 0 or (self.bank is not None and self.bank.values is None)
 
-    @torch.no_grad()
     def partial_fit(
         self,
         train: Tensor,
@@ -201,32 +175,27 @@ class DynamicReweighter(Reweighter):
         A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
+        if torch.compiler.is_compiling():
+            # A step that is compiled as a whole leaves this part as it is.
+            return torch.compiler.disable(self.partial_fit)(train, val, index, val_index, y, y_val, losses)
         self.late_errors.raise_if_seen()
-        if losses is not None and losses.shape != (len(train),):
-            raise ValueError(f"losses must be ({len(train)},), one for each row of train; got shape {tuple(losses.shape)}.")
         with _single_precision(self.weights_.device):
-            val_index = self._val_index(val, val_index, y_val, by_class=y is not None or self.classes is not None)
-            if val is not None and (y is None) != (y_val is None):
-                raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
-            batch = collect(train, val, index, val_index, (y, y_val), (len(self.weights_), self.n_val), self.late_errors)
-            steps = self._all_steps()
-            if self.steps_seen == 0:
-                for step in steps:
-                    step.check(batch)
-            given = batch
-            if self.bank is not None:
-                batch = self._against(self.bank, batch)
-            self._record_classes(given)
-            for step in steps:
-                step.learn(batch, self.classes)
-            if not self.is_warming_up:
-                self._estimate(steps, batch)
-        self._record(batch, losses)
-        self.rows_seen += len(batch.source)
+            given = Given(train, val, index, val_index, y, y_val, losses)
+            batch = collect(given, self._val_index, (self.n_train, self.n_val), self.late_errors)
+            kept = self._kept()
+            try:
+                batch = self._step(batch)
+            except Exception:
+                self._take_back(batch, kept)
+                raise
+        if batch.losses is not None:
+            self.row_losses.record(batch.losses, batch.rows, 1.0 + self.epoch)
+        self.rows_seen += batch.source.shape[0]
         self.steps_seen += 1
         self._log_weights(batch.rows.positions)
         return self
 
+    @torch.compiler.disable
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index), which may
         be None where `needs_validation` is false.
@@ -247,19 +216,10 @@ class DynamicReweighter(Reweighter):
         if self.agreement is not None and self._last_weights and own.last is not None and other is not None and other.last:
             self.agreement.record(self._last_weights, own.last, other.last)
         weights = self._times_base(self.transform(index), index)
-        return Rows(len(own.losses)).mean(weights.to(own.losses.device, own.losses.dtype) * own.losses)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """Counts, for state_dict."""
-        return {"rows_seen": self.rows_seen, "steps_seen": self.steps_seen, "too_small": dict(self.too_small_)}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Load the counts of a state_dict."""
-        self.rows_seen, self.steps_seen = state["rows_seen"], state["steps_seen"]
-        self.too_small_ = dict(state.get("too_small", {}))
+        return mean_of_rows(weights.to(own.losses.device, own.losses.dtype) * own.losses)
 
     def extra_repr(self) -> str:
-        return f"{self.ratio}, n_train={len(self.weights_)}, n_val={self.n_val}"
+        return f"{self.ratio}, n_train={self.n_train}, n_val={self.n_val}"
 
     # ------------------------------------------------------------ what a step takes
 
@@ -269,24 +229,19 @@ class DynamicReweighter(Reweighter):
         with validation_pass(model):
             return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
 
-    def _record_classes(self, batch: TwoSamples) -> None:
-        """Store the classes of the rows, where they were given; from the first of them on the estimate is class by class."""
-        if batch.y is None:
-            return
-        if self.classes is None:
-            self.classes = ClassFrequencies.unknown(len(self.weights_), self.n_val).to(self.weights_.device)
-        if batch.y_val is not None:
-            self.classes.record(batch.y, batch.rows, batch.y_val, batch.val_rows)
-
-    def _val_index(self, val: Tensor | None, val_index: Any, y_val: Any, *, by_class: bool) -> Any:
+    def _val_index(self, given: Given) -> Any:
+        """Places of the validation rows. Raises ValueError for what does not go together."""
+        val, val_index, by_class = given.val, given.val_index, given.y is not None or self.classes is not None
+        if val is not None and (given.y is None) != (given.y_val is None):
+            raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
         if val is None and (self.bank is None or self.bank.values is None):
             reason = "without val_refresh each step" if self.bank is None else "before validation rows are known a step"
             raise ValueError(f"val is None: {reason} needs losses or features of a validation batch.")
-        if val is None and (val_index is not None or y_val is not None):
+        if val is None and (val_index is not None or given.y_val is not None):
             raise ValueError("val is None, and val_index or y_val were given: they are of the rows of val.")
         if val is None or val_index is not None:
             return val_index
-        stores_weights = all(step.stores_weights for step in self._all_steps())
+        stores_weights = all(step.stores_weights for step in self._steps)
         if len(val) == self.n_val or (stores_weights and self.bank is None and not by_class):
             return range(len(val))
         reason = (
@@ -305,16 +260,46 @@ class DynamicReweighter(Reweighter):
         rows, everyone = (batch.rows.only_if(bank.is_started), torch.arange(self.n_val, device=batch.target.device))
         return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
 
-    def _record(self, batch: TwoSamples, losses: Tensor | None) -> None:
-        """Record the losses of the rows of all ranks, where they are known."""
-        epoch = 1.0 + self.rows_seen / len(self.weights_)
-        if losses is not None:
-            of_all = Rows(len(losses)).all(losses.detach().to(self.weights_.device, non_blocking=True))
-            self.row_losses.record(of_all, batch.rows, epoch)
-        elif batch.source.shape[1] == 1:
-            self.row_losses.record(batch.source[:, 0], batch.rows, epoch)
-
     # ------------------------------------------------------------ the step
+
+    def _step(self, batch: TwoSamples) -> TwoSamples:
+        """The batch with the target that it was compared with."""
+        steps = self._steps
+        if self.steps_seen == 0:
+            for step in steps:
+                step.check(batch)
+        given = batch
+        if self.bank is not None:
+            batch = self._against(self.bank, batch)
+        if given.y is not None:
+            # From the first labels on the estimate is class by class.
+            if self.classes is None:
+                self.classes = ClassFrequencies.unknown(self.n_train, self.n_val).to(self.weights_.device)
+            if given.y_val is not None:
+                self.classes.record(given.y, given.rows, given.y_val, given.val_rows)
+        for step in steps:
+            step.learn(batch, self.classes)
+        if not self.is_warming_up:
+            self._estimate(steps, batch)
+        return batch
+
+    def _kept(self) -> tuple[Any, ...]:
+        """What a step may make or replace, besides the entries that its rows write."""
+        parts = [part for part in (self.bank, self.classes) if part is not None]
+        potentials = [(step, step.potential, None if step.potential is None else snapshot(step.potential)) for step in self._steps]
+        return self.classes, dict(self.too_small_), [(part, dict(part._buffers)) for part in parts], potentials
+
+    def _take_back(self, batch: TwoSamples, kept: tuple[Any, ...]) -> None:
+        """Leave everything that is stored as it was before the step."""
+        self.classes, self.too_small_, parts, potentials = kept
+        for part, buffers in parts:
+            part._buffers.update(buffers)
+            part.look_again()
+        batch.rows.take_back()
+        for step, potential, restore in potentials:
+            step.potential = potential
+            if restore is not None:
+                restore()
 
     def _estimate(self, steps: list[StoredStep], batch: TwoSamples) -> None:
         weights = [self._weights(step, batch) for step in steps]
@@ -334,13 +319,9 @@ class DynamicReweighter(Reweighter):
                 self.too_small_[label] = self.too_small_.get(label, 0) + 1
         return weights
 
-    def _all_steps(self) -> list[StoredStep]:
-        return [self._step_at(k) for k in range(len(self.steps))]
-
-    def _step_at(self, k: int) -> StoredStep:
-        step = self.steps[k]
-        assert isinstance(step, StoredStep)
-        return step
+    @property
+    def _steps(self) -> list[StoredStep]:
+        return list(self.steps)  # type: ignore[arg-type]
 
 
 def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
@@ -350,14 +331,7 @@ def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> N
         reweighter.classes = unknown.to(reweighter.weights_.device)
 
 
-def _check(
-    n_val: int,
-    layer: Any,
-    transformation: Any,
-    y_train: Any,
-    y_val: Any,
-    forget: float,
-) -> None:
+def _check(n_val: int, layer: Any, transformation: Any, y_train: Any, y_val: Any, forget: float) -> None:
     if n_val < 1:
         raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
     if layer is not None and transformation is not None:
@@ -368,24 +342,16 @@ def _check(
         raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
 
 
-def _check_refresh(val_refresh: int | None, val_every: int) -> None:
-    if val_refresh is not None and not _is_count(val_refresh):
-        raise ValueError(f"val_refresh must be an int >= 1, the validation rows renewed in a step, or None; got {val_refresh!r}.")
-    if not _is_count(val_every):
-        raise ValueError(
-            f"val_every must be an int >= 1, the batches from one look at validation rows to the next; got {val_every!r}."
-        )
+def _check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:
+    for name, value in (("val_refresh", val_refresh), ("val_every", val_every)):
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not is_count and not (name == "val_refresh" and value is None):
+            what = "validation rows renewed in a step, or None" if name == "val_refresh" else "batches from look to look"
+            raise ValueError(f"{name} must be an int >= 1, {what}; got {value!r}.")
+    if val_refresh is not None and val_refresh > n_val:
+        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
     if val_every > 1 and val_refresh is None:
         raise ValueError(f"val_every={val_every} needs val_refresh, which keeps validation rows for the batches in between.")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _potentials(potential: str | Potential | None, names: list[Any]) -> list[str | Potential | None]:
-    """The potential, for the one step that it can be for."""
-    return [potential if len(names) == 1 or name == "wasserstein" else None for name in names]
 
 
 def _single_precision(device: torch.device) -> AbstractContextManager[Any]:

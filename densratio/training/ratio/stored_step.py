@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
+from ...estimators.solve import make_features
 from ...objectives import Wasserstein1
-from ..loop.lazy_state import before_loading
 from ..loop.reweighter import where_named
+from ..loop.state import before_loading
 from .class_priors import ClassFrequencies
 from .critic import Critic
 from .potential import Potential
@@ -49,6 +50,8 @@ class StoredStep(nn.Module):
         self.to_convergence = to_convergence
         objective = objective_of(ratio)
         self.stores_weights = objective.anchors == "source"
+        if not self.stores_weights:
+            _check_coefficients(ratio, objective, n_train)
         self._takes_potential = isinstance(objective, Wasserstein1)
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.potential = None if potential is None else _potential(potential, ratio)
@@ -150,6 +153,18 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
         names, hint = sorted([*IN_LOOPS, "auto"]), where_named(ratio) if isinstance(ratio, str) else ""
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}. {hint}".rstrip())
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
+
+
+def _check_coefficients(ratio: DensityRatio, objective: Any, n_train: int) -> None:
+    """Raise ValueError where not each validation row has one coefficient, as its entry is stored."""
+    is_split = getattr(objective, "is_split", False)
+    if is_split or make_features(ratio, objective, n_train, None, 1.0).is_map:
+        what = "l1_ratio > 0 with nonnegative=False" if is_split else f"kernel={ratio.kernel!r}"
+        instead = "leave out l1_ratio, or give nonnegative=True" if is_split else 'give kernel="gaussian", or KMM, which takes maps'
+        raise ValueError(
+            f"In a loop {type(ratio).__name__} stores one coefficient for each validation row, and {what} has another number of "
+            f"them: {instead}."
+        )
 
 
 def _potential(potential: str | Potential, ratio: DensityRatio) -> Potential:

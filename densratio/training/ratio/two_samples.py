@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..loop.labels import batch_labels
+from ..loop.labels import checked_labels
 from ..loop.late_errors import LateErrors
+from ..loop.ranks import on_all_ranks
 from ..loop.row_batch import RowBatch, held_by_all
 
-__all__ = ["TwoSamples", "collect"]
+__all__ = ["Given", "TwoSamples", "collect"]
 
 
 class TwoSamples(NamedTuple):
     """source (n, d), target (m, d): losses or features; rows, val_rows: their places. m = 0 where the step looks at no validation
-    rows. y (n,), y_val (m,): classes, where the estimate is class by class."""
+    rows. y (n,), y_val (m,): classes, where the estimate is class by class. losses (n,): to be recorded, where they are known."""
 
     source: Tensor
     target: Tensor
@@ -24,50 +26,75 @@ class TwoSamples(NamedTuple):
     val_rows: RowBatch
     y: Tensor | None = None
     y_val: Tensor | None = None
+    losses: Tensor | None = None
 
     def of_class(self, at: Tensor, val_at: Tensor) -> TwoSamples:
         """The rows at the places `at` (k,) of the source and `val_at` (l,) of the target."""
         return TwoSamples(self.source[at], self.target[val_at], self.rows.take(at), self.val_rows.take(val_at))
 
 
-def collect(
-    train: Tensor,
-    val: Tensor | None,
-    index: Any,
-    val_index: Any,
-    labels: tuple[Any, Any],
-    sizes: tuple[int, int],
-    late: LateErrors,
-) -> TwoSamples:
-    """The samples of all ranks. sizes: rows declared of both. Raises ValueError, where the host can look, for bad input."""
+class Given(NamedTuple):
+    """The same of the rows of one rank, as they were given: places are named by index and val_index."""
+
+    train: Tensor
+    val: Tensor | None
+    index: Any
+    val_index: Any
+    y: Any
+    y_val: Any
+    losses: Tensor | None
+
+
+def collect(given: Given, check: Callable[[Given], Any], sizes: tuple[int, int], late: LateErrors) -> TwoSamples:
+    """The samples of all ranks. Raises ValueError, on every rank where the host can look, for bad input.
+
+    check: what else is to be checked of one rank's rows; it gives the index of the validation rows. sizes: rows declared of both.
+    """
     device = late.seen.device
-    source = _matrix(train, "training", device)
-    target = source[:0] if val is None else _matrix(val, "validation", device)
-    if val is None:
-        val_index, labels = range(0), (labels[0], None if labels[0] is None else source[:0, 0].long())
+    source, target, y, y_val, val_index = on_all_ranks(lambda: _checked(given, check, device))
+    rows, val_rows = (
+        RowBatch.of(index, part.shape[0], size, device, name)
+        for index, part, size, name in zip((given.index, val_index), (source, target), sizes, ("index", "val_index"), strict=True)
+    )
+    # What is wrong with the values of one rank's rows is raised after the exchange, on every rank.
+    y, y_val = None if y is None else rows.all(y), None if y_val is None else val_rows.all(y_val)
+    losses = None if given.losses is None else rows.all(given.losses.detach().to(device, non_blocking=True))
+    source, target = rows.all(source), val_rows.all(target)
+    if losses is None and source.shape[1] == 1:
+        losses = source[:, 0]
+    rows, val_rows = held_by_all((rows, val_rows), (source, target), sizes, late)
+    return TwoSamples(source, target, rows, val_rows, y, y_val, losses)
+
+
+def _checked(given: Given, check: Callable[[Given], Any], device: torch.device) -> tuple[Tensor, Tensor, Any, Any, Any]:
+    """source, target, y, y_val and val_index of the rows of this rank."""
+    val_index = check(given)
+    source = _matrix(given.train, "training", device)
+    if given.val is None:
+        none = source[:0]
+        return source, none, _classes(given.y, source, "y", device), None if given.y is None else none[:, 0].long(), range(0)
+    target = _matrix(given.val, "validation", device)
     if source.shape[1] != target.shape[1]:
         raise ValueError(f"train has {source.shape[1]} columns and val has {target.shape[1]}: give the same quantity of both.")
+    if given.losses is not None and given.losses.shape != source.shape[:1]:
+        raise ValueError(f"losses must be ({len(source)},), one for each row of train; got shape {tuple(given.losses.shape)}.")
     target = target if target.dtype == source.dtype else target.to(source.dtype)
-    rows = RowBatch.of(index, len(source), sizes[0], device)
-    val_rows = RowBatch.of(val_index, len(target), sizes[1], device, "val_index")
-    y, y_val = _classes(labels[0], rows, "y", device), _classes(labels[1], val_rows, "y_val", device)
-    # What is wrong with one rank's rows is raised after the exchange, on every rank: none is left waiting for another.
-    source, target = rows.all(source), val_rows.all(target)
-    rows, val_rows = held_by_all((rows, val_rows), (source, target), sizes, late)
-    return TwoSamples(source, target, rows, val_rows, y, y_val)
+    return source, target, _classes(given.y, source, "y", device), _classes(given.y_val, target, "y_val", device), val_index
 
 
-def _classes(labels: Any, rows: RowBatch, name: str, device: torch.device) -> Tensor | None:
-    """Classes (N,) of the rows of all ranks."""
-    return None if labels is None else rows.all(batch_labels(labels, rows.n_rows, name, device))
+def _classes(labels: Any, values: Tensor, name: str, device: torch.device) -> Tensor | None:
+    """Classes (n,) of the rows of this rank."""
+    if labels is None:
+        return None
+    return checked_labels(labels, len(values), f"{name} must hold the class of each row of the batch").to(device)
 
 
 def _matrix(values: Tensor, name: str, device: torch.device) -> Tensor:
     """(n, d) in at least float32 on `device`, detached."""
     values = values.detach() if isinstance(values, Tensor) else torch.as_tensor(values)
-    if values.ndim not in (1, 2) or len(values) == 0:
+    if values.ndim not in (1, 2) or values.shape[0] == 0:
         raise ValueError(f"The {name} losses or features must be (n,) or (n, d) with n >= 1; got shape {tuple(values.shape)}.")
-    values = values.reshape(len(values), -1)
+    values = values.reshape(values.shape[0], -1)
     if values.dtype in (torch.float32, torch.float64) and values.device == device:
         return values
     return values.to(device, torch.promote_types(values.dtype, torch.float32), non_blocking=True)

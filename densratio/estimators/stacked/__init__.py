@@ -1,0 +1,5 @@
+"""Stacking: a combination of several ratios that the data choose."""
+
+from .estimator import StackedRatio
+
+__all__ = ["StackedRatio"]

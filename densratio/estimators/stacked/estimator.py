@@ -1,0 +1,197 @@
+"""The least-squares combination of several ratios, from their values at rows that they did not see."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from ..._arrays import Array, is_sparse, to_host
+from ..._validation import seed_of
+from ...objectives.base import is_number
+from ...objectives.lsif import LeastSquares, SquaredDistance
+from ...objectives.moments import Moments
+from ...solvers import ActiveSet
+from ..base import RatioEstimator
+from ..samples import Samples, row_counts
+from .members import members_for
+
+__all__ = ["StackedRatio"]
+
+_LEAST_PULL = 1e-6  # keeps the coefficients of equal members apart from rounding
+
+
+class StackedRatio(RatioEstimator):
+    """A combination of ratios with coefficients >= 0, chosen by least squares on rows that the members did not see.
+
+        ratio(x) = sum_k c_k r_k(x),   c minimizes  c'Hc / 2 - h'c + pull / 2 |c - e_best|^2  over  c >= 0,
+        H = mean over the source of r r',  h = mean over the target of r,   r = out-of-fold ratios of the members.
+
+    Up to a constant this is the squared distance to the true ratio, so the stack is, up to sampling error, no worse than its best
+    member, and the coefficients say which methods the data chose.
+
+    Parameters
+    ----------
+    estimators : "auto", a list of estimators or of (name, estimator), or a dict
+        The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from ten for a few
+        thousand rows to four for a million.
+    pull : float >= 0
+        Strength, per mean square of a member, that draws the coefficients to 1 for the member with the best held-out score and
+        to 0 for the others: with few rows the best combination is uncertain.
+    cv : int, scikit-learn splitter or iterable of (train, test)
+        Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
+    random_state : int, RandomState, Generator or None
+        Seed of the members of "auto".
+    n_jobs : int or None
+        joblib processes, one for each member and fold.
+
+    Attributes
+    ----------
+    coefficients_ : dict, the coefficient of each member by name; 0 for members that are left out.
+    scores_ : dict, mean r(target) - mean r(source)^2 / 2 of each member and of the "stack" on rows that they did not see.
+    estimators_ : dict, the fitted members with a coefficient > 0.
+    weights_, normalization_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
+
+    Source: van der Laan, Polley & Hubbard (2007), Super learner, for the principle.
+    """
+
+    _merges_copies: ClassVar[bool] = False
+    _searches_distinct: ClassVar[bool] = False
+
+    def __init__(
+        self, estimators: Any = "auto", *, pull: float = 0.05, cv: Any = 5, random_state: Any = 0, n_jobs: int | None = None
+    ):
+        self.estimators = estimators
+        self.pull = pull
+        self.cv = cv
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # ------------------------------------------------------------ parts
+
+    def _fit(self, samples: Samples) -> Array:
+        members = self._members(samples)
+        outcome = self._out_of_fold(members, samples.merged())
+        coef, scores = _combined(outcome, max(self.pull, _LEAST_PULL))
+        names = list(members)
+        self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
+        self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
+        table = samples.stacked()
+        chosen = [name for name in names if self.coefficients_[name] > 0.0]
+        fitted = Parallel(n_jobs=self.n_jobs)(delayed(_fitted)(members[name], table) for name in chosen)
+        self.estimators_ = dict(zip(chosen, fitted, strict=True))
+        return sum(self.coefficients_[name] * to_host(member.weights_) for name, member in self.estimators_.items())
+
+    def _ratio(self, rows: Array) -> Array:
+        return sum(self.coefficients_[name] * to_host(member.transform(rows)) for name, member in self.estimators_.items())
+
+    def _members(self, samples: Samples) -> dict[str, RatioEstimator]:
+        given = self.estimators
+        if isinstance(given, str):
+            if given != "auto":
+                raise ValueError(f'estimators must be "auto" or density ratios; got {given!r}.')
+            rows = samples.source
+            return members_for(sum(samples.sizes), rows.shape[1], is_sparse=is_sparse(rows), seed=seed_of(self.random_state))
+        pairs = list(given.items()) if isinstance(given, Mapping) else _named(given)
+        for name, member in pairs:
+            if isinstance(member, type) or not all(hasattr(member, method) for method in ("fit", "transform", "get_params")):
+                raise ValueError(f"Member {name!r} must be an unfitted density ratio, such as KMM(); got {member!r}.")
+        if not pairs:
+            raise ValueError('estimators is empty: give at least one density ratio, or "auto".')
+        return dict(pairs)
+
+    def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[_Held]:
+        if not (is_number(self.pull) and 0.0 <= self.pull < float("inf")):
+            raise ValueError(f"pull must be a finite number >= 0; got {self.pull!r}.")
+        parts = [distinct.split(fold) for fold in self._folds(distinct)]
+        tasks = [(member, kept, held_out) for kept, held_out in parts for member in members.values()]
+        columns = Parallel(n_jobs=self.n_jobs)(delayed(_values)(*task) for task in tasks)
+        held = []
+        for number, (_, held_out) in enumerate(parts):
+            of_fold = columns[number * len(members) : (number + 1) * len(members)]
+            source, target = (np.stack(side, axis=1) for side in zip(*of_fold, strict=True))
+            held.append(_Held(source, target, *row_counts(held_out)))
+        return held
+
+    @property
+    def _takes_sparse(self) -> bool:  # type: ignore[override]
+        if isinstance(self.estimators, str):
+            return True
+        members = self.estimators.values() if isinstance(self.estimators, Mapping) else [m for _, m in _named(self.estimators)]
+        return all(getattr(member, "_takes_sparse", False) for member in members)
+
+
+class _Held(NamedTuple):
+    """Ratios of the K members at the held-out rows of a fold, (n, K) and (m, K), and how often the rows count."""
+
+    source: np.ndarray
+    target: np.ndarray
+    source_count: np.ndarray
+    target_count: np.ndarray
+
+    def moments(self) -> tuple[Moments, Moments]:
+        return Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count)
+
+
+def _combined(held: Sequence[_Held], pull: float) -> tuple[np.ndarray, np.ndarray]:
+    """The coefficients (K,), and the held-out scores of the members and of the stack (K + 1,).
+
+    The stack is scored fold by fold with the coefficients of the other folds.
+    """
+    folds = [part.moments() for part in held]
+    whole = _sum(folds)
+    scores = whole[1].mean - 0.5 * np.diag(whole[0].second)
+    best, strength = int(np.argmax(scores)), pull * float(np.mean(np.diag(whole[0].second)))
+    others = (_coef(_sum(folds[:k] + folds[k + 1 :]), best, strength) for k in range(len(folds)))
+    stack = np.mean([_score(coef, fold) for coef, fold in zip(others, folds, strict=True)])
+    return _coef(whole, best, strength), np.append(scores, stack)
+
+
+def _sum(folds: Sequence[tuple[Moments, Moments]]) -> tuple[Moments, Moments]:
+    source, target = folds[0]
+    for other_source, other_target in folds[1:]:
+        source, target = source.plus(other_source), target.plus(other_target)
+    return source, target
+
+
+def _coef(sums: tuple[Moments, Moments], best: int, pull: float) -> np.ndarray:
+    """The minimizer of c'Hc / 2 - h'c + pull / 2 |c - e_best|^2 over c >= 0."""
+    source, target = sums
+    problem = LeastSquares.of(SquaredDistance(regularization=pull), source, target)
+    alone = np.eye(len(problem.linear))[best]
+    coef = ActiveSet().solve(replace(problem, linear=problem.linear + pull * alone)).coef
+    return coef if coef.any() else alone
+
+
+def _score(coef: np.ndarray, sums: tuple[Moments, Moments]) -> float:
+    source, target = sums
+    return float(target.mean @ coef - 0.5 * coef @ source.second @ coef)
+
+
+def _values(member: RatioEstimator, kept: Samples, held_out: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """The ratio of a member fitted to the kept rows, at the held-out source and target rows."""
+    fitted = _fitted(member, kept.stacked())
+    source, target = (np.asarray(to_host(fitted.transform(rows)), dtype=np.float64) for rows in (held_out.source, held_out.target))
+    return source, target
+
+
+def _fitted(member: RatioEstimator, table: tuple[Any, ...]) -> RatioEstimator:
+    with warnings.catch_warnings():
+        # A member that stopped early, or has no overlap in a fold, gets the coefficient that it deserves.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        return clone(member).fit(*table)
+
+
+def _named(estimators: Any) -> list[tuple[str, Any]]:
+    pairs = [item if isinstance(item, tuple) else (type(item).__name__.lower(), item) for item in estimators]
+    names = [name for name, _ in pairs]
+    return [
+        (f"{name}_{names[:i].count(name) + 1}" if names.count(name) > 1 else name, member) for i, (name, member) in enumerate(pairs)
+    ]

@@ -1,0 +1,43 @@
+"""The members of an automatic stack, by the size of the table."""
+
+from __future__ import annotations
+
+from ..base import RatioEstimator
+from ..discriminator import Discriminator
+from ..gaussian import GaussianRatio
+from ..kde import KDERatio
+from ..kliep import KLIEP
+from ..kmm import KMM
+from ..lsif import LSIF
+from ..nearest_neighbors import NearestNeighborsRatio
+from ..spectral import SpectralRatio
+from ..subspace import SubspaceLSIF
+
+__all__ = ["members_for"]
+
+_LONG = 20_000  # rows of both domains beyond which only methods in one pass over the rows take part
+_SMALL = 4_000  # rows up to which the slower searches take part
+_FEW_COLUMNS = 5  # up to which densities of the whole row can be estimated
+_MANY_COLUMNS = 6  # from which a search for a subspace is worth its time
+
+
+def members_for(n: int, n_columns: int, *, is_sparse: bool, seed: int) -> dict[str, RatioEstimator]:
+    """The members for `n` rows of both domains with `n_columns` columns, by name. Those whose time grows fastest leave first."""
+    members: dict[str, RatioEstimator] = {
+        "kliep": KLIEP(gamma="cv", random_state=seed),
+        "ulsif": LSIF(gamma="cv", regularization="cv", nonnegative=False, random_state=seed),
+        "spectral": SpectralRatio(random_state=seed),
+    }
+    if n <= _LONG:
+        members["kmm"] = KMM(random_state=seed)
+        members["nearest_neighbors"] = NearestNeighborsRatio()
+    if is_sparse:
+        return members
+    members["gaussian"] = GaussianRatio()
+    if n <= _LONG:
+        members["discriminator"] = Discriminator(random_state=seed)
+        if n_columns <= _FEW_COLUMNS:
+            members["kde"] = KDERatio()
+    if n <= _SMALL and n_columns >= _MANY_COLUMNS:
+        members["subspace"] = SubspaceLSIF(random_state=seed, max_iter=60)
+    return members

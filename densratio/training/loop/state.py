@@ -1,0 +1,64 @@
+"""The state of a module: what it makes with its first batch, made in time for loading, and loading that changes all or nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["before_loading", "check_numbers", "snapshot"]
+
+Prepare = Callable[[Any, dict[str, Tensor]], None]
+
+
+def before_loading(module: nn.Module, prepare: Prepare) -> None:
+    """Call prepare(module, stored) before the module loads a state_dict; stored: the entries of the module, by its own names.
+
+    prepare: a function of a module, so that the object can be pickled. It makes the buffers and modules that `stored` holds and
+    the object lacks, and forgets what was computed from the old values.
+    """
+    module.register_load_state_dict_pre_hook(partial(_prepare, prepare))
+
+
+def _prepare(prepare: Prepare, module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
+
+
+def check_numbers(state: dict[str, Any]) -> None:
+    """Raise ValueError where an entry of a state_dict holds NaN or infinity."""
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"The checkpoint has NaN or infinity in {key!r}: nothing was loaded. Load one from before that.")
+
+
+def snapshot(module: nn.Module) -> Callable[[], None]:
+    """What gives parameters, buffers, parts and extra state of the module and its parts the values that they have now."""
+    parts = [(part, [dict(held) for held in _held(part)], _extra_state(part)) for part in module.modules()]
+    tensors = [tensor for _, held, _ in parts for tensor in (held[0] | held[1]).values() if tensor is not None]
+    values = [tensor.detach().clone() for tensor in tensors]
+
+    def restore() -> None:
+        for part, held, extra in parts:
+            for now, before in zip(_held(part), held, strict=True):
+                now.clear()
+                now.update(before)
+            if extra is not None:
+                part.set_extra_state(extra)
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+
+    return restore
+
+
+def _held(part: nn.Module) -> tuple[dict[str, Any], ...]:
+    return part._parameters, part._buffers, part._modules
+
+
+def _extra_state(part: nn.Module) -> Any:
+    has_one = type(part).get_extra_state is not nn.Module.get_extra_state
+    return copy.deepcopy(part.get_extra_state()) if has_one else None

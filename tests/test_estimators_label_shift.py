@@ -1,0 +1,173 @@
+"""LabelShiftRatio: class ratios from the predictions of a classifier, against likelihoods and confusion matrices by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from densratio import LabelShiftRatio, stack_domains
+from densratio.estimators.label_shift.class_ratios import METHODS, Calibration, Predictions, class_shares, mlls
+
+CENTERS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 2.5]])
+SOURCE, TARGET = np.array([0.6, 0.3, 0.1]), np.array([0.2, 0.2, 0.6])
+
+
+def rows(rng, n, shares, moved=0.0):
+    classes = np.concatenate([np.arange(3).repeat(2), rng.choice(3, n - 6, p=shares)])
+    return CENTERS[classes] + rng.normal(0.0, 1.0, (n, 2)) + moved, classes
+
+
+def table(seed, n=400, m=300, moved=0.0):
+    rng = np.random.default_rng(seed)
+    (source, classes), (target, _) = rows(rng, n, SOURCE), rows(rng, m, TARGET, moved)
+    return *stack_domains(source, target), classes
+
+
+def predictions(seed, n=30, m=25, k=3):
+    rng = np.random.default_rng(seed)
+    classes = np.concatenate([np.arange(k), rng.integers(0, k, n - k)])
+    source, target = (rng.dirichlet(np.ones(k), size) for size in (n, m))
+    return Predictions(source, classes, target, rng.integers(1, 4, n) * 1.0, rng.integers(1, 4, m) * 1.0)
+
+
+@given(seed=st.integers(0, 999))
+def test_the_maximum_likelihood_is_that_of_a_general_solver(seed):
+    given_ = predictions(seed)
+    prior = class_shares(given_.classes, given_.source_count, 3)
+
+    def loss(free):
+        share = np.exp(free - free.max())
+        return -given_.target_count @ np.log((given_.target / prior) @ (share / share.sum()))
+
+    starts = (scipy.optimize.minimize(loss, start).fun for start in np.vstack([np.zeros(3), 3.0 * np.eye(3)]))
+    found = mlls(given_) * prior
+    assert found.sum() == pytest.approx(1.0) and found.min() >= 0.0
+    value = -given_.target_count @ np.log(np.maximum((given_.target / prior) @ found, 1e-300))
+    assert value <= min(starts) + 1e-5 * given_.target_count.sum()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(seed=st.integers(0, 999))
+def test_counts_are_copies_and_ratios_have_mean_one_over_the_source(method, seed):
+    given_ = predictions(seed)
+    s, t = given_.source_count.astype(int), given_.target_count.astype(int)
+    copied = Predictions(
+        given_.source.repeat(s, 0), given_.classes.repeat(s), given_.target.repeat(t, 0), np.ones(s.sum()), np.ones(t.sum())
+    )
+    found = METHODS[method](given_)
+    assert class_shares(given_.classes, given_.source_count, 3) @ found == pytest.approx(1.0)
+    if method != "rlls":  # its strength counts rows by their effective number
+        np.testing.assert_allclose(found, METHODS[method](copied), rtol=1e-5, atol=1e-6)
+
+
+def test_a_perfect_classifier_gives_the_quotient_of_the_frequencies():
+    classes, target = np.repeat([0, 1, 2], [60, 30, 10]), np.repeat([0, 1, 2], [10, 20, 70])
+    given_ = Predictions(np.eye(3)[classes], classes, np.eye(3)[target], np.ones(100), np.ones(100))
+    for method in ("mlls", "bbse"):
+        np.testing.assert_allclose(METHODS[method](given_), [10 / 60, 20 / 30, 7.0], rtol=1e-6)
+
+
+def test_the_confusion_matrix_is_solved_exactly():
+    given_ = predictions(5, n=200, m=150)
+    source, target = given_.source.argmax(axis=1), given_.target.argmax(axis=1)
+    confusion = np.zeros((3, 3))
+    np.add.at(confusion, (source, given_.classes), given_.source_count / given_.source_count.sum())
+    shares = np.bincount(target, given_.target_count) / given_.target_count.sum()
+    expected = np.clip(np.linalg.solve(confusion, shares), 0.0, None)
+    expected /= class_shares(given_.classes, given_.source_count, 3) @ expected
+    np.testing.assert_allclose(METHODS["bbse"](given_), expected, rtol=1e-9)
+
+
+def test_calibration_finds_the_temperature_and_bias_that_were_put_in():
+    rng = np.random.default_rng(0)
+    score = rng.normal(0.0, 2.0, (20000, 3))
+    true = np.exp(score + np.array([0.5, 0.0, -0.5]))
+    true /= true.sum(axis=1, keepdims=True)
+    classes = (rng.random((len(true), 1)) > np.cumsum(true, axis=1)).sum(axis=1)
+    given_ = np.exp(3.0 * score)
+    calibration = Calibration.of(given_ / given_.sum(axis=1, keepdims=True), classes, np.ones(len(classes)))
+    np.testing.assert_allclose(calibration(given_ / given_.sum(axis=1, keepdims=True)), true, atol=0.02)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_intervals_hold_the_true_ratios_and_the_weights_are_those_of_the_classes(method):
+    X, y, classes = table(seed=1, n=3000, m=3000)
+    ratio = LabelShiftRatio(method=method, confidence=0.999, n_bootstrap=200).fit(X, y, labels=classes)
+    low, high = ratio.intervals_.T
+    assert (low <= TARGET / SOURCE).all() and (high >= TARGET / SOURCE).all()
+    assert (high - low < TARGET / SOURCE).all()
+    assert ratio.weights_.mean() == pytest.approx(1.0)
+    np.testing.assert_allclose(ratio.weights_, ratio.class_ratios_[classes] / ratio.class_ratios_[classes].mean())
+
+
+def test_adjusted_probabilities_are_those_of_the_target():
+    X, y, classes = table(seed=2)
+    ratio = LabelShiftRatio(n_bootstrap=20).fit(X, y, labels=classes)
+    probability = np.random.default_rng(0).dirichlet(np.ones(3), 10)
+    moved = probability * ratio.class_ratios_
+    np.testing.assert_allclose(ratio.adjust(probability), moved / moved.sum(axis=1, keepdims=True))
+    assert ratio.predict(X[y == 1]).shape == (300,)
+    with pytest.raises(ValueError, match=r"probability must be \(n, 3\)"):
+        ratio.adjust(probability[:, :2])
+
+
+def test_the_accuracy_on_the_target_rises():
+    rng = np.random.default_rng(4)
+    (source, classes), (target, true) = rows(rng, 600, SOURCE), rows(rng, 600, TARGET)
+    ratio = LabelShiftRatio(n_bootstrap=20).fit(*stack_domains(source, target), labels=classes)
+    plain = LogisticRegression().fit(source, classes)
+    assert np.mean(ratio.predict(target) == true) > np.mean(plain.predict(target) == true) + 0.03
+
+
+def test_the_labels_of_target_rows_are_not_looked_at():
+    X, y, classes = table(seed=3)
+    of_all = np.full(len(y), -1)
+    of_all[y == 0] = classes
+    first, second = (LabelShiftRatio(n_bootstrap=20).fit(X, y, labels=labels) for labels in (classes, of_all))
+    np.testing.assert_array_equal(first.weights_, second.weights_)
+    np.testing.assert_array_equal(first.intervals_, second.intervals_)
+
+
+@pytest.mark.long
+def test_the_p_value_is_uniform_under_label_shift_and_small_under_another():
+    label = [
+        LabelShiftRatio(n_bootstrap=99).fit(*table(seed, 300, 300)[:2], labels=table(seed, 300, 300)[2]).p_value_
+        for seed in range(60)
+    ]
+    other = [
+        LabelShiftRatio(n_bootstrap=99).fit(*table(seed, 300, 300, 0.7)[:2], labels=table(seed, 300, 300)[2]).p_value_
+        for seed in range(10)
+    ]
+    # 11 of 60 draws at a level of 5 % have a probability below one in a thousand.
+    assert np.sum(np.array(label) <= 0.05) <= 11
+    assert max(other) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classifier": LinearSVC()}, "LinearSVC has no predict_proba"),
+        ({"method": "em"}, "method='em' is not known"),
+        ({"cv": 1}, "cv must be an int >= 2"),
+        ({"confidence": 95}, "confidence must be between 0 and 1"),
+    ],
+)
+def test_parameters_that_cannot_be_are_told(change, message):
+    X, y, classes = table(seed=0, n=60, m=40)
+    with pytest.raises(ValueError, match=message):
+        LabelShiftRatio(**change).fit(X, y, labels=classes)
+
+
+def test_labels_that_cannot_be_are_told():
+    X, y, classes = table(seed=0, n=60, m=40)
+    with pytest.raises(ValueError, match=r"labels must be \(60,\)"):
+        LabelShiftRatio().fit(X, y, labels=classes[:50])
+    with pytest.raises(ValueError, match="one class only"):
+        LabelShiftRatio().fit(X, y, labels=np.zeros(60))
+    with pytest.raises(ValueError, match="has 1 source row"):
+        LabelShiftRatio().fit(X, y, labels=np.append(np.ones(59), 2))

@@ -1,0 +1,212 @@
+"""A call that raises changes nothing: steps and checkpoints of every method, and copies made between any two steps."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
+
+from densratio.training import (
+    L2R,
+    CMWNetSL,
+    Critic,
+    DynamicReweighter,
+    LiLAW,
+    MWNet,
+    RandomWeights,
+    RHOLoss,
+    SelfPaced,
+    Uniform,
+)
+
+METHODS = {
+    "kmm": lambda **_: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0),
+    "kliep of a bank": lambda **_: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=5, val_every=2),
+    "layers": lambda **_: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0, layer="out", val_refresh=5, val_every=2),
+    "mixture": lambda **_: DynamicReweighter("auto", N_TRAIN, N_VAL, warmup_epochs=0),
+    "critic": lambda **_: DynamicReweighter(
+        "wasserstein", N_TRAIN, N_VAL, warmup_epochs=0, transformation=lambda p, y, losses: p.detach(), potential="critic"
+    ),
+    "l2r of a bank": lambda **_: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
+    "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
+    "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer),
+    "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
+    "random": lambda **_: RandomWeights(N_TRAIN),
+    "self_paced": lambda **_: SelfPaced(N_TRAIN),
+    "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
+    "uniform": lambda **_: Uniform(N_TRAIN),
+}
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def run_of(name, n_steps, seed=0):
+    model = Network(seed, False).train()
+    optimizer = optimizer_of(model)
+    torch.manual_seed(3)
+    reweighter = METHODS[name](optimizer=optimizer)
+    train(reweighter, model, optimizer, plan(n_steps))
+    return reweighter, model, optimizer
+
+
+def bad_batches():
+    x = X[:3].clone()
+    x[1] = float("nan")
+    yield (x, Y[:3], [0, 1, 2]), VAL, "NaN or infinity in training rows"
+    yield (X[:3], Y[:3], [0, 1, N_TRAIN]), VAL, "out of range"
+    yield (X[:3], Y[:3], [0, 1]), VAL, "one entry for each row|3 rows"
+    yield (X[:0], Y[:0], []), VAL, "no rows|n >= 1"
+
+
+@pytest.mark.parametrize("n_steps", [0, 4])
+@every_method
+def test_a_step_that_raises_leaves_every_entry_and_generator_as_it_was(name, n_steps):
+    for batch, val, message in bad_batches():
+        reweighter, model, _ = run_of(name, n_steps)
+        before = stored(reweighter.state_dict())
+        with pytest.raises(ValueError, match=message):
+            reweighter.weighted_loss(model, batch, val)
+        assert_same(reweighter.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random", "self_paced", "rho_loss", "uniform")])
+def test_a_model_that_fails_on_the_validation_rows_leaves_the_reweighter_as_it_was(name):
+    reweighter, model, _ = run_of(name, 4)
+    before = stored(reweighter.state_dict())
+    fails_at = N_VAL if getattr(reweighter, "val_refresh", None) is None and "bank" not in name else 5
+
+    class Failing(Network):
+        def forward(self, x):
+            if len(x) == fails_at:
+                raise RuntimeError("no room")
+            return super().forward(x)
+
+    model.__class__ = Failing
+    with pytest.raises(RuntimeError, match="no room"):
+        reweighter.weighted_loss(model, of(torch.arange(9)), VAL)
+    assert_same(reweighter.state_dict(), before)
+
+
+def test_classes_that_a_failing_partial_fit_was_given_are_not_kept():
+    reweighter = DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0)
+    before = stored(reweighter.state_dict())
+    with pytest.raises(ValueError, match="NaN"):
+        reweighter.partial_fit(
+            torch.tensor([1.0, float("nan")]), torch.rand(N_VAL), [0, 1], range(N_VAL), y=[0, 1], y_val=[0] * N_VAL
+        )
+    assert reweighter.classes is None
+    assert_same(reweighter.state_dict(), before)
+    reweighter.partial_fit(torch.rand(4), torch.rand(6), range(4))  # and no val_index is asked for
+
+
+@pytest.mark.parametrize("failing", ["kliep", "lsif", "wasserstein"])
+def test_a_solver_that_fails_in_the_middle_takes_back_labels_bank_and_the_other_methods(failing, monkeypatch):
+    reweighter = DynamicReweighter("auto", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=5)
+    generator = torch.Generator().manual_seed(0)
+
+    def batch():
+        train, val = torch.rand(12, generator=generator), torch.rand(5, generator=generator)
+        return train, val, torch.arange(12), torch.arange(5), torch.arange(12) % 2, torch.arange(5) % 2
+
+    reweighter.partial_fit(*batch())
+    before = stored(reweighter.state_dict())
+    broken = next(step for step in reweighter.steps if type(step.ratio).__name__.lower() == failing)
+
+    def fail(*args, **params):
+        raise FloatingPointError("overflow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken.ratio, "update", fail)
+        with pytest.raises(FloatingPointError):
+            reweighter.partial_fit(*batch())
+    assert_same(reweighter.state_dict(), before)
+    reweighter.partial_fit(*batch())
+
+
+# ---------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 2, 3, 4])
+@every_method
+def test_a_deep_copy_between_any_two_steps_goes_on_to_the_bit(name, n_steps):
+    reweighter, model, optimizer = run_of(name, n_steps)
+    twin, its_model, its_optimizer = copy.deepcopy((reweighter, model, optimizer))
+    torch.manual_seed(9)
+    train(reweighter, model, optimizer, plan(9)[n_steps : n_steps + 3])
+    torch.manual_seed(9)
+    train(twin, its_model, its_optimizer, plan(9)[n_steps : n_steps + 3])
+    assert_same(twin.state_dict(), reweighter.state_dict())
+
+
+@pytest.mark.parametrize("name", ["layers", "mixture", "kmm"])
+def test_a_copy_is_made_before_the_backward_pass_too(name):
+    reweighter, model, _ = run_of(name, 1)
+    reweighter.weighted_loss(model, of(torch.arange(9)), VAL)
+    assert_same(copy.deepcopy(reweighter).state_dict(), reweighter.state_dict())
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def spoiled(state, key):
+    bad = stored(state)
+    bad[key] = bad[key].clone()
+    bad[key].view(-1)[0] = float("nan")
+    return bad
+
+
+@every_method
+def test_a_checkpoint_with_nan_is_refused_and_nothing_changes(name):
+    reweighter, _, _ = run_of(name, 4)
+    state = stored(run_of(name, 3, seed=1)[0].state_dict())
+    before = stored(reweighter.state_dict())
+    floats = [key for key, value in state.items() if torch.is_tensor(value) and value.is_floating_point() and value.numel()]
+    for key in floats:
+        with pytest.raises(ValueError, match=rf"NaN or infinity in '{key}': nothing was loaded"):
+            reweighter.load_state_dict(spoiled(state, key))
+        assert_same(reweighter.state_dict(), before)
+    reweighter.load_state_dict(state)
+    assert_same(reweighter.state_dict(), state)
+
+
+@pytest.mark.parametrize("what", ["size", "missing", "extra", "counts", "unknown"])
+@every_method
+def test_a_checkpoint_that_does_not_fit_changes_nothing_and_says_what_to_do(name, what):
+    reweighter, _, _ = run_of(name, 4)
+    before = stored(reweighter.state_dict())
+    state = stored(run_of(name, 3, seed=1)[0].state_dict())
+    if what == "size":
+        state["row_losses.mass"] = torch.zeros(N_TRAIN + 2)
+    elif what == "missing":
+        del state["row_losses.total"]
+    elif what == "extra":
+        del state["_extra_state"]["steps_seen"]
+    elif what == "counts":
+        state["_extra_state"] = 3
+    else:
+        state["of_another_method"] = torch.zeros(2)
+    with pytest.raises(
+        RuntimeError, match=rf"does not fit {type(reweighter).__name__} of {N_TRAIN} training rows; nothing was loaded"
+    ):
+        reweighter.load_state_dict(state)
+    assert_same(reweighter.state_dict(), before)
+
+
+def test_a_checkpoint_of_another_method_or_size_names_what_to_make():
+    state = MWNet(N_TRAIN).state_dict()
+    with pytest.raises(RuntimeError, match="the same class, sizes and parameters"):
+        L2R(N_TRAIN).load_state_dict(state)
+    with pytest.raises(RuntimeError, match=rf"MWNet of {N_TRAIN + 1} training rows(?s:.*)\b{N_TRAIN}\b"):
+        MWNet(N_TRAIN + 1).load_state_dict(state)
+
+
+def test_a_critic_that_was_made_stays_after_a_checkpoint_that_does_not_fit():
+    reweighter, _, _ = run_of("critic", 3)
+    assert isinstance(reweighter.steps[0].potential, Critic)
+    before = stored(reweighter.state_dict())
+    state = stored(before)
+    state["steps.0.potential.network.0.weight"] = torch.zeros(128, 7)
+    with pytest.raises(RuntimeError, match="does not fit"):
+        reweighter.load_state_dict(state)
+    assert_same(reweighter.state_dict(), before)
