@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,17 @@ from .._validation import split_domains
 from .reading import Column, column_names, is_named, joined, read_column, table_of
 from .use import ColumnUse, dropped, use_of
 
-__all__ = ["TableEncoder"]
+__all__ = ["TableEncoder", "as_names"]
 
 
-class TableEncoder(TransformerMixin, BaseEstimator):
+class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
 
     - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes
       the median of both samples, and one more 0/1 column says where it was.
-    - Text, categories and booleans become one 0/1 column for each frequent level (in 0.5 % of a sample's rows, at least two), one
-      for the rarer ones together, and one for gaps. A level that was not there when fitting counts as a rare one.
+    - Text, categories and booleans become one 0/1 column for each frequent level, one for the rarer ones, and one for gaps.
+      Frequent are levels in 10 rows of a sample (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
+      counts as a rare one.
     - Constant columns, empty ones, and texts that hardly repeat are dropped. `columns_` says so.
 
     With `scale="auto"` of the density ratios two rows with different levels are then about as far apart as two rows in a column of
@@ -108,21 +109,20 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
         names = [column_names(table) for table in (source, target)]
         known = list(dict.fromkeys([*names[0], *names[1]]))
-        left_out = list(dict.fromkeys([self.drop] if isinstance(self.drop, str) else self.drop))
+        left_out = list(dict.fromkeys(as_names(self.drop)))
         for name in left_out:
             if name not in known:
                 near = difflib.get_close_matches(str(name), map(str, known), n=1)
                 hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {known}."
                 raise ValueError(f"drop: neither sample has a column {name!r}. {hint}")
         mine, theirs = ([name for name in some if name not in left_out] for some in names)
-        only = [[name for name in some if name not in others] for some, others in ((mine, theirs), (theirs, mine))]
+        only = [[name for name in mine if name not in theirs], [name for name in theirs if name not in mine]]
         if any(only):
-            facts = " and ".join(
-                f"only the {which} has {some}" for which, some in zip(("source", "target"), only, strict=True) if some
-            )
+            sides = zip(("source", "target"), only, strict=True)
+            facts = " and ".join(f"only the {side} has {some}" for side, some in sides if some)
             raise ValueError(
-                f"The samples have different columns: {facts}. Leave these out with drop={[*left_out, *only[0], *only[1]]}, or give "
-                "both the same names."
+                f"The samples have different columns: {facts}. Leave these out with drop={[*left_out, *only[0], *only[1]]}, or "
+                "give both the same names."
             )
         return mine, left_out
 
@@ -137,6 +137,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+def as_names(drop: Any) -> list[Any]:
+    """One name or several as a list."""
+    return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
 def _pairs(source: Any, target: Any, names: Sequence[Any]) -> Mapping[Any, tuple[Column, Column]]:

@@ -59,7 +59,7 @@ def table_of(X: Any, name: str) -> Any:
     if library_of(X) == "pyarrow" and hasattr(X, "column_names"):
         return _with_rows(X, name)
     if isinstance(X, np.ma.MaskedArray):
-        X = X.astype(np.float64).filled(np.nan)
+        X = np.ma.filled(X.astype(np.float64), np.nan)
     X = check_container(X, name)
     if type(X).__name__ == "Series":
         raise ValueError(f"{name} is a {library_of(X)} Series: pass a frame, {name}.to_frame().")
@@ -93,10 +93,7 @@ def column_names(X: Any) -> list[Any]:
 
 def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
-    if not is_named(X):
-        column = _of_array(X[:, int(name[1:])])
-    else:
-        column = _of_values(*_as_array(X[name]))
+    column = _of_values(*_as_array(X[name])) if is_named(X) else _of_array(X[:, int(name[1:])])
     if isinstance(column, str):
         raise ValueError(
             f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out with "
@@ -117,29 +114,27 @@ def joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
     if kinds == {"numbers", "booleans"}:
         kinds = {"numbers"}
     if len(kinds) > 1:
-        raise ValueError(
-            f"Column {name!r} holds {KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{_stray(source, target)}. "
-            f"{_remedy(name, source, target)}, or leave it out with drop=[{name!r}]."
-        )
+        held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{_stray(source, target)}"
+        raise ValueError(f"Column {name!r} holds {held}. {_remedy(name, source, target)}, or leave it out with drop=[{name!r}].")
     kind = kinds.pop() if kinds else "empty"
     return source.of_kind(kind), target.of_kind(kind)
 
 
 def _stray(source: Column, target: Column) -> str:
-    texts = next((c.values[~c.is_gap] for c in (source, target) if c.kind == "categories"), [])
+    texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
     stray = next((text for text in texts if not _is_number(text)), None)
     return "" if stray is None else f", such as {stray!r}"
 
 
 def _remedy(name: Any, source: Column, target: Column) -> str:
-    sample, kind = ("source", target.kind) if source.kind == "categories" else ("target", source.kind)
-    at = f"{sample}[{name!r}]"
-    if {source.kind, target.kind} == {"dates", "zoned dates"}:
-        at = f"{'source' if source.kind == 'dates' else 'target'}[{name!r}]"
+    kinds = {source.kind: "source", target.kind: "target"}
+    if kinds.keys() == {"dates", "zoned dates"}:
+        at = f"{kinds['dates']}[{name!r}]"
         return f'Give both a zone, {at} = {at}.dt.tz_localize("UTC") in pandas'
-    if kind == "numbers":
+    at = f"{kinds.get('categories', '')}[{name!r}]"
+    if kinds.keys() == {"categories", "numbers"}:
         return f'Make both numbers, {at} = pandas.to_numeric({at}, errors="coerce"), or both text, with astype(str)'
-    if kind in ("dates", "zoned dates"):
+    if "categories" in kinds and kinds.keys() & {"dates", "zoned dates"}:
         return f"Make both dates, {at} = pandas.to_datetime({at})"
     return "Store the same kind of value in both"
 
@@ -182,6 +177,8 @@ def _of_values(values: np.ndarray, is_category: bool = False, has_zone: bool = F
     if values.ndim > 1:
         return "several values in each row"
     kind = values.dtype.kind
+    if kind == "c":
+        return "complex numbers"
     if not is_category and kind in "fiub":
         numbers = values.astype(np.float64)
         return Column("booleans" if kind == "b" else "empty" if np.isnan(numbers).all() else "numbers", numbers)
@@ -204,9 +201,7 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
             return _with_zone(values, present) if kind == "dates" else Column(kind, values)
     strange = next((value for value in types if not _is_label(value)), None)
     if strange is not None:
-        return (
-            "complex numbers" if isinstance(strange, complex | np.complexfloating) else f"values of type {type(strange).__name__}"
-        )
+        return f"values of type {type(strange).__name__}"
     texts = np.full(len(values), None, dtype=object)
     texts[~gap] = [str(value) for value in present]
     return Column("categories", texts)
@@ -214,11 +209,9 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
 
 def _with_zone(days: np.ndarray, present: np.ndarray) -> Column | str:
     has_zone = {getattr(value, "tzinfo", None) is not None for value in present}
-    return (
-        "dates with and without a time zone"
-        if len(has_zone) > 1
-        else Column("zoned dates" if has_zone == {True} else "dates", days)
-    )
+    if len(has_zone) > 1:
+        return "dates with and without a time zone"
+    return Column("zoned dates" if True in has_zone else "dates", days)
 
 
 def _days(values: np.ndarray) -> np.ndarray:

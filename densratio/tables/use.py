@@ -14,7 +14,6 @@ from .reading import Column
 
 __all__ = ["ColumnUse", "dropped", "use_of"]
 
-_FREQUENT = 0.005  # share of the rows of a sample in which a level must occur to get a column of its own
 _SHOWN = 5  # levels that a sentence names
 _WORDS = {
     "numbers": "numbers",
@@ -35,7 +34,7 @@ class ColumnUse:
     kind : "numbers", "booleans", "categories", "dates", "zoned dates", "durations", "times", or "dropped".
     levels : texts with a 0/1 column of their own, sorted.
     n_rest : number of rarer texts, which share one 0/1 column.
-    fill : the number that stands for a gap, the median of both samples; NaN where the numbers are all the same.
+    fill : the number that stands for a gap, the median of both samples; None where the numbers are all the same.
     has_gaps : whether a 0/1 column says where the value is missing.
     reason : why the column was dropped.
     no_overlap : sentences on values that one sample has and the other has not.
@@ -45,7 +44,7 @@ class ColumnUse:
     kind: str
     levels: tuple[str, ...] = ()
     n_rest: int = 0
-    fill: float = np.nan
+    fill: float | None = None
     has_gaps: bool = False
     reason: str = ""
     no_overlap: tuple[str, ...] = ()
@@ -58,7 +57,7 @@ class ColumnUse:
     @property
     def varies(self) -> bool:
         """Whether the numbers of this column are not all the same."""
-        return bool(np.isfinite(self.fill))
+        return self.fill is not None
 
     @property
     def encoded_names(self) -> list[str]:
@@ -114,13 +113,8 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int) -> Column
     values = [column.values[~gap] for column, gap in zip((source, target), gaps, strict=True)]
     pooled = np.concatenate(values)
     if pooled.min() < pooled.max():
-        return ColumnUse(
-            name,
-            source.kind,
-            fill=float(np.median(pooled)),
-            has_gaps=has_gaps,
-            no_overlap=(*_ranges_apart(*values, source.kind), *apart),
-        )
+        apart = (*_ranges_apart(values[0], values[1], source.kind), *apart)
+        return ColumnUse(name, source.kind, fill=float(np.median(pooled)), has_gaps=has_gaps, no_overlap=apart)
     if not has_gaps:
         return dropped(name, f"the same value in all rows, {_shown(pooled[0], source.kind)}")
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
@@ -136,14 +130,19 @@ def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gap
     frequent = [
         level
         for level in sorted(known, key=lambda level: -shares[level])[:max_levels]
-        if any(count[level] >= max(2.0, _FREQUENT * size) for count, size in zip(counts, sizes, strict=True))
+        if any(count[level] >= _rows_needed(size) for count, size in zip(counts, sizes, strict=True))
     ]
     # One rare level needs no column to share.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
     if not levels and not has_gaps:
         return dropped(name, f"{len(known)} different texts, of which none is frequent: they name rows and do not describe them")
-    notes = (*_levels_apart(counts[0], counts[1], sizes), *apart)
+    notes = (*_levels_apart(levels, counts, sizes), *apart)
     return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
+
+
+def _rows_needed(n: int) -> float:
+    """Rows of a sample of `n` in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more."""
+    return max(2.0, min(10.0, 0.05 * n), 0.005 * n)
 
 
 def _texts(column: Column) -> np.ndarray:
@@ -172,14 +171,11 @@ def _ranges_apart(source: np.ndarray, target: np.ndarray, kind: str) -> Iterator
             )
 
 
-def _levels_apart(source: Counter[str], target: Counter[str], sizes: list[int]) -> Iterator[str]:
-    for mine, other, size, names in (
-        (source, target, sizes[0], ("source", "target")),
-        (target, source, sizes[1], ("target", "source")),
-    ):
-        only = sorted((level for level in mine if level not in other), key=lambda level: (-mine[level], level))
+def _levels_apart(levels: tuple[str, ...], counts: list[Counter[str]], sizes: list[int]) -> Iterator[str]:
+    for mine, other, names in ((0, 1, ("source", "target")), (1, 0, ("target", "source"))):
+        only = [level for level in levels if counts[mine][level] and not counts[other][level]]
         if only:
-            share = _percent(sum(mine[level] for level in only) / size)
+            share = _percent(sum(counts[mine][level] for level in only) / sizes[mine])
             yield f"{share} of the {names[0]} rows have a level that no {names[1]} row has: {_listed(only)}"
 
 

@@ -1,8 +1,9 @@
-"""importance_weights: two tables as they are, and back come weights, the fitted ratio, its diagnosis and what was done to columns."""
+"""importance_weights: two tables as they are in, weights and all that belongs to them out."""
 
 from __future__ import annotations
 
 import difflib
+import textwrap
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -18,12 +19,12 @@ from .._validation import seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.columns import Columns
 from ..estimators import ESTIMATORS, KMM, RatioEstimator
-from .encoder import TableEncoder
+from .encoder import TableEncoder, as_names
 from .use import ColumnUse
 
 __all__ = ["ImportanceWeights", "importance_weights"]
 
-_MOST_SHOWN = 30  # columns that the repr lists
+_MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,7 +43,7 @@ class ImportanceWeights:
     columns: tuple[ColumnUse, ...]
 
     def __repr__(self) -> str:
-        shown = [f"  {line}" for line in map(str, self.columns[:_MOST_SHOWN])]
+        shown = [line for use in self.columns[:_MOST_SHOWN] for line in _wrapped(use)]
         return "\n".join([self._title(), "", *shown, *self._rest(), "", str(self.diagnosis)])
 
     def _repr_html_(self) -> str:
@@ -50,21 +51,23 @@ class ImportanceWeights:
             f"<tr><td>{escape(str(use.name))}</td><td>{escape(use.treatment)}</td><td>{escape('; '.join(use.no_overlap))}</td></tr>"
             for use in self.columns[:_MOST_SHOWN]
         )
-        table = (
-            f"<table><thead><tr><th>Column</th><th>What was done</th><th>No overlap</th></tr></thead><tbody>{rows}</tbody></table>"
-        )
+        heads = "<tr><th>Column</th><th>What was done</th><th>No overlap</th></tr>"
+        table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
         rest = "".join(f"<p>{escape(line.strip())}</p>" for line in self._rest())
         return f"<div class='densratio'><p><b>{escape(self._title())}</b></p>{table}{rest}</div>{self.diagnosis._repr_html_()}"
 
     def _title(self) -> str:
-        size = self.diagnosis
-        return (
-            f"Importance weights of {size.n_source} source rows for {size.n_target} target rows, by {type(self.ratio[-1]).__name__}"
-        )
+        sizes = f"{self.diagnosis.n_source} source rows for {self.diagnosis.n_target} target rows"
+        return f"Importance weights of {sizes}, by {type(self.ratio[-1]).__name__}"
 
     def _rest(self) -> list[str]:
         more = len(self.columns) - _MOST_SHOWN
         return [f"  and {more} more columns"] if more > 0 else []
+
+
+def _wrapped(use: ColumnUse) -> list[str]:
+    lines = [f"  {use.name}: {use.treatment}", *(f"    ! No overlap: {words}." for words in use.no_overlap)]
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="      ", break_on_hyphens=False)]
 
 
 def importance_weights(
@@ -127,7 +130,7 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
         encoder = TableEncoder(drop)
     elif isinstance(encoder, type) or not all(hasattr(encoder, name) for name in ("fit", "transform", "get_params")):
         raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {encoder!r}.')
-    elif len([drop] if isinstance(drop, str) else drop):
+    elif as_names(drop):
         raise ValueError("drop belongs to the encoder here: give it TableEncoder(drop=...), or drop the columns yourself.")
     encoder = clone(encoder)
     if isinstance(encoder, TableEncoder):
