@@ -180,7 +180,7 @@ ZONED = pd.date_range("2020", periods=3, tz="UTC")
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (GOOD.set_axis(["a", "l"], axis=1), "the source has ['k'] and only the target has ['l']. Leave these out with drop=['k', 'l']"),
+        (GOOD.set_axis(["a", "l"], axis=1), "has ['k'] and only the target has ['l']. Leave these out with drop=['k', 'l']"),
         (GOOD.assign(label=1), "only the target has ['label']. Leave these out with drop=['label']"),
         (GOOD.assign(a=["1", "n/a", "3"]), "'a' holds numbers in the source and text or categories in the target, such as 'n/a'."),
         (GOOD.assign(a=["1", "2", "3"]), "target['a'] = pandas.to_numeric(target['a'], errors=\"coerce\")"),
