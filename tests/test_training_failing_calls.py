@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
+from torch import nn
 
 from densratio.training import (
     L2R,
@@ -224,5 +225,5 @@ def test_a_mask_of_infinity_in_a_backbone_is_no_fault():
 
     first, second = (LRWHard(N_TRAIN, 4, backbone=Masked()) for _ in range(2))
     first.load_state_dict(second.state_dict())
-    with pytest.raises(ValueError, match="NaN or infinity in 'network.layers.0.bias'"):
+    with pytest.raises(ValueError, match=r"NaN or infinity in .*bias"):
         first.load_state_dict(spoiled(second.state_dict(), "network.layers.0.bias"))
