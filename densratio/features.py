@@ -19,6 +19,7 @@ from ._arrays import (
     concat_rows,
     eps,
     exp_of_negative,
+    is_numpy_array,
     is_sparse,
     namespace,
     put,
@@ -97,6 +98,8 @@ def target_spread_bandwidth(
     else:
         low, high = _weighted_quantiles(target, target_weight)
     spread = _gap(high, low, distance)
+    if is_numpy_array(spread) and spread > 0.0:  # what a host can see need not be computed
+        return _reciprocal(spread)
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
     return _reciprocal(xp.where(spread > 0.0, spread, _gap(largest, least, distance)))
@@ -307,7 +310,8 @@ class Nystroem(Features):
         # Leave out directions with numerically zero eigenvalues: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
-        return (centers, vectors * scale[None, :])
+        # The symmetric root, unlike the eigenvectors, does not depend on signs that LAPACK chooses.
+        return (centers, (vectors * scale[None, :]) @ xp.matrix_transpose(vectors))
 
     def __call__(self, x: Array) -> Array:
         centers, whitening = self.parameters_

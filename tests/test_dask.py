@@ -40,7 +40,7 @@ RATIOS = {
     "uLSIF": LSIF(nonnegative=False, regularization=1e-3, random_state=0),
     "RuLSIF": LSIF(nonnegative=False, alpha=0.3, random_state=0),
     "KLIEP": KLIEP(random_state=0),
-    "random Fourier": LSIF(kernel="random_fourier", random_state=0),
+    "random Fourier": LSIF(kernel="random_fourier", nonnegative=False, random_state=0),
     "Laplacian": KLIEP(kernel=Laplacian(n_centers=30, random_state=1)),
     "by objective": DensityRatio("lsif", n_centers=20, random_state=0),
 }

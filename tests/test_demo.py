@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -103,11 +104,13 @@ def test_a_full_disk_leaves_the_results_of_before(tmp_path, monkeypatch):
     assert call(tmp_path, "--methods", "uniform").exit_code == 0
     before = contents(tmp_path)
 
-    def full(self, path, **_):
-        path.write_bytes(b"half of a picture")
+    write = Path.write_bytes
+
+    def full(path, content):
+        write(path, content[:99])
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = call(tmp_path, "--methods", "random")
     assert result.exit_code == 2 and "No space left" in result.stderr and contents(tmp_path) == before
 

@@ -110,7 +110,10 @@ def test_a_ratio_may_be_an_estimator_a_function_or_weights_of_any_scale():
     fitted = LSIF(gamma=0.3).fit(X, y)
     weights = fitted.transform(X[y == 0])
     reports = [diagnose(r, X, y, n_permutations=19) for r in (fitted, fitted.transform, weights, weights.tolist())]
-    assert reports[0] == reports[1] == reports[2] == reports[3]
+    assert reports[1] == reports[2] == reports[3] and dataclasses.replace(reports[0], ratio="") == reports[1]
+    assert reports[0].ratio == "LSIF(gamma=0.3)"
+    other = diagnose(fitted, X, y, weights=np.ones(80), n_permutations=19)
+    assert other.is_uniform and other.ratio == "LSIF(gamma=0.3)"
     scaled = diagnose(3.0 * weights, X, y, n_permutations=19)
     np.testing.assert_allclose(scaled.largest_weight, reports[0].largest_weight, rtol=1e-12)
 

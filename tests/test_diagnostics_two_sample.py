@@ -56,7 +56,7 @@ def test_a_weight_of_two_is_a_row_twice():
 def test_mmd_of_a_sample_with_itself_is_zero_and_never_negative():
     source, _, _ = gaussian_shift(0, 40, 1, d=3)
     assert 0.0 <= mmd(source, source[::-1]) < 1e-14
-    assert mmd(np.ones((5, 2)), np.ones((3, 2))) == 0.0
+    assert 0.0 <= mmd(np.ones((5, 2)), np.ones((3, 2))) < 1e-14
 
 
 def test_mmd_does_not_depend_on_the_block_size(monkeypatch):

@@ -123,6 +123,6 @@ def test_the_table_of_what_cross_validation_chooses_has_every_method_and_paramet
 def test_every_warning_of_the_diagnostics_page_is_one_that_the_report_gives():
     said = inspect.getsource(advice)
     rows = cells("diagnostics.md", "| it begins | it means | do |\n")
-    checks = len(re.findall(r"^def _\w+\(report: Report\) -> Iterator", said, flags=re.MULTILINE))
+    checks = len(re.findall(r"^def _\w+\(report: Report, \w+: Remedies\) -> Iterator", said, flags=re.MULTILINE))
     assert len(rows) == checks
     assert [row[0] for row in rows if " ".join(row[0].split()[-3:]) not in said] == []

@@ -191,3 +191,13 @@ def test_without_torch_the_message_names_the_extra():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == 'potential="critic" needs torch: pip install "densratio-toolkit[torch]"'
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_critic_on_a_gpu_is_the_same_for_a_seed_and_near_that_of_the_cpu():
+    X, y = stack_domains(*table(2, 250, 250))
+    on_gpu, again, on_cpu = (critic(device=device).fit(X, y) for device in ("cuda", "cuda", "cpu"))
+    np.testing.assert_array_equal(on_gpu.weights_, again.weights_)
+    assert isinstance(on_gpu.weights_, np.ndarray) and on_gpu._coef.device.type == "cuda"
+    # The two draw different points for the penalty.
+    assert np.sqrt(np.mean((on_gpu.weights_ - on_cpu.weights_) ** 2)) <= 0.05

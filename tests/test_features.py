@@ -132,6 +132,23 @@ def test_the_target_spread_is_that_of_the_target_alone():
         assert gamma_of(Laplacian(gamma="target_spread"), source, target) == pytest.approx(1.0 / 8.0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [Gaussian, Laplacian])
+def test_a_spread_of_the_size_of_rounding_is_none(kind, dtype):
+    """0.3 and 0.1 + 0.2 are one value: the range of both samples is taken, and where that is rounding too there is no scale."""
+    target = np.array([[0.3], [0.1 + 0.2]] * 5, dtype=dtype)
+    target[1::2] = np.nextafter(target[::2], dtype(1))
+    source = np.linspace(0.0, 2.0, 9, dtype=dtype)[:, None]
+    assert gamma_of(kind(gamma="target_spread"), source, target) == pytest.approx(0.25 if kind is Gaussian else 0.5)
+    assert gamma_of(kind(gamma="target_spread"), target[:3], target) == 1.0
+    # A spread that is small, and not rounding, stays what it is.
+    small = (0.3 + 1e-4 * np.linspace(0.0, 1.0, 11))[:, None].astype(dtype)
+    width = 0.8e-4
+    assert gamma_of(kind(gamma="target_spread"), source, small) == pytest.approx(
+        1.0 / width**2 if kind is Gaussian else 1.0 / width, rel=5e-3
+    )
+
+
 def test_data_without_a_scale_have_gamma_one():
     problem = draw_problem("one_value", 10, 5, 2)
     for rule in ("median", "target_spread"):

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_loops import (
     N_TRAIN,
+    N_VAL,
     VAL,
+    C,
     D,
     Network,
     Y,
@@ -264,3 +266,34 @@ def test_a_transferred_network_resumes_as_one():
         train(reweighter, own, optimizer_of(own), plan(3), val=None)
     assert_same(moved.state_dict(), resumed.state_dict())
     assert resumed.is_frozen and not torch.equal(moved.weights_, torch.ones(N_TRAIN))
+
+
+class Bags(nn.Module):
+    """Words, of which a batch has few, in an embedding whose gradient is sparse or dense."""
+
+    def __init__(self, sparse):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.out = nn.EmbeddingBag(50, 6, mode="mean", sparse=sparse), nn.Linear(6, C)
+
+    def forward(self, x):
+        return self.out(self.words(x))
+
+
+@pytest.mark.parametrize("mode", ["exact", "first_order", "last_layer"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_embedding_with_sparse_gradients_has_the_weights_of_the_dense_one(mode, momentum):
+    words = torch.randint(50, (N_TRAIN, 4), generator=torch.Generator().manual_seed(0))
+    weights = []
+    for sparse in (False, True):
+        model = Bags(sparse)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+        torch.manual_seed(1)
+        reweighter = MWNet(N_TRAIN, optimizer=optimizer, mode=mode, learning_rate=0.1)
+        for index in plan(4):
+            loss = reweighter.weighted_loss(model, (words[index], Y[index], index), (words[:N_VAL], Y[:N_VAL], torch.arange(N_VAL)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        weights.append(reweighter.weights_)
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+
 import pytest
 import torch
+from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X, Y, optimizer_of, plan
 
-from densratio import KMM, LSIF
-from densratio.training import DynamicReweighter
-from densratio.training.ratio import stored_step
+from densratio import KLIEP, KMM, LSIF
+from densratio.objectives.row_weights import WeightSet
+from densratio.training import (
+    L2R,
+    ClassBalanced,
+    CMWNet,
+    CMWNetSL,
+    DynamicReweighter,
+    Focal,
+    LiLAW,
+    LRWHard,
+    LRWOpt,
+    MarginBased,
+    MWNet,
+    RandomWeights,
+    RHOLoss,
+    SelfPaced,
+    Uniform,
+    ValidationOnly,
+)
+from densratio.training.ratio import potential, stored_step
 
 RATIOS = {
     "kmm": lambda: KMM(gamma="target_spread", regularization=0.1),
@@ -51,3 +73,99 @@ def test_rows_that_are_no_numbers_are_never_out_of_the_range_of_an_index(ratio):
     source[3] = float("nan")
     update = step.ratio.update(source, target, torch.ones(8))
     assert update.weights.shape == (8,)
+
+
+# ---------------------------------------------------------------- whole steps, as a device takes them
+
+NAMES = ["kmm", "kliep", "lsif", "wasserstein", "auto"]
+WAYS = {
+    "losses": {},
+    "bank": {"val_refresh": 5},
+    "bank in turns": {"val_refresh": 5, "val_every": 2, "forget": 0.1},
+    "classes": {"y_train": Y, "y_val": Y_VAL},
+    "layer": {"layer": "out"},
+    "layer of a bank": {"layer": "out", "val_refresh": 5},
+}
+METHODS = {
+    **{
+        f"{name}, {way}": (lambda _, name=name, params=params: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0, **params))
+        for name in NAMES
+        for way, params in WAYS.items()
+    },
+    "sliced, layer": lambda _: DynamicReweighter("wasserstein", N_TRAIN, N_VAL, warmup_epochs=0, layer="out", potential="sliced"),
+    "l2r": lambda _: L2R(N_TRAIN),
+    "l2r of a bank": lambda _: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
+    "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
+    "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, fixed_step_length=True),
+    "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, optimizer=optimizer, every=2),
+    "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer),
+    "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, every=2, splitter_warmup=0),
+    "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
+    "focal": lambda _: Focal(N_TRAIN),
+    "class_balanced": lambda _: ClassBalanced(N_TRAIN, Y),
+    "self_paced": lambda _: SelfPaced(N_TRAIN),
+    "margin_based": lambda _: MarginBased(N_TRAIN),
+    "rho_loss": lambda _: RHOLoss(N_TRAIN, IRREDUCIBLE),
+    "random": lambda _: RandomWeights(N_TRAIN),
+    "uniform": lambda _: Uniform(N_TRAIN),
+    "val_only": lambda _: ValidationOnly(N_TRAIN),
+}
+
+
+@contextlib.contextmanager
+def as_on_a_device():
+    """No array of numpy, and no look at a value."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_step, "cheapest", lambda *tensors: tensors)
+        patch.setattr(potential, "_projected", lambda bound, weights: WeightSet(len(weights), bound).project(weights))
+        for module in ("row_batch", "batch_reweighter", "reweighter", "validation_bank"):
+            patch.setattr(importlib.import_module(f"densratio.training.loop.{module}"), "waits_for", lambda device: True)
+        patch.setattr(importlib.import_module("densratio.training.meta.learning"), "waits_for", lambda device: True)
+        yield
+
+
+def trained(name, dtype, is_half):
+    model = Network(0, False).train().to(dtype)
+    optimizer = optimizer_of(model)
+    torch.manual_seed(5)
+    reweighter = METHODS[name](optimizer)
+    torch.manual_seed(6)
+    for index in plan(4):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+            batch, val = (X[index].to(dtype), Y[index], index), (X_VAL.to(dtype), Y_VAL, torch.arange(N_VAL))
+            loss = reweighter.weighted_loss(model, batch, val)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    reweighter.check()
+    return reweighter, loss.detach()
+
+
+@pytest.mark.parametrize(("dtype", "is_half"), [(torch.float32, False), (torch.float64, False), (torch.float32, True)], ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_whole_steps_of_a_device_are_those_of_the_host(name, dtype, is_half):
+    expected, loss = trained(name, dtype, is_half)
+    with as_on_a_device():
+        found, its_loss = trained(name, dtype, is_half)
+    # A step from rounded losses starts from another point.
+    tolerance = {"rtol": 5e-2, "atol": 5e-2} if is_half else {"rtol": 2e-3, "atol": 2e-3}
+    torch.testing.assert_close(its_loss, loss, **tolerance)
+    torch.testing.assert_close(found.weights_, expected.weights_, **tolerance)
+    assert not torch.equal(found.weights_, torch.ones(N_TRAIN)) or name == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (
+            LSIF(l1_ratio=0.5, nonnegative=False),
+            "l1_ratio > 0 with nonnegative=False .*leave out l1_ratio, or give",
+        ),
+        (LSIF(kernel="random_fourier", nonnegative=False), r'kernel=.random_fourier. .*give kernel="gaussian", or KMM'),
+        (LSIF(kernel="nystroem", nonnegative=False), r'kernel=.nystroem. .*give kernel="gaussian", or KMM'),
+        (KLIEP(kernel="random_fourier"), "needs features >= 0"),
+    ],
+)
+def test_a_ratio_with_other_coefficients_than_validation_rows_is_refused_with_what_to_type(ratio, words):
+    with pytest.raises(ValueError, match=words):
+        DynamicReweighter(ratio, 20, 10)

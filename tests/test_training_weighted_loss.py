@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from training_cases import N_TRAIN, N_VAL, TRAIN, VAL, _copy, by_name, network, new, plan, same_bits, tensors
 
 from densratio.demo.methods import METHODS
-from densratio.training import RandomWeights, Reweighter, Uniform, ValidationOnly
+from densratio.training import L2R, MetaGradient, MWNet, RandomWeights, Reweighter, Uniform, ValidationOnly
 
 # ---------------------------------------------------------------- the one line
 
@@ -148,3 +148,39 @@ def test_a_batch_without_a_positive_draw_trains_with_even_weights():
         reweighter.weighted_loss(model, (TRAIN[0][:1], TRAIN[1][:1], index), WHOLE[1])
         seen.add(float(reweighter.weights_[0]))
     assert seen == {1.0}
+
+
+# ---------------------------------------------------------------- what to type instead
+
+
+LEARNED = {"kmm": lambda: new("kmm"), "l2r": lambda: L2R(N_TRAIN), "uniform": lambda: Uniform(N_TRAIN)}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(lambda y: y.float(), r"y\.long\(\); for numbers use loss=.*squared_error"), (lambda y: y[:, None], r"y\[:, 0\]")],
+)
+def test_labels_in_another_form_are_told_what_to_type(name, change, words):
+    (x, y, i), (x_val, y_val, j) = WHOLE
+    with pytest.raises(ValueError, match=words):
+        LEARNED[name]().weighted_loss(network(), (x, change(y), i), (x_val, change(y_val), j))
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_class_in_place_of_the_model_is_told(name):
+    with pytest.raises(ValueError, match=r"takes the model, not its class: give the Linear\(\.\.\.\) that you train"):
+        LEARNED[name]().weighted_loss(nn.Linear, *WHOLE)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: new("kmm", val_refresh=N_VAL + 1),
+        lambda: MetaGradient("last_layer", n_val=N_VAL, val_refresh=N_VAL + 1),
+        lambda: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=N_VAL + 1),
+    ],
+)
+def test_more_validation_rows_than_there_are_cannot_be_renewed(make):
+    with pytest.raises(ValueError, match=f"val_refresh={N_VAL + 1} is more than the n_val={N_VAL} validation rows"):
+        make()

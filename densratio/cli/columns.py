@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .console import quoted
 from .tables import Table, is_numeral
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "as_argument", "choose", "known", "listed"]
 
 _NAMELESS = re.compile(r"Unnamed: \d+")
 
@@ -28,7 +28,7 @@ class Choice:
         """How to leave out some columns more, as an end of a sentence."""
         if self.left_out is None:
             return f"without {quoted(names)} in --columns"
-        return f"with --drop {_as_argument([*self.left_out, *names])}"
+        return f"with --drop {as_argument([*self.left_out, *names])}"
 
 
 def choose(source: Table, target: Table, columns: str | None, drop: str | None) -> Choice:
@@ -40,12 +40,12 @@ def choose(source: Table, target: Table, columns: str | None, drop: str | None) 
     if columns is not None and drop is not None:
         raise ValueError("--columns says what to use and --drop what to leave out: give one of them.")
     if columns is not None:
-        named = Choice(_listed("--columns", columns, source, target), None)
+        named = Choice(known("--columns", columns, source, target), None)
         for table in (source, target):
             if missing := [name for name in named.names if name not in table.names]:
                 raise ValueError(f"{table.path} has no column {quoted(missing)}, which --columns names.")
         return named
-    left_out = () if drop is None else _listed("--drop", drop, source, target)
+    left_out = () if drop is None else known("--drop", drop, source, target)
     kept = [[name for name in table.names if name not in left_out] for table in (source, target)]
     _check_same(source, target, Choice(tuple(kept[0]), left_out), kept[1])
     if not kept[0]:
@@ -59,19 +59,25 @@ def choose(source: Table, target: Table, columns: str | None, drop: str | None) 
     return choice
 
 
-def _listed(option: str, text: str, source: Table, target: Table) -> tuple[str, ...]:
-    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
-    names = list(dict.fromkeys(name for name in names if name))
+def listed(text: str) -> tuple[str, ...]:
+    """The different names in an argument, separated by commas as in a line of a CSV file."""
+    names = (name.strip() for name in next(csv.reader([text], skipinitialspace=True), []))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def known(option: str, text: str, source: Table, target: Table) -> tuple[str, ...]:
+    """The names in an argument, which must be columns of either table."""
+    names = listed(text)
     if not names:
         raise ValueError(f"{option} names no column: give names separated by commas.")
-    known = list(dict.fromkeys([*source.names, *target.names]))
+    columns = list(dict.fromkeys([*source.names, *target.names]))
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=3)
-            near = [other for other in known if other.lower() in near]
-            hint = f"Did you mean {quoted(near)}?" if near else f"The columns are {quoted(known)}."
+        if name not in columns:
+            near = difflib.get_close_matches(name.lower(), [other.lower() for other in columns], n=3)
+            near = [other for other in columns if other.lower() in near]
+            hint = f"Did you mean {quoted(near)}?" if near else f"The columns are {quoted(columns)}."
             raise ValueError(f"{option}: neither file has a column '{name}'. {hint}")
-    return tuple(names)
+    return names
 
 
 def _check_same(source: Table, target: Table, choice: Choice, target_names: list[str]) -> None:
@@ -97,5 +103,6 @@ def _check_same(source: Table, target: Table, choice: Choice, target_names: list
     raise ValueError(f"The files have different columns: {'; '.join(facts)}. {advice}")
 
 
-def _as_argument(names: Sequence[str]) -> str:
+def as_argument(names: Sequence[str]) -> str:
+    """Names as one argument of a command line, which can be pasted."""
     return shlex.quote(",".join(f'"{name}"' if "," in name else name for name in names))

@@ -1,28 +1,49 @@
-"""What every command shares: errors in one plain line, and names as a phrase."""
+"""What every command shares: errors in one plain line, names as a phrase, and text that a terminal cannot take for commands."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
-__all__ = ["enumerated", "plain_errors", "quoted"]
+__all__ = ["enumerated", "plain_errors", "printable", "quoted", "say"]
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Mistakes in the input end in one line on standard error and exit status 2, not in a traceback."""
+    """Mistakes in the input end in one line on standard error and exit status 2, not in a traceback.
+
+    A request to stop (SIGTERM, a closed terminal) ends the command as an exception does, so that nothing half done is left.
+    """
+    handlers = {number: signal.signal(number, _stop) for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))}
     try:
         yield
+    except BrokenPipeError:
+        raise
     except (ValueError, ImportError, OSError, MemoryError) as error:
-        from rich.console import Console
-        from rich.markup import escape
-
-        # A list of names, or an extra in brackets such as [cli], is no markup.
-        text = escape(" ".join(_words(error).splitlines()))
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {text}", highlight=False, soft_wrap=True)
+        say("error", _words(error), "bold red", stderr=True)
         raise typer.Exit(2) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def say(label: str, text: str, style: str = "bold", *, width: int = 0, stderr: bool = False) -> None:
+    """One line of a terminal, as long as it is: a label in a style, and a text without markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    colon = "" if width else ":"
+    line = Text.assemble((f"{label:<{width}}{colon}" if label else "", style), " " if label else "", printable(text))
+    Console(stderr=stderr).print(line, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Text in which what a terminal would obey, not show, is written out: an escape character as \x1b."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def enumerated(things: Sequence[object], limit: int = 8) -> str:
@@ -41,4 +62,8 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
 def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
-    return str(error) or f"{type(error).__name__}."
+    return " ".join(str(error).splitlines()) or f"{type(error).__name__}."
+
+
+def _stop(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)

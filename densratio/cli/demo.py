@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import plain_errors
+from .console import plain_errors, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +57,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     from ..demo.methods import TITLES, named
     from ..plotting import weight_histograms
     from .files import write_all
+    from .output import drawn
 
     names = named(methods)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
@@ -85,10 +84,9 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     console.print(_table({TITLES[name]: r for name, r in results.items()}, config))
     text = json.dumps({"config": asdict(config), "methods": results}, indent=2) + "\n"
     pictures = _pictures({TITLES[name]: runs[name][0] for name in names}, config)
-    writers: dict[Path, Callable[[Path], Any]] = {out / "results.json": lambda path: path.write_text(text)}
-    writers |= {out / name: partial(figure.savefig, dpi=120) for name, figure in pictures.items()}
-    write_all(writers)
-    console.print(f"Wrote {', '.join(str(path) for path in writers)}.", soft_wrap=True, markup=False)
+    contents = {out / "results.json": text.encode()} | {out / name: drawn(figure, "png") for name, figure in pictures.items()}
+    write_all(contents)
+    say("", f"Wrote {', '.join(map(str, contents))}.")
 
 
 def _experiment() -> Any:

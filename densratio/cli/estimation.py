@@ -1,28 +1,45 @@
-"""From two frames of numbers to weights and what they do: the estimator of a name, scaled columns, the fit and its report."""
+"""From two frames of numbers to weights and what they do: the estimator of a name, the fit and its report."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .frames import Frames
+
 __all__ = ["Result", "estimator", "weigh"]
+
+# What the command line has of the advice of `Remedies`.
+_WORDS = {
+    "gamma": "--gamma cv",
+    "method": "try another method (--method)",
+    "scale": "leave out --no-scale",
+    "flatten": "--flatten with a smaller number than 1",
+    "alpha": "--alpha 0.5",
+    "max_weight": "--max-weight with a smaller number",
+    "source": "the first file is the source, the second the target",
+}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Weights (n_source,) of mean 1, the parameters that were found from the data, the report, and warnings in words."""
+    """Weights (n_source,) of mean 1, 0 for rows left out, the method in words, the report, and warnings in words."""
 
     weights: np.ndarray
-    found: dict[str, Any]
+    method: str
     report: Any
     warnings: tuple[str, ...]
 
 
-def estimator(method: str, gamma: str | None, seed: int) -> Any:
-    """The density ratio of a name in ESTIMATORS with its bandwidth and seed set. Raises ValueError for what it does not take."""
+def estimator(method: str, settings: Mapping[str, Any], seed: int, *, scales: bool) -> Any:
+    """The density ratio of a name in ESTIMATORS with its settings and seed. Raises ValueError for what it does not take.
+
+    settings : parameter -> value; None leaves the method's own.
+    """
     from ..estimators import ESTIMATORS
 
     method = method.lower()
@@ -30,22 +47,29 @@ def estimator(method: str, gamma: str | None, seed: int) -> Any:
         raise ValueError(f"--method {method} is not known; use one of {', '.join(sorted(ESTIMATORS))}.")
     ratio = ESTIMATORS[method]()
     parameters = ratio.get_params(deep=False)
-    if gamma is not None:
-        if "gamma" not in parameters:
-            takers = sorted(name for name, kind in ESTIMATORS.items() if "gamma" in kind().get_params(deep=False))
-            raise ValueError(f"--method {method} has no bandwidth and so no --gamma; these have: {', '.join(takers)}.")
-        ratio.set_params(gamma=_bandwidth(gamma))
-    return ratio.set_params(random_state=seed) if "random_state" in parameters else ratio
+    given = {name: value for name, value in settings.items() if value is not None}
+    given |= {} if scales else {"scale": None}
+    for name in given:
+        if name not in parameters:
+            takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))
+            option = "--no-scale" if name == "scale" else f"--{name.replace('_', '-')}"
+            raise ValueError(f"--method {method} has no {option}; these have: {', '.join(takers)}.")
+    if "gamma" in given:
+        given["gamma"] = _bandwidth(given["gamma"])
+    return ratio.set_params(**given | ({"random_state": seed} if "random_state" in parameters else {}))
 
 
-def weigh(ratio: Any, source: Any, target: Any, numeric: list[str], *, scales: bool) -> Result:
-    """Fit `ratio` on two frames, (n_s, d) and (n_t, d), whose columns `numeric` are scaled if `scales`."""
+def weigh(ratio: Any, frames: Frames, flatten: float) -> Result:
+    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`."""
     from .._validation import stack_domains
-    from ..diagnostics import diagnose
+    from ..diagnostics.advice import advise
+    from ..diagnostics.description import describe
+    from ..diagnostics.diagnosis import diagnose
+    from ..diagnostics.remedies import Remedies, parameters_of
 
-    X, y = stack_domains(source, target)
-    if scales and numeric:
-        X = _scaled(X, numeric)
+    if not 0.0 <= flatten <= 1.0:
+        raise ValueError(f"--flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten:g}.")
+    X, y = stack_domains(frames.source, frames.target)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -54,11 +78,17 @@ def weigh(ratio: Any, source: Any, target: Any, numeric: list[str], *, scales: b
             raise ValueError(
                 f"Not enough memory for this method on {len(y)} rows; the memory of --method lsif grows with the rows alone."
             ) from None
-        weights = np.asarray(ratio.weights_, dtype=np.float64)
-        report = diagnose(weights, X, y)
+        kept = np.asarray(ratio.weights_, dtype=np.float64) ** flatten
+        kept /= np.mean(kept)
+        report = diagnose(ratio, X, y, weights=kept)
+    remedies = Remedies(parameters_of(ratio) | {"flatten": flatten}, _WORDS)
+    # The method is named among the facts of the call.
+    report = replace(report, warnings=advise(report, remedies), ratio="")
+    weights = np.zeros(len(frames.is_kept))
+    weights[frames.is_kept] = kept
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    found = {"gamma": ratio.gamma_} if hasattr(ratio, "gamma_") else {}
-    return Result(weights, found | getattr(ratio, "best_params_", {}), report, tuple(dict.fromkeys([*report.warnings, *said])))
+    method = describe(ratio) + f", flattened by the power {flatten:g}" * (flatten != 1.0)
+    return Result(weights, method, report, tuple(dict.fromkeys([*report.warnings, *said])))
 
 
 def _bandwidth(text: str) -> float | str:
@@ -73,22 +103,3 @@ def _bandwidth(text: str) -> float | str:
     if not 0.0 < value < np.inf:
         raise ValueError(f"--gamma must be a number > 0, {', '.join(BANDWIDTHS)} or cv; got {text}.")
     return value
-
-
-def _scaled(X: Any, names: list[str]) -> Any:
-    """A copy of X with mean 0 and deviation 1 in the columns `names`.
-
-    Columns of 0 and 1 for texts stay: two different texts are then as far apart, |x - x'|^2 = 2, as two rows in a scaled
-    column are on average, and a rare text is no further than a common one.
-    """
-    from sklearn.preprocessing import StandardScaler
-
-    with np.errstate(all="ignore"):
-        scaled = StandardScaler().fit_transform(X[names].to_numpy())
-    is_finite = np.isfinite(scaled).all(axis=0)
-    if not is_finite.all():
-        name = names[int(np.argmin(is_finite))]
-        raise ValueError(f"Column '{name}' has values too large to be scaled: divide it by a power of ten in both files.")
-    X = X.copy()
-    X[names] = scaled
-    return X

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = ["check_outputs", "write_all"]
@@ -21,58 +20,57 @@ def check_outputs(outputs: Mapping[str, tuple[Path, tuple[str, ...]]], inputs: t
     for option, (path, suffixes) in outputs.items():
         if not path.name.lower().endswith(suffixes):
             raise ValueError(f"{option} {path} must end in {' or '.join(suffixes)}.")
-        folder = path.parent
+        place = _place(path, option)
+        folder = place.parent
         if not folder.is_dir():
-            raise ValueError(f"{option} {path}: the folder {folder} does not exist.")
-        if path.exists() and not path.is_file():
+            raise ValueError(f"{option} {path}: the folder {folder if path.is_symlink() else path.parent} does not exist.")
+        if place.exists() and not place.is_file():
             raise ValueError(f"{option} {path} is a folder or a device: name a file.")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ValueError(f"{option} {path}: no permission to write in the folder {folder}.")
-        if any(_is_same_file(path, given) for given in inputs):
+        if any(given.exists() and (place == given.resolve() or (place.exists() and place.samefile(given))) for given in inputs):
             raise ValueError(f"{option} {path} is one of the two tables, which are never overwritten: name another file.")
-        place = path.resolve()
         if place in seen:
             raise ValueError(f"{option} and {seen[place]} name the same file, {path}.")
         seen[place] = option
 
 
-def write_all(writers: Mapping[Path, Callable[[Path], None]]) -> None:
-    """Call each writer with a path beside its own and, once all have succeeded, put the files in their places.
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Put the bytes in their places, all or, whatever fails, none.
 
-    Whatever fails, the folders are as they were: new files are removed and replaced ones come back.
+    A file is renamed to its place only when all are written, so nobody reads half of one.
     """
-    token = secrets.token_hex(4)
-    # A link stays one: the file behind it is replaced.
-    places = [path.resolve() for path in writers]
-    fresh = [_beside(place, f"{token}-{i}") for i, place in enumerate(places)]
-    kept = [_beside(place, f"{token}-{i}-old") for i, place in enumerate(places)]
+    # A link stays one: the file behind it is replaced. A long name could not be lengthened.
+    places = [path.resolve() for path in contents]
+    fresh = [place.with_name(f".densratio-{secrets.token_hex(6)}") for place in places]
+    old = [place.read_bytes() if place.exists() else None for place in places]
     placed: list[int] = []
     try:
-        for place, new, old, write in zip(places, fresh, kept, writers.values(), strict=True):
-            write(new)
+        for place, new, content in zip(places, fresh, contents.values(), strict=True):
+            new.write_bytes(content)
             if place.exists():
                 shutil.copymode(place, new)
-                shutil.copy2(place, old)
         for i, (place, new) in enumerate(zip(places, fresh, strict=True)):
-            os.replace(new, place)
             placed.append(i)
+            os.replace(new, place)
     except BaseException:
         for i in placed:
-            if kept[i].exists():
-                os.replace(kept[i], places[i])
-            else:
-                places[i].unlink()
+            _restore(places[i], old[i])
         raise
     finally:
-        for leftover in (*fresh, *kept):
-            with suppress(FileNotFoundError):
-                leftover.unlink()
+        for leftover in fresh:
+            leftover.unlink(missing_ok=True)
 
 
-def _beside(place: Path, token: str) -> Path:
-    # Writers tell the format from the suffix; the name itself may be too long to be lengthened.
-    return place.with_name(f".densratio-{token}{''.join(place.suffixes[-2:])}")
+def _restore(place: Path, content: bytes | None) -> None:
+    if content is None:
+        place.unlink(missing_ok=True)
+    elif place.read_bytes() != content:
+        place.write_bytes(content)
 
 
-def _is_same_file(one: Path, other: Path) -> bool:
-    return (one.exists() and other.exists() and one.samefile(other)) or one.resolve() == other.resolve()
+def _place(path: Path, option: str) -> Path:
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError):
+        raise ValueError(f"{option} {path} is a link that leads back to itself: name another file.") from None

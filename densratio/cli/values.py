@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from .columns import Choice
-from .console import enumerated, quoted
+from .column import Column, column_of, shown
+from .columns import Choice, as_argument
+from .console import enumerated
+from .frames import Frames, finish
+from .numerals import disguise, is_gap
 from .tables import Table
 
-__all__ = ["numbers"]
+__all__ = ["Treatment", "numbers"]
 
 _MOST_VALUES = 100  # of an encoded column; more name the rows instead of describing them
 _MOST_FAULTS = 4  # that one message names
+_ON_MISSING = "--missing drop, --missing impute or --missing indicate says what to do with missing values."
 
 
-class _Column(NamedTuple):
-    """One column of one table; kind: "numbers", "text" or the name of another type."""
+class Treatment(NamedTuple):
+    """What is done with texts and gaps: `encode` text columns; those named by `text` always; missing: drop, impute, indicate."""
 
-    table: Table
-    values: Any
-    kind: str
+    encode: bool = False
+    text: tuple[str, ...] = ()
+    missing: str | None = None
 
-    @property
-    def where(self) -> str:
-        return f"{self.table.path}: column '{self.values.name}'"
-
-    def places(self, is_there: np.ndarray, shown: int = 5) -> str:
-        """The rows of a mask (n,), as "line 17" or "lines 3, 8 and 12 more"."""
-        rows = np.flatnonzero(is_there)
-        found: list[object] = list(self.table.places([int(row) for row in rows[:shown]]))
-        found += [f"{len(rows) - shown} more"] * (len(rows) > shown)
-        return f"{self.table.place}{'s' * (len(rows) > 1)} {enumerated(found, shown + 1)}"
+    def encodes(self, column: Column) -> bool:
+        """Whether a column becomes columns of 0 and 1."""
+        return column.kind == "text" and (self.encode or column.name in self.text)
 
 
-def numbers(source: Table, target: Table, choice: Choice, *, encode: bool) -> tuple[Any, Any, list[str]]:
-    """Both tables as float64 frames with the same columns, and the names of those that the files hold as numbers.
+class _Fault(NamedTuple):
+    text: str
+    hint: str = ""
 
-    True and False are 1 and 0. With `encode` a text column becomes one column of 0 and 1 for each value in either file, named
-    column=value. Raises ValueError for fewer than two rows, missing or infinite values, and columns that are no numbers.
+
+def numbers(source: Table, target: Table, choice: Choice, treatment: Treatment) -> Frames:
+    """Both tables as float64 frames with the same columns, and what became of texts and gaps.
+
+    True and False are 1 and 0. An encoded text column becomes one column of 0 and 1 for each value in either file. Raises
+    ValueError for fewer than two rows, values that are infinite or missing (unless `treatment` says what to do with these), and
+    columns that are no numbers; a column of which most values are numbers is never encoded, save one that is declared text.
     """
     tables, names = (source, target), list(choice.names)
     frames = [table.read(names) for table in tables]
@@ -49,148 +51,101 @@ def numbers(source: Table, target: Table, choice: Choice, *, encode: bool) -> tu
         if len(frame) < 2:
             count = "only one row" if len(frame) else "column names but no rows"
             raise ValueError(f"{table.path} has {count}: a density ratio needs at least two rows of each file, better hundreds.")
-    pairs = [[_Column(t, f[name], _kind(f[name])) for t, f in zip(tables, frames, strict=True)] for name in names]
-    _check_values(pairs, choice, encode)
-    parts = [_encoded(*pair) if pair[0].kind == "text" else tuple(_plain(column) for column in pair) for pair in pairs]
-    numeric = [str(pair[0].values.name) for pair in pairs if pair[0].kind == "numbers"]
-    return _joined([part[0] for part in parts]), _joined([part[1] for part in parts]), numeric
+    fills = treatment.missing is not None
+    pairs = [
+        [column_of(t, f[name], is_code=name in treatment.text, fills_gaps=fills) for t, f in zip(tables, frames, strict=True)]
+        for name in names
+    ]
+    _check(pairs, choice, treatment)
+    encoded = [pair[0].name for pair in pairs if pair[0].kind == "text"]
+    return finish([(pair[0].values, pair[1].values) for pair in pairs], encoded, treatment.missing)
 
 
-def _kind(values: Any) -> str:
-    from pandas import CategoricalDtype
-    from pandas.api import types
-
-    dtype = values.dtype
-    if types.is_bool_dtype(dtype) or (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)):
-        return "numbers"
-    if isinstance(dtype, CategoricalDtype):
-        return "text"
-    inferred = types.infer_dtype(values, skipna=True)
-    if inferred in ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"):
-        return "numbers"
-    return "text" if inferred == "string" else {"datetime64": "dates", "datetime": "dates", "date": "dates"}.get(inferred, inferred)
-
-
-def _check_values(pairs: list[list[_Column]], choice: Choice, encode: bool) -> None:
-    faulty, faults, wordy = [], [], []
-    for pair in pairs:
-        found = list(_faults(pair, encode))
-        faults += found
-        name = str(pair[0].values.name)
-        if found:
-            faulty.append(name)
-        elif pair[0].kind not in (("numbers", "text") if encode else ("numbers",)):
-            wordy.append((name, pair[0]))
-    if faults:
-        more = f" And {len(faults) - _MOST_FAULTS} more." if len(faults) > _MOST_FAULTS else ""
-        raise ValueError(
-            f"{' '.join(faults[:_MOST_FAULTS])}{more} Repair these values or leave the column{'s' * (len(faulty) > 1)} out "
-            f"{choice.without(faulty)}."
-        )
-    if wordy:
-        described = enumerated([f"'{name}' ({_described(column)})" for name, column in wordy])
-        remedy = f"Leave out {choice.without([name for name, _ in wordy])}"
-        if not encode and any(column.kind == "text" for _, column in wordy):
+def _check(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> None:
+    found = [(pair, list(_faults(pair, treatment))) for pair in pairs]
+    if faulty := [pair for pair, faults in found if faults]:
+        raise ValueError(_of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment))
+    if wordy := [pair[0] for pair in pairs if pair[0].kind != "numbers" and not treatment.encodes(pair[0])]:
+        described = enumerated([f"'{column.name}' ({_described(column)})" for column in wordy])
+        remedy = f"Leave out {choice.without([column.name for column in wordy])}"
+        if any(column.kind == "text" for column in wordy):
             remedy += ", or turn text into columns of 0 and 1 with --encode"
-        raise ValueError(f"Not numbers, in {wordy[0][1].table.path}: {described}. {remedy}.")
+        raise ValueError(f"Not numbers, in {wordy[0].table.path}: {described}. {remedy}.")
 
 
-def _faults(pair: list[_Column], encode: bool) -> Iterator[str]:
-    """What is wrong with the values of one column, a sentence each; nothing about a column that is no numbers throughout."""
-    kinds = [column.kind for column in pair]
-    if kinds[0] != kinds[1]:
-        yield _mixed(*(pair if kinds[0] != "text" else reversed(pair)))
-    elif kinds[0] == "text" and not encode:
+def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> str:
+    sentences = [fault.text for fault in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        sentences.append(f"And {len(faults) - _MOST_FAULTS} more.")
+    sentences += [hint for hint in dict.fromkeys(fault.hint for fault in faults) if hint]
+    out = f"Repair these values or leave the column{'s' * (len(faulty) > 1)} out {choice.without([p[0].name for p in faulty])}"
+    codes = [pair[0].name for pair in faulty if treatment.encode and any(column.kind == "text" for column in pair)]
+    declared = f", or declare codes that are no numbers with --text {as_argument(codes)}" if codes else ""
+    return " ".join([*sentences, f"{out}{declared}."])
+
+
+def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
+    """What is wrong with the values of one column; nothing about a column that is no numbers throughout."""
+    first, second = pair
+    if first.kind != second.kind:
+        yield _mixed(first, second) if first.kind != "text" else _mixed(second, first)
+        return
+    is_declared = first.name in treatment.text
+    strays = [fault for column in pair if first.kind == "text" and not is_declared for fault in _strays(column)]
+    yield from strays
+    if not strays and (first.kind == "numbers" or treatment.encodes(first)):
         for column in pair:
-            is_stray = _is_no_number(column)
-            if not column.table.has_types and 2 * is_stray.sum() < len(is_stray):
-                yield f"{column.where} has {_example(column, is_stray)} where a number belongs."
-    elif kinds[0] in ("numbers", "text"):
-        for column in pair:
-            yield from _gaps(column)
-        if kinds[0] == "text":
+            yield from _gaps(column, treatment)
+        if first.kind == "text":
             yield from _many_values(pair)
 
 
-def _mixed(numeric: _Column, other: _Column) -> str:
-    is_stray = _is_no_number(other) if other.kind == "text" else np.zeros(0)
+def _strays(column: Column) -> Iterator[_Fault]:
+    """A fault where most values of a column of texts are numbers, in digits or as people write them."""
+    if column.table.has_types:
+        return
+    is_stray = column.is_stray
+    if 2 * is_stray.sum() < column.is_present.sum():
+        yield _Fault(f"{column.where} has {column.example(is_stray)} where a number belongs.", _hint(column, is_stray))
+    elif words := disguise(column.texts(column.is_present), column.table.reading):
+        yield _Fault(f"{column.where} holds numbers such as {column.example(is_stray)}.", f"{words}.")
+
+
+def _hint(column: Column, is_stray: np.ndarray) -> str:
+    texts = column.texts(is_stray)
+    words = disguise(texts, column.table.reading)
+    return _ON_MISSING if all(map(is_gap, texts)) else f"{words}." if words else ""
+
+
+def _mixed(numeric: Column, other: Column) -> _Fault:
+    is_stray = other.is_stray if other.kind == "text" else np.zeros(0)
     if numeric.kind == "numbers" and is_stray.any():
-        return (
-            f"{other.where} has {_example(other, is_stray)} where a number belongs; in {numeric.table.path} the column "
-            "holds numbers."
-        )
-    return f"{numeric.where} holds {numeric.kind}, and in {other.table.path} the column holds {other.kind}."
+        text = f"{other.where} has {other.example(is_stray)} where a number belongs"
+        return _Fault(f"{text}; in {numeric.table.path} the column holds numbers.", _hint(other, is_stray))
+    return _Fault(f"{numeric.where} holds {numeric.kind}, and in {other.table.path} the column holds {other.kind}.")
 
 
-def _gaps(column: _Column) -> Iterator[str]:
-    is_missing = column.values.isna().to_numpy(dtype=bool)
-    if is_missing.any():
-        yield f"{column.where} has no value on {column.places(is_missing)}."
+def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
+    is_missing = ~column.is_present
+    if is_missing.all():
+        yield _Fault(f"{column.where} has no value at all.")
+    elif is_missing.any() and not treatment.missing:
+        yield _Fault(f"{column.where} has no value on {column.places(is_missing)}.", _ON_MISSING)
     if column.kind == "numbers":
-        is_infinite = np.isinf(_floats(column.values))
+        is_infinite = np.isinf(column.values.to_numpy(dtype=np.float64, na_value=np.nan))
         if is_infinite.any():
-            yield f"{column.where} is infinite on {column.places(is_infinite)}."
+            yield _Fault(f"{column.where} is infinite on {column.places(is_infinite)}.")
 
 
-def _many_values(pair: list[_Column]) -> Iterator[str]:
-    n_values = len(set().union(*(column.values.astype(str).unique() for column in pair)))
+def _many_values(pair: Sequence[Column]) -> Iterator[_Fault]:
+    n_values = len({text.strip() for column in pair for text in column.texts(column.is_present)})
     if n_values > _MOST_VALUES:
-        yield (
-            f"Column '{pair[0].values.name}' has {n_values} different texts; --encode takes up to {_MOST_VALUES}, since more name "
-            "the rows instead of describing them."
+        yield _Fault(
+            f"Column '{pair[0].name}' has {n_values} different texts; --encode takes up to {_MOST_VALUES}, since more name the "
+            "rows instead of describing them."
         )
 
 
-def _is_no_number(column: _Column) -> np.ndarray:
-    from pandas import to_numeric
-
-    values = column.values.astype(object)
-    return (to_numeric(values, errors="coerce").isna() & values.notna()).to_numpy(dtype=bool)
-
-
-def _example(column: _Column, is_there: np.ndarray) -> str:
-    return f"{_shown(column.values[is_there].iloc[0])} on {column.places(is_there)}"
-
-
-def _described(column: _Column) -> str:
+def _described(column: Column) -> str:
     present = column.values.dropna()
-    return f"text such as {_shown(present.iloc[0])}" if column.kind == "text" and len(present) else column.kind
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    hint = " (--decimal , reads decimal commas)" if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text) else ""
-    return f"'{text if len(text) <= 30 else text[:27] + '...'}'{hint}"
-
-
-# ---------------------------------------------------------------- frames
-
-
-def _floats(values: Any) -> np.ndarray:
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _plain(column: _Column) -> Any:
-    from pandas import DataFrame
-
-    return DataFrame({column.values.name: _floats(column.values)})
-
-
-def _encoded(source: _Column, target: _Column) -> tuple[Any, Any]:
-    from pandas import DataFrame
-    from sklearn.preprocessing import OneHotEncoder
-
-    texts = [column.values.astype(str).to_numpy(dtype=object)[:, None] for column in (source, target)]
-    encoder = OneHotEncoder(sparse_output=False).fit(np.concatenate(texts))
-    names = [f"{source.values.name}={value}" for value in encoder.categories_[0]]
-    return DataFrame(encoder.transform(texts[0]), columns=names), DataFrame(encoder.transform(texts[1]), columns=names)
-
-
-def _joined(parts: list[Any]) -> Any:
-    from pandas import concat
-
-    frame = concat(parts, axis=1)
-    if not frame.columns.is_unique:
-        twins = sorted(set(frame.columns[frame.columns.duplicated()]))
-        raise ValueError(f"--encode gives two columns the name {quoted(twins)}: rename one of the columns in both files.")
-    return frame
+    return f"text such as {shown(present.iloc[0])}" if column.kind == "text" and len(present) else column.kind

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import enumerated, plain_errors
-from .tables import SUFFIXES, open_table, suffix_of
+from .console import enumerated, plain_errors, say
+from .tables import SUFFIXES, Reading, open_table, suffix_of
 
 if TYPE_CHECKING:
     from .estimation import Result
@@ -21,6 +18,7 @@ __all__ = ["weights"]
 
 _PAGES = (".html", ".htm")
 _PICTURES = (".png", ".svg", ".pdf")
+_THOUSANDS = (",", ".", "'", " ")
 
 
 def _path(kind: Any, help: str) -> Any:
@@ -37,21 +35,33 @@ def weights(
     encode: Annotated[
         bool, typer.Option("--encode", help="Turn each text column into columns of 0 and 1, one for each value (up to 100).")
     ] = False,
+    text: Annotated[
+        str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="Missing values: drop their rows, impute the median or the most frequent text, or indicate (impute, and a column "
+            "of 0 and 1 that says where). Default: an error that names them."
+        ),
+    ] = None,
     scale: Annotated[
         bool,
-        typer.Option(
-            "--scale/--no-scale",
-            help="Bring each column to mean 0 and deviation 1 over both files, since units differ; the 0 and 1 of --encode stay.",
-        ),
+        typer.Option("--scale/--no-scale", help="Bring the columns to one scale, since units differ, or take them as they are."),
     ] = True,
     gamma: Annotated[
         str | None,
         typer.Option(help="Kernel bandwidth: a number in 1 / (scaled units)^2, median, or cv. Default: the method's own."),
     ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Of --method lsif: a relative ratio, bounded by 1 / alpha.")] = None,
+    max_weight: Annotated[float | None, typer.Option(help="Of --method kmm and others: an upper bound on each weight.")] = None,
+    flatten: Annotated[float, typer.Option(help="Power of the weights: 1 is the ratio, 0.5 its root, 0 equal weights.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the method's random choices, where it has any.")] = 0,
     decimal: Annotated[str, typer.Option(help="Character before the decimals in CSV files: . or ,")] = ".",
+    thousands: Annotated[str | None, typer.Option(help="Character between thousands in CSV files: , . ' or a space.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, utf-16, ... Default: UTF-8.")] = None,
     out: Annotated[Path, _path(typer.Option, f"File for the weights: {', '.join(SUFFIXES)}.")] = Path("weights.csv"),
-    report: Annotated[Path | None, _path(typer.Option, "HTML page on what the weights do, with the picture of --plot.")] = None,
+    report: Annotated[Path | None, _path(typer.Option, "HTML page on what the weights do, with pictures.")] = None,
     plot: Annotated[Path | None, _path(typer.Option, "Picture of weights and balance: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Weigh the rows of SOURCE so that they look like the rows of TARGET.
@@ -66,39 +76,54 @@ def weights(
         # What only a run needs is loaded here: --help answers without numpy.
         from rich.console import Console
 
-        from .columns import choose
+        from .columns import choose, known, listed
         from .estimation import estimator, weigh
         from .files import check_outputs, write_all
-        from .values import numbers
+        from .output import contents
+        from .values import Treatment, numbers
 
         _check_extras(out, plot)
-        tables = open_table(source, decimal=_decimal(decimal)), open_table(target, decimal=decimal)
+        treatment = Treatment(encode, listed(text or ""), _one_of("--missing", missing, ("drop", "impute", "indicate")))
+        reading = _reading(decimal, thousands, encoding, treatment.text)
+        tables = open_table(source, reading), open_table(target, reading)
         outputs = {"--out": (out, SUFFIXES), "--report": (report, _PAGES), "--plot": (plot, _PICTURES)}
         check_outputs({option: (path, kinds) for option, (path, kinds) in outputs.items() if path}, (source, target))
-        ratio = estimator(method, gamma, seed)
+        ratio = estimator(method, {"gamma": gamma, "alpha": alpha, "max_weight": max_weight}, seed, scales=scale)
         choice = choose(*tables, columns, drop)
+        if text is not None:
+            known("--text", text, *tables)
         with Console(stderr=True).status("Estimating the weights ..."):
-            result = weigh(ratio, *numbers(*tables, choice, encode=encode), scales=scale)
-            writers = _writers(result, f"Weights of {source.name} for {target.name}", out, report, plot)
-            were_there = [path for path in writers if path.exists()]
-            write_all(writers)
-        facts = {
-            "method": " ".join([method, *(f"{name}={_short(value)}" for name, value in result.found.items())]),
-            "source": f"{source}, {result.report.n_source:,} rows",
-            "target": f"{target}, {result.report.n_target:,} rows",
-            "columns": f"{len(choice.names)}: {enumerated(choice.names)}",
-        }
-        _summarize(facts, result, [f"{path} (replaced)" if path in were_there else str(path) for path in writers])
+            frames = numbers(*tables, choice, treatment)
+            result = weigh(ratio, frames, flatten)
+            facts = {
+                "method": result.method,
+                "source": f"{source}, {len(result.weights):,} rows",
+                "target": f"{target}, {result.report.n_target:,} rows",
+                "columns": f"{len(choice.names)}: {enumerated(choice.names)}",
+            }
+            if choice.left_out:
+                facts["left out"] = enumerated(choice.left_out)
+            if frames.encoded:
+                facts["encoded as 0 and 1"] = enumerated(frames.encoded)
+            notes = [*tables[0].notes, *tables[1].notes, *frames.notes]
+            made = contents(result, f"Weights of {source.name} for {target.name}", facts, notes, out, report, plot)
+            were_there = [path for path in made if path.exists()]
+            write_all(made)
+        _summarize(facts, notes, result, [f"{path} (replaced)" if path in were_there else str(path) for path in made])
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> str | None:
+    if given is not None and given not in known:
+        raise ValueError(f"{option} is one of {', '.join(known)}; got '{given}'.")
+    return given
 
 
-def _decimal(text: str) -> str:
-    if text not in (".", ","):
-        raise ValueError(f"--decimal is . or , and not '{text}'.")
-    return text
+def _reading(decimal: str, thousands: str | None, encoding: str | None, text: tuple[str, ...]) -> Reading:
+    if decimal not in (".", ","):
+        raise ValueError(f"--decimal is . or , and not '{decimal}'.")
+    if thousands is not None and (thousands not in _THOUSANDS or thousands == decimal):
+        raise ValueError(f"--thousands is one of , . ' or a space, and not the character of --decimal; got '{thousands}'.")
+    return Reading(decimal, thousands, encoding, text)
 
 
 def _check_extras(out: Path, plot: Path | None) -> None:
@@ -113,64 +138,16 @@ def _check_extras(out: Path, plot: Path | None) -> None:
             raise ImportError(f'This needs {module}: pip install "densratio-toolkit[{extra}]"')
 
 
-def _writers(result: Result, title: str, out: Path, report: Path | None, plot: Path | None) -> dict[Path, Callable[[Path], None]]:
-    writers: dict[Path, Callable[[Path], None]] = {out: partial(_write_weights, result)}
-    pictures = {}
-    if plot is not None:
-        figure = _figure(result)
-        pictures["Weights, and balance of the columns"] = _png(figure)
-        writers[plot] = partial(figure.savefig, dpi=120)
-    if report is not None:
-        writers[report] = partial(_write_text, result.report.to_html(title=title, pictures=pictures))
-    return writers
-
-
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _write_weights(result: Result, path: Path) -> None:
-    from pandas import DataFrame
-
-    frame = DataFrame({"weight": result.weights})
-    suffix = suffix_of(path) or ""
-    if suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-        return
-    # No date in the compressed file: the same tables give the same bytes.
-    compression: Any = {"method": "gzip", "mtime": 0} if suffix.endswith(".gz") else None
-    frame.to_csv(path, index=False, sep="\t" if suffix.startswith(".tsv") else ",", compression=compression)
-
-
-def _figure(result: Result) -> Any:
-    from matplotlib.figure import Figure
-
-    from ..plotting import BalanceDisplay, WeightsDisplay
-
-    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    WeightsDisplay.from_predictions(result.weights, ax=left)
-    BalanceDisplay.from_report(result.report, ax=right)
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
-
-def _summarize(facts: dict[str, str], result: Result, written: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console, report = Console(), result.report
+def _summarize(facts: dict[str, str], notes: list[str], result: Result, written: list[str]) -> None:
+    report = result.report
     facts = facts | {
         "effective sample size": f"{report.effective_sample_size:,.1f} rows, {report.effective_share:.1%} of the source",
         "largest weight": f"{report.largest_weight:,.2f}, {100.0 * report.largest_share:.2g}% of the total weight",
     }
     for name, value in facts.items():
-        console.print(f"[bold]{name:<22}[/bold] {escape(value)}", soft_wrap=True, highlight=False)
+        say(name, value, width=22)
+    for sentence in notes:
+        say("note", sentence)
     for sentence in result.warnings:
-        console.print(f"[bold yellow]warning:[/bold yellow] {escape(sentence)}", soft_wrap=True, highlight=False)
-    console.print(f"Wrote {escape(enumerated(written))}.", soft_wrap=True, highlight=False)
+        say("warning", sentence, "bold yellow")
+    say("", f"Wrote {enumerated(written)}.")

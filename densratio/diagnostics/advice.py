@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
+from .remedies import Remedies, alternatives
+
 if TYPE_CHECKING:
     from .report import ColumnBalance, Report
 
@@ -24,13 +26,13 @@ _CONCENTRATED = 5.0  # times the mean weight; small tables reach lower values wi
 _REMAINS = 0.5  # share of the squared MMD that is left after weighting
 
 
-def advise(report: Report) -> tuple[str, ...]:
+def advise(report: Report, remedies: Remedies) -> tuple[str, ...]:
     """Warnings, one string each, for a report whose numbers are filled in; empty for a healthy shift."""
     checks = (_no_overlap, _equal_weights, _no_difference, _handful, _heavy_tail, _worse, _still_off, _little_removed)
-    return tuple(warning for check in checks for warning in check(report))
+    return tuple(warning for check in checks for warning in check(report, remedies))
 
 
-def _no_overlap(report: Report) -> Iterator[str]:
+def _no_overlap(report: Report, _: Remedies) -> Iterator[str]:
     # A new row lies beyond n others on one side with probability 1 / (n + 1); a few times that is not chance.
     by_chance = 6.0 / (report.n_source + 1)
     names = [b.name for b in report.balance if b.outside > max(_OUTSIDE, 2.0 * by_chance) or math.isinf(b.before)]
@@ -51,16 +53,16 @@ def _no_overlap(report: Report) -> Iterator[str]:
     )
 
 
-def _equal_weights(report: Report) -> Iterator[str]:
+def _equal_weights(report: Report, remedies: Remedies) -> Iterator[str]:
     if not report.is_uniform:
         return
     text = "All weights are equal: weighting changes nothing."
     if _differ(report):
-        text += " But the samples differ: try another method, a smaller regularization, or gamma='cv'."
+        text += f" But the samples differ. {alternatives(remedies.fit())}"
     yield text
 
 
-def _no_difference(report: Report) -> Iterator[str]:
+def _no_difference(report: Report, _: Remedies) -> Iterator[str]:
     if not _differ(report):
         drawn = f" on {report.n_rows_tested} of {report.n_source + report.n_target} rows" if report.is_subsample else ""
         yield (
@@ -69,7 +71,7 @@ def _no_difference(report: Report) -> Iterator[str]:
         )
 
 
-def _handful(report: Report) -> Iterator[str]:
+def _handful(report: Report, remedies: Remedies) -> Iterator[str]:
     effective, n = report.effective_sample_size, report.n_source
     top_rows = max(1, math.ceil(n / 100))
     is_one = report.largest_share >= _ONE_ROW and report.largest_weight >= _CONCENTRATED
@@ -78,21 +80,21 @@ def _handful(report: Report) -> Iterator[str]:
     if is_one or is_top or is_few:
         yield (
             f"A handful of rows carry the weight: the heaviest 1 % have {_percent(report.top_share)} of it, the heaviest row "
-            f"{_percent(report.largest_share)}, and {n} rows count as {effective:.0f}. Flatten the weights (w ** 0.5, or a "
-            "relative ratio such as LSIF's alpha=0.5), cap them (KMM's max_weight), or collect source rows near the target."
+            f"{_percent(report.largest_share)}, and {n} rows count as {effective:.0f}. "
+            f"{alternatives([*remedies.flatten(), 'collect source rows near the target'])}"
         )
 
 
-def _heavy_tail(report: Report) -> Iterator[str]:
+def _heavy_tail(report: Report, remedies: Remedies) -> Iterator[str]:
     # A tail of weights near 1 is heavy in shape only: it does not change a mean.
     if report.pareto_k > _HEAVY_K and report.largest_weight >= _CONCENTRATED:
         yield (
             f"The tail of the weights is heavy (Pareto k-hat {report.pareto_k:.2f} > {_HEAVY_K}): a weighted mean may not "
-            "converge, and more rows will hardly help. Flatten or cap the weights, or use a relative ratio."
+            f"converge, and more rows will hardly help. {alternatives(remedies.flatten())}"
         )
 
 
-def _worse(report: Report) -> Iterator[str]:
+def _worse(report: Report, remedies: Remedies) -> Iterator[str]:
     names = [b.name for b in _off(report) if _moved_apart(b)]
     is_further = report.mmd_after > max(report.mmd_before, _chance_after(report))
     if report.is_uniform or not (names or is_further):
@@ -103,30 +105,29 @@ def _worse(report: Report) -> Iterator[str]:
     if names:
         what.append(f"the means of {_listed(names)} moved apart")
     yield (
-        f"Weighting made the balance worse: {'; '.join(what)}. Check that the smaller value of y is the source (inverted weights "
-        "look like this). If it is, the ratio fits poorly: choose its parameters by cross-validation (gamma='cv')."
+        f"Weighting made the balance worse: {'; '.join(what)}. Check that {remedies.words['source']}: inverted weights look "
+        f"like this. If it is, the ratio fits poorly. {alternatives(remedies.fit())}"
     )
 
 
-def _still_off(report: Report) -> Iterator[str]:
+def _still_off(report: Report, remedies: Remedies) -> Iterator[str]:
     names = [b.name for b in _off(report) if not _moved_apart(b)]
     if names and not report.is_uniform:
-        noun, verb = ("A column", "is") if len(names) == 1 else (f"{len(names)} columns", "are")
+        noun, verb, these = ("A column", "is", "column") if len(names) == 1 else (f"{len(names)} columns", "are", "columns")
         yield (
             f"{noun} {verb} still off balance after weighting: {_listed(names)} (beyond "
-            f"{_limit(report):.2g} standard deviations, more than chance explains). Choose the method's parameters by "
-            "cross-validation (gamma='cv'), put columns of different units on one scale, or use the column in the model itself."
+            f"{_limit(report):.2g} standard deviations, more than chance explains). "
+            f"{alternatives([*remedies.fit(), f'use the {these} in the model itself'])}"
         )
 
 
-def _little_removed(report: Report) -> Iterator[str]:
+def _little_removed(report: Report, remedies: Remedies) -> Iterator[str]:
     remains = report.mmd_after > max(_chance_after(report), _REMAINS * report.mmd_before)
     is_worse = report.mmd_after > report.mmd_before
     if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
         yield (
             f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
-            "only. Choose the method's parameters by cross-validation (gamma='cv') or try another method. Where overlap is "
-            "poor, no method can do better."
+            f"only. {alternatives(remedies.fit())} Where overlap is poor, no method can do better."
         )
 
 

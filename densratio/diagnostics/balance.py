@@ -23,17 +23,12 @@ def standardized_mean_difference(X_source: Any, X_target: Any, weights: Any = No
     X_source (n_s, d), X_target (n_t, d): arrays, tensors, sparse matrices or frames (text columns are compared level by level).
     Source: Austin (2009), Balance diagnostics for comparing the distribution of baseline covariates, Statistics in Medicine 28.
     """
-    source, target = two_samples(X_source, X_target)
-    return mean_differences(source, target, weights)
+    return mean_differences(*two_samples(X_source, X_target), weights)
 
 
 def mean_differences(source: Any, target: Any, weights: Any = None) -> np.ndarray:
     """`standardized_mean_difference` of tables whose columns are already numeric."""
-    shares = None if weights is None else weight_shares(weights)
-    if shares is not None and len(shares) != source.shape[0]:
-        raise ValueError(
-            f"weights must hold one number for each source row; got {len(shares)} weights for {source.shape[0]} source rows."
-        )
+    shares = None if weights is None else weight_shares(weights, source.shape[0])
     return np.concatenate([_difference(s, t, shares) for s, t in column_blocks(source, target)])
 
 
@@ -63,6 +58,4 @@ def _mean(x: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
 
 
 def _variance(x: np.ndarray) -> np.ndarray:
-    if len(x) == 1:
-        return np.zeros(x.shape[1])
-    return np.where(np.ptp(x, axis=0) == 0.0, 0.0, np.var(x, axis=0, ddof=1))
+    return np.where(np.ptp(x, axis=0) == 0.0, 0.0, np.var(x, axis=0, ddof=min(1, len(x) - 1)))

@@ -15,7 +15,7 @@ from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
 from .._blocks import row_slices
 from .._validation import split_domains, stack_domains
 
-__all__ = ["Columns", "column_blocks", "dense_rows", "numeric_columns", "rows_where", "source_mask", "two_samples"]
+__all__ = ["Columns", "column_blocks", "dense_rows", "level_name", "numeric_columns", "rows_where", "source_mask", "two_samples"]
 
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
 
@@ -39,6 +39,12 @@ def numeric_columns(X: Any) -> Columns:
     if not np.all(np.isfinite(values)):
         _raise_not_finite(columns)
     return columns
+
+
+def level_name(column: str, level: Any) -> str:
+    """The name of a text column's indicator: job=clerk, and years='> 7' where a sign after = would read as another."""
+    text = str(level)
+    return f"{column}={repr(text) if text[:1] in tuple('<>=') else text}"
 
 
 def two_samples(X_source: Any, X_target: Any) -> tuple[Any, Any]:
@@ -83,9 +89,9 @@ def _array_columns(X: Any) -> Columns:
     if scipy.sparse.issparse(X):
         values = scipy.sparse.csc_array(X, dtype=np.float64)
     else:
-        values = np.asarray(to_host(X))
+        values = np.asanyarray(to_host(X))
         try:
-            values = values.astype(np.float64, copy=False)
+            values = np.ma.filled(values.astype(np.float64, copy=False), np.nan)
         except (TypeError, ValueError):
             raise ValueError(
                 "X must hold numbers; this array holds text. Pass a pandas or polars frame, whose text columns are compared level "
@@ -120,7 +126,7 @@ def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]
     levels, codes, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
     kept = np.sort(np.argsort(-counts, kind="stable")[:_MAX_LEVELS])
     indicator = (codes[:, None] == kept[None, :]).astype(np.float64)
-    names = [f"{name}={levels[k]}" for k in kept]
+    names = [level_name(name, levels[k]) for k in kept]
     if len(levels) > len(kept):
         names.append(f"{name}=(other)")
         indicator = np.concatenate([indicator, 1.0 - indicator.sum(axis=1, keepdims=True)], axis=1)

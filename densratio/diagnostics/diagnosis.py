@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._arrays import to_host
 from .advice import advise
 from .balance import mean_differences
-from .columns import Columns, dense_rows, numeric_columns, rows_where, source_mask
+from .columns import dense_rows, numeric_columns, rows_where, source_mask
+from .description import describe
 from .overlap import outside_range, outside_share
+from .remedies import remedies_for
 from .report import ColumnBalance, Report
 from .two_sample import (
     draw_rows,
@@ -24,18 +27,9 @@ from .two_sample import (
 )
 from .weights import effective_sample_size, largest_share, pareto_k, top_share, weight_shares, weights_are_equal
 
-__all__ = ["diagnose", "weights_at"]
+__all__ = ["balance_of", "diagnose", "weights_at"]
 
 _CHANCE = 0.95  # quantile of the permuted statistics
-
-
-class _Distances(NamedTuple):
-    mmd_before: float
-    mmd_after: float
-    mmd_chance: float
-    p_value: float
-    outside_share: float
-    n_rows_tested: int
 
 
 def diagnose(
@@ -43,6 +37,7 @@ def diagnose(
     X: Any,
     y: Any,
     *,
+    weights: Any = None,
     gamma: float | str = "median",
     n_permutations: int = 999,
     max_rows: int = 2000,
@@ -51,7 +46,9 @@ def diagnose(
     """Report on weighting these rows by `ratio`: effective sample size, balance, overlap, and warnings.
 
     ratio: a fitted estimator or Pipeline, whose weights are `ratio.transform` of the source rows; a function of the source
-    rows; or weights (n_source,) in the source rows' order, such as `ratio.weights_`. They are scaled to mean 1.
+    rows; or weights (n_source,) in the source rows' order. They are scaled to mean 1. A warning's advice names parameters of
+    the estimator, if it is one, that were not chosen by cross-validation yet.
+    weights (n_source,): those of an estimator `ratio` in place of its transform, such as `ratio.weights_` on the rows of the fit.
     X (n, d), y (n,): as in `fit`, the smaller value of y is the source. Arrays, tensors, sparse matrices and pandas or polars
     frames; a frame's text columns are compared level by level. Rows that were held out of the fit judge a ratio best.
 
@@ -65,7 +62,7 @@ def diagnose(
     """
     columns = numeric_columns(X)
     is_source = source_mask(y, columns.values.shape[0])
-    weights = weights_at(ratio, X, is_source)
+    weights = weights_at(ratio if weights is None else weights, X, is_source)
     source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
     distances = _distances(source, target, weights, gamma, n_permutations, max_rows, np.random.default_rng(random_state))
     report = Report(
@@ -77,11 +74,12 @@ def diagnose(
         top_share=top_share(weights),
         pareto_k=pareto_k(weights),
         n_permutations=int(n_permutations),
-        balance=_balance(columns, source, target, weights),
+        balance=balance_of(columns.names, source, target, weights),
         is_uniform=weights_are_equal(weights, tolerance=1e-6),
-        **distances._asdict(),
+        ratio=describe(ratio),
+        **distances,
     )
-    return replace(report, warnings=advise(report))
+    return replace(report, warnings=advise(report, remedies_for(ratio)))
 
 
 def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
@@ -112,37 +110,27 @@ def _not_a_ratio(ratio: Any) -> ValueError:
     )
 
 
-def _balance(columns: Columns, source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:
-    before, after = mean_differences(source, target), mean_differences(source, target, weights)
-    outside = outside_range(source, target)
-    rows = zip(columns.names, before.tolist(), after.tolist(), outside.tolist(), strict=True)
-    return tuple(ColumnBalance(*row) for row in rows)
+def balance_of(names: Sequence[str], source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:
+    """The balance of each column of two tables of numbers."""
+    measures = mean_differences(source, target), mean_differences(source, target, weights), outside_range(source, target)
+    return tuple(ColumnBalance(name, *map(float, row)) for name, *row in zip(names, *measures, strict=True))
 
 
 def _distances(
-    source: Any,
-    target: Any,
-    weights: np.ndarray,
-    gamma: float | str,
-    n_permutations: int,
-    max_rows: int,
-    rng: np.random.Generator,
-) -> _Distances:
+    source: Any, target: Any, weights: np.ndarray, gamma: Any, n_permutations: int, max_rows: int, rng: np.random.Generator
+) -> dict[str, Any]:
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)
     n_source, n_target = len(rows[0]), len(rows[1])
     pooled = standardized(dense_rows(source, rows[0]), dense_rows(target, rows[1]))
-    kernel = kernel_matrix(pooled, gamma, rng)
-    labels, weighted = signed_labels(n_source, n_target), signed_labels(n_source, n_target)
-    drawn = weights[rows[0]]
+    kernel, labels, drawn = kernel_matrix(pooled, gamma, rng), signed_labels(n_source, n_target), weights[rows[0]]
+    before, permuted = quadratic_form(kernel, labels), permuted_statistics(kernel, labels, n_permutations, rng)
     # A subsample may miss every row that has weight.
-    weighted[:n_source] = weight_shares(drawn) if np.max(drawn) > 0.0 else np.nan
-    before = quadratic_form(kernel, labels)
-    permuted = permuted_statistics(kernel, labels, n_permutations, rng)
-    return _Distances(
-        mmd_before=before,
-        mmd_after=quadratic_form(kernel, weighted),
-        mmd_chance=float(np.quantile(permuted, _CHANCE)),
-        p_value=permutation_p_value(before, permuted),
-        outside_share=outside_share(pooled[:n_source], pooled[n_source:]),
-        n_rows_tested=n_source + n_target,
-    )
+    after = quadratic_form(kernel, signed_labels(n_source, n_target, drawn)) if np.max(drawn) > 0.0 else float("nan")
+    return {
+        "mmd_before": before,
+        "mmd_after": after,
+        "mmd_chance": float(np.quantile(permuted, _CHANCE)),
+        "p_value": permutation_p_value(before, permuted),
+        "outside_share": outside_share(pooled[:n_source], pooled[n_source:]),
+        "n_rows_tested": n_source + n_target,
+    }

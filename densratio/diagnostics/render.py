@@ -12,7 +12,18 @@ __all__ = ["Fact", "html_fragment", "html_page", "plain_text"]
 
 _WIDTH = 100
 _LONGEST_NAME = 40
-_HEADS = ("Standardized mean difference", "before", "after")
+_HEADS = ("Standardized mean difference, source minus target", "before", "after")
+_READING = {
+    "Effective sample size": "How many equally weighted rows would estimate a mean as precisely: the cost of weighting.",
+    "Pareto k-hat": "The shape of the tail of the weights. Above 0.5 the variance of a weighted mean is infinite; above 0.7 the "
+    "mean itself converges at no practical number of rows.",
+    "Squared MMD": "The squared maximum mean discrepancy, a distance between the two samples over all columns: 0 where they "
+    "agree. Weighting should bring it down to what equal samples have by chance.",
+    "Two-sample test": "The probability of so large a distance if the samples did not differ.",
+    "Target far from source": "Target rows for which no source row can stand in, whatever its weight.",
+    "Standardized mean difference": "For each column the mean of the source minus that of the target, in standard deviations: "
+    "negative where the target is larger. Beyond 0.1 either way a column is commonly called off balance.",
+}
 
 # The surrounding page sets the colors, so that one style sheet works in light and dark mode; only the warning's edge has its own.
 _STYLE = """
@@ -25,6 +36,7 @@ _STYLE = """
 .densratio ul { list-style: none; margin: 0 0 1em; padding: 0; }
 .densratio li { border-left: 4px solid #D55E00; padding: .2em 0 .2em .8em; margin: 0 0 .6em; }
 .densratio img { max-width: 100%; background: white; }
+.densratio dt { font-weight: 600; } .densratio dd { margin: 0 0 .6em; }
 .densratio figure { margin: 1.5em 0; }
 """
 _PAGE_STYLE = ":root { color-scheme: light dark; } body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; }"
@@ -45,7 +57,7 @@ def plain_text(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[st
     """The report as aligned text, at most 100 columns wide unless a word is longer."""
     label, value = max(len(f.label) for f in facts), max(len(f.value) for f in facts)
     lines = ["Density ratio report", ""]
-    lines += [f"  {f.label:<{label}}  {f.value:>{value}}{'  ' * bool(f.aside)}{f.aside}" for f in facts]
+    lines += [f"  {f.label:<{label}}  {f.value:>{value * bool(f.value)}}{'  ' * bool(f.value)}{f.aside}".rstrip() for f in facts]
     rows = [_HEADS, *((_shortened(name), before, after) for name, before, after in balance)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines += ["", *(f"  {row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows), ""]
@@ -56,15 +68,15 @@ def plain_text(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[st
 
 def html_fragment(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence[str], warnings: Sequence[str]) -> str:
     """The report as one HTML element with its own style, for a notebook or a page."""
-    warning_items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
-    note_paragraphs = "".join(f"<p class='aside'>{escape(note)}</p>" for note in notes)
+    warning_items = "".join(f"<li>{_shown(warning)}</li>" for warning in warnings)
+    note_paragraphs = "".join(f"<p class='aside'>{_shown(note)}</p>" for note in notes)
     fact_rows = "".join(
-        f"<tr><td>{escape(f.label)}</td><td class='number'>{escape(f.value)}</td><td class='aside'>{escape(f.aside)}</td></tr>"
+        f"<tr><td>{_shown(f.label)}</td><td class='number'>{_shown(f.value)}</td><td class='aside'>{_shown(f.aside)}</td></tr>"
         for f in facts
     )
     heads = f"<th>{_HEADS[0]}</th><th class='number'>{_HEADS[1]}</th><th class='number'>{_HEADS[2]}</th>"
     balance_rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class='number'>{escape(before)}</td><td class='number'>{escape(after)}</td></tr>"
+        f"<tr><td>{_shown(name)}</td><td class='number'>{_shown(before)}</td><td class='number'>{_shown(after)}</td></tr>"
         for name, before, after in balance
     )
     return (
@@ -75,26 +87,39 @@ def html_fragment(facts: Sequence[Fact], balance: Sequence[Row], notes: Sequence
     )
 
 
-def html_page(title: str, fragment: str, pictures: Mapping[str, bytes]) -> str:
-    """A complete page around a fragment, with pictures (caption -> PNG bytes) embedded."""
+def html_page(title: str, fragment: str, facts: Mapping[str, str], pictures: Mapping[str, bytes]) -> str:
+    """A complete page: facts (label -> text), a fragment, pictures (caption -> PNG bytes), and how to read it all."""
+    above = "".join(f"<tr><td>{_shown(label)}</td><td>{_shown(text)}</td></tr>" for label, text in facts.items())
+    above = f"<table><tbody>{above}</tbody></table>" if above else ""
+    below = "".join(f"<dt>{_shown(term)}</dt><dd>{_shown(text)}</dd>" for term, text in _READING.items())
     figures = "".join(
-        f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figure><img alt='{_shown(caption)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+        f"<figcaption>{_shown(caption)}</figcaption></figure>"
         for caption, png in pictures.items()
     )
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{_PAGE_STYLE}</style></head>"
-        f"<body class='densratio'><h1>{escape(title)}</h1>{fragment}{figures}</body></html>\n"
+        f"<title>{_shown(title)}</title><style>{_PAGE_STYLE}</style></head>"
+        f"<body class='densratio'><h1>{_shown(title)}</h1>{above}{fragment}{figures}<h2>How to read it</h2><dl>{below}</dl>"
+        "</body></html>\n"
     )
+
+
+def _shown(text: str) -> str:
+    # A terminal or a page must not obey what a column's name holds.
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _shortened(name: str) -> str:
     # A line break in a column's name would break the table.
-    name = " ".join(name.split())
+    name = _printable(" ".join(name.split()))
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _wrapped(text: str, first: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(_printable(text), _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)

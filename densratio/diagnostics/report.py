@@ -41,6 +41,7 @@ class Report:
     n_permutations : relabelings of the test.
     balance : one ColumnBalance for each column, in the table's order.
     is_uniform : whether the weights are equal to within a millionth.
+    ratio : the estimator and its parameters in words; empty where weights were given.
     warnings : each says what is wrong and what to do; empty for a healthy shift.
     """
 
@@ -60,6 +61,7 @@ class Report:
     n_permutations: int
     balance: tuple[ColumnBalance, ...]
     is_uniform: bool
+    ratio: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -82,9 +84,15 @@ class Report:
         fields["balance"] = [column._asdict() for column in self.balance]
         return _finite(fields)
 
-    def to_html(self, *, title: str = "Density ratio report", pictures: Mapping[str, bytes] | None = None) -> str:
-        """A self-contained HTML page. pictures: caption -> PNG bytes, embedded below the tables."""
-        return html_page(title, self._fragment(), pictures or {})
+    def to_html(
+        self,
+        *,
+        title: str = "Density ratio report",
+        facts: Mapping[str, str] | None = None,
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> str:
+        """A self-contained HTML page. facts: label -> text, above the tables; pictures: caption -> PNG bytes, below them."""
+        return html_page(title, self._fragment(), facts or {}, pictures or {})
 
     def __str__(self) -> str:
         return plain_text(self._facts(), self._shown(), self._notes(), self.warnings)
@@ -98,6 +106,7 @@ class Report:
     def _facts(self) -> list[Fact]:
         equal = f"at most {_number(self.mmd_chance)} where the samples do not differ"
         return [
+            *([Fact("Ratio", "", self.ratio)] if self.ratio else []),
             Fact("Source rows", str(self.n_source)),
             Fact("Target rows", str(self.n_target)),
             Fact(
@@ -113,7 +122,7 @@ class Report:
         ]
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        return [(b.name, f"{b.before:+.3f}", f"{b.after:+.3f}") for b in self.most_off_balance()]
+        return [(b.name, _signed(b.before), _signed(b.after)) for b in self.most_off_balance()]
 
     def _notes(self) -> list[str]:
         notes = []
@@ -132,6 +141,11 @@ class Report:
 
 def _number(x: float) -> str:
     return f"{x:.3g}"
+
+
+def _signed(x: float) -> str:
+    # Adding 0 takes the sign off a rounded -0.
+    return f"{round(x, 3) + 0.0:+.3f}"
 
 
 def _percent(share: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._blocks import over_rows, row_slices
-from ..features import Features, Gaussian
+from ..features import Gaussian
 from .balance import centered
 from .columns import dense_rows, two_samples
 from .weights import weight_shares
@@ -46,19 +46,15 @@ def mmd(
     Source: Gretton, Borgwardt, Rasch, Schoelkopf & Smola (2012), A kernel two-sample test, JMLR 13.
     """
     source, target = two_samples(X_source, X_target)
-    shares = weight_shares(np.ones(source.shape[0]) if weights is None else weights)
-    if len(shares) != source.shape[0]:
-        raise ValueError(
-            f"weights must hold one number for each source row; got {len(shares)} weights for {source.shape[0]} source rows."
-        )
-    rows = draw_rows(source.shape[0], target.shape[0], max_rows, np.random.default_rng(random_state))
-    x, v, shares = dense_rows(source, rows[0]), dense_rows(target, rows[1]), weight_shares(shares[rows[0]])
-    even = np.full(len(v), 1.0 / len(v))
-    kernel = Gaussian(gamma=gamma).fit(x, v, anchors="source")
-    at_target = Gaussian(gamma=float(kernel.gamma_)).fit(x, v, anchors="target")
-    value = _mean_of(kernel, x, shares, shares) - 2.0 * _mean_of(kernel, v, even, shares) + _mean_of(at_target, v, even, even)
-    # Rounding in the three sums can make an MMD of 0 negative.
-    return max(0.0, value)
+    n_source = source.shape[0]
+    shares = weight_shares(np.ones(n_source) if weights is None else weights, n_source)
+    rows = draw_rows(n_source, target.shape[0], max_rows, np.random.default_rng(random_state))
+    x, v = dense_rows(source, rows[0]), dense_rows(target, rows[1])
+    pooled, labels = np.concatenate([x, v]), signed_labels(len(x), len(v), shares[rows[0]])
+    bandwidth = float(Gaussian(gamma=gamma).fit(x, v, anchors="source").gamma_)
+    kernel = Gaussian(gamma=bandwidth).fit(pooled, pooled, anchors="source")
+    # Rounding can make an MMD of 0 negative.
+    return max(0.0, float(labels @ over_rows(lambda part: kernel(part) @ labels, pooled, len(pooled))))
 
 
 def two_sample_test(
@@ -113,9 +109,10 @@ def kernel_matrix(pooled: np.ndarray, gamma: float | str, rng: np.random.Generat
     return Gaussian(gamma=gamma).fit(pooled, pooled, anchors="source")(pooled)
 
 
-def signed_labels(n_source: int, n_target: int) -> np.ndarray:
-    """The vector a (N,), 1/n_source on source and -1/n_target on target rows, whose a'Ka is the squared MMD."""
-    return np.concatenate([np.full(n_source, 1.0 / n_source), np.full(n_target, -1.0 / n_target)])
+def signed_labels(n_source: int, n_target: int, weights: Any = None) -> np.ndarray:
+    """The vector a (N,), the shares of the weights on source and -1/n_target on target rows, whose a'Ka is the squared MMD."""
+    shares = weight_shares(np.ones(n_source) if weights is None else weights)
+    return np.concatenate([shares, np.full(n_target, -1.0 / n_target)])
 
 
 def quadratic_form(kernel: np.ndarray, labels: np.ndarray) -> float:
@@ -145,7 +142,3 @@ def standardized(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     sd = np.std(pooled, axis=0)
     is_constant = np.ptp(pooled, axis=0) == 0.0
     return np.where(is_constant, 0.0, pooled / np.where(is_constant, 1.0, sd))
-
-
-def _mean_of(kernel: Features, rows: np.ndarray, row_shares: np.ndarray, center_shares: np.ndarray) -> float:
-    return float(row_shares @ over_rows(lambda part: kernel(part) @ center_shares, rows, len(center_shares)))

@@ -61,11 +61,15 @@ def pareto_k(weights: Any) -> float:
     return (len(excess) * _generalized_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
 
 
-def weight_shares(weights: Any) -> np.ndarray:
-    """Checked weights (n,) divided by their sum, in float64."""
+def weight_shares(weights: Any, n_source: int | None = None) -> np.ndarray:
+    """Checked weights (n,) divided by their sum, in float64; n_source, if given, is the number that there must be."""
     weights = np.asarray(to_host(weights), dtype=np.float64)
     if weights.ndim != 1 or len(weights) == 0:
         raise ValueError(f"weights must be (n,), one for each row, with n >= 1; got shape {weights.shape}.")
+    if n_source not in (None, len(weights)):
+        raise ValueError(
+            f"weights must hold one number for each source row; got {len(weights)} weights for {n_source} source rows."
+        )
     if not np.all(np.isfinite(weights)):
         raise ValueError(f"weights must be finite; {int(np.sum(~np.isfinite(weights)))} of {len(weights)} are NaN or infinite.")
     if np.min(weights) < 0.0:

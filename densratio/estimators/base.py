@@ -17,7 +17,7 @@ from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
-from .samples import Samples, counts, mean_one
+from .samples import Samples, counts, mean_one, over_mean, vanishes
 from .search import folds_by, is_search, search
 
 __all__ = ["RatioEstimator", "unchanged_on_error"]
@@ -92,14 +92,13 @@ class RatioEstimator(BaseEstimator, ABC):
     def transform(self, X: Any) -> Any:
         """p_target(x) / p_source(x) (n,), >= 0, at the rows of X (n, d), scaled to mean 1 over the source rows of `fit`.
 
-        If it is 0 at every source row, which `fit` warns of, `weights_` are even instead. Without regularization KMM and
-        Wasserstein estimate weights of rows only: their ratio at another row is the kernel average of the weights near it.
+        Always finite: at most 1e123 (float32: 2e15), which only rows far from all source rows can reach. If it is 0 at every
+        source row, which `fit` warns of, `weights_` are even instead. Without regularization KMM and Wasserstein estimate
+        weights of rows only: their ratio at another row is the kernel average of the weights near it.
         """
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        placed = self._placed(rows)
-        ratio = self._at_known_rows(placed, self._ratio(self._scaled(placed)))
-        return self._returned(ratio / self.normalization_, rows)
+        return self._returned(self._relative(self._placed(rows)), rows)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """fit(X, y), then the ratio (n,) of all rows of X."""
@@ -113,10 +112,7 @@ class RatioEstimator(BaseEstimator, ABC):
         """
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
-        source, target = (
-            self._at_known_rows(rows, self._ratio(self._scaled(rows))) / self.normalization_
-            for rows in (samples.source, samples.target)
-        )
+        source, target = (self._relative(rows) for rows in (samples.source, samples.target))
         return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
@@ -187,6 +183,10 @@ class RatioEstimator(BaseEstimator, ABC):
             self._unit = Scale.of((source, source_weight), (target, target_weight))
             self.scale_ = np.where(np.isfinite(self._unit.spread), self._unit.spread, 0.0)
 
+    def _relative(self, placed: Array) -> Array:
+        """The ratio at placed rows, of mean 1 over the source."""
+        return over_mean(self._at_known_rows(placed, self._ratio(self._scaled(placed))), self.normalization_)
+
     def _scaled(self, rows: Array) -> Array:
         scale = getattr(self, "_unit", None)
         return rows if scale is None else scale(rows)
@@ -215,7 +215,7 @@ class RatioEstimator(BaseEstimator, ABC):
     def _store_weights(self, raw: Array, samples: Samples, counted: Samples, like: Array) -> None:
         weights, mean = mean_one(raw, counted.source_weight)
         self.normalization_ = float(mean)
-        if not float(weighted_mean(raw, counted.source_weight)) > 0.0:
+        if bool(vanishes(weighted_mean(raw, counted.source_weight))):
             warnings.warn(
                 f"The ratio of {type(self).__name__} is 0 at every source row, so the weights are even: the samples do not overlap "
                 "at this bandwidth and regularization. Use smaller values, or look at diagnose(ratio, X, y).",
@@ -234,7 +234,7 @@ class RatioEstimator(BaseEstimator, ABC):
         full = np.empty(len(count), dtype=to_host(weights).dtype)
         full[count] = to_host(weights)
         others = take_rows(samples.source, np.flatnonzero(~count))
-        full[~count] = to_host(self._at_known_rows(others, self._ratio(self._scaled(others)))) / self.normalization_
+        full[~count] = to_host(self._relative(others))
         # A row that hardly counts must not change the mean.
         hardly = ~count & (to_host(samples.source_weight) > 0.0)
         full[hardly] = np.minimum(full[hardly], max(_MOST_UNCOUNTED, full[count].max()))

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import clone
 
 from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
 from .._validation import check_index, from_registry
@@ -246,7 +245,7 @@ class DensityRatio(RatioEstimator):
         members: dict[Any, list[int]] = {}
         for i, candidate in enumerate(candidates):
             members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
-        objectives, folds = [objective_of(clone(self).set_params(**candidate)) for candidate in candidates], self._folds(samples)
+        objectives, folds = [objective_of(self, candidate) for candidate in candidates], self._folds(samples)
         tasks = (delayed(self._scores_at)(gamma, [objectives[i] for i in of], samples, folds) for gamma, of in members.items())
         parts = Parallel(n_jobs=self.n_jobs)(tasks)
         scores = np.empty((len(candidates), parts[0].shape[1]))
@@ -257,7 +256,7 @@ class DensityRatio(RatioEstimator):
     def _shares_features(self, samples: Samples) -> bool:
         """Whether `_scores_at` scores all candidates of one bandwidth together; otherwise a clone is fitted for each."""
         defaults = type(self)().get_params()
-        return objective_of(clone(self).set_params(**{name: defaults[name] for name in self._choosable})).is_sum
+        return objective_of(self, {name: defaults[name] for name in self._choosable}).is_sum
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
         """Held-out scores (len(objectives), n_folds) at one bandwidth."""

@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays import Array, concat_rows, namespace, put, take_rows, to_host, weighted_mean
+from .._arrays import Array, concat_rows, eps, namespace, put, take_rows, to_host, weighted_mean
 from .._scale import distinct
 from ..model_selection import Fold
 
 _MOST_COPIES = 2.0**31
 _NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
 
-__all__ = ["Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "row_counts", "whole_numbers"]
+__all__ = [
+    "Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
+    "whole_numbers",
+]  # fmt: skip
 
 
 class Samples(NamedTuple):
@@ -124,12 +127,24 @@ class Samples(NamedTuple):
 
 
 def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
-    """raw (n,) divided by its weighted mean, and that mean (); both are ones if the mean is 0."""
+    """raw (n,) divided by its weighted mean, and that mean (); both are ones if `vanishes` is true of the mean."""
     xp = namespace(raw)
     mean = weighted_mean(raw, weight)
-    usable = mean > 0.0
-    mean = xp.where(usable, mean, xp.ones_like(mean))
-    return xp.where(usable, raw / mean, xp.ones_like(raw)), mean
+    gone = vanishes(mean)
+    mean = xp.where(gone, xp.ones_like(mean), mean)
+    return xp.where(gone, xp.ones_like(raw), raw / mean), mean
+
+
+def vanishes(mean: Array) -> Array:
+    """Whether a mean () is 0, or so small that its numbers have lost digits: rows are then as far as any."""
+    # Negated, so that it is true of NaN.
+    return ~(mean > float(namespace(mean).finfo(mean.dtype).smallest_normal) / eps(mean))
+
+
+def over_mean(raw: Array, mean: float) -> Array:
+    """raw (n,) >= 0 divided by `mean`, at most the 0.4th power of the largest number: sums of squares stay finite."""
+    xp, largest = namespace(raw), float(namespace(raw).finfo(raw.dtype).max)
+    return xp.clip(raw, max=min(largest**0.4 * mean, largest)) / mean
 
 
 class Measure(NamedTuple):

@@ -5,7 +5,7 @@ Estimators, streams, clusters and training loops call these functions."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -59,11 +59,13 @@ class Weighting(NamedTuple):
 # ---------------------------------------------------------------- objects from parameters
 
 
-def objective_of(ratio: Any) -> Objective:
-    """The objective given by an estimator's parameters. Raises ValueError for an unknown name."""
+def objective_of(ratio: Any, candidate: Mapping[str, Any] | None = None) -> Objective:
+    """The objective given by an estimator's parameters, or those of a candidate. Raises ValueError for an unknown name."""
     if isinstance(ratio.objective, Objective):
         return ratio.objective
-    return from_registry("objective", ratio.objective, OBJECTIVES)(**{name: ratio._chosen(name) for name in ratio._of_objective})
+    given = candidate or {}
+    parameters = {name: given[name] if name in given else ratio._chosen(name) for name in ratio._of_objective}
+    return from_registry("objective", ratio.objective, OBJECTIVES)(**parameters)
 
 
 def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: int | None, gamma: Any = None) -> Features:
@@ -86,8 +88,10 @@ def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: in
         features = kind(gamma=gamma, n_centers=n_centers, random_state=ratio._drawn_seed() if draws else 0)
     if objective.needs_nonnegative_features and not features.is_nonnegative:
         fits = sorted(name for name, kind in FEATURES.items() if kind.is_nonnegative)
+        instead = ", or nonnegative=False" if "nonnegative" in ratio._of_objective else ""
         raise ValueError(
-            f"{type(ratio).__name__} needs features >= 0, which kernel={ratio.kernel!r} does not give; use one of {fits}."
+            f"{type(ratio).__name__} needs features >= 0, as its coefficients are, which kernel={ratio.kernel!r} does not give; "
+            f"use one of {fits}{instead}."
         )
     return features
 

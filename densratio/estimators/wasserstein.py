@@ -64,8 +64,9 @@ class Wasserstein(DensityRatio):
     """Wasserstein-1 matching: the source weights with the least transport distance to the target, plus a penalty on their squares.
 
     Minimizes W + regularization |w|^2 / (2n) over 0 <= w <= max_weight of mean 1, W the least mean distance by which the weighted
-    source can be moved onto the target. Exact, with a certified `gap_`: in one column in time (n + m) log(n + m), in several in
-    time n m min(n, m) and in memory for ten n x m matrices. See `DensityRatio` for the common parameters and attributes.
+    source can be moved onto the target. Exact, with a certified `gap_`: in one column by sorting, in several in time
+    n m min(n, m) for each of some 20 steps and in memory for ten n x m matrices. See
+    `DensityRatio` for the common parameters and attributes.
 
     regularization : float >= 0, in the units of the distance: how far weights follow single rows. At 0 each target row goes to
         its nearest source row, and most rows get no weight. "cv" (five values from 0.03 to 3) or a sequence: the best by

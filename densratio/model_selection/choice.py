@@ -22,19 +22,27 @@ class Choice(NamedTuple):
 def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, Any]]], np.ndarray]) -> Choice:
     """Score every combination of the grid's values. scores: candidates -> (n_candidates, n_folds), higher is better.
 
-    A score that is not finite ranks last. Raises ValueError if none is finite.
+    A score that is not finite ranks last; its standard deviation is NaN. Raises ValueError if none is finite.
     """
     candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     by_fold = np.asarray(scores(candidates), dtype=np.float64)
-    mean = by_fold.mean(axis=1)
+    with np.errstate(invalid="ignore"):
+        mean = by_fold.mean(axis=1)
     ranked = np.where(np.isfinite(mean), mean, -np.inf)
     if not np.isfinite(mean).any():
-        raise ValueError(f"None of the {len(candidates)} candidates for {', '.join(grid)} has a finite score.")
+        raise ValueError(
+            f"None of the {len(candidates)} candidates for {', '.join(grid)} has a finite score: at none of them do "
+            "the kernels at target rows reach the source rows. Check that both samples have the same columns in the same units, or "
+            'pass numbers or rules, such as gamma="median", instead of "cv" and sequences.'
+        )
     results: dict[str, Any] = {f"param_{name}": _column([c[name] for c in candidates]) for name in grid}
     results["params"] = candidates
     if by_fold.shape[1] > 1:
         results.update({f"split{k}_test_score": by_fold[:, k] for k in range(by_fold.shape[1])})
-    results["mean_test_score"], results["std_test_score"] = mean, by_fold.std(axis=1)
+    # Of scores that are not finite there is no deviation.
+    finite = np.nan_to_num(by_fold, nan=0.0, posinf=0.0, neginf=0.0)
+    deviation = np.where(np.isfinite(mean), finite.std(axis=1), np.nan)
+    results["mean_test_score"], results["std_test_score"] = mean, deviation
     results["rank_test_score"] = rankdata(-ranked, method="min").astype(np.int32)
     return Choice(candidates[int(np.argmax(ranked))], results)
 

@@ -10,6 +10,7 @@ from .._blocks import gram
 
 __all__ = ["LEAST_ROWS", "leave_one_out_scores"]
 
+_TRACE = 1e-75  # features below it change no score, and products of them are slow to compute
 LEAST_ROWS = 1.5  # effective rows of each sample: below, what is left is no sample
 
 
@@ -37,7 +38,7 @@ def leave_one_out_scores(
     k (n + m), after k^3 + k^2 (n + m) once for all of them.
     Source: Kanamori, Hido & Sugiyama (2009), who leave out a row of each sample at a time; extended to the relative ratio.
     """
-    x, v = widest_here(source), widest_here(target)
+    x, v = _without_traces(source), _without_traces(target)
     xp = namespace(x, v)
     s, t = (full_like_row(rows, 1.0) if w is None else widest_here(w) for rows, w in ((x, source_weight), (v, target_weight)))
     n, m = xp.sum(s), xp.sum(t)
@@ -45,9 +46,10 @@ def leave_one_out_scores(
         raise ValueError(
             f"Leave-one-out needs at least two rows of each sample; got {float(n):.6g} source and {float(m):.6g} target rows."
         )
-    of_source, of_target = (gram(rows, count) for rows, count in ((x, s), (v, t)))
+    of_source = _gram(x, source_weight)
     total = xp.matrix_transpose(v) @ t
     share, target_share = (1.0 - alpha) / (n - 1.0), alpha / (m - 1.0)
+    of_target = _gram(v, target_weight) if alpha > 0.0 else 0.0 * of_source
     without_x = _Path.of(share * of_source + alpha / m * of_target, regularization)
     # A row that counts less than once is left out as a whole.
     out_x, out_v = (xp.clip(count, max=1.0)[:, None] for count in (s, t))
@@ -63,6 +65,16 @@ def leave_one_out_scores(
         at_source, at_target = xp.clip(at_source, min=0.0), xp.clip(at_target, min=0.0)
     gain = t @ (at_target - 0.5 * alpha * at_target * at_target) / m
     return gain - 0.5 * (1.0 - alpha) * (s @ (at_source * at_source)) / n
+
+
+def _without_traces(features: Array) -> Array:
+    """Features (n, k) in float64, with 0 for traces."""
+    xp, wide = namespace(features), widest_here(features)
+    return wide * xp.astype(xp.abs(wide) > _TRACE, wide.dtype)
+
+
+def _gram(rows: Array, weight: Array | None) -> Array:
+    return namespace(rows).matrix_transpose(rows) @ rows if weight is None else gram(rows, widest_here(weight))
 
 
 class _Path(NamedTuple):

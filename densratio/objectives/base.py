@@ -140,7 +140,8 @@ class Objective(ABC):
     """The sample whose rows `coef` belongs to. "source": coef is the source weights. "target": ratio = features @ coef."""
     takes: ClassVar[Literal["features", "rows"]] = "features"
     """Whether `problem` takes the features of the samples or the rows themselves."""
-    needs_nonnegative_features: ClassVar[bool] = False
+    needs_nonnegative_features: bool = False
+    """Whether its coefficients are >= 0, so that features of either sign would make it depend on their arbitrary signs."""
     is_sum: ClassVar[bool] = False
     """Whether its problems are of the kind `SumProblem`."""
 

@@ -31,7 +31,7 @@ class KullbackLeibler(Objective):
 
     anchors: ClassVar[Literal["source", "target"]] = "target"
     is_sum: ClassVar[bool] = True
-    needs_nonnegative_features: ClassVar[bool] = True
+    needs_nonnegative_features: ClassVar[bool] = True  # type: ignore[misc]
 
     def problem(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None

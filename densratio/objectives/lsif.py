@@ -26,7 +26,7 @@ class SquaredDistance(Objective):
     then alpha times the mean over the target plus 1 - alpha times the mean over the source.
     nonnegative: constrain a >= 0 (LSIF); without the constraint and without L1 the minimizer has a closed form (uLSIF). An L1
     penalty without the constraint is solved over a = u - v with u, v >= 0; coef is then (u, v) with 2k entries. Without an L2
-    penalty J is unbounded below if a target row is far from all source rows; a fit then stops at max_iter with a warning.
+    penalty J is unbounded below if a target row is far from all source rows; a fit then stops with a warning.
     Source: Kanamori, Hido & Sugiyama (2009); Yamada et al. (2013) for the relative ratio.
     """
 
@@ -52,6 +52,11 @@ class SquaredDistance(Objective):
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> LeastSquares:
         return LeastSquares.of(self, Moments.of(source, source_weight), Moments.of(target, target_weight))
+
+    @property
+    def needs_nonnegative_features(self) -> bool:  # type: ignore[override]
+        """Whether coefficients are >= 0."""
+        return self.nonnegative
 
     @property
     def l1(self) -> float:
@@ -134,14 +139,24 @@ class LeastSquares(QuadraticProblem, SumProblem):
         return coef * xp.where(usable, gain / xp.where(usable, cost, xp.ones_like(cost)), xp.zeros_like(cost))
 
     def gap(self, coef: Array, grad: Array) -> Array:
+        xp, ridge = namespace(coef, grad), self.regularization
+        if not self._is_bounded:
+            return super().gap(coef, grad) if ridge == 0.0 else xp.sum(grad * grad) / (2.0 * ridge)
+        if ridge == 0.0:
+            return self._scaled_gap(coef, grad)
         # Lagrange duality with the multipliers max(grad, 0); the strong convexity of the L2 penalty bounds the rest.
-        xp = namespace(coef, grad)
-        if self.regularization == 0.0:
-            return super().gap(coef, grad)
-        if self._is_bounded:
-            negative = xp.clip(grad, max=0.0)
-            return xp.sum(xp.clip(grad, min=0.0) * coef) + xp.sum(negative * negative) / (2.0 * self.regularization)
-        return xp.sum(grad * grad) / (2.0 * self.regularization)
+        negative = xp.clip(grad, max=0.0)
+        return xp.sum(xp.clip(grad, min=0.0) * coef) + xp.sum(negative * negative) / (2.0 * ridge)
+
+    def _scaled_gap(self, coef: Array, grad: Array) -> Array:
+        """The gap without a ridge: the least multiple t >= 1 of coef with H (t coef) >= b is feasible in the dual problem."""
+        xp, image = namespace(coef), grad + self.linear
+        wanted = self.linear > 0.0
+        reached = image > 0.0
+        share = xp.where(wanted & reached, self.linear / xp.where(reached, image, xp.ones_like(image)), xp.ones_like(image))
+        stretch = xp.clip(xp.max(xp.where(wanted & ~reached, xp.full_like(share, float("inf")), share)), min=1.0)
+        twice = xp.sum(coef * grad) - xp.sum(coef * self.linear) + stretch * stretch * xp.sum(coef * image)
+        return xp.where(xp.isfinite(stretch), xp.clip(0.5 * twice, min=0.0), stretch)
 
     @property
     def quadratic(self) -> Quadratic | None:  # type: ignore[override]

@@ -118,7 +118,7 @@ class Transport(RowProblem):
         return namespace(coef).clip(self.value_and_grad(coef)[0] - self._dual.value, min=0.0)
 
     def minimizer(self) -> Array:
-        """Exact minimizing weights (n,), in O((n + m) log(n + m)) on the host; equal rows get equal weights."""
+        """Exact minimizing weights (n,), by dynamic programming on the host; equal rows get equal weights."""
         if self.regularization > 0.0:
             return self.weights.project_counted(put(self._dual.weights, self.source))
         (x, v), counts, drawn = self._on_host

@@ -6,9 +6,8 @@ with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matp
 
 from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
-from .histograms import weight_histograms
+from .experiment import weight_histograms, weighting_functions
 from .ratio import RatioDisplay
-from .weighting import weighting_functions
 from .weights import WeightsDisplay
 
 __all__ = [

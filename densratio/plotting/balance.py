@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from ..diagnostics import Report
-from ..diagnostics.balance import mean_differences
+from ..diagnostics import ColumnBalance, Report
 from ..diagnostics.columns import numeric_columns, rows_where, source_mask
-from ..diagnostics.diagnosis import weights_at
+from ..diagnostics.diagnosis import balance_of, weights_at
 from ._style import GRAY, SOURCE, TARGET, axes_for, hide_spines
 
 __all__ = ["BalanceDisplay"]
@@ -22,8 +21,6 @@ _LONGEST_NAME = 30
 
 class BalanceDisplay:
     """Absolute standardized mean difference of each column before and after weighting, the largest on top.
-
-    Create it with `from_estimator`, `from_predictions` or, from an existing report, `from_report`.
 
     names : (d,) column names. before, after : (d,) standardized mean differences, signed; infinite ones are drawn at the edge.
     After `plot`: ax_, figure_, the axes and the figure.
@@ -45,16 +42,18 @@ class BalanceDisplay:
         """Balance under weights (n_source,) >= 0 of the source rows, in their order and of any scale."""
         columns = numeric_columns(X)
         is_source = source_mask(y, columns.values.shape[0])
-        values = weights_at(weights, X, is_source)
         source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
-        before, after = mean_differences(source, target), mean_differences(source, target, values)
-        return cls(names=columns.names, before=before, after=after).plot(max_columns=max_columns, ax=ax)
+        return cls._of(balance_of(columns.names, source, target, weights_at(weights, X, is_source)), max_columns, ax)
 
     @classmethod
     def from_report(cls, report: Report, *, max_columns: int = 20, ax: Any = None) -> BalanceDisplay:
         """Balance from a report of `densratio.diagnostics.diagnose`."""
-        names, before, after, _ = zip(*report.balance, strict=True)
-        return cls(names=names, before=np.array(before), after=np.array(after)).plot(max_columns=max_columns, ax=ax)
+        return cls._of(report.balance, max_columns, ax)
+
+    @classmethod
+    def _of(cls, balance: Sequence[ColumnBalance], max_columns: int, ax: Any) -> BalanceDisplay:
+        names, before, after, _ = zip(*balance, strict=True)
+        return cls(names=names, before=before, after=after).plot(max_columns=max_columns, ax=ax)
 
     def plot(self, *, max_columns: int = 20, ax: Any = None) -> BalanceDisplay:
         """Draw the `max_columns` columns that are most off balance, before or after weighting."""
@@ -62,8 +61,11 @@ class BalanceDisplay:
             raise ValueError(f"max_columns must be >= 1; got {max_columns!r}.")
         before, after = (np.abs(np.asarray(to_host(x), dtype=np.float64)) for x in (self.before, self.after))
         shown = np.argsort(-np.maximum(before, after), kind="stable")[:max_columns]
-        self.ax_ = _sized(ax, len(shown))
+        self.ax_ = axes_for(ax)
         self.figure_ = self.ax_.figure
+        if ax is None:
+            # A line of text for each column.
+            self.figure_.set_size_inches(6.4, 1.3 + 0.28 * max(len(shown), 4))
         _draw(self.ax_, [_shortened(self.names[j]) for j in shown], before[shown], after[shown])
         rest = len(before) - len(shown)
         if rest:
@@ -77,7 +79,7 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
     finite = finite[np.isfinite(finite)]
     edge = 1.08 * max(2.0 * _OFF_BALANCE, float(np.max(finite, initial=0.0)))
     ax.hlines(height, np.minimum(before, edge), np.minimum(after, edge), color=GRAY, linewidth=1, alpha=0.6)
-    ax.axvline(_OFF_BALANCE, color=GRAY, linestyle="--", linewidth=1)
+    ax.axvline(_OFF_BALANCE, color=GRAY, linestyle="--", linewidth=1, label=f"off balance beyond {_OFF_BALANCE}")
     for values, color, marker, size, label in ((before, SOURCE, "o", 11, "before"), (after, TARGET, "D", 6, "after")):
         is_finite = np.isfinite(values)
         ax.plot(values[is_finite], height[is_finite], marker, color=color, clip_on=False, label=f"{label} weighting")
@@ -93,13 +95,8 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
     hide_spines(ax)
 
 
-def _sized(ax: Any, n_columns: int) -> Any:
-    """`ax`, or new axes tall enough for one line of text per column."""
-    axes = axes_for(ax)
-    if ax is None:
-        axes.figure.set_size_inches(6.4, 1.3 + 0.28 * max(n_columns, 4))
-    return axes
-
-
 def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    # Two dollar signs would begin and end a formula.
+    return name.replace("$", r"\$")

@@ -20,8 +20,6 @@ class DiscriminatorCalibrationDisplay:
     probability shows whether it is right, without the true ratio. A curve flatter than the diagonal means that the ratio is too
     extreme, a steeper one that it is too cautious. The rows that the ratio was fitted on flatter it: pass held-out rows.
 
-    Create it with `from_estimator` or `from_predictions`.
-
     y_prob : (n,) predicted probability of each row. prob_pred, prob_true, n_rows : (bins,) its mean, the share of target rows,
         and the rows of each bin. name : label of the curve.
     After `plot`: ax_, figure_, line_, the axes, the figure and the curve.

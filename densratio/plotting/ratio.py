@@ -24,8 +24,6 @@ class RatioDisplay:
     The other columns are held at their median over all rows (text columns at their most frequent value). It is a slice through
     the ratio, not a mean over the other columns.
 
-    Create it with `from_estimator` or `from_predictions`.
-
     names : one column name or two. grid : one array (n,), or two (n_0,) and (n_1,). ratio : (n,) or (n_0, n_1) values on the grid.
     source, target : for each column the values of the samples' rows, or None.
     After `plot`: ax_, figure_, the axes and the figure; colorbar_ with two columns.

@@ -21,8 +21,6 @@ _BINS = 40
 class WeightsDisplay:
     """Weights of the source rows, as a histogram or as the share of the total weight on the heaviest rows.
 
-    Create it with `from_estimator` or `from_predictions`.
-
     weights : (n_source,) weights, scaled to mean 1. name : label in the title.
     After `plot`: ax_, figure_, the axes and the figure.
     """
@@ -36,7 +34,7 @@ class WeightsDisplay:
         cls, ratio: Any, X: Any, y: Any, *, kind: str = "histogram", name: str | None = None, ax: Any = None
     ) -> WeightsDisplay:
         """Weights from a fitted ratio at the source rows of X (n, d); y (n,), the smaller value is the source."""
-        weights = weights_at(ratio, X, source_mask(y, _n_rows(X)))
+        weights = weights_at(ratio, X, source_mask(y, np.shape(X)[0]))
         return cls(weights=weights, name=name or type(ratio).__name__).plot(kind=kind, ax=ax)
 
     @classmethod
@@ -88,7 +86,3 @@ def _share(ax: Any, weights: np.ndarray) -> None:
 
 
 _KINDS = {"histogram": _histogram, "share": _share}
-
-
-def _n_rows(X: Any) -> int:
-    return int(X.shape[0] if hasattr(X, "shape") else len(X))

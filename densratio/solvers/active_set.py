@@ -22,6 +22,7 @@ _WEAKER = 0.1  # strength of each later proximal term, relative to the one befor
 _GAP = 0.1  # largest certified gap of a proximal solution, as a share of tol times the value
 _DIGITS = 1e-6  # largest certified gap at which active sets that repeat are taken for the optimum, relative to the terms
 _FIRST_ORDER = 200  # projected-gradient steps where the active sets do not settle
+_ROUNDS = 20  # rounds at the least proximal term after which the value is taken to be unbounded below
 _LONG = 100  # solves of one round after which rounding alone keeps the active sets from settling
 _ENOUGH = 0.25  # share of the initial slope at which the line search stops
 _BISECTIONS = 30
@@ -43,6 +44,8 @@ class _Memory(NamedTuple):
     """(p,) center of the proximal term of this round"""
     n_solves: int
     """Solves of this round"""
+    n_rounds: int
+    """Rounds at the least proximal term"""
     pull: float
     """Strength of that term; 0 if the ridge makes the problem strictly convex by itself"""
     is_settled: bool
@@ -69,12 +72,11 @@ class ActiveSet(Solver):
     Source: Hintermueller, Ito & Kunisch (2003); the line search after Li, Sun & Toh (2018) on semismooth Newton methods.
     """
 
-    serves: ClassVar[str] = "with a quadratic and bounds (KMM, LSIF with coefficients >= 0 and an L2 penalty), in double precision"
+    serves: ClassVar[str] = "with a quadratic and bounds (KMM, LSIF with coefficients >= 0 or an L1 penalty), in double precision"
 
     def suits(self, problem: Problem) -> bool:
         form = problem.quadratic
-        # Without a ridge the value may be unbounded below unless there are upper bounds.
-        return form is not None and has_float64(form.linear) and (form.is_bounded or form.ridge > 0.0)
+        return form is not None and has_float64(form.linear)
 
     def _first(self, problem: Problem, start: Array) -> State:
         wide, coef = problem.wide(), widest(start)
@@ -88,6 +90,7 @@ class ActiveSet(Solver):
             answer=coef,
             center=coef,
             n_solves=0,
+            n_rounds=0,
             pull=0.0 if wide.regularization >= _PLAIN_RIDGE * size else _FIRST_PULL * size,
             is_settled=False,
             value=value,
@@ -104,7 +107,7 @@ class ActiveSet(Solver):
         return state.memory.is_settled
 
     def step(self, problem: Problem, state: State) -> State:
-        memory, xp = state.memory, namespace(state.coef)
+        memory, xp, state = state.memory, namespace(state.coef), state._replace(n_iter=state.n_iter + 1)
         low, up = _sets(memory.problem, memory.point.coef if memory.answer is None else memory.answer)
         free_rows, mass = _solve(memory, low, up)
         memory = memory._replace(free_rows=free_rows)
@@ -116,7 +119,7 @@ class ActiveSet(Solver):
             return self._ended(_improved(state, memory, memory.point.coef))
         point, length = _searched(memory, there)
         memory = memory._replace(point=point, answer=None, n_solves=memory.n_solves + 1)
-        return state._replace(step_size=length, n_iter=state.n_iter + 1, memory=memory)
+        return state._replace(step_size=length, memory=memory)
 
     def _settled(self, state: State, memory: _Memory) -> State:
         """The state when the active sets repeat: the solution, and the next proximal round if one is needed."""
@@ -124,16 +127,19 @@ class ActiveSet(Solver):
         state = _improved(state, memory, answer)
         memory = state.memory._replace(center=answer, answer=answer, n_solves=0)
         least = _LEAST_RIDGE * memory.free_rows.size / memory.problem.mean_count
-        is_last = memory.pull == 0.0 or (memory.pull <= least and not float(memory.value) < before)
+        is_least = memory.pull <= least
+        is_last = memory.pull == 0.0 or (is_least and (not float(memory.value) < before or memory.n_rounds >= _ROUNDS))
         if is_last or self._is_near(state):
             return self._ended(state._replace(memory=memory))
-        memory = memory._replace(pull=_weaker(memory.pull, memory.problem.regularization, least))
+        memory = memory._replace(
+            n_rounds=memory.n_rounds + is_least, pull=_weaker(memory.pull, memory.problem.regularization, least)
+        )
         return state._replace(memory=memory._replace(point=_asked(memory, memory.point)))
 
     def _ended(self, state: State) -> State:
         """The last state. Where rounding has kept the active sets from the optimum, it is improved by first-order steps."""
         memory = state.memory
-        if not self._is_optimal(state):
+        if memory.n_rounds < _ROUNDS and not self._is_optimal(state):
             first_order = ProjectedGradient(tol=self.tol, max_iter=_FIRST_ORDER)
             state = _improved(state, memory, first_order.solve(memory.problem, widest(state.coef)).coef)
         is_settled = self._is_optimal(state)
@@ -225,7 +231,7 @@ def _searched(memory: _Memory, there: _Point) -> tuple[_Point, Array]:
 
 
 def _improved(state: State, memory: _Memory, candidate: Array) -> State:
-    """The state after one more step, at a feasible candidate (p,) in float64 if it is no worse than the current coef."""
+    """The state at a feasible candidate (p,) in float64 if it is no worse than the current coef."""
     xp, wide = namespace(candidate), memory.problem
     value, grad = wide.value_and_grad(candidate)
     better = value <= memory.value
@@ -234,7 +240,7 @@ def _improved(state: State, memory: _Memory, candidate: Array) -> State:
     along = grad if wide.unit is None else grad / wide.unit
     residual = xp.max(xp.abs(wide.project_counted(coef - memory.scale * along) - coef))
     memory = memory._replace(value=value, grad=grad)
-    return State(xp.astype(coef, state.coef.dtype, copy=False), state.step_size, residual, state.n_iter + 1, memory)
+    return state._replace(coef=xp.astype(coef, state.coef.dtype, copy=False), residual=residual, memory=memory)
 
 
 def _weaker(pull: float, ridge: float, least: float) -> float:

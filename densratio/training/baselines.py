@@ -63,6 +63,7 @@ class ValidationOnly(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         return torch.zeros_like(batch.losses.detach())
 
+    @torch.compiler.disable
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)

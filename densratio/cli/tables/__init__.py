@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .base import Table
+from .base import Reading, Table
 from .parquet import ParquetTable
 from .text import TextTable, is_numeral
 
-__all__ = ["SUFFIXES", "Table", "is_numeral", "open_table", "suffix_of"]
+__all__ = ["SUFFIXES", "Reading", "Table", "is_numeral", "open_table", "suffix_of"]
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
-def open_table(path: Path, *, decimal: str = ".") -> Table:
-    """The table of a file, by its suffix. Raises ValueError for a folder, another suffix or a file that is no table, OSError."""
+def open_table(path: Path, reading: Reading | None = None) -> Table:
+    """The table of a file, by its suffix; a pipe without one holds CSV.
+
+    Raises ValueError for a folder, another suffix or a file that is no table, OSError.
+    """
     suffix = suffix_of(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file ({', '.join(SUFFIXES)}).")
     if not path.exists():
         raise ValueError(f"{path} does not exist.")
-    if suffix is None:
+    if suffix is None and path.is_file():
         raise ValueError(f"{path} has none of the suffixes {', '.join(SUFFIXES)}, by which a table is read.")
-    if suffix == ".parquet":
-        return ParquetTable(path)
-    separator = "\t" if suffix.startswith(".tsv") else None
-    return TextTable(path, separator=separator, is_compressed=suffix.endswith(".gz"), decimal=decimal)
+    return (ParquetTable if suffix == ".parquet" else TextTable)(path, reading or Reading())
 
 
 def suffix_of(path: Path) -> str | None:

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from ..console import quoted
 
-__all__ = ["Table"]
+__all__ = ["Reading", "Table"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the text of a file is read: the characters of its numbers, its encoding (None: UTF-8), and columns that are text."""
+
+    decimal: str = "."
+    thousands: str | None = None
+    encoding: str | None = None
+    text: tuple[str, ...] = ()
 
 
 class Table(ABC):
     """The table of a file: `names`, its columns in their order; `place`, what a person counts in it; and two readers.
 
     has_types : whether the file itself says what is number and what is text; in a CSV the values do.
+    notes : what was passed over in the file.
     """
 
     has_types: ClassVar[bool]
     place: ClassVar[str]
-    path: Path
     names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, reading: Reading):
+        self.path, self.reading = path, reading
+        # A pipe can be read once.
+        self._content = None if path.is_file() else path.read_bytes()
 
     @abstractmethod
     def read(self, names: Sequence[str]) -> Any:
@@ -30,6 +47,11 @@ class Table(ABC):
     @abstractmethod
     def places(self, rows: Sequence[int]) -> list[int]:
         """Numbers by which a person finds rows (counted from 0) in the file."""
+
+    def _bytes(self) -> IO[bytes]:
+        from io import BytesIO
+
+        return self.path.open("rb") if self._content is None else BytesIO(self._content)
 
     def _check_names(self) -> None:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .base import Table
+from .base import Reading, Table
 
 __all__ = ["ParquetTable"]
 
@@ -20,11 +20,12 @@ class ParquetTable(Table):
     has_types = True
     place = "row"
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, reading: Reading):
         parquet, faults = _pyarrow()
-        self.path = path
+        super().__init__(path, reading)
         try:
-            schema = parquet.read_schema(path)
+            with self._bytes() as file:
+                schema = parquet.read_schema(file)
             index = (schema.pandas_metadata or {}).get("index_columns", [])
         except PermissionError:
             raise
@@ -37,7 +38,7 @@ class ParquetTable(Table):
         """See `Table.read`."""
         parquet, faults = _pyarrow()
         try:
-            with parquet.ParquetFile(self.path) as file:
+            with self._bytes() as source, parquet.ParquetFile(source) as file:
                 return file.read(columns=list(names)).to_pandas(ignore_metadata=True)[list(names)]
         except faults as error:
             raise ValueError(f"{self.path} is a damaged Parquet file: {error}.") from None

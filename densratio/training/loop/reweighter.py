@@ -157,7 +157,7 @@ class Reweighter(nn.Module, Joinable, ABC):
 
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
-        check_numbers(state_dict)
+        check_numbers(state_dict, self.state_dict())
         restore = snapshot(self)
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
@@ -209,6 +209,8 @@ class Reweighter(nn.Module, Joinable, ABC):
         return dist.group.WORLD
 
     def _positions(self, index: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(self._positions)(index)
         positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
         return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,22 +21,25 @@ def before_loading(module: nn.Module, prepare: Prepare) -> None:
     prepare: a function of a module, so that the object can be pickled. It makes the buffers and modules that `stored` holds and
     the object lacks, and forgets what was computed from the old values.
     """
-    module.register_load_state_dict_pre_hook(_Preparing(prepare))
+    module.register_load_state_dict_pre_hook(partial(_prepare, prepare))
 
 
-class _Preparing:
-    def __init__(self, prepare: Prepare):
-        self.prepare = prepare
-
-    def __call__(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        self.prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
+def _prepare(prepare: Prepare, module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
 
 
-def check_numbers(state: dict[str, Any]) -> None:
-    """Raise ValueError where an entry of a state_dict holds NaN or infinity."""
+def check_numbers(state: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise ValueError where an entry of a state_dict holds NaN or infinity, and that of the module itself does not.
+
+    A mask of minus infinity, in a backbone say, is no fault.
+    """
     for key, value in state.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not _is_finite(value) and _is_finite(own.get(key)):
             raise ValueError(f"The checkpoint has NaN or infinity in {key!r}: nothing was loaded. Load one from before that.")
+
+
+def _is_finite(value: Any) -> bool:
+    return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(torch.isfinite(value).all())
 
 
 def snapshot(module: nn.Module) -> Callable[[], None]:

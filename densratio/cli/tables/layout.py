@@ -1,0 +1,85 @@
+"""Where the table of a text begins, and what separates its columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+__all__ = ["HEAD", "is_data", "is_numeral", "layout"]
+
+HEAD = 2**16  # characters from which the layout is told
+_SEPARATORS = ",;\t|"
+_MOST_TITLES = 20  # lines of a title or remarks above the header
+
+
+def layout(head: str, separator: str | None, decimal: str) -> tuple[str, int]:
+    """The separator and the line of the header, counted from 1, of a text that begins with `head`.
+
+    The separator, if it is not given, is the one that Excel's first line names (sep=;), or among those that cut the header and
+    most rows the one that most often cuts a row as wide as the header. Where two do, the one that cuts more finely.
+    """
+    named = re.match(r"sep=(.)\r?\n", head)
+    if named:
+        return named[1], 1 + _first(_records(head[named.end() :], named[1]))[0]
+    if separator:
+        return separator, _first(_records(head, separator))[0]
+    best, best_line, best_score = ";" if decimal == "," else ",", 1, (False, -1.0, 0)
+    for separator in _SEPARATORS:
+        records = _records(head, separator)
+        line, header, rows = _first(records)
+        first_line = records[0][0] if records else line
+        n_rows = max(len(rows), 1)
+        score = (line == first_line, sum(len(row) == len(header) for row in rows) / n_rows, len(header))
+        if len(header) > 1 and 2 * sum(len(row) > 1 for row in rows) >= len(rows) and score > best_score:
+            best, best_line, best_score = separator, line, score
+    return best, best_line
+
+
+def is_numeral(text: str) -> bool:
+    """Whether a text spells a number, infinities and NaN included."""
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def is_data(names: Sequence[str]) -> bool:
+    """Whether a header is all numbers; but columns that are numbered from 0 or from 1 have names."""
+    given = [name for name in names if name]
+    numbered = [[str(i) for i in range(start, start + len(given))] for start in (0, 1)]
+    return bool(given) and all(is_numeral(name) for name in given) and given not in numbered
+
+
+def _records(head: str, separator: str) -> list[tuple[int, list[str]]]:
+    """The line on which each record begins and its fields, without empty records and without one that the head cuts short."""
+    reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator, skipinitialspace=True)
+    line, records = 1, []
+    for record in reader:
+        if any(map(str.strip, record)):
+            records.append((line, record))
+        line = reader.line_num + 1
+    return records[:-1] if len(head) == HEAD and len(records) > 1 else records
+
+
+def _first(records: list[tuple[int, list[str]]]) -> tuple[int, list[str], list[list[str]]]:
+    """The line of the header, the header, and the rows below it.
+
+    Lines above it are a title or remarks: one text, or # and anything, where the table is wider.
+    """
+    widths = Counter(len(record) for _, record in records)
+    width = max(widths, key=lambda w: (widths[w], w), default=0)
+    for i, (line, record) in enumerate(records[:_MOST_TITLES]):
+        is_remark = record[0].startswith("#") and (len(record) != width or width == 1)
+        is_title = width > 1 and not any(map(str.strip, record[1:]))
+        if not (is_remark or is_title):
+            is_header = len(record) == width and not is_data(record)
+            return (line, record, [row for _, row in records[i + 1 :]]) if i and is_header else _whole(records)
+    return _whole(records)
+
+
+def _whole(records: list[tuple[int, list[str]]]) -> tuple[int, list[str], list[list[str]]]:
+    return (records[0][0], records[0][1], [row for _, row in records[1:]]) if records else (1, [], [])
