@@ -18,7 +18,7 @@ from .use import ColumnUse, dropped, use_of
 __all__ = ["TableEncoder", "as_names"]
 
 
-class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
 
     - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes

@@ -73,7 +73,7 @@ class ColumnUse:
         """The numbers (n, k) that stand for a column (n,) of this kind. A level that is not known counts as a rare one."""
         gap = column.is_gap
         if not self.is_one_hot:
-            parts = [np.where(gap, self.fill, column.values)] * self.varies + [gap] * self.has_gaps
+            parts = [np.where(gap, self.fill or 0.0, column.values)] * self.varies + [gap] * self.has_gaps
             return np.column_stack(parts).astype(np.float64)
         place = {level: number for number, level in enumerate(self.levels)}
         rest = len(self.levels) if self.n_rest else -1
