@@ -28,7 +28,8 @@ def squared_euclidean(x: Array, y: Array, resolution: float = 0.0) -> Array:
     xp = namespace(x, y)
     if x.shape[1] == 1:
         difference = x - xp.matrix_transpose(y)
-        return difference * difference
+        # In place for numpy: a second large array costs more than the arithmetic.
+        return np.multiply(difference, difference, out=difference) if is_numpy_array(difference) else difference * difference
     # In few columns differences are as fast, and only on a host can it be seen, without a wait, which rows are far.
     is_worth_it = resolution > 0.0 and x.shape[1] > _FEW_COLUMNS and _is_on_host(x)
     return _in_two_ways(x, y, resolution) if is_worth_it else _from_differences(x, y)

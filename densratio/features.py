@@ -19,6 +19,7 @@ from ._arrays import (
     concat_rows,
     eps,
     exp_of_negative,
+    is_numpy_array,
     is_sparse,
     namespace,
     put,
@@ -97,6 +98,8 @@ def target_spread_bandwidth(
     else:
         low, high = _weighted_quantiles(target, target_weight)
     spread = _gap(high, low, distance)
+    if is_numpy_array(spread) and spread > 0.0:  # what a host can see need not be computed
+        return _reciprocal(spread)
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
     return _reciprocal(xp.where(spread > 0.0, spread, _gap(largest, least, distance)))

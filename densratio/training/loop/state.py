@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,15 +21,11 @@ def before_loading(module: nn.Module, prepare: Prepare) -> None:
     prepare: a function of a module, so that the object can be pickled. It makes the buffers and modules that `stored` holds and
     the object lacks, and forgets what was computed from the old values.
     """
-    module.register_load_state_dict_pre_hook(_Preparing(prepare))
+    module.register_load_state_dict_pre_hook(partial(_prepare, prepare))
 
 
-class _Preparing:
-    def __init__(self, prepare: Prepare):
-        self.prepare = prepare
-
-    def __call__(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        self.prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
+def _prepare(prepare: Prepare, module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
 
 
 def check_numbers(state: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import training_labels
@@ -13,7 +14,7 @@ from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, gradient_from
-from .learning import adam, learned_weights
+from .learning import learned_weights
 from .weight_network import WeightNetwork, groups_of_classes
 
 __all__ = ["CMWNet"]
@@ -78,7 +79,7 @@ class CMWNet(BatchReweighter):
         }  # fmt: skip
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = WeightNetwork(K, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.register_buffer("groups_", groups_of_classes(labels, K))
         self.register_buffer("row_groups", self.groups_[torch.as_tensor(labels, dtype=torch.int64)], persistent=False)
         self.normalize = normalize

@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from ..loop.late_errors import waits_for
 from ..loop.ranks import Rows
 
-__all__ = ["adam", "learned_weights", "move", "step"]
+__all__ = ["learned_weights", "move", "step"]
 
 _log = logging.getLogger("densratio")
-
-
-def adam(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
-    """Adam on the parameters of a network."""
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
 
 
 def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:

@@ -97,13 +97,9 @@ class LiLAW(BatchReweighter):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.register_buffer("difficulty", torch.zeros(n_train, 3))
 
-    def difficulty_of(self, prediction: Tensor, y: Tensor) -> Difficulty:
-        """Parts of the weights of rows with these logits (n, C) and labels (n,), with the graph to alpha, beta and delta."""
-        return lilaw_weights(*_softmax(prediction.detach(), y), self.alpha, self.beta, self.delta)
-
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        self._learn(batch.model, val)
         s_y, s_max = _softmax(batch.prediction, batch.y)
+        self._learn(batch.model, val)
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
         rows.write(self.difficulty, torch.stack(parts, dim=1))
         return parts.weights
@@ -114,7 +110,7 @@ class LiLAW(BatchReweighter):
             losses = self.losses(prediction, val[1]).float()
         rows, parameters = Rows(len(losses)), [self.alpha, self.beta, self.delta]
         with torch.enable_grad():
-            loss = rows.mean(self.difficulty_of(prediction, val[1]).weights * losses)
+            loss = rows.mean(lilaw_weights(*_softmax(prediction.detach(), val[1]), *parameters).weights * losses)
             gradient = torch.stack(rows.gradient(torch.autograd.grad(loss, parameters)))
         if not waits_for(gradient.device) and not bool(torch.isfinite(gradient).all()):
             _log.warning("LiLAW: the validation losses of batch %d are not finite, and nothing is learned.", self.steps_seen)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from ..._arrays import to_host
 from ..loop.batch_reweighter import BatchReweighter
@@ -16,7 +17,7 @@ from ..loop.moving_average import evaluation
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, gradient_from
-from .learning import adam, learned_weights
+from .learning import learned_weights
 
 __all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
 
@@ -104,7 +105,7 @@ class TrainTwice(BatchReweighter):
         beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = FeatureNetwork(n_features, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.backbone = backbone
 
     @classmethod

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, Predict, gradient_from
-from .learning import adam, learned_weights, move
+from .learning import learned_weights, move
 from .lrw import FeatureNetwork, features_of
 
 __all__ = ["LRWOpt"]
@@ -88,8 +89,8 @@ class LRWOpt(BatchReweighter):
         _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
         super().__init__(n_train, loss, gradient=gradient)
         self.network, self.splitter = FeatureNetwork(n_features, hidden), FeatureNetwork(n_features + n_classes, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
-        self.splitter_optimizer = adam(self.splitter, learning_rate, weight_decay)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
+        self.splitter_optimizer = Adam(self.splitter.parameters(), learning_rate, weight_decay=weight_decay)
         self.share, self.n_classes, self.backbone = share, n_classes, backbone
         self.regularize_every = regularize_every
         self.splitter_warmup = splitter_warmup

@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, gradient_from
-from .learning import adam, learned_weights
+from .learning import learned_weights
 from .weight_network import WeightNetwork
 
 __all__ = ["MWNet"]
@@ -67,7 +68,7 @@ class MWNet(BatchReweighter):
         }  # fmt: skip
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
         self.network = WeightNetwork(1, hidden)
-        self.network_optimizer = adam(self.network, learning_rate, weight_decay)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.normalize = normalize
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
