@@ -1,7 +1,8 @@
 """Density ratios (importance weights) for tables and training loops.
 
-`from densratio import KMM, KLIEP, LSIF, stack_domains` and the other methods; `ImportanceWeighted` trains with a ratio, `diagnose`
-tells whether to. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
+`importance_weights(source, target)` weights the rows of any two tables. `from densratio import KMM, KLIEP, LSIF, stack_domains` and
+the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `densratio.datasets` has shifts with known
+ratios, `densratio.training` the torch side.
 """
 
 from importlib import import_module as _import_module
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
+    from .tables import importance_weights
     from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
 
 __all__ = [
@@ -47,11 +49,12 @@ __all__ = [
     "__version__",
     "diagnose",
     "importance_weighted_score",
+    "importance_weights",
     "make_iw_scorer",
     "stack_domains",
 ]
 
-_HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics"}
+_HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics", "importance_weights": "tables"}
 _HOMES |= dict.fromkeys(("ImportanceWeighted", "importance_weighted_score", "make_iw_scorer"), "two_step")
 _ELSEWHERE = {
     "uLSIF": "use LSIF(nonnegative=False)",
@@ -59,7 +62,7 @@ _ELSEWHERE = {
     "DynamicReweighter": "it needs torch: from densratio.training import DynamicReweighter",
 }
 """Names that people look for here, and what to type."""
-_ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "two_step")
+_ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "tables", "two_step")
 
 if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
 

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
+from torch import nn
 
 from densratio.training import (
     L2R,
@@ -14,6 +15,7 @@ from densratio.training import (
     Critic,
     DynamicReweighter,
     LiLAW,
+    LRWHard,
     MWNet,
     RandomWeights,
     RHOLoss,
@@ -210,3 +212,18 @@ def test_a_critic_that_was_made_stays_after_a_checkpoint_that_does_not_fit():
     with pytest.raises(RuntimeError, match="does not fit"):
         reweighter.load_state_dict(state)
     assert_same(reweighter.state_dict(), before)
+
+
+def test_a_mask_of_infinity_in_a_backbone_is_no_fault():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+
+        def forward(self, x):
+            return x
+
+    first, second = (LRWHard(N_TRAIN, 4, backbone=Masked()) for _ in range(2))
+    first.load_state_dict(second.state_dict())
+    with pytest.raises(ValueError, match=r"NaN or infinity in .*bias"):
+        first.load_state_dict(spoiled(second.state_dict(), "network.layers.0.bias"))

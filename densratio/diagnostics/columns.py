@@ -28,13 +28,13 @@ class Columns(NamedTuple):
 
 
 def numeric_columns(X: Any) -> Columns:
-    """Numeric columns of a table X (n, d): array, tensor, sparse matrix, or pandas or polars frame.
+    """Numeric columns of a table X (n, d): array, tensor, sparse matrix, pandas or polars frame, or `Columns`.
 
     A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
     the rest. Arrays get the names x0, x1, ...
     Raises ValueError for dates, for text in an array, and for NaN or infinity (naming the column).
     """
-    columns = _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
+    columns = X if isinstance(X, Columns) else _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
     if not np.all(np.isfinite(values)):
         _raise_not_finite(columns)

@@ -157,7 +157,7 @@ class Reweighter(nn.Module, Joinable, ABC):
 
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
-        check_numbers(state_dict)
+        check_numbers(state_dict, self.state_dict())
         restore = snapshot(self)
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)

@@ -28,11 +28,18 @@ def _prepare(prepare: Prepare, module: nn.Module, state_dict: dict[str, Any], pr
     prepare(module, {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)})
 
 
-def check_numbers(state: dict[str, Any]) -> None:
-    """Raise ValueError where an entry of a state_dict holds NaN or infinity."""
+def check_numbers(state: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise ValueError where an entry of a state_dict holds NaN or infinity, and that of the module itself does not.
+
+    A mask of minus infinity, in a backbone say, is no fault.
+    """
     for key, value in state.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not _is_finite(value) and _is_finite(own.get(key)):
             raise ValueError(f"The checkpoint has NaN or infinity in {key!r}: nothing was loaded. Load one from before that.")
+
+
+def _is_finite(value: Any) -> bool:
+    return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(torch.isfinite(value).all())
 
 
 def snapshot(module: nn.Module) -> Callable[[], None]:

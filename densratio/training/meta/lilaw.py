@@ -40,9 +40,7 @@ class Difficulty(NamedTuple):
 def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any) -> Difficulty:
     """Parts of the weights from the softmax of the label (n,) and the largest softmax (n,)."""
     return Difficulty(
-        torch.sigmoid(alpha * s_y - s_max),
-        torch.sigmoid(-(beta * s_y - s_max)),
-        torch.exp(-((delta * s_y - s_max) ** 2) / 2.0),
+        torch.sigmoid(alpha * s_y - s_max), torch.sigmoid(-(beta * s_y - s_max)), torch.exp(-((delta * s_y - s_max) ** 2) / 2.0)
     )
 
 

@@ -99,11 +99,7 @@ def _adamw(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, A
     return _adam(parameter, gradient, {**group, "decoupled_weight_decay": True}, state)
 
 
-OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {
-    torch.optim.SGD: _sgd,
-    torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adamw,
-}
+OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {torch.optim.SGD: _sgd, torch.optim.Adam: _adam, torch.optim.AdamW: _adamw}
 """(parameter, gradient, group, state) -> (parameter after the step, minus its derivative in the gradient), by optimizer."""
 
 

@@ -16,10 +16,7 @@ _LARGEST = 2**24  # categories that torch.multinomial takes
 
 
 def importance_sampler(
-    weights: Any,
-    num_samples: int | None = None,
-    replacement: bool = True,
-    generator: torch.Generator | None = None,
+    weights: Any, num_samples: int | None = None, replacement: bool = True, generator: torch.Generator | None = None
 ) -> WeightedRandomSampler:
     """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights): batches come from the target.
 

@@ -1,0 +1,159 @@
+"""TableEncoder: any table as numbers, by one rule for each column that is learned from both samples together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import _safe_indexing
+
+from .._validation import split_domains
+from .reading import Column, column_names, is_named, joined, read_column, table_of
+from .use import ColumnUse, dropped, use_of
+
+__all__ = ["TableEncoder", "as_names"]
+
+
+class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
+
+    - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes
+      the median of both samples, and one more 0/1 column says where it was.
+    - Text, categories and booleans become one 0/1 column for each frequent level, one for the rarer ones, and one for gaps.
+      Frequent are levels in 10 rows of a sample (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
+      counts as a rare one.
+    - Constant columns, empty ones, and texts that hardly repeat are dropped. `columns_` says so.
+
+    With `scale="auto"` of the density ratios two rows with different levels are then about as far apart as two rows in a column of
+    numbers. Levels are not replaced by their share of target rows, as a target encoder does: fitted on the rows that are
+    weighted it needs cross-fitting, after which `transform` of the source rows would no longer give their weights.
+
+    Parameters
+    ----------
+    drop : name or sequence of names
+        Columns to leave out, such as the label; either sample may lack them.
+    max_levels : int
+        The most levels of one column that get a 0/1 column each.
+
+    Attributes
+    ----------
+    columns_ : tuple of ColumnUse, what was done to each column.
+    feature_names_in_ : (d,) the columns of the table that are read.
+    """
+
+    def __init__(self, drop: Any = (), *, max_levels: int = 30):
+        self.drop = drop
+        self.max_levels = max_levels
+
+    def fit(self, X: Any, y: Any = None) -> TableEncoder:
+        """Learn from one table X (n, d), in which y (n,) tells source rows, its smaller value, from target rows."""
+        X = table_of(X, "X")
+        if y is None:
+            return self.fit_samples(X, X)
+        is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
+        return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
+
+    def fit_samples(self, source: Any, target: Any) -> TableEncoder:
+        """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError where they differ."""
+        if not (isinstance(self.max_levels, int | np.integer) and self.max_levels >= 1):
+            raise ValueError(f"max_levels must be a whole number >= 1; got {self.max_levels!r}.")
+        source, target = table_of(source, "source"), table_of(target, "target")
+        names, left_out = self._names(source, target)
+        uses = [use_of(name, *columns, int(self.max_levels)) for name, columns in _pairs(source, target, names).items()]
+        if not any(use.encoded_names for use in uses):
+            reasons = "; ".join(map(str, uses))
+            raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")
+        self.columns_ = (*uses, *(dropped(name, "as asked") for name in left_out))
+        self.feature_names_in_ = np.array([use.name for use in uses if use.kind != "dropped"], dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        self._is_named = is_named(source)
+        self._width = source.shape[1]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The numbers (n, k) of a table X (n, d). Columns that the encoder does not read may be there or not."""
+        self._check_is_fitted()
+        X = table_of(X, "X")
+        known = column_names(X)
+        if missing := [name for name in self.feature_names_in_ if name not in known]:
+            raise ValueError(f"X has no column {missing[0]!r}, which the encoder was fitted on; its columns are {known}.")
+        if is_named(X) != self._is_named:
+            raise ValueError("The encoder was fitted on a table with column names or on an array without: pass X likewise.")
+        if not self._is_named and X.shape[1] != self._width:
+            raise ValueError(f"X has {X.shape[1]} columns, but TableEncoder is expecting {self._width} columns as input.")
+        blocks = [use.encode(_as_fitted(read_column(X, use.name, "table X"), use)) for use in self._used]
+        return np.column_stack(blocks)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names (k,) of the numbers: column, column=level, column (missing)."""
+        self._check_is_fitted()
+        return np.array([name for use in self._used for name in use.encoded_names], dtype=object)
+
+    # ------------------------------------------------------------ parts
+
+    @property
+    def _used(self) -> list[ColumnUse]:
+        return [use for use in self.columns_ if use.kind != "dropped"]
+
+    def _names(self, source: Any, target: Any) -> tuple[list[Any], list[Any]]:
+        """Names of the columns to look at, in the source's order, and of those that `drop` leaves out."""
+        if is_named(source) != is_named(target):
+            named, plain = ("source", "target") if is_named(source) else ("target", "source")
+            raise ValueError(
+                f"The {named} has column names and the {plain} has none: pass both alike, such as "
+                f"{plain} = pandas.DataFrame({plain}, columns={named}.columns)."
+            )
+        names = [column_names(table) for table in (source, target)]
+        known = list(dict.fromkeys([*names[0], *names[1]]))
+        left_out = list(dict.fromkeys(as_names(self.drop)))
+        for name in left_out:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), map(str, known), n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {known}."
+                raise ValueError(f"drop: neither sample has a column {name!r}. {hint}")
+        mine, theirs = ([name for name in some if name not in left_out] for some in names)
+        only = [[name for name in mine if name not in theirs], [name for name in theirs if name not in mine]]
+        if any(only):
+            sides = zip(("source", "target"), only, strict=True)
+            facts = " and ".join(f"only the {side} has {some}" for side, some in sides if some)
+            raise ValueError(
+                f"The samples have different columns: {facts}. Leave these out with drop={[*left_out, *only[0], *only[1]]}, or "
+                "give both the same names."
+            )
+        return mine, left_out
+
+    def _check_is_fitted(self) -> None:
+        if not hasattr(self, "columns_"):
+            raise NotFittedError("This TableEncoder is not fitted yet: call fit(X, y) or fit_samples(source, target).")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "columns_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+def as_names(drop: Any) -> list[Any]:
+    """One name or several as a list."""
+    return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
+
+
+def _pairs(source: Any, target: Any, names: Sequence[Any]) -> Mapping[Any, tuple[Column, Column]]:
+    return {name: joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
+
+
+def _as_fitted(column: Column, use: ColumnUse) -> Column:
+    """The column as one of the kind that the encoder knows. Raises ValueError if it holds something else."""
+    if column.kind == use.kind or column.kind == "empty":
+        return column.of_kind(use.kind)
+    if {column.kind, use.kind} == {"numbers", "booleans"}:
+        return Column(use.kind, column.values)
+    raise ValueError(
+        f"Column {use.name!r} holds {column.kind}, and the encoder was fitted on {use.kind}: pass the same kind of values as then."
+    )

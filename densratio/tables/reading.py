@@ -1,0 +1,261 @@
+"""Columns of any table as numpy arrays of one of six kinds, with their gaps: what every later step computes on."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._arrays import is_sparse, to_host
+from .._columns import check_container, is_missing, is_real, library_of
+from .._validation import check_two_dimensional
+
+__all__ = ["KINDS", "Column", "column_names", "is_named", "joined", "read_column", "table_of"]
+
+KINDS = {
+    "numbers": "numbers",
+    "booleans": "true and false",
+    "categories": "text or categories",
+    "dates": "dates without a time zone",
+    "zoned dates": "dates with a time zone",
+    "durations": "durations",
+    "times": "times of the day",
+    "empty": "no value",
+}
+"""What a column can hold, and how a message says so."""
+
+_DAY = 86_400e6  # microseconds
+
+
+class Column(NamedTuple):
+    """kind: a name in KINDS. values (n,): str or None for categories; else float64, NaN for a gap, in days for all of time."""
+
+    kind: str
+    values: np.ndarray
+
+    @property
+    def is_gap(self) -> np.ndarray:
+        """Where (n,) the column has no value."""
+        if self.kind == "categories":
+            return np.array([value is None for value in self.values], dtype=bool)
+        return np.isnan(self.values)
+
+    def of_kind(self, kind: str) -> Column:
+        """The column as one of another kind that it may also be: an empty one of any, true and false as 1 and 0."""
+        if kind == "categories" and self.kind != kind:
+            return Column(kind, np.full(len(self.values), None, dtype=object))
+        return Column(kind, self.values)
+
+
+def table_of(X: Any, name: str) -> Any:
+    """X as a table that `read_column` reads, or an array (n, d). Raises ValueError for what is no table in memory."""
+    if is_sparse(X):
+        raise ValueError(
+            f"{name} is a sparse matrix: pass {name}.toarray(), or fit a density ratio itself, which takes sparse rows: "
+            "LSIF().fit(*stack_domains(source, target))."
+        )
+    if library_of(X) == "pyarrow" and hasattr(X, "column_names"):
+        return _with_rows(X, name)
+    if isinstance(X, np.ma.MaskedArray):
+        X = np.ma.filled(X.astype(np.float64), np.nan)
+    X = check_container(X, name)
+    if type(X).__name__ == "Series":
+        raise ValueError(f"{name} is a {library_of(X)} Series: pass a frame, {name}.to_frame().")
+    if not is_named(X):
+        X = np.asarray(to_host(X))
+        check_two_dimensional(X.shape)
+    return _with_rows(X, name)
+
+
+def _with_rows(X: Any, name: str) -> Any:
+    if X.shape[0] == 0:
+        raise ValueError(f"{name} is empty: it needs at least one row, better hundreds.")
+    return X
+
+
+def is_named(X: Any) -> bool:
+    """Whether X is a table whose columns have names."""
+    return hasattr(X, "columns")
+
+
+def column_names(X: Any) -> list[Any]:
+    """Names of the columns; x0, x1, ... for an array. Raises ValueError where two are equal."""
+    if not is_named(X):
+        return [f"x{j}" for j in range(X.shape[1])]
+    names = list(getattr(X, "column_names", X.columns))
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"Several columns are called {twice[0]!r}: give each a name of its own.")
+    return names
+
+
+def read_column(X: Any, name: Any, sample: str) -> Column:
+    """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
+    column = _of_values(*_as_array(X[name])) if is_named(X) else _of_array(X[:, int(name[1:])])
+    if isinstance(column, str):
+        raise ValueError(
+            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out with "
+            f"drop=[{name!r}]."
+        )
+    if column.kind != "categories" and np.isinf(column.values).any():
+        row = int(np.argmax(np.isinf(column.values)))
+        raise ValueError(
+            f"Column {name!r} of the {sample} is infinite in row {row}: put a number there, NaN if it is not known, or leave the "
+            f"column out with drop=[{name!r}]."
+        )
+    return column
+
+
+def joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
+    """Both columns as the same kind. Raises ValueError where they hold different things."""
+    kinds = {source.kind, target.kind} - {"empty"}
+    if kinds == {"numbers", "booleans"}:
+        kinds = {"numbers"}
+    if len(kinds) > 1:
+        held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{_stray(source, target)}"
+        raise ValueError(f"Column {name!r} holds {held}. {_remedy(name, source, target)}, or leave it out with drop=[{name!r}].")
+    kind = kinds.pop() if kinds else "empty"
+    return source.of_kind(kind), target.of_kind(kind)
+
+
+def _stray(source: Column, target: Column) -> str:
+    texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
+    stray = next((text for text in texts if not _is_number(text)), None)
+    return "" if stray is None else f", such as {stray!r}"
+
+
+def _remedy(name: Any, source: Column, target: Column) -> str:
+    kinds = {source.kind: "source", target.kind: "target"}
+    if kinds.keys() == {"dates", "zoned dates"}:
+        at = f"{kinds['dates']}[{name!r}]"
+        return f'Give both a zone, {at} = {at}.dt.tz_localize("UTC") in pandas'
+    at = f"{kinds.get('categories', '')}[{name!r}]"
+    if kinds.keys() == {"categories", "numbers"}:
+        return f'Make both numbers, {at} = pandas.to_numeric({at}, errors="coerce"), or both text, with astype(str)'
+    if "categories" in kinds and kinds.keys() & {"dates", "zoned dates"}:
+        return f"Make both dates, {at} = pandas.to_datetime({at})"
+    return "Store the same kind of value in both"
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _as_array(column: Any) -> tuple[np.ndarray, bool, bool]:
+    """A frame's column as an array (n,), whether it is declared to be categories, and whether it has a time zone."""
+    kind = getattr(column, "type", getattr(column, "dtype", None))
+    has_zone = any(getattr(kind, name, None) is not None for name in ("tz", "time_zone"))
+    if hasattr(column, "to_pylist"):
+        is_category = "dictionary" in str(kind)
+        # The nulls of dictionary columns get lost in to_numpy.
+        return _objects(column.to_pylist()) if is_category else column.to_numpy(), is_category, has_zone
+    is_category = type(kind).__name__ in ("CategoricalDtype", "Categorical", "Enum")
+    if is_category and hasattr(column, "astype"):
+        column = column.astype(object)
+    if has_zone and hasattr(column, "dt") and library_of(column) == "pandas":
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    return column.to_numpy(), is_category, has_zone
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _of_array(values: np.ndarray) -> Column | str:
+    """A column of an array; text that is numbers throughout is numbers, since an array has one type for all columns."""
+    column = _of_values(values)
+    if values.dtype.kind in "US" and all(map(_is_number, values)):
+        return Column("numbers", values.astype(np.float64))
+    return column
+
+
+def _of_values(values: np.ndarray, is_category: bool = False, has_zone: bool = False) -> Column | str:
+    """The column of an array (n,), or what it holds instead."""
+    if values.ndim > 1:
+        return "several values in each row"
+    kind = values.dtype.kind
+    if kind == "c":
+        return "complex numbers"
+    if not is_category and kind in "fiub":
+        numbers = values.astype(np.float64)
+        return Column("booleans" if kind == "b" else "empty" if np.isnan(numbers).all() else "numbers", numbers)
+    if kind in "mM":
+        name = "durations" if kind == "m" else "zoned dates" if has_zone else "dates"
+        return Column("empty" if np.isnat(values).all() else name, _days(values))
+    return _of_objects(values.astype(object), is_category)
+
+
+def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
+    gap = np.array([is_missing(value) for value in values], dtype=bool)
+    present = values[~gap]
+    if not len(present):
+        return Column("empty", np.full(len(values), np.nan))
+    types = list({type(value): value for value in present}.values())
+    for kind, is_one, number in () if is_category else _READERS:
+        if all(map(is_one, types)):
+            values = np.full(len(gap), np.nan)
+            values[~gap] = [number(value) for value in present]
+            return _with_zone(values, present) if kind == "dates" else Column(kind, values)
+    strange = next((value for value in types if not _is_label(value)), None)
+    if strange is not None:
+        return f"values of type {type(strange).__name__}"
+    texts = np.full(len(values), None, dtype=object)
+    texts[~gap] = [str(value) for value in present]
+    return Column("categories", texts)
+
+
+def _with_zone(days: np.ndarray, present: np.ndarray) -> Column | str:
+    has_zone = {getattr(value, "tzinfo", None) is not None for value in present}
+    if len(has_zone) > 1:
+        return "dates with and without a time zone"
+    return Column("zoned dates" if True in has_zone else "dates", days)
+
+
+def _days(values: np.ndarray) -> np.ndarray:
+    unit = "timedelta64[us]" if values.dtype.kind == "m" else "datetime64[us]"
+    whole = values.astype(unit)
+    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / _DAY)
+
+
+def _day_of(value: Any) -> float:
+    if hasattr(value, "to_timestamp"):
+        value = value.to_timestamp()
+    if getattr(value, "tzinfo", None) is not None:
+        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    return float(_days(np.array([np.datetime64(value, "us")]))[0])
+
+
+def _length_of(value: Any) -> float:
+    return value / datetime.timedelta(days=1)
+
+
+def _time_of(value: datetime.time) -> float:
+    return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / _DAY
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str | bytes) or is_real(value) or type(value).__name__ == "Interval"
+
+
+def _is_date(value: Any) -> bool:
+    return isinstance(value, datetime.date) or type(value).__name__ == "Period"
+
+
+_READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
+    ("booleans", lambda value: isinstance(value, bool | np.bool_), float),
+    ("numbers", is_real, float),
+    ("dates", _is_date, _day_of),
+    ("durations", lambda value: isinstance(value, datetime.timedelta), _length_of),
+    ("times", lambda value: isinstance(value, datetime.time), _time_of),
+]
+"""Kinds of columns of Python objects: the test that one value of each type must pass, and the number of a value."""
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(text))) or str(text).lower() == "nan"
+    except ValueError:
+        return False

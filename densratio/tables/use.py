@@ -1,0 +1,204 @@
+"""What is done to one column: how it becomes numbers, why it is left out, and where the samples do not overlap in it."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .reading import Column
+
+__all__ = ["ColumnUse", "dropped", "use_of"]
+
+_SHOWN = 5  # levels that a sentence names
+_WORDS = {
+    "numbers": "numbers",
+    "booleans": "one-hot",
+    "categories": "one-hot",
+    "dates": "days since 1970",
+    "zoned dates": "days since 1970",
+    "durations": "days",
+    "times": "share of the day",
+}
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """What was done to one column.
+
+    name : of the column.
+    kind : "numbers", "booleans", "categories", "dates", "zoned dates", "durations", "times", or "dropped".
+    levels : texts with a 0/1 column of their own, sorted.
+    n_rest : number of rarer texts, which share one 0/1 column.
+    fill : the number that stands for a gap, the median of both samples; None where the numbers are all the same.
+    has_gaps : whether a 0/1 column says where the value is missing.
+    reason : why the column was dropped.
+    no_overlap : sentences on values that one sample has and the other has not.
+    """
+
+    name: Any
+    kind: str
+    levels: tuple[str, ...] = ()
+    n_rest: int = 0
+    fill: float | None = None
+    has_gaps: bool = False
+    reason: str = ""
+    no_overlap: tuple[str, ...] = ()
+
+    @property
+    def is_one_hot(self) -> bool:
+        """Whether the column became 0/1 columns."""
+        return self.kind in ("booleans", "categories")
+
+    @property
+    def varies(self) -> bool:
+        """Whether the numbers of this column are not all the same."""
+        return self.fill is not None
+
+    @property
+    def encoded_names(self) -> list[str]:
+        """Names of the columns (k) that stand for this one."""
+        if self.kind == "dropped":
+            return []
+        if not self.is_one_hot:
+            return [str(self.name)] * self.varies + [f"{self.name} (missing)"] * self.has_gaps
+        others = ["(other)"] * (self.n_rest > 0) + ["(missing)"] * self.has_gaps
+        return [f"{self.name}={level}" for level in (*self.levels, *others)]
+
+    def encode(self, column: Column) -> np.ndarray:
+        """The numbers (n, k) that stand for a column (n,) of this kind. A level that is not known counts as a rare one."""
+        gap = column.is_gap
+        if not self.is_one_hot:
+            parts = [np.where(gap, self.fill or 0.0, column.values)] * self.varies + [gap] * self.has_gaps
+            return np.column_stack(parts).astype(np.float64)
+        place = {level: number for number, level in enumerate(self.levels)}
+        rest = len(self.levels) if self.n_rest else -1
+        at = np.array([place.get(text, rest) for text in _texts(column)])
+        at[gap] = len(self.encoded_names) - 1 if self.has_gaps else -1
+        return (at[:, None] == np.arange(len(self.encoded_names))).astype(np.float64)
+
+    @property
+    def treatment(self) -> str:
+        """What was done, in words."""
+        if self.kind == "dropped":
+            return f"dropped: {self.reason}"
+        if not self.is_one_hot:
+            words = _WORDS[self.kind] if self.varies else "missing or not, as all values are equal"
+            return words + ", a 0/1 column for gaps" * (self.has_gaps and self.varies)
+        rest = f", {self.n_rest} rarer levels together" * (self.n_rest > 0)
+        return f"one-hot: {_listed(self.levels) or 'no frequent level'}{rest}{', gaps as a level' * self.has_gaps}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.treatment}" + "".join(f". No overlap: {words}" for words in self.no_overlap)
+
+
+def dropped(name: Any, reason: str) -> ColumnUse:
+    """A column that is left out."""
+    return ColumnUse(name, "dropped", reason=reason)
+
+
+def use_of(name: Any, source: Column, target: Column, max_levels: int) -> ColumnUse:
+    """What to do with a column, from its values in both samples, which are of one kind."""
+    gaps = [column.is_gap for column in (source, target)]
+    if all(gap.all() for gap in gaps):
+        return dropped(name, "no value in either sample")
+    has_gaps = bool(any(gap.any() for gap in gaps))
+    apart = tuple(_gaps_apart(*gaps))
+    if source.kind in ("booleans", "categories"):
+        return _one_hot(name, source, target, max_levels, has_gaps, apart)
+    values = [column.values[~gap] for column, gap in zip((source, target), gaps, strict=True)]
+    pooled = np.concatenate(values)
+    if pooled.min() < pooled.max():
+        apart = (*_ranges_apart(values[0], values[1], source.kind), *apart)
+        return ColumnUse(name, source.kind, fill=float(np.median(pooled)), has_gaps=has_gaps, no_overlap=apart)
+    if not has_gaps:
+        return dropped(name, f"the same value in all rows, {_shown(pooled[0], source.kind)}")
+    return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
+
+
+def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gaps: bool, apart: tuple[str, ...]) -> ColumnUse:
+    counts = [Counter(text for text in _texts(column) if text is not None) for column in (source, target)]
+    sizes = [len(column.values) for column in (source, target)]
+    known = sorted(counts[0].keys() | counts[1].keys())
+    if len(known) == 1 and not has_gaps:
+        return dropped(name, f"the same value in all rows, {_short(known[0])}")
+    shares = {level: sum(count[level] / size for count, size in zip(counts, sizes, strict=True)) for level in known}
+    frequent = [
+        level
+        for level in sorted(known, key=lambda level: -shares[level])[:max_levels]
+        if any(count[level] >= _rows_needed(size) for count, size in zip(counts, sizes, strict=True))
+    ]
+    # One rare level needs no column to share.
+    levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
+    if not levels and not has_gaps:
+        return dropped(name, f"{len(known)} different texts, of which none is frequent: they name rows and do not describe them")
+    notes = (*_levels_apart(levels, counts, sizes), *apart)
+    return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
+
+
+def _rows_needed(n: int) -> float:
+    """Rows of a sample of `n` in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more."""
+    return max(2.0, min(10.0, 0.05 * n), 0.005 * n)
+
+
+def _texts(column: Column) -> np.ndarray:
+    if column.kind == "categories":
+        return column.values
+    return np.array([None if np.isnan(value) else str(bool(value)) for value in column.values], dtype=object)
+
+
+# ---------------------------------------------------------------- overlap
+
+
+def _gaps_apart(source: np.ndarray, target: np.ndarray) -> Iterator[str]:
+    for gap, other, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
+        if gap.any() and not other.any():
+            yield f"{_percent(gap.mean())} of the {names[0]} rows have no value, and every {names[1]} row has one"
+
+
+def _ranges_apart(source: np.ndarray, target: np.ndarray, kind: str) -> Iterator[str]:
+    if not len(source) or not len(target):
+        return
+    for low, high, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
+        if low.max() < high.min():
+            yield (
+                f"the {names[0]} ends at {_shown(low.max(), kind)} and the {names[1]} begins at {_shown(high.min(), kind)}; leave "
+                "the column out unless it describes the rows"
+            )
+
+
+def _levels_apart(levels: tuple[str, ...], counts: list[Counter[str]], sizes: list[int]) -> Iterator[str]:
+    for mine, other, names in ((0, 1, ("source", "target")), (1, 0, ("target", "source"))):
+        only = [level for level in levels if counts[mine][level] and not counts[other][level]]
+        if only:
+            share = _percent(sum(counts[mine][level] for level in only) / sizes[mine])
+            yield f"{share} of the {names[0]} rows have a level that no {names[1]} row has: {_listed(only)}"
+
+
+# ---------------------------------------------------------------- words
+
+
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.3g} %"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 30 else text[:29] + "…")
+
+
+def _listed(levels: Any) -> str:
+    more = len(levels) - _SHOWN
+    return ", ".join(map(_short, levels[:_SHOWN])) + f" and {more} more" * (more > 0)
+
+
+def _shown(value: float, kind: str) -> str:
+    if kind not in ("dates", "zoned dates"):
+        return f"{value:.6g}" + " days" * (kind == "durations")
+    try:
+        return f"{datetime.datetime(1970, 1, 1) + datetime.timedelta(days=value):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    except OverflowError:
+        return f"day {value:.0f} after 1970-01-01"

@@ -1,0 +1,154 @@
+"""importance_weights: two tables as they are in, weights and all that belongs to them out."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from dataclasses import dataclass
+from html import escape
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from .._arrays import to_host
+from .._columns import library_of
+from .._validation import seed_of, stack_domains
+from ..diagnostics import Report, diagnose
+from ..diagnostics.columns import Columns
+from ..estimators import ESTIMATORS, KMM, RatioEstimator
+from .encoder import TableEncoder, as_names
+from .use import ColumnUse
+
+__all__ = ["ImportanceWeights", "importance_weights"]
+
+_MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImportanceWeights:
+    """What `importance_weights` returns.
+
+    weights : (n_source,) of mean 1, in the source's library; a pandas Series has the source's index.
+    ratio : the fitted Pipeline of the encoder and the density ratio; `ratio.transform(table)` gives the ratio at any rows.
+    diagnosis : the `Report` of `diagnose`; its `warnings` say what is wrong and what to do.
+    columns : one ColumnUse for each column, with what was done to it and where the samples do not overlap.
+    """
+
+    weights: Any
+    ratio: Pipeline
+    diagnosis: Report
+    columns: tuple[ColumnUse, ...]
+
+    def __repr__(self) -> str:
+        shown = [line for use in self.columns[:_MOST_SHOWN] for line in _wrapped(use)]
+        return "\n".join([self._title(), "", *shown, *self._rest(), "", str(self.diagnosis)])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(str(use.name))}</td><td>{escape(use.treatment)}</td><td>{escape('; '.join(use.no_overlap))}</td></tr>"
+            for use in self.columns[:_MOST_SHOWN]
+        )
+        heads = "<tr><th>Column</th><th>What was done</th><th>No overlap</th></tr>"
+        table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
+        rest = "".join(f"<p>{escape(line.strip())}</p>" for line in self._rest())
+        return f"<div class='densratio'><p><b>{escape(self._title())}</b></p>{table}{rest}</div>{self.diagnosis._repr_html_()}"
+
+    def _title(self) -> str:
+        sizes = f"{self.diagnosis.n_source} source rows for {self.diagnosis.n_target} target rows"
+        return f"Importance weights of {sizes}, by {type(self.ratio[-1]).__name__}"
+
+    def _rest(self) -> list[str]:
+        more = len(self.columns) - _MOST_SHOWN
+        return [f"  and {more} more columns"] if more > 0 else []
+
+
+def _wrapped(use: ColumnUse) -> list[str]:
+    lines = [f"  {use.name}: {use.treatment}", *(f"    ! No overlap: {words}." for words in use.no_overlap)]
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="      ", break_on_hyphens=False)]
+
+
+def importance_weights(
+    source: Any, target: Any, *, method: Any = "auto", drop: Any = (), encoder: Any = "auto", random_state: Any = 0
+) -> ImportanceWeights:
+    """Weights of the source rows under which they look like the target rows, from two tables as they are.
+
+    Categories, booleans, dates and gaps are turned into numbers by one encoder for both samples; `columns` of the result says how.
+
+    Parameters
+    ----------
+    source, target : tables (n_s, d) and (n_t, d) with the same columns in any order
+        pandas or polars frames, Arrow tables, or arrays. The source is the sample that is weighted.
+    method : "auto", a name in `densratio.estimators.ESTIMATORS`, or an unfitted density ratio
+        "auto": kernel mean matching, which takes seconds up to some hundred thousand rows. "stacked" combines all methods that
+        suit the size of the tables, in about a minute.
+    drop : name or sequence of names
+        Columns to leave out, such as the label; either sample may lack them.
+    encoder : "auto" or an unfitted transformer
+        "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples.
+    random_state : int, RandomState, Generator or None
+        Seed of the density ratio and of the diagnosis.
+
+    Raises ValueError where the samples differ in their columns or in what a column holds; the message says what to type.
+    """
+    fitted = _fitted_encoder(encoder, drop, source, target)
+    X, y = stack_domains(*(np.asarray(fitted.transform(table), dtype=np.float64) for table in (source, target)))
+    seed = seed_of(random_state)
+    ratio = _ratio(method, seed).fit(X, y)
+    weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
+    diagnosis = diagnose(weights, Columns(_names(fitted, X), X), y, random_state=seed)
+    pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
+    return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())))
+
+
+def _automatic(seed: int) -> RatioEstimator:
+    # Columns of 0 and 1 have a few distinct rows, to which KMM gives the quotient of the frequencies; the kernel models, whose
+    # centers are drawn, blur them. In units of `scale_` a bandwidth of the median distance suits tables of any kind.
+    return KMM(random_state=seed)
+
+
+def _ratio(method: Any, seed: int) -> Any:
+    """The unfitted density ratio of a name, or a copy of a given one."""
+    if isinstance(method, str) and method.lower() == "auto":
+        return _automatic(seed)
+    if isinstance(method, str):
+        if method.lower() not in ESTIMATORS:
+            near = difflib.get_close_matches(method.lower(), ESTIMATORS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f'method must be "auto", a density ratio, or one of {sorted(ESTIMATORS)}; got {method!r}.{hint}')
+        ratio = ESTIMATORS[method.lower()]()
+        return ratio.set_params(random_state=seed) if "random_state" in ratio.get_params(deep=False) else ratio
+    if isinstance(method, type) or not all(hasattr(method, name) for name in ("fit", "transform", "get_params")):
+        raise ValueError(f"method must be an unfitted density ratio, such as KMM(), or the name of one; got {method!r}.")
+    return clone(method)
+
+
+def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
+    if isinstance(encoder, str) and encoder == "auto":
+        encoder = TableEncoder(drop)
+    elif isinstance(encoder, type) or not all(hasattr(encoder, name) for name in ("fit", "transform", "get_params")):
+        raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {encoder!r}.')
+    elif as_names(drop):
+        raise ValueError("drop belongs to the encoder here: give it TableEncoder(drop=...), or drop the columns yourself.")
+    encoder = clone(encoder)
+    if isinstance(encoder, TableEncoder):
+        return encoder.fit_samples(source, target)
+    return encoder.fit(*stack_domains(source, target))
+
+
+def _names(encoder: Any, X: np.ndarray) -> tuple[str, ...]:
+    if hasattr(encoder, "get_feature_names_out"):
+        return tuple(map(str, encoder.get_feature_names_out()))
+    return tuple(f"x{j}" for j in range(X.shape[1]))
+
+
+def _as_source(weights: np.ndarray, source: Any) -> Any:
+    """Weights (n,) as a column of the source's library."""
+    library = library_of(source)
+    if library == "pandas":
+        return import_module("pandas").Series(weights, index=source.index, name="weight")
+    if library == "polars":
+        return import_module("polars").Series("weight", weights)
+    return import_module("pyarrow").array(weights) if library == "pyarrow" else weights

@@ -1,0 +1,258 @@
+"""What the encoder does to each kind of column and says about it, and what it refuses."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import re
+
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
+
+from densratio import KMM, importance_weights, stack_domains
+from densratio.tables import TableEncoder
+
+DAY = datetime.timedelta(days=1)
+START = datetime.datetime(2020, 1, 1)
+
+
+def column(values):
+    return pd.DataFrame({"c": values})
+
+
+def encoded(source, target=None):
+    """The use of the column of two samples, and the numbers of the source."""
+    source, target = (column(values) for values in (source, source if target is None else target))
+    # One more column, so that the other may be dropped.
+    more = [frame.assign(n=np.arange(len(frame))) for frame in (source, target)]
+    encoder = TableEncoder().fit_samples(*more)
+    return encoder.columns_[0], encoder.transform(more[0])[:, :-1]
+
+
+# ---------------------------------------------------------------- kinds of columns
+
+
+def test_a_gap_in_numbers_is_the_median_and_is_marked():
+    use, numbers = encoded([1.0, np.nan, 5.0], [2.0, 9.0, np.nan])
+    assert numbers.tolist() == [[1.0, 0.0], [3.5, 1.0], [5.0, 0.0]]
+    assert use.encoded_names == ["c", "c (missing)"] and use.treatment == "numbers, a 0/1 column for gaps"
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=2, max_size=16).filter(lambda v: len(set(v) - {None}) > 1))
+def test_each_row_of_a_column_of_few_levels_has_a_one_in_the_column_of_its_level(values):
+    values = 3 * values
+    use, numbers = encoded(values)
+    names = np.array(use.encoded_names)
+    assert (numbers.sum(axis=1) == 1.0).all()
+    assert [str(names[row == 1.0][0]) for row in numbers] == [f"c={'(missing)' if v is None else v}" for v in values]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-9, 9)), min_size=3, max_size=20).filter(lambda v: len(set(v) - {None}) > 1))
+def test_numbers_are_the_same_in_whatever_type_they_come(values):
+    floats = pd.Series(values, dtype=float)
+    same = [
+        floats,
+        floats.astype("Int64"),
+        pd.Series(values, dtype=object),
+        pd.Series([None if v is None else decimal.Decimal(v) for v in values], dtype=object),
+        floats.astype(pd.ArrowDtype(pyarrow.float64())),
+    ]
+    first = encoded(same[0])
+    assert [np.array_equal(encoded(other)[1], first[1]) and encoded(other)[0] == first[0] for other in same[1:]] == [True] * 4
+
+
+def test_booleans_are_two_levels_and_gaps_a_third():
+    use, numbers = encoded([True, False, None, True])
+    assert use.encoded_names == ["c=False", "c=True", "c=(missing)"]
+    assert numbers.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_frequent_levels_get_columns_of_their_own_and_the_others_one_together():
+    values = ["often"] * 500 + ["seldom"] * 100 + [f"once {k}" for k in range(400)]
+    use, numbers = encoded(values)
+    assert (use.levels, use.n_rest) == (("often", "seldom"), 400)
+    assert numbers.sum(axis=0).tolist() == [500, 100, 400]
+    assert use.treatment == "one-hot: 'often', 'seldom', 400 rarer levels together"
+
+
+def test_the_most_frequent_levels_of_either_sample_are_kept():
+    levels = [f"{k:02d}" for k in range(40)]
+    source, target = (np.repeat(levels, counts).tolist() for counts in ([50] + [10] * 39, [10] * 39 + [50]))
+    use, _ = encoded(source, target)
+    assert len(use.levels) == 30 and {"00", "39"} <= set(use.levels) and use.n_rest == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "number", "words"),
+    [
+        ([START, START + DAY / 2], 18262.5, "days since 1970"),
+        ([START.replace(tzinfo=datetime.UTC), START.replace(tzinfo=datetime.UTC) + DAY], 18263.0, "days since 1970"),
+        ([DAY, 3 * DAY], 3.0, "days"),
+        ([datetime.time(0), datetime.time(18)], 0.75, "share of the day"),
+    ],
+)
+def test_times_are_days(values, number, words):
+    for stored in (values, pd.Series(values, dtype=object)):
+        use, numbers = encoded(stored)
+        assert numbers[1, 0] == number and use.treatment == words
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([5.0, 5.0, 5.0], "the same value in all rows, 5"),
+        (["x", "x", "x"], "the same value in all rows, 'x'"),
+        ([START] * 3, "the same value in all rows, 2020-01-01"),
+        ([None, None, None], "no value in either sample"),
+        ([np.nan, np.nan, np.nan], "no value in either sample"),
+        ([pd.NaT, pd.NaT, pd.NaT], "no value in either sample"),
+        (["a", "b", "c"], "3 different texts, of which none is frequent: they name rows and do not describe them"),
+    ],
+)
+def test_a_column_that_says_nothing_is_dropped_and_the_reason_told(values, reason):
+    use, numbers = encoded(values)
+    assert (use.kind, use.reason, numbers.shape) == ("dropped", reason, (3, 0))
+    assert str(use) == f"c: dropped: {reason}"
+
+
+def test_of_equal_numbers_with_gaps_the_gaps_are_kept():
+    use, numbers = encoded([5.0, np.nan, 5.0])
+    assert numbers.tolist() == [[0.0], [1.0], [0.0]] and "missing or not" in use.treatment
+
+
+def test_two_levels_are_as_far_apart_as_two_rows_of_a_column_of_numbers():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(5.0, 300.0, 4000), "k": rng.choice(list("abc"), 4000, p=[0.7, 0.2, 0.1])})
+    encoder = TableEncoder().fit_samples(frame, frame)
+    X = encoder.transform(frame)
+    unit = KMM().fit(*stack_domains(X[:100], X[100:200])).scale_
+    scaled, other = X / unit, rng.permutation(4000)
+    apart = (scaled - scaled[other]) ** 2
+    differ = (frame["k"] != frame["k"].to_numpy()[other]).to_numpy()
+    assert apart[differ, 1:].sum(axis=1).mean() == pytest.approx(apart[:, 0].mean(), rel=0.2)
+
+
+# ---------------------------------------------------------------- no overlap
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (["a", "b"] * 10, ["a", "b", "c", "c"] * 5, "50 % of the target rows have a level that no source row has: 'c'"),
+        (["a", "b", "d", "a"] * 5, ["a", "b"] * 10, "25 % of the source rows have a level that no target row has: 'd'"),
+        ([1.0, 2.0, np.nan, 4.0], [1.0, 2.0, 3.0, 4.0], "25 % of the source rows have no value, and every target row has one"),
+        ([np.nan] * 3, [1.0, 2.0, 3.0], "100 % of the source rows have no value"),
+        ([1.0, 2.0], [3.0, 4.0], "the source ends at 2 and the target begins at 3"),
+        (
+            [START, START + DAY],
+            [START + 2 * DAY, START + 3 * DAY],
+            "the source ends at 2020-01-02 and the target begins at 2020-01-03",
+        ),
+        ([START + DAY] * 2, [START] * 2, "the target ends at 2020-01-01 and the source begins at 2020-01-02"),
+    ],
+)
+def test_what_one_sample_alone_has_is_kept_and_told(source, target, words):
+    use, numbers = encoded(source, target)
+    assert any(words in note for note in use.no_overlap) and words in str(use) and numbers.shape[1] > 0
+
+
+def test_a_date_that_only_moves_is_told_in_the_result_too():
+    frames = [column([start + k * DAY for k in range(30)]).assign(x=range(30)) for start in (START, START + 30 * DAY)]
+    result = importance_weights(*frames)
+    assert "! No overlap: the source ends at 2020-01-30 and the target begins at 2020-01-31" in repr(result)
+    assert any("No overlap" in warning and "'c'" in warning for warning in result.diagnosis.warnings)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+GOOD = pd.DataFrame({"a": [1.0, 2.0, 3.0], "k": ["x", "y", "x"]})
+ZONED = pd.date_range("2020", periods=3, tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (GOOD.set_axis(["a", "l"], axis=1), "has ['k'] and only the target has ['l']. Leave these out with drop=['k', 'l']"),
+        (GOOD.assign(label=1), "only the target has ['label']. Leave these out with drop=['label']"),
+        (GOOD.assign(a=["1", "n/a", "3"]), "'a' holds numbers in the source and text or categories in the target, such as 'n/a'."),
+        (GOOD.assign(a=["1", "2", "3"]), "target['a'] = pandas.to_numeric(target['a'], errors=\"coerce\")"),
+        (GOOD.assign(k=[1, 2, 3]), "source['k'] = pandas.to_numeric(source['k'], errors=\"coerce\"), or both text"),
+        (GOOD.assign(a=ZONED), "'a' holds numbers in the source and dates with a time zone in the target. Store the same kind"),
+        (GOOD.assign(a=[1.0, np.inf, 2.0]), "'a' of the target is infinite in row 1: put a number there"),
+        (GOOD.assign(a=[[1], [2], [3]]), "'a' of the target holds values of type list"),
+        (GOOD.assign(a=[1j, 2, 3]), "'a' of the target holds complex numbers: turn it into numbers"),
+        (GOOD.assign(a=[START, START.replace(tzinfo=datetime.UTC), None]).astype({"a": object}), "with and without a time zone"),
+        (GOOD.set_axis(["a", "a"], axis=1), "Several columns are called 'a'"),
+        (GOOD.head(0), "target is empty"),
+        (GOOD.to_numpy(), "target = pandas.DataFrame(target, columns=source.columns)"),
+        (polars.from_pandas(GOOD).lazy(), "X.collect()"),
+        (GOOD["a"], "target is a pandas Series: pass a frame, target.to_frame()"),
+        (scipy.sparse.eye_array(3), "target is a sparse matrix: pass target.toarray()"),
+        ([1.0, 2.0], "1D array"),
+    ],
+)  # fmt: skip
+def test_a_faulty_table_is_refused_with_the_column_and_what_to_type(target, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        importance_weights(GOOD, target)
+
+
+def test_dates_of_which_one_sample_has_zones_are_refused_with_the_cure():
+    source, target = column(ZONED), column(ZONED.tz_localize(None))
+    with pytest.raises(ValueError, match=re.escape("target['c'] = target['c'].dt.tz_localize(\"UTC\")")):
+        importance_weights(source, target)
+    target["c"] = target["c"].dt.tz_localize("UTC")
+    assert importance_weights(source, target).weights.to_numpy() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_advice_on_text_among_numbers_works():
+    target = GOOD.assign(a=["1", "n/a", "3"])
+    target["a"] = pd.to_numeric(target["a"], errors="coerce")
+    assert len(importance_weights(GOOD, target).weights) == 3
+
+
+def test_a_column_that_a_sample_lacks_can_be_left_out():
+    result = importance_weights(GOOD.assign(label=[0, 1, 0]), GOOD, drop="label")
+    assert str(result.columns[-1]) == "label: dropped: as asked"
+    assert np.array_equal(result.ratio.transform(GOOD), result.weights)
+
+
+def test_samples_in_which_no_column_differs_between_rows_are_refused():
+    with pytest.raises(ValueError, match=re.escape("No column is left to compare the samples by. k: dropped: the same value")):
+        importance_weights(GOOD[["k"]].assign(k="x"), GOOD[["k"]].assign(k="x"))
+    with pytest.raises(ValueError, match="drop leaves out all of them"):
+        importance_weights(GOOD, GOOD, drop=["a", "k"])
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (GOOD[["a"]], "X has no column 'k', which the encoder was fitted on"),
+        (GOOD.assign(a="text"), "Column 'a' holds categories, and the encoder was fitted on numbers"),
+        (np.ones((2, 2)), "X has no column 'a'"),
+    ],
+)
+def test_the_fitted_pipeline_refuses_other_tables(table, words):
+    ratio = importance_weights(GOOD, GOOD).ratio
+    with pytest.raises(ValueError, match=re.escape(words)):
+        ratio.transform(table)
+
+
+def test_arrays_of_another_width_are_refused():
+    X = np.arange(6.0).reshape(3, 2)
+    with pytest.raises(ValueError, match="X has 3 columns, but TableEncoder is expecting 2"):
+        TableEncoder().fit(X).transform(np.ones((2, 3)))
+    with pytest.raises(NotFittedError, match="fit_samples"):
+        TableEncoder().transform(X)
+
+
+def test_a_masked_entry_is_a_gap():
+    X = np.ma.masked_equal([[1.0, 2.0], [-9.0, 3.0], [4.0, 5.0]], -9.0)
+    assert TableEncoder().fit(X).columns_[0].has_gaps
