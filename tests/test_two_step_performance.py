@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
 from two_step_cases import N, fitted_ratio, ones, table, tilt
 
-from densratio import KLIEP, LSIF, Discriminator, importance_weighted_score, stack_domains, target_performance
+from densratio import KLIEP, LSIF, Discriminator, importance_weighted_score, importance_weights, stack_domains, target_performance
 from densratio.datasets import make_gaussian_shift
 from densratio.two_step.performance import interval_within
 from densratio.two_step.row_losses import row_losses
@@ -415,6 +417,24 @@ def test_categories_and_gaps_need_no_preparation():
     model = trees.fit(X, y)
     found = target_performance(model, ratio, X, y, X_target, metric="accuracy", n_bootstrap=2)
     assert found.warning is None and 0.7 < found.interval[0] < found.interval[1] <= 1.0
+
+
+def test_dates_and_the_ratio_of_importance_weights_need_none_either():
+    rng = np.random.default_rng(0)
+
+    def rows(n, first):
+        day = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(first, 300, n), "D")
+        return pd.DataFrame({"day": day, "kind": rng.choice(["a", "b"], n), "x": rng.normal(size=n)})
+
+    X, X_target = rows(200, 0), rows(150, 100)
+    y = X["x"] > 0.0
+    model = make_pipeline(make_column_transformer(("passthrough", ["x"])), LogisticRegression()).fit(X, y)
+    ratio = importance_weights(X, X_target, method=KLIEP(gamma=0.1)).ratio
+    found = target_performance(model, ratio, X, y, X_target, metric="accuracy", n_bootstrap=2)
+    assert found.warning is None and found.interval[0] > 0.9
+    later = X_target.assign(day=X_target["day"] + pd.Timedelta(days=999))
+    warning = target_performance(model, ratio, X, y, later, metric="accuracy").warning
+    assert re.search("outside the source's range of .?day", warning)
 
 
 def test_sparse_rows_are_taken():

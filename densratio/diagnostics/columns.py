@@ -30,16 +30,17 @@ class Columns(NamedTuple):
     values: Any
 
 
-def numeric_columns(X: Any, *, takes_nan: bool = False) -> Columns:
+def numeric_columns(X: Any, *, is_lenient: bool = False) -> Columns:
     """Numeric columns of a table X (n, d): array, tensor, sparse matrix, pandas or polars frame, or `Columns`.
 
     A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
     the rest. Arrays get the names x0, x1, ...
-    Raises ValueError for dates, for text in an array, and for infinity and, unless takes_nan, NaN (naming the column).
+    is_lenient: dates and durations become days, and NaN stays.
+    Raises ValueError for text in an array and for infinity and, unless is_lenient, for dates and NaN (naming the column).
     """
-    columns = X if isinstance(X, Columns) else _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
+    columns = X if isinstance(X, Columns) else _frame_columns(X, is_lenient) if hasattr(X, "columns") else _array_columns(X)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
-    if not np.all(np.isfinite(values) | (takes_nan & np.isnan(values))):
+    if not np.all(np.isfinite(values) | (is_lenient & np.isnan(values))):
         _raise_not_finite(columns)
     return columns
 
@@ -109,7 +110,7 @@ def _array_columns(X: Any) -> Columns:
     return Columns(tuple(f"x{j}" for j in range(values.shape[1])), values)
 
 
-def _frame_columns(X: Any) -> Columns:
+def _frame_columns(X: Any, is_lenient: bool) -> Columns:
     if 0 in X.shape:
         raise ValueError(f"X must have at least one row and one column; got shape {tuple(X.shape)}.")
     names: list[str] = []
@@ -117,10 +118,17 @@ def _frame_columns(X: Any) -> Columns:
     for j, name in enumerate(X.columns):
         # By position: a pandas frame may have two columns of the same name.
         column = np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j])
-        added, block = _frame_column(str(name), column)
+        added, block = _frame_column(str(name), _days(column) if is_lenient and column.dtype.kind in "mM" else column)
         names += added
         blocks.append(block)
     return Columns(tuple(names), np.concatenate(blocks, axis=1))
+
+
+def _days(times: np.ndarray) -> np.ndarray:
+    """Days since 1970, or of a duration, (n,); NaN where the time is missing."""
+    day = np.timedelta64(1, "D")
+    elapsed = times - np.datetime64(0, "D") if times.dtype.kind == "M" else times
+    return elapsed / day
 
 
 def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:

@@ -12,7 +12,7 @@ from scipy.stats import t
 from .._arrays import to_host
 from .._validation import seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
-from ..diagnostics.columns import dense_rows, numeric_columns, rows_at
+from ..diagnostics.columns import Columns, dense_rows, numeric_columns, rows_at
 from ..diagnostics.diagnosis import diagnose
 from ..diagnostics.remedies import remedies_for
 from ..diagnostics.weights import effective_sample_size
@@ -108,7 +108,7 @@ def target_performance(
     model : fitted estimator.
     ratio : fitted density ratio, a Pipeline that ends in one, or a function from rows (n, d) to ratios (n,)
     X : (n, d) source rows, y : (n,) their labels
-        Rows that the model was not trained on. Text columns of a frame are encoded for m and the diagnosis, not for the model.
+        Rows that the model was not trained on. Text and dates are encoded for m and the diagnosis, not for the model.
     X_target : (m, d) target rows, with the columns of X
     metric : name or function
         A metric of sklearn.metrics that is a mean over rows ("accuracy", "zero_one_loss", "log_loss", "brier",
@@ -178,17 +178,18 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
 
 
 class _Samples(NamedTuple):
-    """Source and target rows: as given, the domain of each (0 or 1), and as numbers, NaN where they are missing."""
+    """Source and target rows: as given, the domain of each (0 or 1), and as named numbers, NaN where they are missing."""
 
     stacked: Any
     domain: np.ndarray
+    names: tuple[str, ...]
     table: np.ndarray
 
 
 def _samples(source: Any, target: Any) -> _Samples:
     stacked, domain = stack_domains(source, target)
-    values = numeric_columns(stacked, takes_nan=True).values
-    return _Samples(stacked, np.asarray(to_host(domain)), dense_rows(values, np.arange(values.shape[0])))
+    names, values = numeric_columns(stacked, is_lenient=True)
+    return _Samples(stacked, np.asarray(to_host(domain)), names, dense_rows(values, np.arange(values.shape[0])))
 
 
 def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any) -> TargetPerformance:
@@ -258,13 +259,19 @@ def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Sa
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 
+def _without_gaps(samples: _Samples) -> Columns:
+    """Columns of numbers, medians in place of NaN, and one more for each column with NaN that says where it was."""
+    is_missing = np.isnan(samples.table)
+    gappy = np.flatnonzero(is_missing.any(axis=0) & ~is_missing.all(axis=0))
+    filled = np.where(is_missing, 0.0, samples.table)
+    filled[:, gappy] = np.where(is_missing[:, gappy], np.nanmedian(samples.table[:, gappy], axis=0), filled[:, gappy])
+    names = (*samples.names, *(f"{samples.names[j]}=missing" for j in gappy))
+    return Columns(names, np.column_stack([filled, is_missing[:, gappy]]))
+
+
 def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
     """What is wrong with the estimate, or None; and whether nothing can be said about the target."""
-    rows, is_missing = samples.stacked, np.isnan(samples.table)
-    if is_missing.any():
-        # Distances between rows need numbers.
-        rows = np.column_stack([np.where(is_missing, 0.0, samples.table), is_missing[:, is_missing.any(axis=0)]])
-    report = diagnose(weights, rows, samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
+    report = diagnose(weights, _without_gaps(samples), samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
     outside, doubts = advise_on_overlap(report, remedies_for(ratio))
     if outside is not None:
         return f"Can't say: {outside[0].lower()}{outside[1:]}", True
