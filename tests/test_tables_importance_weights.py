@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from densratio import KLIEP, KMM, LSIF, ImportanceWeighted, importance_weights, stack_domains
 from densratio.estimators import ESTIMATORS
@@ -270,6 +270,11 @@ def test_another_encoder_is_fitted_on_both_samples(pair):
     result = importance_weights(*pair, encoder=encoder, method=LSIF())
     assert np.array_equal(result.ratio.transform(pair[0]), result.weights.to_numpy()) and result.columns == ()
     assert "onehotencoder__kind_a" in repr(result)
+    # One-hot columns in CSR form, and one without names.
+    for other in (OneHotEncoder(), FunctionTransformer(lambda frame: frame.to_numpy())):
+        few = [frame[["kind"]] if isinstance(other, OneHotEncoder) else frame[["age"]] for frame in pair]
+        result = importance_weights(*few, encoder=other)
+        assert np.array_equal(result.ratio.transform(few[0]), result.weights.to_numpy())
     small = importance_weights(*pair, encoder=TableEncoder("age", max_levels=2))
     assert [use.levels for use in small.columns if use.name == "kind"] == [("a", "b")]
 
