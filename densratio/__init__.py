@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Wasserstein,
     )
     from .tables import importance_weights
-    from .two_step import ImportanceWeighted, importance_weighted_score, make_iw_scorer
+    from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
 
 __all__ = [
     "KLIEP",
@@ -46,16 +46,19 @@ __all__ = [
     "StackedRatio",
     "SubspaceLSIF",
     "Wasserstein",
+    "WeightedConformal",
     "__version__",
     "diagnose",
     "importance_weighted_score",
     "importance_weights",
     "make_iw_scorer",
     "stack_domains",
+    "target_performance",
 ]
 
 _HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics", "importance_weights": "tables"}
-_HOMES |= dict.fromkeys(("ImportanceWeighted", "importance_weighted_score", "make_iw_scorer"), "two_step")
+_TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
+_HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
 _ELSEWHERE = {
     "uLSIF": "use LSIF(nonnegative=False)",
     "RuLSIF": "use LSIF(alpha=0.5)",

@@ -224,6 +224,16 @@ class Features(ABC):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
 
+    def bandwidth_apart(self, source: Array, target: Array) -> float:
+        """The gamma at which the kernel of any two different rows is at most 1 %; 0 if all rows are equal.
+
+        Kernels of discrete rows that overlap, with coefficients >= 0, could not follow their frequencies.
+        """
+        pooled = concat_rows(source, target)
+        distances = to_host(self._distance(pooled, pooled))
+        apart = distances[distances > 64.0 * np.finfo(distances.dtype).eps ** 2]
+        return float(4.6 / apart.min()) if len(apart) else 0.0
+
     def kernel(self, x: Array, y: Array) -> Array:
         """The exact kernel (n, m) of rows x (n, d) and y (m, d) at the fitted bandwidth, also for an explicit map."""
         return self._kernel(x, y, self.gamma_)

@@ -15,11 +15,13 @@ from densratio.diagnostics import diagnose, effective_sample_size, standardized_
 from densratio.plotting import (
     BalanceDisplay,
     DiscriminatorCalibrationDisplay,
+    PerformanceDisplay,
     RatioDisplay,
     WeightsDisplay,
     weight_histograms,
 )
 from densratio.plotting._slices import slice_rows
+from densratio.two_step import TargetPerformance
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -346,3 +348,31 @@ def test_each_method_has_a_panel_whose_bars_count_its_rows():
         assert bars == [np.sum(~is_flipped[name]), -np.sum(is_flipped[name])]
         assert "-" not in axis.yaxis.get_major_formatter()(-100.0, 0)
     figure.canvas.draw()
+
+
+# ---------------------------------------------------------------- performance by chunks
+
+
+def estimates():
+    known = {"standard_error": 0.1, "effective_rows": 40.0, "source_estimate": 0.9, "metric": "accuracy", "method": "iw"}
+    known |= {"confidence": 0.95, "n_rows": 100}
+    return [
+        TargetPerformance(estimate=0.8, interval=(0.7, 0.9), warning=None, chunk="May", **known),
+        TargetPerformance(estimate=0.6, interval=(0.0, 1.0), warning="Can't say: no overlap", chunk="June", **known),
+    ]
+
+
+def test_chunks_are_drawn_with_their_intervals_and_hollow_where_nothing_can_be_said():
+    ax = Figure().subplots()
+    display = PerformanceDisplay.from_estimates(estimates(), ax=ax)
+    interval, may, june, source = ax.lines
+    assert display.ax_ is ax and [label.get_text() for label in ax.get_xticklabels()] == ["May", "June"]
+    assert list(interval.get_ydata()) == [0.7, 0.9]
+    assert list(may.get_ydata()) == [0.8] and list(june.get_ydata()) == [0.6]
+    assert may.get_markerfacecolor() != "none" and june.get_markerfacecolor() == "none"
+    assert list(source.get_ydata()) == [0.9, 0.9] and ax.get_ylabel() == "accuracy"
+
+
+def test_no_estimates_are_refused():
+    with pytest.raises(ValueError, match="There are no estimates to draw"):
+        PerformanceDisplay.from_estimates([])

@@ -14,7 +14,7 @@ from .remedies import Remedies, alternatives
 if TYPE_CHECKING:
     from .report import ColumnBalance, Report
 
-__all__ = ["advise"]
+__all__ = ["advise", "advise_on_overlap"]
 
 _LEVEL = 0.05  # of the tests
 _OFF_BALANCE = 0.1  # standardized mean difference, by convention (Austin 2009)
@@ -30,6 +30,12 @@ def advise(report: Report, remedies: Remedies) -> tuple[str, ...]:
     """Warnings, one string each, for a report whose numbers are filled in; empty for a healthy shift."""
     checks = (_no_overlap, _equal_weights, _no_difference, _handful, _heavy_tail, _worse, _still_off, _little_removed)
     return tuple(warning for check in checks for warning in check(report, remedies))
+
+
+def advise_on_overlap(report: Report, remedies: Remedies) -> tuple[str | None, tuple[str, ...]]:
+    """Why weighted means say nothing about a part of the target, or None; and why they are less certain than they look."""
+    doubts = (*_handful(report, remedies), *_heavy_tail(report, remedies))
+    return next(_no_overlap(report, remedies), None), doubts
 
 
 def _no_overlap(report: Report, _: Remedies) -> Iterator[str]:

@@ -15,7 +15,10 @@ from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
 from .._blocks import row_slices
 from .._validation import split_domains, stack_domains
 
-__all__ = ["Columns", "column_blocks", "dense_rows", "level_name", "numeric_columns", "rows_where", "source_mask", "two_samples"]
+__all__ = [
+    "Columns", "column_blocks", "dense_rows", "level_name", "numeric_columns", "rows_at", "rows_where", "source_mask",
+    "two_samples",
+]  # fmt: skip
 
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
 
@@ -27,16 +30,16 @@ class Columns(NamedTuple):
     values: Any
 
 
-def numeric_columns(X: Any) -> Columns:
+def numeric_columns(X: Any, *, takes_nan: bool = False) -> Columns:
     """Numeric columns of a table X (n, d): array, tensor, sparse matrix, pandas or polars frame, or `Columns`.
 
     A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
     the rest. Arrays get the names x0, x1, ...
-    Raises ValueError for dates, for text in an array, and for NaN or infinity (naming the column).
+    Raises ValueError for dates, for text in an array, and for infinity and, unless takes_nan, NaN (naming the column).
     """
     columns = X if isinstance(X, Columns) else _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
-    if not np.all(np.isfinite(values)):
+    if not np.all(np.isfinite(values) | (takes_nan & np.isnan(values))):
         _raise_not_finite(columns)
     return columns
 
@@ -63,7 +66,11 @@ def source_mask(y: Any, n_rows: int) -> np.ndarray:
 
 def rows_where(X: Any, mask: np.ndarray) -> Any:
     """Rows of X where `mask` (n,) is true, as a table of the same type."""
-    index = np.flatnonzero(mask)
+    return rows_at(X, np.flatnonzero(mask))
+
+
+def rows_at(X: Any, index: np.ndarray) -> Any:
+    """Rows of X at the positions `index` (k,), as a table of the same type."""
     if is_tensor(X) or is_sparse(X) or is_numpy_array(X):
         return take_rows(X, index)
     return _safe_indexing(X, index)

@@ -20,13 +20,17 @@ from ..objectives import OBJECTIVES, Objective, Problem
 from ..objectives.base import is_number
 from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solver_class
 from .explicit_map import mapped, mean_mapped
-from .samples import Samples, mean_one
+from .samples import Samples, mean_one, row_counts
 from .search import is_search
 
 __all__ = [
     "Assembly", "Weighting", "assemble", "assemble_batch", "choose_solver", "make_features", "objective_of", "problem_of", "solve",
     "warn_unless_converged", "weigh",
 ]  # fmt: skip
+
+
+_FEW_KINDS = 60  # distinct rows of both samples up to which these may be discrete
+_COPIES = 10  # mean number of copies from which they are
 
 
 class Assembly(NamedTuple):
@@ -129,9 +133,17 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     objective = objective_of(ratio) if objective is None else objective
     gamma = ratio._chosen("gamma") if gamma is None else gamma
     features = make_features(ratio, objective, samples.sizes[0], ratio.n_centers, gamma)
-    width = features.bandwidth(*samples.weighted_rows)
-    fitted = replace(features, gamma=float(width)).fit(samples.source, samples.target, anchors=objective.anchors)
+    width = float(features.bandwidth(*samples.weighted_rows))
+    if gamma == "median" and objective.anchors == "target" and not features.is_map and _is_discrete(samples):
+        width = max(width, features.bandwidth_apart(samples.source, samples.target))
+    fitted = replace(features, gamma=width).fit(samples.source, samples.target, anchors=objective.anchors)
     return Assembly(objective.for_features(features.is_map), replace(fitted, gamma=features.gamma))
+
+
+def _is_discrete(samples: Samples) -> bool:
+    """Whether there are few distinct rows, and enough copies of them to tell their frequencies."""
+    kinds, n_rows = sum(samples.sizes), sum(count.sum() for count in row_counts(samples))
+    return kinds <= _FEW_KINDS and n_rows >= _COPIES * kinds
 
 
 def problem_of(assembly: Assembly, samples: Samples) -> Problem:

@@ -7,12 +7,14 @@ with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matp
 from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
 from .experiment import weight_histograms, weighting_functions
+from .performance import PerformanceDisplay
 from .ratio import RatioDisplay
 from .weights import WeightsDisplay
 
 __all__ = [
     "BalanceDisplay",
     "DiscriminatorCalibrationDisplay",
+    "PerformanceDisplay",
     "RatioDisplay",
     "WeightsDisplay",
     "weight_histograms",

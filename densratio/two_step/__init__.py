@@ -1,6 +1,16 @@
 """Two-step importance weighting: a fitted ratio gives the weights, with which any scikit-learn model is fitted or scored."""
 
+from .conformal import WeightedConformal
 from .importance_weighted import ImportanceWeighted
+from .performance import TargetPerformance, target_performance
 from .scoring import ImportanceWeightedScorer, importance_weighted_score, make_iw_scorer
 
-__all__ = ["ImportanceWeighted", "ImportanceWeightedScorer", "importance_weighted_score", "make_iw_scorer"]
+__all__ = [
+    "ImportanceWeighted",
+    "ImportanceWeightedScorer",
+    "TargetPerformance",
+    "WeightedConformal",
+    "importance_weighted_score",
+    "make_iw_scorer",
+    "target_performance",
+]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils import Tags, get_tags
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .fit_params import fit_weighted
 from .weights import row_weights
+from .with_ratio import WithRatio
 
 __all__ = ["ImportanceWeighted"]
 
@@ -37,7 +36,7 @@ def _fitted_attribute(name: str, doc: str) -> property:
     return property(lambda self: getattr(self._fitted(), name), doc=doc)
 
 
-class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
+class ImportanceWeighted(WithRatio):
     """Fits an estimator for the target on source rows, each weighted by the density ratio.
 
         minimize  sum_i w_i loss(f(x_i), y_i),   w_i = r(x_i)^flatten / mean,   r(x) = p_target(x) / p_source(x)
@@ -100,37 +99,6 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     n_features_in_ = _fitted_attribute("n_features_in_", "Number of columns seen in fit.")
     feature_names_in_ = _fitted_attribute("feature_names_in_", "Names of the columns seen in fit, where X was a frame.")
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""
-        return {name: value for name, value in super().get_params(deep).items() if not name.startswith("ratio__")}
-
-    def set_params(self, **params: Any) -> ImportanceWeighted:
-        """Set parameters by name, nested ones as estimator__name. Raises ValueError for ratio__name: the ratio is fitted."""
-        frozen = [name for name in params if name.startswith("ratio__")]
-        if frozen:
-            raise ValueError(
-                f"{frozen[0]} can't be set: the ratio is already fitted, so no weight would change. Fit one ratio for each value "
-                'and pass their transforms: {"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
-            )
-        return super().set_params(**params)
-
     def _fitted(self) -> Any:
         check_is_fitted(self, "estimator_")
         return self.estimator_
-
-    def __sklearn_clone__(self) -> ImportanceWeighted:
-        # Cloning would unfit the ratio, so it is left out and passed on as it is.
-        without_ratio = copy.copy(self)
-        without_ratio.ratio = None
-        cloned = super(ImportanceWeighted, without_ratio).__sklearn_clone__()
-        cloned.ratio = self.ratio
-        return cloned
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = copy.deepcopy(get_tags(self.estimator))
-        if hasattr(self.ratio, "__sklearn_tags__"):
-            seen_by_ratio = get_tags(self.ratio).input_tags
-            tags.input_tags.sparse &= seen_by_ratio.sparse
-            tags.input_tags.allow_nan &= seen_by_ratio.allow_nan
-        tags.array_api_support = False
-        return tags

@@ -13,7 +13,7 @@ from .._arrays import is_tensor, to_host
 from .._columns import is_frame
 from .._validation import check_sample_weight, check_two_dimensional
 
-__all__ = ["check_ratio", "ratio_at", "row_weights"]
+__all__ = ["as_rows", "check_ratio", "ratio_at", "row_weights"]
 
 _SHOW_FIT = (
     "X, domain = stack_domains(X_train, X_target)\n    ImportanceWeighted(estimator, {ratio}.fit(X, domain)).fit(X_train, y_train)"
@@ -49,7 +49,7 @@ def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any 
 def ratio_at(ratio: Any, X: Any) -> np.ndarray:
     """The ratio (n,) at the rows of X, finite and >= 0, from a fitted ratio's `transform` or a callable."""
     check_ratio(ratio)
-    rows = _as_rows(X)
+    rows = as_rows(X)
     n_rows = int(rows.shape[0])
     if n_rows == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
@@ -87,11 +87,11 @@ def _name(ratio: Any) -> str:
     return getattr(ratio, "__name__", type(ratio).__name__)
 
 
-def _as_rows(X: Any) -> Any:
-    """X as passed to the ratio: frames, tensors, sparse matrices and arrays unchanged, a list of rows as an array."""
+def as_rows(X: Any) -> Any:
+    """X as passed to the ratio: frames, tensors and arrays unchanged, sparse matrices as CSR, a list of rows as an array."""
     if is_frame(X) or is_tensor(X):
         return X
-    array = check_array(X, dtype=None, accept_sparse=True, ensure_all_finite=False, ensure_2d=False, allow_nd=True)
+    array = check_array(X, dtype=None, accept_sparse="csr", ensure_all_finite=False, ensure_2d=False, allow_nd=True)
     if array.ndim == 1 and array.dtype.kind in "fiub":
         check_two_dimensional(array.shape)
     return array

@@ -1,0 +1,275 @@
+"""target_performance: what a fitted model scores on the target, from labeled source rows and unlabeled target rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import t
+
+from .._arrays import to_host
+from .._validation import seed_of, stack_domains
+from ..diagnostics.advice import advise_on_overlap
+from ..diagnostics.columns import dense_rows, numeric_columns, rows_at
+from ..diagnostics.diagnosis import diagnose
+from ..diagnostics.remedies import remedies_for
+from ..diagnostics.weights import effective_sample_size
+from .row_losses import RowLosses, row_losses
+from .shifted_mean import Regressed, can_refit, cross_fitted, refitted, refitted_means, shifted_mean
+from .weights import check_ratio, ratio_at, row_weights
+
+__all__ = ["TargetPerformance", "check_confidence", "interval_within", "target_performance"]
+
+_METHODS = {"dr": "doubly robust", "iw": "weighted"}
+_FEW_ROWS = 30.0  # effective rows below which the normal approximation of an interval is rough
+_LEAST_ROWS = 2.0  # and below which there is no spread to estimate it from
+_DIAGNOSED_ROWS = 1000
+
+
+@dataclass(frozen=True, repr=False)
+class TargetPerformance:
+    """Estimate of a metric on the target, and how sure it is.
+
+    estimate : the metric on the target.
+    interval : (low, high) at level `confidence`; the metric's whole range where the data can't say.
+    standard_error : of the estimate.
+    effective_rows : number of equally weighted source rows that would estimate a mean as precisely.
+    source_estimate : the plain metric on the source rows.
+    warning : what is wrong, beginning with "Can't say" where a part of the target has no source rows; None if nothing is.
+    metric, method, confidence : as given. chunk : the label of the target rows. n_rows : number of source rows.
+    """
+
+    estimate: float
+    interval: tuple[float, float]
+    standard_error: float
+    effective_rows: float
+    source_estimate: float
+    warning: str | None
+    metric: str
+    method: str
+    confidence: float
+    n_rows: int
+    chunk: Any = None
+
+    def __repr__(self) -> str:
+        where = "the target" if self.chunk is None else f"chunk {self.chunk}"
+        low, high = self.interval
+        lines = [
+            f"{self.metric} on {where}: {self.estimate:.4g}, {100.0 * self.confidence:g} % interval {low:.4g} to {high:.4g}",
+            f"({_METHODS[self.method]}; {self.n_rows} source rows, {self.source_estimate:.4g} there, count as "
+            f"{self.effective_rows:.0f})",
+        ]
+        return "\n".join(lines if self.warning is None else [*lines, f"Warning: {self.warning}"])
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to estimate: what all chunks share."""
+
+    method: str
+    confidence: float
+    n_bootstrap: int
+    regressor: Any
+    seed: int
+
+
+def target_performance(
+    model: Any,
+    ratio: Any,
+    X: Any,
+    y: Any,
+    X_target: Any,
+    *,
+    metric: Any,
+    method: str = "dr",
+    confidence: float = 0.95,
+    chunks: Any = None,
+    n_bootstrap: int = 30,
+    regressor: Any = None,
+    random_state: Any = 0,
+) -> TargetPerformance | list[TargetPerformance]:
+    """What a fitted model scores on target rows without labels, with a confidence interval.
+
+        "iw":  sum_i w_i l_i / sum_i w_i              w_i = ratio(x_i), l_i the loss of source row i
+        "dr":  mean_target m(x) + sum_i w_i (l_i - m(x_i)) / sum_i w_i
+
+    m is a regression of the loss on x, cross-fitted in five folds. The doubly robust estimate is right where the ratio or m is,
+    and its error is the product of theirs; the weighted one inherits the whole error of the ratio.
+
+    The standard error is the larger of two: that of the influence function, which takes the ratio as known, and that over
+    n_bootstrap samples of both X and X_target, on each of which the ratio is fitted anew with the parameters that its search
+    chose. The second needs n_bootstrap fits; it is left out for n_bootstrap=0 and for a ratio that is a function. The interval is
+    the estimate plus and minus a quantile of Student's t with effective_rows - 1 degrees of freedom, within the metric's range.
+
+    Parameters
+    ----------
+    model : fitted estimator.
+    ratio : fitted density ratio, a Pipeline that ends in one, or a function from rows (n, d) to ratios (n,)
+    X : (n, d) source rows, y : (n,) their labels
+        Rows that the model was not trained on. Text columns of a frame are encoded for m and the diagnosis, not for the model.
+    X_target : (m, d) target rows, with the columns of X
+    metric : name or function
+        A metric of sklearn.metrics that is a mean over rows ("accuracy", "zero_one_loss", "log_loss", "brier",
+        "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", ...), a scorer's name ("neg_..." is
+        negated), "roc_auc", whose rows count by their influence function, or a function (y_true, y_pred) -> values (n,).
+    method : "dr" (default) or "iw"
+    confidence : level of the interval, between 0 and 1
+    chunks : None, number of chunks of consecutive rows, or labels (m,) of the target rows, such as their month
+        Given, the result is a list with an estimate for each chunk, in the order of the labels. The ratio is fitted anew for
+        each of them, so it must be an estimator. `densratio.plotting.PerformanceDisplay` draws the list.
+    n_bootstrap : number of refits of the ratio, 0 for none
+    regressor : scikit-learn regressor for m; by default gradient boosting over histograms
+    random_state : int or Generator, for the folds of m and the bootstrap
+
+    Raises ValueError for a metric that is no mean over rows, a model without the predictions that it needs, samples with
+    different columns, and a ratio that is 0 at every source row. Sources: Shimodaira (2000), J. Stat. Plan. Inference 90; Robins,
+    Rotnitzky & Zhao (1994), JASA 89.
+    """
+    plan = _plan(method, confidence, n_bootstrap, regressor, random_state)
+    check_ratio(ratio)
+    stacked, domain = stack_domains(X, X_target)
+    of_domain = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
+    # A frame's target columns are in the order of the source's now.
+    source, target = (rows_at(stacked, rows) for rows in of_domain)
+    n, m = map(len, of_domain)
+    if len(y) != n or n < 2:
+        raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
+    losses = row_losses(metric, model, source, y)
+    if chunks is None:
+        return _estimate(plan, losses, ratio, source, target)
+    if not can_refit(ratio):
+        raise ValueError("Every chunk has a ratio of its own, so with chunks the ratio must be an estimator, and not a function.")
+    return [_of_chunk(plan, losses, ratio, source, rows_at(target, rows), label) for label, rows in _chunks(chunks, m)]
+
+
+def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
+    own = refitted(ratio, *stack_domains(source, target), plan.seed)
+    return replace(_estimate(plan, losses, own, source, target), chunk=label)
+
+
+def _plan(method: str, confidence: float, n_bootstrap: int, regressor: Any, random_state: Any) -> _Plan:
+    if method not in _METHODS:
+        raise ValueError(f'method must be "dr" (doubly robust) or "iw" (importance-weighted); got {method!r}.')
+    check_confidence(confidence)
+    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 0:
+        raise ValueError(f"n_bootstrap must be a whole number >= 0; got {n_bootstrap!r}.")
+    return _Plan(method, float(confidence), int(n_bootstrap), regressor, seed_of(random_state))
+
+
+def check_confidence(confidence: Any) -> None:
+    """Raises ValueError unless confidence is a number between 0 and 1."""
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float | np.floating) or not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
+
+
+def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
+    """Labels of the chunks, and the rows (k,) of each."""
+    if isinstance(chunks, int | np.integer) and not isinstance(chunks, bool):
+        if not 1 <= chunks <= n_rows:
+            raise ValueError(f"chunks must be from 1 to the number of target rows, {n_rows}; got {chunks}.")
+        return list(enumerate(np.array_split(np.arange(n_rows), chunks)))
+    labels = np.asarray(to_host(chunks))
+    if labels.shape != (n_rows,):
+        raise ValueError(f"chunks must be a number or a label for each target row, shape ({n_rows},); got shape {labels.shape}.")
+    names, codes = np.unique(labels, return_inverse=True)
+    return [(name, np.flatnonzero(codes == k)) for k, name in enumerate(names.tolist())]
+
+
+class _Samples(NamedTuple):
+    """Source and target rows: as given, the domain of each (0 or 1), and as numbers, NaN where they are missing."""
+
+    stacked: Any
+    domain: np.ndarray
+    table: np.ndarray
+
+
+def _samples(source: Any, target: Any) -> _Samples:
+    stacked, domain = stack_domains(source, target)
+    values = numeric_columns(stacked, takes_nan=True).values
+    return _Samples(stacked, np.asarray(to_host(domain)), dense_rows(values, np.arange(values.shape[0])))
+
+
+def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any) -> TargetPerformance:
+    samples, weights = _samples(source, target), row_weights(ratio, source)
+    regressed = _regressed(plan, losses, weights, samples)
+    mean, known_error = shifted_mean(losses.values(weights), weights, regressed)
+    error = max(known_error, _bootstrapped_error(plan, losses, ratio, samples, regressed))
+    effective = effective_sample_size(weights)
+    warning, is_blind = _warning(ratio, weights, samples, effective)
+    half = error * t.ppf(0.5 + 0.5 * plan.confidence, max(effective - 1.0, 1.0))
+    return TargetPerformance(
+        estimate=float(np.clip(mean, *losses.bounds)),
+        interval=losses.bounds if is_blind else interval_within(mean, half, losses.bounds),
+        standard_error=error,
+        effective_rows=effective,
+        source_estimate=float(np.mean(losses.values(np.ones(len(weights))))),
+        warning=warning,
+        metric=losses.name,
+        method=plan.method,
+        confidence=plan.confidence,
+        n_rows=len(weights),
+    )
+
+
+def _regressed(plan: _Plan, losses: RowLosses, weights: np.ndarray, samples: _Samples) -> Regressed:
+    values = losses.values(weights)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{losses.name!r} has no value on the target: one of the classes has no row of positive weight.")
+    source, target = (samples.table[samples.domain == k] for k in (0, 1))
+    if plan.method == "iw":
+        return Regressed(np.zeros(len(source)), np.zeros(len(target)))
+    return cross_fitted(plan.regressor, values, source, target, plan.seed)
+
+
+def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """(low, high) around a mean, symmetric in log(mean - bound), or in the log odds between two bounds, and within them.
+
+    A loss >= 0 has a long tail above: an interval that is symmetric in the loss itself would end too early there.
+    """
+    low, high = bounds
+    below, above = mean - low, high - mean
+    is_free = np.isinf(below) and np.isinf(above)
+    if is_free or half == 0.0 or not (below > 0.0 and above > 0.0):
+        return float(np.clip(mean - half, low, high)), float(np.clip(mean + half, low, high))
+    # The slope of log(below) - log(above); an infinite distance does not move.
+    step = half * (1.0 / below + 1.0 / above)
+    if np.isfinite(below) and np.isfinite(above):
+        odds = np.log(below / above)
+        return low + (high - low) * float(expit(odds - step)), low + (high - low) * float(expit(odds + step))
+    with np.errstate(over="ignore"):
+        factor = float(np.exp(step))
+    return (high - above * factor, high - above / factor) if np.isinf(below) else (low + below / factor, low + below * factor)
+
+
+def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Samples, regressed: Regressed) -> float:
+    """Standard deviation of the estimate over samples with a ratio of their own; 0 where there are no two of them."""
+    if not can_refit(ratio):
+        return 0.0
+    source, target = (np.flatnonzero(samples.domain == k) for k in (0, 1))
+    X = rows_at(samples.stacked, source)
+
+    def weights_of(drawn: np.ndarray, drawn_target: np.ndarray) -> np.ndarray:
+        rows = np.concatenate([source[drawn], target[drawn_target]])
+        return ratio_at(refitted(ratio, rows_at(samples.stacked, rows), samples.domain[rows], plan.seed), X)
+
+    means = list(refitted_means(losses.values, regressed, weights_of, plan.n_bootstrap, np.random.default_rng(plan.seed)))
+    return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+
+def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
+    """What is wrong with the estimate, or None; and whether nothing can be said about the target."""
+    rows, is_missing = samples.stacked, np.isnan(samples.table)
+    if is_missing.any():
+        # Distances between rows need numbers.
+        rows = np.column_stack([np.where(is_missing, 0.0, samples.table), is_missing[:, is_missing.any(axis=0)]])
+    report = diagnose(weights, rows, samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
+    outside, doubts = advise_on_overlap(report, remedies_for(ratio))
+    if outside is not None:
+        return f"Can't say: {outside[0].lower()}{outside[1:]}", True
+    if effective < _LEAST_ROWS:
+        return f"Can't say: the {len(weights)} source rows count as {effective:.1f} on the target.", True
+    if effective < _FEW_ROWS and not doubts:
+        doubts = (f"The source rows count as {effective:.0f}: the interval is rough. More labeled rows near the target help.",)
+    return " ".join(doubts) or None, False

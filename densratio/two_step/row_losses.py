@@ -1,0 +1,206 @@
+"""Metrics that are a mean over rows, as the values of the rows; and AUC, linearized into such values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn.metrics
+from scipy.special import xlogy
+
+from .._arrays import to_host
+
+__all__ = ["RowLosses", "row_losses"]
+
+
+class RowLosses(NamedTuple):
+    """A metric on n rows: `values(weights)` (n,) are such that sum w values / sum w is the weighted metric.
+
+    name: what the metric is called. bounds: the least and the largest value that the metric can have.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    values: Callable[[np.ndarray], np.ndarray]
+
+
+_PERCENT_FLOOR = np.finfo(np.float64).eps  # what scikit-learn divides by where y is 0
+_INFINITE = float("inf")
+
+_OF_CLASSES: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
+    "accuracy": (lambda y, p: _are_equal(y, p), 1.0),
+    "zero_one_loss": (lambda y, p: 1.0 - _are_equal(y, p), 1.0),
+}
+_OF_NUMBERS: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
+    "mean_squared_error": (lambda y, p: (y - p) ** 2, _INFINITE),
+    "mean_absolute_error": (lambda y, p: np.abs(y - p), _INFINITE),
+    "mean_absolute_percentage_error": (lambda y, p: np.abs(y - p) / np.maximum(np.abs(y), _PERCENT_FLOOR), _INFINITE),
+    "mean_squared_log_error": (lambda y, p: (np.log1p(y) - np.log1p(p)) ** 2, _INFINITE),
+    "mean_pinball_loss": (lambda y, p: 0.5 * np.abs(y - p), _INFINITE),
+    "mean_poisson_deviance": (lambda y, p: 2.0 * (xlogy(y, y / p) - y + p), _INFINITE),
+    "mean_gamma_deviance": (lambda y, p: 2.0 * (np.log(p / y) + y / p - 1.0), _INFINITE),
+}
+_OF_PROBABILITIES = ("log_loss", "brier")
+_NAMES = sorted([*_OF_CLASSES, *_OF_NUMBERS, *_OF_PROBABILITIES, "roc_auc"])
+_ALIASES = {
+    "accuracy_score": "accuracy",
+    "brier_score": "brier",
+    "brier_score_loss": "brier",
+    "roc_auc_score": "roc_auc",
+}
+
+
+def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
+    """The values of a metric at rows X (n, d), y (n,) for a fitted model.
+
+    metric: a name or function of sklearn.metrics, a scorer's name ("neg_..." is negated), or a function (y_true, y_pred) ->
+    values (n,). Raises ValueError for a metric that is no mean over rows, and for a model without the predictions it needs.
+    """
+    if not isinstance(metric, str) and not callable(metric):
+        raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {metric!r}.")
+    y = np.asarray(to_host(y))
+    y = y.ravel() if y.shape[1:] == (1,) else y
+    if callable(metric) and not str(getattr(metric, "__module__", "")).startswith("sklearn.metrics"):
+        return _of_function(metric, y, _predictions(model, X, len(y)))
+    given = metric if isinstance(metric, str) else metric.__name__
+    name = _ALIASES.get(given.removeprefix("neg_"), given.removeprefix("neg_"))
+    if name not in _NAMES:
+        raise _no_mean(given)
+    losses = _named(name, model, X, y)
+    return _negated(losses, given) if given.startswith("neg_") else losses
+
+
+def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
+    if name == "roc_auc":
+        return _auc(model, X, y)
+    if name in _OF_PROBABILITIES:
+        return _of_probabilities(name, model, X, y)
+    predictions = _predictions(model, X, len(y))
+    function, most = (_OF_CLASSES | _OF_NUMBERS)[name]
+    if name in _OF_NUMBERS:
+        y, predictions = _numbers(y, name), _numbers(predictions, name).reshape(y.shape)
+        # scikit-learn says what is wrong with numbers that the metric does not admit.
+        getattr(sklearn.metrics, name)(y, predictions)
+    values = function(y, predictions)
+    return _constant(name, (0.0, most), values if values.ndim == 1 else np.mean(values, axis=1))
+
+
+def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: np.ndarray) -> RowLosses:
+    name = getattr(metric, "__name__", type(metric).__name__)
+    values = np.asarray(to_host(metric(y, predictions)))
+    if values.shape != (len(y),) or values.dtype.kind not in "fiub":
+        raise ValueError(
+            f"The metric {name} must return one number for each row, shape ({len(y)},), whose mean is the metric; got shape "
+            f"{values.shape}, dtype {values.dtype}. For a mean squared error: metric=lambda y, p: (y - p) ** 2."
+        )
+    return _constant(name, (-_INFINITE, _INFINITE), values)
+
+
+def _of_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
+    if not hasattr(model, "predict_proba"):
+        raise ValueError(
+            f"The metric {name!r} needs probabilities, and {type(model).__name__} has no predict_proba. Fit "
+            f"CalibratedClassifierCV({type(model).__name__}()) instead, or use metric='accuracy'."
+        )
+    p = np.asarray(to_host(model.predict_proba(X)), dtype=np.float64)
+    is_class = y[:, None] == np.asarray(model.classes_)[None, :]
+    if not is_class.any(axis=1).all():
+        unknown = y[np.argmin(is_class.any(axis=1))]
+        raise ValueError(f"y holds the class {unknown!r}, which the model was not fitted on: {name!r} has no value there.")
+    if name == "log_loss":
+        p = np.clip(p, np.finfo(p.dtype).eps, 1.0 - np.finfo(p.dtype).eps)
+        return _constant(name, (0.0, _INFINITE), -np.log(np.sum(is_class * p, axis=1)))
+    squares = np.sum((p - is_class) ** 2, axis=1)
+    # Of two classes scikit-learn counts one.
+    return _constant(name, *(((0.0, 1.0), squares / 2.0) if p.shape[1] == 2 else ((0.0, 2.0), squares)))
+
+
+def _auc(model: Any, X: Any, y: np.ndarray) -> RowLosses:
+    classes = np.asarray(getattr(model, "classes_", np.unique(y)))
+    if len(classes) != 2 or len(np.unique(y)) != 2:
+        raise ValueError(
+            f"'roc_auc' needs two classes, both of them in y; the model has {len(classes)} and y has {len(np.unique(y))}. For one "
+            "class against the rest, pass a model and y of two classes."
+        )
+    scores, is_positive = _scores(model, X), y == classes[1]
+    return RowLosses("roc_auc", (0.0, 1.0), lambda weights: _auc_values(scores, is_positive, weights))
+
+
+def _scores(model: Any, X: Any) -> np.ndarray:
+    for name in ("decision_function", "predict_proba"):
+        if hasattr(model, name):
+            scores = np.asarray(to_host(getattr(model, name)(X)), dtype=np.float64)
+            return scores if scores.ndim == 1 else scores[:, 1]
+    raise ValueError(f"'roc_auc' needs scores, and {type(model).__name__} has neither decision_function nor predict_proba.")
+
+
+def _auc_values(scores: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUC plus its influence function (n,), whose weighted mean is the weighted AUC; NaN where a class has no weight.
+
+    A positive of score s: (F-(s) - AUC) / P(positive), with F- the share of the negatives below, ties counted half; a negative:
+    (1 - F+(s) - AUC) / P(negative). Source: DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44, with weights.
+    """
+    shares = weights / np.sum(weights)
+    masses = [np.sum(shares[kind]) for kind in (is_positive, ~is_positive)]
+    if min(masses) <= 0.0:
+        return np.full(len(scores), np.nan)
+    wins = np.empty(len(scores))
+    wins[is_positive] = _share_below(scores[is_positive], scores[~is_positive], shares[~is_positive])
+    wins[~is_positive] = 1.0 - _share_below(scores[~is_positive], scores[is_positive], shares[is_positive])
+    auc = np.sum(shares[is_positive] * wins[is_positive]) / masses[0]
+    return auc + (wins - auc) / np.where(is_positive, masses[0], masses[1])
+
+
+def _share_below(at: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of the weight on `scores` below each value of `at`; ties count half."""
+    order = np.argsort(scores)
+    total = np.concatenate([[0.0], np.cumsum(weights[order])])
+    below, up_to = (total[np.searchsorted(scores[order], at, side=side)] for side in ("left", "right"))
+    return 0.5 * (below + up_to) / total[-1]
+
+
+def _constant(name: str, bounds: tuple[float, float], values: np.ndarray) -> RowLosses:
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"The metric {name} is {values[row]} at row {row}: it has no mean. Check y and the model there.")
+    return RowLosses(name, bounds, lambda weights: values)
+
+
+def _negated(losses: RowLosses, name: str) -> RowLosses:
+    return RowLosses(name, (-losses.bounds[1], -losses.bounds[0]), lambda weights: -losses.values(weights))
+
+
+def _predictions(model: Any, X: Any, n_rows: int) -> np.ndarray:
+    predictions = np.asarray(to_host(model.predict(X)))
+    if len(predictions) != n_rows:
+        raise ValueError(f"The model predicts {len(predictions)} rows, and y has {n_rows}.")
+    return predictions
+
+
+def _are_equal(y: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    is_equal = np.asarray(y == predictions.reshape(y.shape))
+    return np.asarray(is_equal.reshape(len(y), -1).all(axis=1), dtype=np.float64)
+
+
+def _numbers(values: np.ndarray, name: str) -> np.ndarray:
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"The metric {name!r} needs numbers, and y or the predictions are {values.dtype}. Classes have "
+                         "'accuracy', 'log_loss' and 'brier'.") from None  # fmt: skip
+
+
+def _no_mean(name: str) -> ValueError:
+    if "root_mean_squared" in name:
+        return ValueError(
+            f"{name!r} is the root of a mean, and not a mean over rows: estimate 'mean_squared_error' and take the roots of "
+            "`estimate` and `interval`."
+        )
+    if hasattr(sklearn.metrics, name) or name in sklearn.metrics.get_scorer_names():
+        return ValueError(
+            f"{name!r} is no mean over rows, so no weighted mean estimates it on the target. Those that are: {', '.join(_NAMES)} "
+            "(which has rows through its influence function); or a function (y_true, y_pred) -> values of the rows (n,)."
+        )
+    return ValueError(f"There is no metric {name!r}. Those that are known: {', '.join(_NAMES)}.")

@@ -1,0 +1,106 @@
+"""The mean of a loss over the target from labeled source rows: weighted or doubly robust, with its standard error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
+
+__all__ = ["Regressed", "ShiftedMean", "can_refit", "cross_fitted", "refitted", "refitted_means", "shifted_mean"]
+
+_N_FOLDS = 5
+
+
+class Regressed(NamedTuple):
+    """Regression m of the loss: at the source rows (n,), from folds without them, and at the target rows (m,)."""
+
+    source: np.ndarray
+    target: np.ndarray
+
+
+class ShiftedMean(NamedTuple):
+    """Estimate of a mean over the target, and its standard error for a known ratio."""
+
+    estimate: float
+    standard_error: float
+
+
+def shifted_mean(losses: np.ndarray, weights: np.ndarray, regressed: Regressed) -> ShiftedMean:
+    """mean_target m(x) + sum w (l - m) / sum w, with the jackknife's standard error.
+
+    losses (n,), weights (n,) >= 0. With m = 0 it is the weighted mean. The value s_i (l_i - m_i - mean) of the influence function,
+    s_i = w_i / sum w, over 1 - s_i is what the estimate moves by without row i. Source: Robins, Rotnitzky & Zhao (1994), JASA 89.
+    """
+    shares = weights / np.sum(weights)
+    rest = losses - regressed.source
+    middle = np.sum(shares * rest)
+    # A row with all the weight has a residual of 0.
+    moves = shares * (rest - middle) / np.maximum(1.0 - shares, np.finfo(np.float64).tiny)
+    variance = np.sum(moves**2) + np.var(regressed.target) / len(regressed.target)
+    return ShiftedMean(float(np.mean(regressed.target) + middle), float(np.sqrt(variance)))
+
+
+def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target: np.ndarray, seed: int) -> Regressed:
+    """Regression of the losses (n,) on the source rows (n, d): at each from the folds without it, at the target from all."""
+    if regressor is None:
+        regressor = HistGradientBoostingRegressor(max_iter=50, min_samples_leaf=10, random_state=seed)
+    at_source, at_target = np.empty(len(source)), np.zeros(len(target))
+    folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
+    for kept, held_out in folds:
+        model = clone(regressor).fit(source[kept], losses[kept])
+        at_source[held_out] = model.predict(source[held_out])
+        at_target += model.predict(target) / len(folds)
+    return Regressed(at_source, at_target)
+
+
+def can_refit(ratio: Any) -> bool:
+    """Whether a ratio is an estimator, which another two samples can be fitted by, and not a function."""
+    return hasattr(ratio, "fit") and hasattr(ratio, "get_params")
+
+
+def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0) -> Any:
+    """A clone of the ratio, with the parameters that its search chose, fitted on X (n, d) with the domains (n,).
+
+    seed stands in for a random_state of None.
+    """
+    fresh = clone(ratio)
+    last, fitted = (fresh[-1], ratio[-1]) if isinstance(fresh, Pipeline) else (fresh, ratio)
+    last.set_params(**getattr(fitted, "best_params_", {}))
+    unseeded = [name for name, value in fresh.get_params().items() if name.endswith("random_state") and value is None]
+    fresh.set_params(**dict.fromkeys(unseeded, seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fresh.fit(X, domain)
+
+
+def refitted_means(
+    values: Callable[[np.ndarray], np.ndarray],
+    regressed: Regressed,
+    weights_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    n_bootstrap: int,
+    rng: np.random.Generator,
+) -> Iterator[float]:
+    """Estimates from samples of the source and the target rows drawn with replacement; the regression stays as it is.
+
+    values(weights) -> losses (n,); weights_of(source rows, target rows) -> weights (n,) of all source rows from the ratio that is
+    fitted on the drawn ones. A draw on which no ratio can be fitted gives nothing.
+    """
+    n, m = len(regressed.source), len(regressed.target)
+    for _ in range(n_bootstrap):
+        drawn, drawn_target = rng.integers(n, size=n), rng.integers(m, size=m)
+        try:
+            weights = weights_of(drawn, drawn_target) * np.bincount(drawn, minlength=n)
+        except (ValueError, np.linalg.LinAlgError):
+            continue
+        mean = float("nan")
+        if np.sum(weights) > 0.0:
+            of_target = Regressed(regressed.source, regressed.target[drawn_target])
+            mean = shifted_mean(values(weights), weights, of_target).estimate
+        if np.isfinite(mean):
+            yield mean

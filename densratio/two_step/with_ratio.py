@@ -1,0 +1,54 @@
+"""WithRatio: what models share that hold a fitted ratio: clones keep it, and it has no parameters to set."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.utils import Tags, get_tags
+
+__all__ = ["WithRatio", "first_of"]
+
+
+def first_of(estimator: Any) -> Any:
+    """The estimator, or the first of several."""
+    return estimator[0] if isinstance(estimator, list | tuple) else estimator
+
+
+class WithRatio(MetaEstimatorMixin, BaseEstimator):
+    """Base of estimators with the parameters `estimator`, one or several, and `ratio`, a fitted ratio or a function."""
+
+    estimator: Any
+    ratio: Any
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""
+        return {name: value for name, value in super().get_params(deep).items() if not name.startswith("ratio__")}
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters by name, nested ones as estimator__name. Raises ValueError for ratio__name: the ratio is fitted."""
+        frozen = [name for name in params if name.startswith("ratio__")]
+        if frozen:
+            raise ValueError(
+                f"{frozen[0]} can't be set: the ratio is already fitted, so no weight would change. Fit one ratio for each value "
+                'and pass their transforms: {"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
+            )
+        return super().set_params(**params)
+
+    def __sklearn_clone__(self) -> Any:
+        # Cloning would unfit the ratio, so it is left out and passed on as it is.
+        without_ratio = copy.copy(self)
+        without_ratio.ratio = None
+        cloned = super(WithRatio, without_ratio).__sklearn_clone__()
+        cloned.ratio = self.ratio
+        return cloned
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = copy.deepcopy(get_tags(first_of(self.estimator)))
+        if hasattr(self.ratio, "__sklearn_tags__"):
+            seen_by_ratio = get_tags(self.ratio).input_tags
+            tags.input_tags.sparse &= seen_by_ratio.sparse
+            tags.input_tags.allow_nan &= seen_by_ratio.allow_nan
+        tags.array_api_support = False
+        return tags
