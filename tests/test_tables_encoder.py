@@ -196,7 +196,9 @@ ZONED = pd.date_range("2020", periods=3, tz="UTC")
         (polars.from_pandas(GOOD).lazy(), "X.collect()"),
         (GOOD["a"], "target is a pandas Series: pass a frame, target.to_frame()"),
         (scipy.sparse.eye_array(3), "target is a sparse matrix: pass target.toarray()"),
-        ([1.0, 2.0], "1D array"),
+        ([1.0, 2.0], "target must be a table of rows and columns (n, d): a pandas or polars frame"),
+        ({"a": [1.0]}, "Got a dict of shape ()"),
+        (GOOD.assign(a=[START, "x", 1.0]), "values of types datetime and float and str"),
     ],
 )  # fmt: skip
 def test_a_faulty_table_is_refused_with_the_column_and_what_to_type(target, words):
@@ -251,6 +253,16 @@ def test_arrays_of_another_width_are_refused():
         TableEncoder().fit(X).transform(np.ones((2, 3)))
     with pytest.raises(NotFittedError, match="fit_samples"):
         TableEncoder().transform(X)
+
+
+def test_names_of_columns_may_be_numbers_or_tuples():
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    for names in ([0, 1], [("a", "b"), ("a", "c")]):
+        frame = pd.DataFrame(X, columns=pd.Index(names))
+        result = importance_weights(frame, frame, drop=[names[0]])
+        assert result.ratio.feature_names_in_.tolist() == [names[1]]
+    with pytest.raises(ValueError, match="Did you mean 1"):
+        importance_weights(pd.DataFrame(X), pd.DataFrame(X), drop="1")
 
 
 def test_a_masked_entry_is_a_gap():

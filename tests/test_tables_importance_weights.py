@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from densratio import KLIEP, KMM, LSIF, ImportanceWeighted, importance_weights, stack_domains
 from densratio.estimators import ESTIMATORS
@@ -102,6 +102,19 @@ def test_ten_rows_are_enough():
     assert len(weights) == 10 and weights.mean() == pytest.approx(1.0) and (weights >= 0.0).all()
 
 
+@given(st.floats(1e-6, 1e6), st.floats(-1e3, 1e3), st.integers(-5000, 5000), st.permutations(range(4)))
+def test_units_origins_and_the_names_of_levels_do_not_matter(factor, offset, days, order):
+    def renamed(frame):
+        levels = dict(zip("abcd", np.array(list("abcd"))[list(order)], strict=True))
+        moved = {"age": frame["age"] * factor + offset, "when": frame["when"] + pd.Timedelta(days=days)}
+        return frame.assign(kind=frame["kind"].map(levels), **moved)
+
+    source, target = drawn_pair(40, 3)
+    weights = importance_weights(source, target).weights
+    again = importance_weights(renamed(source), renamed(target)).weights
+    assert again.to_numpy() == pytest.approx(weights.to_numpy(), abs=1e-6)
+
+
 # ---------------------------------------------------------------- any library
 
 
@@ -111,6 +124,11 @@ AS = {
     "arrays of objects": (lambda f: f.to_numpy(dtype=object), np.ndarray, lambda w: w),
     "pandas, nullable": (lambda f: f.convert_dtypes(), pd.Series, lambda w: w.to_numpy()),
     "pandas, categories": (lambda f: f.astype({"kind": "category", "place": "category"}), pd.Series, lambda w: w.to_numpy()),
+    "batch of Arrow": (
+        lambda f: pyarrow.RecordBatch.from_pandas(f, preserve_index=False),
+        pyarrow.Array,
+        lambda w: w.to_numpy(),
+    ),
     "polars, categories": (
         lambda f: polars.from_pandas(f).with_columns(polars.col("kind", "place").cast(polars.Categorical)),
         polars.Series,
@@ -252,6 +270,11 @@ def test_another_encoder_is_fitted_on_both_samples(pair):
     result = importance_weights(*pair, encoder=encoder, method=LSIF())
     assert np.array_equal(result.ratio.transform(pair[0]), result.weights.to_numpy()) and result.columns == ()
     assert "onehotencoder__kind_a" in repr(result)
+    # One-hot columns in CSR form, and one without names.
+    for other in (OneHotEncoder(), FunctionTransformer(lambda frame: frame.to_numpy())):
+        few = [frame[["kind"]] if isinstance(other, OneHotEncoder) else frame[["age"]] for frame in pair]
+        result = importance_weights(*few, encoder=other)
+        assert np.array_equal(result.ratio.transform(few[0]), result.weights.to_numpy())
     small = importance_weights(*pair, encoder=TableEncoder("age", max_levels=2))
     assert [use.levels for use in small.columns if use.name == "kind"] == [("a", "b")]
 

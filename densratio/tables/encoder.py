@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing
 
 from .._validation import split_domains
-from .reading import Column, column_names, is_named, joined, read_column, table_of
+from .reading import Column, column_names, is_named, joined, objects, read_column, table_of
 from .use import ColumnUse, dropped, use_of
 
 __all__ = ["TableEncoder", "as_names"]
@@ -68,7 +68,7 @@ class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             reasons = "; ".join(map(str, uses))
             raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")
         self.columns_ = (*uses, *(dropped(name, "as asked") for name in left_out))
-        self.feature_names_in_ = np.array([use.name for use in uses if use.kind != "dropped"], dtype=object)
+        self.feature_names_in_ = objects([use.name for use in uses if use.kind != "dropped"])
         self.n_features_in_ = len(self.feature_names_in_)
         self._is_named = is_named(source)
         self._width = source.shape[1]
@@ -112,8 +112,9 @@ class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         left_out = list(dict.fromkeys(as_names(self.drop)))
         for name in left_out:
             if name not in known:
-                near = difflib.get_close_matches(str(name), map(str, known), n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"The columns are {known}."
+                names_of = {str(other): other for other in known}
+                near = difflib.get_close_matches(str(name), names_of, n=1)
+                hint = f"Did you mean {names_of[near[0]]!r}?" if near else f"The columns are {known}."
                 raise ValueError(f"drop: neither sample has a column {name!r}. {hint}")
         mine, theirs = ([name for name in some if name not in left_out] for some in names)
         only = [[name for name in mine if name not in theirs], [name for name in theirs if name not in mine]]

@@ -10,9 +10,8 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_missing, is_real, library_of
-from .._validation import check_two_dimensional
 
-__all__ = ["KINDS", "Column", "column_names", "is_named", "joined", "read_column", "table_of"]
+__all__ = ["KINDS", "Column", "column_names", "is_named", "joined", "objects", "read_column", "table_of"]
 
 KINDS = {
     "numbers": "numbers",
@@ -64,8 +63,12 @@ def table_of(X: Any, name: str) -> Any:
     if type(X).__name__ == "Series":
         raise ValueError(f"{name} is a {library_of(X)} Series: pass a frame, {name}.to_frame().")
     if not is_named(X):
-        X = np.asarray(to_host(X))
-        check_two_dimensional(X.shape)
+        kind, X = type(X).__name__, np.asarray(to_host(X))
+        if X.ndim != 2:
+            raise ValueError(
+                f"{name} must be a table of rows and columns (n, d): a pandas or polars frame, an Arrow table or an array. Got a "
+                f"{kind} of shape {X.shape}; {name}.reshape(-1, 1) makes one column of an array."
+            )
     return _with_rows(X, name)
 
 
@@ -149,7 +152,7 @@ def _as_array(column: Any) -> tuple[np.ndarray, bool, bool]:
     if hasattr(column, "to_pylist"):
         is_category = "dictionary" in str(kind)
         # The nulls of dictionary columns get lost in to_numpy.
-        return _objects(column.to_pylist()) if is_category else column.to_numpy(), is_category, has_zone
+        return objects(column.to_pylist()) if is_category else np.asarray(column), is_category, has_zone
     is_category = type(kind).__name__ in ("CategoricalDtype", "Categorical", "Enum")
     if is_category and hasattr(column, "astype"):
         column = column.astype(object)
@@ -158,7 +161,8 @@ def _as_array(column: Any) -> tuple[np.ndarray, bool, bool]:
     return column.to_numpy(), is_category, has_zone
 
 
-def _objects(values: Sequence[Any]) -> np.ndarray:
+def objects(values: Sequence[Any]) -> np.ndarray:
+    """An array (n,) of any values, also of sequences."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
@@ -201,7 +205,7 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
             return _with_zone(values, present) if kind == "dates" else Column(kind, values)
     strange = next((value for value in types if not _is_label(value)), None)
     if strange is not None:
-        return f"values of type {type(strange).__name__}"
+        return f"values of type{'s' * (len(types) > 1)} {' and '.join(sorted(type(value).__name__ for value in types))}"
     texts = np.full(len(values), None, dtype=object)
     texts[~gap] = [str(value) for value in present]
     return Column("categories", texts)
@@ -241,7 +245,7 @@ def _is_label(value: Any) -> bool:
 
 
 def _is_date(value: Any) -> bool:
-    return isinstance(value, datetime.date) or type(value).__name__ == "Period"
+    return isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period"
 
 
 _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [

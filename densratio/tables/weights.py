@@ -17,7 +17,7 @@ from .._arrays import to_host
 from .._columns import library_of
 from .._validation import seed_of, stack_domains
 from ..diagnostics import Report, diagnose
-from ..diagnostics.columns import Columns
+from ..diagnostics.columns import Columns, numeric_columns
 from ..estimators import ESTIMATORS, KMM, RatioEstimator
 from .encoder import TableEncoder, as_names
 from .use import ColumnUse
@@ -94,11 +94,11 @@ def importance_weights(
     Raises ValueError where the samples differ in their columns or in what a column holds; the message says what to type.
     """
     fitted = _fitted_encoder(encoder, drop, source, target)
-    X, y = stack_domains(*(np.asarray(fitted.transform(table), dtype=np.float64) for table in (source, target)))
+    X, y = stack_domains(fitted.transform(source), fitted.transform(target))
     seed = seed_of(random_state)
     ratio = _ratio(method, seed).fit(X, y)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
-    diagnosis = diagnose(weights, Columns(_names(fitted, X), X), y, random_state=seed)
+    diagnosis = diagnose(weights, _columns(fitted, X), y, random_state=seed)
     pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())))
 
@@ -138,10 +138,12 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
     return encoder.fit(*stack_domains(source, target))
 
 
-def _names(encoder: Any, X: np.ndarray) -> tuple[str, ...]:
-    if hasattr(encoder, "get_feature_names_out"):
-        return tuple(map(str, encoder.get_feature_names_out()))
-    return tuple(f"x{j}" for j in range(X.shape[1]))
+def _columns(encoder: Any, X: Any) -> Columns:
+    """The encoded rows with the names that the encoder gives them, if it does."""
+    columns = numeric_columns(X)
+    if not hasattr(encoder, "get_feature_names_out"):
+        return columns
+    return columns._replace(names=tuple(map(str, encoder.get_feature_names_out())))
 
 
 def _as_source(weights: np.ndarray, source: Any) -> Any:
