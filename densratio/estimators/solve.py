@@ -171,8 +171,9 @@ def warn_unless_converged(ratio: Any, solution: Solution) -> None:
     """Issue a ConvergenceWarning if the solver stopped early."""
     if not solution.converged:
         warnings.warn(
-            f"{type(ratio).__name__} stopped after {solution.n_iter} steps with optimality residual {solution.residual:.1e} > "
-            f"tol={ratio.tol:.1e}. The weights are usable; raise max_iter or tol, or scale the columns.",
+            f"{type(ratio).__name__} stopped after {solution.n_iter} steps with optimality residual {solution.residual:.1e} "
+            f"(tol={ratio.tol:.1e}), at most {solution.gap:.1e} above the optimal value. The weights are usable; raise max_iter, "
+            "tol or the regularization.",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -127,8 +127,9 @@ class Mixture:
     def second(self, shares: Array) -> Array:
         """The sum of outer products (k, k) at shares (k,) > 0."""
         xp = namespace(self.target)
-        scaled = self.target * (xp.sqrt(self.count) * self.scale / self._ratio(shares))[:, None]
-        return self.inverse[:, None] * self.inverse * (xp.matrix_transpose(scaled) @ scaled)
+        # The factors of rows and columns may be huge each, and their product is at most 1 / ratio.
+        scaled = self.target * self.inverse * (xp.sqrt(self.count) * self.scale / self._ratio(shares))[:, None]
+        return xp.matrix_transpose(scaled) @ scaled
 
     def _ratio(self, shares: Array) -> Array:
         ratio = self.scale * (self.target @ (self.inverse * shares))

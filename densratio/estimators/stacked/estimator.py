@@ -46,6 +46,7 @@ class StackedRatio(RatioEstimator):
         to 0 for the others: with few rows the best combination is uncertain.
     cv : int, scikit-learn splitter or iterable of (train, test)
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
+        If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
     random_state : int, RandomState, Generator or None
         Seed of the members of "auto".
     n_jobs : int or None
@@ -76,9 +77,14 @@ class StackedRatio(RatioEstimator):
     # ------------------------------------------------------------ parts
 
     def _fit(self, samples: Samples) -> Array:
-        members = self._members(samples)
-        outcome = self._out_of_fold(members, samples.merged())
-        coef, scores = _combined(outcome, max(self.pull, _LEAST_PULL))
+        if not (is_number(self.pull) and 0.0 <= self.pull < float("inf")):
+            raise ValueError(f"pull must be a finite number >= 0; got {self.pull!r}.")
+        distinct = samples.merged()
+        members = self._members(distinct)
+        if min(distinct.sizes) == 1:
+            coef, scores = np.full(len(members), 1.0 / len(members)), np.full(len(members) + 1, np.nan)
+        else:
+            coef, scores = _combined(self._out_of_fold(members, distinct), max(self.pull, _LEAST_PULL))
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
@@ -97,7 +103,7 @@ class StackedRatio(RatioEstimator):
             if given != "auto":
                 raise ValueError(f'estimators must be "auto" or density ratios; got {given!r}.')
             rows = samples.source
-            return members_for(sum(samples.sizes), rows.shape[1], is_sparse=is_sparse(rows), seed=seed_of(self.random_state))
+            return members_for(*samples.sizes, rows.shape[1], is_sparse=is_sparse(rows), seed=seed_of(self.random_state))
         pairs = list(given.items()) if isinstance(given, Mapping) else _named(given)
         for name, member in pairs:
             if isinstance(member, type) or not all(hasattr(member, method) for method in ("fit", "transform", "get_params")):
@@ -107,8 +113,6 @@ class StackedRatio(RatioEstimator):
         return dict(pairs)
 
     def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[_Held]:
-        if not (is_number(self.pull) and 0.0 <= self.pull < float("inf")):
-            raise ValueError(f"pull must be a finite number >= 0; got {self.pull!r}.")
         parts = [distinct.split(fold) for fold in self._folds(distinct)]
         tasks = [(member, kept, held_out) for kept, held_out in parts for member in members.values()]
         columns = Parallel(n_jobs=self.n_jobs)(delayed(_values)(*task) for task in tasks)

@@ -15,14 +15,21 @@ from ..subspace import SubspaceLSIF
 
 __all__ = ["members_for"]
 
+_FEW = 10  # distinct rows of a domain from which it can be cut into folds of folds
 _LONG = 20_000  # rows of both domains beyond which only methods in one pass over the rows take part
 _SMALL = 4_000  # rows up to which the slower searches take part
 _FEW_COLUMNS = 5  # up to which densities of the whole row can be estimated
 _MANY_COLUMNS = 6  # from which a search for a subspace is worth its time
 
 
-def members_for(n: int, n_columns: int, *, is_sparse: bool, seed: int) -> dict[str, RatioEstimator]:
-    """The members for `n` rows of both domains with `n_columns` columns, by name. Those whose time grows fastest leave first."""
+def members_for(n_source: int, n_target: int, n_columns: int, *, is_sparse: bool, seed: int) -> dict[str, RatioEstimator]:
+    """The members for so many distinct rows of each domain with `n_columns` columns, by name.
+
+    With many rows those whose time grows fastest leave first; with few, those that need folds of their own.
+    """
+    n = n_source + n_target
+    if min(n_source, n_target) < _FEW:
+        return {"kmm": KMM(random_state=seed)} | ({} if is_sparse else {"gaussian": GaussianRatio()})
     members: dict[str, RatioEstimator] = {
         "kliep": KLIEP(gamma="cv", random_state=seed),
         "ulsif": LSIF(gamma="cv", regularization="cv", nonnegative=False, random_state=seed),
