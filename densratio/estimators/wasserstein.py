@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
 from .._arrays import Array, device_of, put, to_host
@@ -23,6 +25,7 @@ from .solve import Assembly, Weighting, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
 
+_CERTAIN = 1e-5  # largest gap of a solution that counts as exact, relative to the value
 _MISS = 1e-3  # largest error of the formula at the rows of the fit, relative to the largest weight, at which others get it
 _CRITICS = {"critic": "densratio.training.ratio.critic_ratio"}  # modules that need torch, loaded when they are asked for
 
@@ -164,6 +167,15 @@ class Wasserstein(DensityRatio):
 
     def _keep(self, assembly: Assembly, solution: Solution, samples: Samples) -> None:
         super()._keep(assembly, solution, samples)
+        is_certified = assembly.objective.regularization > 0.0
+        if is_certified and solution.converged and self.gap_ > _CERTAIN * max(1.0, abs(self.objective_value_)):
+            self.converged_ = False
+            warnings.warn(
+                f"Wasserstein ended {self.gap_:.1e} above the optimal value at most: some rows are so far from the others that "
+                "rounding of their distances outweighs the rest. Leave these rows out, or mark a sentinel as missing.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
         weights = to_host(self._coef).astype(np.float64)
         formula = _formula(solution, samples, assembly.objective)
         if formula is not None and np.abs(to_host(formula(samples.source)) - weights).max() <= _MISS * weights.max():
