@@ -69,11 +69,11 @@ def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
         end = np.where(frequent[rows], end, start + 1.0)
         before = [np.floor((place[:, None] - 1.0 - np.arange(n_folds)) / n_folds) for place in (start, end)]
         shares[rows] = (before[1] - before[0]) / (end - start)[:, None]
-    # Equal rows share alike: which of them got which card depends on their order, and their weights may differ.
-    of_group = np.bincount(table.group, table.copies)
-    for held_out in shares.T:
-        held_out[:] = (np.bincount(table.group, table.copies * held_out) / np.where(of_group > 0.0, of_group, 1.0))[table.group]
-    return shares
+    if np.array_equal(table.copies, table.counts):
+        return shares
+    # Which of equal rows got which card depends on their order, and their weights differ: they share alike.
+    sizes = np.maximum(np.bincount(table.group), 1)
+    return np.stack([(np.bincount(table.group, held_out) / sizes)[table.group] for held_out in shares.T], axis=1)
 
 
 def named_folds(folds: list[Fold], n_source: int, n_target: int) -> np.ndarray:
