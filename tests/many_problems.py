@@ -175,6 +175,8 @@ def main():
         except Exception as error:  # any error of a fit on finite rows is a broken law
             failures += 1
             print(f"{number} {name}, {kind}: {type(error).__name__}: {str(error)[:150]}", flush=True)
+        if number % 1000 == 999:
+            print(f"{number + 1} problems, {time.process_time() - start:.0f} CPU seconds", flush=True)
     seconds = time.process_time() - start
     print(
         f"{arguments.problems} problems, seed {arguments.seed}, {seconds:.0f} CPU seconds: {failures} laws did not hold", flush=True
