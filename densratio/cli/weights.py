@@ -95,16 +95,7 @@ def weights(
         with Console(stderr=True).status("Estimating the weights ..."):
             frames = numbers(*tables, choice, treatment)
             result = weigh(ratio, frames, flatten)
-            facts = {
-                "method": result.method,
-                "source": f"{source}, {len(result.weights):,} rows",
-                "target": f"{target}, {result.report.n_target:,} rows",
-                "columns": f"{len(choice.names)}: {enumerated(choice.names)}",
-            }
-            if choice.left_out:
-                facts["left out"] = enumerated(choice.left_out)
-            if frames.encoded:
-                facts["encoded as 0 and 1"] = enumerated(frames.encoded)
+            facts = _facts(source, target, result, choice, frames.encoded)
             notes = [*tables[0].notes, *tables[1].notes, *frames.notes]
             made = contents(result, f"Weights of {source.name} for {target.name}", facts, notes, out, report, plot)
             were_there = [path for path in made if path.exists()]
@@ -136,6 +127,21 @@ def _check_extras(out: Path, plot: Path | None) -> None:
     for module, extra in needed.items():
         if find_spec(module) is None:
             raise ImportError(f'This needs {module}: pip install "densratio-toolkit[{extra}]"')
+
+
+def _facts(source: Path, target: Path, result: Any, choice: Any, encoded: Any) -> dict[str, str]:
+    """What the summary and the report say first: the method, the tables, and what became of their columns."""
+    facts = {
+        "method": result.method,
+        "source": f"{source}, {len(result.weights):,} rows",
+        "target": f"{target}, {result.report.n_target:,} rows",
+        "columns": f"{len(choice.names)}: {enumerated(choice.names)}",
+    }
+    if choice.left_out:
+        facts["left out"] = enumerated(choice.left_out)
+    if encoded:
+        facts["encoded as 0 and 1"] = enumerated(encoded)
+    return facts
 
 
 def _summarize(facts: dict[str, str], notes: list[str], result: Result, written: list[str]) -> None:
