@@ -7,25 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.utils.data import Sampler
 
 from ...._arrays import to_host
+from ..ranks import n_ranks, rank_here
 
 __all__ = ["ImportanceSampler", "importance_sampler"]
 
-_BLOCK = 2**20  # rows of which the keys of a draw without replacement are in memory at a time
-
 
 class ImportanceSampler(Sampler[int]):
-    """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights), and gives each rank its part of the draw.
+    """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights), each rank its part of one draw.
 
     All ranks make the same draw of `num_samples` rows from the seed and the epoch, and rank r takes every num_replicas-th row of
     it, from its r-th on; a draw that does not divide is made longer, so that all ranks get as many. Call `set_epoch` before
     each pass, or every pass draws the same rows.
 
-    With replacement: uniform numbers looked up among the cumulative sums of the weights, of any number of rows. Without: the
-    rows of the largest log(weight) + Gumbel noise, which are those of drawing one after the other (Efraimidis & Spirakis 2006).
+    With replacement: uniform numbers looked up among the cumulative sums of the weights. Without: the rows of the largest
+    log(weight) + Gumbel noise, which are those of drawing one after the other. Either takes any number of rows.
 
     Parameters
     ----------
@@ -37,11 +35,13 @@ class ImportanceSampler(Sampler[int]):
         False draws no row twice.
     num_replicas, rank : int or None
         As in torch's DistributedSampler; None: those of torch.distributed where it is on, else 1 and 0.
-    seed : int
+    seed : int, torch.Generator or None
+        A generator on the CPU, or None for torch's global state, draws each pass anew, for one rank alone.
 
     Do not also multiply the loss by the weights: each row would count by its weight squared.
     Raises ValueError for weights that are not 1-D, finite, >= 0 and somewhere > 0, or too few rows of weight > 0 to draw
     num_samples without replacement.
+    Source: Efraimidis & Spirakis (2006), Weighted random sampling with a reservoir.
     """
 
     def __init__(
@@ -52,50 +52,87 @@ class ImportanceSampler(Sampler[int]):
         *,
         num_replicas: int | None = None,
         rank: int | None = None,
-        seed: int = 0,
+        seed: int | torch.Generator | None = 0,
     ):
-        self.num_replicas = _ranks() if num_replicas is None else num_replicas
-        self.rank = _rank_here() if rank is None else rank
+        self.num_replicas = n_ranks() if num_replicas is None else num_replicas
+        self.rank = rank_here() if rank is None else rank
         if not 0 <= self.rank < self.num_replicas:
             raise ValueError(f"rank must be in 0..num_replicas - 1; got rank={self.rank} and num_replicas={self.num_replicas}.")
+        if self.num_replicas > 1 and not isinstance(seed, int):
+            raise ValueError(f"seed must be an int where several ranks share a draw; got {type(seed).__name__}.")
         self.replacement, self.seed, self.epoch = replacement, seed, 0
-        self._n_draws = None if num_samples is None else _check_draws(num_samples)
+        self._wanted = None if num_samples is None else _check_draws(num_samples)
         self.set_weights(weights)
 
     def set_weights(self, weights: Any) -> None:
-        """New weights (n,) from the next pass on, the same on every rank: those that a reweighter has by then, for one."""
+        """Weights (n,) of the next passes, the same on every rank: those that a reweighter has by then, for one."""
         values = _check_weights(weights)
-        n_draws = len(values) if self._n_draws is None else self._n_draws
+        wanted = len(values) if self._wanted is None else self._wanted
+        n_draws = -(-wanted // self.num_replicas) * self.num_replicas
         n_drawable = int(np.count_nonzero(values))
-        if not self.replacement and self._padded(n_draws) > n_drawable:
+        if not self.replacement and n_draws > n_drawable:
+            shared = f" for {self.num_replicas} ranks" if self.num_replicas > 1 else ""
             raise ValueError(
                 f"Only {n_drawable} rows have a weight > 0: without replacement num_samples can be at most that; "
-                f"got {self._padded(n_draws)} for {self.num_replicas} ranks."
+                f"got {n_draws}{shared}."
             )
-        self.weights, self.num_samples = values, n_draws
+        # The sum of weights near the largest float would overflow.
+        self._weights, self._n_draws = values / values.max(), n_draws
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew in the next pass."""
+        """Say which pass is next: the draw follows from it and the seed."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._padded(self.num_samples) // self.num_replicas
+        return self._n_draws // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
-        draw = self._draw(np.random.default_rng((self.seed, self.epoch)), self._padded(self.num_samples))
-        return iter(draw[self.rank :: self.num_replicas].tolist())
+        draw = _with_replacement if self.replacement else _without_replacement
+        return iter(draw(self._weights, self._n_draws, self._random())[self.rank :: self.num_replicas].tolist())
 
-    def _padded(self, n_draws: int) -> int:
-        return -(-n_draws // self.num_replicas) * self.num_replicas
-
-    def _draw(self, random: np.random.Generator, n_draws: int) -> np.ndarray:
-        # The sum of weights near the largest float would overflow.
-        scaled = self.weights / self.weights.max()
-        return _with_replacement(scaled, n_draws, random) if self.replacement else _without_replacement(scaled, n_draws, random)
+    def _random(self) -> np.random.Generator:
+        if isinstance(self.seed, int):
+            return np.random.default_rng((self.seed, self.epoch))
+        return np.random.default_rng(int(torch.randint(2**62, (), generator=self.seed)))
 
 
 def importance_sampler(
-    weights: Any, num_samples: int | None = None, replacement: bool = True, *, seed: int = 0
+    weights: Any, num_samples: int | None = None, replacement: bool = True, generator: torch.Generator | None = None
 ) -> ImportanceSampler:
-    """`ImportanceSampler` of one process, or of the ranks of torch.distributed."""
-    return ImportanceSampler(weights, num_samples, replacement, seed=seed)
+    """An `ImportanceSampler` for a loop in one process. generator: on the CPU; None takes torch's global state."""
+    return ImportanceSampler(weights, num_samples, replacement, num_replicas=1, rank=0, seed=generator)
+
+
+def _with_replacement(weights: np.ndarray, n_draws: int, random: np.random.Generator) -> np.ndarray:
+    sums = np.cumsum(weights)
+    # Past rounding a number can reach the last sum, and the last row may have weight 0: the last one above 0 takes it.
+    last = int(np.flatnonzero(weights)[-1])
+    return np.minimum(np.searchsorted(sums, random.random(n_draws) * sums[-1], side="right"), last)
+
+
+def _without_replacement(weights: np.ndarray, n_draws: int, random: np.random.Generator) -> np.ndarray:
+    """The rows of the n_draws smallest exponential times of rates `weights`, the first to come first."""
+    with np.errstate(divide="ignore", over="ignore"):
+        times = np.log(random.standard_exponential(len(weights))) - np.log(weights)
+    first = np.argpartition(times, n_draws - 1)[:n_draws]
+    return first[np.argsort(times[first])]
+
+
+def _check_weights(weights: Any) -> np.ndarray:
+    values = np.asarray(to_host(weights))
+    if values.ndim != 1 or values.dtype.kind not in "fiub" or len(values) == 0:
+        raise ValueError(f"weights must be (n,) real numbers; got shape {values.shape} and dtype {values.dtype}.")
+    values = values.astype(np.float64)
+    is_bad = ~np.isfinite(values) | (values < 0.0)
+    if is_bad.any():
+        first = int(np.argmax(is_bad))
+        raise ValueError(f"weights must be finite and >= 0; got {values[first]} at row {first} ({is_bad.sum()} such rows).")
+    if values.max() == 0.0:
+        raise ValueError("weights are all 0: there is no row to draw. A ratio that is 0 on every source row means no overlap.")
+    return values
+
+
+def _check_draws(num_samples: Any) -> int:
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int | np.integer) or num_samples < 1:
+        raise ValueError(f"num_samples must be an int >= 1 or None; got {num_samples!r}.")
+    return int(num_samples)
