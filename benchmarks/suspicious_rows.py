@@ -24,7 +24,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from densratio.datasets import load_labelled
 from densratio.demo.experiment import NoiseExperiment, Split, endless_batches, split_rows
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 from densratio.training import Reweighter, Uniform, reweighter, suspicious_rows
 
 OURS = ["kmm", "kliep", "lsif", "wasserstein"]

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
+from ..labels.networks import small_network
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.row_losses import RowLosses
 from ..training.meta import WeightNetwork
 from ..training.registry import METHODS, TRAIN_TWICE, reweighter
 from ..training.rules import irreducible_losses, margins
-from .models import small_network
 from .peak_memory import peak_memory
 
 __all__ = [

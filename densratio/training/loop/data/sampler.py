@@ -103,17 +103,17 @@ def importance_sampler(
     return ImportanceSampler(weights, num_samples, replacement, num_replicas=1, rank=0, seed=generator)
 
 
-def _with_replacement(weights: np.ndarray, n_draws: int, random: np.random.Generator) -> np.ndarray:
+def _with_replacement(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     sums = np.cumsum(weights)
     # Past rounding a number can reach the last sum, and the last row may have weight 0: the last one above 0 takes it.
     last = int(np.flatnonzero(weights)[-1])
-    return np.minimum(np.searchsorted(sums, random.random(n_draws) * sums[-1], side="right"), last)
+    return np.minimum(np.searchsorted(sums, rng.random(n_draws) * sums[-1], side="right"), last)
 
 
-def _without_replacement(weights: np.ndarray, n_draws: int, random: np.random.Generator) -> np.ndarray:
+def _without_replacement(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     """The rows of the n_draws smallest exponential times of rates `weights`, the first to come first."""
     with np.errstate(divide="ignore", over="ignore"):
-        times = np.log(random.standard_exponential(len(weights))) - np.log(weights)
+        times = np.log(rng.standard_exponential(len(weights))) - np.log(weights)
     first = np.argpartition(times, n_draws - 1)[:n_draws]
     return first[np.argsort(times[first])]
 
