@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
-from . import demo, weights
+from . import demo, labels, train, weights
 
 __all__ = ["app"]
 
@@ -36,3 +36,5 @@ def densratio(
 
 app.command()(demo.demo)
 app.command()(weights.weights)
+app.command()(labels.labels)
+app.command()(train.train)
