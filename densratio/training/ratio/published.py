@@ -106,7 +106,8 @@ class Published(NamedTuple):
             raise ValueError('compares="hidden" needs layer=, the name of the module whose output is compared.')
         return DynamicReweighter(
             self.ratio, n_train, n_val, layer=layer, y_train=y_train, y_val=y_val, val_refresh=val_refresh, val_every=val_every,
-            to_convergence=self.step_size is None, normalize=False, warmup_epochs=warmup_epochs, potential=self._critic(), loss=loss,
+            to_convergence=self.step_size is None, normalize=False, potential=self._critic(), warmup_epochs=warmup_epochs,
+            loss=loss,
         )  # fmt: skip
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
