@@ -35,7 +35,7 @@ def test_focal_and_generalized_losses_are_their_formulas(seed, gamma, q):
 @drawn
 @given(seed=seeds)
 def test_the_generalized_loss_lies_between_cross_entropy_and_the_absolute_error(seed):
-    logits, y, p, own = rows(seed)
+    logits, y, p, _ = rows(seed)
     torch.testing.assert_close(generalized_cross_entropy(logits, y, 1e-9), cross_entropy(logits, y), rtol=1e-6, atol=1e-9)
     absolute = (p - functional.one_hot(y, C)).abs().sum(dim=1) / 2.0
     torch.testing.assert_close(generalized_cross_entropy(logits, y, 1.0), absolute)
