@@ -120,10 +120,8 @@ def _mixed(numeric: Column, other: Column) -> _Fault:
     if numeric.kind == "numbers" and is_stray.any():
         text = f"{other.where} has {other.example(is_stray)} where a number belongs"
         return _Fault(f"{text}; in {numeric.table.path} the column holds numbers.", _hint(other, is_stray))
-    return _Fault(
-        held = KINDS.get(numeric.kind, LISTS), KINDS.get(other.kind, LISTS)
-        return _Fault(f"{numeric.where} holds {held[0]}, and in {other.table.path} the column holds {held[1]}.")
-    )
+    held = KINDS.get(numeric.kind, LISTS), KINDS.get(other.kind, LISTS)
+    return _Fault(f"{numeric.where} holds {held[0]}, and in {other.table.path} the column holds {held[1]}.")
 
 
 def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
