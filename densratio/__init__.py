@@ -1,8 +1,8 @@
 """Density ratios (importance weights) for tables and training loops.
 
 `importance_weights(source, target)` weights the rows of any two tables. `from densratio import KMM, KLIEP, LSIF, stack_domains` and
-the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `densratio.datasets` has shifts with known
-ratios, `densratio.training` the torch side.
+the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `NoisyLabelClassifier` learns from
+labels of which some are wrong. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
 from functools import partial as _partial
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
+    from .labels import NoisyLabelClassifier
     from .tables import importance_weights
     from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
 
@@ -43,6 +44,7 @@ __all__ = [
     "KDERatio",
     "LabelShiftRatio",
     "NearestNeighborsRatio",
+    "NoisyLabelClassifier",
     "SpectralRatio",
     "StackedRatio",
     "SubspaceLSIF",
@@ -57,12 +59,28 @@ __all__ = [
     "target_performance",
 ]
 
-_HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics", "importance_weights": "tables"}
+_HOMES = {
+    "stack_domains": "_validation",
+    "diagnose": "diagnostics",
+    "importance_weights": "tables",
+    "NoisyLabelClassifier": "labels",
+}
 _TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
 _HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
 _SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
 """Names that people know from other libraries, and the parameters of LSIF that they stand for."""
-_ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "tables", "two_step")
+_ROOMS = (
+    "diagnostics",
+    "estimators",
+    "features",
+    "labels",
+    "model_selection",
+    "objectives",
+    "projections",
+    "solvers",
+    "tables",
+    "two_step",
+)
 
 if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
 

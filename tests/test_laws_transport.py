@@ -106,6 +106,27 @@ def test_a_row_far_from_all_others_costs_no_digits():
     np.testing.assert_allclose(far.coef[:-1] * 30 / 31, same.coef, atol=1e-6)
 
 
+@few
+@given(
+    seed=st.integers(0, 2**16),
+    is_source=st.booleans(),
+    side=st.sampled_from([-1.0, 1.0]),
+    bound=st.sampled_from([None, 1.5]),
+    has_other_side=st.booleans(),
+)
+def test_on_a_line_no_weight_depends_on_how_far_a_far_row_is(seed, is_source, side, bound, has_other_side):
+    """Once its distance outweighs all other distances and the penalty, the mass that crosses it is the least that can."""
+    source, target, *_ = counted(seed, 20, 15, d=1)
+    objective, found = Wasserstein1(max_weight=bound, regularization=0.3), []
+    for distance in (1e4, 1e10):
+        (source if is_source else target)[3] = side * distance
+        if has_other_side:
+            source[4] = -3.0 * side * distance
+        found.append(ClosedForm().solve(objective.problem(source, target)))
+        assert found[-1].gap <= 1e-9 * found[-1].value + 1e-17 * distance
+    np.testing.assert_allclose(found[1].coef, found[0].coef, atol=1e-5)
+
+
 def test_too_many_pairs_of_rows_name_what_takes_them():
     rows = np.random.default_rng(0).standard_normal((5000, 2))
     with pytest.raises(ValueError, match=r"5000 x 5000 distinct rows.*potential=\"critic\""):

@@ -6,7 +6,13 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-__all__ = ["best_distribution", "best_potential"]
+__all__ = ["best_distribution", "best_potential", "lengthened", "shortened"]
+
+_MOVED = 1e4  # strengths of the regularization that knots may move before their places are written anew
+_FEW = 32  # knots that are looked at together, at first
+_OUTWEIGHS = 8.0  # times what it must outweigh: a step that is cut to this long is still long
+_ALL = 1.0 - 1e-12  # share of a rise that rounding leaves of it
+_NOTHING = 1e-12  # share of all steepness that rounding leaves of it
 
 
 def best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndarray, reached: np.ndarray) -> np.ndarray:
@@ -64,76 +70,147 @@ def _carry(source: list, sink: list, weight: float, convert) -> None:
 
 
 def best_potential(
-    points: np.ndarray, supply: np.ndarray, demand: np.ndarray, regularization: float, upper: np.ndarray
+    steps: np.ndarray, supply: np.ndarray, demand: np.ndarray, regularization: float, upper: float = np.inf
 ) -> np.ndarray:
-    """The function h (K,) on sorted distinct `points` (K,) of slope at most 1 with the least sum of supply phi(h) - demand h.
+    """The function h (K,) on points at distances `steps` (K - 1,) > 0, of slope at most 1, with the least sum of supply phi(h)
+    - demand h.
 
     phi(t) = max over 0 <= w <= upper of w t - regularization w^2 / 2, regularization > 0. supply (K,) and demand (K,), >= 0,
-    of equal sums. The optimal weights are clip(h / regularization, 0, upper) where supply > 0.
+    of sum 1. The optimal weights are clip(h / regularization, 0, upper) where supply > 0.
     Dynamic programming: the least sum up to point k, as a function of h_k, has an increasing piecewise linear derivative. A gap
     to the next point inserts a flat piece at its zero, which moves the knots right and left of it apart.
     """
-    reach = regularization * float(upper.max()) + 2.0 * float(points[-1] - points[0])
-    slope = _Slope(2.0 * reach, float(demand.sum()) / reach)
-    steps = np.diff(points)
-    zeros = np.empty(len(points))
-    for k, (mass, drawn) in enumerate(zip(supply.tolist(), demand.tolist(), strict=True)):
-        slope.add(mass / regularization, regularization * float(upper[k]), drawn)
-        zeros[k] = slope.zero
-        if k < len(steps):
-            slope.widen(float(steps[k]))
-    for k in range(len(points) - 2, -1, -1):
-        zeros[k] = min(max(zeros[k], zeros[k + 1] - steps[k]), zeros[k + 1] + steps[k])
-    return zeros
+    zeros, slope = [], _Slope(4 * len(supply), regularization)
+    for mass, drawn, step in zip(supply.tolist(), demand.tolist(), [*steps.tolist(), 0.0], strict=True):
+        slope.add(mass / regularization, regularization * upper, drawn)
+        zeros.append(slope.zero if slope.short == 0.0 else np.inf)
+        slope.widen(step)
+    height = [slope.zero]
+    for zero, step in zip(zeros[-2::-1], steps[::-1].tolist(), strict=True):
+        height.append(min(max(zero, height[-1] - step), height[-1] + step))
+    return np.array(height[::-1])
+
+
+def shortened(steps: np.ndarray, supply: np.ndarray, demand: np.ndarray, regularization: float) -> np.ndarray:
+    """The steps of `best_potential`, those cut that outweigh all shorter ones and the penalty, for which the weights are the same.
+
+    No more mass than must crosses such a step, however long it is: it is over one that is tight that the potential of a receiver
+    is high, but a side that can supply itself has rows with a potential of at most regularization / (its supply).
+    If several are about as long, this may fail where mass can come over either; the gap tells.
+    """
+    order = np.argsort(steps)
+    sides = [(np.cumsum(mass[::way])[:-1][::way] for mass in (supply, demand)) for way in (1, -1)]
+    highest = np.max([np.where((s > 0.0) & (d > 0.0), regularization / np.where(s > 0.0, s, 1.0), 0.0) for s, d in sides], axis=0)
+    cut, total = steps.copy(), 0.0
+    for k in order.tolist():
+        cut[k] = min(cut[k], _OUTWEIGHS * (regularization + float(highest[k]) + total))
+        total += float(cut[k])
+    return cut
+
+
+def lengthened(height: np.ndarray, flow: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """The heights (K,) on steps that are longer by `more` (K - 1,), with the flow (K - 1,) over them from left to right.
+
+    The side that the mass comes to is higher by as much. It has no room of its own, so that its weights are the same.
+    """
+    rises = np.where(np.abs(flow) > _NOTHING, np.sign(flow) * more, 0.0)
+    to_right, to_left = np.maximum(rises, 0.0), np.maximum(-rises, 0.0)
+    return height + np.append(0.0, np.cumsum(to_right)) + np.append(np.cumsum(to_left[::-1])[::-1], 0.0)
+
+
+class _Knots:
+    """The knots on one side of a zero, the nearest last: their places outward, less `moved`, and changes of steepness there."""
+
+    def __init__(self, sign: float, most: int):
+        self.sign, self.moved, self.n = sign, 0.0, 0
+        self.places, self.changes = np.empty(most), np.empty(most)
+
+    def push(self, places: np.ndarray | float, changes: np.ndarray | float, n: int = 1) -> None:
+        """Add the n nearest knots, from outward in."""
+        self.places[self.n : self.n + n], self.changes[self.n : self.n + n] = places - self.moved, changes
+        self.n += n
+
+    def insert(self, place: float, change: float) -> None:
+        """Add a knot wherever it belongs."""
+        place -= self.moved
+        at = self.n - int(self.places[: self.n][::-1].searchsorted(place))
+        for values, value in ((self.places, place), (self.changes, change)):
+            values[at + 1 : self.n + 1] = values[at : self.n]
+            values[at] = value
+        self.n += 1
+
+    def nearest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places and changes of the `count` nearest knots, from inward out."""
+        here = slice(max(self.n - count, 0), self.n)
+        return self.places[here][::-1] + self.moved, self.changes[here][::-1]
+
+    def shift(self, length: float, most: float) -> None:
+        """Move all knots outward. Up to `most` their way is kept beside them; places near 0 would lose digits to a longer one."""
+        self.moved += length
+        if self.moved > most:
+            self.places[: self.n] += self.moved
+            self.moved = 0.0
 
 
 class _Slope:
-    """An increasing piecewise linear function by its zero, its steepness there, and its knots on either side, in two heaps.
+    """An increasing piecewise linear function by its zero, its steepness there, and its knots on either side.
 
-    A knot is (position relative to the moving side, change of steepness away from the zero). It starts with a wall beyond
-    `reach` on either side, where the optimum never is, so that there is always a zero.
+    Where it is negative everywhere, `zero` is a place beyond all knots, at which the function is -short.
     """
 
-    def __init__(self, reach: float, wall: float):
-        self.zero, self.steepness, self.moved = 0.0, 0.0, 0.0
-        self.right, self.left = ([(reach, wall), (float("inf"), 0.0)] for _ in range(2))  # positions of the left are negated
+    def __init__(self, most: int, unit: float):
+        self.zero, self.steepness, self.short, self.total = 0.0, 0.0, 0.0, 0.0
+        self.right, self.left, self.most_moved, self.count = _Knots(1.0, most), _Knots(-1.0, most), _MOVED * unit, _FEW
 
     def widen(self, length: float) -> None:
         """Insert a piece of value 0 from zero - length to zero + length."""
-        heappush(self.right, (self.zero - self.moved, self.steepness))
-        heappush(self.left, (-self.zero - self.moved, self.steepness))
-        self.moved += length
+        for side in (self.right, self.left):
+            if self.short == 0.0:
+                side.push(side.sign * self.zero, self.steepness)
+            side.shift(length, self.most_moved)
         self.steepness = 0.0
 
     def add(self, rise: float, end: float, fall: float) -> None:
         """Add rise * clip(t, 0, end) - fall, and find the zero."""
         if rise > 0.0:
+            self.total += rise
             self._bend(0.0, rise)
-            self._bend(end, -rise)
-        value = rise * min(max(self.zero, 0.0), end) - fall
+            if end < np.inf:
+                self._bend(end, -rise)
+        value = rise * min(max(self.zero, 0.0), end) - fall - self.short
+        self.short = 0.0
         if value < 0.0:
-            self._find(self.right, self.left, 1.0, value)
+            self.short = self._passed(self.right, self.left, -value)
         elif value > 0.0:
-            self._find(self.left, self.right, -1.0, -value)
+            self._passed(self.left, self.right, value)
 
-    def _bend(self, position: float, change: float) -> None:
-        if position >= self.zero:
-            heappush(self.right, (position - self.moved, change))
+    def _bend(self, place: float, change: float) -> None:
+        if place >= self.zero:
+            self.right.insert(place, change)
         else:
-            heappush(self.left, (-position - self.moved, -change))
+            self.left.insert(-place, -change)
             self.steepness += change
 
-    def _find(self, ahead: list, behind: list, sign: float, value: float) -> None:
-        """Move the zero in the direction `sign`, over the knots ahead, until the value < 0 there has risen to 0."""
-        while True:
-            position = sign * (ahead[0][0] + self.moved)
-            distance = sign * (position - self.zero)
-            rise = max(self.steepness, 0.0) * distance
-            if value + rise >= 0.0:
-                self.zero += sign * min(-value / self.steepness, distance) if rise > 0.0 else 0.0
-                return
-            value += rise
-            change = heappop(ahead)[1]
-            heappush(behind, (-sign * position - self.moved, -change))
-            self.zero = position
-            self.steepness += change
+    def _passed(self, ahead: _Knots, behind: _Knots, missing: float) -> float:
+        """Move the zero over the knots ahead, until the function has risen by `missing`, and return what is missing at the end."""
+        here = ahead.sign * self.zero
+        while ahead.n:
+            places, changes = ahead.nearest(self.count)
+            lengths, after = places.copy(), self.steepness + changes.cumsum()
+            slopes = after - changes
+            slopes[slopes < _NOTHING * self.total] = 0.0  # a long flat piece would rise by what rounding has left
+            lengths[0] -= here
+            lengths[1:] -= places[:-1]
+            rises = (slopes * lengths).cumsum()
+            n = int(rises.searchsorted(missing * _ALL))
+            if n:
+                behind.push(-places[:n], -changes[:n], n)
+                ahead.n -= n
+                here, missing, self.steepness = float(places[n - 1]), missing - float(rises[n - 1]), float(after[n - 1])
+            self.count = max(_FEW, 2 * n)
+            if n < len(places):
+                break
+        limit = float(places[n]) if ahead.n else np.inf
+        has_zero = self.steepness > _NOTHING * self.total
+        self.zero = ahead.sign * (min(here + missing / self.steepness, limit) if has_zero else here)
+        return 0.0 if has_zero else missing

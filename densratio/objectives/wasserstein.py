@@ -10,11 +10,14 @@ import numpy as np
 
 from .._arrays import Array, eps, full_like_row, namespace, put, to_host
 from .base import Objective, is_number
-from .line_transport import best_distribution, best_potential
+from .line_transport import best_distribution, best_potential, lengthened, shortened
 from .planned_transport import PlannedTransport
 from .row_weights import RowProblem, WeightSet, check_bounds, relative
 
 __all__ = ["Transport", "Wasserstein1"]
+
+_CERTAIN = 1e-9  # gap of a solution, relative to its value, at which it is certainly right
+_ROUNDING = 1e-15  # of each row in a sum of masses
 
 
 @dataclass(frozen=True)
@@ -143,16 +146,35 @@ class Transport(RowProblem):
 
     @cached_property
     def _dual(self) -> _Dual:
-        (x, v), counts, drawn = self._on_host
+        (x, given), counts, drawn = self._on_host
+        # The way of a target row to the range of the source is paid by every plan, and a long one would cost the others digits.
+        v = np.clip(given, x.min(), x.max())
+        way = np.abs(given - v)
         points, place = np.unique(np.concatenate([x, v]), return_inverse=True)
         supply = np.bincount(place[: len(x)], counts, len(points)) / len(x)
         demand = np.bincount(place[len(x) :], drawn, len(points))
-        alone = np.where(supply > 0.0, 1.0 / np.maximum(supply, np.finfo(float).tiny), 1.0)
-        upper = alone if self.weights.max_weight is None else np.minimum(alone, float(self.weights.max_weight))
-        height = best_potential(points, supply, demand, self.regularization, upper)
-        weights = np.clip(height / self.regularization, 0.0, upper)
-        value = demand @ height - supply @ (weights * (height - 0.5 * self.regularization * weights))
-        return _Dual(weights[place[: len(x)]], height[place[len(x) :]], float(value))
+        steps = np.diff(points)
+        cut = shortened(steps, supply, demand, self.regularization)
+        found = self._potential(steps, cut, supply, demand)
+        if found.gap > _CERTAIN * found.value and not np.array_equal(cut, steps):
+            found = min(found, self._potential(steps, steps, supply, demand), key=lambda at: at.gap)
+        value = float(drawn @ way) + found.value
+        return _Dual(found.weights[place[: len(x)]], found.height[place[len(x) :]] + way, value)
+
+    def _potential(self, steps: np.ndarray, cut: np.ndarray, supply: np.ndarray, demand: np.ndarray) -> _OnLine:
+        """The solution for points at distances `steps`, found with the distances `cut`."""
+        ridge, upper = self.regularization, np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
+        height = best_potential(cut, supply, demand, ridge)
+        # Without the bound the sweep is faster, and exact where no weight passes it.
+        if height[supply > 0.0].max() > ridge * upper:
+            height = best_potential(cut, supply, demand, ridge, upper)
+        weights = np.clip(height / ridge, 0.0, upper)
+        flow = np.cumsum(supply * weights - demand)[:-1]
+        height = lengthened(height, flow, steps - cut)
+        value = demand @ height - supply @ (weights * (height - 0.5 * ridge * weights))
+        flow = np.where(np.abs(flow) > _ROUNDING * len(flow), flow, 0.0)
+        reached = np.abs(flow) @ steps + 0.5 * ridge * supply @ weights**2
+        return _OnLine(weights, height, float(value), float(reached - value))
 
     @property
     def _on_host(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
@@ -161,6 +183,15 @@ class Transport(RowProblem):
         counts = np.ones(len(x)) if self.weights.counts is None else to_host(self.weights.counts).astype(np.float64)
         drawn = np.ones(len(v)) if self.target_weight is None else to_host(self.target_weight).astype(np.float64)
         return (x, v), counts, drawn / drawn.sum()
+
+
+class _OnLine(NamedTuple):
+    """Weights and potentials (K,) of the points, the dual value, and its distance to the value of the weights."""
+
+    weights: np.ndarray
+    height: np.ndarray
+    value: float
+    gap: float
 
 
 class _Dual(NamedTuple):
