@@ -108,8 +108,10 @@ def importance_weights(
     X, y = stack_domains(fitted.transform(source), fitted.transform(target))
     seed = seed_of(random_state)
     ratio = ratio_of(method, seed).fit(X, y)
-    weights = np.asarray(to_host(ratio.weights_), dtype=np.float64) ** flatten
-    weights /= np.mean(weights)
+    weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
+    if flatten < 1.0:
+        # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.
+        weights = weights**flatten / np.mean(weights**flatten)
     diagnosis = diagnose(ratio, _columns(fitted, X), y, weights=weights, random_state=seed)
     pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())))
