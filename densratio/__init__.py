@@ -1,8 +1,8 @@
 """Density ratios (importance weights) for tables and training loops.
 
 `importance_weights(source, target)` weights the rows of any two tables. `from densratio import KMM, KLIEP, LSIF, stack_domains` and
-the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `densratio.datasets` has shifts with known
-ratios, `densratio.training` the torch side.
+the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `NoisyLabelClassifier` learns from
+labels of which some are wrong. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
 from importlib import import_module as _import_module
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
+    from .labels import NoisyLabelClassifier
     from .tables import importance_weights
     from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
 
@@ -42,6 +43,7 @@ __all__ = [
     "KDERatio",
     "LabelShiftRatio",
     "NearestNeighborsRatio",
+    "NoisyLabelClassifier",
     "SpectralRatio",
     "StackedRatio",
     "SubspaceLSIF",
@@ -56,7 +58,12 @@ __all__ = [
     "target_performance",
 ]
 
-_HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics", "importance_weights": "tables"}
+_HOMES = {
+    "stack_domains": "_validation",
+    "diagnose": "diagnostics",
+    "importance_weights": "tables",
+    "NoisyLabelClassifier": "labels",
+}
 _TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
 _HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
 _ELSEWHERE = {
@@ -65,7 +72,18 @@ _ELSEWHERE = {
     "DynamicReweighter": "it needs torch: from densratio.training import DynamicReweighter",
 }
 """Names that people look for here, and what to type."""
-_ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "tables", "two_step")
+_ROOMS = (
+    "diagnostics",
+    "estimators",
+    "features",
+    "labels",
+    "model_selection",
+    "objectives",
+    "projections",
+    "solvers",
+    "tables",
+    "two_step",
+)
 
 if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
 

@@ -6,26 +6,27 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from densratio.demo.methods import LEARNED, TITLES, TRAIN_TWICE, Setup, build
 from densratio.estimators import IN_LOOPS
-from densratio.training import DIW, DynamicReweighter, RandomWeights, Reweighter, Uniform, ValidationOnly
+from densratio.training import DIW, DynamicReweighter, Reweighter
+from densratio.training.registry import METHODS as NAMED
+from densratio.training.registry import Ingredients, title_of
 
 from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
 
-__all__ = ["ADIW", "METHODS", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "LEARNED", "METHODS", "Method", "Sizes", "method_of", "title"]
 
 
 class Sizes(NamedTuple):
-    """What a method is made of: its `Setup`, the validation labels, and the module that is compared, None for the losses."""
+    """What a method is made of: its ingredients, the validation labels, and the module that is compared, None for the losses."""
 
-    setup: Setup
+    given: Ingredients
     y_val: Any
     layer: str | None
     warmup_epochs: float = 1.0
 
     def labels(self) -> tuple[Any, Any]:
         """Class by class where a hidden layer is compared, as published."""
-        return (None, None) if self.layer is None else (self.setup.y_train, self.y_val)
+        return (None, None) if self.layer is None else (self.given.y_train, self.y_val)
 
 
 class Method(NamedTuple):
@@ -51,7 +52,7 @@ def _diw(solver: str) -> Callable[[Method, Experiment, Sizes], Reweighter]:
         gamma = kernel_widths(experiment)[method.name] if experiment.parameters == "published" else "target_spread"
         y_train, y_val = sizes.labels()
         return DIW(
-            sizes.setup.n_train, sizes.setup.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
+            sizes.given.n_train, sizes.given.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
             val_refresh=method.val_refresh, val_every=method.val_every, warmup_epochs=sizes.warmup_epochs,
         )  # fmt: skip
 
@@ -66,36 +67,30 @@ def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
         ratio.set_params(**extra.get(method.name, {}))
     y_train, y_val = sizes.labels()
     return DynamicReweighter(
-        ratio, sizes.setup.n_train, sizes.setup.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
+        ratio, sizes.given.n_train, sizes.given.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
         val_refresh=method.val_refresh, val_every=method.val_every, warmup_epochs=sizes.warmup_epochs,
         potential="sliced" if method.name == "sliced" else None,
     )  # fmt: skip
 
 
-def _learned(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
-    return build(method.name, sizes.setup)
+def _as_in_the_library(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    return NAMED[method.name].make(sizes.given)
 
 
-METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
-    "val_only": lambda method, experiment, sizes: ValidationOnly(sizes.setup.n_train),
-    "uniform": lambda method, experiment, sizes: Uniform(sizes.setup.n_train),
-    "random": lambda method, experiment, sizes: RandomWeights(sizes.setup.n_train, seed=sizes.setup.seed),
-    "diw": _diw("auto"),
-    "diw_cvxpy": _diw("cvxpy"),
-    "kmm": _adiw,
-    "kliep": _adiw,
-    "lsif": _adiw,
-    "wasserstein": _adiw,
-    "sliced": _adiw,
-    "auto": _adiw,
-    **dict.fromkeys((*LEARNED, *TRAIN_TWICE), _learned),
-}
-"""Reweighter of a run, by name."""
 ADIW = ("kmm", "kliep", "lsif", "wasserstein")
 """The paper's own methods."""
-WITH_BANK = (*ADIW, "sliced", "auto", "diw", "diw_cvxpy")
+_BASELINES = ("val_only", "uniform", "random")
+_OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fromkeys((*ADIW, "sliced", "auto"), _adiw)}
+METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
+    **dict.fromkeys(_BASELINES, _as_in_the_library),
+    **_OF_THE_EXPERIMENT,
+    **{name: _as_in_the_library for name in NAMED if name not in _OF_THE_EXPERIMENT},
+}
+"""Reweighter of a run, by name."""
+WITH_BANK = tuple(_OF_THE_EXPERIMENT)
+LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK))
+"""Learned methods and rules."""
 _TITLES = {
-    **TITLES,
     "diw_cvxpy": "DIW (cvxpy)",
     "kmm": "ADIW-KM",
     "kliep": "ADIW-KL",
@@ -131,4 +126,4 @@ def title(method: str, layer: str = "losses") -> str:
     """The method as the paper calls it: -L compares losses, -F a hidden layer."""
     name, _, rows = method.partition("@")
     suffix = "" if name not in WITH_BANK else "-L" if layer == "losses" else "-F"
-    return _TITLES[name] + suffix + (f", bank {rows.replace('per', ' per ')}" if rows else "")
+    return (_TITLES.get(name) or title_of(name)) + suffix + (f", bank {rows.replace('per', ' per ')}" if rows else "")

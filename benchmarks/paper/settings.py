@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from benchmarks.networks import lenet5, resnet18
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 
 __all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "kernel_widths", "settings_of"]
 
