@@ -16,8 +16,8 @@ from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
 from densratio.datasets import load_digits
-from densratio.demo.methods import TRAIN_TWICE, Setup
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
+from densratio.training.registry import TRAIN_TWICE, Ingredients
 from densratio.training.rules import margins
 
 ROOT = Path(__file__).parent.parent
@@ -142,8 +142,8 @@ def test_a_method_is_a_name_or_a_name_with_the_rows_of_its_bank(text, method):
 def made_of():
     model = small_network((4,), 3)
     optimizer, y = torch.optim.SGD(model.parameters(), lr=0.1), torch.zeros(30, dtype=torch.int64)
-    setup = Setup(30, 20, 0, 2, y, 3, model, optimizer, irreducible=lambda: torch.zeros(30))
-    return Sizes(setup, np.zeros(20, dtype=np.int64), None)
+    given = Ingredients(30, 20, y, 3, model, optimizer, 2, lambda: torch.zeros(30))
+    return Sizes(given, np.zeros(20, dtype=np.int64), None)
 
 
 def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows():

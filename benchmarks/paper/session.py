@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densratio.demo.methods import Setup
 from densratio.demo.peak_memory import peak_memory
 from densratio.training import endless
 from densratio.training.loop.data import DeviceData
+from densratio.training.registry import Ingredients
 from densratio.training.rules import irreducible_losses
 
 from .methods import REBUILT, Method, Sizes
@@ -43,11 +43,11 @@ class Session:
         self.model = _seeded_model(experiment, problem, seed, self.device)
         layer = experiment.layer_name(self.model)
         self.optimizer = _optimizer(self.model, experiment)
-        setup = Setup(
-            len(problem.x), len(problem.x_val), seed, setting.epochs, torch.as_tensor(problem.y), problem.n_classes, self.model,
-            self.optimizer, irreducible=lambda: _irreducible(experiment, seed, problem, device),
+        given = Ingredients(
+            len(problem.x), len(problem.x_val), torch.as_tensor(problem.y), problem.n_classes, self.model, self.optimizer,
+            setting.epochs, lambda: _irreducible(experiment, seed, problem, device), seed,
         )  # fmt: skip
-        sizes = Sizes(setup, problem.y_val, layer, warmup_epochs)
+        sizes = Sizes(given, problem.y_val, layer, warmup_epochs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reweighter = method.build(experiment, sizes).to(self.device)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from benchmarks.networks import lenet5, resnet18
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 from densratio.training.ratio.published import RECIPES, Published, published
 
 __all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "settings_of"]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densratio.demo.methods import TRAIN_TWICE
 from densratio.training import Reweighter
 from densratio.training.loop.moving_average import evaluation
 from densratio.training.meta.lrw import HeldOut
+from densratio.training.registry import TRAIN_TWICE
 from densratio.training.rules import margins
 
 from .methods import Method
