@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,12 @@ def test_the_margin_of_a_class_is_the_fourth_root_of_its_size(seed):
     torch.testing.assert_close(label_margins(sizes)(logits, y), functional.cross_entropy(30.0 * by_hand, y, reduction="none"))
 
 
+@pytest.mark.parametrize("loss", [forward_corrected(np.full((C, C), 1.0 / C)), label_margins([5, 4, 3, 2])])
+def test_a_loss_with_a_parameter_survives_pickling(loss):
+    logits, y, _, _ = rows(0)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(logits, y), loss(logits, y))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -69,6 +77,9 @@ def test_the_margin_of_a_class_is_the_fourth_root_of_its_size(seed):
         (lambda: forward_corrected([[2.0, -1.0], [0.0, 1.0]]), "entries >= 0"),
         (lambda: label_margins([3, 0]), r"class_sizes must be \(C,\) numbers > 0"),
         (lambda: generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), 0.0), r"q must be in \(0, 1\]"),
+        (lambda: focal(torch.zeros(1, 2), torch.tensor([0]), -1.0), "gamma must be >= 0; got -1.0"),
+        (lambda: forward_corrected(np.eye(3))(torch.zeros(1, 2), torch.tensor([0])), r"logits must be \(n, 3\); got \(1, 2\)"),
+        (lambda: label_margins([3, 4, 5])(torch.zeros(1, 2), torch.tensor([0])), r"class_sizes has 3 classes.*got \(1, 2\)"),
     ],
 )
 def test_a_parameter_out_of_range_is_told(make, words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,6 +48,8 @@ def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
 
     Source: Lin et al. (2017), Focal loss for dense object detection.
     """
+    if not gamma >= 0.0:
+        raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
     losses = cross_entropy(prediction, label)
     missed = -torch.expm1(-losses)
     # The root of 0 has an infinite slope, which matters for a gamma below 1.
@@ -74,13 +77,14 @@ def forward_corrected(transition: Any) -> Loss:
     is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     if not is_square or not bool((matrix >= 0).all()) or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[0])):
         raise ValueError(f"transition must be (C, C), rows of sum 1 with entries >= 0; got shape {tuple(matrix.shape)}.")
+    return partial(_forward_corrected, matrix.log())
 
-    def loss(prediction: Tensor, label: Tensor) -> Tensor:
-        log = matrix.log().to(prediction.device, prediction.dtype)
-        noisy = torch.logsumexp(torch.log_softmax(prediction, dim=1)[:, :, None] + log, dim=1)
-        return functional.nll_loss(noisy, label, reduction="none")
 
-    return loss
+def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
+    _check_classes("transition", log_transition, prediction)
+    own = torch.log_softmax(prediction, dim=1)[:, :, None]
+    noisy = torch.logsumexp(own + log_transition.to(prediction.device, prediction.dtype), dim=1)
+    return functional.nll_loss(noisy, label, reduction="none")
 
 
 def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:
@@ -93,14 +97,19 @@ def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -
     sizes = torch.as_tensor(class_sizes, dtype=torch.float64)
     if sizes.ndim != 1 or not bool((sizes > 0).all()):
         raise ValueError(f"class_sizes must be (C,) numbers > 0, the training rows of each class; got {class_sizes!r}.")
-    margins = largest * (sizes.min() / sizes) ** 0.25
+    return partial(_label_margins, largest * (sizes.min() / sizes) ** 0.25, scale)
 
-    def loss(prediction: Tensor, label: Tensor) -> Tensor:
-        margin = margins.to(prediction.device, prediction.dtype)[label]
-        less = functional.one_hot(label, len(sizes)).to(prediction.dtype) * margin[:, None]
-        return functional.cross_entropy(scale * (prediction - less), label, reduction="none")
 
-    return loss
+def _label_margins(margins: Tensor, scale: float, prediction: Tensor, label: Tensor) -> Tensor:
+    _check_classes("class_sizes", margins, prediction)
+    less = torch.diag(margins.to(prediction.device, prediction.dtype))[label]
+    return cross_entropy(scale * (prediction - less), label)
+
+
+def _check_classes(name: str, of_classes: Tensor, prediction: Tensor) -> None:
+    n_classes = len(of_classes)
+    if prediction.ndim != 2 or prediction.shape[1] != n_classes:
+        raise ValueError(f"{name} has {n_classes} classes, so logits must be (n, {n_classes}); got {tuple(prediction.shape)}.")
 
 
 def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
