@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     )
     from .labels import NoisyLabelClassifier
     from .tables import importance_weights
-    from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
+    from .two_step import (
+        ImportanceWeighted,
+        WeightedConformal,
+        importance_weighted_score,
+        make_iw_scorer,
+        target_performance,
+        weight_intervals,
+    )
 
 __all__ = [
     "KLIEP",
@@ -57,6 +64,7 @@ __all__ = [
     "make_iw_scorer",
     "stack_domains",
     "target_performance",
+    "weight_intervals",
 ]
 
 _HOMES = {
@@ -65,7 +73,14 @@ _HOMES = {
     "importance_weights": "tables",
     "NoisyLabelClassifier": "labels",
 }
-_TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
+_TWO_STEP = (
+    "ImportanceWeighted",
+    "WeightedConformal",
+    "importance_weighted_score",
+    "make_iw_scorer",
+    "target_performance",
+    "weight_intervals",
+)
 _HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
 _SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
 """Names that people know from other libraries, and the parameters of LSIF that they stand for."""
