@@ -13,7 +13,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._validation import stack_domains
-    from .diagnostics import diagnose
+    from .diagnostics import diagnose, divergence
     from .estimators import (
         KLIEP,
         KMM,
@@ -59,6 +59,7 @@ __all__ = [
     "WeightedConformal",
     "__version__",
     "diagnose",
+    "divergence",
     "importance_weighted_score",
     "importance_weights",
     "make_iw_scorer",
@@ -70,6 +71,7 @@ __all__ = [
 _HOMES = {
     "stack_domains": "_validation",
     "diagnose": "diagnostics",
+    "divergence": "diagnostics",
     "importance_weights": "tables",
     "NoisyLabelClassifier": "labels",
 }
