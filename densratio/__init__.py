@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
+    from .labels import find_label_issues, label_issues_from_probabilities
     from .tables import importance_weights
     from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
 
@@ -49,14 +50,17 @@ __all__ = [
     "WeightedConformal",
     "__version__",
     "diagnose",
+    "find_label_issues",
     "importance_weighted_score",
     "importance_weights",
+    "label_issues_from_probabilities",
     "make_iw_scorer",
     "stack_domains",
     "target_performance",
 ]
 
 _HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics", "importance_weights": "tables"}
+_HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
 _TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
 _HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
 _ELSEWHERE = {
@@ -65,7 +69,7 @@ _ELSEWHERE = {
     "DynamicReweighter": "it needs torch: from densratio.training import DynamicReweighter",
 }
 """Names that people look for here, and what to type."""
-_ROOMS = ("diagnostics", "estimators", "features", "model_selection", "objectives", "projections", "solvers", "tables", "two_step")
+_ROOMS = ("diagnostics", "estimators", "features", "labels", "model_selection", "objectives", "projections", "solvers", "tables", "two_step")
 
 if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
 
