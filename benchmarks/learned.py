@@ -17,7 +17,7 @@ from runner import RESULTS, Row, environment, limit_threads, write
 
 from densratio.datasets import Labelled, label_noise, load_labelled
 from densratio.demo.experiment import NoiseExperiment, run_method
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 from densratio.training import Reweighter, Uniform
 from densratio.training.meta import CMWNet
 

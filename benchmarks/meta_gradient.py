@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from densratio.demo.models import small_network
 from densratio.demo.peak_memory import peak_memory
+from densratio.labels.networks import small_network
 from densratio.training import DynamicReweighter, Reweighter, Uniform
 from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, MWNet, WeightNetwork
 

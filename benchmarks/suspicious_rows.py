@@ -24,9 +24,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from densratio.datasets import load_labelled
 from densratio.demo.experiment import NoiseExperiment, Split, endless_batches, split_rows
-from densratio.demo.methods import METHODS
-from densratio.demo.models import small_network
-from densratio.training import Reweighter, Uniform, suspicious_rows
+from densratio.labels.networks import small_network
+from densratio.training import Reweighter, Uniform, reweighter, suspicious_rows
 
 OURS = ["kmm", "kliep", "lsif", "wasserstein"]
 PLAIN = "weights of 1"
@@ -89,13 +88,13 @@ def place_scores(rows: np.ndarray) -> np.ndarray:
 
 def our_scores(method: str, split: Split, seed: int, config: Any, at: list[int], *, labels: bool = False) -> dict[int, Scores]:
     """By epoch: scores of `suspicious_rows`, of the current weights, and with labels=."""
-    reweighter = METHODS[method](len(split.x), len(split.x_val), seed)
+    weighter = reweighter(method, len(split.x), len(split.x_val), seed=seed)
     found = {}
-    for epoch in weighted_epochs(reweighter, network(split, seed), split, seed, config):
+    for epoch in weighted_epochs(weighter, network(split, seed), split, seed, config):
         if epoch in at:
-            found[epoch] = {method: place_scores(suspicious_rows(reweighter)), f"{method}, weights": -reweighter.weights_.numpy()}
+            found[epoch] = {method: place_scores(suspicious_rows(weighter)), f"{method}, weights": -weighter.weights_.numpy()}
             if labels:
-                found[epoch][f"{method}, labels"] = place_scores(suspicious_rows(reweighter, labels=split.y))
+                found[epoch][f"{method}, labels"] = place_scores(suspicious_rows(weighter, labels=split.y))
     return found
 
 

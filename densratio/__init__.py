@@ -1,10 +1,11 @@
 """Density ratios (importance weights) for tables and training loops.
 
 `importance_weights(source, target)` weights the rows of any two tables. `from densratio import KMM, KLIEP, LSIF, stack_domains` and
-the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `densratio.datasets` has shifts with known
-ratios, `densratio.training` the torch side.
+the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `NoisyLabelClassifier` learns from
+labels of which some are wrong. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
+from functools import partial as _partial
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
-    from .labels import find_label_issues, label_issues_from_probabilities
+    from .labels import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
     from .tables import importance_weights
     from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
 
@@ -43,6 +44,7 @@ __all__ = [
     "KDERatio",
     "LabelShiftRatio",
     "NearestNeighborsRatio",
+    "NoisyLabelClassifier",
     "SpectralRatio",
     "StackedRatio",
     "SubspaceLSIF",
@@ -59,17 +61,29 @@ __all__ = [
     "target_performance",
 ]
 
-_HOMES = {"stack_domains": "_validation", "diagnose": "diagnostics", "importance_weights": "tables"}
+_HOMES = {
+    "stack_domains": "_validation",
+    "diagnose": "diagnostics",
+    "importance_weights": "tables",
+    "NoisyLabelClassifier": "labels",
+}
 _HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
 _TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
 _HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
-_ELSEWHERE = {
-    "uLSIF": "use LSIF(nonnegative=False)",
-    "RuLSIF": "use LSIF(alpha=0.5)",
-    "DynamicReweighter": "it needs torch: from densratio.training import DynamicReweighter",
-}
-"""Names that people look for here, and what to type."""
-_ROOMS = ("diagnostics", "estimators", "features", "labels", "model_selection", "objectives", "projections", "solvers", "tables", "two_step")
+_SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
+"""Names that people know from other libraries, and the parameters of LSIF that they stand for."""
+_ROOMS = (
+    "diagnostics",
+    "estimators",
+    "features",
+    "labels",
+    "model_selection",
+    "objectives",
+    "projections",
+    "solvers",
+    "tables",
+    "two_step",
+)
 
 if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
 
@@ -77,8 +91,10 @@ if not TYPE_CHECKING:  # A checker that saw this function would take every name 
         """Load a public name, or a room, when it is first used: the command line shows its help without numpy."""
         if name in _ROOMS:
             return _import_module(f".{name}", __name__)
-        if name in _ELSEWHERE:
-            raise ImportError(f"densratio has no {name}: {_ELSEWHERE[name]}.")
+        if name in _SHORT_FOR:
+            return _partial(_import_module(".estimators", __name__).LSIF, **_SHORT_FOR[name])
+        if name == "DynamicReweighter":
+            raise AttributeError("DynamicReweighter needs torch: from densratio.training import DynamicReweighter.")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # Most names are estimators.
@@ -88,4 +104,4 @@ if not TYPE_CHECKING:  # A checker that saw this function would take every name 
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *_ROOMS, *_SHORT_FOR})

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from densratio.datasets import Labelled, label_noise, load_labelled
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
 

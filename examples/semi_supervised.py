@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from densratio.datasets import Labelled, load_labelled
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.datasets import label_noise, load_digits
-from densratio.demo.models import small_network
+from densratio.labels.networks import small_network
 from densratio.training import DynamicReweighter, Indexed, Uniform, endless
 
 

@@ -14,8 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
 from densratio.datasets import label_noise
-from densratio.demo.methods import METHODS
-from densratio.training import DynamicReweighter, MWNet, Uniform
+from densratio.training import DynamicReweighter, MWNet, Uniform, reweighter
 
 N_TRAIN, N_VAL, N_COLUMNS, N_CLASSES, SIZE = 90, 24, 5, 3, 16  # the last batch of an epoch has 10 rows
 PER_EPOCH = 6
@@ -32,7 +31,15 @@ def in_turns(n_train, n_val, seed):
     return DynamicReweighter("kliep", n_train, n_val, val_refresh=7, val_every=3)
 
 
-MAKERS = {**METHODS, "mw_net": meta_weights, "in_turns": in_turns}
+NAMED = ("val_only", "uniform", "random", "auto", "diw", "kmm", "kliep", "lsif", "wasserstein")
+"""Methods that need to know no more than how many rows there are."""
+
+
+def by_name(name):
+    return lambda n_train, n_val, seed: reweighter(name, n_train, n_val, seed=seed)
+
+
+MAKERS = {**{name: by_name(name) for name in NAMED}, "mw_net": meta_weights, "in_turns": in_turns}
 all_methods = pytest.mark.parametrize("method", sorted(MAKERS))
 
 

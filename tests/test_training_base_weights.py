@@ -7,17 +7,17 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from integration_cases import N_TRAIN, N_VAL, TRAIN, VAL, network, one_thread  # noqa: F401
+from integration_cases import MAKERS as BY_NAME
+from integration_cases import N_TRAIN, N_VAL, NAMED, TRAIN, VAL, network, one_thread  # noqa: F401
 from torch.nn.functional import cross_entropy
 
-from densratio.demo.methods import METHODS
 from densratio.training import L2R, CMWNetSL, Focal, LiLAW, MWNet, SelfPaced, Uniform
 
 BATCH = torch.arange(5, 45)
 VALIDATION = (*VAL, torch.arange(N_VAL))
 BASE = np.random.default_rng(0).exponential(size=N_TRAIN)
 MAKERS = {
-    **{name: (lambda name=name: METHODS[name](N_TRAIN, N_VAL, 0)) for name in METHODS if name != "val_only"},
+    **{name: (lambda name=name: BY_NAME[name](N_TRAIN, N_VAL, 0)) for name in NAMED if name != "val_only"},
     "focal": lambda: Focal(N_TRAIN),
     "self_paced": lambda: SelfPaced(N_TRAIN, n_epochs=2),
     "l2r": lambda: L2R(N_TRAIN),

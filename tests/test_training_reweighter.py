@@ -308,7 +308,7 @@ def test_a_state_of_another_method_is_refused_by_the_name_of_its_bank():
      ("uniform", "Uniform"), ("random", "RandomWeights"), ("lrw_hard", "LRWHard"), ("rho_loss", "RHOLoss"), ("diw", "DIW")],
 )  # fmt: skip
 def test_the_name_of_another_method_is_told_with_its_class(name, kind):
-    with pytest.raises(ValueError, match=f"got '{name}'. {name} is the class densratio.training.{kind}. Methods of other kinds"):
+    with pytest.raises(ValueError, match=f"got '{name}'. {name} is the class densratio.training.{kind}: type "):
         DynamicReweighter(name, 4, 4)
 
 

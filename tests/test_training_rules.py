@@ -1,4 +1,4 @@
-"""Weights by rules, every method by name, and the memory of a step: against the formulas by hand."""
+"""Weights by rules, trainings of two parts, and the memory of a step: against the formulas by hand."""
 
 from __future__ import annotations
 
@@ -16,26 +16,23 @@ from hypothesis import strategies as st
 from small_loops import (
     IRREDUCIBLE,
     N_TRAIN,
-    N_VAL,
     C,
     Network,
     X,
     Y,
     assert_same,
     of,
-    optimizer_of,
-    plan,
-    train,
 )
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.datasets import load_digits
 from densratio.demo.experiment import NoiseExperiment, run_method
-from densratio.demo.methods import LEARNED, TRAIN_TWICE, Setup, all_methods, build
 from densratio.demo.peak_memory import peak_memory
 from densratio.training.baselines import Uniform
+from densratio.training.loop import Reweighter
 from densratio.training.losses import cross_entropy, squared_error
+from densratio.training.registry import TRAIN_TWICE
 from densratio.training.rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
 
 drawn = settings(max_examples=15)
@@ -268,35 +265,7 @@ def test_parameters_that_cannot_be_are_refused(make, message):
         make()
 
 
-# ---------------------------------------------------------------- every method by name
-
-
-def setup_of(model, optimizer, **params):
-    return Setup(N_TRAIN, N_VAL, 0, 2, Y, C, model, optimizer, **params)
-
-
-@pytest.mark.parametrize("name", all_methods())
-def test_every_method_trains_by_its_name(name):
-    model = Network(0).train()
-    optimizer = optimizer_of(model)
-    reweighter = build(name, setup_of(model, optimizer, irreducible=lambda: IRREDUCIBLE))
-    assert reweighter.weights_.shape == (N_TRAIN,)
-    before = [p.detach().clone() for p in model.parameters()]
-    assert np.isfinite(train(reweighter, model, optimizer, plan(7))).all()
-    assert bool(torch.isfinite(reweighter.weights_).all()) and float(reweighter.weights_.min()) >= 0.0
-    assert any(not torch.equal(p, start) for p, start in zip(model.parameters(), before, strict=True))
-
-
-def test_names_of_methods_are_told():
-    model = Network(0)
-    assert len(set(all_methods())) == len(all_methods()) and {*LEARNED, *TRAIN_TWICE} < set(all_methods())
-    with pytest.raises(ValueError, match=r"'nearest' is not known; use one of \['val_only', .*'lrw_easy'\]"):
-        build("nearest", setup_of(model, optimizer_of(model)))
-    with pytest.raises(ValueError, match="rho_loss needs the losses"):
-        build("rho_loss", setup_of(model, optimizer_of(model)))
-    bare = Given(torch.zeros(3, C))
-    with pytest.raises(ValueError, match=r"no nn.Linear"):
-        build("lrw_hard", setup_of(bare, optimizer_of(bare)))
+# ---------------------------------------------------------------- methods of two trainings
 
 
 @pytest.fixture(scope="module")
@@ -314,14 +283,10 @@ def test_an_experiment_runs_with_methods_of_two_trainings(name, digits):
     n_left = n_train - round(0.1 * n_train) if name in TRAIN_TWICE else n_train
     assert run.accuracy == told and len(told) == 2 and all(0 <= value <= 1 for value in told)
     assert run.weights.shape == run.is_flipped.shape == (n_left,) and np.isfinite(run.weights).all() and run.weights.min() >= 0
-    assert type(run.reweighter).__name__ == type(build(name, _tiny(run.model))).__name__ and run.method == name
+    assert isinstance(run.reweighter, TRAIN_TWICE.get(name, Reweighter)) and run.method == name
     assert run.peak_memory > 0 and torch.equal(draws, before)
     again = run_method(name, 0, digits, config)
     assert again.accuracy == run.accuracy and np.array_equal(again.weights, run.weights)
-
-
-def _tiny(model):
-    return Setup(4, 2, 0, 2, torch.arange(4), 4, model, optimizer_of(model), irreducible=lambda: torch.zeros(4))
 
 
 # ---------------------------------------------------------------- the memory of a step

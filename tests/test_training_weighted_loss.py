@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from training_cases import N_TRAIN, N_VAL, TRAIN, VAL, _copy, by_name, network, new, plan, same_bits, tensors
 
-from densratio.demo.methods import METHODS
-from densratio.training import L2R, MetaGradient, MWNet, RandomWeights, Reweighter, Uniform, ValidationOnly
+from densratio.training import L2R, MetaGradient, MWNet, RandomWeights, Uniform, ValidationOnly
 
 # ---------------------------------------------------------------- the one line
 
@@ -83,20 +82,6 @@ def test_running_statistics_are_recorded_again_after_a_validation_pass_that_rais
     before = model[1].running_mean.clone()
     model(TRAIN[0] + 5.0)
     assert not torch.equal(model[1].running_mean, before)
-
-
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_methods_are_swapped_by_name_in_the_same_line(name):
-    reweighter, model = METHODS[name](N_TRAIN, N_VAL, 0), network()
-    assert isinstance(reweighter, Reweighter)
-    for i, j in plan(6, 2):
-        model.zero_grad()
-        loss = reweighter.weighted_loss(model, (TRAIN[0][i], TRAIN[1][i], i), (VAL[0][j], VAL[1][j], j))
-        assert loss.shape == () and bool(torch.isfinite(loss))
-        loss.backward()
-        assert float(gradients(model).abs().sum()) > 0
-    w = reweighter.weights_
-    assert w.shape == (N_TRAIN,) and bool(torch.isfinite(w).all()) and float(w.min()) >= 0
 
 
 # ---------------------------------------------------------------- what it is compared with

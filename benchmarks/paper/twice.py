@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densratio.demo.methods import TRAIN_TWICE
 from densratio.training import Reweighter
 from densratio.training.loop.moving_average import evaluation
 from densratio.training.meta.lrw import HeldOut
+from densratio.training.registry import TRAIN_TWICE
 from densratio.training.rules import margins
 
 from .methods import Method
@@ -111,6 +111,8 @@ class TwoTrainings:
 def session_of(experiment: Experiment, method: Method, seed: int, problem: Problem, device: str) -> Session | TwoTrainings:
     """The run of a method."""
     kind = TwoTrainings if method.name in TRAIN_TWICE else Session
+    if method.name == "val_only" and experiment.parameters == "published":
+        problem = problem.on_validation()
     return kind(experiment, method, seed, problem, device)
 
 

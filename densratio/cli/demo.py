@@ -54,8 +54,9 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     from rich.console import Console
 
     from ..datasets import load_labelled
-    from ..demo.methods import TITLES, named
+    from ..demo.methods import named
     from ..plotting import weight_histograms
+    from ..training.registry import title_of
     from .files import write_all
     from .output import drawn
 
@@ -72,7 +73,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     with _bar(console) as bar:
         task = bar.add_task("", total=len(names) * seeds * epochs)
         for number, (seed, name) in enumerate(product(range(seeds), names), start=1):
-            title, start = f"{TITLES[name]}, seed {seed}", time.perf_counter()
+            title, start = f"{title_of(name)}, seed {seed}", time.perf_counter()
             bar.update(task, description=title)
             run = experiment.run_method(name, seed, labeled, config, on_epoch=lambda _: bar.advance(task))
             runs[name].append(run)
@@ -81,9 +82,9 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
                 typer.echo(f"{number} of {len(names) * seeds}: {title}, accuracy {run.accuracy[-1]:.1%}, {seconds:.0f} s", err=True)
     results = {name: experiment.summarize(of_method) for name, of_method in runs.items()}
     console = Console()
-    console.print(_table({TITLES[name]: r for name, r in results.items()}, config))
+    console.print(_table({title_of(name): r for name, r in results.items()}, config))
     text = json.dumps({"config": asdict(config), "methods": results}, indent=2) + "\n"
-    pictures = _pictures({TITLES[name]: runs[name][0] for name in names}, config)
+    pictures = _pictures({title_of(name): runs[name][0] for name in names}, config)
     contents = {out / "results.json": text.encode()} | {out / name: drawn(figure, "png") for name, figure in pictures.items()}
     write_all(contents)
     say("", f"Wrote {', '.join(map(str, contents))}.")

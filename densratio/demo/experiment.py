@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
+from ..labels.networks import small_network
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.row_losses import RowLosses
 from ..training.meta import WeightNetwork
+from ..training.registry import METHODS, TRAIN_TWICE, reweighter
 from ..training.rules import irreducible_losses, margins
-from .methods import METHODS, TRAIN_TWICE, Setup, all_methods, build
-from .models import small_network
 from .peak_memory import peak_memory
 
 __all__ = [
@@ -51,9 +51,9 @@ class NoiseExperiment:
 
     def __post_init__(self) -> None:
         transition_matrix(*self.parsed_noise(), 2, {})
-        unknown = [m for m in self.methods if m not in all_methods()]
+        unknown = [m for m in self.methods if m not in METHODS]
         if unknown or not self.methods:
-            raise ValueError(f"Methods {unknown} are not known; use some of {list(all_methods())}.")
+            raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.")
         to_device(np.zeros(1, dtype=np.float32), self.device)
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
             if getattr(self, name) < 1:
@@ -163,11 +163,11 @@ def _made(
         torch.manual_seed(seed)
         model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-        setup = Setup(
-            len(split.x), len(split.x_val), seed, epochs, split.y, split.n_classes, model, optimizer,
-            irreducible=lambda: _irreducible(seed, split, config, epochs),
+        made = reweighter(
+            method, len(split.x), len(split.x_val), y_train=split.y, n_classes=split.n_classes, model=model, optimizer=optimizer,
+            epochs=epochs, irreducible=lambda: _irreducible(seed, split, config, epochs), seed=seed,
         )  # fmt: skip
-        return model, build(method, setup).to(config.device), optimizer
+        return model, made.to(config.device), optimizer
 
 
 def _seconds_of_epoch(model: nn.Module, batches: Iterable[Tensor], step: Callable[[Tensor], None], device: str) -> float:

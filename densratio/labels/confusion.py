@@ -25,9 +25,10 @@ class LabelModel(NamedTuple):
 def label_posterior(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> LabelModel:
     """True classes from probabilities proba (n, K) of the given labels, of rows that the model did not learn from.
 
-    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) the model predicts sum_k q_k T_kj. In turn: q is taken back out of
-    the probabilities (Richardson-Lucy steps at T), raised to the power under which the given labels are likeliest, and T follows by
-    expectation-maximization. T starts at confident counts (Northcutt et al. 2021). P(label right) is q_g T_gg / sum_k q_k T_kg,
+    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) the model predicts sum_k q_k T_kj. In turn: q is taken
+    back out of the probabilities (Richardson-Lucy steps at T), raised to the power under which the given labels are likeliest, and
+    T follows by expectation-maximization. Products q T alone don't tell T: it is known where the true class of many rows is nearly
+    certain. T starts at confident counts (Northcutt et al. 2021). P(label right) is q_g T_gg / sum_k q_k T_kg,
     for a given label g. A clean row says its true class: its label is likely under q alone, and counts for no confusion.
     given (n,): class numbers. is_clean (n,): rows whose given label is known to be right.
     """

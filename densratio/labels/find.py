@@ -17,6 +17,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from .._arrays import is_sparse
 from .._validation import seed_of
 from .encoding import as_numbers, joined_rows
 from .given import class_codes, clean_rows, label_array
@@ -53,8 +54,8 @@ def find_label_issues(
         anything that `encoder` turns into them.
     labels : (n,) given classes, text or whole numbers.
     clean : row numbers or a mask of rows known to be right, or a second (X, labels) that is.
-    model : scikit-learn classifier with predict_proba, or a function (shape, n_classes) -> nn.Module that sees rows (d,) or images
-        (c, h, w) as they are; None for a perceptron or boosted trees, whichever predicts better.
+    model : scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> nn.Module that sees rows
+        (d,) or images (c, h, w) as they are; None for a perceptron or boosted trees, whichever predicts better.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
         transformer, or None to hand X to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
@@ -62,7 +63,7 @@ def find_label_issues(
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
     the scores sum to. Its attrs hold n_issues, classes and transition.
-    Raises ValueError for labels that are missing or of one class, for clean labels of another class, and for images of several sizes.
+    Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
     names, given = class_codes(labels)
@@ -76,10 +77,9 @@ def find_label_issues(
     rows = as_numbers(
         X, encoder, has_model=model is not None, keeps_images=model is not None and not hasattr(model, "predict_proba")
     )
-    if len(rows) != len(given):
-        raise ValueError(
-            f"X has {len(rows) - len(given) + n_rows} rows and there are {n_rows} labels: pass one label for each row."
-        )
+    n_found = rows.shape[0] if is_sparse(rows) else len(rows)
+    if n_found != len(given):
+        raise ValueError(f"X has {n_found - len(given) + n_rows} rows and there are {n_rows} labels: pass one label for each row.")
     folds = _folds(given, _groups(groups, n_rows, len(given)), cv, seed)
     chosen = _chosen(rows, given, seed) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
@@ -129,7 +129,8 @@ def _classifier(model: Any, seed: int) -> Any:
         return model
     if hasattr(model, "fit") or not callable(model):
         raise ValueError(
-            f"model must be a scikit-learn classifier with predict_proba, or a function (shape, n_classes) -> nn.Module; got {model!r}."
+            "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
+            f"nn.Module; got {model!r}."
         )
     if importlib.util.find_spec("torch") is None:
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')

@@ -20,8 +20,8 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     missing = [row for row, value in enumerate(values.tolist()) if is_missing(value)]
     if missing:
         raise ValueError(
-            f"{name} must hold a label for each row; {len(missing)} have none, first row {missing[0]}. Leave these rows out of X and "
-            f"{name}."
+            f"{name} must hold a label for each row; {len(missing)} have none, first row {missing[0]}. Leave these rows out of X "
+            f"and {name}."
         )
     return values
 

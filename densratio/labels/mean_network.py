@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._scale import Scale
+from .networks import small_network
+
 __all__ = ["MeanNetwork"]
 
-_STEPS = 1000  # the fewest steps of a training
+_STEPS = 300  # the fewest steps of a training
 
 
 class MeanNetwork(ClassifierMixin, BaseEstimator):
     """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over the last two thirds of its epochs.
 
-    factory(shape, n_classes) gives an nn.Module for rows of that shape, None a perceptron with two hidden layers.
+    factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`.
     """
 
     def __init__(self, factory: Any = None, epochs: int = 30, batch_size: int = 128, rate: float = 2e-3, random_state: int = 0):
@@ -32,17 +36,23 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         """Learn from rows X (n, ...) with labels y (n,)."""
         self.classes_, codes = np.unique(y, return_inverse=True)
         x = np.asarray(X, dtype=np.float32)
-        self.mean_ = x.mean(axis=0)
-        self.spread_ = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+        # A column that is mostly one value keeps its rare values small, which its standard deviation would not.
+        self.scale_ = Scale.of((x.reshape(len(x), -1), None)) if x.ndim == 2 else _one_scale(x)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             self._train(self._scaled(x), torch.as_tensor(codes))
         return self
 
     def _train(self, x: Tensor, y: Tensor) -> None:
-        model = (self.factory or _perceptron)(tuple(x.shape[1:]), len(self.classes_))
+        shape, n_classes = tuple(x.shape[1:]), len(self.classes_)
+        if self.factory is None:
+            model = small_network(shape, n_classes)
+        else:
+            model = self.factory(shape[0] if len(shape) == 1 else shape, n_classes)
         if not isinstance(model, nn.Module):
-            raise ValueError(f"model must be a function (shape, n_classes) -> nn.Module; it gave {type(model).__name__}.")
+            raise ValueError(
+                f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(model).__name__}."
+            )
         per_epoch = -(-len(x) // self.batch_size)
         epochs = max(self.epochs, -(-_STEPS // per_epoch))
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate)
@@ -75,10 +85,10 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def _scaled(self, x: np.ndarray) -> Tensor:
-        return torch.as_tensor((x - self.mean_) / self.spread_)
+        return torch.as_tensor(self.scale_(x))
 
 
-def _perceptron(shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    width = int(np.prod(shape))
-    layers = (nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, n_classes))
-    return nn.Sequential(nn.Flatten(), *layers)
+def _one_scale(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Pixels of all places and channels in one unit."""
+    middle, spread = images.mean(), images.std() or 1.0
+    return lambda x: (x - middle) / spread

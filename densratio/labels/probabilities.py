@@ -30,8 +30,8 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
     proba = np.asarray(to_host(check_container(proba, "proba")), dtype=np.float64)
     if proba.shape != (len(given), len(names)):
         raise ValueError(
-            f"proba must be ({len(given)}, {len(names)}), a row for each label and a column for each class; got shape {proba.shape}. "
-            "Where labels lack a class of the model, pass classes=model.classes_."
+            f"proba must be ({len(given)}, {len(names)}), a row for each label and a column for each class; got shape "
+            f"{proba.shape}. Where labels lack a class of the model, pass classes=model.classes_."
         )
     sums_to_one = np.abs(proba.sum(axis=1) - 1.0) < 1e-3
     is_bad = ~(np.isfinite(proba).all(axis=1) & (proba >= 0).all(axis=1) & sums_to_one)

@@ -2,16 +2,18 @@
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop import Reweighter
-from .loop.data import Indexed, ShiftedDataset, endless, importance_sampler, labels_of
+from .loop.data import ImportanceSampler, Indexed, ShiftedDataset, endless, importance_sampler, labels_of
 from .loop.monitor import Monitor
 from .loop.row_losses import suspicious_rows
 from .meta import L2R, ChosenRows, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
-from .ratio import Critic, DynamicReweighter, Sliced
+from .ratio import Critic, DynamicReweighter, Sliced, published
+from .registry import reweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
 
 __all__ = [
-    "DIW", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter", "Focal", "Indexed", "LRWEasy",
-    "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased", "MetaGradient", "Monitor", "RHOLoss", "RandomWeights",
-    "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels", "Uniform", "ValidationOnly", "endless",
-    "importance_sampler", "irreducible_losses", "labels_of", "margins", "suspicious_rows",
+    "DIW", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter", "Focal",
+    "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
+    "MetaGradient", "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels",
+    "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins", "published",
+    "reweighter", "suspicious_rows",
 ]  # fmt: skip

@@ -249,7 +249,8 @@ def where_named(text: str) -> str:
     # The longest class that the name begins with, or else the shortest that begins with the name.
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
-    first = f"{text} is the class densratio.training.{meant[0]}. " if meant else ""
+    call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
+    first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
     return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
 
 

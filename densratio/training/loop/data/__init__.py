@@ -2,7 +2,7 @@
 
 from .indexed import Indexed, endless
 from .on_device import DeviceData
-from .sampler import importance_sampler
+from .sampler import ImportanceSampler, importance_sampler
 from .shifted import ShiftedDataset, labels_of
 
-__all__ = ["DeviceData", "Indexed", "ShiftedDataset", "endless", "importance_sampler", "labels_of"]
+__all__ = ["DeviceData", "ImportanceSampler", "Indexed", "ShiftedDataset", "endless", "importance_sampler", "labels_of"]

@@ -2,48 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import Sampler
 
 from ...._arrays import to_host
+from ..ranks import n_ranks, rank_here
 
-__all__ = ["importance_sampler"]
+__all__ = ["ImportanceSampler", "importance_sampler"]
 
-_LARGEST = 2**24  # categories that torch.multinomial takes
+
+class ImportanceSampler(Sampler[int]):
+    """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights), each rank its part of one draw.
+
+    All ranks make the same draw of `num_samples` rows from the seed and the epoch, and rank r takes every num_replicas-th row of
+    it, from its r-th on; a draw that does not divide is made longer, so that all ranks get as many. Call `set_epoch` before
+    each pass, or every pass draws the same rows.
+
+    With replacement: uniform numbers looked up among the cumulative sums of the weights. Without: the rows of the largest
+    log(weight) + Gumbel noise, which are those of drawing one after the other. Either takes any number of rows.
+
+    Parameters
+    ----------
+    weights : (n,) numpy or tensor
+        The `weights_` of a ratio fitted on these rows as its source, for one. `set_weights` changes them.
+    num_samples : int or None
+        Rows of one pass of all ranks together, n if None.
+    replacement : bool
+        False draws no row twice.
+    num_replicas, rank : int or None
+        As in torch's DistributedSampler; None: those of torch.distributed where it is on, else 1 and 0.
+    seed : int, torch.Generator or None
+        A generator on the CPU, or None for torch's global state, draws each pass anew, for one rank alone.
+
+    Do not also multiply the loss by the weights: each row would count by its weight squared.
+    Raises ValueError for weights that are not 1-D, finite, >= 0 and somewhere > 0, or too few rows of weight > 0 to draw
+    num_samples without replacement.
+    Source: Efraimidis & Spirakis (2006), Weighted random sampling with a reservoir.
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        num_samples: int | None = None,
+        replacement: bool = True,
+        *,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        seed: int | torch.Generator | None = 0,
+    ):
+        self.num_replicas = n_ranks() if num_replicas is None else num_replicas
+        self.rank = rank_here() if rank is None else rank
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(f"rank must be in 0..num_replicas - 1; got rank={self.rank} and num_replicas={self.num_replicas}.")
+        if self.num_replicas > 1 and not isinstance(seed, int):
+            raise ValueError(f"seed must be an int where several ranks share a draw; got {type(seed).__name__}.")
+        self.replacement, self.seed, self.epoch = replacement, seed, 0
+        self._wanted = None if num_samples is None else _check_draws(num_samples)
+        self.set_weights(weights)
+
+    def set_weights(self, weights: Any) -> None:
+        """Weights (n,) of the next passes, the same on every rank: those that a reweighter has by then, for one."""
+        values = _check_weights(weights)
+        wanted = len(values) if self._wanted is None else self._wanted
+        n_draws = -(-wanted // self.num_replicas) * self.num_replicas
+        n_drawable = int(np.count_nonzero(values))
+        if not self.replacement and n_draws > n_drawable:
+            shared = f" for {self.num_replicas} ranks" if self.num_replicas > 1 else ""
+            raise ValueError(
+                f"Only {n_drawable} rows have a weight > 0: without replacement num_samples can be at most that; "
+                f"got {n_draws}{shared}."
+            )
+        # The sum of weights near the largest float would overflow.
+        self._weights, self._n_draws = values / values.max(), n_draws
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which pass is next: the draw follows from it and the seed."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n_draws // self.num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        draw = _with_replacement if self.replacement else _without_replacement
+        return iter(draw(self._weights, self._n_draws, self._random())[self.rank :: self.num_replicas].tolist())
+
+    def _random(self) -> np.random.Generator:
+        if isinstance(self.seed, int):
+            return np.random.default_rng((self.seed, self.epoch))
+        return np.random.default_rng(int(torch.randint(2**62, (), generator=self.seed)))
 
 
 def importance_sampler(
     weights: Any, num_samples: int | None = None, replacement: bool = True, generator: torch.Generator | None = None
-) -> WeightedRandomSampler:
-    """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights): batches come from the target.
+) -> ImportanceSampler:
+    """An `ImportanceSampler` for a loop in one process. generator: on the CPU; None takes torch's global state."""
+    return ImportanceSampler(weights, num_samples, replacement, num_replicas=1, rank=0, seed=generator)
 
-    weights (n,): numpy or tensor, the `weights_` of a ratio fitted on these rows as its source, for one. num_samples: draws of
-    one pass, n if None. replacement=False draws no row twice. generator: on the CPU; None takes torch's global state.
-    Do not also multiply the loss by the weights: each row would count by its weight squared.
-    Raises ValueError for weights that are not 1-D, finite, >= 0 and somewhere > 0, more than 2^24 of them, or too few rows of
-    weight > 0 to draw num_samples without replacement.
-    """
-    values = _check_weights(weights)
-    n_draws = _check_draws(len(values) if num_samples is None else num_samples)
-    n_drawable = int(np.count_nonzero(values))
-    if not replacement and n_draws > n_drawable:
-        raise ValueError(
-            f"Only {n_drawable} rows have a weight > 0: without replacement num_samples can be at most that; got {n_draws}."
-        )
-    # The sum of weights near the largest float would overflow.
-    scaled: Any = values / values.max()
-    return WeightedRandomSampler(scaled, n_draws, replacement, generator)
+
+def _with_replacement(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    sums = np.cumsum(weights)
+    # Past rounding a number can reach the last sum, and the last row may have weight 0: the last one above 0 takes it.
+    last = int(np.flatnonzero(weights)[-1])
+    return np.minimum(np.searchsorted(sums, rng.random(n_draws) * sums[-1], side="right"), last)
+
+
+def _without_replacement(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """The rows of the n_draws smallest exponential times of rates `weights`, the first to come first."""
+    with np.errstate(divide="ignore", over="ignore"):
+        times = np.log(rng.standard_exponential(len(weights))) - np.log(weights)
+    first = np.argpartition(times, n_draws - 1)[:n_draws]
+    return first[np.argsort(times[first])]
 
 
 def _check_weights(weights: Any) -> np.ndarray:
     values = np.asarray(to_host(weights))
-    if values.ndim != 1 or values.dtype.kind not in "fiub":
+    if values.ndim != 1 or values.dtype.kind not in "fiub" or len(values) == 0:
         raise ValueError(f"weights must be (n,) real numbers; got shape {values.shape} and dtype {values.dtype}.")
-    if not 0 < len(values) <= _LARGEST:
-        raise ValueError(f"weights must have 1 to {_LARGEST} entries, all that torch draws from; got {len(values)}.")
     values = values.astype(np.float64)
     is_bad = ~np.isfinite(values) | (values < 0.0)
     if is_bad.any():

@@ -1,4 +1,4 @@
-"""The network of the demonstrations, by the shape of the input."""
+"""Small networks by the shape of their input."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import nn
 __all__ = ["small_network"]
 
 
-def small_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Two 3 x 3 convolutions and two linear layers for images (c, h, w); a perceptron with two hidden layers for rows (d,)."""
+def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 256) -> nn.Module:
+    """Two 3 x 3 convolutions and two linear layers for images (c, h, w); for rows (d,) a perceptron with two hidden layers."""
     if len(input_shape) == 1:
-        return nn.Sequential(nn.Linear(input_shape[0], 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, n_classes))
+        first, second = nn.Linear(input_shape[0], hidden), nn.Linear(hidden, hidden)
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Linear(hidden, n_classes))
     channels, height, width = input_shape
     # Images above 16 pixels are pooled twice, so that the linear layer stays small.
     first_pool = nn.MaxPool2d(2) if height > 16 else nn.Identity()

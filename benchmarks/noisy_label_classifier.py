@@ -1,0 +1,115 @@
+"""NoisyLabelClassifier at its defaults against the same network trained plainly, and trees, on clean test rows.
+
+    python benchmarks/noisy_label_classifier.py --data letters:/path/letterdata.csv,digits --seeds 0,1,2
+
+Runs that are in the record are not made again; the table is of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from runner import RESULTS, Row, markdown
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.model_selection import train_test_split
+
+from densratio import NoisyLabelClassifier
+from densratio.datasets import label_noise, load_labelled
+
+N_TEST = {"digits": 500, "letters": 4000}
+N_IMAGES, N_TEST_IMAGES = 10_000, 5_000
+METHODS = {
+    "NoisyLabelClassifier()": lambda: NoisyLabelClassifier(),
+    "same network, weights of 1": lambda: NoisyLabelClassifier("uniform"),
+    "200 clean rows": lambda: NoisyLabelClassifier(),
+    "random forest": lambda: RandomForestClassifier(random_state=0),
+    "boosted trees": lambda: HistGradientBoostingClassifier(random_state=0),
+}
+N_CLEAN = 200
+
+
+def main() -> None:
+    """Make the runs that are missing, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--noise", default="0.4,0.0")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--methods", default="0,1", help="numbers of METHODS")
+    parser.add_argument("--record", type=Path, default=RESULTS / "noisy_label_classifier.jsonl")
+    arguments = parser.parse_args()
+    names = [list(METHODS)[int(number)] for number in arguments.methods.split(",")]
+    for seed in map(int, arguments.seeds.split(",")):
+        for noise in map(float, arguments.noise.split(",")):
+            for source in arguments.data.split(","):
+                for name in names:
+                    run(arguments.record, source, noise, seed, name)
+    table(arguments.record)
+
+
+def run(record: Path, source: str, noise: float, seed: int, name: str) -> None:
+    """One fit, added to the record."""
+    key = {"data": source.partition(":")[0], "noise": noise, "seed": seed, "method": name}
+    if any(key.items() <= done.items() for done in done_runs(record)):
+        return
+    X, y, X_test, y_test = rows_of(source, seed)
+    given = label_noise(y, "symmetric", noise, random_state=seed).labels if noise else y
+    clean = {}
+    if "clean" in name:
+        chosen = np.random.default_rng(seed).permutation(len(y))[:N_CLEAN]
+        given[chosen], clean = y[chosen], {"clean": chosen}
+    start = time.process_time()
+    is_network = isinstance(METHODS[name](), NoisyLabelClassifier)
+    flat = X if is_network else X.reshape(len(X), -1)
+    model = METHODS[name]().fit(flat, given, **clean)
+    accuracy = 100.0 * model.score(X_test if is_network else X_test.reshape(len(X_test), -1), y_test)
+    line = {**key, "accuracy": accuracy, "seconds": time.process_time() - start}
+    with open(record, "a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(line, flush=True)
+
+
+def rows_of(source: str, seed: int) -> tuple[Any, Any, Any, Any]:
+    """Training and test rows with right labels; images: a part of them."""
+    data = load_labelled(source)
+    X, y = np.asarray(data.inputs), np.asarray(data.labels)
+    if data.test:
+        chosen = np.random.default_rng(seed).permutation(len(y))[:N_IMAGES]
+        return X[chosen], y[chosen], *(np.asarray(part)[:N_TEST_IMAGES] for part in data.test)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=N_TEST[source.partition(":")[0]], random_state=seed)
+    return X, y, X_test, y_test
+
+
+def done_runs(record: Path) -> list[Row]:
+    """What is in the record."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
+def table(record: Path) -> None:
+    """results/noisy_label_classifier.md of all runs."""
+    runs, rows = done_runs(record), []
+    for data, noise, method in dict.fromkeys((run["data"], run["noise"], run["method"]) for run in runs):
+        own = [run for run in runs if (run["data"], run["noise"], run["method"]) == (data, noise, method)]
+        accuracy = [run["accuracy"] for run in own]
+        seconds = statistics.median(run["seconds"] for run in own)
+        spread = f" ± {statistics.stdev(accuracy):.2f}" if len(own) > 1 else ""
+        rows.append({
+            "data": data, "wrong labels": f"{noise:.0%}", "method": method,
+            "accuracy %": f"{statistics.mean(accuracy):.2f}{spread}",
+            "seeds": ", ".join(str(run["seed"]) for run in own), "CPU s": round(seconds),
+        })  # fmt: skip
+    rows.sort(key=lambda row: (row["data"], row["wrong labels"], row["method"]))
+    note = (
+        "Accuracy on clean test rows; symmetric noise in the training labels; mean and standard deviation over the seeds. "
+        f"Fashion-MNIST: {N_IMAGES:,} training and {N_TEST_IMAGES:,} test images. The plain network has the same epochs."
+    )
+    (RESULTS / "noisy_label_classifier.md").write_text(f"# NoisyLabelClassifier at its defaults\n\n{note}\n\n{markdown(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""NoisyLabelClassifier: a network that learns from labels of which some are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from .._validation import check_sample_weight, seed_of
+from ..tables import TableEncoder
+from .rows import Rows, merged
+
+__all__ = ["NoisyLabelClassifier"]
+
+
+class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
+    """Train a network on rows weighted by how likely their labels are right.
+
+    method="auto": networks that did not learn from a row say how likely its label is right, in two rounds of cross-fitting, the
+    second without the rows that the first one doubts; the confusion of the classes is estimated with it, so that where all
+    labels are right nearly all weights are alike. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right). It
+    costs about three plain trainings.
+
+    Parameters
+    ----------
+    method : "auto", or the name of a method in `densratio.training.registry.METHODS`
+        A method by name is held against the clean rows, or without them against `ChosenRows`.
+    model : callable (n_features, or the shape of a row, n_classes) -> nn.Module, or None
+        What it gives maps rows (n, ...) of float32 to logits (n, n_classes). None: a perceptron with two hidden layers of 512 for
+        tables, two convolutions for images.
+    max_iter : int
+        Epochs of the final training; the step length falls to 0 along a half cosine. Cross-fitted networks stop earlier, where the
+        given labels of held-out rows are predicted best.
+    batch_size : int or None
+        None: 128, or 64 for fewer than 5,000 rows.
+    learning_rate : float, of AdamW.
+    device : str, such as "cpu" or "cuda".
+    random_state : int, RandomState, Generator or None
+        torch's global state is left alone.
+    verbose : callable or None
+        Called after each epoch of any network.
+
+    Attributes
+    ----------
+    classes_ : (C,). n_iter_ : int, epochs. history_ : list of float, the training loss after each.
+    weights_ : (n,) weights of the rows of X, of mean 1 over those with sample_weight > 0, in the order of X.
+    label_issues_ : (k,) int, rows of X whose labels are more likely wrong than right, the most likely first. With a method by name:
+        rows of weight below 1 to which the network gives another label.
+    module_ : the network. encoder_ : the `TableEncoder` of a frame with text, categories or gaps, or None.
+
+    Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that neither their order nor how
+    copies are written matters. A class of fewer than 5 rows can't be doubted: its weights are those of right labels.
+    Raises ValueError for one class, NaN in an array, labels that are missing or continuous; ImportError without torch.
+    """
+
+    def __init__(
+        self,
+        method: str = "auto",
+        model: Callable[[Any, int], Any] | None = None,
+        *,
+        max_iter: int = 60,
+        batch_size: int | None = None,
+        learning_rate: float = 1e-3,
+        device: str = "cpu",
+        random_state: Any = 0,
+        verbose: Callable[[], None] | None = None,
+    ):
+        self.method = method
+        self.model = model
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, clean: Any = None) -> NoisyLabelClassifier:
+        """Learn from rows X (n, d), a frame, or images (n, c, h, w) with given labels y (n,).
+
+        clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
+        sample_weight (n,): how much each row counts.
+        """
+        if find_spec("torch") is None:
+            raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')
+        self._check_params()
+        rows, n_own, own_clean = self._rows(X, y, sample_weight, clean)
+        distinct, place = merged(rows)
+        if len(np.unique(distinct.y)) < 2:
+            only = self.classes_[distinct.y[0]]
+            raise ValueError(f"NoisyLabelClassifier needs rows of at least two classes; the labels hold one class, {only}.")
+        right, weight = self._trained(distinct)
+        return self._told(right, weight, place[:n_own], own_clean)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n, C) of `classes_`."""
+        check_is_fitted(self, "module_")
+        from .training import predicted
+
+        x = self._numbers(X, reset=False)
+        return predicted(self._plan(len(x)), self.module_, ((x - self._center) / self._spread).astype(np.float32))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class (n,) of each row."""
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    # ------------------------------------------------------------ rows
+
+    def _check_params(self) -> None:
+        if not (isinstance(self.max_iter, int | np.integer) and self.max_iter >= 1):
+            raise ValueError(f"max_iter must be an int >= 1; got {self.max_iter!r}.")
+        if self.batch_size is not None and not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 2):
+            raise ValueError(f"batch_size must be an int >= 2 or None; got {self.batch_size!r}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be > 0; got {self.learning_rate!r}.")
+        if self.model is not None and (not callable(self.model) or hasattr(self.model, "parameters")):
+            raise ValueError(
+                "model must be a function (n_features or shape, n_classes) -> nn.Module, such as a class, or None; "
+                f"got {self.model!r}."
+            )
+        if self.method != "auto":
+            from ..training.registry import key_of
+
+            key_of(self.method)
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any, clean: Any) -> tuple[Rows, int, np.ndarray]:
+        """All rows, those of a second (X, y) last; how many are of X; and which of X are known to be right (n,)."""
+        x = self._numbers(X, reset=True)
+        labels = _labels(y, len(x), "y")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        weight = check_sample_weight(sample_weight, len(x))
+        weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+        is_clean = np.zeros(len(x), dtype=bool)
+        if isinstance(clean, tuple | list) and len(clean) == 2 and np.ndim(clean[1]) == 1:
+            x, codes, weight, is_clean = self._with_second(clean, x, codes, weight, is_clean)
+        elif clean is not None:
+            is_clean[_numbers_of_rows(clean, len(x))] = True
+        is_used = weight > 0
+        if not is_used.any():
+            raise ValueError("The sample weights of all rows are zero: no row of any class is left to learn from.")
+        self._center, self._spread = _scale(x[is_used], weight[is_used])
+        x = ((x - self._center) / self._spread).astype(np.float32)
+        return Rows(x, codes.astype(np.int64), weight, is_clean), len(labels), is_clean[: len(labels)]
+
+    def _with_second(self, clean: Any, x: Any, codes: Any, weight: Any, is_clean: Any) -> tuple[Any, Any, Any, Any]:
+        x_clean = self._numbers(clean[0], reset=False)
+        labels = _labels(clean[1], len(x_clean), "the labels of clean")
+        unknown = sorted({str(label) for label in np.setdiff1d(labels, self.classes_)})
+        if unknown:
+            raise ValueError(
+                f"clean has classes that no label in y has: {', '.join(unknown)}. Leave these rows out, or add them to X and y."
+            )
+        n = len(labels)
+        both = np.concatenate([x, x_clean]), np.concatenate([codes, np.searchsorted(self.classes_, labels)])
+        return *both, np.concatenate([weight, np.ones(n)]), np.concatenate([is_clean, np.ones(n, dtype=bool)])
+
+    def _numbers(self, X: Any, *, reset: bool) -> np.ndarray:
+        """X as float64 (n, d) or (n, c, h, w), a frame with text or gaps by its encoder."""
+        if reset:
+            self.encoder_ = TableEncoder().fit_samples(X, X) if _needs_encoder(X) else None
+        if self.encoder_ is not None:
+            if reset:
+                self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
+                self._shape = (len(self.encoder_.get_feature_names_out()),)
+            return self.encoder_.transform(X)
+        _check_sizes(X)
+        x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
+        if x.ndim not in (2, 4):
+            raise ValueError(f"X must be (n, d) or images (n, c, h, w); got shape {x.shape}.")
+        if reset:
+            self._shape = x.shape[1:]
+        if x.shape[1:] != self._shape:
+            raise ValueError(f"Rows of X have shape {x.shape[1:]}, and the classifier was fitted on rows of {self._shape}.")
+        return x
+
+    # ------------------------------------------------------------ the fit
+
+    def _plan(self, n_rows: int) -> Any:
+        from .training import Plan
+
+        batch_size = self.batch_size or (64 if n_rows < 5000 else 128)
+        tick = self.verbose or (lambda: None)
+        return Plan(self.model, len(self.classes_), self.max_iter, self.learning_rate, batch_size, self.device, tick)
+
+    def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """P(label is right) (m,) or NaN, and the weights (m,); the network is kept."""
+        from .training import right_labels, seeded, train, train_reweighted
+
+        plan, seed = self._plan(len(rows.y)), seed_of(self.random_state)
+        with seeded(plan.device, seed):
+            if self.method == "auto":
+                right = weight = right_labels(plan, rows, seed)
+                self.module_, self.history_ = train(plan, rows, weight * rows.counts, seed)
+            else:
+                clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
+                self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)
+                proba = self._of_rows(plan, rows)
+                right = np.where(
+                    proba.argmax(axis=1) == rows.y, 1.0, np.where(weight < 1.0, proba[np.arange(len(rows.y)), rows.y], 1.0)
+                )
+        self.n_iter_ = len(self.history_)
+        return right, weight
+
+    def _of_rows(self, plan: Any, rows: Rows) -> np.ndarray:
+        from .training import predicted
+
+        return predicted(plan, self.module_, rows.x)
+
+    def _told(self, right: np.ndarray, weight: np.ndarray, place: np.ndarray, is_clean: np.ndarray) -> NoisyLabelClassifier:
+        """Weights and label issues of the rows as they were given."""
+        is_used = place >= 0
+        weights = np.where(is_used, weight[place], 0.0)
+        self.weights_ = weights / weights[is_used].mean()
+        own = np.where(is_used & ~is_clean, right[place], 1.0)
+        order = np.argsort(own, kind="stable")
+        self.label_issues_ = order[own[order] < 0.5]
+        return self
+
+
+def _scale(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, or channel, over rows that count so often; 1 where nothing varies."""
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        by_row = values if values.ndim == 2 else values.mean(axis=(2, 3))
+        # In one order of the rows, whatever theirs is, so that rounding is the same.
+        total = np.sort(by_row * counts[:, None], axis=0).sum(axis=0) / counts.sum()
+        return total if values.ndim == 2 else total[:, None, None]
+
+    center = mean(x)
+    spread = np.sqrt(mean((x - center) ** 2))
+    return center, np.where(spread > 1e-12 * np.maximum(np.abs(center), 1.0), spread, 1.0)
+
+
+def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
+    """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
+    if y is None:
+        raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
+    labels = column_or_1d(y, warn=True)
+    if len(labels) != n_rows:
+        raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
+    missing = [row for row, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
+    if missing:
+        raise ValueError(
+            f"{name} must hold a label for each row; {len(missing)} are missing (None or NaN), first in row {missing[0]}. "
+            "Leave these rows out."
+        )
+    check_classification_targets(labels)
+    return labels
+
+
+def _numbers_of_rows(clean: Any, n_rows: int) -> np.ndarray:
+    rows = np.asarray(clean)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0 or rows.min() < 0 or rows.max() >= n_rows:
+        raise ValueError(
+            f"clean must be numbers of rows of X, from 0 to {n_rows - 1}, or a second (X, y) of right rows; got {clean!r}."
+        )
+    return rows
+
+
+def _needs_encoder(X: Any) -> bool:
+    """Whether X is a frame with columns that are no numbers, or with gaps."""
+    if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
+        return False
+    kinds = [getattr(dtype, "kind", "O") for dtype in X.dtypes]
+    return any(kind not in "fiu" for kind in kinds) or bool(np.isnan(np.asarray(X, dtype=np.float64)).any())
+
+
+def _check_sizes(X: Any) -> None:
+    if not isinstance(X, list | tuple):
+        return
+    shapes = sorted({np.shape(row) for row in X if hasattr(row, "shape")})
+    if len(shapes) > 1:
+        raise ValueError(f"All images must be of one size; got {', '.join(map(str, shapes[:3]))}. Resize them first.")

@@ -1,0 +1,203 @@
+"""The training of a network on the rows of a fit: plain with weights, cross-fitted, or by a reweighting method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from ..training.meta import ChosenRows
+from ..training.registry import reweighter
+from .networks import small_network
+from .noise import confident_share, probability_of_right
+from .rows import Rows
+
+__all__ = ["Plan", "crossfitted", "predicted", "right_labels", "seeded", "train", "train_reweighted"]
+
+_PATIENCE = 5  # epochs without a better held-out loss
+_FEWEST = 5  # rows of a class that can be held against each other
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Within it torch draws from the seed; after it the global state is as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+class Plan:
+    """Network, epochs, steps and device of every training of a fit. factory(shape, n_classes) gives an nn.Module, or None."""
+
+    def __init__(
+        self, factory: Any, n_classes: int, epochs: int, rate: float, batch_size: int, device: str, tick: Callable[[], None]
+    ):
+        self.factory, self.n_classes, self.epochs, self.rate = factory, n_classes, epochs, rate
+        self.batch_size, self.device, self.tick = batch_size, torch.device(device), tick
+
+    def network(self, shape: tuple[int, ...], seed: int) -> nn.Module:
+        """A fresh network, drawn by the seed."""
+        with seeded(self.device, seed):
+            if self.factory is None:
+                return small_network(shape, self.n_classes, hidden=512).to(self.device)
+            made = self.factory(shape[0] if len(shape) == 1 else shape, self.n_classes)
+        if not isinstance(made, nn.Module):
+            raise ValueError(f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(made)}.")
+        return made.to(self.device)
+
+    def tensor(self, values: np.ndarray) -> Tensor:
+        """An array on the device."""
+        return torch.as_tensor(values, device=self.device)
+
+
+class Training:
+    """A network, its optimizer and the batches of one training; the step length falls along a half cosine where `falls`."""
+
+    def __init__(self, plan: Plan, rows: Rows, seed: int, *, falls: bool = True):
+        self.plan = plan
+        self.model = plan.network(rows.x.shape[1:], seed)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=plan.rate, weight_decay=0.0)
+        self.x, self.y = plan.tensor(rows.x), plan.tensor(rows.y)
+        n_steps = plan.epochs * -(-len(rows.y) // plan.batch_size)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps) if falls else None
+        self.order = torch.Generator().manual_seed(seed)
+
+    def epoch(self, loss: Callable[[Tensor], Tensor]) -> float:
+        """One pass over the rows; the mean of loss(index)."""
+        self.model.train()
+        losses: list[Tensor] = []
+        for i in torch.randperm(len(self.y), generator=self.order).split(self.plan.batch_size):
+            if len(i) == 1 and len(losses) > 0:
+                break  # Batch normalization can't take one row.
+            value = loss(i.to(self.plan.device))
+            self.optimizer.zero_grad()
+            value.backward()
+            self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
+            losses.append(value.detach())
+        self.plan.tick()
+        return float(torch.stack(losses).mean())
+
+
+def train(plan: Plan, rows: Rows, weight: np.ndarray, seed: int) -> tuple[nn.Module, list[float]]:
+    """A network trained on the cross entropy of the rows times weight (m,), and its loss after each epoch."""
+    run = Training(plan, rows, seed)
+    loss = _weighted(run, plan.tensor((weight / weight.mean()).astype(np.float32)))
+    return run.model, [run.epoch(loss) for _ in range(plan.epochs)]
+
+
+def _weighted(run: Training, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda i: (functional.cross_entropy(run.model(run.x[i]), run.y[i], reduction="none") * weight[i]).mean()
+
+
+@torch.no_grad()
+def predicted(plan: Plan, model: nn.Module, x: np.ndarray) -> np.ndarray:
+    """Probabilities (n, C) in float64."""
+    model.eval()
+    logits = [model(plan.tensor(block)).double().cpu() for block in np.array_split(x, max(1, len(x) // 2048))]
+    return torch.softmax(torch.cat(logits), dim=1).numpy()
+
+
+# ---------------------------------------------------------------- no method: probabilities of rows that were held out
+
+
+def right_labels(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> np.ndarray:
+    """P(label is right) (m,) of each row, by networks that did not learn from it; 1 where it is known, or can't be told.
+
+    First the networks learn from the given labels and stop where the held-out ones are predicted best; the rows least
+    believed, as many as `confident_share` counts, are left out; new networks learn from the rest, and their probabilities and the
+    confusion of labels that fits them say how likely each label is right.
+    """
+    is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
+    if (~is_known).sum() < 4 * folds:
+        return np.ones(len(rows.y))
+    proba = crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, folds, stops=True)
+    own = np.where(is_known, 1.0, proba[np.arange(len(rows.y)), rows.y])
+    share = confident_share(proba[~is_known], rows.y[~is_known], rows.counts[~is_known])
+    order = np.argsort(own, kind="stable")
+    is_kept = np.ones(len(rows.y), dtype=bool)
+    is_kept[order[np.cumsum(rows.counts[order]) <= share * rows.counts[~is_known].sum()]] = False
+    proba = crossfitted(plan, rows, is_kept | is_known, seed + 1, folds, stops=False)
+    return np.where(is_known, 1.0, probability_of_right(proba, rows.y, rows.counts))
+
+
+def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: int, *, stops: bool) -> np.ndarray:
+    """Probabilities (m, C) of each row by a network that learned from the kept rows of the other folds."""
+    fold = np.random.default_rng(seed).permutation(len(rows.y)) % folds
+    proba = np.empty((len(rows.y), plan.n_classes))
+    for number in range(folds):
+        own, held = rows.take((fold != number) & is_kept), rows.take(fold == number)
+        fit = _stopped if stops else _halved
+        proba[fold == number] = fit(plan, own, held, seed + number)
+    return proba
+
+
+def _halved(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
+    half = Plan(plan.factory, plan.n_classes, max(1, plan.epochs // 2), plan.rate, plan.batch_size, str(plan.device), plan.tick)
+    return predicted(plan, train(half, own, own.counts, seed)[0], held.x)
+
+
+def _stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
+    """Probabilities of the held-out rows at the epoch in which they predict the given labels best."""
+    run = Training(plan, own, seed, falls=False)
+    loss = _weighted(run, plan.tensor((own.counts / own.counts.mean()).astype(np.float32)))
+    best, found, since = np.inf, np.empty(0), 0
+    for _ in range(plan.epochs):
+        run.epoch(loss)
+        proba = predicted(plan, run.model, held.x)
+        value = -np.average(np.log(np.maximum(proba[np.arange(len(held.y)), held.y], 1e-9)), weights=held.counts)
+        best, found, since = (value, proba, 0) if value < best else (best, found, since + 1)
+        if since >= _PATIENCE:
+            break
+    return found
+
+
+# ---------------------------------------------------------------- a method by name
+
+
+def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
+    """A network, the weights (m,) of a method, and the losses.
+
+    The method is held against the clean rows, or against the rows of each class that an averaged network finds easiest.
+    """
+    run = Training(plan, rows, seed)
+    labels = torch.as_tensor(rows.y)
+    chosen = None if clean is not None else ChosenRows(TensorDataset(run.x.cpu(), labels), labels, mixup=None, seed=seed)
+    n_val = chosen.n_val if chosen is not None else len(clean.y)  # type: ignore[union-attr]
+    method = reweighter(
+        name, len(rows.y), n_val, y_train=labels, n_classes=plan.n_classes, model=run.model, optimizer=run.optimizer,
+        epochs=plan.epochs, irreducible=lambda: _held_out_losses(plan, rows, seed), seed=seed,
+    ).to(plan.device)  # fmt: skip
+    if np.ptp(rows.counts) > 0:
+        method.set_base_weights(rows.counts)
+    draw = np.random.default_rng(seed)
+
+    def validation() -> Any:
+        if chosen is not None:
+            return chosen.batch(run.model)
+        assert clean is not None
+        j = draw.permutation(n_val)[: plan.batch_size]
+        return plan.tensor(clean.x[j]), plan.tensor(clean.y[j]), torch.as_tensor(j)
+
+    def loss(i: Tensor) -> Tensor:
+        val = validation() if method.needs_validation else None
+        return method.weighted_loss(run.model, (run.x[i], run.y[i], i), val)
+
+    history = []
+    for _ in range(plan.epochs):
+        if chosen is not None and method.uses_validation:
+            chosen.choose(run.model)
+        history.append(run.epoch(loss))
+    return run.model, method.weights_.cpu().numpy().astype(np.float64), history
+
+
+def _held_out_losses(plan: Plan, rows: Rows, seed: int) -> Tensor:
+    proba = crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, 3, stops=True)
+    return torch.as_tensor(-np.log(np.maximum(proba[np.arange(len(rows.y)), rows.y], 1e-9)), dtype=torch.float32)

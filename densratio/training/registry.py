@@ -1,0 +1,170 @@
+"""Every reweighting method by name, as the library, the demonstrations, the command line and the benchmarks make them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
+from .loop.reweighter import Reweighter
+from .loop.validation_pass import last_linear
+from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
+from .ratio import DynamicReweighter
+from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
+
+__all__ = ["METHODS", "TRAIN_TWICE", "Ingredients", "Method", "reweighter", "title_of"]
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What methods are made of: the arguments of `reweighter`, None where they were not given."""
+
+    n_train: int
+    n_val: Any = None
+    y_train: Any = None
+    n_classes: Any = None
+    model: Any = None
+    optimizer: Any = None
+    epochs: Any = None
+    irreducible: Any = None
+    seed: int = 0
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the input of the model's last linear layer."""
+        linear = last_linear(self.model)
+        if linear is None:
+            raise ValueError("The model has no nn.Linear, whose input the train-twice methods and lrw_opt weigh rows by.")
+        return linear.in_features
+
+
+class Method(NamedTuple):
+    """A method: what tables and figures call it, how it is made, and which arguments of `reweighter` it needs beside n_train."""
+
+    title: str
+    make: Callable[[Ingredients], Reweighter]
+    needs: tuple[str, ...] = ()
+
+
+def _dynamic(ratio: str, title: str) -> Method:
+    return Method(title, lambda given: DynamicReweighter(ratio, given.n_train, given.n_val), ("n_val",))
+
+
+def _twice(kind: type[LRWHard | LRWRandom | LRWEasy], title: str) -> Method:
+    return Method(title, lambda given: kind(given.n_train, given.n_features, optimizer=given.optimizer), ("model", "optimizer"))
+
+
+_BY_LABELS = ("y_train", "optimizer")
+
+METHODS: dict[str, Method] = {
+    "val_only": Method("Val-Only", lambda given: ValidationOnly(given.n_train)),
+    "uniform": Method("Uniform", lambda given: Uniform(given.n_train)),
+    "random": Method("Random", lambda given: RandomWeights(given.n_train, seed=given.seed)),
+    "auto": _dynamic("auto", "Auto"),
+    "diw": Method("DIW", lambda given: DIW(given.n_train, given.n_val), ("n_val",)),
+    "kmm": _dynamic("kmm", "KMM"),
+    "kliep": _dynamic("kliep", "KLIEP"),
+    "lsif": _dynamic("lsif", "LSIF"),
+    "wasserstein": _dynamic("wasserstein", "Wasserstein"),
+    "l2r": Method("L2R", lambda given: L2R(given.n_train)),
+    "mw_net": Method("MW-Net", lambda given: MWNet(given.n_train, optimizer=given.optimizer), ("optimizer",)),
+    "mw_net_fixed_step": Method(
+        "MW-Net, fixed step",
+        lambda given: MWNet(given.n_train, optimizer=given.optimizer, fixed_step_length=True),
+        ("optimizer",),
+    ),
+    "cmw_net": Method("CMW-Net", lambda given: CMWNet(given.n_train, given.y_train, optimizer=given.optimizer), _BY_LABELS),
+    "cmw_net_fixed_step": Method(
+        "CMW-Net, fixed step",
+        lambda given: CMWNet(given.n_train, given.y_train, optimizer=given.optimizer, fixed_step_length=True),
+        _BY_LABELS,
+    ),
+    "cmw_net_sl": Method(
+        "CMW-Net-SL", lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer), _BY_LABELS
+    ),
+    "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
+    "lrw_opt": Method(
+        "LRW-Opt",
+        lambda given: LRWOpt(
+            given.n_train, given.n_features, given.n_classes, optimizer=given.optimizer,
+            splitter_warmup=min(25.0, given.epochs / 3), seed=given.seed,
+        ),
+        ("model", "n_classes", "optimizer", "epochs"),
+    ),
+    "focal": Method("Focal", lambda given: Focal(given.n_train)),
+    "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
+    "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
+    "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),
+    "rho_loss": Method("RHO-loss", lambda given: RHOLoss(given.n_train, _values(given.irreducible), share=0.5), ("irreducible",)),
+    "lrw_hard": _twice(LRWHard, "LRW-Hard"),
+    "lrw_random": _twice(LRWRandom, "LRW-Random"),
+    "lrw_easy": _twice(LRWEasy, "LRW-Easy"),
+}  # fmt: skip
+"""Every method by name, in the order of tables."""
+
+TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {"lrw_hard": LRWHard, "lrw_random": LRWRandom, "lrw_easy": LRWEasy}
+"""Methods of two trainings, the second on a split that the first one's margins give."""
+
+
+def reweighter(
+    name: str,
+    n_train: int,
+    n_val: int | None = None,
+    *,
+    y_train: Any = None,
+    n_classes: int | None = None,
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    epochs: float | None = None,
+    irreducible: Tensor | Callable[[], Tensor] | None = None,
+    seed: int = 0,
+) -> Reweighter:
+    """The reweighter of a name, with its default parameters, for `loss = reweighter.weighted_loss(model, train, val)`.
+
+    Each method takes of the arguments what it needs and leaves the others alone, so that one call serves all of them. For other
+    parameters of a method make its class. Of a train-twice method it is the reweighter of the second training.
+
+    name : a key of `densratio.training.registry.METHODS`, in any spelling: "mw_net", "MW-Net".
+    n_train, n_val : int, rows of the training and the validation set.
+    y_train : (n_train,) int, given labels. n_classes : int.
+    model, optimizer : the classifier, and what trains it.
+    epochs : passes over the training rows that are planned.
+    irreducible : (n_train,) losses under a model that learned from other rows, for "rho_loss", or a function that gives them.
+    seed : int, of the method's own draws. Networks that a method learns are drawn from torch's global generator.
+
+    Raises ValueError for an unknown name, with the nearest ones, and where the method needs an argument that is missing.
+    """
+    method = METHODS[key_of(name)]
+    given = Ingredients(n_train, n_val, y_train, n_classes, model, optimizer, epochs, irreducible, seed)
+    missing = [f"{argument}=..." for argument in method.needs if getattr(given, argument) is None]
+    if missing:
+        raise ValueError(f'{name} needs more than n_train: type reweighter("{name}", n_train, {", ".join(missing)}).')
+    return method.make(given)
+
+
+def key_of(name: Any) -> str:
+    """The key in METHODS that a name means in any spelling. Raises ValueError, with the nearest names, where there is none."""
+    keys = {_plain(key): key for key in METHODS}
+    if isinstance(name, str) and _plain(name) in keys:
+        return keys[_plain(name)]
+    near = difflib.get_close_matches(_plain(str(name)), keys, n=3)
+    hint = f" Did you mean {' or '.join(repr(keys[key]) for key in near)}?" if near else ""
+    raise ValueError(f"There is no method {name!r}.{hint} The methods are {', '.join(METHODS)}.")
+
+
+def title_of(name: str) -> str:
+    """What tables and figures call a method."""
+    return METHODS[name].title
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _values(irreducible: Tensor | Callable[[], Tensor]) -> Tensor:
+    return irreducible() if callable(irreducible) else irreducible

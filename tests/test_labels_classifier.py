@@ -1,0 +1,178 @@
+"""NoisyLabelClassifier: scikit-learn's contract, the laws of rows, every kind of input, and messages."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+from densratio import NoisyLabelClassifier
+from densratio.labels.noise import confident_share, probability_of_right
+
+QUICK = {"max_iter": 2, "model": lambda n_features, n_classes: nn.Linear(n_features, n_classes)}
+
+
+def small(n_features, n_classes):
+    return nn.Sequential(nn.Linear(n_features, 16), nn.ReLU(), nn.Linear(16, n_classes))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@parametrize_with_checks([NoisyLabelClassifier(model=small, max_iter=12, batch_size=16, learning_rate=1e-2)])
+def test_the_contract_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@cache
+def blobs(n=240, seed=0, wrong=0.3):
+    """Rows of three classes far apart, given labels, and which of them are wrong."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(3, size=n)
+    X = 4.0 * np.eye(3)[y] + rng.normal(size=(n, 3))
+    is_wrong = rng.random(n) < wrong
+    return X, np.where(is_wrong, (y + rng.integers(1, 3, size=n)) % 3, y), y, is_wrong
+
+
+def test_wrong_labels_get_small_weights_and_are_listed_first():
+    X, given_labels, y, is_wrong = blobs()
+    model = NoisyLabelClassifier(max_iter=20).fit(X, given_labels)
+    assert model.weights_.mean() == pytest.approx(1.0) and model.n_iter_ == len(model.history_) == 20
+    assert model.weights_[is_wrong].mean() < 0.2 * model.weights_[~is_wrong].mean()
+    found = np.isin(np.arange(len(y)), model.label_issues_)
+    assert (found == is_wrong).mean() > 0.95 and (model.predict(X) == y).mean() > 0.97
+    assert is_wrong[model.label_issues_[:30]].all()
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 1000))
+def test_rows_have_no_order_and_copies_are_counts(seed):
+    X, y = (part[:60] for part in blobs()[:2])
+    rng = np.random.default_rng(seed)
+    counts, order = rng.integers(0, 3, size=60), rng.permutation(60)
+    rows = np.repeat(np.arange(60), counts)
+    counted = NoisyLabelClassifier(**QUICK).fit(X[order], y[order], sample_weight=counts[order])
+    copied = NoisyLabelClassifier(**QUICK).fit(X[rows], y[rows])
+    assert np.array_equal(counted.predict_proba(X), copied.predict_proba(X))
+    of_rows = dict(zip(order, counted.weights_, strict=True))
+    ratio = np.array([of_rows[row] for row in rows]) / copied.weights_
+    assert np.allclose(ratio, ratio[0])
+
+
+def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone():
+    X, y = blobs()[:2]
+    before, draws = torch.get_rng_state(), copy.deepcopy(np.random.mtrand._rand.get_state(legacy=False))
+    fits = [NoisyLabelClassifier(**QUICK, random_state=seed).fit(X, y).predict_proba(X) for seed in (3, 3, 4)]
+    assert np.array_equal(fits[0], fits[1]) and not np.array_equal(fits[0], fits[2])
+    after = np.random.mtrand._rand.get_state(legacy=False)
+    assert torch.equal(torch.get_rng_state(), before) and str(after) == str(draws)
+
+
+def test_clean_rows_are_numbers_or_a_second_sample_and_are_never_doubted():
+    X, y, right, is_wrong = blobs()
+    numbers = np.flatnonzero(~is_wrong)[:40]
+    model = NoisyLabelClassifier(**QUICK).fit(X, y, clean=numbers)
+    assert np.ptp(model.weights_[numbers]) == 0.0 and model.weights_[numbers[0]] == model.weights_.max()
+    assert not np.isin(numbers, model.label_issues_).any()
+    rest = np.setdiff1d(np.arange(len(y)), numbers)
+    second = NoisyLabelClassifier(**QUICK).fit(X[rest], y[rest], clean=(X[numbers], right[numbers]))
+    assert np.allclose(second.predict_proba(X), model.predict_proba(X)) and len(second.weights_) == len(rest)
+
+
+@pytest.mark.parametrize("name", ["uniform", "wasserstein", "MW-Net", "cmw_net_sl", "lrw_hard", "rho_loss", "focal"])
+@pytest.mark.parametrize("with_clean", [True, False])
+def test_any_method_trains_by_its_name(name, with_clean):
+    X, y, _, is_wrong = (part[:80] for part in blobs())
+    clean = np.flatnonzero(~is_wrong)[:20] if with_clean else None
+    model = NoisyLabelClassifier(name, small, max_iter=3).fit(X, y, clean=clean)
+    assert model.weights_.shape == (80,) and np.isfinite(model.predict_proba(X)).all() and model.n_iter_ == 3
+
+
+def test_images_text_labels_frames_pickles_and_searches():
+    digits = load_digits()
+    images, names = digits.images[:120, None], np.array(["one", "two"])[digits.target[:120] % 2]
+    model = NoisyLabelClassifier(max_iter=2).fit(images, names)
+    assert set(model.classes_) == {"one", "two"} and model.predict_proba(images).shape == (120, 2)
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict_proba(images), model.predict_proba(images))
+    X, y = blobs()[:2]
+    frame = pd.DataFrame(X, columns=list("abc")).assign(kind=np.where(X[:, 0] > 2, "high", "low"))
+    frame.loc[3, "a"] = np.nan
+    fitted = NoisyLabelClassifier(**QUICK).fit(frame, y)
+    assert fitted.encoder_ is not None and fitted.predict(frame).shape == y.shape
+    search = GridSearchCV(NoisyLabelClassifier(**QUICK), {"method": ["auto", "uniform"]}, cv=2).fit(X, y)
+    assert search.best_params_["method"] in ("auto", "uniform") and clone(search.best_estimator_).get_params()["max_iter"] == 2
+
+
+def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weights():
+    X, y = (part[:60] for part in blobs()[:2])
+    rare = np.where(np.arange(60) == 7, 9, y)
+    model = NoisyLabelClassifier(**QUICK).fit(X, rare)
+    assert model.weights_[7] == model.weights_.max() and 7 not in model.label_issues_
+    alone = NoisyLabelClassifier(**QUICK).fit(X[:10], np.arange(10))
+    assert np.array_equal(alone.weights_, np.ones(10)) and len(alone.label_issues_) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y": np.zeros(60)}, "at least two classes; the labels hold one class, 0.0"),
+        ({"y": np.r_[[np.nan], np.ones(59)]}, "1 are missing .None or NaN., first in row 0. Leave these rows out"),
+        ({"y": [None, *["a"] * 59]}, "1 are missing"),
+        ({"y": np.linspace(0.1, 1, 60)}, "Unknown label type"),
+        ({"y": [1, 2]}, "X has 60 rows and 2 labels were given"),
+        ({"X": np.full((60, 3), np.nan)}, "Input X contains NaN"),
+        ({"X": [np.zeros((1, 8, 8)), np.zeros((1, 9, 8))]}, r"All images must be of one size; got \(1, 8, 8\), \(1, 9, 8\)"),
+        ({"X": np.zeros((60, 3, 3))}, r"X must be \(n, d\) or images \(n, c, h, w\); got shape \(60, 3, 3\)"),
+        ({"clean": (np.zeros((2, 3)), np.array([0, 7]))}, "clean has classes that no label in y has: 7"),
+        ({"clean": [60]}, "clean must be numbers of rows of X, from 0 to 59"),
+        ({"method": "mw_nett"}, "Did you mean 'mw_net'"),
+        ({"model": nn.Linear(3, 3)}, "model must be a function"),
+        ({"model": lambda n_features, n_classes: 3}, "it gave <class 'int'>"),
+        ({"max_iter": 0}, "max_iter must be an int >= 1; got 0"),
+        ({"batch_size": 1}, "batch_size must be an int >= 2 or None; got 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be > 0; got 0.0"),
+    ],
+)
+def test_what_can_not_be_is_said(change, words):
+    X, y = (part[:60] for part in blobs()[:2])
+    given_data = {"X": X, "y": y, "clean": None, **{name: value for name, value in change.items() if name in ("X", "y", "clean")}}
+    params = {**QUICK, **{name: value for name, value in change.items() if name not in given_data}}
+    with pytest.raises(ValueError, match=words):
+        NoisyLabelClassifier(**params).fit(given_data["X"], given_data["y"], clean=given_data["clean"])
+
+
+def test_without_torch_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setattr("densratio.labels.classifier.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "densratio-toolkit\[torch\]"'):
+        NoisyLabelClassifier().fit(np.zeros((2, 1)), [0, 1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.05, 0.4))
+def test_the_confusion_of_labels_gives_the_exact_posterior(seed, rate):
+    """Where the true class is known for sure, P(right) is 1 or 0, and the counted share is that of the wrong labels."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(4, size=400)
+    y = np.where(rng.random(400) < rate, (true + 1) % 4, true)
+    proba = 0.9996 * np.eye(4)[true] + 1e-4
+    right = probability_of_right(proba, y, np.ones(400))
+    assert np.array_equal(right > 0.5, y == true)
+    assert confident_share(proba, y, np.ones(400)) == pytest.approx((y != true).mean(), abs=1e-12)

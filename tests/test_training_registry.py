@@ -1,0 +1,75 @@
+"""Every method by its name: one call makes it, and one line of a loop trains with it."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, C, Network, Y, optimizer_of, plan, train
+from torch import nn
+
+from densratio.training import DynamicReweighter, Reweighter, reweighter
+from densratio.training.registry import METHODS, TRAIN_TWICE, key_of, title_of
+
+
+def made(name, **changes):
+    model = Network(0).train()
+    optimizer = optimizer_of(model)
+    given = {"n_val": N_VAL, "y_train": Y, "n_classes": C, "model": model, "optimizer": optimizer, "epochs": 2,
+             "irreducible": lambda: IRREDUCIBLE, **changes}  # fmt: skip
+    return reweighter(name, N_TRAIN, **given), model, optimizer
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_two_batches_in_one_loop(name):
+    method, model, optimizer = made(name)
+    before = [p.detach().clone() for p in model.parameters()]
+    assert np.isfinite(train(method, model, optimizer, plan(2))).all()
+    assert method.weights_.shape == (N_TRAIN,) and bool(torch.isfinite(method.weights_).all())
+    assert float(method.weights_.min()) >= 0.0 and method.steps_seen == 2
+    assert any(not torch.equal(p, start) for p, start in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_made_of_what_it_needs_alone_and_names_what_is_missing(name):
+    needs = METHODS[name].needs
+    unneeded = {"n_val", "y_train", "n_classes", "model", "optimizer", "epochs", "irreducible"} - {*needs}
+    assert isinstance(made(name, **dict.fromkeys(unneeded))[0], Reweighter)
+    if needs:
+        asked = ", ".join(f"{argument}=..." for argument in needs)
+        with pytest.raises(ValueError, match=f'{name} needs more than n_train: type reweighter."{name}", n_train, {asked}.'):
+            reweighter(name, N_TRAIN)
+    assert set(needs) < set(inspect.signature(reweighter).parameters)
+
+
+@pytest.mark.parametrize("text", ["mw_net", "MW-Net", "mwnet", " MW Net"])
+def test_names_are_known_in_any_spelling(text):
+    assert key_of(text) == "mw_net" and title_of("mw_net") == "MW-Net"
+
+
+def test_titles_differ():
+    assert len({method.title for method in METHODS.values()}) == len(METHODS) and set(TRAIN_TWICE) < set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("kleip", r"There is no method 'kleip'. Did you mean 'kliep'"), ("mw_nett", "Did you mean 'mw_net' or "),
+     ("zzz", r"There is no method 'zzz'. The methods are val_only, uniform,"), (3, "There is no method 3"), ("", "no method ''")],
+)  # fmt: skip
+def test_an_unknown_name_is_told_the_nearest_ones(name, words):
+    with pytest.raises(ValueError, match=words):
+        reweighter(name, 4)
+
+
+def test_a_model_without_a_linear_layer_is_refused_where_a_method_weighs_by_its_input():
+    bare = nn.Sequential(nn.Conv1d(1, 1, 1))
+    with pytest.raises(ValueError, match=r"no nn.Linear"):
+        reweighter("lrw_hard", N_TRAIN, model=bare, optimizer=optimizer_of(bare))
+
+
+@pytest.mark.parametrize("name", ["mw_net", "CMW-Net", "uniform", "rho_loss", "lrw_easy"])
+def test_the_dynamic_reweighter_says_what_to_type_for_another_method(name):
+    with pytest.raises(ValueError, match=rf'densratio.training.reweighter\("{name}", n_train=..., ...\)'):
+        DynamicReweighter(name, 4, 4)
