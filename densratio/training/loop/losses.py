@@ -14,6 +14,7 @@ __all__ = [
     "Loss",
     "cross_entropy",
     "focal",
+    "focal_factor",
     "forward_corrected",
     "generalized_cross_entropy",
     "label_margins",
@@ -51,9 +52,14 @@ def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
     if not gamma >= 0.0:
         raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
     losses = cross_entropy(prediction, label)
+    return focal_factor(losses, gamma) * losses
+
+
+def focal_factor(losses: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma (n,) of the cross entropies -log p (n,)."""
     missed = -torch.expm1(-losses)
     # The root of 0 has an infinite slope, which matters for a gamma below 1.
-    return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** gamma * losses
+    return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** gamma
 
 
 def generalized_cross_entropy(prediction: Tensor, label: Tensor, q: float = 0.7) -> Tensor:
