@@ -39,7 +39,7 @@ def drawn(n, n_classes, rate, seed, spread=12.0):
 @settings(max_examples=10)
 @given(n_classes=st.integers(2, 6), rate=st.floats(0.02, 0.12), seed=st.integers(0, 999))
 def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes, rate, seed):
-    noisy, true, labels, exact, transition = drawn(4000, n_classes, rate, seed)
+    noisy, true, labels, exact, _ = drawn(4000, n_classes, rate, seed)
     issues = label_issues_from_probabilities(labels, noisy)
     score = issues.sort_values("row").score.to_numpy()
     assert roc_auc_score(true != labels, score) > roc_auc_score(true != labels, exact) - 0.01
