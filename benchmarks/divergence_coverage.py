@@ -1,4 +1,4 @@
-"""How often the intervals of `divergence` hold the true divergence of two Gaussians, and how often `ratio_test` says "different"."""
+"""How often intervals of `divergence` hold the true divergence of two Gaussians, and how often `ratio_test` says "different"."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
-    from .labels import NoisyLabelClassifier
+    from .labels import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
     from .tables import importance_weights
     from .two_step import (
         ImportanceWeighted,
@@ -60,8 +60,10 @@ __all__ = [
     "__version__",
     "diagnose",
     "divergence",
+    "find_label_issues",
     "importance_weighted_score",
     "importance_weights",
+    "label_issues_from_probabilities",
     "make_iw_scorer",
     "stack_domains",
     "target_performance",
@@ -75,6 +77,7 @@ _HOMES = {
     "importance_weights": "tables",
     "NoisyLabelClassifier": "labels",
 }
+_HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
 _TWO_STEP = (
     "ImportanceWeighted",
     "WeightedConformal",

