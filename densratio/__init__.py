@@ -5,6 +5,7 @@ the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells wh
 labels of which some are wrong. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
+from functools import partial as _partial
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._validation import stack_domains
-    from .diagnostics import diagnose
+    from .diagnostics import diagnose, divergence
     from .estimators import (
         KLIEP,
         KMM,
@@ -28,9 +29,16 @@ if TYPE_CHECKING:
         SubspaceLSIF,
         Wasserstein,
     )
-    from .labels import NoisyLabelClassifier
+    from .labels import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
     from .tables import importance_weights
-    from .two_step import ImportanceWeighted, WeightedConformal, importance_weighted_score, make_iw_scorer, target_performance
+    from .two_step import (
+        ImportanceWeighted,
+        WeightedConformal,
+        importance_weighted_score,
+        make_iw_scorer,
+        target_performance,
+        weight_intervals,
+    )
 
 __all__ = [
     "KLIEP",
@@ -51,27 +59,36 @@ __all__ = [
     "WeightedConformal",
     "__version__",
     "diagnose",
+    "divergence",
+    "find_label_issues",
     "importance_weighted_score",
     "importance_weights",
+    "label_issues_from_probabilities",
     "make_iw_scorer",
     "stack_domains",
     "target_performance",
+    "weight_intervals",
 ]
 
 _HOMES = {
     "stack_domains": "_validation",
     "diagnose": "diagnostics",
+    "divergence": "diagnostics",
     "importance_weights": "tables",
     "NoisyLabelClassifier": "labels",
 }
-_TWO_STEP = ("ImportanceWeighted", "WeightedConformal", "importance_weighted_score", "make_iw_scorer", "target_performance")
+_HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
+_TWO_STEP = (
+    "ImportanceWeighted",
+    "WeightedConformal",
+    "importance_weighted_score",
+    "make_iw_scorer",
+    "target_performance",
+    "weight_intervals",
+)
 _HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
-_ELSEWHERE = {
-    "uLSIF": "use LSIF(nonnegative=False)",
-    "RuLSIF": "use LSIF(alpha=0.5)",
-    "DynamicReweighter": "it needs torch: from densratio.training import DynamicReweighter",
-}
-"""Names that people look for here, and what to type."""
+_SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
+"""Names that people know from other libraries, and the parameters of LSIF that they stand for."""
 _ROOMS = (
     "diagnostics",
     "estimators",
@@ -91,8 +108,10 @@ if not TYPE_CHECKING:  # A checker that saw this function would take every name 
         """Load a public name, or a room, when it is first used: the command line shows its help without numpy."""
         if name in _ROOMS:
             return _import_module(f".{name}", __name__)
-        if name in _ELSEWHERE:
-            raise ImportError(f"densratio has no {name}: {_ELSEWHERE[name]}.")
+        if name in _SHORT_FOR:
+            return _partial(_import_module(".estimators", __name__).LSIF, **_SHORT_FOR[name])
+        if name == "DynamicReweighter":
+            raise AttributeError("DynamicReweighter needs torch: from densratio.training import DynamicReweighter.")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # Most names are estimators.
@@ -102,4 +121,4 @@ if not TYPE_CHECKING:  # A checker that saw this function would take every name 
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *_ROOMS, *_SHORT_FOR})

@@ -178,7 +178,9 @@ def _as_counts(weights: np.ndarray, is_source: np.ndarray) -> np.ndarray:
         # Divided by the largest first: sums of huge or tiny weights would overflow or underflow.
         share = weights[rows] / weights[rows].max()
         share[share < np.finfo(np.float64).eps] = 0.0
-        counts[rows] = share * (share.sum() / (share @ share))
+        # Sorted, so that the order of the rows does not change the last digit, which a search may amplify.
+        ordered = np.sort(share)
+        counts[rows] = share * (ordered.sum() / (ordered @ ordered))
     return counts
 
 

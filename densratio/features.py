@@ -34,6 +34,7 @@ from ._scale import column_values
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
 
 Anchors = Literal["source", "target"]
+_NARROWEST = 3  # part of the median distance that is the width of a kernel
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
 
 
@@ -223,6 +224,16 @@ class Features(ABC):
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
             raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
         return put(float(self.gamma), source)
+
+    def narrowed(self, source: Array, target: Array) -> float:
+        """The factor of gamma that divides the width of the kernel by the number of columns that vary, at most by 3.
+
+        The median distance of rows grows with the number of columns. Sums of so wide kernels, with coefficients >= 0, hardly
+        vary; a third of it gives the least error on known ratios of 2 to 20 columns.
+        """
+        ends = zip(column_values(source), column_values(target), strict=True)
+        varying = sum(min(a.min(), b.min()) < max(a.max(), b.max()) for a, b in ends)
+        return float(min(max(varying, 1), _NARROWEST) ** self._degree)
 
     def bandwidth_apart(self, source: Array, target: Array) -> float:
         """The gamma at which the kernel of any two different rows is at most 1 %; 0 if all rows are equal.

@@ -33,8 +33,6 @@ KINDS = [
 ]
 # Their weights are those of rows that were held out, or leave the row itself out.
 OWN_WEIGHTS = {"discriminator", "nearest_neighbors"}
-# The search climbs a surface with several tops, and rounding may decide between them.
-CLIMBS = {"subspace_lsif"}
 
 
 def draw(rng, kind):
@@ -100,7 +98,7 @@ def broken(name, kind, rng):
     X, y = draw(rng, kind)
     weight, ratio = weights_of(rng, y), new(name, rng)
     # What rounding of the rows may do: in single precision, and where the problem itself is nearly flat.
-    near = {"single precision": 2e-2}.get(kind, 1e-4 if name not in CLIMBS else 0.1)
+    near = {"single precision": 2e-2}.get(kind, 1e-4)
 
     def fit(X, y, weight):
         return new_like(ratio).fit(X, y, sample_weight=weight)

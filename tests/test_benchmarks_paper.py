@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
 from densratio.datasets import load_digits
@@ -24,13 +25,14 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 
 from benchmarks.networks import lenet5, resnet18  # noqa: E402
 from benchmarks.paper.__main__ import main  # noqa: E402
-from benchmarks.paper.methods import METHODS, Method, Sizes, method_of, title  # noqa: E402
-from benchmarks.paper.problems import draw  # noqa: E402
+from benchmarks.paper.methods import METHODS, REBUILT, Method, Sizes, method_of, title  # noqa: E402
+from benchmarks.paper.problems import draw, shift_of  # noqa: E402
+from benchmarks.paper.published import ACCURACY, SECONDS  # noqa: E402
 from benchmarks.paper.records import BIN_EDGES, Files, summary_of_weights  # noqa: E402
 from benchmarks.paper.session import Session  # noqa: E402
 from benchmarks.paper.settings import SETTINGS, Experiment, settings_of  # noqa: E402
 from benchmarks.paper.stages import STAGES, StageClock  # noqa: E402
-from benchmarks.paper.tables import aims_of, grouped, last_epochs  # noqa: E402
+from benchmarks.paper.tables import accuracy_row, aims_of, grouped, last_epochs  # noqa: E402
 from benchmarks.paper.twice import session_of  # noqa: E402
 
 DIGITS = load_digits()
@@ -157,18 +159,29 @@ def test_published_parameters_are_those_of_the_data_and_what_is_compared():
 
     def ratio(method, data, shift, layer="losses"):
         chosen = Experiment(data, shift, settings_of(data, shift, {}), 1000, layer, "published")
-        return Method(method).build(chosen, sizes).ratio
+        return Method(method).build(chosen, sizes._replace(layer=None if layer == "losses" else "8")).ratio
 
     assert ratio("kliep", "fashion_mnist", "class_prior:100").gamma == 5.0
-    assert ratio("diw", "fashion_mnist", "class_prior:100").gamma == 0.1
+    assert ratio("diw", "fashion_mnist", "class_prior:100:0.2").gamma == 0.1
     assert ratio("kliep", "cifar100", "pair:0.3").gamma == 0.1
     assert ratio("kmm", "cifar10", "pair:0.3", "hidden").get_params()["gamma"] == 0.5
     by_layer = [ratio("lsif", "cifar10", "symmetric:0.5", layer) for layer in ("losses", "hidden")]
-    assert [(r.gamma, r.regularization) for r in by_layer] == [(0.01, 1e-5), (0.3, 1e-3)]
-    assert (
-        ratio("wasserstein", "cifar10", "symmetric:0.5").get_params()
-        == session("wasserstein").reweighter.ratio.set_params().get_params()
-    )
+    assert [(r.gamma, r.regularization, r.solver.step_size) for r in by_layer] == [(0.01, 1e-5, 0.1), (0.3, 1e-3, 0.1)]
+
+
+def test_an_epoch_of_validation_rows_alone_is_as_published_one_pass_over_them():
+    recipe = Experiment("fashion_mnist", "symmetric:0.4", TINY._replace(epochs=1, batch_size=32), 100, parameters="published")
+    problem = draw(DIGITS, experiment(), 0)
+    alone = session_of(recipe, Method("val_only"), 0, problem, "cpu")
+    assert alone.advance(lambda: False)
+    assert alone.reweighter.rows_seen == 96 and len(alone.reweighter.weights_) == 100
+
+
+def test_the_share_of_small_classes_is_the_second_number_of_a_class_prior_shift():
+    problem = draw(DIGITS, experiment("class_prior:4:0.2"), 1)
+    sizes = np.bincount(problem.y, minlength=10)
+    assert sorted(set(sizes)) == [round(sizes.max() / 4), sizes.max()] and np.sum(sizes == sizes.min()) == 2
+    assert shift_of("class_prior:4").minority == 0.5
 
 
 # ---------------------------------------------------------------- stop and go on
@@ -370,6 +383,23 @@ def test_the_aims_are_held_against_the_last_ten_epochs_of_all_seeds():
     assert rows == [("ADIW-KL-L", "-0.50", "NO"), ("ADIW-KM-L", "+3.00", "yes"), ("ADIW-KM-L, bank 32", "-1.50", "NO")]
 
 
+def test_the_paired_t_test_is_scipys_over_the_seeds():
+    scores = {"kmm": [0.90, 0.91, 0.92, 0.93], "kliep": [0.895, 0.906, 0.914, 0.926], "lsif": [0.89, 0.93, 0.90, 0.92]}
+    runs = [record(method, seed, [value] * 10) for method, values in scores.items() for seed, value in enumerate(values)]
+    (methods,) = grouped(runs).values()
+    words = {name: accuracy_row(name, methods)["as good as the best"] for name in scores}
+    p = {name: ttest_rel(scores["kmm"], values).pvalue for name, values in scores.items() if name != "kmm"}
+    assert p["kliep"] < 0.01 < p["lsif"] and words == {"kmm": "yes", "kliep": "no", "lsif": "yes"}
+
+
+def test_the_papers_tables_are_on_record():
+    assert sum(data != "imagenet" for data, *_ in ACCURACY) == 9 * 10 + 2 * 6 + 2 * 5 + 3 * 4
+    assert str(ACCURACY["cifar10", "symmetric:0.4", 1000, "losses", "kliep"]) == "87.05 (0.18)"
+    assert str(ACCURACY["fashion_mnist", "pair:0.3", 1000, "losses", "lsif"]) == "90.00 (0.11)"
+    ratios = [row["kmm"] / row["uniform"] for (data, _), row in SECONDS.items() if data == "fashion_mnist"]
+    assert [round(ratio, 1) for ratio in ratios] == [3.6, 3.7, 3.4]
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -409,12 +439,14 @@ def test_a_command_that_meets_its_time_limit_goes_on_when_it_is_given_again(tmp_
         (["--noise", "symmetric"], "The shift must be kind:rate"),
         (["--noise", "symmetric:1.5"], "The shift must be kind:rate"),
         (["--noise", "class_prior:0.5"], "The shift must be kind:rate"),
+        (["--noise", "class_prior:5:1.5"], "the share of small classes in (0, 1)"),
+        (["--noise", "symmetric:0.4:0.2"], "the share of small classes in (0, 1)"),
         (["--n-val", "ten"], "--n-val takes whole numbers"),
         (["--n-val", "1"], "n_val must be >= 2"),
         (["--n-val", "1290"], "fewer than one training batch"),
         (["--seeds", "x"], "--seeds takes whole numbers"),
         (["--network", "vgg"], "Network 'vgg' is not known; use one of ['lenet5', 'resnet18', 'small']"),
-        (["--parameters", "published"], "No kernel widths are published for digits, noise, losses"),
+        (["--parameters", "published"], 'Nothing is published for data="digits", shift="label_noise"'),
         (["--parameters", "best"], "library or published"),
         (["--layer", "13", "--methods", "kmm"], "The model has no layer '13'"),
         (["--device", "tpu"], "tpu"),
@@ -432,7 +464,7 @@ def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures
     run_main(monkeypatch, "--quick", "--output", tmp_path)
     runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")]
     assert all(run["is_done"] and len(run["history"]["accuracy"]) == 2 for run in runs)
-    assert {run["identity"]["method"] for run in runs} >= set(METHODS) - {"diw_cvxpy"}
+    assert {run["identity"]["method"] for run in runs} >= set(METHODS) - {"diw_cvxpy", REBUILT}
     assert {run["identity"]["layer"] for run in runs} == {"losses", "hidden"}
     assert {path.name for path in tmp_path.iterdir()} >= {
         "accuracy.md", "accuracy.json", "cost_digits_small_cpu.md",

@@ -159,7 +159,7 @@ def test_alpha_and_max_weight_reach_the_methods_that_have_them(folder):
     np.testing.assert_allclose(found, relative, rtol=1e-9)
     capped = KMM(max_weight=1.5, random_state=0).fit(X, y).weights_
     np.testing.assert_allclose(weights("source.csv", "target.csv", "--max-weight", "1.5"), capped, rtol=1e-9)
-    assert "--method kmm has no --alpha; these have: lsif." in error_of_here(folder, "--alpha", "0.5")
+    assert "--method auto has no --alpha; these have: lsif." in error_of_here(folder, "--alpha", "0.5")
     said = error_of_here(folder, "--method", "lsif", "--max-weight", "2")
     assert "--method lsif has no --max-weight; these have: kmm" in said
     assert "--method gaussian has no --no-scale" in error_of_here(folder, "--method", "gaussian", "--no-scale")
@@ -224,5 +224,5 @@ def test_a_new_process_reads_the_findings_input_and_leaves_only_its_output(tmp_p
     assert refused.returncode == 2 and "a.csv: column 'age' has 'NA' on line 11 where a number belongs." in refused.stderr
     assert contents(tmp_path) == before
     done = run("--missing", "impute")
-    assert done.returncode == 0 and "encoded as 0 and 1     job\n" in done.stdout
+    assert done.returncode == 0 and "column 'job'           one-hot: 'a', 'b', 'c'\n" in done.stdout
     assert set(contents(tmp_path)) - set(before) == {"weights.csv"}

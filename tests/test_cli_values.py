@@ -129,7 +129,7 @@ def test_codes_that_are_declared_text_are_encoded_as_they_stand(folder):
         frame.assign(zip=[f"c{code}" for code in codes]).to_csv(f"{name}_texts.csv", index=False)
     as_texts = weights("source_texts.csv", "target_texts.csv", "--encode")
     result = call("source.csv", "target.csv", "--drop", "kind", "--text", "zip")
-    assert "encoded as 0 and 1     zip\n" in result.stdout
+    assert "column 'zip'           one-hot: '01234', '1234', '99'\n" in result.stdout
     np.testing.assert_allclose(weights("source.csv", "target.csv", "--drop", "kind", "--text", "zip"), as_texts, rtol=1e-9)
     assert "neither file has a column 'zap'. Did you mean 'zip'?" in error_of(folder, "source.csv", "target.csv", "--text", "zap")
 
@@ -154,7 +154,10 @@ def test_spaces_around_a_text_are_no_part_of_it_and_that_is_said(folder):
     text = Path("source.csv").read_text()
     Path("source.csv").write_text(text.replace("clerk\n", "clerk \n", 5))
     found = facts("--encode")
-    assert "note: Column 'job': spaces around 'clerk ' were left out." in found and "encoded as 0 and 1     job" in found
+    assert (
+        "note: Column 'job': spaces around 'clerk ' were left out." in found
+        and "column 'job'           one-hot: 'boss', 'clerk', 'cook'\n" in found
+    )
     np.testing.assert_array_equal(weights("source.csv", "target.csv", "--encode"), plain)
 
 
@@ -226,7 +229,7 @@ def test_what_cannot_be_filled_is_said(folder):
 # ---------------------------------------------------------------- other types
 
 
-def test_dates_of_every_kind_are_named_as_what_they_are(folder):
+def test_dates_of_every_kind_are_used_and_said_and_lists_are_named(folder):
     import datetime
 
     for name, frame in zip(("source", "target"), samples(), strict=True):
@@ -239,5 +242,7 @@ def test_dates_of_every_kind_are_named_as_what_they_are(folder):
             many=[[1.0, 2.0]] * n,
         ).to_parquet(f"{name}.parquet")
     said = error_of(folder, "source.parquet", "target.parquet")
-    assert "'zone' (dates), 'day' (dates), 'hour' (times of day), 'wait' (durations) and 'many' (lists or mixed values)" in said
-    assert "--drop zone,day,hour,wait,many." in said
+    assert "source.parquet: 'many' (lists or mixed values). Leave out with --drop many." in said
+    done = call("source.parquet", "target.parquet", "--drop", "many").stdout
+    for words in ("'zone'          days since 1970", "'wait'          days", "'day'           dropped: the same value in all rows"):
+        assert f"column {words}" in done

@@ -16,8 +16,9 @@ import pytest
 from cli_cases import call, contents, error_of, read_text, samples, weights
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier
 
-from densratio import stack_domains
+from densratio import importance_weights, stack_domains
 from densratio.cli.files import write_all
 from densratio.cli.tables import open_table
 from densratio.estimators import ESTIMATORS
@@ -119,8 +120,51 @@ def test_true_and_false_are_one_and_zero(folder):
     is_old = [frame["age"] > 40.0 for frame in (source, target)]
     source.assign(old=is_old[0]).to_csv("source.csv", index=False)
     target.assign(old=is_old[1]).to_parquet("target.parquet")
-    numbers = source.assign(old=is_old[0].astype(float)), target.assign(old=is_old[1].astype(float))
-    np.testing.assert_allclose(weights("source.csv", "target.parquet"), expected(*numbers, random_state=0), rtol=1e-9, atol=1e-12)
+    frames = source.assign(old=is_old[0]), target.assign(old=is_old[1])
+    np.testing.assert_allclose(weights("source.csv", "target.parquet"), importance_weights(*frames).weights, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("flatten", [0.0, 0.5, 1.0])
+def test_a_mixed_table_gets_the_weights_of_importance_weights(folder, flatten):
+    rng, frames = np.random.default_rng(0), []
+    for name, n in (("source", 40), ("target", 30)):
+        frame = pd.DataFrame({"age": rng.normal(40, 9, n), "job": rng.choice(list("abc"), n), "new": rng.random(n) < 0.4})
+        frame.loc[3, "age"], frame.loc[5, "job"] = np.nan, None
+        frame["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 99, n), "D")
+        frame.to_parquet(f"{name}.parquet")
+        frames.append(frame)
+    options = ["--encode", "--missing", "indicate", "--flatten", flatten]
+    found = weights("source.parquet", "target.parquet", *options)
+    np.testing.assert_allclose(found, importance_weights(*frames, flatten=flatten).weights, rtol=1e-9)
+
+
+def test_a_column_of_names_is_kept_beside_the_weights_and_not_used(folder):
+    straight = weights("source.csv", "target.csv")
+    source, names = pd.read_csv("source.csv"), [f"{i:03}" for i in range(60)]
+    source.assign(customer=names).to_csv("named.csv", index=False)
+    source.assign(customer=names).to_parquet("named.parquet")
+    for table in ("named.csv", "named.parquet"):
+        assert call(table, "target.csv", "--id", "customer", "--out", "w.csv").exit_code == 0
+        written = pd.read_csv("w.csv", dtype={"customer": str})
+        assert written.columns.tolist() == ["customer", "weight"] and written["customer"].tolist() == names
+        np.testing.assert_allclose(written["weight"], straight, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "method, option, value, parameters",
+    [
+        ("kmm", "--regularization", "0.5", {"regularization": 0.5}),
+        ("auto", "--regularization", "0.5", {"regularization": 0.5}),
+        ("lsif", "--regularization", "cv", {"regularization": "cv"}),
+        ("nearest_neighbors", "--neighbors", "7", {"n_neighbors": 7}),
+        ("discriminator", "--classifier", "boosting", {"classifier": HistGradientBoostingClassifier(random_state=0)}),
+    ],
+)
+def test_a_setting_reaches_the_estimator(folder, method, option, value, parameters):
+    found = weights("source.csv", "target.csv", "--method", method, option, value)
+    seeded = {} if method == "nearest_neighbors" else {"random_state": 0}
+    plain = expected(*samples(), "kmm" if method == "auto" else method, **parameters, **seeded)
+    np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-12)
 
 
 def test_decimals_nullable_integers_and_float32_of_parquet_are_numbers(folder):

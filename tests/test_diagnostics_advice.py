@@ -107,3 +107,13 @@ def test_what_a_terminal_would_obey_is_written_out():
     report = diagnose(np.linspace(0.5, 1.5, 30), *stack_domains(*frames), n_permutations=19)
     for text in (str(report), report.to_html()):
         assert "\x1b" not in text and r"a\x1b[2J" in text
+
+
+def test_gaps_are_counted_column_by_column():
+    pandas = pytest.importorskip("pandas")
+    gap = np.arange(20) % np.where(np.arange(20) < 10, 5, 2) == 0
+    frame = pandas.DataFrame({"age": np.where(gap, np.nan, 3.0), "job": ["a", "b"] * 10})
+    filled, y = frame.fillna(3.0).assign(gap=gap * 1.0), np.repeat([0, 1], 10)
+    found, expected = (diagnose(np.ones(10), table, y, n_permutations=9).balance for table in (frame, filled))
+    assert [column.name for column in found] == ["age", "job=a", "job=b", "age (missing)"]
+    assert [column[1:] for column in found] == [column[1:] for column in expected]

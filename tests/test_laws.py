@@ -67,7 +67,7 @@ def test_a_feature_map_obeys_the_laws(name, gamma):
 # ---------------------------------------------------------------- 3, 4, 6: solvers
 
 ON_THE_HOST = {"active_set", "closed_form", "reference"}  # their step leaves the device, by nature
-FIXED_STEPS = {"subgradient"}  # neither monotone nor exact, by design
+FIXED_STEPS = {"plain_gradient", "subgradient"}  # neither monotone nor exact, by design
 WITHOUT_PENALTY = {name for name, (objective, _) in VARIANTS.items() if getattr(objective, "regularization", 1.0) <= 1e-5}
 # Without an L2 part a target row that no source row is near makes these unbounded below: no optimum to compare with.
 WITHOUT_L2 = {"lsif, l1", "lsif, no regularization"}

@@ -75,6 +75,20 @@ def test_permuting_the_rows_permutes_the_weights(name, n_source, n_target, seed)
     assert_same(permuted.transform(X), plain.transform(X))
 
 
+@few
+@given(seed=seeds)
+def test_a_search_of_weighted_rows_is_the_same_to_the_last_digit_in_any_order(seed):
+    """A far row lets it amplify that digit to another subspace."""
+    X, y = table("subspace_lsif", 25, 20, seed)
+    rng = np.random.default_rng([seed, 1])
+    X[np.flatnonzero(y == 1)[3]], weight = -1e9, 10.0 ** rng.uniform(-3.0, 3.0, len(y))
+    X, y, weight = (np.concatenate([part, part[:9]]) for part in (X, y, weight))
+    order = rng.permutation(len(y))
+    plain, permuted = (new("subspace_lsif", n_components=1).fit(X[at], y[at], weight[at]) for at in (slice(None), order))
+    np.testing.assert_array_equal(permuted.subspace_, plain.subspace_)
+    np.testing.assert_array_equal(permuted.coef_, plain.coef_)
+
+
 @names
 @sizes
 @few

@@ -82,8 +82,9 @@ def test_without_weight_decay_alpha_never_rises_and_beta_never_falls():
 def test_a_step_of_the_three_is_the_gradient_of_the_weighted_validation_loss(seed, start, decay):
     model = Network(seed, has_norm=False).train()
     reweighter = LiLAW(
-        N_TRAIN, alpha=start[0], beta=start[1], delta=start[2], learning_rate=0.3, weight_decay=decay, warmup_epochs=0
-    )
+        N_TRAIN, alpha=start[0], beta=start[1], delta=start[2], learning_rate=0.3, weight_decay=decay, warmup_epochs=0,
+        bounded=False,
+    )  # fmt: skip
     three = [torch.tensor(value, requires_grad=True) for value in start]
     with torch.no_grad():
         s, each = torch.softmax(model(X_VAL), 1), cross_entropy(model(X_VAL), Y_VAL)
@@ -124,3 +125,58 @@ def test_lilaw_refuses_what_is_no_classification():
     model, reweighter = nn.Linear(D, C), LiLAW(N_TRAIN, warmup_epochs=0, loss=lambda p, y: ((p - y) ** 2).mean(dim=1))
     with pytest.raises(ValueError, match=r"logits \(n, C\) and class labels \(n,\); got \(5, 3\) and \(5, 3\)"):
         reweighter.weighted_loss(model, (X[:5], torch.zeros(5, C), range(5)), (X_VAL, torch.zeros(N_VAL, C), range(N_VAL)))
+
+
+@drawn
+@given(
+    seed=st.integers(0, 99),
+    temperature=st.floats(0.3, 4.0),
+    names=st.lists(st.sampled_from(["easy", "hard", "moderate"]), min_size=1, unique=True),
+)
+def test_the_weights_are_the_sum_of_the_parts_that_are_kept_at_the_temperature(seed, temperature, names):
+    model = Network(seed, has_norm=False).train()
+    reweighter = LiLAW(N_TRAIN, temperature=temperature, parts=names, learning_rate=0.0, warmup_epochs=0)
+    reweighter.weighted_loss(model, of(range(9)), VAL)
+    p = torch.softmax(model(X[:9]).detach() / temperature, 1)
+    parts = lilaw_weights(p[torch.arange(9), Y[:9]], p.amax(1), 10.0, 2.0, 6.0)
+    torch.testing.assert_close(reweighter.weights_[:9], sum(getattr(parts, name) for name in names), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", ["easy", "hard", "moderate"])
+def test_a_part_that_is_left_out_teaches_its_number_nothing(kept):
+    model = Network(1, has_norm=False).train()
+    reweighter = LiLAW(N_TRAIN, parts=[kept], learning_rate=0.5, weight_decay=0.0, warmup_epochs=0, bounded=False)
+    before = dict(reweighter.learned_numbers)
+    before = {name: float(value) for name, value in before.items()}
+    reweighter.weighted_loss(model, of(range(9)), VAL)
+    moved = {name for name, value in reweighter.learned_numbers.items() if float(value) != before[name]}
+    assert moved == {{"easy": "alpha", "hard": "beta", "moderate": "delta"}[kept]}
+
+
+def test_the_three_stay_within_their_bounds_and_leave_them_only_where_asked():
+    found = {}
+    for bounded in (True, False):
+        model, reweighter = Network(0, has_norm=False).train(), LiLAW(
+            N_TRAIN, alpha=1.0, beta=2.0, delta=2.0, learning_rate=0.5, warmup_epochs=0, bounded=bounded
+        )  # fmt: skip
+        for _ in range(6):
+            reweighter.weighted_loss(model, of(range(9)), VAL)
+        found[bounded] = {name: float(value) for name, value in reweighter.learned_numbers.items()}
+    assert found[True]["alpha"] >= 1.0 and found[True]["delta"] >= found[True]["beta"]
+    assert found[False]["alpha"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"alpha": 0.5}, "alpha must be >= 1 and delta >= beta.*bounded=False"),
+        ({"delta": 1.0}, "delta >= beta"),
+        ({"temperature": 0.0}, "temperature must be a finite number > 0"),
+        ({"parts": []}, "parts must be some of"),
+        ({"parts": ["easy", "easy"]}, "each once"),
+        ({"parts": "easy"}, "parts must be some of"),
+    ],
+)
+def test_lilaw_says_which_option_is_out_of_range(given, words):
+    with pytest.raises(ValueError, match=words):
+        LiLAW(N_TRAIN, **given)

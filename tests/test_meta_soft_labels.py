@@ -196,3 +196,18 @@ def test_soft_labels_know_weights_that_two_layers_share():
     reweighter, _ = soft(model)
     losses = train(reweighter, model, reweighter.optimizer, plan(3))
     assert np.isfinite(losses).all()
+
+
+def test_a_transfer_keeps_the_soft_labels_their_parameters_and_the_network_and_learns_no_more():
+    model = Network(0, has_norm=False)
+    optimizer = optimizer_of(model)
+    learned = CMWNetSL(N_TRAIN, Y, K=2, soft_labels=SoftLabels(0.5, None, 2.0, seed=3), optimizer=optimizer, learning_rate=0.05)
+    train(learned, model, optimizer, plan(4))
+    moved = learned.transfer(N_TRAIN, Y, warmup_epochs=0.0)
+    labels = moved.soft_labels
+    assert isinstance(moved, CMWNetSL) and (labels.average.decay, labels.ensemble, labels.mixup, labels.seed) == (0.5, None, 2.0, 3)
+    assert moved.is_frozen and not moved.needs_validation and labels.average.n_steps == 0
+    before = copy.deepcopy(moved.network.state_dict())
+    moved.weighted_loss(Network(1, has_norm=False).train(), of(range(9)), None).backward()
+    assert_same(moved.network.state_dict(), before)
+    assert_same(moved.network.state_dict(), learned.network.state_dict())

@@ -382,12 +382,32 @@ def test_names_and_instances_are_taken_and_the_critic_is_the_default_of_several_
     assert isinstance(of(default), Critic)
 
 
-def test_one_column_keeps_the_closed_form_whatever_potential_is_given():
+def test_one_column_has_the_closed_form_unless_a_potential_is_asked_for():
     plain, given_one = new(None), new(Sliced())
     for seed in range(3):
         for reweighter in (plain, given_one):
             reweighter.partial_fit(normal(40, 1, seed, 0.5)[:, 0], normal(30, 1, 50 + seed), torch.arange(40))
-    assert torch.equal(plain.weights_, given_one.weights_) and of(given_one).n_batches == 0 and of(plain) is None
+    assert of(plain) is None and of(given_one).n_batches == 3
+
+
+@given(step_size=st.floats(1e-3, 0.3), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_a_fixed_step_on_losses_is_the_projected_step_up_the_critic(step_size, seed):
+    critic = Critic(widths=(8,), n_pretraining=0, step_size=step_size, learning_rate=1e-2)
+    reweighter = new(critic)
+    x, v = normal(40, 1, seed, 0.5), normal(30, 1, 100 + seed)
+    reweighter.partial_fit(x[:, 0], v[:, 0], torch.arange(40))
+    f, f_target = (critic._units[1] * critic.network(critic._scaled(rows))[:, 0] for rows in (x, v))
+    # -f is as good a critic as f: the one is stepped up whose mean is higher on the target.
+    up = 1.0 + step_size * torch.sign(f_target.mean() - f.mean()) * f
+    expected = WeightSet(40, BOUNDS).project(up.detach().double().numpy())
+    np.testing.assert_allclose(reweighter.weights_, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("step_size", [0.0, -1.0, float("nan"), float("inf"), True, "long"])
+def test_a_step_size_that_is_no_positive_number_is_refused(step_size):
+    with pytest.raises(ValueError, match="step_size must be a finite number > 0"):
+        Critic(step_size=step_size)
 
 
 def test_a_network_of_ones_own_is_trained_and_saved_with_the_weights():
@@ -460,6 +480,6 @@ def test_rows_of_another_width_and_classes_beyond_ones_own_network_are_told():
 )
 def test_what_several_columns_cannot_have_is_told_with_the_first_batch(make):
     reweighter = make()
-    with pytest.raises(ValueError, match=r"rows of one column with Wasserstein.*got 2 columns"):
+    with pytest.raises(ValueError, match=r"With Wasserstein .* need rows of one column.*got 2 columns"):
         reweighter.partial_fit(normal(40, 2, 0), normal(30, 2, 1), torch.arange(40))
     assert torch.equal(reweighter.weights_, torch.ones(40))

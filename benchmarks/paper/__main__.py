@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
-    shifts = "kind:rate, class_prior:ratio, long_tail:factor, noisy_val, joined by +; several separated by commas"
+    shifts = "kind:rate, class_prior:ratio[:share], long_tail:factor, noisy_val, joined by +; several separated by commas"
     add("--noise", default="symmetric:0.4", help=shifts)
     add(
         "--methods",

@@ -6,14 +6,17 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from densratio.estimators import IN_LOOPS
-from densratio.training import DIW, DynamicReweighter, Reweighter
+from densratio.training import DIW, DynamicReweighter, Reweighter, Uniform, ValidationOnly
 from densratio.training.registry import METHODS as NAMED
 from densratio.training.registry import Ingredients, title_of
 
-from .settings import LSIF_REGULARIZATION, Experiment, kernel_widths
+from .settings import Experiment
 
-__all__ = ["ADIW", "LEARNED", "METHODS", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "LEARNED", "METHODS", "REBUILT", "Method", "Sizes", "method_of", "title"]
+
+
+REBUILT = "diw_rebuilt"
+"""DIW with its validation loader made anew for each batch, as first published: for its cost, as it sees one batch alone."""
 
 
 class Sizes(NamedTuple):
@@ -49,28 +52,35 @@ class Method(NamedTuple):
 
 def _diw(solver: str) -> Callable[[Method, Experiment, Sizes], Reweighter]:
     def build(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
-        gamma = kernel_widths(experiment)[method.name] if experiment.parameters == "published" else "target_spread"
+        is_published = experiment.parameters == "published"
+        gamma = experiment.recipe("diw").ratio.gamma if is_published else "target_spread"
         y_train, y_val = sizes.labels()
         return DIW(
-            sizes.given.n_train, sizes.given.n_val, gamma=gamma, solver=solver, layer=sizes.layer, y_train=y_train, y_val=y_val,
-            val_refresh=method.val_refresh, val_every=method.val_every, warmup_epochs=sizes.warmup_epochs,
+            sizes.given.n_train, sizes.given.n_val, gamma=gamma, solver=solver, normalize=not is_published, layer=sizes.layer,
+            y_train=y_train, y_val=y_val, val_refresh=method.val_refresh, val_every=method.val_every,
+            warmup_epochs=sizes.warmup_epochs,
         )  # fmt: skip
 
     return build
 
 
 def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
-    ratio: Any = "wasserstein" if method.name == "sliced" else method.name
-    if experiment.parameters == "published" and method.name in IN_LOOPS and method.name != "wasserstein":
-        ratio = IN_LOOPS[method.name]().set_params(gamma=kernel_widths(experiment)[method.name])
-        extra = {"kmm": {"regularization": 0.0}, "lsif": {"regularization": LSIF_REGULARIZATION[experiment.compares]}}
-        ratio.set_params(**extra.get(method.name, {}))
     y_train, y_val = sizes.labels()
-    return DynamicReweighter(
-        ratio, sizes.given.n_train, sizes.given.n_val, layer=sizes.layer, y_train=y_train, y_val=y_val,
-        val_refresh=method.val_refresh, val_every=method.val_every, warmup_epochs=sizes.warmup_epochs,
-        potential="sliced" if method.name == "sliced" else None,
-    )  # fmt: skip
+    n_train, n_val = sizes.given.n_train, sizes.given.n_val
+    options: dict[str, Any] = {
+        "layer": sizes.layer, "y_train": y_train, "y_val": y_val, "val_refresh": method.val_refresh, "val_every": method.val_every,
+        "warmup_epochs": sizes.warmup_epochs,
+    }  # fmt: skip
+    if experiment.parameters == "published" and method.name in PUBLISHED:
+        return experiment.recipe(PUBLISHED[method.name]).reweighter(n_train, n_val, **options)
+    if method.name == "sliced":
+        return DynamicReweighter("wasserstein", n_train, n_val, potential="sliced", **options)
+    return DynamicReweighter(method.name, n_train, n_val, **options)
+
+
+def _val_only(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    # As published an epoch is one pass over the validation rows, which then are the training rows of the session.
+    return (Uniform if experiment.parameters == "published" else ValidationOnly)(sizes.given.n_train)
 
 
 def _as_in_the_library(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
@@ -79,19 +89,24 @@ def _as_in_the_library(method: Method, experiment: Experiment, sizes: Sizes) -> 
 
 ADIW = ("kmm", "kliep", "lsif", "wasserstein")
 """The paper's own methods."""
+PUBLISHED = {"kmm": "adiw-km", "kliep": "adiw-kl", "lsif": "adiw-ls", "wasserstein": "adiw-wa"}
+"""What `densratio.training.published` calls them."""
 _BASELINES = ("val_only", "uniform", "random")
 _OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fromkeys((*ADIW, "sliced", "auto"), _adiw)}
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     **dict.fromkeys(_BASELINES, _as_in_the_library),
+    "val_only": _val_only,
     **_OF_THE_EXPERIMENT,
-    **{name: _as_in_the_library for name in NAMED if name not in _OF_THE_EXPERIMENT},
+    REBUILT: _diw("auto"),
+    **{name: _as_in_the_library for name in NAMED if name not in (*_BASELINES, *_OF_THE_EXPERIMENT)},
 }
 """Reweighter of a run, by name."""
 WITH_BANK = tuple(_OF_THE_EXPERIMENT)
-LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK))
+LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK, REBUILT))
 """Learned methods and rules."""
 _TITLES = {
     "diw_cvxpy": "DIW (cvxpy)",
+    REBUILT: "DIW, validation loader rebuilt",
     "kmm": "ADIW-KM",
     "kliep": "ADIW-KL",
     "lsif": "ADIW-LS",

@@ -35,6 +35,10 @@ class Problem(NamedTuple):
         """The same with training rows `val` in the place of the validation rows, and the rows `train` to train on."""
         return self._replace(x=self.x[train], y=self.y[train], x_val=self.x[val], y_val=self.y[val], is_off=self.is_off[train])
 
+    def on_validation(self) -> Problem:
+        """The same with the validation rows to train on."""
+        return self._replace(x=self.x_val, y=self.y_val, is_off=np.zeros(len(self.x_val), dtype=bool))
+
     def channels(self) -> tuple[list[float], list[float]] | None:
         """Mean and deviation of each channel of the training images; None for rows that are no images."""
         if self.x.ndim != 4:
@@ -45,26 +49,29 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Shift:
-    """Noise of the labels (kind, rate), sizes of the classes, and whether the validation labels are noisy too."""
+    """Noise of the labels (kind, rate), sizes of classes, share of small ones, and whether validation labels are noisy too."""
 
     noise: tuple[str, float] | None = None
     class_prior: float | None = None
+    minority: float = 0.5
     long_tail: float | None = None
     noisy_val: bool = False
 
 
 def shift_of(text: str) -> Shift:
-    """The shift of "kind:rate", "class_prior:ratio", "long_tail:factor", or several joined by +, with +noisy_val too.
+    """The shift of "kind:rate", "class_prior:ratio[:share]", "long_tail:factor", or several joined by +, with +noisy_val too.
 
     Raises ValueError for anything else.
     """
     parts: dict[str, object] = {}
     for part in text.split("+"):
-        kind, _, rate = part.partition(":")
-        try:
-            number = float(rate)
-        except ValueError:
-            number = float("nan")
+        kind, _, given = part.partition(":")
+        rate, _, share = given.partition(":")
+        number = _number(rate)
+        if share:
+            if kind != CLASS_PRIOR or not 0.0 < _number(share) < 1.0:
+                raise _unknown(text)
+            parts["minority"] = _number(share)
         if kind in NOISE_KINDS and 0.0 <= number <= 1.0 and "noise" not in parts:
             parts["noise"] = kind, number
         elif kind in (CLASS_PRIOR, LONG_TAIL) and number >= 1.0 and kind not in parts:
@@ -72,11 +79,23 @@ def shift_of(text: str) -> Shift:
         elif part == NOISY_VAL:
             parts[NOISY_VAL] = True
         else:
-            raise ValueError(
-                f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], {CLASS_PRIOR}:ratio or "
-                f"{LONG_TAIL}:factor of large to small classes, >= 1, or such joined by +, and +{NOISY_VAL}; got {text!r}."
-            )
+            raise _unknown(text)
     return Shift(**parts)  # type: ignore[arg-type]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _unknown(text: str) -> ValueError:
+    return ValueError(
+        f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], {CLASS_PRIOR}:ratio or "
+        f"{LONG_TAIL}:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:share with the share of small classes in (0, 1), "
+        f"or such joined by +, and +{NOISY_VAL}; got {text!r}."
+    )
 
 
 def draw(data: Labelled, experiment: Experiment, seed: int) -> Problem:
@@ -105,7 +124,7 @@ def _shifted(data: Labelled, experiment: Experiment, train: np.ndarray, seed: in
     shift, n_classes = shift_of(experiment.shift), len(data.class_names)
     is_off = np.zeros(len(train), dtype=bool)
     if shift.class_prior is not None:
-        kept = step_imbalance(data.labels[train], shift.class_prior, n_classes=n_classes, random_state=seed)
+        kept = step_imbalance(data.labels[train], shift.class_prior, shift.minority, n_classes=n_classes, random_state=seed)
         train = train[kept.rows]
         is_off = ~kept.is_minority[data.labels[train]]
     if shift.long_tail is not None:

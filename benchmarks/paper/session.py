@@ -17,7 +17,7 @@ from densratio.training.loop.data import DeviceData
 from densratio.training.registry import Ingredients
 from densratio.training.rules import irreducible_losses
 
-from .methods import Method, Sizes
+from .methods import REBUILT, Method, Sizes
 from .problems import Problem
 from .settings import Experiment
 
@@ -55,6 +55,8 @@ class Session:
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, quarter, 0.1 if setting.decay_quarters else 1.0)
         self.train, self.val, self.test = _samples(problem, experiment, method, seed, self.device)
         self._val_batches = endless(self.val)
+        # DIW's published program makes its validation loader anew for each batch.
+        self._remake = (lambda: _validation(problem, experiment, method, seed, self.device)) if method.name == REBUILT else None
         self.history: dict[str, list[float]] = {"accuracy": [], "class_accuracy": [], "loss": [], "seconds": []}
         self._loss, self._seconds, self._batches = torch.zeros((), device=self.device), 0.0, 0
 
@@ -103,6 +105,9 @@ class Session:
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The weighted loss () of a batch, with the next validation batch where the method looks at one."""
+        if self._remake is not None:
+            self.val = self._remake()
+            self._val_batches = endless(self.val)
         val = next(self._val_batches) if self.reweighter.needs_validation else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
             return self.reweighter.weighted_loss(self.model, batch, val)
@@ -172,7 +177,9 @@ def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: t
 
 def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: str) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
-    fewer = replace(experiment, setting=experiment.setting._replace(epochs=max(1, experiment.setting.epochs // 4)))
+    fewer = replace(
+        experiment, parameters="library", setting=experiment.setting._replace(epochs=max(1, experiment.setting.epochs // 4))
+    )
     session = Session(fewer, Method("val_only"), seed, problem, device)
     session.advance(lambda: False)
     return irreducible_losses(session.model, in_order(problem, device))
@@ -194,18 +201,32 @@ def _samples(
     problem: Problem, experiment: Experiment, method: Method, seed: int, device: torch.device
 ) -> tuple[DeviceData, DeviceData, DeviceData]:
     """Training and validation batches, augmented alike so that a loss means the same on both, and the test rows as they are."""
-    setting, n_val = experiment.setting, len(problem.x_val)
     mean, std = problem.channels() or (None, None)
-    # A bank takes as many rows as it renews, so that it meets each validation row equally often.
-    val_size = min(method.val_refresh or setting.batch_size, n_val)
-
-    def batches(x: np.ndarray, y: np.ndarray, size: int, own_seed: int) -> DeviceData:
-        return DeviceData(
-            x, y, size, device=device, drop_last=True, crop_padding=setting.crop_padding, flip=setting.flip,
-            mean=mean, std=std, seed=own_seed,
-        )  # fmt: skip
-
-    train = batches(problem.x, problem.y, setting.batch_size, seed)
-    val = batches(problem.x_val, problem.y_val, val_size, 1_000_000 + seed)
+    size = min(experiment.setting.batch_size, len(problem.x))
+    train = _shuffled(problem, experiment, (problem.x, problem.y), size, seed, device)
     test = DeviceData(problem.x_test, problem.y_test, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
-    return train, val, test
+    return train, _validation(problem, experiment, method, seed, device), test
+
+
+def _validation(problem: Problem, experiment: Experiment, method: Method, seed: int, device: torch.device) -> DeviceData:
+    # A bank takes as many rows as it renews, so that it meets each validation row equally often.
+    size = min(method.val_refresh or experiment.setting.batch_size, len(problem.x_val))
+    return _shuffled(problem, experiment, (problem.x_val, problem.y_val), size, 1_000_000 + seed, device)
+
+
+def _shuffled(
+    problem: Problem, experiment: Experiment, rows: tuple[np.ndarray, np.ndarray], size: int, seed: int, device: torch.device
+) -> DeviceData:
+    """Batches of rows and labels in the units of the training rows."""
+    setting, (mean, std) = experiment.setting, problem.channels() or (None, None)
+    return DeviceData(
+        *rows,
+        size,
+        device=device,
+        drop_last=True,
+        crop_padding=setting.crop_padding,
+        flip=setting.flip,
+        mean=mean,
+        std=std,
+        seed=seed,
+    )

@@ -1,4 +1,4 @@
-"""How each data set is trained on, and the kernel widths that were published for it."""
+"""How each data set is trained on, as published where it was."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import nn
 
 from benchmarks.networks import lenet5, resnet18
 from densratio.labels.networks import small_network
+from densratio.training.ratio.published import RECIPES, Published, published
 
-__all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "kernel_widths", "settings_of"]
+__all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "settings_of"]
 
 NETWORKS = {"small": small_network, "lenet5": lenet5, "resnet18": resnet18}
 CLASS_PRIOR = "class_prior"
@@ -32,30 +33,23 @@ class Setting(NamedTuple):
     flip: bool = False
 
 
+def _as_published(data: str, **more: Any) -> Setting:
+    how = RECIPES[data, "label_noise", "losses"][0]
+    return Setting(how.network, how.optimizer, how.learning_rate, how.weight_decay, decay_quarters=True, **more)
+
+
 SETTINGS: dict[str, Setting] = {
     # Ours, as `densratio demo` trains: small data for a CPU, whose test rows are held out.
     "digits": Setting("small", "adam", 1e-3, epochs=80, batch_size=128, n_val=100, n_test=500),
     "letters": Setting("small", "adam", 1e-3, epochs=60, batch_size=128, n_test=4000),
-    # As published.
-    "fashion_mnist": Setting("lenet5", "sgd", 0.1, 1e-7, decay_quarters=True),
-    "cifar10": Setting("resnet18", "adam", 5e-4, 1e-4, decay_quarters=True, crop_padding=4, flip=True),
-    "cifar100": Setting("resnet18", "adam", 5e-4, 5e-4, decay_quarters=True, crop_padding=4, flip=True),
+    "fashion_mnist": _as_published("fashion_mnist"),
+    "cifar10": _as_published("cifar10", crop_padding=4, flip=True),
+    "cifar100": _as_published("cifar100", crop_padding=4, flip=True),
 }
 """Training by name of the data, under label noise."""
 UNDER_CLASS_PRIOR: dict[str, dict[str, Any]] = {"fashion_mnist": {"weight_decay": 0.0, "n_val": 100}}
 """What is different under a class-prior shift."""
 QUICK: dict[str, Any] = {"epochs": 2, "n_val": 600}
-
-_SAME = dict.fromkeys(("diw", "diw_cvxpy", "kmm", "kliep", "lsif"), 0.01)
-KERNEL_WIDTHS: dict[tuple[str, str, str], dict[str, float]] = {
-    ("fashion_mnist", "class_prior", "losses"): {**_SAME, "diw": 0.1, "diw_cvxpy": 0.1, "kmm": 0.1, "kliep": 5.0, "lsif": 1.0},
-    ("fashion_mnist", "noise", "losses"): {**_SAME, "kliep": 0.5},
-    ("cifar10", "noise", "losses"): {**_SAME, "kliep": 0.5},
-    ("cifar100", "noise", "losses"): {**_SAME, "kliep": 0.1},
-    ("cifar10", "noise", "hidden"): {"diw": 0.5, "diw_cvxpy": 0.5, "kmm": 0.5, "kliep": 0.3, "lsif": 0.3},
-}
-"""gamma of each method by (data, kind of shift, what is compared)."""
-LSIF_REGULARIZATION = {"losses": 1e-5, "hidden": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,8 @@ class Experiment:
     """All that the result of a method with a seed depends on, but for the machine.
 
     shift: kind:rate of the label noise, or class_prior:ratio. layer: "losses", "hidden" for the layer before the last, or a
-    module's name. parameters: "library" for this package's defaults, "published" for the paper's kernel widths.
+    module's name. parameters: "library" for this package's defaults, "published" for the paper's steps, kernel
+    widths and penalties, and Val-Only's epochs.
     val_in_train: the clean validation rows are training rows too, as in DIW's published program.
     """
 
@@ -85,7 +80,7 @@ class Experiment:
             got = f"{self.n_val}, {self.setting.epochs} and {self.setting.batch_size}"
             raise ValueError(f"n_val must be >= 2, epochs >= 1 and batch_size >= 2; got {got}.")
         if self.parameters == "published":
-            kernel_widths(self)
+            self.recipe("diw")
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, those of the setting among them, as numbers and text."""
@@ -101,6 +96,11 @@ class Experiment:
     def kind(self) -> str:
         """ "class_prior" or "noise"."""
         return CLASS_PRIOR if self.shift.partition(":")[0] == CLASS_PRIOR else "noise"
+
+    def recipe(self, method: str) -> Published:
+        """A method with the paper's numbers. Raises ValueError where it has none."""
+        shift = CLASS_PRIOR if self.kind == CLASS_PRIOR else "label_noise"
+        return published(method, data=self.data, shift=shift, compares=self.compares)
 
     def network(self, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """The classifier, its layers drawn from torch's global generator."""
@@ -119,12 +119,3 @@ def settings_of(data: str, shift: str, changes: dict[str, Any]) -> Setting:
     if shift.partition(":")[0] == CLASS_PRIOR:
         setting = setting._replace(**UNDER_CLASS_PRIOR.get(data, {}))
     return setting._replace(**{name: value for name, value in changes.items() if value is not None})
-
-
-def kernel_widths(experiment: Experiment) -> dict[str, float]:
-    """The published gamma of each method. Raises ValueError where none was published."""
-    key = experiment.data, experiment.kind, experiment.compares
-    if key not in KERNEL_WIDTHS:
-        known = "; ".join(", ".join(place) for place in KERNEL_WIDTHS)
-        raise ValueError(f"No kernel widths are published for {', '.join(key)}; they are for {known}.")
-    return KERNEL_WIDTHS[key]

@@ -111,6 +111,8 @@ class TwoTrainings:
 def session_of(experiment: Experiment, method: Method, seed: int, problem: Problem, device: str) -> Session | TwoTrainings:
     """The run of a method."""
     kind = TwoTrainings if method.name in TRAIN_TWICE else Session
+    if method.name == "val_only" and experiment.parameters == "published":
+        problem = problem.on_validation()
     return kind(experiment, method, seed, problem, device)
 
 

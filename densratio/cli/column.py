@@ -6,21 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..tables.reading import read_column
 from .console import enumerated
 from .numerals import is_gap, numbers_in
 from .tables import Table
 
-__all__ = ["Column", "column_of", "shown"]
+__all__ = ["LISTS", "Column", "column_of", "shown"]
 
-_KINDS = {
-    "datetime64": "dates", "datetime": "dates", "date": "dates", "period": "periods", "time": "times of day",
-    "timedelta64": "durations", "timedelta": "durations", "mixed": "lists or mixed values",
-}  # fmt: skip
+LISTS = "lists or mixed values"
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 
 
 class Column(NamedTuple):
-    """One column of one table; kind: "numbers", "text" or the name of another type."""
+    """One column of one table, a pandas series; kind: as in `densratio.tables`, or `LISTS`."""
 
     table: Table
     values: Any
@@ -33,6 +31,10 @@ class Column(NamedTuple):
     @property
     def where(self) -> str:
         return f"{self.table.path}: column '{self.name}'"
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind == "categories"
 
     @property
     def is_present(self) -> np.ndarray:
@@ -58,14 +60,16 @@ class Column(NamedTuple):
 
 
 def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool) -> Column:
-    """A column of a table, a pandas series. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts."""
+    """A column of a table. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts."""
     if is_code:
-        return Column(table, values.astype(object).map(_code, na_action="ignore"), "text")
+        return Column(table, values.astype(object).map(_code, na_action="ignore"), "categories")
     column = Column(table, values, _kind(values))
-    if column.kind != "text" or table.has_types:
-        return column
-    numbers = _spelled(column, fills_gaps)
-    return column if numbers is None else Column(table, numbers, "numbers")
+    if column.is_text and not table.has_types and (spelled := _spelled(column, fills_gaps)) is not None:
+        column = Column(table, spelled, _kind(spelled))
+    if column.kind == "numbers":
+        floats = column.values.to_numpy(dtype=np.float64, na_value=np.nan)
+        return column._replace(values=type(values)(floats, name=values.name))
+    return column
 
 
 def shown(value: Any) -> str:
@@ -75,15 +79,13 @@ def shown(value: Any) -> str:
 
 
 def _spelled(column: Column, fills_gaps: bool) -> Any:
-    """The numbers that all texts of a column spell, or all but the gaps; None where some spell none."""
-    from pandas import Series
-
+    """The numbers, or true and false, that all texts of a column spell, or all but the gaps; None where some spell none."""
     values, is_stray = column.values, column.is_stray
     if is_stray.any() and values[is_stray].isin([*_TRUE, *_FALSE]).all() and (is_stray == column.is_present).all():
-        return values.map(lambda text: float(text in _TRUE), na_action="ignore").astype(float)
+        return values.astype(object).map(lambda text: text in _TRUE, na_action="ignore")
     numbers = numbers_in(values, column.table.reading)
     has_gaps_alone = fills_gaps and np.isfinite(numbers).any() and all(map(is_gap, column.texts(is_stray)))
-    return Series(numbers, name=values.name) if has_gaps_alone or not is_stray.any() else None
+    return type(values)(numbers, name=values.name) if has_gaps_alone or not is_stray.any() else None
 
 
 def _code(value: Any) -> str:
@@ -92,15 +94,9 @@ def _code(value: Any) -> str:
 
 
 def _kind(values: Any) -> str:
-    from pandas import CategoricalDtype
-    from pandas.api import types
-
-    dtype = values.dtype
-    if types.is_bool_dtype(dtype) or (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)):
+    if values.dtype.kind in "iuf":
         return "numbers"
-    if isinstance(dtype, CategoricalDtype):
-        return "text"
-    inferred = types.infer_dtype(values, skipna=True)
-    if inferred in ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"):
-        return "numbers"
-    return "text" if inferred == "string" else _KINDS.get(inferred, inferred)
+    try:
+        return read_column(values.to_frame(), values.name, "file").kind
+    except ValueError:
+        return LISTS

@@ -1,4 +1,4 @@
-"""From two frames of numbers to weights and what they do: the estimator of a name, the fit and its report."""
+"""From two frames to weights and what they do: `importance_weights`, in the words of the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..diagnostics.advice import advise
+from ..diagnostics.description import describe
+from ..diagnostics.remedies import Remedies, parameters_of
+from ..estimators import ESTIMATORS
+from ..features import BANDWIDTHS
+from ..tables import ColumnUse, importance_weights
+from ..tables.weights import ratio_of
 from .frames import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
@@ -16,6 +23,9 @@ __all__ = ["Result", "estimator", "weigh"]
 # What the command line has of the advice of `Remedies`.
 _WORDS = {
     "gamma": "--gamma cv",
+    "regularization": "--regularization cv",
+    "n_neighbors": "--neighbors cv",
+    "classifier": "--classifier cv",
     "method": "try another method (--method)",
     "scale": "leave out --no-scale",
     "flatten": "--flatten with a smaller number than 1",
@@ -23,83 +33,110 @@ _WORDS = {
     "max_weight": "--max-weight with a smaller number",
     "source": "the first file is the source, the second the target",
 }
+_OPTIONS = {"scale": "--no-scale", "n_neighbors": "--neighbors"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Weights (n_source,) of mean 1, 0 for rows left out, the method in words, the report, and warnings in words."""
+    """Weights (n_source,) of mean 1, 0 for rows left out, the method in words, what was done to columns, report and warnings."""
 
     weights: np.ndarray
     method: str
+    columns: tuple[ColumnUse, ...]
     report: Any
     warnings: tuple[str, ...]
 
 
-def estimator(method: str, settings: Mapping[str, Any], seed: int, *, scales: bool) -> Any:
-    """The density ratio of a name in ESTIMATORS with its settings and seed. Raises ValueError for what it does not take.
+def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
+    """The density ratio of "auto" or a name in ESTIMATORS with its settings and seed. Raises ValueError for what it does not take.
 
-    settings : parameter -> value; None leaves the method's own.
+    settings : parameter -> value, as it was typed.
     """
-    from ..estimators import ESTIMATORS
-
     method = method.lower()
-    if method not in ESTIMATORS:
-        raise ValueError(f"--method {method} is not known; use one of {', '.join(sorted(ESTIMATORS))}.")
-    ratio = ESTIMATORS[method]()
-    parameters = ratio.get_params(deep=False)
-    given = {name: value for name, value in settings.items() if value is not None}
-    given |= {} if scales else {"scale": None}
-    for name in given:
-        if name not in parameters:
+    if method not in ("auto", *ESTIMATORS):
+        raise ValueError(f"--method {method} is not known; use one of auto, {', '.join(sorted(ESTIMATORS))}.")
+    ratio = ratio_of(method, seed)
+    for name in settings:
+        if name not in ratio.get_params(deep=False):
             takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))
-            option = "--no-scale" if name == "scale" else f"--{name.replace('_', '-')}"
-            raise ValueError(f"--method {method} has no {option}; these have: {', '.join(takers)}.")
-    if "gamma" in given:
-        given["gamma"] = _bandwidth(given["gamma"])
-    return ratio.set_params(**given | ({"random_state": seed} if "random_state" in parameters else {}))
+            raise ValueError(f"--method {method} has no {_option(name)}; these have: {', '.join(takers)}.")
+    return ratio.set_params(**{name: _READERS.get(name, _as_it_is)(value) for name, value in settings.items()})
 
 
-def weigh(ratio: Any, frames: Frames, flatten: float) -> Result:
+def weigh(ratio: Any, frames: Frames, flatten: float, seed: int) -> Result:
     """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`."""
-    from .._validation import stack_domains
-    from ..diagnostics.advice import advise
-    from ..diagnostics.description import describe
-    from ..diagnostics.diagnosis import diagnose
-    from ..diagnostics.remedies import Remedies, parameters_of
-
-    if not 0.0 <= flatten <= 1.0:
-        raise ValueError(f"--flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten:g}.")
-    X, y = stack_domains(frames.source, frames.target)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            ratio.fit(X, y)
+            result = importance_weights(frames.source, frames.target, method=ratio, flatten=flatten, random_state=seed)
         except MemoryError:
             raise ValueError(
-                f"Not enough memory for this method on {len(y)} rows; the memory of --method lsif grows with the rows alone."
+                f"Not enough memory for this method on {len(frames.source) + len(frames.target)} rows; the memory of --method lsif "
+                "grows with the rows alone."
             ) from None
-        kept = np.asarray(ratio.weights_, dtype=np.float64) ** flatten
-        kept /= np.mean(kept)
-        report = diagnose(ratio, X, y, weights=kept)
-    remedies = Remedies(parameters_of(ratio) | {"flatten": flatten}, _WORDS)
+    fitted, weights = result.ratio[-1], np.zeros(len(frames.is_kept))
+    weights[frames.is_kept] = result.weights
+    remedies = Remedies(parameters_of(fitted) | {"flatten": flatten}, _WORDS)
     # The method is named among the facts of the call.
-    report = replace(report, warnings=advise(report, remedies), ratio="")
-    weights = np.zeros(len(frames.is_kept))
-    weights[frames.is_kept] = kept
+    report = replace(result.diagnosis, warnings=advise(result.diagnosis, remedies), ratio="")
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    method = describe(ratio) + f", flattened by the power {flatten:g}" * (flatten != 1.0)
-    return Result(weights, method, report, tuple(dict.fromkeys([*report.warnings, *said])))
+    apart = [f"Column '{use.name}': {words}." for use in result.columns for words in use.no_overlap]
+    method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0)
+    return Result(weights, method, result.columns, report, tuple(dict.fromkeys([*report.warnings, *apart, *said])))
 
 
-def _bandwidth(text: str) -> float | str:
-    from ..features import BANDWIDTHS
+def _option(name: str) -> str:
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _number(option: str, text: str, *words: str, at_least_zero: bool = False) -> float | str:
+    """The number > 0 (or >= 0) of an option, or one of the words that it takes too."""
+    if text in words:
+        return text
     try:
         value = float(text)
     except ValueError:
         value = np.nan
-    if text in (*BANDWIDTHS, "cv"):
-        return text
-    if not 0.0 < value < np.inf:
-        raise ValueError(f"--gamma must be a number > 0, {', '.join(BANDWIDTHS)} or cv; got {text}.")
+    if not (0.0 < value < np.inf or (at_least_zero and value == 0.0)):
+        bound = ">= 0" if at_least_zero else "> 0"
+        raise ValueError(
+            f"{option} must be a number {bound}, {', '.join(words[:-1])}{', ' * (len(words) > 1)}or {words[-1]}; got {text}."
+        )
     return value
+
+
+def _neighbors(text: str) -> int | str:
+    if text == "cv" or (text.isdecimal() and int(text) > 0):
+        return text if text == "cv" else int(text)
+    raise ValueError(f"--neighbors must be a whole number > 0, or cv; got {text}.")
+
+
+def _classifier(name: str) -> Any:
+    """Every classifier stands in scikit-learn's defaults, with leaves large enough for probabilities."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    known = {
+        "cv": lambda: "cv",
+        "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "forest": lambda: RandomForestClassifier(200, min_samples_leaf=10, random_state=0),
+        "boosting": lambda: HistGradientBoostingClassifier(random_state=0),
+    }
+    if name not in known:
+        raise ValueError(f"--classifier is one of {', '.join(known)}; got '{name}'.")
+    return known[name]()
+
+
+_READERS = {
+    "gamma": lambda text: _number("--gamma", text, *BANDWIDTHS, "cv"),
+    "regularization": lambda text: _number("--regularization", text, "cv", at_least_zero=True),
+    "n_neighbors": _neighbors,
+    "classifier": _classifier,
+}
+"""How the text of an option becomes the value of a parameter."""

@@ -1,4 +1,4 @@
-"""Columns of numbers and texts with gaps, made frames of numbers: gaps dropped or filled, texts encoded."""
+"""Columns with gaps, made the frames that the encoder reads: rows with gaps left out, gaps filled in, or kept to be marked."""
 
 from __future__ import annotations
 
@@ -7,53 +7,59 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .column import Column
 from .console import enumerated, quoted
 
-__all__ = ["Frames", "finish"]
-
-_MISSING = "(missing)"
+__all__ = ["Frames", "framed"]
 
 
 class Frames(NamedTuple):
-    """Two frames of float64 with the same columns, the source rows that are in them (n_source,), and what was done, in words."""
+    """Two pandas frames with the same columns, the source rows that are in them (n_source,), and what was done, in words."""
 
     source: Any
     target: Any
     is_kept: np.ndarray
-    encoded: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def finish(pairs: Sequence[tuple[Any, Any]], encoded: Sequence[str], missing: str | None) -> Frames:
-    """Frames from pairs of series, source and target; `encoded` names the columns that hold texts."""
+def framed(pairs: Sequence[Sequence[Column]], missing: str | None) -> Frames:
+    """Frames of pairs of columns, source and target; missing: "drop", "impute", or else the encoder marks gaps."""
     from pandas import concat
 
     notes: list[str] = []
-    pairs = [_trimmed(pair, notes) if pair[0].name in encoded else pair for pair in pairs]
-    counts = {str(pair[0].name): n for pair in pairs if (n := sum(int(values.isna().sum()) for values in pair))}
-    is_full = [~np.any([pair[i].isna() for pair in pairs], axis=0) for i in (0, 1)]
-    if missing == "drop" and counts:
-        pairs = [(source[is_full[0]], target[is_full[1]]) for source, target in pairs]
+    columns = [_trimmed(pair[0], pair[1], notes) for pair in pairs]
+    source, target = (concat([pair[i] for pair in columns], axis=1) for i in (0, 1))
+    is_full = [frame.notna().all(axis=1).to_numpy() for frame in (source, target)]
+    gaps = source.isna().sum() + target.isna().sum()
+    counts = {str(name): int(count) for name, count in gaps.items() if count}
+    if counts and missing == "drop":
         notes.append(_dropped(is_full, counts))
+        source, target = (frame[full].reset_index(drop=True) for frame, full in zip((source, target), is_full, strict=True))
+    elif counts and missing == "impute":
+        notes.append(f"Filled in the median of the column, or its most frequent value: {_counted(counts)}.")
+        fill = {name: _typical(concat([source[name], target[name]])) for name in source.columns if gaps[name]}
+        source, target = source.fillna(fill), target.fillna(fill)
     elif counts:
-        marked = ", and marked in columns of 0 and 1" if missing == "indicate" else ""
-        notes.append(f"Filled in the median of the column, or its most frequent text{marked}: {_counted(counts)}.")
+        notes.append(f"Marked in columns of 0 and 1: {_counted(counts)}.")
     is_kept = is_full[0] if missing == "drop" else np.ones(len(is_full[0]), dtype=bool)
-    parts = [_numeric(pair, str(pair[0].name) in encoded, missing) for pair in pairs]
-    frames = [concat([part[i] for part in parts], axis=1) for i in (0, 1)]
-    _check_names(frames[0])
-    source, target = (frame.reset_index(drop=True) for frame in frames)
-    return Frames(source, target, is_kept, tuple(encoded), tuple(notes))
+    return Frames(source, target, is_kept, tuple(notes))
 
 
-def _trimmed(pair: tuple[Any, Any], notes: list[str]) -> tuple[Any, Any]:
-    """Texts without the spaces around them: 'clerk ' and 'clerk' look like one value, and are."""
-    texts = [values.astype(object).map(str, na_action="ignore") for values in pair]
+def _trimmed(source: Column, target: Column, notes: list[str]) -> list[Any]:
+    """Values without the spaces around texts: 'clerk ' and 'clerk' look like one value, and are."""
+    if not source.is_text:
+        return [source.values, target.values]
+    texts = [column.values.astype(object).map(str, na_action="ignore") for column in (source, target)]
     trimmed = [values.map(str.strip, na_action="ignore") for values in texts]
     odd = sorted({text for old, new in zip(texts, trimmed, strict=True) for text in old[old.notna() & (old != new)]})
     if odd:
-        notes.append(f"Column '{pair[0].name}': spaces around {quoted(odd, 3)} were left out.")
-    return trimmed[0], trimmed[1]
+        notes.append(f"Column '{source.name}': spaces around {quoted(odd, 3)} were left out.")
+    return trimmed
+
+
+def _typical(values: Any) -> Any:
+    """The value that stands for a gap: the median of numbers and dates, the most frequent of other values."""
+    return values.median() if values.dtype.kind in "fmM" else values.mode().iloc[0]
 
 
 def _dropped(is_full: list[np.ndarray], counts: dict[str, int]) -> str:
@@ -69,37 +75,3 @@ def _dropped(is_full: list[np.ndarray], counts: dict[str, int]) -> str:
 def _counted(counts: dict[str, int]) -> str:
     columns = [f"'{name}' ({count})" for name, count in counts.items()]
     return f"missing values in {enumerated(columns)}"
-
-
-def _numeric(pair: tuple[Any, Any], is_text: bool, missing: str | None) -> tuple[Any, Any]:
-    from pandas import DataFrame, concat
-
-    name, both = str(pair[0].name), concat(pair)
-    is_missing = [values.isna().to_numpy(dtype=float) for values in pair]
-    if is_text:
-        filling = _MISSING if missing == "indicate" or both.isna().all() else both.mode().iloc[0]
-        return _encoded(name, *(values.where(values.notna(), filling).to_numpy(dtype=object) for values in pair))
-    floats = [values.to_numpy(dtype=np.float64, na_value=np.nan) for values in pair]
-    median = np.nanmedian(np.concatenate(floats))
-    frames = [DataFrame({name: np.where(np.isnan(values), median, values)}) for values in floats]
-    if missing == "indicate" and any(gaps.any() for gaps in is_missing):
-        frames = [frame.assign(**{f"{name}={_MISSING}": gaps}) for frame, gaps in zip(frames, is_missing, strict=True)]
-    return frames[0], frames[1]
-
-
-def _encoded(name: str, source: np.ndarray, target: np.ndarray) -> tuple[Any, Any]:
-    from pandas import DataFrame
-
-    from ..diagnostics.columns import level_name
-
-    values = sorted({*source, *target})
-    source, target = (
-        DataFrame({level_name(name, value): (texts == value).astype(float) for value in values}) for texts in (source, target)
-    )
-    return source, target
-
-
-def _check_names(frame: Any) -> None:
-    if not frame.columns.is_unique:
-        twins = sorted(set(frame.columns[frame.columns.duplicated()]))
-        raise ValueError(f"--encode gives two columns the name {quoted(twins)}: rename one of the columns in both files.")

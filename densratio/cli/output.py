@@ -18,12 +18,19 @@ __all__ = ["contents", "drawn"]
 
 
 def contents(
-    result: Result, title: str, facts: Mapping[str, str], notes: Sequence[str], out: Path, report: Path | None, plot: Path | None
+    result: Result,
+    names: Any,
+    title: str,
+    facts: Mapping[str, str],
+    notes: Sequence[str],
+    out: Path,
+    report: Path | None,
+    plot: Path | None,
 ) -> dict[Path, bytes]:
-    """The bytes of each file to be written: path -> bytes."""
+    """The bytes of each file to be written: path -> bytes. names: a frame of the column that names the rows, or None."""
     has_pictures = find_spec("matplotlib") is not None
     figure = _figure(result) if plot is not None or (report is not None and has_pictures) else None
-    made = {out: _table(result, suffix_of(out) or "")}
+    made = {out: _table(result.weights, names, suffix_of(out) or "")}
     if plot is not None:
         made[plot] = drawn(figure, plot.suffix[1:].lower())
     if report is not None:
@@ -35,10 +42,11 @@ def contents(
     return made
 
 
-def _table(result: Result, suffix: str) -> bytes:
+def _table(weights: Any, names: Any, suffix: str) -> bytes:
     from pandas import DataFrame
 
-    frame, buffer = DataFrame({"weight": result.weights}), io.BytesIO()
+    frame, buffer = DataFrame() if names is None else names.reset_index(drop=True), io.BytesIO()
+    frame = frame.assign(weight=weights)
     if suffix == ".parquet":
         frame.to_parquet(buffer, index=False)
     else:

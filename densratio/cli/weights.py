@@ -12,6 +12,7 @@ from .console import enumerated, plain_errors, say
 from .tables import SUFFIXES, Reading, open_table, suffix_of
 
 if TYPE_CHECKING:
+    from .columns import Choice
     from .estimation import Result
 
 __all__ = ["weights"]
@@ -29,11 +30,19 @@ def _path(kind: Any, help: str) -> Any:
 def weights(
     source: Annotated[Path, _path(typer.Argument, "The table to weigh, the training rows: CSV, TSV (also .gz) or Parquet.")],
     target: Annotated[Path, _path(typer.Argument, "The table that the weighted rows should look like: where the model is used.")],
-    method: Annotated[str, typer.Option(help="The estimator: kmm, kliep, lsif, ...; a wrong name lists all.")] = "kmm",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto, an estimator (kmm, kliep, lsif, ...; a wrong name lists all) or stacked: all that suit, in a minute."
+        ),
+    ] = "auto",
     columns: Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")] = None,
     drop: Annotated[str | None, typer.Option(help="Columns to leave out, such as a label, separated by commas.")] = None,
+    id: Annotated[
+        str | None, typer.Option(help="Column that names the rows of SOURCE: kept in the output, left out of the estimation.")
+    ] = None,
     encode: Annotated[
-        bool, typer.Option("--encode", help="Turn each text column into columns of 0 and 1, one for each value (up to 100).")
+        bool, typer.Option("--encode", help="Turn each text column into columns of 0 and 1, one for each frequent value.")
     ] = False,
     text: Annotated[
         str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")
@@ -41,8 +50,8 @@ def weights(
     missing: Annotated[
         str | None,
         typer.Option(
-            help="Missing values: drop their rows, impute the median or the most frequent text, or indicate (impute, and a column "
-            "of 0 and 1 that says where). Default: an error that names them."
+            help="Missing values: drop their rows, impute the median or the most frequent value, or indicate (a column of 0 and 1 "
+            "says where). Default: an error that names them."
         ),
     ] = None,
     scale: Annotated[
@@ -52,6 +61,13 @@ def weights(
     gamma: Annotated[
         str | None,
         typer.Option(help="Kernel bandwidth: a number in 1 / (scaled units)^2, median, or cv. Default: the method's own."),
+    ] = None,
+    regularization: Annotated[
+        str | None, typer.Option(help="Of --method kmm and others: a number, or cv. Default: the method's own.")
+    ] = None,
+    neighbors: Annotated[str | None, typer.Option(help="Of --method nearest_neighbors: how many, or cv.")] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Of --method discriminator: logistic, forest, boosting, or cv, which chooses. Default: cv.")
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Of --method lsif: a relative ratio, bounded by 1 / alpha.")] = None,
     max_weight: Annotated[float | None, typer.Option(help="Of --method kmm and others: an upper bound on each weight.")] = None,
@@ -80,24 +96,32 @@ def weights(
         from .estimation import estimator, weigh
         from .files import check_outputs, write_all
         from .output import contents
-        from .values import Treatment, numbers
+        from .values import Treatment, cleaned
 
         _check_extras(out, plot)
         treatment = Treatment(encode, listed(text or ""), _one_of("--missing", missing, ("drop", "impute", "indicate")))
-        reading = _reading(decimal, thousands, encoding, treatment.text)
+        reading = _reading(decimal, thousands, encoding, (*treatment.text, *([id] if id else [])))
         tables = open_table(source, reading), open_table(target, reading)
         outputs = {"--out": (out, SUFFIXES), "--report": (report, _PAGES), "--plot": (plot, _PICTURES)}
         check_outputs({option: (path, kinds) for option, (path, kinds) in outputs.items() if path}, (source, target))
-        ratio = estimator(method, {"gamma": gamma, "alpha": alpha, "max_weight": max_weight}, seed, scales=scale)
-        choice = choose(*tables, columns, drop)
+        if not 0.0 <= flatten <= 1.0:
+            raise ValueError(f"--flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten:g}.")
+        settings = {
+            "gamma": gamma, "regularization": regularization, "n_neighbors": neighbors, "classifier": classifier, "alpha": alpha,
+            "max_weight": max_weight,
+        }  # fmt: skip
+        given = {name: value for name, value in settings.items() if value is not None} | ({} if scale else {"scale": None})
+        ratio = estimator(method, given, seed)
+        choice = choose(*tables, columns, drop, id)
         if text is not None:
             known("--text", text, *tables)
         with Console(stderr=True).status("Estimating the weights ..."):
-            frames = numbers(*tables, choice, treatment)
-            result = weigh(ratio, frames, flatten)
-            facts = _facts(source, target, result, choice, frames.encoded)
+            frames = cleaned(*tables, choice, treatment)
+            result = weigh(ratio, frames, flatten, seed)
+            facts = _facts(source, target, result, choice)
             notes = [*tables[0].notes, *tables[1].notes, *frames.notes]
-            made = contents(result, f"Weights of {source.name} for {target.name}", facts, notes, out, report, plot)
+            names = tables[0].read([id]) if id else None
+            made = contents(result, names, f"Weights of {source.name} for {target.name}", facts, notes, out, report, plot)
             were_there = [path for path in made if path.exists()]
             write_all(made)
         _summarize(facts, notes, result, [f"{path} (replaced)" if path in were_there else str(path) for path in made])
@@ -129,7 +153,7 @@ def _check_extras(out: Path, plot: Path | None) -> None:
             raise ImportError(f'This needs {module}: pip install "densratio-toolkit[{extra}]"')
 
 
-def _facts(source: Path, target: Path, result: Any, choice: Any, encoded: Any) -> dict[str, str]:
+def _facts(source: Path, target: Path, result: Result, choice: Choice) -> dict[str, str]:
     """What the summary and the report say first: the method, the tables, and what became of their columns."""
     facts = {
         "method": result.method,
@@ -139,9 +163,8 @@ def _facts(source: Path, target: Path, result: Any, choice: Any, encoded: Any) -
     }
     if choice.left_out:
         facts["left out"] = enumerated(choice.left_out)
-    if encoded:
-        facts["encoded as 0 and 1"] = enumerated(encoded)
-    return facts
+    # Plain numbers are as they were.
+    return facts | {f"column '{use.name}'": use.treatment for use in result.columns if use.treatment != "numbers"}
 
 
 def _summarize(facts: dict[str, str], notes: list[str], result: Result, written: list[str]) -> None:

@@ -30,19 +30,32 @@ class Columns(NamedTuple):
     values: Any
 
 
-def numeric_columns(X: Any, *, is_lenient: bool = False) -> Columns:
+def numeric_columns(X: Any, *, is_lenient: bool = False, has_gaps: bool = False) -> Columns:
     """Numeric columns of a table X (n, d): array, tensor, sparse matrix, pandas or polars frame, or `Columns`.
 
     A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
     the rest. Arrays get the names x0, x1, ...
-    is_lenient: dates and durations become days, and NaN stays.
+    is_lenient: dates and durations become days, and NaN stays. has_gaps: in dense columns the median stands for NaN, and a 0/1
+    column named `column (missing)` follows for each that has any.
     Raises ValueError for text in an array and for infinity and, unless is_lenient, for dates and NaN (naming the column).
     """
     columns = X if isinstance(X, Columns) else _frame_columns(X, is_lenient) if hasattr(X, "columns") else _array_columns(X)
+    if has_gaps and not scipy.sparse.issparse(columns.values):
+        columns = _filled(columns)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
     if not np.all(np.isfinite(values) | (is_lenient & np.isnan(values))):
         _raise_not_finite(columns)
     return columns
+
+
+def _filled(columns: Columns) -> Columns:
+    is_gap = np.isnan(columns.values)
+    at, values = np.flatnonzero(is_gap.any(axis=0)), columns.values.copy()
+    for j in at:
+        present = values[~is_gap[:, j], j]
+        values[is_gap[:, j], j] = np.median(present) if len(present) else 0.0
+    names = [f"{columns.names[j]} (missing)" for j in at]
+    return Columns((*columns.names, *names), np.concatenate([values, is_gap[:, at]], axis=1))
 
 
 def level_name(column: str, level: Any) -> str:

@@ -50,7 +50,8 @@ def diagnose(
     the estimator, if it is one, that were not chosen by cross-validation yet.
     weights (n_source,): those of an estimator `ratio` in place of its transform, such as `ratio.weights_` on the rows of the fit.
     X (n, d), y (n,): as in `fit`, the smaller value of y is the source. Arrays, tensors, sparse matrices and pandas or polars
-    frames; a frame's text columns are compared level by level. Rows that were held out of the fit judge a ratio best.
+    frames; a frame's text columns are compared level by level, and a column with NaN also by its share of missing values. Rows
+    that were held out of the fit judge a ratio best.
 
     The MMD, its test and the distances to the nearest source row use columns in units of their pooled standard deviation and
     at most max_rows rows in total, drawn with random_state; they take max_rows^2 numbers of memory. Weights and balance use
@@ -60,7 +61,7 @@ def diagnose(
     Raises ValueError for inputs that `fit` would not accept, for weights that are negative, not finite or all 0, and for a
     number of weights other than the number of source rows.
     """
-    columns = numeric_columns(X)
+    columns = numeric_columns(X, has_gaps=True)
     is_source = source_mask(y, columns.values.shape[0])
     weights = weights_at(ratio if weights is None else weights, X, is_source)
     source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))

@@ -99,14 +99,24 @@ def draw_rows(n_source: int, n_target: int, max_rows: int | None, rng: np.random
 
 
 def kernel_matrix(pooled: np.ndarray, gamma: float | str, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian kernel (N, N) of the pooled rows, with a bandwidth that does not depend on which sample a row is from.
+    """Gaussian kernel (N, N) of the pooled rows."""
+    return Gaussian(gamma=mixed_bandwidth(pooled, gamma, rng)).fit(pooled, pooled, anchors="source")(pooled)
+
+
+def mixed_bandwidth(pooled: np.ndarray, gamma: float | str, rng: np.random.Generator) -> float:
+    """The bandwidth gamma of a Gaussian kernel on the pooled rows, which does not depend on which sample a row is from.
 
     With one that did, the observed labels would differ from the permuted ones, which would not be exchangeable.
     """
     mixed = pooled[rng.permutation(len(pooled))]
     half = len(pooled) // 2
-    gamma = float(Gaussian(gamma=gamma).fit(mixed[:half], mixed[half:], anchors="target").gamma_)
-    return Gaussian(gamma=gamma).fit(pooled, pooled, anchors="source")(pooled)
+    return float(Gaussian(gamma=gamma).fit(mixed[:half], mixed[half:], anchors="target").gamma_)
+
+
+def check_permutations(n_permutations: Any) -> None:
+    """Raises ValueError unless n_permutations is a whole number >= 1."""
+    if not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
+        raise ValueError(f"n_permutations must be an int >= 1; got {n_permutations!r}.")
 
 
 def signed_labels(n_source: int, n_target: int, weights: Any = None) -> np.ndarray:
@@ -122,8 +132,7 @@ def quadratic_form(kernel: np.ndarray, labels: np.ndarray) -> float:
 
 def permuted_statistics(kernel: np.ndarray, labels: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
     """Squared MMD (n_permutations,) of random relabelings: all label vectors times the kernel, in one product a block."""
-    if not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
-        raise ValueError(f"n_permutations must be an int >= 1; got {n_permutations!r}.")
+    check_permutations(n_permutations)
     parts = []
     for block in row_slices(n_permutations, len(labels)):
         relabeled = rng.permuted(np.tile(labels, (block.stop - block.start, 1)), axis=1)

@@ -40,8 +40,9 @@ class DensityRatio(RatioEstimator):
         Features of the rows. The last two approximate the Gaussian kernel and may be negative, so KLIEP does not accept them.
     gamma : float, {"median", "target_spread", "cv"} or a sequence of these
         Bandwidth of the Gaussian kernel exp(-gamma |x - y|^2) or of the Laplacian exp(-gamma |x - y|_1), in the units that
-        `scale` gives to the columns. "median": 1 / (2 median squared distance) of the pooled rows; for KLIEP and LSIF, with few
-        distinct rows that occur often, at least so much that the kernels of two different rows do not overlap. "target_spread":
+        `scale` gives to the columns. "median": 1 / (2 median squared distance) of the pooled rows; with coefficients >= 0
+        (KLIEP, LSIF) of the distance divided by the number of columns, at most by 3. For KLIEP and LSIF, with few distinct rows
+        that occur often, at least so much that the kernels of two different rows do not overlap. "target_spread":
         1 / (squared distance between the 10 % and 90 % quantiles of the target), better in training loops. "cv": the best of
         nine values from 1/32 to 32 times the median rule, by cross-validation; a sequence: the best of these values.
     n_centers : int or None

@@ -73,7 +73,7 @@ class Samples(NamedTuple):
             row_weight[self.source_index], row_weight[self.target_index] = to_host(self.source_weight), to_host(self.target_weight)
         if row_weight is not None or any(len(first) < len(kind) for first, kind in sides):
             given = [None if row_weight is None else row_weight[at] for at in (self.source_index, self.target_index)]
-            counts = [np.bincount(kind, weight) for (_, kind), weight in zip(sides, given, strict=True)]
+            counts = [_sums(kind, weight) for (_, kind), weight in zip(sides, given, strict=True)]
             weights = [put(count, self.source) for count in counts]
         return self._replace(
             source=rows[0], target=rows[1], source_weight=weights[0], target_weight=weights[1],
@@ -124,6 +124,14 @@ class Samples(NamedTuple):
     def _weighing(self, source_weight: np.ndarray, target_weight: np.ndarray) -> Samples:
         weights = (put(weight, like) for weight, like in ((source_weight, self.source_weight), (target_weight, self.target_weight)))
         return self._replace(**dict(zip(("source_weight", "target_weight"), weights, strict=True)))
+
+
+def _sums(kind: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """The summed weights (k,) of each kind, to the last digit the same in any order of the rows."""
+    if weight is None:
+        return np.bincount(kind)
+    order = np.argsort(weight)
+    return np.bincount(kind[order], weight[order])
 
 
 def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:

@@ -134,8 +134,11 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     gamma = ratio._chosen("gamma") if gamma is None else gamma
     features = make_features(ratio, objective, samples.sizes[0], ratio.n_centers, gamma)
     width = float(features.bandwidth(*samples.weighted_rows))
-    if gamma == "median" and objective.anchors == "target" and not features.is_map and _is_discrete(samples):
-        width = max(width, features.bandwidth_apart(samples.source, samples.target))
+    if gamma == "median" and objective.anchors == "target":
+        if objective.needs_nonnegative_features:
+            width *= features.narrowed(samples.source, samples.target)
+        if not features.is_map and _is_discrete(samples):
+            width = max(width, features.bandwidth_apart(samples.source, samples.target))
     fitted = replace(features, gamma=width).fit(samples.source, samples.target, anchors=objective.anchors)
     return Assembly(objective.for_features(features.is_map), replace(fitted, gamma=features.gamma))
 

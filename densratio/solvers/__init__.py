@@ -7,6 +7,7 @@ from .base import Solution, Solver, State
 from .closed_form import ClosedForm
 from .expectation_maximization import ExpectationMaximization
 from .likelihood_newton import LikelihoodNewton
+from .plain_gradient import PlainGradient
 from .primal_dual import PrimalDual
 from .projected_gradient import ProjectedGradient
 from .reference import Reference
@@ -20,6 +21,7 @@ __all__ = [
     "ClosedForm",
     "ExpectationMaximization",
     "LikelihoodNewton",
+    "PlainGradient",
     "PrimalDual",
     "ProjectedGradient",
     "Reference",
@@ -32,6 +34,7 @@ __all__ = [
 
 SOLVERS: dict[str, type[Solver]] = {
     "projected_gradient": ProjectedGradient,
+    "plain_gradient": PlainGradient,
     "active_set": ActiveSet,
     "subgradient": Subgradient,
     "likelihood_newton": LikelihoodNewton,

@@ -22,7 +22,7 @@ from ..estimators import ESTIMATORS, KMM, RatioEstimator
 from .encoder import TableEncoder, as_names
 from .use import ColumnUse
 
-__all__ = ["ImportanceWeights", "importance_weights"]
+__all__ = ["ImportanceWeights", "importance_weights", "ratio_of"]
 
 _MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 
@@ -71,7 +71,14 @@ def _wrapped(use: ColumnUse) -> list[str]:
 
 
 def importance_weights(
-    source: Any, target: Any, *, method: Any = "auto", drop: Any = (), encoder: Any = "auto", random_state: Any = 0
+    source: Any,
+    target: Any,
+    *,
+    method: Any = "auto",
+    drop: Any = (),
+    encoder: Any = "auto",
+    flatten: float = 1.0,
+    random_state: Any = 0,
 ) -> ImportanceWeights:
     """Weights of the source rows under which they look like the target rows, from two tables as they are.
 
@@ -88,17 +95,24 @@ def importance_weights(
         Columns to leave out, such as the label; either sample may lack them.
     encoder : "auto" or an unfitted transformer
         "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples.
+    flatten : float in [0, 1]
+        Power of the weights: 1 is the ratio, 0.5 its root, 0 equal weights. Less variance, more bias.
     random_state : int, RandomState, Generator or None
         Seed of the density ratio and of the diagnosis.
 
     Raises ValueError where the samples differ in their columns or in what a column holds; the message says what to type.
     """
+    if not 0.0 <= flatten <= 1.0:
+        raise ValueError(f"flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten!r}.")
     fitted = _fitted_encoder(encoder, drop, source, target)
     X, y = stack_domains(fitted.transform(source), fitted.transform(target))
     seed = seed_of(random_state)
-    ratio = _ratio(method, seed).fit(X, y)
+    ratio = ratio_of(method, seed).fit(X, y)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
-    diagnosis = diagnose(weights, _columns(fitted, X), y, random_state=seed)
+    if flatten < 1.0:
+        # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.
+        weights = weights**flatten / np.mean(weights**flatten)
+    diagnosis = diagnose(ratio, _columns(fitted, X), y, weights=weights, random_state=seed)
     pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())))
 
@@ -109,7 +123,7 @@ def _automatic(seed: int) -> RatioEstimator:
     return KMM(random_state=seed)
 
 
-def _ratio(method: Any, seed: int) -> Any:
+def ratio_of(method: Any, seed: int) -> Any:
     """The unfitted density ratio of a name, or a copy of a given one."""
     if isinstance(method, str) and method.lower() == "auto":
         return _automatic(seed)

@@ -79,7 +79,7 @@ class DIW(DynamicReweighter):
     """Dynamic importance weighting as first published: kernel mean matching solved to convergence in every batch.
 
     minimize (w'(K + 1e-5 I)w / 2 - kappa'w) / n  over  0 <= w <= max_weight, |mean(w) - 1| <= (sqrt(n) - 1) / sqrt(n);
-    the weights are then scaled to mean 1.
+    the weights are then scaled to mean 1, unless normalize=False.
 
     gamma : float or rule of the Gaussian kernel, as in `KMM`. max_weight : B, the published 50.
     solver : "auto" for the solvers of this library, on the device of the losses; "cvxpy" for the program as published, on the
@@ -95,6 +95,7 @@ class DIW(DynamicReweighter):
         gamma: float | str = "target_spread",
         max_weight: float = 50.0,
         solver: str = "auto",
+        normalize: bool = True,
         layer: str | None = None,
         transformation: Transformation | None = None,
         y_train: Any = None,
@@ -109,6 +110,6 @@ class DIW(DynamicReweighter):
         ratio = KMM(gamma=gamma, max_weight=max_weight, mean_tol="diw", regularization=1e-5, solver=name)
         super().__init__(
             ratio, n_train, n_val, layer=layer, transformation=transformation, y_train=y_train, y_val=y_val,
-            val_refresh=val_refresh, val_every=val_every, to_convergence=True, warmup_epochs=warmup_epochs,
-            warmup_steps=warmup_steps, loss=loss,
+            val_refresh=val_refresh, val_every=val_every, to_convergence=True, normalize=normalize,
+            warmup_epochs=warmup_epochs, warmup_steps=warmup_steps, loss=loss,
         )  # fmt: skip

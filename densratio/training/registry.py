@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
+from .loop.losses import generalized_cross_entropy
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
 from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
@@ -97,6 +98,7 @@ METHODS: dict[str, Method] = {
         ("model", "n_classes", "optimizer", "epochs"),
     ),
     "focal": Method("Focal", lambda given: Focal(given.n_train)),
+    "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),

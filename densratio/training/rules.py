@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .loop.batch_reweighter import BatchReweighter
 from .loop.labels import training_labels
-from .loop.losses import Loss, cross_entropy
+from .loop.losses import Loss, cross_entropy, focal_factor
 from .loop.moving_average import evaluation
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
@@ -61,9 +61,7 @@ class Focal(BatchReweighter):
         self.gamma = gamma
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # The root of 0 has an infinite slope, which matters for a gamma below 1.
-        missed = -torch.expm1(-batch.losses)
-        return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** self.gamma
+        return focal_factor(batch.losses, self.gamma)
 
 
 class MarginBased(BatchReweighter):

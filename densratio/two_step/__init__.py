@@ -2,6 +2,7 @@
 
 from .conformal import WeightedConformal
 from .importance_weighted import ImportanceWeighted
+from .intervals import WeightIntervals, weight_intervals
 from .performance import TargetPerformance, target_performance
 from .scoring import ImportanceWeightedScorer, importance_weighted_score, make_iw_scorer
 
@@ -9,8 +10,10 @@ __all__ = [
     "ImportanceWeighted",
     "ImportanceWeightedScorer",
     "TargetPerformance",
+    "WeightIntervals",
     "WeightedConformal",
     "importance_weighted_score",
     "make_iw_scorer",
     "target_performance",
+    "weight_intervals",
 ]

@@ -64,10 +64,10 @@ def can_refit(ratio: Any) -> bool:
     return hasattr(ratio, "fit") and hasattr(ratio, "get_params")
 
 
-def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0) -> Any:
+def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0, fit_params: dict[str, Any] | None = None) -> Any:
     """A clone of the ratio, with the parameters that its search chose, fitted on X (n, d) with the domains (n,).
 
-    seed stands in for a random_state of None.
+    seed stands in for a random_state of None. fit_params: more arguments of `fit`, by name.
     """
     fresh = clone(ratio)
     last, fitted = (fresh[-1], ratio[-1]) if isinstance(fresh, Pipeline) else (fresh, ratio)
@@ -76,7 +76,7 @@ def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0) -> Any:
     fresh.set_params(**dict.fromkeys(unseeded, seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return fresh.fit(X, domain)
+        return fresh.fit(X, domain, **(fit_params or {}))
 
 
 def refitted_means(

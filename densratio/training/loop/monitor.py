@@ -32,6 +32,14 @@ class Monitor:
     - weights/drift : mean absolute change since the last log, from the second log on
     - weights/class_Y : mean weight of class Y
     - weights/share_METHOD : its share in the mixture of "auto"
+    - parameters/NAME : of methods of a few learned numbers, such as LiLAW's alpha, beta and delta
+    - weights/total_change : sum over the logs so far of |w - w of the last log|_1; sums of every step with every=1
+
+    `gradient(model)` after backward logs of the gradient that the optimizer is given
+
+    - gradient/norm : its norm; gradient/mean_square : the mean of the squares of all norms so far, which goes to 0 as
+      1 / sqrt(T) where training converges to a stationary point; gradient/mean_square_times_root : that mean times sqrt(T), the
+      number of calls, which then stays bounded
 
     The step is the reweighter's `steps_seen`, which continues after a resume, or else the number of steps since the monitor was
     assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with
@@ -48,6 +56,9 @@ class Monitor:
         self.every = every
         self.labels = None if labels is None else np.asarray(to_host(labels))
         self.steps = 0
+        self.total_change = 0.0
+        self._squares: Any = 0.0
+        self._n_gradients = 0
         self._last: np.ndarray | None = None
 
     def step(self, reweighter: Any, index: Any) -> None:
@@ -60,6 +71,26 @@ class Monitor:
             write: Callable[[str, float, int], Any] = getattr(self.log, "add_scalar", self.log)
             for name, value in self._statistics(reweighter, index):
                 write(f"weights/{name}", value, self.steps)
+            for name, parameter in getattr(reweighter, "learned_numbers", {}).items():
+                write(f"parameters/{name}", float(parameter), self.steps)
+
+    def gradient(self, model: Any) -> None:
+        """Take the gradients of the model's parameters into account, and log them every `every` calls: between backward and step.
+
+        Between two logs nothing waits for the device. Raises ValueError where no parameter has a gradient.
+        """
+        parts = [p.grad.detach().float().square().sum() for p in model.parameters() if p.grad is not None]
+        if not parts:
+            raise ValueError("No parameter of the model has a gradient: call gradient(model) after loss.backward().")
+        square = sum(parts[1:], parts[0])
+        self._squares, self._n_gradients = self._squares + square, self._n_gradients + 1
+        if self._n_gradients % self.every:
+            return
+        write: Callable[[str, float, int], Any] = getattr(self.log, "add_scalar", self.log)
+        mean, n = float(self._squares) / self._n_gradients, self._n_gradients
+        values = {"norm": float(square) ** 0.5, "mean_square": mean, "mean_square_times_root": mean * n**0.5}
+        for name, value in values.items():
+            write(f"gradient/{name}", value, n)
 
     def _statistics(self, reweighter: Any, index: Any) -> Iterator[tuple[str, float]]:
         weights = _on_host(reweighter.weights_)
@@ -72,7 +103,10 @@ class Monitor:
         if (bound := _bound(reweighter, labels)) is not None:
             yield "share_at_bound", float(np.mean(weights >= bound * (1.0 - _ROUNDING)))
         if self._last is not None and len(self._last) == len(weights):
-            yield "drift", float(np.mean(np.abs(weights - self._last)))
+            change = np.abs(weights - self._last)
+            self.total_change += float(np.sum(change))
+            yield "drift", float(np.mean(change))
+            yield "total_change", self.total_change
         self._last = weights
         yield from _class_means(weights, labels if self.labels is None else self.labels)
         shares = getattr(reweighter, "share_", {})

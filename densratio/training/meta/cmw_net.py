@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from .learning import learned_weights
 from .weight_network import WeightNetwork, groups_of_classes
 
 __all__ = ["CMWNet"]
+
+Kind = TypeVar("Kind", bound="CMWNet")
 
 
 class CMWNet(BatchReweighter):
@@ -93,6 +95,10 @@ class CMWNet(BatchReweighter):
         """
         K, hidden = self.network.K, self.network.linear.out_features
         moved = CMWNet(n_train, y_train, K=K, normalize=self.normalize, hidden=hidden, warmup_epochs=warmup_epochs, loss=self.loss)
+        return self._handed_to(moved)
+
+    def _handed_to(self, moved: Kind) -> Kind:
+        """The other method with this network, frozen."""
         moved.network.load_state_dict(self.network.state_dict())
         moved.is_frozen = True
         return moved.to(self.weights_.device)

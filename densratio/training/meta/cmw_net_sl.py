@@ -33,7 +33,7 @@ class CMWNetSL(CMWNet):
         First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier.
     y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is cross entropy of class labels.
 
-    weights_ holds v_i. `transfer` gives a `CMWNet`, without soft labels.
+    weights_ holds v_i. `transfer` keeps the soft labels: their decay, ensemble and mixup, with an average that starts anew.
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
 
@@ -70,6 +70,13 @@ class CMWNetSL(CMWNet):
             weight_decay=weight_decay, warmup_epochs=warmup_epochs,
         )  # fmt: skip
         self.soft_labels = SoftLabels() if soft_labels is None else soft_labels
+
+    def transfer(self, n_train: int, y_train: Any, *, warmup_epochs: float = 1.0) -> CMWNetSL:
+        own = self.soft_labels
+        soft_labels = SoftLabels(own.average.decay, own.ensemble, own.mixup, own.seed)
+        K, hidden = self.network.K, self.network.linear.out_features
+        moved = CMWNetSL(n_train, y_train, K=K, soft_labels=soft_labels, hidden=hidden, warmup_epochs=warmup_epochs)
+        return self._handed_to(moved)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         """Weights (4n,) of the four losses of each row, scaled so that their mean is the mean over rows of the published sum."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -60,9 +61,15 @@ class LiLAW(BatchReweighter):
         Where the three start.
     learning_rate, weight_decay : float
         Of the three.
+    bounded : bool
+        After each step of the three alpha >= 1 and delta >= beta, as the paper asks. Their starts must be so too.
+    temperature : float > 0
+        Of the softmax that the weights are functions of.
+    parts : names among "easy", "hard", "moderate"
+        Those whose sum the weights are; a number of a part that is left out stays where it is, but for its decay.
     warmup_epochs : float
         First passes with all weights 1, in which the three stay.
-    loss : per-row loss of class labels.
+    loss : per-row loss of class labels, such as `densratio.training.losses.focal`.
 
     alpha, beta, delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight when
     it was last in a batch, in the order of `Difficulty`; the easy part ranks wrong labels best.
@@ -83,10 +90,15 @@ class LiLAW(BatchReweighter):
         delta: float = 6.0,
         learning_rate: float = 0.005,
         weight_decay: float = 1e-4,
+        bounded: bool = True,
+        temperature: float = 1.0,
+        parts: Sequence[str] = Difficulty._fields,
         warmup_epochs: float = 1.0,
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        _check((alpha, beta, delta), bounded, temperature, parts)
+        self.bounded, self.temperature, self.parts = bounded, float(temperature), tuple(parts)
         if not (learning_rate >= 0 and weight_decay >= 0):
             raise ValueError(f"learning_rate and weight_decay must be >= 0; got {learning_rate!r} and {weight_decay!r}.")
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
@@ -96,11 +108,21 @@ class LiLAW(BatchReweighter):
         self.register_buffer("difficulty", torch.zeros(n_train, 3))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        s_y, s_max = _softmax(batch.prediction, batch.y)
+        s_y, s_max = _softmax(batch.prediction / self.temperature, batch.y)
         self._learn(batch.model, val)
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
         rows.write(self.difficulty, torch.stack(parts, dim=1))
-        return parts.weights
+        return self._sum(parts)
+
+    @property
+    def learned_numbers(self) -> dict[str, Tensor]:
+        """alpha, beta and delta by name, for a `Monitor`."""
+        return {"alpha": self.alpha.detach(), "beta": self.beta.detach(), "delta": self.delta.detach()}
+
+    def _sum(self, difficulty: Difficulty) -> Tensor:
+        """The parts (n,) that count."""
+        kept = [getattr(difficulty, part) for part in self.parts]
+        return torch.stack(kept).sum(dim=0)
 
     def _learn(self, model: nn.Module, val: Any) -> None:
         with validation_pass(model):
@@ -108,14 +130,31 @@ class LiLAW(BatchReweighter):
             losses = self.losses(prediction, val[1]).float()
         rows, parameters = Rows(len(losses)), [self.alpha, self.beta, self.delta]
         with torch.enable_grad():
-            loss = rows.mean(lilaw_weights(*_softmax(prediction.detach(), val[1]), *parameters).weights * losses)
-            gradient = torch.stack(rows.gradient(torch.autograd.grad(loss, parameters)))
+            softmax = _softmax(prediction.detach() / self.temperature, val[1])
+            loss = rows.mean(self._sum(lilaw_weights(*softmax, *parameters)) * losses)
+            found = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            gradient = torch.stack(rows.gradient(found))
         if not waits_for(gradient.device) and not bool(torch.isfinite(gradient).all()):
             _log.warning("LiLAW: the validation losses of batch %d are not finite, and nothing is learned.", self.steps_seen)
         with torch.no_grad():
             rate = torch.where(torch.isfinite(gradient).all(), self.learning_rate, 0.0)
             for parameter, own in zip(parameters, gradient.nan_to_num(), strict=True):
                 parameter.sub_(rate * (own + self.weight_decay * parameter))
+            if self.bounded:
+                self.alpha.clamp_(min=1.0)
+                self.delta.copy_(torch.maximum(self.delta, self.beta))
+
+
+def _check(numbers: tuple[float, float, float], bounded: bool, temperature: float, parts: Sequence[str]) -> None:
+    alpha, beta, delta = numbers
+    if bounded and not (alpha >= 1.0 and delta >= beta):
+        raise ValueError(
+            f"alpha must be >= 1 and delta >= beta; got alpha={alpha!r}, beta={beta!r}, delta={delta!r}. bounded=False takes any."
+        )
+    if not 0.0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")
+    if isinstance(parts, str) or not parts or len(set(parts)) < len(parts) or not set(parts) <= set(Difficulty._fields):
+        raise ValueError(f"parts must be some of {list(Difficulty._fields)}, each once; got {parts!r}.")
 
 
 def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

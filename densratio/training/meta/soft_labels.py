@@ -67,6 +67,7 @@ class SoftLabels(nn.Module):
         self.average = MovingAverage(decay)
         self.ensemble = ensemble
         self.mixup = mixup
+        self.seed = seed
         self._random = np.random.default_rng(seed)
         self.register_buffer("kept", None)
         before_loading(self, _make_kept)

@@ -2,6 +2,7 @@
 
 from .critic import Critic
 from .dynamic import DynamicReweighter
+from .published import published
 from .sliced import Sliced
 
-__all__ = ["Critic", "DynamicReweighter", "Sliced"]
+__all__ = ["Critic", "DynamicReweighter", "Sliced", "published"]

@@ -33,7 +33,7 @@ class Critic(Potential):
         over. None: a perceptron with `widths` hidden units, made with the first batch.
     penalty, learning_rate, betas, n_updates : weight of the penalty, Adam's rate and averages, updates of f a batch.
     n_pretraining : batches at first without the penalty, in which the weights stay; those of a warm-up count.
-    relaxation, seed : see `Potential`.
+    relaxation, step_size, seed : see `Potential`.
 
     All state is in state_dict. A batch that can't be used, or whose gradient overflows, leaves the network as it is.
     Sources: Gulrajani et al. (2017) for the penalty; Kingma & Ba (2015) for Adam; ADIW's Wasserstein variant.
@@ -55,9 +55,10 @@ class Critic(Potential):
         n_updates: int = 3,
         n_pretraining: int = 50,
         relaxation: float = 0.5,
+        step_size: float | None = None,
         seed: int = 0,
     ):
-        super().__init__(relaxation, seed)
+        super().__init__(relaxation, seed, step_size)
         _check(widths, penalty, learning_rate, betas, n_updates, n_pretraining)
         self.widths = tuple(widths)
         self.penalty = penalty

@@ -60,13 +60,16 @@ class DynamicReweighter(Reweighter):
         kept validation values only those of the last 1 / forget steps count, the last ones looked at in any case.
     to_convergence : bool
         Solve each batch to the ratio's tolerance in place of the steps.
+    normalize : bool
+        Scale the weights of each batch to mean 1. False leaves them as the divergence gives them: KMM's mean within mean_tol of 1,
+        LSIF's whatever its coefficients give. Training then feels the mean as a change of its learning rate.
     warmup_epochs : float
         First passes over the data with all weights 1, counted in rows seen / n_train; the first losses say little.
     warmup_steps : int or None
         The same as a number of batches, in place of warmup_epochs.
     potential : "critic", "sliced", a `Critic` or a `Sliced`, or None
-        What estimates the Wasserstein distance where rows of more than one column are compared; one column has a closed form.
-        None: a critic, as published, made with the first such batch.
+        What estimates the Wasserstein distance. None: the closed form for rows of one column, such as losses, and a critic, made
+        with the first such batch, for more columns.
     loss : per-row loss of `weighted_loss`.
 
     Attributes
@@ -100,6 +103,7 @@ class DynamicReweighter(Reweighter):
         val_every: int = 1,
         forget: float = 0.0,
         to_convergence: bool = False,
+        normalize: bool = True,
         warmup_epochs: float = 1.0,
         warmup_steps: int | None = None,
         potential: str | Potential | None = None,
@@ -113,7 +117,7 @@ class DynamicReweighter(Reweighter):
         self.steps = nn.ModuleList(
             # A potential is for the one step that takes it.
             StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence,
-                       potential=potential if not is_auto or name == "wasserstein" else None)
+                       normalize=normalize, potential=potential if not is_auto or name == "wasserstein" else None)
             for name in names
         )  # fmt: skip
         self.agreement = Agreement(len(names)) if is_auto else None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...objectives.base import is_number
 from ...objectives.row_weights import WeightSet
 from ..loop.row_batch import RowBatch
 
@@ -35,7 +36,8 @@ class Potential(nn.Module, ABC):
     w <- project(w - relaxation * max(W - chance, 0) / |g|^2 * g), g the part of the slope along the plane of mean 1: Polyak's
     step to the distance that samples of one distribution have, whatever the scale of the rows. Towards 0, which two samples
     in several columns never reach, each step would fit their noise.
-    relaxation: number in (0, 2), share of that step. seed: int; the draws of a batch depend on it and on the number of the
+    relaxation: number in (0, 2), share of that step. step_size: number > 0, a fixed step w <- project(w + step_size f(x)) in its
+    place, as in published recipes; None for Polyak's. seed: int; the draws of a batch depend on it and on the number of the
     batch alone, which is in state_dict, so that a resumed run and every rank draw the same.
     Source: Polyak (1969).
     """
@@ -43,13 +45,16 @@ class Potential(nn.Module, ABC):
     n_pretraining: int = 0
     """Batches at first in which the weights stay."""
 
-    def __init__(self, relaxation: float = 0.5, seed: int = 0):
+    def __init__(self, relaxation: float = 0.5, seed: int = 0, step_size: float | None = None):
         super().__init__()
+        if step_size is not None and not (is_number(step_size) and 0.0 < step_size < float("inf")):
+            raise ValueError(f"step_size must be a finite number > 0, or None for Polyak's steps; got {step_size!r}.")
         if not 0.0 < relaxation < 2.0:
             raise ValueError(f"relaxation must be a number in (0, 2), a share of Polyak's step; got {relaxation!r}.")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an int >= 0; got {seed!r}.")
         self.relaxation = relaxation
+        self.step_size = step_size
         self.seed = int(seed)
         self.n_batches = 0
 
@@ -98,8 +103,14 @@ class Potential(nn.Module, ABC):
             return weights
         estimate = self.between(source, target, label)
         for _ in range(n_steps):
-            weights = _projected(max_weight, weights - self.relaxation * _polyak_move(estimate(weights)).to(weights.dtype))
+            weights = _projected(max_weight, weights - self._move(estimate(weights)).to(weights.dtype))
         return weights
+
+    def _move(self, estimate: Estimate) -> Tensor:
+        if self.step_size is None:
+            return self.relaxation * _polyak_move(estimate)
+        move = self.step_size * len(estimate.grad) * estimate.grad
+        return torch.where(torch.isfinite(move), move, 0.0)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Count of batches, for state_dict."""

@@ -18,14 +18,14 @@ class Sliced(Potential):
     """Mean over random directions u of the Wasserstein-1 distance between the projections x.u and v.u: one sort, no critic.
 
     For each direction W = int |F_w - F_target| dt and dW/dw_i = (1/n) int_{x_i.u}^inf sign(F_w - F_target)(t) dt, exact.
-    n_directions: int >= 1, drawn evenly from the unit sphere, anew for each batch. relaxation, seed: see `Potential`.
+    n_directions: int >= 1, drawn evenly from the unit sphere, anew for each batch. relaxation, step_size, seed: see `Potential`.
     The expected distance of two samples of one distribution is mean over u of int sqrt(F (1 - F)) dt, F = F_target, times
     sqrt(2 / pi (1 / n_effective + 1 / m)).
     Sources: Bonneel et al. (2015) for the slices; del Barrio, Gine & Matran (1999) for the expectation.
     """
 
-    def __init__(self, n_directions: int = 50, *, relaxation: float = 0.5, seed: int = 0):
-        super().__init__(relaxation, seed)
+    def __init__(self, n_directions: int = 50, *, relaxation: float = 0.5, step_size: float | None = None, seed: int = 0):
+        super().__init__(relaxation, seed, step_size)
         if isinstance(n_directions, bool) or not isinstance(n_directions, int | np.integer) or n_directions < 1:
             raise ValueError(f"n_directions must be an int >= 1; got {n_directions!r}.")
         self.n_directions = int(n_directions)

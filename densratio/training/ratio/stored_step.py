@@ -28,8 +28,8 @@ _LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1
 
 
 class StoredStep(nn.Module):
-    """A ratio and what it stored: weights_ (n_train,) of KMM and Wasserstein, of mean 1 in the batch (class by class: in the
-    class) they were estimated in, or coef_ (n_val,) of KLIEP and LSIF, whose kernel centers are validation rows.
+    """A ratio and what it stored: weights_ (n_train,) of KMM and Wasserstein, with `normalize` of mean 1 in the batch (class by
+    class: in the class) they were estimated in, or coef_ (n_val,) of KLIEP and LSIF, whose kernel centers are validation rows.
 
     Parameters as in `DynamicReweighter`. Raises ValueError for a potential that does not suit the ratio.
     """
@@ -42,17 +42,21 @@ class StoredStep(nn.Module):
         *,
         forget: float = 0.0,
         to_convergence: bool = False,
+        normalize: bool = True,
         potential: str | Potential | None = None,
     ):
         super().__init__()
         self.ratio = ratio
         self.forget = forget
         self.to_convergence = to_convergence
+        self.normalize = normalize
         objective = objective_of(ratio)
         self.stores_weights = objective.anchors == "source"
         if not self.stores_weights:
             _check_coefficients(ratio, objective, n_train)
         self._takes_potential = isinstance(objective, Wasserstein1)
+        # One column has a closed form, which is left out only for a potential that is asked for.
+        self._closed_columns = 1 if potential is None else 0
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.potential = None if potential is None else _potential(potential, ratio)
         self._name = "weights_" if self.stores_weights else "coef_"
@@ -79,8 +83,8 @@ class StoredStep(nn.Module):
             self.potential = _potential("critic", self.ratio).to(self.stored.device)
         if self.to_convergence or self.ratio.solver not in ("auto", "subgradient"):
             raise ValueError(
-                "to_convergence and a solver need rows of one column with Wasserstein: more columns are estimated anew in each "
-                f"batch; got {batch.source.shape[1]} columns."
+                "With Wasserstein to_convergence and a solver need rows of one column and no potential=: a potential is estimated "
+                f"anew in each batch; got {batch.source.shape[1]} columns."
             )
         y = None if classes is None else classes.y_train[batch.rows.positions]
         y_val = None if classes is None else classes.y_val[batch.val_rows.positions]
@@ -88,7 +92,7 @@ class StoredStep(nn.Module):
         self.potential.learn(weights, batch.source, batch.target, y, y_val, batch.rows)
 
     def weights(self, batch: TwoSamples, turn: Tensor | None, label: int = 0) -> Tensor:
-        """Weights (n,) of mean 1 of the rows of the batch after the step; its result is stored.
+        """Weights (n,) of the rows of the batch after the step, with `normalize` of mean 1; its result is stored.
 
         turn (): number of the step where the target is a whole bank, of which some rows in turn are kernel centers; else None.
         label: the class of all rows, where the estimate is class by class.
@@ -132,10 +136,11 @@ class StoredStep(nn.Module):
             return weights, weights
         arrays = cheapest(source, target, start, *(() if centers is None else (centers,)))
         update = self.ratio.update(*arrays[:3], centers=None if centers is None else arrays[3], to_convergence=self.to_convergence)
-        return torch.as_tensor(update.weights), torch.as_tensor(update.coef)
+        weights = update.weights if self.normalize else update.weights * update.normalization
+        return torch.as_tensor(weights), torch.as_tensor(update.coef)
 
     def _needs_potential(self, batch: TwoSamples) -> bool:
-        return self._takes_potential and batch.source.shape[1] > 1
+        return self._takes_potential and batch.source.shape[1] > self._closed_columns
 
 
 def _make_critic(step: StoredStep, stored: dict[str, Tensor]) -> None:

@@ -1,0 +1,145 @@
+"""divergence: how far the target is from the source in KL, Pearson or Jensen-Shannon divergence, with an interval."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline
+
+from .._arrays import to_host
+from .._validation import seed_of, stack_domains
+from ..estimators import Discriminator
+from ..model_selection import stratified_folds
+from .columns import numeric_columns, rows_at
+
+__all__ = ["Divergence", "divergence"]
+
+_N_FOLDS = 5
+_APART = 0.99  # area under the ROC curve of the ratio beyond which the samples hardly overlap
+
+_Values = Callable[[np.ndarray], np.ndarray]
+
+
+class Divergence(NamedTuple):
+    """Estimate in nats (Pearson: no unit), (low, high) at the level `confidence`, and the standard error."""
+
+    kind: str
+    estimate: float
+    interval: tuple[float, float]
+    standard_error: float
+    confidence: float
+
+
+class _Bound(NamedTuple):
+    """The values of a divergence at target and source rows with ratio r, and the largest value that it can have."""
+
+    target: _Values
+    source: _Values
+    largest: float = np.inf
+
+
+_BOUNDS = {
+    "kl": _Bound(np.log, lambda r: 1.0 - r),
+    "pearson": _Bound(lambda r: r - 0.5, lambda r: -0.5 * r * r),
+    "js": _Bound(lambda r: 0.5 * (np.log(2.0 * r) - np.log1p(r)), lambda r: 0.5 * (np.log(2.0) - np.log1p(r)), np.log(2.0)),
+}
+
+
+def divergence(
+    source: Any, target: Any, ratio: Any = None, *, kind: str | None = None, confidence: float = 0.95, random_state: Any = 0
+) -> Divergence | dict[str, Divergence]:
+    """Divergence of the target from the source as a mean over rows of a cross-fitted ratio, with a confidence interval.
+
+        "kl"       int p_t log r                                      mean_t log r + mean_s (1 - r)
+        "pearson"  1/2 int p_s (r - 1)^2                              mean_t (r - 1/2) - mean_s r^2 / 2
+        "js"       1/2 int (p_t log 2r/(1+r) + p_s log 2/(1+r))       the means of the two logs, halved
+
+    The right column is the divergence where r is the true ratio and less elsewhere, by the square of the ratio's error. Its
+    summands are the influence function: the standard error is sqrt(var_t / m + var_s / n), of normal approximation, and the
+    interval lies between 0 and the largest possible value. It does not count what a poor ratio loses: of 95 % intervals from 400
+    rows of each sample, 87 to 91 % held the divergence of two Gaussians in "kl" and "pearson", and 88 to 95 % in "js", with a
+    quadratic logistic regression for the ratio. Pearson's squared ratio
+    has a long tail where samples are far apart, and its interval is then rough; "js" is between 0 and log 2 and the steadiest.
+
+    source (n, d), target (m, d): as in `two_sample_test`, at least two rows each.
+    ratio: a density ratio, fitted or not, which is fitted anew on each of five folds' other rows with the parameters that its
+    search chose; or a function from rows to ratios (n,), taken as it is. None: `Discriminator()`.
+    kind: one of the names above, or None for a dict of all three. random_state: of the folds.
+
+    Warns where the samples hardly overlap. Raises ValueError for an unknown kind, and for a ratio of 0 at target rows if the
+    kind takes logarithms.
+    Source: Nguyen, Wainwright & Jordan (2010), IEEE Transactions on Information Theory 56, for the bounds.
+    """
+    if kind is not None and kind not in _BOUNDS:
+        raise ValueError(f"kind must be one of {sorted(_BOUNDS)}, or None for all of them; got {kind!r}.")
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
+    at_source, at_target = _ratios(source, target, ratio, seed_of(random_state))
+    found = {name: _estimate(name, at_source, at_target, float(confidence)) for name in ([kind] if kind else _BOUNDS)}
+    # Not judged by the estimates: a ratio of mean 1 over the source is not near 0 there however far the target is.
+    if _area_under_curve(at_source, at_target) > _APART:
+        warnings.warn(
+            "The samples hardly overlap: the ratio tells nearly every target row from every source row. The divergence is larger "
+            "than estimated, and its interval means little. See which column separates "
+            "them, such as a date that only moves, and leave it out: standardized_mean_difference(source, target).",
+            UserWarning,
+            stacklevel=2,
+        )
+    return found[kind] if kind else found
+
+
+def _area_under_curve(at_source: np.ndarray, at_target: np.ndarray) -> float:
+    labels = np.repeat([0, 1], [len(at_source), len(at_target)])
+    return float(roc_auc_score(labels, np.concatenate([at_source, at_target])))
+
+
+def _estimate(kind: str, at_source: np.ndarray, at_target: np.ndarray, confidence: float) -> Divergence:
+    bound = _BOUNDS[kind]
+    zeros = int(np.sum(at_target == 0.0))
+    if zeros and kind != "pearson":
+        raise ValueError(
+            f'The ratio is 0 at {zeros} of {len(at_target)} target rows, and {kind!r} needs its logarithm. Use kind="pearson", or '
+            "a ratio that is positive everywhere: ratio=Discriminator()."
+        )
+    on_target, on_source = bound.target(at_target), bound.source(at_source)
+    mean = float(np.mean(on_target) + np.mean(on_source))
+    error = float(np.sqrt(np.var(on_target) / len(on_target) + np.var(on_source) / len(on_source)))
+    half = error * float(norm.ppf(0.5 + 0.5 * confidence))
+    estimate, low, high = (float(np.clip(x, 0.0, bound.largest)) for x in (mean, mean - half, mean + half))
+    return Divergence(kind, estimate, (low, high), error, confidence)
+
+
+def _ratios(source: Any, target: Any, ratio: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ratios at the source (n,) and target rows (m,), from fits without them."""
+    X, domain = stack_domains(source, target)
+    rows = numeric_columns(X).values if ratio is None else X
+    domain = np.asarray(to_host(domain))
+    found, places = np.empty(len(domain)), [np.flatnonzero(domain == k) for k in (0, 1)]
+    if not hasattr(ratio, "fit") and callable(ratio):
+        found = np.asarray(to_host(ratio(rows)), dtype=np.float64)
+        return found[places[0]], found[places[1]]
+    model = _unfitted(ratio)
+    for fold in stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed):
+        held_out = np.concatenate([places[0][fold.source], places[1][fold.target]])
+        kept = np.delete(np.arange(len(domain)), held_out)
+        fitted = clone(model).fit(rows_at(rows, kept), domain[kept])
+        found[held_out] = to_host(fitted.transform(rows_at(rows, held_out)))
+    return found[places[0]], found[places[1]]
+
+
+def _unfitted(ratio: Any) -> Any:
+    """A clone of the ratio, with the parameters that its search chose."""
+    if ratio is None:
+        return Discriminator()
+    if isinstance(ratio, type) or not all(hasattr(ratio, name) for name in ("fit", "transform", "get_params")):
+        raise ValueError(f"ratio must be a density ratio, such as KMM(), or a function from rows to ratios; got {ratio!r}.")
+    fresh = clone(ratio)
+    last, fitted = (fresh[-1], ratio[-1]) if isinstance(fresh, Pipeline) else (fresh, ratio)
+    last.set_params(**getattr(fitted, "best_params_", {}))
+    return fresh

@@ -1,0 +1,62 @@
+"""Tables, images, embeddings and texts as rows of numbers for a classifier."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .._arrays import is_sparse, to_host
+from .._columns import is_frame, library_of
+from ..tables import TableEncoder
+
+__all__ = ["as_numbers", "joined_rows"]
+
+
+def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
+    """Rows (n, d) for a model. encoder: as in `find_label_issues`."""
+    if encoder is None:
+        return X
+    if hasattr(encoder, "fit_transform"):
+        return encoder.fit_transform(X)
+    if callable(encoder):
+        return np.asarray(to_host(encoder(X)))
+    if encoder != "auto":
+        raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
+    if is_frame(X):
+        return TableEncoder().fit_samples(X, X).transform(X).astype(np.float32)
+    if is_sparse(X) and has_model:
+        return X
+    rows = _array(X)
+    if keeps_images:
+        return rows
+    rows = rows.reshape(len(rows), -1)
+    return rows if has_model else TableEncoder().fit_samples(rows, rows).transform(rows).astype(np.float32)
+
+
+def _array(X: Any) -> np.ndarray:
+    """Rows of numbers (n, d), or images as they are."""
+    try:
+        values = np.asarray(to_host(X))
+    except ValueError:
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind == "O" and values.ndim < 2:
+        shapes = sorted({str(np.shape(x)) for x in X})[:3]
+        raise ValueError(f"The rows of X have different shapes, {', '.join(shapes)}: bring all images to one size first.")
+    if values.dtype.kind in "USO" and values.ndim == 1:
+        raise ValueError("X holds text: pass encoder=, such as sklearn.feature_extraction.text.TfidfVectorizer(), or embeddings.")
+    if values.ndim < 2:
+        raise ValueError(
+            f"X must be rows (n, d) or images (n, c, h, w); got shape {values.shape}. X.reshape(-1, 1) makes one column."
+        )
+    return values
+
+
+def joined_rows(X: Any, more: Any) -> Any:
+    """The rows of X and then those of a second sample of the same kind."""
+    if is_frame(X) != is_frame(more):
+        raise ValueError("clean holds a table with column names or an array, and X the other: pass both alike.")
+    if is_frame(X):
+        return import_module(library_of(X)).concat([X, more])
+    return [*X, *more] if isinstance(X, list) else np.concatenate([np.asarray(to_host(x)) for x in (X, more)])

@@ -1,0 +1,187 @@
+"""`find_label_issues`: rows of a table, of images or of texts whose label is likely wrong, in one call."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from .._arrays import is_sparse
+from .._validation import seed_of
+from .encoding import as_numbers, joined_rows
+from .given import class_codes, clean_rows, label_array
+from .probabilities import issue_frame, pandas_module
+
+__all__ = ["find_label_issues"]
+
+_TRIAL, _TRIAL_FOLDS = 4000, 3  # rows on which the default models are compared
+_MANY = 100_000  # rows from which the time is told beforehand
+
+
+def find_label_issues(
+    X: Any,
+    labels: Any,
+    *,
+    clean: Any = None,
+    model: Any = None,
+    encoder: Any = "auto",
+    groups: Any = None,
+    cv: int = 5,
+    random_state: Any = None,
+    n_jobs: int | None = None,
+) -> Any:
+    """List rows by how likely their label is wrong, with a calibrated probability, and estimate how many are.
+
+    A classifier predicts the labels of rows that it did not learn from. What it predicts holds the noise of the labels, so the
+    confusion T_kj = P(given j | true k) and the true classes q_k(x) are estimated together, from sum_k q_k T_kj alone;
+    score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. Wrong labels are taken to depend on the true class: where they
+    depend on the row too, as hard rows that people mislabel, there are more than estimated, unless the classifier is weak.
+
+    Parameters
+    ----------
+    X : table (n, d) with numbers, categories, dates and gaps (pandas, polars, Arrow, array), images (n, c, h, w), embeddings, or
+        anything that `encoder` turns into them.
+    labels : (n,) given classes, text or whole numbers.
+    clean : row numbers or a mask of rows known to be right, or a second (X, labels) that is.
+    model : scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> nn.Module that sees rows
+        (d,) or images (c, h, w) as they are; None for a perceptron or boosted trees, whichever predicts better.
+    encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
+        transformer, or None to hand X to the model as it is.
+    groups : (n,) rows of one group are never held out while others of it are learned from.
+    cv : number of folds. random_state : int or Generator. n_jobs : folds at a time.
+
+    Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
+    the scores sum to. Its attrs hold n_issues, classes and transition.
+    Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
+    """
+    pandas = pandas_module()
+    names, given = class_codes(labels)
+    seed, n_rows = seed_of(random_state), len(given)
+    is_pair = isinstance(clean, tuple) and len(clean) == 2 and np.ndim(clean[0]) != 0 and np.ndim(clean[0]) >= np.ndim(X) > 0
+    is_clean = clean_rows(None if is_pair else clean, n_rows)
+    if is_pair:
+        extra = _clean_codes(clean[1], names)
+        X = joined_rows(X, clean[0])
+        given, is_clean = np.concatenate([given, extra]), np.concatenate([is_clean, np.ones(len(extra), dtype=bool)])
+    rows = as_numbers(
+        X, encoder, has_model=model is not None, keeps_images=model is not None and not hasattr(model, "predict_proba")
+    )
+    n_found = rows.shape[0] if is_sparse(rows) else len(rows)
+    if n_found != len(given):
+        raise ValueError(f"X has {n_found - len(given) + n_rows} rows and there are {n_rows} labels: pass one label for each row.")
+    folds = _folds(given, _groups(groups, n_rows, len(given)), cv, seed)
+    chosen = _chosen(rows, given, seed) if model is None else _classifier(model, seed)
+    if n_rows >= _MANY:
+        _say_how_long(chosen, rows, given, len(folds), seed)
+    proba = _out_of_fold(chosen, rows, given, folds, n_jobs)
+    sizes = np.bincount(given)
+    alone = sizes[given] < 2
+    if alone.any():
+        lonely = names[given[alone]].tolist()[:5]
+        warnings.warn(f"Classes of one row can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=2)
+    return issue_frame(pandas, names, given, proba, is_clean | alone, n_rows)
+
+
+def _clean_codes(labels: Any, names: np.ndarray) -> np.ndarray:
+    values = label_array(labels, "clean labels")
+    unknown = sorted({str(value) for value in values.tolist() if value not in set(names.tolist())})
+    if unknown:
+        raise ValueError(f"clean has the classes {unknown[:5]}, which labels lack: {names.tolist()[:20]}. Leave these rows out.")
+    return class_codes(values, names)[1]
+
+
+def _groups(groups: Any, n_rows: int, n_all: int) -> np.ndarray | None:
+    """A group number of each row; rows of a second clean sample stand alone."""
+    if groups is None:
+        return None
+    values = label_array(groups, "groups")
+    if len(values) != n_rows:
+        raise ValueError(f"groups must be ({n_rows},), one for each row; got {len(values)}.")
+    codes = np.unique(values, return_inverse=True)[1]
+    return np.concatenate([codes, codes.max() + 1 + np.arange(n_all - n_rows)])
+
+
+def _folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int) -> list[Any]:
+    most = int(np.bincount(given).max())
+    if most < 2:
+        raise ValueError(f"Every one of the {len(given)} classes has one row: a label needs others of its class. Merge classes.")
+    n_folds = min(cv, most)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        return list(kind(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(given)), given, groups))
+
+
+def _classifier(model: Any, seed: int) -> Any:
+    """A classifier; a function that makes networks becomes one."""
+    if hasattr(model, "predict_proba"):
+        return model
+    if hasattr(model, "fit") or not callable(model):
+        raise ValueError(
+            "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
+            f"nn.Module; got {model!r}."
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')
+    return importlib.import_module(".mean_network", __package__).MeanNetwork(model, random_state=seed)
+
+
+def _chosen(rows: np.ndarray, given: np.ndarray, seed: int) -> Any:
+    """The default model that predicts held-out labels better, on as many rows as a trial needs."""
+    models = [_network(len(rows), seed), HistGradientBoostingClassifier(max_iter=60, early_stopping=False, random_state=seed)]
+    some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
+    if np.bincount(given[some]).max() < _TRIAL_FOLDS:
+        return models[0]
+    folds, n_classes = _folds(given[some], None, _TRIAL_FOLDS, seed)[:1], int(given.max()) + 1
+    losses = []
+    for model in models:
+        learned, held = folds[0]
+        proba = _fitted(model, rows[some[learned]], given[some[learned]]).predict_proba(rows[some[held]])
+        full = np.full((len(held), n_classes), 1e-6)
+        full[:, np.unique(given[some[learned]])] = proba
+        losses.append(log_loss(given[some[held]], full / full.sum(axis=1, keepdims=True), labels=np.arange(n_classes)))
+    return models[int(np.argmin(losses))]
+
+
+def _network(n_rows: int, seed: int) -> Any:
+    """A network by torch, whose probabilities are steadier; by scikit-learn where torch is not installed."""
+    if importlib.util.find_spec("torch") is not None:
+        return importlib.import_module(".mean_network", __package__).MeanNetwork(random_state=seed)
+    perceptron = MLPClassifier((256, 256), batch_size=min(128, n_rows), max_iter=max(30, 150_000 // n_rows), random_state=seed)
+    return make_pipeline(StandardScaler(), perceptron)
+
+
+def _fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
+    with warnings.catch_warnings():
+        # The perceptron stops after so many epochs on purpose: it would learn wrong labels by heart.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return clone(model).fit(rows, given)
+
+
+def _out_of_fold(model: Any, rows: np.ndarray, given: np.ndarray, folds: list[Any], n_jobs: int | None) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="Number of classes in training fold")
+        return cross_val_predict(model, rows, given, cv=folds, method="predict_proba", n_jobs=n_jobs)
+
+
+def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int) -> None:
+    some = np.random.default_rng(seed).permutation(len(rows))[:2000]
+    begin = time.perf_counter()
+    _fitted(model, rows[some], given[some])
+    minutes = (time.perf_counter() - begin) * n_folds * len(rows) / len(some) / 60
+    warnings.warn(
+        f"{len(rows)} rows take about {max(1, round(minutes))} minutes of one core. Pass n_jobs=2 or a quicker model=.",
+        UserWarning, stacklevel=3,
+    )  # fmt: skip

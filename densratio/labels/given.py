@@ -1,0 +1,59 @@
+"""Given labels as class numbers, and which rows are known to be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._arrays import to_host
+from .._columns import is_missing
+
+__all__ = ["class_codes", "clean_rows", "label_array"]
+
+
+def label_array(labels: Any, name: str = "labels") -> np.ndarray:
+    """Labels (n,) as an array. Raises ValueError for other shapes and for missing labels, with their rows."""
+    values = np.asarray(to_host(labels))
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
+    missing = [row for row, value in enumerate(values.tolist()) if is_missing(value)]
+    if missing:
+        raise ValueError(
+            f"{name} must hold a label for each row; {len(missing)} have none, first row {missing[0]}. Leave these rows out of X "
+            f"and {name}."
+        )
+    return values
+
+
+def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """(classes (K,), class numbers (n,)) of labels. Raises ValueError for one class, mixed types, or a label that classes lack."""
+    values = label_array(labels)
+    if values.dtype.kind == "f" and (values != np.round(values)).any():
+        raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
+    try:
+        found = np.unique(values)
+    except TypeError as error:
+        raise ValueError("labels mix text and numbers: make them all text, [str(label) for label in labels].") from error
+    names = found if classes is None else np.asarray(classes)
+    if len(names) < 2:
+        raise ValueError(f"labels hold one class alone, {found.tolist()}: a wrong label can't be told without a second one.")
+    number = {name: code for code, name in enumerate(names.tolist())}
+    unknown = [name for name in found.tolist() if name not in number]
+    if unknown:
+        raise ValueError(f"labels hold {unknown[:5]}, which classes lack: they are {names.tolist()[:20]}.")
+    return names, np.array([number[value] for value in values.tolist()])
+
+
+def clean_rows(clean: Any, n_rows: int) -> np.ndarray:
+    """Mask (n,) of the rows that clean, row numbers or None, says are right."""
+    mask = np.zeros(n_rows, dtype=bool)
+    if clean is None:
+        return mask
+    rows = np.asarray(to_host(clean))
+    if rows.dtype == bool and rows.shape == (n_rows,):
+        return rows.copy()
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu") or ((rows < 0) | (rows >= n_rows)).any():
+        raise ValueError(f"clean must be row numbers from 0 to {n_rows - 1}, or a mask ({n_rows},); got {clean!r}.")
+    mask[rows.astype(int)] = True
+    return mask

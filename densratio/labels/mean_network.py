@@ -1,0 +1,94 @@
+"""A network whose probabilities are means over its training, before it has learned wrong labels by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .._scale import Scale
+from .networks import small_network
+
+__all__ = ["MeanNetwork"]
+
+_STEPS = 300  # the fewest steps of a training
+
+
+class MeanNetwork(ClassifierMixin, BaseEstimator):
+    """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over the last two thirds of its epochs.
+
+    factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`.
+    """
+
+    def __init__(self, factory: Any = None, epochs: int = 30, batch_size: int = 128, rate: float = 2e-3, random_state: int = 0):
+        self.factory = factory
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.rate = rate
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> MeanNetwork:
+        """Learn from rows X (n, ...) with labels y (n,)."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        x = np.asarray(X, dtype=np.float32)
+        # A column that is mostly one value keeps its rare values small, which its standard deviation would not.
+        self.scale_ = Scale.of((x.reshape(len(x), -1), None)) if x.ndim == 2 else _one_scale(x)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            self._train(self._scaled(x), torch.as_tensor(codes))
+        return self
+
+    def _train(self, x: Tensor, y: Tensor) -> None:
+        shape, n_classes = tuple(x.shape[1:]), len(self.classes_)
+        if self.factory is None:
+            model = small_network(shape, n_classes)
+        else:
+            model = self.factory(shape[0] if len(shape) == 1 else shape, n_classes)
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(model).__name__}."
+            )
+        per_epoch = -(-len(x) // self.batch_size)
+        epochs = max(self.epochs, -(-_STEPS // per_epoch))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=epochs * per_epoch)
+        self.states_: list[dict[str, Tensor]] = []
+        for epoch in range(epochs):
+            for i in torch.randperm(len(x)).split(self.batch_size):
+                loss = functional.cross_entropy(model(x[i]), y[i])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+            # Ten states of the last two thirds stand for all of them.
+            if epoch >= epochs // 3 and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
+                self.states_.append({name: value.clone() for name, value in model.state_dict().items()})
+        self.model_ = model
+
+    @torch.no_grad()
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Mean probabilities (n, K)."""
+        x, total = self._scaled(np.asarray(X, dtype=np.float32)), np.zeros((len(X), len(self.classes_)))
+        self.model_.eval()
+        for state in self.states_:
+            self.model_.load_state_dict(state)
+            total += torch.cat([torch.softmax(self.model_(block), dim=1) for block in x.split(2048)]).numpy()
+        return total / len(self.states_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def _scaled(self, x: np.ndarray) -> Tensor:
+        return torch.as_tensor(self.scale_(x))
+
+
+def _one_scale(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Pixels of all places and channels in one unit."""
+    middle, spread = images.mean(), images.std() or 1.0
+    return lambda x: (x - middle) / spread

@@ -1,0 +1,55 @@
+"""Projected gradient with a step size that is given, as recipes state it: nothing adapts and nothing is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from .._arrays import Array, namespace
+from ..objectives.base import Problem, is_number
+from .base import Solver, State, residual_scale, unknown_residual
+
+__all__ = ["PlainGradient"]
+
+
+class _Memory(NamedTuple):
+    scale: Array
+
+
+@dataclass(frozen=True)
+class PlainGradient(Solver):
+    """coef <- project(coef - step_size * gradient), the same step size throughout; the value may rise if it is too long.
+
+    A stored point of another batch is first projected; it is not rescaled.
+    step_size: number > 0 in units of the problem's own gradient (KMM: (K w - kappa) / n); None: 1 / curvature at the start.
+    """
+
+    step_size: float | None = None
+
+    serves: ClassVar[str] = "of any kind"
+
+    def __post_init__(self) -> None:
+        if self.step_size is not None and not (is_number(self.step_size) and 0.0 < self.step_size < float("inf")):
+            raise ValueError(f"step_size must be a finite number > 0, or None for 1 / curvature; got {self.step_size!r}.")
+
+    def suits(self, problem: Problem) -> bool:
+        return True
+
+    def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
+        self.check(problem)
+        # A problem's own warm start may rescale what is stored, which the recipe does not.
+        return self._first(problem, problem.init() if coef is None else problem.project(coef))
+
+    def _first(self, problem: Problem, start: Array) -> State:
+        curvature = problem.curvature()
+        size = 1.0 / curvature if self.step_size is None else namespace(start).full_like(curvature, self.step_size)
+        return State(start, size, unknown_residual(start[0]), 0, _Memory(residual_scale(curvature)))
+
+    def step(self, problem: Problem, state: State) -> State:
+        xp = namespace(state.coef)
+        grad = problem.value_and_grad(state.coef)[1]
+        coef = problem.project(state.coef - state.step_size * grad)
+        # What a step of the common scale would change at most.
+        longer = xp.clip(state.memory.scale / state.step_size, min=1.0)
+        residual = longer * xp.max(xp.abs(coef - state.coef))
+        return State(coef, state.step_size, residual, state.n_iter + 1, state.memory)

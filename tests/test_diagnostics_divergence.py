@@ -1,0 +1,167 @@
+"""Divergences with intervals, and the test by a ratio's score: against formulas by hand and binomial bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas
+import pytest
+from diagnostics_cases import gaussian_shift
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, entropy, norm
+from sklearn.linear_model import LogisticRegression
+
+import densratio
+from densratio import KMM, LSIF, Discriminator, divergence
+from densratio.diagnostics import ratio_test
+from densratio.diagnostics.two_sample import permutation_p_value
+
+LOGISTIC = Discriminator(LogisticRegression(), calibration=None)
+
+# ---------------------------------------------------------------- divergence
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.lists(st.integers(1, 30), min_size=5, max_size=5))
+def test_of_the_true_quotient_of_frequencies_it_is_the_divergence_of_the_two_tables(source_count, target_count):
+    source_count, target_count = np.array(source_count), np.array(target_count[: len(source_count)])
+    p, q = source_count / source_count.sum(), target_count / target_count.sum()
+    places = np.arange(len(p))
+    source, target = (np.repeat(places, count)[:, None].astype(float) for count in (source_count, target_count))
+    found = divergence(source, target, lambda x: (q / p)[np.asarray(x)[:, 0].astype(int)])
+    middle = (p + q) / 2
+    expected = {
+        "kl": entropy(q, p),
+        "pearson": np.sum((q - p) ** 2 / p) / 2,
+        "js": (entropy(p, middle) + entropy(q, middle)) / 2,
+    }
+    for kind, value in expected.items():
+        np.testing.assert_allclose(found[kind].estimate, value, rtol=1e-9, atol=1e-12)
+        assert found[kind].interval[0] <= found[kind].estimate <= found[kind].interval[1]
+
+
+def test_the_interval_is_that_of_two_means():
+    source, target, ratio = gaussian_shift(0, 300, 200, delta=1.0)
+    found = divergence(source, target, ratio, kind="kl", confidence=0.9)
+    log, rest = np.log(ratio(target)), 1.0 - ratio(source)
+    error = np.sqrt(log.var() / 200 + rest.var() / 300)
+    half = norm.ppf(0.95) * error
+    np.testing.assert_allclose(found.standard_error, error, rtol=1e-12)
+    np.testing.assert_allclose(found.interval, (log.mean() + rest.mean() - half, log.mean() + rest.mean() + half), rtol=1e-12)
+
+
+def test_the_ratio_is_fitted_on_rows_other_than_those_where_it_is_read():
+    # Rows of pure noise: a ratio that had seen them would find a divergence.
+    rng = np.random.default_rng(0)
+    source, target = rng.standard_normal((60, 20)), rng.standard_normal((60, 20))
+    X, y = densratio.stack_domains(source, target)
+    fitted = Discriminator(LogisticRegression(C=1e4), calibration=None).fit(X, y)
+    seen = divergence(source, target, lambda x: fitted.transform(x), kind="kl")
+    fresh = divergence(source, target, fitted, kind="kl")
+    assert seen.estimate > 0.1 and fresh.estimate == 0.0
+
+
+def test_parameters_that_a_search_chose_are_kept():
+    source, target, _ = gaussian_shift(1, 60, 60)
+    ratio = LSIF(gamma=[0.1, 1.0], random_state=0).fit(*densratio.stack_domains(source, target))
+    given_gamma = LSIF(gamma=ratio.best_params_["gamma"], random_state=0)
+    assert divergence(source, target, ratio, kind="pearson") == divergence(source, target, given_gamma, kind="pearson")
+
+
+def test_a_frame_with_text_is_taken_as_it_is():
+    rng = np.random.default_rng(0)
+    source, target = (
+        pandas.DataFrame({"job": rng.choice(["a", "b"], 80, p=[1 - p, p]), "age": rng.standard_normal(80)}) for p in (0.2, 0.8)
+    )
+    assert divergence(source, target, kind="js").interval[0] > 0.0
+    assert ratio_test(source, target, n_permutations=99).p_value == 0.01
+
+
+def test_samples_that_do_not_overlap_are_called_so():
+    days = np.arange(60.0)[:, None]
+    with pytest.warns(UserWarning, match="hardly overlap"):
+        divergence(days, days + 100.0, LOGISTIC)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "words"),
+    [
+        (9, {"kind": "hellinger"}, "kind must be one of"),
+        (9, {"confidence": 1.0}, "confidence must be"),
+        (9, {"ratio": KMM}, "ratio must be a density ratio"),
+        (9, {"ratio": "kmm"}, "ratio must be a density ratio"),
+        (9, {"ratio": lambda x: np.zeros(len(x))}, "The ratio is 0 at 9 of 9 target rows"),
+        (1, {"ratio": LOGISTIC}, "at least two rows of each domain"),
+    ],
+)
+def test_what_means_nothing_is_refused(rows, changes, words):
+    source, target, _ = gaussian_shift(0, 9, rows)
+    with pytest.raises(ValueError, match=words):
+        divergence(source, target, **changes)
+
+
+def test_ten_rows_and_frames_with_other_columns():
+    source, target, _ = gaussian_shift(0, 5, 5)
+    assert 0.0 <= divergence(source, target, LOGISTIC, kind="js").estimate <= np.log(2.0)
+    one, other = pandas.DataFrame({"a": [1.0, 2.0]}), pandas.DataFrame({"b": [1.0, 2.0]})
+    for function in (divergence, ratio_test):
+        with pytest.raises(ValueError, match="differ in their columns"):
+            function(one, other)
+        with pytest.raises(ValueError, match="NaN in column 'a'"):
+            function(one * np.nan, one * np.nan)
+
+
+# ---------------------------------------------------------------- the test
+
+
+def test_the_statistic_is_the_best_score_of_a_ratio_of_the_kernels():
+    source, target, _ = gaussian_shift(0, 20, 12)
+    found = ratio_test(source, target, gamma=0.4, n_centers=32, regularization=0.05, n_permutations=1)
+    pooled = np.concatenate([source, target])
+    pooled = pooled / pooled.std(axis=0)
+    # With a center at every row the order in which they are drawn does not matter.
+    phi = np.exp(-0.4 * ((pooled[:, None] - pooled[None]) ** 2).sum(axis=2))
+    psi = phi - phi.mean(axis=0)
+    h, C = psi[20:].mean(axis=0), psi.T @ psi / 32 + 0.05 * np.eye(32)
+    best = np.linalg.solve(C, h)
+    np.testing.assert_allclose(found.statistic, h @ best - best @ C @ best / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("n_source", "n_target"), [(30, 30), (60, 7)])
+def test_equal_samples_have_p_values_that_are_uniform(n_source, n_target):
+    n_runs = 300
+    pairs = [gaussian_shift(seed, n_source, n_target, delta=0.0)[:2] for seed in range(n_runs)]
+    p = np.array([ratio_test(*pair, n_permutations=99, n_centers=20, random_state=seed).p_value for seed, pair in enumerate(pairs)])
+    for level in (0.05, 0.2, 0.5, 0.8):
+        low, high = binom.interval(0.999, n_runs, level)
+        assert low <= np.sum(p <= level) <= high
+
+
+def test_a_shift_is_found_and_the_unit_of_a_column_does_not_matter():
+    source, target, _ = gaussian_shift(0, 300, 300, delta=0.5)
+    found = ratio_test(source, target)
+    assert found.p_value == 0.001
+    scaled = ratio_test(source * [1e3, 1e-3] + 7.0, target * [1e3, 1e-3] + 7.0)
+    np.testing.assert_allclose(scaled.statistic, found.statistic, rtol=1e-6)
+
+
+def test_one_row_against_many_has_as_few_p_values_as_rows():
+    source, target, _ = gaussian_shift(0, 19, 1, delta=50.0)
+    p = ratio_test(source, target, n_permutations=1999).p_value
+    assert abs(p - 1 / 20) < 4 * np.sqrt(0.05 * 0.95 / 1999)
+    assert permutation_p_value(1.0, np.zeros(3)) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_permutations": 0}, "n_permutations must be an int >= 1"),
+        ({"n_centers": 0}, "n_centers must be >= 1"),
+        ({"regularization": 0.0}, "regularization > 0"),
+        ({"gamma": -1.0}, "gamma must be"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, words):
+    source, target, _ = gaussian_shift(0, 9, 9)
+    with pytest.raises(ValueError, match=words):
+        ratio_test(source, target, **changes)

@@ -1,0 +1,44 @@
+"""The default bandwidth of kernel expansions: of a third of the median distance where coefficients are >= 0."""
+
+import numpy as np
+import pytest
+
+from densratio import KLIEP, KMM, LSIF, stack_domains
+from densratio.datasets import make_gaussian_shift, make_heavy_tails, make_mixture_shift
+from densratio.features import Gaussian, Laplacian
+
+KINDS = {"gaussian": (Gaussian, 2), "laplacian": (Laplacian, 1)}
+
+
+@pytest.mark.parametrize("kernel", KINDS)
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 6])
+@pytest.mark.parametrize("ratio", [KLIEP, LSIF])
+def test_the_width_is_the_median_distance_over_the_columns_at_most_over_three(ratio, n_columns, kernel):
+    rng, (kind, degree) = np.random.default_rng(n_columns), KINDS[kernel]
+    source, target = rng.normal(size=(40, n_columns)), rng.normal(size=(30, n_columns))
+    constant = np.column_stack([source, np.ones(40)]), np.column_stack([target, np.ones(30)])
+    expected = float(kind().bandwidth(source, target)) * min(n_columns, 3) ** degree
+    for pair in ((source, target), constant):
+        fitted = ratio(kernel=kernel, scale=None).fit(*stack_domains(*pair))
+        np.testing.assert_allclose(float(fitted.features_.gamma_), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [LSIF(nonnegative=False, scale=None), KMM(scale=None)])
+def test_coefficients_of_any_sign_and_weights_take_the_median_distance(ratio):
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(40, 4)), rng.normal(size=(30, 4))
+    fitted = ratio.fit(*stack_domains(source, target))
+    np.testing.assert_allclose(float(fitted.features_.gamma_), float(Gaussian().bandwidth(source, target)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [KLIEP, LSIF])
+@pytest.mark.parametrize("shift", [make_gaussian_shift, make_mixture_shift, make_heavy_tails])
+@pytest.mark.parametrize("n_columns", [2, 5])
+def test_it_is_nearer_to_known_ratios_than_the_median_distance(ratio, shift, n_columns):
+    errors = np.zeros(2)
+    for seed in range(4):
+        drawn = shift(400, 400, n_columns, random_state=seed)
+        wide = float(ratio().fit(drawn.X, drawn.y).features_.gamma_) / min(n_columns, 3) ** 2
+        truth = drawn.ratio(drawn.X[drawn.y == 0])
+        errors += [np.mean((kind.fit(drawn.X, drawn.y).weights_ - truth) ** 2) for kind in (ratio(), ratio(gamma=wide))]
+    assert errors[0] < errors[1]

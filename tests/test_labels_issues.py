@@ -1,0 +1,179 @@
+"""Label issues: scores are probabilities of being wrong, as many are issues as are wrong, on every kind of rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.naive_bayes import GaussianNB
+
+from densratio import find_label_issues, label_issues_from_probabilities
+from densratio.labels.confusion import _sharpened
+
+COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
+
+
+def classes(table, rng):
+    """A class of each row of a table of probabilities (n, K)."""
+    return (rng.random(len(table))[:, None] > table.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def drawn(n, n_classes, rate, seed, spread=12.0):
+    """Posteriors q (n, K), true and given labels under a drawn transition T, and the exact probability that a label is wrong."""
+    rng = np.random.default_rng(seed)
+    logits = spread * rng.normal(size=(n, n_classes))
+    q = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    others = rng.dirichlet(np.ones(n_classes - 1), size=n_classes)
+    transition = np.diag(np.full(n_classes, 1.0 - rate))
+    transition[~np.eye(n_classes, dtype=bool)] = (rate * others).ravel()
+    true = classes(q, rng)
+    labels = classes(transition[true], rng)
+    noisy = q @ transition
+    exact = 1.0 - q[np.arange(n), labels] * transition[labels, labels] / noisy[np.arange(n), labels]
+    return noisy, true, labels, exact, transition
+
+
+@settings(max_examples=10)
+@given(n_classes=st.integers(2, 6), rate=st.floats(0.02, 0.12), seed=st.integers(0, 999))
+def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes, rate, seed):
+    noisy, true, labels, exact, _ = drawn(4000, n_classes, rate, seed)
+    issues = label_issues_from_probabilities(labels, noisy)
+    score = issues.sort_values("row").score.to_numpy()
+    assert roc_auc_score(true != labels, score) > roc_auc_score(true != labels, exact) - 0.01
+    # The confusion is estimated too: in 75 draws the scores are within 0.55 of the rate on average.
+    assert np.abs(score - exact).mean() < 0.6 * rate and abs(score.sum() / exact.sum() - 1.0) < 0.6
+    assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(score.sum())
+
+
+@settings(max_examples=10)
+@given(n_classes=st.integers(2, 6), rate=st.floats(0.02, 0.3), seed=st.integers(0, 999))
+def test_true_classes_are_taken_back_out_of_the_probabilities_of_given_ones(n_classes, rate, seed):
+    noisy, _, _, _, transition = drawn(200, n_classes, rate, seed)
+    q = _sharpened(noisy, transition)
+    np.testing.assert_allclose(q.sum(axis=1), 1.0)
+    loss = [-(noisy * np.log(p @ transition)).sum() for p in (noisy, q)]
+    assert loss[1] <= loss[0] and np.abs(q @ transition - noisy).max() <= np.abs(noisy @ transition - noisy).max()
+
+
+def test_the_frame_lists_the_worst_first_and_suggests_the_true_label():
+    noisy, true, labels, _, _ = drawn(1000, 4, 0.2, 3)
+    names = np.array(["ant", "bee", "cat", "dog"])
+    issues = label_issues_from_probabilities(names[labels], noisy)
+    assert list(issues.columns) == COLUMNS and (np.diff(issues.score) <= 0).all()
+    assert sorted(issues.row) == list(range(1000)) and (issues.given_label == names[labels[issues.row]]).all()
+    assert issues.score.between(0, 1).all() and issues.is_issue.is_monotonic_decreasing
+    right = (issues.suggested_label == names[true[issues.row]])[issues.is_issue]
+    best = np.take_along_axis(noisy, true[:, None], 1)[:, 0][issues.row[issues.is_issue]].mean()
+    assert right.mean() > best  # the likeliest class is right at least as often as the true one is likely
+
+
+def test_clean_rows_are_no_issues_and_tell_the_confusion():
+    noisy, _, labels, _, _ = drawn(600, 3, 0.3, 5)
+    issues = label_issues_from_probabilities(labels, noisy, clean=np.arange(50)).sort_values("row")
+    assert (issues.score[:50] == 0).all() and not issues.is_issue[:50].any() and (issues.score[50:] > 0).any()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:600], y[:600]
+    labels, rng = y.copy(), np.random.default_rng(0)
+    wrong = rng.choice(len(y), 60, replace=False)
+    labels[wrong] = (y[wrong] + rng.integers(1, 10, 60)) % 10
+    return X, labels, np.isin(np.arange(len(y)), wrong)
+
+
+def quality(issues, is_wrong):
+    return roc_auc_score(is_wrong[issues.row], issues.score)
+
+
+LEARNER = LogisticRegression(C=0.01, max_iter=300)
+
+
+def network(n_features, n_classes):
+    from torch import nn
+
+    width = int(np.prod(n_features))
+    return nn.Sequential(nn.Flatten(), nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, n_classes))
+
+
+@pytest.mark.parametrize("kind", ["array", "frame", "images", "network", "default", "encoder"])
+def test_wrong_digits_are_found_in_rows_of_every_kind(digits, kind):
+    X, labels, is_wrong = digits
+    call = {
+        "array": lambda: find_label_issues(X, labels, model=LEARNER, random_state=0),
+        "frame": lambda: find_label_issues(pd.DataFrame(X).add_prefix("p"), labels, model=LEARNER, random_state=0),
+        "images": lambda: find_label_issues(X.reshape(-1, 1, 8, 8), labels, model=network, random_state=0),
+        "network": lambda: find_label_issues(X, labels, model=network, random_state=0),
+        "default": lambda: find_label_issues(X, labels, random_state=0),
+        "encoder": lambda: find_label_issues(
+            [str(i) for i in range(600)], labels, model=LEARNER, encoder=lambda ids: X[[*map(int, ids)]]
+        ),
+    }[kind]
+    found = call()
+    assert quality(found, is_wrong) > 0.97 and 40 <= found.is_issue.sum() <= 80
+    pd.testing.assert_frame_equal(found, call()) if kind in ("array", "network") else None
+
+
+def test_text_is_encoded_and_groups_are_held_out_together():
+    rng = np.random.default_rng(1)
+    words = {"sea": "wave salt fish tide", "wood": "tree leaf moss root"}
+    labels = rng.choice(list(words), 120)
+    texts = [" ".join(rng.choice(words[label].split(), 4)) for label in labels]
+    labels[:6] = np.where(labels[:6] == "sea", "wood", "sea")
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    found = find_label_issues(
+        texts, labels, model=LogisticRegression(), encoder=TfidfVectorizer(), groups=np.arange(120) // 2, random_state=0
+    )
+    assert set(found.row[:6]) == set(range(6))
+
+
+def test_a_second_clean_sample_is_learned_from_and_not_listed(digits):
+    X, labels, is_wrong = digits
+    more, right = load_digits(return_X_y=True)
+    found = find_label_issues(X, labels, clean=(more[600:900], right[600:900]), model=LEARNER, random_state=0)
+    assert len(found) == 600 and quality(found, is_wrong) > 0.97
+
+
+def test_classes_of_one_row_count_as_right():
+    X, labels = np.random.default_rng(0).normal(size=(40, 2)), np.repeat([0, 1], 20)
+    labels[3] = 7
+    with pytest.warns(UserWarning, match="Classes of one row"):
+        found = find_label_issues(X, labels, model=GaussianNB(), random_state=0)
+    assert found.set_index("row").score[3] == 0.0
+
+
+ROWS = np.random.default_rng(0).normal(size=(20, 2))
+TWO = np.repeat([0, 1], 10)
+BAD = {
+    "one class": (lambda: find_label_issues(ROWS, np.zeros(20, int)), "one class alone"),
+    "fractions": (lambda: find_label_issues(ROWS, ROWS[:, 0]), "fractions"),
+    "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first row 0"),
+    "mixed": (lambda: find_label_issues(ROWS, np.array(["a", *TWO[1:].tolist()], dtype=object)), "mix text and numbers"),
+    "more classes than rows": (lambda: find_label_issues(ROWS, np.arange(20)), "has one row"),
+    "lengths": (lambda: find_label_issues(ROWS, TWO[:-1].tolist()), "20 rows and there are 19 labels"),
+    "clean class": (lambda: find_label_issues(ROWS, TWO, clean=(ROWS, TWO + 1)), "which labels lack"),
+    "clean rows": (lambda: find_label_issues(ROWS, TWO, clean=[25]), "row numbers from 0 to 19"),
+    "images": (lambda: find_label_issues([np.ones((1, 4, 4)), np.ones((1, 5, 5))] * 10, TWO, model=network), "one size first"),
+    "text": (lambda: find_label_issues(["a b", "c d"] * 10, TWO), "encoder="),
+    "model": (lambda: find_label_issues(ROWS, TWO, model=3), "must be a scikit-learn classifier"),
+    "proba": (lambda: label_issues_from_probabilities(TWO, np.full((20, 3), 1 / 3)), r"\(20, 2\)"),
+    "sums": (lambda: label_issues_from_probabilities(TWO, np.ones((20, 2))), "sum to 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_with_what_to_do(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_gaps_are_told_or_learned_from():
+    X = ROWS.copy()
+    X[0, 0] = np.nan
+    assert len(find_label_issues(X, TWO, random_state=0)) == 20

@@ -1,0 +1,87 @@
+"""Losses for wrong labels and unequal classes, against their formulas, and each other's limits."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from densratio.training.losses import cross_entropy, focal, forward_corrected, generalized_cross_entropy, label_margins
+
+N, C = 12, 4
+drawn = settings(max_examples=20, deadline=None)
+seeds = st.integers(0, 10**6)
+
+
+def rows(seed):
+    draws = torch.Generator().manual_seed(seed)
+    logits = 3.0 * torch.randn(N, C, generator=draws, dtype=torch.float64)
+    y = torch.randint(C, (N,), generator=draws)
+    p = torch.softmax(logits, dim=1)
+    return logits, y, p, p[torch.arange(N), y]
+
+
+@drawn
+@given(seed=seeds, gamma=st.floats(0.0, 5.0), q=st.floats(0.05, 1.0))
+def test_focal_and_generalized_losses_are_their_formulas(seed, gamma, q):
+    logits, y, _, own = rows(seed)
+    torch.testing.assert_close(focal(logits, y, gamma), -((1.0 - own) ** gamma) * own.log())
+    torch.testing.assert_close(generalized_cross_entropy(logits, y, q), (1.0 - own**q) / q)
+
+
+@drawn
+@given(seed=seeds)
+def test_the_generalized_loss_lies_between_cross_entropy_and_the_absolute_error(seed):
+    logits, y, p, _ = rows(seed)
+    torch.testing.assert_close(generalized_cross_entropy(logits, y, 1e-9), cross_entropy(logits, y), rtol=1e-6, atol=1e-9)
+    absolute = (p - functional.one_hot(y, C)).abs().sum(dim=1) / 2.0
+    torch.testing.assert_close(generalized_cross_entropy(logits, y, 1.0), absolute)
+
+
+@drawn
+@given(seed=seeds)
+def test_forward_correction_is_the_cross_entropy_of_the_noisy_probabilities(seed):
+    logits, y, p, _ = rows(seed)
+    transition = np.random.default_rng(seed).dirichlet(np.ones(C), size=C)
+    noisy = p @ torch.as_tensor(transition)
+    torch.testing.assert_close(forward_corrected(transition)(logits, y), -noisy[torch.arange(N), y].log())
+    torch.testing.assert_close(forward_corrected(np.eye(C))(logits, y), cross_entropy(logits, y))
+
+
+@drawn
+@given(seed=seeds)
+def test_the_margin_of_a_class_is_the_fourth_root_of_its_size(seed):
+    logits, y, _, _ = rows(seed)
+    sizes = np.random.default_rng(seed).integers(1, 1000, C)
+    by_hand = logits.clone()
+    for row, label in enumerate(y):
+        by_hand[row, label] -= 0.5 * (sizes.min() / sizes[label]) ** 0.25
+    torch.testing.assert_close(label_margins(sizes)(logits, y), functional.cross_entropy(30.0 * by_hand, y, reduction="none"))
+
+
+@pytest.mark.parametrize("loss", [forward_corrected(np.full((C, C), 1.0 / C)), label_margins([5, 4, 3, 2])])
+def test_a_loss_with_a_parameter_survives_pickling(loss):
+    logits, y, _, _ = rows(0)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(logits, y), loss(logits, y))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: forward_corrected(np.ones((2, 2))), r"transition must be \(C, C\), rows of sum 1"),
+        (lambda: forward_corrected([[2.0, -1.0], [0.0, 1.0]]), "entries >= 0"),
+        (lambda: label_margins([3, 0]), r"class_sizes must be \(C,\) numbers > 0"),
+        (lambda: generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), 0.0), r"q must be in \(0, 1\]"),
+        (lambda: focal(torch.zeros(1, 2), torch.tensor([0]), -1.0), "gamma must be >= 0; got -1.0"),
+        (lambda: forward_corrected(np.eye(3))(torch.zeros(1, 2), torch.tensor([0])), r"logits must be \(n, 3\); got \(1, 2\)"),
+        (lambda: label_margins([3, 4, 5])(torch.zeros(1, 2), torch.tensor([0])), r"class_sizes has 3 classes.*got \(1, 2\)"),
+    ],
+)
+def test_a_parameter_out_of_range_is_told(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
