@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import plain_errors, say
-from .learning import check_torch, epochs_shown, labeled
+from .learning import labeled, waiting
 
 __all__ = ["labels"]
 
@@ -26,50 +26,29 @@ def labels(
     clean: Annotated[Path | None, typer.Option(help="A table of rows known to be right.", readable=False)] = None,
     out: Annotated[Path, typer.Option(help="File for the rows and their scores, .csv.", readable=False)] = Path("issues.csv"),
     report: Annotated[Path | None, typer.Option(help="HTML page of the most doubtful rows.", readable=False)] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the rows in the final training.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the folds and of the training.")] = 0,
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
 
     Writes for each row its number from 0, the given label, the suggested one, the probability that the given one is wrong, and
-    whether that is more likely than not; the most likely first.
+    whether it is among as many as are estimated to be wrong; the most likely first.
     """
     with plain_errors():
-        check_torch()
-        from ..labels import NoisyLabelClassifier
+        from ..labels import find_label_issues
         from .files import check_outputs, write_all
 
         outputs = {"--out": (out, (".csv",)), "--report": (report, (".html", ".htm"))}
         check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, (data,))
         X, y = labeled(data, label)
         right = None if clean is None else labeled(clean, label)
-        with epochs_shown("Training", 7 * epochs) as tick:
-            model = NoisyLabelClassifier(max_iter=epochs, random_state=seed, device=device, verbose=tick)
-            model.fit(X, y, clean=right)
-        issues = _issues(model, X, y)
+        with waiting("Folds are learned and held out"):
+            issues = find_label_issues(X, y, clean=right, random_state=seed)
         made = {out: issues.to_csv(index=False).encode()}
         if report is not None:
             made[report] = _page(issues, X, y, f"Labels of {data.name}").encode()
         write_all(made)
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(y):,} labels", width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
-
-
-def _issues(model: Any, X: Any, y: Any) -> Any:
-    """The frame of all rows, the most doubtful first; where the label is doubted the suggestion is another one."""
-    import numpy as np
-    from pandas import DataFrame
-
-    proba, given = model.predict_proba(X), np.searchsorted(model.classes_, y)
-    is_issue = model.label_scores_ > 0.5
-    proba[np.flatnonzero(is_issue), given[is_issue]] = -1.0
-    order = np.argsort(-model.label_scores_, kind="stable")
-    frame = DataFrame({
-        "row": np.arange(len(y)), "given_label": y, "suggested_label": model.classes_[proba.argmax(axis=1)],
-        "score": model.label_scores_.round(4), "is_issue": is_issue,
-    })  # fmt: skip
-    return frame.iloc[order]
 
 
 def _page(issues: Any, X: Any, y: Any, title: str) -> str:

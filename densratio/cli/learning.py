@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_torch", "epochs_shown", "labeled"]
+__all__ = ["check_torch", "epochs_shown", "labeled", "waiting"]
 
 
 def check_torch() -> None:
@@ -47,3 +47,14 @@ def epochs_shown(title: str, total: int) -> Iterator[Any]:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
         bar.update(task, total=max(1.0, bar.tasks[0].completed))
+
+
+@contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """A moving bar and the time so far on standard error, for work whose length is not known."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        bar.add_task(title, total=None)
+        yield

@@ -51,7 +51,6 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     weights_ : (n,) weights of the rows of X, of mean 1 over those with sample_weight > 0, in the order of X.
     label_issues_ : (k,) int, rows of X whose labels are more likely wrong than right, the most likely first. With a method by name:
         rows of weight below 1 to which the network gives another label.
-    label_scores_ : (n,) probability that the label of each row of X is wrong, 0 where it is known to be right.
     module_ : the network. encoder_ : the `TableEncoder` of a frame with text, categories or gaps, or None.
 
     Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that neither their order nor how
@@ -220,7 +219,6 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         own = np.where(is_used & ~is_clean, right[place], 1.0)
         order = np.argsort(own, kind="stable")
         self.label_issues_ = order[own[order] < 0.5]
-        self.label_scores_ = 1.0 - own
         return self
 
 
