@@ -115,8 +115,8 @@ def broken(name, kind, rng):
         yield "9 finite", found.max()
     if found.min() < 0.0 or abs(np.average(found, weights=of_source) - 1.0) > 1e-5:
         yield "9 mean", np.average(found, weights=of_source)
-    no_overlap = at[y == 0].max() < 1e-30  # fit warns, and the weights are even
     counted = np.ones(len(found), dtype=bool) if of_source is None else of_source > 0.0
+    no_overlap = at[y == 0][counted].max() < 1e-30  # fit warns, and the weights are even
     if name not in OWN_WEIGHTS and not no_overlap and np.abs(at[y == 0] - found)[counted].max() > near * largest:
         yield "9 transform", np.abs(at[y == 0] - found)[counted].max()
     moved = fit(X * (2.0 ** rng.integers(-20, 20, X.shape[1])).astype(X.dtype), y, weight)
