@@ -63,9 +63,9 @@ def divergence(
     The right column is the divergence where r is the true ratio and less elsewhere, by the square of the ratio's error. Its
     summands are the influence function: the standard error is sqrt(var_t / m + var_s / n), of normal approximation, and the
     interval lies between 0 and the largest possible value. It does not count what a poor ratio loses: of 95 % intervals from 400
-    rows of each sample, 87 to 91 % held the divergence of two Gaussians in "kl" and "pearson", and 88 to 95 % in "js", with a
-    quadratic logistic regression for the ratio. Pearson's squared ratio
-    has a long tail where samples are far apart, and its interval is then rough; "js" is between 0 and log 2 and the steadiest.
+    rows of each sample, 87 to 92 % held the divergence of two Gaussians in "kl" and "pearson", and 88 to 95 % in "js", with a
+    quadratic logistic regression for the ratio. Pearson's squared ratio has a long tail where samples are far apart, and its
+    interval is then rough; "js" is between 0 and log 2 and the steadiest.
 
     source (n, d), target (m, d): as in `two_sample_test`, at least two rows each.
     ratio: a density ratio, fitted or not, which is fitted anew on each of five folds' other rows with the parameters that its

@@ -67,10 +67,9 @@ def weight_intervals(
     interval of row i has the quantiles (1 - confidence) / 2 and (1 + confidence) / 2 of the replicas at x_i. Parameters given as
     "cv" are chosen once, on all rows, so a replica is one solve.
 
-    The intervals tell how far the weights vary with the samples. They don't count what the method smooths away: a regularized
-    ratio is too low where the true one is high, in every replica. GaussianRatio on Gaussian samples holds the true weight about
-    as often as confidence says; kernel methods such as LSIF do so far less often, least at the largest weights, and a wider
-    confidence does not mend it. `docs/benchmarks.md` has the shares.
+    The intervals tell how far the weights vary with the samples. They don't count what the method smooths away, so those of a
+    regularized ratio hold the true weight less often than confidence says. At 95 %, with 100 Gaussian rows in each sample, those of
+    LSIF(nonnegative=False) held it for 91.5 % of the rows and those of GaussianRatio for 93.9 %; other sizes were not measured.
 
     Parameters
     ----------
