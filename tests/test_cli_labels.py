@@ -49,7 +49,8 @@ def test_a_classifier_is_trained_and_measured(files):
     ("arguments", "words"),
     [
         (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label; its columns are a, b, kind"),
-        (("labels", "none.csv", "--label", "kind"), "none.csv must be a file that ends in .csv"),
+        (("labels", "none.csv", "--label", "kind"), "There is no file none.csv; the current folder is"),
+        (("labels", "wrong.txt", "--label", "kind"), "wrong.txt must end in .csv"),
         (("labels", "wrong.csv", "--label", "kind", "--out", "x.txt"), "must end in .csv"),
         (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--method", "mw_nett"), "Did you mean 'mw_net'"),
     ],

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from integration_cases import one_thread  # noqa: F401
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -26,14 +27,6 @@ QUICK = {"max_iter": 2, "model": lambda n_features, n_classes: nn.Linear(n_featu
 
 def small(n_features, n_classes):
     return nn.Sequential(nn.Linear(n_features, 16), nn.ReLU(), nn.Linear(16, n_classes))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 CHECKS = list(estimator_checks_generator(NoisyLabelClassifier(model=small, max_iter=12, batch_size=16, learning_rate=1e-2)))

@@ -24,8 +24,10 @@ def labeled(path: Path, label: str) -> tuple[Any, Any]:
     from .tables import SUFFIXES, suffix_of
 
     suffix = suffix_of(path)
-    if not path.is_file() or suffix is None:
-        raise ValueError(f"{path} must be a file that ends in {', '.join(SUFFIXES)}.")
+    if suffix is None:
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}; the current folder is {Path.cwd()}.")
     if suffix == ".parquet":
         frame = pandas.read_parquet(path)
     else:

@@ -68,29 +68,40 @@ def find_label_issues(
     pandas = pandas_module()
     names, given = class_codes(labels)
     seed, n_rows = seed_of(random_state), len(given)
-    is_pair = isinstance(clean, tuple) and len(clean) == 2 and np.ndim(clean[0]) != 0 and np.ndim(clean[0]) >= np.ndim(X) > 0
-    is_clean = clean_rows(None if is_pair else clean, n_rows)
-    if is_pair:
-        extra = _clean_codes(clean[1], names)
-        X = joined_rows(X, clean[0])
-        given, is_clean = np.concatenate([given, extra]), np.concatenate([is_clean, np.ones(len(extra), dtype=bool)])
-    rows = as_numbers(
-        X, encoder, has_model=model is not None, keeps_images=model is not None and not hasattr(model, "predict_proba")
-    )
-    n_found = rows.shape[0] if is_sparse(rows) else len(rows)
-    if n_found != len(given):
-        raise ValueError(f"X has {n_found - len(given) + n_rows} rows and there are {n_rows} labels: pass one label for each row.")
+    X, given, is_clean = _with_clean(X, given, names, clean)
+    keeps_images = model is not None and not hasattr(model, "predict_proba")
+    rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
+    _check_lengths(rows, given, n_rows)
     folds = _folds(given, _groups(groups, n_rows, len(given)), cv, seed)
     chosen = _chosen(rows, given, seed) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(folds), seed)
     proba = _out_of_fold(chosen, rows, given, folds, n_jobs)
-    sizes = np.bincount(given)
-    alone = sizes[given] < 2
+    return issue_frame(pandas, names, given, proba, is_clean | _alone(given, names), n_rows)
+
+
+def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Rows and labels, followed by those of a second clean sample, and which of them are right."""
+    if not (isinstance(clean, tuple) and len(clean) == 2 and np.ndim(clean[0]) != 0 and np.ndim(clean[0]) >= np.ndim(X) > 0):
+        return X, given, clean_rows(clean, len(given))
+    extra = _clean_codes(clean[1], names)
+    is_clean = np.repeat([False, True], [len(given), len(extra)])
+    return joined_rows(X, clean[0]), np.concatenate([given, extra]), is_clean
+
+
+def _check_lengths(rows: Any, given: np.ndarray, n_rows: int) -> None:
+    n_found = rows.shape[0] if is_sparse(rows) else len(rows)
+    if n_found != len(given):
+        raise ValueError(f"X has {n_found - len(given) + n_rows} rows and there are {n_rows} labels: pass one label for each row.")
+
+
+def _alone(given: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Mask (n,) of the rows that are the only one of their class, with a warning."""
+    alone = np.bincount(given)[given] < 2
     if alone.any():
         lonely = names[given[alone]].tolist()[:5]
-        warnings.warn(f"Classes of one row can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=2)
-    return issue_frame(pandas, names, given, proba, is_clean | alone, n_rows)
+        warnings.warn(f"Classes of one row can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
+    return alone
 
 
 def _clean_codes(labels: Any, names: np.ndarray) -> np.ndarray:
