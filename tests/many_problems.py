@@ -1,4 +1,6 @@
-"""The laws of tables over many drawn problems: `python tests/many_problems.py 20000 [--seed 0]`, some 60 ms each.
+"""The laws of tables over many drawn problems: `python tests/many_problems.py 20000 [--seed 0] [--minutes 30]`.
+
+A problem takes some 60 ms. For many cores start one process a seed: each prints its versions, its seed and its draws.
 
 Each problem draws samples of a kind (far rows, sentinels, ties, offsets, units, categories, single precision, few rows), weights or
 none, and an estimator, and checks: weights and ratios are finite, not negative and of mean 1 (law 9), transform(source) is weights_
@@ -10,15 +12,20 @@ that does not hold, and ends with 1 if there is one.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 import warnings
+from importlib.metadata import version
 
 import numpy as np
+from sklearn.base import clone
 
+import densratio
 from densratio import stack_domains
 from densratio.estimators import ESTIMATORS
 
+NAMES = sorted(ESTIMATORS)
 KINDS = [
     "plain",
     "far source row",
@@ -101,7 +108,7 @@ def broken(name, kind, rng):
     near = {"single precision": 2e-2}.get(kind, 1e-4)
 
     def fit(X, y, weight):
-        return new_like(ratio).fit(X, y, sample_weight=weight)
+        return clone(ratio).fit(X, y, sample_weight=weight)
 
     start = time.process_time()
     fit_ = fit(X, y, weight)
@@ -150,35 +157,42 @@ def broken(name, kind, rng):
             yield "2 gap", fit_.gap_
 
 
-def new_like(ratio):
-    from sklearn.base import clone
-
-    return clone(ratio)
+def checked(seed, number):
+    """The lines to print of one problem."""
+    rng = np.random.default_rng([seed, number])
+    name, kind = NAMES[rng.integers(len(NAMES))], KINDS[rng.integers(len(KINDS))]
+    try:
+        for law, figure in broken(name, kind, rng):
+            yield f"{number} {name}, {kind}: law {law}: {figure:.3g}"
+    except Exception as error:  # any error of a fit on finite rows is a broken law
+        yield f"{number} {name}, {kind}: {type(error).__name__}: {str(error)[:150]}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("problems", type=int)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("problems", type=int, help="how many to draw")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other problems")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="stop after so many minutes, with the problems drawn so far"
+    )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    failures, names, start = 0, sorted(ESTIMATORS), time.process_time()
-    for number in range(arguments.problems):
-        rng = np.random.default_rng([arguments.seed, number])
-        name, kind = names[rng.integers(len(names))], KINDS[rng.integers(len(KINDS))]
-        try:
-            for law, figure in broken(name, kind, rng):
-                failures += 1
-                print(f"{number} {name}, {kind}: law {law}: {figure:.3g}", flush=True)
-        except Exception as error:  # any error of a fit on finite rows is a broken law
-            failures += 1
-            print(f"{number} {name}, {kind}: {type(error).__name__}: {str(error)[:150]}", flush=True)
-        if number % 1000 == 999:
-            print(f"{number + 1} problems, {time.process_time() - start:.0f} CPU seconds", flush=True)
-    seconds = time.process_time() - start
+    libraries = (f"{name} {version(name)}" for name in ("numpy", "scipy", "scikit-learn"))
     print(
-        f"{arguments.problems} problems, seed {arguments.seed}, {seconds:.0f} CPU seconds: {failures} laws did not hold", flush=True
+        f"seed {arguments.seed}; densratio {densratio.__version__}; Python {sys.version.split()[0]}; {'; '.join(libraries)}",
+        flush=True,
     )
+    failures = drawn = 0
+    start, end = time.process_time(), time.monotonic() + 60.0 * arguments.minutes
+    while drawn < arguments.problems and time.monotonic() < end:
+        for line in checked(arguments.seed, drawn):
+            failures += 1
+            print(line, flush=True)
+        drawn += 1
+        if drawn % 1000 == 0:
+            print(f"{drawn} problems, {time.process_time() - start:.0f} CPU seconds", flush=True)
+    seconds = time.process_time() - start
+    print(f"{drawn} problems, seed {arguments.seed}, {seconds:.0f} CPU seconds: {failures} laws did not hold", flush=True)
     return failures > 0
 
 
