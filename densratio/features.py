@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal
@@ -31,11 +31,12 @@ from ._blocks import over_rows
 from ._distances import manhattan, squared_euclidean
 from ._scale import column_values
 
-__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
+__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "at_bandwidths"]
 
 Anchors = Literal["source", "target"]
 _NARROWEST = 3  # part of the median distance that is the width of a kernel
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
+_LARGEST_EXPONENT = 700.0
 
 
 # ---------------------------------------------------------------- bandwidth rules
@@ -345,3 +346,18 @@ FEATURES: dict[str, type[Features]] = {
     "random_fourier": RandomFourier,
     "nystroem": Nystroem,
 }
+
+
+def at_bandwidths(features: Sequence[Features], x: Array) -> Iterator[Array]:
+    """The features (n, k) of rows `x` (n, d), of fitted features that differ in their bandwidths alone.
+
+    Kernels share the distances to the centers, and are at least 1e-304 in float64.
+    """
+    first = features[0]
+    if type(first) not in (Gaussian, Laplacian):
+        yield from (one(x) for one in features)
+        return
+    distances = first._distance(x, first.centers_, 1.0 / max(float(one.gamma_) for one in features))
+    for one in features:
+        # Larger exponents give next to nothing, and take long.
+        yield exp_of_negative(namespace(distances).clip(one.gamma_ * distances, max=_LARGEST_EXPONENT))

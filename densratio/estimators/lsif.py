@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._arrays import Array, put, to_host
-from ..features import Features
-from ..model_selection import Fold, leave_one_out_scores
+from .._blocks import over_blocks, row_slices
+from ..features import Features, at_bandwidths
+from ..model_selection import leave_one_out_scores
 from ..objectives.lsif import LeastSquares
+from ..objectives.moments import Moments
 from ..solvers import Solver
 from .density_ratio import DensityRatio
 from .samples import Samples, row_counts
+from .search import some_of
 from .solve import assemble
 
 __all__ = ["LSIF"]
+
+_SCORED = 1000  # rows of each sample that are left out in turns: enough to tell candidates apart
 
 
 class LSIF(DensityRatio):
@@ -84,13 +90,34 @@ class LSIF(DensityRatio):
     def _grid(self, name: str, samples: Samples) -> list[float]:
         return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
 
-    def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives):
-            return super()._scores_at(gamma, objectives, samples, folds)
-        features = assemble(self, samples, gamma, objectives[0]).features
-        counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
-        scores = leave_one_out_scores(
-            features(samples.source), features(samples.target), [objective.regularization for objective in objectives],
-            alpha=self.alpha, nonnegative=True, source_weight=counts[0], target_weight=counts[1],
-        )  # fmt: skip
-        return to_host(scores)[:, None]
+    def _scores_by_gamma(self, objectives: dict[Any, list[Any]], samples: Samples) -> list[np.ndarray]:
+        every = [objective for of_gamma in objectives.values() for objective in of_gamma]
+        if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in every):
+            return super()._scores_by_gamma(objectives, samples)
+        if samples.source_weight is not None:
+            counts = [put(count, samples.source) for count in row_counts(samples)]
+            samples = samples._replace(source_weight=counts[0], target_weight=counts[1])
+        features, some = [assemble(self, samples, gamma, every[0]).features for gamma in objectives], some_of(samples, _SCORED)
+        sums = [
+            _moments(features, *side) for side in ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
+        ]
+        scored = [at_bandwidths(features, rows) for rows in (some.source, some.target)]
+        return [
+            to_host(
+                leave_one_out_scores(
+                    source, target, [objective.regularization for objective in of_gamma], alpha=self.alpha, sums=of_both,
+                    source_weight=some.source_weight, target_weight=some.target_weight,
+                )
+            )[:, None]
+            for of_gamma, source, target, *of_both in zip(objectives.values(), *scored, *sums, strict=True)
+        ]  # fmt: skip
+
+
+def _moments(features: list[Features], rows: Array, weight: Array | None) -> list[Moments]:
+    """The sums of all rows (n, d) at each bandwidth."""
+    blocks = row_slices(rows.shape[0], len(features) * features[0].n_columns)
+
+    def of_block(at: slice) -> list[Moments]:
+        return [Moments.of(part, None if weight is None else weight[at]) for part in at_bandwidths(features, rows[at, :])]
+
+    return [reduce(Moments.plus, parts) for parts in zip(*over_blocks(of_block, blocks, rows), strict=True)]

@@ -12,7 +12,7 @@ from .._arrays import to_host
 from ..model_selection import Fold, choose, folds_of, stratified_folds
 from .samples import Samples, row_counts
 
-__all__ = ["folds_by", "is_search", "search"]
+__all__ = ["folds_by", "is_search", "search", "some_of"]
 
 
 def is_search(value: Any) -> bool:
@@ -90,8 +90,13 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 def _some_rows(estimator: Any, samples: Samples) -> Samples:
     """A seeded sample of at most `_choice_rows` rows of each domain; all rows if `cv` is a splitter or names rows."""
-    cv, most = getattr(estimator, "cv", None), estimator._choice_rows
-    if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):
+    cv = getattr(estimator, "cv", None)
+    return some_of(samples, estimator._choice_rows) if cv is None or isinstance(cv, Integral) else samples
+
+
+def some_of(samples: Samples, most: int) -> Samples:
+    """A seeded sample of at most `most` rows of each domain."""
+    if max(samples.sizes) <= most:
         return samples
     rng = np.random.default_rng(0)
     return samples.taking(*(np.sort(rng.permutation(n)[:most]) for n in samples.sizes))
