@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._arrays import Array, put, to_host
-from .._blocks import over_blocks, row_slices
 from ..features import Features, at_bandwidths
 from ..model_selection import leave_one_out_scores
 from ..objectives.lsif import LeastSquares
-from ..objectives.moments import Moments
 from ..solvers import Solver
 from .density_ratio import DensityRatio
 from .samples import Samples, row_counts
@@ -22,7 +19,7 @@ from .solve import assemble
 
 __all__ = ["LSIF"]
 
-_SCORED = 1000  # rows of each sample that are left out in turns: enough to tell candidates apart
+_LEFT_OUT = 1000  # rows of each sample, enough for the mean change by leaving one out
 
 
 class LSIF(DensityRatio):
@@ -94,30 +91,15 @@ class LSIF(DensityRatio):
         every = [objective for of_gamma in objectives.values() for objective in of_gamma]
         if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in every):
             return super()._scores_by_gamma(objectives, samples)
-        if samples.source_weight is not None:
-            counts = [put(count, samples.source) for count in row_counts(samples)]
-            samples = samples._replace(source_weight=counts[0], target_weight=counts[1])
-        features, some = [assemble(self, samples, gamma, every[0]).features for gamma in objectives], some_of(samples, _SCORED)
-        sums = [
-            _moments(features, *side) for side in ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
-        ]
-        scored = [at_bandwidths(features, rows) for rows in (some.source, some.target)]
-        return [
-            to_host(
-                leave_one_out_scores(
-                    source, target, [objective.regularization for objective in of_gamma], alpha=self.alpha, sums=of_both,
-                    source_weight=some.source_weight, target_weight=some.target_weight,
-                )
-            )[:, None]
-            for of_gamma, source, target, *of_both in zip(objectives.values(), *scored, *sums, strict=True)
-        ]  # fmt: skip
-
-
-def _moments(features: list[Features], rows: Array, weight: Array | None) -> list[Moments]:
-    """The sums of all rows (n, d) at each bandwidth."""
-    blocks = row_slices(rows.shape[0], len(features) * features[0].n_columns)
-
-    def of_block(at: slice) -> list[Moments]:
-        return [Moments.of(part, None if weight is None else weight[at]) for part in at_bandwidths(features, rows[at, :])]
-
-    return [reduce(Moments.plus, parts) for parts in zip(*over_blocks(of_block, blocks, rows), strict=True)]
+        features = [assemble(self, samples, gamma, every[0]).features for gamma in objectives]
+        counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
+        left_out = some_of(samples.sizes, _LEFT_OUT) if max(samples.sizes) > _LEFT_OUT else None
+        sides = (at_bandwidths(features, rows) for rows in (samples.source, samples.target))
+        parts = []
+        for of_gamma, source, target in zip(objectives.values(), *sides, strict=True):
+            strengths = [objective.regularization for objective in of_gamma]
+            scores = leave_one_out_scores(
+                source, target, strengths, alpha=self.alpha, source_weight=counts[0], target_weight=counts[1], left_out=left_out
+            )
+            parts.append(to_host(scores)[:, None])
+        return parts

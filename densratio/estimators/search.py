@@ -90,13 +90,14 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 def _some_rows(estimator: Any, samples: Samples) -> Samples:
     """A seeded sample of at most `_choice_rows` rows of each domain; all rows if `cv` is a splitter or names rows."""
-    cv = getattr(estimator, "cv", None)
-    return some_of(samples, estimator._choice_rows) if cv is None or isinstance(cv, Integral) else samples
-
-
-def some_of(samples: Samples, most: int) -> Samples:
-    """A seeded sample of at most `most` rows of each domain."""
-    if max(samples.sizes) <= most:
+    cv, most = getattr(estimator, "cv", None), estimator._choice_rows
+    if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):
         return samples
+    return samples.taking(*some_of(samples.sizes, most))
+
+
+def some_of(sizes: tuple[int, int], most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of a seeded sample of at most `most` rows of each domain."""
     rng = np.random.default_rng(0)
-    return samples.taking(*(np.sort(rng.permutation(n)[:most]) for n in samples.sizes))
+    source, target = (np.sort(rng.permutation(n)[:most]) for n in sizes)
+    return source, target

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._arrays import Array, is_numpy_array, namespace, widest_here
+from .._arrays import Array, namespace, widest_here
 
-__all__ = ["Moments", "without_traces"]
+__all__ = ["Moments"]
 
 _FEW = 4  # largest rows per column at which products with the rows are cheaper than outer products
-_TRACE = 1e-75  # features below it change no sum, and products of them are slow to compute
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,7 @@ class Moments:
         if weight is None and features.shape[0] <= _FEW * features.shape[1]:
             xp = namespace(features)
             return cls(xp.sum(xp.ones_like(features[:, 0])), xp.sum(features, axis=0), None, features)
-        features = without_traces(features)
+        features = widest_here(features)
         xp = namespace(features)
         count = xp.ones_like(features[:, 0]) if weight is None else widest_here(weight)
         weighted = features if weight is None else features * count[:, None]
@@ -75,10 +74,3 @@ class Moments:
     def _divisor(self) -> Array:
         # An empty sample has sums 0, and its means are defined as 0.
         return namespace(self.count).where(self.count > 0.0, self.count, namespace(self.count).ones_like(self.count))
-
-
-def without_traces(features: Array) -> Array:
-    """Features (n, k) in float64, if the device supports it, with 0 for traces."""
-    xp, wide = namespace(features), widest_here(features)
-    large = xp.abs(wide) > _TRACE
-    return wide if is_numpy_array(wide) and large.all() else xp.where(large, wide, xp.zeros_like(wide))
