@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["lenet5", "resnet18"]
+__all__ = ["convnet", "lenet5", "resnet18"]
 
 
 def lenet5(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -33,6 +33,23 @@ def lenet5(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
         "hidden": nn.ReLU(),
         "output": nn.Linear(84, n_classes),
     }
+    return nn.Sequential(OrderedDict(layers))
+
+
+def convnet(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Pairs of 3 x 3 convolutions of 32, 64 and 128 channels with batch normalization, each pair pooled; images (c, h, w).
+
+    The layer `hidden` gives the 128 averaged features. Raises ValueError for rows that are no images.
+    """
+    width = _image_shape(input_shape, "The convolutional network")[0]
+    layers: dict[str, nn.Module] = {}
+    for group, n_out in enumerate((32, 64, 128), start=1):
+        pair = []
+        for n_in in (width, n_out):
+            pair += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]
+        layers[f"group{group}"] = nn.Sequential(*pair, nn.MaxPool2d(2))
+        width = n_out
+    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "hidden": nn.Flatten(), "output": nn.Linear(width, n_classes)}
     return nn.Sequential(OrderedDict(layers))
 
 

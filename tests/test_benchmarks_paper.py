@@ -23,7 +23,7 @@ from densratio.training.rules import margins
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
 
-from benchmarks.networks import lenet5, resnet18  # noqa: E402
+from benchmarks.networks import convnet, lenet5, resnet18  # noqa: E402
 from benchmarks.paper.__main__ import main  # noqa: E402
 from benchmarks.paper.methods import METHODS, REBUILT, Method, Sizes, method_of, title  # noqa: E402
 from benchmarks.paper.problems import draw, shift_of  # noqa: E402
@@ -72,7 +72,13 @@ def test_the_networks_have_the_published_sizes():
 
 @pytest.mark.parametrize(
     ("network", "shape", "width"),
-    [(lenet5, (1, 8, 8), 84), (lenet5, (1, 28, 28), 84), (lenet5, (3, 40, 33), 84), (resnet18, (3, 32, 32), 512)],
+    [
+        (lenet5, (1, 8, 8), 84),
+        (lenet5, (1, 28, 28), 84),
+        (lenet5, (3, 40, 33), 84),
+        (convnet, (3, 32, 32), 128),
+        (resnet18, (3, 32, 32), 512),
+    ],
 )
 def test_the_hidden_layer_is_what_the_last_layer_takes(network, shape, width):
     model = network(shape, 7)
@@ -91,7 +97,7 @@ def test_resnet18_keeps_the_resolution_in_its_stem_and_halves_it_three_times():
     assert sizes == [(64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
 
 
-@pytest.mark.parametrize("network", [lenet5, resnet18])
+@pytest.mark.parametrize("network", [lenet5, convnet, resnet18])
 def test_a_network_for_images_refuses_rows(network):
     with pytest.raises(ValueError, match=r"takes images.*\(16,\)"):
         network((16,), 10)
@@ -119,6 +125,22 @@ def test_under_a_class_prior_shift_validation_is_balanced_and_rows_of_large_clas
     large = np.bincount(problem.y, problem.is_off) / counts
     assert sorted(large.tolist()) == [0.0] * 5 + [1.0] * 5
     assert counts[large == 0].max() * 10 == pytest.approx(counts[large == 1].min(), abs=5)
+
+
+def test_labels_that_people_gave_take_the_place_of_the_true_ones_in_training_rows_alone():
+    given = (DIGITS.labels + (np.arange(len(DIGITS.labels)) % 3 == 0)) % 10
+    data, chosen = DIGITS._replace(given={"worse": given}), experiment("human:worse")
+    truth = {image.tobytes(): pair for image, *pair in zip(DIGITS.inputs, DIGITS.labels, given, strict=True)}
+    problem = draw(data, chosen, 0)
+    of_train = np.array([truth[image.tobytes()] for image in problem.x])
+    assert np.array_equal(problem.y, of_train[:, 1]) and np.array_equal(problem.is_off, of_train[:, 0] != of_train[:, 1])
+    assert [truth[image.tobytes()][0] for image in problem.x_val] == problem.y_val.tolist()
+    noisy = draw(data, experiment("human:worse+noisy_val"), 0)
+    assert [truth[image.tobytes()][1] for image in noisy.x_val] == noisy.y_val.tolist()
+    with pytest.raises(ValueError, match="human:best needs human labels of that name; the data has worse"):
+        draw(data, experiment("human:best"), 0)
+    with pytest.raises(ValueError, match="has none; give --human-labels FILE"):
+        draw(DIGITS, chosen, 0)
 
 
 def test_validation_rows_join_the_training_rows_where_that_is_asked():
@@ -445,7 +467,7 @@ def test_a_command_that_meets_its_time_limit_goes_on_when_it_is_given_again(tmp_
         (["--n-val", "1"], "n_val must be >= 2"),
         (["--n-val", "1290"], "fewer than one training batch"),
         (["--seeds", "x"], "--seeds takes whole numbers"),
-        (["--network", "vgg"], "Network 'vgg' is not known; use one of ['lenet5', 'resnet18', 'small']"),
+        (["--network", "vgg"], "Network 'vgg' is not known; use one of ['convnet', 'lenet5', 'resnet18', 'small']"),
         (["--parameters", "published"], 'Nothing is published for data="digits", shift="label_noise"'),
         (["--parameters", "best"], "library or published"),
         (["--layer", "13", "--methods", "kmm"], "The model has no layer '13'"),

@@ -17,6 +17,7 @@ from densratio.datasets import (
     NOISE_KINDS,
     label_noise,
     load_cifar10,
+    load_cifar10n,
     load_digits,
     load_labelled,
     load_letters,
@@ -252,6 +253,16 @@ def test_cifar10_is_decoded_in_order_with_its_own_test_set(tmp_path):
     inputs, labels = data.test
     assert inputs.shape == (1, 3, 32, 32) and inputs.dtype == np.float32 and labels.tolist() == [1]
     assert inputs[0].mean(axis=(1, 2)) == pytest.approx(np.array(COLOURS[1]) / 255, abs=0.03)
+
+
+def test_human_labels_of_cifar10_are_those_of_its_rows(tmp_path):
+    labels, path = np.arange(50_000, dtype=np.uint8) % 10, tmp_path / "labels.npz"
+    np.savez(path, worse=labels, original_position=np.arange(50_000))
+    read = load_cifar10n(path)
+    assert list(read) == ["worse"] and read["worse"].dtype == np.int64 and np.array_equal(read["worse"], labels)
+    np.savez(path, worse=labels, aggre=labels[:7])
+    with pytest.raises(ValueError, match=r"50,000 rows under each name; \['aggre'\] does not"):
+        load_cifar10n(path)
 
 
 def test_a_grey_jpeg_becomes_three_equal_channels(tmp_path):

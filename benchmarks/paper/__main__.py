@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.runner import RESULTS, environment, limit_threads
 from densratio._arrays import to_device
-from densratio.datasets import Labelled, load_labelled
+from densratio.datasets import Labelled, load_cifar10n, load_labelled
 
 from .figures import draw_figures
 from .methods import LEARNED, Method, method_of, title
@@ -50,8 +50,9 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
-    shifts = "kind:rate, class_prior:ratio[:share], long_tail:factor, noisy_val, joined by +; several separated by commas"
+    shifts = "kind:rate, human:set, class_prior:ratio[:share], long_tail:factor, noisy_val, joined by +; several, commas"
     add("--noise", default="symmetric:0.4", help=shifts)
+    add("--human-labels", help="an .npz of labels that people gave to CIFAR-10's training rows, for --noise human:worse")
     add(
         "--methods",
         default=METHODS,
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", default="3", help="how many, from 0 on; or the seeds themselves with commas, as in 4, or 0,2")
     add("--epochs", type=int, help="passes over the training rows")
     add("--batch-size", type=int, help="rows of a batch")
-    add("--network", help="small, lenet5 or resnet18")
+    add("--network", help="small, lenet5, convnet or resnet18")
     add("--n-val", help="clean validation rows; several separated by commas")
     add("--layer", default="losses", help="what is compared: losses (-L), hidden (-F), or a module's name; several, commas")
     add("--parameters", default="library", help="library: this package's defaults; published: the paper's kernel widths")
@@ -161,6 +162,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[list[tuple[Experiment, int]
     _methods(arguments)
     to_device(np.zeros(1, dtype=np.float32), arguments.device)
     data = load_labelled(arguments.data)
+    if arguments.human_labels:
+        data = data._replace(given=load_cifar10n(arguments.human_labels))
     plan = list(product(experiments(arguments), _seeds(arguments.seeds)))
     limit_threads(arguments.threads)
     return plan, data, environment(arguments.device, (seed for _, seed in plan))

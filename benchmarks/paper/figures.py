@@ -132,7 +132,8 @@ def weighted(methods: Group) -> Group:
 
 def labels(runs: list[Record]) -> tuple[str, str]:
     """What rows to keep, and rows that are off, are called in this experiment."""
-    return NAMES["class_prior" if shift_of(runs[0]["identity"]["shift"]).noise is None else "noise"]
+    shift = shift_of(runs[0]["identity"]["shift"])
+    return NAMES["noise" if shift.noise or shift.human else "class_prior"]
 
 
 def decorate(panel: Axes, method: str, runs: list[Record], xlabel: str) -> None:

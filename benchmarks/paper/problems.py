@@ -13,7 +13,7 @@ from .settings import CLASS_PRIOR, Experiment
 
 __all__ = ["Problem", "Shift", "draw", "shift_of"]
 
-LONG_TAIL, NOISY_VAL = "long_tail", "noisy_val"
+LONG_TAIL, NOISY_VAL, HUMAN = "long_tail", "noisy_val", "human"
 
 
 class Problem(NamedTuple):
@@ -49,9 +49,12 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Shift:
-    """Noise of the labels (kind, rate), sizes of classes, share of small ones, and whether validation labels are noisy too."""
+    """Noise of the labels (kind, rate) or the name of a set of human labels, sizes of classes, share of small ones, and whether
+    validation labels are noisy too.
+    """
 
     noise: tuple[str, float] | None = None
+    human: str | None = None
     class_prior: float | None = None
     minority: float = 0.5
     long_tail: float | None = None
@@ -59,7 +62,8 @@ class Shift:
 
 
 def shift_of(text: str) -> Shift:
-    """The shift of "kind:rate", "class_prior:ratio[:share]", "long_tail:factor", or several joined by +, with +noisy_val too.
+    """The shift of "kind:rate", "human:set", "class_prior:ratio[:share]", "long_tail:factor", or several joined by +, with
+    +noisy_val too.
 
     Raises ValueError for anything else.
     """
@@ -72,8 +76,10 @@ def shift_of(text: str) -> Shift:
             if kind != CLASS_PRIOR or not 0.0 < _number(share) < 1.0:
                 raise _unknown(text)
             parts["minority"] = _number(share)
-        if kind in NOISE_KINDS and 0.0 <= number <= 1.0 and "noise" not in parts:
+        if kind in NOISE_KINDS and 0.0 <= number <= 1.0 and not parts.keys() & {"noise", HUMAN}:
             parts["noise"] = kind, number
+        elif kind == HUMAN and rate and not parts.keys() & {"noise", HUMAN}:
+            parts[HUMAN] = rate
         elif kind in (CLASS_PRIOR, LONG_TAIL) and number >= 1.0 and kind not in parts:
             parts[kind] = number
         elif part == NOISY_VAL:
@@ -92,7 +98,8 @@ def _number(text: str) -> float:
 
 def _unknown(text: str) -> ValueError:
     return ValueError(
-        f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], {CLASS_PRIOR}:ratio or "
+        f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], {HUMAN}:set, "
+        f"{CLASS_PRIOR}:ratio or "
         f"{LONG_TAIL}:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:share with the share of small classes in (0, 1), "
         f"or such joined by +, and +{NOISY_VAL}; got {text!r}."
     )
@@ -131,19 +138,30 @@ def _shifted(data: Labelled, experiment: Experiment, train: np.ndarray, seed: in
         kept = long_tail(data.labels[train], shift.long_tail, n_classes=n_classes, random_state=seed)
         train = train[kept.rows]
         is_off = ~kept.is_minority[data.labels[train]]
-    if shift.noise is None:
+    if shift.noise is None and shift.human is None:
         return train, data.labels[train], is_off
     return train, *_noisy(data, experiment, train, seed)
 
 
 def _noisy(data: Labelled, experiment: Experiment, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Noisy labels of the rows, and which were flipped; the labels as they are where the shift has no noise."""
-    noise = shift_of(experiment.shift).noise
-    if noise is None:
-        return data.labels[rows], np.zeros(len(rows), dtype=bool)
+    shift, true = shift_of(experiment.shift), data.labels[rows]
+    if shift.human is not None:
+        given = _human(data, shift.human)[rows]
+        return given, given != true
+    if shift.noise is None:
+        return true, np.zeros(len(rows), dtype=bool)
     mapping = ASYMMETRIC.get(experiment.data)
-    noisy = label_noise(data.labels[rows], *noise, n_classes=len(data.class_names), mapping=mapping, random_state=seed)
+    noisy = label_noise(true, *shift.noise, n_classes=len(data.class_names), mapping=mapping, random_state=seed)
     return noisy.labels, noisy.is_flipped
+
+
+def _human(data: Labelled, name: str) -> np.ndarray:
+    """The human labels (n,) of that name. Raises ValueError where the data has none."""
+    if name not in (data.given or {}):
+        known = f"has {', '.join(data.given)}" if data.given else "has none; give --human-labels FILE"
+        raise ValueError(f"{HUMAN}:{name} needs human labels of that name; the data {known}.")
+    return data.given[name]  # type: ignore[index]
 
 
 def _balanced(labels: np.ndarray, rows: np.ndarray, n_val: int, n_classes: int) -> np.ndarray:

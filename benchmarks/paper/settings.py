@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from benchmarks.networks import lenet5, resnet18
+from benchmarks.networks import convnet, lenet5, resnet18
 from densratio.labels.networks import small_network
 from densratio.training.ratio.published import RECIPES, Published, published
 
 __all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "settings_of"]
 
-NETWORKS = {"small": small_network, "lenet5": lenet5, "resnet18": resnet18}
+NETWORKS = {"small": small_network, "lenet5": lenet5, "convnet": convnet, "resnet18": resnet18}
 CLASS_PRIOR = "class_prior"
 
 

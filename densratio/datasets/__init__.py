@@ -6,6 +6,7 @@ from .feature_noise import PMD_TYPES, feature_dependent_noise, flip_probabilitie
 from .images import (
     Labelled,
     load_cifar10,
+    load_cifar10n,
     load_cifar100,
     load_digits,
     load_fashion_mnist,
@@ -30,6 +31,7 @@ __all__ = [
     "flip_probabilities",
     "label_noise",
     "load_cifar10",
+    "load_cifar10n",
     "load_cifar100",
     "load_digits",
     "load_fashion_mnist",

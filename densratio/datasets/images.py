@@ -18,6 +18,7 @@ __all__ = [
     "LOADERS",
     "Labelled",
     "load_cifar10",
+    "load_cifar10n",
     "load_cifar100",
     "load_digits",
     "load_fashion_mnist",
@@ -30,12 +31,14 @@ class Labelled(NamedTuple):
     """inputs (n, ...) float32, images as (n, channels, height, width); labels (n,) int64; class names (K,).
 
     test: inputs and labels of the data set's own test split, None if it has none.
+    given: other labels (n,) of the same rows, as people gave them, by the name of their set; None if there are none.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     class_names: list[str]
     test: tuple[np.ndarray, np.ndarray] | None = None
+    given: dict[str, np.ndarray] | None = None
 
 
 def load_digits() -> Labelled:
@@ -94,6 +97,19 @@ def load_cifar10(path: str | Path) -> Labelled:
         names = [str(name) for name in archive["class_names"]]
         train, test = (_images_and_labels(archive, part, path) for part in ("train", "test"))
     return Labelled(*train, names, test)
+
+
+def load_cifar10n(path: str | Path) -> dict[str, np.ndarray]:
+    """Human labels (50000,) int64 of CIFAR-10's training rows by name, "worse" or "aggre" among them, from an .npz of arrays.
+
+    Raises ValueError where an array is no labels of these rows. Source: Wei et al. (2022), Learning with noisy labels revisited.
+    """
+    with np.load(path) as archive:
+        sets = {name: archive[name] for name in archive.files if name != "original_position"}
+    wrong = [name for name, labels in sets.items() if labels.shape != (50_000,) or not np.isin(labels, range(10)).all()]
+    if wrong or not sets:
+        raise ValueError(f"{path} must hold labels 0 to 9 of 50,000 rows under each name; {wrong or 'it holds none'} does not.")
+    return {name: labels.astype(np.int64) for name, labels in sets.items()}
 
 
 def load_cifar100(path: str | Path) -> Labelled:
