@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,14 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch, failure):
     with pytest.raises(failure):
         write_all({tmp_path / "a.csv": b"new", tmp_path / "b.csv": b"half of this"})
     assert contents(tmp_path) == {"b.csv": b"old"}
+
+
+def test_a_writer_deletes_what_a_killed_one_left(tmp_path):
+    for name, age in ((".densratio-old", 3700.0), (".densratio-new", 0.0), ("old", 3700.0)):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    write_all({tmp_path / "a.csv": b"new"})
+    assert sorted(contents(tmp_path)) == [".densratio-new", "a.csv", "old"]
 
 
 SLOW = """

@@ -29,7 +29,6 @@ def test_the_objective_obeys_the_laws_in_several_columns(name):
     check_objective(VARIANTS[name], on=several, max_examples=6)
 
 
-@pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_primal_dual_solver_obeys_the_laws(name):
     on = positive if name == "plain" else several

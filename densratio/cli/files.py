@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 __all__ = ["check_outputs", "write_all"]
+
+_PASSING = ".densratio-"  # start of the passing names
+_ABANDONED = 3600.0  # seconds after which a file under a passing name is that of a process that was killed
 
 
 def check_outputs(outputs: Mapping[str, tuple[Path, tuple[str, ...]]], inputs: tuple[Path, ...]) -> None:
@@ -38,13 +43,15 @@ def check_outputs(outputs: Mapping[str, tuple[Path, tuple[str, ...]]], inputs: t
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Put the bytes in their places, all or, whatever fails, none.
 
-    A file is renamed to its place only when all are written, so nobody reads half of one.
+    A file is renamed to its place only when all are written, so nobody reads half of one. What a killed process left in the
+    same folders more than an hour ago is deleted.
     """
     # A link stays one: the file behind it is replaced. A long name could not be lengthened.
     places = [path.resolve() for path in contents]
-    fresh = [place.with_name(f".densratio-{secrets.token_hex(6)}") for place in places]
+    fresh = [place.with_name(f"{_PASSING}{secrets.token_hex(6)}") for place in places]
     old = [place.read_bytes() if place.exists() else None for place in places]
     placed: list[int] = []
+    _delete_abandoned({place.parent for place in places})
     try:
         for place, new, content in zip(places, fresh, contents.values(), strict=True):
             new.write_bytes(content)
@@ -60,6 +67,14 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     finally:
         for leftover in fresh:
             leftover.unlink(missing_ok=True)
+
+
+def _delete_abandoned(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        for left in folder.glob(f"{_PASSING}*"):
+            with contextlib.suppress(OSError):  # it may be another user's, or gone
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    left.unlink()
 
 
 def _restore(place: Path, content: bytes | None) -> None:

@@ -173,10 +173,11 @@ def solve(ratio: Any, problem: Problem) -> Solution:
 def warn_unless_converged(ratio: Any, solution: Solution) -> None:
     """Issue a ConvergenceWarning if the solver stopped early."""
     if not solution.converged:
+        stronger = "max_iter, tol or the regularization" if hasattr(ratio, "regularization") else "max_iter or tol"
+        advice = 'use solver="auto"' if solution.solver.is_one_step else f"raise {stronger}"
         warnings.warn(
             f"{type(ratio).__name__} stopped after {solution.n_iter} steps with optimality residual {solution.residual:.1e} "
-            f"(tol={ratio.tol:.1e}), at most {solution.gap:.1e} above the optimal value. The weights are usable; raise max_iter, "
-            "tol or the regularization.",
+            f"(tol={ratio.tol:.1e}), at most {solution.gap:.1e} above the optimal value. The weights are usable; {advice}.",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, ClassVar
@@ -37,18 +39,25 @@ class Reference(Solver):
 
     def step(self, problem: Problem, state: State) -> State:
         cp = _cvxpy()
-        variable, value, constraints = program(problem)
-        cp.Problem(cp.Minimize(value), constraints).solve(solver=self.backend or cp.CLARABEL)
-        if variable.value is None:
-            raise RuntimeError(f"cvxpy found no solution for {type(problem).__name__}.")
-        coef = problem.project(put(variable.value, state.coef))
+        coefficients, value, constraints = program(problem)
+        posed, backend = cp.Problem(cp.Minimize(value), constraints), self.backend or cp.CLARABEL
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it may be inaccurate, which `has_converged` says
+            with contextlib.suppress(cp.SolverError):
+                posed.solve(solver=backend)
+        if coefficients.value is None:
+            raise RuntimeError(
+                f"cvxpy's solver {backend} found no solution for {type(problem).__name__}. Give another as Reference(backend=...), "
+                'or use solver="auto".'
+            )
+        coef = problem.project(put(coefficients.value, state.coef))
         grad = problem.value_and_grad(coef)[1]
         residual = problem.residual(coef, grad, residual_scale(problem.curvature()))
-        return State(coef, state.step_size, residual, state.n_iter + 1)
+        return State(coef, state.step_size, residual, state.n_iter + 1, posed.status)
 
     def has_converged(self, state: State) -> bool:
-        """cvxpy stops at its own tolerance, or raises."""
-        return state.n_iter > 0
+        """Whether cvxpy has reached its own tolerance: the memory of the state is its status."""
+        return bool(state.memory == "optimal")
 
 
 def _cvxpy() -> Any:
@@ -65,7 +74,7 @@ def _host(values: Array) -> np.ndarray:
 
 @singledispatch
 def program(problem: Problem) -> tuple[Any, Any, list[Any]]:
-    """The cvxpy program of a problem: (variable, value to minimize, constraints).
+    """The cvxpy program of a problem: (coefficients, value to minimize, constraints).
 
     To register your own, put `@program.register` on a function whose argument is annotated with your problem class.
     """
@@ -92,14 +101,16 @@ def _(problem: MeanMatching):
 
 @program.register
 def _(problem: MaximumLikelihood):
-    cp = _cvxpy()
-    weight, alive = _host(problem.feasible.weight), to_host(problem.feasible.alive)
-    a, target = cp.Variable(len(weight)), _host(problem.target)
-    count = np.ones(len(target)) if problem.target_weight is None else _host(problem.target_weight)
-    # In shares a_l b_l the constraint is the simplex and the columns have similar sizes, which conic solvers need.
-    share = cp.multiply(weight * alive, a)
-    value = -(count / count.sum()) @ cp.log((target * alive) @ a)
-    return a, value, [a >= 0, cp.sum(share) == 1, cp.multiply(~alive, a) == 0]
+    cp, alive = _cvxpy(), np.flatnonzero(to_host(problem.feasible.alive))
+    weight = _host(problem.feasible.weight)
+    # In shares a_l b_l the constraint is the simplex. Rows may differ by hundreds of decades: each is relative to its largest.
+    target = _host(problem.target)[:, alive] / weight[alive]
+    largest = np.maximum(target.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    share, count = cp.Variable(len(alive)), np.ones(len(target)) if problem.target_weight is None else _host(problem.target_weight)
+    likelihood = (count / count.sum()) @ (cp.log((target / largest) @ share) + np.log(largest[:, 0]))
+    back = np.zeros((len(weight), len(alive)))
+    back[alive, np.arange(len(alive))] = 1.0 / weight[alive]
+    return back @ share, -likelihood, [share >= 0, cp.sum(share) == 1]
 
 
 @program.register

@@ -126,10 +126,13 @@ def _a_converged_solver_has_a_residual_within_tol(case: Case) -> None:
 
 
 def _the_value_is_the_reference_optimum(case: Case) -> None:
-    value, best = case.value_and_grad(_ran(case).coef)[0], Reference().solve(case.built()).coef
-    optimum = case.value_and_grad(best)[0]
-    size = max(abs(optimum), abs(case.value_and_grad(case.start())[0]))
-    close(value, optimum, 1e-6 * size + 1e-12, "the solver's value and cvxpy's")
+    value, reference = case.value_and_grad(_ran(case).coef)[0], Reference().solve(case.built())
+    optimum = case.value_and_grad(reference.coef)[0]
+    tolerance = 1e-6 * max(abs(optimum), abs(case.value_and_grad(case.start())[0])) + 1e-12
+    if reference.converged:
+        close(value, optimum, tolerance, "the solver's value and cvxpy's")
+    else:
+        at_most(value, optimum + tolerance, "the solver's value, and cvxpy's where it stopped early,")
 
 
 def _a_step_never_waits_for_the_device(case: Case) -> None:
