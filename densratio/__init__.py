@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WeightedConformal,
         importance_weighted_score,
         make_iw_scorer,
+        tame_weights,
         target_performance,
         weight_intervals,
     )
@@ -66,6 +67,7 @@ __all__ = [
     "label_issues_from_probabilities",
     "make_iw_scorer",
     "stack_domains",
+    "tame_weights",
     "target_performance",
     "weight_intervals",
 ]
@@ -83,6 +85,7 @@ _TWO_STEP = (
     "WeightedConformal",
     "importance_weighted_score",
     "make_iw_scorer",
+    "tame_weights",
     "target_performance",
     "weight_intervals",
 )
