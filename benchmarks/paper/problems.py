@@ -49,8 +49,8 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Shift:
-    """Noise of the labels (kind, rate) or the name of a set of human labels, sizes of classes, share of small ones, the share of the
-    training rows that is kept, and whether validation labels are noisy too.
+    """Noise of the labels (kind, rate) or the name of a set of human labels, sizes of classes, share of small ones, the share of
+    the training rows that is kept, and whether validation labels are noisy too.
     """
 
     noise: tuple[str, float] | None = None
