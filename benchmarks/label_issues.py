@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".benchdata"))
     parser.add_argument("--record", type=Path, default=RESULTS / "label_issues.json")
     arguments = parser.parse_args()
-    sys.path.append(arguments.cleanlab)
+    if arguments.cleanlab:
+        sys.path.append(arguments.cleanlab)
+    arguments.cache.mkdir(exist_ok=True)
     for seed in map(int, arguments.seeds.split(",")):
         for case in CASES:
             if case[0] in arguments.only.split(",") if arguments.only else is_there(case[0], arguments.data):
@@ -104,7 +106,7 @@ def model_of(name: str, X: np.ndarray, given: np.ndarray, seed: int) -> Any:
 
 
 def run(record: Path, case: tuple[str, str, float], seed: int, data: Problem) -> None:
-    """Figures of each method on one problem, added to the record."""
+    """Figures of each method on one problem, added to the record; clean rows are drawn among those whose label is right."""
     key = {"data": case[0], "noise": f"{case[1]} {case[2]:.0%}" if case[2] else f"people, {case[1]}", "seed": seed}
     if any(key.items() <= line.items() for line in lines(record)):
         return
@@ -167,9 +169,9 @@ def table(record: Path) -> None:
             "seeds": ", ".join(str(line["seed"]) for line in own),
         })  # fmt: skip
     note = (
-        "All methods have the same out-of-fold probabilities, of the default model of `find_label_issues`; of boosted trees on wine "
-        f"(white wines of quality 6 and above, against the others); of two convolutions on {N_IMAGES:,} images of CIFAR-10 with the "
-        "labels that people gave. Precision is that of the rows said to be issues. Clean rows are left out of the figures."
+        "All methods have the same out-of-fold probabilities: of `find_label_issues` by itself, of boosted trees on "
+        f"wine (white wines of quality 6 and above, against the others), of two convolutions on {N_IMAGES:,} images of CIFAR-10 "
+        "with labels that people gave. Precision is that of the rows said to be issues. Clean rows are left out of the figures."
     )
     (RESULTS / "label_issues.md").write_text(f"# Label issues\n\n{note}\n\n{markdown(rows)}\n")
 

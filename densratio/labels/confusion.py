@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 __all__ = ["LabelModel", "label_posterior"]
 
@@ -14,6 +17,7 @@ _MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it 
 _LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
 _DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
 _CALIBRATIONS = np.geomspace(0.2, 1.0, 17)
+_RIDGE = 100.0  # times the squares of its coefficients are held against the mean loss
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 _NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
@@ -63,7 +67,8 @@ def label_posterior(
 ) -> LabelModel:
     """True classes from probabilities proba (n, K) of rows that the model did not learn from.
 
-    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) a model of given labels predicts sum_k q_k T_kj. For a T, q is
+    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) a model of given labels predicts sum_k q_k T_kj, after it is
+    calibrated on them. For a T, q is
     taken back out of the probabilities (Richardson-Lucy steps) and raised to the power under which the given labels are likeliest.
     Products q T alone don't tell T: it is known where the true class of many rows is nearly certain. So T starts at confident
     counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that don't differ by more than chance are
@@ -82,12 +87,26 @@ def label_posterior(
 
 
 def _calibrated(rows: _Rows) -> _Rows:
-    """Probabilities of given labels raised to the power, at most 1, under which these are likeliest: models are surer than right."""
-    if not rows.holds_noise:
+    """Probabilities under which the given labels are likelier, so that the habits of a model are not taken for a confusion.
+
+    They are the model's to a power up to 1, since models are surer than right, or those of a logistic regression on their
+    logarithms where it gains more than its coefficients are worth.
+    """
+    n_classes, at = rows.proba.shape[1], (np.arange(len(rows.given)), rows.given)
+    if not rows.holds_noise or len(np.unique(rows.given)) < n_classes:
         return rows
-    log_proba, at = np.log(rows.proba), (np.arange(len(rows.given)), rows.given)
-    trials = [_power(log_proba, power) for power in _CALIBRATIONS]
-    return rows._replace(proba=max(trials, key=lambda proba: rows.counts @ np.log(proba[at])))
+
+    def gain(proba: np.ndarray) -> float:
+        return float(rows.counts @ np.log(np.maximum(proba[at], _SMALLEST)))
+
+    log_proba = np.log(rows.proba)
+    proba = max((_power(log_proba, power) for power in _CALIBRATIONS), key=gain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression = LogisticRegression(C=_RIDGE / rows.counts.sum(), max_iter=100)
+        corrected = regression.fit(log_proba, rows.given, sample_weight=rows.counts).predict_proba(log_proba)
+    is_worth = gain(corrected) - gain(proba) > n_classes * (n_classes + 1)
+    return rows._replace(proba=np.maximum(corrected if is_worth else proba, _SMALLEST))
 
 
 def _likelier(rows: _Rows) -> _Fit:
