@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._progress import show_progress
     from ._validation import stack_domains
     from .diagnostics import diagnose, divergence
     from .estimators import (
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
         KDERatio,
         LabelShiftRatio,
         NearestNeighborsRatio,
+        RatioOutlierDetector,
         SpectralRatio,
         StackedRatio,
         SubspaceLSIF,
         Wasserstein,
     )
     from .labels import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
-    from .tables import importance_weights
+    from .tables import StreamMonitor, differences, importance_weights
     from .two_step import (
         ImportanceWeighted,
         WeightedConformal,
@@ -53,19 +55,23 @@ __all__ = [
     "LabelShiftRatio",
     "NearestNeighborsRatio",
     "NoisyLabelClassifier",
+    "RatioOutlierDetector",
     "SpectralRatio",
     "StackedRatio",
+    "StreamMonitor",
     "SubspaceLSIF",
     "Wasserstein",
     "WeightedConformal",
     "__version__",
     "diagnose",
+    "differences",
     "divergence",
     "find_label_issues",
     "importance_weighted_score",
     "importance_weights",
     "label_issues_from_probabilities",
     "make_iw_scorer",
+    "show_progress",
     "stack_domains",
     "tame_weights",
     "target_performance",
@@ -73,12 +79,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "show_progress": "_progress",
     "stack_domains": "_validation",
     "diagnose": "diagnostics",
     "divergence": "diagnostics",
-    "importance_weights": "tables",
     "NoisyLabelClassifier": "labels",
 }
+_HOMES |= dict.fromkeys(("StreamMonitor", "differences", "importance_weights"), "tables")
 _HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
 _TWO_STEP = (
     "ImportanceWeighted",
