@@ -24,18 +24,20 @@ if TYPE_CHECKING:
         KDERatio,
         LabelShiftRatio,
         NearestNeighborsRatio,
+        RatioOutlierDetector,
         SpectralRatio,
         StackedRatio,
         SubspaceLSIF,
         Wasserstein,
     )
     from .labels import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
-    from .tables import importance_weights
+    from .tables import StreamMonitor, differences, importance_weights
     from .two_step import (
         ImportanceWeighted,
         WeightedConformal,
         importance_weighted_score,
         make_iw_scorer,
+        tame_weights,
         target_performance,
         weight_intervals,
     )
@@ -52,13 +54,16 @@ __all__ = [
     "LabelShiftRatio",
     "NearestNeighborsRatio",
     "NoisyLabelClassifier",
+    "RatioOutlierDetector",
     "SpectralRatio",
     "StackedRatio",
+    "StreamMonitor",
     "SubspaceLSIF",
     "Wasserstein",
     "WeightedConformal",
     "__version__",
     "diagnose",
+    "differences",
     "divergence",
     "find_label_issues",
     "importance_weighted_score",
@@ -66,6 +71,7 @@ __all__ = [
     "label_issues_from_probabilities",
     "make_iw_scorer",
     "stack_domains",
+    "tame_weights",
     "target_performance",
     "weight_intervals",
 ]
@@ -74,15 +80,16 @@ _HOMES = {
     "stack_domains": "_validation",
     "diagnose": "diagnostics",
     "divergence": "diagnostics",
-    "importance_weights": "tables",
     "NoisyLabelClassifier": "labels",
 }
+_HOMES |= dict.fromkeys(("StreamMonitor", "differences", "importance_weights"), "tables")
 _HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
 _TWO_STEP = (
     "ImportanceWeighted",
     "WeightedConformal",
     "importance_weighted_score",
     "make_iw_scorer",
+    "tame_weights",
     "target_performance",
     "weight_intervals",
 )

@@ -63,11 +63,12 @@ def clipped_at_zero(x: Array) -> Array:
     return np.maximum(x, 0.0, out=x) if is_numpy_array(x) else namespace(x).clip(x, min=0.0)
 
 
-def exp_of_negative(x: Array) -> Array:
-    """exp(-x) of a temporary array, in place for numpy."""
+def exp_of_negative(x: Array, most: float | None = None) -> Array:
+    """exp(-x) of a temporary array, in place for numpy; of `most` where x is larger."""
     if is_numpy_array(x):
+        x = x if most is None else np.minimum(x, most, out=x)
         return np.exp(np.negative(x, out=x), out=x)
-    return namespace(x).exp(-x)
+    return namespace(x).exp(-(x if most is None else namespace(x).clip(x, max=most)))
 
 
 def device_of(x: Array) -> Any:

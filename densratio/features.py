@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, ClassVar, Literal
@@ -31,11 +31,13 @@ from ._blocks import over_rows
 from ._distances import manhattan, squared_euclidean
 from ._scale import column_values
 
-__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier"]
+__all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "at_bandwidths"]
 
 Anchors = Literal["source", "target"]
 _NARROWEST = 3  # part of the median distance that is the width of a kernel
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
+NO_TRACE = 172.0
+"""Exponent beyond which kernels, of less than 1e-74, change no sum; products of them are slow to compute."""
 
 
 # ---------------------------------------------------------------- bandwidth rules
@@ -58,22 +60,23 @@ def median_bandwidth(
     pooled = concat_rows(source, target)
     distances = distance(pooled, pooled)
     xp, n = namespace(distances), pooled.shape[0]
-    flat = xp.reshape(distances, (-1,))
-    order = xp.argsort(flat)
-    ordered = xp.take(flat, order)
-    # Copies of a row, equal up to rounding of its values, carry no information on the scale.
-    size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (8.0 * eps(ordered)) ** degree
-    apart = ordered > xp.take(xp.reshape(size[:, None] + size[None, :], (-1,)), order)
+    # Copies of a row, equal up to rounding of its values, carry no information on the scale: they count as distance 0.
+    size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (8.0 * eps(distances)) ** degree
+    apart = distances > size[:, None] + size[None, :]
+    flat = xp.reshape(xp.where(apart, distances, 0.0 * size[:, None]), (-1,))
     if source_weight is None and target_weight is None:
-        count = xp.astype(apart, ordered.dtype)
+        n_apart = xp.sum(xp.astype(apart, xp.int64))
+        ordered, middle = xp.sort(flat), n * n - n_apart + n_apart // 2
     else:
+        order = xp.argsort(flat)
+        ordered = xp.take(flat, order)
         sides = ((source, source_weight), (target, target_weight))
-        weight = xp.concat([xp.ones_like(distances[: s.shape[0], 0]) if w is None else w for s, w in sides])
+        weight = xp.concat([xp.ones_like(size[: s.shape[0]]) if w is None else w for s, w in sides])
         weight = weight / xp.max(weight)  # so that products of weights neither overflow nor underflow
-        count = xp.take(xp.reshape(weight[:, None] * weight[None, :], (-1,)), order) * xp.astype(apart, ordered.dtype)
-    below = xp.cumulative_sum(count)
-    # The tolerance makes ties robust to rounding of the sum of weights.
-    middle = xp.sum(xp.astype(below <= 0.5 * below[-1] * (1.0 + 64.0 * eps(below)), xp.int64))
+        count = xp.take(xp.reshape(weight[:, None] * weight[None, :], (-1,)), order) * xp.astype(ordered > 0.0, ordered.dtype)
+        below = xp.cumulative_sum(count)
+        # The tolerance makes ties robust to rounding of the sum of weights.
+        middle = xp.sum(xp.astype(below <= 0.5 * below[-1] * (1.0 + 64.0 * eps(below)), xp.int64))
     return _reciprocal(2.0 * xp.take(ordered, xp.reshape(xp.clip(middle, max=n * n - 1), (1,)))[0])
 
 
@@ -345,3 +348,18 @@ FEATURES: dict[str, type[Features]] = {
     "random_fourier": RandomFourier,
     "nystroem": Nystroem,
 }
+
+
+def at_bandwidths(features: Sequence[Features], x: Array) -> Iterator[Array]:
+    """The features (n, k) of rows `x` (n, d), of fitted features that differ in their bandwidths alone.
+
+    Kernels share the distances to the centers, and are at least exp(-NO_TRACE).
+    """
+    first = features[0]
+    if type(first) not in (Gaussian, Laplacian):
+        yield from (one(x) for one in features)
+        return
+    largest = max(float(one.gamma_) for one in features)
+    distances = over_rows(lambda part: first._distance(part, first.centers_, 1.0 / largest), x, first.n_columns)
+    for one in features:
+        yield exp_of_negative(one.gamma_ * distances, NO_TRACE)

@@ -359,7 +359,13 @@ def test_a_killed_command_leaves_no_files(folder, number, at):
     ]
     Path("weights.csv").write_text("old")
     before = contents(folder)
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    run = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None,  # "&" ignores SIGINT
+    )
     assert run.stdout.readline() == b"ready\n"
     run.send_signal(number)
     assert run.wait(20) != 0

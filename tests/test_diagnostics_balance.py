@@ -98,8 +98,8 @@ def test_pandas_kinds_of_columns():
     assert numeric_columns(frame).names == ("a", "b=u", "b=v", "c")
     twice = pandas.DataFrame(np.arange(4.0).reshape(2, 2), columns=["same", "same"])
     np.testing.assert_array_equal(numeric_columns(twice).values, [[0, 1], [2, 3]])
-    with pytest.raises(ValueError, match="Column 'day' holds dates"):
-        numeric_columns(pandas.DataFrame({"day": pandas.to_datetime(["2020-01-01"])}))
+    days = pandas.DataFrame({"day": pandas.to_datetime(["1970-01-02 12:00"]), "took": pandas.to_timedelta(["36h"])})
+    np.testing.assert_array_equal(numeric_columns(days).values, [[1.5, 1.5]])
     with pytest.raises(ValueError, match="NaN in column 'a'"):
         numeric_columns(pandas.DataFrame({"a": pandas.array([1, None], dtype="Int64")}))
 

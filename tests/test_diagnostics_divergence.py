@@ -12,8 +12,8 @@ from scipy.stats import binom, entropy, norm
 from sklearn.linear_model import LogisticRegression
 
 import densratio
-from densratio import KMM, LSIF, Discriminator, divergence
-from densratio.diagnostics import ratio_test
+from densratio import KMM, LSIF, Discriminator, divergence, importance_weights
+from densratio.diagnostics import ratio_test, two_sample_test
 from densratio.diagnostics.two_sample import permutation_p_value
 
 LOGISTIC = Discriminator(LogisticRegression(), calibration=None)
@@ -107,8 +107,27 @@ def test_ten_rows_and_frames_with_other_columns():
     for function in (divergence, ratio_test):
         with pytest.raises(ValueError, match="differ in their columns"):
             function(one, other)
-        with pytest.raises(ValueError, match="NaN in column 'a'"):
-            function(one * np.nan, one * np.nan)
+        with pytest.raises(ValueError, match="infinity in column 'a'"):
+            function(one * np.inf, one)
+
+
+def test_dates_gaps_and_columns_without_a_value_are_taken_as_importance_weights_takes_them():
+    rng = np.random.default_rng(0)
+
+    def frame(n, days, gaps):
+        when = pandas.Timestamp("2024-01-01") + pandas.to_timedelta(rng.integers(0, days, n), "D")
+        number = np.where(rng.random(n) < gaps, np.nan, rng.normal(size=n))
+        return pandas.DataFrame({"when": when, "gappy": number, "empty": np.nan, "none": None})
+
+    source, target = frame(80, 100, 0.1), frame(70, 300, 0.5)
+    assert np.isfinite(importance_weights(source, target).weights).all()
+    assert divergence(source, target, kind="js").interval[0] > 0.0
+    days = [part.assign(when=(part["when"] - pandas.Timestamp("1970-01-01")).dt.days, none="x") for part in (source, target)]
+    zoned = [part.assign(when=part["when"].dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")) for part in (source, target)]
+    plain = [part.assign(when=part["when"].dt.date) for part in (source, target)]
+    for measure in (ratio_test, two_sample_test):
+        assert measure(source, target).p_value < 0.05
+        assert len({measure(*samples) for samples in ((source, target), days, zoned, plain)}) == 1
 
 
 # ---------------------------------------------------------------- the test

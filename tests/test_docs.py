@@ -67,6 +67,12 @@ def test_the_code_of_a_page_runs_from_its_first_block_to_its_last(page, folder, 
         assert failure is None, f"{page}, block {number}: {type(failure).__name__}: {failure}\n{block}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_fits_into_its_width(page):
+    lines = [line for language in ("python", "bash") for block in fenced(page, language) for line in block.splitlines()]
+    assert [line for line in lines if len(line) > 80] == []
+
+
 @pytest.mark.parametrize(
     "command", [line for block in fenced("command_line.md", "bash") for line in block.replace("\\\n", " ").splitlines()]
 )

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.metrics.pairwise import laplacian_kernel, rbf_kernel
 
-from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier
+from densratio.features import FEATURES, Gaussian, Laplacian, Nystroem, RandomFourier, at_bandwidths
 from densratio.testing import draw_problem, gaussian_shift, problems
 
 KERNELS = {Gaussian: rbf_kernel, Laplacian: laplacian_kernel}
@@ -51,6 +51,25 @@ def test_large_kernels_are_computed_in_blocks_of_the_same_values(monkeypatch):
     whole = features(problem.source)
     monkeypatch.setattr("densratio._blocks.BLOCK", 130)
     np.testing.assert_allclose(features(problem.source), whole, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("library", [np.asarray, torch.asarray], ids=["numpy", "torch"])
+@given(problem=problems(ORDINARY, n_rows=(2, 40)))
+@settings(max_examples=10)
+def test_features_at_several_bandwidths_are_those_of_each(name, library, problem):
+    source, target = library(problem.source), library(problem.target)
+    features = [FEATURES[name](gamma=g).fit(source, target, anchors="target") for g in (1e-3, 0.3, 1e4)]
+    for one, found in zip(features, at_bandwidths(features, source), strict=True):
+        # Traces of kernels are raised to what changes no sum.
+        np.testing.assert_allclose(np.asarray(found), np.asarray(one(source)), rtol=1e-8, atol=1e-10)
+
+
+def test_csr_rows_share_their_distances_too():
+    rows = np.random.default_rng(0).poisson(0.5, (20, 6)).astype(float)
+    features = [Gaussian(gamma=g).fit(rows, rows[:8], anchors="target") for g in (0.1, 2.0)]
+    for dense, sparse in zip(at_bandwidths(features, rows), at_bandwidths(features, csr_array(rows)), strict=True):
+        np.testing.assert_allclose(sparse, dense, rtol=1e-10)
 
 
 def inner_products(features, problem):

@@ -177,3 +177,20 @@ def test_gaps_are_told_or_learned_from():
     X = ROWS.copy()
     X[0, 0] = np.nan
     assert len(find_label_issues(X, TWO, random_state=0)) == 20
+
+
+def test_columns_of_one_unit_keep_their_sizes_to_each_other_and_have_no_unit_together():
+    pytest.importorskip("torch")
+    from densratio.labels.mean_network import MeanNetwork
+
+    samples = [(ROWS * [1.0, 100.0]).astype(np.float32), (ROWS * [4.0, 400.0] + 8.0).astype(np.float32)]
+    scaled = [MeanNetwork(one_unit=True, random_state=1).fit(x, TWO).scale_(x) for x in samples]
+    np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-5)
+    np.testing.assert_allclose(np.divide(*scaled[0].std(axis=0)), np.divide(*samples[0].std(axis=0)), rtol=1e-5)
+
+
+def test_progress_over_the_folds_is_printed_where_asked_for(capfd):
+    find_label_issues(ROWS, TWO, model=GaussianNB(), random_state=0)
+    assert capfd.readouterr() == ("", "")
+    find_label_issues(ROWS, TWO, model=GaussianNB(), random_state=0, verbose=1)
+    assert "5 out of" in "".join(capfd.readouterr())

@@ -14,6 +14,7 @@ from densratio import KLIEP, LSIF, stack_domains
 from densratio.diagnostics import diagnose, effective_sample_size, standardized_mean_difference
 from densratio.plotting import (
     BalanceDisplay,
+    DifferencesDisplay,
     DiscriminatorCalibrationDisplay,
     PerformanceDisplay,
     RatioDisplay,
@@ -376,3 +377,19 @@ def test_chunks_are_drawn_with_their_intervals_and_hollow_where_nothing_can_be_s
 def test_no_estimates_are_refused():
     with pytest.raises(ValueError, match="There are no estimates to draw"):
         PerformanceDisplay.from_estimates([])
+
+
+def test_differences_are_drawn_by_column_and_by_row():
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(60, 3)), rng.normal([2.0, 0.0, 0.0], size=(50, 3))
+    display = DifferencesDisplay.from_samples(source, target, max_columns=2, axes=Figure().subplots(1, 2))
+    columns, rows = display.axes_
+    first, second = columns.patches
+    assert columns.get_yticklabels()[0].get_text() == display.differences.columns[0].name == "x0"
+    assert first.get_width() == display.differences.columns[0].distance and first.get_y() > second.get_y()
+    assert first.get_facecolor()[3] == 1.0 and second.get_facecolor()[3] == 0.0
+    source_bars, target_bars = rows.containers
+    assert [sum(bar.get_height() for bar in bars) for bars in (source_bars, target_bars)] == pytest.approx([1.0, 1.0])
+    assert DifferencesDisplay.from_differences(display.differences).figure_ is not display.figure_
+    with pytest.raises(ValueError, match="max_columns must be >= 1"):
+        display.plot(max_columns=0)

@@ -78,7 +78,7 @@ def test_the_ratio_is_never_fitted():
 def test_parameters_round_trip():
     ratio = fitted_ratio()
     model = ImportanceWeighted(Ridge(), ratio, flatten=0.5)
-    assert model.get_params(deep=False) == {"estimator": model.estimator, "ratio": ratio, "flatten": 0.5}
+    assert model.get_params(deep=False) == {"estimator": model.estimator, "ratio": ratio, "flatten": 0.5, "tame": None}
     assert ImportanceWeighted(**model.get_params(deep=False)).get_params() == model.get_params()
     assert model.set_params(estimator__alpha=7.0, flatten=0.2) is model
     assert model.estimator.alpha == 7.0 and model.flatten == 0.2

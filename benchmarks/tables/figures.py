@@ -31,6 +31,7 @@ COLORS = {
     "sklearn": "#7a4fa3",
 }
 MARKERS = "osv^D<>Pp*Xdh"
+WIDTH = 8.2  # inches: a page of the documentation shows a figure about so wide, so its text is no smaller than the page's
 
 
 def draw_figures(folder: Path, part: str) -> None:
@@ -39,7 +40,7 @@ def draw_figures(folder: Path, part: str) -> None:
     for name, draw in FIGURES[part].items():
         figure = draw(rows)
         if figure is not None:
-            save_figure(figure, folder / f"{name}.png", dpi=90)
+            save_figure(figure, folder / f"{name}.png", dpi=110)
             plt.close(figure)
 
 
@@ -47,9 +48,9 @@ def nmse_by_data(rows: list[Row]) -> Figure:
     """A panel for each data set: median NMSE of each contender, a bar from the smallest to the largest seed."""
     data = unique((row["shift"], row["d"]) for row in rows)
     names = [name for name in ordered(rows) if name != "true ratio" and values([r for r in rows if r["contender"] == name], "NMSE")]
-    n_columns = min(5, len(data))
+    n_columns = min(3, len(data))
     n_lines = math.ceil(len(data) / n_columns)
-    size = (3.0 + 2.4 * n_columns, n_lines * (1.0 + 0.2 * len(names)))
+    size = (WIDTH, n_lines * (0.7 + 0.16 * len(names)))
     figure, panels = plt.subplots(n_lines, n_columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for panel, (shift, d) in zip(panels.flat, data, strict=False):
         _nmse_panel(panel, [row for row in rows if (row["shift"], row["d"]) == (shift, d)], names)
@@ -90,9 +91,9 @@ def cost_against(axis: str, score: str) -> Callable[[list[Row]], Figure | None]:
         families = unique(row["family"] for row in here)
         if not here:
             return None
-        n_columns = min(3, len(families))
+        n_columns = min(2, len(families))
         n_lines = math.ceil(len(families) / n_columns)
-        size = (4.6 * n_columns, 3.8 * n_lines)
+        size = (WIDTH, 3.8 * n_lines)
         figure, panels = plt.subplots(
             n_lines, n_columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from numbers import Number
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from sklearn.utils import _safe_indexing
 
 from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
 from .._blocks import row_slices
+from .._columns import is_missing
 from .._validation import split_domains, stack_domains
 
 __all__ = [
@@ -35,11 +37,12 @@ def numeric_columns(X: Any, *, is_lenient: bool = False, has_gaps: bool = False)
 
     A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
     the rest. Arrays get the names x0, x1, ...
-    is_lenient: dates and durations become days, and NaN stays. has_gaps: in dense columns the median stands for NaN, and a 0/1
-    column named `column (missing)` follows for each that has any.
-    Raises ValueError for text in an array and for infinity and, unless is_lenient, for dates and NaN (naming the column).
+    Dates become days since 1970, in UTC if they have a time zone, and durations days.
+    is_lenient: NaN stays. has_gaps: in dense columns the median stands for NaN, and a 0/1 column named `column (missing)` follows
+    for each that has any.
+    Raises ValueError for text in an array and for infinity and, unless is_lenient, for NaN (naming the column).
     """
-    columns = X if isinstance(X, Columns) else _frame_columns(X, is_lenient) if hasattr(X, "columns") else _array_columns(X)
+    columns = X if isinstance(X, Columns) else _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
     if has_gaps and not scipy.sparse.issparse(columns.values):
         columns = _filled(columns)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
@@ -64,11 +67,11 @@ def level_name(column: str, level: Any) -> str:
     return f"{column}={repr(text) if text[:1] in tuple('<>=') else text}"
 
 
-def two_samples(X_source: Any, X_target: Any) -> tuple[Any, Any]:
+def two_samples(X_source: Any, X_target: Any, *, has_gaps: bool = False) -> tuple[Any, Any]:
     """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError where their columns differ."""
     # Text must become the same 0/1 columns in both samples, so both are encoded together.
     X, y = stack_domains(X_source, X_target)
-    values, domain = numeric_columns(X).values, to_host(y)
+    values, domain = numeric_columns(X, has_gaps=has_gaps).values, to_host(y)
     return values[domain == 0], values[domain == 1]
 
 
@@ -123,18 +126,32 @@ def _array_columns(X: Any) -> Columns:
     return Columns(tuple(f"x{j}" for j in range(values.shape[1])), values)
 
 
-def _frame_columns(X: Any, is_lenient: bool) -> Columns:
+def _frame_columns(X: Any) -> Columns:
     if 0 in X.shape:
         raise ValueError(f"X must have at least one row and one column; got shape {tuple(X.shape)}.")
     names: list[str] = []
     blocks: list[np.ndarray] = []
     for j, name in enumerate(X.columns):
         # By position: a pandas frame may have two columns of the same name.
-        column = np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j])
-        added, block = _frame_column(str(name), _days(column) if is_lenient and column.dtype.kind in "mM" else column)
+        column = _as_times(np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]))
+        added, block = _frame_column(str(name), _days(column) if column.dtype.kind in "mM" else column)
         names += added
         blocks.append(block)
     return Columns(tuple(names), np.concatenate(blocks, axis=1))
+
+
+def _as_times(values: np.ndarray) -> np.ndarray:
+    """An object column (n,) of dates as datetime64, in UTC if they have a time zone; any other column as it is."""
+    present = [value for value in values if not is_missing(value)] if values.dtype.kind == "O" else []
+    if not present or not all(isinstance(value, datetime.date) for value in present):
+        return values
+    plain = [np.datetime64("NaT") if is_missing(value) else _without_zone(value) for value in values]
+    return np.array(plain, dtype="datetime64[us]")
+
+
+def _without_zone(value: Any) -> Any:
+    has_zone = isinstance(value, datetime.datetime) and value.tzinfo is not None
+    return value.astimezone(datetime.UTC).replace(tzinfo=None) if has_zone else value
 
 
 def _days(times: np.ndarray) -> np.ndarray:
@@ -147,8 +164,6 @@ def _days(times: np.ndarray) -> np.ndarray:
 def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:
     if values.dtype.kind in "biuf":
         return [name], values.astype(np.float64)[:, None]
-    if values.dtype.kind in "mM":
-        raise ValueError(f"Column {name!r} holds dates. Turn it into numbers (such as days since a fixed day) or drop it.")
     if values.dtype.kind == "O" and _are_numbers(values):
         return [name], np.array([float(v) if isinstance(v, Number) else np.nan for v in values])[:, None]  # type: ignore[arg-type]
     levels, codes, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)

@@ -43,15 +43,16 @@ def ratio_test(
     share one factorization and cost one matrix product: (n + m) n_centers numbers of memory, where `two_sample_test` takes
     (n + m)^2. p_value = (1 + b) / (1 + n_permutations) as there, and P(p <= a) <= a where the samples do not differ.
 
-    X_source (n, d), X_target (m, d): columns are put in units of their pooled standard deviation. gamma: a number in 1 / (these
-    units)^2, or "median" of the pooled rows. Beyond max_rows rows in total a subsample is used. random_state seeds the draws.
+    X_source (n, d), X_target (m, d): arrays or frames, with text, dates and gaps; columns are put in units of their pooled standard
+    deviation. gamma: a number in 1 / (these units)^2, or "median" of the pooled rows. Beyond max_rows rows in total a subsample is
+    used. random_state seeds the draws.
     Raises ValueError for samples with different columns and for settings out of range.
     Source: Sugiyama, Suzuki, Ito, Kanamori & Kimura (2011), Least-squares two-sample test, Neural Networks 24.
     """
     check_permutations(n_permutations)
     if n_centers < 1 or not 0.0 < regularization < np.inf:
         raise ValueError(f"n_centers must be >= 1 and regularization > 0; got {n_centers!r} and {regularization!r}.")
-    source, target = two_samples(X_source, X_target)
+    source, target = two_samples(X_source, X_target, has_gaps=True)
     rng = np.random.default_rng(random_state)
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)
     pooled = standardized(dense_rows(source, rows[0]), dense_rows(target, rows[1]))

@@ -16,6 +16,7 @@ _IN_PYTHON = {
     "method": "try another method",
     "scale": "scale='auto'",
     "flatten": "w ** 0.5, or flatten=0.5 of ImportanceWeighted",
+    "tame": "tame_weights(w)",
     "alpha": "alpha=0.5",
     "max_weight": "a smaller max_weight",
     "source": "the smaller value of y is the source",
@@ -51,6 +52,8 @@ class Remedies:
     def flatten(self) -> list[str]:
         """Ways to more even weights."""
         ways = [f"flatten the weights ({self.words['flatten']})"]
+        if "tame" in self.words:
+            ways.append(f"smooth their tail ({self.words['tame']})")
         if self.parameters is None or self._value("alpha", 1.0) == 0.0:
             ways.append(f"estimate a relative ratio ({'LSIF, ' * (self.parameters is None)}{self.words['alpha']})")
         if self.parameters is None or "max_weight" in self.parameters:

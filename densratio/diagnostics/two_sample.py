@@ -76,7 +76,7 @@ def two_sample_test(
     and misses differences too small for that many rows. gamma: a number in 1 / (data units)^2, or "median" of the pooled
     rows. random_state seeds the draw and the permutations. Source: as `mmd`; Phipson & Smyth (2010) for the p value.
     """
-    source, target = two_samples(X_source, X_target)
+    source, target = two_samples(X_source, X_target, has_gaps=True)
     rng = np.random.default_rng(random_state)
     rows = draw_rows(source.shape[0], target.shape[0], max_rows, rng)
     pooled = np.concatenate([dense_rows(source, rows[0]), dense_rows(target, rows[1])])

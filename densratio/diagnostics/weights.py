@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._arrays import to_host
 
-__all__ = ["effective_sample_size", "largest_share", "pareto_k", "top_share"]
+__all__ = [
+    "ParetoTail", "effective_sample_size", "largest_share", "pareto_k", "pareto_tail", "top_share", "weight_shares",
+    "weights_are_equal",
+]  # fmt: skip
 
 _MIN_TAIL = 5  # fewer values do not determine the two parameters
 
@@ -48,17 +51,38 @@ def pareto_k(weights: Any) -> float:
     Raises ValueError as `effective_sample_size` does. Sources: Zhang & Stephens (2009), Technometrics 51(3); Vehtari, Simpson,
     Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
     """
-    shares = np.sort(weight_shares(weights))
+    shares = weight_shares(weights)
     if weights_are_equal(shares):
         return float("-inf")
-    n_tail = int(np.ceil(min(0.2 * len(shares), 3.0 * np.sqrt(len(shares)))))
-    threshold = shares[-n_tail - 1] if n_tail < len(shares) else 0.0
-    excess = shares[-n_tail:] - threshold
+    tail = pareto_tail(shares)
+    return float("nan") if tail is None else tail.shape
+
+
+class ParetoTail(NamedTuple):
+    """The largest of n weights, ascending, and a generalized Pareto distribution of what they exceed the next largest by.
+
+    rows (k,): where they stand. threshold, scale: in the units of the weights. shape: as `pareto_k` gives it.
+    """
+
+    rows: np.ndarray
+    threshold: float
+    shape: float
+    scale: float
+
+
+def pareto_tail(weights: np.ndarray) -> ParetoTail | None:
+    """The tail of checked weights (n,), as `pareto_k` describes it; None where fewer than five lie above its threshold."""
+    n = len(weights)
+    order = np.argsort(weights, kind="stable")
+    n_tail = int(np.ceil(min(0.2 * n, 3.0 * np.sqrt(n))))
+    threshold = float(weights[order[-n_tail - 1]]) if n_tail < n else 0.0
+    rows = order[-n_tail:]
     # A weight at the threshold has no excess, and with an excess of 0 the likelihood is unbounded.
-    excess = excess[excess > 0.0]
-    if len(excess) < _MIN_TAIL:
-        return float("nan")
-    return (len(excess) * _generalized_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
+    rows = rows[weights[rows] > threshold]
+    if len(rows) < _MIN_TAIL:
+        return None
+    shape, scale = _generalized_pareto(weights[rows] - threshold)
+    return ParetoTail(rows, threshold, (len(rows) * shape + 10 * 0.5) / (len(rows) + 10), scale)
 
 
 def weight_shares(weights: Any, n_source: int | None = None) -> np.ndarray:
@@ -93,22 +117,25 @@ def rows_in(n: int, fraction: float) -> int:
     return max(1, int(np.ceil(fraction * n * (1.0 - 1e-12))))
 
 
-def _generalized_pareto_shape(excess: np.ndarray) -> float:
-    """Shape of the generalized Pareto distribution of `excess` (n,), ascending and > 0: a mean over a grid of profile likelihoods.
+def _generalized_pareto(excess: np.ndarray) -> tuple[float, float]:
+    """Shape and scale of the generalized Pareto distribution of `excess` (n,), ascending and > 0.
 
     With theta = -shape / scale, shape(theta) = mean log(1 - theta x) and the profile log-likelihood is
-    n (log(-theta / shape) - shape - 1).
+    n (log(-theta / shape) - shape - 1); theta is the mean over a grid of it.
     """
-    n = len(excess)
-    excess = excess / excess[-1]
+    n, largest = len(excess), excess[-1]
+    excess = excess / largest
     n_grid = 30 + int(np.sqrt(n))
     quartile = excess[int(n / 4 + 0.5) - 1]
     theta = 1.0 + (1.0 - np.sqrt(n_grid / (np.arange(1, n_grid + 1) - 0.5))) / (3.0 * quartile)
-    shape = np.mean(np.log1p(-np.outer(theta, excess)), axis=1)
-    # At theta = 0 the distribution is exponential: -theta / shape tends to 1 / mean.
-    is_exponential = np.abs(theta) < 1e-14
-    rate = np.where(is_exponential, 1.0 / np.mean(excess), -theta / np.where(is_exponential, 1.0, shape))
-    log_likelihood = n * (np.log(rate) - shape - 1.0)
+    log_likelihood = n * (np.log(_rate(theta, excess)) - np.mean(np.log1p(-np.outer(theta, excess)), axis=1) - 1.0)
     posterior = np.exp(log_likelihood - np.max(log_likelihood))
-    mean_theta = np.sum(theta * posterior) / np.sum(posterior)
-    return float(np.mean(np.log1p(-mean_theta * excess)))
+    mean_theta = np.sum(theta * posterior, keepdims=True) / np.sum(posterior)
+    return float(np.mean(np.log1p(-mean_theta * excess))), float(largest / _rate(mean_theta, excess)[0])
+
+
+def _rate(theta: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """1 / scale = -theta / shape for each theta (k,); at theta = 0 the distribution is exponential, and it is 1 / mean."""
+    is_exponential = np.abs(theta) < 1e-14
+    shape = np.mean(np.log1p(-np.outer(theta, excess)), axis=1)
+    return np.where(is_exponential, 1.0 / np.mean(excess), -theta / np.where(is_exponential, 1.0, shape))

@@ -12,6 +12,7 @@ from .kmm import KMM
 from .label_shift import LabelShiftRatio
 from .lsif import LSIF
 from .nearest_neighbors import NearestNeighborsRatio
+from .outliers import RatioOutlierDetector
 from .solve import Weighting, objective_of
 from .spectral import SpectralRatio
 from .stacked import StackedRatio
@@ -31,6 +32,7 @@ __all__ = [
     "LabelShiftRatio",
     "NearestNeighborsRatio",
     "RatioEstimator",
+    "RatioOutlierDetector",
     "SpectralRatio",
     "StackedRatio",
     "SubspaceLSIF",

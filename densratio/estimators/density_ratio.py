@@ -243,13 +243,12 @@ class DensityRatio(RatioEstimator):
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         if not self._shares_features(samples):
             return super()._scores(candidates, samples)
-        # One task per bandwidth: its features serve all values of the other parameters.
+        # The features of a bandwidth serve all values of the other parameters.
         members: dict[Any, list[int]] = {}
         for i, candidate in enumerate(candidates):
             members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
-        objectives, folds = [objective_of(self, candidate) for candidate in candidates], self._folds(samples)
-        tasks = (delayed(self._scores_at)(gamma, [objectives[i] for i in of], samples, folds) for gamma, of in members.items())
-        parts = Parallel(n_jobs=self.n_jobs)(tasks)
+        objectives = [objective_of(self, candidate) for candidate in candidates]
+        parts = self._scores_by_gamma({gamma: [objectives[i] for i in of] for gamma, of in members.items()}, samples)
         scores = np.empty((len(candidates), parts[0].shape[1]))
         for of, part in zip(members.values(), parts, strict=True):
             scores[of] = part
@@ -259,6 +258,12 @@ class DensityRatio(RatioEstimator):
         """Whether `_scores_at` scores all candidates of one bandwidth together; otherwise a clone is fitted for each."""
         defaults = type(self)().get_params()
         return objective_of(self, {name: defaults[name] for name in self._choosable}).is_sum
+
+    def _scores_by_gamma(self, objectives: dict[Any, list[Objective]], samples: Samples) -> list[np.ndarray]:
+        """Held-out scores (len(objectives), n_folds) at each bandwidth."""
+        folds = self._folds(samples)
+        tasks = (delayed(self._scores_at)(gamma, of_gamma, samples, folds) for gamma, of_gamma in objectives.items())
+        return Parallel(n_jobs=self.n_jobs)(tasks)
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
         """Held-out scores (len(objectives), n_folds) at one bandwidth."""

@@ -8,15 +8,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arrays import Array, put, to_host
-from ..features import Features
-from ..model_selection import Fold, leave_one_out_scores
+from ..features import Features, at_bandwidths
+from ..model_selection import leave_one_out_scores
 from ..objectives.lsif import LeastSquares
 from ..solvers import Solver
 from .density_ratio import DensityRatio
 from .samples import Samples, row_counts
+from .search import some_of
 from .solve import assemble
 
 __all__ = ["LSIF"]
+
+_LEFT_OUT = 1000  # rows of each sample, enough for the mean change by leaving one out
 
 
 class LSIF(DensityRatio):
@@ -84,13 +87,19 @@ class LSIF(DensityRatio):
     def _grid(self, name: str, samples: Samples) -> list[float]:
         return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
 
-    def _scores_at(self, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives):
-            return super()._scores_at(gamma, objectives, samples, folds)
-        features = assemble(self, samples, gamma, objectives[0]).features
+    def _scores_by_gamma(self, objectives: dict[Any, list[Any]], samples: Samples) -> list[np.ndarray]:
+        every = [objective for of_gamma in objectives.values() for objective in of_gamma]
+        if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in every):
+            return super()._scores_by_gamma(objectives, samples)
+        features = [assemble(self, samples, gamma, every[0]).features for gamma in objectives]
         counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
-        scores = leave_one_out_scores(
-            features(samples.source), features(samples.target), [objective.regularization for objective in objectives],
-            alpha=self.alpha, nonnegative=True, source_weight=counts[0], target_weight=counts[1],
-        )  # fmt: skip
-        return to_host(scores)[:, None]
+        left_out = some_of(samples.sizes, _LEFT_OUT) if max(samples.sizes) > _LEFT_OUT else None
+        sides = (at_bandwidths(features, rows) for rows in (samples.source, samples.target))
+        parts = []
+        for of_gamma, source, target in zip(objectives.values(), *sides, strict=True):
+            strengths = [objective.regularization for objective in of_gamma]
+            scores = leave_one_out_scores(
+                source, target, strengths, alpha=self.alpha, source_weight=counts[0], target_weight=counts[1], left_out=left_out
+            )
+            parts.append(to_host(scores)[:, None])
+        return parts

@@ -8,24 +8,17 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from .._arrays import is_sparse
 from .._validation import seed_of
+from .default_model import default_model
 from .encoding import as_numbers, joined_rows
 from .given import class_codes, clean_rows, label_array
+from .held_out import fitted, label_folds, out_of_fold
 from .probabilities import issue_frame, pandas_module
 
 __all__ = ["find_label_issues"]
 
-_TRIAL, _TRIAL_FOLDS = 4000, 3  # rows on which the default models are compared
 _MANY = 100_000  # rows from which the time is told beforehand
 
 
@@ -40,6 +33,7 @@ def find_label_issues(
     cv: int = 5,
     random_state: Any = None,
     n_jobs: int | None = None,
+    verbose: int = 0,
 ) -> Any:
     """List rows by how likely their label is wrong, with a calibrated probability, and estimate how many are.
 
@@ -55,11 +49,13 @@ def find_label_issues(
     labels : (n,) given classes, text or whole numbers.
     clean : row numbers or a mask of rows known to be right, or a second (X, labels) that is.
     model : scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> nn.Module that sees rows
-        (d,) or images (c, h, w) as they are; None for a perceptron or boosted trees, whichever predicts better.
+        (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each, or boosted trees,
+        whichever predicts best.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
         transformer, or None to hand X to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
     cv : number of folds. random_state : int or Generator. n_jobs : folds at a time.
+    verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
     the scores sum to. Its attrs hold n_issues, classes and transition.
@@ -72,11 +68,11 @@ def find_label_issues(
     keeps_images = model is not None and not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
     _check_lengths(rows, given, n_rows)
-    folds = _folds(given, _groups(groups, n_rows, len(given)), cv, seed)
-    chosen = _chosen(rows, given, seed) if model is None else _classifier(model, seed)
+    folds = label_folds(given, _groups(groups, n_rows, len(given)), cv, seed)
+    chosen = default_model(rows, given, seed) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(folds), seed)
-    proba = _out_of_fold(chosen, rows, given, folds, n_jobs)
+    proba = out_of_fold(chosen, rows, given, folds, n_jobs, verbose)
     return issue_frame(pandas, names, given, proba, is_clean | _alone(given, names), n_rows)
 
 
@@ -123,17 +119,6 @@ def _groups(groups: Any, n_rows: int, n_all: int) -> np.ndarray | None:
     return np.concatenate([codes, codes.max() + 1 + np.arange(n_all - n_rows)])
 
 
-def _folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int) -> list[Any]:
-    most = int(np.bincount(given).max())
-    if most < 2:
-        raise ValueError(f"Every one of the {len(given)} classes has one row: a label needs others of its class. Merge classes.")
-    n_folds = min(cv, most)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
-        return list(kind(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(given)), given, groups))
-
-
 def _classifier(model: Any, seed: int) -> Any:
     """A classifier; a function that makes networks becomes one."""
     if hasattr(model, "predict_proba"):
@@ -148,49 +133,10 @@ def _classifier(model: Any, seed: int) -> Any:
     return importlib.import_module(".mean_network", __package__).MeanNetwork(model, random_state=seed)
 
 
-def _chosen(rows: np.ndarray, given: np.ndarray, seed: int) -> Any:
-    """The default model that predicts held-out labels better, on as many rows as a trial needs."""
-    models = [_network(len(rows), seed), HistGradientBoostingClassifier(max_iter=60, early_stopping=False, random_state=seed)]
-    some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
-    if np.bincount(given[some]).max() < _TRIAL_FOLDS:
-        return models[0]
-    folds, n_classes = _folds(given[some], None, _TRIAL_FOLDS, seed)[:1], int(given.max()) + 1
-    losses = []
-    for model in models:
-        learned, held = folds[0]
-        proba = _fitted(model, rows[some[learned]], given[some[learned]]).predict_proba(rows[some[held]])
-        full = np.full((len(held), n_classes), 1e-6)
-        full[:, np.unique(given[some[learned]])] = proba
-        losses.append(log_loss(given[some[held]], full / full.sum(axis=1, keepdims=True), labels=np.arange(n_classes)))
-    return models[int(np.argmin(losses))]
-
-
-def _network(n_rows: int, seed: int) -> Any:
-    """A network by torch, whose probabilities are steadier; by scikit-learn where torch is not installed."""
-    if importlib.util.find_spec("torch") is not None:
-        return importlib.import_module(".mean_network", __package__).MeanNetwork(random_state=seed)
-    perceptron = MLPClassifier((256, 256), batch_size=min(128, n_rows), max_iter=max(30, 150_000 // n_rows), random_state=seed)
-    return make_pipeline(StandardScaler(), perceptron)
-
-
-def _fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
-    with warnings.catch_warnings():
-        # The perceptron stops after so many epochs on purpose: it would learn wrong labels by heart.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return clone(model).fit(rows, given)
-
-
-def _out_of_fold(model: Any, rows: np.ndarray, given: np.ndarray, folds: list[Any], n_jobs: int | None) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="Number of classes in training fold")
-        return cross_val_predict(model, rows, given, cv=folds, method="predict_proba", n_jobs=n_jobs)
-
-
 def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int) -> None:
     some = np.random.default_rng(seed).permutation(len(rows))[:2000]
     begin = time.perf_counter()
-    _fitted(model, rows[some], given[some])
+    fitted(model, rows[some], given[some])
     minutes = (time.perf_counter() - begin) * n_folds * len(rows) / len(some) / 60
     warnings.warn(
         f"{len(rows)} rows take about {max(1, round(minutes))} minutes of one core. Pass n_jobs=2 or a quicker model=.",

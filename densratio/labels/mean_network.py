@@ -22,11 +22,21 @@ _STEPS = 300  # the fewest steps of a training
 class MeanNetwork(ClassifierMixin, BaseEstimator):
     """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over the last two thirds of its epochs.
 
-    factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`.
+    factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`. one_unit: all columns keep their sizes to each
+    other, as those of pixels or embeddings; otherwise each is scaled alone. Images have one unit.
     """
 
-    def __init__(self, factory: Any = None, epochs: int = 30, batch_size: int = 128, rate: float = 2e-3, random_state: int = 0):
+    def __init__(
+        self,
+        factory: Any = None,
+        one_unit: bool = False,
+        epochs: int = 30,
+        batch_size: int = 128,
+        rate: float = 2e-3,
+        random_state: int = 0,
+    ):
         self.factory = factory
+        self.one_unit = one_unit
         self.epochs = epochs
         self.batch_size = batch_size
         self.rate = rate
@@ -37,7 +47,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         x = np.asarray(X, dtype=np.float32)
         # A column that is mostly one value keeps its rare values small, which its standard deviation would not.
-        self.scale_ = Scale.of((x.reshape(len(x), -1), None)) if x.ndim == 2 else _one_scale(x)
+        self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             self._train(self._scaled(x), torch.as_tensor(codes))
@@ -88,7 +98,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         return torch.as_tensor(self.scale_(x))
 
 
-def _one_scale(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Pixels of all places and channels in one unit."""
-    middle, spread = images.mean(), images.std() or 1.0
+def _one_scale(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The numbers of all columns, places and channels in one unit."""
+    middle, spread = rows.mean(), rows.std() or 1.0
     return lambda x: (x - middle) / spread

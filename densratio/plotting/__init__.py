@@ -6,6 +6,7 @@ with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matp
 
 from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
+from .differences import DifferencesDisplay
 from .experiment import weight_histograms, weighting_functions
 from .performance import PerformanceDisplay
 from .ratio import RatioDisplay
@@ -13,6 +14,7 @@ from .weights import WeightsDisplay
 
 __all__ = [
     "BalanceDisplay",
+    "DifferencesDisplay",
     "DiscriminatorCalibrationDisplay",
     "PerformanceDisplay",
     "RatioDisplay",

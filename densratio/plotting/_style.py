@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CURVES", "GRAY", "SOURCE", "TARGET", "axes_for", "hide_spines", "panels"]
+__all__ = ["CURVES", "GRAY", "SOURCE", "TARGET", "axes_for", "hide_spines", "pair_of_axes", "panels"]
 
 # Distinguishable with any color vision (Okabe & Ito).
 SOURCE, TARGET, GRAY = "#0072B2", "#D55E00", "#7F7F7F"
@@ -17,6 +17,12 @@ CURVES = (SOURCE, TARGET, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 def axes_for(ax: Any) -> Any:
     """`ax`, or where it is None the axes of a new pyplot figure, which a notebook shows."""
     return _matplotlib("pyplot").subplots(layout="constrained")[1] if ax is None else ax
+
+
+def pair_of_axes(n_lines: int) -> Any:
+    """Two axes side by side in a new pyplot figure, with room for `n_lines` names."""
+    size = (9.0, 1.3 + 0.28 * max(n_lines, 8))
+    return _matplotlib("pyplot").subplots(1, 2, figsize=size, layout="constrained")[1]
 
 
 def panels(n: int) -> tuple[Any, list[Any]]:

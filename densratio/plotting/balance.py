@@ -13,7 +13,7 @@ from ..diagnostics.columns import numeric_columns, rows_where, source_mask
 from ..diagnostics.diagnosis import balance_of, weights_at
 from ._style import GRAY, SOURCE, TARGET, axes_for, hide_spines
 
-__all__ = ["BalanceDisplay"]
+__all__ = ["BalanceDisplay", "shortened"]
 
 _OFF_BALANCE = 0.1
 _LONGEST_NAME = 30
@@ -66,7 +66,7 @@ class BalanceDisplay:
         if ax is None:
             # A line of text for each column.
             self.figure_.set_size_inches(6.4, 1.3 + 0.28 * max(len(shown), 4))
-        _draw(self.ax_, [_shortened(self.names[j]) for j in shown], before[shown], after[shown])
+        _draw(self.ax_, [shortened(self.names[j]) for j in shown], before[shown], after[shown])
         rest = len(before) - len(shown)
         if rest:
             self.ax_.set_title(f"the {len(shown)} of {len(before)} columns most off balance", fontsize="medium")
@@ -95,7 +95,8 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
     hide_spines(ax)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """A name of at most 30 printable characters that matplotlib draws as it is."""
     name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     # Two dollar signs would begin and end a formula.

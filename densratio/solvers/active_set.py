@@ -192,12 +192,9 @@ def _solve(memory: _Memory, low: Array, up: Array) -> tuple[FreeRows, Array]:
     free_rows = memory.free_rows.at(free, ridge, problem.unit)
     slope = form.linear - form.matrix.times(fixed) if bool(xp.any(up)) else form.linear
     slope = slope + memory.pull * memory.center if memory.pull else slope
-    mass = free_rows.solve(slope)
-    if form.total is not None:
-        along_sum = free_rows.solve(xp.ones_like(slope))
-        total, gain = xp.sum(fixed) + xp.sum(mass), xp.sum(along_sum)
-        missing = xp.clip(total, min=form.total[0], max=form.total[1]) - total
-        mass = mass + along_sum * xp.where(gain > 0.0, missing / xp.where(gain > 0.0, gain, xp.ones_like(gain)), 0.0)
+    at_bounds = xp.sum(fixed)
+    total = None if form.total is None else (form.total[0] - at_bounds, form.total[1] - at_bounds)
+    mass = free_rows.solve(slope, total)
     return free_rows, xp.where(free, mass, fixed)
 
 

@@ -68,20 +68,24 @@ class FreeRows:
 
         return replace(self, free=free, ridge=ridge, weight=weight, outer=outer, inverse=inverse)
 
-    def solve(self, right: Array) -> Array:
-        """x (p,) with A x + ridge x = `right` (p,) at the free rows, and 0 at the others."""
+    def solve(self, right: Array, total: tuple[Array, Array] | None = None) -> Array:
+        """x (p,) with A x + ridge x = `right` + c (p,) at the free rows, and 0 at the others.
+
+        c is the number nearest to 0 with which sum x is in the range `total`; None: 0.
+        """
         assert self.inverse is not None
-        x = self.inverse(right)
+        xp = namespace(right)
+        along = None if total is None else self.inverse(xp.ones_like(right))
+        x, shift = _summing(self.inverse(right), xp.zeros_like(right[0]), along, total)
         if self.root is None:
             return x
         # The Woodbury identity loses digits at a small ridge, and a pivoted root is truncated: refine against the matrix itself.
-        xp, zero = namespace(x), namespace(x).zeros_like(x)
-        enough = _EXACT * float(xp.max(xp.abs(right)))
         for _ in range(_REFINEMENTS):
-            rest = xp.where(self.free, right - self.matrix.times(x) - self.ridge * x, zero)
-            if not float(xp.max(xp.abs(rest))) > enough:
+            wanted = right + shift
+            rest = xp.where(self.free, wanted - self.matrix.times(x) - self.ridge * x, xp.zeros_like(x))
+            if not float(xp.max(xp.abs(rest))) > _EXACT * float(xp.max(xp.abs(right)) + xp.abs(shift)):
                 break
-            x = x + self.inverse(rest)
+            x, shift = _summing(x + self.inverse(rest), shift, along, total)
         return x
 
     def _outer(self, weight: Array) -> Array:
@@ -107,6 +111,16 @@ def _dense_inverse(matrix: Array, free: Array, ridge: Array) -> Callable[[Array]
     solve = cholesky_solver(shifted_block(matrix, rows, xp.take(ridge, rows)), overwrites=True)
     place = xp.clip(xp.cumulative_sum(xp.astype(free, xp.int64)) - 1, min=0)
     return lambda r: xp.where(free, xp.take(solve(xp.take(r, rows)), place), xp.zeros_like(r))
+
+
+def _summing(x: Array, shift: Array, along: Array | None, total: tuple[Array, Array] | None) -> tuple[Array, Array]:
+    """x (p,) with the right-hand side moved by c in place of `shift`, where `along` (p,) is what a move by 1 adds; and c."""
+    if along is None or total is None:
+        return x, shift
+    xp, gain = namespace(x), namespace(x).sum(along)
+    missing = xp.clip(xp.sum(x) - shift * gain, min=total[0], max=total[1]) - xp.sum(x)
+    step = xp.where(gain > 0.0, missing / xp.where(gain > 0.0, gain, xp.ones_like(gain)), xp.zeros_like(gain))
+    return x + step * along, shift + step
 
 
 def _squares(root: Array) -> float:

@@ -1,7 +1,19 @@
-"""Tables as people have them: categories, dates and gaps in, weights out, in one call."""
+"""Tables as people have them: categories, dates and gaps in; weights, differences and alarms out."""
 
+from .differences import ColumnDifference, Differences, differences
 from .encoder import TableEncoder
+from .stream import ChunkTest, StreamMonitor
 from .use import ColumnUse
 from .weights import ImportanceWeights, importance_weights
 
-__all__ = ["ColumnUse", "ImportanceWeights", "TableEncoder", "importance_weights"]
+__all__ = [
+    "ChunkTest",
+    "ColumnDifference",
+    "ColumnUse",
+    "Differences",
+    "ImportanceWeights",
+    "StreamMonitor",
+    "TableEncoder",
+    "differences",
+    "importance_weights",
+]

@@ -57,13 +57,19 @@ class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
         return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
 
-    def fit_samples(self, source: Any, target: Any) -> TableEncoder:
-        """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError where they differ."""
+    def fit_samples(self, source: Any, target: Any, *, pooled: bool = False) -> TableEncoder:
+        """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError where they differ.
+
+        pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
+        """
         if not (isinstance(self.max_levels, int | np.integer) and self.max_levels >= 1):
             raise ValueError(f"max_levels must be a whole number >= 1; got {self.max_levels!r}.")
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
-        uses = [use_of(name, *columns, int(self.max_levels)) for name, columns in _pairs(source, target, names).items()]
+        pairs = _pairs(source, target, names)
+        if pooled:
+            pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
+        uses = [use_of(name, *columns, int(self.max_levels)) for name, columns in pairs.items()]
         if not any(use.encoded_names for use in uses):
             reasons = "; ".join(map(str, uses))
             raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")

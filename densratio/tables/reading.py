@@ -47,6 +47,10 @@ class Column(NamedTuple):
             return Column(kind, np.full(len(self.values), None, dtype=object))
         return Column(kind, self.values)
 
+    def followed_by(self, other: Column) -> Column:
+        """The values of this column and then those of another of its kind."""
+        return Column(self.kind, np.concatenate([self.values, other.values]))
+
 
 def table_of(X: Any, name: str) -> Any:
     """X as a table that `read_column` reads, or an array (n, d). Raises ValueError for what is no table in memory."""

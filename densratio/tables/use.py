@@ -12,7 +12,7 @@ import numpy as np
 
 from .reading import Column
 
-__all__ = ["ColumnUse", "dropped", "use_of"]
+__all__ = ["ColumnUse", "dropped", "shown_value", "use_of"]
 
 _SHOWN = 5  # levels that a sentence names
 _WORDS = {
@@ -116,7 +116,7 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int) -> Column
         apart = (*_ranges_apart(values[0], values[1], source.kind), *apart)
         return ColumnUse(name, source.kind, fill=float(np.median(pooled)), has_gaps=has_gaps, no_overlap=apart)
     if not has_gaps:
-        return dropped(name, f"the same value in all rows, {_shown(pooled[0], source.kind)}")
+        return dropped(name, f"the same value in all rows, {shown_value(pooled[0], source.kind)}")
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
 
 
@@ -166,8 +166,8 @@ def _ranges_apart(source: np.ndarray, target: np.ndarray, kind: str) -> Iterator
     for low, high, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
         if low.max() < high.min():
             yield (
-                f"the {names[0]} ends at {_shown(low.max(), kind)} and the {names[1]} begins at {_shown(high.min(), kind)}; leave "
-                "the column out unless it describes the rows"
+                f"the {names[0]} ends at {shown_value(low.max(), kind)} and the {names[1]} begins at "
+                f"{shown_value(high.min(), kind)}; leave the column out unless it describes the rows"
             )
 
 
@@ -195,7 +195,8 @@ def _listed(levels: Any) -> str:
     return ", ".join(map(_short, levels[:_SHOWN])) + f" and {more} more" * (more > 0)
 
 
-def _shown(value: float, kind: str) -> str:
+def shown_value(value: float, kind: str) -> str:
+    """A value of a column of a kind, in words."""
     if kind not in ("dates", "zoned dates"):
         return f"{value:.6g}" + " days" * (kind == "durations")
     try:

@@ -19,6 +19,7 @@ from .._validation import seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.columns import Columns, numeric_columns
 from ..estimators import ESTIMATORS, KMM, RatioEstimator
+from ..two_step.taming import TamedWeights, tamed_by
 from .encoder import TableEncoder, as_names
 from .use import ColumnUse
 
@@ -35,16 +36,19 @@ class ImportanceWeights:
     ratio : the fitted Pipeline of the encoder and the density ratio; `ratio.transform(table)` gives the ratio at any rows.
     diagnosis : the `Report` of `diagnose`; its `warnings` say what is wrong and what to do.
     columns : one ColumnUse for each column, with what was done to it and where the samples do not overlap.
+    taming : the TamedWeights whose weights these are, if `tame` was given.
     """
 
     weights: Any
     ratio: Pipeline
     diagnosis: Report
     columns: tuple[ColumnUse, ...]
+    taming: TamedWeights | None = None
 
     def __repr__(self) -> str:
         shown = [line for use in self.columns[:_MOST_SHOWN] for line in _wrapped(use)]
-        return "\n".join([self._title(), "", *shown, *self._rest(), "", str(self.diagnosis)])
+        tamed = [] if self.taming is None else ["", repr(self.taming)]
+        return "\n".join([self._title(), "", *shown, *self._rest(), *tamed, "", str(self.diagnosis)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -54,7 +58,9 @@ class ImportanceWeights:
         heads = "<tr><th>Column</th><th>What was done</th><th>No overlap</th></tr>"
         table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
         rest = "".join(f"<p>{escape(line.strip())}</p>" for line in self._rest())
-        return f"<div class='densratio'><p><b>{escape(self._title())}</b></p>{table}{rest}</div>{self.diagnosis._repr_html_()}"
+        tamed = "" if self.taming is None else f"<pre>{escape(repr(self.taming))}</pre>"
+        whole = f"<p><b>{escape(self._title())}</b></p>{table}{rest}{tamed}"
+        return f"<div class='densratio'>{whole}</div>{self.diagnosis._repr_html_()}"
 
     def _title(self) -> str:
         sizes = f"{self.diagnosis.n_source} source rows for {self.diagnosis.n_target} target rows"
@@ -78,6 +84,7 @@ def importance_weights(
     drop: Any = (),
     encoder: Any = "auto",
     flatten: float = 1.0,
+    tame: Any = None,
     random_state: Any = 0,
 ) -> ImportanceWeights:
     """Weights of the source rows under which they look like the target rows, from two tables as they are.
@@ -97,6 +104,9 @@ def importance_weights(
         "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples.
     flatten : float in [0, 1]
         Power of the weights: 1 is the ratio, 0.5 its root, 0 equal weights. Less variance, more bias.
+    tame : None, method of `tame_weights`, or function of weights
+        What then makes the weights less extreme: "pareto", or a partial `tame_weights` with an amount or a number of effective
+        rows. `taming` of the result says what it did.
     random_state : int, RandomState, Generator or None
         Seed of the density ratio and of the diagnosis.
 
@@ -112,9 +122,11 @@ def importance_weights(
     if flatten < 1.0:
         # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.
         weights = weights**flatten / np.mean(weights**flatten)
+    taming = None if tame is None else tamed_by(tame, weights)
+    weights = weights if taming is None else taming.weights
     diagnosis = diagnose(ratio, _columns(fitted, X), y, weights=weights, random_state=seed)
     pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
-    return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())))
+    return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
 
 
 def _automatic(seed: int) -> RatioEstimator:

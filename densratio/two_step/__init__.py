@@ -5,15 +5,18 @@ from .importance_weighted import ImportanceWeighted
 from .intervals import WeightIntervals, weight_intervals
 from .performance import TargetPerformance, target_performance
 from .scoring import ImportanceWeightedScorer, importance_weighted_score, make_iw_scorer
+from .taming import TamedWeights, tame_weights
 
 __all__ = [
     "ImportanceWeighted",
     "ImportanceWeightedScorer",
+    "TamedWeights",
     "TargetPerformance",
     "WeightIntervals",
     "WeightedConformal",
     "importance_weighted_score",
     "make_iw_scorer",
+    "tame_weights",
     "target_performance",
     "weight_intervals",
 ]

@@ -57,6 +57,8 @@ class ImportanceWeighted(WithRatio):
         instead of making it a step. To search over ratios pass their transforms: {"ratio": [a.transform, b.transform]}.
     flatten : float in [0, 1]
         Exponent of the ratio: 1 for full weights (unbiased), 0 for none (a plain fit), between them less variance for some bias.
+    tame : None, method of `tame_weights`, or function of weights
+        What makes the weights of the rows in `fit` less extreme: "pareto", or a partial `tame_weights` with an amount.
 
     Attributes
     ----------
@@ -71,14 +73,15 @@ class ImportanceWeighted(WithRatio):
         overlap); flatten outside [0, 1]; an estimator with a part that learns without sample_weight.
     """
 
-    def __init__(self, estimator: Any, ratio: Any, flatten: float = 1.0):
+    def __init__(self, estimator: Any, ratio: Any, flatten: float = 1.0, tame: Any = None):
         self.estimator = estimator
         self.ratio = ratio
         self.flatten = flatten
+        self.tame = tame
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImportanceWeighted:
         """Fit a clone of `estimator` on X (n, d), y with the ratio as weights. sample_weight (n,) multiplies them."""
-        weights = row_weights(self.ratio, X, flatten=self.flatten, sample_weight=sample_weight)
+        weights = row_weights(self.ratio, X, flatten=self.flatten, tame=self.tame, sample_weight=sample_weight)
         self.estimator_ = fit_weighted(clone(self.estimator), X, y, weights)
         self.weights_ = weights
         return self

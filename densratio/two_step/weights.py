@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from .._arrays import is_tensor, to_host
 from .._columns import is_frame
 from .._validation import check_sample_weight, check_two_dimensional
+from .taming import tamed_by
 
 __all__ = ["as_rows", "check_ratio", "ratio_at", "row_weights"]
 
@@ -20,11 +21,12 @@ _SHOW_FIT = (
 )
 
 
-def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any = None) -> np.ndarray:
+def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, tame: Any = None, sample_weight: Any = None) -> np.ndarray:
     """w_i = s_i r(x_i)^flatten / m for the rows of X, with m the mean of r^flatten under the base weights s.
 
     s = sample_weight (n,) or ones. The weights have the sum of s, so their mean is 1 without sample_weight; flatten = 0 gives
-    s itself, and a row of base weight k counts as k rows. 0^0 is 1. Source: Shimodaira (2000) for the flattening.
+    s itself, and a row of base weight k counts as k rows. 0^0 is 1. tame: what then makes r^flatten less extreme, as `tamed_by`
+    takes it. Source: Shimodaira (2000) for the flattening.
     """
     if isinstance(flatten, bool) or not isinstance(flatten, Real) or not 0.0 <= flatten <= 1.0:
         raise ValueError(f"flatten must be a number from 0 (plain fit) to 1 (full weights); got {flatten!r}.")
@@ -43,6 +45,8 @@ def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, sample_weight: Any 
         )
     # Dividing by the largest first keeps the mean of huge ratios from overflowing.
     flattened = (raw / raw.max()) ** flatten
+    if tame is not None:
+        flattened = tamed_by(tame, flattened).weights
     return base * (flattened / np.average(flattened, weights=base / base.max()))
 
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from ..._arrays import exp_of_negative
 from ..._distances import squared_euclidean
+from ...features import NO_TRACE
 
 __all__ = ["ProjectedDivergence", "gaussian"]
 
 
 def gaussian(rows: np.ndarray, centers: np.ndarray, gamma: float) -> np.ndarray:
-    """exp(-gamma |x - c|^2) (n, b) of rows (n, k) and centers (b, k)."""
-    return np.exp(-gamma * squared_euclidean(rows, centers, 1.0 / gamma))
+    """exp(-gamma |x - c|^2) (n, b) of rows (n, k) and centers (b, k), at least exp(-NO_TRACE)."""
+    return exp_of_negative(gamma * squared_euclidean(rows, centers, 1.0 / gamma), NO_TRACE)
 
 
 @dataclass(frozen=True)

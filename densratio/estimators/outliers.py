@@ -1,0 +1,105 @@
+"""RatioOutlierDetector: rows that are rare among clean reference rows, by the ratio of the reference to the new rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._arrays import to_host
+from .._validation import seed_of
+from ..model_selection import stratified_folds
+from .kliep import KLIEP
+
+__all__ = ["RatioOutlierDetector"]
+
+
+class RatioOutlierDetector(OutlierMixin, BaseEstimator):
+    """Inliers are rows with a large estimated ratio p_reference(x) / p_new(x), outliers those with a small one.
+
+    `fit(X, new=rows)` compares clean reference rows X with the rows to be judged: where only some of them are odd, the ratio is
+    about 1 at the others and near 0 at these. `fit(X)` alone compares X with rows drawn evenly over its range, widened by half of
+    it on each side; the ratio is then proportional to the density of X.
+
+    A row is an outlier if its score is among the lowest `false_alarms` of the scores that reference rows get from fits without
+    them. Of clean rows about that share is called outliers.
+
+    Parameters
+    ----------
+    ratio : density ratio or None
+        It is cloned; the new rows are its source and the reference its target. None: `KLIEP()`.
+    false_alarms : float between 0 and 1
+    cv : int, number of folds of the reference rows
+    random_state : int, RandomState, Generator or None
+
+    Attributes
+    ----------
+    ratio_ : the fitted ratio. offset_ : the score below which a row is an outlier.
+    reference_scores_ : (n,) scores of the reference rows from fits without them, ascending.
+    n_features_in_, feature_names_in_ : as in scikit-learn.
+
+    Source: Hido, Tsuboi, Kashima, Sugiyama & Kanamori (2011), Statistical outlier detection using direct density ratio estimation,
+    Knowledge and Information Systems 26.
+    """
+
+    def __init__(self, ratio: Any = None, *, false_alarms: float = 0.05, cv: int = 5, random_state: Any = 0):
+        self.ratio = ratio
+        self.false_alarms = false_alarms
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, *, new: Any = None) -> RatioOutlierDetector:
+        """Learn from clean reference rows X (n, d), and from the rows `new` (m, d) to be judged, if they are known. y: ignored."""
+        self._check()
+        reference = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rng = np.random.default_rng(seed_of(self.random_state))
+        others = _even(reference, rng) if new is None else validate_data(self, new, dtype=np.float64, reset=False)
+        folds = stratified_folds(len(others), len(reference), self.cv, seed=int(rng.integers(2**31)))
+        held_out = [
+            self._fitted(others, np.delete(reference, fold.target, axis=0)).transform(reference[fold.target]) for fold in folds
+        ]
+        self.reference_scores_ = np.sort(np.concatenate([to_host(scores) for scores in held_out]))
+        self.ratio_ = self._fitted(others, reference)
+        rank = int(self.false_alarms * (len(reference) + 1))
+        self.offset_ = float(self.reference_scores_[rank - 1]) if rank else 0.0
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The ratio (n,) at the rows of X: small for outliers."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        return np.asarray(to_host(self.ratio_.transform(rows)), dtype=np.float64)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """The score minus `offset_` (n,): negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> np.ndarray:
+        """-1 for outliers and 1 for inliers (n,)."""
+        return np.where(self.decision_function(X) < 0.0, -1, 1)
+
+    def p_values(self, X: Any) -> np.ndarray:
+        """Share (n,) of the reference rows, and the row itself, with a score as low: small for outliers, even for clean rows."""
+        scores = self.score_samples(X)
+        return (1.0 + np.searchsorted(self.reference_scores_, scores, side="right")) / (1.0 + len(self.reference_scores_))
+
+    def _fitted(self, others: np.ndarray, reference: np.ndarray) -> Any:
+        ratio = KLIEP(random_state=seed_of(self.random_state)) if self.ratio is None else clone(self.ratio)
+        return ratio.fit(np.concatenate([others, reference]), np.repeat([0, 1], [len(others), len(reference)]))
+
+    def _check(self) -> None:
+        if not (isinstance(self.false_alarms, float) and 0.0 < self.false_alarms < 1.0):
+            raise ValueError(f"false_alarms must be a number between 0 and 1, such as 0.05; got {self.false_alarms!r}.")
+        if isinstance(self.cv, bool) or not isinstance(self.cv, int | np.integer) or self.cv < 2:
+            raise ValueError(f"cv must be a whole number of folds >= 2; got {self.cv!r}.")
+        if isinstance(self.ratio, type) or not (self.ratio is None or hasattr(self.ratio, "transform")):
+            raise ValueError(f"ratio must be an unfitted density ratio, such as KLIEP(), or None; got {self.ratio!r}.")
+
+
+def _even(reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many rows as the reference, even over its range, widened by half of it on each side."""
+    low, high = reference.min(axis=0), reference.max(axis=0)
+    half = (high - low) / 2.0
+    return rng.uniform(low - half, high + half, reference.shape)

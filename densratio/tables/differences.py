@@ -1,0 +1,236 @@
+"""differences: which columns and which rows tell two tables apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from .._arrays import to_host
+from .._blocks import row_slices
+from .._validation import seed_of, stack_domains
+from ..diagnostics.two_sample import check_permutations, draw_rows
+from ..model_selection import stratified_folds
+from .encoder import TableEncoder
+from .reading import Column, joined, read_column, table_of
+from .use import shown_value
+from .weights import ratio_of
+
+__all__ = ["ColumnDifference", "Differences", "differences"]
+
+_N_FOLDS = 5
+_MOST_SHOWN = 20
+_ROWS_SHOWN = 5
+_ROUNDING = 1e-9  # of distances in units of their spread
+
+
+class ColumnDifference(NamedTuple):
+    """How one column differs.
+
+    distance : in [0, 1], the largest difference of the two cumulative distributions, or half of the sum of the differences of the
+        shares of the levels; a gap is a value of its own.
+    p_value : of the permutation test, adjusted for the number of columns.
+    lost : what the area under the ratio's ROC curve loses where the column is shuffled: what it tells beyond the others.
+    words : what changed most, source -> target.
+    """
+
+    name: Any
+    distance: float
+    p_value: float
+    lost: float
+    words: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Differences:
+    """What `differences` returns.
+
+    columns : one ColumnDifference for each column that is compared, the surest difference first.
+    source_ratio, target_ratio : (n,) and (m,) out-of-fold ratios p_target / p_source: a target row with a large one has few like it
+        in the source, a source row with a small one few in the target.
+    auc : area under their ROC curve, 0.5 where no row tells its sample.
+    """
+
+    columns: tuple[ColumnDifference, ...]
+    source_ratio: np.ndarray
+    target_ratio: np.ndarray
+    auc: float
+
+    def to_frame(self) -> Any:
+        """The columns as a pandas frame."""
+        import pandas
+
+        return pandas.DataFrame(self.columns, columns=list(ColumnDifference._fields))
+
+    def __repr__(self) -> str:
+        width = max(len(str(column.name)) for column in self.columns[:_MOST_SHOWN])
+        lines = [
+            f"{len(self.source_ratio)} source and {len(self.target_ratio)} target rows: a target row has the larger ratio in "
+            f"{100.0 * self.auc:.0f} % of the pairs",
+            "",
+            f"  {'column':<{max(width, 6)}}  distance  p value  AUC lost",
+        ]
+        for column in self.columns[:_MOST_SHOWN]:
+            numbers = f"{column.distance:8.3f}  {column.p_value:7.3f}  {column.lost:8.3f}"
+            lines.append(f"  {column.name!s:<{max(width, 6)}}  {numbers}  {column.words}")
+        more = len(self.columns) - _MOST_SHOWN
+        lines += [f"  and {more} more columns"] * (more > 0)
+        apart = np.argsort(-self.target_ratio, kind="stable")[:_ROWS_SHOWN]
+        rows = ", ".join(f"{row} ({self.target_ratio[row]:.3g})" for row in apart)
+        return "\n".join([*lines, "", f"  target rows most unlike the source, with their ratios: {rows}"])
+
+
+def differences(
+    source: Any,
+    target: Any,
+    *,
+    drop: Any = (),
+    method: Any = "auto",
+    n_permutations: int = 999,
+    max_rows: int = 5000,
+    random_state: Any = 0,
+) -> Differences:
+    """Which columns and which rows tell two tables apart: a distance and a test for each column, a ratio for each row.
+
+    Each column is compared by itself and, through the ratio, beside the others. The p values share their relabelings of the rows,
+    and are adjusted by the distribution of the largest standardized distance: where nothing differs, some of them is at most a with
+    a probability of at most a, however many columns there are and however they depend on each other.
+
+    source, target, drop, method : as in `importance_weights`; the ratio is fitted on five folds and read at the rows of the others.
+    n_permutations : of the test, which uses at most max_rows rows of both samples, drawn with random_state.
+
+    Source: Westfall & Young (1993), Resampling-based multiple testing, for the adjustment.
+    """
+    check_permutations(n_permutations)
+    seed = seed_of(random_state)
+    encoder = TableEncoder(drop).fit_samples(source, target)
+    source, target = table_of(source, "source"), table_of(target, "target")
+    names = [use.name for use in encoder.columns_ if use.kind != "dropped"]
+    pairs = [joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names]
+    codes = [_codes(*pair) for pair in pairs]
+    sizes = [len(column.values) for column in pairs[0]]
+    labels = np.repeat([0.0, 1.0], sizes)[None, :]
+    p_values = _adjusted(codes, sizes, n_permutations, max_rows, np.random.default_rng(seed))
+    at_source, at_target, lost = _compared(encoder, method, source, target, seed)
+    found = [
+        ColumnDifference(name, float(_distances(code, labels)[0]), float(p), float(less), _words(*pair))
+        for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
+    ]
+    columns = tuple(sorted(found, key=lambda column: (column.p_value, -column.distance)))
+    return Differences(columns, at_source, at_target, _auc(at_source, at_target))
+
+
+# ---------------------------------------------------------------- each column by itself
+
+
+class _Codes(NamedTuple):
+    """A column of both samples (N,) as whole numbers: the rank of a value or the number of a level, and -1 for a gap."""
+
+    values: np.ndarray
+    is_ordered: bool
+
+
+def _codes(source: Column, target: Column) -> _Codes:
+    is_gap = np.concatenate([source.is_gap, target.is_gap])
+    values = np.concatenate([source.values, target.values])
+    codes = np.full(len(values), -1)
+    codes[~is_gap] = np.unique(values[~is_gap].astype(str if source.kind == "categories" else float), return_inverse=True)[1]
+    return _Codes(codes, source.kind not in ("categories", "booleans"))
+
+
+def _distances(codes: _Codes, labels: np.ndarray) -> np.ndarray:
+    """The distance (B,) of a column under each labeling (B, N) of its rows, 1 for the target."""
+    n_target = labels.sum(axis=1, keepdims=True)
+    n_source = labels.shape[1] - n_target
+    _, group, counts = np.unique(codes.values, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(counts)
+    below_target = np.cumsum(labels[:, order], axis=1)[:, ends - 1]
+    difference = (ends - below_target) / n_source - below_target / n_target
+    if codes.is_ordered:
+        # The gaps come first: without their share the difference at the end is that of the gaps.
+        gaps = difference[:, :1] if codes.values.min() < 0 else 0.0
+        return np.abs(difference - gaps).max(axis=1)
+    return 0.5 * np.abs(np.diff(difference, axis=1, prepend=0.0)).sum(axis=1)
+
+
+def _adjusted(
+    codes: Sequence[_Codes], sizes: Sequence[int], n_permutations: int, max_rows: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The p value (d,) of each column, adjusted for their number."""
+    rows = draw_rows(sizes[0], sizes[1], max_rows, rng)
+    drawn = np.concatenate([rows[0], sizes[0] + rows[1]])
+    observed = np.repeat([0.0, 1.0], [len(some) for some in rows])
+    here = [code._replace(values=code.values[drawn]) for code in codes]
+    parts = [[_distances(code, observed[None, :]) for code in here]]
+    for block in row_slices(n_permutations, len(drawn)):
+        labels = rng.permuted(np.tile(observed, (block.stop - block.start, 1)), axis=1)
+        parts.append([_distances(code, labels) for code in here])
+    distances = np.concatenate([np.stack(part, axis=1) for part in parts])
+    # Equal by chance, columns are comparable in units of their spread; the observed labeling is one of those that it is taken over.
+    spread = distances.std(axis=0)
+    scores = (distances - distances.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+    return np.mean(scores.max(axis=1)[:, None] >= scores[0] - _ROUNDING, axis=0)
+
+
+def _words(source: Column, target: Column) -> str:
+    """What changed most in a column, source -> target."""
+    gaps = [column.is_gap for column in (source, target)]
+    missing = [float(gap.mean()) for gap in gaps]
+    values = [column.values[~gap] for column, gap in zip((source, target), gaps, strict=True)]
+    if not all(map(len, values)):
+        return _moved("missing", missing)
+    if source.kind in ("categories", "booleans"):
+        levels = [values[0].astype(str), values[1].astype(str)]
+        shares = {
+            level: [np.sum(some == level) / len(gap) for some, gap in zip(levels, gaps, strict=True)]
+            for level in dict.fromkeys([*levels[0], *levels[1]])
+        } | {"missing": missing}
+        name = max(shares, key=lambda level: abs(shares[level][1] - shares[level][0]))
+        return _moved(name if name == "missing" else repr(_level(name, source.kind)), shares[name])
+    middle = " -> ".join(shown_value(_short(np.mean(some), source.kind), source.kind) for some in values)
+    return f"mean {middle}" + f", {_moved('missing', missing)}" * (abs(missing[1] - missing[0]) >= 0.01)
+
+
+def _short(mean: Any, kind: str) -> float:
+    return float(f"{mean:.4g}") if kind == "numbers" else float(mean)
+
+
+def _level(text: str, kind: str) -> str:
+    return str(bool(float(text))) if kind == "booleans" else text[:30]
+
+
+def _moved(what: str, shares: Sequence[float]) -> str:
+    return f"{what} {100.0 * shares[0]:.0f} % -> {100.0 * shares[1]:.0f} %"
+
+
+# ---------------------------------------------------------------- each row, and each column beside the others
+
+
+def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Out-of-fold ratios at the source and the target rows, and what their AUC loses by shuffling each column (d,)."""
+    X, y = stack_domains(encoder.transform(source), encoder.transform(target))
+    y, rng, ratio = np.asarray(y), np.random.default_rng(seed), ratio_of(method, seed)
+    uses = [use for use in encoder.columns_ if use.kind != "dropped"]
+    ends = np.cumsum([len(use.encoded_names) for use in uses])
+    places = [np.flatnonzero(y == k) for k in (0, 1)]
+    found = np.empty((1 + len(uses), len(y)))
+    for fold in stratified_folds(len(places[0]), len(places[1]), min(_N_FOLDS, *map(len, places)), seed=seed):
+        held_out = np.concatenate([places[0][fold.source], places[1][fold.target]])
+        kept = np.delete(np.arange(len(y)), held_out)
+        fitted, rows = clone(ratio).fit(X[kept], y[kept]), X[held_out]
+        found[0, held_out] = to_host(fitted.transform(rows))
+        for number, (use, end) in enumerate(zip(uses, ends, strict=True), start=1):
+            mixed, columns = rows.copy(), slice(end - len(use.encoded_names), end)
+            mixed[:, columns] = rows[rng.permutation(len(rows)), columns]
+            found[number, held_out] = to_host(fitted.transform(mixed))
+    auc = [_auc(ratios[places[0]], ratios[places[1]]) for ratios in found]
+    return found[0, places[0]], found[0, places[1]], auc[0] - np.array(auc[1:])
+
+
+def _auc(at_source: np.ndarray, at_target: np.ndarray) -> float:
+    return float(roc_auc_score(np.repeat([0, 1], [len(at_source), len(at_target)]), np.concatenate([at_source, at_target])))

@@ -1,0 +1,198 @@
+"""tame_weights: extreme weights made less so, at a bias that is bounded and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import exprel
+
+from ..diagnostics.weights import effective_sample_size, pareto_k, pareto_tail, weight_shares
+
+__all__ = ["TamedWeights", "tame_weights", "tamed_by"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TamedWeights:
+    """Tamed weights, and what taming did to their variance and bias.
+
+    weights : (n,) of mean 1.
+    method, amount : what was done, and how strongly; the amount of "pareto" is None.
+    effective_rows, largest, pareto_k : (before, after): Kish's effective sample size, which says what the weights cost in
+        variance; the largest weight, where the mean is 1; the shape of the tail.
+    moved : share of the total weight that taming took from some rows and gave to others, the bias: a weighted mean of values from
+        a to b moves by at most moved * (b - a).
+    """
+
+    weights: np.ndarray
+    method: str
+    amount: float | None
+    effective_rows: tuple[float, float]
+    largest: tuple[float, float]
+    pareto_k: tuple[float, float]
+    moved: float
+
+    def __repr__(self) -> str:
+        amount = "" if self.amount is None else f", amount={self.amount:.4g}"
+        return "\n".join(
+            [
+                f"{len(self.weights)} weights tamed by {self.method!r}{amount}",
+                "  before -> after",
+                "  {:.1f} -> {:.1f} effective rows".format(*self.effective_rows),
+                "  {:.4g} -> {:.4g} largest weight".format(*self.largest),
+                "  {:.2f} -> {:.2f} Pareto k-hat".format(*self.pareto_k),
+                f"  {100.0 * self.moved:.3g} % of the weight moved to other rows",
+            ]
+        )
+
+
+def tame_weights(
+    weights: Any, method: str = "pareto", *, amount: float | None = None, effective_rows: float | None = None
+) -> TamedWeights:
+    """Replace weights w of mean 1 by less extreme ones, and say what that does to bias and variance.
+
+        "pareto"    the tail's order statistics by those expected of the generalized Pareto distribution fitted to it
+        "truncate"  min(w, amount)                          amount > 0; by default sqrt(n)
+        "flatten"   w^amount                                amount from 0 (equal) to 1 (w itself); by default 0.5
+        "overlap"   w / (amount w + 1 - amount)             amount from 0 (w itself) to 1 (equal); by default 0.5
+
+    The result is scaled to mean 1; weights of 0 stay 0, and equal ones equal. Smoothing keeps most of what the tail says, and needs
+    no choice; its tail is that of `pareto_k`, and before the scaling no weight exceeds the largest one. "overlap" is the relative
+    density ratio: weights for the population with the density p_source p_target / (amount p_target + (1 - amount) p_source), where
+    both samples have rows. A target row counts 1 / (amount w + 1 - amount) there.
+
+    weights (n,): >= 0, of any scale.
+    effective_rows: in place of amount, the least taming under which the weights count as so many rows, found by bisection. Weights
+    that count as more already are left as they are.
+
+    Raises ValueError for an amount or a number of rows out of range, and for "pareto" with either. Sources: Vehtari, Simpson,
+    Gelman, Yao & Gabry (2024), JMLR 25(72), for smoothing; Ionides (2008), J. Comput. Graph. Stat. 17, for truncation; Shimodaira
+    (2000), J. Stat. Plan. Inference 90, for flattening; Li, Morgan & Zaslavsky (2018), JASA 113, for overlap weights.
+    """
+    if method not in (*_FAMILIES, "pareto"):
+        raise ValueError(f"method must be one of {['pareto', *_FAMILIES]}; got {method!r}.")
+    shares = weight_shares(weights)
+    before = shares * len(shares)
+    if method != "pareto":
+        amount = _amount(method, before, amount, effective_rows)
+        after = _FAMILIES[method].tame(before, amount)
+    elif amount is None and effective_rows is None:
+        after = _smoothed(before)
+    else:
+        choices = ", ".join(map(repr, _FAMILIES))
+        raise ValueError(f'"pareto" has nothing to choose: leave out amount and effective_rows, or take a method of {choices}.')
+    after = after / np.mean(after)
+    return TamedWeights(
+        after,
+        method,
+        amount,
+        effective_rows=(effective_sample_size(before), effective_sample_size(after)),
+        largest=(float(np.max(before)), float(np.max(after))),
+        pareto_k=(pareto_k(before), pareto_k(after)),
+        moved=float(0.5 * np.mean(np.abs(after - before))),
+    )
+
+
+def tamed_by(tame: Any, weights: np.ndarray) -> TamedWeights:
+    """Weights tamed by the name of a method, or by a function of weights (n,) such as a partial `tame_weights`."""
+    if isinstance(tame, str):
+        return tame_weights(weights, tame)
+    done = tame(weights) if callable(tame) else None
+    if not isinstance(done, TamedWeights):
+        raise ValueError(
+            f"tame must be a method of tame_weights, such as 'pareto', or a function such as "
+            f"functools.partial(tame_weights, method='truncate', amount=10); got {tame!r}."
+        )
+    return done
+
+
+# ---------------------------------------------------------------- one amount
+
+
+class _Family(NamedTuple):
+    """A way to tame by an amount: the function, the least and the largest amount, and the default for n rows."""
+
+    tame: Callable[[np.ndarray, float], np.ndarray]
+    bounds: tuple[float, float]
+    default: Callable[[int], float]
+
+
+def _flattened(weights: np.ndarray, power: float) -> np.ndarray:
+    return np.where(weights > 0.0, (weights / np.max(weights)) ** power, 0.0)
+
+
+def _overlapping(weights: np.ndarray, share: float) -> np.ndarray:
+    # At a share of 1 a weight of 0 is 0 / 0, and the limit is 0.
+    return np.divide(weights, share * weights + 1.0 - share, out=np.zeros_like(weights), where=weights > 0.0)
+
+
+_FAMILIES = {
+    "truncate": _Family(np.minimum, (0.0, np.inf), lambda n: float(np.sqrt(n))),
+    "flatten": _Family(_flattened, (0.0, 1.0), lambda n: 0.5),
+    "overlap": _Family(_overlapping, (0.0, 1.0), lambda n: 0.5),
+}
+
+
+def _amount(method: str, weights: np.ndarray, amount: float | None, effective_rows: float | None) -> float:
+    """The amount that was given, that reaches `effective_rows`, or the default. Raises ValueError out of range."""
+    _, (low, high), default = _FAMILIES[method]
+    if amount is not None and effective_rows is not None:
+        raise ValueError("Give amount or effective_rows, and not both: the second is found by the choice of the first.")
+    if effective_rows is not None:
+        return _reaching(method, weights, effective_rows)
+    if amount is None:
+        return default(len(weights))
+    is_number = isinstance(amount, Real) and not isinstance(amount, bool)
+    if not (is_number and low <= amount <= high and (amount > 0.0 or method != "truncate")):
+        words = "a number > 0, the largest weight where the mean is 1" if method == "truncate" else "a number from 0 to 1"
+        raise ValueError(f"amount of {method!r} must be {words}; got {amount!r}.")
+    return float(amount)
+
+
+def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
+    """The amount at which the weights count as `effective_rows`; effective rows grow from `mild` to `strong`."""
+    n, n_positive = effective_sample_size(weights), int(np.count_nonzero(weights))
+    if not (isinstance(effective_rows, Real) and 0.0 < effective_rows <= n_positive):
+        raise ValueError(
+            f"effective_rows must be a number > 0 and at most the number of positive weights, {n_positive}; got {effective_rows!r}."
+        )
+    mild, strong = _ends(method, weights)
+    if effective_rows <= n:
+        return mild
+    if effective_rows == n_positive:
+        return strong
+
+    def lacking(amount: float) -> float:
+        return effective_sample_size(_FAMILIES[method].tame(weights, amount)) / effective_rows - 1.0
+
+    return float(brentq(lacking, mild, strong, xtol=1e-15, rtol=1e-14))
+
+
+def _ends(method: str, weights: np.ndarray) -> tuple[float, float]:
+    """Amounts that leave the weights as they are, and that make the positive ones equal."""
+    if method == "truncate":
+        return float(np.max(weights)), float(np.min(weights[weights > 0.0]))
+    return (1.0, 0.0) if method == "flatten" else (0.0, 1.0)
+
+
+# ---------------------------------------------------------------- smoothing
+
+
+def _smoothed(weights: np.ndarray) -> np.ndarray:
+    """The weights with the quantiles (z - 1/2) / k of the fitted tail in place of its k order statistics, equal ones averaged."""
+    tail = pareto_tail(weights)
+    if tail is None:
+        return weights
+    rows, k = tail.rows, len(tail.rows)
+    exponential = -np.log1p(-(np.arange(k) + 0.5) / k)
+    expected = tail.threshold + tail.scale * exponential * exprel(tail.shape * exponential)
+    expected = np.minimum(expected, weights[rows[-1]])
+    # Rows have no order: equal weights stay equal.
+    _, group = np.unique(weights[rows], return_inverse=True)
+    smoothed = weights.copy()
+    smoothed[rows] = (np.bincount(group, expected) / np.bincount(group))[group]
+    return smoothed
