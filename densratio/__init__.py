@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._progress import show_progress
     from ._validation import stack_domains
     from .diagnostics import diagnose, divergence
     from .estimators import (
@@ -70,6 +71,7 @@ __all__ = [
     "importance_weights",
     "label_issues_from_probabilities",
     "make_iw_scorer",
+    "show_progress",
     "stack_domains",
     "tame_weights",
     "target_performance",
@@ -77,6 +79,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "show_progress": "_progress",
     "stack_domains": "_validation",
     "diagnose": "diagnostics",
     "divergence": "diagnostics",

@@ -63,7 +63,7 @@ def median_bandwidth(
     # Copies of a row, equal up to rounding of its values, carry no information on the scale: they count as distance 0.
     size = distance(pooled, 0.0 * pooled[:1, :])[:, 0] * (8.0 * eps(distances)) ** degree
     apart = distances > size[:, None] + size[None, :]
-    flat = xp.reshape(xp.where(apart, distances, 0.0 * size[:, None]), (-1,))
+    flat = xp.reshape(xp.where(apart, distances, xp.zeros_like(distances)), (-1,))
     if source_weight is None and target_weight is None:
         n_apart = xp.sum(xp.astype(apart, xp.int64))
         ordered, middle = xp.sort(flat), n * n - n_apart + n_apart // 2

@@ -143,6 +143,12 @@ def test_labels_that_people_gave_take_the_place_of_the_true_ones_in_training_row
         draw(DIGITS, chosen, 0)
 
 
+def test_a_share_of_the_training_rows_is_kept_as_for_methods_that_hold_rows_out():
+    whole, kept = (draw(DIGITS, experiment(shift), 3) for shift in ("symmetric:0.2", "symmetric:0.2+keep:0.9"))
+    assert len(kept.x) == round(0.9 * len(whole.x)) and np.array_equal(kept.x, whole.x[: len(kept.x)])
+    assert np.array_equal(kept.x_val, whole.x_val) and np.array_equal(kept.x_test, whole.x_test)
+
+
 def test_validation_rows_join_the_training_rows_where_that_is_asked():
     apart = draw(DIGITS, experiment(), 0)
     joined = draw(DIGITS, Experiment("digits", "symmetric:0.4", TINY, 100, val_in_train=True), 0)
@@ -188,7 +194,7 @@ def test_published_parameters_are_those_of_the_data_and_what_is_compared():
     assert ratio("kliep", "cifar100", "pair:0.3").gamma == 0.1
     assert ratio("kmm", "cifar10", "pair:0.3", "hidden").get_params()["gamma"] == 0.5
     by_layer = [ratio("lsif", "cifar10", "symmetric:0.5", layer) for layer in ("losses", "hidden")]
-    assert [(r.gamma, r.regularization, r.solver.step_size) for r in by_layer] == [(0.01, 1e-5, 0.1), (0.3, 1e-3, 0.1)]
+    assert [(r.gamma, r.regularization, r.solver.step_size) for r in by_layer] == [(0.01, 1e-5, 0.1 / 256), (0.3, 1e-3, 0.1 / 256)]
 
 
 def test_an_epoch_of_validation_rows_alone_is_as_published_one_pass_over_them():

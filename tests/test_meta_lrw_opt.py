@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_loops import (
     N_TRAIN,
@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import Indexed
 from densratio.training.losses import cross_entropy
-from densratio.training.meta import LRWOpt, learning
+from densratio.training.meta import LRWHard, LRWOpt, learning
 from densratio.training.meta.lrw import FeatureNetwork
 
 drawn = settings(max_examples=10)
@@ -129,7 +129,7 @@ def test_the_weight_network_learns_on_the_mean_loss_of_the_mass_held_out(at_rand
             weights = (1 - q if float(q.min()) < 1 else 1) * by_hand(network, features)
             return weights / weights.mean()
 
-        meta_step(twin, network, its_optimizer, adam, batch, q, weights_of())
+        meta_step(twin, network, its_optimizer, adam, batch, (batch[0], batch[1], q), weights_of())
         expected = weights_of().detach()
         torch.testing.assert_close(reweighter.transform(index), expected, rtol=1e-7, atol=1e-9)
         optimizer.zero_grad()
@@ -138,14 +138,14 @@ def test_the_weight_network_learns_on_the_mean_loss_of_the_mass_held_out(at_rand
     assert_close(reweighter.network, network)
 
 
-def meta_step(model, network, optimizer, adam, batch, q, weights):
-    """Through the classifier's step back to the network; the validation loss is that of the mass held out."""
+def meta_step(model, network, optimizer, adam, batch, held_out, weights):
+    """Through the classifier's step back to the network; the validation loss is that of (x, y, mass held out)."""
     parameters, names = list(model.parameters()), [name for name, _ in model.named_parameters()]
     losses = cross_entropy(model(batch[0]), batch[1])
     gradients = torch.autograd.grad((weights * losses).mean(), parameters, create_graph=True)
     buffers = [optimizer.state[p].get("momentum_buffer", torch.zeros_like(p)) for p in parameters]
     after = {name: p - 0.2 * (0.9 * b + g) for name, p, b, g in zip(names, parameters, buffers, gradients, strict=True)}
-    value = mass_loss(lambda x: torch.func.functional_call(model, after, (x,)), batch[0], batch[1], q)
+    value = mass_loss(lambda x: torch.func.functional_call(model, after, (x,)), *held_out)
     for p, slope in zip(network.parameters(), torch.autograd.grad(value, list(network.parameters())), strict=True):
         p.grad = slope
     adam.step()
@@ -173,6 +173,86 @@ def test_the_warm_up_splits_at_random_with_the_share_and_the_splitter_stays():
     train(reweighter, model, optimizer, [torch.arange(20)], val=None)
     assert not torch.equal(reweighter.split_[:20], before[:20]) and torch.equal(reweighter.split_[20:], before[20:])
     assert not torch.equal(reweighter.splitter.layers[0].weight, splitter["layers.0.weight"])
+
+
+@few
+@given(seed=st.integers(0, 1000), share=st.sampled_from([0.1, 0.5]), gives_val=st.booleans())
+def test_a_hard_split_holds_whole_rows_out_for_a_pass_and_the_network_learns_on_them(seed, share, gives_val):
+    model = Network(seed, has_norm=False).double().train()
+    optimizer = optimizer_of(model)
+    reweighter = opt(model, optimizer, share=share, hard_split=True, splitter_warmup=1.0, seed=seed).double()
+    network, drawn_split = copy.deepcopy(reweighter.network), reweighter.split_.clone()
+    assume(bool(drawn_split.any()))
+    adam = torch.optim.Adam(network.parameters(), lr=0.01, weight_decay=1e-4)
+    gaps = [0.0]
+    for number in range(3):
+        held = reweighter.is_held_out.clone()
+        before, losses = reweighter.split_.clone(), torch.zeros(N_TRAIN, dtype=torch.float64)
+        if number < 2:
+            assert torch.equal(held, drawn_split)  # of the warm-up, and of the pass after it
+        else:
+            assert torch.equal(reweighter.held_out_, held_out_by_hand(before, share).nonzero()[:, 0])
+        for index in torch.randperm(N_TRAIN, generator=torch.Generator().manual_seed(seed + number)).split(12):
+            batch, twin, q = double(of(index)), copy.deepcopy(model), held[index]
+            its_optimizer = optimizer_of(twin)
+            its_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            losses[index] = cross_entropy(twin(batch[0]), batch[1]).detach()
+            val = double(of(reweighter.held_out_[:5])) if gives_val else None
+            weighted = reweighter.weighted_loss(model, batch, val)
+            features = twin.hidden(batch[0]).detach()
+
+            def weights_of(features=features, q=q, number=number):
+                mass = 1 - q if float(q.min()) < 1 else torch.ones_like(q)
+                weights = mass * by_hand(network, features) if number else mass
+                return weights / weights.mean()
+
+            if number:
+                rows_of_val = (
+                    (batch[0], batch[1], q) if val is None else (val[0], val[1], torch.ones(len(val[1]), dtype=torch.float64))
+                )
+                meta_step(twin, network, its_optimizer, adam, batch, rows_of_val, weights_of())
+            torch.testing.assert_close(reweighter.transform(index), weights_of().detach(), rtol=1e-7, atol=1e-9)
+            optimizer.zero_grad()
+            weighted.backward()
+            optimizer.step()
+        assert torch.equal(reweighter.is_held_out, held) or number  # a pass long
+        if number:
+            gaps.append(float(losses[held == 1].mean() - losses[held == 0].mean()))
+            assert reweighter.gap_ == pytest.approx(gaps[-1], rel=1e-5) and reweighter.should_stop == (gaps[-1] < gaps[-2])
+    assert_close(reweighter.network, network)
+
+
+def held_out_by_hand(q, share):
+    n_held = min(max(int((q >= 0.5).sum()), round(share * len(q))), len(q) // 2)
+    held = torch.zeros(len(q))
+    held[np.argsort(-q.numpy(), kind="stable")[:n_held]] = 1.0
+    return held
+
+
+def test_without_a_hard_split_no_row_is_held_out():
+    with pytest.raises(RuntimeError, match="holds out a mass of every row, split_; with hard_split=True it holds out rows"):
+        _ = LRWOpt(N_TRAIN, 6, C).held_out_
+
+
+@pytest.mark.parametrize("method", [LRWOpt, LRWHard])
+def test_a_weight_network_of_the_input_learns_as_a_whole(method):
+    model, own = Network(0), nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 1))
+    optimizer, before = optimizer_of(model), copy.deepcopy(own.state_dict())
+    sizes = (N_TRAIN, 6, C) if method is LRWOpt else (N_TRAIN, 6)
+    reweighter = method(*sizes, network=own, optimizer=optimizer, **({"splitter_warmup": 99.0} if method is LRWOpt else {}))
+    batch = of(torch.arange(20))
+    val = None if method is LRWOpt else (batch[0][:8], batch[1][:8], torch.arange(8))
+    reweighter.weighted_loss(model, batch, val)
+    assert all(not torch.equal(value, before[name]) for name, value in own.state_dict().items())
+    found, left = torch.sigmoid(own(batch[0])[:, 0]).detach(), torch.arange(20)
+    if method is LRWOpt:
+        left = (reweighter.split_[:20] == 0).nonzero()[:, 0]
+    ratio = reweighter.transform(left) / found[left]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    with pytest.raises(ValueError, match=r"one number for each row, \(n,\) or \(n, 1\); got \(20, 5\)"):
+        method(
+            *sizes, network=own[0], optimizer=optimizer, **({"splitter_warmup": 99.0} if method is LRWOpt else {})
+        ).weighted_loss(model, batch, val)
 
 
 def test_the_two_networks_learn_in_each_qth_batch():

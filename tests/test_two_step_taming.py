@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.base import clone
@@ -84,6 +84,7 @@ def test_equal_weights_of_the_tail_stay_equal_and_rows_have_no_order():
 
 
 @given(WEIGHTS, st.sampled_from(ONE_AMOUNT), st.floats(0.0, 1.0))
+@example(np.ones(13), "truncate", 0.5)
 def test_the_effective_rows_that_are_asked_for_are_what_the_weights_count_as(weights, method, part):
     low, high = effective_sample_size(weights), float(np.count_nonzero(weights))
     aim = min(low + part * (high - low), high)

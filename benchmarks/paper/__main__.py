@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
-    shifts = "kind:rate, human:set, class_prior:ratio[:share], long_tail:factor, noisy_val, joined by +; several, commas"
+    shifts = "kind:rate, human:set, class_prior:ratio[:share], long_tail:factor, keep:share, noisy_val; joined by +; commas"
     add("--noise", default="symmetric:0.4", help=shifts)
     add("--human-labels", help="an .npz of labels that people gave to CIFAR-10's training rows, for --noise human:worse")
     add(

@@ -13,7 +13,7 @@ from .settings import CLASS_PRIOR, Experiment
 
 __all__ = ["Problem", "Shift", "draw", "shift_of"]
 
-LONG_TAIL, NOISY_VAL, HUMAN = "long_tail", "noisy_val", "human"
+LONG_TAIL, NOISY_VAL, HUMAN, KEEP = "long_tail", "noisy_val", "human", "keep"
 
 
 class Problem(NamedTuple):
@@ -49,8 +49,8 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Shift:
-    """Noise of the labels (kind, rate) or the name of a set of human labels, sizes of classes, share of small ones, and whether
-    validation labels are noisy too.
+    """Noise of the labels (kind, rate) or the name of a set of human labels, sizes of classes, share of small ones, the share of
+    the training rows that is kept, and whether validation labels are noisy too.
     """
 
     noise: tuple[str, float] | None = None
@@ -58,12 +58,13 @@ class Shift:
     class_prior: float | None = None
     minority: float = 0.5
     long_tail: float | None = None
+    keep: float = 1.0
     noisy_val: bool = False
 
 
 def shift_of(text: str) -> Shift:
-    """The shift of "kind:rate", "human:set", "class_prior:ratio[:share]", "long_tail:factor", or several joined by +, with
-    +noisy_val too.
+    """The shift of "kind:rate", "human:set", "class_prior:ratio[:share]", "long_tail:factor", "keep:share", or several
+    joined by +, with +noisy_val too.
 
     Raises ValueError for anything else.
     """
@@ -82,6 +83,8 @@ def shift_of(text: str) -> Shift:
             parts[HUMAN] = rate
         elif kind in (CLASS_PRIOR, LONG_TAIL) and number >= 1.0 and kind not in parts:
             parts[kind] = number
+        elif kind == KEEP and 0.0 < number <= 1.0 and KEEP not in parts:
+            parts[KEEP] = number
         elif part == NOISY_VAL:
             parts[NOISY_VAL] = True
         else:
@@ -99,7 +102,7 @@ def _number(text: str) -> float:
 def _unknown(text: str) -> ValueError:
     return ValueError(
         f"The shift must be kind:rate with a kind in {', '.join(NOISE_KINDS)} and a rate in [0, 1], {HUMAN}:set, "
-        f"{CLASS_PRIOR}:ratio or "
+        f"{KEEP}:share of the training rows in (0, 1], {CLASS_PRIOR}:ratio or "
         f"{LONG_TAIL}:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:share with the share of small classes in (0, 1), "
         f"or such joined by +, and +{NOISY_VAL}; got {text!r}."
     )
@@ -129,6 +132,7 @@ def draw(data: Labelled, experiment: Experiment, seed: int) -> Problem:
 def _shifted(data: Labelled, experiment: Experiment, train: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training rows, their labels, and which are off."""
     shift, n_classes = shift_of(experiment.shift), len(data.class_names)
+    train = train[: max(1, round(shift.keep * len(train)))]
     is_off = np.zeros(len(train), dtype=bool)
     if shift.class_prior is not None:
         kept = step_imbalance(data.labels[train], shift.class_prior, shift.minority, n_classes=n_classes, random_state=seed)

@@ -168,9 +168,9 @@ def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: t
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = experiment.network(problem.x.shape[1:], problem.n_classes)
-    if device.type == "cuda" and problem.x.ndim == 4:
+    if problem.x.ndim == 4:
         for parameter in model.parameters():
-            if parameter.ndim == 4:  # the order in memory that GPUs convolve fastest in
+            if parameter.ndim == 4:  # the order in memory that GPUs convolve fastest in, and CPUs with few channels
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model.to(device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -86,6 +87,9 @@ def _restore(place: Path, content: bytes | None) -> None:
 
 def _place(path: Path, option: str) -> Path:
     try:
-        return path.resolve()
-    except (RuntimeError, OSError):
-        raise ValueError(f"{option} {path} is a link that leads back to itself: name another file.") from None
+        path.stat()
+    except OSError as error:
+        # From Python 3.13 on resolve() does not tell.
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{option} {path} is a link that leads back to itself: name another file.") from None
+    return path.resolve()

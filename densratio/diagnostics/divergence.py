@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
+from .._progress import show_progress, ticked
 from .._validation import seed_of, stack_domains
 from ..estimators import Discriminator
 from ..model_selection import stratified_folds
@@ -52,7 +53,14 @@ _BOUNDS = {
 
 
 def divergence(
-    source: Any, target: Any, ratio: Any = None, *, kind: str | None = None, confidence: float = 0.95, random_state: Any = 0
+    source: Any,
+    target: Any,
+    ratio: Any = None,
+    *,
+    kind: str | None = None,
+    confidence: float = 0.95,
+    random_state: Any = 0,
+    verbose: bool = False,
 ) -> Divergence | dict[str, Divergence]:
     """Divergence of the target from the source as a mean over rows of a cross-fitted ratio, with a confidence interval.
 
@@ -70,7 +78,8 @@ def divergence(
     source (n, d), target (m, d): arrays or frames, with text, dates and gaps, at least two rows each.
     ratio: a density ratio, fitted or not, which is fitted anew on each of five folds' other rows with the parameters that its
     search chose; or a function from rows to ratios (n,), taken as it is. None: `Discriminator()`.
-    kind: one of the names above, or None for a dict of all three. random_state: of the folds.
+    kind: one of the names above, or None for a dict of all three. random_state: of the folds. verbose: whether to show
+    the progress, as `densratio.show_progress` does.
 
     Warns where the samples hardly overlap. Raises ValueError for an unknown kind, and for a ratio of 0 at target rows if the
     kind takes logarithms.
@@ -80,7 +89,8 @@ def divergence(
         raise ValueError(f"kind must be one of {sorted(_BOUNDS)}, or None for all of them; got {kind!r}.")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
-    at_source, at_target = _ratios(source, target, ratio, seed_of(random_state))
+    with show_progress(verbose):
+        at_source, at_target = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, at_source, at_target, float(confidence)) for name in ([kind] if kind else _BOUNDS)}
     # Not judged by the estimates: a ratio of mean 1 over the source is not near 0 there however far the target is.
     if _area_under_curve(at_source, at_target) > _APART:
@@ -125,12 +135,18 @@ def _ratios(source: Any, target: Any, ratio: Any, seed: int) -> tuple[np.ndarray
         found = np.asarray(to_host(ratio(rows)), dtype=np.float64)
         return found[places[0]], found[places[1]]
     model = _unfitted(ratio)
-    for fold in stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed):
-        held_out = np.concatenate([places[0][fold.source], places[1][fold.target]])
-        kept = np.delete(np.arange(len(domain)), held_out)
-        fitted = clone(model).fit(rows_at(rows, kept), domain[kept])
-        found[held_out] = to_host(fitted.transform(rows_at(rows, held_out)))
+    folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
+    held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]
+    values = (_held_out_ratios(clone(model), rows, domain, at) for at in held_out)
+    for at, some in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
+        found[at] = some
     return found[places[0]], found[places[1]]
+
+
+def _held_out_ratios(model: Any, rows: Any, domain: np.ndarray, held_out: np.ndarray) -> Any:
+    kept = np.delete(np.arange(len(domain)), held_out)
+    fitted = model.fit(rows_at(rows, kept), domain[kept])
+    return to_host(fitted.transform(rows_at(rows, held_out)))
 
 
 def _unfitted(ratio: Any) -> Any:

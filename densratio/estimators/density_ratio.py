@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
+from .._progress import run_all
 from .._validation import check_index, from_registry
 from ..features import FEATURES, Features
 from ..model_selection import Fold
@@ -264,7 +265,7 @@ class DensityRatio(RatioEstimator):
         """Held-out scores (len(objectives), n_folds) at each bandwidth."""
         folds = self._folds(samples)
         tasks = (delayed(self._scores_at)(gamma, of_gamma, samples, folds) for gamma, of_gamma in objectives.items())
-        return Parallel(n_jobs=self.n_jobs)(tasks)
+        return run_all(tasks, len(objectives), f"Search of {type(self).__name__}", self.n_jobs)
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
         """Held-out scores (len(objectives), n_folds) at one bandwidth."""

@@ -34,8 +34,8 @@ class LSIF(DensityRatio):
     l1_ratio : float in [0, 1], 0 = L2 penalty only, 1 = L1 penalty only.
     alpha : float in [0, 1), share of the target in the denominator.
 
-    "cv" and sequences (also of gamma) use the closed-form leave-one-out score if the fit has a closed form, cv is None and rows
-    count once, and k-fold cross-validation of the squared distance otherwise. The kernel centers are those of the fit.
+    "cv" and sequences (also of gamma) use the closed-form leave-one-out score if the fit has a closed form and cv is None, and
+    k-fold cross-validation of the squared distance otherwise. The kernel centers are those of the fit.
 
     Source: Kanamori, Hido & Sugiyama (2009), A least-squares approach to direct importance estimation; Yamada et al. (2013),
     Relative density-ratio estimation for robust distribution comparison.

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import scipy.linalg
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from .._arrays import Array, take_rows
 from .._blocks import over_rows, row_slices
+from .._progress import run_all
 from .._validation import check_rows, seed_of
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
@@ -141,9 +142,8 @@ class SpectralRatio(RatioEstimator):
         points = [(c.get("gamma", self.gamma), _count(c.get("n_components", self.n_components))) for c in candidates]
         maps = {gamma: self._features(source, target, gamma) for gamma in dict.fromkeys(g for g, _ in points)}
         folds, numbers = self._folds(samples), [[n for g, n in points if g == gamma] for gamma in maps]
-        rows = Parallel(n_jobs=self.n_jobs)(
-            delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps.values(), numbers, strict=True)
-        )
+        tasks = (delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps.values(), numbers, strict=True))
+        rows = run_all(tasks, len(maps), "Search of SpectralRatio", self.n_jobs)
         scores = np.empty((len(candidates), len(folds)))
         for gamma, values in zip(maps, rows, strict=True):
             scores[[i for i, (g, _) in enumerate(points) if g == gamma]] = values

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+
+from .._progress import run_all
 
 _LEAST_SHARE = 1 / 200  # of all rows, from which a row that occurs more than once is dealt to all folds
 
@@ -119,9 +121,8 @@ def k_fold_scores(
 
     splits: for each fold the arguments (X, y, sample_weight) of `fit`, then those of `score`; n_jobs as in joblib.
     """
-    scores = Parallel(n_jobs=n_jobs)(
-        delayed(_score)(clone(estimator).set_params(**candidate), *split) for candidate in candidates for split in splits
-    )
+    tasks = (delayed(_score)(clone(estimator).set_params(**candidate), *split) for candidate in candidates for split in splits)
+    scores = run_all(tasks, len(candidates) * len(splits), f"Search of {type(estimator).__name__}", n_jobs)
     return np.reshape(scores, (len(candidates), len(splits)))
 
 

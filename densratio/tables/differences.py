@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from .._arrays import to_host
 from .._blocks import row_slices
+from .._progress import show_progress, ticked
 from .._validation import seed_of, stack_domains
 from ..diagnostics.two_sample import check_permutations, draw_rows
 from ..model_selection import stratified_folds
@@ -93,6 +94,7 @@ def differences(
     n_permutations: int = 999,
     max_rows: int = 5000,
     random_state: Any = 0,
+    verbose: bool = False,
 ) -> Differences:
     """Which columns and which rows tell two tables apart: a distance and a test for each column, a ratio for each row.
 
@@ -102,6 +104,7 @@ def differences(
 
     source, target, drop, method : as in `importance_weights`; the ratio is fitted on five folds and read at the rows of the others.
     n_permutations : of the test, which uses at most max_rows rows of both samples, drawn with random_state.
+    verbose : whether to show the progress, as `densratio.show_progress` does.
 
     Source: Westfall & Young (1993), Resampling-based multiple testing, for the adjustment.
     """
@@ -115,7 +118,8 @@ def differences(
     sizes = [len(column.values) for column in pairs[0]]
     labels = np.repeat([0.0, 1.0], sizes)[None, :]
     p_values = _adjusted(codes, sizes, n_permutations, max_rows, np.random.default_rng(seed))
-    at_source, at_target, lost = _compared(encoder, method, source, target, seed)
+    with show_progress(verbose):
+        at_source, at_target, lost = _compared(encoder, method, source, target, seed)
     found = [
         ColumnDifference(name, float(_distances(code, labels)[0]), float(p), float(less), _words(*pair))
         for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
@@ -219,17 +223,28 @@ def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed
     ends = np.cumsum([len(use.encoded_names) for use in uses])
     places = [np.flatnonzero(y == k) for k in (0, 1)]
     found = np.empty((1 + len(uses), len(y)))
-    for fold in stratified_folds(len(places[0]), len(places[1]), min(_N_FOLDS, *map(len, places)), seed=seed):
-        held_out = np.concatenate([places[0][fold.source], places[1][fold.target]])
-        kept = np.delete(np.arange(len(y)), held_out)
-        fitted, rows = clone(ratio).fit(X[kept], y[kept]), X[held_out]
-        found[0, held_out] = to_host(fitted.transform(rows))
-        for number, (use, end) in enumerate(zip(uses, ends, strict=True), start=1):
-            mixed, columns = rows.copy(), slice(end - len(use.encoded_names), end)
-            mixed[:, columns] = rows[rng.permutation(len(rows)), columns]
-            found[number, held_out] = to_host(fitted.transform(mixed))
+    folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
+    held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]
+    blocks = [slice(end - len(use.encoded_names), end) for use, end in zip(uses, ends, strict=True)]
+    values = (_held_out_ratios(clone(ratio), X, y, rows, blocks, rng) for rows in held_out)
+    for rows, some in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
+        found[:, rows] = some
     auc = [_auc(ratios[places[0]], ratios[places[1]]) for ratios in found]
     return found[0, places[0]], found[0, places[1]], auc[0] - np.array(auc[1:])
+
+
+def _held_out_ratios(
+    ratio: Any, X: np.ndarray, y: np.ndarray, held_out: np.ndarray, blocks: Sequence[slice], rng: np.random.Generator
+) -> np.ndarray:
+    """Ratios (1 + d, k) at held-out rows from a fit to the others: as they are, and with one block of columns shuffled."""
+    kept = np.delete(np.arange(len(y)), held_out)
+    fitted, rows = ratio.fit(X[kept], y[kept]), X[held_out]
+    found = [to_host(fitted.transform(rows))]
+    for block in blocks:
+        mixed = rows.copy()
+        mixed[:, block] = rows[rng.permutation(len(rows)), block]
+        found.append(to_host(fitted.transform(mixed)))
+    return np.stack(found)
 
 
 def _auc(at_source: np.ndarray, at_target: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
 from .._columns import library_of
+from .._progress import show_progress
 from .._validation import seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.columns import Columns, numeric_columns
@@ -86,6 +87,7 @@ def importance_weights(
     flatten: float = 1.0,
     tame: Any = None,
     random_state: Any = 0,
+    verbose: bool = False,
 ) -> ImportanceWeights:
     """Weights of the source rows under which they look like the target rows, from two tables as they are.
 
@@ -109,6 +111,8 @@ def importance_weights(
         rows. `taming` of the result says what it did.
     random_state : int, RandomState, Generator or None
         Seed of the density ratio and of the diagnosis.
+    verbose : bool
+        Whether to show the progress of searches and stacks, as `densratio.show_progress` does.
 
     Raises ValueError where the samples differ in their columns or in what a column holds; the message says what to type.
     """
@@ -117,7 +121,8 @@ def importance_weights(
     fitted = _fitted_encoder(encoder, drop, source, target)
     X, y = stack_domains(fitted.transform(source), fitted.transform(target))
     seed = seed_of(random_state)
-    ratio = ratio_of(method, seed).fit(X, y)
+    with show_progress(verbose):
+        ratio = ratio_of(method, seed).fit(X, y)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
     if flatten < 1.0:
         # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.

@@ -97,6 +97,14 @@ METHODS: dict[str, Method] = {
         ),
         ("model", "n_classes", "optimizer", "epochs"),
     ),
+    "lrw_opt_hard": Method(
+        "LRW-Opt, hard split",
+        lambda given: LRWOpt(
+            given.n_train, given.n_features, given.n_classes, optimizer=given.optimizer, hard_split=True,
+            splitter_warmup=min(25.0, given.epochs / 3), seed=given.seed,
+        ),
+        ("model", "n_classes", "optimizer", "epochs"),
+    ),
     "focal": Method("Focal", lambda given: Focal(given.n_train)),
     "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d, has_fit_parameter
 
 from .._arrays import to_host
+from .._progress import run_all, show_progress
 from .._validation import ordered_labels, seed_of
 from ..diagnostics.columns import rows_at
 from .performance import check_confidence
@@ -59,6 +60,7 @@ def weight_intervals(
     n_replicas: int = 200,
     random_state: Any = None,
     n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> WeightIntervals:
     """Weights of the source rows with an interval for each, by the bootstrap of both samples.
 
@@ -79,6 +81,7 @@ def weight_intervals(
     n_replicas : number of refits
     random_state : int, Generator or None, for the draws
     n_jobs : number of processes, as in scikit-learn
+    verbose : whether to show the progress, as `densratio.show_progress` does
 
     Raises ValueError for a ratio that can't be fitted with sample_weight. Source: Efron & Tibshirani (1993), An introduction to
     the bootstrap, section 13.3.
@@ -92,7 +95,8 @@ def weight_intervals(
     is_source = labels == ordered_labels(np.unique(labels).tolist())[0][0]
     source = rows_at(X, np.flatnonzero(is_source))
     tasks = (delayed(_replica)(fitted, X, y, {weight_name: counts}, source, seed) for counts in _draws(is_source, n_replicas, seed))
-    replicas = np.stack(Parallel(n_jobs=n_jobs)(tasks))
+    with show_progress(verbose):
+        replicas = np.stack(run_all(tasks, n_replicas, "Replicas of the weights", n_jobs))
     tail = 0.5 - 0.5 * confidence
     lower, upper = np.quantile(replicas, [tail, 1.0 - tail], axis=0)
     return WeightIntervals(ratio_at(fitted, source), lower, upper, replicas, float(confidence))

@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import t
 
 from .._arrays import to_host
+from .._progress import show_progress, ticked
 from .._validation import seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
 from ..diagnostics.columns import Columns, dense_rows, numeric_columns, rows_at
@@ -89,6 +90,7 @@ def target_performance(
     n_bootstrap: int = 30,
     regressor: Any = None,
     random_state: Any = 0,
+    verbose: bool = False,
 ) -> TargetPerformance | list[TargetPerformance]:
     """What a fitted model scores on target rows without labels, with a confidence interval.
 
@@ -122,6 +124,7 @@ def target_performance(
     n_bootstrap : number of refits of the ratio, 0 for none
     regressor : scikit-learn regressor for m; by default gradient boosting over histograms
     random_state : int or Generator, for the folds of m and the bootstrap
+    verbose : whether to show the progress, as `densratio.show_progress` does
 
     Raises ValueError for a metric that is no mean over rows, a model without the predictions that it needs, samples with
     different columns, and a ratio that is 0 at every source row. Sources: Shimodaira (2000), J. Stat. Plan. Inference 90; Robins,
@@ -137,11 +140,14 @@ def target_performance(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
     losses = row_losses(metric, model, source, y)
-    if chunks is None:
-        return _estimate(plan, losses, ratio, source, target)
-    if not can_refit(ratio):
+    if chunks is not None and not can_refit(ratio):
         raise ValueError("Every chunk has a ratio of its own, so with chunks the ratio must be an estimator, and not a function.")
-    return [_of_chunk(plan, losses, ratio, source, rows_at(target, rows), label) for label, rows in _chunks(chunks, m)]
+    with show_progress(verbose):
+        if chunks is None:
+            return _estimate(plan, losses, ratio, source, target)
+        parts = _chunks(chunks, m)
+        found = (_of_chunk(plan, losses, ratio, source, rows_at(target, rows), label) for label, rows in parts)
+        return list(ticked(found, len(parts), "Chunks"))
 
 
 def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
@@ -255,7 +261,9 @@ def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Sa
         rows = np.concatenate([source[drawn], target[drawn_target]])
         return ratio_at(refitted(ratio, rows_at(samples.stacked, rows), samples.domain[rows], plan.seed), X)
 
-    means = list(refitted_means(losses.values, regressed, weights_of, plan.n_bootstrap, np.random.default_rng(plan.seed)))
+    rng = np.random.default_rng(plan.seed)
+    found = refitted_means(losses.values, regressed, weights_of, plan.n_bootstrap, rng)
+    means = list(ticked(found, plan.n_bootstrap, "Refits of the ratio"))
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 

@@ -155,20 +155,21 @@ def _amount(method: str, weights: np.ndarray, amount: float | None, effective_ro
 
 def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
     """The amount at which the weights count as `effective_rows`; effective rows grow from `mild` to `strong`."""
-    n, n_positive = effective_sample_size(weights), int(np.count_nonzero(weights))
+    n_positive = int(np.count_nonzero(weights))
     if not (isinstance(effective_rows, Real) and 0.0 < effective_rows <= n_positive):
         raise ValueError(
             f"effective_rows must be a number > 0 and at most the number of positive weights, {n_positive}; got {effective_rows!r}."
         )
     mild, strong = _ends(method, weights)
-    if effective_rows <= n:
-        return mild
-    if effective_rows == n_positive:
-        return strong
 
     def lacking(amount: float) -> float:
         return effective_sample_size(_FAMILIES[method].tame(weights, amount)) / effective_rows - 1.0
 
+    if lacking(mild) >= 0.0:
+        return mild
+    # Of equal weights the two differ by the rounding of the sample size.
+    if lacking(strong) <= 0.0:
+        return strong
     return float(brentq(lacking, mild, strong, xtol=1e-15, rtol=1e-14))
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import sklearn
-from joblib import Parallel, delayed
+from joblib import delayed
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
@@ -19,6 +19,7 @@ from sklearn.utils.validation import validate_data
 
 from ..._arrays import Array, is_sparse, take_rows
 from ..._columns import is_frame
+from ..._progress import run_all
 from ..._validation import seed_of, split_domains
 from ..base import RatioEstimator
 from ..samples import Samples
@@ -158,9 +159,9 @@ class Discriminator(RatioEstimator):
         # With one fold nothing is held out: the classifier scores its training rows.
         kept = np.ones_like(held_out) if held_out.shape[1] == 1 else 1.0 - held_out
         bound = _bound(table)
-        folds = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_fold)(classifier, table, self._schema, kept[:, k], held_out[:, k], bound) for k in range(held_out.shape[1])
-        )
+        n_folds = held_out.shape[1]
+        tasks = (delayed(_fit_fold)(classifier, table, self._schema, kept[:, k], held_out[:, k], bound) for k in range(n_folds))
+        folds = run_all(tasks, n_folds, "Folds of Discriminator", self.n_jobs)
         scores = np.sum([values for _, values in folds], axis=0) / held_out.sum(axis=1)
         return [model for model, _ in folds], table.mean_of_copies(scores)
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from ..._arrays import Array, is_sparse, to_host
+from ..._progress import run_all, show_progress
 from ..._validation import seed_of
 from ...objectives.base import is_number
 from ...objectives.lsif import LeastSquares, SquaredDistance
@@ -51,6 +52,8 @@ class StackedRatio(RatioEstimator):
         Seed of the members of "auto".
     n_jobs : int or None
         joblib processes, one for each member and fold.
+    verbose : bool
+        Whether to show the progress, as `densratio.show_progress` does.
 
     Attributes
     ----------
@@ -66,13 +69,21 @@ class StackedRatio(RatioEstimator):
     _searches_distinct: ClassVar[bool] = False
 
     def __init__(
-        self, estimators: Any = "auto", *, pull: float = 0.05, cv: Any = 5, random_state: Any = 0, n_jobs: int | None = None
+        self,
+        estimators: Any = "auto",
+        *,
+        pull: float = 0.05,
+        cv: Any = 5,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+        verbose: bool = False,
     ):
         self.estimators = estimators
         self.pull = pull
         self.cv = cv
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     # ------------------------------------------------------------ parts
 
@@ -81,6 +92,10 @@ class StackedRatio(RatioEstimator):
             raise ValueError(f"pull must be a finite number >= 0; got {self.pull!r}.")
         distinct = samples.merged()
         members = self._members(distinct)
+        with show_progress(self.verbose):
+            return self._combine(members, distinct, samples)
+
+    def _combine(self, members: Mapping[str, RatioEstimator], distinct: Samples, samples: Samples) -> Array:
         if min(distinct.sizes) == 1:
             coef, scores = np.full(len(members), 1.0 / len(members)), np.full(len(members) + 1, np.nan)
         else:
@@ -90,7 +105,8 @@ class StackedRatio(RatioEstimator):
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
         table = samples.stacked()
         chosen = [name for name in names if self.coefficients_[name] > 0.0]
-        fitted = Parallel(n_jobs=self.n_jobs)(delayed(_fitted)(members[name], table) for name in chosen)
+        tasks = (delayed(_fitted)(members[name], table) for name in chosen)
+        fitted = run_all(tasks, len(chosen), "Members of the stack", self.n_jobs)
         self.estimators_ = dict(zip(chosen, fitted, strict=True))
         return sum(self.coefficients_[name] * to_host(member.weights_) for name, member in self.estimators_.items())
 
@@ -115,7 +131,7 @@ class StackedRatio(RatioEstimator):
     def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[_Held]:
         parts = [distinct.split(fold) for fold in self._folds(distinct)]
         tasks = [(member, kept, held_out) for kept, held_out in parts for member in members.values()]
-        columns = Parallel(n_jobs=self.n_jobs)(delayed(_values)(*task) for task in tasks)
+        columns = run_all((delayed(_values)(*task) for task in tasks), len(tasks), "Members and folds of the stack", self.n_jobs)
         held = []
         for number, (_, held_out) in enumerate(parts):
             of_fold = columns[number * len(members) : (number + 1) * len(members)]

@@ -7,10 +7,11 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from ..._arrays import Array
 from ..._blocks import over_rows
+from ..._progress import run_all
 from ..._validation import seed_of
 from ...model_selection import Fold
 from ...model_selection.leave_one_out import LEAST_ROWS
@@ -139,9 +140,8 @@ class SubspaceLSIF(RatioEstimator):
             return np.zeros((1, 1))
         folds, seed = self._folds(samples), seed_of(self.random_state)
         points = [(c.get("n_components", self.n_components), c.get("max_iter", self.max_iter)) for c in candidates]
-        scores = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._held_out_score)(samples, fold, *point, seed) for point in points for fold in folds
-        )
+        tasks = (delayed(self._held_out_score)(samples, fold, *point, seed) for point in points for fold in folds)
+        scores = run_all(tasks, len(points) * len(folds), "Search of SubspaceLSIF", self.n_jobs)
         return np.reshape(scores, (len(points), len(folds)))
 
     def _held_out_score(self, samples: Samples, fold: Fold, n_components: int, max_iter: int, seed: int) -> float:

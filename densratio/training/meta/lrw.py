@@ -19,7 +19,7 @@ from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, gradient_from
 from .learning import learned_weights
 
-__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
+__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "WeightOfInput", "features_of"]
 
 
 class FeatureNetwork(nn.Module):
@@ -53,6 +53,20 @@ class FeatureNetwork(nn.Module):
         return first
 
 
+class WeightOfInput(nn.Module):
+    """v = sigmoid(network(x)), for a network that gives one number for each row: x (n, ...) -> (n,)."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Tensor:
+        logits = self.network(x)
+        if logits.numel() != len(logits):
+            raise ValueError(f"The weight network must give one number for each row, (n,) or (n, 1); got {tuple(logits.shape)}.")
+        return torch.sigmoid(logits.flatten())
+
+
 class HeldOut(NamedTuple):
     """Row numbers of a training set, ascending: those that are trained on and those held out for validation."""
 
@@ -76,6 +90,8 @@ class TrainTwice(BatchReweighter):
         Columns of the features.
     backbone : nn.Module or None
         A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
+    network : nn.Module or None
+        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which learns. None: one of the features.
     hidden, learning_rate, weight_decay : of the weight network and of Adam on it.
     Other parameters as in `MWNet`, of which `gradient` is one.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
@@ -90,6 +106,7 @@ class TrainTwice(BatchReweighter):
         n_train: int,
         n_features: int,
         *,
+        network: nn.Module | None = None,
         backbone: nn.Module | None = None,
         gradient: MetaGradient | None = None,
         optimizer: torch.optim.Optimizer | None = None,
@@ -104,7 +121,7 @@ class TrainTwice(BatchReweighter):
     ):
         beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
-        self.network = FeatureNetwork(n_features, hidden)
+        self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.backbone = backbone
 
@@ -126,9 +143,9 @@ class TrainTwice(BatchReweighter):
         """Row numbers (n,), those to hold out first."""
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        features = features_of(batch, self.backbone)
+        entry = features_of(batch, self.backbone) if isinstance(self.network, FeatureNetwork) else batch.x
         return learned_weights(
-            self, lambda: rows.mean_one(self.network(features)), lambda weights: self.meta.of(batch, weights, val), rows
+            self, lambda: rows.mean_one(self.network(entry)), lambda weights: self.meta.of(batch, weights, val), rows
         )
 
 

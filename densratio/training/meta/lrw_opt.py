@@ -15,7 +15,7 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .gradient import MetaGradient, Predict, gradient_from
 from .learning import learned_weights, move
-from .lrw import FeatureNetwork, features_of
+from .lrw import FeatureNetwork, WeightOfInput, features_of
 
 __all__ = ["LRWOpt"]
 
@@ -33,6 +33,11 @@ class LRWOpt(BatchReweighter):
 
     with the two KL terms in each `regularize_every`-th of these. No validation rows are needed: val may be None.
 
+    With hard_split=True, as published, each row is on one side for a whole pass over the data: held out where q_i >= 1/2 when the
+    pass began, and weighed 0. These are the rows with the largest q_i, at least a `share` of all and at most half.
+    g then learns on the held-out rows in the batch, or on `val` where the loop gives a batch of them, and it rests during
+    splitter_warmup, in which the classifier trains alone on a random split.
+
     Parameters
     ----------
     n_train, n_classes : int
@@ -47,12 +52,18 @@ class LRWOpt(BatchReweighter):
         The engine, "exact" or "first_order"; None: MetaGradient(every=5), `every` being Q, the classifier's steps for each outer
         step.
     optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
+    hard_split : bool
+        Whether each row is on one side. False: masses q and 1 - q of each row, which learn from every batch.
     splitter_warmup : float
         First passes over the data with a random split of this share; the splitter learns and splits after them.
     warmup_epochs : not of this method, whose weights are never held at 1: the old name of splitter_warmup, which says so.
+    network : nn.Module or None
+        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which learns. None: one of the features.
     hidden, learning_rate, weight_decay : of both networks and of Adam on each. seed : of the random split.
 
-    split_ : (n_train,) the last q of each row.
+    split_ : (n_train,) the last q of each row. held_out_ : (k,) the rows held out in this pass, with hard_split=True.
+    gap_ : mean loss of the held-out rows less that of the others, over the last whole pass with a learned split.
+    should_stop : whether that gap was smaller than in the pass before (or than 0 in the first): the published early stop.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
 
@@ -60,7 +71,9 @@ class LRWOpt(BatchReweighter):
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer", "splitter_optimizer")
 
     split_: Tensor
-    network: FeatureNetwork
+    is_held_out: Tensor
+    sides: Tensor
+    gaps: Tensor
 
     def __init__(
         self,
@@ -69,6 +82,8 @@ class LRWOpt(BatchReweighter):
         n_classes: int,
         *,
         share: float = 0.1,
+        hard_split: bool = False,
+        network: nn.Module | None = None,
         backbone: nn.Module | None = None,
         gradient: MetaGradient | None = None,
         optimizer: torch.optim.Optimizer | None = None,
@@ -88,14 +103,36 @@ class LRWOpt(BatchReweighter):
         gradient = gradient_from(gradient, beside, every=5)
         _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
         super().__init__(n_train, loss, gradient=gradient)
-        self.network, self.splitter = FeatureNetwork(n_features, hidden), FeatureNetwork(n_features + n_classes, hidden)
+        self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
+        self.splitter = FeatureNetwork(n_features + n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.splitter_optimizer = Adam(self.splitter.parameters(), learning_rate, weight_decay=weight_decay)
         self.share, self.n_classes, self.backbone = share, n_classes, backbone
         self.regularize_every = regularize_every
+        self.hard_split = hard_split
         self.splitter_warmup = splitter_warmup
         drawn = torch.rand(n_train, generator=torch.Generator().manual_seed(seed)) < share
         self.register_buffer("split_", drawn.to(torch.float32))
+        self.register_buffer("is_held_out", self.split_.clone())
+        self.register_buffer("sides", torch.zeros(2, 2))  # losses and rows of the held-out side and of the other, in this pass
+        self.register_buffer("gaps", torch.zeros(2))  # of the last pass and the one before
+
+    @property
+    def held_out_(self) -> Tensor:
+        """Rows (k,) that validate in this pass. Raises RuntimeError without hard_split=True."""
+        if not self.hard_split:
+            raise RuntimeError("LRWOpt holds out a mass of every row, split_; with hard_split=True it holds out rows.")
+        return self.is_held_out.nonzero()[:, 0]
+
+    @property
+    def gap_(self) -> float:
+        """Mean loss held out less that trained on, of the last whole pass with a learned split; waits for the device."""
+        return float(self.gaps[0])
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the gap fell in the last whole pass; waits for the device."""
+        return bool(self.gaps[0] < self.gaps[1])
 
     @property
     def is_split_at_random(self) -> bool:
@@ -104,23 +141,56 @@ class LRWOpt(BatchReweighter):
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         features = features_of(batch, self.backbone)
-        self.network.check(features)
+        if isinstance(self.network, FeatureNetwork):
+            self.network.check(features)
         if not self.is_split_at_random:
             if self.is_due:
                 self._learn_split(batch, features, rows)
             self._split(batch, features, rows)
-        q = self.split_[rows.positions]
+        q = (self.is_held_out if self.hard_split else self.split_)[rows.positions]
+        # Of a batch that is held out as a whole the weights are those of its rows: a mean of 0 would give NaN.
+        mass = (1.0 - q).clamp(min=_LEAST)
+        if self.hard_split and self.is_split_at_random:
+            return rows.mean_one(mass)
+        entry = features if isinstance(self.network, FeatureNetwork) else batch.x
 
         def weights_now() -> Tensor:
-            # Of a batch that is held out as a whole the weights are the network's: a mean of 0 would give NaN.
-            return rows.mean_one((1.0 - q).clamp(min=_LEAST) * self.network(features))
+            return rows.mean_one(mass * self.network(entry))
 
         def held_out_loss(predict: Predict) -> Tensor:
             """sum_i q_i l_i / sum_i q_i; 0 where nothing is held out."""
             losses = self.losses(predict(batch.x), batch.y)
             return rows.sum(q * losses) / rows.sum(q).clamp(min=_LEAST)
 
-        return learned_weights(self, weights_now, lambda w: self.meta.of_loss(batch, w, held_out_loss), rows)
+        def slope_of(weights: Tensor) -> Tensor:
+            if self.hard_split and val is not None:
+                return self.meta.of(batch, weights, val)
+            return self.meta.of_loss(batch, weights, held_out_loss)
+
+        return learned_weights(self, weights_now, slope_of, rows)
+
+    def _store(self, batch: TrainingPass, weights: Tensor, rows: RowBatch) -> None:
+        passes, was_at_random = int(self.epoch), self.is_split_at_random
+        super()._store(batch, weights, rows)
+        if self.hard_split:
+            q, losses = self.is_held_out[rows.positions], batch.losses.detach().to(self.sides.dtype)
+            sums = [rows.sum(side * part) for side in (q, 1.0 - q) for part in (losses, torch.ones_like(losses))]
+            self.sides.copy_(rows.accept(self.sides + torch.stack(sums).reshape(2, 2), self.sides))
+            if int(self.epoch) > passes:
+                self._end_pass(was_at_random)
+
+    @torch.no_grad()
+    def _end_pass(self, was_at_random: bool) -> None:
+        """The gap of the pass, and the split of the next."""
+        (held, n_held), (left, n_left) = self.sides
+        if not was_at_random:
+            gap = held / n_held.clamp(min=1.0) - left / n_left.clamp(min=1.0)
+            self.gaps.copy_(torch.stack([gap, self.gaps[0]]))
+            n_least, n_most = max(1, round(self.share * self.n_train)), self.n_train // 2
+            n_held = (self.split_ >= 0.5).sum().clamp(min(n_least, n_most), n_most)
+            places = self.split_.argsort(descending=True, stable=True).argsort()
+            self.is_held_out.copy_(places < n_held)
+        self.sides.zero_()
 
     @torch.no_grad()
     def _split(self, batch: TrainingPass, features: Tensor, rows: RowBatch) -> None:

@@ -104,11 +104,16 @@ class Published(NamedTuple):
         """The method for a training and a validation set; parameters as in `DynamicReweighter`. "hidden" needs `layer`."""
         if self.compares == "hidden" and layer is None:
             raise ValueError('compares="hidden" needs layer=, the name of the module whose output is compared.')
-        return DynamicReweighter(
+        reweighter = DynamicReweighter(
             self.ratio, n_train, n_val, layer=layer, y_train=y_train, y_val=y_val, val_refresh=val_refresh, val_every=val_every,
             to_convergence=self.step_size is None, normalize=False, potential=self._critic(), warmup_epochs=warmup_epochs,
             loss=loss,
         )  # fmt: skip
+        if self.method == "adiw-ls":
+            # Of mean 1 from the first batch on: as many kernels as the batch has validation rows, of one class where by class.
+            n_kernels = self.training.batch_size / (1 if y_val is None else len(torch.as_tensor(y_val).unique()))
+            reweighter.coef_.fill_(1.0 / n_kernels)
+        return reweighter
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The classifier's optimizer."""
@@ -136,7 +141,8 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
 
     One plain gradient step a batch, weights not scaled to mean 1. What the paper leaves open is read so: the step of KM is on
     (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean; that of WA on n times (15), as by (15) itself no weight
-    would move by a tenth in all 400 epochs; that of KL on the mean log ratio.
+    would move by a tenth in all 400 epochs; that of KL on the mean log ratio; LS models the ratio by the mean of the
+    kernels, as by their sum the first weights would be 256 and a step longer than 2 / curvature.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares
@@ -146,18 +152,19 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
     training, steps = RECIPES[key]
     if method not in (*steps.rates, "diw"):
         raise ValueError(f"method must be one of {[*steps.rates, 'diw']}; got {method!r}.")
-    rate = steps.rates.get(method)
-    return Published(method, training, _ratio(method, rate, steps), rate, compares)
+    return Published(method, training, _ratio(method, training, steps), steps.rates.get(method), compares)
 
 
-def _ratio(method: str, rate: float | None, steps: Steps) -> DensityRatio:
-    gamma = steps.widths.get(method, 0.0)
+def _ratio(method: str, training: Training, steps: Steps) -> DensityRatio:
+    gamma, rate = steps.widths.get(method, 0.0), steps.rates.get(method, 0.0)
     if method == "adiw-wa":
         return Wasserstein(regularization=0.0)
     if method == "adiw-kl":
         return KLIEP(gamma=gamma, solver=PlainGradient(step_size=rate))
     if method == "adiw-ls":
-        return LSIF(gamma=gamma, regularization=steps.penalty, l1_ratio=1.0, solver=PlainGradient(step_size=rate))
+        # A coefficient of the mean of 256 kernels moves by `rate` times 256 gradients, one of their sum by a 256th of that.
+        solver = PlainGradient(step_size=rate / training.batch_size)
+        return LSIF(gamma=gamma, regularization=steps.penalty, l1_ratio=1.0, solver=solver)
     if method == "adiw-km":
         solver = PlainGradient(step_size=rate)
         return KMM(gamma=gamma, max_weight=_MAX_WEIGHT, mean_tol="diw", regularization=0.0, solver=solver)

@@ -1,0 +1,85 @@
+"""`LabelShiftRatio` on skada's label shift, beside skada's MMDTarS, QuaPy's EMQ, and training on the target itself.
+
+The classifier is a support vector machine of scikit-learn's defaults after a StandardScaler; accuracy is on a fresh target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from densratio import LabelShiftRatio, stack_domains
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from runner import Row, environment, limit_threads, write  # noqa: E402
+
+
+def machine(**params: object) -> object:
+    return make_pipeline(StandardScaler(), SVC(random_state=0, **params))
+
+
+def elsewhere(python: Path, script: str, *arguments: object) -> dict[str, np.ndarray]:
+    subprocess.run([str(python), "-W", "ignore", "-P", str(HERE / script), *map(str, arguments)], check=True)
+    return dict(np.load(str(arguments[-1])))
+
+
+def compared(seed: int, skada: Path, quapy: Path | None) -> tuple[Row, dict[str, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        rows = elsewhere(skada, "in_skada.py", seed, Path(folder) / "rows.npz")
+        emq = None if quapy is None else elsewhere(quapy, "in_quapy.py", Path(folder) / "rows.npz", Path(folder) / "emq.npz")
+    X, y, test = rows["X"], rows["y"], (rows["X_test"], rows["y_test"])
+    stacked, domain = stack_domains(X, rows["X_target"])
+    ratio = LabelShiftRatio(machine(probability=True), n_bootstrap=50).fit(stacked, domain, labels=y)
+    true = np.bincount(rows["y_target"].astype(int)) / len(rows["y_target"]) / (np.bincount(y.astype(int)) / len(y))
+    found: Row = {
+        "seed": seed,
+        "trained on the source": machine().fit(X, y).score(*test),
+        "LabelShiftRatio": machine().fit(X, y, svc__sample_weight=ratio.weights_).score(*test),
+        "MMDTarS": float(rows["mmdtars"]),
+        "trained on the target": machine().fit(rows["X_target"], rows["y_target"]).score(*test),
+        "error of the class ratios": float(np.max(np.abs(ratio.class_ratios_ - true))),
+    }
+    versions = {"skada": str(rows["version"])}
+    if emq is not None:
+        theirs = emq["shares"] / (np.bincount(y.astype(int)) / len(y))
+        found["that of QuaPy's EMQ"] = float(np.max(np.abs(theirs - true)))
+        versions["quapy"] = str(emq["version"])
+    return found, versions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--skada", type=Path, required=True, help="an interpreter that has skada")
+    parser.add_argument("--quapy", type=Path, help="an interpreter that has QuaPy")
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    limit_threads(1)
+    warnings.simplefilter("ignore")
+    facts, rows = environment(seeds=range(arguments.seeds)), []
+    for seed in range(arguments.seeds):
+        row, versions = compared(seed, arguments.skada, arguments.quapy)
+        facts |= versions
+        rows.append(row)
+        print(row, flush=True)
+    numbers = {name: [row[name] for row in rows] for name in rows[0] if name != "seed"}
+    rows.append({"seed": "mean"} | {name: float(np.mean(values)) for name, values in numbers.items()})
+    rows.append({"seed": "deviation"} | {name: float(np.std(values)) for name, values in numbers.items()})
+    note = (
+        "skada's generator `target_shift`, 8 x 100 rows a sample, noise 0.8, ratio 0.9. Accuracy on a fresh target; the error "
+        "of the class ratios is the largest difference from those of the labels."
+    )
+    write("beside_label_shift", "LabelShiftRatio beside skada and QuaPy", facts, [("Accuracy and class ratios", note, rows)])
+
+
+if __name__ == "__main__":
+    main()
