@@ -12,7 +12,7 @@ import scipy.sparse
 
 from ._arrays import Array, is_sparse, namespace, put, to_host
 
-__all__ = ["Scale", "column_values", "distinct"]
+__all__ = ["Scale", "column_values", "distinct", "some_of"]
 
 _LEVELS = 96  # quantiles that stand for a column with more distinct values
 _GAUSSIAN = {0.25: 0.4506242231, 0.5: 0.9538725524}  # quantiles of the difference of two draws from N(0, 1)
@@ -108,6 +108,17 @@ def distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
             break
     _, position, kind = np.unique(rank, return_index=True, return_inverse=True)
     return position, kind
+
+
+def some_of(n: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of n rows, one drawn from each of as many runs of rows.
+
+    Of rows in the order of `distinct` they have the spread of all; other positions could be wide or narrow in every sample.
+    """
+    if n <= most:
+        return np.arange(n)
+    edges = np.arange(most + 1) * n // most
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:])
 
 
 def _middle_and_spread(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tuple[float, float]:

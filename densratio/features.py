@@ -29,7 +29,7 @@ from ._arrays import (
 )
 from ._blocks import over_rows
 from ._distances import manhattan, squared_euclidean
-from ._scale import column_values
+from ._scale import column_values, some_of
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "at_bandwidths"]
 
@@ -140,8 +140,7 @@ def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     n, most = rows.shape[0], _MEDIAN_ROWS // 2
     if n <= most:
         return rows, weight
-    # One from each of as many runs of rows: estimators sort their rows, and then it has the spread of the sample.
-    keep = ((np.arange(most) + np.random.default_rng(0).uniform(size=most)) * n / most).astype(np.int64)
+    keep = some_of(n, most)
     return take_rows(rows, keep), None if weight is None else take_rows(weight, keep)
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
 from densratio._distances import squared_euclidean
-from densratio._scale import Scale, distinct
+from densratio._scale import Scale, distinct, some_of
 from densratio.testing import array_libraries, gaussian_shift, problems
 
 seeds = st.integers(0, 2**16)
@@ -283,3 +283,11 @@ def test_equal_rows_have_the_distance_zero_beside_a_far_one(library):
     assert np.diag(found) == pytest.approx(0.0, abs=1e-15)
     assert found[7, 3] == pytest.approx(8e24, rel=1e-10)
     assert torch.is_tensor(squared_euclidean(torch.asarray(rows), torch.asarray(rows), 1e-6))
+
+
+@given(n=st.integers(1, 500), most=st.integers(1, 100))
+def test_some_of_sorted_rows_have_their_quantiles(n, most):
+    kept = some_of(n, most)
+    assert len(kept) == min(n, most) and np.all(np.diff(kept) > 0)
+    # One row of each of as many runs of equal length.
+    assert np.all(np.abs((kept + 0.5) / n - (np.arange(len(kept)) + 0.5) / len(kept)) <= 0.5 / len(kept) + 1.0 / n)
