@@ -190,12 +190,11 @@ class Wasserstein(DensityRatio):
 def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor | None:
     """The ratio at any row by the solver's potentials; None where there are none."""
     problem: Any = solution.problem
-    if isinstance(problem, Transport):
-        potentials, nearest = problem.potentials, np.zeros(samples.sizes[1])
-    else:
-        potentials, nearest = solution.state.memory.potentials, problem.nearest[problem.marginals.of_target]
+    on_line = isinstance(problem, Transport)
+    potentials = problem.potentials if on_line else getattr(solution.state.memory, "potentials", None)
     if potentials is None or objective.regularization == 0.0:
         return None
+    nearest = np.zeros(samples.sizes[1]) if on_line else problem.nearest[problem.marginals.of_target]
     target = to_host(samples.target).astype(np.float64)
     upper = np.inf if objective.max_weight is None else float(objective.max_weight)
     return Envelope(target, potentials, nearest, objective.regularization, upper)
