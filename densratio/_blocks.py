@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -17,11 +17,12 @@ __all__ = ["BLOCK", "gram", "over_blocks", "over_rows", "row_slices", "times", "
 T = TypeVar("T")
 BLOCK = 2**20
 """Entries of a block: it stays in the cache while it is made, converted and used."""
+_PIECE = 2**16  # entries of a block that a product converts at a time: they stay in the cache of one core
 
 
-def row_slices(n: int, n_columns: int) -> list[slice]:
-    """Consecutive slices of n rows with n_columns entries each: at most `BLOCK` entries a slice, and at least one row."""
-    step = max(1, BLOCK // max(1, n_columns))
+def row_slices(n: int, n_columns: int, most: int | None = None) -> list[slice]:
+    """Consecutive slices of n rows with n_columns entries each: at most `most` entries (`BLOCK`) a slice, and at least one row."""
+    step = max(1, (most or BLOCK) // max(1, n_columns))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
@@ -59,17 +60,30 @@ def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -
 
 def times(matrix: Array, vector: Array) -> Array:
     """matrix (n, k) times vector (k,) or (k, c), in the dtype of the vector."""
-    return over_rows(lambda part: namespace(part).astype(part, vector.dtype, copy=False) @ vector, matrix, matrix.shape[1])
+
+    def of_block(block: Array) -> Array:
+        products = [part @ vector for _, part in _in_dtype(block, vector.dtype)]
+        return products[0] if len(products) == 1 else namespace(block).concat(products)
+
+    return over_rows(of_block, matrix, matrix.shape[1])
 
 
 def transposed_times(matrix: Array, vector: Array) -> Array:
     """Transpose of matrix (n, k) times vector (n,) or (n, c), in the dtype of the vector."""
     xp = namespace(matrix)
 
-    def part(rows: slice) -> Array:
-        return xp.matrix_transpose(xp.astype(matrix[rows, :], vector.dtype, copy=False)) @ vector[rows, ...]
+    def of_block(rows: slice) -> Array:
+        here = vector[rows, ...]
+        return sum(xp.matrix_transpose(part) @ here[at, ...] for at, part in _in_dtype(matrix[rows, :], vector.dtype))
 
-    return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
+    return sum(over_blocks(of_block, row_slices(*matrix.shape), matrix))
+
+
+def _in_dtype(block: Array, dtype: Any) -> Iterator[tuple[slice, Array]]:
+    """The rows of a block (n, k) in this dtype, with their place: piece by piece where the host has to convert them."""
+    (n, k), is_in_pieces = block.shape, is_numpy_array(block) and block.dtype != dtype
+    for at in row_slices(n, k, _PIECE) if is_in_pieces and n else [slice(0, n)]:
+        yield at, namespace(block).astype(block[at, :], dtype, copy=False)
 
 
 def gram(matrix: Array, weight: Array) -> Array:

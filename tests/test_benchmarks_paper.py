@@ -4,57 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from paper_cases import DIGITS, TINY, experiment, finished, session
 from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
-from densratio.datasets import load_digits
+from benchmarks.networks import convnet, lenet5, resnet18
+from benchmarks.paper.__main__ import main
+from benchmarks.paper.methods import METHODS, REBUILT, Method, Sizes, method_of, title
+from benchmarks.paper.problems import draw
+from benchmarks.paper.published import ACCURACY, SECONDS
+from benchmarks.paper.records import BIN_EDGES, Files, summary_of_weights
+from benchmarks.paper.session import Session
+from benchmarks.paper.settings import Experiment, settings_of
+from benchmarks.paper.shifts import shift_of
+from benchmarks.paper.stages import STAGES, StageClock
+from benchmarks.paper.tables import accuracy_row, aims_of, grouped, last_epochs
+from benchmarks.paper.twice import session_of
 from densratio.labels.networks import small_network
 from densratio.training.registry import TRAIN_TWICE, Ingredients
 from densratio.training.rules import margins
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # the benchmarks are not installed
-
-from benchmarks.networks import convnet, lenet5, resnet18  # noqa: E402
-from benchmarks.paper.__main__ import main  # noqa: E402
-from benchmarks.paper.methods import METHODS, REBUILT, Method, Sizes, method_of, title  # noqa: E402
-from benchmarks.paper.problems import draw, shift_of  # noqa: E402
-from benchmarks.paper.published import ACCURACY, SECONDS  # noqa: E402
-from benchmarks.paper.records import BIN_EDGES, Files, summary_of_weights  # noqa: E402
-from benchmarks.paper.session import Session  # noqa: E402
-from benchmarks.paper.settings import SETTINGS, Experiment, settings_of  # noqa: E402
-from benchmarks.paper.stages import STAGES, StageClock  # noqa: E402
-from benchmarks.paper.tables import accuracy_row, aims_of, grouped, last_epochs  # noqa: E402
-from benchmarks.paper.twice import session_of  # noqa: E402
-
-DIGITS = load_digits()
-TINY = SETTINGS["digits"]._replace(epochs=3, crop_padding=1, flip=True, decay_quarters=True)
-
-
-def experiment(shift="symmetric:0.4", n_val=100, layer="losses", setting=TINY, parameters="library"):
-    return Experiment("digits", shift, setting, n_val, layer, parameters)
-
-
-def session(method, seed=0, **options):
-    chosen = experiment(**options)
-    return Session(chosen, method_of(method), seed, draw(DIGITS, chosen, seed), "cpu")
-
-
-@cache
-def finished(method):
-    """A run that nothing stopped; nobody may change it."""
-    whole = session(method)
-    assert whole.advance(lambda: False)
-    return whole
-
 
 # ---------------------------------------------------------------- networks
 
@@ -101,59 +75,6 @@ def test_resnet18_keeps_the_resolution_in_its_stem_and_halves_it_three_times():
 def test_a_network_for_images_refuses_rows(network):
     with pytest.raises(ValueError, match=r"takes images.*\(16,\)"):
         network((16,), 10)
-
-
-# ---------------------------------------------------------------- problems
-
-
-@given(n_val=st.integers(2, 200), rate=st.floats(0.0, 1.0), seed=st.integers(0, 50))
-@settings(max_examples=10)
-def test_the_three_samples_of_label_noise_share_no_row_and_only_training_labels_are_wrong(n_val, rate, seed):
-    problem = draw(DIGITS, experiment(f"symmetric:{rate}", n_val), seed)
-    truth = {image.tobytes(): label for image, label in zip(DIGITS.inputs, DIGITS.labels, strict=True)}
-    samples = [(problem.x, problem.y), (problem.x_val, problem.y_val), (problem.x_test, problem.y_test)]
-    assert [len(x) for x, _ in samples] == [1797 - n_val - 500, n_val, 500]
-    assert len({image.tobytes() for x, _ in samples for image in x}) == len(truth)
-    right = [np.array([truth[image.tobytes()] == label for image, label in zip(x, y, strict=True)]) for x, y in samples]
-    assert np.array_equal(~right[0], problem.is_off) and right[1].all() and right[2].all()
-
-
-def test_under_a_class_prior_shift_validation_is_balanced_and_rows_of_large_classes_are_off():
-    problem = draw(DIGITS, experiment("class_prior:10", 50), 0)
-    assert np.bincount(problem.y_val).tolist() == [5] * 10
-    counts = np.bincount(problem.y)
-    large = np.bincount(problem.y, problem.is_off) / counts
-    assert sorted(large.tolist()) == [0.0] * 5 + [1.0] * 5
-    assert counts[large == 0].max() * 10 == pytest.approx(counts[large == 1].min(), abs=5)
-
-
-def test_labels_that_people_gave_take_the_place_of_the_true_ones_in_training_rows_alone():
-    given = (DIGITS.labels + (np.arange(len(DIGITS.labels)) % 3 == 0)) % 10
-    data, chosen = DIGITS._replace(given={"worse": given}), experiment("human:worse")
-    truth = {image.tobytes(): pair for image, *pair in zip(DIGITS.inputs, DIGITS.labels, given, strict=True)}
-    problem = draw(data, chosen, 0)
-    of_train = np.array([truth[image.tobytes()] for image in problem.x])
-    assert np.array_equal(problem.y, of_train[:, 1]) and np.array_equal(problem.is_off, of_train[:, 0] != of_train[:, 1])
-    assert [truth[image.tobytes()][0] for image in problem.x_val] == problem.y_val.tolist()
-    noisy = draw(data, experiment("human:worse+noisy_val"), 0)
-    assert [truth[image.tobytes()][1] for image in noisy.x_val] == noisy.y_val.tolist()
-    with pytest.raises(ValueError, match="human:best needs human labels of that name; the data has worse"):
-        draw(data, experiment("human:best"), 0)
-    with pytest.raises(ValueError, match="has none; give --human-labels FILE"):
-        draw(DIGITS, chosen, 0)
-
-
-def test_a_share_of_the_training_rows_is_kept_as_for_methods_that_hold_rows_out():
-    whole, kept = (draw(DIGITS, experiment(shift), 3) for shift in ("symmetric:0.2", "symmetric:0.2+keep:0.9"))
-    assert len(kept.x) == round(0.9 * len(whole.x)) and np.array_equal(kept.x, whole.x[: len(kept.x)])
-    assert np.array_equal(kept.x_val, whole.x_val) and np.array_equal(kept.x_test, whole.x_test)
-
-
-def test_validation_rows_join_the_training_rows_where_that_is_asked():
-    apart = draw(DIGITS, experiment(), 0)
-    joined = draw(DIGITS, Experiment("digits", "symmetric:0.4", TINY, 100, val_in_train=True), 0)
-    assert np.array_equal(joined.x, np.concatenate([apart.x, apart.x_val]))
-    assert np.array_equal(joined.y, np.concatenate([apart.y, apart.y_val])) and not joined.is_off[-100:].any()
 
 
 # ---------------------------------------------------------------- methods

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,11 @@ from densratio.datasets import Labelled, load_cifar10n, load_labelled
 
 from .figures import draw_figures
 from .methods import LEARNED, Method, method_of, title
-from .problems import draw, shift_of
+from .problems import draw
 from .records import Files
 from .session import Session
 from .settings import QUICK, Experiment, settings_of
+from .shifts import KNOWN, shift_of
 from .stages import profile
 from .tables import write_profile, write_tables
 from .twice import session_of
@@ -50,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
     add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
-    shifts = "kind:rate, human:set, class_prior:ratio[:share], long_tail:factor, keep:share, noisy_val; joined by +; commas"
-    add("--noise", default="symmetric:0.4", help=shifts)
+    add("--noise", default="symmetric:0.4", help=f"{KNOWN}; several separated by commas")
+    add("--outside", help="data, named as --data, whose inputs take the place of some rows' under --noise open_set:0.2")
     add("--human-labels", help="an .npz of labels that people gave to CIFAR-10's training rows, for --noise human:worse")
     add(
         "--methods",
@@ -61,6 +63,10 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", default="3", help="how many, from 0 on; or the seeds themselves with commas, as in 4, or 0,2")
     add("--epochs", type=int, help="passes over the training rows")
     add("--batch-size", type=int, help="rows of a batch")
+    add("--optimizer", choices=["adam", "sgd", "momentum"], help="momentum: SGD with momentum 0.9")
+    add("--learning-rate", type=float, help="of the optimizer")
+    add("--weight-decay", type=float, help="of the optimizer")
+    add("--schedule", help="of the rate: constant, quarters, linear, cosine, at:80/100 (times 0.1 there), at:160/180:0.01")
     add("--network", help="small, lenet5, convnet or resnet18")
     add("--n-val", help="clean validation rows; several separated by commas")
     add("--layer", default="losses", help="what is compared: losses (-L), hidden (-F), or a module's name; several, commas")
@@ -95,8 +101,11 @@ def train(arguments: argparse.Namespace) -> None:
     plan, data, facts = _prepare(arguments)
     deadline = time.monotonic() + 60.0 * arguments.minutes if arguments.minutes else float("inf")
     jobs = [(experiment, seed, method) for experiment, seed in plan for method in _methods(arguments)]
+    drawn: tuple[Any, Any] = (None, None)
     for number, (experiment, seed, method) in enumerate(jobs, start=1):
-        problem = draw(data, experiment, seed)
+        if drawn[0] != (experiment, seed):
+            drawn = (experiment, seed), draw(data, experiment, seed)
+        problem = drawn[1]
         session = session_of(experiment, method, seed, problem, arguments.device)
         files = Files(_folder(arguments), arguments.checkpoints, session, facts)
         if arguments.resume and files.is_finished():
@@ -149,7 +158,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {"run": run, "profil
 def experiments(arguments: argparse.Namespace) -> Iterator[Experiment]:
     """All combinations of the shifts, validation sizes and layers that are asked for."""
     name = arguments.data.partition(":")[0]
-    changes = {"network": arguments.network, "epochs": arguments.epochs, "batch_size": arguments.batch_size}
+    names = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule")
+    changes = {name: getattr(arguments, name) for name in names}
     for shift, n_val, layer in product(_listed(arguments.noise), _listed(arguments.n_val or ""), _listed(arguments.layer)):
         shift_of(shift)
         setting = settings_of(name, shift, changes)
@@ -164,6 +174,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[list[tuple[Experiment, int]
     data = load_labelled(arguments.data)
     if arguments.human_labels:
         data = data._replace(given=load_cifar10n(arguments.human_labels))
+    if arguments.outside:
+        data = data._replace(outside=load_labelled(arguments.outside).inputs)
     plan = list(product(experiments(arguments), _seeds(arguments.seeds)))
     limit_threads(arguments.threads)
     return plan, data, environment(arguments.device, (seed for _, seed in plan))

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from benchmarks.runner import save_figure
 
 from .methods import title
-from .problems import shift_of
 from .records import BIN_EDGES, Record, as_file_name, read_runs
+from .shifts import shift_of
 from .tables import group_title, grouped
 
 __all__ = ["draw_figures"]
@@ -132,8 +132,7 @@ def weighted(methods: Group) -> Group:
 
 def labels(runs: list[Record]) -> tuple[str, str]:
     """What rows to keep, and rows that are off, are called in this experiment."""
-    shift = shift_of(runs[0]["identity"]["shift"])
-    return NAMES["noise" if shift.noise or shift.human else "class_prior"]
+    return NAMES["noise" if shift_of(runs[0]["identity"]["shift"]).has_wrong_labels else "class_prior"]
 
 
 def decorate(panel: Axes, method: str, runs: list[Record], xlabel: str) -> None:

@@ -59,6 +59,8 @@ class Files:
             "environment": self.environment,
             "history": self.session.history,
             "weights": summary_of_weights(weights, self.session.is_off),
+            "confusion": self.session.confusion().tolist() if self.session.is_done else None,
+            "class_sizes": self.session.class_sizes.tolist(),
             "peak_memory": self.session.peak_memory() if self.session.is_done else None,
         }
         if not self.session.is_done:

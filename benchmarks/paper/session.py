@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,9 +22,14 @@ from .methods import REBUILT, Method, Sizes
 from .problems import Problem
 from .settings import Experiment
 
-__all__ = ["Session", "in_order"]
+__all__ = ["Session", "decay_of", "in_order"]
 
 EVALUATED_AT_ONCE = 2048
+_SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: (1.0 + math.cos(math.pi * done)) / 2.0,
+}
 
 
 class Session:
@@ -37,6 +43,7 @@ class Session:
         self, experiment: Experiment, method: Method, seed: int, problem: Problem, device: str, *, warmup_epochs: float = 1.0
     ):
         self.n_classes, self.is_off = problem.n_classes, problem.is_off
+        self.class_sizes = np.bincount(problem.y, minlength=problem.n_classes)
         self.identity = {**experiment.as_dict(), "method": str(method), "seed": seed, "n_train": len(problem.x)}
         self.experiment, self.device = experiment, torch.device(device)
         setting = experiment.setting
@@ -51,8 +58,7 @@ class Session:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reweighter = method.build(experiment, sizes).to(self.device)
-        quarter = max(1, setting.epochs // 4)
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, quarter, 0.1 if setting.decay_quarters else 1.0)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, decay_of(setting.schedule, setting.epochs))
         self.train, self.val, self.test = _samples(problem, experiment, method, seed, self.device)
         self._val_batches = endless(self.val)
         # DIW's published program makes its validation loader anew for each batch.
@@ -112,18 +118,23 @@ class Session:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
             return self.reweighter.weighted_loss(self.model, batch, val)
 
-    @torch.no_grad()
     def accuracy(self) -> tuple[float, float]:
         """Share of the test rows that the classifier gets right, and the mean of the classes' shares."""
+        counts = self.confusion()
+        right, rows = counts.diagonal(), counts.sum(dim=1)
+        return float(right.sum() / rows.sum()), float((right / rows)[rows > 0].mean())
+
+    @torch.no_grad()
+    def confusion(self) -> Tensor:
+        """Test rows (K, K) by their class and by the one that the classifier takes them for."""
         self.model.eval()
-        right, rows = (torch.zeros(self.n_classes, device=self.device) for _ in range(2))
+        counts = torch.zeros(self.n_classes**2, dtype=torch.float64, device=self.device)
         for x, y, _ in self.test:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
-                is_right = self.model(x).argmax(dim=1) == y
-            right.index_add_(0, y, is_right.to(right.dtype))
-            rows.index_add_(0, y, torch.ones_like(y, dtype=rows.dtype))
+                found = self.model(x).argmax(dim=1)
+            counts.index_add_(0, y * self.n_classes + found, torch.ones_like(y, dtype=counts.dtype))
         self.model.train()
-        return float(right.sum()) / self.test.n_rows, float((right / rows)[rows > 0].mean())
+        return counts.cpu().reshape(self.n_classes, self.n_classes)
 
     def peak_memory(self) -> int | None:
         """Bytes that a batch takes at its peak, a due one among them; they are trained on, so ask when all is done."""
@@ -164,6 +175,23 @@ class Session:
         self._loss, self._seconds, self._batches = torch.zeros_like(self._loss), 0.0, 0
 
 
+def decay_of(schedule: str, epochs: int) -> Callable[[int], float]:
+    """What the rate is multiplied by after so many epochs, see `Setting`. Raises ValueError for an unknown schedule."""
+    kind, _, rest = schedule.partition(":")
+    if schedule in _SHAPES:
+        return lambda epoch: _SHAPES[schedule](min(1.0, epoch / epochs))
+    if schedule == "quarters":
+        return lambda epoch: 0.1 ** (epoch // max(1, epochs // 4))
+    steps, _, factor = rest.partition(":")
+    try:
+        after, times = [int(step) for step in steps.split("/")], float(factor or 0.1)
+    except ValueError:
+        kind = ""
+    if kind != "at":
+        raise ValueError(f"The schedule is constant, quarters, linear, cosine, at:80/100 or at:160/180:0.01; got {schedule!r}.")
+    return lambda epoch: times ** sum(epoch >= step for step in after)
+
+
 def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: torch.device) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -192,9 +220,11 @@ def in_order(problem: Problem, device: str) -> DeviceData:
 
 
 def _optimizer(model: torch.nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     setting = experiment.setting
-    return kinds[setting.optimizer](model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
+    own: dict[str, Any] = {"lr": setting.learning_rate, "weight_decay": setting.weight_decay}
+    if setting.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), **own)
+    return torch.optim.SGD(model.parameters(), momentum=0.9 if setting.optimizer == "momentum" else 0.0, **own)
 
 
 def _samples(

@@ -18,13 +18,17 @@ CLASS_PRIOR = "class_prior"
 
 
 class Setting(NamedTuple):
-    """Training of one data set. decay_quarters: the rate times 0.1 after each quarter of the epochs."""
+    """Training of one data set.
+
+    optimizer: "adam", "sgd", or "momentum" (SGD with momentum 0.9). schedule: "constant", "quarters" (the rate times 0.1 after each
+    quarter of the epochs), "at:80/100" (times 0.1 after these epochs), "at:160/180:0.01" (times 0.01), "linear" or "cosine" (to 0).
+    """
 
     network: str
     optimizer: str
     learning_rate: float
     weight_decay: float = 0.0
-    decay_quarters: bool = False
+    schedule: str = "constant"
     epochs: int = 400
     batch_size: int = 256
     n_val: int = 1000
@@ -35,7 +39,7 @@ class Setting(NamedTuple):
 
 def _as_published(data: str, **more: Any) -> Setting:
     how = RECIPES[data, "label_noise", "losses"][0]
-    return Setting(how.network, how.optimizer, how.learning_rate, how.weight_decay, decay_quarters=True, **more)
+    return Setting(how.network, how.optimizer, how.learning_rate, how.weight_decay, schedule="quarters", **more)
 
 
 SETTINGS: dict[str, Setting] = {

@@ -18,6 +18,7 @@ from .records import Record, read_runs
 
 __all__ = ["LAST", "group_title", "grouped", "last_epochs", "write_profile", "write_tables"]
 
+MANY, FEW = 100, 20  # training rows of a class
 LEVEL = 0.01  # of the paired t-tests
 LAST = 10  # epochs whose mean is a run's accuracy
 GROUP = ("data", "network", "shift", "n_val", "layer", "parameters", "batch_size")
@@ -66,7 +67,12 @@ def of_group(key: tuple[Any, ...], methods: dict[str, list[Record]]) -> list[Sec
     """A table of accuracy and cost, and one of the weights."""
     accuracy = [accuracy_row(name, methods) for name in methods]
     weights = [weights_row(name, runs) for name, runs in methods.items() if "on" in runs[0]["weights"]]
-    return [(group_title(key), ACCURACY_NOTE, accuracy), (f"Weights, {group_title(key)}", WEIGHTS_NOTE, weights)]
+    by_size = [row for name, runs in methods.items() if (row := by_size_row(name, runs)) is not None]
+    return [
+        (group_title(key), ACCURACY_NOTE, accuracy),
+        (f"Classes by size, {group_title(key)}", BY_SIZE_NOTE, by_size),
+        (f"Weights, {group_title(key)}", WEIGHTS_NOTE, weights),
+    ]
 
 
 def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
@@ -93,6 +99,32 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
         "epochs": f"{min(epochs)} of {identity['epochs']}",
         "seeds": len(runs),
     }
+
+
+def by_size_row(name: str, runs: list[Record]) -> Row | None:
+    """Final accuracy over the test rows of classes with many, medium and few training rows, and the pair confused most often.
+
+    None where no class is small, or a run is not done.
+    """
+    if not all(run.get("confusion") for run in runs) or min(min(run["class_sizes"]) for run in runs) > MANY:
+        return None
+    row: Row = {"method": title(name, runs[0]["identity"]["layer"])}
+    bounds = {f"many, > {MANY}": (MANY, np.inf), f"medium, {FEW} to {MANY}": (FEW - 1, MANY), f"few, < {FEW}": (-1, FEW - 1)}
+    for words, (low, high) in bounds.items():
+        shares = [100.0 * share for run in runs if (share := _right_among(run, low, high)) is not None]
+        row[words] = f"{_mean(shares):.2f}" if shares else None
+    wrong = np.sum([run["confusion"] for run in runs], axis=0)
+    np.fill_diagonal(wrong, 0)
+    true, taken_for = np.unravel_index(wrong.argmax(), wrong.shape)
+    row["most often"] = f"class {true} taken for {taken_for}: {wrong.max() / len(runs):.0f} rows"
+    return row
+
+
+def _right_among(run: Record, low: float, high: float) -> float | None:
+    """Share of the test rows that are right, of classes with more than `low` and at most `high` training rows."""
+    counts, sizes = np.array(run["confusion"]), np.array(run["class_sizes"])
+    chosen = (sizes > low) & (sizes <= high)
+    return float(counts.diagonal()[chosen].sum() / counts[chosen].sum()) if chosen.any() else None
 
 
 def _is_best(runs: list[Record], methods: dict[str, list[Record]]) -> str | None:
@@ -226,6 +258,7 @@ ACCURACY_NOTE = (
     "apart; with three seeds it seldom does. The paper's: mean and deviation over three trials of 400 epochs. Seconds are "
     "medians over epochs of runs one after another: the cost table compares them in turn."
 )
+BY_SIZE_NOTE = "Test rows of classes with so many training rows, after the last epoch; and the classes confused most often."
 WEIGHTS_NOTE = (
     "Final weights. Off: flipped rows under label noise, rows of large classes under a class-prior shift. AUROC: the weight as a "
     "score of the rows to keep. Effective share: (sum w)^2 / (n sum w^2)."

@@ -68,6 +68,15 @@ class TwoTrainings:
         """The rows that weights should lower, of those that are trained on."""
         return self._now.is_off
 
+    @property
+    def class_sizes(self) -> np.ndarray:
+        """Rows (K,) of each class among those."""
+        return self._now.class_sizes
+
+    def confusion(self) -> Tensor:
+        """Of the training that is going on, as of a `Session`."""
+        return self._now.confusion()
+
     def advance(self, must_stop: Callable[[], bool], on_epoch: Callable[[Any], None] = lambda run: None) -> bool:
         """Train on until all epochs are done (True), or `must_stop()` is true after a batch (False)."""
         if not self._first.advance(must_stop, lambda session: on_epoch(self)):

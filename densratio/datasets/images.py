@@ -31,6 +31,7 @@ class Labelled(NamedTuple):
     """inputs (n, ...) float32, images as (n, channels, height, width); labels (n,) int64; class names (K,).
 
     test: inputs and labels of the data set's own test split, None if it has none.
+    outside: inputs (m, ...) of classes that are not among the labels, None if there are none.
     given: other labels (n,) of the same rows, as people gave them, by the name of their set; None if there are none.
     """
 
@@ -39,6 +40,7 @@ class Labelled(NamedTuple):
     class_names: list[str]
     test: tuple[np.ndarray, np.ndarray] | None = None
     given: dict[str, np.ndarray] | None = None
+    outside: np.ndarray | None = None
 
 
 def load_digits() -> Labelled:

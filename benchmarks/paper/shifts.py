@@ -1,0 +1,126 @@
+"""The shift of an experiment by name: wrong labels, sizes of classes, rows of other data; several joined by +."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from densratio.datasets import (
+    ASYMMETRIC,
+    NOISE_KINDS,
+    PMD_TYPES,
+    Labelled,
+    feature_dependent_noise,
+    label_noise,
+    out_of_fold_posteriors,
+)
+
+from .settings import CLASS_PRIOR
+
+__all__ = ["KNOWN", "Shift", "noisy_labels", "shift_of"]
+
+PMD = "pmd_"
+KNOWN = (
+    f"kind:rate with a kind in {', '.join(NOISE_KINDS)}, {', '.join(PMD + kind for kind in PMD_TYPES)} or open_set and a rate in "
+    f"[0, 1], human:set, {CLASS_PRIOR}:ratio or long_tail:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:share with "
+    "the share of small classes in (0, 1), keep:share of the training rows in (0, 1], or such joined by +, and +noisy_val"
+)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What `shift_of` reads; None: there is none.
+
+    pmd: type and rate of noise that depends on the features, after which `noise`, a kind and a rate, is drawn. human: a set of
+    labels that people gave. open_set: the share of rows that get an input of other data. class_prior, long_tail: ratios of the
+    sizes of classes, and the share of small ones. keep: the share of the training rows that is kept.
+    """
+
+    noise: tuple[str, float] | None = None
+    pmd: tuple[str, float] | None = None
+    human: str | None = None
+    open_set: float | None = None
+    class_prior: float | None = None
+    minority: float = 0.5
+    long_tail: float | None = None
+    keep: float = 1.0
+    noisy_val: bool = False
+
+    @property
+    def has_wrong_labels(self) -> bool:
+        """Whether some labels do not fit their rows."""
+        return not (self.noise is None and self.pmd is None and self.human is None and self.open_set is None)
+
+
+def shift_of(text: str) -> Shift:
+    """The shift of `text`, see `KNOWN`. Raises ValueError for anything else."""
+    parts: dict[str, Any] = {}
+    for part in text.split("+"):
+        kind, _, given = part.partition(":")
+        read = READERS.get("pmd" if kind.startswith(PMD) else "noise" if kind in NOISE_KINDS else kind)
+        try:
+            new = read(kind, given) if read else {}
+        except ValueError:
+            new = {}
+        if not new or new.keys() & parts.keys():
+            raise ValueError(f"The shift must be {KNOWN}; got {text!r}.")
+        parts |= new
+    if parts.keys() & {"noise", "pmd"} and "human" in parts:
+        raise ValueError(f"Labels are those of people or drawn, not both; got {text!r}.")
+    return Shift(**parts)
+
+
+def noisy_labels(data: Labelled, name: str, shift: Shift, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the rows under the shift, and which are not the true ones. Raises ValueError where the data lacks them."""
+    true, n_classes = data.labels[rows], len(data.class_names)
+    if shift.human is not None:
+        given = _human(data, shift.human)[rows]
+        return given, given != true
+    mapping = ASYMMETRIC.get(name)
+    if shift.pmd is not None:
+        posteriors = out_of_fold_posteriors(data.inputs[rows], true, n_classes=n_classes, random_state=seed)
+        drawn = feature_dependent_noise(true, posteriors, *shift.pmd, then=shift.noise, mapping=mapping, random_state=seed)
+    elif shift.noise is not None:
+        drawn = label_noise(true, *shift.noise, n_classes=n_classes, mapping=mapping, random_state=seed)
+    else:
+        return true, np.zeros(len(rows), dtype=bool)
+    return drawn.labels, drawn.is_flipped
+
+
+def _human(data: Labelled, name: str) -> np.ndarray:
+    if name not in (data.given or {}):
+        known = f"has {', '.join(data.given)}" if data.given else "has none; give --human-labels FILE"
+        raise ValueError(f"human:{name} needs human labels of that name; the data {known}.")
+    return data.given[name]  # type: ignore[index]
+
+
+def _within(text: str, low: float, high: float) -> float:
+    number = float(text)
+    if not low <= number <= high:
+        raise ValueError(text)
+    return number
+
+
+def _pmd(kind: str, given: str) -> dict[str, Any]:
+    return {"pmd": (kind.removeprefix(PMD), _within(given, 0.0, 1.0))} if kind.removeprefix(PMD) in PMD_TYPES else {}
+
+
+def _class_prior(kind: str, given: str) -> dict[str, Any]:
+    ratio, colon, share = given.partition(":")
+    own = {"class_prior": _within(ratio, 1.0, np.inf)}
+    return own | {"minority": _within(share, 1e-9, 1.0 - 1e-9)} if colon else own
+
+
+READERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "noise": lambda kind, given: {"noise": (kind, _within(given, 0.0, 1.0))},
+    "pmd": _pmd,
+    "human": lambda kind, given: {"human": given} if given else {},
+    "open_set": lambda kind, given: {"open_set": _within(given, 0.0, 1.0)},
+    CLASS_PRIOR: _class_prior,
+    "long_tail": lambda kind, given: {"long_tail": _within(given, 1.0, np.inf)},
+    "keep": lambda kind, given: {"keep": _within(given, 1e-9, 1.0)},
+    "noisy_val": lambda kind, given: {} if given else {"noisy_val": True},
+}
