@@ -54,7 +54,7 @@ def test_changes_of_margins_are_counted_for_each_method_and_their_means_drawn_by
     figure = margin_changes(before, {"LRW-Hard": after, "LRW-Easy": before}, title="All")
     hard, easy, bins = (axis for axis in figure.axes if axis.get_visible())
     assert [sum(bar.get_height() for bar in axis.patches) for axis in (hard, easy)] == [300, 300]
-    assert hard.get_title().startswith(f"LRW-Hard: mean {np.mean(after - before):+.3f}, median")
+    assert hard.get_title().startswith(f"LRW-Hard\nmean {np.mean(after - before):+.3f}, median")
     np.testing.assert_allclose(bins.lines[0].get_ydata(), margin_bins(before, after).mean)
     figure.canvas.draw()
 
@@ -72,9 +72,14 @@ def test_logged_numbers_have_a_panel_each_and_a_curve_for_each_run():
 
 def test_the_weight_map_is_the_function_where_rows_can_be_and_empty_elsewhere():
     figure = weight_map({"a": lambda own, largest: own + 2.0 * largest, "b": lambda own, largest: own}, resolution=20, title="All")
-    shown = [np.ma.filled(axis.images[0].get_array(), np.nan) for axis in figure.axes if axis.images]
-    grid = (np.arange(20) + 0.5) / 20
-    expected = np.where(grid[None, :] <= grid[:, None], grid[None, :] + 2.0 * grid[:, None], np.nan)
-    np.testing.assert_allclose(shown[0], expected)
-    assert len(shown) == 2
+    panels = [axis for axis in figure.axes if axis.images]
+    shown = [np.ma.filled(axis.images[0].get_array(), np.nan) for axis in panels]
+    own, largest = np.meshgrid(*[(np.arange(20) + 0.5) / 20] * 2)
+    i, j = np.meshgrid(np.arange(20), np.arange(20))
+    can_be = (i <= j) & (i + j + 1 <= 20)
+    for found, expected in zip(shown, (own + 2.0 * largest, own), strict=True):
+        np.testing.assert_allclose(found, np.where(can_be, expected, np.nan))
+    line = panels[0].collections[0]
+    np.testing.assert_allclose(line.get_array(), 3.0 * own[0])
+    assert line.get_clim() == panels[0].images[0].get_clim() == (pytest.approx(0.075), pytest.approx(2.925))
     figure.canvas.draw()

@@ -76,23 +76,29 @@ def logged_curves(runs: Mapping[str, Iterable[tuple[str, float, int]]], names: S
 def weight_map(weights: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]], *, resolution: int = 200, title: str = "") -> Any:
     """Figure with one panel per method: its weight by the softmax of the row's label and the row's largest softmax.
 
-    weights: method -> a function of both (n,), such as `LiLAW.weights_at`. On the line the classifier predicts the label, above it
-    another class; below it there are no rows.
+    weights: method -> a function of both (n,), such as `LiLAW.weights_at`. Rows can be on the line, where the classifier predicts
+    the label, and left of where it crosses the other diagonal, as both softmaxes of another prediction sum to 1 at most.
     """
     figure, axes = panels(len(weights))
-    grid = (np.arange(resolution) + 0.5) / resolution
-    own, largest = np.meshgrid(grid, grid)
     for axis, (name, function) in zip(axes, weights.items(), strict=True):
-        shown = np.full(own.shape, np.nan)
-        shown[own <= largest] = to_host(function(own[own <= largest], largest[own <= largest]))
-        image = axis.imshow(shown, origin="lower", extent=(0.0, 1.0, 0.0, 1.0), cmap="viridis")
-        axis.plot([0.0, 1.0], [0.0, 1.0], color=GRAY, linewidth=1)
-        axis.set(title=name, xlabel="softmax of the label", ylabel="largest softmax")
+        _map(axis, function, (np.arange(resolution) + 0.5) / resolution)
+        axis.set(title=name, xlabel="softmax of the label", ylabel="largest softmax", xlim=(0.0, 1.0), ylim=(0.0, 1.0))
         hide_spines(axis)
-        figure.colorbar(image, ax=axis, label="weight")
     if title:
         figure.suptitle(title)
     return figure
+
+
+def _map(axis: Any, function: Callable[[np.ndarray, np.ndarray], Any], grid: np.ndarray) -> None:
+    own, largest = np.meshgrid(grid, grid)
+    can_be = (own <= largest) & (own + largest <= 1.0 + 1e-9)
+    shown = np.full(own.shape, np.nan)
+    shown[can_be] = to_host(function(own[can_be], largest[can_be]))
+    on_line = np.asarray(to_host(function(grid, grid)))
+    span = {"vmin": min(np.nanmin(shown), on_line.min()), "vmax": max(np.nanmax(shown), on_line.max())}
+    image = axis.imshow(shown, origin="lower", extent=(0.0, 1.0, 0.0, 1.0), **span)
+    axis.scatter(grid, grid, s=6, c=on_line, **span)
+    axis.figure.colorbar(image, ax=axis, label="weight")
 
 
 def _histograms(axis: Any, values: np.ndarray, is_flipped: np.ndarray) -> None:

@@ -61,7 +61,7 @@ def margin_changes(before: Any, after: Mapping[str, Any], *, width: float = 0.2,
         axis.hist(change, bins=np.linspace(-2.0, 2.0, 81), color=CURVES[0])
         axis.axvline(0.0, color=GRAY, linestyle="--", linewidth=1)
         about = f"mean {change.mean():+.3f}, median {np.median(change):+.3f}"
-        axis.set(title=f"{name}: {about}", xlabel="change of the margin", ylabel="rows", xlim=_range(change))
+        axis.set(title=f"{name}\n{about}", xlabel="change of the margin", ylabel="rows", xlim=_range(change))
         hide_spines(axis)
     for name, color in zip(pairs, CURVES * len(pairs), strict=False):
         table = margin_bins(*pairs[name], width)
