@@ -114,6 +114,20 @@ def test_the_ranking_is_a_permutation_from_the_highest_mean_to_the_lowest_with_t
     assert rows.tolist() == sorted(range(len(values)), key=lambda i: (-values[i], i))
 
 
+@given(values=means, k=st.integers(1, 20))
+@drawn
+def test_scores_are_the_mean_losses_in_the_order_of_the_rows(values, k):
+    k, reweighter = min(k, len(values)), with_means(values)
+    rows, scores = suspicious_rows(reweighter, k, return_scores=True)
+    assert rows.tolist() == suspicious_rows(reweighter, k).tolist() and scores.tolist() == [values[row] for row in rows]
+
+
+def test_scores_are_less_the_lower_quartile_of_the_class_and_nan_for_rows_never_visited():
+    reweighter = with_means([1, 1, 5, 10, 10, 11], visited=[0, 1, 2, 3, 4])
+    rows, scores = suspicious_rows(reweighter, labels=list("aaabbb"), return_scores=True)
+    assert rows.tolist() == [2, 0, 1, 3, 4, 5] and scores[:5].tolist() == [4.0, 0.0, 0.0, 0.0, 0.0] and np.isnan(scores[5])
+
+
 @given(values=st.lists(st.integers(0, 1000), min_size=1, max_size=20, unique=True), seed=st.integers(0, 1000))
 @drawn
 def test_reordering_the_rows_reorders_the_ranking(values, seed):

@@ -1,18 +1,26 @@
-"""Wrong labels as a latent class: out-of-fold probabilities of given labels, and the confusion between true and given ones."""
+"""Wrong labels as a latent class: out-of-fold probabilities of labels, and the confusion between true and given ones."""
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 
 __all__ = ["LabelModel", "label_posterior"]
 
-_PRIOR_ROWS = 10.0  # rows that each class borrows from an even confusion at the common noise rate
-_ROUNDS, _STEPS, _SHARPENINGS = 4, 5, 30
+_ROUNDS, _STEPS, _SHARPENINGS = 7, 5, 30
 _SMALLEST = 1e-9
-_FIRST_POWERS = np.geomspace(0.35, 3.0, 12)
+_MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it is: no clean row decides alone
+_LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
+_DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
+_CALIBRATIONS = np.geomspace(0.2, 1.0, 17)
+_RIDGE = 100.0  # times the squares of its coefficients are held against the mean loss
+_FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 _NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
+_FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
 
 
 class LabelModel(NamedTuple):
@@ -22,48 +30,153 @@ class LabelModel(NamedTuple):
     transition: np.ndarray
 
 
-def label_posterior(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> LabelModel:
-    """True classes from probabilities proba (n, K) of the given labels, of rows that the model did not learn from.
+class _Rows(NamedTuple):
+    """Probabilities (n, K), labels (n,), which are known to be right, how often each counts; and of which labels proba tells."""
 
-    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) the model predicts sum_k q_k T_kj. In turn: q is taken
-    back out of the probabilities (Richardson-Lucy steps at T), raised to the power under which the given labels are likeliest, and
-    T follows by expectation-maximization. Products q T alone don't tell T: it is known where the true class of many rows is nearly
-    certain. T starts at confident counts (Northcutt et al. 2021). P(label right) is q_g T_gg / sum_k q_k T_kg,
-    for a given label g. A clean row says its true class: its label is likely under q alone, and counts for no confusion.
-    given (n,): class numbers. is_clean (n,): rows whose given label is known to be right.
+    proba: np.ndarray
+    given: np.ndarray
+    is_clean: np.ndarray
+    counts: np.ndarray
+    holds_noise: bool
+
+    def take(self, rows: np.ndarray) -> _Rows:
+        return _Rows(self.proba[rows], self.given[rows], self.is_clean[rows], self.counts[rows], self.holds_noise)
+
+    def log_classes(self, transition: np.ndarray) -> np.ndarray:
+        """log P(true class | row) (n, K)."""
+        q = _sharpened(self.proba, transition) if self.holds_noise else self.proba
+        return np.log(np.maximum(q, _SMALLEST))
+
+
+class _Fit(NamedTuple):
+    """Log-likelihood of the labels, T, the power, and the true classes q (n, K) under both."""
+
+    value: float
+    transition: np.ndarray
+    power: float
+    q: np.ndarray
+
+
+def label_posterior(
+    proba: np.ndarray,
+    given: np.ndarray,
+    is_clean: np.ndarray,
+    counts: np.ndarray | None = None,
+    *,
+    holds_noise: bool = True,
+) -> LabelModel:
+    """True classes from probabilities proba (n, K) of rows that the model did not learn from.
+
+    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) a model of given labels predicts sum_k q_k T_kj, after it is
+    calibrated on them. For a T, q is
+    taken back out of the probabilities (Richardson-Lucy steps) and raised to the power under which the given labels are likeliest.
+    Products q T alone don't tell T: it is known where the true class of many rows is nearly certain. So T starts at confident
+    counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that don't differ by more than chance are
+    one rate; then the rates of the classes are moved to where the labels are likelier. A T that treats all classes alike is
+    taken instead unless it explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or fewer wrong ones.
+    P(label right) is q_g T_gg / sum_k q_k T_kg, for a given label g. A clean row says its true class: its label is likely under q
+    alone, and counts for no confusion.
+    given (n,): class numbers. is_clean (n,): rows whose given label is known to be right. counts (n,): how often each row counts.
+    holds_noise: whether proba is learned from labels as they were given, or from right ones, and is q up to a power.
     """
     proba = np.maximum(proba, _SMALLEST)
-    proba = proba / proba.sum(axis=1, keepdims=True)
-    transition, power = _confident_transition(proba, given), 1.0
-    for number in range(_ROUNDS):
-        log_q = np.log(np.maximum(_sharpened(proba, transition), _SMALLEST))
-        powers = power * _NEXT_POWERS if number else _FIRST_POWERS
-        fits = [(*_fitted(_power(log_q, p), given, is_clean, transition), p) for p in powers]
-        _, transition, power = max(fits, key=lambda fit: fit[0])
-    q = _power(log_q, power)
-    joint = np.where(is_clean[:, None], np.eye(proba.shape[1])[given], q * transition[:, given].T)
-    return LabelModel(joint / joint.sum(axis=1, keepdims=True), transition)
+    counts = np.ones(len(given)) if counts is None else counts
+    fit = _likelier(_calibrated(_Rows(proba / proba.sum(axis=1, keepdims=True), given, is_clean, counts, holds_noise)))
+    joint = np.where(is_clean[:, None], np.eye(proba.shape[1])[given], fit.q * fit.transition[:, given].T)
+    return LabelModel(joint / joint.sum(axis=1, keepdims=True), fit.transition)
 
 
-def _confident_transition(proba: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """T from rows counted for the class that is the likeliest of those above the mean of their own rows."""
-    n_classes = proba.shape[1]
-    sizes = np.bincount(given, minlength=n_classes)
-    means = np.bincount(given, proba[np.arange(len(given)), given], n_classes) / np.maximum(sizes, 1)
-    above = np.where((proba >= means) & (sizes > 0), proba, -1.0)
-    rows = above.max(axis=1) > 0
-    counts = np.zeros((n_classes, n_classes))
-    np.add.at(counts, (above.argmax(axis=1)[rows], given[rows]), 1.0)
-    return _smoothed(counts)
+def _calibrated(rows: _Rows) -> _Rows:
+    """Probabilities under which the given labels are likelier, so that the habits of a model are not taken for a confusion.
+
+    They are the model's to a power up to 1, since models are surer than right, or those of a logistic regression on their
+    logarithms where it gains more than its coefficients are worth.
+    """
+    n_classes, at = rows.proba.shape[1], (np.arange(len(rows.given)), rows.given)
+    if not rows.holds_noise or len(np.unique(rows.given)) < n_classes:
+        return rows
+
+    def gain(proba: np.ndarray) -> float:
+        return float(rows.counts @ np.log(np.maximum(proba[at], _SMALLEST)))
+
+    log_proba = np.log(rows.proba)
+    proba = max((_power(log_proba, power) for power in _CALIBRATIONS), key=gain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression = LogisticRegression(C=_RIDGE / rows.counts.sum(), max_iter=100)
+        corrected = regression.fit(log_proba, rows.given, sample_weight=rows.counts).predict_proba(log_proba)
+    is_worth = gain(corrected) - gain(proba) > n_classes * (n_classes + 1)
+    return rows._replace(proba=np.maximum(corrected if is_worth else proba, _SMALLEST))
 
 
-def _smoothed(counts: np.ndarray) -> np.ndarray:
-    """Rows of T from counts (K, K), each drawn to the common rate of wrong labels, spread evenly."""
-    n_classes = len(counts)
-    wrong = 1.0 - np.trace(counts) / max(counts.sum(), _SMALLEST)
-    even = np.where(np.eye(n_classes, dtype=bool), 1.0 - wrong, wrong / max(n_classes - 1, 1))
-    smoothed = counts + _PRIOR_ROWS * even
-    return smoothed / smoothed.sum(axis=1, keepdims=True)
+def _likelier(rows: _Rows) -> _Fit:
+    n_classes = rows.proba.shape[1]
+    confusion, power = _expected(rows)
+    transition, has_own, n_rates = _pooled(confusion)
+    fit = _climbed(rows, _fitted(rows, transition, power * _NEXT_POWERS), has_own)
+    wrong = 1.0 - np.trace(confusion) / max(confusion.sum(), _SMALLEST)
+    even = _fitted(rows, _even(wrong, n_classes), power * _NEXT_POWERS)
+    even = _climbed(rows, even, np.zeros(n_classes, dtype=bool))
+    worth = 0.5 * np.log(max(rows.counts.sum(), 2.0)) * n_rates
+    explains_less = _n_wrong(rows, even) < _LIKE * _n_wrong(rows, fit)
+    return fit if explains_less or fit.value - even.value > worth else even
+
+
+def _n_wrong(rows: _Rows, fit: _Fit) -> float:
+    """How many labels are wrong of those that may be."""
+    joint = fit.q * fit.transition[:, rows.given].T
+    right = joint[np.arange(len(joint)), rows.given] / joint.sum(axis=1)
+    return float(rows.counts @ np.where(rows.is_clean, 0.0, 1.0 - right))
+
+
+def _even(wrong: float, n_classes: int) -> np.ndarray:
+    """T that takes each class for each other one alike."""
+    return np.where(np.eye(n_classes, dtype=bool), 1.0 - wrong, wrong / (n_classes - 1))
+
+
+def _confident(rows: _Rows) -> np.ndarray:
+    """Counts (K, K) of rows, each for the class that is the likeliest of those above the mean of their own rows."""
+    n_classes, given = rows.proba.shape[1], rows.given
+    sizes = np.bincount(given, rows.counts, n_classes)
+    own = rows.counts * rows.proba[np.arange(len(given)), given]
+    above = np.where(
+        (rows.proba >= np.bincount(given, own, n_classes) / np.maximum(sizes, _SMALLEST)) & (sizes > 0), rows.proba, -1.0
+    )
+    is_counted = above.max(axis=1) > 0
+    confusion = np.zeros((n_classes, n_classes))
+    np.add.at(confusion, (above.argmax(axis=1)[is_counted], given[is_counted]), rows.counts[is_counted])
+    return confusion
+
+
+def _pooled(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """T from counts (K, K), the classes with a rate of their own (K,), and how many rates there are beside the common one.
+
+    A class has the common rate of wrong labels unless it differs by more than chance, and takes every other class for the true one
+    alike, but for those that it takes more often than chance.
+    """
+    n_classes = len(confusion)
+    off = ~np.eye(n_classes, dtype=bool)
+    size = confusion.sum(axis=1)
+    common = confusion[off].sum() / max(size.sum(), _SMALLEST)
+    wrong = np.where(off, confusion + common / (n_classes - 1), 0.0)  # One more row: no rate is 0.
+    is_own = _differs(wrong.sum(axis=1), size * common)
+    common = wrong[~is_own].sum() / max(size[~is_own].sum(), 1.0) if not is_own.all() else common
+    rate = np.where(is_own, wrong.sum(axis=1), common * (size + 1.0))
+    is_large = off & _differs(wrong, rate[:, None] / (n_classes - 1)) & (wrong > rate[:, None] / (n_classes - 1)) & (n_classes > 2)
+    has_own = is_own | is_large.any(axis=1)
+    left = np.where(has_own, np.where(is_large, 0.0, wrong).sum(axis=1), rate) / np.maximum((off & ~is_large).sum(axis=1), 1)
+    transition = np.where(is_large, wrong, np.where(off, left[:, None], 0.0)) / (size + 1.0)[:, None]
+    return _with_diagonal(transition), has_own, int(is_own.sum() + is_large.sum())
+
+
+def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.abs(found - expected) > _DEVIATIONS * np.sqrt(expected + 1.0)
+
+
+def _with_diagonal(wrong: np.ndarray) -> np.ndarray:
+    """T from its entries off the diagonal; 1 in 20 labels of each class is right at least."""
+    wrong = wrong * np.minimum(1.0, 0.95 / np.maximum(wrong.sum(axis=1, keepdims=True), _SMALLEST))
+    return wrong + np.diag(1.0 - wrong.sum(axis=1))
 
 
 def _sharpened(proba: np.ndarray, transition: np.ndarray) -> np.ndarray:
@@ -79,14 +192,64 @@ def _power(log_q: np.ndarray, power: float) -> np.ndarray:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def _fitted(q: np.ndarray, given: np.ndarray, is_clean: np.ndarray, transition: np.ndarray) -> tuple[float, np.ndarray]:
-    """Log-likelihood of the labels, and T after a few steps of expectation-maximization."""
-    n_classes, noisy = q.shape[1], ~is_clean
+def _expected(rows: _Rows) -> tuple[np.ndarray, float]:
+    """Expected counts (K, K) of given labels by true class, and the power, of the round after which the labels are likeliest."""
+    confusion, power, found = _confident(rows), 1.0, []
+    for number in range(_ROUNDS):
+        transition = _pooled(confusion)[0]
+        log_q = rows.log_classes(transition)
+        powers = power * _NEXT_POWERS if number else _FIRST_POWERS
+        fits = [(*_counted(rows, _power(log_q, p), transition), p) for p in powers]
+        found.append(max(fits, key=lambda fit: fit[0]))
+        _, confusion, power = found[-1]
+    return max(found, key=lambda fit: fit[0])[1:]
+
+
+def _counted(rows: _Rows, q: np.ndarray, transition: np.ndarray) -> tuple[float, np.ndarray]:
+    """Log-likelihood of the labels and counts (K, K) after a few steps of expectation-maximization."""
+    noisy, n_classes = ~rows.is_clean, q.shape[1]
+    given, q_noisy, counts = rows.given[noisy], q[noisy], rows.counts[noisy]
     for _ in range(_STEPS):
-        joint = q[noisy] * transition[:, given[noisy]].T
-        likelihood = np.maximum(joint.sum(axis=1), np.finfo(float).tiny)
-        joint /= likelihood[:, None]
-        counts = np.array([np.bincount(given[noisy], joint[:, k], n_classes) for k in range(n_classes)])
-        transition = _smoothed(counts)
-    clean = np.log(np.maximum(q[is_clean, given[is_clean]], _SMALLEST)).sum()
-    return float(np.log(likelihood).sum() + clean), transition
+        joint = q_noisy * transition[:, given].T
+        joint *= (counts / joint.sum(axis=1))[:, None]
+        confusion = np.array([np.bincount(given, joint[:, k], n_classes) for k in range(n_classes)])
+        transition = _pooled(confusion)[0]
+    return _log_likelihood(rows, q, transition), confusion
+
+
+def _log_likelihood(rows: _Rows, q: np.ndarray, transition: np.ndarray) -> float:
+    right = (1.0 - _MISTAKEN) * q[np.arange(len(q)), rows.given] + _MISTAKEN / q.shape[1]
+    likelihood = np.where(rows.is_clean, right, (q * transition[:, rows.given].T).sum(axis=1))
+    return float(rows.counts @ np.log(np.maximum(likelihood, np.finfo(float).tiny)))
+
+
+def _fitted(rows: _Rows, transition: np.ndarray, powers: np.ndarray) -> _Fit:
+    """The fit of T at the power under which the labels are likeliest."""
+    log_q = rows.log_classes(transition)
+    fits = [(_log_likelihood(rows, q, transition), p, q) for p, q in ((p, _power(log_q, p)) for p in powers)]
+    value, power, q = max(fits, key=lambda fit: fit[0])
+    return _Fit(value, transition, power, q)
+
+
+def _climbed(rows: _Rows, fit: _Fit, has_own: np.ndarray) -> _Fit:
+    """The fit after the rates of wrong labels, of each class that has its own and of all others at once, were moved one by one."""
+    groups = [np.arange(len(has_own)) == k for k in np.flatnonzero(has_own)]
+    groups += [~has_own] if not has_own.all() else []
+    for factor in _FACTORS:
+        transition = fit.transition
+        for group in groups:
+            # Rows of other classes don't depend on these rates.
+            near = rows.take(np.flatnonzero(fit.q[:, group].max(axis=1) > 0.01))
+            trials = [transition, *(_with_rate(transition, group, factor**n) for n in (-2, -1, 1, 2))]
+            values = [_log_likelihood(near, _power(near.log_classes(T), fit.power), T) for T in trials]
+            values[0] += 1.0  # The labels alone hardly tell the rates: a move is worth a parameter.
+            transition = trials[int(np.argmax(values))]
+        moved = _fitted(rows, transition, fit.power * _NEXT_POWERS)
+        fit = moved if moved.value > fit.value else fit
+    return fit
+
+
+def _with_rate(transition: np.ndarray, group: np.ndarray, factor: float) -> np.ndarray:
+    """T with that many times the wrong labels in the classes of a group (K,)."""
+    factors = np.where(group, factor, 1.0)[:, None]
+    return _with_diagonal(np.where(np.eye(len(group), dtype=bool), 0.0, transition) * factors)

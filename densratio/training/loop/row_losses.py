@@ -41,7 +41,7 @@ class RowLosses(nn.Module):
         return self.total / self.mass
 
 
-def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = None) -> np.ndarray:
+def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = None, *, return_scores: bool = False) -> Any:
     """Numbers (k,) of the training rows whose labels are most likely wrong, the most likely first; all rows where k is None.
 
     Rows are ranked by their mean loss while training under the weights (`RowLosses`): weights near 0 keep the network from
@@ -50,6 +50,8 @@ def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = N
     order, and rows never visited last.
     labels (n_train,): given labels; each row is then held against the lower quartile of its class. Give them where some classes
     are rare or hard: their losses are high as a whole.
+    return_scores: also the score (k,) of each of these rows: its mean loss, less that quartile where labels are given; minus its
+    weight where no losses were recorded; NaN for a row never visited.
     Raises ValueError while the reweighter is warming up, where there is nothing to rank by, and for k or labels that don't fit.
     """
     if getattr(reweighter, "is_warming_up", False):
@@ -63,7 +65,8 @@ def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = N
     if labels is not None:
         scores = _within_classes(scores, _checked(labels, len(scores)))
     # A stable sort leaves equal rows in their order; NaN comes last.
-    return np.argsort(-scores, kind="stable")[:k]
+    rows = np.argsort(-scores, kind="stable")[:k]
+    return (rows, scores[rows]) if return_scores else rows
 
 
 def _scores(reweighter: nn.Module) -> np.ndarray:

@@ -1,0 +1,186 @@
+"""Label issues against cleanlab, on the same out-of-fold probabilities: order, number and calibration.
+
+    python benchmarks/label_issues.py --data /path/with/letterdata.csv --cleanlab /path/venv/lib/python3.11/site-packages
+
+Data sets whose files are not in the folder are left out: letterdata.csv, winequality-white.csv, cifar10_jpeg.npz with
+cifar10n_labels.npz. Runs in the record are not made again, nor probabilities in the folder --cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from runner import RESULTS, Row, markdown
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from densratio import label_issues_from_probabilities
+from densratio.datasets import ASYMMETRIC, label_noise, load_cifar10n, load_labelled
+from densratio.labels.default_model import default_model
+from densratio.labels.mean_network import MeanNetwork
+
+CASES = [("digits", "symmetric", 0.2), ("digits", "symmetric", 0.4), ("digits", "asymmetric", 0.4)]
+CASES += [("letters", "symmetric", 0.2), ("letters", "symmetric", 0.4), ("letters", "asymmetric", 0.4)]
+CASES += [("wine", "symmetric", 0.2), ("cifar10", "aggre", 0.0), ("cifar10", "worse", 0.0)]
+FILES = {"letters": "letterdata.csv", "wine": "winequality-white.csv", "cifar10": "cifar10_jpeg.npz"}
+MODELS = {"wine": "boosted trees", "cifar10": "convolutions"}
+N_CLEAN, N_IMAGES = 200, 10_000
+
+
+class Problem(NamedTuple):
+    """True and given labels, and probabilities (n, K) of the given ones by a model that did not learn from them."""
+
+    true: np.ndarray
+    given: np.ndarray
+    proba: np.ndarray
+
+
+def main() -> None:
+    """Make the runs that are missing, and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(".benchdata"), help="folder of the files named above")
+    parser.add_argument("--cleanlab", default="", help="folder that cleanlab can be imported from")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default="", help="names of data sets; empty: all that are there")
+    parser.add_argument("--cache", type=Path, default=Path(".benchdata"))
+    parser.add_argument("--record", type=Path, default=RESULTS / "label_issues.json")
+    arguments = parser.parse_args()
+    if arguments.cleanlab:
+        sys.path.append(arguments.cleanlab)
+    arguments.cache.mkdir(exist_ok=True)
+    for seed in map(int, arguments.seeds.split(",")):
+        for case in CASES:
+            if case[0] in arguments.only.split(",") if arguments.only else is_there(case[0], arguments.data):
+                run(arguments.record, case, seed, problem(case, seed, arguments.data, arguments.cache))
+    table(arguments.record)
+
+
+def is_there(name: str, folder: Path) -> bool:
+    """Whether the data set comes with scikit-learn or its file is in the folder."""
+    return name not in FILES or (folder / FILES[name]).exists()
+
+
+def problem(case: tuple[str, str, float], seed: int, folder: Path, cache: Path) -> Problem:
+    """The problem of a case and a seed, from the cache or new."""
+    path = cache / f"label_issues-{case[0]}-{case[1]}-{case[2]:g}-{seed}.npz"
+    if not path.exists():
+        X, true, given = drawn(case, seed, folder)
+        start = time.process_time()
+        model = model_of(case[0], X, given, seed)
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+        proba = cross_val_predict(model, X, given, cv=folds, method="predict_proba")
+        print(path.stem, model, f"{time.process_time() - start:.0f} CPU s", flush=True)
+        np.savez(path, true=true, given=given, proba=proba)
+    return Problem(**np.load(path))
+
+
+def drawn(case: tuple[str, str, float], seed: int, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, true labels, and given ones, drawn by the seed or by people."""
+    name, kind, rate = case
+    if name == "wine":
+        values = np.genfromtxt(folder / FILES[name], delimiter=",", skip_header=1)
+        X, true = values[:, :-1], (values[:, -1] >= 6).astype(int)
+    else:
+        data = load_labelled(name if name == "digits" else f"{name}:{folder / FILES[name]}")
+        X, true = np.asarray(data.inputs, dtype=np.float32), np.asarray(data.labels)
+    if name == "cifar10":
+        chosen = np.random.default_rng(seed).permutation(len(true))[:N_IMAGES]
+        return X[chosen], true[chosen], load_cifar10n(folder / "cifar10n_labels.npz")[kind][chosen]
+    given = label_noise(true, kind, rate, mapping=ASYMMETRIC.get(name), random_state=seed).labels
+    return X.reshape(len(X), -1), true, given
+
+
+def model_of(name: str, X: np.ndarray, given: np.ndarray, seed: int) -> Any:
+    """What find_label_issues takes by itself; boosted trees and a convolutional network where the case asks for them."""
+    if MODELS.get(name) == "boosted trees":
+        return HistGradientBoostingClassifier(max_iter=60, early_stopping=False, random_state=seed)
+    return MeanNetwork(random_state=seed) if MODELS.get(name) == "convolutions" else default_model(X, given, seed)
+
+
+def run(record: Path, case: tuple[str, str, float], seed: int, data: Problem) -> None:
+    """Figures of each method on one problem, added to the record; clean rows are drawn among those whose label is right."""
+    key = {"data": case[0], "noise": f"{case[1]} {case[2]:.0%}" if case[2] else f"people, {case[1]}", "seed": seed}
+    if any(key.items() <= line.items() for line in lines(record)):
+        return
+    is_wrong = data.true != data.given
+    clean = np.random.default_rng(seed).permutation(np.flatnonzero(~is_wrong))[:N_CLEAN]
+    rest = np.setdiff1d(np.arange(len(is_wrong)), clean)
+    alone = label_issues_from_probabilities(data.given, data.proba).sort_values("row")
+    helped = label_issues_from_probabilities(data.given, data.proba, clean=clean).sort_values("row")
+    methods = {
+        "densratio": figures(alone.score.to_numpy(), alone.is_issue.to_numpy(), is_wrong),
+        f"densratio, {N_CLEAN} clean rows": figures(
+            helped.score.to_numpy()[rest], helped.is_issue.to_numpy()[rest], is_wrong[rest]
+        ),
+        "cleanlab": by_cleanlab(data, is_wrong),
+    }
+    with open(record, "a") as file:
+        for method, found in methods.items():
+            file.write(json.dumps({**key, "wrong": float(is_wrong.mean()), "method": method, **found}) + "\n")
+            print(key, method, {name: round(value, 3) for name, value in found.items()}, flush=True)
+
+
+def by_cleanlab(data: Problem, is_wrong: np.ndarray) -> dict[str, float]:
+    """Its label quality scores, and the rows of its default filter."""
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    issues = find_label_issues(data.given, data.proba, n_jobs=1)
+    return figures(1.0 - get_label_quality_scores(data.given, data.proba), issues, is_wrong)
+
+
+def figures(score: np.ndarray, is_issue: np.ndarray, is_wrong: np.ndarray) -> dict[str, float]:
+    """Order, precision and number of the rows said to be issues, and how many of those with scores of .8 to .9 are wrong."""
+    between = (score >= 0.8) & (score < 0.9)
+    return {
+        "AUROC": roc_auc_score(is_wrong, score),
+        "AUPRC": average_precision_score(is_wrong, score),
+        "precision": float(is_wrong[is_issue].mean()),
+        "number": 100.0 * (is_issue.sum() / is_wrong.sum() - 1.0),
+        "between": int(between.sum()),
+        "wrong between": int(is_wrong[between].sum()),
+    }
+
+
+def lines(record: Path) -> list[Row]:
+    """What is in the record."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
+def table(record: Path) -> None:
+    """results/label_issues.md of all runs."""
+    runs, rows = lines(record), []
+    for key in dict.fromkeys((line["data"], line["noise"], line["method"]) for line in runs):
+        own = [line for line in runs if (line["data"], line["noise"], line["method"]) == key]
+        between, wrong = (sum(line[name] for line in own) for name in ("between", "wrong between"))
+        rows.append({
+            "data": key[0], "labels": key[1], "wrong %": f"{100 * own[0]['wrong']:.0f}", "method": key[2],
+            **{name: told([line[name] for line in own], 3) for name in ("AUROC", "AUPRC", "precision")},
+            "number, off by %": told([line["number"] for line in own], 1),
+            "wrong at .8-.9": f"{wrong / between:.2f} of {between}" if between else "",
+            "seeds": ", ".join(str(line["seed"]) for line in own),
+        })  # fmt: skip
+    note = (
+        "All methods have the same out-of-fold probabilities: of `find_label_issues` by itself, of boosted trees on "
+        f"wine (white wines of quality 6 and above, against the others), of two convolutions on {N_IMAGES:,} images of CIFAR-10 "
+        "with labels that people gave. Precision is that of the rows said to be issues. Clean rows are left out of the figures."
+    )
+    (RESULTS / "label_issues.md").write_text(f"# Label issues\n\n{note}\n\n{markdown(rows)}\n")
+
+
+def told(values: list[float], digits: int) -> str:
+    """Mean, with the standard deviation of several seeds."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+if __name__ == "__main__":
+    main()
