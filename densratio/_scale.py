@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
 from ._arrays import Array, is_sparse, namespace, put, to_host
 
-__all__ = ["Scale", "column_values", "distinct"]
+__all__ = ["Scale", "column_values", "distinct", "some_of"]
 
-_LEVELS = 128  # quantiles that stand for a column with more distinct values
-_GAUSSIAN = 0.9538725524  # median difference of two draws from a Gaussian, in standard deviations
+_LEVELS = 96  # quantiles that stand for a column with more distinct values
+_GAUSSIAN = {0.25: 0.4506242231, 0.5: 0.9538725524}  # quantiles of the difference of two draws from N(0, 1)
 _MOST = 0.9 * float(np.finfo(np.float64).max)
 _FARTHEST = 0.3  # power of the largest number of a dtype at which scaled values are clipped, so that their squares are finite
 
@@ -25,9 +25,10 @@ class Scale:
     """The map (x - middle) / spread of each column, after which units and origins of the columns do not matter.
 
     middle (d,): the median of the column, one of its values, so that the difference to it is exact. spread (d,): the median
-    difference of two rows that differ, divided by 0.954. For a Gaussian column this is the standard deviation; a few far values
-    hardly change it, and a column of two values has it too, however rare one of them is. It is infinite for a constant column,
-    so that scaled values are 0.
+    difference of two rows of one sample that differ, divided by 0.954, or their lower quartile, divided by 0.451, if that is
+    less. For a Gaussian column both are the standard deviation. A shift between the samples leaves the spread as it is, and
+    clusters make it little larger, so that a column is not shrunk because the samples differ in it. A few far values hardly change
+    it; a column of two values has it too, however rare one of them is. It is infinite for a constant column: scaled values are 0.
     """
 
     middle: np.ndarray
@@ -35,11 +36,10 @@ class Scale:
 
     @classmethod
     def of(cls, *samples: tuple[Array, Array | None]) -> Scale:
-        """The scale of the pooled samples, each given as rows (n, d), dense or CSR, and how often they count (n,) or None."""
-        mass = np.concatenate([np.ones(rows.shape[0]) if w is None else to_host(w).astype(np.float64) for rows, w in samples])
+        """The scale of samples, each given as rows (n, d), dense or CSR, and how often they count (n,) or None."""
+        mass = [np.ones(rows.shape[0]) if w is None else to_host(w).astype(np.float64) for rows, w in samples]
         columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
-        found = [_middle_and_spread(np.concatenate(values), mass) for values in columns]
-        middle, spread = np.reshape(found, (-1, 2)).T
+        middle, spread = np.reshape([_middle_and_spread(values, mass) for values in columns], (-1, 2)).T
         return cls(middle, np.where(spread > 0.0, spread, np.inf))
 
     def __call__(self, rows: Array) -> Array:
@@ -110,33 +110,66 @@ def distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
     return position, kind
 
 
-def _middle_and_spread(values: np.ndarray, mass: np.ndarray) -> tuple[float, float]:
-    """The median of a column (n,) whose rows count `mass` (n,) times, and its spread; 0 if the column is constant."""
-    distinct_values, kind = np.unique(values, return_inverse=True)
-    share: np.ndarray = np.bincount(kind, mass / mass.max())
-    share = share / share.sum()
-    middle = distinct_values[_reached(share, np.array([0.5]))[0]]
-    if len(distinct_values) > _LEVELS:
-        levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-        kept, share = np.unique(distinct_values[_reached(share, levels)], return_counts=True)
-        if len(kept) == 1:
-            # Nearly all rows have one value: the others are compared as if each occurred once.
-            kept = distinct_values[np.linspace(0, len(distinct_values) - 1, _LEVELS).astype(int)]
-            share = np.ones(_LEVELS)
-        distinct_values = kept
-    return float(middle), min(_median_difference(distinct_values, share), _MOST) / _GAUSSIAN
+def some_of(n: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of n rows, one drawn from each of as many runs of rows.
+
+    Of rows in the order of `distinct` they have the spread of all; other positions could be wide or narrow in every sample.
+    """
+    if n <= most:
+        return np.arange(n)
+    edges = np.arange(most + 1) * n // most
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:])
 
 
-def _median_difference(values: np.ndarray, share: np.ndarray) -> float:
-    """The median difference of two of the distinct values (k,), each of which is drawn with its share (k,)."""
-    if len(values) < 2:
+def _middle_and_spread(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The median of a column (n,) of each sample, whose rows count `mass` (n,) times, and its spread; 0 if it is constant."""
+    both = np.concatenate(values), np.concatenate(mass)
+    vary = [(v, m) for v, m in zip(values, mass, strict=True) if v[m > 0.0].min() < v[m > 0.0].max()] or [both]
+    found = [_Distinct.of(*side).few().differences() for side in vary]
+    total = np.array([m.sum() for _, m in vary])
+    weight = [share * part for (_, share), part in zip(found, total / total.max(), strict=True)]
+    pooled = _Distinct.of(*both)
+    middle = pooled.values[_reached(pooled.share, np.array([0.5]))[0]]
+    return float(middle), _spread(np.concatenate([difference for difference, _ in found]), np.concatenate(weight))
+
+
+def _spread(difference: np.ndarray, weight: np.ndarray) -> float:
+    """The standard deviation of the Gaussian whose lower quartile or median of differences is the least relative to these (k,)."""
+    if not len(difference):
         return 0.0
-    low, high = _pairs(len(values))
-    with np.errstate(over="ignore"):
-        difference = values[high] - values[low]
     order = np.argsort(difference)
-    weight = (share[low] * share[high])[order]
-    return float(difference[order[_reached(weight / weight.sum(), np.array([0.5]))[0]]])
+    at = _reached(weight[order] / weight.sum(), np.array(list(_GAUSSIAN)))
+    return float(min(np.minimum(difference[order][at], _MOST) / list(_GAUSSIAN.values())))
+
+
+class _Distinct(NamedTuple):
+    """Distinct values (k,), ascending, and the share (k,) of the rows that each has."""
+
+    values: np.ndarray
+    share: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, mass: np.ndarray) -> _Distinct:
+        found, kind = np.unique(values, return_inverse=True)
+        share: np.ndarray = np.bincount(kind, mass / mass.max())
+        return cls(found, share / share.sum())
+
+    def few(self) -> _Distinct:
+        """At most _LEVELS of the values, as quantiles."""
+        if len(self.values) <= _LEVELS:
+            return self
+        kept, count = np.unique(self.values[_reached(self.share, (np.arange(_LEVELS) + 0.5) / _LEVELS)], return_counts=True)
+        if len(kept) > 1:
+            return _Distinct(kept, count / _LEVELS)
+        # Nearly all rows have one value: the others are compared as if each occurred once.
+        kept = self.values[np.linspace(0, len(self.values) - 1, _LEVELS).astype(int)]
+        return _Distinct(kept, np.full(_LEVELS, 1.0 / _LEVELS))
+
+    def differences(self) -> tuple[np.ndarray, np.ndarray]:
+        """Differences of pairs of the values, and the share of all pairs of rows that each has."""
+        low, high = _pairs(len(self.values))
+        with np.errstate(over="ignore"):
+            return self.values[high] - self.values[low], self.share[low] * self.share[high]
 
 
 def _reached(share: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from ._arrays import (
 )
 from ._blocks import over_rows
 from ._distances import manhattan, squared_euclidean
-from ._scale import column_values
+from ._scale import column_values, some_of
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "at_bandwidths"]
 
@@ -137,10 +137,10 @@ BANDWIDTHS: dict[str, Callable[..., Array]] = {
 
 
 def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
-    n = rows.shape[0]
-    if n <= _MEDIAN_ROWS // 2:
+    n, most = rows.shape[0], _MEDIAN_ROWS // 2
+    if n <= most:
         return rows, weight
-    keep = np.sort(np.random.default_rng(0).permutation(n)[: _MEDIAN_ROWS // 2])
+    keep = some_of(n, most)
     return take_rows(rows, keep), None if weight is None else take_rows(weight, keep)
 
 

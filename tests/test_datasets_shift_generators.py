@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import truncnorm
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -17,6 +18,7 @@ from densratio.datasets import (
     PMD_TYPES,
     feature_dependent_noise,
     flip_probabilities,
+    instance_dependent_noise,
     label_noise,
     long_tail,
     make_gaussian_shift,
@@ -202,6 +204,55 @@ def test_a_then_that_is_no_noise_is_refused_as_label_noise_does():
     labels, posteriors = problem(10, 3, 0)
     with pytest.raises(ValueError, match="'pears' is not known"):
         feature_dependent_noise(labels, posteriors, "I", 0.3, then=("pears", 0.3))
+
+
+# ---------------------------------------------------------------- noise along random directions
+
+
+def instances(n, d, k, seed):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, k, n), rng.normal(size=(n, d))
+
+
+@given(d=st.integers(1, 4), k=st.integers(2, 5), rate=st.floats(0.0, 1.0), seed=seeds)
+def test_the_chances_of_a_row_are_those_of_its_class_directions(d, k, rate, seed):
+    labels, inputs = instances(30, d, k, seed)
+    found = instance_dependent_noise(labels, inputs, rate, n_classes=k, random_state=seed)
+    rng = np.random.default_rng(seed)
+    q = truncnorm.rvs(-rate / 0.1, (1 - rate) / 0.1, rate, 0.1, 30, random_state=rng)
+    directions = [rng.standard_normal((d, k)) for _ in range(k)]
+    expected, counts = np.eye(k), np.bincount(labels, minlength=k)
+    expected[counts > 0] = 0.0
+    for x, y, flip in zip(inputs, labels, q, strict=True):
+        powers = [0.0 if j == y else np.exp(x @ directions[y][:, j]) for j in range(k)]
+        expected[y] += [1 - flip if j == y else flip * power / sum(powers) for j, power in enumerate(powers)] / counts[y]
+    np.testing.assert_allclose(found.transition, expected, atol=1e-12)
+    assert np.array_equal(found.is_flipped, found.labels != labels) and found.labels.dtype == labels.dtype
+
+
+def test_rows_flip_as_often_as_their_chances_say_and_alike_ones_to_one_class():
+    labels, images = np.zeros(4000, dtype=int), np.full((4000, 1, 2, 2), 20.0)
+    noisy = instance_dependent_noise(labels, images, 0.4, n_classes=5, random_state=0)
+    target = np.argmax(noisy.transition[0, 1:]) + 1
+    assert noisy.transition[0, target] == pytest.approx(0.4, abs=0.005)  # softmax of 40 times normal numbers
+    assert (noisy.labels == target).mean() == pytest.approx(0.4, abs=4 * np.sqrt(0.24 / 4000))
+    assert set(noisy.labels.tolist()) == {0, int(target)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rate": 1.2}, "rate must be in"),
+        ({"spread": 0.0}, "spread > 0"),
+        ({"labels": np.zeros(4, dtype=int)}, "classes two or more"),
+        ({"inputs": np.ones((3, 2))}, "each of the 4 labels"),
+        ({"inputs": np.full((4, 2), np.nan)}, "finite numbers"),
+    ],
+)
+def test_noise_along_directions_says_what_it_needs(change, words):
+    given = {"labels": np.array([0, 1, 0, 1]), "inputs": np.ones((4, 2)), "rate": 0.2} | change
+    with pytest.raises(ValueError, match=words):
+        instance_dependent_noise(**given)
 
 
 # ---------------------------------------------------------------- posteriors out of fold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 from spectral_cases import QUICK, draw, kernel, nmse
@@ -239,3 +239,18 @@ def test_the_gains_of_directions_rank_those_that_matter_first():
     gain = search._gain(np.eye(3))
     assert np.argmax(np.abs(np.linalg.eigh(gain)[1][:, -1])) == 1
     assert search.choose(np.eye(3)) == Choice(*search.choose(np.eye(3)))
+
+
+@pytest.mark.parametrize("far", [None, 1e9], ids=["fewer source rows than columns", "one row far away"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_directions_that_moments_rank_alike_are_chosen_by_content(far, seed):
+    """Rounding of the columns in other units would choose among them by chance."""
+    rng = np.random.default_rng(seed)
+    source, target = rng.normal(size=(2 if far is None else 12, 4)), rng.normal(0.0, 1.0, (20, 4))
+    if far is not None:
+        target[3] = -far
+    X, y = stack_domains(source, target)
+    ratio = SubspaceLSIF(1, max_iter=10, n_restarts=0, random_state=0)
+    expected, found = ratio.fit(X, y).weights_, ratio.fit(X * 10.0 ** rng.uniform(-6, 6, 4), y).weights_
+    np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, expected.max()))

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from densratio import DensityRatio, Wasserstein, stack_domains
 from densratio.datasets import make_gaussian_shift, make_mixture_shift
@@ -89,6 +91,21 @@ def test_the_value_is_the_optimum_of_cvxpy(d, params):
     problem = Wasserstein1(**{"regularization": 0.3, **params}).problem(source, target)
     best = float(problem.value_and_grad(Reference().solve(problem).coef)[0])
     assert ratio.objective_value_ == pytest.approx(best, rel=1e-6) and ratio.converged_
+
+
+@given(seed=st.integers(0, 2**16))
+def test_a_distance_that_no_plan_avoids_costs_no_digits(seed):
+    """Most of the target lies far away, where its distances are linear in the source rows, but for 1e-6 of them."""
+    rng = np.random.default_rng(seed)
+    source, weight = rng.normal(size=(30, 3)), np.concatenate([10.0 ** rng.uniform(-3, 3, 30), [1.0, 2.0, 60.0]])
+    fits = [
+        Wasserstein(regularization=0.1, scale=None).fit(
+            *stack_domains(source, np.array([[6.0, 1.0, 0.0], [1.0, 1.0, 1.0], 3 * [far]])), weight
+        )
+        for far in (-1e6, -1e10)
+    ]
+    np.testing.assert_allclose(fits[1].weights_, fits[0].weights_, atol=1e-4 * fits[0].weights_.max())
+    assert fits[1].converged_ and fits[1].gap_ < 1e-7
 
 
 def test_tensors_and_arrays_give_the_same_weights():

@@ -77,6 +77,22 @@ def test_a_class_of_fewer_rows_than_k_gives_all_of_them_again():
         assert torch.equal(times > 0, c == Y) and int(times[c == Y].max()) - int(times[c == Y].min()) <= 1
 
 
+def test_by_chance_each_choice_is_another_draw_of_the_smallest_class_size_from_every_class():
+    k, model = int(torch.bincount(Y).min()), Network(0)
+    chosen, again = (ChosenRows(DATA, Y, k=k, by="chance", mixup=None, seed=seed) for seed in (3, 3))
+    seen = set()
+    for _ in range(60):
+        for own in (chosen, again):
+            own.choose(model)
+        assert torch.equal(chosen.rows_, again.rows_)
+        assert torch.equal(Y[chosen.rows_].reshape(C, k), torch.arange(C)[:, None].expand(C, k))
+        assert len(set(chosen.rows_.tolist())) == C * k
+        seen |= set(chosen.rows_.tolist())
+    assert len(seen) == N_TRAIN
+    with pytest.raises(ValueError, match='by must be "loss" or "chance"'):
+        ChosenRows(DATA, Y, by="margin")
+
+
 def test_batches_go_through_all_chosen_rows_before_one_comes_again():
     model = Network(0, has_norm=False)
     chosen = ChosenRows(DATA, Y, k=4, batch_size=6, mixup=None)

@@ -180,3 +180,10 @@ def test_the_three_stay_within_their_bounds_and_leave_them_only_where_asked():
 def test_lilaw_says_which_option_is_out_of_range(given, words):
     with pytest.raises(ValueError, match=words):
         LiLAW(N_TRAIN, **given)
+
+
+def test_weights_at_are_those_of_the_numbers_and_parts_of_now():
+    own, largest = np.random.default_rng(0).uniform(size=(2, 40))
+    reweighter = LiLAW(N_TRAIN, alpha=4.0, beta=1.0, delta=3.0, parts=["easy", "moderate"])
+    expected = 1 / (1 + np.exp(largest - 4 * own)) + np.exp(-((3 * own - largest) ** 2) / 2)
+    np.testing.assert_allclose(reweighter.weights_at(own, largest).numpy(), expected, rtol=1e-12)

@@ -1,5 +1,7 @@
 """The scale of the columns, the distinct rows, and distances that are exact wherever the rows are."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
 
 from densratio._distances import squared_euclidean
-from densratio._scale import Scale, distinct
+from densratio._scale import Scale, distinct, some_of
 from densratio.testing import array_libraries, gaussian_shift, problems
 
 seeds = st.integers(0, 2**16)
@@ -30,19 +32,39 @@ def both(scale, rows):
 # ---------------------------------------------------------------- the scale
 
 
-def middle_difference(values):
-    """The median of all differences of two values that differ, the lower one of two."""
-    differences = np.abs(np.subtract.outer(values, values))[np.triu_indices(len(values), 1)]
-    differences = np.sort(differences[differences > 0.0])
-    return differences[(len(differences) - 1) // 2] if len(differences) else 0.0
+def spread_by_all_pairs(*samples):
+    """The lesser of median and lower quartile, each as of a Gaussian, of all differences of two rows of a sample that differ."""
+    weighted = []
+    for values in samples:
+        differences = np.abs(np.subtract.outer(values, values))[np.triu_indices(len(values), 1)]
+        # A sample of n rows counts n times, and its pairs as often together.
+        weighted += [(difference, Fraction(1, len(values))) for difference in differences if difference > 0.0]
+    found = []
+    for level, gaussian in ((Fraction(1, 4), 0.4506242231), (Fraction(1, 2), 0.9538725524)):
+        left = level * sum(weight for _, weight in weighted)
+        for difference, weight in sorted(weighted):
+            left -= weight
+            if left <= 0:
+                found.append(difference / gaussian)
+                break
+    return min(found, default=np.inf)
 
 
-@given(values=columns)
-def test_the_spread_is_the_median_difference_of_rows_that_differ_and_the_middle_a_median(values):
-    scale = scale_of(values[:, None])
-    expected = middle_difference(values) / 0.9538725524
-    assert scale.spread[0] == (pytest.approx(expected, rel=1e-12) if expected > 0.0 else np.inf)
-    assert scale.middle[0] == np.sort(values)[(len(values) - 1) // 2]
+@given(source=columns, target=columns)
+def test_the_spread_is_that_of_differences_within_the_samples_and_the_middle_a_median(source, target):
+    scale, pooled = scale_of(source[:, None], target[:, None]), np.concatenate([source, target])
+    expected = spread_by_all_pairs(source, target)
+    if not np.isfinite(expected):
+        expected = spread_by_all_pairs(pooled)
+    assert scale.spread[0] == pytest.approx(expected, rel=1e-12)
+    assert scale.middle[0] == np.sort(pooled)[(len(pooled) - 1) // 2]
+
+
+@given(source=columns, target=columns, shift=st.integers(-(10**6), 10**6))
+def test_a_shift_between_the_samples_leaves_the_spread(source, target, shift):
+    assume(len(set(source)) > 1 or len(set(target)) > 1)
+    spread = [scale_of(source[:, None], moved[:, None]).spread[0] for moved in (target, target + shift)]
+    assert spread[0] == spread[1]
 
 
 @pytest.mark.parametrize("n", [50, 120, 1000])
@@ -261,3 +283,11 @@ def test_equal_rows_have_the_distance_zero_beside_a_far_one(library):
     assert np.diag(found) == pytest.approx(0.0, abs=1e-15)
     assert found[7, 3] == pytest.approx(8e24, rel=1e-10)
     assert torch.is_tensor(squared_euclidean(torch.asarray(rows), torch.asarray(rows), 1e-6))
+
+
+@given(n=st.integers(1, 500), most=st.integers(1, 100))
+def test_some_of_sorted_rows_have_their_quantiles(n, most):
+    kept = some_of(n, most)
+    assert len(kept) == min(n, most) and np.all(np.diff(kept) > 0)
+    # One row of each of as many runs of equal length.
+    assert np.all(np.abs((kept + 0.5) / n - (np.arange(len(kept)) + 0.5) / len(kept)) <= 0.5 / len(kept) + 1.0 / n)

@@ -2,7 +2,13 @@
 
 from .class_imbalance import Imbalance, long_tail, step_imbalance
 from .covariate_shift import Shift, make_gaussian_shift, make_heavy_tails, make_mixture_shift, make_subspace_shift
-from .feature_noise import PMD_TYPES, feature_dependent_noise, flip_probabilities, out_of_fold_posteriors
+from .feature_noise import (
+    PMD_TYPES,
+    feature_dependent_noise,
+    flip_probabilities,
+    instance_dependent_noise,
+    out_of_fold_posteriors,
+)
 from .images import (
     Labelled,
     load_cifar10,
@@ -29,6 +35,7 @@ __all__ = [
     "Shift",
     "feature_dependent_noise",
     "flip_probabilities",
+    "instance_dependent_noise",
     "label_noise",
     "load_cifar10",
     "load_cifar10n",

@@ -1,4 +1,4 @@
-"""Feature-dependent label noise: labels flip to the most likely other class, more often where the margin is small."""
+"""Label noise that depends on the input: by the posteriors of each row, or along random directions of its features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from .class_labels import class_numbers
 from .label_noise import NoisyLabels, label_noise
 
-__all__ = ["PMD_TYPES", "feature_dependent_noise", "flip_probabilities", "out_of_fold_posteriors"]
+__all__ = ["PMD_TYPES", "feature_dependent_noise", "flip_probabilities", "instance_dependent_noise", "out_of_fold_posteriors"]
 
 PMD_TYPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "I": lambda margin: (1.0 - margin**2) / 2.0,
@@ -74,6 +74,44 @@ def flip_probabilities(posteriors: Any, kind: str, rate: float) -> np.ndarray:
     return np.minimum(_scale_to_mean(chances, rate) * chances, 1.0)
 
 
+def instance_dependent_noise(
+    labels: Any,
+    inputs: Any,
+    rate: float,
+    *,
+    spread: float = 0.1,
+    n_classes: int | None = None,
+    random_state: int | np.random.Generator = 0,
+) -> NoisyLabels:
+    """Flips row i with a probability q_i of its own, to class j != y_i with chance softmax_j(x_i' W_y), W drawn for each class.
+
+    q_i is normal with mean `rate` and deviation `spread`, truncated to [0, 1]; the entries of W (d, K) are standard normal.
+    The further the inputs are from 0, the more often rows alike flip to one and the same class.
+
+    labels (n,) integers 0..K-1; inputs (n, ...), flattened to rows. transition: row k is the mean, over the rows of class k, of
+    P(noisy label | row); a class without rows has 1 on the diagonal.
+    Raises ValueError for a rate outside [0, 1], a spread that is not > 0, or inputs that are not one finite row for each label.
+    Source: Xia et al. (2020), Part-dependent label noise: towards instance-dependent label noise.
+    """
+    from scipy.stats import truncnorm
+
+    labels, n_classes = class_numbers(labels, n_classes)
+    rows = np.asarray(inputs, dtype=np.float64)
+    if rows.ndim < 2 or len(rows) != len(labels) or not np.isfinite(rows).all():
+        raise ValueError(f"inputs must be one row of finite numbers for each of the {len(labels)} labels; got {rows.shape}.")
+    if not (0.0 <= rate <= 1.0 and 0.0 < spread < np.inf and n_classes > 1):
+        raise ValueError(f"rate must be in [0, 1], spread > 0 and classes two or more; got {rate}, {spread} and {n_classes}.")
+    rng = np.random.default_rng(random_state)
+    q = truncnorm.rvs(-rate / spread, (1.0 - rate) / spread, rate, spread, len(labels), random_state=rng)
+    chances = _along_directions(rows.reshape(len(rows), -1), labels, q, n_classes, rng)
+    below = np.cumsum(chances, axis=1)
+    noisy = (below > rng.random((len(labels), 1)) * below[:, -1:]).argmax(axis=1).astype(labels.dtype)
+    transition = np.eye(n_classes)
+    for c in np.unique(labels):
+        transition[c] = chances[labels == c].mean(axis=0)
+    return NoisyLabels(noisy, noisy != labels, transition)
+
+
 def out_of_fold_posteriors(
     X: Any,
     y: Any,
@@ -123,6 +161,20 @@ def _distributions(posteriors: Any) -> np.ndarray:
             f"{posteriors[row].sum()}. Take the softmax of logits."
         )
     return posteriors
+
+
+def _along_directions(rows: np.ndarray, labels: np.ndarray, q: np.ndarray, n_classes: int, rng: np.random.Generator) -> np.ndarray:
+    """P(noisy label | row) (n, K): 1 - q at the label, and q times a softmax over the other classes."""
+    from scipy.special import softmax
+
+    chances = np.zeros((len(rows), n_classes))
+    for c in range(n_classes):
+        directions, own = rng.standard_normal((rows.shape[1], n_classes)), labels == c
+        logits = rows[own] @ directions
+        logits[:, c] = -np.inf
+        chances[own] = q[own, None] * softmax(logits, axis=1)
+        chances[own, c] = 1.0 - q[own]
+    return chances
 
 
 def _scale_to_mean(chances: np.ndarray, rate: float) -> float:

@@ -72,8 +72,9 @@ class DensityRatio(RatioEstimator):
     weights_ : (n_source,) weights of the source rows in their order, mean 1.
     coef_ : (p,) coefficients: one per center, or the weights themselves (KMM, Wasserstein).
     centers_, gamma_ : the rows (p, d) that coef_ belongs to, in the columns' own units, and the bandwidth.
-    scale_ : (d,) the spread of each column, by which it is divided: the median difference of two rows that differ in it, over
-        0.954 (the standard deviation of a Gaussian column); 0 for a constant column, which is left out. Only with scale="auto".
+    scale_ : (d,) the spread of each column, by which it is divided: the standard deviation of a Gaussian column, from the median
+        or lower quartile of the differences of two rows of one sample that differ in it; 0 for a constant column, which is left
+        out. Only with scale="auto".
     objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
     residual_, converged_, n_iter_ : optimality residual, whether the solver converged, and steps taken.
     normalization_ : mean of the raw ratio over the source rows, by which `transform` divides.

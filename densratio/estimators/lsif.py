@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arrays import Array, put, to_host
+from .._scale import some_of
 from ..features import Features, at_bandwidths
 from ..model_selection import leave_one_out_scores
 from ..objectives.lsif import LeastSquares
 from ..solvers import Solver
 from .density_ratio import DensityRatio
 from .samples import Samples, row_counts
-from .search import some_of
 from .solve import assemble
 
 __all__ = ["LSIF"]
@@ -93,7 +93,8 @@ class LSIF(DensityRatio):
             return super()._scores_by_gamma(objectives, samples)
         features = [assemble(self, samples, gamma, every[0]).features for gamma in objectives]
         counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
-        left_out = some_of(samples.sizes, _LEFT_OUT) if max(samples.sizes) > _LEFT_OUT else None
+        n, m = samples.sizes
+        left_out = (some_of(n, _LEFT_OUT), some_of(m, _LEFT_OUT)) if max(n, m) > _LEFT_OUT else None
         sides = (at_bandwidths(features, rows) for rows in (samples.source, samples.target))
         parts = []
         for of_gamma, source, target in zip(objectives.values(), *sides, strict=True):

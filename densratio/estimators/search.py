@@ -9,10 +9,11 @@ import numpy as np
 from sklearn.model_selection import check_cv
 
 from .._arrays import to_host
+from .._scale import some_of
 from ..model_selection import Fold, choose, folds_of, stratified_folds
 from .samples import Samples, row_counts
 
-__all__ = ["folds_by", "is_search", "search", "some_of"]
+__all__ = ["folds_by", "is_search", "search"]
 
 
 def is_search(value: Any) -> bool:
@@ -93,11 +94,4 @@ def _some_rows(estimator: Any, samples: Samples) -> Samples:
     cv, most = getattr(estimator, "cv", None), estimator._choice_rows
     if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):
         return samples
-    return samples.taking(*some_of(samples.sizes, most))
-
-
-def some_of(sizes: tuple[int, int], most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of a seeded sample of at most `most` rows of each domain."""
-    rng = np.random.default_rng(0)
-    source, target = (np.sort(rng.permutation(n)[:most]) for n in sizes)
-    return source, target
+    return samples.taking(*(some_of(n, most) for n in samples.sizes))

@@ -35,10 +35,12 @@ class Envelope:
     """r(x) = clip(f(x) / regularization, 0, upper) with f(x) = max_j (g_j - |x - v_j|), g the optimal potentials of the target.
 
     At source rows these are the optimality conditions of the regularized problem, so it gives their weights; f has slope at most 1.
+    potentials (m,): g less `nearest` (m,), the distances of the target rows to their nearest source rows.
     """
 
     target: np.ndarray
     potentials: np.ndarray
+    nearest: np.ndarray
     regularization: float
     upper: float
 
@@ -53,12 +55,12 @@ class Envelope:
         return self
 
     def _height(self, points: np.ndarray) -> np.ndarray:
-        return (self.potentials - distances(points, self.target)).max(axis=1)
+        return (self.potentials - (distances(points, self.target) - self.nearest)).max(axis=1)
 
     def _on_line(self, points: np.ndarray) -> np.ndarray:
         # The potentials have slope at most 1 themselves, so one of the two neighbors is the largest.
         order = np.argsort(self.target[:, 0])
-        line, height = self.target[order, 0], self.potentials[order]
+        line, height = self.target[order, 0], (self.potentials + self.nearest)[order]
         after = np.searchsorted(line, points).clip(max=len(line) - 1)
         return np.maximum(*(height[at] - np.abs(points - line[at]) for at in (after, np.maximum(after - 1, 0))))
 
@@ -188,12 +190,14 @@ class Wasserstein(DensityRatio):
 def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor | None:
     """The ratio at any row by the solver's potentials; None where there are none."""
     problem: Any = solution.problem
-    potentials = problem.potentials if isinstance(problem, Transport) else getattr(solution.state.memory, "potentials", None)
+    on_line = isinstance(problem, Transport)
+    potentials = problem.potentials if on_line else getattr(solution.state.memory, "potentials", None)
     if potentials is None or objective.regularization == 0.0:
         return None
+    nearest = np.zeros(samples.sizes[1]) if on_line else problem.nearest[problem.marginals.of_target]
     target = to_host(samples.target).astype(np.float64)
     upper = np.inf if objective.max_weight is None else float(objective.max_weight)
-    return Envelope(target, potentials, objective.regularization, upper)
+    return Envelope(target, potentials, nearest, objective.regularization, upper)
 
 
 def _on_host(samples: Samples) -> Samples:

@@ -77,9 +77,26 @@ class PlannedTransport(RowProblem):
         return Marginals(source, target, supply / supply.sum(), demand / demand.sum(), upper, of_source, of_target)
 
     @cached_property
+    def _split_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        costs = distances(self.marginals.source, self.marginals.target)
+        nearest = costs.min(axis=0)
+        costs -= nearest
+        return costs, nearest
+
+    @property
     def costs(self) -> np.ndarray:
-        """Distances (n, m) between the distinct rows of both samples."""
-        return distances(self.marginals.source, self.marginals.target)
+        """(n, m) distances of the distinct rows, less `nearest`. A target row far from all so costs no digits."""
+        return self._split_distances[0]
+
+    @property
+    def nearest(self) -> np.ndarray:
+        """(m,) distances of the distinct target rows to their nearest source rows, which no plan avoids; g is relative to them."""
+        return self._split_distances[1]
+
+    @property
+    def unavoidable(self) -> float:
+        """The part of the value that all weights have, from the nearest rows."""
+        return float(self.marginals.demand @ self.nearest)
 
     @cached_property
     def distinct(self) -> WeightSet:
@@ -91,13 +108,18 @@ class PlannedTransport(RowProblem):
         return self.weights.ones(self.source)
 
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
+        value, grad = self._avoidable(coef)
+        return put(self.unavoidable + value, coef), grad
+
+    def _avoidable(self, coef: Array) -> tuple[float, Array]:
+        """The value less its unavoidable part, and the gradient."""
         weights, of_source = _host(coef), self.marginals.of_source
         share = self.weights.counted(coef) / self.source.shape[0]
         mass = np.bincount(of_source, _host(share), len(self.marginals.source))
         distance, height = self._transported(mass)
         penalty = 0.5 * self.regularization * float(_host(share) @ weights)
         slope = self.regularization * weights - height[of_source]
-        return put(distance + penalty, coef), self.weights.counted(put(slope, coef)) / self.source.shape[0]
+        return distance + penalty, self.weights.counted(put(slope, coef)) / self.source.shape[0]
 
     def curvature(self) -> Array:
         """The inverse of a step that moves weights by about 1, whatever the unit of the rows: |g|^2 / W at even weights."""
@@ -115,15 +137,14 @@ class PlannedTransport(RowProblem):
         height = np.empty(len(self.marginals.source))
         height[self.marginals.of_source] = _host(self.regularization * coef - grad * self.source.shape[0] / counts)
         potentials = (height[:, None] + self.costs).min(axis=0)
-        value = _host(self.value_and_grad(coef)[0])
-        return put(max(float(value) - self.dual_value(potentials), 0.0), coef)
+        return put(max(self._avoidable(coef)[0] - self.dual_value(potentials), 0.0), coef)
 
     def heights(self, potentials: np.ndarray) -> np.ndarray:
         """f (n,) of the distinct source rows for potentials (m,) of the distinct target rows."""
         return (potentials - self.costs).max(axis=1)
 
     def dual_value(self, potentials: np.ndarray) -> float:
-        """A lower bound on the optimum from any potentials (m,): the dual value, with the best constant added to them."""
+        """A lower bound on the avoidable part of the optimum: the dual value of potentials (m,) with the best constant added."""
         height, supply = self.heights(potentials), self.marginals.supply
         if self.regularization == 0.0:
             return float(self.marginals.demand @ potentials + self.distinct.least(-height * supply))
@@ -135,11 +156,11 @@ class PlannedTransport(RowProblem):
         return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
 
     def _transported(self, mass: np.ndarray) -> tuple[float, np.ndarray]:
-        """The least cost of moving mass (n,) to the target, and an optimal f (n,) of its dual, by HiGHS."""
+        """The least cost of moving mass (n,) to the target, less the unavoidable, and an optimal f (n,) of its dual, by HiGHS."""
         is_there, demand = mass > 0.0, self.marginals.demand * mass.sum()
         costs = self.costs[is_there]
         nearest = costs.min(axis=0)
-        # Without the cost that no plan avoids, and in its own unit, the tolerances of the solver are relative.
+        # Without the cost that no plan of this mass avoids, and in its own unit, the tolerances of the solver are relative.
         costs = costs - nearest
         unit, (n, m) = costs.max() or 1.0, costs.shape
         sums = scipy.sparse.vstack([scipy.sparse.kron(np.eye(n), np.ones(m)), scipy.sparse.kron(np.ones(n), np.eye(m))])

@@ -1,4 +1,4 @@
-"""Plots, drawn with matplotlib: displays with the interface of scikit-learn's, and two figures of a label-noise experiment.
+"""Plots, drawn with matplotlib: displays with the interface of scikit-learn's, and figures of training runs.
 
 Each display has `from_estimator(ratio, X, y)` and `from_predictions(...)`, keeps what it draws as attributes, and draws it again
 with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matplotlib.figure.Figure` where there is no screen.
@@ -7,7 +7,8 @@ with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matp
 from .balance import BalanceDisplay
 from .calibration import DiscriminatorCalibrationDisplay
 from .differences import DifferencesDisplay
-from .experiment import weight_histograms, weighting_functions
+from .experiment import logged_curves, weight_histograms, weight_map, weighting_functions
+from .margins import MarginBins, margin_bins, margin_changes
 from .performance import PerformanceDisplay
 from .ratio import RatioDisplay
 from .weights import WeightsDisplay
@@ -16,9 +17,14 @@ __all__ = [
     "BalanceDisplay",
     "DifferencesDisplay",
     "DiscriminatorCalibrationDisplay",
+    "MarginBins",
     "PerformanceDisplay",
     "RatioDisplay",
     "WeightsDisplay",
+    "logged_curves",
+    "margin_bins",
+    "margin_changes",
     "weight_histograms",
+    "weight_map",
     "weighting_functions",
 ]

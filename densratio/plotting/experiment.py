@@ -1,15 +1,16 @@
-"""Two figures of a label-noise experiment, one panel per method: weights of clean and flipped rows, learned weighting functions."""
+"""Figures of training runs: weights of clean and flipped rows, learned weights, and what a monitor logged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .._arrays import to_host
 from ._style import CURVES, GRAY, SOURCE, TARGET, hide_spines, panels
 
-__all__ = ["weight_histograms", "weighting_functions"]
+__all__ = ["logged_curves", "weight_histograms", "weight_map", "weighting_functions"]
 
 
 def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str, np.ndarray], *, title: str = "") -> Any:
@@ -48,6 +49,56 @@ def weighting_functions(
     if title:
         figure.suptitle(title)
     return figure
+
+
+def logged_curves(runs: Mapping[str, Iterable[tuple[str, float, int]]], names: Sequence[str]) -> Any:
+    """Figure with one panel per name: its values against the step, a curve for each run.
+
+    runs: run -> the (name, value, step) that a `densratio.training.Monitor` gave to its log, such as `logged` of
+    `Monitor(lambda *entry: logged.append(entry))`. names: those to draw, such as "parameters/alpha".
+    Raises ValueError for a name that no run has.
+    """
+    entries = {run: list(logged) for run, logged in runs.items()}
+    known = {name for logged in entries.values() for name, *_ in logged}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"No run has logged {unknown}; there are {sorted(known)}.")
+    figure, axes = panels(len(names))
+    for axis, name in zip(axes, names, strict=True):
+        for (run, logged), color in zip(entries.items(), CURVES * len(entries), strict=False):
+            points = [(step, value) for own, value, step in logged if own == name]
+            axis.plot(*np.reshape(points, (-1, 2)).T, color=color, label=run)
+        axis.set(title=name, xlabel="step")
+        hide_spines(axis)
+    axes[0].legend(frameon=False)
+    return figure
+
+
+def weight_map(weights: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]], *, resolution: int = 200, title: str = "") -> Any:
+    """Figure with one panel per method: its weight by the softmax of the row's label and the row's largest softmax.
+
+    weights: method -> a function of both (n,), such as `LiLAW.weights_at`. Rows can be on the line, where the classifier predicts
+    the label, and left of where it crosses the other diagonal, as both softmaxes of another prediction sum to 1 at most.
+    """
+    figure, axes = panels(len(weights))
+    for axis, (name, function) in zip(axes, weights.items(), strict=True):
+        _map(axis, function, (np.arange(resolution) + 0.5) / resolution)
+        axis.set(title=name, xlabel="softmax of the label", ylabel="largest softmax", xlim=(0.0, 1.0), ylim=(0.0, 1.0))
+        hide_spines(axis)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _map(axis: Any, function: Callable[[np.ndarray, np.ndarray], Any], grid: np.ndarray) -> None:
+    own, largest = np.meshgrid(grid, grid)
+    can_be = (own <= largest) & (own + largest <= 1.0 + 1e-9)
+    shown = np.full(own.shape, np.nan)
+    shown[can_be] = to_host(function(own[can_be], largest[can_be]))
+    on_line = np.asarray(to_host(function(grid, grid)))
+    span = {"vmin": min(np.nanmin(shown), on_line.min()), "vmax": max(np.nanmax(shown), on_line.max())}
+    image = axis.imshow(shown, origin="lower", extent=(0.0, 1.0, 0.0, 1.0), **span)
+    axis.scatter(grid, grid, s=6, c=on_line, **span)
+    axis.figure.colorbar(image, ax=axis, label="weight")
 
 
 def _histograms(axis: Any, values: np.ndarray, is_flipped: np.ndarray) -> None:

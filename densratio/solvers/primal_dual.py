@@ -69,7 +69,7 @@ def _fastest_fall(x: np.ndarray, dx: np.ndarray) -> float:
 
 
 class _Program(NamedTuple):
-    """The problem in the unit of its largest cost: costs (n, m) less the cost of the nearest row, masses, and regularization."""
+    """The problem in the unit of its largest cost: costs (n, m), masses, and regularization."""
 
     costs: np.ndarray
     supply: np.ndarray
@@ -77,7 +77,6 @@ class _Program(NamedTuple):
     upper: np.ndarray
     ridge: float
     unit: float
-    nearest: np.ndarray
 
     @property
     def is_bounded(self) -> np.ndarray:
@@ -94,9 +93,9 @@ class _Memory(NamedTuple):
     program: _Program
     point: _Point
     value: float = float("inf")
-    """Upper bound on the value at coef; infinite where coef is still the start"""
+    """Upper bound on the avoidable value at coef; infinite where coef is still the start"""
     least: float = -float("inf")
-    """Lower bound on the optimum"""
+    """Lower bound on the avoidable part of the optimum"""
     potentials: np.ndarray | None = None
     """(m,) of the target rows, with which coef was found"""
     least_gap: float = float("inf")
@@ -130,12 +129,12 @@ class PrimalDual(Solver):
     def suits(self, problem: Problem) -> bool:
         return isinstance(problem, PlannedTransport)
 
-    def value_and_gap(self, problem: Problem, state: State) -> tuple[float, float]:
+    def value_and_gap(self, problem: PlannedTransport, state: State) -> tuple[float, float]:  # type: ignore[override]
         """The certified value and gap of the weights."""
         memory = state.memory
         if memory.potentials is None:
             return super().value_and_gap(problem, state)
-        return memory.value, max(memory.value - memory.least, 0.0)
+        return problem.unavoidable + memory.value, max(memory.value - memory.least, 0.0)
 
     def has_converged(self, state: State) -> bool:
         """Whether the certified gap is as small as rounding lets it be, and at most tol relative to the value."""
@@ -182,17 +181,14 @@ class PrimalDual(Solver):
 
 
 def _program_of(problem: PlannedTransport) -> _Program:
-    """The costs less that of the nearest row, which no plan avoids, so that a target row far from all loses no digits."""
     given, costs = problem.marginals, problem.costs
-    nearest = costs.min(axis=0)
-    costs = costs - nearest
     room = given.upper * given.supply
     if problem.regularization > 0.0:
         # Costs that no optimal plan pays may be any: a source row far from all loses no digits either.
         costs = np.minimum(costs, 2.0 * _dearest(costs, problem.regularization * given.upper, room))
     unit = max(float(costs.max()), problem.regularization) or 1.0
     supply, demand = (_raised(mass) for mass in (given.supply, given.demand))
-    return _Program(costs / unit, supply, demand, given.upper * supply, problem.regularization / unit, unit, nearest)
+    return _Program(costs / unit, supply, demand, given.upper * supply, problem.regularization / unit, unit)
 
 
 def _raised(mass: np.ndarray) -> np.ndarray:
@@ -333,8 +329,8 @@ def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callab
 
 def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Found:
     """The weights that a plan near that of the point gives, its cost, and the dual value of the potentials."""
-    potentials, given, smallest = program.nearest + program.unit * point.potential, problem.marginals, np.finfo(float).tiny
-    plan = point.plan * (problem.costs - program.nearest <= program.unit * program.costs * (1.0 + 1e-9))
+    potentials, given, smallest = program.unit * point.potential, problem.marginals, np.finfo(float).tiny
+    plan = point.plan * (problem.costs <= program.unit * program.costs * (1.0 + 1e-9))
     # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
     plan *= program.demand / plan.sum(axis=0)
     weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
@@ -343,8 +339,8 @@ def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Foun
     plan *= np.minimum(1.0, given.demand / program.demand)
     plan *= np.minimum(1.0, mass / np.maximum(plan.sum(axis=1), smallest))[:, None]
     more, missing = (np.maximum(x, 0.0) for x in (mass - plan.sum(axis=1), given.demand - plan.sum(axis=0)))
-    rest = float(more @ (problem.costs - program.nearest) @ missing) / max(float(missing.sum()), smallest)
-    cost = program.unit * float(np.vdot(plan, program.costs)) + rest + float(given.demand @ program.nearest)
+    rest = float(more @ problem.costs @ missing) / max(float(missing.sum()), smallest)
+    cost = program.unit * float(np.vdot(plan, program.costs)) + rest
     value = cost + 0.5 * problem.regularization * float(mass @ weights)
     return _Found(weights, value, problem.dual_value(potentials), potentials)
 

@@ -146,11 +146,10 @@ def _(problem: PlannedTransport):
     cp, given, n = _cvxpy(), problem.marginals, problem.weights.n
     counts = _host(problem.weights.counted(problem.init()))
     w, plan = cp.Variable(n), cp.Variable(problem.costs.shape, nonneg=True)
-    nearest = problem.costs.min(axis=0)
-    size = max((problem.costs - nearest).max(), problem.regularization, np.finfo(float).tiny)
-    # The cost that no plan avoids is a constant, beside which a conic solver would lose the rest.
+    # Without the constant part of the value, beside which a conic solver would lose the rest.
+    size = max(problem.costs.max(), problem.regularization, np.finfo(float).tiny)
     penalty = problem.regularization / size * cp.sum_squares(cp.multiply(np.sqrt(counts / (2 * n)), w))
-    value = cp.sum(cp.multiply((problem.costs - nearest) / size, plan)) + penalty
+    value = cp.sum(cp.multiply(problem.costs / size, plan)) + penalty
     taken = np.zeros((len(given.source), n))
     taken[given.of_source, np.arange(n)] = counts / n
     mass = [cp.sum(plan, axis=1) == taken @ w, cp.sum(plan, axis=0) == given.demand]

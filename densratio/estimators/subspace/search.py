@@ -20,6 +20,7 @@ __all__ = ["Choice", "Search", "Whitening", "ascend"]
 _EVERY = 15  # ascent steps between choices of the kernel
 _MEDIAN_ROWS = 100
 _FARTHEST = 1e50  # of whitened entries, so that fourth powers do not overflow
+_TIE = 1e-3  # part that decides between directions in which covariances differ alike, as where a domain has few rows
 _ENOUGH = 1e-4  # least gain of the leave-one-out score for another round
 
 
@@ -182,15 +183,15 @@ class Search:
         covariances = [_covariance(domain, mean) for domain, mean in zip(domains, means, strict=True)]
         identity = np.eye(len(means[0]))
         sliced = sum((identity - covariance) @ (identity - covariance) for covariance in covariances)
+        sliced = sliced + _TIE * np.linalg.norm(sliced) * _directions(domains)
         towards = means[1] - means[0]
         length = np.linalg.norm(towards)
         across = identity - np.outer(towards, towards) / length**2 if length > 0.0 else identity
         change = across @ (covariances[1] - covariances[0]) @ across
-        # The shift of the mean ranks first, before all changes of the covariance orthogonal to it.
-        move_first = change @ change
-        if length > 0.0:
-            move_first = move_first + (1.0 + np.linalg.norm(change) ** 2) / length**2 * np.outer(towards, towards)
-        return [_top(sliced, k), _top(move_first, k), _top(self._gain(identity), k)]
+        # The shift of the mean comes first, before all changes of the covariance orthogonal to it.
+        first = towards[:, None] / length if length > 0.0 else np.empty((len(towards), 0))
+        moved = np.linalg.qr(np.column_stack([first, _top(change @ change, k - first.shape[1])]))[0]
+        return [_top(sliced, k), moved, _top(self._gain(identity), k)]
 
     def _gain(self, basis: np.ndarray) -> np.ndarray:
         """Symmetric matrix (k, k): the gain of a narrower kernel along each direction in the subspace U = `basis`."""
@@ -210,6 +211,12 @@ class Search:
 def _covariance(domain: Measure, mean: np.ndarray) -> np.ndarray:
     moved = domain.rows - mean
     return moved.T @ (domain.weight[:, None] * moved) / domain.weight.sum()
+
+
+def _directions(domains: Sequence[Measure]) -> np.ndarray:
+    """The mean (d, d) of x x' / (1 + |x|^2), summed over the domains: it differs by direction where covariances do not."""
+    short = [d.rows / np.sqrt(1.0 + np.sum(d.rows**2, axis=1))[:, None] for d in domains]
+    return sum(x.T @ (d.weight[:, None] * x) / d.weight.sum() for d, x in zip(domains, short, strict=True))
 
 
 def _top(matrix: np.ndarray, k: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Validation batches without a clean validation set: the training rows of each class that an averaged model finds easiest."""
+"""Validation batches without a clean validation set: training rows of each class, those easiest to an averaged model or any."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ChosenRows"]
 
 
 class ChosenRows(nn.Module):
-    """Batches (x, y, index) of the k training rows of each class with the least loss under a moving average of the classifier.
+    """Batches (x, y, index) of k training rows of each class: of the least loss under a moving average of the classifier, or drawn.
 
     Call `choose(model)` at the start of each epoch and `batch(model)` for each step: it is what `weighted_loss` takes as val, of
     n_val rows. A class that has fewer rows than k gives all of them, some more than once.
@@ -32,6 +32,9 @@ class ChosenRows(nn.Module):
         Their given labels, 0..C-1.
     k : int
         Rows of each class.
+    by : "loss" or "chance"
+        Those of the least loss, for wrong labels; or drawn anew in each choice, for unequal classes with right labels: then k is
+        the size of the smallest class, as published.
     batch_size : int
         Rows of a batch; at most n_val are given.
     mixup : float or None
@@ -40,7 +43,7 @@ class ChosenRows(nn.Module):
     decay : float in [0, 1)
         Of the moving average.
     seed : int
-        Of the order of the rows and of mixup.
+        Of the draws, the order of the rows and mixup.
     loss : per-row loss that ranks.
 
     n_val : k C. rows_ (n_val,): the training rows chosen last. All state is in state_dict.
@@ -55,6 +58,7 @@ class ChosenRows(nn.Module):
         labels: Any,
         *,
         k: int = 10,
+        by: str = "loss",
         batch_size: int = 128,
         mixup: float | None = 1.0,
         decay: float = 0.99,
@@ -66,7 +70,9 @@ class ChosenRows(nn.Module):
         self.labels = training_labels(labels, len(dataset), "labels")  # type: ignore[arg-type]
         if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
             raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
-        self.k, self.batch_size, self.mixup = k, batch_size, mixup
+        if by not in ("loss", "chance"):
+            raise ValueError(f'by must be "loss" or "chance"; got {by!r}.')
+        self.k, self.by, self.batch_size, self.mixup = k, by, batch_size, mixup
         self.n_classes = int(self.labels.max()) + 1
         self.average = MovingAverage(decay)
         self._random = np.random.default_rng(seed)
@@ -80,16 +86,18 @@ class ChosenRows(nn.Module):
 
     @torch.no_grad()
     def choose(self, model: nn.Module) -> None:
-        """Choose the rows of the least loss, class by class; one pass over all training rows."""
-        device = device_of_model(model)
-        parts = []
+        """Choose the rows, class by class; by their losses that takes one pass over all training rows."""
+        order = self._random.permutation(len(self.labels)) if self.by == "chance" else self._by_loss(model)
+        chosen = [np.resize(order[self.labels[order] == c][: self.k], self.k) for c in range(self.n_classes)]
+        self.rows_.copy_(torch.as_tensor(np.concatenate(chosen)))
+
+    def _by_loss(self, model: nn.Module) -> np.ndarray:
+        """All rows (n_train,), those of the least loss first."""
+        device, parts = device_of_model(model), []
         # A loader draws a seed for its workers, needed or not: here not from the global generator.
         for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size), generator=torch.Generator()):
             parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
-        losses = torch.cat(parts).cpu().numpy()
-        order = np.argsort(losses, kind="stable")
-        chosen = [np.resize(order[self.labels[order] == c][: self.k], self.k) for c in range(self.n_classes)]
-        self.rows_.copy_(torch.as_tensor(np.concatenate(chosen)))
+        return np.argsort(torch.cat(parts).cpu().numpy(), kind="stable")
 
     def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """The next batch (x, y, index), on the model's device, after the average was moved towards its present parameters."""

@@ -27,7 +27,8 @@ class CMWNetSL(CMWNet):
     soft_labels : SoftLabels or None
         Moving average, ensemble and mixup of the pseudo-labels; None: as published.
     gradient : MetaGradient or None
-        The engine, "exact" or "first_order"; None: MetaGradient(every=10), as published, whose optimizer may be assigned later.
+        The engine, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The paper's
+        algorithm has every=1.
     optimizer, mode, product, every, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
     warmup_epochs : float
         First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier.

@@ -114,6 +114,12 @@ class LiLAW(BatchReweighter):
         rows.write(self.difficulty, torch.stack(parts, dim=1))
         return self._sum(parts)
 
+    @torch.no_grad()
+    def weights_at(self, s_y: Any, s_max: Any) -> Tensor:
+        """Weights (n,) that the three now give to the softmax of the label (n,) and the largest softmax (n,)."""
+        s_y, s_max = (torch.as_tensor(part, device=self.alpha.device) for part in (s_y, s_max))
+        return self._sum(lilaw_weights(s_y, s_max, self.alpha, self.beta, self.delta))
+
     @property
     def learned_numbers(self) -> dict[str, Tensor]:
         """alpha, beta and delta by name, for a `Monitor`."""
