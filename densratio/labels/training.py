@@ -111,9 +111,9 @@ def predicted(plan: Plan, model: nn.Module, x: np.ndarray) -> np.ndarray:
 def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> LabelModel | None:
     """P(true class) (m, C) of each row, by networks that did not learn from it; None for too few rows.
 
-    First the networks learn from the given labels and stop where the held-out ones are predicted best; as many rows as are likely
-    wrong, the least believed, at most half, are left out; new networks learn from the rest, and their probabilities and the confusion of labels
-    that fits them say which class each row has. A class of few rows keeps its labels.
+    First the networks learn from the given labels and stop where the held-out ones are predicted best. As many rows as are likely
+    wrong, at most half, the least believed, are left out; new networks learn from the rest, and their probabilities and the
+    confusion of labels that fits them say which class each row has. A class of few rows keeps its labels.
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
     if (~is_known).sum() < 4 * folds:
