@@ -11,6 +11,9 @@ renormalized over the candidates, gives the targets t_ij for the row's next epoc
 
 In each batch V takes an Adam step along the negative meta-gradient: the derivative, by each weight, of the validation loss after
 the classifier's next step. PRODEN alone does not use validation rows, so a second run of it trains on them, like the weighted runs.
+
+The last runs train a second network on the labels that PRODEN found, plainly or weighted by CMW-Net as its paper does it: the
+validation rows are then those of each class that an average of the network finds easiest, so no known labels are needed.
 Sources: Lv et al. (2020), Progressive identification of true labels for partial-label learning; Shu et al. (2023), CMW-Net.
 """
 
@@ -22,9 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.utils.data import TensorDataset
 
 from densratio.datasets import Labelled, load_labelled
 from densratio.labels.networks import small_network
+from densratio.training import ChosenRows, reweighter
 from densratio.training.meta import MetaGradient
 from densratio.training.meta.weight_network import WeightNetwork
 
@@ -97,8 +102,13 @@ class Weighting:
         return (weights * rows.losses).mean(), prediction
 
 
-def train(sets: Split, seed: int, epochs: int, trains_on_val: bool, kind: Callable | None) -> tuple[float, float]:
-    """Test accuracy, and the share of training rows whose largest target is their label. kind(C, optimizer) -> Weighting."""
+def train(
+    sets: Split, seed: int, epochs: int, trains_on_val: bool, kind: Callable | None, second: str | None = None
+) -> tuple[float, float]:
+    """Test accuracy, and the share of training rows whose largest target is their label.
+
+    kind(C, optimizer) -> Weighting. second: the method of a second network on the labels that were found.
+    """
     torch.manual_seed(seed)
     n_classes = sets.candidates.shape[1]
     x, candidates = sets.x, sets.candidates
@@ -119,19 +129,40 @@ def train(sets: Split, seed: int, epochs: int, trains_on_val: bool, kind: Callab
             loss.backward()
             optimizer.step()
             targets[i] = prediction.detach().masked_fill(candidates[i] == 0, -torch.inf).softmax(dim=1)
+    labels = targets[: len(sets.y)].argmax(dim=1)
+    if second is not None:
+        model = train_anew(sets, labels, seed, epochs, second)
     with torch.no_grad():
         is_right = model(sets.x_test).argmax(dim=1) == sets.y_test
-    is_found = targets[: len(sets.y)].argmax(dim=1) == sets.y
-    return float(is_right.float().mean()), float(is_found.float().mean())
+    return float(is_right.float().mean()), float((labels == sets.y).float().mean())
 
 
-RUNS: dict[str, tuple[bool, Callable | None]] = {
+def train_anew(sets: Split, labels: Tensor, seed: int, epochs: int, method: str) -> torch.nn.Module:
+    """A network that learns these labels by a method, whose validation rows are training rows."""
+    torch.manual_seed(seed)
+    model = small_network(tuple(sets.x.shape[1:]), sets.candidates.shape[1])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    weights = reweighter(method, len(labels), y_train=labels, optimizer=optimizer)
+    chosen = ChosenRows(TensorDataset(sets.x, labels), labels)
+    for _ in range(epochs):
+        chosen.choose(model)
+        for i in torch.randperm(len(labels)).split(BATCH):
+            loss = weights.weighted_loss(model, (sets.x[i], labels[i], i), chosen.batch(model))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+RUNS: dict[str, tuple] = {
     "PRODEN": (False, None),
     "PRODEN, validation rows too": (True, None),
     "  and weights of rows": (True, lambda n, adam: Weighting(losses_of_rows, weights_of_rows, 1, adam)),
     "  and weights of candidates": (True, lambda n, adam: Weighting(losses_of_candidates, weights_of_candidates, n, adam)),
+    "PRODEN, then plain training": (False, None, "uniform"),
+    "PRODEN, then CMW-Net": (False, None, "cmw_net"),
 }
-"""Whether to train on the validation rows, and the weighting, by name."""
+"""Whether to train on the validation rows, the weighting, and the method of the second network, by name."""
 
 
 def main(arguments: list[str] | None = None) -> None:

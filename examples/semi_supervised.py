@@ -7,6 +7,7 @@ augmented copy (additional noise and a hole) is trained on it. FixMatch uses onl
 each row gets the weight w_i = V(-log p_i) instead, with mean 1 in the batch. In each batch V takes an Adam step along the negative
 meta-gradient: the derivative, by each weight, of the loss of the labeled rows after the classifier's next step. No further labels
 are needed.
+The last run learns, as CMW-Net's paper does, V(l_i) of the loss l_i of the strong copy, which the weight multiplies.
 With --outside that many classes occur only among the unlabeled rows and are neither labeled nor tested.
 All runs train only on the labeled rows for the first 5 epochs, since pseudo-labels are unreliable before.
 Sources: Sohn et al. (2020), FixMatch; Shu et al. (2019), Meta-Weight-Net; Shu et al. (2023), CMW-Net.
@@ -92,24 +93,27 @@ class Batch(NamedTuple):
 
 
 class Learned:
-    """Weights from a network of the surprise, after its step in a batch."""
+    """Weights from a network of the surprise, or of the loss that it weights, after its step in a batch."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer):
+    def __init__(self, optimizer: torch.optim.Optimizer, of_losses: bool = False):
+        self.of_losses = of_losses
         self.network = WeightNetwork()
         self.network_optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self.meta = MetaGradient("exact", optimizer)
 
     def __call__(self, model: torch.nn.Module, batch: Batch, sets: Split) -> Tensor:
-        weights, x = batch.weights(self.of(batch.surprise)), weak(sets.x)
-        rows = self.meta.rows(model, batch.x, batch.y, batch.losses)
+        x, rows = weak(sets.x), self.meta.rows(model, batch.x, batch.y, batch.losses)
+        others = rows.prediction.detach()[batch.n_labeled :], batch.y[batch.n_labeled :]
+        seen = cross_entropy(*others, reduction="none") if self.of_losses else batch.surprise
+        weights = batch.weights(self.of(seen))
         slope = self.meta.of_loss(rows, weights, lambda predict: cross_entropy(predict(x), sets.y))
         self.network_optimizer.zero_grad()
         (slope * weights).sum().backward()
         self.network_optimizer.step()
-        return (batch.weights(self.of(batch.surprise)).detach() * rows.losses).mean()
+        return (batch.weights(self.of(seen)).detach() * rows.losses).mean()
 
-    def of(self, surprise: Tensor) -> Tensor:
-        weights = self.network(surprise)
+    def of(self, seen: Tensor) -> Tensor:
+        weights = self.network(seen)
         return weights / weights.mean()
 
 
@@ -128,6 +132,7 @@ RUNS: dict[str, Callable] = {
     "every pseudo-label": lambda optimizer: Fixed(torch.ones_like),
     "FixMatch, threshold 0.95": lambda optimizer: Fixed(lambda surprise: (surprise <= -np.log(0.95)).float()),
     "FixMatch, learned weights": Learned,
+    "  of the strong copy": lambda optimizer: Learned(optimizer, of_losses=True),
 }
 
 

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from torch import nn
 
 from densratio import NoisyLabelClassifier
-from densratio.labels.noise import confident_share, probability_of_right
+from densratio.labels.confusion import label_posterior
 
 QUICK = {"max_iter": 2, "model": lambda n_features, n_classes: nn.Linear(n_features, n_classes)}
 
@@ -163,14 +163,15 @@ def test_without_torch_the_message_names_the_extra(monkeypatch):
         NoisyLabelClassifier().fit(np.zeros((2, 1)), [0, 1])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.05, 0.4))
-def test_the_confusion_of_labels_gives_the_exact_posterior(seed, rate):
-    """Where the true class is known for sure, P(right) is 1 or 0, and the counted share is that of the wrong labels."""
+def test_where_the_true_class_is_known_for_sure_the_posterior_is_and_counts_are_copies(seed, rate):
     rng = np.random.default_rng(seed)
     true = rng.integers(4, size=400)
     y = np.where(rng.random(400) < rate, (true + 1) % 4, true)
-    proba = 0.9996 * np.eye(4)[true] + 1e-4
-    right = probability_of_right(proba, y, np.ones(400))
-    assert np.array_equal(right > 0.5, y == true)
-    assert confident_share(proba, y, np.ones(400)) == pytest.approx((y != true).mean(), abs=1e-12)
+    proba, counts = 0.9996 * np.eye(4)[true] + 1e-4, rng.integers(1, 3, size=400)
+    counted = label_posterior(proba, y, np.zeros(400, dtype=bool), counts, holds_noise=False)
+    assert np.array_equal(counted.posterior.argmax(axis=1), true)
+    rows = np.repeat(np.arange(400), counts)
+    copied = label_posterior(proba[rows], y[rows], np.zeros(len(rows), dtype=bool), holds_noise=False)
+    np.testing.assert_allclose(copied.posterior, counted.posterior[rows], atol=1e-9)

@@ -189,12 +189,13 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
     def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """P(label is right) (m,) or NaN, and the weights (m,); the network is kept."""
-        from .training import right_labels, seeded, train, train_reweighted
+        from .training import label_model, seeded, train, train_reweighted
 
         plan, seed = self._plan(len(rows.y)), seed_of(self.random_state)
         with seeded(plan.device, seed):
             if self.method == "auto":
-                right = weight = right_labels(plan, rows, seed)
+                found = label_model(plan, rows, seed)
+                right = weight = np.ones(len(rows.y)) if found is None else found.posterior[np.arange(len(rows.y)), rows.y]
                 self.module_, self.history_ = train(plan, rows, weight * rows.counts, seed)
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None

@@ -14,11 +14,11 @@ from torch.utils.data import TensorDataset
 
 from ..training.meta import ChosenRows
 from ..training.registry import reweighter
+from .confusion import LabelModel, label_posterior
 from .networks import small_network
-from .noise import confident_share, probability_of_right
 from .rows import Rows
 
-__all__ = ["Plan", "crossfitted", "predicted", "right_labels", "seeded", "train", "train_reweighted"]
+__all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "train", "train_reweighted"]
 
 _PATIENCE = 5  # epochs without a better held-out loss
 _FEWEST = 5  # rows of a class that can be held against each other
@@ -108,24 +108,25 @@ def predicted(plan: Plan, model: nn.Module, x: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- no method: probabilities of rows that were held out
 
 
-def right_labels(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> np.ndarray:
-    """P(label is right) (m,) of each row, by networks that did not learn from it; 1 where it is known, or can't be told.
+def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> LabelModel | None:
+    """P(true class) (m, C) of each row, by networks that did not learn from it; None for too few rows.
 
-    First the networks learn from the given labels and stop where the held-out ones are predicted best; the rows least
-    believed, as many as `confident_share` counts, are left out; new networks learn from the rest, and their probabilities and the
-    confusion of labels that fits them say how likely each label is right.
+    First the networks learn from the given labels and stop where the held-out ones are predicted best. As many rows as are likely
+    wrong, at most half, the least believed, are left out; new networks learn from the rest, and their probabilities and the
+    confusion of labels that fits them say which class each row has. A class of few rows keeps its labels.
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
     if (~is_known).sum() < 4 * folds:
-        return np.ones(len(rows.y))
-    proba = crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, folds, stops=True)
-    own = np.where(is_known, 1.0, proba[np.arange(len(rows.y)), rows.y])
-    share = confident_share(proba[~is_known], rows.y[~is_known], rows.counts[~is_known])
-    order = np.argsort(own, kind="stable")
-    is_kept = np.ones(len(rows.y), dtype=bool)
-    is_kept[order[np.cumsum(rows.counts[order]) <= share * rows.counts[~is_known].sum()]] = False
-    proba = crossfitted(plan, rows, is_kept | is_known, seed + 1, folds, stops=False)
-    return np.where(is_known, 1.0, probability_of_right(proba, rows.y, rows.counts))
+        return None
+    everything, at = np.ones(len(rows.y), dtype=bool), (np.arange(len(rows.y)), rows.y)
+    proba = crossfitted(plan, rows, everything, seed, folds, stops=True)
+    wrong = 1.0 - label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
+    # Half of the rows are learned from at least.
+    n_wrong = min(rows.counts @ wrong, 0.5 * rows.counts[~is_known].sum())
+    order, is_kept = np.argsort(np.where(is_known, 1.0, proba[at]), kind="stable"), is_known.copy()
+    is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
+    proba = crossfitted(plan, rows, is_kept, seed + 1, folds, stops=False)
+    return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False)
 
 
 def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: int, *, stops: bool) -> np.ndarray:

@@ -72,7 +72,7 @@ class LiLAW(BatchReweighter):
     loss : per-row loss of class labels, such as `densratio.training.losses.focal`.
 
     alpha, beta, delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight when
-    it was last in a batch, in the order of `Difficulty`; the easy part ranks wrong labels best.
+    it was last in a batch, in the order of `Difficulty`; in the first epochs the easy part ranks wrong labels best.
     The weights are as the formula gives them, not of mean 1.
     Source: Moturu, Goldenberg & Taati (2025), LiLAW: lightweight learnable adaptive weighting.
     """
