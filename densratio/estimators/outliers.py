@@ -23,8 +23,8 @@ class RatioOutlierDetector(OutlierMixin, BaseEstimator):
     about 1 at the others and near 0 at these. `fit(X)` alone compares X with rows drawn evenly over its range, widened by half of
     it on each side; the ratio is then proportional to the density of X.
 
-    A row is an outlier if its score is among the lowest `false_alarms` of the scores that reference rows get from fits without
-    them. Of clean rows about that share is called outliers.
+    A row is an outlier if its score is among the lowest `false_alarms` of the scores that reference rows get from fits where
+    they are no reference. Of clean rows about that share is called outliers.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class RatioOutlierDetector(OutlierMixin, BaseEstimator):
     Attributes
     ----------
     ratio_ : the fitted ratio. offset_ : the score below which a row is an outlier.
-    reference_scores_ : (n,) scores of the reference rows from fits without them, ascending.
+    reference_scores_ : (n,) scores of the reference rows from fits where they are none, ascending.
     n_features_in_, feature_names_in_ : as in scikit-learn.
 
     Source: Hido, Tsuboi, Kashima, Sugiyama & Kanamori (2011), Statistical outlier detection using direct density ratio estimation,
@@ -57,9 +57,12 @@ class RatioOutlierDetector(OutlierMixin, BaseEstimator):
         rng = np.random.default_rng(seed_of(self.random_state))
         others = _even(reference, rng) if new is None else validate_data(self, new, dtype=np.float64, reset=False)
         folds = stratified_folds(len(others), len(reference), self.cv, seed=int(rng.integers(2**31)))
-        held_out = [
-            self._fitted(others, np.delete(reference, fold.target, axis=0)).transform(reference[fold.target]) for fold in folds
-        ]
+        held_out = []
+        for fold in folds:
+            rows, kept = reference[fold.target], np.delete(reference, fold.target, axis=0)
+            # The fit has seen the new rows as such, so the rows that they are compared with are seen in the same way.
+            seen = others if new is None else np.concatenate([others, rows])
+            held_out.append(self._fitted(seen, kept).transform(rows))
         self.reference_scores_ = np.sort(np.concatenate([to_host(scores) for scores in held_out]))
         self.ratio_ = self._fitted(others, reference)
         rank = int(self.false_alarms * (len(reference) + 1))
