@@ -39,7 +39,7 @@ def find_label_issues(
 
     A classifier predicts the labels of rows that it did not learn from. What it predicts holds the noise of the labels, so the
     confusion T_kj = P(given j | true k) and the true classes q_k(x) are estimated together, from sum_k q_k T_kj alone;
-    score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. The probabilities are calibrated first, and T is even where the labels
+    score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. Probabilities are calibrated first, and T is even where the labels
     do not clearly say otherwise; classes that the classifier tells apart poorly need `clean` rows. Wrong labels are taken to depend
     on the true class: where they depend on the row too, as hard rows that people mislabel, there are more than estimated, unless
     the classifier is weak.
