@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .._arrays import is_sparse
+from .._arrays import is_sparse, to_host
 from .._validation import seed_of
 from .default_model import default_model
 from .encoding import as_numbers, joined_rows
 from .given import class_codes, clean_rows, label_array
 from .held_out import fitted, label_folds, out_of_fold
+from .numbers import as_targets, number_frame, out_of_fold_numbers, wrong_numbers
 from .probabilities import issue_frame, pandas_module
 
 __all__ = ["find_label_issues"]
@@ -26,6 +29,7 @@ def find_label_issues(
     X: Any,
     labels: Any,
     *,
+    kind: str = "auto",
     clean: Any = None,
     model: Any = None,
     encoder: Any = "auto",
@@ -44,15 +48,20 @@ def find_label_issues(
     on the true class: where they depend on the row too, as hard rows that people mislabel, there are more than estimated, unless
     the classifier is weak.
 
+    Numbers, the target of a regression, are wrong where they are unlikely of their row and likely of any other: out-of-fold
+    predictions and their spread give a Student's t, the density of all targets that of a wrong one, and
+    expectation-maximization their shares. Each column of labels (n, L), such as the 0 and 1 of several tags, is listed by itself.
+
     Parameters
     ----------
     X : table (n, d) with numbers, categories, dates and gaps (pandas, polars, Arrow, array), images (n, c, h, w), embeddings, or
         anything that `encoder` turns into them.
-    labels : (n,) given classes, text or whole numbers.
-    clean : row numbers or a mask of rows known to be right, or a second (X, labels) that is.
-    model : scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> nn.Module that sees rows
-        (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each, or boosted trees,
-        whichever predicts best.
+    labels : (n,) given classes, text or whole numbers; numbers; or (n, L), several for each row.
+    kind : "classes", "numbers", or "auto": numbers where labels hold fractions.
+    clean : row numbers or a mask of rows known to be right, or, for classes (n,), a second (X, labels) that is.
+    model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
+        nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
+        or boosted trees, whichever predicts best; of numbers for boosted trees.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
         transformer, or None to hand X to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
@@ -60,12 +69,28 @@ def find_label_issues(
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
-    the scores sum to. Its attrs hold n_issues, classes and transition.
+    the scores sum to, and of labels (n, L) the column too. Its attrs hold n_issues, and of classes these and the transition.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
+    if kind not in ("auto", "classes", "numbers"):
+        raise ValueError(f'kind must be "auto", "classes" or "numbers"; got {kind!r}.')
+    seed = seed_of(random_state)
+    if getattr(labels, "ndim", 1) == 2:
+        one = partial(
+            find_label_issues, X, kind=kind, clean=clean, model=model, encoder=encoder, groups=groups, cv=cv, random_state=seed,
+            n_jobs=n_jobs, verbose=verbose,
+        )  # fmt: skip
+        return _by_column(pandas, labels, clean, one)
+    targets = None if kind == "classes" else as_targets(labels, kind)
+    if targets is not None:
+        rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
+        _check_lengths(rows, targets, n_rows)
+        is_clean, groups = clean_rows(clean, n_rows), _groups(groups, n_rows, n_rows)
+        numbers = out_of_fold_numbers(_regressor(model), rows, targets, groups, cv, seed, n_jobs, verbose)
+        return number_frame(pandas, targets, numbers[0], wrong_numbers(targets, *numbers, is_clean))
     names, given = class_codes(labels)
-    seed, n_rows = seed_of(random_state), len(given)
+    n_rows = len(given)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = model is not None and not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
@@ -76,6 +101,21 @@ def find_label_issues(
         _say_how_long(chosen, rows, given, len(folds), seed)
     proba = out_of_fold(chosen, rows, given, folds, n_jobs, verbose)
     return issue_frame(pandas, names, given, proba, is_clean | _alone(given, names), n_rows)
+
+
+def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:
+    """What `one` lists of each column of labels (n, L), the worst first."""
+    if isinstance(clean, tuple):
+        raise ValueError("With labels (n, L) clean must be row numbers or a mask: put the clean rows into X and labels.")
+    names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
+    found = [one(column.tolist()) for column in np.asarray(to_host(labels)).T]
+    n_issues = sum(frame.attrs["n_issues"] for frame in found)
+    for name, frame in zip(names, found, strict=True):
+        frame.insert(1, "column", name)
+        frame.attrs.clear()
+    whole = pandas.concat(found).sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    whole.attrs["n_issues"] = n_issues
+    return whole
 
 
 def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -119,6 +159,12 @@ def _groups(groups: Any, n_rows: int, n_all: int) -> np.ndarray | None:
         raise ValueError(f"groups must be ({n_rows},), one for each row; got {len(values)}.")
     codes = np.unique(values, return_inverse=True)[1]
     return np.concatenate([codes, codes.max() + 1 + np.arange(n_all - n_rows)])
+
+
+def _regressor(model: Any) -> Any:
+    if model is not None and not (hasattr(model, "predict") and hasattr(model, "fit")):
+        raise ValueError(f"model must be a scikit-learn regressor for numbers; got {model!r}.")
+    return model
 
 
 def _classifier(model: Any, seed: int) -> Any:

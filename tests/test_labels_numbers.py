@@ -1,0 +1,114 @@
+"""Label issues of numbers and of several labels: scores are the exact probabilities of a drawn mixture."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.linear_model import HuberRegressor, LinearRegression, LogisticRegression
+from sklearn.metrics import average_precision_score
+
+from densratio import find_label_issues
+from densratio.labels.numbers import wrong_numbers
+
+COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
+
+
+def drawn(n, share, seed):
+    """Signals, spreads, targets of which some are of another row, which are, and the exact probability of that."""
+    rng = np.random.default_rng(seed)
+    signal, spread = rng.normal(0.0, 2.0, n), rng.uniform(0.3, 0.8, n)
+    targets = signal + spread * rng.normal(size=n)
+    is_wrong = rng.random(n) < share
+    targets = np.where(is_wrong, rng.permutation(targets), targets)
+    of_any = np.mean([norm.pdf(targets, 0.0, np.hypot(2.0, s)) for s in np.linspace(0.3, 0.8, 51)], axis=0)
+    exact = share * of_any / (share * of_any + (1.0 - share) * norm.pdf(targets, signal, spread))
+    return signal, spread, targets, is_wrong, exact
+
+
+@given(share=st.floats(0.01, 0.45), seed=st.integers(0, 999))
+@settings(max_examples=15)
+def test_scores_of_numbers_are_the_exact_probabilities(share, seed):
+    signal, spread, targets, _, exact = drawn(3000, share, seed)
+    found = wrong_numbers(targets, signal, spread, np.zeros(3000, dtype=bool))
+    # The share and the tails are estimated from 3000 rows: five standard deviations of the first.
+    assert np.abs(found - exact).mean() < 0.01 + 5 * (share * (1 - share) / 3000) ** 0.5
+    assert abs(found.sum() - exact.sum()) < 30 + 5 * (3000 * share * (1 - share)) ** 0.5
+
+
+def test_units_of_the_targets_change_no_score():
+    signal, spread, targets, _, _ = drawn(400, 0.2, 1)
+    found = [wrong_numbers(u * targets, u * signal, u * spread, np.zeros(400, dtype=bool)) for u in (1.0, 2.0**20, 2.0**-20)]
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=1e-6)
+
+
+def regression(n, share, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    signal = X @ np.array([2.0, 1.0, -1.0, 0.0])
+    y = signal + rng.normal(size=n) / 2
+    is_wrong = rng.random(n) < share
+    return X, signal, np.where(is_wrong, rng.permutation(y), y), is_wrong
+
+
+def test_wrong_numbers_of_a_table_are_found_as_by_the_true_signal():
+    X, signal, y, is_wrong = regression(1000, 0.15, 0)
+    issues = find_label_issues(X, y, model=HuberRegressor(), random_state=0)
+    assert list(issues.columns) == COLUMNS and issues.score.is_monotonic_decreasing
+    assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(issues.score.sum())
+    assert np.array_equal(issues.given_label, y[issues.row])
+    score = issues.sort_values("row").score.to_numpy()
+    by_truth = wrong_numbers(y, signal, np.full(1000, 0.5), np.zeros(1000, dtype=bool))
+    assert average_precision_score(is_wrong, score) > average_precision_score(is_wrong, by_truth) - 0.03
+    assert abs(score.sum() - by_truth.sum()) < 0.25 * by_truth.sum()
+
+
+def test_clean_numbers_have_a_score_of_0_and_groups_are_held_out_whole():
+    X, _, y, _ = regression(200, 0.2, 1)
+    twice = np.repeat(np.arange(100), 2)
+    issues = find_label_issues(X, y, model=LinearRegression(), clean=[3, 5], groups=twice, random_state=0)
+    assert issues[issues.row.isin([3, 5])].score.eq(0.0).all() and not issues[issues.row.isin([3, 5])].is_issue.any()
+
+
+def test_whole_numbers_are_numbers_where_that_is_said():
+    X, _, y, _ = regression(300, 0.1, 2)
+    issues = find_label_issues(X, np.round(10 * y), kind="numbers", model=LinearRegression(), random_state=0)
+    assert issues.suggested_label.dtype == float and "transition" not in issues.attrs
+
+
+@pytest.mark.parametrize("as_labels", [np.asarray, lambda Y: pd.DataFrame(Y, columns=["cat", "dog"])])
+def test_each_of_several_labels_is_listed_by_itself(as_labels):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    Y = (X[:, :2] > 0).astype(int)
+    wrong = rng.random(Y.shape) < 0.1
+    Y ^= wrong
+    issues = find_label_issues(X, as_labels(Y), model=LogisticRegression(), random_state=0)
+    assert list(issues.columns) == ["row", "column", *COLUMNS[1:]] and issues.score.is_monotonic_decreasing
+    names = ["cat", "dog"] if as_labels is not np.asarray else [0, 1]
+    for k, name in enumerate(names):
+        alone = find_label_issues(X, Y[:, k], model=LogisticRegression(), random_state=0)
+        own = issues[issues.column == name].drop(columns="column").reset_index(drop=True)
+        pd.testing.assert_frame_equal(own.sort_values("row", ignore_index=True), alone.sort_values("row", ignore_index=True))
+    assert issues.attrs["n_issues"] == issues.is_issue.sum()
+
+
+ROWS = np.random.default_rng(0).normal(size=(20, 2))
+BAD = {
+    "kind": (lambda: find_label_issues(ROWS, ROWS[:, 0], kind="ranks"), 'kind must be "auto", "classes" or "numbers"'),
+    "text": (lambda: find_label_issues(ROWS, ["a"] * 20, kind="numbers"), "Labels of the kind numbers must be numbers"),
+    "fractions": (lambda: find_label_issues(ROWS, ROWS[:, 0], kind="classes"), "fractions, and classes are needed"),
+    "infinite": (lambda: find_label_issues(ROWS, [np.inf, *ROWS[1:, 0]]), "labels must be finite; row 0 is not"),
+    "equal": (lambda: find_label_issues(ROWS, np.full(20, 0.5)), "All targets are equal"),
+    "model": (lambda: find_label_issues(ROWS, ROWS[:, 0], model="trees"), "model must be a scikit-learn regressor for numbers"),
+    "rows": (lambda: find_label_issues(ROWS, ROWS[:9, 0]), "X has 20 rows and there are 9 labels"),
+    "clean": (lambda: find_label_issues(ROWS, np.eye(20)[:, :2], clean=(ROWS, ROWS)), "clean must be row numbers or a mask"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_says_what_to_do(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
