@@ -106,6 +106,8 @@ def broken(name, kind, rng):
     weight, ratio = weights_of(rng, y), new(name, rng)
     # What rounding of the rows may do: in single precision, and where the problem itself is nearly flat.
     near = {"single precision": 2e-2}.get(kind, 1e-4)
+    # Without regularization rows whose kernels are nearly alike may trade weight.
+    near = max(near, 1e-2) if getattr(ratio, "regularization", None) == 0.0 else near
 
     def fit(X, y, weight):
         return clone(ratio).fit(X, y, sample_weight=weight)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
@@ -239,7 +239,7 @@ def test_the_default_chooses_the_simplest_classifier_that_fits():
         }.items()
     }
     assert {name: type(step).__name__ for name, step in chosen.items()} == {
-        "linear": "StandardScaler",
+        "linear": "Standardized",
         "quadratic": "PolynomialFeatures",
         "kernel": "Landmarks",
     }
@@ -337,3 +337,16 @@ def test_the_ratio_of_normal_densities_is_their_odds_whatever_the_sizes():
     truth = norm.pdf(grid, 1.0) / norm.pdf(grid)
     for ratio in (Discriminator(), GaussianRatio()):
         np.testing.assert_allclose(ratio.fit(*stack_domains(source, target)).transform(grid[:, None]), truth, rtol=0.2)
+
+
+@given(seed=st.integers(0, 10**6), power=st.integers(-8, 8))
+@example(seed=12, power=3)
+@example(seed=20, power=3)
+@settings(max_examples=10, deadline=None)
+def test_a_column_that_is_constant_in_a_fold_has_no_unit_in_the_others(seed, power):
+    rng = np.random.default_rng(seed)
+    X, y = rng.integers(-2, 3, (12, 3)).astype(float), np.repeat([0, 1], [10, 2])
+    X[:, 2] = 0.0
+    X[rng.integers(12), 2] = 1.0
+    weights = [Discriminator().fit(X * [1.0, 1.0, 10.0**p], y).weights_ for p in (0, power)]
+    np.testing.assert_allclose(weights[1], weights[0], rtol=1e-6)

@@ -177,3 +177,13 @@ def test_no_step_waits_for_the_gpu_and_its_state_resumes_there():
     other = DeviceData(*images(n=11), 3, device="cuda", crop_padding=2, flip=True, mean=[0.1, 0.2], std=[1.0, 1.0], seed=4)
     other.load_state_dict(data.state_dict())
     assert equal(list(islice(stream, 9)), list(islice(endless(other), 9)))
+
+
+def test_a_state_of_another_kind_of_device_is_refused_and_changes_nothing():
+    data = DeviceData(*rows(9), 3)
+    next(iter(data))
+    before = data.state_dict()
+    with pytest.raises(ValueError, match="taken on another kind of device than cpu"):
+        # A GPU's generator has 16 bytes.
+        data.load_state_dict({**before, "position": 0, "generator": torch.zeros(16, dtype=torch.uint8)})
+    assert data.state_dict()["position"] == before["position"] == 1

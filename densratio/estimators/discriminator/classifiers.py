@@ -15,10 +15,23 @@ from ..._arrays import take_rows
 from ..._scale import distinct
 from ...features import Nystroem
 
-__all__ = ["Landmarks", "default_classifiers"]
+__all__ = ["Landmarks", "Standardized", "default_classifiers"]
 
 _DENSE_SOLVE = 1000  # columns beyond which a Newton step costs more than many of a quasi-Newton method
 _MOST_PRODUCTS = 1000
+
+
+class Standardized(StandardScaler):
+    """`StandardScaler` by which a column that does not vary is 0 in all rows: in unseen ones it would count in its own units."""
+
+    scale_: Any
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Standardized:
+        """Learn from rows X (n, d), as `fit` does."""
+        super().partial_fit(X, y, sample_weight)
+        varies: np.ndarray = self.scale_ == np.sqrt(self.var_)
+        self.scale_ = np.where(varies, self.scale_, np.inf)
+        return self
 
 
 class Landmarks(TransformerMixin, BaseEstimator):
@@ -54,14 +67,14 @@ def default_classifiers(n_columns: int, *, is_sparse: bool) -> list[Pipeline]:
     CSR rows get only the linear one, which keeps them sparse. The quadratic one is left out if it has more than 1000 columns.
     """
     if is_sparse:
-        return [make_pipeline(StandardScaler(with_mean=False), _logistic(_DENSE_SOLVE + 1))]
-    classifiers = [make_pipeline(StandardScaler(), _logistic(n_columns))]
+        return [make_pipeline(Standardized(with_mean=False), _logistic(_DENSE_SOLVE + 1))]
+    classifiers = [make_pipeline(Standardized(), _logistic(n_columns))]
     n_products = n_columns * (n_columns + 3) // 2
     if n_products <= _MOST_PRODUCTS:
         products = PolynomialFeatures(2, include_bias=False)
-        classifiers.append(make_pipeline(StandardScaler(), products, _logistic(n_products)))
+        classifiers.append(make_pipeline(Standardized(), products, _logistic(n_products)))
     kernel = Landmarks()
-    classifiers.append(make_pipeline(StandardScaler(), kernel, _logistic(kernel.n_landmarks)))
+    classifiers.append(make_pipeline(Standardized(), kernel, _logistic(kernel.n_landmarks)))
     return classifiers
 
 
