@@ -86,9 +86,10 @@ def find_label_issues(
     if targets is not None:
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
-        is_clean, groups = clean_rows(clean, n_rows), _groups(groups, n_rows, n_rows)
-        numbers = out_of_fold_numbers(_regressor(model), rows, targets, groups, cv, seed, n_jobs, verbose)
-        return number_frame(pandas, targets, numbers[0], wrong_numbers(targets, *numbers, is_clean))
+        codes = _groups(groups, n_rows, n_rows)
+        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, cv, seed, n_jobs, verbose)
+        wrong = wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows))
+        return number_frame(pandas, targets, predicted, wrong)
     names, given = class_codes(labels)
     n_rows = len(given)
     X, given, is_clean = _with_clean(X, given, names, clean)
