@@ -50,7 +50,9 @@ def find_label_issues(
 
     Numbers, the target of a regression, are wrong where they are unlikely of their row and likely of any other: out-of-fold
     predictions and their spread give a Student's t, the density of all targets that of a wrong one, and
-    expectation-maximization their shares. Each column of labels (n, L), such as the 0 and 1 of several tags, is listed by itself.
+    expectation-maximization their shares. Where rows say little of the numbers there, is_issue holds too many, and a number far
+    outside the range of all others may be taken for a rare right one. Each column of labels (n, L), such as the 0 and 1 of
+    several tags, is listed by itself.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ _STEPS = 200  # of expectation-maximization, which ends before where nothing mov
 _TAILS = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)  # degrees of freedom that are tried
 _LEAST_SPREAD = 0.1  # of the median one: no row is taken to be certain
 _KDE_ROWS = 1000
+_CLEARLY = 2.0  # times ln(n): what a share and its tails have to gain in log-likelihood
 
 
 def as_targets(labels: Any, kind: str) -> np.ndarray | None:
@@ -52,19 +54,23 @@ def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray
 
     p(y | row) = (1 - share) t(z) / spread + share g(y) with z = (y - predicted) / spread, Student's t with a scale and degrees of
     freedom, and a kernel estimate g. The share and the scale are those under which the targets are likeliest
-    (expectation-maximization), the degrees of freedom the best of a few, and the spread that given or one for all rows.
+    (expectation-maximization), the degrees of freedom the best of a few, and the spread that given or one for all rows. A share
+    that the targets don't clearly show, where rows say little of them, is one row: then the scores are small and give an order.
     """
-    of_any, fits = _density(targets), []
+    of_any, n_rows = _density(targets), len(targets)
+    fits: dict[bool, list[tuple[float, np.ndarray]]] = {True: [], False: []}
     for width in (spread, np.full_like(spread, np.median(spread))):
         z = (targets - predicted) / width
-        found = (_mixed(z, of_any * width, is_clean, tail) for tail in _TAILS)
-        fits += [(value - float(np.sum(np.log(width))), wrong) for value, wrong in found]
-    return max(fits, key=lambda fit: fit[0])[1]
+        for tail, share in product(_TAILS, (None, 1.0 / n_rows)):
+            value, wrong = _mixed(z, of_any * width, is_clean, tail, share)
+            fits[share is None].append((value - float(np.sum(np.log(width))), wrong))
+    free, one_row = (max(fits[is_free], key=lambda fit: fit[0]) for is_free in (True, False))
+    return free[1] if free[0] - one_row[0] > _CLEARLY * np.log(n_rows) else one_row[1]
 
 
-def _mixed(z: np.ndarray, of_any: np.ndarray, is_clean: np.ndarray, tail: float) -> tuple[float, np.ndarray]:
-    """Log-likelihood and P(wrong) (n,); of_any (n,): the density of a wrong number in units of z."""
-    share, scale = 0.1, max(1.4826 * float(np.median(np.abs(z))), np.finfo(float).tiny)
+def _mixed(z: np.ndarray, of_any: np.ndarray, is_clean: np.ndarray, tail: float, fixed: float | None) -> tuple[float, np.ndarray]:
+    """Log-likelihood and P(wrong) (n,); of_any (n,): the density of a wrong number in units of z. fixed: the share, if given."""
+    share, scale = fixed or 0.1, max(1.4826 * float(np.median(np.abs(z))), np.finfo(float).tiny)
     wrong = np.zeros(len(z))
     for _ in range(_STEPS):
         own = student.pdf(z / scale, tail) / scale
@@ -72,7 +78,8 @@ def _mixed(z: np.ndarray, of_any: np.ndarray, is_clean: np.ndarray, tail: float)
         before, wrong = wrong, np.where(is_clean, 0.0, share * of_any / np.maximum(both, np.finfo(float).tiny))
         if np.max(np.abs(wrong - before)) < 1e-6:
             break
-        share = float(np.mean(wrong[~is_clean])) if not is_clean.all() else 0.0
+        if fixed is None:
+            share = float(np.mean(wrong[~is_clean])) if not is_clean.all() else 0.0
         pulled = (1.0 - wrong) * (tail + 1.0) / (tail + (z / scale) ** 2)
         scale = max(float(np.sqrt(np.sum(pulled * z**2) / np.sum(1.0 - wrong))), np.finfo(float).tiny)
     return float(np.sum(np.log(np.maximum(np.where(is_clean, own, both), np.finfo(float).tiny)))), wrong
