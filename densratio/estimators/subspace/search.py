@@ -22,6 +22,7 @@ _FIRST = 1.0 / 32.0  # length of the first step of an ascent
 _SLOPE = 1e-5  # of the divergence, per radian, below which an ascent ends
 _MEDIAN_ROWS = 100
 _FARTHEST = 1e50  # of whitened entries, so that fourth powers do not overflow
+_REACH = 10.0  # spreads from the center beyond which a row counts as at that distance in the moments that starts compare
 _TIE = 1e-3  # part that decides between directions in which the domains differ alike, as where one has few rows
 # Least gain of a step, and of the leave-one-out score by a round. Further steps along a flat divergence learn its curvature from
 # differences of nearly equal slopes: each would magnify rounding a hundred times.
@@ -187,7 +188,7 @@ class Search:
 
     def _starts(self, k: int) -> list[np.ndarray]:
         """Bases in which first or second moments differ most, and in which a narrower kernel gains most."""
-        domains = (self.source, self.target)
+        domains = [_within_reach(domain) for domain in (self.source, self.target)]
         means = [domain.mean(domain.rows) for domain in domains]
         covariances = [_covariance(domain, mean) for domain, mean in zip(domains, means, strict=True)]
         identity = np.eye(len(means[0]))
@@ -216,6 +217,12 @@ class Search:
         rows = self.source.rows
         draw = rows.T @ (rng.standard_normal(len(rows)) * self.source.weight)
         return np.linalg.qr(np.column_stack([kept, draw]))[0]
+
+
+def _within_reach(domain: Measure) -> Measure:
+    """The rows (n, d), moved towards the center where they are far: moments of one far row would leave all others to rounding."""
+    reach, norm = _REACH * np.sqrt(domain.rows.shape[1]), np.linalg.norm(domain.rows, axis=1)
+    return Measure(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
 
 
 def _covariance(domain: Measure, mean: np.ndarray) -> np.ndarray:
