@@ -48,10 +48,11 @@ def find_label_issues(
     on the true class: where they depend on the row too, as hard rows that people mislabel, there are more than estimated, unless
     the classifier is weak.
 
-    Numbers, the target of a regression, are wrong where they are unlikely of their row and likely of any other: out-of-fold
-    predictions and their spread give a Student's t, the density of all targets that of a wrong one, and
-    expectation-maximization their shares. Where rows say little of the numbers there, is_issue holds too many, and a number far
-    outside the range of all others may be taken for a rare right one. Each column of labels (n, L), such as the 0 and 1 of
+    Numbers, the target of a regression, are wrong where they are unlikely of their row, and likely of any other or far from all:
+    out-of-fold predictions and their spread give a Student's t with a spread on each side, the density of all targets that of a
+    number of another row, an even one that of any number at all. Their shares are those under which the targets are likeliest,
+    where they gain more than ln(n) in log-likelihood, else half a row. Where rows say little of the numbers, wrong ones within the
+    range of the others can't be told from broad errors: then few are issues. Each column of labels (n, L), such as the 0 and 1 of
     several tags, is listed by itself.
 
     Parameters
