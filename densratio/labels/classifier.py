@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
 from ..tables import TableEncoder
 from .frame import issue_frame
@@ -19,7 +20,7 @@ from .rows import Rows, merged
 __all__ = ["NoisyLabelClassifier"]
 
 
-class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
+class NoisyLabelClassifier(ClassifierMixin, Estimator):
     """Train a network on rows weighted by how likely their labels are right.
 
     method="auto": networks that did not learn from a row say how likely its label is right, in two rounds of cross-fitting, the
@@ -89,14 +90,15 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         """
         if find_spec("torch") is None:
             raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')
-        self._check_params()
-        rows, n_own, own_clean = self._rows(X, y, sample_weight, clean)
-        distinct, place = merged(rows)
-        if len(np.unique(distinct.y)) < 2:
-            only = self.classes_[distinct.y[0]]
-            raise ValueError(f"NoisyLabelClassifier needs rows of at least two classes; the labels hold one class, {only}.")
-        posterior, weight = self._trained(distinct)
-        return self._told(posterior, weight, rows.y[:n_own], place[:n_own], own_clean)
+        with unchanged_on_error(self):
+            self._check_params()
+            rows, n_own, own_clean = self._rows(X, y, sample_weight, clean)
+            distinct, place = merged(rows)
+            if len(np.unique(distinct.y)) < 2:
+                only = self.classes_[distinct.y[0]]
+                raise ValueError(f"NoisyLabelClassifier needs rows of at least two classes; the labels hold one class, {only}.")
+            posterior, weight = self._trained(distinct)
+            return self._told(posterior, weight, rows.y[:n_own], place[:n_own], own_clean)
 
     @property
     def label_issues_(self) -> Any:
