@@ -36,4 +36,4 @@ def train(
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
             model.fit(X, y, clean=right)
         say("accuracy", f"{model.score(X_test[X.columns], y_test):.2%} of {len(y_test):,} test rows", width=18)
-        say("doubted labels", f"{len(model.label_issues_):,} of {len(y):,} rows", width=18)
+        say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(y):,} rows", width=18)

@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import to_host
 from .._blocks import row_slices
+from .._estimator import unchanged_on_error
 from .._validation import seed_of
 from ..diagnostics.columns import rows_at
-from ..estimators.base import unchanged_on_error
 from .performance import check_confidence
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
 from .weights import as_rows, ratio_at, row_weights
