@@ -136,3 +136,15 @@ def test_parameters_out_of_range_are_told(name, value):
 def test_two_members_of_a_kind_get_names_of_their_own():
     stack = StackedRatio([KLIEP(gamma=0.1), KLIEP(gamma=1.0), ("mine", GaussianRatio())])
     assert list(stack.fit(*stack_domains(*table())).coefficients_) == ["kliep_1", "kliep_2", "mine"]
+
+
+def test_a_coefficient_beyond_single_precision_keeps_the_weights(monkeypatch):
+    """Held-out ratios of samples that hardly overlap are tiny, and their coefficients huge."""
+    source, target = (rows.astype(np.float32) for rows in table())
+    X, y = stack_domains(source, target)
+    monkeypatch.setattr("densratio.estimators.stacked.estimator._combined", lambda *_: (np.array([0.0, 1e38]), np.zeros(3)))
+    stack = StackedRatio([KMM(), GaussianRatio()]).fit(X, y)
+    alone = GaussianRatio().fit(X, y)
+    assert alone.weights_.max() > 3.5 and stack.weights_.dtype == np.float32
+    np.testing.assert_allclose(stack.weights_, alone.weights_, rtol=1e-5)
+    np.testing.assert_allclose(stack.transform(X), alone.transform(X), rtol=1e-5)

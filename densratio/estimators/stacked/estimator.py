@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -108,10 +108,15 @@ class StackedRatio(RatioEstimator):
         tasks = (delayed(_fitted)(members[name], table) for name in chosen)
         fitted = run_all(tasks, len(chosen), "Members of the stack", self.n_jobs)
         self.estimators_ = dict(zip(chosen, fitted, strict=True))
-        return sum(self.coefficients_[name] * to_host(member.weights_) for name, member in self.estimators_.items())
+        return self._sum_of(member.weights_ for member in self.estimators_.values())
 
     def _ratio(self, rows: Array) -> Array:
-        return sum(self.coefficients_[name] * to_host(member.transform(rows)) for name, member in self.estimators_.items())
+        return self._sum_of(member.transform(rows) for member in self.estimators_.values())
+
+    def _sum_of(self, ratios: Iterable[Array]) -> np.ndarray:
+        """The combination (n,) of the ratios of the members kept, in float64: a coefficient may exceed single precision."""
+        coef = (self.coefficients_[name] for name in self.estimators_)
+        return sum(c * to_host(ratio).astype(np.float64) for c, ratio in zip(coef, ratios, strict=True))  # type: ignore[return-value]
 
     def _members(self, samples: Samples) -> dict[str, RatioEstimator]:
         given = self.estimators
