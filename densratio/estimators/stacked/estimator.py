@@ -116,7 +116,7 @@ class StackedRatio(RatioEstimator):
     def _sum_of(self, ratios: Iterable[Array]) -> np.ndarray:
         """The combination (n,) of the ratios of the members kept, in float64: a coefficient may exceed single precision."""
         coef = (self.coefficients_[name] for name in self.estimators_)
-        return sum(c * to_host(ratio).astype(np.float64) for c, ratio in zip(coef, ratios, strict=True))  # type: ignore[return-value]
+        return sum(c * to_host(ratio).astype(np.float64) for c, ratio in zip(coef, ratios, strict=True))
 
     def _members(self, samples: Samples) -> dict[str, RatioEstimator]:
         given = self.estimators
