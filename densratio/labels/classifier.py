@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from .._columns import check_container
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
 from ..tables import TableEncoder
@@ -170,6 +171,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
                 self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
                 self._shape = (len(self.encoder_.get_feature_names_out()),)
             return self.encoder_.transform(X)
+        X = check_container(X)
         _check_sizes(X)
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
         if x.ndim not in (2, 4):
@@ -243,7 +245,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
     missing = [row for row, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
