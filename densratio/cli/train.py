@@ -47,4 +47,4 @@ def train(
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
             model.fit(*table, clean=tuple(known[0]) if known else None)
         say("accuracy", f"{model.score(*right):.2%} of {len(right.labels):,} test rows", width=18)
-        say("doubted labels", f"{len(model.label_issues_):,} of {len(table.labels):,} rows", width=18)
+        say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)

@@ -16,10 +16,11 @@ from .._columns import check_container, is_frame
 from .._validation import seed_of
 from .default_model import default_model
 from .encoding import as_numbers, joined_rows
+from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array
 from .held_out import fitted, label_folds, out_of_fold
-from .numbers import as_targets, number_frame, out_of_fold_numbers, wrong_numbers
-from .probabilities import issue_frame, pandas_module
+from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
+from .probabilities import class_issues
 
 __all__ = ["find_label_issues"]
 
@@ -93,7 +94,7 @@ def find_label_issues(
         codes = _groups(groups, n_rows, n_rows)
         predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, cv, seed, n_jobs, verbose)
         wrong = wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows))
-        return number_frame(pandas, targets, predicted, wrong)
+        return issue_frame(targets, predicted, wrong)
     names, given = class_codes(labels)
     n_rows = len(given)
     X, given, is_clean = _with_clean(X, given, names, clean)
@@ -105,7 +106,7 @@ def find_label_issues(
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(folds), seed)
     proba = out_of_fold(chosen, rows, given, folds, n_jobs, verbose)
-    return issue_frame(pandas, names, given, proba, is_clean | _alone(given, names), n_rows)
+    return class_issues(names, given, proba, is_clean | _alone(given, names), n_rows)
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:

@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from .given import label_array
 
-__all__ = ["as_targets", "number_frame", "out_of_fold_numbers", "wrong_numbers"]
+__all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
 _LEAST_SPREAD = 0.1  # of the median one: no row is taken to be certain
 _KDE_ROWS, _FIT_ROWS = 1000, 20_000
@@ -144,17 +144,3 @@ def _log_density(y: np.ndarray, half: float) -> np.ndarray:
     density = gaussian_kde(points)
     density.set_bandwidth(np.hypot(density.factor, half / points.std(ddof=1)))
     return np.log(np.maximum(density(y), np.finfo(float).tiny))
-
-
-def number_frame(pandas: Any, targets: np.ndarray, predicted: np.ndarray, wrong: np.ndarray) -> Any:
-    """The frame of `find_label_issues`; the suggested label is the predicted number."""
-    order, n_issues = np.argsort(-wrong, kind="stable"), round(float(wrong.sum()))
-    frame = pandas.DataFrame({
-        "row": order,
-        "given_label": targets[order],
-        "suggested_label": predicted[order],
-        "score": wrong[order],
-        "is_issue": np.arange(len(order)) < n_issues,
-    })  # fmt: skip
-    frame.attrs["n_issues"] = n_issues
-    return frame
