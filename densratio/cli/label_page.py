@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from .learning import Given
+from .labeled import Labeled
 
 __all__ = ["page"]
 
@@ -20,7 +20,7 @@ _STYLE = (
 )
 
 
-def page(issues: Any, given: Given, title: str) -> str:
+def page(issues: Any, given: Labeled, title: str) -> str:
     """HTML of the most doubtful rows and of the counts by classes."""
     found = issues[issues["is_issue"]]
     pairs = found.groupby(["given_label", "suggested_label"]).size().sort_values(ascending=False).head(_MOST_SHOWN)
@@ -29,7 +29,7 @@ def page(issues: Any, given: Given, title: str) -> str:
         [*map(_text, (row.row, row.given_label, row.suggested_label, f"{row.score:.1%}")), _shown(given, row)]
         for row in found.head(_MOST_SHOWN).itertuples()
     ]
-    facts = f"{len(found):,} of {len(given.y):,} labels are likely wrong; {issues['score'].sum():,.0f} are expected."
+    facts = f"{len(found):,} of {len(given.labels):,} labels are likely wrong; {issues['score'].sum():,.0f} are expected."
     last = "image" if given.files else "text, and columns that speak against the given label"
     heads = ["row", "given", "suggested", "probability of being wrong", last]
     parts = [f"<h1>{escape(title)}</h1><p>{facts}</p>", "<h2>The most doubtful rows</h2>", _table(heads, worst)]
@@ -41,13 +41,13 @@ def _text(value: Any) -> str:
     return escape(str(value))
 
 
-def _shown(given: Given, row: Any) -> str:
+def _shown(given: Labeled, row: Any) -> str:
     """The picture of an image; of a row its texts and the columns against its label."""
     if given.files:
-        return _picture(given.X[row.row], given.files[row.row])
-    texts = given.X.iloc[row.row].drop(given.X.select_dtypes("number").columns).dropna()
+        return _picture(given.rows[row.row], given.files[row.row])
+    texts = given.rows.iloc[row.row].drop(given.rows.select_dtypes("number").columns).dropna()
     words = [f"{name}: {shorten(str(text), _LONGEST)}" for name, text in texts.items()]
-    return _text("; ".join([*words, *filter(None, [_against(given.X, given.y, row)])]))
+    return _text("; ".join([*words, *filter(None, [_against(given.rows, given.labels, row)])]))
 
 
 def _picture(image: Any, file: Path) -> str:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from .console import plain_errors, say
-from .learning import Given, labeled, waiting
+from .learning import waiting
+from .options import Columns, Decimal, Drop, Encoding, Text, Thousands, reading
 
 __all__ = ["labels"]
 
@@ -21,6 +22,12 @@ def labels(
     out: Annotated[Path, typer.Option(help="File for the rows and their scores, .csv.", readable=False)] = Path("issues.csv"),
     report: Annotated[Path | None, typer.Option(help="HTML page of the most doubtful rows.", readable=False)] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")] = None,
+    columns: Columns = None,
+    drop: Drop = None,
+    text: Text = None,
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    encoding: Encoding = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of the training.")] = 0,
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
@@ -33,24 +40,29 @@ def labels(
         from ..labels import find_label_issues
         from .files import check_outputs, write_all
         from .label_page import page
+        from .labeled import labeled
 
         outputs = {"--out": (out, (".csv",)), "--report": (report, (".html", ".htm"))}
-        check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, (data,))
-        given = labeled(data, label, size)
-        right = None if clean is None else labeled(clean, label, size)[:2]
+        paths = [data] if clean is None else [data, clean]
+        check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, tuple(paths))
+        how = reading(decimal, thousands, encoding, text)
+        (given, *right), notes = labeled(paths, label, columns, drop, how, size=size)
+        known = (right[0].rows, right[0].labels) if right else None
         with waiting("Folds are learned and held out"):
-            issues = find_label_issues(given.X, given.y, clean=right, model=_network(given), random_state=seed)
+            issues = find_label_issues(given.rows, given.labels, clean=known, model=_network(given), random_state=seed)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
         made = {out: issues.to_csv(index=False).encode()}
         if report is not None:
             made[report] = page(issues, given, f"Labels of {data.name}").encode()
         write_all(made)
-        say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.y):,} labels", width=14)
+        for sentence in notes:
+            say("note", sentence)
+        say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.labels):,} labels", width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
 
 
-def _network(given: Given) -> Any:
+def _network(given: Any) -> Any:
     """Convolutions for images, where torch is there; else what find_label_issues chooses."""
     if not given.files or find_spec("torch") is None:
         return None

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from .._columns import check_container
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
 from .encoding import FrameEncoder
@@ -181,6 +182,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             x = self.encoder_.fit_transform(X)
             self._shape = x.shape[1:]
             return x
+        X = check_container(X)
         _check_sizes(X)
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
         if x.ndim not in (2, 4):
@@ -256,7 +258,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
     missing = [row for row, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]

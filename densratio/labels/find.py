@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
+from .._columns import check_container, is_frame
 from .._validation import seed_of
 from .default_model import default_model
 from .encoding import as_numbers, joined_rows
@@ -126,6 +127,8 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
 
 def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """Rows and labels, followed by those of a second clean sample, and which of them are right."""
+    if isinstance(clean, tuple) and len(clean) == 2:
+        clean = check_container(clean[0], "clean") if not is_frame(clean[0]) else clean[0], clean[1]
     if not (isinstance(clean, tuple) and len(clean) == 2 and np.ndim(clean[0]) != 0 and np.ndim(clean[0]) >= np.ndim(X) > 0):
         return X, given, clean_rows(clean, len(given))
     extra = _clean_codes(clean[1], names)

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays import to_host
+from ..._columns import check_container
 from ..._estimator import Estimator, unchanged_on_error
 from ..._scale import Scale
 from ..._validation import check_rows, seed_of, split_domains
@@ -125,7 +126,7 @@ class LabelShiftRatio(Estimator):
                 raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
 
     def _classes_of(self, labels: Any, is_source: np.ndarray) -> np.ndarray:
-        labels, n_source = np.asarray(to_host(labels)), int(is_source.sum())
+        labels, n_source = np.asarray(to_host(check_container(labels, "labels"))), int(is_source.sum())
         if labels.shape == is_source.shape and n_source < len(is_source):
             labels = labels[is_source]
         if labels.shape != (n_source,):
