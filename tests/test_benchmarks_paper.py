@@ -14,7 +14,7 @@ from paper_cases import DIGITS, TINY, experiment, finished, session
 from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.networks import convnet, lenet5, resnet18
+from benchmarks.networks import convnet, lenet5, lstm, resnet18
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.methods import METHODS, REBUILT, Method, Sizes, method_of, title
 from benchmarks.paper.problems import draw
@@ -52,6 +52,7 @@ def test_the_networks_have_the_published_sizes():
         (lenet5, (3, 40, 33), 84),
         (convnet, (3, 32, 32), 128),
         (resnet18, (3, 32, 32), 512),
+        (lstm, (9,), 64),
     ],
 )
 def test_the_hidden_layer_is_what_the_last_layer_takes(network, shape, width):
@@ -75,6 +76,11 @@ def test_resnet18_keeps_the_resolution_in_its_stem_and_halves_it_three_times():
 def test_a_network_for_images_refuses_rows(network):
     with pytest.raises(ValueError, match=r"takes images.*\(16,\)"):
         network((16,), 10)
+
+
+def test_the_network_for_series_refuses_images():
+    with pytest.raises(ValueError, match=r"reads series of one variable.*\(1, 8, 8\)"):
+        lstm((1, 8, 8), 10)
 
 
 # ---------------------------------------------------------------- methods
@@ -394,7 +400,7 @@ def test_a_command_that_meets_its_time_limit_goes_on_when_it_is_given_again(tmp_
         (["--n-val", "1"], "n_val must be >= 2"),
         (["--n-val", "1290"], "fewer than one training batch"),
         (["--seeds", "x"], "--seeds takes whole numbers"),
-        (["--network", "vgg"], "Network 'vgg' is not known; use one of ['convnet', 'lenet5', 'resnet18', 'small']"),
+        (["--network", "vgg"], "Network 'vgg' is not known; use one of ['convnet', 'lenet5', 'lstm', 'resnet18', 'small']"),
         (["--parameters", "published"], 'Nothing is published for data="digits", shift="label_noise"'),
         (["--parameters", "best"], "library or published"),
         (["--layer", "13", "--methods", "kmm"], "The model has no layer '13'"),
