@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from densratio.cli import app
+from densratio.cli.labeled import labeled
+from densratio.cli.tables import Reading
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +24,15 @@ def files(tmp_path_factory):
     right = pd.DataFrame(X, columns=["a", "b"]).assign(kind=names[y])
     wrong = right.assign(kind=np.where(np.arange(120) < 10, names[1 - y], names[y]))
     right.to_csv(folder / "right.csv", index=False)
+    right.rename(columns={"b": "c"}).to_csv(folder / "other.csv", index=False)
+    right.assign(kind=y).to_csv(folder / "numbers.csv", index=False)
+    texts = {
+        "stray.csv": "a,kind\n1.5,cat\n2.5,dog\nx,cat\n3.5,dog\n", "gap.csv": "a,kind\n1,cat\n2,\n3,dog\n", "head.csv": "a,kind\n",
+        "one.csv": "kind\ncat\ndog\n", "table.txt": "a,kind\n",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "latin.csv").write_text("a,kind\n1,é\n2,b\n", encoding="latin-1")
     wrong.to_csv(folder / "wrong.csv", index=False)
     return folder
 
@@ -45,12 +58,52 @@ def test_a_classifier_is_trained_and_measured(files):
     assert "of 120 test rows" in result.stdout and float(result.stdout.split("accuracy")[1].split("%")[0]) > 95
 
 
+@given(
+    separator=st.sampled_from([",", ";", "\t"]),
+    decimal=st.sampled_from([".", ","]),
+    thousands=st.sampled_from([None, "'", " "]),
+    encoding=st.sampled_from([None, "cp1252", "utf-16"]),
+    above=st.sampled_from(["", "sep={}\n", "# remarks\n"]),
+    seed=st.integers(0, 99),
+)
+def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator, decimal, thousands, encoding, above, seed):
+    """The oracle is the table that was written: numbers, codes with a zero before them, texts, gaps, and labels."""
+    rng, path = np.random.default_rng(seed), tmp_path_factory.mktemp("written") / "table.csv"
+    numbers, labels = np.round(rng.normal(0.0, 5e3, 8), 2), rng.choice(["é", "b c", "NA"], 8)
+    numbers[seed % 8] = np.nan
+    codes = [f"{code:05d}" for code in rng.integers(0, 99_999, 8)]
+    spelled = ["NA" if np.isnan(number) else f"{number:,.2f}".replace(",", "_").replace(".", decimal) for number in numbers]
+    spelled = [text.replace("_", thousands or "") for text in spelled]
+    lines = [["amount", "code", "word", "label"], *zip(spelled, codes, rng.choice(["x ", "x", "y"], 8), labels, strict=True)]
+    text = above.format(separator) + "".join(separator.join(f'"{value}"' for value in line) + "\n" for line in lines)
+    path.write_bytes(text.encode(encoding or "utf-8"))
+    (found,), notes = labeled([path], "label", None, None, Reading(decimal, thousands, encoding, ("code",)))
+    np.testing.assert_array_equal(found.rows["amount"], numbers)
+    assert list(found.rows["code"]) == codes and list(found.labels) == list(labels)
+    assert set(found.rows["word"]) <= {"x", "y"} and any("remarks" in note for note in notes) == (above == "# remarks\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label; its columns are a, b, kind"),
-        (("labels", "none.csv", "--label", "kind"), "There is no file none.csv; the current folder is"),
-        (("labels", "wrong.txt", "--label", "kind"), "wrong.txt must end in .csv"),
+        (("labels", "none.csv", "--label", "kind"), "none.csv does not exist"),
+        (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes .csv"),
+        (("labels", "stray.csv", "--label", "kind"), "column 'a' has 'x' on line 4 where a number belongs. Repair these values or"),
+        (
+            ("labels", "stray.csv", "--label", "a"),
+            "column 'a' has 'x' on line 4 where a number belongs. Repair the label, or declare",
+        ),
+        (("labels", "gap.csv", "--label", "kind"), "column 'kind' has no label on line 3: give one"),
+        (("labels", "wrong.csv", "--label", "kind", "--clean", "other.csv"), "only wrong.csv has 'b'; only other.csv has 'c'"),
+        (("labels", "wrong.csv", "--label", "kind", "--columns", "a,kind"), "'kind' is what is learned: leave it out"),
+        (("labels", "wrong.csv", "--label", "kind", "--text", "zip"), "--text: no file has a column 'zip'"),
+        (("labels", "head.csv", "--label", "kind"), "head.csv has column names but no rows"),
+        (("labels", "one.csv", "--label", "kind"), "There is no column beside 'kind'"),
+        (("labels", "latin.csv", "--label", "kind"), "latin.csv is not UTF-8 text: name its encoding, such as --encoding cp1252"),
+        (("train", "wrong.csv", "--label", "kind", "--test", "other.csv"), "only wrong.csv has 'b'; only other.csv has 'c'"),
+        (("train", "wrong.csv", "--label", "kind", "--test", "numbers.csv"), "in numbers.csv the column holds numbers"),
+        (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--device", "gpu"), 'device="gpu" is not usable here'),
         (("labels", "wrong.csv", "--label", "kind", "--out", "x.txt"), "must end in .csv"),
         (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--method", "mw_nett"), "Did you mean 'mw_net'"),
     ],

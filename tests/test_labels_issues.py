@@ -161,6 +161,7 @@ BAD = {
     "text": (lambda: find_label_issues(["a b", "c d"] * 10, TWO), "encoder="),
     "model": (lambda: find_label_issues(ROWS, TWO, model=3), "must be a scikit-learn classifier"),
     "proba": (lambda: label_issues_from_probabilities(TWO, np.full((20, 3), 1 / 3)), r"\(20, 2\)"),
+    "groups": (lambda: label_issues_from_probabilities(TWO, np.full((20, 2), 0.5), groups=TWO), "Hold out whole groups: cross_val"),
     "sums": (lambda: label_issues_from_probabilities(TWO, np.ones((20, 2))), "sum to 1"),
 }  # fmt: skip
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from .console import plain_errors, say
-from .learning import labeled, waiting
+from .learning import waiting
+from .options import Columns, Decimal, Drop, Encoding, Text, Thousands, reading
 
 __all__ = ["labels"]
 
@@ -26,6 +27,12 @@ def labels(
     clean: Annotated[Path | None, typer.Option(help="A table of rows known to be right.", readable=False)] = None,
     out: Annotated[Path, typer.Option(help="File for the rows and their scores, .csv.", readable=False)] = Path("issues.csv"),
     report: Annotated[Path | None, typer.Option(help="HTML page of the most doubtful rows.", readable=False)] = None,
+    columns: Columns = None,
+    drop: Drop = None,
+    text: Text = None,
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    encoding: Encoding = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of the training.")] = 0,
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
@@ -36,17 +43,21 @@ def labels(
     with plain_errors():
         from ..labels import find_label_issues
         from .files import check_outputs, write_all
+        from .labeled import labeled
 
         outputs = {"--out": (out, (".csv",)), "--report": (report, (".html", ".htm"))}
-        check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, (data,))
-        X, y = labeled(data, label)
-        right = None if clean is None else labeled(clean, label)
+        paths = [data] if clean is None else [data, clean]
+        check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, tuple(paths))
+        (table, *right), notes = labeled(paths, label, columns, drop, reading(decimal, thousands, encoding, text))
+        X, y = table
         with waiting("Folds are learned and held out"):
-            issues = find_label_issues(X, y, clean=right, random_state=seed)
+            issues = find_label_issues(X, y, clean=tuple(right[0]) if right else None, random_state=seed)
         made = {out: issues.to_csv(index=False).encode()}
         if report is not None:
             made[report] = _page(issues, X, y, f"Labels of {data.name}").encode()
         write_all(made)
+        for sentence in notes:
+            say("note", sentence)
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(y):,} labels", width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
 

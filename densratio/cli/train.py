@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .console import plain_errors, say
-from .learning import check_torch, epochs_shown, labeled
+from .console import plain_errors, quoted, say
+from .learning import check_torch, epochs_shown
+from .options import Columns, Decimal, Drop, Encoding, Text, Thousands, reading
 
 __all__ = ["train"]
 
@@ -20,6 +21,12 @@ def train(
     method: Annotated[str, typer.Option(help="auto, or a reweighting method: mw_net, ...; a wrong name lists all.")] = "auto",
     clean: Annotated[Path | None, typer.Option(help="A table of rows known to be right.", readable=False)] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the rows in the final training.")] = 60,
+    columns: Columns = None,
+    drop: Drop = None,
+    text: Text = None,
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    encoding: Encoding = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
@@ -27,13 +34,17 @@ def train(
     with plain_errors():
         check_torch()
         from ..labels import NoisyLabelClassifier
+        from .labeled import labeled
 
-        X, y = labeled(data, label)
-        X_test, y_test = labeled(test, label)
-        right = None if clean is None else labeled(clean, label)
+        paths = [data, test] if clean is None else [data, test, clean]
+        (table, right, *known), notes = labeled(paths, label, columns, drop, reading(decimal, thousands, encoding, text))
+        if unknown := sorted({str(name) for name in right.labels} - {str(name) for name in table.labels}):
+            notes.append(f"{data} has no label {quoted(unknown)}, which {test} has: such test rows count as wrong.")
+        for sentence in notes:
+            say("note", sentence)
         # Three cross-fitted networks in two rounds, and the final one.
         with epochs_shown("Training", 7 * epochs) as tick:
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
-            model.fit(X, y, clean=right)
-        say("accuracy", f"{model.score(X_test[X.columns], y_test):.2%} of {len(y_test):,} test rows", width=18)
-        say("doubted labels", f"{len(model.label_issues_):,} of {len(y):,} rows", width=18)
+            model.fit(*table, clean=tuple(known[0]) if known else None)
+        say("accuracy", f"{model.score(*right):.2%} of {len(right.labels):,} test rows", width=18)
+        say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import is_frame, library_of
+from .._columns import check_container, is_frame, library_of
 from ..tables import TableEncoder
+from ..tables.reading import column_names
 
 __all__ = ["as_numbers", "joined_rows"]
 
@@ -37,6 +38,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
 
 def _array(X: Any) -> np.ndarray:
     """Rows of numbers (n, d), or images as they are."""
+    X = check_container(X)
     try:
         values = np.asarray(to_host(X))
     except ValueError:
@@ -50,6 +52,8 @@ def _array(X: Any) -> np.ndarray:
         raise ValueError(
             f"X must be rows (n, d) or images (n, c, h, w); got shape {values.shape}. X.reshape(-1, 1) makes one column."
         )
+    if not values.size:
+        raise ValueError(f"X is empty, of shape {values.shape}: it needs rows with at least one value.")
     return values
 
 
@@ -58,5 +62,15 @@ def joined_rows(X: Any, more: Any) -> Any:
     if is_frame(X) != is_frame(more):
         raise ValueError("clean holds a table with column names or an array, and X the other: pass both alike.")
     if is_frame(X):
-        return import_module(library_of(X)).concat([X, more])
-    return [*X, *more] if isinstance(X, list) else np.concatenate([np.asarray(to_host(x)) for x in (X, more)])
+        names = column_names(X)
+        if only := sorted(map(str, set(names) ^ set(column_names(more)))):
+            raise ValueError(f"X and clean have different columns: only one of them has {', '.join(only[:5])}. Give both the same.")
+        library = import_module(library_of(X))
+        join = library.concat_tables if hasattr(library, "concat_tables") else library.concat
+        return join([X, more.select(names) if hasattr(more, "select") else more[names]])
+    if isinstance(X, list):
+        return [*X, *more]
+    X, more = (np.asarray(to_host(check_container(x))) for x in (X, more))
+    if X.shape[1:] != more.shape[1:]:
+        raise ValueError(f"Rows of X have the shape {X.shape[1:]} and those of clean {more.shape[1:]}: pass both alike.")
+    return np.concatenate([X, more])

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing
 
+from .._estimator import Estimator
 from .._validation import split_domains
 from .reading import Column, column_names, is_named, joined, objects, read_column, table_of
 from .use import ColumnUse, dropped, use_of
@@ -18,7 +19,7 @@ from .use import ColumnUse, dropped, use_of
 __all__ = ["TableEncoder", "as_names"]
 
 
-class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
 
     - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes

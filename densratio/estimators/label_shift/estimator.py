@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -13,16 +13,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays import to_host
+from ..._columns import check_container
+from ..._estimator import Estimator, unchanged_on_error
 from ..._scale import Scale
 from ..._validation import check_rows, seed_of, split_domains
-from ..base import unchanged_on_error
 from .class_ratios import METHODS, Calibration, Predictions, class_shares
 from .goodness import label_shift_p_value
 
 __all__ = ["LabelShiftRatio"]
 
 
-class LabelShiftRatio(BaseEstimator):
+class LabelShiftRatio(Estimator):
     """Label shift: p_target(x | y) = p_source(x | y), so a row's weight is that of its class, q_y = p_target(y) / p_source(y).
 
     A classifier is cross-fitted on the source rows; its probabilities on source rows that it did not see and on target rows
@@ -125,7 +126,7 @@ class LabelShiftRatio(BaseEstimator):
                 raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
 
     def _classes_of(self, labels: Any, is_source: np.ndarray) -> np.ndarray:
-        labels, n_source = np.asarray(to_host(labels)), int(is_source.sum())
+        labels, n_source = np.asarray(to_host(check_container(labels, "labels"))), int(is_source.sum())
         if labels.shape == is_source.shape and n_source < len(is_source):
             labels = labels[is_source]
         if labels.shape != (n_source,):
