@@ -235,7 +235,7 @@ def test_a_train_twice_method_is_one_run_of_two_trainings_that_goes_on_where_it_
     whole = twice(name, problem)
     epochs = []
     assert whole.advance(lambda: False, lambda run: epochs.append(run.epoch)) and whole.is_done
-    assert epochs == [1, 2, 3] and [len(values) for values in whole.history.values()] == [3] * 4
+    assert epochs == [1, 2, 3] and {len(values) for values in whole.history.values()} == {3}
     # By hand: plain training for one epoch of three, the method's split of its margins, and training anew on the rest.
     first = session("uniform", setting=TINY._replace(epochs=1))
     first.advance(lambda: False)
@@ -345,6 +345,16 @@ def test_the_paired_t_test_is_scipys_over_the_seeds():
     words = {name: accuracy_row(name, methods)["as good as the best"] for name in scores}
     p = {name: ttest_rel(scores["kmm"], values).pvalue for name, values in scores.items() if name != "kmm"}
     assert p["kliep"] < 0.01 < p["lsif"] and words == {"kmm": "yes", "kliep": "no", "lsif": "yes"}
+
+
+def test_stopped_early_is_the_test_accuracy_at_the_first_best_epoch_of_the_validation_rows():
+    runs = [record("kmm", seed, [0.5, 0.7, 0.8 + 0.02 * seed, 0.9]) for seed in range(2)]
+    for run in runs:
+        run["history"]["val_accuracy"] = [0.6, 0.6, 0.75, 0.75]
+    (methods,) = grouped(runs).values()
+    assert accuracy_row("kmm", methods)["stopped early, %"] == "81.00 (1.41)"
+    del runs[0]["history"]["val_accuracy"]  # a record of before
+    assert accuracy_row("kmm", methods)["stopped early, %"] is None
 
 
 def test_the_papers_tables_are_on_record():
