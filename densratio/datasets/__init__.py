@@ -11,7 +11,6 @@ from .feature_noise import (
 )
 from .image_folder import ImageFolder, load_image_folder
 from .images import (
-    Labelled,
     load_cifar10,
     load_cifar10n,
     load_cifar100,
@@ -21,8 +20,10 @@ from .images import (
     load_letters,
 )
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
+from .labelled import Labelled
 from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
+from .time_series import load_time_series
 
 __all__ = [
     "ASYMMETRIC",
@@ -47,6 +48,7 @@ __all__ = [
     "load_image_folder",
     "load_labelled",
     "load_letters",
+    "load_time_series",
     "long_tail",
     "make_gaussian_shift",
     "make_heavy_tails",
