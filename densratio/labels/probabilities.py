@@ -28,8 +28,8 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
     out together when the probabilities are made.
     Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
     sequences are right. All tokens share one confusion.
-    Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError for
-    missing labels, one class, or probabilities that don't fit.
+    Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError
+    for missing labels, one class, or probabilities that don't fit.
     """
     pandas_module()
     if groups is not None:
