@@ -10,7 +10,6 @@ from .feature_noise import (
     out_of_fold_posteriors,
 )
 from .images import (
-    Labelled,
     load_cifar10,
     load_cifar10n,
     load_cifar100,
@@ -20,8 +19,10 @@ from .images import (
     load_letters,
 )
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
+from .labelled import Labelled
 from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
+from .time_series import load_time_series
 
 __all__ = [
     "ASYMMETRIC",
@@ -44,6 +45,7 @@ __all__ = [
     "load_fashion_mnist",
     "load_labelled",
     "load_letters",
+    "load_time_series",
     "long_tail",
     "make_gaussian_shift",
     "make_heavy_tails",
