@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from densratio import find_label_issues, label_issues_from_probabilities
 from densratio.labels.confusion import _sharpened
+from densratio.labels.encoding import FrameEncoder
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
 
@@ -130,6 +131,25 @@ def test_text_is_encoded_and_groups_are_held_out_together():
         texts, labels, model=LogisticRegression(), encoder=TfidfVectorizer(), groups=np.arange(120) // 2, random_state=0
     )
     assert set(found.row[:6]) == set(range(6))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_of_sentences_are_encoded_as_text_and_others_as_they_are_in_tables(library):
+    rng = np.random.default_rng(0)
+    words = [["wave", "salt", "fish", "tide"], ["tree", "leaf", "moss", "root"]]
+    y = np.arange(60) % 2
+    texts = [" ".join([*rng.permutation(words[k]), f"number {row}"]) for row, k in enumerate(y)]
+    texts[5] = None
+    columns = {"text": texts, "size": rng.normal(size=60), "kind": rng.choice(["old", "new"], 60)}
+    X = {
+        "pandas": pd.DataFrame, "polars": pytest.importorskip("polars").DataFrame, "pyarrow": pytest.importorskip("pyarrow").table
+    }[library](columns)  # fmt: skip
+    encoder = FrameEncoder()
+    rows = encoder.fit_transform(X)
+    np.testing.assert_allclose(encoder.transform(X), rows)
+    assert list(encoder.texts) == ["text"] and rows.shape[1] == 1 + 2 + 6
+    some = np.arange(60) != 5
+    assert LogisticRegression().fit(rows[some, 3:], y[some]).score(rows[some, 3:], y[some]) == 1.0
 
 
 def test_a_second_clean_sample_is_learned_from_and_not_listed(digits):
