@@ -94,4 +94,5 @@ def _labeled(values: list[Any], label: Column) -> Labeled:
         raise ValueError(f"{found[0].text} Repair the label, or declare it text with --text {as_argument([label.name])}.")
     labels = values.pop().to_numpy()
     is_whole = labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
-    return Labeled(concat(values, axis=1), labels.astype(np.int64) if is_whole else labels)
+    codes = dict.fromkeys(set(label.table.reading.text) & {column.name for column in values}, "category")
+    return Labeled(concat(values, axis=1).astype(codes), labels.astype(np.int64) if is_whole else labels)
