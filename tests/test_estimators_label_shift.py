@@ -201,5 +201,5 @@ def test_a_source_row_without_a_class_is_named_and_target_rows_need_none(gap):
     whole[domain == 0] = labels
     assert LabelShiftRatio(n_bootstrap=1).fit(X, domain, labels=whole).classes_.tolist() == ["a", "b", "c"]
     labels[3] = gap
-    with pytest.raises(ValueError, match="1 have none, the first is source row 3. Leave these rows out"):
+    with pytest.raises(ValueError, match=r"1 have none, the first is source row 3\. Leave these rows out"):
         LabelShiftRatio().fit(X, domain, labels=labels)
