@@ -33,8 +33,8 @@ def labels(
     """List the rows of DATA whose labels are likely wrong.
 
     Writes for each row its number from 0, the given label, the suggested one, the probability that the given one is wrong, and
-    whether it is among as many as are estimated to be wrong; the most likely first. Of images
-    FOLDER/CLASS/image.png the file too.
+    whether it is among as many as are estimated to be wrong; the most likely first. Of images, in a
+    folder for each class, the file too.
     """
     with plain_errors():
         from ..labels import find_label_issues

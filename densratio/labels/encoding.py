@@ -58,12 +58,12 @@ def _texts(column: Any) -> list[str]:
 def _text_pipeline(texts: list[str]) -> Any:
     weights = TfidfVectorizer(sublinear_tf=True, max_features=50_000)
     try:
-        n_terms = weights.fit_transform(texts).shape[1]
+        terms = weights.fit_transform(texts)
     except ValueError as error:
         raise ValueError(f"A column of text holds no words: {error}") from None
     # Of few texts most directions are noise.
-    directions = max(1, min(_DIRECTIONS, n_terms - 1, len(texts) // 10))
-    return make_pipeline(weights, TruncatedSVD(directions, random_state=0)).fit(texts)
+    directions = max(1, min(_DIRECTIONS, terms.shape[1] - 1, len(texts) // 10))
+    return make_pipeline(weights, TruncatedSVD(directions, random_state=0).fit(terms))
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
