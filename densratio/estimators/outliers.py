@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.base import OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import to_host
+from .._arrays import is_tensor, to_host
+from .._columns import check_columns, check_container
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import seed_of
 from ..model_selection import stratified_folds
@@ -55,14 +56,13 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         """Learn from clean reference rows X (n, d), and from the rows `new` (m, d) to be judged, if they are known. y: ignored."""
         with unchanged_on_error(self):
             self._check()
-            reference = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-            return self._learn(reference, None if new is None else validate_data(self, new, dtype=np.float64, reset=False))
+            reference = self._rows(X, least=2)
+            return self._learn(reference, None if new is None else self._rows(new, "new"))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The ratio (n,) at the rows of X: small for outliers."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(to_host(self.ratio_.transform(rows)), dtype=np.float64)
+        return np.asarray(to_host(self.ratio_.transform(self._rows(X))), dtype=np.float64)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The score minus `offset_` (n,): negative for outliers."""
@@ -76,6 +76,14 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         """Share (n,) of the reference rows, and the row itself, with a score as low: small for outliers, even for clean rows."""
         scores = self.score_samples(X)
         return (1.0 + np.searchsorted(self.reference_scores_, scores, side="right")) / (1.0 + len(self.reference_scores_))
+
+    def _rows(self, X: Any, name: str = "X", least: int = 0) -> np.ndarray:
+        """Rows (n, d) of numbers; `least` rows or more where they are those of the fit."""
+        X = check_container(X, name)
+        check_columns(X, type(self).__name__)
+        return validate_data(
+            self, to_host(X) if is_tensor(X) else X, dtype=np.float64, reset=least > 0, ensure_min_samples=max(least, 1)
+        )
 
     def _learn(self, reference: np.ndarray, new: np.ndarray | None) -> RatioOutlierDetector:
         rng = np.random.default_rng(seed_of(self.random_state))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
+from .._columns import check_container, is_frame
 from .._validation import seed_of
 from .default_model import default_model
 from .encoding import as_numbers, joined_rows
@@ -66,8 +67,9 @@ def find_label_issues(
     model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
         or boosted trees, whichever predicts best; of numbers for boosted trees.
-    encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
-        transformer, or None to hand X to the model as it is.
+    encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
+        TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
+        is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
     cv : number of folds. random_state : int or Generator. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
@@ -125,6 +127,8 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
 
 def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """Rows and labels, followed by those of a second clean sample, and which of them are right."""
+    if isinstance(clean, tuple) and len(clean) == 2:
+        clean = check_container(clean[0], "clean") if not is_frame(clean[0]) else clean[0], clean[1]
     if not (isinstance(clean, tuple) and len(clean) == 2 and np.ndim(clean[0]) != 0 and np.ndim(clean[0]) >= np.ndim(X) > 0):
         return X, given, clean_rows(clean, len(given))
     extra = _clean_codes(clean[1], names)
