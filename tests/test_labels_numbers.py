@@ -34,7 +34,7 @@ def drawn(n, share, seed):
 
 
 @given(share=st.floats(0.01, 0.45), seed=st.integers(0, 999))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_scores_of_numbers_are_the_exact_probabilities(share, seed):
     signal, spread, targets, _, exact = drawn(2000, share, seed)
     found = wrong_numbers(targets, signal, spread, np.zeros(2000, dtype=bool))

@@ -19,23 +19,34 @@ __all__ = ["Labeled", "labeled"]
 
 
 class Labeled(NamedTuple):
-    """Rows, a pandas frame in which gaps are missing values, and their labels (n,)."""
+    """Rows, a pandas frame in which gaps are missing values or images (n, c, h, w), and their labels (n,).
+
+    files: those of the images.
+    """
 
     rows: Any
     labels: np.ndarray
+    files: Sequence[Path] = ()
 
 
 def labeled(
-    paths: Sequence[Path], label: str, columns: str | None, drop: str | None, reading: Reading
+    paths: Sequence[Path], label: str | None, columns: str | None, drop: str | None, reading: Reading, *, size: int | None = None
 ) -> tuple[list[Labeled], list[str]]:
-    """The tables of several files, which have the same columns, and notes on what was done.
+    """The tables of several files, which have the same columns, or the images of several folders; and notes on what was done.
 
     Raises ValueError for a file that is no table, columns that differ, a row without a label, and, where most values of a column
     are numbers, for those that are none.
     """
+    if any(path.is_dir() for path in paths):
+        return [_images(path, label, columns or drop, size) for path in paths], []
+    if size is not None:
+        raise ValueError(f"--size is for images, and {paths[0]} is a table.")
     tables = [open_table(path, reading) for path in paths]
+    if label is None:
+        raise ValueError(f"--label must name the column of the label in {paths[0]}: {', '.join(tables[0].names[:20])}.")
     _check_names(tables, label, columns, reading)
-    choice = [choose(tables[0], other, columns, drop, label) for other in tables[::-1]][-1]
+    # Each is held against the first, which raises where columns differ.
+    choice, *_ = [choose(tables[0], other, columns, drop, label) for other in tables]
     names = [*choice.names, label]
     by_table = [_columns(table, names) for table in tables]
     by_name = list(zip(*by_table, strict=True))
@@ -43,6 +54,17 @@ def labeled(
     notes = [note for table in tables for note in table.notes]
     values = [trimmed(of_name, notes) for of_name in by_name]
     return [_labeled([of_name[i] for of_name in values], of_table[-1]) for i, of_table in enumerate(by_table)], notes
+
+
+def _images(path: Path, label: str | None, chosen: str | None, size: int | None) -> Labeled:
+    from ..datasets import load_image_folder
+
+    if label is not None:
+        raise ValueError(f"{path} is a folder, in which the names of the folders are the labels: leave --label out.")
+    if chosen is not None:
+        raise ValueError(f"--columns and --drop are for tables, and {path} is a folder.")
+    images = load_image_folder(path, size)
+    return Labeled(images.inputs, images.labels, images.files)
 
 
 def _check_names(tables: Sequence[Table], label: str, columns: str | None, reading: Reading) -> None:
@@ -73,4 +95,5 @@ def _labeled(values: list[Any], label: Column) -> Labeled:
         raise ValueError(f"{found[0].text} Repair the label, or declare it text with --text {as_argument([label.name])}.")
     labels = values.pop().to_numpy()
     is_whole = labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
-    return Labeled(concat(values, axis=1), labels.astype(np.int64) if is_whole else labels)
+    codes = dict.fromkeys(set(label.table.reading.text) & {column.name for column in values}, "category")
+    return Labeled(concat(values, axis=1).astype(codes), labels.astype(np.int64) if is_whole else labels)

@@ -1,4 +1,4 @@
-"""A classifier from a table with wrong labels, and what it predicts for another."""
+"""A classifier from rows or images with wrong labels, and how well it predicts right ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ __all__ = ["train"]
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="The table to learn from: CSV, TSV (also .gz) or Parquet.", readable=False)],
-    label: Annotated[str, typer.Option(help="The column of the label.")],
-    test: Annotated[Path, typer.Option(help="A table with right labels, to measure the accuracy on.", readable=False)],
+    data: Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)],
+    test: Annotated[Path, typer.Option(help="A table or folder with right labels, to measure the accuracy on.", readable=False)],
+    label: Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")] = None,
     method: Annotated[str, typer.Option(help="auto, or a reweighting method: mw_net, ...; a wrong name lists all.")] = "auto",
-    clean: Annotated[Path | None, typer.Option(help="A table of rows known to be right.", readable=False)] = None,
+    clean: Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the rows in the final training.")] = 60,
+    size: Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")] = None,
     columns: Columns = None,
     drop: Drop = None,
     text: Text = None,
@@ -37,7 +38,8 @@ def train(
         from .labeled import labeled
 
         paths = [data, test] if clean is None else [data, test, clean]
-        (table, right, *known), notes = labeled(paths, label, columns, drop, reading(decimal, thousands, encoding, text))
+        how = reading(decimal, thousands, encoding, text)
+        (table, right, *known), notes = labeled(paths, label, columns, drop, how, size=size)
         if unknown := sorted({str(name) for name in right.labels} - {str(name) for name in table.labels}):
             notes.append(f"{data} has no label {quoted(unknown)}, which {test} has: such test rows count as wrong.")
         for sentence in notes:
@@ -45,6 +47,6 @@ def train(
         # Three cross-fitted networks in two rounds, and the final one.
         with epochs_shown("Training", 7 * epochs) as tick:
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
-            model.fit(*table, clean=tuple(known[0]) if known else None)
-        say("accuracy", f"{model.score(*right):.2%} of {len(right.labels):,} test rows", width=18)
+            model.fit(table.rows, table.labels, clean=(known[0].rows, known[0].labels) if known else None)
+        say("accuracy", f"{model.score(right.rows, right.labels):.2%} of {len(right.labels):,} test rows", width=18)
         say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)

@@ -57,7 +57,8 @@ def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) 
         for name in names
     ]
     check_columns(pairs, choice, treatment)
-    return framed(pairs, treatment.missing)
+    found, codes = framed(pairs, treatment.missing), dict.fromkeys(set(treatment.text) & set(names), "category")
+    return found._replace(source=found.source.astype(codes), target=found.target.astype(codes))
 
 
 def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> None:

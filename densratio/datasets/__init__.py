@@ -9,6 +9,7 @@ from .feature_noise import (
     instance_dependent_noise,
     out_of_fold_posteriors,
 )
+from .image_folder import ImageFolder, load_image_folder
 from .images import (
     load_cifar10,
     load_cifar10n,
@@ -29,6 +30,7 @@ __all__ = [
     "NOISE_KINDS",
     "PMD_TYPES",
     "SELECTION_KINDS",
+    "ImageFolder",
     "Imbalance",
     "Labelled",
     "NoisyLabels",
@@ -43,6 +45,7 @@ __all__ = [
     "load_cifar100",
     "load_digits",
     "load_fashion_mnist",
+    "load_image_folder",
     "load_labelled",
     "load_letters",
     "load_time_series",

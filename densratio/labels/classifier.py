@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from .._columns import check_container
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
-from ..tables import TableEncoder
+from .encoding import FrameEncoder
 from .frame import issue_frame
 from .rows import Rows, merged
 
@@ -55,7 +55,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     label_issues_ : frame as of `find_label_issues`, the worst row first: row, given_label, suggested_label, score, is_issue. With a
         method by name only rows of weight below 1 to which the network gives another label have a score: its doubt of the given
         one. Needs pandas.
-    module_ : the network. encoder_ : the `TableEncoder` of a frame with text, categories or gaps, or None.
+    module_ : the network. encoder_ : what turned a frame with text, categories or gaps into numbers, or None.
 
     Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that neither their order nor how
     copies are written matters. A class of fewer than 5 rows can't be doubted: its weights are those of right labels.
@@ -174,12 +174,14 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     def _numbers(self, X: Any, *, reset: bool) -> np.ndarray:
         """X as float64 (n, d) or (n, c, h, w), a frame with text or gaps by its encoder."""
         if reset:
-            self.encoder_ = TableEncoder().fit_samples(X, X) if _needs_encoder(X) else None
-        if self.encoder_ is not None:
-            if reset:
-                self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
-                self._shape = (len(self.encoder_.get_feature_names_out()),)
+            self.encoder_ = FrameEncoder() if _needs_encoder(X) else None
+        if self.encoder_ is not None and not reset:
             return self.encoder_.transform(X)
+        if self.encoder_ is not None:
+            self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
+            x = self.encoder_.fit_transform(X)
+            self._shape = x.shape[1:]
+            return x
         X = check_container(X)
         _check_sizes(X)
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))

@@ -67,8 +67,9 @@ def find_label_issues(
     model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
         or boosted trees, whichever predicts best; of numbers for boosted trees.
-    encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
-        transformer, or None to hand X to the model as it is.
+    encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
+        TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
+        is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
     cv : number of folds. random_state : int or Generator. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from .._columns import check_container
 from .confusion import label_posterior
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows
+from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
@@ -24,7 +26,10 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
     labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]. classes (K,): None for the sorted
     distinct labels. clean: indices of rows whose label is known to be right. groups: must be None; rows of a group have to be held
     out together when the probabilities are made.
-    Returns the frame of `find_label_issues`. Raises ValueError for missing labels, one class, or probabilities that don't fit.
+    Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
+    sequences are right. All tokens share one confusion.
+    Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError
+    for missing labels, one class, or probabilities that don't fit.
     """
     pandas_module()
     if groups is not None:
@@ -32,6 +37,8 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
             "groups can't be minded after the probabilities were made. Hold out whole groups: cross_val_predict(model, X, labels, "
             'groups=groups, cv=StratifiedGroupKFold(5), method="predict_proba"), or find_label_issues(X, labels, groups=groups).'
         )
+    if are_sequences(labels):
+        return token_issues(labels, proba, clean, partial(label_issues_from_probabilities, classes=classes))
     names, given = class_codes(labels, classes)
     proba = np.asarray(to_host(check_container(proba, "proba")), dtype=np.float64)
     if proba.shape != (len(given), len(names)):
