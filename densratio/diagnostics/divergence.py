@@ -14,10 +14,10 @@ from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import seed_of, stack_domains
+from .._validation import seed_of
 from ..estimators import Discriminator
 from ..model_selection import stratified_folds
-from .columns import numeric_columns, rows_at
+from .columns import numeric_columns, rows_at, stacked
 
 __all__ = ["Divergence", "divergence"]
 
@@ -75,7 +75,7 @@ def divergence(
     quadratic logistic regression for the ratio. Pearson's squared ratio has a long tail where samples are far apart, and its
     interval is then rough; "js" is between 0 and log 2 and the steadiest.
 
-    source (n, d), target (m, d): arrays or frames, with text, dates and gaps, at least two rows each.
+    source (n, d), target (m, d): arrays, frames or Arrow tables, with text, dates and gaps, at least two rows each.
     ratio: a density ratio, fitted or not, which is fitted anew on each of five folds' other rows with the parameters that its
     search chose; or a function from rows to ratios (n,), taken as it is. None: `Discriminator()`.
     kind: one of the names above, or None for a dict of all three. random_state: of the folds. verbose: whether to show
@@ -127,7 +127,7 @@ def _estimate(kind: str, at_source: np.ndarray, at_target: np.ndarray, confidenc
 
 def _ratios(source: Any, target: Any, ratio: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Ratios at the source (n,) and target rows (m,), from fits without them."""
-    X, domain = stack_domains(source, target)
+    X, domain = stacked(source, target)
     rows = numeric_columns(X, has_gaps=True).values if ratio is None else X
     domain = np.asarray(to_host(domain))
     found, places = np.empty(len(domain)), [np.flatnonzero(domain == k) for k in (0, 1)]
