@@ -189,9 +189,7 @@ def test_settings_out_of_range_are_refused(changes, words):
 def test_arrow_tables_are_the_frames_that_they_hold():
     pyarrow = pytest.importorskip("pyarrow")
     rng = np.random.default_rng(0)
-    frames = [
-        pandas.DataFrame({"age": rng.normal(shift, 1.0, 60), "job": rng.choice(list("abc"), 60)}) for shift in (0.0, 0.5)
-    ]
+    frames = [pandas.DataFrame({"age": rng.normal(shift, 1.0, 60), "job": rng.choice(list("abc"), 60)}) for shift in (0.0, 0.5)]
     arrow = [pyarrow.Table.from_pandas(frame) for frame in frames]
     assert divergence(*arrow, kind="js") == divergence(*frames, kind="js")
     assert divergence(arrow[0], frames[1], kind="js") == divergence(*frames, kind="js")

@@ -69,9 +69,7 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = importance_weights(
-                frames.source, frames.target, method=ratio, flatten=flatten, tame=tame, random_state=seed
-            )
+            result = importance_weights(frames.source, frames.target, method=ratio, flatten=flatten, tame=tame, random_state=seed)
         except MemoryError:
             raise ValueError(
                 f"Not enough memory for this method on {len(frames.source) + len(frames.target)} rows; the memory of --method lsif "
@@ -86,7 +84,7 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
     report = replace(result.diagnosis, warnings=advise(result.diagnosis, remedies), ratio="")
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     apart = [f"Column '{use.name}': {words}." for use in result.columns for words in use.no_overlap]
-    method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0) + f", tamed by {tame}" * (tame is not None)
+    method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0) + f", tamed by {tame}" * bool(tame)
     return Result(weights, method, result.columns, report, tuple(dict.fromkeys([*report.warnings, *apart, *said])))
 
 
