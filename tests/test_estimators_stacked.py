@@ -34,10 +34,12 @@ def brute_force(source, target, members, pull, cv=5):
             at_target[fold.target, k] = fitted.transform(target[fold.target])
     second, linear = at_source.T @ at_source / len(source), at_target.mean(axis=0)
     scores = linear - 0.5 * np.diag(second)
-    strength = pull * np.mean(np.diag(second))
-    root = np.linalg.cholesky(second + strength * np.eye(len(members)))
-    wanted = np.linalg.solve(root, linear + strength * np.eye(len(members))[np.argmax(scores)])
-    return scipy.optimize.nnls(root.T, wanted)[0], scores
+    likelihoods = np.log(np.maximum(at_target, 0.01)).mean(axis=0) - np.log(at_source.mean(axis=0))
+    best = np.argmax(likelihoods)
+    strength = pull * np.diag(np.diag(second))
+    root = np.linalg.cholesky(second + strength)
+    wanted = np.linalg.solve(root, linear + strength[best])
+    return scipy.optimize.nnls(root.T, wanted)[0], scores, list(MEMBERS)[best]
 
 
 @pytest.mark.parametrize("pull", [0.05, 1.0])
@@ -45,7 +47,7 @@ def brute_force(source, target, members, pull, cv=5):
 def test_the_coefficients_are_the_least_squares_ones_of_out_of_fold_ratios(pull, seed):
     source, target = table(seed)
     stack = StackedRatio(MEMBERS, pull=pull).fit(*stack_domains(source, target))
-    coef, scores = brute_force(source, target, list(MEMBERS.values()), pull)
+    coef, scores, _ = brute_force(source, target, list(MEMBERS.values()), pull)
     np.testing.assert_allclose(list(stack.coefficients_.values()), coef, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose([stack.scores_[name] for name in MEMBERS], scores, rtol=1e-9)
 
@@ -60,11 +62,29 @@ def test_the_ratio_is_the_combination_of_the_members_refitted_on_all_rows():
     np.testing.assert_allclose(stack.weights_, stack.transform(source), rtol=1e-9)
 
 
-def test_a_strong_pull_leaves_the_best_member_alone():
-    stack = StackedRatio(MEMBERS, pull=1e6).fit(*stack_domains(*table()))
-    best = max(MEMBERS, key=stack.scores_.__getitem__)
+def test_a_strong_pull_leaves_the_likeliest_member_alone():
+    source, target = table()
+    stack = StackedRatio(MEMBERS, pull=1e6).fit(*stack_domains(source, target))
+    best = brute_force(source, target, list(MEMBERS.values()), 1e6)[2]
     assert stack.coefficients_[best] == pytest.approx(1.0, abs=1e-4)
     assert max(coef for name, coef in stack.coefficients_.items() if name != best) < 1e-4
+
+
+class _Magnified(NearestNeighborsRatio):
+    """A member whose ratio is 1e9 times that of its class."""
+
+    def transform(self, X):
+        return 1e9 * super().transform(X)
+
+
+def test_the_size_of_a_member_that_is_not_the_likeliest_changes_its_own_coefficient_alone():
+    X, y = stack_domains(*table())
+    plain, magnified = (
+        StackedRatio({"gaussian": GaussianRatio(shrinkage=0.1), "near": near}, pull=0.5).fit(X, y).coefficients_
+        for near in (NearestNeighborsRatio(), _Magnified())
+    )
+    assert plain["near"] > 0.01
+    assert magnified == pytest.approx(plain | {"near": plain["near"] / 1e9}, rel=1e-6, abs=1e-16)
 
 
 def test_the_rows_have_no_order_and_copies_are_counts():
