@@ -15,7 +15,7 @@ from ..diagnostics.remedies import Remedies, parameters_of
 from ..estimators import ESTIMATORS
 from ..features import BANDWIDTHS
 from ..tables import ColumnUse, importance_weights
-from ..tables.weights import ratio_of
+from ..tables.weights import named_ratio
 from .frames import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
@@ -49,14 +49,18 @@ class Result:
 
 
 def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
-    """The density ratio of "auto" or a name in ESTIMATORS with its settings and seed. Raises ValueError for what it does not take.
+    """What `importance_weights` takes as its method: "auto", or the density ratio of a name in ESTIMATORS with settings and seed.
 
-    settings : parameter -> value, as it was typed.
+    settings : parameter -> value, as it was typed. Those of "auto" are of kernel mean matching. Raises ValueError for what a method
+    does not take.
     """
     method = method.lower()
     if method not in ("auto", *ESTIMATORS):
         raise ValueError(f"--method {method} is not known; use one of auto, {', '.join(sorted(ESTIMATORS))}.")
-    ratio = ratio_of(method, seed)
+    if method == "auto" and not settings:
+        return method
+    method = "kmm" if method == "auto" else method
+    ratio = named_ratio(method, seed)
     for name in settings:
         if name not in ratio.get_params(deep=False):
             takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))

@@ -27,7 +27,7 @@ from .members import members_for
 __all__ = ["StackedRatio"]
 
 _LEAST_PULL = 1e-6  # keeps the coefficients of equal members apart from rounding
-_LEAST_RATIO = 0.01  # in logarithms, where a single target row at which a member is 0 would decide
+_LARGEST_LOG = np.log(100.0)  # of a ratio, up or down: a single target row at which a member is 0 would decide
 
 
 class StackedRatio(RatioEstimator):
@@ -48,7 +48,8 @@ class StackedRatio(RatioEstimator):
     pull : float >= 0
         Strength that draws the coefficients to 1 for the likeliest member and to 0 for the others: with few rows the best
         combination is uncertain. The likeliest has the largest mean log r(target) - log mean r(source) on rows that it did not
-        see, where ratios below 0.01 count as 0.01: a few large ratios decide less than in the squared distance.
+        see, where a ratio counts at least 0.01 and at most 100: in the squared distance a few large ratios decide. Members less
+        likely than a constant get 0.
     cv : int, scikit-learn splitter or iterable of (train, test)
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
         If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
@@ -160,7 +161,8 @@ class _Held(NamedTuple):
     target_count: np.ndarray
 
     def sums(self) -> _Sums:
-        logs = self.target_count @ np.log(np.maximum(self.target, _LEAST_RATIO))
+        with np.errstate(divide="ignore"):
+            logs = self.target_count @ np.clip(np.log(self.target), -_LARGEST_LOG, _LARGEST_LOG)
         return _Sums(Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count), logs)
 
 
@@ -175,8 +177,15 @@ class _Sums(NamedTuple):
         return _Sums(self.source.plus(other.source), self.target.plus(other.target), self.logs + other.logs)
 
     @property
-    def likeliest(self) -> int:
-        return int(np.argmax(self.logs / self.target.count - np.log(np.maximum(self.source.mean, _LEAST_RATIO))))
+    def likelihoods(self) -> np.ndarray:
+        """mean log r(target) - log mean r(source) (K,), 0 for a constant. A mean below 1, that of every ratio, is no merit."""
+        return self.logs / self.target.count - np.log(np.maximum(self.source.mean, 1.0))
+
+    def taking(self, members: np.ndarray) -> _Sums:
+        """The sums of some members."""
+        square = np.ix_(members, members)
+        parts = (Moments(part.count, part.total[members], part.outer[square]) for part in (self.source, self.target))
+        return _Sums(*parts, self.logs[members])
 
     def scores(self, coef: np.ndarray) -> np.ndarray:
         """Scores of combinations with the coefficients (K,) or (K, k)."""
@@ -196,14 +205,24 @@ def _combined(held: Sequence[_Held], pull: float) -> tuple[np.ndarray, np.ndarra
 
 
 def _coef(sums: _Sums, pull: float) -> np.ndarray:
-    """The minimizer of c'Hc / 2 - h'c + pull / 2 sum_k H_kk (c_k - e_k)^2 over c >= 0, e the likeliest member alone."""
-    alone = np.eye(len(sums.logs))[sums.likeliest]
-    # In units of the members' root mean squares, a member out of all bounds does not hide the others from the solver.
+    """The minimizer of c'Hc / 2 - h'c + pull / 2 sum_k H_kk (c_k - e_k)^2 over c >= 0, e the likeliest member alone.
+
+    Members less likely than a constant get 0: their squared distance may rest on a few rows without bound.
+    """
+    likelihoods = sums.likelihoods
+    alone = np.eye(len(likelihoods))[np.argmax(likelihoods)]
+    kept = np.flatnonzero((likelihoods > 0.0) | (alone > 0.0))
+    coef = np.zeros(len(likelihoods))
+    coef[kept] = _least_squares(sums.taking(kept), pull, alone[kept])
+    return coef if coef.any() else alone
+
+
+def _least_squares(sums: _Sums, pull: float, alone: np.ndarray) -> np.ndarray:
+    # In units of the members' root mean squares, the solver sees small ones beside large ones.
     size = np.sqrt(np.diag(sums.source.second))
     size[size == 0.0] = 1.0
     problem = LeastSquares.of(SquaredDistance(regularization=pull), *(_divided(part, size) for part in (sums.source, sums.target)))
-    coef = ActiveSet().solve(replace(problem, linear=problem.linear + pull * alone * size)).coef / size
-    return coef if coef.any() else alone
+    return ActiveSet().solve(replace(problem, linear=problem.linear + pull * alone * size)).coef / size
 
 
 def _divided(moments: Moments, size: np.ndarray) -> Moments:
