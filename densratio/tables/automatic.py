@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from .._arrays import is_sparse
 from ..estimators import KMM, Discriminator, GaussianRatio, RatioEstimator, StackedRatio
 
 __all__ = ["automatic"]
@@ -13,17 +16,17 @@ _LONG = 10_000  # rows of both samples from which boosting can spare some to tel
 _ROUNDS = {1: 120, 3: 40}  # of boosting short tables, by the depth of the trees
 
 
-def automatic(n_source: int, n_target: int, seed: int) -> RatioEstimator:
-    """The unfitted density ratio for so many rows of each sample.
+def automatic(source: Any, target: Any, seed: int) -> RatioEstimator:
+    """The unfitted density ratio for rows (n_s, d) and (n_t, d).
 
     Kernel mean matching gives values of few columns the quotient of their frequencies. Boosted stumps add up what each column
     says, whatever its shape, and pass over those that say nothing; deeper trees see what columns say together. Gaussians suit
-    tables of measurements.
+    tables of measurements. Sparse rows, which only the first takes, and few rows get the first alone.
     """
-    kernel = KMM(random_state=seed)
-    if min(n_source, n_target) < _FEW:
+    kernel, sizes = KMM(random_state=seed), (source.shape[0], target.shape[0])
+    if min(sizes) < _FEW or is_sparse(source):
         return kernel
-    is_long = n_source + n_target > _LONG
+    is_long = sum(sizes) > _LONG
     members = {
         "kernel": kernel,
         "columns": _boosted(1, is_long, seed),

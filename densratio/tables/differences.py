@@ -221,7 +221,7 @@ def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed
     uses = [use for use in encoder.columns_ if use.kind != "dropped"]
     ends = np.cumsum([len(use.encoded_names) for use in uses])
     places = [np.flatnonzero(y == k) for k in (0, 1)]
-    ratio = ratio_of(method, (len(places[0]), len(places[1])), seed)
+    ratio = ratio_of(method, X[places[0]], X[places[1]], seed)
     found = np.empty((1 + len(uses), len(y)))
     folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
     held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]

@@ -121,10 +121,10 @@ def importance_weights(
     if not 0.0 <= flatten <= 1.0:
         raise ValueError(f"flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten!r}.")
     fitted = _fitted_encoder(encoder, drop, source, target)
-    encoded = [fitted.transform(table) for table in (source, target)]
-    (X, y), seed = stack_domains(*encoded), seed_of(random_state)
+    rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
+    X, y = stack_domains(rows, target_rows)
     with show_progress(verbose):
-        ratio = ratio_of(method, (encoded[0].shape[0], encoded[1].shape[0]), seed).fit(X, y)
+        ratio = ratio_of(method, rows, target_rows, seed).fit(X, y)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
     if flatten < 1.0:
         # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.
@@ -136,10 +136,10 @@ def importance_weights(
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
 
 
-def ratio_of(method: Any, sizes: tuple[int, int], seed: int) -> Any:
-    """The unfitted density ratio of a name for so many source and target rows, or a copy of a given one."""
+def ratio_of(method: Any, source: Any, target: Any, seed: int) -> Any:
+    """The unfitted density ratio of a name for rows (n_s, d) and (n_t, d), or a copy of a given one."""
     if isinstance(method, str) and method.lower() == "auto":
-        return automatic(*sizes, seed)
+        return automatic(source, target, seed)
     if isinstance(method, str):
         return named_ratio(method, seed)
     if isinstance(method, type) or not all(hasattr(method, name) for name in ("fit", "transform", "get_params")):

@@ -184,8 +184,8 @@ class _Sums(NamedTuple):
     def taking(self, members: np.ndarray) -> _Sums:
         """The sums of some members."""
         square = np.ix_(members, members)
-        parts = (Moments(part.count, part.total[members], part.outer[square]) for part in (self.source, self.target))
-        return _Sums(*parts, self.logs[members])
+        source, target = (Moments(part.count, part.total[members], part.outer[square]) for part in (self.source, self.target))
+        return _Sums(source, target, self.logs[members])
 
     def scores(self, coef: np.ndarray) -> np.ndarray:
         """Scores of combinations with the coefficients (K,) or (K, k)."""
