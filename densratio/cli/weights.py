@@ -33,7 +33,8 @@ def weights(
     method: Annotated[
         str,
         typer.Option(
-            help="auto, an estimator (kmm, kliep, lsif, ...; a wrong name lists all) or stacked: all that suit, in a minute."
+            help="auto, a stack of four quick ones (with options of kmm: kmm), an estimator (kmm, kliep, lsif, ...; a wrong name "
+            "lists all) or stacked: all that suit, in a minute."
         ),
     ] = "auto",
     columns: Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")] = None,
