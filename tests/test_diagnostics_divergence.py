@@ -9,12 +9,14 @@ from diagnostics_cases import gaussian_shift
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, entropy, norm
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 import densratio
 from densratio import KMM, LSIF, Discriminator, divergence, importance_weights
 from densratio.diagnostics import ratio_test, two_sample_test
 from densratio.diagnostics.two_sample import permutation_p_value
+from densratio.model_selection import stratified_folds
 
 LOGISTIC = Discriminator(LogisticRegression(), calibration=None)
 
@@ -184,6 +186,23 @@ def test_settings_out_of_range_are_refused(changes, words):
     source, target, _ = gaussian_shift(0, 9, 9)
     with pytest.raises(ValueError, match=words):
         ratio_test(source, target, **changes)
+
+
+def test_the_upper_end_counts_half_of_what_the_ratio_gains_at_the_rows_of_its_fit():
+    source, target, _ = gaussian_shift(1, 60, 50, delta=1.0)
+    found = divergence(source, target, LOGISTIC, kind="js", random_state=3)
+    inside = []
+    for fold in stratified_folds(60, 50, 5, seed=3):
+        kept = fold.rest(60, 50)
+        X, y = densratio.stack_domains(source[kept[0]], target[kept[1]])
+        ratio = clone(LOGISTIC).fit(X, y)
+        at_source, at_target = ratio.transform(source[kept[0]]), ratio.transform(target[kept[1]])
+        bound = np.mean(np.log(2.0 * at_target / (1.0 + at_target))) + np.mean(np.log(2.0 / (1.0 + at_source)))
+        inside.append(0.5 * bound)
+    gain = 0.5 * (np.mean(inside) - found.estimate)
+    half = norm.ppf(0.975) * found.standard_error
+    assert found.estimate > 0.0 and gain > 0.0
+    assert found.interval == pytest.approx((max(found.estimate - half, 0.0), found.estimate + half + gain), rel=1e-6)
 
 
 def test_arrow_tables_are_the_frames_that_they_hold():
