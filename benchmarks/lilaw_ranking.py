@@ -71,7 +71,12 @@ def rankings(data: Labelled, noise: str, seed: int, epochs: list[int]) -> Iterat
             scores = {"suspicious_rows": places(suspicious_rows(reweighter))}
             if isinstance(reweighter, LiLAW):
                 easy, hard, moderate = reweighter.difficulty.T
-                scores |= {"easy": -easy, "hard": hard, "moderate": moderate, "their sum": easy + hard + moderate}
+                scores |= {
+                    "easy": places(suspicious_rows(reweighter, by="easy")),
+                    "hard": hard,
+                    "moderate": moderate,
+                    "their sum": easy + hard + moderate,
+                }
             else:
                 scores |= {"AUM": -aum, "EL2N": (torch.softmax(logits, dim=1) - own.float()).norm(dim=1)}
             for name, values in scores.items():

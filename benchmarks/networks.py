@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["convnet", "lenet5", "resnet18"]
+__all__ = ["convnet", "lenet5", "lstm", "resnet18"]
 
 
 def lenet5(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -51,6 +51,22 @@ def convnet(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
         width = n_out
     layers |= {"pool": nn.AdaptiveAvgPool2d(1), "hidden": nn.Flatten(), "output": nn.Linear(width, n_classes)}
     return nn.Sequential(OrderedDict(layers))
+
+
+def lstm(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Two stacked layers of 64 LSTM cells that read a series (length,) value by value; the layer `hidden` is the last state.
+
+    Raises ValueError for images.
+    """
+    if len(input_shape) != 1:
+        raise ValueError(f"The LSTM reads series of one variable, rows (n, length); got rows of shape {input_shape}.")
+    layers = {"series": nn.Unflatten(1, (-1, 1)), "cells": nn.LSTM(1, 64, 2, batch_first=True), "hidden": _LastState()}
+    return nn.Sequential(OrderedDict(layers | {"output": nn.Linear(64, n_classes)}))
+
+
+class _LastState(nn.Module):
+    def forward(self, outputs: tuple[Tensor, tuple[Tensor, Tensor]]) -> Tensor:
+        return outputs[0][:, -1]
 
 
 def resnet18(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:

@@ -20,6 +20,7 @@ ROOMS = [
     "_blocks",
     "_columns",
     "_distances",
+    "_estimator",
     "_progress",
     "_scale",
     "_validation",

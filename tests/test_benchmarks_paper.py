@@ -14,7 +14,7 @@ from paper_cases import DIGITS, TINY, experiment, finished, session
 from scipy.stats import ttest_rel
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.networks import convnet, lenet5, resnet18
+from benchmarks.networks import convnet, lenet5, lstm, resnet18
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.methods import METHODS, REBUILT, Method, Sizes, method_of, title
 from benchmarks.paper.problems import draw
@@ -52,6 +52,7 @@ def test_the_networks_have_the_published_sizes():
         (lenet5, (3, 40, 33), 84),
         (convnet, (3, 32, 32), 128),
         (resnet18, (3, 32, 32), 512),
+        (lstm, (9,), 64),
     ],
 )
 def test_the_hidden_layer_is_what_the_last_layer_takes(network, shape, width):
@@ -75,6 +76,11 @@ def test_resnet18_keeps_the_resolution_in_its_stem_and_halves_it_three_times():
 def test_a_network_for_images_refuses_rows(network):
     with pytest.raises(ValueError, match=r"takes images.*\(16,\)"):
         network((16,), 10)
+
+
+def test_the_network_for_series_refuses_images():
+    with pytest.raises(ValueError, match=r"reads series of one variable.*\(1, 8, 8\)"):
+        lstm((1, 8, 8), 10)
 
 
 # ---------------------------------------------------------------- methods
@@ -229,7 +235,7 @@ def test_a_train_twice_method_is_one_run_of_two_trainings_that_goes_on_where_it_
     whole = twice(name, problem)
     epochs = []
     assert whole.advance(lambda: False, lambda run: epochs.append(run.epoch)) and whole.is_done
-    assert epochs == [1, 2, 3] and [len(values) for values in whole.history.values()] == [3] * 4
+    assert epochs == [1, 2, 3] and {len(values) for values in whole.history.values()} == {3}
     # By hand: plain training for one epoch of three, the method's split of its margins, and training anew on the rest.
     first = session("uniform", setting=TINY._replace(epochs=1))
     first.advance(lambda: False)
@@ -341,6 +347,16 @@ def test_the_paired_t_test_is_scipys_over_the_seeds():
     assert p["kliep"] < 0.01 < p["lsif"] and words == {"kmm": "yes", "kliep": "no", "lsif": "yes"}
 
 
+def test_stopped_early_is_the_test_accuracy_at_the_first_best_epoch_of_the_validation_rows():
+    runs = [record("kmm", seed, [0.5, 0.7, 0.8 + 0.02 * seed, 0.9]) for seed in range(2)]
+    for run in runs:
+        run["history"]["val_accuracy"] = [0.6, 0.6, 0.75, 0.75]
+    (methods,) = grouped(runs).values()
+    assert accuracy_row("kmm", methods)["stopped early, %"] == "81.00 (1.41)"
+    del runs[0]["history"]["val_accuracy"]  # a record of before
+    assert accuracy_row("kmm", methods)["stopped early, %"] is None
+
+
 def test_the_papers_tables_are_on_record():
     assert sum(data != "imagenet" for data, *_ in ACCURACY) == 9 * 10 + 2 * 6 + 2 * 5 + 3 * 4
     assert str(ACCURACY["cifar10", "symmetric:0.4", 1000, "losses", "kliep"]) == "87.05 (0.18)"
@@ -394,7 +410,7 @@ def test_a_command_that_meets_its_time_limit_goes_on_when_it_is_given_again(tmp_
         (["--n-val", "1"], "n_val must be >= 2"),
         (["--n-val", "1290"], "fewer than one training batch"),
         (["--seeds", "x"], "--seeds takes whole numbers"),
-        (["--network", "vgg"], "Network 'vgg' is not known; use one of ['convnet', 'lenet5', 'resnet18', 'small']"),
+        (["--network", "vgg"], "Network 'vgg' is not known; use one of ['convnet', 'lenet5', 'lstm', 'resnet18', 'small']"),
         (["--parameters", "published"], 'Nothing is published for data="digits", shift="label_noise"'),
         (["--parameters", "best"], "library or published"),
         (["--layer", "13", "--methods", "kmm"], "The model has no layer '13'"),

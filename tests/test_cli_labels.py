@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 from densratio.cli import app
+from densratio.cli.labeled import labeled
+from densratio.cli.tables import Reading
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +30,15 @@ def files(tmp_path_factory):
     right = pd.DataFrame(X, columns=["a", "b"]).assign(kind=names[y])
     wrong = right.assign(kind=np.where(np.arange(120) < 10, names[1 - y], names[y]))
     right.to_csv(folder / "right.csv", index=False)
+    right.rename(columns={"b": "c"}).to_csv(folder / "other.csv", index=False)
+    right.assign(kind=y).to_csv(folder / "numbers.csv", index=False)
+    texts = {
+        "stray.csv": "a,kind\n1.5,cat\n2.5,dog\nx,cat\n3.5,dog\n", "gap.csv": "a,kind\n1,cat\n2,\n3,dog\n", "head.csv": "a,kind\n",
+        "one.csv": "kind\ncat\ndog\n", "table.txt": "a,kind\n",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "latin.csv").write_text("a,kind\n1,é\n2,b\n", encoding="latin-1")
     wrong.to_csv(folder / "wrong.csv", index=False)
     return folder
 
@@ -28,7 +47,7 @@ def call(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_the_wrong_labels_of_a_table_are_listed_first_with_a_page(files):
+def test_the_wrong_labels_of_a_table_are_listed_first_with_a_page(files, few_steps):
     out, page = files / "issues.csv", files / "page.html"
     result = call("labels", files / "wrong.csv", "--label", "kind", "--out", out, "--report", page)
     assert result.exit_code == 0, result.output
@@ -45,12 +64,109 @@ def test_a_classifier_is_trained_and_measured(files):
     assert "of 120 test rows" in result.stdout and float(result.stdout.split("accuracy")[1].split("%")[0]) > 95
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Digits 0 and 1 as pictures in folders by class, right/ and wrong/; of the latter the first five of each in the other's."""
+    root, digits = tmp_path_factory.mktemp("digits"), load_digits()
+    for name in ("0", "1"):
+        rows = np.flatnonzero(digits.target == int(name))[:60]
+        for number, row in enumerate(rows):
+            picture = Image.fromarray((15 * digits.images[row]).astype("uint8"))
+            for kind, folder in (("right", name), ("wrong", name if number >= 5 else str(1 - int(name)))):
+                (root / kind / folder).mkdir(parents=True, exist_ok=True)
+                picture.save(root / kind / folder / f"{name}-{number}.png")
+    return root
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 40)
+
+
+def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_steps):
+    out, page = folders / "issues.csv", folders / "page.html"
+    result = call("labels", folders / "wrong", "--out", out, "--report", page)
+    assert result.exit_code == 0, result.output
+    issues = pd.read_csv(out)
+    first = [Path(file) for file in issues.file[:10]]
+    assert sum(file.parent.name != file.name[0] for file in first) >= 9 and len(issues) == 120
+    shown = [b64decode(part.split("'")[0]) for part in page.read_text().split("base64,")[1:]]
+    assert len(shown) == issues.is_issue.sum() > 0
+    np.testing.assert_array_equal(Image.open(BytesIO(shown[0])), Image.open(first[0]))
+
+
+def test_a_classifier_learns_from_folders(folders):
+    result = call("train", folders / "wrong", "--test", folders / "right", "--epochs", "8", "--size", "8")
+    assert result.exit_code == 0, result.output
+    assert "of 120 test rows" in result.stdout and float(result.stdout.split("accuracy")[1].split("%")[0]) > 90
+
+
+def test_sentences_are_learned_from_and_shown(tmp_path, few_steps):
+    rng, words = np.random.default_rng(0), [["wave", "salt", "fish", "tide", "reef"], ["tree", "leaf", "moss", "root", "fern"]]
+    y = np.arange(120) % 2
+    texts = [" ".join([*rng.permutation(words[k])[:4], f"no{row} & more"]) for row, k in enumerate(y)]
+    labels = np.array(["sea", "wood"])[np.where(np.arange(120) < 8, 1 - y, y)]
+    pd.DataFrame({"text": texts, "kind": labels}).to_csv(tmp_path / "texts.csv", index=False)
+    pd.DataFrame({"text": texts, "kind": np.array(["sea", "wood"])[y]}).to_csv(tmp_path / "right.csv", index=False)
+    out, page = tmp_path / "issues.csv", tmp_path / "page.html"
+    result = call("labels", tmp_path / "texts.csv", "--label", "kind", "--out", out, "--report", page)
+    assert result.exit_code == 0, result.output
+    assert set(pd.read_csv(out)["row"][:8]) == set(range(8)) and "no0 &amp; more" in page.read_text()
+    result = call("train", tmp_path / "texts.csv", "--label", "kind", "--test", tmp_path / "right.csv", "--epochs", "10")
+    assert result.exit_code == 0 and float(result.stdout.split("accuracy")[1].split("%")[0]) > 90
+
+
+@given(
+    separator=st.sampled_from([",", ";", "\t"]),
+    decimal=st.sampled_from([".", ","]),
+    thousands=st.sampled_from([None, "'", " "]),
+    encoding=st.sampled_from([None, "cp1252", "utf-16"]),
+    above=st.sampled_from(["", "sep={}\n", "# remarks\n"]),
+    seed=st.integers(0, 99),
+)
+def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator, decimal, thousands, encoding, above, seed):
+    """The oracle is the table that was written: numbers, codes with a zero before them, texts, gaps, and labels."""
+    rng, path = np.random.default_rng(seed), tmp_path_factory.mktemp("written") / "table.csv"
+    numbers, labels = np.round(rng.normal(0.0, 5e3, 8), 2), rng.choice(["é", "b c", "NA"], 8)
+    numbers[seed % 8] = np.nan
+    codes = [f"{code:05d}" for code in rng.integers(0, 99_999, 8)]
+    spelled = ["NA" if np.isnan(number) else f"{number:,.2f}".replace(",", "_").replace(".", decimal) for number in numbers]
+    spelled = [text.replace("_", thousands or "") for text in spelled]
+    lines = [["amount", "code", "word", "label"], *zip(spelled, codes, rng.choice(["x ", "x", "y"], 8), labels, strict=True)]
+    text = above.format(separator) + "".join(separator.join(f'"{value}"' for value in line) + "\n" for line in lines)
+    path.write_bytes(text.encode(encoding or "utf-8"))
+    (found,), notes = labeled([path], "label", None, None, Reading(decimal, thousands, encoding, ("code",)))
+    np.testing.assert_array_equal(found.rows["amount"], numbers)
+    assert list(found.rows["code"]) == codes and list(found.labels) == list(labels)
+    assert set(found.rows["word"]) <= {"x", "y"} and any("remarks" in note for note in notes) == (above == "# remarks\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label; its columns are a, b, kind"),
-        (("labels", "none.csv", "--label", "kind"), "There is no file none.csv; the current folder is"),
-        (("labels", "wrong.txt", "--label", "kind"), "wrong.txt must end in .csv"),
+        (("labels", "none.csv", "--label", "kind"), "none.csv does not exist"),
+        (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes .csv"),
+        (("labels", "stray.csv", "--label", "kind"), "column 'a' has 'x' on line 4 where a number belongs. Repair these values or"),
+        (
+            ("labels", "stray.csv", "--label", "a"),
+            "column 'a' has 'x' on line 4 where a number belongs. Repair the label, or declare",
+        ),
+        (("labels", "gap.csv", "--label", "kind"), "column 'kind' has no label on line 3: give one"),
+        (("labels", "wrong.csv", "--label", "kind", "--clean", "other.csv"), "only wrong.csv has 'b'; only other.csv has 'c'"),
+        (("labels", "wrong.csv", "--label", "kind", "--columns", "a,kind"), "'kind' is what is learned: leave it out"),
+        (("labels", "wrong.csv", "--label", "kind", "--text", "zip"), "--text: no file has a column 'zip'"),
+        (("labels", "head.csv", "--label", "kind"), "head.csv has column names but no rows"),
+        (("labels", "one.csv", "--label", "kind"), "There is no column beside 'kind'"),
+        (("labels", "latin.csv", "--label", "kind"), "latin.csv is not UTF-8 text: name its encoding, such as --encoding cp1252"),
+        (("train", "wrong.csv", "--label", "kind", "--test", "other.csv"), "only wrong.csv has 'b'; only other.csv has 'c'"),
+        (("train", "wrong.csv", "--label", "kind", "--test", "numbers.csv"), "in numbers.csv the column holds numbers"),
+        (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--device", "gpu"), 'device="gpu" is not usable here'),
+        (("labels", "wrong.csv"), "--label must name the column of the label in wrong.csv"),
+        (("labels", "."), "has no images in folders by class, such as"),
+        (("labels", ".", "--label", "kind"), "the names of the folders are the labels: leave --label out"),
+        (("labels", ".", "--drop", "a"), "--columns and --drop are for tables, and . is a folder"),
+        (("labels", "wrong.csv", "--label", "kind", "--size", "8"), "--size is for images, and wrong.csv is a table"),
         (("labels", "wrong.csv", "--label", "kind", "--out", "x.txt"), "must end in .csv"),
         (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--method", "mw_nett"), "Did you mean 'mw_net'"),
     ],

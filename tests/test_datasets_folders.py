@@ -9,8 +9,9 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from densratio.datasets import load_cifar10, load_cifar100, load_fashion_mnist, load_labelled
+from densratio.datasets import load_cifar10, load_cifar100, load_fashion_mnist, load_image_folder, load_labelled
 
 RNG = np.random.default_rng(0)
 
@@ -195,3 +196,41 @@ def test_a_folder_without_the_files_and_parts_that_do_not_fit_are_told(tmp_path)
     (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(4, dtype=np.uint8)))
     with pytest.raises(ValueError, match="5 images and 4 labels"):
         load_fashion_mnist(tmp_path)
+
+
+def saved(path, pixels, mode):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels, mode).save(path)
+    return path
+
+
+def test_images_of_a_folder_by_class_are_read_as_they_were_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    gray = [rng.integers(256, size=(5, 4), dtype=np.uint8) for _ in range(3)]
+    places = [tmp_path / "b" / "1.png", tmp_path / "a" / "deep" / "2.PNG", tmp_path / "a" / "3.bmp"]
+    for path, pixels in zip(places, gray, strict=True):
+        saved(path, pixels, "L")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    found = load_image_folder(tmp_path)
+    assert found.files == [places[2], places[1], places[0]] and found.labels.tolist() == ["a", "a", "b"]
+    np.testing.assert_allclose(255 * found.inputs[:, 0], np.stack(gray[::-1]), atol=1e-4)
+    color = rng.integers(256, size=(5, 4, 3), dtype=np.uint8)
+    saved(tmp_path / "c" / "4.png", color, "RGB")
+    mixed = load_image_folder(tmp_path)
+    assert mixed.inputs.shape == (4, 3, 5, 4) and (mixed.inputs[0, 0] == mixed.inputs[0, 2]).all()
+    np.testing.assert_allclose(255 * mixed.inputs[3], color.transpose(2, 0, 1), atol=1e-4)
+    assert load_image_folder(tmp_path, size=8).inputs.shape == (4, 3, 8, 8)
+
+
+def test_a_folder_of_images_that_can_not_be_read_is_told(tmp_path):
+    with pytest.raises(ValueError, match="has no images in folders by class, such as"):
+        load_image_folder(tmp_path)
+    first = saved(tmp_path / "a" / "1.png", np.zeros((4, 4), np.uint8), "L")
+    saved(tmp_path / "b" / "2.png", np.zeros((6, 4), np.uint8), "L")
+    with pytest.raises(ValueError, match=r"1.png has 4 x 4 pixels, .*2.png has 4 x 6 pixels. Bring all to one: size=32"):
+        load_image_folder(tmp_path)
+    with pytest.raises(ValueError, match="size must be a number of pixels >= 1"):
+        load_image_folder(tmp_path, size=0)
+    first.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1.png is not an image"):
+        load_image_folder(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -171,3 +171,35 @@ def test_labels_that_cannot_be_are_told():
         LabelShiftRatio().fit(X, y, labels=np.zeros(60))
     with pytest.raises(ValueError, match="has 1 source row"):
         LabelShiftRatio().fit(X, y, labels=np.append(np.ones(59), 2))
+
+
+@given(seed=st.integers(0, 99))
+@settings(max_examples=5)
+def test_rows_have_no_order(seed):
+    rng = np.random.default_rng(seed)
+    (source, classes), (target, _) = rows(rng, 60, SOURCE), rows(rng, 40, TARGET)
+    weight, order, other = rng.integers(1, 4, 100) * 1.0, rng.permutation(60), rng.permutation(40)
+
+    def fitted(first, second):
+        X, domain = stack_domains(source[first], target[second])
+        counts = np.empty(100)
+        counts[domain == 0], counts[domain == 1] = weight[:60][first], weight[60:][second]
+        return LabelShiftRatio(n_bootstrap=5).fit(X, domain, labels=classes[first], sample_weight=counts)
+
+    one, two = fitted(np.arange(60), np.arange(40)), fitted(order, other)
+    for name in ("class_ratios_", "intervals_", "p_value_"):
+        np.testing.assert_array_equal(getattr(two, name), getattr(one, name))
+    np.testing.assert_array_equal(two.weights_, one.weights_[order])
+    np.testing.assert_array_equal(two.predict_proba(target), one.predict_proba(target))
+
+
+@pytest.mark.parametrize("gap", [None, np.nan])
+def test_a_source_row_without_a_class_is_named_and_target_rows_need_none(gap):
+    X, domain, classes = table(0, 30, 20)
+    labels = np.array(["a", "b", "c"], dtype=object)[classes]
+    whole = np.full(50, gap, dtype=object)
+    whole[domain == 0] = labels
+    assert LabelShiftRatio(n_bootstrap=1).fit(X, domain, labels=whole).classes_.tolist() == ["a", "b", "c"]
+    labels[3] = gap
+    with pytest.raises(ValueError, match=r"1 have none, the first is source row 3\. Leave these rows out"):
+        LabelShiftRatio().fit(X, domain, labels=labels)

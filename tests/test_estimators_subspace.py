@@ -241,16 +241,32 @@ def test_the_gains_of_directions_rank_those_that_matter_first():
     assert search.choose(np.eye(3)) == Choice(*search.choose(np.eye(3)))
 
 
-@pytest.mark.parametrize("far", [None, 1e9], ids=["fewer source rows than columns", "one row far away"])
+CASES = {  # rows of source and target, shift, and a far row
+    "fewer source rows than columns": (2, 20, 0.0, None),
+    "one row far away": (12, 20, 0.0, 1e9),
+    "three target rows apart": (12, 3, 30.0, None),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**16))
-def test_directions_that_moments_rank_alike_are_chosen_by_content(far, seed):
+@given(seed=st.integers(0, 2**16), k=st.integers(1, 2))
+def test_directions_that_rank_alike_are_chosen_by_content(case, seed, k):
     """Rounding of the columns in other units would choose among them by chance."""
+    n, m, shift, far = case
     rng = np.random.default_rng(seed)
-    source, target = rng.normal(size=(2 if far is None else 12, 4)), rng.normal(0.0, 1.0, (20, 4))
+    source, target = rng.normal(size=(n, 4)), rng.normal(shift, 1.0, (m, 4))
     if far is not None:
         target[3] = -far
     X, y = stack_domains(source, target)
-    ratio = SubspaceLSIF(1, max_iter=10, n_restarts=0, random_state=0)
+    ratio = SubspaceLSIF(k, max_iter=10, n_restarts=0, random_state=0)
     expected, found = ratio.fit(X, y).weights_, ratio.fit(X * 10.0 ** rng.uniform(-6, 6, 4), y).weights_
     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, expected.max()))
+
+
+def test_an_ascent_ends_where_a_step_gains_too_little():
+    criterion, start = divergence(alpha=0.5), orthonormal(4, 2)
+    gains = np.diff(ascend(criterion, start, 500)[1])
+    few = np.diff(ascend(criterion, start, 500, enough=1e-3)[1])
+    assert np.all(few[:-1] > 1e-3) and few[-1] <= 1e-3 < gains[0]
+    np.testing.assert_array_equal(few, gains[: len(few)])

@@ -54,9 +54,13 @@ def test_wrong_labels_get_small_weights_and_are_listed_first():
     model = NoisyLabelClassifier(max_iter=20).fit(X, given_labels)
     assert model.weights_.mean() == pytest.approx(1.0) and model.n_iter_ == len(model.history_) == 20
     assert model.weights_[is_wrong].mean() < 0.2 * model.weights_[~is_wrong].mean()
-    found = np.isin(np.arange(len(y)), model.label_issues_)
+    issues = model.label_issues_
+    assert list(issues.columns) == ["row", "given_label", "suggested_label", "score", "is_issue"]
+    found = issues.sort_values("row").is_issue.to_numpy()
     assert (found == is_wrong).mean() > 0.95 and (model.predict(X) == y).mean() > 0.97
-    assert is_wrong[model.label_issues_[:30]].all()
+    assert is_wrong[issues.row[:30]].all() and (issues.suggested_label[:30] == y[issues.row[:30]]).all()
+    assert issues.is_issue.sum() == round(issues.score.sum()) == issues.attrs["n_issues"] and issues.score.is_monotonic_decreasing
+    np.testing.assert_allclose(1.0 - issues.score, (model.weights_ / model.weights_.max())[issues.row], atol=1e-3)
 
 
 @settings(max_examples=5, deadline=None)
@@ -88,7 +92,8 @@ def test_clean_rows_are_numbers_or_a_second_sample_and_are_never_doubted():
     numbers = np.flatnonzero(~is_wrong)[:40]
     model = NoisyLabelClassifier(**QUICK).fit(X, y, clean=numbers)
     assert np.ptp(model.weights_[numbers]) == 0.0 and model.weights_[numbers[0]] == model.weights_.max()
-    assert not np.isin(numbers, model.label_issues_).any()
+    issues = model.label_issues_.set_index("row")
+    assert issues.score[numbers].eq(0.0).all() and issues.suggested_label[numbers].eq(issues.given_label[numbers]).all()
     rest = np.setdiff1d(np.arange(len(y)), numbers)
     second = NoisyLabelClassifier(**QUICK).fit(X[rest], y[rest], clean=(X[numbers], right[numbers]))
     assert np.allclose(second.predict_proba(X), model.predict_proba(X)) and len(second.weights_) == len(rest)
@@ -100,6 +105,7 @@ def test_any_method_trains_by_its_name(name, with_clean):
     X, y, _, is_wrong = (part[:80] for part in blobs())
     clean = np.flatnonzero(~is_wrong)[:20] if with_clean else None
     model = NoisyLabelClassifier(name, small, max_iter=3).fit(X, y, clean=clean)
+    assert model.label_issues_.score.between(0.0, 1.0).all() and sorted(model.label_issues_.row) == list(range(80))
     assert model.weights_.shape == (80,) and np.isfinite(model.predict_proba(X)).all() and model.n_iter_ == 3
 
 
@@ -119,13 +125,22 @@ def test_images_text_labels_frames_pickles_and_searches():
     assert search.best_params_["method"] in ("auto", "uniform") and clone(search.best_estimator_).get_params()["max_iter"] == 2
 
 
+def test_rows_of_weight_0_are_no_issues_and_before_the_fit_there_are_none():
+    X, y = (part[:60] for part in blobs()[:2])
+    model = NoisyLabelClassifier(**QUICK)
+    assert not hasattr(model, "label_issues_")
+    model.fit(X, y, sample_weight=np.arange(60) > 9)
+    first = model.label_issues_.set_index("row").loc[range(10)]
+    assert first.score.eq(0.0).all() and np.array_equal(first.given_label, y[:10]) and first.suggested_label.eq(y[:10]).all()
+
+
 def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weights():
     X, y = (part[:60] for part in blobs()[:2])
     rare = np.where(np.arange(60) == 7, 9, y)
     model = NoisyLabelClassifier(**QUICK).fit(X, rare)
-    assert model.weights_[7] == model.weights_.max() and 7 not in model.label_issues_
+    assert model.weights_[7] == model.weights_.max() and model.label_issues_.set_index("row").score[7] == 0.0
     alone = NoisyLabelClassifier(**QUICK).fit(X[:10], np.arange(10))
-    assert np.array_equal(alone.weights_, np.ones(10)) and len(alone.label_issues_) == 0
+    assert np.array_equal(alone.weights_, np.ones(10)) and alone.label_issues_.score.eq(0.0).all()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from densratio import find_label_issues, label_issues_from_probabilities
 from densratio.labels.confusion import _sharpened
+from densratio.labels.encoding import FrameEncoder
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
 
@@ -68,6 +69,24 @@ def test_the_frame_lists_the_worst_first_and_suggests_the_true_label():
     right = (issues.suggested_label == names[true[issues.row]])[issues.is_issue]
     best = np.take_along_axis(noisy, true[:, None], 1)[:, 0][issues.row[issues.is_issue]].mean()
     assert right.mean() > best  # the likeliest class is right at least as often as the true one is likely
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 999), n_sequences=st.integers(2, 20))
+def test_tokens_are_judged_as_rows_are_and_listed_by_their_places(seed, n_sequences):
+    noisy, _, labels, _, _ = drawn(300, 3, 0.2, seed)
+    cuts = np.sort(np.random.default_rng(seed).integers(0, 301, n_sequences - 1))  # some sequences are empty
+    names = np.array(["noun", "verb", "other"])[labels]
+    clean = [0, n_sequences - 1]
+    issues = label_issues_from_probabilities(
+        [one.tolist() for one in np.split(names, cuts)], np.split(noisy, cuts), classes=["noun", "verb", "other"], clean=clean
+    )
+    assert list(issues.columns) == ["row", "token", *COLUMNS[1:]]
+    at = np.concatenate([[0], cuts])[issues.row] + issues.token
+    is_clean = np.isin(np.searchsorted(cuts, np.arange(300), side="right"), clean)
+    flat = label_issues_from_probabilities(names, noisy, classes=["noun", "verb", "other"], clean=is_clean)
+    assert np.array_equal(at, flat.row) and issues.attrs == flat.attrs
+    pd.testing.assert_frame_equal(issues.drop(columns=["row", "token"]), flat.drop(columns="row"))
 
 
 def test_clean_rows_are_no_issues_and_tell_the_confusion():
@@ -132,6 +151,25 @@ def test_text_is_encoded_and_groups_are_held_out_together():
     assert set(found.row[:6]) == set(range(6))
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_of_sentences_are_encoded_as_text_and_others_as_they_are_in_tables(library):
+    rng = np.random.default_rng(0)
+    words = [["wave", "salt", "fish", "tide"], ["tree", "leaf", "moss", "root"]]
+    y = np.arange(60) % 2
+    texts = [" ".join([*rng.permutation(words[k]), f"number {row}"]) for row, k in enumerate(y)]
+    texts[5] = None
+    columns = {"text": texts, "size": rng.normal(size=60), "kind": rng.choice(["old", "new"], 60)}
+    X = {
+        "pandas": pd.DataFrame, "polars": pytest.importorskip("polars").DataFrame, "pyarrow": pytest.importorskip("pyarrow").table
+    }[library](columns)  # fmt: skip
+    encoder = FrameEncoder()
+    rows = encoder.fit_transform(X)
+    np.testing.assert_allclose(encoder.transform(X), rows)
+    assert list(encoder.texts) == ["text"] and rows.shape[1] == 1 + 2 + 6
+    some = np.arange(60) != 5
+    assert LogisticRegression().fit(rows[some, 3:], y[some]).score(rows[some, 3:], y[some]) == 1.0
+
+
 def test_a_second_clean_sample_is_learned_from_and_not_listed(digits):
     X, labels, is_wrong = digits
     more, right = load_digits(return_X_y=True)
@@ -161,6 +199,15 @@ BAD = {
     "text": (lambda: find_label_issues(["a b", "c d"] * 10, TWO), "encoder="),
     "model": (lambda: find_label_issues(ROWS, TWO, model=3), "must be a scikit-learn classifier"),
     "proba": (lambda: label_issues_from_probabilities(TWO, np.full((20, 3), 1 / 3)), r"\(20, 2\)"),
+    "groups": (lambda: label_issues_from_probabilities(TWO, np.full((20, 2), 0.5), groups=TWO), "Hold out whole groups: cross_val"),
+    "tokens": (
+        lambda: label_issues_from_probabilities([[0, 1], [1]], [np.full((2, 2), 0.5)] * 2),
+        r"Sequence 1 has 1 labels and probabilities of shape \(2, 2\): pass \(tokens, K\) for each sequence, without padding",
+    ),
+    "sequences": (
+        lambda: label_issues_from_probabilities([[0, 1], [1]], [np.full((2, 2), 0.5)]),
+        "There are 2 sequences of labels and 1 of probabilities",
+    ),
     "sums": (lambda: label_issues_from_probabilities(TWO, np.ones((20, 2))), "sum to 1"),
 }  # fmt: skip
 

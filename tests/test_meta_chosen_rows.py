@@ -224,3 +224,36 @@ class Whole(torch.utils.data.Dataset):
 def test_chosen_rows_that_cannot_be_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class Broken(TensorDataset):
+    """A data set with a row that can't be read."""
+
+    def __getitem__(self, row):
+        if row == 5:
+            raise OSError("the file of row 5 is damaged")
+        return super().__getitem__(row)
+
+
+def test_a_batch_that_raises_leaves_average_draws_and_rows_as_they_were():
+    model = Network(0, False)
+    for data, error in ((Broken(X, Y), OSError), (TensorDataset((100 * X).long(), Y), ValueError)):
+        chosen = ChosenRows(data, Y, k=N_TRAIN, by="chance")
+        before = stored(chosen.state_dict())
+        with pytest.raises(error):
+            for _ in range(N_TRAIN):
+                before = stored(chosen.state_dict())
+                chosen.batch(model)
+        assert_same(chosen.state_dict(), before)
+
+
+@pytest.mark.parametrize("key", ["rows_", "_extra_state", "average._extra_state"])
+@pytest.mark.parametrize("found", [torch.zeros(3), None, {}], ids=["a vector", "none", "empty"])
+def test_a_state_that_does_not_fit_changes_nothing(key, found):
+    model, chosen, other = Network(0, False), ChosenRows(DATA, Y, k=2), ChosenRows(DATA, Y, k=2, seed=1)
+    for rows in (chosen, other):
+        rows.batch(model)
+    before = stored(chosen.state_dict())
+    with pytest.raises(RuntimeError, match=f"does not fit ChosenRows of {2 * C} rows; nothing was loaded"):
+        chosen.load_state_dict({**other.state_dict(), key: found})
+    assert_same(chosen.state_dict(), before)

@@ -44,7 +44,7 @@ def test_the_first_screen_weighs_a_table_finds_wrong_labels_and_trains_a_loop():
     X = 4.0 * y[:, None] + rng.normal(size=(60, 2))
     names = {"X_train": X, "y_train": np.where(is_wrong, 1 - y, y), "X_new": [[4.0, 4.0]]}
     exec(snippet_with("NoisyLabelClassifier()"), names)
-    assert set(names["classifier"].label_issues_) >= {0, 1, 2, 3, 4, 5}
+    assert set(names["classifier"].label_issues_.row[:6]) == {0, 1, 2, 3, 4, 5}
 
     sets = [torch.utils.data.TensorDataset(torch.randn(n, 2), torch.randint(2, (n,))) for n in (300, 60)]
     model = torch.nn.Linear(2, 2)

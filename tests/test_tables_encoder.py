@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -268,3 +269,33 @@ def test_names_of_columns_may_be_numbers_or_tuples():
 def test_a_masked_entry_is_a_gap():
     X = np.ma.masked_equal([[1.0, 2.0], [-9.0, 3.0], [4.0, 5.0]], -9.0)
     assert TableEncoder().fit(X).columns_[0].has_gaps
+
+
+@pytest.mark.parametrize(
+    "made", [lambda f: f, polars.from_pandas, pyarrow.table, lambda f: f.to_numpy()], ids=["pandas", "polars", "Arrow", "array"]
+)
+def test_a_column_of_numbers_with_a_stray_text_is_told(made):
+    """A file with NA or 45,000 among numbers is read as text; all numbers, or mostly texts, may well be codes."""
+    numbers, names = [str(number) for number in range(20)], [f"k{number}" for number in range(20)]
+    for column, is_told in (
+        (numbers, False),
+        ([*numbers[:-1], "?"], True),
+        ([*numbers[:11], *names[:9]], True),
+        ([*numbers[:9], *names[:11]], False),
+    ):
+        frame = pd.DataFrame({"x": np.arange(20.0), "k": column})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            TableEncoder(max_levels=30).fit_samples(made(frame), made(frame))
+        told = [str(warning.message) for warning in caught if "for the most part" in str(warning.message)]
+        assert len(told) == is_told
+        if is_told:
+            stray = next(text for text in column if not text.isdigit())
+            assert f"and {stray!r}: it is taken for categories. For numbers, repair it" in told[0]
+
+
+def test_declared_categories_may_be_numbers_and_texts():
+    frame = pd.DataFrame({"k": pd.Categorical(["1", "2", "3", "4A"] * 5)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TableEncoder().fit_samples(frame, frame).columns_[0].levels == ("1", "2", "3", "4A")

@@ -21,6 +21,7 @@ from densratio.training import (
     RHOLoss,
     SelfPaced,
     Uniform,
+    ValidationOnly,
 )
 
 METHODS = {
@@ -39,6 +40,7 @@ METHODS = {
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
+    "val_only": lambda **_: ValidationOnly(N_TRAIN),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 
@@ -193,6 +195,18 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing_and_says_what_to_do(name
     ):
         reweighter.load_state_dict(state)
     assert_same(reweighter.state_dict(), before)
+
+
+@every_method
+def test_a_checkpoint_with_an_entry_of_another_shape_changes_nothing(name):
+    reweighter, _, _ = run_of(name, 4)
+    before = stored(reweighter.state_dict())
+    for key in [key for key, value in before.items() if isinstance(value, torch.Tensor)]:
+        state = stored(before)
+        state[key] = torch.ones(state[key].numel() + 1)
+        with pytest.raises(RuntimeError, match="nothing was loaded"):
+            reweighter.load_state_dict(state)
+        assert_same(reweighter.state_dict(), before)
 
 
 def test_a_checkpoint_of_another_method_or_size_names_what_to_make():

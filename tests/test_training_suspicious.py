@@ -14,7 +14,7 @@ from monitor_cases import N_TRAIN, N_VAL, Log, losses, new, step, uniform
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from densratio.training import Monitor, RandomWeights, Uniform, ValidationOnly, suspicious_rows
+from densratio.training import LiLAW, Monitor, RandomWeights, Uniform, ValidationOnly, suspicious_rows
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.loop.row_losses import RowLosses
 
@@ -298,3 +298,35 @@ def test_on_a_gpu_recording_losses_and_counting_steps_do_not_wait():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert record.means()[:4].tolist() == pytest.approx(told.tolist())
+
+
+# ---------------------------------------------------------------- LiLAW's easy part
+
+
+@drawn
+@given(seed=st.integers(0, 999), visited=st.integers(1, 12))
+def test_the_easy_part_ranks_by_the_formula_and_rows_never_visited_come_last(seed, visited):
+    draw = torch.Generator().manual_seed(seed)
+    model = nn.Linear(3, 4)
+    x, y, i = torch.randn(visited, 3, generator=draw), torch.randint(4, (visited,), generator=draw), torch.arange(visited)
+    reweighter = LiLAW(12, warmup_epochs=0.0, learning_rate=0.0)
+    reweighter.weighted_loss(model, (x, y, i), (x, y, i))
+    softmax = torch.softmax(model(x).detach(), dim=1)
+    easy = torch.sigmoid(10.0 * softmax[i, y] - softmax.amax(dim=1))
+    rows, scores = suspicious_rows(reweighter, by="easy", return_scores=True)
+    assert rows[visited:].tolist() == list(range(visited, 12)) and np.isnan(scores[visited:]).all()
+    np.testing.assert_allclose(-scores[:visited], easy[rows[:visited]], rtol=1e-5)
+    assert (np.diff(scores[:visited]) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("reweighter", "by", "words"),
+    [
+        (new(), "easy", "ranks by a part of the weights of LiLAW, and DynamicReweighter has none: train with LiLAW, or"),
+        (LiLAW(3, warmup_epochs=0.0), "easy", "nothing to rank by: no row was in a batch"),
+        (new(), "alpha", 'by must be "losses" or "easy"; got .alpha.'),
+    ],
+)
+def test_what_can_not_be_ranked_by_is_told(reweighter, by, words):
+    with pytest.raises(ValueError, match=words):
+        suspicious_rows(reweighter, by=by)

@@ -16,7 +16,8 @@ from sklearn.ensemble import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier
@@ -50,6 +51,9 @@ NESTS = {
     "outputs of steps": lambda: MultiOutputClassifier(step()),
     "one against the rest": lambda: OneVsRestClassifier(logistic()),
     "calibrated voting": lambda: CalibratedClassifierCV(VotingClassifier([("a", step())], voting="soft"), cv=3),
+    "bagged calibrated steps": lambda: BaggingClassifier(
+        CalibratedClassifierCV(step(), cv=3), n_estimators=3, max_samples=50, random_state=0
+    ),
     "step of stacked steps": lambda: make_pipeline(StandardScaler(), StackingClassifier([("a", step())], logistic())),
 }
 
@@ -64,7 +68,7 @@ def routed_by_hand(model):
         model = clone(model)
         for part in model.get_params().values():
             if isinstance(part, LogisticRegression | CalibratedClassifierCV):
-                part.set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+                part.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
             if isinstance(part, StandardScaler):
                 part.set_fit_request(sample_weight=False)
         return model.fit(X, labels_for(model), sample_weight=WEIGHTS)
@@ -79,6 +83,34 @@ def test_weights_reach_every_learner_of_a_nest(name):
     plain = model.fit(X, labels_for(model))
     assert np.max(np.abs(np.asarray(found.predict_proba(X)) - np.asarray(plain.predict_proba(X)))) > 0.01
     assert not sklearn.get_config()["enable_metadata_routing"]
+
+
+CHOICE = {"C": [1e-4, 0.1, 10.0]}
+SEARCHES = {
+    "a model": (logistic, "C", lambda model: model),
+    "a Pipeline": (step, "logisticregression__C", lambda model: model),
+    "a Pipeline within a vote": (step, "logisticregression__C", lambda model: VotingClassifier([("a", model)])),
+    "a calibrated model": (logistic, "C", lambda model: CalibratedClassifierCV(model, cv=[(np.arange(N), np.arange(N))])),
+}
+
+
+@pytest.mark.parametrize("scoring", [None, "accuracy", "neg_log_loss"])
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_inside_scores_held_out_rows_by_their_weights(name, scoring):
+    make, parameter, around = SEARCHES[name]
+    folds = list(KFold(3).split(X))
+    search = GridSearchCV(make(), {parameter: CHOICE["C"]}, cv=folds, scoring=scoring)
+    found = ImportanceWeighted(around(search), tilt).fit(X, LABEL).estimator_
+    while not hasattr(found, "cv_results_"):
+        found = found.estimators_[0] if hasattr(found, "estimators_") else found.calibrated_classifiers_[0].estimator
+    measure = get_scorer(scoring or "accuracy")
+    for place, C in enumerate(CHOICE["C"]):
+        for number, (train, held) in enumerate(folds):
+            model = make().set_params(**{parameter: C})
+            label = "logisticregression__sample_weight" if make is step else "sample_weight"
+            model.fit(X[train], LABEL[train], **{label: WEIGHTS[train]})
+            by_hand_score = measure(model, X[held], LABEL[held], sample_weight=WEIGHTS[held])
+            assert found.cv_results_[f"split{number}_test_score"][place] == pytest.approx(by_hand_score, rel=1e-5)
 
 
 NAMED = {

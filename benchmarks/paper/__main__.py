@@ -51,7 +51,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("--quick", action="store_true", help="digits, few epochs, runs and profile, in under a minute: proves the harness")
-    add("--data", default="digits", help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER")
+    add(
+        "--data",
+        default="digits",
+        help="digits, letters:FILE, cifar10:FILE, time_series:FILE, or cifar10, cifar100, fashion_mnist:FOLDER",
+    )
     add("--noise", default="symmetric:0.4", help=f"{KNOWN}; several separated by commas")
     add("--outside", help="data, named as --data, whose inputs take the place of some rows' under --noise open_set:0.2")
     add("--human-labels", help="an .npz of labels that people gave to CIFAR-10's training rows, for --noise human:worse")
@@ -67,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="of the optimizer")
     add("--weight-decay", type=float, help="of the optimizer")
     add("--schedule", help="of the rate: constant, quarters, linear, cosine, at:80/100 (times 0.1 there), at:160/180:0.01")
-    add("--network", help="small, lenet5, convnet or resnet18")
+    add("--network", help="small, lenet5, convnet, lstm or resnet18")
     add("--n-val", help="clean validation rows; several separated by commas")
     add("--layer", default="losses", help="what is compared: losses (-L), hidden (-F), or a module's name; several, commas")
     add("--parameters", default="library", help="library: this package's defaults; published: the paper's kernel widths")

@@ -35,8 +35,8 @@ _SHAPES: dict[str, Callable[[float], float]] = {
 class Session:
     """Model, optimizer, reweighter, batches and history of one method with one seed.
 
-    history: for each epoch that is done, "accuracy" on the test rows, its mean over the classes, "class_accuracy", the mean
-    weighted "loss", and "seconds" of its training.
+    history: for each epoch that is done, "accuracy" on the test rows, its mean over the classes, "class_accuracy", "val_accuracy"
+    on the validation rows, the mean weighted "loss", and "seconds" of its training.
     """
 
     def __init__(
@@ -59,11 +59,15 @@ class Session:
             torch.manual_seed(seed)
             self.reweighter = method.build(experiment, sizes).to(self.device)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, decay_of(setting.schedule, setting.epochs))
-        self.train, self.val, self.test = _samples(problem, experiment, method, seed, self.device)
+        self.train, self.val = _samples(problem, experiment, method, seed, self.device)
+        self.test = _as_they_are(problem, (problem.x_test, problem.y_test), self.device)
+        self.val_rows = _as_they_are(problem, (problem.x_val, problem.y_val), self.device)
         self._val_batches = endless(self.val)
         # DIW's published program makes its validation loader anew for each batch.
         self._remake = (lambda: _validation(problem, experiment, method, seed, self.device)) if method.name == REBUILT else None
-        self.history: dict[str, list[float]] = {"accuracy": [], "class_accuracy": [], "loss": [], "seconds": []}
+        self.history: dict[str, list[float]] = {
+            "accuracy": [], "class_accuracy": [], "val_accuracy": [], "loss": [], "seconds": []
+        }  # fmt: skip
         self._loss, self._seconds, self._batches = torch.zeros((), device=self.device), 0.0, 0
 
     @property
@@ -124,12 +128,15 @@ class Session:
         right, rows = counts.diagonal(), counts.sum(dim=1)
         return float(right.sum() / rows.sum()), float((right / rows)[rows > 0].mean())
 
-    @torch.no_grad()
     def confusion(self) -> Tensor:
         """Test rows (K, K) by their class and by the one that the classifier takes them for."""
+        return self._counts(self.test)
+
+    @torch.no_grad()
+    def _counts(self, data: DeviceData) -> Tensor:
         self.model.eval()
         counts = torch.zeros(self.n_classes**2, dtype=torch.float64, device=self.device)
-        for x, y, _ in self.test:
+        for x, y, _ in data:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
                 found = self.model(x).argmax(dim=1)
             counts.index_add_(0, y * self.n_classes + found, torch.ones_like(y, dtype=counts.dtype))
@@ -167,11 +174,13 @@ class Session:
         self.reweighter.check()
         self.schedule.step()
         accuracy, class_accuracy = self.accuracy()
+        val_counts = self._counts(self.val_rows)
         values = {
             "accuracy": accuracy, "class_accuracy": class_accuracy, "loss": loss / self._batches, "seconds": self._seconds,
+            "val_accuracy": float(val_counts.trace() / val_counts.sum()),
         }  # fmt: skip
         for name, value in values.items():
-            self.history[name].append(value)
+            self.history.setdefault(name, []).append(value)
         self._loss, self._seconds, self._batches = torch.zeros_like(self._loss), 0.0, 0
 
 
@@ -229,13 +238,17 @@ def _optimizer(model: torch.nn.Module, experiment: Experiment) -> torch.optim.Op
 
 def _samples(
     problem: Problem, experiment: Experiment, method: Method, seed: int, device: torch.device
-) -> tuple[DeviceData, DeviceData, DeviceData]:
-    """Training and validation batches, augmented alike so that a loss means the same on both, and the test rows as they are."""
-    mean, std = problem.channels() or (None, None)
+) -> tuple[DeviceData, DeviceData]:
+    """Training and validation batches, augmented alike so that a loss means the same on both."""
     size = min(experiment.setting.batch_size, len(problem.x))
     train = _shuffled(problem, experiment, (problem.x, problem.y), size, seed, device)
-    test = DeviceData(problem.x_test, problem.y_test, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
-    return train, _validation(problem, experiment, method, seed, device), test
+    return train, _validation(problem, experiment, method, seed, device)
+
+
+def _as_they_are(problem: Problem, rows: tuple[np.ndarray, np.ndarray], device: torch.device) -> DeviceData:
+    """Batches of rows and labels in their order, not augmented."""
+    mean, std = problem.channels() or (None, None)
+    return DeviceData(*rows, EVALUATED_AT_ONCE, device=device, shuffle=False, mean=mean, std=std)
 
 
 def _validation(problem: Problem, experiment: Experiment, method: Method, seed: int, device: torch.device) -> DeviceData:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from benchmarks.networks import convnet, lenet5, resnet18
+from benchmarks.networks import convnet, lenet5, lstm, resnet18
 from densratio.labels.networks import small_network
 from densratio.training.ratio.published import RECIPES, Published, published
 
 __all__ = ["NETWORKS", "QUICK", "SETTINGS", "Experiment", "Setting", "settings_of"]
 
-NETWORKS = {"small": small_network, "lenet5": lenet5, "convnet": convnet, "resnet18": resnet18}
+NETWORKS = {"small": small_network, "lenet5": lenet5, "convnet": convnet, "lstm": lstm, "resnet18": resnet18}
 CLASS_PRIOR = "class_prior"
 
 
@@ -46,6 +46,7 @@ SETTINGS: dict[str, Setting] = {
     # Ours, as `densratio demo` trains: small data for a CPU, whose test rows are held out.
     "digits": Setting("small", "adam", 1e-3, epochs=80, batch_size=128, n_val=100, n_test=500),
     "letters": Setting("small", "adam", 1e-3, epochs=60, batch_size=128, n_test=4000),
+    "time_series": Setting("lstm", "adam", 1e-3, epochs=100, batch_size=64, n_val=100, n_test=150),
     "fashion_mnist": _as_published("fashion_mnist"),
     "cifar10": _as_published("cifar10", crop_padding=4, flip=True),
     "cifar100": _as_published("cifar100", crop_padding=4, flip=True),

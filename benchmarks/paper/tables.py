@@ -92,6 +92,7 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
         "above Uniform, points": f"{_mean(scores) - _mean(base):+.2f}" if base and scores else None,
         "the paper's, %": None if figure is None else str(figure),
         "as good as the best": _is_best(runs, methods),
+        "stopped early, %": _stopped_early(runs),
         "best epoch, %": f"{_mean([100 * max(run['history']['accuracy']) for run in runs]):.2f}",
         "s an epoch": seconds,
         "times Uniform": seconds / base_seconds if seconds and base_seconds else None,
@@ -189,6 +190,14 @@ def _peak(runs: list[Record]) -> float | None:
     return max(known) / 1e6 if known else None
 
 
+def _stopped_early(runs: list[Record]) -> str | None:
+    """Mean and deviation of the accuracy at the first epoch that is best on the validation rows, where all records have that."""
+    if not all(run["history"].get("val_accuracy") for run in runs):
+        return None
+    scores = [100 * run["history"]["accuracy"][int(np.argmax(run["history"]["val_accuracy"]))] for run in runs]
+    return f"{_mean(scores):.2f}" + (f" ({statistics.stdev(scores):.2f})" if len(scores) > 1 else "")
+
+
 def _class_accuracy(runs: list[Record]) -> str | None:
     """Mean over the seeds and the last epochs of the mean of the classes' accuracies."""
     if not all(run["history"].get("class_accuracy") for run in runs):
@@ -255,8 +264,9 @@ AIMS_NOTE = "The project's aims of each experiment that has Uniform and an ADIW 
 ACCURACY_NOTE = (
     f"Mean of the last {LAST} epochs' accuracy on clean test rows, mean and deviation over the seeds: the same seed on another "
     "machine may differ by a point. As good as the best: a paired t-test over the seeds, two-sided at 1 %, does not tell them "
-    "apart; with three seeds it seldom does. The paper's: mean and deviation over three trials of 400 epochs. Seconds are "
-    "medians over epochs of runs one after another: the cost table compares them in turn."
+    "apart; with three seeds it seldom does. The paper's: mean and deviation over three trials of 400 epochs. Stopped early: at "
+    "the epoch that is best on the validation rows. Seconds are medians over epochs of runs one after another: the cost table "
+    "compares them in turn."
 )
 BY_SIZE_NOTE = "Test rows of classes with so many training rows, after the last epoch; and the classes confused most often."
 WEIGHTS_NOTE = (

@@ -109,8 +109,8 @@ def _title(name: str) -> str:
 
 
 def hoxo_grid() -> list[Contender]:
-    """uLSIF by its leave-one-out score over the same 9 bandwidths and 9 strengths."""
-    grid = {"nonnegative": False, "gamma": GAMMAS, "regularization": LAMBDAS}
+    """uLSIF by its leave-one-out score over the same 9 bandwidths, in the columns' own units, and 9 strengths."""
+    grid = {"nonnegative": False, "gamma": GAMMAS, "regularization": LAMBDAS, "scale": None}
     return [
         Contender(OURS, "uLSIF, 9 x 9", "least squares", "lsif", grid),
         Contender("hoxo", "uLSIF, 9 x 9", "least squares", "uLSIF"),
@@ -120,9 +120,9 @@ def hoxo_grid() -> list[Contender]:
 
 
 def kliep_grid() -> list[Contender]:
-    """KLIEP by likelihood cross-validation over the same 5 bandwidths, 5 folds each, 100 centers."""
+    """KLIEP by likelihood cross-validation over the same 5 bandwidths in the columns' own units, 5 folds each, 100 centers."""
     return [
-        Contender(OURS, "KLIEP, 5 x 5", "KLIEP", "kliep", {"gamma": KLIEP_GAMMAS, "cv": 5}),
+        Contender(OURS, "KLIEP, 5 x 5", "KLIEP", "kliep", {"gamma": KLIEP_GAMMAS, "cv": 5, "scale": None}),
         Contender("adapt", "KLIEP, 5 x 5", "KLIEP", "kliep", {"gamma": KLIEP_GAMMAS, "cv": 5}),
         Contender("skada", "KLIEP, 5 x 5", "KLIEP", "kliep", {"gamma": KLIEP_GAMMAS, "cv": 5}),
     ]

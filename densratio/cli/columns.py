@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .console import quoted
 from .tables import Table, is_numeral
 
-__all__ = ["Choice", "as_argument", "choose", "known", "listed"]
+__all__ = ["Choice", "as_argument", "check_id", "choose", "known", "listed"]
 
 _NAMELESS = re.compile(r"Unnamed: \d+")
 
@@ -31,32 +31,38 @@ class Choice:
         return f"with --drop {as_argument([*self.left_out, *names])}"
 
 
-def choose(source: Table, target: Table, columns: str | None, drop: str | None, row_names: str | None) -> Choice:
-    """The columns to use: those of `columns`, or all but `row_names` and those of `drop`, which both tables must have.
+def check_id(id: str | None, source: Table, columns: str | None) -> None:
+    """Raise ValueError for names of rows that the source lacks, or that are to be used as well."""
+    if id is not None and id not in source.names:
+        raise ValueError(f"--id: {source.path} has no column '{id}'; its columns are {quoted(source.names)}.")
+    if id == "weight":
+        raise ValueError("--id: the output has a column 'weight' already; rename that column of the source.")
+    if id is not None and columns is not None and id in listed(columns):
+        raise ValueError(f"--id {id} names the rows and describes none: leave it out of --columns.")
+
+
+def choose(source: Table, target: Table, columns: str | None, drop: str | None, beside: str | None) -> Choice:
+    """The columns to use: those of `columns`, or all but `beside` and those of `drop`, which both tables must have.
+
+    beside : a column that describes no row, such as its name or its label.
 
     columns, drop : names separated by commas, as a line of a CSV file. Raises ValueError for names that are in neither table,
     columns that are in one only or have no name, and where no column is left.
     """
-    if row_names is not None and row_names not in source.names:
-        raise ValueError(f"--id: {source.path} has no column '{row_names}'; its columns are {quoted(source.names)}.")
-    if row_names == "weight":
-        raise ValueError("--id: the output has a column 'weight' already; rename that column of the source.")
     if columns is not None and drop is not None:
         raise ValueError("--columns says what to use and --drop what to leave out: give one of them.")
     if columns is not None:
         named = Choice(known("--columns", columns, source, target), None)
-        if row_names in named.names:
-            raise ValueError(f"--id {row_names} names the rows and describes none: leave it out of --columns.")
         for table in (source, target):
             if missing := [name for name in named.names if name not in table.names]:
                 raise ValueError(f"{table.path} has no column {quoted(missing)}, which --columns names.")
         return named
     left_out = () if drop is None else known("--drop", drop, source, target)
-    unused = (*left_out, row_names)
+    unused = (*left_out, beside)
     kept = [[name for name in table.names if name not in unused] for table in (source, target)]
     _check_same(source, target, Choice(tuple(kept[0]), left_out), kept[1])
     if not kept[0]:
-        raise ValueError("No column is left: --drop and --id leave out all of them.")
+        raise ValueError("No column is left to use: all are left out." if left_out else f"There is no column beside '{beside}'.")
     choice = Choice(tuple(kept[0]), left_out)
     if nameless := [name for name in kept[0] if _NAMELESS.fullmatch(name)]:
         raise ValueError(

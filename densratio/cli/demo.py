@@ -33,7 +33,7 @@ def demo(
     epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 80,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds 0, 1, ...")] = 3,
     data: Annotated[
-        str, typer.Option(help="digits, letters:FILE, cifar10:FILE, or cifar10, cifar100, fashion_mnist:FOLDER.")
+        str, typer.Option(help="digits, letters:FILE, cifar10:FILE, time_series:FILE, or cifar10, cifar100, fashion_mnist:FOLDER.")
     ] = "digits",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("densratio-demo"),

@@ -10,7 +10,7 @@ import numpy as np
 from .column import Column
 from .console import enumerated, quoted
 
-__all__ = ["Frames", "framed"]
+__all__ = ["Frames", "framed", "trimmed"]
 
 
 class Frames(NamedTuple):
@@ -27,7 +27,7 @@ def framed(pairs: Sequence[Sequence[Column]], missing: str | None) -> Frames:
     from pandas import concat
 
     notes: list[str] = []
-    columns = [_trimmed(pair[0], pair[1], notes) for pair in pairs]
+    columns = [trimmed(pair, notes) for pair in pairs]
     source, target = (concat([pair[i] for pair in columns], axis=1) for i in (0, 1))
     is_full = [frame.notna().all(axis=1).to_numpy() for frame in (source, target)]
     gaps = source.isna().sum() + target.isna().sum()
@@ -45,16 +45,16 @@ def framed(pairs: Sequence[Sequence[Column]], missing: str | None) -> Frames:
     return Frames(source, target, is_kept, tuple(notes))
 
 
-def _trimmed(source: Column, target: Column, notes: list[str]) -> list[Any]:
-    """Values without the spaces around texts: 'clerk ' and 'clerk' look like one value, and are."""
-    if not source.is_text:
-        return [source.values, target.values]
-    texts = [column.values.astype(object).map(str, na_action="ignore") for column in (source, target)]
-    trimmed = [values.map(str.strip, na_action="ignore") for values in texts]
-    odd = sorted({text for old, new in zip(texts, trimmed, strict=True) for text in old[old.notna() & (old != new)]})
+def trimmed(columns: Sequence[Column], notes: list[str]) -> list[Any]:
+    """Values of one column of each table without the spaces around texts: 'clerk ' and 'clerk' look like one value, and are."""
+    if not columns[0].is_text:
+        return [column.values for column in columns]
+    texts = [column.values.astype(object).map(str, na_action="ignore") for column in columns]
+    stripped = [values.map(str.strip, na_action="ignore") for values in texts]
+    odd = sorted({text for old, new in zip(texts, stripped, strict=True) for text in old[old.notna() & (old != new)]})
     if odd:
-        notes.append(f"Column '{source.name}': spaces around {quoted(odd, 3)} were left out.")
-    return trimmed
+        notes.append(f"Column '{columns[0].name}': spaces around {quoted(odd, 3)} were left out.")
+    return stripped
 
 
 def _typical(values: Any) -> Any:

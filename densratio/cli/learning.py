@@ -1,41 +1,19 @@
-"""What the commands that train share: a table with its labels, a classifier with a progress bar."""
+"""What the commands that train share: the check for torch, and a bar on standard error while they do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-__all__ = ["check_torch", "epochs_shown", "labeled", "waiting"]
+__all__ = ["check_torch", "epochs_shown", "waiting"]
 
 
 def check_torch() -> None:
     """Raise ImportError where torch is missing."""
     if find_spec("torch") is None:
         raise ImportError('This trains networks with torch: pip install "densratio-toolkit[torch,cli]"')
-
-
-def labeled(path: Path, label: str) -> tuple[Any, Any]:
-    """Frame and labels of a CSV, TSV (also .gz) or Parquet file. Raises ValueError for a file or a label that is not there."""
-    import pandas
-
-    from .tables import SUFFIXES, suffix_of
-
-    suffix = suffix_of(path)
-    if suffix is None:
-        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}; the current folder is {Path.cwd()}.")
-    if suffix == ".parquet":
-        frame = pandas.read_parquet(path)
-    else:
-        frame = pandas.read_csv(path, sep="\t" if suffix.startswith(".tsv") else ",", skipinitialspace=True)
-    frame.columns = [str(name) for name in frame.columns]
-    if label not in frame.columns:
-        raise ValueError(f"{path} has no column '{label}', the label; its columns are {', '.join(frame.columns[:20])}.")
-    return frame.drop(columns=label), frame[label].to_numpy()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A classifier from a table with wrong labels, and what it predicts for another."""
+"""A classifier from rows or images with wrong labels, and how well it predicts right ones."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from typing import Annotated
 
 import typer
 
-from .console import plain_errors, say
-from .learning import check_torch, epochs_shown, labeled
+from .console import plain_errors, quoted, say
+from .learning import check_torch, epochs_shown
+from .options import Columns, Decimal, Drop, Encoding, Text, Thousands, reading
 
 __all__ = ["train"]
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="The table to learn from: CSV, TSV (also .gz) or Parquet.", readable=False)],
-    label: Annotated[str, typer.Option(help="The column of the label.")],
-    test: Annotated[Path, typer.Option(help="A table with right labels, to measure the accuracy on.", readable=False)],
+    data: Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)],
+    test: Annotated[Path, typer.Option(help="A table or folder with right labels, to measure the accuracy on.", readable=False)],
+    label: Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")] = None,
     method: Annotated[str, typer.Option(help="auto, or a reweighting method: mw_net, ...; a wrong name lists all.")] = "auto",
-    clean: Annotated[Path | None, typer.Option(help="A table of rows known to be right.", readable=False)] = None,
+    clean: Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the rows in the final training.")] = 60,
+    size: Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")] = None,
+    columns: Columns = None,
+    drop: Drop = None,
+    text: Text = None,
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    encoding: Encoding = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
@@ -27,13 +35,18 @@ def train(
     with plain_errors():
         check_torch()
         from ..labels import NoisyLabelClassifier
+        from .labeled import labeled
 
-        X, y = labeled(data, label)
-        X_test, y_test = labeled(test, label)
-        right = None if clean is None else labeled(clean, label)
+        paths = [data, test] if clean is None else [data, test, clean]
+        how = reading(decimal, thousands, encoding, text)
+        (table, right, *known), notes = labeled(paths, label, columns, drop, how, size=size)
+        if unknown := sorted({str(name) for name in right.labels} - {str(name) for name in table.labels}):
+            notes.append(f"{data} has no label {quoted(unknown)}, which {test} has: such test rows count as wrong.")
+        for sentence in notes:
+            say("note", sentence)
         # Three cross-fitted networks in two rounds, and the final one.
         with epochs_shown("Training", 7 * epochs) as tick:
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
-            model.fit(X, y, clean=right)
-        say("accuracy", f"{model.score(X_test[X.columns], y_test):.2%} of {len(y_test):,} test rows", width=18)
-        say("doubted labels", f"{len(model.label_issues_):,} of {len(y):,} rows", width=18)
+            model.fit(table.rows, table.labels, clean=(known[0].rows, known[0].labels) if known else None)
+        say("accuracy", f"{model.score(right.rows, right.labels):.2%} of {len(right.labels):,} test rows", width=18)
+        say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)

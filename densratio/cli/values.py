@@ -15,7 +15,7 @@ from .frames import Frames, framed
 from .numerals import disguise, is_gap
 from .tables import Table
 
-__all__ = ["Treatment", "cleaned"]
+__all__ = ["Treatment", "check_columns", "cleaned", "strays"]
 
 _MOST_FAULTS = 4  # that one message names
 _ON_MISSING = "--missing drop, --missing impute or --missing indicate says what to do with missing values."
@@ -56,11 +56,13 @@ def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) 
         [column_of(t, f[name], is_code=name in treatment.text, fills_gaps=fills) for t, f in zip(tables, frames, strict=True)]
         for name in names
     ]
-    _check(pairs, choice, treatment)
-    return framed(pairs, treatment.missing)
+    check_columns(pairs, choice, treatment)
+    found, codes = framed(pairs, treatment.missing), dict.fromkeys(set(treatment.text) & set(names), "category")
+    return found._replace(source=found.source.astype(codes), target=found.target.astype(codes))
 
 
-def _check(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> None:
+def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> None:
+    """Raise ValueError for the values that can't be used of columns, each as it is in one table or several."""
     found = [(pair, list(_faults(pair, treatment))) for pair in pairs]
     if faulty := [pair for pair, faults in found if faults]:
         raise ValueError(_of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment))
@@ -85,20 +87,24 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
 
 def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
     """What is wrong with the values of one column; nothing about texts and lists that are not to be used."""
-    first, second = pair
-    kinds = {column.kind for column in pair if column.is_present.any()}
-    if len(kinds) > 1 and kinds != {"numbers", "booleans"}:
-        yield _mixed(second, first) if first.is_text else _mixed(first, second)
+    present = [column for column in pair if column.is_present.any()]
+    other = next((column for column in present if not _are_alike(present[0], column)), None)
+    if other is not None:
+        yield _mixed(other, present[0]) if present[0].is_text else _mixed(present[0], other)
         return
-    is_declared = first.name in treatment.text
-    strays = [fault for column in pair if column.is_text and not is_declared for fault in _strays(column)]
-    yield from strays
-    if not strays and all(map(treatment.takes, pair)):
+    is_declared = pair[0].name in treatment.text
+    found = [fault for column in pair if column.is_text and not is_declared for fault in strays(column)]
+    yield from found
+    if not found and all(map(treatment.takes, pair)):
         for column in pair:
             yield from _gaps(column, treatment)
 
 
-def _strays(column: Column) -> Iterator[_Fault]:
+def _are_alike(one: Column, other: Column) -> bool:
+    return one.kind == other.kind or {one.kind, other.kind} == {"numbers", "booleans"}
+
+
+def strays(column: Column) -> Iterator[_Fault]:
     """A fault where most values of a column of texts are numbers, in digits or as people write them."""
     if column.table.has_types:
         return

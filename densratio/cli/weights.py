@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import enumerated, plain_errors, say
-from .tables import SUFFIXES, Reading, open_table, suffix_of
+from .options import Columns, Decimal, Encoding, Text, Thousands, reading
+from .tables import SUFFIXES, open_table, suffix_of
 
 if TYPE_CHECKING:
     from .columns import Choice
@@ -19,7 +20,6 @@ __all__ = ["weights"]
 
 _PAGES = (".html", ".htm")
 _PICTURES = (".png", ".svg", ".pdf")
-_THOUSANDS = (",", ".", "'", " ")
 
 
 def _path(kind: Any, help: str) -> Any:
@@ -37,7 +37,7 @@ def weights(
             "lists all) or stacked: all that suit, in a minute."
         ),
     ] = "auto",
-    columns: Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")] = None,
+    columns: Columns = None,
     drop: Annotated[str | None, typer.Option(help="Columns to leave out, such as a label, separated by commas.")] = None,
     id: Annotated[
         str | None, typer.Option(help="Column that names the rows of SOURCE: kept in the output, left out of the estimation.")
@@ -45,9 +45,7 @@ def weights(
     encode: Annotated[
         bool, typer.Option("--encode", help="Turn each text column into columns of 0 and 1, one for each frequent value.")
     ] = False,
-    text: Annotated[
-        str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")
-    ] = None,
+    text: Text = None,
     missing: Annotated[
         str | None,
         typer.Option(
@@ -77,9 +75,9 @@ def weights(
         str | None, typer.Option(help="Make extreme weights less so: pareto, truncate, flatten or overlap. Default: as they are.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the method's random choices, where it has any.")] = 0,
-    decimal: Annotated[str, typer.Option(help="Character before the decimals in CSV files: . or ,")] = ".",
-    thousands: Annotated[str | None, typer.Option(help="Character between thousands in CSV files: , . ' or a space.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, utf-16, ... Default: UTF-8.")] = None,
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    encoding: Encoding = None,
     out: Annotated[Path, _path(typer.Option, f"File for the weights: {', '.join(SUFFIXES)}.")] = Path("weights.csv"),
     report: Annotated[Path | None, _path(typer.Option, "HTML page on what the weights do, with pictures.")] = None,
     plot: Annotated[Path | None, _path(typer.Option, "Picture of weights and balance: .png, .svg or .pdf.")] = None,
@@ -97,7 +95,7 @@ def weights(
         from rich.console import Console
 
         from ..two_step.taming import TAMINGS
-        from .columns import choose, known, listed
+        from .columns import check_id, choose, known, listed
         from .estimation import estimator, weigh
         from .files import check_outputs, write_all
         from .output import contents
@@ -105,8 +103,8 @@ def weights(
 
         _check_extras(out, plot)
         treatment = Treatment(encode, listed(text or ""), _one_of("--missing", missing, ("drop", "impute", "indicate")))
-        reading = _reading(decimal, thousands, encoding, (*treatment.text, *([id] if id else [])))
-        tables = open_table(source, reading), open_table(target, reading)
+        how = reading(decimal, thousands, encoding, text, id=id)
+        tables = open_table(source, how), open_table(target, how)
         outputs = {"--out": (out, SUFFIXES), "--report": (report, _PAGES), "--plot": (plot, _PICTURES)}
         check_outputs({option: (path, kinds) for option, (path, kinds) in outputs.items() if path}, (source, target))
         if not 0.0 <= flatten <= 1.0:
@@ -118,6 +116,7 @@ def weights(
         }  # fmt: skip
         given = {name: value for name, value in settings.items() if value is not None} | ({} if scale else {"scale": None})
         ratio = estimator(method, given, seed)
+        check_id(id, tables[0], columns)
         choice = choose(*tables, columns, drop, id)
         if text is not None:
             known("--text", text, *tables)
@@ -137,14 +136,6 @@ def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> str | Non
     if given is not None and given not in known:
         raise ValueError(f"{option} is one of {', '.join(known)}; got '{given}'.")
     return given
-
-
-def _reading(decimal: str, thousands: str | None, encoding: str | None, text: tuple[str, ...]) -> Reading:
-    if decimal not in (".", ","):
-        raise ValueError(f"--decimal is . or , and not '{decimal}'.")
-    if thousands is not None and (thousands not in _THOUSANDS or thousands == decimal):
-        raise ValueError(f"--thousands is one of , . ' or a space, and not the character of --decimal; got '{thousands}'.")
-    return Reading(decimal, thousands, encoding, text)
 
 
 def _check_extras(out: Path, plot: Path | None) -> None:

@@ -9,9 +9,10 @@ import dask
 import dask.array as da
 import numpy as np
 from dask import delayed
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._estimator import Estimator
 from ..estimators import DensityRatio
 from ..estimators.elsewhere import agreement, check_sample, plain_parts, portable, sample_of
 from ..features import Features
@@ -23,7 +24,7 @@ from .survey import Survey, SurveyPlan, survey
 __all__ = ["DaskRatio"]
 
 
-class DaskRatio(BaseEstimator):
+class DaskRatio(Estimator):
     """LSIF or KLIEP on Dask arrays and dataframes: one pass draws a sample, one adds up the problem, which is solved in memory.
 
     The result equals that of `ratio.fit` in memory on all rows with the same centers and bandwidth, up to rounding. Centers and

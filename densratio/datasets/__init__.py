@@ -9,8 +9,8 @@ from .feature_noise import (
     instance_dependent_noise,
     out_of_fold_posteriors,
 )
+from .image_folder import ImageFolder, load_image_folder
 from .images import (
-    Labelled,
     load_cifar10,
     load_cifar10n,
     load_cifar100,
@@ -20,14 +20,17 @@ from .images import (
     load_letters,
 )
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
+from .labelled import Labelled
 from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
+from .time_series import load_time_series
 
 __all__ = [
     "ASYMMETRIC",
     "NOISE_KINDS",
     "PMD_TYPES",
     "SELECTION_KINDS",
+    "ImageFolder",
     "Imbalance",
     "Labelled",
     "NoisyLabels",
@@ -42,8 +45,10 @@ __all__ = [
     "load_cifar100",
     "load_digits",
     "load_fashion_mnist",
+    "load_image_folder",
     "load_labelled",
     "load_letters",
+    "load_time_series",
     "long_tail",
     "make_gaussian_shift",
     "make_heavy_tails",

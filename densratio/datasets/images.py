@@ -8,15 +8,16 @@ import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .folders import home_of, read_cifar, read_idx, read_names
+from .labelled import Labelled
+from .time_series import load_time_series
 
 __all__ = [
     "LOADERS",
-    "Labelled",
     "load_cifar10",
     "load_cifar10n",
     "load_cifar100",
@@ -25,22 +26,6 @@ __all__ = [
     "load_labelled",
     "load_letters",
 ]
-
-
-class Labelled(NamedTuple):
-    """inputs (n, ...) float32, images as (n, channels, height, width); labels (n,) int64; class names (K,).
-
-    test: inputs and labels of the data set's own test split, None if it has none.
-    outside: inputs (m, ...) of classes that are not among the labels, None if there are none.
-    given: other labels (n,) of the same rows, as people gave them, by the name of their set; None if there are none.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    class_names: list[str]
-    test: tuple[np.ndarray, np.ndarray] | None = None
-    given: dict[str, np.ndarray] | None = None
-    outside: np.ndarray | None = None
 
 
 def load_digits() -> Labelled:
@@ -145,13 +130,14 @@ LOADERS: dict[str, Callable[..., Labelled]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "fashion_mnist": load_fashion_mnist,
+    "time_series": load_time_series,
 }
-_PATH_KINDS = {"letters": "FILE", "cifar10": "FILE", "cifar100": "FOLDER", "fashion_mnist": "FOLDER"}
+_PATH_KINDS = {"letters": "FILE", "cifar10": "FILE", "cifar100": "FOLDER", "fashion_mnist": "FOLDER", "time_series": "FILE"}
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def load_labelled(spec: str) -> Labelled:
-    """Data by name: digits, letters:FILE, cifar10:FILE, cifar10:FOLDER, cifar100:FOLDER or fashion_mnist:FOLDER.
+    """Data by name: digits, letters:FILE, cifar10:FILE, cifar10:FOLDER, cifar100:FOLDER, fashion_mnist:FOLDER or time_series:FILE.
 
     Folders have torchvision's layout. Raises ValueError or FileNotFoundError.
     """
@@ -166,7 +152,7 @@ def load_labelled(spec: str) -> Labelled:
     kind = _PATH_KINDS[name]
     if not path:
         raise ValueError(f"{name} needs its {kind.lower()}: {name}:{kind}.")
-    if not Path(path).exists() or (name == "letters" and Path(path).is_dir()):
+    if not Path(path).exists() or (name in ("letters", "time_series") and Path(path).is_dir()):
         raise FileNotFoundError(f"There is no {kind.lower()} {path}.")
     return LOADERS[name](path)
 

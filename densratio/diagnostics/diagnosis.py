@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
+from .._columns import check_container
 from .advice import advise
 from .balance import mean_differences
 from .columns import dense_rows, numeric_columns, rows_where, source_mask
@@ -92,6 +93,7 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
         given = ratio.transform(rows_where(X, is_source))
     elif callable(ratio):
         given = ratio(rows_where(X, is_source))
+    given = check_container(given, "weights")
     try:
         weights = np.asarray(to_host(given), dtype=np.float64)
     except (TypeError, ValueError):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import to_host
+from .._columns import check_container
 
 __all__ = [
     "ParetoTail", "effective_sample_size", "largest_share", "pareto_k", "pareto_tail", "top_share", "weight_shares",
@@ -87,7 +88,7 @@ def pareto_tail(weights: np.ndarray) -> ParetoTail | None:
 
 def weight_shares(weights: Any, n_source: int | None = None) -> np.ndarray:
     """Checked weights (n,) divided by their sum, in float64; n_source, if given, is the number that there must be."""
-    weights = np.asarray(to_host(weights), dtype=np.float64)
+    weights = np.asarray(to_host(check_container(weights, "weights")), dtype=np.float64)
     if weights.ndim != 1 or len(weights) == 0:
         raise ValueError(f"weights must be (n,), one for each row, with n >= 1; got shape {weights.shape}.")
     if n_source not in (None, len(weights)):

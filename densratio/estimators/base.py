@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, TransformerTags
 
 from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
+from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
 from ..model_selection import Fold, k_fold_scores
 from .samples import Samples, counts, mean_one, over_mean, vanishes
 from .search import folds_by, is_search, search
 
-__all__ = ["RatioEstimator", "unchanged_on_error"]
+__all__ = ["RatioEstimator"]
 
 _MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
 
 
-@contextmanager
-def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Give an object the attributes back that it had, if what is done to it raises an error."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
-
-class RatioEstimator(BaseEstimator, ABC):
+class RatioEstimator(Estimator, ABC):
     """Base of the estimators of p_target(x) / p_source(x): a subclass implements `_fit` and `_ratio`.
 
     `_fit` learns from `Samples`, and `_ratio` returns the ratio at any rows up to a constant factor; `fit` turns it into source
@@ -246,15 +233,6 @@ class RatioEstimator(BaseEstimator, ABC):
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
                 "this estimator: fit(*stack_domains(X_source, X_target))."
             )
-
-    def set_params(self, **params: Any) -> RatioEstimator:
-        """Set parameters by name. An unknown name raises ValueError and changes none, in estimators inside neither."""
-        known = self.get_params()
-        for name in params:
-            owner, inside, _ = name.partition("__")
-            if name not in known and not (inside and owner in params):
-                super().set_params(**{name: params[name]})
-        return super().set_params(**params)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "normalization_")

@@ -10,6 +10,7 @@ import numpy as np
 from joblib import delayed
 
 from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
+from .._estimator import unchanged_on_error
 from .._progress import run_all
 from .._validation import check_index, from_registry
 from ..features import FEATURES, Features
@@ -17,7 +18,7 @@ from ..model_selection import Fold
 from ..objectives import Objective, Problem
 from ..objectives.base import SumProblem
 from ..solvers import Solution, Solver
-from .base import RatioEstimator, unchanged_on_error
+from .base import RatioEstimator
 from .explicit_map import MapAverage, mapped
 from .off_sample import FromFeatures, KnownRows, Predictor
 from .samples import Samples

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.base import OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import to_host
+from .._arrays import is_tensor, to_host
+from .._columns import check_columns, check_container
+from .._estimator import Estimator, unchanged_on_error
 from .._validation import seed_of
 from ..model_selection import stratified_folds
 from .kliep import KLIEP
@@ -16,7 +18,7 @@ from .kliep import KLIEP
 __all__ = ["RatioOutlierDetector"]
 
 
-class RatioOutlierDetector(OutlierMixin, BaseEstimator):
+class RatioOutlierDetector(OutlierMixin, Estimator):
     """Inliers are rows with a large estimated ratio p_reference(x) / p_new(x), outliers those with a small one.
 
     `fit(X, new=rows)` compares clean reference rows X with the rows to be judged: where only some of them are odd, the ratio is
@@ -52,28 +54,15 @@ class RatioOutlierDetector(OutlierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, *, new: Any = None) -> RatioOutlierDetector:
         """Learn from clean reference rows X (n, d), and from the rows `new` (m, d) to be judged, if they are known. y: ignored."""
-        self._check()
-        reference = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        rng = np.random.default_rng(seed_of(self.random_state))
-        others = _even(reference, rng) if new is None else validate_data(self, new, dtype=np.float64, reset=False)
-        folds = stratified_folds(len(others), len(reference), self.cv, seed=int(rng.integers(2**31)))
-        held_out = []
-        for fold in folds:
-            rows, kept = reference[fold.target], np.delete(reference, fold.target, axis=0)
-            # The fit has seen the new rows as such, so the rows that they are compared with are seen in the same way.
-            seen = others if new is None else np.concatenate([others, rows])
-            held_out.append(self._fitted(seen, kept).transform(rows))
-        self.reference_scores_ = np.sort(np.concatenate([to_host(scores) for scores in held_out]))
-        self.ratio_ = self._fitted(others, reference)
-        rank = int(self.false_alarms * (len(reference) + 1))
-        self.offset_ = float(self.reference_scores_[rank - 1]) if rank else 0.0
-        return self
+        with unchanged_on_error(self):
+            self._check()
+            reference = self._rows(X, least=2)
+            return self._learn(reference, None if new is None else self._rows(new, "new"))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """The ratio (n,) at the rows of X: small for outliers."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(to_host(self.ratio_.transform(rows)), dtype=np.float64)
+        return np.asarray(to_host(self.ratio_.transform(self._rows(X))), dtype=np.float64)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The score minus `offset_` (n,): negative for outliers."""
@@ -87,6 +76,30 @@ class RatioOutlierDetector(OutlierMixin, BaseEstimator):
         """Share (n,) of the reference rows, and the row itself, with a score as low: small for outliers, even for clean rows."""
         scores = self.score_samples(X)
         return (1.0 + np.searchsorted(self.reference_scores_, scores, side="right")) / (1.0 + len(self.reference_scores_))
+
+    def _rows(self, X: Any, name: str = "X", least: int = 0) -> np.ndarray:
+        """Rows (n, d) of numbers; `least` rows or more where they are those of the fit."""
+        X = check_container(X, name)
+        check_columns(X, type(self).__name__)
+        return validate_data(
+            self, to_host(X) if is_tensor(X) else X, dtype=np.float64, reset=least > 0, ensure_min_samples=max(least, 1)
+        )
+
+    def _learn(self, reference: np.ndarray, new: np.ndarray | None) -> RatioOutlierDetector:
+        rng = np.random.default_rng(seed_of(self.random_state))
+        others = _even(reference, rng) if new is None else new
+        folds = stratified_folds(len(others), len(reference), self.cv, seed=int(rng.integers(2**31)))
+        held_out = []
+        for fold in folds:
+            rows, kept = reference[fold.target], np.delete(reference, fold.target, axis=0)
+            # The fit has seen the new rows as such, so the rows that they are compared with are seen in the same way.
+            seen = others if new is None else np.concatenate([others, rows])
+            held_out.append(self._fitted(seen, kept).transform(rows))
+        self.reference_scores_ = np.sort(np.concatenate([to_host(scores) for scores in held_out]))
+        self.ratio_ = self._fitted(others, reference)
+        rank = int(self.false_alarms * (len(reference) + 1))
+        self.offset_ = float(self.reference_scores_[rank - 1]) if rank else 0.0
+        return self
 
     def _fitted(self, others: np.ndarray, reference: np.ndarray) -> Any:
         ratio = KLIEP(random_state=seed_of(self.random_state)) if self.ratio is None else clone(self.ratio)

@@ -7,18 +7,21 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from .._columns import check_container
+from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
-from ..tables import TableEncoder
+from .encoding import FrameEncoder
+from .frame import issue_frame
 from .rows import Rows, merged
 
 __all__ = ["NoisyLabelClassifier"]
 
 
-class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
+class NoisyLabelClassifier(ClassifierMixin, Estimator):
     """Train a network on rows weighted by how likely their labels are right.
 
     method="auto": networks that did not learn from a row say how likely its label is right, in two rounds of cross-fitting, the
@@ -49,9 +52,10 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : (C,). n_iter_ : int, epochs. history_ : list of float, the training loss after each.
     weights_ : (n,) weights of the rows of X, of mean 1 over those with sample_weight > 0, in the order of X.
-    label_issues_ : (k,) int, rows of X whose labels are more likely wrong than right, the most likely first. With a method by name:
-        rows of weight below 1 to which the network gives another label.
-    module_ : the network. encoder_ : the `TableEncoder` of a frame with text, categories or gaps, or None.
+    label_issues_ : frame as of `find_label_issues`, the worst row first: row, given_label, suggested_label, score, is_issue. With a
+        method by name only rows of weight below 1 to which the network gives another label have a score: its doubt of the given
+        one. Needs pandas.
+    module_ : the network. encoder_ : what turned a frame with text, categories or gaps into numbers, or None.
 
     Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that neither their order nor how
     copies are written matters. A class of fewer than 5 rows can't be doubted: its weights are those of right labels.
@@ -87,14 +91,22 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         """
         if find_spec("torch") is None:
             raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')
-        self._check_params()
-        rows, n_own, own_clean = self._rows(X, y, sample_weight, clean)
-        distinct, place = merged(rows)
-        if len(np.unique(distinct.y)) < 2:
-            only = self.classes_[distinct.y[0]]
-            raise ValueError(f"NoisyLabelClassifier needs rows of at least two classes; the labels hold one class, {only}.")
-        right, weight = self._trained(distinct)
-        return self._told(right, weight, place[:n_own], own_clean)
+        with unchanged_on_error(self):
+            self._check_params()
+            rows, n_own, own_clean = self._rows(X, y, sample_weight, clean)
+            distinct, place = merged(rows)
+            if len(np.unique(distinct.y)) < 2:
+                only = self.classes_[distinct.y[0]]
+                raise ValueError(f"NoisyLabelClassifier needs rows of at least two classes; the labels hold one class, {only}.")
+            posterior, weight = self._trained(distinct)
+            return self._told(posterior, weight, rows.y[:n_own], place[:n_own], own_clean)
+
+    @property
+    def label_issues_(self) -> Any:
+        """All rows of X, those first whose labels are most likely wrong."""
+        check_is_fitted(self, "module_")
+        given, suggested, score = self._issues
+        return issue_frame(self.classes_[given], self.classes_[suggested], score)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n, C) of `classes_`."""
@@ -162,12 +174,15 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     def _numbers(self, X: Any, *, reset: bool) -> np.ndarray:
         """X as float64 (n, d) or (n, c, h, w), a frame with text or gaps by its encoder."""
         if reset:
-            self.encoder_ = TableEncoder().fit_samples(X, X) if _needs_encoder(X) else None
-        if self.encoder_ is not None:
-            if reset:
-                self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
-                self._shape = (len(self.encoder_.get_feature_names_out()),)
+            self.encoder_ = FrameEncoder() if _needs_encoder(X) else None
+        if self.encoder_ is not None and not reset:
             return self.encoder_.transform(X)
+        if self.encoder_ is not None:
+            self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
+            x = self.encoder_.fit_transform(X)
+            self._shape = x.shape[1:]
+            return x
+        X = check_container(X)
         _check_sizes(X)
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
         if x.ndim not in (2, 4):
@@ -188,38 +203,40 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         return Plan(self.model, len(self.classes_), self.max_iter, self.learning_rate, batch_size, self.device, tick)
 
     def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """P(label is right) (m,) or NaN, and the weights (m,); the network is kept."""
+        """P(class) (m, C) of each row in the light of its label, and the weights (m,); the network is kept."""
         from .training import label_model, seeded, train, train_reweighted
 
-        plan, seed = self._plan(len(rows.y)), seed_of(self.random_state)
+        plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
+        posterior = np.eye(len(self.classes_))[rows.y]
         with seeded(plan.device, seed):
             if self.method == "auto":
                 found = label_model(plan, rows, seed)
-                right = weight = np.ones(len(rows.y)) if found is None else found.posterior[np.arange(len(rows.y)), rows.y]
+                posterior = posterior if found is None else found.posterior
+                weight = posterior[at]
                 self.module_, self.history_ = train(plan, rows, weight * rows.counts, seed)
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)
                 proba = self._of_rows(plan, rows)
-                right = np.where(
-                    proba.argmax(axis=1) == rows.y, 1.0, np.where(weight < 1.0, proba[np.arange(len(rows.y)), rows.y], 1.0)
-                )
+                is_doubted = (proba.argmax(axis=1) != rows.y) & (weight < 1.0)
+                posterior = np.where(is_doubted[:, None], proba, posterior)
         self.n_iter_ = len(self.history_)
-        return right, weight
+        return posterior, weight
 
     def _of_rows(self, plan: Any, rows: Rows) -> np.ndarray:
         from .training import predicted
 
         return predicted(plan, self.module_, rows.x)
 
-    def _told(self, right: np.ndarray, weight: np.ndarray, place: np.ndarray, is_clean: np.ndarray) -> NoisyLabelClassifier:
+    def _told(self, posterior: Any, weight: Any, given: Any, place: Any, is_clean: Any) -> NoisyLabelClassifier:
         """Weights and label issues of the rows as they were given."""
         is_used = place >= 0
         weights = np.where(is_used, weight[place], 0.0)
         self.weights_ = weights / weights[is_used].mean()
-        own = np.where(is_used & ~is_clean, right[place], 1.0)
-        order = np.argsort(own, kind="stable")
-        self.label_issues_ = order[own[order] < 0.5]
+        may_be_wrong = is_used & ~is_clean
+        suggested = np.where(may_be_wrong, posterior[place].argmax(axis=1), given)
+        score = np.where(may_be_wrong, 1.0 - posterior[place, given], 0.0).clip(0.0, 1.0)
+        self._issues = given, suggested, score
         return self
 
 
@@ -241,7 +258,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
     missing = [row for row, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]

@@ -73,7 +73,8 @@ def label_posterior(
     Products q T alone don't tell T: it is known where the true class of many rows is nearly certain. So T starts at confident
     counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that don't differ by more than chance are
     one rate; then the rates of the classes are moved to where the labels are likelier. A T that treats all classes alike is
-    taken instead unless it explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or fewer wrong ones.
+    taken instead unless it explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or just worse and fewer
+    wrong ones.
     P(label right) is q_g T_gg / sum_k q_k T_kg, for a given label g. A clean row says its true class: its label is likely under q
     alone, and counts for no confusion.
     given (n,): class numbers. is_clean (n,): rows whose given label is known to be right. counts (n,): how often each row counts.
@@ -119,7 +120,7 @@ def _likelier(rows: _Rows) -> _Fit:
     even = _climbed(rows, even, np.zeros(n_classes, dtype=bool))
     worth = 0.5 * np.log(max(rows.counts.sum(), 2.0)) * n_rates
     explains_less = _n_wrong(rows, even) < _LIKE * _n_wrong(rows, fit)
-    return fit if explains_less or fit.value - even.value > worth else even
+    return fit if fit.value - even.value > (0.0 if explains_less else worth) else even
 
 
 def _n_wrong(rows: _Rows, fit: _Fit) -> float:

@@ -6,12 +6,64 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
 
 from .._arrays import is_sparse, to_host
-from .._columns import is_frame, library_of
+from .._columns import check_container, is_frame, is_missing, library_of
 from ..tables import TableEncoder
+from ..tables.reading import column_names
 
-__all__ = ["as_numbers", "joined_rows"]
+__all__ = ["FrameEncoder", "as_numbers", "joined_rows"]
+
+_WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
+
+
+class FrameEncoder:
+    """Turn a table into numbers: free text by the main directions of its TF-IDF weights, other columns by `TableEncoder`."""
+
+    def fit_transform(self, X: Any) -> np.ndarray:
+        """Learn from a frame (n, d); its numbers (n, k)."""
+        names = column_names(X)
+        self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(X[name])) is not None}
+        is_all = len(self.texts) == len(names)
+        self.others = None if is_all else TableEncoder(drop=list(self.texts)).fit_samples(X, X)
+        return self.transform(X)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The numbers (n, k) of another frame with these columns."""
+        parts = [] if self.others is None else [self.others.transform(X)]
+        parts += [pipeline.transform(_texts(X[name])) for name, pipeline in self.texts.items()]
+        return np.column_stack(parts)
+
+
+def _free_text(column: Any) -> list[str] | None:
+    """Texts (n,) of a column that holds sentences, not names of categories; None for another column."""
+    values = [value for value in _values(column) if not is_missing(value)]
+    if not values or not all(isinstance(value, str) for value in values):
+        return None
+    n_words = sum(len(value.split()) for value in values) / len(values)
+    return _texts(column) if n_words >= _WORDS and len(set(values)) > _DISTINCT * len(values) else None
+
+
+def _values(column: Any) -> list[Any]:
+    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+
+
+def _texts(column: Any) -> list[str]:
+    return ["" if is_missing(value) else str(value) for value in _values(column)]
+
+
+def _text_pipeline(texts: list[str]) -> Any:
+    weights = TfidfVectorizer(sublinear_tf=True, max_features=50_000)
+    try:
+        terms = weights.fit_transform(texts)
+    except ValueError as error:
+        raise ValueError(f"A column of text holds no words: {error}") from None
+    # Of few texts most directions are noise.
+    directions = max(1, min(_DIRECTIONS, terms.shape[1] - 1, len(texts) // 10))
+    return make_pipeline(weights, TruncatedSVD(directions, random_state=0).fit(terms))
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
@@ -25,7 +77,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if encoder != "auto":
         raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
     if is_frame(X):
-        return TableEncoder().fit_samples(X, X).transform(X).astype(np.float32)
+        return FrameEncoder().fit_transform(X).astype(np.float32)
     if is_sparse(X) and has_model:
         return X
     rows = _array(X)
@@ -37,6 +89,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
 
 def _array(X: Any) -> np.ndarray:
     """Rows of numbers (n, d), or images as they are."""
+    X = check_container(X)
     try:
         values = np.asarray(to_host(X))
     except ValueError:
@@ -50,6 +103,8 @@ def _array(X: Any) -> np.ndarray:
         raise ValueError(
             f"X must be rows (n, d) or images (n, c, h, w); got shape {values.shape}. X.reshape(-1, 1) makes one column."
         )
+    if not values.size:
+        raise ValueError(f"X is empty, of shape {values.shape}: it needs rows with at least one value.")
     return values
 
 
@@ -58,5 +113,15 @@ def joined_rows(X: Any, more: Any) -> Any:
     if is_frame(X) != is_frame(more):
         raise ValueError("clean holds a table with column names or an array, and X the other: pass both alike.")
     if is_frame(X):
-        return import_module(library_of(X)).concat([X, more])
-    return [*X, *more] if isinstance(X, list) else np.concatenate([np.asarray(to_host(x)) for x in (X, more)])
+        names = column_names(X)
+        if only := sorted(map(str, set(names) ^ set(column_names(more)))):
+            raise ValueError(f"X and clean have different columns: only one of them has {', '.join(only[:5])}. Give both the same.")
+        library = import_module(library_of(X))
+        join = library.concat_tables if hasattr(library, "concat_tables") else library.concat
+        return join([X, more.select(names) if hasattr(more, "select") else more[names]])
+    if isinstance(X, list):
+        return [*X, *more]
+    X, more = (np.asarray(to_host(check_container(x))) for x in (X, more))
+    if X.shape[1:] != more.shape[1:]:
+        raise ValueError(f"Rows of X have the shape {X.shape[1:]} and those of clean {more.shape[1:]}: pass both alike.")
+    return np.concatenate([X, more])

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
+from .._columns import check_container, is_frame
 from .._validation import seed_of
 from .default_model import default_model
 from .encoding import as_numbers, joined_rows
+from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array
 from .held_out import fitted, label_folds, out_of_fold
-from .numbers import as_targets, number_frame, out_of_fold_numbers, wrong_numbers
-from .probabilities import issue_frame, pandas_module
+from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
+from .probabilities import class_issues
 
 __all__ = ["find_label_issues"]
 
@@ -48,10 +50,11 @@ def find_label_issues(
     on the true class: where they depend on the row too, as hard rows that people mislabel, there are more than estimated, unless
     the classifier is weak.
 
-    Numbers, the target of a regression, are wrong where they are unlikely of their row and likely of any other: out-of-fold
-    predictions and their spread give a Student's t, the density of all targets that of a wrong one, and
-    expectation-maximization their shares. Where rows say little of the numbers there, is_issue holds too many, and a number far
-    outside the range of all others may be taken for a rare right one. Each column of labels (n, L), such as the 0 and 1 of
+    Numbers, the target of a regression, are wrong where they are unlikely of their row, and likely of any other or far from all:
+    out-of-fold predictions and their spread give a Student's t with a spread on each side, the density of all targets that of a
+    number of another row, an even one that of any number at all. Their shares are those under which the targets are likeliest,
+    where they gain more than ln(n) in log-likelihood, else half a row. Where rows say little of the numbers, wrong ones within the
+    range of the others can't be told from broad errors: then few are issues. Each column of labels (n, L), such as the 0 and 1 of
     several tags, is listed by itself.
 
     Parameters
@@ -64,8 +67,9 @@ def find_label_issues(
     model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
         or boosted trees, whichever predicts best; of numbers for boosted trees.
-    encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model), a function X -> (n, d), a
-        transformer, or None to hand X to the model as it is.
+    encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
+        TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
+        is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
     cv : number of folds. random_state : int or Generator. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
@@ -91,7 +95,7 @@ def find_label_issues(
         codes = _groups(groups, n_rows, n_rows)
         predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, cv, seed, n_jobs, verbose)
         wrong = wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows))
-        return number_frame(pandas, targets, predicted, wrong)
+        return issue_frame(targets, predicted, wrong)
     names, given = class_codes(labels)
     n_rows = len(given)
     X, given, is_clean = _with_clean(X, given, names, clean)
@@ -103,7 +107,7 @@ def find_label_issues(
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(folds), seed)
     proba = out_of_fold(chosen, rows, given, folds, n_jobs, verbose)
-    return issue_frame(pandas, names, given, proba, is_clean | _alone(given, names), n_rows)
+    return class_issues(names, given, proba, is_clean | _alone(given, names), n_rows)
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:
@@ -123,6 +127,8 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
 
 def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """Rows and labels, followed by those of a second clean sample, and which of them are right."""
+    if isinstance(clean, tuple) and len(clean) == 2:
+        clean = check_container(clean[0], "clean") if not is_frame(clean[0]) else clean[0], clean[1]
     if not (isinstance(clean, tuple) and len(clean) == 2 and np.ndim(clean[0]) != 0 and np.ndim(clean[0]) >= np.ndim(X) > 0):
         return X, given, clean_rows(clean, len(given))
     extra = _clean_codes(clean[1], names)

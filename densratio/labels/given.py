@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import is_missing
+from .._columns import check_container, is_missing
 
 __all__ = ["class_codes", "clean_rows", "label_array"]
 
 
 def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     """Labels (n,) as an array. Raises ValueError for other shapes and for missing labels, with their rows."""
-    values = np.asarray(to_host(labels))
+    values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
         raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
     missing = [row for row, value in enumerate(values.tolist()) if is_missing(value)]

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, gammaln, logit
 from scipy.stats import gaussian_kde
-from scipy.stats import t as student
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from .given import label_array
 
-__all__ = ["as_targets", "number_frame", "out_of_fold_numbers", "wrong_numbers"]
+__all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
-_STEPS = 200  # of expectation-maximization, which ends before where nothing moves
-_TAILS = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)  # degrees of freedom that are tried
 _LEAST_SPREAD = 0.1  # of the median one: no row is taken to be certain
-_KDE_ROWS = 1000
-_CLEARLY = 2.0  # times ln(n): what a share and its tails have to gain in log-likelihood
+_KDE_ROWS, _FIT_ROWS = 1000, 20_000
+_WORTH = 1.0  # times ln(n): what a share of wrong numbers has to gain in log-likelihood
+# What is searched: shift, logarithms of the spread below and above, of the tail, power of the given spread, slopes of the spread
+# and of its lean along the predictions, logits of the shares of other targets and of far ones.
+_BOUNDS = [(-2.0, 2.0), (-4.0, 4.0), (-4.0, 4.0), (-4.0, 4.6), (0.0, 1.5), (-1.0, 1.0), (-1.0, 1.0)]
+_LEAST_TAIL, _FIRST_TAILS = 1.5, (3.0, 20.0)  # degrees of freedom
+_FIRST_SHARES, _MOST_WRONG = (0.1, 0.01), (0.6, 0.3)
+
+
+class _Rows(NamedTuple):
+    """Errors (n,) of the predictions in units of their median; what tells their spread; log-densities of wrong numbers.
+
+    resolution: half the step of the targets.
+    """
+
+    error: np.ndarray
+    log_spread: np.ndarray
+    place: np.ndarray
+    log_other: np.ndarray
+    log_far: np.ndarray
+    is_clean: np.ndarray
+    resolution: np.ndarray
+
+    def every(self, k: int) -> _Rows:
+        """Each k-th row in the order of the errors."""
+        rows = np.argsort(self.error, kind="stable")[k // 2 :: k]
+        return _Rows(*(part[rows] for part in self))
 
 
 def as_targets(labels: Any, kind: str) -> np.ndarray | None:
@@ -50,58 +74,73 @@ def out_of_fold_numbers(
 
 
 def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
-    """P(wrong) (n,), where a wrong number is one of any row: its density is that of all targets.
+    """P(wrong) (n,), where a wrong number is one of any row, or any at all between the smallest and the largest.
 
-    p(y | row) = (1 - share) t(z) / spread + share g(y) with z = (y - predicted) / spread, Student's t with a scale and degrees of
-    freedom, and a kernel estimate g. The share and the scale are those under which the targets are likeliest
-    (expectation-maximization), the degrees of freedom the best of a few, and the spread that given or one for all rows. A share
-    that the targets don't clearly show, where rows say little of them, is one row: then the scores are small and give an order.
+    p(y | row) = (1 - a - b) t(y - predicted) + a g(y) + b / range: Student's t with a spread on each side, which follows the given
+    spread and the prediction; a kernel estimate g of all targets. All are those under which the targets are likeliest. A share, a
+    or b, that gains less than ln(n) in log-likelihood is half a row: rows that say little of the targets have broad errors, which
+    are no evidence of wrong ones. Then the scores are small and give an order. Whole numbers are spread by half their step.
     """
-    of_any, n_rows = _density(targets), len(targets)
-    fits: dict[bool, list[tuple[float, np.ndarray]]] = {True: [], False: []}
-    for width in (spread, np.full_like(spread, np.median(spread))):
-        z = (targets - predicted) / width
-        for tail, share in product(_TAILS, (None, 1.0 / n_rows)):
-            value, wrong = _mixed(z, of_any * width, is_clean, tail, share)
-            fits[share is None].append((value - float(np.sum(np.log(width))), wrong))
-    free, one_row = (max(fits[is_free], key=lambda fit: fit[0]) for is_free in (True, False))
-    return free[1] if free[0] - one_row[0] > _CLEARLY * np.log(n_rows) else one_row[1]
+    rows = _in_units(targets, predicted, spread, is_clean)
+    few = rows.every(max(1, len(targets) // _FIT_ROWS))
+    found = [_likeliest(few, shares, len(targets)) for shares in product((False, True), repeat=2)]
+    return _wrong(max(found, key=lambda fit: fit[0])[1], rows)
 
 
-def _mixed(z: np.ndarray, of_any: np.ndarray, is_clean: np.ndarray, tail: float, fixed: float | None) -> tuple[float, np.ndarray]:
-    """Log-likelihood and P(wrong) (n,); of_any (n,): the density of a wrong number in units of z. fixed: the share, if given."""
-    share, scale = fixed or 0.1, max(1.4826 * float(np.median(np.abs(z))), np.finfo(float).tiny)
-    wrong = np.zeros(len(z))
-    for _ in range(_STEPS):
-        own = student.pdf(z / scale, tail) / scale
-        both = share * of_any + (1.0 - share) * own
-        before, wrong = wrong, np.where(is_clean, 0.0, share * of_any / np.maximum(both, np.finfo(float).tiny))
-        if np.max(np.abs(wrong - before)) < 1e-6:
-            break
-        if fixed is None:
-            share = float(np.mean(wrong[~is_clean])) if not is_clean.all() else 0.0
-        pulled = (1.0 - wrong) * (tail + 1.0) / (tail + (z / scale) ** 2)
-        scale = max(float(np.sqrt(np.sum(pulled * z**2) / np.sum(1.0 - wrong))), np.finfo(float).tiny)
-    return float(np.sum(np.log(np.maximum(np.where(is_clean, own, both), np.finfo(float).tiny)))), wrong
-
-
-def _density(targets: np.ndarray) -> np.ndarray:
-    """A kernel estimate (n,) of the density of all targets, from at most 1000 of their quantiles."""
+def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> _Rows:
     if np.ptp(targets) == 0.0:
         raise ValueError("All targets are equal: a wrong one can't be told.")
-    n_points = min(_KDE_ROWS, len(targets))
-    return gaussian_kde(np.quantile(targets, (np.arange(n_points) + 0.5) / n_points))(targets)
+    # Half the step between neighboring values: 0.5 for whole numbers, nearly 0 for measured ones.
+    half = 0.5 * float(np.median(np.diff(np.unique(targets))))
+    unit = max(1.4826 * float(np.median(np.abs(targets - predicted))), half)
+    y = (targets - np.median(targets)) / unit
+    log_spread = np.log(np.maximum(spread / unit, max(half / unit, np.finfo(float).tiny)))
+    place = predicted - np.median(predicted)
+    place = np.clip(place / max(float(place.std()), np.finfo(float).tiny), -3.0, 3.0)
+    log_far = np.full(len(y), -np.log(np.ptp(y)))
+    error, step = (targets - predicted) / unit, np.full(len(y), half / unit)
+    return _Rows(error, log_spread - np.median(log_spread), place, _log_density(y, half / unit), log_far, is_clean, step)
 
 
-def number_frame(pandas: Any, targets: np.ndarray, predicted: np.ndarray, wrong: np.ndarray) -> Any:
-    """The frame of `find_label_issues`; the suggested label is the predicted number."""
-    order, n_issues = np.argsort(-wrong, kind="stable"), round(float(wrong.sum()))
-    frame = pandas.DataFrame({
-        "row": order,
-        "given_label": targets[order],
-        "suggested_label": predicted[order],
-        "score": wrong[order],
-        "is_issue": np.arange(len(order)) < n_issues,
-    })  # fmt: skip
-    frame.attrs["n_issues"] = n_issues
-    return frame
+def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[float, np.ndarray]:
+    """Log-likelihood, less what its free shares are worth, and the parameters (9,); a share that is not free is half a row."""
+    half_row = logit(0.5 / n_rows)
+    most = [logit(share) if free else half_row for share, free in zip(_MOST_WRONG, is_free, strict=True)]
+    bounds = [*_BOUNDS, *((half_row, top) for top in most)]
+    first = [logit(share) if free else half_row for share, free in zip(_FIRST_SHARES, is_free, strict=True)]
+
+    def loss(parameters: np.ndarray) -> float:
+        right, wrong = _log_parts(parameters, rows)
+        # A clean number is right.
+        return -float(np.mean(np.where(rows.is_clean, right, np.logaddexp(right, wrong))))
+
+    starts = [[0.0, 0.0, 0.0, np.log(tail - _LEAST_TAIL), 0.5, 0.0, 0.0, *first] for tail in _FIRST_TAILS]
+    found = min((minimize(loss, start, bounds=bounds, method="L-BFGS-B") for start in starts), key=lambda one: one.fun)
+    return -len(rows.error) * float(found.fun) - _WORTH * np.log(len(rows.error)) * sum(is_free), found.x
+
+
+def _wrong(parameters: np.ndarray, rows: _Rows) -> np.ndarray:
+    right, wrong = _log_parts(parameters, rows)
+    return np.where(rows.is_clean, 0.0, expit(wrong - right))
+
+
+def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms (n,) of the density as a right number and as a wrong one, each times its share."""
+    shift, below, above, tail, power, slope, lean = parameters[:7]
+    other, far = expit(parameters[7:])
+    log_width, leaning = power * rows.log_spread + slope * rows.place, lean * rows.place
+    error, degrees = rows.error - shift * np.exp(log_width), _LEAST_TAIL + np.exp(tail)
+    low, high = (np.hypot(np.exp(log_width + side), rows.resolution) for side in (below - leaning, above + leaning))
+    z = error / np.where(error < 0, low, high)
+    constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - 0.5 * np.log(degrees * np.pi) + np.log1p(-(other + far))
+    right = constant + np.log(2.0 / (low + high)) - (degrees + 1) / 2 * np.log1p(z**2 / degrees)
+    return right, np.logaddexp(np.log(other) + rows.log_other, np.log(far) + rows.log_far)
+
+
+def _log_density(y: np.ndarray, half: float) -> np.ndarray:
+    """A kernel estimate (n,) of the density of all targets, from at most 1000 of their quantiles, no finer than their steps."""
+    n_points = min(_KDE_ROWS, len(y))
+    points = np.quantile(y, (np.arange(n_points) + 0.5) / n_points)
+    density = gaussian_kde(points)
+    density.set_bandwidth(np.hypot(density.factor, half / points.std(ddof=1)))
+    return np.log(np.maximum(density(y), np.finfo(float).tiny))

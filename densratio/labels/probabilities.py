@@ -1,8 +1,8 @@
-"""Label issues from out-of-fold probabilities alone, and the frame that lists them."""
+"""Label issues from out-of-fold probabilities alone."""
 
 from __future__ import annotations
 
-from importlib import import_module
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,35 @@ import numpy as np
 from .._arrays import to_host
 from .._columns import check_container
 from .confusion import label_posterior
+from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows
+from .tokens import are_sequences, token_issues
 
-__all__ = ["issue_frame", "label_issues_from_probabilities", "pandas_module"]
+__all__ = ["class_issues", "label_issues_from_probabilities"]
 
 
-def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = None, clean: Any = None) -> Any:
+def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = None, clean: Any = None, groups: None = None) -> Any:
     """List rows by how likely their label is wrong, from probabilities of a model that did not learn from them.
 
     The probabilities are of given labels, so they hold the noise: the confusion between true and given classes and the true
     class of each row are estimated together (an expectation-maximization, see `find_label_issues`).
 
     labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]. classes (K,): None for the sorted
-    distinct labels. clean: indices of rows whose label is known to be right.
-    Returns the frame of `find_label_issues`. Raises ValueError for missing labels, one class, or probabilities that don't fit.
+    distinct labels. clean: indices of rows whose label is known to be right. groups: must be None; rows of a group have to be held
+    out together when the probabilities are made.
+    Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
+    sequences are right. All tokens share one confusion.
+    Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError
+    for missing labels, one class, or probabilities that don't fit.
     """
-    pandas = pandas_module()
+    pandas_module()
+    if groups is not None:
+        raise ValueError(
+            "groups can't be minded after the probabilities were made. Hold out whole groups: cross_val_predict(model, X, labels, "
+            'groups=groups, cv=StratifiedGroupKFold(5), method="predict_proba"), or find_label_issues(X, labels, groups=groups).'
+        )
+    if are_sequences(labels):
+        return token_issues(labels, proba, clean, partial(label_issues_from_probabilities, classes=classes))
     names, given = class_codes(labels, classes)
     proba = np.asarray(to_host(check_container(proba, "proba")), dtype=np.float64)
     if proba.shape != (len(given), len(names)):
@@ -41,33 +54,15 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
             f"proba must hold numbers >= 0 that sum to 1 in each row; row {row} does not, nor {int(is_bad.sum()) - 1} others. Pass "
             "what predict_proba of cross_val_predict gives."
         )
-    return issue_frame(pandas, names, given, proba, clean_rows(clean, len(given)))
+    return class_issues(names, given, proba, clean_rows(clean, len(given)))
 
 
-def issue_frame(
-    pandas: Any, names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_clean: np.ndarray, n_rows: Any = None
-) -> Any:
-    """The frame of the first n_rows rows: row, given_label, suggested_label, score, is_issue; the worst first."""
+def class_issues(names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_clean: np.ndarray, n_rows: Any = None) -> Any:
+    """The frame of the first n_rows rows."""
     model = label_posterior(proba, given, is_clean)
     rows = np.arange(len(given))[:n_rows]
     score = np.where(is_clean, 0.0, 1.0 - model.posterior[np.arange(len(given)), given])[rows].clip(0.0, 1.0)
-    n_issues = round(float(score.sum()))
-    order = np.argsort(-score, kind="stable")
-    frame = pandas.DataFrame({
-        "row": rows[order],
-        "given_label": names[given[rows]][order],
-        "suggested_label": names[model.posterior[rows].argmax(axis=1)][order],
-        "score": score[order],
-        "is_issue": np.arange(len(rows)) < n_issues,
-    })  # fmt: skip
+    frame = issue_frame(names[given[rows]], names[model.posterior[rows].argmax(axis=1)], score)
     # Lists: pandas compares attributes with ==, which has no one answer for arrays.
-    frame.attrs.update(n_issues=n_issues, classes=names.tolist(), transition=model.transition.tolist())
+    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist())
     return frame
-
-
-def pandas_module() -> Any:
-    """pandas; an ImportError that says what to install where it is missing."""
-    try:
-        return import_module("pandas")
-    except ImportError as error:
-        raise ImportError('The list of label issues is a pandas frame: pip install "densratio-toolkit[cli]".') from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from .._arrays import to_device
 from ..training.meta import ChosenRows
 from ..training.registry import reweighter
 from .confusion import LabelModel, label_posterior
@@ -39,7 +40,9 @@ class Plan:
         self, factory: Any, n_classes: int, epochs: int, rate: float, batch_size: int, device: str, tick: Callable[[], None]
     ):
         self.factory, self.n_classes, self.epochs, self.rate = factory, n_classes, epochs, rate
-        self.batch_size, self.device, self.tick = batch_size, torch.device(device), tick
+        self.batch_size, self.tick = batch_size, tick
+        # A device that is not there is told of before the training.
+        self.device = to_device(np.zeros(1, dtype=np.float32), str(device)).device
 
     def network(self, shape: tuple[int, ...], seed: int) -> nn.Module:
         """A fresh network, drawn by the seed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +12,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing
 
+from .._estimator import Estimator
 from .._validation import split_domains
-from .reading import Column, column_names, is_named, joined, objects, read_column, table_of
+from .reading import Column, column_names, is_named, joined, objects, read_column, stray_text, table_of
 from .use import ColumnUse, dropped, use_of
 
 __all__ = ["TableEncoder", "as_names"]
 
 
-class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
 
     - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes
@@ -67,6 +69,7 @@ class TableEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
         pairs = _pairs(source, target, names)
+        _warn_of_strays(pairs, source, target)
         if pooled:
             pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
         uses = [use_of(name, *columns, int(self.max_levels)) for name, columns in pairs.items()]
@@ -153,6 +156,20 @@ def as_names(drop: Any) -> list[Any]:
 
 def _pairs(source: Any, target: Any, names: Sequence[Any]) -> Mapping[Any, tuple[Column, Column]]:
     return {name: joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
+
+
+def _warn_of_strays(pairs: Mapping[Any, tuple[Column, Column]], source: Any, target: Any) -> None:
+    """Warn of columns that look like numbers and are taken for categories, because of a value that is none."""
+    for name in [name for name, (column, _) in pairs.items() if column.kind == "categories"]:
+        stray = next((text for table in (source, target) if (text := stray_text(table, name)) is not None), None)
+        if stray is not None:
+            warnings.warn(
+                f"Column {name!r} holds numbers for the most part, and {stray!r}: it is taken for categories. For numbers, repair "
+                f'it or make a gap of it, pandas.to_numeric(X[{name!r}], errors="coerce"); for categories, declare them, '
+                f'X[{name!r}].astype("category").',
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:

@@ -11,7 +11,7 @@ import numpy as np
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_missing, is_real, library_of
 
-__all__ = ["KINDS", "Column", "column_names", "is_named", "joined", "objects", "read_column", "table_of"]
+__all__ = ["KINDS", "Column", "column_names", "is_named", "joined", "objects", "read_column", "stray_text", "table_of"]
 
 KINDS = {
     "numbers": "numbers",
@@ -113,6 +113,16 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
             f"column out with drop=[{name!r}]."
         )
     return column
+
+
+def stray_text(X: Any, name: Any) -> str | None:
+    """The first text that is no number of a column most of whose values are; None for others, and for declared categories."""
+    values, is_category = _as_array(X[name])[:2] if is_named(X) else (X[:, int(name[1:])], False)
+    if is_category or values.dtype.kind not in tuple("OUST"):
+        return None
+    present = [value for value in values if not is_missing(value)]
+    strays = [value for value in present if not is_real(value) and not _is_number(value)]
+    return str(strays[0]) if 0 < 2 * len(strays) < len(present) else None
 
 
 def joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:

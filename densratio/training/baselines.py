@@ -69,9 +69,9 @@ class ValidationOnly(BatchReweighter):
         self._check_model(model)
         with validation_pass(model):
             batch, rows = self._passed(model, x, y, index)
-        self._store(batch, self.batch_weights(batch, rows, val), rows)
         x_val, y_val, _ = val
         losses = self.losses(model(x_val), y_val)
+        self._store(batch, self.batch_weights(batch, rows, val), rows)
         return mean_of_rows(losses)
 
 

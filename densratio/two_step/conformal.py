@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import to_host
 from .._blocks import row_slices
+from .._columns import check_container
+from .._estimator import unchanged_on_error
 from .._validation import seed_of
 from ..diagnostics.columns import rows_at
-from ..estimators.base import unchanged_on_error
 from .performance import check_confidence
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
 from .weights import as_rows, ratio_at, row_weights
@@ -211,7 +212,7 @@ class WeightedConformal(WithRatio):
     def _table(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        X, y = as_rows(X), column_or_1d(to_host(y), warn=True)
+        X, y = as_rows(X), column_or_1d(to_host(check_container(y, "y")), warn=True)
         check_consistent_length(X, y)
         return X, y
 

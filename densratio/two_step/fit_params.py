@@ -20,6 +20,7 @@ from .reach import (
     is_settled,
     learners,
     routed,
+    searches,
     takes_any_name,
     takes_sample_weight,
     unweighted_learners,
@@ -86,7 +87,8 @@ def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
     parts = learners(estimator)
     _refuse_skorch(parts)
     if is_settled(estimator) and (not is_routed or list(parts) == [""]):
-        return estimator, names
+        asking = _asking(estimator, X, y) if not is_routed and _scores_unweighted(estimator) else None
+        return (estimator, names) if asking is None else (asking, ["sample_weight"])
     failure = _failure(estimator, X, y, names)
     # What scikit-learn says about requests is said by the fit.
     if failure is None or (is_routed and not isinstance(failure, _UnweightedError)):
@@ -94,14 +96,24 @@ def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
     if is_routed:
         lines = [f"    model.get_params()[{name!r}].set_fit_request(sample_weight=True)" for name in parts]
         raise ValueError("\n".join([f"{failure} With metadata routing every part that learns must request it:", *lines]))
-    asking = asking_for_weights(estimator)
-    with routed():
-        if _failure(asking, X, y, ["sample_weight"]) is None:
-            return asking, ["sample_weight"]
+    if (asking := _asking(estimator, X, y)) is not None:
+        return asking, ["sample_weight"]
     for learner in parts.values():
         if not takes_sample_weight(learner.fit) and not takes_any_name(learner.fit):
             raise _no_sample_weight(learner)
     raise ValueError(f"{failure} Use an estimator that takes sample_weight everywhere, or {_DRAW}") from failure
+
+
+def _asking(estimator: Any, X: Any, y: Any) -> Any:
+    """A clone that requests the weights by metadata routing, if they reach every learner so; else None."""
+    asking = asking_for_weights(estimator)
+    with routed():
+        return asking if _failure(asking, X, y, ["sample_weight"]) is None else None
+
+
+def _scores_unweighted(estimator: Any) -> bool:
+    """Whether a search in a nest gives its estimator the weights under a name that does not reach its scores."""
+    return any(weight_names(search.estimator) != ["sample_weight"] for search in searches(estimator))
 
 
 class _UnweightedError(ValueError):

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._columns import check_container
 from .fit_params import fit_weighted
 from .weights import row_weights
 from .with_ratio import WithRatio
@@ -82,7 +83,7 @@ class ImportanceWeighted(WithRatio):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ImportanceWeighted:
         """Fit a clone of `estimator` on X (n, d), y with the ratio as weights. sample_weight (n,) multiplies them."""
         weights = row_weights(self.ratio, X, flatten=self.flatten, tame=self.tame, sample_weight=sample_weight)
-        self.estimator_ = fit_weighted(clone(self.estimator), X, y, weights)
+        self.estimator_ = fit_weighted(clone(self.estimator), X, check_container(y, "y"), weights)
         self.weights_ = weights
         return self
 

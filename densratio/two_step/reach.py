@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from contextlib import AbstractContextManager
@@ -16,12 +17,22 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor
 from sklearn.feature_selection import RFE
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.utils import _safe_indexing
 
 __all__ = [
-    "asking_for_weights", "changes_with_weights", "few_rows", "is_settled", "learners", "routed", "takes_any_name",
-    "takes_sample_weight", "unweighted_learners", "wrapped_by",
+    "asking_for_weights",
+    "changes_with_weights",
+    "few_rows",
+    "is_settled",
+    "learners",
+    "routed",
+    "searches",
+    "takes_any_name",
+    "takes_sample_weight",
+    "unweighted_learners",
+    "wrapped_by",
 ]  # fmt: skip
 
 _MOST_ROWS = 20  # of each class, or in all for a regressor
@@ -56,17 +67,29 @@ def learners(estimator: Any) -> dict[str, Any]:
 def is_settled(estimator: Any) -> bool:
     """Whether inspection shows that the weights reach the learner.
 
-    True for a predictor that names sample_weight, for bagging, which draws its rows by the weights, for a Pipeline that ends in
-    one of these, and for a wrapper that passes all parameters of its fit on to one.
+    True for a predictor that names sample_weight, for bagging, which draws its rows by the weights, and tells such a predictor
+    which or gives another only these, for a Pipeline that ends in one of these, and for a wrapper that passes all parameters of
+    its fit on to one.
     """
     if hasattr(estimator, "steps"):
         return is_settled(estimator.steps[-1][1])
     if isinstance(estimator, _HANDS_ON):
         return is_settled(wrapped_by(estimator))
-    is_bagging = isinstance(estimator, BaggingClassifier | BaggingRegressor)
+    is_bagging = isinstance(estimator, BaggingClassifier | BaggingRegressor) and _is_told_rows(estimator.estimator)
     # A FrozenEstimator learns nothing.
     is_alone = list(learners(estimator)) == [""] and _is_predictor(estimator) and takes_sample_weight(estimator.fit)
     return is_bagging or is_alone
+
+
+def _is_told_rows(bagged: Any) -> bool:
+    # What names sample_weight is told the drawn rows by it, and a nest may fail to pass that on.
+    return bagged is None or not takes_sample_weight(bagged.fit) or is_settled(bagged)
+
+
+def searches(estimator: Any) -> list[Any]:
+    """The searches over parameters in a nest, itself included."""
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    return [part for part in parts if hasattr(part, "refit") and hasattr(part, "scoring") and not isinstance(part, type)]
 
 
 def unweighted_learners(estimator: Any, X: Any, y: Any, rows: np.ndarray, names: list[str]) -> list[str]:
@@ -109,14 +132,29 @@ def routed() -> AbstractContextManager:
 
 
 def asking_for_weights(estimator: Any) -> Any:
-    """A clone whose predictors request sample_weight in fit, and whose other parts decline it."""
+    """A clone whose predictors request sample_weight in fit and in score, as its searches do, and whose other parts decline it."""
     model = clone(estimator)
     with routed():
         for part in [model, *model.get_params(deep=True).values()]:
-            for request, asks in (("set_fit_request", _is_predictor(part)), ("set_score_request", False)):
+            for request, asks in (("set_fit_request", _is_predictor(part)), ("set_score_request", True)):
                 if hasattr(part, request) and takes_sample_weight(getattr(part, request)):
                     getattr(part, request)(sample_weight=asks)
+        for search in searches(model):
+            search.scoring = _asking_scoring(search.scoring)
     return model
+
+
+def _asking_scoring(scoring: Any) -> Any:
+    """The metrics of a search, which request sample_weight where they take it."""
+    if isinstance(scoring, str):
+        scoring = get_scorer(scoring)
+    elif isinstance(scoring, list | tuple | set):
+        scoring = {name: name for name in scoring}
+    if isinstance(scoring, dict):
+        return {name: _asking_scoring(one) for name, one in scoring.items()}
+    if hasattr(scoring, "set_score_request"):
+        return copy.deepcopy(scoring).set_score_request(sample_weight=scoring._accept_sample_weight())
+    return scoring
 
 
 def few_rows(estimator: Any, y: Any) -> np.ndarray:

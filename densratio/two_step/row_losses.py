@@ -10,6 +10,7 @@ import sklearn.metrics
 from scipy.special import xlogy
 
 from .._arrays import to_host
+from .._columns import check_container
 
 __all__ = ["RowLosses", "row_losses"]
 
@@ -59,7 +60,7 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
     """
     if not isinstance(metric, str) and not callable(metric):
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {metric!r}.")
-    y = np.asarray(to_host(y))
+    y = np.asarray(to_host(check_container(y, "y")))
     y = y.ravel() if y.shape[1:] == (1,) else y
     if callable(metric) and not str(getattr(metric, "__module__", "")).startswith("sklearn.metrics"):
         return _of_function(metric, y, _predictions(model, X, len(y)))

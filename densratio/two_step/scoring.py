@@ -9,6 +9,7 @@ from typing import Any
 
 from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 
+from .._columns import check_container
 from .reach import takes_any_name, takes_sample_weight
 from .weights import check_ratio, row_weights
 
@@ -37,7 +38,7 @@ class ImportanceWeightedScorer:
     def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The score of a fitted estimator on rows X (n, d) of the source; sample_weight (n,) multiplies the weights."""
         weights = row_weights(self.ratio, X, sample_weight=sample_weight)
-        return self._score(estimator, X, y, sample_weight=weights)
+        return self._score(estimator, X, check_container(y, "y"), sample_weight=weights)
 
     def __repr__(self) -> str:
         return f"make_iw_scorer({self.ratio!r}, {self.scoring!r})"

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from .._arrays import is_tensor, to_host
-from .._columns import is_frame
+from .._columns import check_container, is_frame
 from .._validation import check_sample_weight, check_two_dimensional
 from .taming import tamed_by
 
@@ -92,7 +92,11 @@ def _name(ratio: Any) -> str:
 
 
 def as_rows(X: Any) -> Any:
-    """X as passed to the ratio: frames, tensors and arrays unchanged, sparse matrices as CSR, a list of rows as an array."""
+    """X as passed to the ratio: frames, tensors and arrays unchanged, sparse matrices as CSR, a list of rows as an array.
+
+    Raises ValueError for what can't be read as rows, such as missing values under a mask.
+    """
+    X = check_container(X)
     if is_frame(X) or is_tensor(X):
         return X
     array = check_array(X, dtype=None, accept_sparse="csr", ensure_all_finite=False, ensure_2d=False, allow_nd=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.base import MetaEstimatorMixin
 from sklearn.utils import Tags, get_tags
+
+from .._estimator import Estimator
 
 __all__ = ["WithRatio", "first_of"]
 
@@ -16,7 +18,7 @@ def first_of(estimator: Any) -> Any:
     return estimator[0] if isinstance(estimator, list | tuple) else estimator
 
 
-class WithRatio(MetaEstimatorMixin, BaseEstimator):
+class WithRatio(MetaEstimatorMixin, Estimator):
     """Base of estimators with the parameters `estimator`, one or several, and `ratio`, a fitted ratio or a function."""
 
     estimator: Any

@@ -35,8 +35,10 @@ class KMM(DensityRatio):
     parameters and attributes.
 
     max_weight : float or None, upper bound on each weight. mean_tol : float in [0, 1) or "diw", how far the mean may be from 1.
-    regularization : float >= 0, adds regularization |w|^2 / (2 n): without it a few rows get most of the weight; "cv" (five
-    values from 0.01 to 100) or a sequence: the best by k-fold cross-validation of the squared distance (see `score`).
+    regularization : float >= 0, adds regularization |w|^2 / (2 n); "cv" (five values from 0.01 to 100) or a sequence: the best by
+    k-fold cross-validation of the squared distance (see `score`). At 0 a few rows get most of the weight, and the optimum is
+    hardly unique: rounding, as of columns in other units, may move weight between rows whose kernel values are nearly alike,
+    seen up to 1 % of the largest weight. The squared distance and the gap do not change by that.
     exact_up_to : int or None, largest number of source rows with the exact kernel, which takes memory n_source^2 and time up
     to n_source^3. With more rows the Gaussian kernel is approximated by an explicit map with n_centers columns, in memory and
     time linear in the rows; all rows are used. None: always exact.

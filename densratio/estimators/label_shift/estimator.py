@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -13,16 +13,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays import to_host
+from ..._columns import check_container, is_missing
+from ..._estimator import Estimator, unchanged_on_error
 from ..._scale import Scale
 from ..._validation import check_rows, seed_of, split_domains
-from ..base import unchanged_on_error
 from .class_ratios import METHODS, Calibration, Predictions, class_shares
 from .goodness import label_shift_p_value
 
 __all__ = ["LabelShiftRatio"]
 
 
-class LabelShiftRatio(BaseEstimator):
+class LabelShiftRatio(Estimator):
     """Label shift: p_target(x | y) = p_source(x | y), so a row's weight is that of its class, q_y = p_target(y) / p_source(y).
 
     A classifier is cross-fitted on the source rows; its probabilities on source rows that it did not see and on target rows
@@ -86,7 +87,7 @@ class LabelShiftRatio(BaseEstimator):
             self._check_parameters()
             classes = self._classes_of(labels, is_source)
             counts = np.ones(len(rows)) if weight is None else weight / weight.max()
-            parts = _Parts(rows[is_source], rows[~is_source], classes, counts[is_source], counts[~is_source])
+            parts = _Parts.of(rows[is_source], rows[~is_source], classes, counts[is_source], counts[~is_source])
             given = self._predictions(parts)
             self._learn(parts, given)
         return self
@@ -125,18 +126,24 @@ class LabelShiftRatio(BaseEstimator):
                 raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
 
     def _classes_of(self, labels: Any, is_source: np.ndarray) -> np.ndarray:
-        labels, n_source = np.asarray(to_host(labels)), int(is_source.sum())
+        labels, n_source = np.asarray(to_host(check_container(labels, "labels"))), int(is_source.sum())
         if labels.shape == is_source.shape and n_source < len(is_source):
             labels = labels[is_source]
         if labels.shape != (n_source,):
             raise ValueError(
                 f"labels must be ({n_source},), the classes of the source rows, or ({len(is_source)},); got shape {labels.shape}."
             )
+        missing = [row for row, label in enumerate(labels.tolist()) if is_missing(label)]
+        if missing:
+            raise ValueError(
+                f"labels must hold a class for each source row; {len(missing)} have none, the first is source row {missing[0]}. "
+                "Leave these rows out."
+            )
         self.classes_, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"labels have one class only ({self.classes_[0]!r}): there is no shift of classes.")
+            raise ValueError(f"labels have one class only ({self.classes_.tolist()[0]!r}): there is no shift of classes.")
         if sizes.min() < 2:
-            rare = self.classes_[int(sizes.argmin())]
+            rare = self.classes_.tolist()[int(sizes.argmin())]
             raise ValueError(f"Class {rare!r} has {sizes.min()} source row: cross-fitting needs at least two of each class.")
         return numbers
 
@@ -179,7 +186,7 @@ class LabelShiftRatio(BaseEstimator):
         self.source_shares_ = class_shares(given.classes, given.source_count, len(self.classes_))
         self.target_shares_ = self.source_shares_ * self.class_ratios_
         weights = self.class_ratios_[given.classes]
-        self.weights_ = weights / np.average(weights, weights=given.source_count)
+        self.weights_ = (weights / np.average(weights, weights=given.source_count))[parts.place]
         draws = [estimate(given.counted(_redrawn(given.source_count, rng), _redrawn(given.target_count, rng)))
                  for _ in range(self.n_bootstrap)]  # fmt: skip
         tail = 0.5 * (1.0 - self.confidence)
@@ -191,11 +198,25 @@ class LabelShiftRatio(BaseEstimator):
 
 
 class _Parts(NamedTuple):
+    """Rows, classes and counts, sorted, so that folds and draws do not depend on the order in which the rows were given.
+
+    place (n_source,): where each given source row stands.
+    """
+
     source: np.ndarray
     target: np.ndarray
     classes: np.ndarray
     source_count: np.ndarray
     target_count: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(
+        cls, source: np.ndarray, target: np.ndarray, classes: np.ndarray, source_count: np.ndarray, target_count: np.ndarray
+    ) -> _Parts:
+        first = np.lexsort((source_count, *source.T, classes))
+        then = np.lexsort((target_count, *target.T))
+        return cls(source[first], target[then], classes[first], source_count[first], target_count[then], np.argsort(first))
 
 
 def _redrawn(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,10 +18,15 @@ from .divergence import ProjectedDivergence, gaussian
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
 _EVERY = 15  # ascent steps between choices of the kernel
+_FIRST = 1.0 / 32.0  # length of the first step of an ascent
+_SLOPE = 1e-5  # of the divergence, per radian, below which an ascent ends
 _MEDIAN_ROWS = 100
 _FARTHEST = 1e50  # of whitened entries, so that fourth powers do not overflow
-_TIE = 1e-3  # part that decides between directions in which covariances differ alike, as where a domain has few rows
-_ENOUGH = 1e-4  # least gain of the leave-one-out score for another round
+_REACH = 10.0  # spreads from the center beyond which a row counts as at that distance in the moments that starts compare
+_TIE = 1e-3  # part that decides between directions in which the domains differ alike, as where one has few rows
+# Least gain of a step, and of the leave-one-out score by a round. Further steps along a flat divergence learn its curvature from
+# differences of nearly equal slopes: each would magnify rounding a hundred times.
+_ENOUGH = 1e-4
 
 
 class Whitening(NamedTuple):
@@ -71,11 +76,16 @@ class Choice(NamedTuple):
     score: float
 
 
-def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> tuple[np.ndarray, list[float]]:
+def ascend(
+    criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int, enough: float = 1e-9
+) -> tuple[np.ndarray, list[float]]:
     """Ascend on the Grassmann manifold from U = `basis` (d, k), by L-BFGS with the QR retraction.
 
-    Returns the orthonormal basis (d, k) and the nondecreasing values of the criterion, starting with the first.
+    Returns the orthonormal basis (d, k) and the nondecreasing values of the criterion, starting with the first. It ends after
+    max_iter steps, where a step gains less than `enough`, or where the divergence is flat.
     """
+    # The first step of scipy has length 1 in its variables. From a far point the next would be found by the difference of two
+    # values that agree in nearly all digits, and rounding would choose it.
     latest, values = 0.0, []
 
     def negative(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -88,8 +98,8 @@ def ascend(criterion: ProjectedDivergence, basis: np.ndarray, max_iter: int) -> 
 
     values.append(criterion.value_and_grad(basis)[0])
     result = minimize(
-        negative, basis.ravel(), jac=True, method="L-BFGS-B", callback=lambda _: values.append(latest),
-        options={"maxiter": max_iter, "maxfun": 3 * max_iter},
+        negative, basis.ravel() / _FIRST, jac=True, method="L-BFGS-B", callback=lambda _: values.append(latest),
+        options={"maxiter": max_iter, "maxfun": 3 * max_iter, "ftol": enough, "gtol": _SLOPE * _FIRST},
     )  # fmt: skip
     return np.linalg.qr(result.x.reshape(basis.shape))[0], values
 
@@ -169,7 +179,7 @@ class Search:
     def _climbed(self, basis: np.ndarray, max_iter: int) -> tuple[np.ndarray, Choice, int]:
         choice, steps = self.choose(basis), 0
         while steps < max_iter:
-            basis, values = ascend(self.criterion(choice, self.alpha), basis, min(_EVERY, max_iter - steps))
+            basis, values = ascend(self.criterion(choice, self.alpha), basis, min(_EVERY, max_iter - steps), _ENOUGH)
             before, choice = choice, self.choose(basis)
             steps += max(1, len(values) - 1)
             if choice.score - before.score < _ENOUGH:
@@ -178,20 +188,21 @@ class Search:
 
     def _starts(self, k: int) -> list[np.ndarray]:
         """Bases in which first or second moments differ most, and in which a narrower kernel gains most."""
-        domains = (self.source, self.target)
+        domains = [_within_reach(domain) for domain in (self.source, self.target)]
         means = [domain.mean(domain.rows) for domain in domains]
         covariances = [_covariance(domain, mean) for domain, mean in zip(domains, means, strict=True)]
         identity = np.eye(len(means[0]))
         sliced = sum((identity - covariance) @ (identity - covariance) for covariance in covariances)
-        sliced = sliced + _TIE * np.linalg.norm(sliced) * _directions(domains)
+        by_content = _directions(domains)
         towards = means[1] - means[0]
         length = np.linalg.norm(towards)
         across = identity - np.outer(towards, towards) / length**2 if length > 0.0 else identity
         change = across @ (covariances[1] - covariances[0]) @ across
         # The shift of the mean comes first, before all changes of the covariance orthogonal to it.
         first = towards[:, None] / length if length > 0.0 else np.empty((len(towards), 0))
-        moved = np.linalg.qr(np.column_stack([first, _top(change @ change, k - first.shape[1])]))[0]
-        return [_top(sliced, k), moved, _top(self._gain(identity), k)]
+        rest = _top(_without_ties(change @ change, across @ by_content @ across), k - first.shape[1])
+        moved = np.linalg.qr(np.column_stack([first, rest]))[0]
+        return [_top(_without_ties(sliced, by_content), k), moved, _top(_without_ties(self._gain(identity), by_content), k)]
 
     def _gain(self, basis: np.ndarray) -> np.ndarray:
         """Symmetric matrix (k, k): the gain of a narrower kernel along each direction in the subspace U = `basis`."""
@@ -208,6 +219,12 @@ class Search:
         return np.linalg.qr(np.column_stack([kept, draw]))[0]
 
 
+def _within_reach(domain: Measure) -> Measure:
+    """The rows (n, d), moved towards the center where they are far: moments of one far row would leave all others to rounding."""
+    reach, norm = _REACH * np.sqrt(domain.rows.shape[1]), np.linalg.norm(domain.rows, axis=1)
+    return Measure(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
+
+
 def _covariance(domain: Measure, mean: np.ndarray) -> np.ndarray:
     moved = domain.rows - mean
     return moved.T @ (domain.weight[:, None] * moved) / domain.weight.sum()
@@ -217,6 +234,11 @@ def _directions(domains: Sequence[Measure]) -> np.ndarray:
     """The mean (d, d) of x x' / (1 + |x|^2), summed over the domains: it differs by direction where covariances do not."""
     short = [d.rows / np.sqrt(1.0 + np.sum(d.rows**2, axis=1))[:, None] for d in domains]
     return sum(x.T @ (d.weight[:, None] * x) / d.weight.sum() for d, x in zip(domains, short, strict=True))
+
+
+def _without_ties(matrix: np.ndarray, by_content: np.ndarray) -> np.ndarray:
+    """A symmetric matrix (d, d) whose equal eigenvalues, of directions that rounding would choose, a small part tells apart."""
+    return matrix + _TIE * np.linalg.norm(matrix) * by_content
 
 
 def _top(matrix: np.ndarray, k: int) -> np.ndarray:

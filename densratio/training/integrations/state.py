@@ -64,5 +64,6 @@ class LoopState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict`."""
+        rows_drawn = state["rows_drawn"]
         self.reweighter.load_state_dict(state["reweighter"])
-        self.batches.rows_drawn = state["rows_drawn"]
+        self.batches.rows_drawn = rows_drawn

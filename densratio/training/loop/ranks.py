@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 __all__ = ["Rows", "mean_of_rows", "n_ranks", "of_all_ranks", "on_all_ranks", "rank_here"]
 
@@ -105,7 +104,7 @@ class Rows:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum () of the entries of `values` (n, ...) over all rows."""
-        return values.sum() if n_ranks() == 1 else all_reduce(values.sum())
+        return values.sum() if n_ranks() == 1 else _SumOverRanks.apply(values.sum())
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean () of the entries of `values` (n, ...) over all rows."""
@@ -113,7 +112,7 @@ class Rows:
             return values.mean()
         # Half precision has no room for the number of rows.
         exact = values.to(torch.promote_types(values.dtype, torch.float32))
-        total = all_reduce(torch.stack([exact.sum(), exact.new_tensor(float(values.numel()))]))
+        total = _SumOverRanks.apply(torch.stack([exact.sum(), exact.new_tensor(float(values.numel()))]))
         return (total[0] / total[1]).to(values.dtype)
 
     def mean_one(self, weights: Tensor) -> Tensor:
@@ -143,3 +142,17 @@ def _gathered(values: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(values) for _ in range(n_ranks())]
     dist.all_gather(parts, values)
     return parts
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over the ranks; its gradient is the sum of theirs, of which a gradient can be taken again."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _SumOverRanks.apply(grad)

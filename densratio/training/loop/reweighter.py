@@ -161,7 +161,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         restore = snapshot(self)
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:
             restore()
             raise RuntimeError(
                 f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "

@@ -41,7 +41,9 @@ class RowLosses(nn.Module):
         return self.total / self.mass
 
 
-def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = None, *, return_scores: bool = False) -> Any:
+def suspicious_rows(
+    reweighter: nn.Module, k: int | None = None, labels: Any = None, *, by: str = "losses", return_scores: bool = False
+) -> Any:
     """Numbers (k,) of the training rows whose labels are most likely wrong, the most likely first; all rows where k is None.
 
     Rows are ranked by their mean loss while training under the weights (`RowLosses`): weights near 0 keep the network from
@@ -50,16 +52,20 @@ def suspicious_rows(reweighter: nn.Module, k: int | None = None, labels: Any = N
     order, and rows never visited last.
     labels (n_train,): given labels; each row is then held against the lower quartile of its class. Give them where some classes
     are rare or hard: their losses are high as a whole.
+    by: "losses" as above, or "easy": of `LiLAW`, W_alpha = sigmoid(alpha s_y - s_max) when the row was last in a batch, the least
+    first (Moturu et al., 2025).
     return_scores: also the score (k,) of each of these rows: its mean loss, less that quartile where labels are given; minus its
-    weight where no losses were recorded; NaN for a row never visited.
-    Raises ValueError while the reweighter is warming up, where there is nothing to rank by, and for k or labels that don't fit.
+    weight where no losses were recorded, or minus W_alpha; NaN for a row never visited.
+    Raises ValueError while the reweighter is warming up, where there is nothing to rank by, and for k, labels or by that don't fit.
     """
     if getattr(reweighter, "is_warming_up", False):
         raise ValueError(
             "The reweighter is still warming up: all its weights are held at 1, and its losses say little. Call suspicious_rows "
             "after the warm-up, best at the end of training."
         )
-    scores = _scores(reweighter)
+    if by not in ("losses", "easy"):
+        raise ValueError(f'by must be "losses" or "easy"; got {by!r}.')
+    scores = _scores(reweighter) if by == "losses" else _minus_easy(reweighter)
     if k is not None and (isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(scores)):
         raise ValueError(f"k must be an int from 1 to {len(scores)}, the number of training rows, or None for all; got {k!r}.")
     if labels is not None:
@@ -79,6 +85,20 @@ def _scores(reweighter: nn.Module) -> np.ndarray:
     if len(weights) > 1 and np.ptp(weights) == 0.0:
         raise ValueError("There is nothing to rank by: no losses were recorded and every row has the same weight.")
     return -weights
+
+
+def _minus_easy(reweighter: nn.Module) -> np.ndarray:
+    difficulty = getattr(reweighter, "difficulty", None)
+    if difficulty is None:
+        raise ValueError(
+            f'by="easy" ranks by a part of the weights of LiLAW, and {type(reweighter).__name__} has none: train with LiLAW, or '
+            'pass by="losses".'
+        )
+    easy = np.array(to_host(difficulty[:, 0]), dtype=np.float64)
+    if not easy.any():
+        raise ValueError("There is nothing to rank by: no row was in a batch.")
+    # A sigmoid is above 0.
+    return np.where(easy > 0.0, -easy, np.nan)
 
 
 def _checked(labels: Any, n: int) -> list[Any]:

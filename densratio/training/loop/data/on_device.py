@@ -106,17 +106,16 @@ class DeviceData:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where the `state_dict` was taken. Raises ValueError for one of a data set of another size or kind of device."""
-        order = state["order"]
+        order, position, generator = state["order"], int(state["position"]), state["generator"].cpu()
         if order is not None and len(order) != self.n_rows:
             raise ValueError(f"This state is of {len(order)} rows and the data set has {self.n_rows}.")
-        if state["generator"].shape != self._generator.get_state().shape:
+        if generator.shape != self._generator.get_state().shape:
             raise ValueError(
                 f"This state was taken on another kind of device than {self.device.type}, with other random numbers: go on "
                 "there or start the pass anew without it."
             )
-        self._order = None if order is None else order.to(self.device)
-        self._position = state["position"]
-        self._generator.set_state(state["generator"].cpu())
+        self._generator.set_state(generator)
+        self._order, self._position = None if order is None else order.to(self.device), position
 
     def _new_order(self) -> Tensor:
         if self.shuffle:

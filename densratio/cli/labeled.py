@@ -1,0 +1,98 @@
+"""Tables with a column of labels, as frames with the same columns and their labels; a value without a place is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .column import Column, column_of
+from .columns import as_argument, choose, listed
+from .console import quoted
+from .frames import trimmed
+from .tables import Reading, Table, open_table
+from .values import Treatment, check_columns, strays
+
+__all__ = ["Labeled", "labeled"]
+
+
+class Labeled(NamedTuple):
+    """Rows, a pandas frame in which gaps are missing values or images (n, c, h, w), and their labels (n,).
+
+    files: those of the images.
+    """
+
+    rows: Any
+    labels: np.ndarray
+    files: Sequence[Path] = ()
+
+
+def labeled(
+    paths: Sequence[Path], label: str | None, columns: str | None, drop: str | None, reading: Reading, *, size: int | None = None
+) -> tuple[list[Labeled], list[str]]:
+    """The tables of several files, which have the same columns, or the images of several folders; and notes on what was done.
+
+    Raises ValueError for a file that is no table, columns that differ, a row without a label, and, where most values of a column
+    are numbers, for those that are none.
+    """
+    if any(path.is_dir() for path in paths):
+        return [_images(path, label, columns or drop, size) for path in paths], []
+    if size is not None:
+        raise ValueError(f"--size is for images, and {paths[0]} is a table.")
+    tables = [open_table(path, reading) for path in paths]
+    if label is None:
+        raise ValueError(f"--label must name the column of the label in {paths[0]}: {', '.join(tables[0].names[:20])}.")
+    _check_names(tables, label, columns, reading)
+    choice = [choose(tables[0], other, columns, drop, label) for other in tables[::-1]][-1]
+    names = [*choice.names, label]
+    by_table = [_columns(table, names) for table in tables]
+    by_name = list(zip(*by_table, strict=True))
+    check_columns(by_name, choice, Treatment(encode=True, text=(*reading.text, label), missing="indicate"))
+    notes = [note for table in tables for note in table.notes]
+    values = [trimmed(of_name, notes) for of_name in by_name]
+    return [_labeled([of_name[i] for of_name in values], of_table[-1]) for i, of_table in enumerate(by_table)], notes
+
+
+def _images(path: Path, label: str | None, chosen: str | None, size: int | None) -> Labeled:
+    from ..datasets import load_image_folder
+
+    if label is not None:
+        raise ValueError(f"{path} is a folder, in which the names of the folders are the labels: leave --label out.")
+    if chosen is not None:
+        raise ValueError(f"--columns and --drop are for tables, and {path} is a folder.")
+    images = load_image_folder(path, size)
+    return Labeled(images.inputs, images.labels, images.files)
+
+
+def _check_names(tables: Sequence[Table], label: str, columns: str | None, reading: Reading) -> None:
+    for table in tables:
+        if label not in table.names:
+            raise ValueError(f"{table.path} has no column '{label}', the label; its columns are {', '.join(table.names[:20])}.")
+    if missing := [name for name in reading.text if not any(name in table.names for table in tables)]:
+        raise ValueError(f"--text: no file has a column {quoted(missing)}.")
+    if columns is not None and label in listed(columns):
+        raise ValueError(f"--columns says what to learn from, and '{label}' is what is learned: leave it out.")
+
+
+def _columns(table: Table, names: list[str]) -> list[Column]:
+    frame = table.read(names)
+    if not len(frame):
+        raise ValueError(f"{table.path} has column names but no rows.")
+    # The name of a class may well be one that elsewhere stands for a missing value.
+    codes = table.reading.text
+    return [column_of(table, frame[name], is_code=name in codes, fills_gaps=name != names[-1]) for name in names]
+
+
+def _labeled(values: list[Any], label: Column) -> Labeled:
+    from pandas import concat
+
+    if not label.is_present.all():
+        raise ValueError(f"{label.where} has no label on {label.places(~label.is_present)}: give one, or leave these rows out.")
+    if label.is_text and label.name not in label.table.reading.text and (found := list(strays(label))):
+        raise ValueError(f"{found[0].text} Repair the label, or declare it text with --text {as_argument([label.name])}.")
+    labels = values.pop().to_numpy()
+    is_whole = labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
+    codes = dict.fromkeys(set(label.table.reading.text) & {column.name for column in values}, "category")
+    return Labeled(concat(values, axis=1).astype(codes), labels.astype(np.int64) if is_whole else labels)

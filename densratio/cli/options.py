@@ -1,0 +1,30 @@
+"""Options that several commands have: how the text of a file is read, and which columns are left out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .columns import listed
+from .tables import Reading
+
+__all__ = ["Columns", "Decimal", "Drop", "Encoding", "Text", "Thousands", "reading"]
+
+_THOUSANDS = (",", ".", "'", " ")
+
+Columns = Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")]
+Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
+Text = Annotated[str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")]
+Decimal = Annotated[str, typer.Option(help="Character before the decimals in CSV files: . or ,")]
+Thousands = Annotated[str | None, typer.Option(help="Character between thousands in CSV files: , . ' or a space.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, utf-16, ... Default: UTF-8.")]
+
+
+def reading(decimal: str, thousands: str | None, encoding: str | None, text: str | None, *, id: str | None = None) -> Reading:
+    """How files are read. id: one more column of text. Raises ValueError for characters that numbers are not written with."""
+    if decimal not in (".", ","):
+        raise ValueError(f"--decimal is . or , and not '{decimal}'.")
+    if thousands is not None and (thousands not in _THOUSANDS or thousands == decimal):
+        raise ValueError(f"--thousands is one of , . ' or a space, and not the character of --decimal; got '{thousands}'.")
+    return Reading(decimal, thousands, encoding, (*listed(text or ""), *([id] if id else [])))
