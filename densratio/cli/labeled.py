@@ -45,7 +45,8 @@ def labeled(
     if label is None:
         raise ValueError(f"--label must name the column of the label in {paths[0]}: {', '.join(tables[0].names[:20])}.")
     _check_names(tables, label, columns, reading)
-    choice = [choose(tables[0], other, columns, drop, label) for other in tables[::-1]][-1]
+    # Each is held against the first, which raises where columns differ.
+    choice, *_ = [choose(tables[0], other, columns, drop, label) for other in tables]
     names = [*choice.names, label]
     by_table = [_columns(table, names) for table in tables]
     by_name = list(zip(*by_table, strict=True))
