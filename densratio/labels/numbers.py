@@ -90,8 +90,10 @@ def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray
 def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> _Rows:
     if np.ptp(targets) == 0.0:
         raise ValueError("All targets are equal: a wrong one can't be told.")
-    # Half the step between neighboring values: 0.5 for whole numbers, nearly 0 for measured ones.
-    half = 0.5 * float(np.median(np.diff(np.unique(targets))))
+    # Half the step from a target to the next value: 0.5 for whole numbers, nearly 0 for measured ones.
+    values, counts = np.unique(targets, return_counts=True)
+    gaps = np.concatenate([[np.inf], np.diff(values), [np.inf]])
+    half = 0.5 * float(np.median(np.repeat(np.minimum(gaps[:-1], gaps[1:]), counts)))
     unit = max(1.4826 * float(np.median(np.abs(targets - predicted))), half)
     y = (targets - np.median(targets)) / unit
     log_spread = np.log(np.maximum(spread / unit, max(half / unit, np.finfo(float).tiny)))
