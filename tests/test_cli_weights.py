@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from densratio import importance_weights, stack_domains
+from densratio import importance_weights, stack_domains, tame_weights
 from densratio.cli.files import write_all
 from densratio.cli.tables import open_table
 from densratio.estimators import ESTIMATORS
+from densratio.two_step.taming import TAMINGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,6 +138,18 @@ def test_a_mixed_table_gets_the_weights_of_importance_weights(folder, flatten):
     options = ["--encode", "--missing", "indicate", "--flatten", flatten]
     found = weights("source.parquet", "target.parquet", *options)
     np.testing.assert_allclose(found, importance_weights(*frames, flatten=flatten).weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("tame", TAMINGS)
+def test_weights_are_tamed_as_by_the_library(folder, tame):
+    plain = weights("source.csv", "target.csv")
+    np.testing.assert_allclose(weights("source.csv", "target.csv", "--tame", tame), tame_weights(plain, tame).weights, rtol=1e-9)
+    assert f"tamed by {tame}" in call("source.csv", "target.csv", "--tame", tame).stdout
+
+
+def test_taming_that_is_not_known_is_told(folder):
+    known = "--tame is one of pareto, truncate, flatten, overlap; got 'mild'."
+    assert error_of(folder, "source.csv", "target.csv", "--tame", "mild") == known
 
 
 def test_a_column_of_names_is_kept_beside_the_weights_and_not_used(folder):

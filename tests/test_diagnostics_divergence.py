@@ -9,12 +9,14 @@ from diagnostics_cases import gaussian_shift
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, entropy, norm
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 import densratio
 from densratio import KMM, LSIF, Discriminator, divergence, importance_weights
 from densratio.diagnostics import ratio_test, two_sample_test
 from densratio.diagnostics.two_sample import permutation_p_value
+from densratio.model_selection import stratified_folds
 
 LOGISTIC = Discriminator(LogisticRegression(), calibration=None)
 
@@ -184,3 +186,32 @@ def test_settings_out_of_range_are_refused(changes, words):
     source, target, _ = gaussian_shift(0, 9, 9)
     with pytest.raises(ValueError, match=words):
         ratio_test(source, target, **changes)
+
+
+def test_the_upper_end_counts_half_of_what_the_ratio_gains_at_the_rows_of_its_fit():
+    source, target, _ = gaussian_shift(1, 60, 50, delta=1.0)
+    found = divergence(source, target, LOGISTIC, kind="js", random_state=3)
+    inside = []
+    for fold in stratified_folds(60, 50, 5, seed=3):
+        kept = fold.rest(60, 50)
+        X, y = densratio.stack_domains(source[kept[0]], target[kept[1]])
+        ratio = clone(LOGISTIC).fit(X, y)
+        at_source, at_target = ratio.transform(source[kept[0]]), ratio.transform(target[kept[1]])
+        bound = np.mean(np.log(2.0 * at_target / (1.0 + at_target))) + np.mean(np.log(2.0 / (1.0 + at_source)))
+        inside.append(0.5 * bound)
+    gain = 0.5 * (np.mean(inside) - found.estimate)
+    half = norm.ppf(0.975) * found.standard_error
+    assert found.estimate > 0.0 and gain > 0.0
+    assert found.interval == pytest.approx((max(found.estimate - half, 0.0), found.estimate + half + gain), rel=1e-6)
+
+
+def test_arrow_tables_are_the_frames_that_they_hold():
+    pyarrow = pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    frames = [pandas.DataFrame({"age": rng.normal(shift, 1.0, 60), "job": rng.choice(list("abc"), 60)}) for shift in (0.0, 0.5)]
+    arrow = [pyarrow.Table.from_pandas(frame) for frame in frames]
+    assert divergence(*arrow, kind="js") == divergence(*frames, kind="js")
+    assert divergence(arrow[0], frames[1], kind="js") == divergence(*frames, kind="js")
+    for test in (ratio_test, two_sample_test):
+        found, expected = (test(*pair, n_permutations=19, random_state=0) for pair in (arrow, frames))
+        assert found.p_value == expected.p_value

@@ -20,7 +20,7 @@ METHODS = {
     "layers": lambda: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_epochs=0, layer="out", val_refresh=6),
     "l2r": lambda: L2R(N_TRAIN),
     "bank": lambda: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=6),
-    "soft labels": lambda: CMWNetSL(N_TRAIN, Y, gradient=MetaGradient("first_order", every=2)),
+    "soft labels": lambda: CMWNetSL(N_TRAIN, Y, gradient=MetaGradient("first_order", every=2), warmup_epochs=0.0),
     "random": lambda: RandomWeights(N_TRAIN),
     "self_paced": lambda: SelfPaced(N_TRAIN),
     "uniform": lambda: Uniform(N_TRAIN),

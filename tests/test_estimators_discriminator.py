@@ -132,8 +132,18 @@ def test_folds_that_never_hold_a_row_out_are_refused():
     folds = list(StratifiedKFold(4).split(X, y))[:2]
     with pytest.raises(ValueError, match="cv holds out 50 of 100 rows"):
         Discriminator(logistic(), cv=folds).fit(X, y)
-    with pytest.raises(ValueError, match="cv must be an int >= 2"):
-        Discriminator(logistic(), cv=1).fit(X, y)
+    with pytest.raises(ValueError, match="cv must be an int >= 1"):
+        Discriminator(logistic(), cv=0).fit(X, y)
+
+
+def test_one_fold_is_one_classifier_of_all_rows_whose_odds_are_the_weights():
+    X, y = stack_domains(*samples(40, 30))
+    ratio = Discriminator(logistic(), cv=1).fit(X, y)
+    p = logistic().fit(X, y).predict_proba(X[y == 0])
+    odds = p[:, 1] / p[:, 0]
+    assert ratio.n_folds_ == 1 and ratio.calibration_ is None
+    np.testing.assert_allclose(ratio.weights_, odds / odds.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(ratio.transform(X[y == 0]), ratio.weights_)
 
 
 @pytest.mark.parametrize("sizes", [(1, 30), (30, 1)])

@@ -34,10 +34,13 @@ def brute_force(source, target, members, pull, cv=5):
             at_target[fold.target, k] = fitted.transform(target[fold.target])
     second, linear = at_source.T @ at_source / len(source), at_target.mean(axis=0)
     scores = linear - 0.5 * np.diag(second)
-    strength = pull * np.mean(np.diag(second))
-    root = np.linalg.cholesky(second + strength * np.eye(len(members)))
-    wanted = np.linalg.solve(root, linear + strength * np.eye(len(members))[np.argmax(scores)])
-    return scipy.optimize.nnls(root.T, wanted)[0], scores
+    likelihoods = np.log(np.clip(at_target, 0.01, 100.0)).mean(axis=0) - np.log(np.maximum(at_source.mean(axis=0), 1.0))
+    best = np.argmax(likelihoods)
+    strength = pull * np.diag(np.diag(second))
+    root = np.linalg.cholesky(second + strength)
+    left_out = np.eye(len(members))[(likelihoods <= 0.0) & (likelihoods < likelihoods[best])] * 1e6
+    rows, wanted = [root.T, left_out], [np.linalg.solve(root, linear + strength[best]), np.zeros(len(left_out))]
+    return scipy.optimize.nnls(np.concatenate(rows), np.concatenate(wanted))[0], scores, list(MEMBERS)[best]
 
 
 @pytest.mark.parametrize("pull", [0.05, 1.0])
@@ -45,7 +48,7 @@ def brute_force(source, target, members, pull, cv=5):
 def test_the_coefficients_are_the_least_squares_ones_of_out_of_fold_ratios(pull, seed):
     source, target = table(seed)
     stack = StackedRatio(MEMBERS, pull=pull).fit(*stack_domains(source, target))
-    coef, scores = brute_force(source, target, list(MEMBERS.values()), pull)
+    coef, scores, _ = brute_force(source, target, list(MEMBERS.values()), pull)
     np.testing.assert_allclose(list(stack.coefficients_.values()), coef, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose([stack.scores_[name] for name in MEMBERS], scores, rtol=1e-9)
 
@@ -60,11 +63,26 @@ def test_the_ratio_is_the_combination_of_the_members_refitted_on_all_rows():
     np.testing.assert_allclose(stack.weights_, stack.transform(source), rtol=1e-9)
 
 
-def test_a_strong_pull_leaves_the_best_member_alone():
-    stack = StackedRatio(MEMBERS, pull=1e6).fit(*stack_domains(*table()))
-    best = max(MEMBERS, key=stack.scores_.__getitem__)
+def test_a_strong_pull_leaves_the_likeliest_member_alone():
+    source, target = table()
+    stack = StackedRatio(MEMBERS, pull=1e6).fit(*stack_domains(source, target))
+    best = brute_force(source, target, list(MEMBERS.values()), 1e6)[2]
     assert stack.coefficients_[best] == pytest.approx(1.0, abs=1e-4)
     assert max(coef for name, coef in stack.coefficients_.items() if name != best) < 1e-4
+
+
+class _Wild(GaussianRatio):
+    """A member whose ratio at a row has nothing to do with it, and is out of all bounds."""
+
+    def transform(self, X):
+        return np.exp(200.0 * np.sin(1e3 * np.asarray(X)[:, 0]))
+
+
+def test_a_member_out_of_all_bounds_changes_nothing():
+    X, y = stack_domains(*table())
+    alone, beside = (StackedRatio(members).fit(X, y) for members in (MEMBERS, {"wild": _Wild()} | MEMBERS))
+    assert beside.coefficients_ == pytest.approx(alone.coefficients_ | {"wild": 0.0}, rel=1e-9)
+    np.testing.assert_allclose(beside.weights_, alone.weights_, rtol=1e-9)
 
 
 def test_the_rows_have_no_order_and_copies_are_counts():

@@ -61,7 +61,7 @@ def test_the_averaged_model_predicts_in_eval_mode_and_leaves_no_trace():
 def soft(model, **params):
     """The reweighter, and the mixed batches that it will make."""
     labels = SoftLabels(**params)
-    reweighter = CMWNetSL(N_TRAIN, Y, K=2, soft_labels=labels, optimizer=optimizer_of(model), learning_rate=0.05)
+    reweighter = CMWNetSL(N_TRAIN, Y, K=2, soft_labels=labels, optimizer=optimizer_of(model), learning_rate=0.05, warmup_epochs=0.0)
     made, mix = [], labels.mix
 
     def spied(*args):
@@ -201,7 +201,8 @@ def test_soft_labels_know_weights_that_two_layers_share():
 def test_a_transfer_keeps_the_soft_labels_their_parameters_and_the_network_and_learns_no_more():
     model = Network(0, has_norm=False)
     optimizer = optimizer_of(model)
-    learned = CMWNetSL(N_TRAIN, Y, K=2, soft_labels=SoftLabels(0.5, None, 2.0, seed=3), optimizer=optimizer, learning_rate=0.05)
+    soft_labels = SoftLabels(0.5, None, 2.0, seed=3)
+    learned = CMWNetSL(N_TRAIN, Y, K=2, soft_labels=soft_labels, optimizer=optimizer, learning_rate=0.05, warmup_epochs=0.0)
     train(learned, model, optimizer, plan(4))
     moved = learned.transfer(N_TRAIN, Y, warmup_epochs=0.0)
     labels = moved.soft_labels

@@ -13,15 +13,17 @@ import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from densratio import KLIEP, KMM, LSIF, ImportanceWeighted, importance_weights, stack_domains
+from densratio import KLIEP, KMM, LSIF, ImportanceWeighted, StackedRatio, importance_weights, stack_domains
 from densratio.estimators import ESTIMATORS
 from densratio.tables import TableEncoder
+from densratio.tables.automatic import automatic
 
 SHARES = {"a": 0.3, "b": 0.6, "c": 1.0, "d": 0.2}
 
@@ -61,7 +63,8 @@ def pair():
 
 @pytest.fixture(scope="module")
 def weighed(pair):
-    return importance_weights(*pair)
+    # The quickest method, where any would do.
+    return importance_weights(*pair, method="kmm")
 
 
 def correlation(a, b):
@@ -73,13 +76,24 @@ def correlation(a, b):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_ratio_of_categories_gaps_and_numbers_at_once_is_recovered_better_than_by_a_classifier(seed):
-    source, target = drawn_pair(2000, seed)
+    n = 1000
+    source, target = drawn_pair(n, seed)
     result = importance_weights(source, target)
     truth = chance(source)
-    assert correlation(result.weights, truth) > 0.92
-    X, y = (result.ratio[0].transform(pd.concat([source, target])), np.repeat([0, 1], 2000))
-    odds = make_pipeline(LogisticRegression(max_iter=1000)).fit(X / X.std(axis=0), y).predict_proba(X / X.std(axis=0))[:2000]
+    assert correlation(result.weights, truth) > 0.95
+    assert np.array_equal(result.ratio.transform(source), result.weights)
+    X, y = (result.ratio[0].transform(pd.concat([source, target])), np.repeat([0, 1], n))
+    odds = make_pipeline(LogisticRegression(max_iter=1000)).fit(X / X.std(axis=0), y).predict_proba(X / X.std(axis=0))[:n]
     assert correlation(odds[:, 1] / odds[:, 0], truth) < correlation(result.weights, truth)
+
+
+def test_of_short_tables_it_is_kernel_mean_matching_and_of_longer_ones_a_stack_with_it(pair):
+    short = [frame[:99] for frame in pair]
+    assert np.array_equal(importance_weights(*short).weights, importance_weights(*short, method="kmm").weights)
+    assert isinstance(automatic(*[csr_array((200, 1))] * 2, seed=0), KMM)
+    for sizes, folds in (((100, 100), 5), ((9000, 1001), 2)):
+        stack = automatic(*(np.zeros((n, 1)) for n in sizes), seed=0)
+        assert isinstance(stack, StackedRatio) and isinstance(stack.estimators["kernel"], KMM) and stack.cv == folds
 
 
 def test_a_column_of_categories_gets_the_quotient_of_the_frequencies():
@@ -145,14 +159,14 @@ AS = {
 @pytest.mark.parametrize("library", AS)
 def test_tables_of_every_library_give_the_same_weights_as_a_column_of_their_own(library, pair, weighed):
     convert, kind, back = AS[library]
-    result = importance_weights(*map(convert, pair))
+    result = importance_weights(*map(convert, pair), method="kmm")
     assert isinstance(result.weights, kind)
     assert np.array_equal(back(result.weights), weighed.weights.to_numpy())
     assert np.array_equal(result.ratio.transform(convert(pair[1])), weighed.ratio.transform(pair[1]))
 
 
 def test_samples_of_two_libraries_go_together(pair, weighed):
-    result = importance_weights(pair[0], polars.from_pandas(pair[1]))
+    result = importance_weights(pair[0], polars.from_pandas(pair[1]), method="kmm")
     assert result.weights.equals(weighed.weights)
 
 
@@ -160,7 +174,7 @@ def test_the_weights_of_a_pandas_frame_have_its_index_in_its_order(pair, weighed
     source, target = pair
     assert weighed.weights.index.equals(source.index)
     shuffled = source.sample(frac=1.0, random_state=0)
-    again = importance_weights(shuffled, target[target.columns[::-1]]).weights
+    again = importance_weights(shuffled, target[target.columns[::-1]], method="kmm").weights
     assert again[source.index].to_numpy() == pytest.approx(weighed.weights.to_numpy(), abs=1e-6)
 
 

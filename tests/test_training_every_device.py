@@ -97,7 +97,7 @@ METHODS = {
     "l2r of a bank": lambda _: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, fixed_step_length=True),
-    "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, optimizer=optimizer, every=2),
+    "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, optimizer=optimizer, every=2, warmup_epochs=0.0),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer),
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, every=2, splitter_warmup=0),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),

@@ -74,7 +74,7 @@ METHODS = {
         N_TRAIN, optimizer=optimizer, mode="last_layer", every=2, fixed_step_length=True
     ),
     "cmw_net": lambda optimizer: CMWNet(N_TRAIN, Y, K=2, optimizer=optimizer, fixed_step_length=True, warmup_epochs=0.5),
-    "cmw_net with soft labels": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer),
+    "cmw_net with soft labels": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer, warmup_epochs=0.0),
     "cmw_net with plain soft labels": lambda optimizer: CMWNetSL(
         N_TRAIN,
         Y,
@@ -83,6 +83,7 @@ METHODS = {
         optimizer=optimizer,
         mode="first_order",
         fixed_step_length=True,
+        warmup_epochs=0.0,
     ),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5, learning_rate=0.1),
     "focal": lambda optimizer: Focal(N_TRAIN, gamma=0.5),

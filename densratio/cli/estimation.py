@@ -15,7 +15,7 @@ from ..diagnostics.remedies import Remedies, parameters_of
 from ..estimators import ESTIMATORS
 from ..features import BANDWIDTHS
 from ..tables import ColumnUse, importance_weights
-from ..tables.weights import ratio_of
+from ..tables.weights import named_ratio
 from .frames import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
@@ -29,6 +29,7 @@ _WORDS = {
     "method": "try another method (--method)",
     "scale": "leave out --no-scale",
     "flatten": "--flatten with a smaller number than 1",
+    "tame": "--tame pareto",
     "alpha": "--alpha 0.5",
     "max_weight": "--max-weight with a smaller number",
     "source": "the first file is the source, the second the target",
@@ -48,14 +49,18 @@ class Result:
 
 
 def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
-    """The density ratio of "auto" or a name in ESTIMATORS with its settings and seed. Raises ValueError for what it does not take.
+    """What `importance_weights` takes as its method: "auto", or the density ratio of a name in ESTIMATORS with settings and seed.
 
-    settings : parameter -> value, as it was typed.
+    settings : parameter -> value, as it was typed. Those of "auto" are of kernel mean matching. Raises ValueError for what a method
+    does not take.
     """
     method = method.lower()
     if method not in ("auto", *ESTIMATORS):
         raise ValueError(f"--method {method} is not known; use one of auto, {', '.join(sorted(ESTIMATORS))}.")
-    ratio = ratio_of(method, seed)
+    if method == "auto" and not settings:
+        return method
+    method = "kmm" if method == "auto" else method
+    ratio = named_ratio(method, seed)
     for name in settings:
         if name not in ratio.get_params(deep=False):
             takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))
@@ -63,12 +68,12 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
     return ratio.set_params(**{name: _READERS.get(name, _as_it_is)(value) for name, value in settings.items()})
 
 
-def weigh(ratio: Any, frames: Frames, flatten: float, seed: int) -> Result:
-    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`."""
+def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: int) -> Result:
+    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`, tamed by `tame`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = importance_weights(frames.source, frames.target, method=ratio, flatten=flatten, random_state=seed)
+            result = importance_weights(frames.source, frames.target, method=ratio, flatten=flatten, tame=tame, random_state=seed)
         except MemoryError:
             raise ValueError(
                 f"Not enough memory for this method on {len(frames.source) + len(frames.target)} rows; the memory of --method lsif "
@@ -76,12 +81,14 @@ def weigh(ratio: Any, frames: Frames, flatten: float, seed: int) -> Result:
             ) from None
     fitted, weights = result.ratio[-1], np.zeros(len(frames.is_kept))
     weights[frames.is_kept] = result.weights
-    remedies = Remedies(parameters_of(fitted) | {"flatten": flatten}, _WORDS)
+    # What was done is not advised again.
+    words = {name: word for name, word in _WORDS.items() if tame is None or name != "tame"}
+    remedies = Remedies(parameters_of(fitted) | {"flatten": flatten}, words)
     # The method is named among the facts of the call.
     report = replace(result.diagnosis, warnings=advise(result.diagnosis, remedies), ratio="")
     said = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     apart = [f"Column '{use.name}': {words}." for use in result.columns for words in use.no_overlap]
-    method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0)
+    method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0) + f", tamed by {tame}" * bool(tame)
     return Result(weights, method, result.columns, report, tuple(dict.fromkeys([*report.warnings, *apart, *said])))
 
 

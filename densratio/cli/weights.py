@@ -33,7 +33,8 @@ def weights(
     method: Annotated[
         str,
         typer.Option(
-            help="auto, an estimator (kmm, kliep, lsif, ...; a wrong name lists all) or stacked: all that suit, in a minute."
+            help="auto, a stack of four quick ones (with options of kmm: kmm), an estimator (kmm, kliep, lsif, ...; a wrong name "
+            "lists all) or stacked: all that suit, in a minute."
         ),
     ] = "auto",
     columns: Columns = None,
@@ -70,6 +71,9 @@ def weights(
     alpha: Annotated[float | None, typer.Option(help="Of --method lsif: a relative ratio, bounded by 1 / alpha.")] = None,
     max_weight: Annotated[float | None, typer.Option(help="Of --method kmm and others: an upper bound on each weight.")] = None,
     flatten: Annotated[float, typer.Option(help="Power of the weights: 1 is the ratio, 0.5 its root, 0 equal weights.")] = 1.0,
+    tame: Annotated[
+        str | None, typer.Option(help="Make extreme weights less so: pareto, truncate, flatten or overlap. Default: as they are.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the method's random choices, where it has any.")] = 0,
     decimal: Decimal = ".",
     thousands: Thousands = None,
@@ -90,6 +94,7 @@ def weights(
         # What only a run needs is loaded here: --help answers without numpy.
         from rich.console import Console
 
+        from ..two_step.taming import TAMINGS
         from .columns import check_id, choose, known, listed
         from .estimation import estimator, weigh
         from .files import check_outputs, write_all
@@ -104,6 +109,7 @@ def weights(
         check_outputs({option: (path, kinds) for option, (path, kinds) in outputs.items() if path}, (source, target))
         if not 0.0 <= flatten <= 1.0:
             raise ValueError(f"--flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten:g}.")
+        _one_of("--tame", tame, TAMINGS)
         settings = {
             "gamma": gamma, "regularization": regularization, "n_neighbors": neighbors, "classifier": classifier, "alpha": alpha,
             "max_weight": max_weight,
@@ -116,7 +122,7 @@ def weights(
             known("--text", text, *tables)
         with Console(stderr=True).status("Estimating the weights ..."):
             frames = cleaned(*tables, choice, treatment)
-            result = weigh(ratio, frames, flatten, seed)
+            result = weigh(ratio, frames, flatten, tame, seed)
             facts = _facts(source, target, result, choice)
             notes = [*tables[0].notes, *tables[1].notes, *frames.notes]
             names = tables[0].read([id]) if id else None

@@ -14,12 +14,12 @@ from sklearn.utils import _safe_indexing
 
 from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
 from .._blocks import row_slices
-from .._columns import is_missing
+from .._columns import is_missing, library_of
 from .._validation import split_domains, stack_domains
 
 __all__ = [
     "Columns", "column_blocks", "dense_rows", "level_name", "numeric_columns", "rows_at", "rows_where", "source_mask",
-    "two_samples",
+    "stacked", "two_samples",
 ]  # fmt: skip
 
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
@@ -70,9 +70,14 @@ def level_name(column: str, level: Any) -> str:
 def two_samples(X_source: Any, X_target: Any, *, has_gaps: bool = False) -> tuple[Any, Any]:
     """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError where their columns differ."""
     # Text must become the same 0/1 columns in both samples, so both are encoded together.
-    X, y = stack_domains(X_source, X_target)
+    X, y = stacked(X_source, X_target)
     values, domain = numeric_columns(X, has_gaps=has_gaps).values, to_host(y)
     return values[domain == 0], values[domain == 1]
+
+
+def stacked(X_source: Any, X_target: Any) -> tuple[Any, Any]:
+    """`stack_domains` of two tables, of which Arrow tables become pandas frames."""
+    return stack_domains(*(X.to_pandas() if library_of(X) == "pyarrow" else X for X in (X_source, X_target)))
 
 
 def source_mask(y: Any, n_rows: int) -> np.ndarray:

@@ -19,12 +19,13 @@ from .._progress import show_progress
 from .._validation import seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.columns import Columns, numeric_columns
-from ..estimators import ESTIMATORS, KMM, RatioEstimator
+from ..estimators import ESTIMATORS
 from ..two_step.taming import TamedWeights, tamed_by
+from .automatic import automatic
 from .encoder import TableEncoder, as_names
 from .use import ColumnUse
 
-__all__ = ["ImportanceWeights", "importance_weights", "ratio_of"]
+__all__ = ["ImportanceWeights", "importance_weights", "named_ratio", "ratio_of"]
 
 _MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 
@@ -98,8 +99,9 @@ def importance_weights(
     source, target : tables (n_s, d) and (n_t, d) with the same columns in any order
         pandas or polars frames, Arrow tables, or arrays. The source is the sample that is weighted.
     method : "auto", a name in `densratio.estimators.ESTIMATORS`, or an unfitted density ratio
-        "auto": kernel mean matching, which takes seconds up to some hundred thousand rows. "stacked" combines all methods that
-        suit the size of the tables, in about a minute.
+        "auto": a `StackedRatio` of kernel mean matching, boosted stumps, boosted trees and two Gaussians, and from fewer than 100
+        rows of a sample kernel mean matching alone. "stacked" combines all methods that suit the size of the tables, which takes
+        longer.
     drop : name or sequence of names
         Columns to leave out, such as the label; either sample may lack them.
     encoder : "auto" or an unfitted transformer
@@ -119,10 +121,10 @@ def importance_weights(
     if not 0.0 <= flatten <= 1.0:
         raise ValueError(f"flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten!r}.")
     fitted = _fitted_encoder(encoder, drop, source, target)
-    X, y = stack_domains(fitted.transform(source), fitted.transform(target))
-    seed = seed_of(random_state)
+    rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
+    X, y = stack_domains(rows, target_rows)
     with show_progress(verbose):
-        ratio = ratio_of(method, seed).fit(X, y)
+        ratio = ratio_of(method, rows, target_rows, seed).fit(X, y)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
     if flatten < 1.0:
         # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.
@@ -134,26 +136,25 @@ def importance_weights(
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
 
 
-def _automatic(seed: int) -> RatioEstimator:
-    # Columns of 0 and 1 have a few distinct rows, to which KMM gives the quotient of the frequencies; the kernel models, whose
-    # centers are drawn, blur them. In units of `scale_` a bandwidth of the median distance suits tables of any kind.
-    return KMM(random_state=seed)
-
-
-def ratio_of(method: Any, seed: int) -> Any:
-    """The unfitted density ratio of a name, or a copy of a given one."""
+def ratio_of(method: Any, source: Any, target: Any, seed: int) -> Any:
+    """The unfitted density ratio of a name for rows (n_s, d) and (n_t, d), or a copy of a given one."""
     if isinstance(method, str) and method.lower() == "auto":
-        return _automatic(seed)
+        return automatic(source, target, seed)
     if isinstance(method, str):
-        if method.lower() not in ESTIMATORS:
-            near = difflib.get_close_matches(method.lower(), ESTIMATORS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f'method must be "auto", a density ratio, or one of {sorted(ESTIMATORS)}; got {method!r}.{hint}')
-        ratio = ESTIMATORS[method.lower()]()
-        return ratio.set_params(random_state=seed) if "random_state" in ratio.get_params(deep=False) else ratio
+        return named_ratio(method, seed)
     if isinstance(method, type) or not all(hasattr(method, name) for name in ("fit", "transform", "get_params")):
         raise ValueError(f"method must be an unfitted density ratio, such as KMM(), or the name of one; got {method!r}.")
     return clone(method)
+
+
+def named_ratio(name: str, seed: int) -> Any:
+    """The unfitted density ratio of a name in ESTIMATORS, with the seed if it takes one."""
+    if name.lower() not in ESTIMATORS:
+        near = difflib.get_close_matches(name.lower(), ESTIMATORS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f'method must be "auto", a density ratio, or one of {sorted(ESTIMATORS)}; got {name!r}.{hint}')
+    ratio = ESTIMATORS[name.lower()]()
+    return ratio.set_params(random_state=seed) if "random_state" in ratio.get_params(deep=False) else ratio
 
 
 def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:

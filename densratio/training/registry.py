@@ -14,7 +14,7 @@ from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.losses import generalized_cross_entropy
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
-from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet
+from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 
@@ -87,6 +87,11 @@ METHODS: dict[str, Method] = {
     ),
     "cmw_net_sl": Method(
         "CMW-Net-SL", lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer), _BY_LABELS
+    ),
+    "cmw_net_sl_no_mixup": Method(
+        "CMW-Net-SL, no mixup",
+        lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer, soft_labels=SoftLabels(mixup=None)),
+        _BY_LABELS,
     ),
     "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
     "lrw_opt": Method(

@@ -13,7 +13,10 @@ from scipy.special import exprel
 
 from ..diagnostics.weights import effective_sample_size, pareto_k, pareto_tail, weight_shares
 
-__all__ = ["TamedWeights", "tame_weights", "tamed_by"]
+__all__ = ["TAMINGS", "TamedWeights", "tame_weights", "tamed_by"]
+
+TAMINGS = ("pareto", "truncate", "flatten", "overlap")
+"""The methods of `tame_weights`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,8 +76,8 @@ def tame_weights(
     Gelman, Yao & Gabry (2024), JMLR 25(72), for smoothing; Ionides (2008), J. Comput. Graph. Stat. 17, for truncation; Shimodaira
     (2000), J. Stat. Plan. Inference 90, for flattening; Li, Morgan & Zaslavsky (2018), JASA 113, for overlap weights.
     """
-    if method not in (*_FAMILIES, "pareto"):
-        raise ValueError(f"method must be one of {['pareto', *_FAMILIES]}; got {method!r}.")
+    if method not in TAMINGS:
+        raise ValueError(f"method must be one of {list(TAMINGS)}; got {method!r}.")
     shares = weight_shares(weights)
     before = shares * len(shares)
     if method != "pareto":

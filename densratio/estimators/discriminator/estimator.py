@@ -54,8 +54,9 @@ class Discriminator(RatioEstimator):
     cv : int, splitter or iterable of (train, test)
         Folds. An int: number of random folds, at most the number of distinct rows of the smaller domain; a row with at least
         `cv` copies is spread over all folds. Otherwise as in scikit-learn: the rows of `test` are held out, and every row must be
-        held out at least once. If a domain has a single distinct row, nothing can be held out: one classifier (the first of a
-        sequence) is fitted to all rows, and n_folds_ is 1.
+        held out at least once. 1, or a domain with a single distinct row: nothing is held out, one classifier (the first of a
+        sequence) is fitted to all rows, its odds are not calibrated, and n_folds_ is 1. This suits classifiers that hardly
+        overfit, such as a few boosted stumps.
     calibration : "sigmoid", "isotonic" or None
         Calibration of the pooled held-out log odds. "sigmoid": a linear map, with two parameters. "isotonic": any nondecreasing
         map; it needs thousands of rows, and weights take few values. None: uncalibrated odds, which need predict_proba.
@@ -150,8 +151,8 @@ class Discriminator(RatioEstimator):
             raise ValueError(f"calibration={self.calibration!r} is not known; use one of {sorted(CALIBRATIONS)} or None.")
         if not isinstance(self.cv, Integral):
             return named_folds(self._folds(samples), *samples.sizes)
-        if isinstance(self.cv, bool) or self.cv < 2:
-            raise ValueError(f"cv must be an int >= 2, a splitter or an iterable of (train, test); got {self.cv!r}.")
+        if isinstance(self.cv, bool) or self.cv < 1:
+            raise ValueError(f"cv must be an int >= 1, a splitter or an iterable of (train, test); got {self.cv!r}.")
         return dealt(table, int(self.cv), seed_of(self.random_state))
 
     def _cross_fit(self, classifier: Any, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -26,13 +27,15 @@ from .members import members_for
 __all__ = ["StackedRatio"]
 
 _LEAST_PULL = 1e-6  # keeps the coefficients of equal members apart from rounding
+_LARGEST_LOG = np.log(100.0)  # of a ratio, up or down: a single target row at which a member is 0 would decide
 
 
 class StackedRatio(RatioEstimator):
     """A combination of ratios with coefficients >= 0, chosen by least squares on rows that the members did not see.
 
-        ratio(x) = sum_k c_k r_k(x),   c minimizes  c'Hc / 2 - h'c + pull / 2 |c - e_best|^2  over  c >= 0,
-        H = mean over the source of r r',  h = mean over the target of r,   r = out-of-fold ratios of the members.
+        ratio(x) = sum_k c_k r_k(x),   c minimizes  c'Hc / 2 - h'c + pull / 2 sum_k H_kk (c_k - e_k)^2  over  c >= 0,
+        H = mean over the source of r r',  h = mean over the target of r,   r = out-of-fold ratios of the members,
+        e = 1 for the likeliest member and 0 for the others.
 
     Up to a constant this is the squared distance to the true ratio, so the stack is, up to sampling error, no worse than its best
     member, and the coefficients say which methods the data chose.
@@ -43,8 +46,10 @@ class StackedRatio(RatioEstimator):
         The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from ten for a few
         thousand rows to four for a million.
     pull : float >= 0
-        Strength, per mean square of a member, that draws the coefficients to 1 for the member with the best held-out score and
-        to 0 for the others: with few rows the best combination is uncertain.
+        Strength that draws the coefficients to 1 for the likeliest member and to 0 for the others: with few rows the best
+        combination is uncertain. The likeliest has the largest mean log r(target) - log mean r(source) on rows that it did not
+        see, where a ratio counts at least 0.01 and at most 100: in the squared distance a few large ratios decide. Members less
+        likely than a constant get 0.
     cv : int, scikit-learn splitter or iterable of (train, test)
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
         If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
@@ -155,8 +160,36 @@ class _Held(NamedTuple):
     source_count: np.ndarray
     target_count: np.ndarray
 
-    def moments(self) -> tuple[Moments, Moments]:
-        return Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count)
+    def sums(self) -> _Sums:
+        with np.errstate(divide="ignore"):
+            logs = self.target_count @ np.clip(np.log(self.target), -_LARGEST_LOG, _LARGEST_LOG)
+        return _Sums(Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count), logs)
+
+
+class _Sums(NamedTuple):
+    """What the coefficients depend on: the moments of the members' ratios, and the sums of their logarithms over target rows."""
+
+    source: Moments
+    target: Moments
+    logs: np.ndarray
+
+    def plus(self, other: _Sums) -> _Sums:
+        return _Sums(self.source.plus(other.source), self.target.plus(other.target), self.logs + other.logs)
+
+    @property
+    def likelihoods(self) -> np.ndarray:
+        """mean log r(target) - log mean r(source) (K,), 0 for a constant. A mean below 1, that of every ratio, is no merit."""
+        return self.logs / self.target.count - np.log(np.maximum(self.source.mean, 1.0))
+
+    def taking(self, members: np.ndarray) -> _Sums:
+        """The sums of some members."""
+        square = np.ix_(members, members)
+        source, target = (Moments(part.count, part.total[members], part.outer[square]) for part in (self.source, self.target))
+        return _Sums(source, target, self.logs[members])
+
+    def scores(self, coef: np.ndarray) -> np.ndarray:
+        """Scores of combinations with the coefficients (K,) or (K, k)."""
+        return self.target.mean @ coef - 0.5 * np.sum(coef * (self.source.second @ coef), axis=0)
 
 
 def _combined(held: Sequence[_Held], pull: float) -> tuple[np.ndarray, np.ndarray]:
@@ -164,34 +197,36 @@ def _combined(held: Sequence[_Held], pull: float) -> tuple[np.ndarray, np.ndarra
 
     The stack is scored fold by fold with the coefficients of the other folds.
     """
-    folds = [part.moments() for part in held]
-    whole = _sum(folds)
-    scores = whole[1].mean - 0.5 * np.diag(whole[0].second)
-    best, strength = int(np.argmax(scores)), pull * float(np.mean(np.diag(whole[0].second)))
-    others = (_coef(_sum(folds[:k] + folds[k + 1 :]), best, strength) for k in range(len(folds)))
-    stack = np.mean([_score(coef, fold) for coef, fold in zip(others, folds, strict=True)])
-    return _coef(whole, best, strength), np.append(scores, stack)
+    folds = [part.sums() for part in held]
+    whole = reduce(_Sums.plus, folds)
+    others = (_coef(reduce(_Sums.plus, folds[:k] + folds[k + 1 :]), pull) for k in range(len(folds)))
+    stack = np.mean([fold.scores(coef) for coef, fold in zip(others, folds, strict=True)])
+    return _coef(whole, pull), np.append(whole.scores(np.eye(len(whole.logs))), stack)
 
 
-def _sum(folds: Sequence[tuple[Moments, Moments]]) -> tuple[Moments, Moments]:
-    source, target = folds[0]
-    for other_source, other_target in folds[1:]:
-        source, target = source.plus(other_source), target.plus(other_target)
-    return source, target
+def _coef(sums: _Sums, pull: float) -> np.ndarray:
+    """The minimizer of c'Hc / 2 - h'c + pull / 2 sum_k H_kk (c_k - e_k)^2 over c >= 0, e the likeliest member alone.
 
-
-def _coef(sums: tuple[Moments, Moments], best: int, pull: float) -> np.ndarray:
-    """The minimizer of c'Hc / 2 - h'c + pull / 2 |c - e_best|^2 over c >= 0."""
-    source, target = sums
-    problem = LeastSquares.of(SquaredDistance(regularization=pull), source, target)
-    alone = np.eye(len(problem.linear))[best]
-    coef = ActiveSet().solve(replace(problem, linear=problem.linear + pull * alone)).coef
+    Members less likely than a constant get 0: their squared distance may rest on a few rows without bound.
+    """
+    likelihoods = sums.likelihoods
+    alone = np.eye(len(likelihoods))[np.argmax(likelihoods)]
+    kept = np.flatnonzero((likelihoods > 0.0) | (alone > 0.0))
+    coef = np.zeros(len(likelihoods))
+    coef[kept] = _least_squares(sums.taking(kept), pull, alone[kept])
     return coef if coef.any() else alone
 
 
-def _score(coef: np.ndarray, sums: tuple[Moments, Moments]) -> float:
-    source, target = sums
-    return float(target.mean @ coef - 0.5 * coef @ source.second @ coef)
+def _least_squares(sums: _Sums, pull: float, alone: np.ndarray) -> np.ndarray:
+    # In units of the members' root mean squares, the solver sees small ones beside large ones.
+    size = np.sqrt(np.diag(sums.source.second))
+    size[size == 0.0] = 1.0
+    problem = LeastSquares.of(SquaredDistance(regularization=pull), *(_divided(part, size) for part in (sums.source, sums.target)))
+    return ActiveSet().solve(replace(problem, linear=problem.linear + pull * alone * size)).coef / size
+
+
+def _divided(moments: Moments, size: np.ndarray) -> Moments:
+    return Moments(moments.count, moments.total / size, moments.outer / np.outer(size, size))
 
 
 def _values(member: RatioEstimator, kept: Samples, held_out: Samples) -> tuple[np.ndarray, np.ndarray]:

@@ -25,13 +25,15 @@ class CMWNetSL(CMWNet):
     Parameters
     ----------
     soft_labels : SoftLabels or None
-        Moving average, ensemble and mixup of the pseudo-labels; None: as published.
+        Moving average, ensemble and mixup of the pseudo-labels; None: as published. On rows of measurements mixup may cost more
+        than it gives: SoftLabels(mixup=None).
     gradient : MetaGradient or None
         The engine, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The paper's
         algorithm has every=1.
     optimizer, mode, product, every, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
     warmup_epochs : float
-        First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier.
+        First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier. With
+        0, as published, the pseudo-labels at first say nothing, and v_i may go to 1 for all rows and stay there.
     y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is cross entropy of class labels.
 
     weights_ holds v_i. `transfer` keeps the soft labels: their decay, ensemble and mixup, with an average that starts anew.
@@ -54,7 +56,7 @@ class CMWNetSL(CMWNet):
         hidden: int = 100,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
-        warmup_epochs: float = 0.0,
+        warmup_epochs: float = 1.0,
     ):
         beside = {
             "optimizer": optimizer, "mode": mode, "product": product, "every": every, "fixed_step_length": fixed_step_length
