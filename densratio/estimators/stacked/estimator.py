@@ -27,7 +27,7 @@ from .members import members_for
 __all__ = ["StackedRatio"]
 
 _LEAST_PULL = 1e-6  # keeps the coefficients of equal members apart from rounding
-_LARGEST_LOG = np.log(100.0)  # of a ratio, up or down: a single target row at which a member is 0 would decide
+_LARGEST = 100.0  # factor from 1, up or down, in likelihoods: a single target row at which a member is 0 would decide
 
 
 class StackedRatio(RatioEstimator):
@@ -166,8 +166,7 @@ class _Held(NamedTuple):
     target_count: np.ndarray
 
     def sums(self) -> _Sums:
-        with np.errstate(divide="ignore"):
-            logs = self.target_count @ np.clip(np.log(self.target), -_LARGEST_LOG, _LARGEST_LOG)
+        logs = self.target_count @ np.log(np.clip(self.target, 1.0 / _LARGEST, _LARGEST))
         return _Sums(Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count), logs)
 
 
