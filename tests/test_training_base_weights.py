@@ -83,9 +83,10 @@ def test_weights_that_are_none_are_refused_and_the_ones_of_before_stay(weights, 
 def test_a_method_that_mixes_rows_says_so():
     model = network()
     reweighter = CMWNetSL(N_TRAIN, TRAIN[1], optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
-    reweighter.set_base_weights(BASE)
     with pytest.raises(ValueError, match="CMWNetSL mixes rows"):
-        step(reweighter, model)
+        reweighter.set_base_weights(BASE)
+    reweighter.set_base_weights(None)
+    step(reweighter, model)
 
 
 def test_learned_weights_go_on_while_the_loss_counts_the_base_weights():

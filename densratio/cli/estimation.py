@@ -59,8 +59,7 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
         raise ValueError(f"--method {method} is not known; use one of auto, {', '.join(sorted(ESTIMATORS))}.")
     if method == "auto" and not settings:
         return method
-    method = "kmm" if method == "auto" else method
-    ratio = named_ratio(method, seed)
+    ratio = named_ratio("kmm" if method == "auto" else method, seed)
     for name in settings:
         if name not in ratio.get_params(deep=False):
             takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))

@@ -58,7 +58,10 @@ class GaussianRatio(RatioEstimator):
 
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
-        rows = [part.astype(np.float64) for part in (samples.source, samples.target)]
+        given = [part.astype(np.float64) for part in (samples.source, samples.target)]
+        # A value of the column itself, so that differences to it are exact where a large offset would take the digits.
+        self._origin = np.quantile(np.concatenate(given), 0.5, axis=0, method="lower")
+        rows = [_minus(part, self._origin) for part in given]
         sizes = [float(count.sum()) for count in counts]
         scale = _scale(rows, counts)
         means, covariances = zip(*(moments(part / scale, count) for part, count in zip(rows, counts, strict=True)), strict=True)
@@ -71,7 +74,7 @@ class GaussianRatio(RatioEstimator):
             _Gaussian(mean, scipy.linalg.cholesky(covariance, lower=True))
             for mean, (covariance, _) in zip(means, shrunk, strict=True)
         )
-        self.source_mean_, self.target_mean_ = (mean * scale for mean in means)
+        self.source_mean_, self.target_mean_ = (self._origin + mean * scale for mean in means)
         self.source_covariance_, self.target_covariance_ = (covariance * np.outer(scale, scale) for covariance, _ in shrunk)
         self.source_shrinkage_, self.target_shrinkage_ = (share for _, share in shrunk)
         at_source = self._log_ratio(samples.source)
@@ -92,7 +95,7 @@ class GaussianRatio(RatioEstimator):
         return (1.0 - share) * covariance + (share * mean_variance + _FLOOR) * identity, share
 
     def _log_ratio(self, rows: np.ndarray) -> np.ndarray:
-        scaled = rows.astype(np.float64) / self._scale
+        scaled = _minus(rows.astype(np.float64), self._origin) / self._scale
         return self._target.log_density(scaled) - self._source.log_density(scaled)
 
     def _ratio(self, rows: Array) -> Array:
@@ -110,6 +113,12 @@ class _Gaussian(NamedTuple):
         whitened = scipy.linalg.solve_triangular(self.lower, (rows - self.mean).T, lower=True)
         distance = np.sum(np.clip(whitened, -_FAR, _FAR) ** 2, axis=0)
         return -0.5 * distance - np.sum(np.log(np.diag(self.lower)))
+
+
+def _minus(rows: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Rows (n, d) less the origin (d,), at most the largest number."""
+    with np.errstate(over="ignore"):
+        return np.nan_to_num(rows - origin)
 
 
 def _scale(rows: list[np.ndarray], counts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

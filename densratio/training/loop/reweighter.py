@@ -219,8 +219,6 @@ class Reweighter(nn.Module, Joinable, ABC):
         """Weights (n,) of the rows `index` (n,) times the base weights."""
         if self.base_weights is None:
             return weights
-        if len(weights) != len(index):
-            raise ValueError(f"{type(self).__name__} mixes rows, which have no base weights: set_base_weights(None).")
         return weights * self.base_weights[self._positions(index)].to(weights.device)
 
     def _log_weights(self, index: Any) -> None:

@@ -81,6 +81,12 @@ class CMWNetSL(CMWNet):
         moved = CMWNetSL(n_train, y_train, K=K, soft_labels=soft_labels, hidden=hidden, warmup_epochs=warmup_epochs)
         return self._handed_to(moved)
 
+    def set_base_weights(self, sample_weight: Any) -> None:
+        """None, as a mixture of rows has no weight of its own. Raises ValueError for anything else."""
+        if sample_weight is not None:
+            raise ValueError("CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet.")
+        super().set_base_weights(None)
+
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         """Weights (4n,) of the four losses of each row, scaled so that their mean is the mean over rows of the published sum."""
         mixed: MixedLabels = batch.y
