@@ -76,6 +76,7 @@ def find_label_issues(
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
     the scores sum to, and of labels (n, L) the column too. Its attrs hold n_issues, and of classes these and the transition.
+    Of two classes that the rows tell apart poorly, the labels hardly tell how many are wrong: then trust the order, not the number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
