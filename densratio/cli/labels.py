@@ -10,18 +10,18 @@ import typer
 
 from .console import plain_errors, say
 from .learning import waiting
-from .options import Columns, Decimal, Drop, Encoding, Text, Thousands, reading
+from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["labels"]
 
 
 def labels(
-    data: Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)],
-    label: Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")] = None,
-    clean: Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)] = None,
+    data: LabeledData,
+    label: Label = None,
+    clean: Clean = None,
     out: Annotated[Path, typer.Option(help="File for the rows and their scores, .csv.", readable=False)] = Path("issues.csv"),
     report: Annotated[Path | None, typer.Option(help="HTML page of the most doubtful rows.", readable=False)] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")] = None,
+    size: Size = None,
     columns: Columns = None,
     drop: Drop = None,
     text: Text = None,
@@ -33,8 +33,8 @@ def labels(
     """List the rows of DATA whose labels are likely wrong.
 
     Writes for each row its number from 0, the given label, the suggested one, the probability that the given one is wrong, and
-    whether it is among as many as are estimated to be wrong; the most likely first. Of images, in a
-    folder for each class, the file too.
+    whether it is among as many as are estimated to be wrong; the most likely first. Of images, in a folder for each class, the
+    file too.
     """
     with plain_errors():
         from ..labels import find_label_issues

@@ -1,7 +1,8 @@
-"""Options that several commands have: how the text of a file is read, and which columns are left out."""
+"""Arguments that several commands have: labeled rows, how the text of a file is read, and which columns are left out."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,10 +10,14 @@ import typer
 from .columns import listed
 from .tables import Reading
 
-__all__ = ["Columns", "Decimal", "Drop", "Encoding", "Text", "Thousands", "reading"]
+__all__ = ["Clean", "Columns", "Decimal", "Drop", "Encoding", "Label", "LabeledData", "Size", "Text", "Thousands", "reading"]
 
 _THOUSANDS = (",", ".", "'", " ")
 
+LabeledData = Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)]
+Label = Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")]
+Clean = Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)]
+Size = Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")]
 Columns = Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")]
 Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
 Text = Annotated[str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")]

@@ -9,19 +9,19 @@ import typer
 
 from .console import plain_errors, quoted, say
 from .learning import check_torch, epochs_shown
-from .options import Columns, Decimal, Drop, Encoding, Text, Thousands, reading
+from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["train"]
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)],
+    data: LabeledData,
     test: Annotated[Path, typer.Option(help="A table or folder with right labels, to measure the accuracy on.", readable=False)],
-    label: Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")] = None,
+    label: Label = None,
     method: Annotated[str, typer.Option(help="auto, or a reweighting method: mw_net, ...; a wrong name lists all.")] = "auto",
-    clean: Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)] = None,
+    clean: Clean = None,
     epochs: Annotated[int, typer.Option(help="Passes over the rows in the final training.")] = 60,
-    size: Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")] = None,
+    size: Size = None,
     columns: Columns = None,
     drop: Drop = None,
     text: Text = None,
