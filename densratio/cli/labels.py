@@ -58,9 +58,9 @@ def labels(
         write_all(made)
         for sentence in notes:
             say("note", sentence)
-        least, most = issues.attrs["n_issues_interval"]
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.labels):,} labels", width=14)
-        say("can be wrong", f"{least:,} to {most:,}", width=14)
+        if "n_issues_interval" in issues.attrs:
+            say("can be wrong", "{:,} to {:,}".format(*issues.attrs["n_issues_interval"]), width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
 
 

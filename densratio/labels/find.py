@@ -47,9 +47,9 @@ def find_label_issues(
     confusion T_kj = P(given j | true k) and the true classes q_k(x) are estimated together, from sum_k q_k T_kj alone;
     score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. Probabilities are calibrated first, and T is even where the labels
     do not clearly say otherwise. Where the classifier is sure of few rows of a class, classes that overlap and wrong labels look
-    alike: then the number is the lower limit of those that are about as likely, and `clean` rows tell more. Wrong labels are taken to depend
-    on the true class: where they depend on the row too, as hard rows that people mislabel, there are more than estimated, unless
-    the classifier is weak.
+    alike: then the number is the lower limit of those that are about as likely, and `clean` rows tell more.
+    Wrong labels are taken to depend on the true class: where they depend on the row too, as hard rows that people mislabel, there
+    are more than estimated, unless the classifier is weak.
 
     Numbers, the target of a regression, are wrong where they are unlikely of their row, and likely of any other or far from all:
     out-of-fold predictions and their spread give a Student's t with a spread on each side, the density of all targets that of a
@@ -77,8 +77,8 @@ def find_label_issues(
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
     the scores sum to, and of labels (n, L) the column too. Its attrs hold n_issues, and of classes these, the transition, and
-    n_issues_interval: the fewest and the most wrong labels that are about as likely as the likeliest number. A warning says so where
-    they lie far apart: then trust the order, not the number.
+    n_issues_interval: the fewest and the most wrong labels that are about as likely as the likeliest number. A warning says so
+    where they lie far apart: then trust the order, not the number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
