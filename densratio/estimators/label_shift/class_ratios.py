@@ -18,7 +18,6 @@ __all__ = ["METHODS", "Calibration", "Predictions", "bbse", "class_shares", "mll
 _TINY = 1e-12
 _STEPS = 100
 _ENOUGH = 1e-10
-_PRIOR_ROWS = 2.0  # times K rows of the source's class frequencies are added to the target, for small samples
 
 
 class Predictions(NamedTuple):
@@ -45,14 +44,14 @@ def mlls(given: Predictions) -> np.ndarray:
     """Maximum likelihood: the target's class shares under which its rows are most likely, by Newton steps on the simplex.
 
     maximize  sum_j t_j log sum_y q_y p(y | v_j) + a sum_y p_source(y) log q_y  over  q >= 0,  sum_y p_source(y) q_y = 1,
-    a concave problem. The second term, as if a = 2 K target rows had the source's classes, keeps small samples from putting classes
-    that are hard to tell apart at 0. Each step is one of expectation maximization, which never leaves the simplex, extrapolated
-    as far as the objective rises.
+    a concave problem. The second term, as if a = K more target rows had the source's classes, keeps small samples from putting
+    classes that are hard to tell apart at 0. Each step is one of expectation maximization, which never leaves the simplex,
+    extrapolated as far as the objective rises.
     Source: Saerens, Latinne & Decaestecker (2002); Alexandari, Kundaje & Shrikumar (2020).
     """
     n_classes, count = given.source.shape[1], given.target_count
     prior = np.maximum(class_shares(given.classes, given.source_count, n_classes), _TINY)
-    relative, share, added = given.target / prior, prior.copy(), _PRIOR_ROWS * n_classes * prior
+    relative, share, added = given.target / prior, prior.copy(), n_classes * prior
     total = count.sum() + added.sum()
 
     def step(share: np.ndarray) -> np.ndarray:

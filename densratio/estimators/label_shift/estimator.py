@@ -34,7 +34,7 @@ class LabelShiftRatio(Estimator):
     classifier : scikit-learn classifier or None
         With predict_proba; None: logistic regression on standardized columns.
     method : {"mlls", "bbse", "rlls"}
-        "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good, with two more target rows
+        "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good, with one more target row
         for each class, of the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, drawn towards no shift
         where the samples are small.
     cv : int
