@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
-from .loop.losses import Loss, cross_entropy
 from .loop.ranks import mean_of_rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import validation_pass
+from .losses import Loss, cross_entropy
 from .ratio.compared import Transformation
 from .ratio.dynamic import DynamicReweighter
 

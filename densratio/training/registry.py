@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
-from .loop.losses import generalized_cross_entropy
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
+from .losses import generalized_cross_entropy
 from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
-from .losses import Loss, cross_entropy
 from .reweighter import Reweighter
 from .row_batch import RowBatch
 from .training_pass import TrainingPass

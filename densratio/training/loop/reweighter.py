@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from ..._validation import check_sample_weight
+from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
-from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 from .row_losses import RowLosses

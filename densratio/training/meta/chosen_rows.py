@@ -13,10 +13,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ..loop.labels import training_labels
-from ..loop.losses import Loss, cross_entropy
 from ..loop.moving_average import MovingAverage
 from ..loop.state import snapshot
 from ..loop.validation_pass import device_of_model
+from ..losses import Loss, cross_entropy
 
 __all__ = ["ChosenRows"]
 

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..loop.last_layer import LastLayer, weighted_gradient
-from ..loop.losses import Loss
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
-from ..loop.training_pass import TrainingPass
+from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, last_linear, unwrapped, validation_pass
+from ..losses import Loss
 from .layerwise import can_split_by_layers, layerwise
 from .products import PRODUCTS, tolerance
 from .virtual_step import check_optimizer, learning_rates, virtual_step

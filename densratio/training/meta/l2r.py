@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
 
 __all__ = ["L2R"]

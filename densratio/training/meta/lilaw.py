@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.late_errors import waits_for
-from ..loop.losses import Loss, cross_entropy
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
+from ..losses import Loss, cross_entropy
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
 

@@ -12,10 +12,10 @@ from torch.optim import Adam
 
 from ..._arrays import to_host
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.moving_average import evaluation
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
 from .learning import learned_weights
 

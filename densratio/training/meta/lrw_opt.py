@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, Predict, gradient_from
 from .learning import learned_weights, move
 from .lrw import FeatureNetwork, WeightOfInput, features_of

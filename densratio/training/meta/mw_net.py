@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
 from .learning import learned_weights
 from .weight_network import WeightNetwork

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..loop.last_layer import LastLayer, last_layer
-from ..loop.losses import Loss
+from ..loop.training_pass import LastLayer, last_layer
 from ..loop.validation_pass import Listener, is_compiled
+from ..losses import Loss
 
 __all__ = ["Compared", "Comparison", "Transformation"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.losses import Loss, cross_entropy
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.state import before_loading, snapshot
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
+from ..losses import Loss, cross_entropy
 from .class_priors import ClassFrequencies
 from .compared import Compared, Comparison, Transformation
 from .mixture import Agreement

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..loop.last_layer import LastLayer, weighted_gradient
+from ..loop.training_pass import LastLayer, weighted_gradient
 
 __all__ = ["Agreement"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...estimators import KLIEP, KMM, LSIF, DensityRatio, Wasserstein
 from ...solvers import PlainGradient
-from ..loop.losses import Loss, cross_entropy
+from ..losses import Loss, cross_entropy
 from .critic import Critic
 from .dynamic import DynamicReweighter
 
