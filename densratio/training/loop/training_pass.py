@@ -25,11 +25,7 @@ class Layer(NamedTuple):
     entry: Tensor
     output: Tensor
     version: int
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether the output was changed in place since."""
-        return self.output._version != self.version
+    """That of the output, which is another once it was changed in place."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,11 @@ class TrainingPass:
 
     def losses_at(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Losses (n,) under other parameters, with the same draws of dropout; leaves no trace in the model."""
-        with frozen_buffers(self.model), _with_draws(self.draws, device_of_model(self.model)):
+        device = device_of_model(self.model)
+        with frozen_buffers(self.model), same_draws(device):
+            torch.set_rng_state(self.draws[0])
+            if self.draws[1] is not None:
+                torch.cuda.set_rng_state(self.draws[1], device)
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
 
     def last_layer(self) -> LastLayer:
@@ -144,13 +144,3 @@ def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, ou
 
 def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-@contextmanager
-def _with_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
-    """Within it random generators repeat their draws from the state `draws`; afterwards they continue from the present state."""
-    with same_draws(device):
-        torch.set_rng_state(draws[0])
-        if draws[1] is not None:
-            torch.cuda.set_rng_state(draws[1], device)
-        yield

@@ -75,11 +75,8 @@ class CMWNet(BatchReweighter):
                 "moving average, ensemble or mixup are to differ, and gradient=MetaGradient(optimizer=..., every=...)."
             )
         labels = training_labels(y_train, n_train)
-        beside = {
-            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
-            "fixed_step_length": fixed_step_length,
-        }  # fmt: skip
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
+        engine = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
         self.network = WeightNetwork(K, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.register_buffer("groups_", groups_of_classes(labels, K))

@@ -50,15 +50,11 @@ def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], g
     """One step with these gradients."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-    _move_state(optimizer)
+    for moved, state in optimizer.state.items():
+        moment = state.get("exp_avg")
+        if moment is not None and (moment.device, moment.dtype) != (moved.device, moved.dtype):
+            # The moments follow the parameters to another device or precision.
+            optimizer.load_state_dict(optimizer.state_dict())
+            break
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-def _move_state(optimizer: torch.optim.Optimizer) -> None:
-    """Bring the moments to the device and precision of the parameters, which may have changed since the last step."""
-    for parameter, state in optimizer.state.items():
-        moment = state.get("exp_avg")
-        if moment is not None and (moment.device, moment.dtype) != (parameter.device, parameter.dtype):
-            optimizer.load_state_dict(optimizer.state_dict())
-            return

@@ -32,11 +32,6 @@ class Difficulty(NamedTuple):
     hard: Tensor
     moderate: Tensor
 
-    @property
-    def weights(self) -> Tensor:
-        """Their sum (n,)."""
-        return self.easy + self.hard + self.moderate
-
 
 def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any) -> Difficulty:
     """Parts of the weights from the softmax of the label (n,) and the largest softmax (n,)."""
@@ -126,9 +121,7 @@ class LiLAW(BatchReweighter):
         return {"alpha": self.alpha.detach(), "beta": self.beta.detach(), "delta": self.delta.detach()}
 
     def _sum(self, difficulty: Difficulty) -> Tensor:
-        """The parts (n,) that count."""
-        kept = [getattr(difficulty, part) for part in self.parts]
-        return torch.stack(kept).sum(dim=0)
+        return torch.stack([getattr(difficulty, part) for part in self.parts]).sum(dim=0)
 
     def _learn(self, model: nn.Module, val: Any) -> None:
         with validation_pass(model):

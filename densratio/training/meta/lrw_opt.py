@@ -99,8 +99,7 @@ class LRWOpt(BatchReweighter):
         seed: int = 0,
         loss: Loss = cross_entropy,
     ):
-        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
-        gradient = gradient_from(gradient, beside, every=5)
+        gradient = gradient_from(gradient, optimizer, mode, product, every, usual_every=5)
         _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
         super().__init__(n_train, loss, gradient=gradient)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
@@ -146,7 +145,8 @@ class LRWOpt(BatchReweighter):
         if not self.is_split_at_random:
             if self.is_due:
                 self._learn_split(batch, features, rows)
-            self._split(batch, features, rows)
+            with torch.no_grad():
+                rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
         q = (self.is_held_out if self.hard_split else self.split_)[rows.positions]
         # Of a batch that is held out as a whole the weights are those of its rows: a mean of 0 would give NaN.
         mass = (1.0 - q).clamp(min=_LEAST)
@@ -191,10 +191,6 @@ class LRWOpt(BatchReweighter):
             places = self.split_.argsort(descending=True, stable=True).argsort()
             self.is_held_out.copy_(places < n_held)
         self.sides.zero_()
-
-    @torch.no_grad()
-    def _split(self, batch: TrainingPass, features: Tensor, rows: RowBatch) -> None:
-        rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
 
     def _split_logits(self, features: Tensor, y: Tensor) -> Tensor:
         one_hot = functional.one_hot(y, self.n_classes).to(features.dtype)

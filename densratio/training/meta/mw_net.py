@@ -62,11 +62,8 @@ class MWNet(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        beside = {
-            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
-            "fixed_step_length": fixed_step_length,
-        }  # fmt: skip
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
+        engine = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
         self.network = WeightNetwork(1, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.normalize = normalize

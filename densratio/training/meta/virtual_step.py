@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..loop.late_errors import waits_for
 
-__all__ = ["OPTIMIZERS", "VirtualStep", "check_optimizer", "learning_rates", "virtual_step"]
+__all__ = ["OPTIMIZERS", "VirtualStep", "learning_rates", "rule_of", "virtual_step"]
 
 Group = dict[str, Any]
 Rule = Callable[[Tensor, Tensor, Group, dict[str, Any]], tuple[Tensor, Tensor]]
@@ -30,8 +30,8 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
     Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimizer does
     not have stay where they are. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes.
     """
-    optimizer = _innermost(optimizer)
-    rule, groups = _rule_of(optimizer), _groups(optimizer)
+    rule, optimizer = rule_of(optimizer), _innermost(optimizer)
+    groups = _groups(optimizer)
     moved, slope = [], []
     for parameter, gradient in zip(parameters, gradients, strict=True):
         start, group = parameter.detach(), groups.get(id(parameter))
@@ -109,12 +109,9 @@ def _count(state: dict[str, Any]) -> Any:
     return float(step) if isinstance(step, Tensor) and not waits_for(step.device) else step
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
-    _rule_of(_innermost(optimizer))
-
-
-def _rule_of(optimizer: torch.optim.Optimizer) -> Rule:
+def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
+    """The rule of its steps. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
+    optimizer = _innermost(optimizer)
     if type(optimizer) not in OPTIMIZERS:
         names = ", ".join(sorted(kind.__name__ for kind in OPTIMIZERS))
         raise ValueError(
