@@ -89,7 +89,7 @@ def _spelled(column: Column, fills_gaps: bool) -> Any:
 
 
 def _code(value: Any) -> str:
-    """The text of a code: 7 and not 7.0, which numbers become beside a missing one."""
+    # 7 and not 7.0, which numbers become beside a missing one.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -37,7 +37,8 @@ def framed(pairs: Sequence[Sequence[Column]], missing: str | None) -> Frames:
         source, target = (frame[full].reset_index(drop=True) for frame, full in zip((source, target), is_full, strict=True))
     elif counts and missing == "impute":
         notes.append(f"Filled in the median of the column, or its most frequent value: {_counted(counts)}.")
-        fill = {name: _typical(concat([source[name], target[name]])) for name in source.columns if gaps[name]}
+        both = {name: concat([source[name], target[name]]) for name in source.columns if gaps[name]}
+        fill = {name: of.median() if of.dtype.kind in "fmM" else of.mode().iloc[0] for name, of in both.items()}
         source, target = source.fillna(fill), target.fillna(fill)
     elif counts:
         notes.append(f"Marked in columns of 0 and 1: {_counted(counts)}.")
@@ -55,11 +56,6 @@ def trimmed(columns: Sequence[Column], notes: list[str]) -> list[Any]:
     if odd:
         notes.append(f"Column '{columns[0].name}': spaces around {quoted(odd, 3)} were left out.")
     return stripped
-
-
-def _typical(values: Any) -> Any:
-    """The value that stands for a gap: the median of numbers and dates, the most frequent of other values."""
-    return values.median() if values.dtype.kind in "fmM" else values.mode().iloc[0]
 
 
 def _dropped(is_full: list[np.ndarray], counts: dict[str, int]) -> str:

@@ -67,7 +67,8 @@ def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: 
     if faulty := [pair for pair, faults in found if faults]:
         raise ValueError(_of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment))
     if wordy := [pair[0] for pair in pairs if not treatment.takes(pair[0])]:
-        described = enumerated([f"'{column.name}' ({_described(column)})" for column in wordy])
+        held = [f"text such as {shown(c.values.dropna().iloc[0])}" if c.is_text else c.kind for c in wordy]
+        described = enumerated([f"'{column.name}' ({words})" for column, words in zip(wordy, held, strict=True)])
         remedy = f"Leave out {choice.without([column.name for column in wordy])}"
         if any(column.is_text for column in wordy):
             remedy += ", or turn text into columns of 0 and 1 with --encode"
@@ -88,7 +89,9 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
 def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
     """What is wrong with the values of one column; nothing about texts and lists that are not to be used."""
     present = [column for column in pair if column.is_present.any()]
-    other = next((column for column in present if not _are_alike(present[0], column)), None)
+    # True and false count as numbers.
+    kinds = ["numbers" if column.kind == "booleans" else column.kind for column in present]
+    other = next((column for column, kind in zip(present, kinds, strict=True) if kind != kinds[0]), None)
     if other is not None:
         yield _mixed(other, present[0]) if present[0].is_text else _mixed(present[0], other)
         return
@@ -98,10 +101,6 @@ def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
     if not found and all(map(treatment.takes, pair)):
         for column in pair:
             yield from _gaps(column, treatment)
-
-
-def _are_alike(one: Column, other: Column) -> bool:
-    return one.kind == other.kind or {one.kind, other.kind} == {"numbers", "booleans"}
 
 
 def strays(column: Column) -> Iterator[_Fault]:
@@ -140,8 +139,3 @@ def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
         is_infinite = np.isinf(column.values.to_numpy(dtype=np.float64, na_value=np.nan))
         if is_infinite.any():
             yield _Fault(f"{column.where} is infinite on {column.places(is_infinite)}.")
-
-
-def _described(column: Column) -> str:
-    present = column.values.dropna()
-    return f"text such as {shown(present.iloc[0])}" if column.is_text else column.kind

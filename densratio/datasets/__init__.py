@@ -11,6 +11,7 @@ from .feature_noise import (
 )
 from .image_folder import ImageFolder, load_image_folder
 from .images import (
+    Labelled,
     load_cifar10,
     load_cifar10n,
     load_cifar100,
@@ -18,12 +19,11 @@ from .images import (
     load_fashion_mnist,
     load_labelled,
     load_letters,
+    load_time_series,
 )
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
-from .labelled import Labelled
 from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
-from .time_series import load_time_series
 
 __all__ = [
     "ASYMMETRIC",

@@ -1,4 +1,4 @@
-"""Loaders of real labeled data: scikit-learn's digits, UCI letters from a CSV file, images from archives and folders."""
+"""Loaders of real labeled data: digits of scikit-learn, UCI letters from a CSV file, images in archives and folders, time series."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .folders import home_of, read_cifar, read_idx, read_names
-from .labelled import Labelled
-from .time_series import load_time_series
 
 __all__ = [
     "LOADERS",
+    "Labelled",
     "load_cifar10",
     "load_cifar10n",
     "load_cifar100",
@@ -25,7 +24,24 @@ __all__ = [
     "load_fashion_mnist",
     "load_labelled",
     "load_letters",
+    "load_time_series",
 ]
+
+
+class Labelled(NamedTuple):
+    """inputs (n, ...) float32, images as (n, channels, height, width); labels (n,) int64; class names (K,).
+
+    test: inputs and labels of the data set's own test split, None if it has none.
+    outside: inputs (m, ...) of classes that are not among the labels, None if there are none.
+    given: other labels (n,) of the same rows, as people gave them, by the name of their set; None if there are none.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    class_names: list[str]
+    test: tuple[np.ndarray, np.ndarray] | None = None
+    given: dict[str, np.ndarray] | None = None
+    outside: np.ndarray | None = None
 
 
 def load_digits() -> Labelled:
@@ -122,6 +138,38 @@ def load_fashion_mnist(path: str | Path) -> Labelled:
     if wrong:
         raise ValueError(f"{home} has {wrong[0][0]} images and {wrong[0][1]} labels in one part.")
     return Labelled(*parts[0], list(_FASHION), parts[1])
+
+
+def load_time_series(path: str | Path) -> Labelled:
+    """Series (n, length) and their classes from a .ts file of one variable and one length.
+
+    Beside NAME_TRAIN.ts, NAME_TEST.ts becomes the test split if it is there. Raises ValueError where a line is no series with a
+    label, or the files differ in length or classes. Source of such files: timeseriesclassification.com.
+    """
+    names, inputs, labels = _series_in(Path(path))
+    beside = Path(path).with_name(Path(path).name.replace("_TRAIN", "_TEST"))
+    if beside == Path(path) or not beside.exists():
+        return Labelled(inputs, labels, names)
+    test_names, *test = _series_in(beside)
+    if test_names != names or test[0].shape[1] != inputs.shape[1]:
+        raise ValueError(f"{beside} has other classes than {path}, or series of another length.")
+    return Labelled(inputs, labels, names, (test[0], test[1]))
+
+
+def _series_in(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Class names (K,), series (n, length) and labels (n,)."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    series = [line.rpartition(":") for line in lines if line and not line.startswith(("#", "@"))]
+    try:
+        values = np.array([list(map(float, row.split(","))) for row, _, _ in series], dtype=np.float32)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must hold in each line as many numbers, separated by commas, then a colon and the class: {error}"
+        ) from None
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"{path} must hold finite numbers; it holds {'gaps or infinite ones' if values.size else 'no series'}.")
+    names, labels = np.unique([label for _, _, label in series], return_inverse=True)
+    return names.tolist(), values, labels.astype(np.int64)
 
 
 LOADERS: dict[str, Callable[..., Labelled]] = {

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .class_labels import class_numbers
 from .coarse_classes import CIFAR100_COARSE, next_of_group
 
-__all__ = ["ASYMMETRIC", "NOISE_KINDS", "NoisyLabels", "label_noise", "transition_matrix"]
+__all__ = ["ASYMMETRIC", "NOISE_KINDS", "NoisyLabels", "class_numbers", "label_noise", "transition_matrix"]
 
 ASYMMETRIC: dict[str, dict[int, int]] = {
     # Look-alike pairs: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
@@ -87,3 +86,18 @@ def label_noise(
     upper = np.cumsum(transition, axis=1)
     noisy = np.minimum((draws[:, None] >= upper[labels]).sum(axis=1), n_classes - 1).astype(labels.dtype)
     return NoisyLabels(noisy, noisy != labels, transition)
+
+
+def class_numbers(labels: Any, n_classes: int | None = None) -> tuple[np.ndarray, int]:
+    """labels (n,), integers 0..K-1, as an array, and K: `n_classes`, or max(labels) + 1 if that is None.
+
+    Raises ValueError for labels that are not integers >= 0 or not below n_classes.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
+        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
+    if n_classes is None:
+        return labels, int(labels.max(initial=0)) + 1
+    if len(labels) and labels.max() >= n_classes:
+        raise ValueError(f"Label {labels.max()} is out of range for n_classes={n_classes}.")
+    return labels, n_classes

@@ -172,6 +172,12 @@ def key_of(name: Any) -> str:
     raise ValueError(f"There is no method {name!r}.{hint} The methods are {', '.join(METHODS)}.")
 
 
+def keys_of(text: str) -> tuple[str, ...]:
+    """Keys in METHODS of the names in a list with commas, in any spelling; "all" for every one. Raises ValueError as `key_of`."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(METHODS) if [name.lower() for name in names] == ["all"] else tuple(dict.fromkeys(map(key_of, names)))
+
+
 def title_of(name: str) -> str:
     """What tables and figures call a method."""
     return METHODS[name].title
