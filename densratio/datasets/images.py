@@ -1,4 +1,4 @@
-"""Loaders of real labeled data: digits of scikit-learn, UCI letters from a CSV file, images in archives and folders, time series."""
+"""Loaders of real labeled data: digits of scikit-learn, UCI letters in a CSV file, images in archives and folders, time series."""
 
 from __future__ import annotations
 
