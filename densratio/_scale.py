@@ -16,6 +16,8 @@ __all__ = ["Scale", "column_values", "distinct", "some_of"]
 
 _LEVELS = 96  # quantiles that stand for a column with more distinct values
 _GAUSSIAN = {0.25: 0.4506242231, 0.5: 0.9538725524}  # quantiles of the difference of two draws from N(0, 1)
+_APART, _LEAST = 0.15, 0.4  # Wasserstein distance of a column in units of its spread from which on it counts in full; the least
+_BOUND = 3.0  # spreads from the middle at which values are clipped for it, so that a sentinel is not all that counts
 _MOST = 0.9 * float(np.finfo(np.float64).max)
 _FARTHEST = 0.3  # power of the largest number of a dtype at which scaled values are clipped, so that their squares are finite
 
@@ -37,10 +39,20 @@ class Scale:
     @classmethod
     def of(cls, *samples: tuple[Array, Array | None]) -> Scale:
         """The scale of samples, each given as rows (n, d), dense or CSR, and how often they count (n,) or None."""
-        mass = [np.ones(rows.shape[0]) if w is None else to_host(w).astype(np.float64) for rows, w in samples]
-        columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
-        middle, spread = np.reshape([_middle_and_spread(values, mass) for values in columns], (-1, 2)).T
-        return cls(middle, np.where(spread > 0.0, spread, np.inf))
+        middle, spread, _ = _of_columns(samples)
+        return cls(middle, spread)
+
+    @classmethod
+    def between(cls, source: tuple[Array, Array | None], target: tuple[Array, Array | None]) -> Scale:
+        """The scale for distances that are to tell two samples apart: columns that both distribute alike count less.
+
+        A column counts 0.4 + 0.6 min(W / 0.15, 1) times what the most different one does, W the Wasserstein distance between its
+        values in both samples, in units of the spread and clipped at 3 of them. Distances in columns in which the samples do not
+        differ blur a ratio that depends on others; all in which they visibly differ count alike.
+        """
+        middle, spread, apart = _of_columns((source, target))
+        counts = _LEAST + (1.0 - _LEAST) * np.minimum(apart / _APART, 1.0)
+        return cls(middle, spread / (counts / counts.max()))
 
     def __call__(self, rows: Array) -> Array:
         """The scaled rows (n, d), dense or CSR, in the library and dtype of `rows`."""
@@ -121,16 +133,39 @@ def some_of(n: int, most: int) -> np.ndarray:
     return np.random.default_rng(0).integers(edges[:-1], edges[1:])
 
 
-def _middle_and_spread(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The median of a column (n,) of each sample, whose rows count `mass` (n,) times, and its spread; 0 if it is constant."""
-    both = np.concatenate(values), np.concatenate(mass)
-    vary = [(v, m) for v, m in zip(values, mass, strict=True) if v[m > 0.0].min() < v[m > 0.0].max()] or [both]
-    found = [_Distinct.of(*side).few().differences() for side in vary]
-    total = np.array([m.sum() for _, m in vary])
-    weight = [share * part for (_, share), part in zip(found, total / total.max(), strict=True)]
-    pooled = _Distinct.of(*both)
-    middle = pooled.values[_reached(pooled.share, np.array([0.5]))[0]]
-    return float(middle), _spread(np.concatenate([difference for difference, _ in found]), np.concatenate(weight))
+def _of_columns(samples: Sequence[tuple[Array, Array | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each column (d,): its median, its spread (infinite if it is constant), how far apart the first two samples lie in it."""
+    mass = [np.ones(rows.shape[0]) if w is None else to_host(w).astype(np.float64) for rows, w in samples]
+    columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
+    middle, spread, apart = np.reshape([_of_column(values, mass) for values in columns], (-1, 3)).T
+    return middle, np.where(spread > 0.0, spread, np.inf), apart
+
+
+def _of_column(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """The same of one column (n,) of each sample, whose rows count `mass` (n,) times; the spread of a constant one is 0."""
+    found, kind = np.unique(np.concatenate(values), return_inverse=True)
+    kinds = np.split(kind, np.cumsum([len(column) for column in values])[:-1])
+    shares = np.array([np.bincount(at, m / m.max(), len(found)) for at, m in zip(kinds, mass, strict=True)])
+    shares /= shares.sum(axis=1, keepdims=True)
+    total = np.array([m.sum() for m in mass])
+    total /= total.max()
+    pooled = total @ shares / total.sum()
+    middle = float(found[_reached(pooled, np.array([0.5]))[0]])
+    varies = np.count_nonzero(shares, axis=1) > 1
+    samples = zip(shares[varies], total[varies], strict=True) if varies.any() else [(pooled, 1.0)]
+    pairs = [(*_Distinct(found[share > 0.0], share[share > 0.0]).few().differences(), part) for share, part in samples]
+    difference, weight = (np.concatenate(side) for side in zip(*((d, part * w) for d, w, part in pairs), strict=True))
+    spread = _spread(difference, weight)
+    return middle, spread, _apart(found, shares, middle, spread)
+
+
+def _apart(found: np.ndarray, shares: np.ndarray, middle: float, spread: float) -> float:
+    """Wasserstein distance, in spreads, of the first two samples of clipped values (k,) with shares (., k); 0 of one sample."""
+    if len(shares) < 2 or spread == 0.0:
+        return 0.0
+    with np.errstate(over="ignore"):
+        scaled = np.clip((found - middle) / spread, -_BOUND, _BOUND)
+    return float(np.abs(np.cumsum(shares[0] - shares[1])[:-1]) @ np.diff(scaled))
 
 
 def _spread(difference: np.ndarray, weight: np.ndarray) -> float:
@@ -147,12 +182,6 @@ class _Distinct(NamedTuple):
 
     values: np.ndarray
     share: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray, mass: np.ndarray) -> _Distinct:
-        found, kind = np.unique(values, return_inverse=True)
-        share: np.ndarray = np.bincount(kind, mass / mass.max())
-        return cls(found, share / share.sum())
 
     def few(self) -> _Distinct:
         """At most _LEVELS of the values, as quantiles."""

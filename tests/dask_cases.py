@@ -53,5 +53,5 @@ def with_features_of(model, ratio, X, y, weight=None):
     """`ratio` fitted in memory with the scale, centers and bandwidth of a fitted DaskRatio, which has them from its sample."""
     ratio = clone(ratio)
     features = mock.patch.object(density_ratio, "assemble", lambda ratio, samples: Assembly(objective_of(ratio), model.features_))
-    with features, mock.patch.object(base.Scale, "of", lambda *samples: model.ratio_._unit):
+    with features, mock.patch.object(base.Scale, "between", lambda *samples: model.ratio_._unit):
         return ratio.fit(X, y, weight)

@@ -153,7 +153,8 @@ def test_a_long_table_is_drawn_from_evenly_and_without_replacement(n_source, n_t
         ({"n_permutations": 9.5}, "n_permutations must be an int >= 1"),
         ({"gamma": -1.0}, "gamma must be"),
         ({"gamma": "mean"}, "not a known rule"),
-        ({"max_rows": 1}, "max_rows must be at least 2"),
+        ({"max_rows": 1}, "max_rows must be an int >= 2"),
+        ({"max_rows": "a"}, "max_rows must be an int >= 2"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(changes, words):

@@ -117,6 +117,14 @@ def test_parameters_set_after_fit_count_from_the_next_fit_on(skorch):
     assert net.reweighting_.batches.batch_size == 3 and net.optimizer_.param_groups[0]["lr"] == 0.2
 
 
+def test_a_refused_parameter_leaves_those_of_the_reweighter(skorch):
+    net = net_of(skorch)
+    before = net.get_params(deep=False)
+    with pytest.raises(ValueError, match="nonsense"):
+        net.set_params(reweighter__ratio="wasserstein", val_set__batch_size=3, nonsense=1)
+    assert str(net.get_params(deep=False)) == str(before)
+
+
 @pytest.mark.parametrize("ratio", ["kliep", "wasserstein"])
 @pytest.mark.parametrize("by", ["pickle", "save_params"])
 def test_a_resumed_net_gives_the_weights_of_one_that_did_not_stop(skorch, by, ratio):

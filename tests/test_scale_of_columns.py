@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array
+from scipy.stats import wasserstein_distance
 
 from densratio._distances import squared_euclidean
 from densratio._scale import Scale, distinct, some_of
@@ -65,6 +66,21 @@ def test_a_shift_between_the_samples_leaves_the_spread(source, target, shift):
     assume(len(set(source)) > 1 or len(set(target)) > 1)
     spread = [scale_of(source[:, None], moved[:, None]).spread[0] for moved in (target, target + shift)]
     assert spread[0] == spread[1]
+
+
+@given(data=st.data(), n_source=st.integers(1, 30), n_target=st.integers(1, 30), d=st.integers(1, 3))
+def test_between_two_samples_a_column_counts_less_the_less_they_differ_in_it(data, n_source, n_target, d):
+    values = st.integers(-20, 20).map(float) | st.just(1e300)
+    source, target = (data.draw(hnp.arrays(np.float64, (n, d), elements=values)) for n in (n_source, n_target))
+    weight = data.draw(hnp.arrays(np.float64, n_source, elements=st.integers(1, 5).map(float)))
+    plain, between = (make((source, weight), (target, None)) for make in (Scale.of, Scale.between))
+    clipped = [np.clip((rows - plain.middle) / plain.spread, -3.0, 3.0) for rows in (source, target)]
+    apart = np.array(
+        [wasserstein_distance(*columns, u_weights=weight) for columns in zip(*(rows.T for rows in clipped), strict=True)]
+    )
+    counts = 0.4 + 0.6 * np.minimum(apart / 0.15, 1.0)
+    np.testing.assert_array_equal(between.middle, plain.middle)
+    np.testing.assert_allclose(between.spread, plain.spread * counts.max() / counts, rtol=1e-9)
 
 
 @pytest.mark.parametrize("n", [50, 120, 1000])

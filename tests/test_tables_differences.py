@@ -183,6 +183,7 @@ def test_an_encoder_of_pooled_samples_does_not_know_which_row_is_whose(pair):
         ({"level": 1.0}, "got 1.0"),
         ({"level": "1%"}, "got '1%'"),
         ({"n_permutations": 0}, "n_permutations must be an int"),
+        ({"max_rows": "a"}, "max_rows must be an int >= 2"),
     ],
 )
 def test_a_level_that_can_not_be_kept_is_refused(pair, settings, words):

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
-from densratio import KMM, importance_weights, stack_domains
+from densratio import importance_weights
+from densratio._scale import Scale
 from densratio.tables import TableEncoder
 
 DAY = datetime.timedelta(days=1)
@@ -133,8 +134,7 @@ def test_two_levels_are_as_far_apart_as_two_rows_of_a_column_of_numbers():
     frame = pd.DataFrame({"x": rng.normal(5.0, 300.0, 4000), "k": rng.choice(list("abc"), 4000, p=[0.7, 0.2, 0.1])})
     encoder = TableEncoder().fit_samples(frame, frame)
     X = encoder.transform(frame)
-    unit = KMM().fit(*stack_domains(X[:100], X[100:200])).scale_
-    scaled, other = X / unit, rng.permutation(4000)
+    scaled, other = Scale.of((X, None))(X), rng.permutation(4000)
     apart = (scaled - scaled[other]) ** 2
     differ = (frame["k"] != frame["k"].to_numpy()[other]).to_numpy()
     assert apart[differ, 1:].sum(axis=1).mean() == pytest.approx(apart[:, 0].mean(), rel=0.2)

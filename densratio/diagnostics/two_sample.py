@@ -88,10 +88,9 @@ def two_sample_test(
 
 def draw_rows(n_source: int, n_target: int, max_rows: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Ascending row numbers of each sample, max_rows in total: half from each, or all of one and the rest from the other."""
+    check_max_rows(max_rows)
     if max_rows is None or n_source + n_target <= max_rows:
         return np.arange(n_source), np.arange(n_target)
-    if max_rows < 2:
-        raise ValueError(f"max_rows must be at least 2, one row of each sample; got {max_rows!r}.")
     half = max_rows // 2
     keep = min(n_source, max(half, max_rows - n_target))
     drawn = [rng.choice(n, size, replace=False) for n, size in ((n_source, keep), (n_target, max_rows - keep))]
@@ -117,6 +116,12 @@ def check_permutations(n_permutations: Any) -> None:
     """Raises ValueError unless n_permutations is a whole number >= 1."""
     if not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
         raise ValueError(f"n_permutations must be an int >= 1; got {n_permutations!r}.")
+
+
+def check_max_rows(max_rows: Any) -> None:
+    """Raises ValueError unless max_rows is a whole number >= 2 or None."""
+    if max_rows is not None and (not isinstance(max_rows, int | np.integer) or max_rows < 2):
+        raise ValueError(f"max_rows must be an int >= 2, at least one row of each sample; got {max_rows!r}.")
 
 
 def signed_labels(n_source: int, n_target: int, weights: Any = None) -> np.ndarray:

@@ -167,7 +167,7 @@ class RatioEstimator(Estimator, ABC):
             del self.scale_
         if given == "auto":
             source, target, source_weight, target_weight = samples.weighted_rows
-            self._unit = Scale.of((source, source_weight), (target, target_weight))
+            self._unit = Scale.between((source, source_weight), (target, target_weight))
             self.scale_ = np.where(np.isfinite(self._unit.spread), self._unit.spread, 0.0)
 
     def _relative(self, placed: Array) -> Array:

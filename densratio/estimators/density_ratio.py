@@ -56,7 +56,8 @@ class DensityRatio(RatioEstimator):
     tol, max_iter : float, int
         `fit` stops when the optimality residual is at most tol, or with a warning after max_iter steps.
     scale : {"auto", None}
-        "auto": distances are in units of each column's spread (`scale_`), so that units and offsets of the columns do not matter.
+        "auto": distances are in units of each column's spread (`scale_`), so that units and offsets of the columns do not matter,
+        and columns that both samples distribute alike count less.
         None: the columns are used as they are. `update`, a batch of a training loop, is never scaled.
     device : str or None
         "cuda", "cpu", "mps": compute there in torch and return numpy arrays. None: compute where the input is.
@@ -73,9 +74,9 @@ class DensityRatio(RatioEstimator):
     weights_ : (n_source,) weights of the source rows in their order, mean 1.
     coef_ : (p,) coefficients: one per center, or the weights themselves (KMM, Wasserstein).
     centers_, gamma_ : the rows (p, d) that coef_ belongs to, in the columns' own units, and the bandwidth.
-    scale_ : (d,) the spread of each column, by which it is divided: the standard deviation of a Gaussian column, from the median
-        or lower quartile of the differences of two rows of one sample that differ in it; 0 for a constant column, which is left
-        out. Only with scale="auto".
+    scale_ : (d,) what each column is divided by: its spread, the standard deviation of a Gaussian column, from the median or
+        lower quartile of the differences of two rows of one sample that differ in it; up to 2.5 times that where the samples do
+        not differ in the column; 0 for a constant column, which is left out. Only with scale="auto".
     objective_value_, gap_ : value at coef_, and an upper bound on its distance to the optimum (infinite if none is known).
     residual_, converged_, n_iter_ : optimality residual, whether the solver converged, and steps taken.
     normalization_ : mean of the raw ratio over the source rows, by which `transform` divides.

@@ -9,7 +9,7 @@ from numpy.random import SeedSequence
 
 from .._validation import seed_of
 from ..diagnostics.ratio_test import ratio_test
-from ..diagnostics.two_sample import check_permutations
+from ..diagnostics.two_sample import check_max_rows, check_permutations
 from .differences import differences
 from .encoder import TableEncoder
 from .reading import table_of
@@ -60,6 +60,7 @@ class StreamMonitor:
         random_state: Any = 0,
     ):
         check_permutations(n_permutations)
+        check_max_rows(max_rows)
         if not (isinstance(level, float) and 1.0 / (n_permutations + 1) <= level < 1.0):
             least = 1.0 / (n_permutations + 1)
             raise ValueError(

@@ -124,10 +124,11 @@ class ReweightedNet(NeuralNet):
     def set_params(self, **params: Any) -> ReweightedNet:
         """skorch's; parameters of the reweighter and of val_set count from the next `fit` on."""
         own = {name: params.pop(name) for name in list(params) if name.startswith(("reweighter", "val_set"))}
+        super().set_params(**params)
         for name, value in own.items():
             setattr(self, name, value)
         self._params_to_validate.update(own)
-        return super().set_params(**params)
+        return self
 
     def _weights_of(self, dataset: Any) -> Any:
         """The part of sample_weight that belongs to the rows of the training set; None where none was given."""
