@@ -217,22 +217,16 @@ def _scaled(images: np.ndarray) -> np.ndarray:
 
 
 def _images_and_labels(archive: Any, part: str, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    labels = archive[f"{part}_labels"].astype(np.int64)
     try:
-        images = _decode(archive[f"{part}_jpeg"], archive[f"{part}_offsets"])
+        from PIL import Image
+    except ImportError:
+        raise ImportError('Reading JPEG images needs Pillow: pip install "densratio-toolkit[plot]"') from None
+    labels, buffer = archive[f"{part}_labels"].astype(np.int64), archive[f"{part}_jpeg"].tobytes()
+    try:
+        decoded = [Image.open(io.BytesIO(buffer[a:b])).convert("RGB") for a, b in pairwise(archive[f"{part}_offsets"])]
+        images = _scaled(np.stack(list(map(np.asarray, decoded))).transpose(0, 3, 1, 2))
     except OSError as error:
         raise ValueError(f"{path}: a {part} image is not a JPEG file: {error}") from None
     if len(images) != len(labels):
         raise ValueError(f"{path} has {len(images)} {part} images and {len(labels)} labels.")
     return images, labels
-
-
-def _decode(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Images (n, 3, height, width) float32 in [0, 1] of concatenated JPEG files."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise ImportError('Reading JPEG images needs Pillow: pip install "densratio-toolkit[plot]"') from None
-    buffer = data.tobytes()
-    images = [np.asarray(Image.open(io.BytesIO(buffer[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
-    return _scaled(np.stack(images).transpose(0, 3, 1, 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -146,7 +146,13 @@ def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs
     accuracy, seconds = [], []
     for _ in range(epochs):
         batches = torch.randperm(len(split.x), generator=order).split(config.batch_size)
-        seconds.append(_seconds_of_epoch(model, batches, step, config.device))
+        start = time.perf_counter()
+        model.train()
+        for i in batches:
+            step(i)
+        if config.device.startswith("cuda"):
+            torch.cuda.synchronize(config.device)
+        seconds.append(time.perf_counter() - start)
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
     weights = reweighter.weights_.cpu().numpy().copy()
@@ -168,17 +174,6 @@ def _made(
             epochs=epochs, irreducible=lambda: _irreducible(seed, split, config, epochs), seed=seed,
         )  # fmt: skip
         return model, made.to(config.device), optimizer
-
-
-def _seconds_of_epoch(model: nn.Module, batches: Iterable[Tensor], step: Callable[[Tensor], None], device: str) -> float:
-    """Train on the batches."""
-    start = time.perf_counter()
-    model.train()
-    for i in batches:
-        step(i)
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], None], device: str) -> int | None:

@@ -44,9 +44,12 @@ class Remedies:
             ways.append(f"choose the method's parameters by cross-validation ({self.words['gamma']} where it has a kernel)")
         elif "scale" in self.parameters and self.parameters["scale"] is None:
             ways.append(f"put columns of different units on one scale ({self.words['scale']})")
-        tuned = [self.words[name] for name in ("gamma", "n_neighbors", "regularization", "classifier") if self._is_untuned(name)]
-        if tuned:
-            ways.append(f"choose parameters by cross-validation ({', '.join(tuned)})")
+        names = [name for name in ("gamma", "n_neighbors", "regularization", "classifier") if name in self.words]
+        values = {name: self._value(name, "cv") for name in names}
+        # A sequence is a grid that was searched.
+        untuned = [name for name, v in values.items() if v != "cv" and (isinstance(v, str) or not isinstance(v, Sequence))]
+        if untuned:
+            ways.append(f"choose parameters by cross-validation ({', '.join(self.words[name] for name in untuned)})")
         return [*ways, self.words["method"]]
 
     def flatten(self) -> list[str]:
@@ -62,11 +65,6 @@ class Remedies:
 
     def _value(self, name: str, default: Any) -> Any:
         return (self.parameters or {}).get(name, default)
-
-    def _is_untuned(self, name: str) -> bool:
-        value = self._value(name, "cv")
-        # A sequence is a grid that was searched.
-        return name in self.words and value != "cv" and (isinstance(value, str) or not isinstance(value, Sequence))
 
 
 def alternatives(ways: Sequence[str]) -> str:

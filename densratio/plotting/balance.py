@@ -11,6 +11,7 @@ from .._arrays import to_host
 from ..diagnostics import ColumnBalance, Report
 from ..diagnostics.columns import numeric_columns, rows_where, source_mask
 from ..diagnostics.diagnosis import balance_of, weights_at
+from ..diagnostics.render import printable
 from ._style import GRAY, SOURCE, TARGET, axes_for
 
 __all__ = ["BalanceDisplay", "shortened"]
@@ -94,7 +95,7 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
 
 def shortened(name: str) -> str:
     """A name of at most 30 printable characters that matplotlib draws as it is."""
-    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    name = printable(name)
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     # Two dollar signs would begin and end a formula.
     return name.replace("$", r"\$")

@@ -221,10 +221,6 @@ class Reweighter(nn.Module, Joinable, ABC):
             return weights
         return weights * self.base_weights[self._positions(index)].to(weights.device)
 
-    def _log_weights(self, index: Any) -> None:
-        if self.monitor is not None:
-            self.monitor.step(self, index)
-
 
 def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
     """x, y and index of a batch. Raises ValueError for anything else."""

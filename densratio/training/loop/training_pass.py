@@ -55,7 +55,8 @@ class TrainingPass:
 
         keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
         """
-        listener, draws = Listener(None, keeps_last_layer="last_layer" in keeps), _draws(device_of_model(model))
+        listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
+        draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         layers: list[Layer] | None = [] if "layers" in keeps else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
@@ -140,7 +141,3 @@ def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, ou
             'such as a softmax; use mode="first_order" or mode="exact" with this one.'
         )
     return last_layer(prediction, y, loss, entry)
-
-
-def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None

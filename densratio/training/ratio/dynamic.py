@@ -196,7 +196,8 @@ class DynamicReweighter(Reweighter):
             self.row_losses.record(batch.losses, batch.rows, 1.0 + self.epoch)
         self.rows_seen += batch.source.shape[0]
         self.steps_seen += 1
-        self._log_weights(batch.rows.positions)
+        if self.monitor is not None:
+            self.monitor.step(self, batch.rows.positions)
         return self
 
     @torch.compiler.disable
@@ -261,7 +262,7 @@ class DynamicReweighter(Reweighter):
         """The batch with all rows of the bank, once it was renewed, for target."""
         bank.refresh(batch.target, batch.val_rows)
         # On a device no row may be known yet, and then there is nothing to compare with.
-        rows, everyone = (batch.rows.only_if(bank.is_started), torch.arange(self.n_val, device=batch.target.device))
+        rows, everyone = (batch.rows.only_if((bank.age >= 0).any()), torch.arange(self.n_val, device=batch.target.device))
         return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
 
     # ------------------------------------------------------------ the step
