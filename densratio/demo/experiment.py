@@ -195,13 +195,14 @@ def summarize(runs: list[Run]) -> dict[str, float | None]:
     seconds_per_epoch: median. peak_memory: most bytes that a batch takes above what was taken before it.
     """
     last = [float(np.mean(run.accuracy[-10:])) for run in runs]
+    has_both = all(0 < run.is_flipped.sum() < len(run.is_flipped) for run in runs)
     weights, is_flipped = (np.concatenate([getattr(run, name) for run in runs]) for name in ("weights", "is_flipped"))
     return {
         "accuracy_mean": float(np.mean(last)),
         "accuracy_std": float(np.std(last, ddof=1)) if len(last) > 1 else None,
         "weight_clean": _mean(weights[~is_flipped]),
         "weight_flipped": _mean(weights[is_flipped]),
-        "auroc": _auroc(runs),
+        "auroc": float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs])) if has_both else None,
         "seconds_per_epoch": float(np.median([run.seconds_per_epoch for run in runs])),
         "peak_memory": max((run.peak_memory for run in runs if run.peak_memory is not None), default=None),
     }
@@ -221,12 +222,6 @@ def weighting_curves(runs: Mapping[str, Run]) -> tuple[np.ndarray, dict[str, np.
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _auroc(runs: list[Run]) -> float | None:
-    if not all(0 < run.is_flipped.sum() < len(run.is_flipped) for run in runs):
-        return None
-    return float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs]))
 
 
 def split_rows(data: Labelled, config: NoiseExperiment, seed: int) -> Split:

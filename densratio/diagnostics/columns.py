@@ -47,7 +47,13 @@ def numeric_columns(X: Any, *, is_lenient: bool = False, has_gaps: bool = False)
         columns = _filled(columns)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
     if not np.all(np.isfinite(values) | (is_lenient & np.isnan(values))):
-        _raise_not_finite(columns)
+        for j, name in enumerate(columns.names):
+            column = dense_rows(columns.values[:, [j]], np.arange(columns.values.shape[0]))
+            if not np.all(np.isfinite(column)):
+                what = "NaN" if np.any(np.isnan(column)) else "infinity"
+                raise ValueError(
+                    f"Input X contains {what} in column {name!r}. Drop or impute these rows before diagnosing a ratio."
+                )
     return columns
 
 
@@ -178,12 +184,3 @@ def _are_numbers(values: np.ndarray) -> bool:
     """Whether an object column holds only numbers and missing values, as pandas stores its nullable integers."""
     present = [value for value in values if value is not None and type(value).__name__ != "NAType"]
     return bool(present) and all(isinstance(value, Number) for value in present)
-
-
-def _raise_not_finite(columns: Columns) -> None:
-    values = columns.values
-    for name, j in zip(columns.names, range(values.shape[1]), strict=True):
-        column = values[:, [j]].data if scipy.sparse.issparse(values) else values[:, j]
-        if not np.all(np.isfinite(column)):
-            what = "NaN" if np.any(np.isnan(column)) else "infinity"
-            raise ValueError(f"Input X contains {what} in column {name!r}. Drop or impute these rows before diagnosing a ratio.")

@@ -92,15 +92,12 @@ class Report:
         pictures: Mapping[str, bytes] | None = None,
     ) -> str:
         """A self-contained HTML page. facts: label -> text, above the tables; pictures: caption -> PNG bytes, below them."""
-        return html_page(title, self._fragment(), facts or {}, pictures or {})
+        return html_page(title, self._repr_html_(), facts or {}, pictures or {})
 
     def __str__(self) -> str:
         return plain_text(self._facts(), self._shown(), self._notes(), self.warnings)
 
     def _repr_html_(self) -> str:
-        return self._fragment()
-
-    def _fragment(self) -> str:
         return html_fragment(self._facts(), self._shown(), self._notes(), self.warnings)
 
     def _facts(self) -> list[Fact]:

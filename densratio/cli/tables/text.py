@@ -98,7 +98,6 @@ class TextTable(Table):
         return frame[list(names)]
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """See `Table.places`: the line on which each row begins."""
         wanted, found = set(rows), []
         records = self._records(keeps_empty_lines=len(self.names) == 1)
         for row, (line, _) in enumerate(records, start=-1):

@@ -13,8 +13,8 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .cmw_net import CMWNet
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
 from .soft_labels import MixedLabels, SoftLabels
+from .weight_network import learned_weights
 
 __all__ = ["CMWNetSL"]
 

@@ -82,7 +82,19 @@ class MetaGradient(nn.Module):
         fixed_step_length: bool = False,
     ):
         super().__init__()
-        _check(mode, product, every, n_val, val_refresh)
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
+        if product not in ("auto", "layers", *PRODUCTS):
+            raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
+        if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
+            raise ValueError(
+                'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number '
+                f">= 1; got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
+            )
+        if val_refresh is not None and n_val is not None and val_refresh > n_val:
+            raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
         self.mode = mode
         self.every = every
         self.fixed_step_length = fixed_step_length
@@ -304,19 +316,3 @@ def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> 
 def _or_zero(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
     pairs = zip(_dense(gradients, parameters), parameters, strict=True)
     return [torch.zeros_like(p) if g is None else g for g, p in pairs]
-
-
-def _check(mode: str, product: str, every: int, n_val: int | None, val_refresh: int | None) -> None:
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
-    if product not in ("auto", "layers", *PRODUCTS):
-        raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
-    if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
-        raise ValueError(
-            'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '
-            f"got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
-        )
-    if val_refresh is not None and n_val is not None and val_refresh > n_val:
-        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")

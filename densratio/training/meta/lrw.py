@@ -17,7 +17,7 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
+from .weight_network import learned_weights
 
 __all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "WeightOfInput", "features_of"]
 

@@ -13,8 +13,7 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
-from .weight_network import WeightNetwork
+from .weight_network import WeightNetwork, learned_weights
 
 __all__ = ["MWNet"]
 

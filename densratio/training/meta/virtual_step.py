@@ -95,11 +95,11 @@ def _adam(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, An
     return parameter - mean.mul_(inverse) * (lr / c1), slope
 
 
-def _adamw(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    return _adam(parameter, gradient, {**group, "decoupled_weight_decay": True}, state)
-
-
-OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {torch.optim.SGD: _sgd, torch.optim.Adam: _adam, torch.optim.AdamW: _adamw}
+OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {
+    torch.optim.SGD: _sgd,
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: lambda p, gradient, group, state: _adam(p, gradient, {**group, "decoupled_weight_decay": True}, state),
+}
 """(parameter, gradient, group, state) -> (parameter after the step, minus its derivative in the gradient), by optimizer."""
 
 

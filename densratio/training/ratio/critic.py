@@ -79,7 +79,12 @@ class Critic(Potential):
         self.network = None
         before_loading(self, _make_network)
         if network is not None:
-            _check_network(network)
+            if unfit := [name for name, layer in network.named_modules() if isinstance(layer, _UNFIT)]:
+                raise ValueError(
+                    f"The critic's network may have neither dropout nor batch normalization, which couples rows; it has {unfit}."
+                )
+            if not any(True for _ in network.parameters()):
+                raise ValueError("The critic's network has no parameters to train.")
             self._take_over(network)
 
     def learn_from(
@@ -181,15 +186,13 @@ class Critic(Potential):
         if first.in_features != rows.shape[1]:
             raise ValueError(f"The critic was made for rows of {first.in_features} columns; this batch has {rows.shape[1]}.")
         if last.out_features < n_classes:
-            self._widen(last, n_classes)
+            new = heads(range(last.out_features, n_classes), last.in_features, self.seed).to(last.weight)
+            last.weight = nn.Parameter(torch.cat([last.weight, new]), requires_grad=False)
+            last.out_features = n_classes
+            # The last layer's weight is the last of the parameters, so what is new comes last among the moments.
+            moments = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
+            self.first_moment, self.second_moment = moments
         return self.network
-
-    def _widen(self, last: Any, n_classes: int) -> None:
-        new = heads(range(last.out_features, n_classes), last.in_features, self.seed).to(last.weight)
-        last.weight = nn.Parameter(torch.cat([last.weight, new]), requires_grad=False)
-        last.out_features = n_classes
-        # The last layer's weight is the last of the parameters, so what is new comes last among the moments.
-        self.first_moment, self.second_moment = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
 
     def _take_over(self, network: nn.Module) -> nn.Module:
         # The loop's optimizers, and what wraps its modules, skip parameters that need no gradient.
@@ -215,13 +218,3 @@ def _make_network(critic: Critic, stored: dict[str, Tensor]) -> None:
 
 def _outputs(network: nn.Module, rows: Tensor) -> Tensor:
     return network(rows).reshape(len(rows), -1)
-
-
-def _check_network(network: nn.Module) -> None:
-    named = [name for name, layer in network.named_modules() if isinstance(layer, _UNFIT)]
-    if named:
-        raise ValueError(
-            f"The critic's network may have neither dropout nor batch normalization, which couples rows; it has {named}."
-        )
-    if not any(True for _ in network.parameters()):
-        raise ValueError("The critic's network has no parameters to train.")

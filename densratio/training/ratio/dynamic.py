@@ -110,7 +110,14 @@ class DynamicReweighter(Reweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
-        _check(n_val, layer, transformation, y_train, y_val, forget)
+        if n_val < 1:
+            raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
+        if layer is not None and transformation is not None:
+            raise ValueError("layer and transformation both say what is compared: give one of them.")
+        if (y_train is None) != (y_val is None):
+            raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
+        if not 0.0 <= forget < 1.0:
+            raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
         _check_refresh(val_refresh, val_every, n_val)
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
@@ -334,17 +341,6 @@ def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> N
     if reweighter.classes is None and "classes.y_train" in stored:
         unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
         reweighter.classes = unknown.to(reweighter.weights_.device)
-
-
-def _check(n_val: int, layer: Any, transformation: Any, y_train: Any, y_val: Any, forget: float) -> None:
-    if n_val < 1:
-        raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
-    if layer is not None and transformation is not None:
-        raise ValueError("layer and transformation both say what is compared: give one of them.")
-    if (y_train is None) != (y_val is None):
-        raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
-    if not 0.0 <= forget < 1.0:
-        raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
 
 
 def _check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:

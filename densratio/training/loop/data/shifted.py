@@ -39,7 +39,12 @@ class ShiftedDataset(Dataset):
             if values is not None and (values.ndim == 0 or len(values) != len(dataset)):
                 raise ValueError(f"{name} must have an entry for each of the {len(dataset)} rows; got shape {tuple(values.shape)}.")
         if self.outside_rows is not None:
-            _check_rows(self.outside_rows, len(outside))
+            rows, n_outside = self.outside_rows, len(outside)
+            if rows.ndim != 1 or rows.dtype.kind not in "iu":
+                raise ValueError(f"outside_rows must be (n,) integers; got shape {rows.shape} and dtype {rows.dtype}.")
+            if len(rows) and not -1 <= rows.min() <= rows.max() < n_outside:
+                got = f"{rows.min()} to {rows.max()}"
+                raise ValueError(f"outside_rows must be -1 or a row of outside, 0 to {n_outside - 1}; got {got}.")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -93,10 +98,3 @@ def _label_of(item: Any) -> Any:
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise TypeError(f"Labels are read from items (x, y, ...); got {type(item).__name__}. Take its column of labels itself.")
     return to_host(item[1])
-
-
-def _check_rows(rows: np.ndarray, n_outside: int) -> None:
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise ValueError(f"outside_rows must be (n,) integers; got shape {rows.shape} and dtype {rows.dtype}.")
-    if len(rows) and not -1 <= rows.min() <= rows.max() < n_outside:
-        raise ValueError(f"outside_rows must be -1 or a row of outside, 0 to {n_outside - 1}; got {rows.min()} to {rows.max()}.")
