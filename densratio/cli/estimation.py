@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..diagnostics.advice import advise
-from ..diagnostics.description import describe
-from ..diagnostics.remedies import Remedies, parameters_of
+from ..diagnostics.remedies import Remedies, describe, parameters_of
 from ..estimators import ESTIMATORS
 from ..features import BANDWIDTHS
 from ..tables import ColumnUse, importance_weights
 from ..tables.weights import named_ratio
-from .frames import Frames
+from .values import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
 

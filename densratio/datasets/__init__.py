@@ -9,14 +9,15 @@ from .feature_noise import (
     instance_dependent_noise,
     out_of_fold_posteriors,
 )
-from .image_folder import ImageFolder, load_image_folder
 from .images import (
+    ImageFolder,
     Labelled,
     load_cifar10,
     load_cifar10n,
     load_cifar100,
     load_digits,
     load_fashion_mnist,
+    load_image_folder,
     load_labelled,
     load_letters,
     load_time_series,

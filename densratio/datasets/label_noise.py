@@ -8,15 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "ASYMMETRIC",
-    "CIFAR100_COARSE",
-    "NOISE_KINDS",
-    "NoisyLabels",
-    "class_numbers",
-    "label_noise",
-    "next_of_group",
+    "ASYMMETRIC", "CIFAR100_COARSE", "NOISE_KINDS", "NoisyLabels", "class_numbers", "label_noise", "next_of_group",
     "transition_matrix",
-]
+]  # fmt: skip
 
 CIFAR100_COARSE: dict[str, tuple[str, ...]] = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
