@@ -32,11 +32,11 @@ def plain_errors() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def check_installed(needed: Mapping[str, str]) -> None:
-    """Raise ImportError for a module that is missing; needed: module -> the extras that install it."""
+def check_installed(needed: Mapping[str, str], this: str = "This needs") -> None:
+    """Raise ImportError for a module that is missing; needed: module -> the extras that install it. this: what is done with it."""
     for module, extras in needed.items():
         if find_spec(module) is None:
-            raise ImportError(f'This needs {module}: pip install "densratio-toolkit[{extras}]"')
+            raise ImportError(f'{this} {module}: pip install "densratio-toolkit[{extras}]"')
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def demo(
 
 
 def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
-    check_installed({"torch": "torch,plot,cli"})
+    check_installed({"torch": "torch,plot,cli"}, "The demo trains networks with")
     import numpy as np
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

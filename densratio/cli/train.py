@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Train a classifier in spite of wrong labels, and print its accuracy on rows with right ones."""
     with plain_errors():
-        check_installed({"torch": "torch,cli"})
+        check_installed({"torch": "torch,cli"}, "This trains networks with")
         from ..labels import NoisyLabelClassifier
         from .labeled import labeled
 

@@ -241,14 +241,10 @@ def _time_of(value: datetime.time) -> float:
     return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / _DAY
 
 
-def _is_date(value: Any) -> bool:
-    return isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period"
-
-
 _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
     ("booleans", lambda value: isinstance(value, bool | np.bool_), float),
     ("numbers", is_real, float),
-    ("dates", _is_date, _day_of),
+    ("dates", lambda value: isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period", _day_of),
     ("durations", lambda value: isinstance(value, datetime.timedelta), lambda value: value / datetime.timedelta(days=1)),
     ("times", lambda value: isinstance(value, datetime.time), _time_of),
 ]
