@@ -14,8 +14,8 @@ from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import validation_pass
 from .losses import Loss, cross_entropy
-from .ratio.compared import Transformation
 from .ratio.dynamic import DynamicReweighter
+from .ratio.two_samples import Transformation
 
 __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 

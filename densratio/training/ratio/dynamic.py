@@ -16,11 +16,10 @@ from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
 from ..losses import Loss, cross_entropy
 from .class_priors import ClassFrequencies
-from .compared import Compared, Comparison, Transformation
 from .mixture import Agreement
 from .potential import Potential
 from .stored_step import StoredStep, ratio_for_loops
-from .two_samples import Given, TwoSamples, collect
+from .two_samples import Compared, Comparison, Given, Transformation, TwoSamples, collect
 
 __all__ = ["DynamicReweighter"]
 
