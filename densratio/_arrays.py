@@ -21,11 +21,13 @@ __all__ = [
     "cholesky_solver",
     "clipped_at_zero",
     "concat_rows",
+    "dense",
     "device_of",
     "eps",
     "exp_of_negative",
     "full_like_row",
     "has_float64",
+    "host_numbers",
     "is_floating",
     "is_numpy_array",
     "is_sparse",
@@ -116,6 +118,16 @@ def to_host(x: Array) -> Any:
     if is_tensor(x):
         return x.detach().cpu().numpy()
     return x if is_numpy_array(x) or is_sparse(x) else np.asarray(x)
+
+
+def host_numbers(x: Array) -> Any:
+    """`x` in float64 as a numpy array, or as sparse rows."""
+    return to_host(x).astype(np.float64)
+
+
+def dense(x: Array) -> Array:
+    """`x` with all its zeros, if it is sparse."""
+    return x.toarray() if is_sparse(x) else x
 
 
 def put(x: Any, like: Array) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from ._arrays import (
     Array,
     concat_rows,
+    dense,
     eps,
     exp_of_negative,
     is_numpy_array,
@@ -144,10 +145,6 @@ def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     return take_rows(rows, keep), None if weight is None else take_rows(weight, keep)
 
 
-def _dense(x: Any) -> np.ndarray:
-    return x.toarray() if is_sparse(x) else x
-
-
 def _reciprocal(scale: Array) -> Array:
     """1 / scale; 1 if the data have no scale (all rows equal)."""
     xp = namespace(scale)
@@ -193,7 +190,7 @@ class Features(ABC):
     def to(self, like: Array) -> Features:
         """The fitted copy in the library, dtype and device of the array `like`."""
         return replace(
-            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(_dense(to_host(p)), like) for p in self.parameters_)
+            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(dense(to_host(p)), like) for p in self.parameters_)
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from .._arrays import Array, namespace
 from ..objectives.base import Problem, is_number
@@ -26,14 +26,9 @@ class PlainGradient(Solver):
 
     step_size: float | None = None
 
-    serves: ClassVar[str] = "of any kind"
-
     def __post_init__(self) -> None:
         if self.step_size is not None and not (is_number(self.step_size) and 0.0 < self.step_size < float("inf")):
             raise ValueError(f"step_size must be a finite number > 0, or None for 1 / curvature; got {self.step_size!r}.")
-
-    def suits(self, problem: Problem) -> bool:
-        return True
 
     def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
         self.check(problem)
