@@ -18,6 +18,7 @@ _NAMESPACES: dict[type, Any] = {}
 
 __all__ = [
     "Array",
+    "are_alike",
     "cholesky_solver",
     "clipped_at_zero",
     "concat_rows",
@@ -76,6 +77,11 @@ def exp_of_negative(x: Array, most: float | None = None) -> Array:
 def device_of(x: Array) -> Any:
     """The device of `x`; "cpu" for sparse rows."""
     return "cpu" if is_sparse(x) else _device(x)
+
+
+def are_alike(x: Array, y: Array) -> bool:
+    """Whether two arrays have the same library, dtype and device, as those in one operation must."""
+    return is_tensor(x) == is_tensor(y) and x.dtype == y.dtype and device_of(x) == device_of(y)
 
 
 def is_sparse(x: Any) -> bool:

@@ -80,8 +80,6 @@ class NearestNeighborsRatio(RatioEstimator):
         self.cv = cv
         self.n_jobs = n_jobs
 
-    # ------------------------------------------------------------ parts
-
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
         self._sizes = float(counts[0].sum()), float(counts[1].sum())
