@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
-from .._arrays import Array, device_of, put, to_host
+from .._arrays import Array, device_of, host_numbers, put, to_host
 from .._blocks import over_rows
 from ..features import Features
 from ..objectives.planned_transport import distances
@@ -46,7 +46,7 @@ class Envelope:
 
     def __call__(self, rows: Array) -> Array:
         """The ratio (n,) at rows (n, d)."""
-        points = to_host(rows).astype(np.float64)
+        points = host_numbers(rows)
         height = self._on_line(points[:, 0]) if points.shape[1] == 1 else over_rows(self._height, points, len(self.target))
         return put(np.clip(height / self.regularization, 0.0, self.upper), rows)
 
@@ -178,7 +178,7 @@ class Wasserstein(DensityRatio):
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        weights = to_host(self._coef).astype(np.float64)
+        weights = host_numbers(self._coef)
         formula = _formula(solution, samples, assembly.objective)
         if formula is not None and np.abs(to_host(formula(samples.source)) - weights).max() <= _MISS * weights.max():
             self._predictor = formula
@@ -195,7 +195,7 @@ def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor 
     if potentials is None or objective.regularization == 0.0:
         return None
     nearest = np.zeros(samples.sizes[1]) if on_line else problem.nearest[problem.marginals.of_target]
-    target = to_host(samples.target).astype(np.float64)
+    target = host_numbers(samples.target)
     upper = np.inf if objective.max_weight is None else float(objective.max_weight)
     return Envelope(target, potentials, nearest, objective.regularization, upper)
 
