@@ -134,6 +134,8 @@ def test_folds_that_never_hold_a_row_out_are_refused():
         Discriminator(logistic(), cv=folds).fit(X, y)
     with pytest.raises(ValueError, match="cv must be an int >= 1"):
         Discriminator(logistic(), cv=0).fit(X, y)
+    with pytest.raises(ValueError, match="n_repeats must be an int >= 1"):
+        Discriminator(logistic(), n_repeats=0).fit(X, y)
 
 
 def test_one_fold_is_one_classifier_of_all_rows_whose_odds_are_the_weights():
@@ -219,10 +221,13 @@ def test_class_weights_are_calibrated_away_and_do_not_change_weights():
     np.testing.assert_allclose(balanced.weights_, plain.weights_, rtol=0.1, atol=0.02)
 
 
-def test_certain_probabilities_are_drawn_in_by_the_size_of_the_samples():
+# Two classifiers that disagree, each certain, have log odds 0 on average.
+@pytest.mark.parametrize(("n_repeats", "expected"), [(1, [1 / 102, 101 / 102]), (2, [1 / 102, 0.5, 101 / 102])])
+def test_certain_probabilities_are_drawn_in_by_the_size_of_the_samples(n_repeats, expected):
     X, y = stack_domains(*samples())
-    ratio = Discriminator(KNeighborsClassifier(1), calibration=None).fit(X, y)
-    assert np.unique(np.round(ratio.probabilities_, 9)).tolist() == pytest.approx([1 / 102, 101 / 102])
+    ratio = Discriminator(KNeighborsClassifier(1), calibration=None, n_repeats=n_repeats).fit(X, y)
+    assert np.unique(np.round(ratio.probabilities_, 9)).tolist() == pytest.approx(expected)
+    assert len(ratio.classifiers_) == ratio.n_folds_ == 5 * n_repeats
 
 
 def test_calibration_and_cross_fitting_keep_a_tree_from_believing_in_chance():
@@ -317,7 +322,8 @@ def test_sample_weights_reach_every_step_of_a_pipeline():
     counts = np.random.default_rng(0).integers(1, 4, len(y))
     ratio = Discriminator(logistic(), cv=3).fit(X, y, sample_weight=counts)
     scalers = [model[0] for model in ratio.classifiers_]
-    assert sum(scaler.n_samples_seen_ for scaler in scalers) == pytest.approx(2 * counts.sum())
+    # In each of two repeats all but one of the three folds see a row.
+    assert sum(scaler.n_samples_seen_ for scaler in scalers) == pytest.approx(2 * 2 * counts.sum())
 
 
 def test_a_classifier_that_takes_no_sample_weight_is_named_where_there_are_weights():

@@ -49,6 +49,29 @@ def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes,
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(score.sum())
 
 
+@pytest.mark.filterwarnings("ignore:From")
+def test_classes_that_overlap_are_no_evidence_of_wrong_labels():
+    n_issues = []
+    for seed in range(12):
+        proba, _, labels, _, _ = drawn(800, 2 + seed % 3, 0.0, seed, spread=0.4 + 0.2 * seed)
+        issues = label_issues_from_probabilities(labels, proba)
+        n_issues.append(issues.is_issue.sum())
+        least, most = issues.attrs["n_issues_interval"]
+        assert least <= n_issues[-1] <= most
+    # Limits of 90 %: one table of twelve may have labels that by chance look wrong.
+    assert sorted(n_issues)[-2] < 0.03 * 800
+
+
+@settings(max_examples=5)
+@given(n_classes=st.integers(2, 5), seed=st.integers(0, 999))
+def test_labels_that_the_rows_do_not_tell_are_let_alone_with_a_warning(n_classes, seed):
+    rng = np.random.default_rng(seed)
+    proba = rng.dirichlet(np.full(n_classes, 20.0), 1000)
+    with pytest.warns(UserWarning, match="of 1000 labels can be wrong"):
+        issues = label_issues_from_probabilities(rng.integers(0, n_classes, 1000), proba)
+    assert issues.is_issue.sum() < 10 and issues.attrs["n_issues_interval"][1] > 300
+
+
 @settings(max_examples=10)
 @given(n_classes=st.integers(2, 6), rate=st.floats(0.02, 0.3), seed=st.integers(0, 999))
 def test_true_classes_are_taken_back_out_of_the_probabilities_of_given_ones(n_classes, rate, seed):

@@ -53,7 +53,7 @@ SEARCHES = [
     (KMM(gamma=[0.1, 1.0]), "Search of KMM: 2 of 2"),
     (SpectralRatio(gamma=[0.1, 1.0]), "Search of SpectralRatio: 2 of 2"),
     (SubspaceLSIF(n_components=1, max_iter=[1, 2], cv=2), "Search of SubspaceLSIF: 4 of 4"),
-    (LOGISTIC, "Folds of Discriminator: 5 of 5"),
+    (LOGISTIC, "Folds of Discriminator: 10 of 10"),
 ]
 
 

@@ -70,23 +70,33 @@ def main() -> None:
     parser.add_argument("--skada", type=Path, required=True, help="an interpreter that has skada")
     parser.add_argument("--quapy", type=Path, help="an interpreter that has QuaPy")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--more", type=int, default=40, help="further seeds, from 200 on, of which the means are given")
     arguments = parser.parse_args()
     limit_threads(1)
     warnings.simplefilter("ignore")
-    facts, rows = environment(seeds=range(arguments.seeds)), []
-    for seed in range(arguments.seeds):
-        row, versions = compared(seed, arguments.skada, arguments.quapy)
-        facts |= versions
-        rows.append(row)
-        print(row, flush=True)
-    numbers = {name: [row[name] for row in rows] for name in rows[0] if name != "seed"}
-    rows.append({"seed": "mean"} | {name: float(np.mean(values)) for name, values in numbers.items()})
-    rows.append({"seed": "deviation"} | {name: float(np.std(values)) for name, values in numbers.items()})
+    facts = environment(seeds=[*range(arguments.seeds), *range(200, 200 + arguments.more)])
+
+    def run(seeds: range) -> list[Row]:
+        rows = []
+        for seed in seeds:
+            row, versions = compared(seed, arguments.skada, arguments.quapy)
+            facts.update(versions)
+            rows.append(row)
+            print(row, flush=True)
+        numbers = {name: [row[name] for row in rows] for name in rows[0] if name != "seed"}
+        rows.append({"seed": "mean"} | {name: float(np.mean(values)) for name, values in numbers.items()})
+        rows.append({"seed": "deviation"} | {name: float(np.std(values)) for name, values in numbers.items()})
+        return rows
+
     note = (
         "skada's generator `target_shift`, 8 x 100 rows a sample, noise 0.8, ratio 0.9. Accuracy on a fresh target; the error "
         "of the class ratios is the largest difference from those of the labels."
     )
-    write("beside_label_shift", "LabelShiftRatio beside skada and QuaPy", facts, [("Accuracy and class ratios", note, rows)])
+    sections = [("Accuracy and class ratios", note, run(range(arguments.seeds)))]
+    if arguments.more:
+        shown = f"As above, seeds 200 to {199 + arguments.more}."
+        sections.append(("More seeds", shown, run(range(200, 200 + arguments.more))[-2:]))
+    write("beside_label_shift", "LabelShiftRatio beside skada and QuaPy", facts, sections)
 
 
 if __name__ == "__main__":

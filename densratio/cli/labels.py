@@ -59,6 +59,8 @@ def labels(
         for sentence in notes:
             say("note", sentence)
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.labels):,} labels", width=14)
+        if "n_issues_interval" in issues.attrs:
+            say("can be wrong", "{:,} to {:,}".format(*issues.attrs["n_issues_interval"]), width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
 
 

@@ -9,18 +9,23 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-__all__ = ["LabelModel", "label_posterior"]
+__all__ = ["LabelModel", "careful_posterior", "label_posterior"]
 
 _ROUNDS, _STEPS, _SHARPENINGS = 7, 5, 30
 _SMALLEST = 1e-9
 _MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it is: no clean row decides alone
 _LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
 _DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
-_CALIBRATIONS = np.geomspace(0.2, 1.0, 17)
+_CALIBRATIONS = np.geomspace(0.01, 1.0, 30)
 _RIDGE = 100.0  # times the squares of its coefficients are held against the mean loss
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 _NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
+_LOWERINGS = 20
+_LESS_LIKELY = 1.35  # in log-likelihood: the limits of an interval of 90 %
+_CERTAIN, _MANY_CERTAIN = 0.9, 0.5  # probability of a true class, and share of the rows of a class
+_FEWER = 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.0  # times the wrong labels of the likeliest T
+_MORE = 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0
 
 
 class LabelModel(NamedTuple):
@@ -74,24 +79,42 @@ def label_posterior(
     counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that don't differ by more than chance are
     one rate; then the rates of the classes are moved to where the labels are likelier. A T that treats all classes alike is
     taken instead unless it explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or just worse and fewer
-    wrong ones.
+    wrong ones. Rates are lowered until no label is given to more rows of another class than of its own.
     P(label right) is q_g T_gg / sum_k q_k T_kg, for a given label g. A clean row says its true class: its label is likely under q
     alone, and counts for no confusion.
     given (n,): class numbers. is_clean (n,): rows whose given label is known to be right. counts (n,): how often each row counts.
     holds_noise: whether proba is learned from labels as they were given, or from right ones, and is q up to a power.
     """
+    rows = _rows(proba, given, is_clean, np.ones(len(given)) if counts is None else counts, holds_noise)
+    fit = _mostly_right(rows, _likelier(rows))
+    return LabelModel(_joint(rows, fit), fit.transition)
+
+
+def careful_posterior(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> tuple[LabelModel, tuple[float, float]]:
+    """`label_posterior` with no more wrong labels than the given ones ask for; and how many are wrong at least and at most.
+
+    Where classes overlap, the probabilities under a T are those under a smaller T too, of classes that overlap more, and the labels
+    hardly tell one from the other. So where less than half of the rows of a class are nearly certain, T is moved to fewer wrong
+    labels, and where none is, down to the lower limit. The limits are those of an interval of 90 % by likelihood; all rates move
+    together.
+    """
+    rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
+    likeliest = _mostly_right(rows, _likelier(rows))
+    least, most = (_n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
+    fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * max(0.0, 1.0 - _certain(likeliest.q) / _MANY_CERTAIN))
+    return LabelModel(_joint(rows, fit), fit.transition), (least, most)
+
+
+def _rows(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray, counts: np.ndarray, holds_noise: bool) -> _Rows:
     proba = np.maximum(proba, _SMALLEST)
-    counts = np.ones(len(given)) if counts is None else counts
-    fit = _likelier(_calibrated(_Rows(proba / proba.sum(axis=1, keepdims=True), given, is_clean, counts, holds_noise)))
-    joint = np.where(is_clean[:, None], np.eye(proba.shape[1])[given], fit.q * fit.transition[:, given].T)
-    return LabelModel(joint / joint.sum(axis=1, keepdims=True), fit.transition)
+    return _calibrated(_Rows(proba / proba.sum(axis=1, keepdims=True), given, is_clean, counts, holds_noise))
 
 
 def _calibrated(rows: _Rows) -> _Rows:
     """Probabilities under which the given labels are likelier, so that the habits of a model are not taken for a confusion.
 
-    They are the model's to a power up to 1, since models are surer than right, or those of a logistic regression on their
-    logarithms where it gains more than its coefficients are worth.
+    They are the model's, between it and the shares of the classes, since models are surer than right; or those of a logistic
+    regression on their logarithms where it gains more than its coefficients are worth.
     """
     n_classes, at = rows.proba.shape[1], (np.arange(len(rows.given)), rows.given)
     if not rows.holds_noise or len(np.unique(rows.given)) < n_classes:
@@ -100,8 +123,8 @@ def _calibrated(rows: _Rows) -> _Rows:
     def gain(proba: np.ndarray) -> float:
         return float(rows.counts @ np.log(np.maximum(proba[at], _SMALLEST)))
 
-    log_proba = np.log(rows.proba)
-    proba = max((_power(log_proba, power) for power in _CALIBRATIONS), key=gain)
+    log_proba, log_shares = np.log(rows.proba), np.log(np.bincount(rows.given, rows.counts) / rows.counts.sum())
+    proba = max((_power(part * log_proba + (1.0 - part) * log_shares, 1.0) for part in _CALIBRATIONS), key=gain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression = LogisticRegression(C=_RIDGE / rows.counts.sum(), max_iter=100)
@@ -123,11 +146,53 @@ def _likelier(rows: _Rows) -> _Fit:
     return fit if fit.value - even.value > (0.0 if explains_less else worth) else even
 
 
+def _mostly_right(rows: _Rows, fit: _Fit) -> _Fit:
+    """The fit after rates were lowered until no label is given to more rows of another class than to those of its own."""
+    for _ in range(_LOWERINGS):
+        joint = _joint(rows, fit) * rows.counts[:, None]
+        confusion = np.array([np.bincount(rows.given, column, joint.shape[1]) for column in joint.T])
+        is_large = confusion > np.diag(confusion)
+        if not is_large.any():
+            break
+        lowered = np.where(is_large, 0.8, 1.0) * np.where(np.eye(len(is_large), dtype=bool), 0.0, fit.transition)
+        fit = _fitted(rows, _with_diagonal(lowered), fit.power * _NEXT_POWERS)
+    return fit
+
+
+def _joint(rows: _Rows, fit: _Fit) -> np.ndarray:
+    """P(true class | row, given label) (n, K)."""
+    joint = np.where(rows.is_clean[:, None], np.eye(fit.q.shape[1])[rows.given], fit.q * fit.transition[:, rows.given].T)
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
+def _certain(q: np.ndarray) -> float:
+    """Share of nearly certain rows in the class that has the fewest."""
+    return float(((q * (q > _CERTAIN)).sum(axis=0) / np.maximum(q.sum(axis=0), _SMALLEST)).min())
+
+
+def _limit(rows: _Rows, fit: _Fit, scales: tuple[float, ...], less: float) -> _Fit:
+    """The last fit on the way to other numbers of wrong labels that is less likely than the likeliest by no more than `less`."""
+    best, last, at = fit.value, fit, 1.0
+    for scale in scales:
+        found = _scaled(rows, fit.transition, scale, last.power)
+        best = max(best, found.value)
+        if found.value < best - less:
+            part = (last.value - best + less) / (last.value - found.value)
+            return _scaled(rows, fit.transition, at + part * (scale - at), last.power)
+        last, at = found, scale
+    return last
+
+
+def _scaled(rows: _Rows, transition: np.ndarray, scale: float, power: float) -> _Fit:
+    """The fit of T with that many times the wrong labels, half a row at least."""
+    wrong = np.where(np.eye(len(transition), dtype=bool), 0.0, transition)
+    least = 0.5 / (max(rows.counts.sum(), 1.0) * max(wrong.sum(axis=1).max(), _SMALLEST))
+    return _fitted(rows, _with_diagonal(wrong * max(scale, least)), power * _NEXT_POWERS)
+
+
 def _n_wrong(rows: _Rows, fit: _Fit) -> float:
     """How many labels are wrong of those that may be."""
-    joint = fit.q * fit.transition[:, rows.given].T
-    right = joint[np.arange(len(joint)), rows.given] / joint.sum(axis=1)
-    return float(rows.counts @ np.where(rows.is_clean, 0.0, 1.0 - right))
+    return float(rows.counts @ (1.0 - _joint(rows, fit)[np.arange(len(rows.given)), rows.given]))
 
 
 def _even(wrong: float, n_classes: int) -> np.ndarray:
@@ -175,8 +240,9 @@ def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _with_diagonal(wrong: np.ndarray) -> np.ndarray:
-    """T from its entries off the diagonal; 1 in 20 labels of each class is right at least."""
-    wrong = wrong * np.minimum(1.0, 0.95 / np.maximum(wrong.sum(axis=1, keepdims=True), _SMALLEST))
+    """T from its entries off the diagonal; of each class, more labels are right than of any one other class."""
+    most = wrong.sum(axis=1, keepdims=True) + wrong.max(axis=1, keepdims=True)
+    wrong = wrong * np.minimum(1.0, 0.99 / np.maximum(most, _SMALLEST))
     return wrong + np.diag(1.0 - wrong.sum(axis=1))
 
 
@@ -227,6 +293,7 @@ def _log_likelihood(rows: _Rows, q: np.ndarray, transition: np.ndarray) -> float
 def _fitted(rows: _Rows, transition: np.ndarray, powers: np.ndarray) -> _Fit:
     """The fit of T at the power under which the labels are likeliest."""
     log_q = rows.log_classes(transition)
+    powers = np.clip(powers, _FIRST_POWERS[0], _FIRST_POWERS[-1])
     fits = [(_log_likelihood(rows, q, transition), p, q) for p, q in ((p, _power(log_q, p)) for p in powers)]
     value, power, q = max(fits, key=lambda fit: fit[0])
     return _Fit(value, transition, power, q)

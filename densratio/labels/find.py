@@ -46,9 +46,10 @@ def find_label_issues(
     A classifier predicts the labels of rows that it did not learn from. What it predicts holds the noise of the labels, so the
     confusion T_kj = P(given j | true k) and the true classes q_k(x) are estimated together, from sum_k q_k T_kj alone;
     score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. Probabilities are calibrated first, and T is even where the labels
-    do not clearly say otherwise; classes that the classifier tells apart poorly need `clean` rows. Wrong labels are taken to depend
-    on the true class: where they depend on the row too, as hard rows that people mislabel, there are more than estimated, unless
-    the classifier is weak.
+    do not clearly say otherwise. Where the classifier is sure of few rows of a class, classes that overlap and wrong labels look
+    alike: then the number is the lower limit of those that are about as likely, and `clean` rows tell more.
+    Wrong labels are taken to depend on the true class: where they depend on the row too, as hard rows that people mislabel, there
+    are more than estimated, unless the classifier is weak.
 
     Numbers, the target of a regression, are wrong where they are unlikely of their row, and likely of any other or far from all:
     out-of-fold predictions and their spread give a Student's t with a spread on each side, the density of all targets that of a
@@ -66,7 +67,7 @@ def find_label_issues(
     clean : row numbers or a mask of rows known to be right, or, for classes (n,), a second (X, labels) that is.
     model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
-        or boosted trees, whichever predicts best; of numbers for boosted trees.
+        boosted trees, large or small, or logistic regression, whichever predicts best; of numbers for boosted trees.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
         TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
         is.
@@ -75,8 +76,9 @@ def find_label_issues(
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
-    the scores sum to, and of labels (n, L) the column too. Its attrs hold n_issues, and of classes these and the transition.
-    Of two classes that the rows tell apart poorly, the labels hardly tell how many are wrong: then trust the order, not the number.
+    the scores sum to, and of labels (n, L) the column too. Its attrs hold n_issues, and of classes these, the transition, and
+    n_issues_interval: the fewest and the most wrong labels that are about as likely as the likeliest number. A warning says so
+    where they lie far apart: then trust the order, not the number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from .._arrays import to_host
 from .._columns import check_container
-from .confusion import label_posterior
+from .confusion import careful_posterior
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows
 from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
+
+_UNSURE = 0.05  # share of the rows between the smallest number of wrong labels and the largest, from which a warning says so
 
 
 def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = None, clean: Any = None, groups: None = None) -> Any:
@@ -59,10 +62,19 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
 
 def class_issues(names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_clean: np.ndarray, n_rows: Any = None) -> Any:
     """The frame of the first n_rows rows."""
-    model = label_posterior(proba, given, is_clean)
+    model, limits = careful_posterior(proba, given, is_clean)
     rows = np.arange(len(given))[:n_rows]
     score = np.where(is_clean, 0.0, 1.0 - model.posterior[np.arange(len(given)), given])[rows].clip(0.0, 1.0)
     frame = issue_frame(names[given[rows]], names[model.posterior[rows].argmax(axis=1)], score)
+    n_issues = frame.attrs["n_issues"]
+    least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
+    if most > 2 * least + _UNSURE * len(rows):
+        warnings.warn(
+            f"From {least} to {most} of {len(rows)} labels can be wrong: the rows tell the classes apart too poorly to say, and "
+            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or name rows that are known to be "
+            "right: clean=[0, 1, ...].",
+            UserWarning, stacklevel=3,
+        )  # fmt: skip
     # Lists: pandas compares attributes with ==, which has no one answer for arrays.
-    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist())
+    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist(), n_issues_interval=[least, most])
     return frame

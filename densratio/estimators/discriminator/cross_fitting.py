@@ -48,7 +48,7 @@ def table_of(samples: Samples) -> Table:
     return Table(X, np.repeat([0, 1], samples.sizes), np.concatenate(row_counts(samples)), kinds_of_mixed(X))
 
 
-def dealt(table: Table, n_folds: int, seed: int) -> np.ndarray:
+def dealt(table: Table, n_folds: int, seed: int | list[int]) -> np.ndarray:
     """Share (n, k) of each row that each of k folds holds out; rows sum to 1. k is n_folds, or fewer if there are few rows.
 
     Equal rows of both domains go to the same fold, because a model that has seen a copy has seen the row. A row with at least

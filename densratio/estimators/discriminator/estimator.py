@@ -57,6 +57,9 @@ class Discriminator(RatioEstimator):
         held out at least once. 1, or a domain with a single distinct row: nothing is held out, one classifier (the first of a
         sequence) is fitted to all rows, its odds are not calibrated, and n_folds_ is 1. This suits classifiers that hardly
         overfit, such as a few boosted stumps.
+    n_repeats : int
+        How often the rows are dealt into the folds of an int `cv`, each time anew; the log odds are averaged. Folds differ by
+        chance, and so do the weights of rows in different folds.
     calibration : "sigmoid", "isotonic" or None
         Calibration of the pooled held-out log odds. "sigmoid": a linear map, with two parameters. "isotonic": any nondecreasing
         map; it needs thousands of rows, and weights take few values. None: uncalibrated odds, which need predict_proba.
@@ -69,10 +72,10 @@ class Discriminator(RatioEstimator):
 
     Attributes
     ----------
-    classifiers_ : the fitted classifiers, one per fold; label 1 is the target.
+    classifiers_ : the fitted classifiers, one per fold of each repeat; label 1 is the target.
     calibration_ : the fitted calibration of log odds (see `densratio.estimators.discriminator.calibration`), or None.
     probabilities_ : (n,) held-out, calibrated p(target | x) of the rows of X in their order; NaN for rows of weight 0.
-    n_folds_ : number of folds used.
+    n_folds_ : number of folds used, in all repeats together.
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
     A normalization_ near 1 means that the odds are consistent with the sizes of the samples.
 
@@ -94,12 +97,14 @@ class Discriminator(RatioEstimator):
         classifier: Any = "cv",
         *,
         cv: Any = 5,
+        n_repeats: int = 2,
         calibration: str | None = "sigmoid",
         n_jobs: int | None = None,
         random_state: Any = 0,
     ):
         self.classifier = classifier
         self.cv = cv
+        self.n_repeats = n_repeats
         self.calibration = calibration
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -127,7 +132,7 @@ class Discriminator(RatioEstimator):
 
     def _fit(self, samples: Samples) -> Array:
         table = table_of(samples)
-        held_out = self._held_out(table, samples)
+        held_out = self._held_out(table, samples, self.n_repeats)
         models, scores = self._cross_fit(self._chosen("classifier"), table, held_out)
         self.classifiers_, self.n_folds_ = models, held_out.shape[1]
         self.calibration_, log_odds = self._calibrated(models[0], table, scores, held_out.shape[1])
@@ -144,14 +149,20 @@ class Discriminator(RatioEstimator):
             log_odds = np.clip(self.calibration_(log_odds), -self._bound, self._bound)
         return self._size_ratio * np.exp(log_odds)
 
-    def _held_out(self, table: Table, samples: Samples) -> np.ndarray:
+    def _held_out(self, table: Table, samples: Samples, n_repeats: int = 1) -> np.ndarray:
         if self.calibration is not None and self.calibration not in CALIBRATIONS:
             raise ValueError(f"calibration={self.calibration!r} is not known; use one of {sorted(CALIBRATIONS)} or None.")
         if not isinstance(self.cv, Integral):
             return named_folds(self._folds(samples), *samples.sizes)
         if isinstance(self.cv, bool) or self.cv < 1:
             raise ValueError(f"cv must be an int >= 1, a splitter or an iterable of (train, test); got {self.cv!r}.")
-        return dealt(table, int(self.cv), seed_of(self.random_state))
+        if not isinstance(n_repeats, Integral) or n_repeats < 1:
+            raise ValueError(f"n_repeats must be an int >= 1; got {n_repeats!r}.")
+        seed = seed_of(self.random_state)
+        first = dealt(table, int(self.cv), seed)
+        if first.shape[1] == 1:
+            return first
+        return np.hstack([first, *(dealt(table, int(self.cv), [seed, repeat]) for repeat in range(1, n_repeats))])
 
     def _cross_fit(self, classifier: Any, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
         """The classifier of each fold, and the mean log odds (n,) of each row by classifiers that did not see it."""

@@ -1,8 +1,8 @@
 """Class ratios q_y = p_target(y) / p_source(y) from the predictions of a classifier on both samples.
 
 All functions take the probabilities of source rows (n, K) by classifiers that did not see them, the classes of these rows as
-numbers (n,), the probabilities of target rows (m, K), and how often the rows count. They return q (K,) >= 0 with
-sum_y p_source(y) q_y = 1.
+numbers (n,), the probabilities of target rows (m, K), and how often the rows count, of which the sum is a number of rows. They
+return q (K,) >= 0 with sum_y p_source(y) q_y = 1.
 """
 
 from __future__ import annotations
@@ -43,16 +43,22 @@ def class_shares(classes: np.ndarray, counts: np.ndarray, n_classes: int) -> np.
 def mlls(given: Predictions) -> np.ndarray:
     """Maximum likelihood: the target's class shares under which its rows are most likely, by Newton steps on the simplex.
 
-    maximize  sum_j t_j log sum_y q_y p(y | v_j)  over  q >= 0,  sum_y p_source(y) q_y = 1, a concave problem. Each step is one of
-    expectation maximization, which never leaves the simplex, extrapolated as far as the likelihood rises.
+    maximize  sum_j t_j log sum_y q_y p(y | v_j) + a sum_y p_source(y) log q_y  over  q >= 0,  sum_y p_source(y) q_y = 1,
+    a concave problem. The second term, as if a = K more target rows had the source's classes, keeps small samples from putting
+    classes that are hard to tell apart at 0. Each step is one of expectation maximization, which never leaves the simplex,
+    extrapolated as far as the objective rises.
     Source: Saerens, Latinne & Decaestecker (2002); Alexandari, Kundaje & Shrikumar (2020).
     """
-    prior = np.maximum(class_shares(given.classes, given.source_count, given.source.shape[1]), _TINY)
-    relative = given.target / prior
-    share, count = prior.copy(), given.target_count / given.target_count.sum()
+    n_classes, count = given.source.shape[1], given.target_count
+    prior = np.maximum(class_shares(given.classes, given.source_count, n_classes), _TINY)
+    relative, share, added = given.target / prior, prior.copy(), n_classes * prior
+    total = count.sum() + added.sum()
 
     def step(share: np.ndarray) -> np.ndarray:
-        return share * ((count / np.maximum(relative @ share, _TINY)) @ relative)
+        return (share * ((count / np.maximum(relative @ share, _TINY)) @ relative) + added) / total
+
+    def objective(share: np.ndarray) -> float:
+        return float(count @ np.log(np.maximum(relative @ share, _TINY)) + added @ np.log(np.maximum(share, _TINY)))
 
     for _ in range(_STEPS):
         first = step(share)
@@ -63,7 +69,7 @@ def mlls(given: Predictions) -> np.ndarray:
         # Squared extrapolation (Varadhan & Roland, 2008), then a plain step, which restores the simplex.
         ahead = share + 2.0 * length * change + length**2 * bend
         ahead = second if ahead.min() < 0.0 else step(ahead / ahead.sum())
-        if _likelihood(relative, count, ahead) < _likelihood(relative, count, second):
+        if objective(ahead) < objective(second):
             ahead = second
         done = np.abs(ahead - share).max() < _ENOUGH
         share = ahead
@@ -88,7 +94,7 @@ def rlls(given: Predictions) -> np.ndarray:
     """
     confusion, shares = _confusion(given)
     excess = shares - confusion.sum(axis=1)
-    sizes = [count.sum() ** 2 / (count @ count) for count in (given.source_count, given.target_count)]
+    sizes = given.source_count.sum(), given.target_count.sum()
     # Without the penalty theta has about the size that is expected of it.
     spread = max(1.0, float(np.mean((np.linalg.lstsq(confusion, shares, rcond=None)[0] - 1.0) ** 2)))
     strength = (1.0 / sizes[0] + 1.0 / sizes[1]) / (len(shares) * spread)
@@ -135,10 +141,6 @@ class Calibration(NamedTuple):
 
 def _logit(probability: np.ndarray) -> np.ndarray:
     return np.log(np.clip(probability, _TINY, None))
-
-
-def _likelihood(relative: np.ndarray, count: np.ndarray, share: np.ndarray) -> float:
-    return float(count @ np.log(np.maximum(relative @ share, _TINY)))
 
 
 def _confusion(given: Predictions) -> tuple[np.ndarray, np.ndarray]:

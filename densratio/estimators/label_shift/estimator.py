@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ..._arrays import to_host
 from ..._columns import check_container, is_missing
 from ..._estimator import Estimator, unchanged_on_error
-from ..._scale import Scale
+from ..._scale import Scale, distinct
 from ..._validation import check_rows, seed_of, split_domains
 from .class_ratios import METHODS, Calibration, Predictions, class_shares
 from .goodness import label_shift_p_value
@@ -34,12 +34,13 @@ class LabelShiftRatio(Estimator):
     classifier : scikit-learn classifier or None
         With predict_proba; None: logistic regression on standardized columns.
     method : {"mlls", "bbse", "rlls"}
-        "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good. "bbse": from the confusion
-        matrix. "rlls": the same, drawn towards no shift where the samples are small.
+        "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good, with one more target row
+        for each class, of the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, drawn towards no shift
+        where the samples are small.
     cv : int
         Number of folds, with all classes in each.
     confidence : float in (0, 1)
-        Of the intervals, by a bootstrap of both samples.
+        Of the intervals, by a Bayesian bootstrap of both samples.
     n_bootstrap : int
         Draws of the bootstrap, and of the test.
     random_state : int, RandomState, Generator or None
@@ -79,17 +80,20 @@ class LabelShiftRatio(Estimator):
         """Estimate the class ratios. X (n, d) and y (n,) as `stack_domains` makes them.
 
         labels: the classes of the source rows (n_source,), or of all rows (n,), of which those of target rows are not looked at.
-        sample_weight (n,) >= 0. Raises ValueError for a class with fewer source rows than two.
+        sample_weight (n,) >= 0: whole numbers count copies, others are scaled to the effective number of rows. It is passed to
+        every step of the classifier that takes it. Raises ValueError for a class with fewer source rows than two.
         """
         with unchanged_on_error(self):
             rows, is_source, weight = split_domains(self, X, y, reset=True, sample_weight=sample_weight)
             rows = to_host(rows)
             self._check_parameters()
-            classes = self._classes_of(labels, is_source)
-            counts = np.ones(len(rows)) if weight is None else weight / weight.max()
-            parts = _Parts.of(rows[is_source], rows[~is_source], classes, counts[is_source], counts[~is_source])
-            given = self._predictions(parts)
-            self._learn(parts, given)
+            counts = np.ones(len(rows)) if weight is None else weight
+            classes = self._classes_of(labels, is_source, counts[is_source])
+            source = _Rows.of(rows[is_source], counts[is_source], classes)
+            target = _Rows.of(rows[~is_source], counts[~is_source], np.zeros(len(rows) - len(classes), dtype=int))
+            given = self._predictions(source, target.merged())
+            self._learn(source.merged(), target.merged(), given)
+            self.weights_ = (self.class_ratios_ / (self.source_shares_ @ self.class_ratios_))[classes]
         return self
 
     def adjust(self, probability: Any) -> np.ndarray:
@@ -125,7 +129,7 @@ class LabelShiftRatio(Estimator):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
 
-    def _classes_of(self, labels: Any, is_source: np.ndarray) -> np.ndarray:
+    def _classes_of(self, labels: Any, is_source: np.ndarray, counts: np.ndarray) -> np.ndarray:
         labels, n_source = np.asarray(to_host(check_container(labels, "labels"))), int(is_source.sum())
         if labels.shape == is_source.shape and n_source < len(is_source):
             labels = labels[is_source]
@@ -139,29 +143,40 @@ class LabelShiftRatio(Estimator):
                 f"labels must hold a class for each source row; {len(missing)} have none, the first is source row {missing[0]}. "
                 "Leave these rows out."
             )
-        self.classes_, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"labels have one class only ({self.classes_.tolist()[0]!r}): there is no shift of classes.")
-        if sizes.min() < 2:
-            rare = self.classes_.tolist()[int(sizes.argmin())]
-            raise ValueError(f"Class {rare!r} has {sizes.min()} source row: cross-fitting needs at least two of each class.")
+        sizes = np.maximum(np.bincount(numbers, counts > 0.0), np.bincount(numbers, counts))
+        if sizes.min() < 2.0:
+            rare, size = self.classes_.tolist()[int(sizes.argmin())], int(sizes.min())
+            raise ValueError(f"Class {rare!r} has {size} source row: cross-fitting needs at least two of each class.")
         return numbers
 
-    def _predictions(self, parts: _Parts) -> Predictions:
-        folds = min(int(self.cv), int(np.bincount(parts.classes).min()))
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed_of(self.random_state))
-        of_source = np.empty((len(parts.source), len(self.classes_)))
-        self.classifiers_ = []
-        for train, test in splitter.split(parts.source, parts.classes):
-            model = self._fitted(parts, train)
-            self.classifiers_.append(model)
-            of_source[test] = model.predict_proba(parts.source[test])
-        self.calibration_ = Calibration.of(of_source, parts.classes, parts.source_count) if self.method == "mlls" else None
+    def _predictions(self, source: _Rows, target: _Rows) -> Predictions:
+        kinds = source.merged()
+        fold = self._folds(kinds.classes)
+        self.classifiers_ = [self._fitted(source, fold[source.kind] != number) for number in range(max(1, fold.max() + 1))]
+        of_source = self._mean_probability(kinds.rows)
+        for number, model in enumerate(self.classifiers_):
+            held_out = fold == number
+            if held_out.any():
+                of_source[held_out] = model.predict_proba(kinds.rows[held_out])
+        self.calibration_ = Calibration.of(of_source, kinds.classes, kinds.counts) if self.method == "mlls" else None
         of_source = of_source if self.calibration_ is None else self.calibration_(of_source)
-        of_target = self._probability(parts.target)
-        return Predictions(of_source, parts.classes, of_target, parts.source_count, parts.target_count)
+        return Predictions(of_source, kinds.classes, self._probability(target.rows), kinds.counts, target.counts)
 
-    def _fitted(self, parts: _Parts, train: np.ndarray) -> Any:
+    def _folds(self, classes: np.ndarray) -> np.ndarray:
+        """The fold (n,) that holds out each distinct row with its copies; -1, in none, for the only one of its class."""
+        sizes = np.bincount(classes)
+        fold, several = np.full(len(classes), -1), np.flatnonzero(sizes[classes] > 1)
+        if len(several):
+            n_folds = min(int(self.cv), int(sizes[sizes > 1].min()))
+            splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed_of(self.random_state))
+            for number, (_, test) in enumerate(splitter.split(several, classes[several])):
+                fold[several[test]] = number
+        return fold
+
+    def _fitted(self, source: _Rows, train: np.ndarray) -> Any:
         model = (
             make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
             if self.classifier is None
@@ -172,57 +187,66 @@ class LabelShiftRatio(Estimator):
                 f"{type(model).__name__} has no predict_proba, which label shift needs: give a classifier that has it, or "
                 "CalibratedClassifierCV(classifier)."
             )
-        count = parts.source_count[train]
-        names = {} if np.all(count == count[0]) else {_weight_name(model): count}
-        return model.fit(parts.source[train], parts.classes[train], **names)
+        return model.fit(source.rows[train], source.classes[train], **_weights_of(model, source.counts[train]))
+
+    def _mean_probability(self, rows: np.ndarray) -> np.ndarray:
+        return np.mean([model.predict_proba(rows) for model in self.classifiers_], axis=0)
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
-        mean = np.mean([model.predict_proba(rows) for model in self.classifiers_], axis=0)
+        mean = self._mean_probability(rows)
         return mean if self.calibration_ is None else self.calibration_(mean)
 
-    def _learn(self, parts: _Parts, given: Predictions) -> None:
+    def _learn(self, source: _Rows, target: _Rows, given: Predictions) -> None:
         estimate, rng = METHODS[self.method], np.random.default_rng(seed_of(self.random_state))
         self.class_ratios_ = estimate(given)
         self.source_shares_ = class_shares(given.classes, given.source_count, len(self.classes_))
         self.target_shares_ = self.source_shares_ * self.class_ratios_
-        weights = self.class_ratios_[given.classes]
-        self.weights_ = (weights / np.average(weights, weights=given.source_count))[parts.place]
         draws = [estimate(given.counted(_redrawn(given.source_count, rng), _redrawn(given.target_count, rng)))
                  for _ in range(self.n_bootstrap)]  # fmt: skip
         tail = 0.5 * (1.0 - self.confidence)
         self.intervals_ = np.quantile(draws, [tail, 1.0 - tail], axis=0).T
-        scale = Scale.of((parts.source, None), (parts.target, None))
+        scale = Scale.of((source.rows, source.counts), (target.rows, target.counts))
         self.p_value_ = label_shift_p_value(
-            scale(parts.source), scale(parts.target), given, estimate, self.n_bootstrap, seed_of(self.random_state)
+            scale(source.rows), scale(target.rows), given, estimate, self.n_bootstrap, seed_of(self.random_state)
         )
 
 
-class _Parts(NamedTuple):
-    """Rows, classes and counts, sorted, so that folds and draws do not depend on the order in which the rows were given.
+class _Rows(NamedTuple):
+    """Rows (n, d) of a domain that count, in an order that does not depend on how they were given.
 
-    place (n_source,): where each given source row stands.
+    classes (n,): numbers, 0 for target rows. counts (n,): how often each counts. kind (n,): a number shared by copies.
     """
 
-    source: np.ndarray
-    target: np.ndarray
+    rows: np.ndarray
     classes: np.ndarray
-    source_count: np.ndarray
-    target_count: np.ndarray
-    place: np.ndarray
+    counts: np.ndarray
+    kind: np.ndarray
 
     @classmethod
-    def of(
-        cls, source: np.ndarray, target: np.ndarray, classes: np.ndarray, source_count: np.ndarray, target_count: np.ndarray
-    ) -> _Parts:
-        first = np.lexsort((source_count, *source.T, classes))
-        then = np.lexsort((target_count, *target.T))
-        return cls(source[first], target[then], classes[first], source_count[first], target_count[then], np.argsort(first))
+    def of(cls, rows: np.ndarray, counts: np.ndarray, classes: np.ndarray) -> _Rows:
+        keep = counts > 0.0
+        rows, counts, classes = rows[keep], counts[keep], classes[keep]
+        kind = distinct(np.column_stack([classes, rows]))[1]
+        order = np.lexsort((counts, kind))
+        return cls(rows[order], classes[order], counts[order], kind[order])
+
+    def merged(self) -> _Rows:
+        """One of each kind, with the sum of the counts."""
+        kind, first = np.unique(self.kind, return_index=True)
+        return _Rows(self.rows[first], self.classes[first], np.bincount(self.kind, self.counts), kind)
 
 
 def _redrawn(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Counts of a bootstrap draw of as many rows."""
-    return counts * rng.multinomial(len(counts), np.full(len(counts), 1.0 / len(counts)))
+    """Counts of a draw of the Bayesian bootstrap (Rubin, 1981), which loses no class."""
+    drawn = rng.gamma(counts)
+    return drawn * (counts.sum() / drawn.sum())
 
 
-def _weight_name(model: Any) -> str:
-    return f"{model.steps[-1][0]}__sample_weight" if hasattr(model, "steps") else "sample_weight"
+def _weights_of(model: Any, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Arguments that pass the counts to a classifier, or to all steps of a pipeline that take them; none if all are 1."""
+    if np.all(counts == 1.0):
+        return {}
+    if not hasattr(model, "steps"):
+        return {"sample_weight": counts}
+    last, takes = model.steps[-1][0], lambda step: hasattr(step, "fit") and has_fit_parameter(step, "sample_weight")
+    return {f"{name}__sample_weight": counts for name, step in model.steps if name == last or takes(step)}

@@ -44,7 +44,8 @@ def label_shift_p_value(
     weight = _weight(given, estimate)
     found = weight @ among @ weight - 2.0 * weight @ across @ drawn + drawn @ apart @ drawn
     chance = given.source_count / given.source_count.sum()
-    n, m, larger = len(source), len(target), 0
+    n, m = (max(1, round(count.sum())) for count in (given.source_count, given.target_count))
+    larger = 0
     for _ in range(n_draws):
         first, second = rng.multinomial(n, chance) * 1.0, rng.multinomial(m, weight) * 1.0
         # The same rows serve as a target, with the predictions that they have as a source.

@@ -42,7 +42,7 @@ def members_for(n_source: int, n_target: int, n_columns: int, *, is_sparse: bool
         return members
     members["gaussian"] = GaussianRatio()
     if n <= _LONG:
-        members["discriminator"] = Discriminator(random_state=seed)
+        members["discriminator"] = Discriminator(n_repeats=1, random_state=seed)
         if n_columns <= _FEW_COLUMNS:
             members["kde"] = KDERatio()
     if n <= _SMALL and n_columns >= _MANY_COLUMNS:
