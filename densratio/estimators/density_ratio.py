@@ -141,6 +141,7 @@ class DensityRatio(RatioEstimator):
         (p, d): the centers of KLIEP and LSIF, instead of the target rows. to_convergence: solve the batch as `fit` does, which
         waits for the device, instead of taking steps.
         """
+        self._check_loop()
         assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
         return weigh(self, assembly, source, target, coef, to_convergence=to_convergence)
 
@@ -271,6 +272,9 @@ class DensityRatio(RatioEstimator):
         return scores_from_sums(self, gamma, objectives, samples, folds)
 
     # ------------------------------------------------------------ batches
+
+    def _check_loop(self) -> None:
+        """Raise ValueError for parameters that no single batch can serve."""
 
     def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()

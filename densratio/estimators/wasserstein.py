@@ -21,7 +21,7 @@ from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio
 from .off_sample import Predictor
 from .samples import Samples, measures
-from .solve import Assembly, Weighting, objective_of
+from .solve import Assembly, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
 
@@ -79,7 +79,8 @@ class Wasserstein(DensityRatio):
     max_weight : float or None, upper bound on each weight.
     potential : None or "critic". "critic": a network trained with a gradient penalty takes the place of the exact potentials, for
         tables of any size, also on a GPU; needs torch. It takes at most max_iter updates, and stops where the score of held-out
-        rows stops rising; random_state seeds it, tol and solver are not used, and there are no coef_ beyond the weights, no gap_.
+        rows stops rising; random_state seeds it, tol and solver are not used, and there are no coef_ beyond the weights, no gap_,
+        no `update` and no `partial_fit`.
 
     With regularization > 0 `transform` returns the weight of a source row, and the formula of the optimality conditions at any
     other; at 0 the weight of a row of the fit, and the kernel average (kernel, gamma) of the weights near any other.
@@ -118,23 +119,12 @@ class Wasserstein(DensityRatio):
         self.regularization = regularization
         self.potential = potential
 
-    def update(
-        self,
-        source: Array,
-        target: Array,
-        coef: Array | None = None,
-        *,
-        features: Features | None = None,
-        centers: Array | None = None,
-        to_convergence: bool = False,
-    ) -> Weighting:
-        """Take `n_steps` steps on one batch, see `DensityRatio.update`; ValueError with a potential, which needs more batches."""
+    def _check_loop(self) -> None:
         if self.potential is not None:
             raise ValueError(
                 f'A loop has a potential of its own, and this ratio has potential="{self.potential}": use '
                 f'DynamicReweighter(Wasserstein(), ..., potential="{self.potential}").'
             )
-        return super().update(source, target, coef, features=features, centers=centers, to_convergence=to_convergence)
 
     @available_if(lambda self: self.potential is None)
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> Wasserstein:
