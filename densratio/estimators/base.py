@@ -121,6 +121,9 @@ class RatioEstimator(Estimator, ABC):
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
+    def _grid(self, name: str, samples: Samples) -> list[Any]:
+        raise ValueError(f'{type(self).__name__} has no default values for {name}="cv": give a sequence of values.')
+
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
         parts = (samples.split(fold) for fold in self._folds(samples))

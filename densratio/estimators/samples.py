@@ -16,7 +16,6 @@ _NOTHING = 1e-12  # share of the largest weight below which a row is as good as 
 
 __all__ = [
     "Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
-    "whole_numbers",
 ]  # fmt: skip
 
 
@@ -162,10 +161,6 @@ class Measure(NamedTuple):
     rows: Any
     weight: np.ndarray
 
-    def taking(self, keep: np.ndarray) -> Measure:
-        """The rows at these positions, with their weights."""
-        return Measure(take_rows(self.rows, keep), self.weight[keep])
-
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of values (k, ...), one for each row."""
         return np.tensordot(self.weight, values, axes=1) / self.weight.sum()
@@ -186,7 +181,8 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     if samples.source_weight is None:
         return np.ones(samples.sizes[0]), np.ones(samples.sizes[1])
     source, target = map(host_numbers, (samples.source_weight, samples.target_weight))
-    if whole_numbers(source, target):
+    # Huge floats are whole by the way they are stored.
+    if all(part.max(initial=0.0) <= _MOST_COPIES and np.array_equal(part, np.rint(part)) for part in (source, target)):
         return source, target
     # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.
     source, target = source / source.max(), target / target.max()
@@ -197,11 +193,6 @@ def counts(weight: Array) -> np.ndarray:
     """Which rows (n,) count: those whose weight is not below rounding of the largest."""
     host = to_host(weight)
     return host > host.max(initial=0.0) * _NOTHING
-
-
-def whole_numbers(*weights: np.ndarray) -> bool:
-    """Whether all weights are whole numbers, which count as copies; huge floats are whole by the way they are stored."""
-    return all(weight.max(initial=0.0) <= _MOST_COPIES and np.array_equal(weight, np.rint(weight)) for weight in weights)
 
 
 def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

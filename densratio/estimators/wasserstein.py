@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
 from .._arrays import Array, device_of, host_numbers, put, to_host
 from .._blocks import over_rows
 from ..features import Features
-from ..objectives.planned_transport import distances
 from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio
@@ -55,7 +55,7 @@ class Envelope:
         return self
 
     def _height(self, points: np.ndarray) -> np.ndarray:
-        return (self.potentials - (distances(points, self.target) - self.nearest)).max(axis=1)
+        return (self.potentials - (cdist(points, self.target) - self.nearest)).max(axis=1)
 
     def _on_line(self, points: np.ndarray) -> np.ndarray:
         # The potentials have slope at most 1 themselves, so one of the two neighbors is the largest.

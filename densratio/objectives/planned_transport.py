@@ -14,15 +14,10 @@ from scipy.spatial.distance import cdist
 from .._arrays import Array, eps, host_numbers, namespace, put
 from .row_weights import RowProblem, WeightSet
 
-__all__ = ["Marginals", "PlannedTransport", "TransportProblem", "distances"]
+__all__ = ["Marginals", "PlannedTransport", "TransportProblem"]
 
 _MOST_PAIRS = 2**24
 _LP_TOL = 1e-10  # the least that HiGHS takes
-
-
-def distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Euclidean distances (n, m) between source (n, d) and target (m, d), exact for near rows and for large offsets."""
-    return cdist(source, target)
 
 
 class Marginals(NamedTuple):
@@ -90,7 +85,8 @@ class PlannedTransport(TransportProblem):
 
     @cached_property
     def _split_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        costs = distances(self.marginals.source, self.marginals.target)
+        # Exact for near rows and for large offsets.
+        costs = cdist(self.marginals.source, self.marginals.target)
         nearest = costs.min(axis=0)
         costs -= nearest
         return costs, nearest

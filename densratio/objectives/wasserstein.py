@@ -142,9 +142,9 @@ class Transport(TransportProblem):
         if found.gap > _CERTAIN * found.value and not np.array_equal(cut, steps):
             found = min(found, self._potential(steps, steps, supply, demand), key=lambda at: at.gap)
         value = float(drawn @ way) + found.value
-        return _Dual(found.weights[place[: len(x)]], found.height[place[len(x) :]] + way, value)
+        return _Dual(found.weights[place[: len(x)]], found.potentials[place[len(x) :]] + way, value, found.gap)
 
-    def _potential(self, steps: np.ndarray, cut: np.ndarray, supply: np.ndarray, demand: np.ndarray) -> _OnLine:
+    def _potential(self, steps: np.ndarray, cut: np.ndarray, supply: np.ndarray, demand: np.ndarray) -> _Dual:
         """The solution for points at distances `steps`, found with the distances `cut`."""
         ridge, upper = self.regularization, np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
         height = best_potential(cut, supply, demand, ridge)
@@ -157,7 +157,7 @@ class Transport(TransportProblem):
         value = demand @ height - supply @ (weights * (height - 0.5 * ridge * weights))
         flow = np.where(np.abs(flow) > _ROUNDING * len(flow), flow, 0.0)
         reached = np.abs(flow) @ steps + 0.5 * ridge * supply @ weights**2
-        return _OnLine(weights, height, float(value), float(reached - value))
+        return _Dual(weights, height, float(value), float(reached - value))
 
     @property
     def _on_host(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
@@ -168,18 +168,10 @@ class Transport(TransportProblem):
         return (x, v), counts, drawn / drawn.sum()
 
 
-class _OnLine(NamedTuple):
-    """Weights and potentials (K,) of the points, the dual value, and its distance to the value of the weights."""
+class _Dual(NamedTuple):
+    """Weights and potentials of points, or of the source and the target rows; the dual value, and its distance to the weights'."""
 
     weights: np.ndarray
-    height: np.ndarray
+    potentials: np.ndarray
     value: float
     gap: float
-
-
-class _Dual(NamedTuple):
-    weights: np.ndarray
-    """(n,) of the source rows"""
-    potentials: np.ndarray
-    """(m,) of the target rows"""
-    value: float
