@@ -127,7 +127,7 @@ def to_host(x: Array) -> Any:
 
 
 def host_numbers(x: Array) -> Any:
-    """`x` in float64 as a numpy array, or as sparse rows."""
+    """A copy of `x` in float64 as a numpy array, or as sparse rows."""
     return to_host(x).astype(np.float64)
 
 
