@@ -192,7 +192,7 @@ def test_a_method_without_a_bandwidth_takes_no_gamma(folder, monkeypatch):
     [("pandas", []), ("pyarrow", ["--out", "w.parquet"]), ("matplotlib", ["--plot", "w.png"])],
 )
 def test_what_is_not_installed_is_said_with_the_way_to_install_it(folder, monkeypatch, module, arguments):
-    monkeypatch.setattr("densratio.cli.weights.find_spec", lambda name: None if name == module else True)
+    monkeypatch.setattr("densratio.cli.console.find_spec", lambda name: None if name == module else True)
     said = error_of(folder, "source.csv", "target.csv", *arguments)
     assert f"needs {module}: pip install" in said and "densratio-toolkit[" in said
 

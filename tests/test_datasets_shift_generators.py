@@ -32,7 +32,7 @@ from densratio.datasets import (
     step_imbalance,
     transition_matrix,
 )
-from densratio.datasets.coarse_classes import CIFAR100_COARSE, next_of_group
+from densratio.datasets.label_noise import CIFAR100_COARSE, next_of_group
 
 seeds = st.integers(0, 999)
 by_type = pytest.mark.parametrize("kind", sorted(PMD_TYPES))

@@ -17,8 +17,8 @@ from densratio.diagnostics import (
     mmd,
     standardized_mean_difference,
 )
+from densratio.diagnostics.balance import outside_range, outside_share
 from densratio.diagnostics.columns import numeric_columns
-from densratio.diagnostics.overlap import outside_range, outside_share
 
 # ---------------------------------------------------------------- balance
 

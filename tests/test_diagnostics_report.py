@@ -29,7 +29,7 @@ from densratio.diagnostics import (
     standardized_mean_difference,
 )
 from densratio.diagnostics import two_sample as two_sample_module
-from densratio.diagnostics.overlap import outside_range, outside_share
+from densratio.diagnostics.balance import outside_range, outside_share
 from densratio.diagnostics.weights import largest_share, top_share
 
 TABLES = hnp.arrays(

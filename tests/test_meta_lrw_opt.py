@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import Indexed
 from densratio.training.losses import cross_entropy
-from densratio.training.meta import LRWHard, LRWOpt, learning
+from densratio.training.meta import LRWHard, LRWOpt, weight_network
 from densratio.training.meta.lrw import FeatureNetwork
 
 drawn = settings(max_examples=10)
@@ -270,7 +270,7 @@ def test_the_two_networks_learn_in_each_qth_batch():
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_batch_that_is_held_out_as_a_whole_spoils_no_network(waits, monkeypatch):
     """As on a GPU, where the host does not look at the slope, and as on the CPU."""
-    monkeypatch.setattr(learning, "waits_for", lambda device: waits)
+    monkeypatch.setattr(weight_network, "waits_for", lambda device: waits)
     model = Network(0, has_norm=False)
     optimizer = optimizer_of(model)
     reweighter = opt(model, optimizer, splitter_warmup=99.0)

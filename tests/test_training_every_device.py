@@ -120,7 +120,7 @@ def as_on_a_device():
         patch.setattr(potential, "_projected", lambda bound, weights: WeightSet(len(weights), bound).project(weights))
         for module in ("row_batch", "batch_reweighter", "reweighter", "validation_bank"):
             patch.setattr(importlib.import_module(f"densratio.training.loop.{module}"), "waits_for", lambda device: True)
-        patch.setattr(importlib.import_module("densratio.training.meta.learning"), "waits_for", lambda device: True)
+        patch.setattr(importlib.import_module("densratio.training.meta.weight_network"), "waits_for", lambda device: True)
         yield
 
 

@@ -382,7 +382,7 @@ def test_a_batch_that_is_not_indexed_is_told_what_is_missing(name):
 @pytest.mark.parametrize("what", ["no number", "out of range"])
 @every_method
 def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, what, monkeypatch):
-    for module in ("loop.row_batch", "loop.batch_reweighter", "loop.reweighter", "meta.learning", "meta.virtual_step"):
+    for module in ("loop.row_batch", "loop.batch_reweighter", "loop.reweighter", "meta.weight_network", "meta.virtual_step"):
         monkeypatch.setattr(importlib.import_module(f"densratio.training.{module}"), "waits_for", lambda device: True)
     reweighter, model, optimizer = made(name, 0, False)
     start_at_once(reweighter)

@@ -62,7 +62,11 @@ class Column(NamedTuple):
 def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool) -> Column:
     """A column of a table. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts."""
     if is_code:
-        return Column(table, values.astype(object).map(_code, na_action="ignore"), "categories")
+        # 7 and not 7.0, which numbers become beside a missing one.
+        codes = values.astype(object).map(
+            lambda x: str(int(x) if isinstance(x, float) and x.is_integer() else x), na_action="ignore"
+        )
+        return Column(table, codes, "categories")
     column = Column(table, values, _kind(values))
     if column.is_text and not table.has_types and (spelled := _spelled(column, fills_gaps)) is not None:
         column = Column(table, spelled, _kind(spelled))
@@ -86,11 +90,6 @@ def _spelled(column: Column, fills_gaps: bool) -> Any:
     numbers = numbers_in(values, column.table.reading)
     has_gaps_alone = fills_gaps and np.isfinite(numbers).any() and all(map(is_gap, column.texts(is_stray)))
     return type(values)(numbers, name=values.name) if has_gaps_alone or not is_stray.any() else None
-
-
-def _code(value: Any) -> str:
-    """The text of a code: 7 and not 7.0, which numbers become beside a missing one."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _kind(values: Any) -> str:

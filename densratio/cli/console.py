@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import typer
 
-__all__ = ["enumerated", "plain_errors", "printable", "quoted", "say"]
+__all__ = ["check_installed", "enumerated", "moving_bar", "plain_errors", "printable", "quoted", "say"]
 
 
 @contextmanager
@@ -29,6 +30,27 @@ def plain_errors() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def check_installed(needed: Mapping[str, str], this: str = "This needs") -> None:
+    """Raise ImportError for a module that is missing; needed: module -> the extras that install it. this: what is done with it."""
+    for module, extras in needed.items():
+        if find_spec(module) is None:
+            raise ImportError(f'{this} {module}: pip install "densratio-toolkit[{extras}]"')
+
+
+@contextmanager
+def moving_bar(title: str, n_epochs: int | None = None) -> Iterator[Callable[[], None]]:
+    """A bar on standard error for at most so many epochs, after each of which to call what is given, or for work of any length."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    count = [] if n_epochs is None else [TextColumn("epoch {task.completed}")]
+    with Progress(TextColumn("{task.description}"), BarColumn(), *count, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=n_epochs)
+        yield lambda: bar.advance(task)
+        if n_epochs is not None:
+            bar.update(task, total=max(1.0, bar.tasks[0].completed))
 
 
 def say(label: str, text: str, style: str = "bold", *, width: int = 0, stderr: bool = False) -> None:

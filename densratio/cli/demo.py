@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import plain_errors, say
+from .console import check_installed, plain_errors, say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
 __all__ = ["demo"]
@@ -49,18 +47,19 @@ def demo(
 
 
 def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: str, out: Path) -> None:
-    experiment = _experiment()
+    check_installed({"torch": "torch,plot,cli"}, "The demo trains networks with")
     import numpy as np
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..datasets import load_labelled
-    from ..demo.methods import named
+    from ..demo import experiment
     from ..plotting import weight_histograms
-    from ..training.registry import title_of
+    from ..training.registry import keys_of, title_of
     from .files import write_all
     from .output import drawn
 
-    names = named(methods)
+    names = keys_of(methods)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
     # Everything that can fail for a reason outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
@@ -70,7 +69,8 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
 
     runs: dict[str, list[Any]] = {name: [] for name in names}
     console = Console(stderr=True)
-    with _bar(console) as bar:
+    columns = TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=len(names) * seeds * epochs)
         for number, (seed, name) in enumerate(product(range(seeds), names), start=1):
             title, start = f"{title_of(name)}, seed {seed}", time.perf_counter()
@@ -88,16 +88,6 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
     contents = {out / "results.json": text.encode()} | {out / name: drawn(figure, "png") for name, figure in pictures.items()}
     write_all(contents)
     say("", f"Wrote {', '.join(map(str, contents))}.")
-
-
-def _experiment() -> Any:
-    try:
-        from ..demo import experiment
-    except ImportError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError('The demo trains networks with torch: pip install "densratio-toolkit[torch,plot,cli]"') from None
-    return experiment
 
 
 def _check_folder(out: Path) -> None:
@@ -161,11 +151,3 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
 
 def _cell(value: float | None, digits: int, scale: float = 1.0) -> str:
     return "-" if value is None else f"{scale * value:.{digits}f}"
-
-
-def _bar(console: Console) -> Progress:
-    """Shown on a terminal only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)

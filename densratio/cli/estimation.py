@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..diagnostics.advice import advise
-from ..diagnostics.description import describe
-from ..diagnostics.remedies import Remedies, parameters_of
+from ..diagnostics.remedies import Remedies, describe, parameters_of
 from ..estimators import ESTIMATORS
 from ..features import BANDWIDTHS
 from ..tables import ColumnUse, importance_weights
 from ..tables.weights import named_ratio
-from .frames import Frames
+from .values import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
 
@@ -63,8 +62,9 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
     for name in settings:
         if name not in ratio.get_params(deep=False):
             takers = sorted(other for other, kind in ESTIMATORS.items() if name in kind().get_params(deep=False))
-            raise ValueError(f"--method {method} has no {_option(name)}; these have: {', '.join(takers)}.")
-    return ratio.set_params(**{name: _READERS.get(name, _as_it_is)(value) for name, value in settings.items()})
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise ValueError(f"--method {method} has no {option}; these have: {', '.join(takers)}.")
+    return ratio.set_params(**{name: _READERS[name](value) if name in _READERS else value for name, value in settings.items()})
 
 
 def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: int) -> Result:
@@ -89,14 +89,6 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
     apart = [f"Column '{use.name}': {words}." for use in result.columns for words in use.no_overlap]
     method = describe(fitted) + f", flattened by the power {flatten:g}" * (flatten != 1.0) + f", tamed by {tame}" * bool(tame)
     return Result(weights, method, result.columns, report, tuple(dict.fromkeys([*report.warnings, *apart, *said])))
-
-
-def _option(name: str) -> str:
-    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def _number(option: str, text: str, *words: str, at_least_zero: bool = False) -> float | str:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = ["check_outputs", "write_all"]
@@ -52,7 +52,10 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     fresh = [place.with_name(f"{_PASSING}{secrets.token_hex(6)}") for place in places]
     old = [place.read_bytes() if place.exists() else None for place in places]
     placed: list[int] = []
-    _delete_abandoned({place.parent for place in places})
+    for left in {left for place in places for left in place.parent.glob(f"{_PASSING}*")}:
+        with contextlib.suppress(OSError):  # it may be another user's, or gone
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
     try:
         for place, new, content in zip(places, fresh, contents.values(), strict=True):
             new.write_bytes(content)
@@ -62,27 +65,15 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
             placed.append(i)
             os.replace(new, place)
     except BaseException:
-        for i in placed:
-            _restore(places[i], old[i])
+        for place, before in [(places[i], old[i]) for i in placed]:
+            if before is None:
+                place.unlink(missing_ok=True)
+            elif place.read_bytes() != before:
+                place.write_bytes(before)
         raise
     finally:
         for leftover in fresh:
             leftover.unlink(missing_ok=True)
-
-
-def _delete_abandoned(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        for left in folder.glob(f"{_PASSING}*"):
-            with contextlib.suppress(OSError):  # it may be another user's, or gone
-                if time.time() - left.stat().st_mtime > _ABANDONED:
-                    left.unlink()
-
-
-def _restore(place: Path, content: bytes | None) -> None:
-    if content is None:
-        place.unlink(missing_ok=True)
-    elif place.read_bytes() != content:
-        place.write_bytes(content)
 
 
 def _place(path: Path, option: str) -> Path:

@@ -11,9 +11,8 @@ import numpy as np
 from .column import Column, column_of
 from .columns import as_argument, choose, listed
 from .console import quoted
-from .frames import trimmed
 from .tables import Reading, Table, open_table
-from .values import Treatment, check_columns, strays
+from .values import Treatment, check_columns, strays, trimmed
 
 __all__ = ["Labeled", "labeled"]
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import plain_errors, say
-from .learning import waiting
+from .console import moving_bar, plain_errors, say
 from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["labels"]
@@ -48,7 +47,7 @@ def labels(
         how = reading(decimal, thousands, encoding, text)
         (given, *right), notes = labeled(paths, label, columns, drop, how, size=size)
         known = (right[0].rows, right[0].labels) if right else None
-        with waiting("Folds are learned and held out"):
+        with moving_bar("Folds are learned and held out"):
             issues = find_label_issues(given.rows, given.labels, clean=known, model=_network(given), random_state=seed)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
@@ -65,7 +64,7 @@ def labels(
 
 
 def _network(given: Any) -> Any:
-    """Convolutions for images, where torch is there; else what find_label_issues chooses."""
+    # Convolutions for images, where torch is there; else what find_label_issues chooses.
     if not given.files or find_spec("torch") is None:
         return None
     from ..labels.networks import small_network

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import plain_errors, quoted, say
-from .learning import check_torch, epochs_shown
+from .console import check_installed, moving_bar, plain_errors, quoted, say
 from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["train"]
@@ -33,7 +32,7 @@ def train(
 ) -> None:
     """Train a classifier in spite of wrong labels, and print its accuracy on rows with right ones."""
     with plain_errors():
-        check_torch()
+        check_installed({"torch": "torch,cli"}, "This trains networks with")
         from ..labels import NoisyLabelClassifier
         from .labeled import labeled
 
@@ -45,7 +44,7 @@ def train(
         for sentence in notes:
             say("note", sentence)
         # Three cross-fitted networks in two rounds, and the final one.
-        with epochs_shown("Training", 7 * epochs) as tick:
+        with moving_bar("Training", 7 * epochs) as tick:
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
             model.fit(table.rows, table.labels, clean=(known[0].rows, known[0].labels) if known else None)
         say("accuracy", f"{model.score(right.rows, right.labels):.2%} of {len(right.labels):,} test rows", width=18)

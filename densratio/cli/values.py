@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..tables.reading import KINDS
 from .column import LISTS, Column, column_of, shown
 from .columns import Choice, as_argument
-from .console import enumerated
-from .frames import Frames, framed
+from .console import enumerated, quoted
 from .numerals import disguise, is_gap
 from .tables import Table
 
-__all__ = ["Treatment", "check_columns", "cleaned", "strays"]
+__all__ = ["Frames", "Treatment", "check_columns", "cleaned", "strays", "trimmed"]
 
 _MOST_FAULTS = 4  # that one message names
 _ON_MISSING = "--missing drop, --missing impute or --missing indicate says what to do with missing values."
@@ -38,6 +37,15 @@ class _Fault(NamedTuple):
     hint: str = ""
 
 
+class Frames(NamedTuple):
+    """Two pandas frames with the same columns, the source rows that are in them (n_source,), and what was done, in words."""
+
+    source: Any
+    target: Any
+    is_kept: np.ndarray
+    notes: tuple[str, ...]
+
+
 def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) -> Frames:
     """Both tables as frames for `TableEncoder`, with the same columns, and what became of texts and gaps.
 
@@ -57,7 +65,7 @@ def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) 
         for name in names
     ]
     check_columns(pairs, choice, treatment)
-    found, codes = framed(pairs, treatment.missing), dict.fromkeys(set(treatment.text) & set(names), "category")
+    found, codes = _framed(pairs, treatment.missing), dict.fromkeys(set(treatment.text) & set(names), "category")
     return found._replace(source=found.source.astype(codes), target=found.target.astype(codes))
 
 
@@ -67,7 +75,8 @@ def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: 
     if faulty := [pair for pair, faults in found if faults]:
         raise ValueError(_of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment))
     if wordy := [pair[0] for pair in pairs if not treatment.takes(pair[0])]:
-        described = enumerated([f"'{column.name}' ({_described(column)})" for column in wordy])
+        held = [f"text such as {shown(c.values.dropna().iloc[0])}" if c.is_text else c.kind for c in wordy]
+        described = enumerated([f"'{column.name}' ({words})" for column, words in zip(wordy, held, strict=True)])
         remedy = f"Leave out {choice.without([column.name for column in wordy])}"
         if any(column.is_text for column in wordy):
             remedy += ", or turn text into columns of 0 and 1 with --encode"
@@ -88,7 +97,9 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
 def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
     """What is wrong with the values of one column; nothing about texts and lists that are not to be used."""
     present = [column for column in pair if column.is_present.any()]
-    other = next((column for column in present if not _are_alike(present[0], column)), None)
+    # True and false count as numbers.
+    kinds = ["numbers" if column.kind == "booleans" else column.kind for column in present]
+    other = next((column for column, kind in zip(present, kinds, strict=True) if kind != kinds[0]), None)
     if other is not None:
         yield _mixed(other, present[0]) if present[0].is_text else _mixed(present[0], other)
         return
@@ -98,10 +109,6 @@ def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
     if not found and all(map(treatment.takes, pair)):
         for column in pair:
             yield from _gaps(column, treatment)
-
-
-def _are_alike(one: Column, other: Column) -> bool:
-    return one.kind == other.kind or {one.kind, other.kind} == {"numbers", "booleans"}
 
 
 def strays(column: Column) -> Iterator[_Fault]:
@@ -142,6 +149,55 @@ def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
             yield _Fault(f"{column.where} is infinite on {column.places(is_infinite)}.")
 
 
-def _described(column: Column) -> str:
-    present = column.values.dropna()
-    return f"text such as {shown(present.iloc[0])}" if column.is_text else column.kind
+# ---------------------------------------------------------------- gaps
+
+
+def _framed(pairs: Sequence[Sequence[Column]], missing: str | None) -> Frames:
+    """Frames of pairs of columns, source and target; missing: "drop", "impute", or else the encoder marks gaps."""
+    from pandas import concat
+
+    notes: list[str] = []
+    columns = [trimmed(pair, notes) for pair in pairs]
+    source, target = (concat([pair[i] for pair in columns], axis=1) for i in (0, 1))
+    is_full = [frame.notna().all(axis=1).to_numpy() for frame in (source, target)]
+    gaps = source.isna().sum() + target.isna().sum()
+    counts = {str(name): int(count) for name, count in gaps.items() if count}
+    if counts and missing == "drop":
+        notes.append(_dropped(is_full, counts))
+        source, target = (frame[full].reset_index(drop=True) for frame, full in zip((source, target), is_full, strict=True))
+    elif counts and missing == "impute":
+        notes.append(f"Filled in the median of the column, or its most frequent value: {_counted(counts)}.")
+        both = {name: concat([source[name], target[name]]) for name in source.columns if gaps[name]}
+        fill = {name: of.median() if of.dtype.kind in "fmM" else of.mode().iloc[0] for name, of in both.items()}
+        source, target = source.fillna(fill), target.fillna(fill)
+    elif counts:
+        notes.append(f"Marked in columns of 0 and 1: {_counted(counts)}.")
+    is_kept = is_full[0] if missing == "drop" else np.ones(len(is_full[0]), dtype=bool)
+    return Frames(source, target, is_kept, tuple(notes))
+
+
+def trimmed(columns: Sequence[Column], notes: list[str]) -> list[Any]:
+    """Values of one column of each table without the spaces around texts: 'clerk ' and 'clerk' look like one value, and are."""
+    if not columns[0].is_text:
+        return [column.values for column in columns]
+    texts = [column.values.astype(object).map(str, na_action="ignore") for column in columns]
+    stripped = [values.map(str.strip, na_action="ignore") for values in texts]
+    odd = sorted({text for old, new in zip(texts, stripped, strict=True) for text in old[old.notna() & (old != new)]})
+    if odd:
+        notes.append(f"Column '{columns[0].name}': spaces around {quoted(odd, 3)} were left out.")
+    return stripped
+
+
+def _dropped(is_full: list[np.ndarray], counts: dict[str, int]) -> str:
+    n_source, n_target = (int(np.sum(~full)) for full in is_full)
+    if min(full.sum() for full in is_full) < 2:
+        raise ValueError(
+            f"--missing drop leaves {is_full[0].sum()} of {len(is_full[0])} rows of the source and {is_full[1].sum()} of "
+            f"{len(is_full[1])} of the target; there are {_counted(counts)}. Take --missing impute, or leave columns out."
+        )
+    return f"Left out rows, {n_source} of the source, with weight 0, and {n_target} of the target: {_counted(counts)}."
+
+
+def _counted(counts: dict[str, int]) -> str:
+    columns = [f"'{name}' ({count})" for name, count in counts.items()]
+    return f"missing values in {enumerated(columns)}"

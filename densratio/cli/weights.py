@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import enumerated, plain_errors, say
+from .console import check_installed, enumerated, plain_errors, say
 from .options import Columns, Decimal, Encoding, Text, Thousands, reading
 from .tables import SUFFIXES, open_table, suffix_of
 
@@ -101,7 +100,8 @@ def weights(
         from .output import contents
         from .values import Treatment, cleaned
 
-        _check_extras(out, plot)
+        needed = {"pandas": "cli", "pyarrow": "cli" * (suffix_of(out) == ".parquet"), "matplotlib": "plot" * (plot is not None)}
+        check_installed({module: extra for module, extra in needed.items() if extra})
         treatment = Treatment(encode, listed(text or ""), _one_of("--missing", missing, ("drop", "impute", "indicate")))
         how = reading(decimal, thousands, encoding, text, id=id)
         tables = open_table(source, how), open_table(target, how)
@@ -136,18 +136,6 @@ def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> str | Non
     if given is not None and given not in known:
         raise ValueError(f"{option} is one of {', '.join(known)}; got '{given}'.")
     return given
-
-
-def _check_extras(out: Path, plot: Path | None) -> None:
-    """What is not installed is known before the estimation."""
-    needed = {"pandas": "cli"}
-    if suffix_of(out) == ".parquet":
-        needed["pyarrow"] = "cli"
-    if plot is not None:
-        needed["matplotlib"] = "plot"
-    for module, extra in needed.items():
-        if find_spec(module) is None:
-            raise ImportError(f'This needs {module}: pip install "densratio-toolkit[{extra}]"')
 
 
 def _facts(source: Path, target: Path, result: Result, choice: Choice) -> dict[str, str]:

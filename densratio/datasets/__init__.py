@@ -9,21 +9,22 @@ from .feature_noise import (
     instance_dependent_noise,
     out_of_fold_posteriors,
 )
-from .image_folder import ImageFolder, load_image_folder
 from .images import (
+    ImageFolder,
+    Labelled,
     load_cifar10,
     load_cifar10n,
     load_cifar100,
     load_digits,
     load_fashion_mnist,
+    load_image_folder,
     load_labelled,
     load_letters,
+    load_time_series,
 )
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
-from .labelled import Labelled
 from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
-from .time_series import load_time_series
 
 __all__ = [
     "ASYMMETRIC",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .class_labels import class_numbers
+from .label_noise import class_numbers
 
 __all__ = ["Imbalance", "long_tail", "step_imbalance"]
 

@@ -116,7 +116,10 @@ def make_mixture_shift(
             f"Means and weights must have the same number of components; got {len(centers)} means, {len(target_centers)} target "
             f"means, {len(shares)} source weights and {len(target_shares)} target weights."
         )
-    widths = _scales(scales, len(centers))
+    widths = _finite("scales", scales)
+    if widths.shape not in ((), (len(centers),)) or widths.min(initial=np.inf) <= 0:
+        raise ValueError(f"scales must be a number > 0, or one for each of the {len(centers)} components; got {scales!r}.")
+    widths = np.broadcast_to(widths, len(centers)).copy()
     source, target = Mixture(shares, centers, widths), Mixture(target_shares, target_centers, widths)
     return _draw(MixtureRatio(source, target), source, target, target.mean - source.mean, n_source, n_target, noise, random_state)
 
@@ -244,10 +247,3 @@ def _weights(name: str, weights: ArrayLike) -> np.ndarray:
     if array.ndim != 1 or array.min(initial=0.0) < 0 or not array.sum() > 0:
         raise ValueError(f"{name} must be (K,) numbers >= 0, one of them > 0; got {weights!r}.")
     return array / array.sum()
-
-
-def _scales(scales: float | ArrayLike, n_components: int) -> np.ndarray:
-    array = _finite("scales", scales)
-    if array.shape not in ((), (n_components,)) or array.min(initial=np.inf) <= 0:
-        raise ValueError(f"scales must be a number > 0, or one for each of the {n_components} components; got {scales!r}.")
-    return np.broadcast_to(array, n_components).copy()

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .class_labels import class_numbers
-from .label_noise import NoisyLabels, label_noise
+from .label_noise import NoisyLabels, class_numbers, label_noise
 
 __all__ = ["PMD_TYPES", "feature_dependent_noise", "flip_probabilities", "instance_dependent_noise", "out_of_fold_posteriors"]
 
@@ -48,7 +47,10 @@ def feature_dependent_noise(
     if len(labels) != len(posteriors):
         raise ValueError(f"posteriors must have one row for each label; got {len(posteriors)} rows for {len(labels)} labels.")
     probability = flip_probabilities(posteriors, kind, rate)
-    others = _most_likely_other(posteriors, labels)
+    # The most likely class other than the label.
+    rest = posteriors.copy()
+    rest[np.arange(len(labels)), labels] = -1.0
+    others = rest.argmax(axis=1)
     rng = np.random.default_rng(random_state)
     noisy = np.where(rng.random(len(labels)) < probability, others, labels).astype(labels.dtype)
     transition = _mean_transition(labels, others, probability, n_classes)
@@ -189,13 +191,6 @@ def _scale_to_mean(chances: np.ndarray, rate: float) -> float:
     rest = np.cumsum(positive[::-1])[::-1]
     means = (np.arange(len(positive)) + rest / positive) / n
     return float(np.interp(rate, np.append(0.0, means), np.append(0.0, 1.0 / positive)))
-
-
-def _most_likely_other(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The most likely class (n,) other than the label; the first among ties."""
-    others = posteriors.copy()
-    others[np.arange(len(labels)), labels] = -1.0
-    return others.argmax(axis=1)
 
 
 def _mean_transition(labels: np.ndarray, others: np.ndarray, probability: np.ndarray, n_classes: int) -> np.ndarray:

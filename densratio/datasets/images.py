@@ -1,4 +1,4 @@
-"""Loaders of real labeled data: scikit-learn's digits, UCI letters from a CSV file, images from archives and folders."""
+"""Loaders of real labeled data: digits of scikit-learn, UCI letters in a CSV file, images in archives and folders, time series."""
 
 from __future__ import annotations
 
@@ -8,24 +8,44 @@ import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .folders import home_of, read_cifar, read_idx, read_names
-from .labelled import Labelled
-from .time_series import load_time_series
 
 __all__ = [
     "LOADERS",
+    "ImageFolder",
+    "Labelled",
     "load_cifar10",
     "load_cifar10n",
     "load_cifar100",
     "load_digits",
     "load_fashion_mnist",
+    "load_image_folder",
     "load_labelled",
     "load_letters",
+    "load_time_series",
 ]
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+class Labelled(NamedTuple):
+    """inputs (n, ...) float32, images as (n, channels, height, width); labels (n,) int64; class names (K,).
+
+    test: inputs and labels of the data set's own test split, None if it has none.
+    outside: inputs (m, ...) of classes that are not among the labels, None if there are none.
+    given: other labels (n,) of the same rows, as people gave them, by the name of their set; None if there are none.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    class_names: list[str]
+    test: tuple[np.ndarray, np.ndarray] | None = None
+    given: dict[str, np.ndarray] | None = None
+    outside: np.ndarray | None = None
 
 
 def load_digits() -> Labelled:
@@ -124,6 +144,38 @@ def load_fashion_mnist(path: str | Path) -> Labelled:
     return Labelled(*parts[0], list(_FASHION), parts[1])
 
 
+def load_time_series(path: str | Path) -> Labelled:
+    """Series (n, length) and their classes from a .ts file of one variable and one length.
+
+    Beside NAME_TRAIN.ts, NAME_TEST.ts becomes the test split if it is there. Raises ValueError where a line is no series with a
+    label, or the files differ in length or classes. Source of such files: timeseriesclassification.com.
+    """
+    names, inputs, labels = _series_in(Path(path))
+    beside = Path(path).with_name(Path(path).name.replace("_TRAIN", "_TEST"))
+    if beside == Path(path) or not beside.exists():
+        return Labelled(inputs, labels, names)
+    test_names, *test = _series_in(beside)
+    if test_names != names or test[0].shape[1] != inputs.shape[1]:
+        raise ValueError(f"{beside} has other classes than {path}, or series of another length.")
+    return Labelled(inputs, labels, names, (test[0], test[1]))
+
+
+def _series_in(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Class names (K,), series (n, length) and labels (n,)."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    series = [line.rpartition(":") for line in lines if line and not line.startswith(("#", "@"))]
+    try:
+        values = np.array([list(map(float, row.split(","))) for row, _, _ in series], dtype=np.float32)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must hold in each line as many numbers, separated by commas, then a colon and the class: {error}"
+        ) from None
+    if not values.size or not np.isfinite(values).all():
+        raise ValueError(f"{path} must hold finite numbers; it holds {'gaps or infinite ones' if values.size else 'no series'}.")
+    names, labels = np.unique([label for _, _, label in series], return_inverse=True)
+    return names.tolist(), values, labels.astype(np.int64)
+
+
 LOADERS: dict[str, Callable[..., Labelled]] = {
     "digits": load_digits,
     "letters": load_letters,
@@ -169,9 +221,10 @@ def _scaled(images: np.ndarray) -> np.ndarray:
 
 
 def _images_and_labels(archive: Any, part: str, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    labels = archive[f"{part}_labels"].astype(np.int64)
+    labels, buffer = archive[f"{part}_labels"].astype(np.int64), archive[f"{part}_jpeg"].tobytes()
     try:
-        images = _decode(archive[f"{part}_jpeg"], archive[f"{part}_offsets"])
+        decoded = [_pillow().open(io.BytesIO(buffer[a:b])).convert("RGB") for a, b in pairwise(archive[f"{part}_offsets"])]
+        images = _scaled(np.stack(list(map(np.asarray, decoded))).transpose(0, 3, 1, 2))
     except OSError as error:
         raise ValueError(f"{path}: a {part} image is not a JPEG file: {error}") from None
     if len(images) != len(labels):
@@ -179,12 +232,50 @@ def _images_and_labels(archive: Any, part: str, path: str | Path) -> tuple[np.nd
     return images, labels
 
 
-def _decode(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Images (n, 3, height, width) float32 in [0, 1] of concatenated JPEG files."""
+class ImageFolder(NamedTuple):
+    """inputs (n, c, h, w) float32 in [0, 1], labels (n,) the names of the folders, and the files (n,)."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    files: list[Path]
+
+
+def load_image_folder(folder: str | Path, size: int | None = None) -> ImageFolder:
+    """Images of FOLDER/CLASS, in the order of their paths, folders within included; one channel where all are gray, else three.
+
+    size: all are brought to (size, size); None: all must have one size. Needs Pillow.
+    Raises ValueError for a folder without images in folders, a broken image, or images of several sizes.
+    """
+    root = Path(folder)
+    files = sorted(path for path in root.glob("*/**/*") if path.suffix.lower() in _IMAGES and path.is_file())
+    if not files:
+        raise ValueError(f"{root} has no images in folders by class, such as {root}/cat/1.png; known are {', '.join(_IMAGES)}.")
+    images = [_image(path, size) for path in files]
+    mode = "L" if all(image.mode in ("1", "L") for image in images) else "RGB"
+    pixels = [np.asarray(image.convert(mode), dtype=np.float32) / 255.0 for image in images]
+    odd = next((i for i, image in enumerate(pixels) if image.shape != pixels[0].shape), None)
+    if odd is not None:
+        first, other = (f"{files[i]} has {images[i].width} x {images[i].height} pixels" for i in (0, odd))
+        raise ValueError(f"Images must be of one size: {first}, {other}. Bring all to one: size=32, or --size 32.")
+    stacked = np.stack(pixels)
+    inputs = stacked[:, None] if mode == "L" else stacked.transpose(0, 3, 1, 2)
+    return ImageFolder(np.ascontiguousarray(inputs), np.array([path.relative_to(root).parts[0] for path in files]), files)
+
+
+def _image(path: Path, size: int | None) -> Any:
+    if size is not None and size < 1:
+        raise ValueError(f"size must be a number of pixels >= 1, or None; got {size}.")
+    try:
+        image = _pillow().open(path)
+        image.load()
+    except OSError as error:
+        raise ValueError(f"{path} is not an image: {error}") from None
+    return image if size is None else image.resize((size, size))
+
+
+def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise ImportError('Reading JPEG images needs Pillow: pip install "densratio-toolkit[plot]"') from None
-    buffer = data.tobytes()
-    images = [np.asarray(Image.open(io.BytesIO(buffer[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
-    return _scaled(np.stack(images).transpose(0, 3, 1, 2))
+        raise ImportError('Reading images needs Pillow: pip install "densratio-toolkit[plot]"') from None
+    return Image

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .class_labels import class_numbers
-from .coarse_classes import CIFAR100_COARSE, next_of_group
+__all__ = [
+    "ASYMMETRIC", "CIFAR100_COARSE", "NOISE_KINDS", "NoisyLabels", "class_numbers", "label_noise", "next_of_group",
+    "transition_matrix",
+]  # fmt: skip
 
-__all__ = ["ASYMMETRIC", "NOISE_KINDS", "NoisyLabels", "label_noise", "transition_matrix"]
+CIFAR100_COARSE: dict[str, tuple[str, ...]] = {
+    "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food_containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit_and_vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
+    "household_electrical_devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "household_furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large_carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large_man-made_outdoor_things": ("bridge", "castle", "house", "road", "skyscraper"),
+    "large_natural_outdoor_scenes": ("cloud", "forest", "mountain", "plain", "sea"),
+    "large_omnivores_and_herbivores": ("camel", "cattle", "chimpanzee", "elephant", "kangaroo"),
+    "medium_mammals": ("fox", "porcupine", "possum", "raccoon", "skunk"),
+    "non-insect_invertebrates": ("crab", "lobster", "snail", "spider", "worm"),
+    "people": ("baby", "boy", "girl", "man", "woman"),
+    "reptiles": ("crocodile", "dinosaur", "lizard", "snake", "turtle"),
+    "small_mammals": ("hamster", "mouse", "rabbit", "shrew", "squirrel"),
+    "trees": ("maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"),
+    "vehicles_1": ("bicycle", "bus", "motorcycle", "pickup_truck", "train"),
+    "vehicles_2": ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
+}
+"""Coarse class -> its five fine classes. Source: Krizhevsky (2009), Learning multiple layers of features from tiny images."""
+
+
+def next_of_group(groups: Iterable[Sequence[str]]) -> dict[int, int]:
+    """Map from each class to the next of its group, the last to the first. Classes are numbered alphabetically over all groups."""
+    in_order = [sorted(group) for group in groups]
+    number = {name: i for i, name in enumerate(sorted(name for group in in_order for name in group))}
+    return {number[a]: number[b] for group in in_order for a, b in zip(group, group[1:] + group[:1], strict=True)}
+
 
 ASYMMETRIC: dict[str, dict[int, int]] = {
     # Look-alike pairs: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog.
@@ -87,3 +119,18 @@ def label_noise(
     upper = np.cumsum(transition, axis=1)
     noisy = np.minimum((draws[:, None] >= upper[labels]).sum(axis=1), n_classes - 1).astype(labels.dtype)
     return NoisyLabels(noisy, noisy != labels, transition)
+
+
+def class_numbers(labels: Any, n_classes: int | None = None) -> tuple[np.ndarray, int]:
+    """labels (n,), integers 0..K-1, as an array, and K: `n_classes`, or max(labels) + 1 if that is None.
+
+    Raises ValueError for labels that are not integers >= 0 or not below n_classes.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
+        raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
+    if n_classes is None:
+        return labels, int(labels.max(initial=0)) + 1
+    if len(labels) and labels.max() >= n_classes:
+        raise ValueError(f"Label {labels.max()} is out of range for n_classes={n_classes}.")
+    return labels, n_classes

@@ -114,7 +114,13 @@ def make_selection_bias(
     """
     if X is None and labels is not None:
         raise ValueError("labels were passed without X: pass both, or neither for the breast cancer table.")
-    rows, outcomes, names = _breast_cancer() if X is None else _table(X, labels)
+    if X is None:
+        from sklearn.datasets import load_breast_cancer
+
+        data = load_breast_cancer()
+        rows, outcomes, names = data.data, data.target.astype(np.int64), list(data.feature_names)
+    else:
+        rows, outcomes, names = _table(X, labels)
     builders: dict[str, Callable[[], Selection]] = {
         "distance": lambda: _by_distance(rows, strength),
         "feature": lambda: _by_feature(rows, _column_number(column, rows.shape[1], names), threshold, probabilities),
@@ -128,13 +134,6 @@ def make_selection_bias(
     index = places[:, 0]
     ratio = SelectionRatio(selection, float(logsumexp(log_probability) - np.log(len(rows))))
     return Shift(rows[index], y, ratio, None if outcomes is None else outcomes[index], index=index)
-
-
-def _breast_cancer() -> tuple[np.ndarray, np.ndarray, list]:
-    from sklearn.datasets import load_breast_cancer
-
-    data = load_breast_cancer()
-    return data.data, data.target.astype(np.int64), list(data.feature_names)
 
 
 def _table(X: Any, labels: Any) -> tuple[np.ndarray, np.ndarray | None, list]:

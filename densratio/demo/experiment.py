@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -146,7 +146,13 @@ def _train(method: str, seed: int, split: Split, config: NoiseExperiment, epochs
     accuracy, seconds = [], []
     for _ in range(epochs):
         batches = torch.randperm(len(split.x), generator=order).split(config.batch_size)
-        seconds.append(_seconds_of_epoch(model, batches, step, config.device))
+        start = time.perf_counter()
+        model.train()
+        for i in batches:
+            step(i)
+        if config.device.startswith("cuda"):
+            torch.cuda.synchronize(config.device)
+        seconds.append(time.perf_counter() - start)
         accuracy.append(_accuracy(model, split.x_test, split.y_test))
         on_epoch(accuracy[-1])
     weights = reweighter.weights_.cpu().numpy().copy()
@@ -170,17 +176,6 @@ def _made(
         return model, made.to(config.device), optimizer
 
 
-def _seconds_of_epoch(model: nn.Module, batches: Iterable[Tensor], step: Callable[[Tensor], None], device: str) -> float:
-    """Train on the batches."""
-    start = time.perf_counter()
-    model.train()
-    for i in batches:
-        step(i)
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], None], device: str) -> int | None:
     """Peak memory of a batch, which leaves no trace in what was trained."""
     trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
@@ -200,13 +195,14 @@ def summarize(runs: list[Run]) -> dict[str, float | None]:
     seconds_per_epoch: median. peak_memory: most bytes that a batch takes above what was taken before it.
     """
     last = [float(np.mean(run.accuracy[-10:])) for run in runs]
+    has_both = all(0 < run.is_flipped.sum() < len(run.is_flipped) for run in runs)
     weights, is_flipped = (np.concatenate([getattr(run, name) for run in runs]) for name in ("weights", "is_flipped"))
     return {
         "accuracy_mean": float(np.mean(last)),
         "accuracy_std": float(np.std(last, ddof=1)) if len(last) > 1 else None,
         "weight_clean": _mean(weights[~is_flipped]),
         "weight_flipped": _mean(weights[is_flipped]),
-        "auroc": _auroc(runs),
+        "auroc": float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs])) if has_both else None,
         "seconds_per_epoch": float(np.median([run.seconds_per_epoch for run in runs])),
         "peak_memory": max((run.peak_memory for run in runs if run.peak_memory is not None), default=None),
     }
@@ -226,12 +222,6 @@ def weighting_curves(runs: Mapping[str, Run]) -> tuple[np.ndarray, dict[str, np.
 
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _auroc(runs: list[Run]) -> float | None:
-    if not all(0 < run.is_flipped.sum() < len(run.is_flipped) for run in runs):
-        return None
-    return float(np.mean([roc_auc_score(~run.is_flipped, run.weights) for run in runs]))
 
 
 def split_rows(data: Labelled, config: NoiseExperiment, seed: int) -> Split:

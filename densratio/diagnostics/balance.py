@@ -1,4 +1,4 @@
-"""Standardized mean differences: how far apart the columns' means are, before and after weighting."""
+"""How far apart the columns' means are, before and after weighting, and the share of target rows that no source row is near."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from .._distances import squared_euclidean
 from .columns import column_blocks, two_samples
 from .weights import weight_shares
 
-__all__ = ["standardized_mean_difference"]
+__all__ = ["outside_range", "outside_share", "standardized_mean_difference"]
+
+_QUANTILE = 0.99  # of the distances from each source row to its nearest neighbor; a target row beyond it is outside
 
 
 def standardized_mean_difference(X_source: Any, X_target: Any, weights: Any = None) -> np.ndarray:
@@ -59,3 +62,25 @@ def _mean(x: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
 
 def _variance(x: np.ndarray) -> np.ndarray:
     return np.where(np.ptp(x, axis=0) == 0.0, 0.0, np.var(x, axis=0, ddof=min(1, len(x) - 1)))
+
+
+def outside_share(source: np.ndarray, target: np.ndarray) -> float:
+    """Share of the target rows that are farther from their nearest source row than 99 % of the source rows are.
+
+    source (n_s, d), target (n_t, d), on one scale. About 0.01 where the samples do not differ; NaN with one source row.
+    """
+    if len(source) < 2:
+        return float("nan")
+    among_source = squared_euclidean(source, source)
+    np.fill_diagonal(among_source, np.inf)
+    usual = np.quantile(np.min(among_source, axis=1), _QUANTILE, method="higher")
+    scale = np.max(np.abs(source)) ** 2 + np.max(np.abs(target)) ** 2
+    # Between equal rows the distance is rounding noise of this size, not 0.
+    nearest = np.min(squared_euclidean(target, source), axis=1)
+    return float(np.mean(nearest > usual * (1.0 + 1e-9) + 1e-12 * scale))
+
+
+def outside_range(source: Any, target: Any) -> np.ndarray:
+    """Share of the target rows below the smallest or above the largest source value, for each column (d,)."""
+    blocks = column_blocks(source, target)
+    return np.concatenate([np.mean((t < np.min(s, axis=0)) | (t > np.max(s, axis=0)), axis=0) for s, t in blocks])

@@ -47,7 +47,13 @@ def numeric_columns(X: Any, *, is_lenient: bool = False, has_gaps: bool = False)
         columns = _filled(columns)
     values = columns.values.data if scipy.sparse.issparse(columns.values) else columns.values
     if not np.all(np.isfinite(values) | (is_lenient & np.isnan(values))):
-        _raise_not_finite(columns)
+        for j, name in enumerate(columns.names):
+            column = dense_rows(columns.values[:, [j]], np.arange(columns.values.shape[0]))
+            if not np.all(np.isfinite(column)):
+                what = "NaN" if np.any(np.isnan(column)) else "infinity"
+                raise ValueError(
+                    f"Input X contains {what} in column {name!r}. Drop or impute these rows before diagnosing a ratio."
+                )
     return columns
 
 
@@ -139,7 +145,10 @@ def _frame_columns(X: Any) -> Columns:
     for j, name in enumerate(X.columns):
         # By position: a pandas frame may have two columns of the same name.
         column = _as_times(np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]))
-        added, block = _frame_column(str(name), _days(column) if column.dtype.kind in "mM" else column)
+        if column.dtype.kind in "mM":
+            # Days since 1970, or of a duration; NaN where the time is missing.
+            column = (column - np.datetime64(0, "D") if column.dtype.kind == "M" else column) / np.timedelta64(1, "D")
+        added, block = _frame_column(str(name), column)
         names += added
         blocks.append(block)
     return Columns(tuple(names), np.concatenate(blocks, axis=1))
@@ -150,20 +159,10 @@ def _as_times(values: np.ndarray) -> np.ndarray:
     present = [value for value in values if not is_missing(value)] if values.dtype.kind == "O" else []
     if not present or not all(isinstance(value, datetime.date) for value in present):
         return values
-    plain = [np.datetime64("NaT") if is_missing(value) else _without_zone(value) for value in values]
-    return np.array(plain, dtype="datetime64[us]")
-
-
-def _without_zone(value: Any) -> Any:
-    has_zone = isinstance(value, datetime.datetime) and value.tzinfo is not None
-    return value.astimezone(datetime.UTC).replace(tzinfo=None) if has_zone else value
-
-
-def _days(times: np.ndarray) -> np.ndarray:
-    """Days since 1970, or of a duration, (n,); NaN where the time is missing."""
-    day = np.timedelta64(1, "D")
-    elapsed = times - np.datetime64(0, "D") if times.dtype.kind == "M" else times
-    return elapsed / day
+    # A time zone is left out once the time is in UTC.
+    zoned = [getattr(value, "tzinfo", None) is not None for value in values]
+    plain = [v.astimezone(datetime.UTC).replace(tzinfo=None) if z else v for v, z in zip(values, zoned, strict=True)]
+    return np.array([np.datetime64("NaT") if is_missing(value) else value for value in plain], dtype="datetime64[us]")
 
 
 def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -183,15 +182,5 @@ def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]
 
 def _are_numbers(values: np.ndarray) -> bool:
     """Whether an object column holds only numbers and missing values, as pandas stores its nullable integers."""
-    is_number = np.array([isinstance(v, Number) for v in values])
-    is_missing = np.array([v is None or type(v).__name__ == "NAType" for v in values])
-    return bool(is_number.any() and (is_number | is_missing).all())
-
-
-def _raise_not_finite(columns: Columns) -> None:
-    values = columns.values
-    for name, j in zip(columns.names, range(values.shape[1]), strict=True):
-        column = values[:, [j]].data if scipy.sparse.issparse(values) else values[:, j]
-        if not np.all(np.isfinite(column)):
-            what = "NaN" if np.any(np.isnan(column)) else "infinity"
-            raise ValueError(f"Input X contains {what} in column {name!r}. Drop or impute these rows before diagnosing a ratio.")
+    present = [value for value in values if value is not None and type(value).__name__ != "NAType"]
+    return bool(present) and all(isinstance(value, Number) for value in present)

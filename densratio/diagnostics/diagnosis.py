@@ -11,11 +11,9 @@ import numpy as np
 from .._arrays import to_host
 from .._columns import check_container
 from .advice import advise
-from .balance import mean_differences
+from .balance import mean_differences, outside_range, outside_share
 from .columns import dense_rows, numeric_columns, rows_where, source_mask
-from .description import describe
-from .overlap import outside_range, outside_share
-from .remedies import remedies_for
+from .remedies import describe, remedies_for
 from .report import ColumnBalance, Report
 from .two_sample import (
     draw_rows,

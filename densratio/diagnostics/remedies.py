@@ -1,12 +1,13 @@
-"""What can be done about weights, in the words of one method and one interface."""
+"""A fitted ratio in one line, and what can be done about its weights, in the words of one method and one interface."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
-__all__ = ["Remedies", "alternatives", "parameters_of", "remedies_for"]
+__all__ = ["Remedies", "alternatives", "describe", "parameters_of", "remedies_for"]
 
 _IN_PYTHON = {
     "gamma": "gamma='cv'",
@@ -44,9 +45,12 @@ class Remedies:
             ways.append(f"choose the method's parameters by cross-validation ({self.words['gamma']} where it has a kernel)")
         elif "scale" in self.parameters and self.parameters["scale"] is None:
             ways.append(f"put columns of different units on one scale ({self.words['scale']})")
-        tuned = [self.words[name] for name in ("gamma", "n_neighbors", "regularization", "classifier") if self._is_untuned(name)]
-        if tuned:
-            ways.append(f"choose parameters by cross-validation ({', '.join(tuned)})")
+        names = [name for name in ("gamma", "n_neighbors", "regularization", "classifier") if name in self.words]
+        values = {name: self._value(name, "cv") for name in names}
+        # A sequence is a grid that was searched.
+        untuned = [name for name, v in values.items() if v != "cv" and (isinstance(v, str) or not isinstance(v, Sequence))]
+        if untuned:
+            ways.append(f"choose parameters by cross-validation ({', '.join(self.words[name] for name in untuned)})")
         return [*ways, self.words["method"]]
 
     def flatten(self) -> list[str]:
@@ -63,11 +67,6 @@ class Remedies:
     def _value(self, name: str, default: Any) -> Any:
         return (self.parameters or {}).get(name, default)
 
-    def _is_untuned(self, name: str) -> bool:
-        value = self._value(name, "cv")
-        # A sequence is a grid that was searched.
-        return name in self.words and value != "cv" and (isinstance(value, str) or not isinstance(value, Sequence))
-
 
 def alternatives(ways: Sequence[str]) -> str:
     """Ways as a sentence: This, that, or the other."""
@@ -83,5 +82,38 @@ def remedies_for(ratio: Any) -> Remedies:
 
 def parameters_of(ratio: Any) -> dict[str, Any]:
     """The parameters on which the weights of an estimator depend: a kernel that only extends weights to new rows is none."""
-    extends = getattr(ratio, "objective", "") == "wasserstein"
-    return {name: value for name, value in ratio.get_params(deep=False).items() if not (extends and name == "gamma")}
+    return {name: value for name, value in ratio.get_params(deep=False).items() if name != "gamma" or not _only_extends(ratio)}
+
+
+def _only_extends(ratio: Any) -> bool:
+    return getattr(ratio, "objective", "") == "wasserstein"
+
+
+def describe(ratio: Any) -> str:
+    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); empty for what is no estimator."""
+    if not hasattr(ratio, "get_params") or isinstance(ratio, type):
+        return ""
+    if hasattr(ratio, "steps"):
+        return " + ".join(describe(step) for _, step in ratio.steps)
+    given = {name: value for name, value in ratio.get_params(deep=False).items() if _differs(ratio, name, value)}
+    # What the fit chose from the data; a kernel that only extends weights to new rows says nothing about these.
+    found = {"gamma": ratio.gamma_} if hasattr(ratio, "gamma_") and not _only_extends(ratio) else {}
+    shown = given | found | getattr(ratio, "best_params_", {})
+    listed = ", ".join(f"{name}={_short(value)}" for name, value in shown.items())
+    return f"{type(ratio).__name__}({listed})"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if hasattr(value, "steps"):
+        return " + ".join(_short(step) for _, step in value.steps)
+    text = type(value).__name__ if hasattr(value, "get_params") else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _differs(estimator: Any, name: str, setting: Any) -> bool:
+    if name == "random_state":
+        return False
+    default = signature(type(estimator)).parameters[name].default
+    return not (setting is default or (type(setting) is type(default) and repr(setting) == repr(default)))

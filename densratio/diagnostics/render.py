@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Fact", "html_fragment", "html_page", "plain_text"]
+__all__ = ["Fact", "html_fragment", "html_page", "plain_text", "printable"]
 
 _WIDTH = 100
 _LONGEST_NAME = 40
@@ -108,18 +108,19 @@ def html_page(title: str, fragment: str, facts: Mapping[str, str], pictures: Map
 
 def _shown(text: str) -> str:
     # A terminal or a page must not obey what a column's name holds.
-    return escape(_printable(text))
+    return escape(printable(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    r"""Text in which what a terminal or a page would obey, not show, is written out: an escape character as \x1b."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _shortened(name: str) -> str:
     # A line break in a column's name would break the table.
-    name = _printable(" ".join(name.split()))
+    name = printable(" ".join(name.split()))
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _wrapped(text: str, first: str) -> list[str]:
-    return textwrap.wrap(_printable(text), _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(printable(text), _WIDTH, initial_indent=first, subsequent_indent="  ", break_on_hyphens=False)

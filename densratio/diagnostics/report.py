@@ -92,18 +92,16 @@ class Report:
         pictures: Mapping[str, bytes] | None = None,
     ) -> str:
         """A self-contained HTML page. facts: label -> text, above the tables; pictures: caption -> PNG bytes, below them."""
-        return html_page(title, self._fragment(), facts or {}, pictures or {})
+        return html_page(title, self._repr_html_(), facts or {}, pictures or {})
 
     def __str__(self) -> str:
         return plain_text(self._facts(), self._shown(), self._notes(), self.warnings)
 
     def _repr_html_(self) -> str:
-        return self._fragment()
-
-    def _fragment(self) -> str:
         return html_fragment(self._facts(), self._shown(), self._notes(), self.warnings)
 
     def _facts(self) -> list[Fact]:
+        tail = "no tail" if self.pareto_k == -math.inf else "n/a" if math.isnan(self.pareto_k) else f"{self.pareto_k:.2f}"
         equal = f"at most {_number(self.mmd_chance)} where the samples do not differ"
         return [
             *([Fact("Ratio", "", self.ratio)] if self.ratio else []),
@@ -114,7 +112,7 @@ class Report:
             ),
             Fact("Largest weight", _number(self.largest_weight), f"{_percent(self.largest_share)} of the total weight"),
             Fact("Heaviest 1 % of rows", _percent(self.top_share), "of the total weight"),
-            Fact("Pareto k-hat", _tail(self.pareto_k), "above 0.7 a weighted mean may not converge"),
+            Fact("Pareto k-hat", tail, "above 0.7 a weighted mean may not converge"),
             Fact("Squared MMD before", _number(self.mmd_before), equal),
             Fact("Squared MMD after", _number(self.mmd_after)),
             Fact("Two-sample test", f"p = {_number(self.p_value)}", "before weighting; small where the samples differ"),
@@ -150,10 +148,6 @@ def _signed(x: float) -> str:
 
 def _percent(share: float) -> str:
     return "n/a" if math.isnan(share) else f"{100.0 * share:.1f} %"
-
-
-def _tail(k: float) -> str:
-    return "no tail" if k == float("-inf") else "n/a" if math.isnan(k) else f"{k:.2f}"
 
 
 def _finite(value: Any) -> Any:

@@ -15,8 +15,8 @@ CURVES = (SOURCE, TARGET, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def axes_for(ax: Any) -> Any:
-    """`ax`, or where it is None the axes of a new pyplot figure, which a notebook shows."""
-    return _matplotlib("pyplot").subplots(layout="constrained")[1] if ax is None else ax
+    """`ax`, or where it is None the axes of a new pyplot figure, which a notebook shows; without top and right spines."""
+    return hide_spines(_matplotlib("pyplot").subplots(layout="constrained")[1] if ax is None else ax)
 
 
 def pair_of_axes(n_lines: int) -> Any:
@@ -25,7 +25,7 @@ def pair_of_axes(n_lines: int) -> Any:
     return _matplotlib("pyplot").subplots(1, 2, figsize=size, layout="constrained")[1]
 
 
-def panels(n: int) -> tuple[Any, list[Any]]:
+def panels(n: int, title: str = "") -> tuple[Any, list[Any]]:
     """A figure that needs no display, with n axes in rows of up to four."""
     n_columns = min(4, n)
     n_rows = -(-n // n_columns)
@@ -33,12 +33,15 @@ def panels(n: int) -> tuple[Any, list[Any]]:
     axes = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
     for axis in axes[n:]:
         axis.set_visible(False)
-    return figure, list(axes[:n])
+    if title:
+        figure.suptitle(title)
+    return figure, [hide_spines(axis) for axis in axes[:n]]
 
 
-def hide_spines(ax: Any) -> None:
-    """Hide the top and right spines."""
+def hide_spines(ax: Any) -> Any:
+    """The axes without their top and right spines."""
     ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
 def _matplotlib(module: str) -> Any:

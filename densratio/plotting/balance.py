@@ -11,7 +11,8 @@ from .._arrays import to_host
 from ..diagnostics import ColumnBalance, Report
 from ..diagnostics.columns import numeric_columns, rows_where, source_mask
 from ..diagnostics.diagnosis import balance_of, weights_at
-from ._style import GRAY, SOURCE, TARGET, axes_for, hide_spines
+from ..diagnostics.render import printable
+from ._style import GRAY, SOURCE, TARGET, axes_for
 
 __all__ = ["BalanceDisplay", "shortened"]
 
@@ -67,8 +68,7 @@ class BalanceDisplay:
             # A line of text for each column.
             self.figure_.set_size_inches(6.4, 1.3 + 0.28 * max(len(shown), 4))
         _draw(self.ax_, [shortened(self.names[j]) for j in shown], before[shown], after[shown])
-        rest = len(before) - len(shown)
-        if rest:
+        if len(shown) < len(before):
             self.ax_.set_title(f"the {len(shown)} of {len(before)} columns most off balance", fontsize="medium")
         return self
 
@@ -88,16 +88,14 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
             # line would break a constrained layout.
             ax.plot(np.full(np.sum(~is_finite), edge), height[~is_finite], ">", color=color, markersize=size, clip_on=False)
     ax.set_yticks(height, names)
-    ax.set(xlim=(0.0, edge), ylim=(-0.7, len(names) - 0.3))
-    ax.set_xlabel("absolute standardized mean difference")
+    ax.set(xlim=(0.0, edge), ylim=(-0.7, len(names) - 0.3), xlabel="absolute standardized mean difference")
     # The points are sorted from the largest down, so this corner is free.
     ax.legend(loc="lower right", frameon=False)
-    hide_spines(ax)
 
 
 def shortened(name: str) -> str:
     """A name of at most 30 printable characters that matplotlib draws as it is."""
-    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    name = printable(name)
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     # Two dollar signs would begin and end a formula.
     return name.replace("$", r"\$")

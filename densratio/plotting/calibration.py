@@ -8,7 +8,7 @@ import numpy as np
 
 from .._arrays import to_host
 from ..diagnostics.columns import source_mask
-from ._style import CURVES, GRAY, axes_for, hide_spines
+from ._style import CURVES, GRAY, axes_for
 
 __all__ = ["DiscriminatorCalibrationDisplay"]
 
@@ -73,10 +73,8 @@ class DiscriminatorCalibrationDisplay:
         (self.line_,) = self.ax_.plot(self.prob_pred, share, "o-", color=color, label=self.name or "ratio")
         self.ax_.vlines(self.prob_pred, spans[:, 0], spans[:, 1], color=self.line_.get_color(), linewidth=1.5, alpha=0.5)
         self.ax_.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        self.ax_.set_xlabel("P(target | x) by the ratio")
-        self.ax_.set_ylabel("share of target rows")
+        self.ax_.set(xlabel="P(target | x) by the ratio", ylabel="share of target rows")
         self.ax_.legend(loc="upper left", frameon=False)
-        hide_spines(self.ax_)
         return self
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from ._style import CURVES, GRAY, SOURCE, TARGET, hide_spines, panels
+from ._style import CURVES, GRAY, SOURCE, TARGET, panels
 
 __all__ = ["logged_curves", "weight_histograms", "weight_map", "weighting_functions"]
 
@@ -18,14 +18,11 @@ def weight_histograms(weights: Mapping[str, np.ndarray], is_flipped: Mapping[str
 
     weights: method -> (n,) weights; is_flipped: method -> (n,) bool. The last bin holds everything above the panel's range.
     """
-    figure, axes = panels(len(weights))
+    figure, axes = panels(len(weights), title)
     for axis, (name, values) in zip(axes, weights.items(), strict=True):
         _histograms(axis, np.asarray(values), np.asarray(is_flipped[name], dtype=bool))
         axis.set(title=name, xlabel="weight in the loss", ylabel="rows")
-        hide_spines(axis)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    if title:
-        figure.suptitle(title)
     return figure
 
 
@@ -36,7 +33,7 @@ def weighting_functions(
 
     losses (m,), ascending; curves: method -> (K, m) weights, a curve for each group; groups: method -> K names for the legend.
     """
-    figure, axes = panels(len(curves))
+    figure, axes = panels(len(curves), title)
     for axis, (name, values) in zip(axes, curves.items(), strict=True):
         labels = (groups or {}).get(name, [""] * len(values))
         for curve, label, color in zip(values, labels, CURVES, strict=False):
@@ -45,9 +42,6 @@ def weighting_functions(
         axis.set_ylim(0.0, 1.08 * max(1e-12, float(np.max(values))))
         if any(labels):
             axis.legend(frameon=False)
-        hide_spines(axis)
-    if title:
-        figure.suptitle(title)
     return figure
 
 
@@ -68,7 +62,6 @@ def logged_curves(runs: Mapping[str, Iterable[tuple[str, float, int]]], names: S
             points = [(step, value) for own, value, step in logged if own == name]
             axis.plot(*np.reshape(points, (-1, 2)).T, color=color, label=run)
         axis.set(title=name, xlabel="step")
-        hide_spines(axis)
     axes[0].legend(frameon=False)
     return figure
 
@@ -79,13 +72,10 @@ def weight_map(weights: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]], *
     weights: method -> a function of both (n,), such as `LiLAW.weights_at`. Rows can be on the line, where the classifier predicts
     the label, and left of where it crosses the other diagonal, as both softmaxes of another prediction sum to 1 at most.
     """
-    figure, axes = panels(len(weights))
+    figure, axes = panels(len(weights), title)
     for axis, (name, function) in zip(axes, weights.items(), strict=True):
         _map(axis, function, (np.arange(resolution) + 0.5) / resolution)
         axis.set(title=name, xlabel="softmax of the label", ylabel="largest softmax", xlim=(0.0, 1.0), ylim=(0.0, 1.0))
-        hide_spines(axis)
-    if title:
-        figure.suptitle(title)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import to_host
-from ._style import CURVES, GRAY, hide_spines, panels
+from ._style import CURVES, GRAY, panels
 
 __all__ = ["MarginBins", "margin_bins", "margin_changes"]
 
@@ -55,29 +55,21 @@ def margin_changes(before: Any, after: Mapping[str, Any], *, width: float = 0.2,
     same rows. The bars of the last panel are standard errors. See `margin_bins` for the numbers.
     """
     pairs = {name: _margins(before, values) for name, values in after.items()}
-    figure, axes = panels(len(pairs) + 1)
+    figure, axes = panels(len(pairs) + 1, title)
     for axis, (name, (old, new)) in zip(axes, pairs.items(), strict=False):
         change = new - old
         axis.hist(change, bins=np.linspace(-2.0, 2.0, 81), color=CURVES[0])
         axis.axvline(0.0, color=GRAY, linestyle="--", linewidth=1)
+        most = max(0.1, float(np.abs(change).max()))
         about = f"mean {change.mean():+.3f}, median {np.median(change):+.3f}"
-        axis.set(title=f"{name}\n{about}", xlabel="change of the margin", ylabel="rows", xlim=_range(change))
-        hide_spines(axis)
+        axis.set(title=f"{name}\n{about}", xlabel="change of the margin", ylabel="rows", xlim=(-most, most))
     for name, color in zip(pairs, CURVES * len(pairs), strict=False):
         table = margin_bins(*pairs[name], width)
         axes[-1].errorbar(table.start + width / 2.0, table.mean, table.error, color=color, marker="o", capsize=2, label=name)
     axes[-1].axhline(0.0, color=GRAY, linestyle="--", linewidth=1)
     axes[-1].set(xlabel="margin before", ylabel="mean change", xlim=(-1.0, 1.0))
     axes[-1].legend(frameon=False)
-    hide_spines(axes[-1])
-    if title:
-        figure.suptitle(title)
     return figure
-
-
-def _range(change: np.ndarray) -> tuple[float, float]:
-    most = max(0.1, float(np.abs(change).max()))
-    return -most, most
 
 
 def _margins(before: Any, after: Any) -> tuple[np.ndarray, np.ndarray]:

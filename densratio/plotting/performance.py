@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..two_step import TargetPerformance
-from ._style import GRAY, TARGET, axes_for, hide_spines
+from ._style import GRAY, TARGET, axes_for
 
 __all__ = ["PerformanceDisplay"]
 
@@ -43,7 +43,6 @@ class PerformanceDisplay:
             self.ax_.tick_params(axis="x", labelrotation=90)
         self.ax_.set(xlabel="chunk", ylabel=found[0].metric, title=f"on the target, {100.0 * found[0].confidence:g} % intervals")
         self.ax_.legend(frameon=False)
-        hide_spines(self.ax_)
         return self
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .._arrays import to_host
 from ..diagnostics.columns import source_mask
 from ._slices import column_names, column_values, positions, slice_rows
-from ._style import GRAY, SOURCE, TARGET, axes_for, hide_spines
+from ._style import GRAY, SOURCE, TARGET, axes_for
 
 __all__ = ["RatioDisplay"]
 
@@ -89,7 +89,8 @@ class RatioDisplay:
         self.ax_ = axes_for(ax)
         self.figure_ = self.ax_.figure
         (self._curve if len(self.grid) == 1 else self._map)()
-        hide_spines(self.ax_)
+        if self.source is not None or self.target is not None:
+            self.ax_.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         return self
 
     def _curve(self) -> None:
@@ -102,10 +103,7 @@ class RatioDisplay:
                 drawn = _drawn_rows(rows, self.grid)[0]
                 at = np.full(len(drawn), height)
                 ax.plot(drawn, at, "|", color=color, markersize=9, alpha=0.5, transform=ax.get_xaxis_transform(), label=label)
-        ax.set(xlim=(grid[0], grid[-1]), ylim=(0.0, top))
-        ax.set_xlabel(self.names[0])
-        ax.set_ylabel("ratio target / source")
-        self._legend()
+        ax.set(xlim=(grid[0], grid[-1]), ylim=(0.0, top), xlabel=self.names[0], ylabel="ratio target / source")
 
     def _map(self) -> None:
         from matplotlib.colors import LogNorm
@@ -123,14 +121,7 @@ class RatioDisplay:
                 drawn = _drawn_rows(rows, self.grid)
                 ax.plot(*drawn, marker, color=color, markersize=4, markeredgecolor="white", markeredgewidth=0.4, label=label)
         self.colorbar_ = self.figure_.colorbar(mesh, ax=ax, extend="both", label="ratio target / source")
-        ax.set(xlim=(first[0], first[-1]), ylim=(second[0], second[-1]))
-        ax.set_xlabel(self.names[0])
-        ax.set_ylabel(self.names[1])
-        self._legend()
-
-    def _legend(self) -> None:
-        if self.source is not None or self.target is not None:
-            self.ax_.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        ax.set(xlim=(first[0], first[-1]), ylim=(second[0], second[-1]), xlabel=self.names[0], ylabel=self.names[1])
 
 
 def _span(source: np.ndarray, target: np.ndarray, resolution: int) -> np.ndarray:

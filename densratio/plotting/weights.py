@@ -11,7 +11,7 @@ from ..diagnostics import effective_sample_size
 from ..diagnostics.columns import source_mask
 from ..diagnostics.diagnosis import weights_at
 from ..diagnostics.weights import weight_shares
-from ._style import GRAY, SOURCE, TARGET, axes_for, hide_spines
+from ._style import GRAY, SOURCE, TARGET, axes_for
 
 __all__ = ["WeightsDisplay"]
 
@@ -53,7 +53,6 @@ class WeightsDisplay:
         _KINDS[kind](self.ax_, weights)
         effective = f"{len(weights)} rows count as {effective_sample_size(weights):.0f}"
         self.ax_.set_title(f"{self.name}: {effective}" if self.name else effective)
-        hide_spines(self.ax_)
         return self
 
 
@@ -61,15 +60,12 @@ def _histogram(ax: Any, weights: np.ndarray) -> None:
     top = max(2.0, float(np.quantile(weights, 0.99)))
     above = int(np.sum(weights > top))
     rows = ax.hist(np.minimum(weights, top), bins=np.linspace(0.0, top, _BINS + 1), color=SOURCE)[0]
-    ax.set_ylim(0.0, 1.08 * np.max(rows))
     ax.axvline(1.0, color=GRAY, linestyle="--", linewidth=1)
     ax.text(1.0, 0.99, " mean", color=GRAY, transform=ax.get_xaxis_transform(), va="top")
     if above:
         label = f"{above} row{'s' if above > 1 else ''} above,\nup to {np.max(weights):.3g}"
         ax.annotate(label, (top, rows[-1]), (0, 4), textcoords="offset points", ha="right", va="bottom")
-    ax.set_xlim(0.0, top)
-    ax.set_xlabel("weight")
-    ax.set_ylabel("source rows")
+    ax.set(xlim=(0.0, top), ylim=(0.0, 1.08 * np.max(rows)), xlabel="weight", ylabel="source rows")
 
 
 def _share(ax: Any, weights: np.ndarray) -> None:
@@ -79,9 +75,7 @@ def _share(ax: Any, weights: np.ndarray) -> None:
     ax.plot(rows, share, color=SOURCE, label="weights")
     half = rows[np.searchsorted(share, 0.5)]
     ax.plot([half], [0.5], "o", color=TARGET, label=f"half of the weight on {100.0 * half:.3g} % of the rows")
-    ax.set(xlim=(0.0, 1.0), ylim=(0.0, 1.02))
-    ax.set_xlabel("share of the source rows, heaviest first")
-    ax.set_ylabel("share of the weight")
+    ax.set(xlim=(0.0, 1.0), ylim=(0.0, 1.02), xlabel="share of the source rows, heaviest first", ylabel="share of the weight")
     ax.legend(loc="lower right", frameon=False)
 
 

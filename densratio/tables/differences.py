@@ -18,7 +18,7 @@ from .._validation import seed_of, stack_domains
 from ..diagnostics.two_sample import check_permutations, draw_rows
 from ..model_selection import stratified_folds
 from .encoder import TableEncoder
-from .reading import Column, joined, read_column, table_of
+from .reading import Column, pairs_of, table_of
 from .use import shown_value
 from .weights import ratio_of
 
@@ -115,7 +115,7 @@ def differences(
     encoder = TableEncoder(drop).fit_samples(source, target)
     source, target = table_of(source, "source"), table_of(target, "target")
     names = [use.name for use in encoder.columns_ if use.kind != "dropped"]
-    pairs = [joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names]
+    pairs = list(pairs_of(source, target, names).values())
     codes = [_codes(*pair) for pair in pairs]
     sizes = [len(column.values) for column in pairs[0]]
     labels = np.repeat([0.0, 1.0], sizes)[None, :]
@@ -199,12 +199,10 @@ def _words(source: Column, target: Column) -> str:
         if abs(missing[1] - missing[0]) > abs(shares[level][1] - shares[level][0]):
             return _moved("missing", missing)
         return _moved(repr(level[:30] if source.kind == "categories" else bool(level)), shares[level])
-    middle = " -> ".join(shown_value(_short(np.mean(some), source.kind), source.kind) for some in values)
+    means = [float(np.mean(some)) for some in values]
+    rounded = [float(f"{mean:.4g}") if source.kind == "numbers" else mean for mean in means]
+    middle = " -> ".join(shown_value(mean, source.kind) for mean in rounded)
     return f"mean {middle}" + f", {_moved('missing', missing)}" * (abs(missing[1] - missing[0]) >= 0.01)
-
-
-def _short(mean: Any, kind: str) -> float:
-    return float(f"{mean:.4g}") if kind == "numbers" else float(mean)
 
 
 def _moved(what: str, shares: Sequence[float]) -> str:

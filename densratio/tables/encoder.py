@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing
 
 from .._estimator import Estimator
 from .._validation import split_domains
-from .reading import Column, column_names, is_named, joined, objects, read_column, stray_text, table_of
+from .reading import Column, column_names, is_named, objects, pairs_of, read_column, stray_text, table_of
 from .use import ColumnUse, dropped, use_of
 
 __all__ = ["TableEncoder", "as_names"]
@@ -68,7 +68,7 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
             raise ValueError(f"max_levels must be a whole number >= 1; got {self.max_levels!r}.")
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
-        pairs = _pairs(source, target, names)
+        pairs = pairs_of(source, target, names)
         _warn_of_strays(pairs, source, target)
         if pooled:
             pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
@@ -152,10 +152,6 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
 def as_names(drop: Any) -> list[Any]:
     """One name or several as a list."""
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
-
-
-def _pairs(source: Any, target: Any, names: Sequence[Any]) -> Mapping[Any, tuple[Column, Column]]:
-    return {name: joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
 
 
 def _warn_of_strays(pairs: Mapping[Any, tuple[Column, Column]], source: Any, target: Any) -> None:

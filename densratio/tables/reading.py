@@ -11,7 +11,7 @@ import numpy as np
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_missing, is_real, library_of
 
-__all__ = ["KINDS", "Column", "column_names", "is_named", "joined", "objects", "read_column", "stray_text", "table_of"]
+__all__ = ["KINDS", "Column", "column_names", "is_named", "objects", "pairs_of", "read_column", "stray_text", "table_of"]
 
 KINDS = {
     "numbers": "numbers",
@@ -100,7 +100,11 @@ def column_names(X: Any) -> list[Any]:
 
 def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
-    column = _of_values(*_as_array(X[name])) if is_named(X) else _of_array(X[:, int(name[1:])])
+    values, is_category, has_zone = _as_array(X[name]) if is_named(X) else (X[:, int(name[1:])], False, False)
+    column = _of_values(values, is_category, has_zone)
+    if not is_named(X) and values.dtype.kind in "US" and all(map(_is_number, values)):
+        # An array has one type for all columns.
+        column = Column("numbers", values.astype(np.float64))
     if isinstance(column, str):
         raise ValueError(
             f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out with "
@@ -125,22 +129,22 @@ def stray_text(X: Any, name: Any) -> str | None:
     return str(strays[0]) if 0 < 2 * len(strays) < len(present) else None
 
 
-def joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
-    """Both columns as the same kind. Raises ValueError where they hold different things."""
+def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[Column, Column]]:
+    """The columns of both tables by name, of one kind each. Raises ValueError where they hold different things."""
+    return {name: _joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
+
+
+def _joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
     kinds = {source.kind, target.kind} - {"empty"}
     if kinds == {"numbers", "booleans"}:
         kinds = {"numbers"}
     if len(kinds) > 1:
-        held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{_stray(source, target)}"
+        texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
+        stray = next((f", such as {text!r}" for text in texts if not _is_number(text)), "")
+        held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{stray}"
         raise ValueError(f"Column {name!r} holds {held}. {_remedy(name, source, target)}, or leave it out with drop=[{name!r}].")
     kind = kinds.pop() if kinds else "empty"
     return source.of_kind(kind), target.of_kind(kind)
-
-
-def _stray(source: Column, target: Column) -> str:
-    texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
-    stray = next((text for text in texts if not _is_number(text)), None)
-    return "" if stray is None else f", such as {stray!r}"
 
 
 def _remedy(name: Any, source: Column, target: Column) -> str:
@@ -182,15 +186,7 @@ def objects(values: Sequence[Any]) -> np.ndarray:
     return array
 
 
-def _of_array(values: np.ndarray) -> Column | str:
-    """A column of an array; text that is numbers throughout is numbers, since an array has one type for all columns."""
-    column = _of_values(values)
-    if values.dtype.kind in "US" and all(map(_is_number, values)):
-        return Column("numbers", values.astype(np.float64))
-    return column
-
-
-def _of_values(values: np.ndarray, is_category: bool = False, has_zone: bool = False) -> Column | str:
+def _of_values(values: np.ndarray, is_category: bool, has_zone: bool) -> Column | str:
     """The column of an array (n,), or what it holds instead."""
     if values.ndim > 1:
         return "several values in each row"
@@ -216,20 +212,15 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
         if all(map(is_one, types)):
             values = np.full(len(gap), np.nan)
             values[~gap] = [number(value) for value in present]
-            return _with_zone(values, present) if kind == "dates" else Column(kind, values)
-    strange = next((value for value in types if not _is_label(value)), None)
-    if strange is not None:
+            zones = {getattr(value, "tzinfo", None) is not None for value in present} if kind == "dates" else {False}
+            if len(zones) > 1:
+                return "dates with and without a time zone"
+            return Column("zoned dates" if True in zones else kind, values)
+    if not all(isinstance(value, str | bytes) or is_real(value) or type(value).__name__ == "Interval" for value in types):
         return f"values of type{'s' * (len(types) > 1)} {' and '.join(sorted(type(value).__name__ for value in types))}"
     texts = np.full(len(values), None, dtype=object)
     texts[~gap] = [str(value) for value in present]
     return Column("categories", texts)
-
-
-def _with_zone(days: np.ndarray, present: np.ndarray) -> Column | str:
-    has_zone = {getattr(value, "tzinfo", None) is not None for value in present}
-    if len(has_zone) > 1:
-        return "dates with and without a time zone"
-    return Column("zoned dates" if True in has_zone else "dates", days)
 
 
 def _days(values: np.ndarray) -> np.ndarray:
@@ -246,27 +237,15 @@ def _day_of(value: Any) -> float:
     return float(_days(np.array([np.datetime64(value, "us")]))[0])
 
 
-def _length_of(value: Any) -> float:
-    return value / datetime.timedelta(days=1)
-
-
 def _time_of(value: datetime.time) -> float:
     return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / _DAY
-
-
-def _is_label(value: Any) -> bool:
-    return isinstance(value, str | bytes) or is_real(value) or type(value).__name__ == "Interval"
-
-
-def _is_date(value: Any) -> bool:
-    return isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period"
 
 
 _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
     ("booleans", lambda value: isinstance(value, bool | np.bool_), float),
     ("numbers", is_real, float),
-    ("dates", _is_date, _day_of),
-    ("durations", lambda value: isinstance(value, datetime.timedelta), _length_of),
+    ("dates", lambda value: isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period", _day_of),
+    ("durations", lambda value: isinstance(value, datetime.timedelta), lambda value: value / datetime.timedelta(days=1)),
     ("times", lambda value: isinstance(value, datetime.time), _time_of),
 ]
 """Kinds of columns of Python objects: the test that one value of each type must pass, and the number of a value."""

@@ -123,6 +123,8 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int) -> Column
 def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gaps: bool, apart: tuple[str, ...]) -> ColumnUse:
     counts = [Counter(text for text in _texts(column) if text is not None) for column in (source, target)]
     sizes = [len(column.values) for column in (source, target)]
+    # Rows in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more.
+    needed = [max(2.0, min(10.0, 0.05 * n), 0.005 * n) for n in sizes]
     known = sorted(counts[0].keys() | counts[1].keys())
     if len(known) == 1 and not has_gaps:
         return dropped(name, f"the same value in all rows, {_short(known[0])}")
@@ -130,7 +132,7 @@ def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gap
     frequent = [
         level
         for level in sorted(known, key=lambda level: -shares[level])[:max_levels]
-        if any(count[level] >= _rows_needed(size) for count, size in zip(counts, sizes, strict=True))
+        if any(count[level] >= least for count, least in zip(counts, needed, strict=True))
     ]
     # One rare level needs no column to share.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
@@ -138,11 +140,6 @@ def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gap
         return dropped(name, f"{len(known)} different texts, of which none is frequent: they name rows and do not describe them")
     notes = (*_levels_apart(levels, counts, sizes), *apart)
     return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
-
-
-def _rows_needed(n: int) -> float:
-    """Rows of a sample of `n` in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more."""
-    return max(2.0, min(10.0, 0.05 * n), 0.005 * n)
 
 
 def _texts(column: Column) -> np.ndarray:

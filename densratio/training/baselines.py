@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
-from .loop.losses import Loss, cross_entropy
 from .loop.ranks import mean_of_rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import validation_pass
-from .ratio.compared import Transformation
+from .losses import Loss, cross_entropy
 from .ratio.dynamic import DynamicReweighter
+from .ratio.two_samples import Transformation
 
 __all__ = ["DIW", "RandomWeights", "Uniform", "ValidationOnly"]
 

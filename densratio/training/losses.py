@@ -1,20 +1,167 @@
 """Losses of each row: for noisy or unequal classes, and for tasks whose prediction has more than one number a row."""
 
-from .loop.losses import (
-    Loss,
-    cross_entropy,
-    focal,
-    forward_corrected,
-    generalized_cross_entropy,
-    label_margins,
-    multilabel,
-    pixel_cross_entropy,
-    rows_mean,
-    squared_error,
-    token_cross_entropy,
-)
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 __all__ = [
-    "Loss", "cross_entropy", "focal", "forward_corrected", "generalized_cross_entropy", "label_margins", "multilabel",
-    "pixel_cross_entropy", "rows_mean", "squared_error", "token_cross_entropy",
-]  # fmt: skip
+    "Loss",
+    "cross_entropy",
+    "focal",
+    "forward_corrected",
+    "generalized_cross_entropy",
+    "label_margins",
+    "multilabel",
+    "pixel_cross_entropy",
+    "rows_mean",
+    "squared_error",
+    "token_cross_entropy",
+]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(prediction, label) of n rows -> losses (n,)."""
+
+IGNORED = -100  # torch's mark of a position that has no label
+
+
+def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
+    """Cross entropy (n,) of logits (n, C) and labels (n,), or probabilities (n, C). A ValueError for others says what to use."""
+    try:
+        return functional.cross_entropy(prediction, label, reduction="none")
+    except (IndexError, RuntimeError, ValueError) as error:
+        hint = other_task(prediction, label)
+        if hint is None:
+            raise
+        given = f"a prediction {tuple(prediction.shape)} and labels {tuple(label.shape)} of {label.dtype}"
+        raise ValueError(f"Cross entropy takes logits (n, C) and labels (n,), integers 0 to C - 1; got {given}. {hint}") from error
+
+
+def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
+    """(1 - p)^gamma times the cross entropy (n,), p the probability of the label; logits (n, C), labels (n,).
+
+    Source: Lin et al. (2017), Focal loss for dense object detection.
+    """
+    if not gamma >= 0.0:
+        raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
+    losses = cross_entropy(prediction, label)
+    return focal_factor(losses, gamma) * losses
+
+
+def focal_factor(losses: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma (n,) of the cross entropies -log p (n,)."""
+    missed = -torch.expm1(-losses)
+    # The root of 0 has an infinite slope, which matters for a gamma below 1.
+    return missed.clamp(min=torch.finfo(missed.dtype).tiny) ** gamma
+
+
+def generalized_cross_entropy(prediction: Tensor, label: Tensor, q: float = 0.7) -> Tensor:
+    """(1 - p^q) / q (n,), p the probability of the label: cross entropy as q -> 0, the mean absolute error at q = 1.
+
+    Logits (n, C), labels (n,). Source: Zhang & Sabuncu (2018), Generalized cross entropy loss for training deep neural networks
+    with noisy labels.
+    """
+    if not 0.0 < q <= 1.0:
+        raise ValueError(f"q must be in (0, 1]; got {q!r}.")
+    return -torch.expm1(-q * cross_entropy(prediction, label)) / q
+
+
+def forward_corrected(transition: Any) -> Loss:
+    """The loss -log (T' p)_y: cross entropy of the noisy labels that probabilities p would give, T[i, j] = P(noisy j | clean i).
+
+    transition (C, C): rows of sum 1. Returns a loss of logits (n, C) and labels (n,). Raises ValueError for another matrix.
+    Source: Patrini et al. (2017), Making deep neural networks robust to label noise: a loss correction approach.
+    """
+    matrix = torch.as_tensor(transition, dtype=torch.float64)
+    is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not is_square or not bool((matrix >= 0).all()) or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[0])):
+        raise ValueError(f"transition must be (C, C), rows of sum 1 with entries >= 0; got shape {tuple(matrix.shape)}.")
+    return partial(_forward_corrected, matrix.log())
+
+
+def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
+    _check_classes("transition", log_transition, prediction)
+    own = torch.log_softmax(prediction, dim=1)[:, :, None]
+    noisy = torch.logsumexp(own + log_transition.to(prediction.device, prediction.dtype), dim=1)
+    return functional.nll_loss(noisy, label, reduction="none")
+
+
+def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:
+    """LDAM's loss: cross entropy of scale * (logits less a margin of the label's class, largest (n_min / n_c)^(1/4)).
+
+    class_sizes (C,): training rows of each class. Returns a loss of logits (n, C), which should be cosines of features and class
+    vectors as published, and labels (n,).
+    Source: Cao et al. (2019), Learning imbalanced datasets with label-distribution-aware margin loss.
+    """
+    sizes = torch.as_tensor(class_sizes, dtype=torch.float64)
+    if sizes.ndim != 1 or not bool((sizes > 0).all()):
+        raise ValueError(f"class_sizes must be (C,) numbers > 0, the training rows of each class; got {class_sizes!r}.")
+    return partial(_label_margins, largest * (sizes.min() / sizes) ** 0.25, scale)
+
+
+def _label_margins(margins: Tensor, scale: float, prediction: Tensor, label: Tensor) -> Tensor:
+    _check_classes("class_sizes", margins, prediction)
+    less = torch.diag(margins.to(prediction.device, prediction.dtype))[label]
+    return cross_entropy(scale * (prediction - less), label)
+
+
+def _check_classes(name: str, of_classes: Tensor, prediction: Tensor) -> None:
+    n_classes = len(of_classes)
+    if prediction.ndim != 2 or prediction.shape[1] != n_classes:
+        raise ValueError(f"{name} has {n_classes} classes, so logits must be (n, {n_classes}); got {tuple(prediction.shape)}.")
+
+
+def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
+    """Mean squared error (n,) of each row; prediction and label (n,) or (n, ...) of equal sizes, (n, 1) beside (n,) too."""
+    return rows_mean((prediction.reshape(label.shape) - label) ** 2)
+
+
+def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
+    """Mean binary cross entropy (n,) over the labels of each row; logits and 0 / 1 labels (n, L)."""
+    return rows_mean(functional.binary_cross_entropy_with_logits(prediction, label.to(prediction.dtype), reduction="none"))
+
+
+def token_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
+    """Mean cross entropy (n,) over the tokens of each sequence; logits (n, T, C), labels (n, T), -100 where there is none."""
+    return pixel_cross_entropy(prediction.movedim(-1, 1), label)
+
+
+def pixel_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
+    """Mean cross entropy (n,) over the pixels of each image; logits (n, C, h, w), labels (n, h, w), -100 where there is none."""
+    each = functional.cross_entropy(prediction, label, reduction="none", ignore_index=IGNORED)
+    return rows_mean(each, label != IGNORED)
+
+
+def rows_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean (n,) of the entries of each row of `values` (n, ...), of those alone where `mask` (n, ...) is true; 0 where none is."""
+    if mask is None:
+        return values.flatten(1).mean(dim=1) if values.ndim > 1 else values
+    counted = mask.to(values.dtype).flatten(1)
+    # Where a mask is false a loss may be infinite, and infinity times 0 is NaN.
+    kept = values.flatten(1).where(counted > 0, 0.0)
+    return kept.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)
+
+
+def other_task(prediction: Tensor, label: Tensor) -> str | None:
+    """What to do about a prediction and labels that cross entropy does not take; None where they look right."""
+    n, n_classes = len(prediction), prediction.shape[-1]
+    if prediction.ndim == 1 or (prediction.ndim == 2 and n_classes == 1):
+        return "The model gives one number a row: loss=densratio.training.losses.squared_error, or a logit for each class."
+    if prediction.ndim > 2:
+        return "For labels of tokens or pixels use loss=densratio.training.losses.token_cross_entropy or pixel_cross_entropy."
+    if label.shape == prediction.shape:
+        return "For several labels a row use loss=densratio.training.losses.multilabel."
+    if label.shape == (n, 1):
+        return "Take the one column of the labels: y[:, 0]."
+    if label.shape == (n,) and label.is_floating_point():
+        return "Make the labels integers, y.long(); for numbers use loss=densratio.training.losses.squared_error."
+    if label.shape == (n,) and label.dtype not in (torch.int64, torch.uint8):
+        return "Make the labels integers of 64 bits, y.long()."
+    if label.shape == (n,) and label.device.type == "cpu" and n:
+        return f"The model has {n_classes} classes and the labels go from {int(label.min())} to {int(label.max())}."
+    return None

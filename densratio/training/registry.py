@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
-from .loop.losses import generalized_cross_entropy
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
+from .losses import generalized_cross_entropy
 from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
@@ -43,6 +43,11 @@ class Ingredients:
             raise ValueError("The model has no nn.Linear, whose input the train-twice methods and lrw_opt weigh rows by.")
         return linear.in_features
 
+    @property
+    def losses(self) -> Tensor:
+        """The irreducible losses, also where a function gives them."""
+        return self.irreducible() if callable(self.irreducible) else self.irreducible
+
 
 class Method(NamedTuple):
     """A method: what tables and figures call it, how it is made, and which arguments of `reweighter` it needs beside n_train."""
@@ -58,6 +63,16 @@ def _dynamic(ratio: str, title: str) -> Method:
 
 def _twice(kind: type[LRWHard | LRWRandom | LRWEasy], title: str) -> Method:
     return Method(title, lambda given: kind(given.n_train, given.n_features, optimizer=given.optimizer), ("model", "optimizer"))
+
+
+def _splitting(title: str, hard_split: bool) -> Method:
+    def make(given: Ingredients) -> Reweighter:
+        return LRWOpt(
+            given.n_train, given.n_features, given.n_classes, optimizer=given.optimizer, hard_split=hard_split,
+            splitter_warmup=min(25.0, given.epochs / 3), seed=given.seed,
+        )  # fmt: skip
+
+    return Method(title, make, ("model", "n_classes", "optimizer", "epochs"))
 
 
 _BY_LABELS = ("y_train", "optimizer")
@@ -94,28 +109,14 @@ METHODS: dict[str, Method] = {
         _BY_LABELS,
     ),
     "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
-    "lrw_opt": Method(
-        "LRW-Opt",
-        lambda given: LRWOpt(
-            given.n_train, given.n_features, given.n_classes, optimizer=given.optimizer,
-            splitter_warmup=min(25.0, given.epochs / 3), seed=given.seed,
-        ),
-        ("model", "n_classes", "optimizer", "epochs"),
-    ),
-    "lrw_opt_hard": Method(
-        "LRW-Opt, hard split",
-        lambda given: LRWOpt(
-            given.n_train, given.n_features, given.n_classes, optimizer=given.optimizer, hard_split=True,
-            splitter_warmup=min(25.0, given.epochs / 3), seed=given.seed,
-        ),
-        ("model", "n_classes", "optimizer", "epochs"),
-    ),
+    "lrw_opt": _splitting("LRW-Opt", False),
+    "lrw_opt_hard": _splitting("LRW-Opt, hard split", True),
     "focal": Method("Focal", lambda given: Focal(given.n_train)),
     "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),
-    "rho_loss": Method("RHO-loss", lambda given: RHOLoss(given.n_train, _values(given.irreducible), share=0.5), ("irreducible",)),
+    "rho_loss": Method("RHO-loss", lambda given: RHOLoss(given.n_train, given.losses, share=0.5), ("irreducible",)),
     "lrw_hard": _twice(LRWHard, "LRW-Hard"),
     "lrw_random": _twice(LRWRandom, "LRW-Random"),
     "lrw_easy": _twice(LRWEasy, "LRW-Easy"),
@@ -172,6 +173,12 @@ def key_of(name: Any) -> str:
     raise ValueError(f"There is no method {name!r}.{hint} The methods are {', '.join(METHODS)}.")
 
 
+def keys_of(text: str) -> tuple[str, ...]:
+    """Keys in METHODS of the names in a list with commas, in any spelling; "all" for every one. Raises ValueError as `key_of`."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(METHODS) if [name.lower() for name in names] == ["all"] else tuple(dict.fromkeys(map(key_of, names)))
+
+
 def title_of(name: str) -> str:
     """What tables and figures call a method."""
     return METHODS[name].title
@@ -179,7 +186,3 @@ def title_of(name: str) -> str:
 
 def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
-
-
-def _values(irreducible: Tensor | Callable[[], Tensor]) -> Tensor:
-    return irreducible() if callable(irreducible) else irreducible

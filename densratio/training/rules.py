@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from .loop.batch_reweighter import BatchReweighter
 from .loop.labels import training_labels
-from .loop.losses import Loss, cross_entropy, focal_factor
 from .loop.moving_average import evaluation
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import device_of_model
+from .losses import Loss, cross_entropy, focal_factor
 
 __all__ = ["ClassBalanced", "Focal", "MarginBased", "RHOLoss", "SelfPaced", "irreducible_losses", "margins"]
 

@@ -35,7 +35,6 @@ class ParquetTable(Table):
         self._check_names()
 
     def read(self, names: Sequence[str]) -> Any:
-        """See `Table.read`."""
         parquet, faults = _pyarrow()
         try:
             with self._bytes() as source, parquet.ParquetFile(source) as file:
@@ -44,7 +43,6 @@ class ParquetTable(Table):
             raise ValueError(f"{self.path} is a damaged Parquet file: {error}.") from None
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """See `Table.places`: the number of the row, counted from 1."""
         return [row + 1 for row in sorted(rows)]
 
 

@@ -44,7 +44,12 @@ class TextTable(Table):
         super().__init__(path, reading)
         name = path.name.lower()
         self._is_compressed = name.endswith(".gz")
-        self._check_magic()
+        with self._bytes() as file:
+            start = file.read(4)
+        for magic, words in _MAGIC.items():
+            is_expected = self._is_compressed if magic == b"\x1f\x8b" else reading.encoding and "UTF-16" in words
+            if start.startswith(magic) and not is_expected:
+                raise ValueError(f"{path} is no CSV file: {words}.")
         with self._faults():
             with self._open() as file:
                 head = file.read(HEAD)
@@ -93,7 +98,6 @@ class TextTable(Table):
         return frame[list(names)]
 
     def places(self, rows: Sequence[int]) -> list[int]:
-        """See `Table.places`: the line on which each row begins."""
         wanted, found = set(rows), []
         records = self._records(keeps_empty_lines=len(self.names) == 1)
         for row, (line, _) in enumerate(records, start=-1):
@@ -136,14 +140,6 @@ class TextTable(Table):
             return f"{self.path} is no CSV file: a quotation mark is opened and never closed."
         detail = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         return f"{self.path} is no CSV file: {detail}."
-
-    def _check_magic(self) -> None:
-        with self._bytes() as file:
-            start = file.read(4)
-        for magic, words in _MAGIC.items():
-            is_expected = self._is_compressed if magic == b"\x1f\x8b" else self.reading.encoding and "UTF-16" in words
-            if start.startswith(magic) and not is_expected:
-                raise ValueError(f"{self.path} is no CSV file: {words}.")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

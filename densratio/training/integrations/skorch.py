@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from ..._validation import check_sample_weight
-from ..loop.losses import other_task, rows_mean
 from ..loop.reweighter import Reweighter
-from .prediction import Prediction
-from .state import LoopState
+from ..losses import other_task, rows_mean
+from .state import LoopState, Prediction
 from .validation import NumberedCollate, NumberedRows
 
 __all__ = ["ReweightedClassifier", "ReweightedNet", "ReweightedRegressor"]

@@ -1,15 +1,17 @@
-"""A reweighter with its validation batches: the state of a loop for checkpoints, and checks that all sizes agree."""
+"""A reweighter with its validation batches, for checkpoints and checks of sizes; and a model as a reweighter calls it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..loop.reweighter import Reweighter
+from ..loop.validation_pass import validation_pass
 from .validation import Collate, ValidationBatches
 
-__all__ = ["LoopState"]
+__all__ = ["LoopState", "Prediction"]
 
 
 class LoopState:
@@ -67,3 +69,30 @@ class LoopState:
         rows_drawn = state["rows_drawn"]
         self.reweighter.load_state_dict(state["reweighter"])
         self.batches.rows_drawn = rows_drawn
+
+
+class Prediction(nn.Module):
+    """Calls a model of other arguments and outputs, and keeps its outputs.
+
+    module: the model, whose layers, mode and device count. call(x) -> its outputs; prediction(outputs) -> what a loss takes.
+    """
+
+    def __init__(self, module: nn.Module, call: Callable[[Any], Any], prediction: Callable[[Any], Any] = lambda outputs: outputs):
+        super().__init__()
+        self.module = module
+        self._call = call
+        self._prediction = prediction
+        self._given: list[tuple[Any, Any]] = []
+
+    def forward(self, x: Any) -> Any:
+        outputs = self._call(x)
+        self._given.append((x, outputs))
+        return self._prediction(outputs)
+
+    def outputs(self, x: Any) -> Any:
+        """The model's outputs for x, from the pass of x, or from a new one without gradients where there was none."""
+        for given, outputs in self._given:
+            if given is x:
+                return outputs
+        with validation_pass(self.module):
+            return self._call(x)

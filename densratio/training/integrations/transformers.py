@@ -22,8 +22,7 @@ from transformers import Trainer, TrainingArguments
 from ..loop.data.indexed import map_style
 from ..loop.ranks import n_ranks, of_all_ranks
 from ..loop.reweighter import Reweighter
-from .prediction import Prediction
-from .state import LoopState
+from .state import LoopState, Prediction
 from .validation import NumberedCollate, NumberedRows
 
 __all__ = ["ReweightedTrainer"]

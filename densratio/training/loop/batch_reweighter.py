@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
-from .losses import Loss, cross_entropy
 from .reweighter import Reweighter
 from .row_batch import RowBatch
 from .training_pass import TrainingPass
@@ -143,4 +143,5 @@ class BatchReweighter(Reweighter):
         self.row_losses.record(batch.losses.detach()[:n], rows, 1.0 + self.epoch)
         self.rows_seen += len(rows.all_positions)
         self.steps_seen += 1
-        self._log_weights(rows.all_positions)
+        if self.monitor is not None:
+            self.monitor.step(self, rows.all_positions)

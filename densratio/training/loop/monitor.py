@@ -99,7 +99,9 @@ class Monitor:
         for q, value in zip(_QUANTILES, np.quantile(weights, _QUANTILES), strict=True):
             yield f"quantile_{round(100 * q):02d}", float(value)
         yield "share_at_zero", float(np.mean(weights == 0.0))
-        labels = self._labels_of(reweighter)
+        classes: Any = getattr(reweighter, "classes", None)
+        # -1 where the reweighter does not know the label.
+        labels = None if classes is None else np.asarray(to_host(classes.y_train))
         if (bound := _bound(reweighter, labels)) is not None:
             yield "share_at_bound", float(np.mean(weights >= bound * (1.0 - _ROUNDING)))
         if self._last is not None and len(self._last) == len(weights):
@@ -108,14 +110,12 @@ class Monitor:
             yield "drift", float(np.mean(change))
             yield "total_change", self.total_change
         self._last = weights
-        yield from _class_means(weights, labels if self.labels is None else self.labels)
+        own = labels if self.labels is None else self.labels
+        for label in [] if own is None else np.unique(own):
+            if not (isinstance(label, np.integer) and label < 0):
+                yield f"class_{label}", float(np.mean(weights[own == label]))
         shares = getattr(reweighter, "share_", {})
         yield from ((f"share_{name}", share) for name, share in shares.items() if len(shares) > 1)
-
-    def _labels_of(self, reweighter: Any) -> np.ndarray | None:
-        """Labels (n_train,) that the reweighter knows, -1 where it does not."""
-        classes: Any = getattr(reweighter, "classes", None)
-        return None if classes is None else np.asarray(to_host(classes.y_train))
 
 
 def _on_host(weights: Any) -> np.ndarray:
@@ -137,9 +137,3 @@ def _bound(reweighter: Any, labels: np.ndarray | None) -> float | np.ndarray | N
     # A class of ratio 0 has no other weight than 0, which is no saturation.
     prior = [reweighter.classes.ratio(int(label)) or np.inf if label >= 0 else np.inf for label in known]
     return float(upper) * np.array(prior)[np.searchsorted(known, labels)]
-
-
-def _class_means(weights: np.ndarray, labels: np.ndarray | None) -> Iterator[tuple[str, float]]:
-    for label in [] if labels is None else np.unique(labels):
-        if not (isinstance(label, np.integer) and label < 0):
-            yield f"class_{label}", float(np.mean(weights[labels == label]))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from ..._validation import check_sample_weight
+from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
-from .losses import Loss, cross_entropy
 from .monitor import Monitor
 from .row_batch import positions_of
 from .row_losses import RowLosses
@@ -220,10 +220,6 @@ class Reweighter(nn.Module, Joinable, ABC):
         if self.base_weights is None:
             return weights
         return weights * self.base_weights[self._positions(index)].to(weights.device)
-
-    def _log_weights(self, index: Any) -> None:
-        if self.monitor is not None:
-            self.monitor.step(self, index)
 
 
 def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:

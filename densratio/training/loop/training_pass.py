@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .last_layer import LastLayer, last_layer
-from .losses import Loss
+from ..losses import Loss
+from .ranks import Rows
 from .validation_pass import Listener, device_of_model, frozen_buffers, same_draws, unwrapped, validation_pass
 
-__all__ = ["Layer", "TrainingPass"]
+__all__ = ["LastLayer", "Layer", "TrainingPass", "last_layer", "weighted_gradient"]
 
 
 class Layer(NamedTuple):
@@ -25,11 +25,7 @@ class Layer(NamedTuple):
     entry: Tensor
     output: Tensor
     version: int
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether the output was changed in place since."""
-        return self.output._version != self.version
+    """That of the output, which is another once it was changed in place."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,8 @@ class TrainingPass:
 
         keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
         """
-        listener, draws = Listener(None, keeps_last_layer="last_layer" in keeps), _draws(device_of_model(model))
+        listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
+        draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         layers: list[Layer] | None = [] if "layers" in keeps else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
@@ -72,7 +69,11 @@ class TrainingPass:
 
     def losses_at(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Losses (n,) under other parameters, with the same draws of dropout; leaves no trace in the model."""
-        with frozen_buffers(self.model), _with_draws(self.draws, device_of_model(self.model)):
+        device = device_of_model(self.model)
+        with frozen_buffers(self.model), same_draws(device):
+            torch.set_rng_state(self.draws[0])
+            if self.draws[1] is not None:
+                torch.cuda.set_rng_state(self.draws[1], device)
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
 
     def last_layer(self) -> LastLayer:
@@ -85,6 +86,34 @@ class TrainingPass:
         with validation_pass(self.model), listener.of(self.model):
             prediction = self.model(x)
         return _last_layer(prediction, y, self.loss, *listener.last())
+
+
+class LastLayer(NamedTuple):
+    """Gradients of the losses of n rows in the last linear layer, in two factors: g_i = slope_i outer (entry_i, 1)."""
+
+    slope: Tensor
+    """(n, C) d loss_i / d output_i."""
+    entry: Tensor
+    """(n, h) its input; h = 0 where the model has no such layer."""
+
+    def of_all_rows(self) -> LastLayer:
+        """The factors of the rows of all ranks."""
+        return LastLayer(*(Rows(len(part)).all(part) for part in self))
+
+
+def last_layer(prediction: Tensor, label: Any, losses: Loss, entry: Tensor | None) -> LastLayer:
+    """Factors of the rows' gradients, from the outputs (n, ...) of a model and the input of its last linear layer."""
+    output = prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)).requires_grad_()
+    with torch.enable_grad():
+        slope = torch.autograd.grad(losses(output, label).sum(), output)[0].flatten(1)
+    fits = entry is not None and entry.ndim == 2 and prediction.ndim == 2 and len(entry) == len(prediction)
+    return LastLayer(slope, entry.to(slope.dtype) if fits and entry is not None else slope[:, :0])
+
+
+def weighted_gradient(layer: LastLayer, weights: Tensor) -> Tensor:
+    """sum_i w_i g_i (C, h + 1), for weights (n,); the last column is the biases'."""
+    weighted = (layer.slope * weights[:, None]).mT
+    return torch.cat([weighted @ layer.entry, weighted.sum(dim=1, keepdim=True)], dim=1)
 
 
 @contextmanager
@@ -112,17 +141,3 @@ def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, ou
             'such as a softmax; use mode="first_order" or mode="exact" with this one.'
         )
     return last_layer(prediction, y, loss, entry)
-
-
-def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-@contextmanager
-def _with_draws(draws: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
-    """Within it random generators repeat their draws from the state `draws`; afterwards they continue from the present state."""
-    with same_draws(device):
-        torch.set_rng_state(draws[0])
-        if draws[1] is not None:
-            torch.cuda.set_rng_state(draws[1], device)
-        yield

@@ -39,11 +39,6 @@ class ValidationBank(nn.Module):
         """Validation rows."""
         return len(self.age)
 
-    @property
-    def is_started(self) -> Tensor:
-        """Whether () any row has a value."""
-        return (self.age >= 0).any()
-
     def refresh(self, fresh: Tensor, rows: RowBatch) -> None:
         """Count a step and store the values fresh (m, d), m >= 0, of the rows.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ..loop.labels import training_labels
-from ..loop.losses import Loss, cross_entropy
 from ..loop.moving_average import MovingAverage
 from ..loop.state import snapshot
 from ..loop.validation_pass import device_of_model
+from ..losses import Loss, cross_entropy
 
 __all__ = ["ChosenRows"]
 
@@ -104,8 +102,14 @@ class ChosenRows(nn.Module):
 
     def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """The next batch (x, y, index), on the model's device, after the average was moved towards its present parameters."""
-        with self._unchanged_on_error():
+        average, drawn = (dict(self.average.values), self.average.n_steps), (self._random.bit_generator.state, self._order)
+        rows = self.rows_.clone()
+        try:
             return self._next(model)
+        except Exception:
+            (self.average.values, self.average.n_steps), (self._random.bit_generator.state, self._order) = average, drawn
+            self.rows_.copy_(rows)
+            raise
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Go on from a state_dict; where it does not fit, that is a RuntimeError, and nothing has changed."""
@@ -115,17 +119,6 @@ class ChosenRows(nn.Module):
         except Exception as error:
             restore()
             raise RuntimeError(f"This state does not fit ChosenRows of {self.n_val} rows; nothing was loaded. {error}") from error
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        average, drawn = (dict(self.average.values), self.average.n_steps), (self._random.bit_generator.state, self._order)
-        rows = self.rows_.clone()
-        try:
-            yield
-        except Exception:
-            (self.average.values, self.average.n_steps), (self._random.bit_generator.state, self._order) = average, drawn
-            self.rows_.copy_(rows)
-            raise
 
     def _next(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         self.average.follow(model)

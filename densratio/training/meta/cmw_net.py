@@ -10,12 +10,11 @@ from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import training_labels
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
-from .weight_network import WeightNetwork, groups_of_classes
+from .weight_network import WeightNetwork, groups_of_classes, learned_weights
 
 __all__ = ["CMWNet"]
 
@@ -75,11 +74,8 @@ class CMWNet(BatchReweighter):
                 "moving average, ensemble or mixup are to differ, and gradient=MetaGradient(optimizer=..., every=...)."
             )
         labels = training_labels(y_train, n_train)
-        beside = {
-            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
-            "fixed_step_length": fixed_step_length,
-        }  # fmt: skip
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
+        engine = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
         self.network = WeightNetwork(K, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.register_buffer("groups_", groups_of_classes(labels, K))

@@ -13,8 +13,8 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .cmw_net import CMWNet
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
 from .soft_labels import MixedLabels, SoftLabels
+from .weight_network import learned_weights
 
 __all__ = ["CMWNetSL"]
 
@@ -58,10 +58,7 @@ class CMWNetSL(CMWNet):
         weight_decay: float = 1e-4,
         warmup_epochs: float = 1.0,
     ):
-        beside = {
-            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "fixed_step_length": fixed_step_length
-        }  # fmt: skip
-        gradient = gradient_from(gradient, beside, every=10)
+        gradient = gradient_from(gradient, optimizer, mode, product, every, None, None, fixed_step_length, usual_every=10)
         if soft_labels is not None and not isinstance(soft_labels, SoftLabels):
             raise ValueError(f"soft_labels must be a SoftLabels(...) or None; got {soft_labels!r}.")
         if gradient.mode == "last_layer" or gradient.product == "layers":

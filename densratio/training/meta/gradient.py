@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..loop.last_layer import LastLayer, weighted_gradient
-from ..loop.losses import Loss
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
-from ..loop.training_pass import TrainingPass
+from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, last_linear, unwrapped, validation_pass
-from .layerwise import can_split_by_layers, layerwise
-from .products import PRODUCTS, tolerance
-from .virtual_step import check_optimizer, learning_rates, virtual_step
+from ..losses import Loss
+from .products import PRODUCTS, can_split_by_layers, layerwise, tolerance
+from .virtual_step import learning_rates, rule_of, virtual_step
 
 __all__ = ["MODES", "MetaGradient", "gradient_from"]
 
@@ -84,7 +82,19 @@ class MetaGradient(nn.Module):
         fixed_step_length: bool = False,
     ):
         super().__init__()
-        _check(mode, product, every, n_val, val_refresh)
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
+        if product not in ("auto", "layers", *PRODUCTS):
+            raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
+        if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
+            raise ValueError(
+                'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number '
+                f">= 1; got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
+            )
+        if val_refresh is not None and n_val is not None and val_refresh > n_val:
+            raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
         self.mode = mode
         self.every = every
         self.fixed_step_length = fixed_step_length
@@ -100,7 +110,7 @@ class MetaGradient(nn.Module):
         if self.mode == "exact":
             if self.optimizer is None:
                 raise ValueError(_NO_OPTIMIZER)
-            check_optimizer(self.optimizer)
+            rule_of(self.optimizer)
         if parameters and all(isinstance(rate, float) and rate == 0.0 for rate in learning_rates(self.optimizer, parameters)):
             held = {id(p) for group in getattr(self.optimizer, "param_groups", []) for p in group["params"]}
             if not any(id(p) in held for p in parameters):
@@ -164,11 +174,6 @@ class MetaGradient(nn.Module):
             return gradients, None
         return gradients, Slopes(_or_zero(found[n:], layers), weights)
 
-    def _slopes_of_layers(self, rows: TrainingPass) -> Slopes:
-        layers = [layer.output for layer in rows.layers or []]
-        found = torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True)
-        return Slopes(_or_zero(found, layers), torch.ones_like(rows.losses))
-
     def _may_split(self, rows: TrainingPass) -> bool:
         return self.product_ in (None, "layers") and can_split_by_layers(rows)
 
@@ -196,20 +201,28 @@ class MetaGradient(nn.Module):
         if not bool(products.norm() > 0):
             # A learning rate of 0 shows nothing: the next batch decides.
             return products
-        self.product_ = "layers" if _agree(split, products) else name
+        # Waits for the device, once in a run: whether both are the same but for rounding.
+        self.product_ = "layers" if bool((split - products).norm() <= tolerance(split) * products.norm()) else name
         return split if self.product_ == "layers" else products
 
     def _split(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         assert rows.layers is not None
         tangents = {id(p): t for p, t in zip(rows.named_parameters.values(), tangent, strict=True)}
-        slopes = slopes or self._slopes_of_layers(rows)
+        if slopes is None:
+            layers = [layer.output for layer in rows.layers]
+            found = torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True)
+            slopes = Slopes(_or_zero(found, layers), torch.ones_like(rows.losses))
         return layerwise(rows.layers, slopes.of_outputs, tangents) / slopes.weights
 
     # ------------------------------------------------------------ the last layer
 
     def _in_last_layer(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
         train, gradient = rows.last_layer(), self._last_gradient(rows, val)
-        weight, bias = _rates_of_last_layer(rows.model, self.optimizer)
+        linear = last_linear(unwrapped(rows.model))
+        assert linear is not None
+        is_trained = [p is not None and p.requires_grad for p in (linear.weight, linear.bias)]
+        rates = learning_rates(self.optimizer, [linear.weight, linear.bias])
+        weight, bias = (rate if trained else 0.0 for rate, trained in zip(rates, is_trained, strict=True))
         if self.fixed_step_length:
             total = Rows(len(rows.losses)).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
             gradient = _across([gradient], [torch.cat([weight * total[:, :-1], bias * total[:, -1:]], dim=1)])[0]
@@ -241,19 +254,30 @@ class MetaGradient(nn.Module):
         return LastLayer(bank.values[:, :width], bank.values[:, width:])
 
 
-def gradient_from(gradient: MetaGradient | None, beside: dict[str, Any], *, mode: str = "exact", every: int = 1) -> MetaGradient:
-    """The engine of a method: `gradient`, or one of the parameters `beside` it that are not None, with the method's usual mode.
-
-    Raises ValueError where both are given.
-    """
-    given = {name: value for name, value in beside.items() if value is not None}
+def gradient_from(
+    gradient: MetaGradient | None,
+    optimizer: torch.optim.Optimizer | None,
+    mode: str | None,
+    product: str | None,
+    every: int | None,
+    n_val: int | None = None,
+    val_refresh: int | None = None,
+    fixed_step_length: bool | None = None,
+    *,
+    usual_mode: str = "exact",
+    usual_every: int = 1,
+) -> MetaGradient:
+    """The engine of a method: `gradient`, or one of the parameters beside it that are not None. Raises ValueError for both."""
+    names = ("optimizer", "mode", "product", "every", "n_val", "val_refresh", "fixed_step_length")
+    values = (optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
+    given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
     if gradient is None:
-        return MetaGradient(**{"mode": mode, "every": every, **given})
+        return MetaGradient(**{"mode": usual_mode, "every": usual_every, **given})
     if not isinstance(gradient, MetaGradient):
         raise ValueError(f'gradient must be a MetaGradient, such as MetaGradient(mode="exact", every=5); got {gradient!r}.')
     if given:
-        names = ", ".join(f"{name}=" for name in given)
-        raise ValueError(f"gradient= and {names} were both given: put {names} into the MetaGradient(...).")
+        both = ", ".join(f"{name}=" for name in given)
+        raise ValueError(f"gradient= and {both} were both given: put {both} into the MetaGradient(...).")
     return gradient
 
 
@@ -278,11 +302,6 @@ def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
     return [g - along * u for g, u in zip(gradient, unit, strict=True)]
 
 
-def _agree(x: Tensor, y: Tensor) -> bool:
-    """Whether two products (n,) are the same but for rounding; waits for the device, once in a run."""
-    return bool((x - y).norm() <= tolerance(x) * y.norm())
-
-
 def _n_rows(rows: TrainingPass) -> Tensor | int:
     """Losses of all rows."""
     return Rows(len(rows.losses)).count(rows.losses)
@@ -297,27 +316,3 @@ def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> 
 def _or_zero(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
     pairs = zip(_dense(gradients, parameters), parameters, strict=True)
     return [torch.zeros_like(p) if g is None else g for g, p in pairs]
-
-
-def _rates_of_last_layer(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> tuple[Any, Any]:
-    """Learning rates of the last linear layer's weights and biases, 0 for what is not trained."""
-    linear = last_linear(unwrapped(model))
-    assert linear is not None
-    parts = linear.weight, linear.bias
-    return tuple(learning_rates(optimizer, [p])[0] if p is not None and p.requires_grad else 0.0 for p in parts)  # type: ignore[return-value]
-
-
-def _check(mode: str, product: str, every: int, n_val: int | None, val_refresh: int | None) -> None:
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
-    if product not in ("auto", "layers", *PRODUCTS):
-        raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
-    if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
-        raise ValueError(
-            'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number >= 1; '
-            f"got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
-        )
-    if val_refresh is not None and n_val is not None and val_refresh > n_val:
-        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
 
 __all__ = ["L2R"]
@@ -43,16 +43,8 @@ class L2R(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        beside = {
-            "optimizer": optimizer,
-            "mode": mode,
-            "product": product,
-            "every": every,
-            "n_val": n_val,
-            "val_refresh": val_refresh,
-        }
-        gradient = gradient_from(gradient, beside, mode="first_order")
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient)
+        engine = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, usual_mode="first_order")
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         if self.is_due:

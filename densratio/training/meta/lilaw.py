@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.late_errors import waits_for
-from ..loop.losses import Loss, cross_entropy
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
+from ..losses import Loss, cross_entropy
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
 
@@ -31,11 +31,6 @@ class Difficulty(NamedTuple):
     easy: Tensor
     hard: Tensor
     moderate: Tensor
-
-    @property
-    def weights(self) -> Tensor:
-        """Their sum (n,)."""
-        return self.easy + self.hard + self.moderate
 
 
 def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any) -> Difficulty:
@@ -97,7 +92,15 @@ class LiLAW(BatchReweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        _check((alpha, beta, delta), bounded, temperature, parts)
+        if bounded and not (alpha >= 1.0 and delta >= beta):
+            raise ValueError(
+                f"alpha must be >= 1 and delta >= beta; got alpha={alpha!r}, beta={beta!r}, delta={delta!r}. "
+                "bounded=False takes any."
+            )
+        if not 0.0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")
+        if isinstance(parts, str) or not parts or len(set(parts)) < len(parts) or not set(parts) <= set(Difficulty._fields):
+            raise ValueError(f"parts must be some of {list(Difficulty._fields)}, each once; got {parts!r}.")
         self.bounded, self.temperature, self.parts = bounded, float(temperature), tuple(parts)
         if not (learning_rate >= 0 and weight_decay >= 0):
             raise ValueError(f"learning_rate and weight_decay must be >= 0; got {learning_rate!r} and {weight_decay!r}.")
@@ -126,9 +129,7 @@ class LiLAW(BatchReweighter):
         return {"alpha": self.alpha.detach(), "beta": self.beta.detach(), "delta": self.delta.detach()}
 
     def _sum(self, difficulty: Difficulty) -> Tensor:
-        """The parts (n,) that count."""
-        kept = [getattr(difficulty, part) for part in self.parts]
-        return torch.stack(kept).sum(dim=0)
+        return torch.stack([getattr(difficulty, part) for part in self.parts]).sum(dim=0)
 
     def _learn(self, model: nn.Module, val: Any) -> None:
         with validation_pass(model):
@@ -149,18 +150,6 @@ class LiLAW(BatchReweighter):
             if self.bounded:
                 self.alpha.clamp_(min=1.0)
                 self.delta.copy_(torch.maximum(self.delta, self.beta))
-
-
-def _check(numbers: tuple[float, float, float], bounded: bool, temperature: float, parts: Sequence[str]) -> None:
-    alpha, beta, delta = numbers
-    if bounded and not (alpha >= 1.0 and delta >= beta):
-        raise ValueError(
-            f"alpha must be >= 1 and delta >= beta; got alpha={alpha!r}, beta={beta!r}, delta={delta!r}. bounded=False takes any."
-        )
-    if not 0.0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")
-    if isinstance(parts, str) or not parts or len(set(parts)) < len(parts) or not set(parts) <= set(Difficulty._fields):
-        raise ValueError(f"parts must be some of {list(Difficulty._fields)}, each once; got {parts!r}.")
 
 
 def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,12 +12,12 @@ from torch.optim import Adam
 
 from ..._arrays import to_host
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.moving_average import evaluation
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
+from .weight_network import learned_weights
 
 __all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "WeightOfInput", "features_of"]
 
@@ -29,28 +29,22 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         if n_features < 1 or hidden < 1:
             raise ValueError(f"n_features and hidden must be >= 1; got {n_features} and {hidden}.")
+        self.n_features = n_features
         self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         self.check(features)
         with torch.autocast(features.device.type, enabled=False):
-            return torch.sigmoid(self.logits(features.to(self._first.weight.dtype)))
+            return torch.sigmoid(self.logits(features.to(next(self.parameters()).dtype)))
 
     def check(self, features: Tensor) -> None:
         """Raise ValueError for features (n, d) of another number of columns."""
-        if features.shape[1] != self._first.in_features:
-            declared = self._first.in_features
-            raise ValueError(f"n_features={declared} were declared and the features have {features.shape[1]} columns.")
+        if features.shape[1] != self.n_features:
+            raise ValueError(f"n_features={self.n_features} were declared and the features have {features.shape[1]} columns.")
 
     def logits(self, features: Tensor) -> Tensor:
         """The same before the sigmoid (n,)."""
         return self.layers(features)[:, 0]
-
-    @property
-    def _first(self) -> nn.Linear:
-        first = self.layers[0]
-        assert isinstance(first, nn.Linear)
-        return first
 
 
 class WeightOfInput(nn.Module):
@@ -119,8 +113,8 @@ class TrainTwice(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
+        engine = gradient_from(gradient, optimizer, mode, product, every)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.backbone = backbone

@@ -10,12 +10,12 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, Predict, gradient_from
-from .learning import learned_weights, move
 from .lrw import FeatureNetwork, WeightOfInput, features_of
+from .weight_network import learned_weights, move
 
 __all__ = ["LRWOpt"]
 
@@ -99,9 +99,18 @@ class LRWOpt(BatchReweighter):
         seed: int = 0,
         loss: Loss = cross_entropy,
     ):
-        beside = {"optimizer": optimizer, "mode": mode, "product": product, "every": every}
-        gradient = gradient_from(gradient, beside, every=5)
-        _check(gradient, share, regularize_every, n_classes, splitter_warmup, warmup_epochs)
+        gradient = gradient_from(gradient, optimizer, mode, product, every, usual_every=5)
+        if warmup_epochs is not None:
+            raise ValueError(
+                f"warmup_epochs= of LRWOpt, the first epochs with a random split, is now splitter_warmup={warmup_epochs!r}: "
+                "elsewhere warmup_epochs holds all weights at 1."
+            )
+        if gradient.mode == "last_layer":
+            raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
+        if not 0.0 < share < 1.0 or regularize_every < 1:
+            raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
+        if not splitter_warmup >= 0 or n_classes < 2:
+            raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
         super().__init__(n_train, loss, gradient=gradient)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
         self.splitter = FeatureNetwork(n_features + n_classes, hidden)
@@ -146,7 +155,8 @@ class LRWOpt(BatchReweighter):
         if not self.is_split_at_random:
             if self.is_due:
                 self._learn_split(batch, features, rows)
-            self._split(batch, features, rows)
+            with torch.no_grad():
+                rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
         q = (self.is_held_out if self.hard_split else self.split_)[rows.positions]
         # Of a batch that is held out as a whole the weights are those of its rows: a mean of 0 would give NaN.
         mass = (1.0 - q).clamp(min=_LEAST)
@@ -192,10 +202,6 @@ class LRWOpt(BatchReweighter):
             self.is_held_out.copy_(places < n_held)
         self.sides.zero_()
 
-    @torch.no_grad()
-    def _split(self, batch: TrainingPass, features: Tensor, rows: RowBatch) -> None:
-        rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
-
     def _split_logits(self, features: Tensor, y: Tensor) -> Tensor:
         one_hot = functional.one_hot(y, self.n_classes).to(features.dtype)
         with torch.autocast(features.device.type, enabled=False):
@@ -226,22 +232,6 @@ class LRWOpt(BatchReweighter):
         part, whole = mass @ one_hot / mass.sum().clamp(min=_LEAST), one_hot.mean(dim=0)
         # 0 log 0 is 0, with a finite slope.
         return (part * torch.log(part.clamp(min=_LEAST) / whole.clamp(min=_LEAST))).sum()
-
-
-def _check(
-    gradient: MetaGradient, share: float, regularize_every: int, n_classes: int, splitter_warmup: float, warmup_epochs: Any
-) -> None:
-    if warmup_epochs is not None:
-        raise ValueError(
-            f"warmup_epochs= of LRWOpt, the first epochs with a random split, is now splitter_warmup={warmup_epochs!r}: elsewhere "
-            "warmup_epochs holds all weights at 1."
-        )
-    if gradient.mode == "last_layer":
-        raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
-    if not 0.0 < share < 1.0 or regularize_every < 1:
-        raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
-    if not splitter_warmup >= 0 or n_classes < 2:
-        raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
 
 
 def _bernoulli_kl(p: Tensor, share: float) -> Tensor:

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.losses import Loss, cross_entropy
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .learning import learned_weights
-from .weight_network import WeightNetwork
+from .weight_network import WeightNetwork, learned_weights
 
 __all__ = ["MWNet"]
 
@@ -62,11 +61,8 @@ class MWNet(BatchReweighter):
         warmup_epochs: float = 0.0,
         loss: Loss = cross_entropy,
     ):
-        beside = {
-            "optimizer": optimizer, "mode": mode, "product": product, "every": every, "n_val": n_val, "val_refresh": val_refresh,
-            "fixed_step_length": fixed_step_length,
-        }  # fmt: skip
-        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=gradient_from(gradient, beside))
+        engine = gradient_from(gradient, optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
         self.network = WeightNetwork(1, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
         self.normalize = normalize

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..loop.losses import cross_entropy
 from ..loop.moving_average import MovingAverage
 from ..loop.ranks import n_ranks, rank_here
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
 from ..loop.training_pass import TrainingPass
+from ..losses import cross_entropy
 
 __all__ = ["MixedLabels", "SoftLabels"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..loop.late_errors import waits_for
 
-__all__ = ["OPTIMIZERS", "VirtualStep", "check_optimizer", "learning_rates", "virtual_step"]
+__all__ = ["OPTIMIZERS", "VirtualStep", "learning_rates", "rule_of", "virtual_step"]
 
 Group = dict[str, Any]
 Rule = Callable[[Tensor, Tensor, Group, dict[str, Any]], tuple[Tensor, Tensor]]
@@ -30,8 +30,8 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
     Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimizer does
     not have stay where they are. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes.
     """
-    optimizer = _innermost(optimizer)
-    rule, groups = _rule_of(optimizer), _groups(optimizer)
+    rule, optimizer = rule_of(optimizer), _innermost(optimizer)
+    groups = _groups(optimizer)
     moved, slope = [], []
     for parameter, gradient in zip(parameters, gradients, strict=True):
         start, group = parameter.detach(), groups.get(id(parameter))
@@ -95,11 +95,11 @@ def _adam(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, An
     return parameter - mean.mul_(inverse) * (lr / c1), slope
 
 
-def _adamw(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    return _adam(parameter, gradient, {**group, "decoupled_weight_decay": True}, state)
-
-
-OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {torch.optim.SGD: _sgd, torch.optim.Adam: _adam, torch.optim.AdamW: _adamw}
+OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {
+    torch.optim.SGD: _sgd,
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: lambda p, gradient, group, state: _adam(p, gradient, {**group, "decoupled_weight_decay": True}, state),
+}
 """(parameter, gradient, group, state) -> (parameter after the step, minus its derivative in the gradient), by optimizer."""
 
 
@@ -109,12 +109,9 @@ def _count(state: dict[str, Any]) -> Any:
     return float(step) if isinstance(step, Tensor) and not waits_for(step.device) else step
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
-    _rule_of(_innermost(optimizer))
-
-
-def _rule_of(optimizer: torch.optim.Optimizer) -> Rule:
+def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
+    """The rule of its steps. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
+    optimizer = _innermost(optimizer)
     if type(optimizer) not in OPTIMIZERS:
         names = ", ".join(sorted(kind.__name__ for kind in OPTIMIZERS))
         raise ValueError(

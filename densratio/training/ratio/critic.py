@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,7 +58,13 @@ class Critic(Potential):
         seed: int = 0,
     ):
         super().__init__(relaxation, seed, step_size)
-        _check(widths, penalty, learning_rate, betas, n_updates, n_pretraining)
+        if len(widths) == 0 or min(widths) < 1:
+            raise ValueError(f"widths must be at least one int >= 1, the units of each hidden layer; got {widths!r}.")
+        if not penalty >= 0.0 or not learning_rate > 0.0 or not all(0.0 <= beta < 1.0 for beta in betas):
+            got = f"{penalty!r}, {learning_rate!r} and {betas!r}"
+            raise ValueError(f"penalty must be >= 0, learning_rate > 0 and betas in [0, 1); got {got}.")
+        if n_updates < 1 or n_pretraining < 0:
+            raise ValueError(f"n_updates must be >= 1 and n_pretraining >= 0; got {n_updates!r} and {n_pretraining!r}.")
         self.widths = tuple(widths)
         self.penalty = penalty
         self.learning_rate = learning_rate
@@ -74,7 +79,12 @@ class Critic(Potential):
         self.network = None
         before_loading(self, _make_network)
         if network is not None:
-            _check_network(network)
+            if unfit := [name for name, layer in network.named_modules() if isinstance(layer, _UNFIT)]:
+                raise ValueError(
+                    f"The critic's network may have neither dropout nor batch normalization, which couples rows; it has {unfit}."
+                )
+            if not any(True for _ in network.parameters()):
+                raise ValueError("The critic's network has no parameters to train.")
             self._take_over(network)
 
     def learn_from(
@@ -93,10 +103,14 @@ class Critic(Potential):
         self._units = self._units_for(source, target)
         batch = CriticBatch.of(weights, self._scaled(source), self._scaled(target), y, y_val, n_classes)
         generator = self._generator(source.device)
-        with _learning(network) as parameters:
+        parameters = list(network.requires_grad_(True).parameters())
+        try:
             for _ in range(self.n_updates):
-                gradient = torch.autograd.grad(self._loss(network, batch, generator), parameters, materialize_grads=True)
+                with torch.enable_grad():
+                    gradient = torch.autograd.grad(self._loss(network, batch, generator), parameters, materialize_grads=True)
                 self._update(parameters, torch.cat([part.flatten() for part in gradient]), rows)
+        finally:
+            network.requires_grad_(False)
 
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         if self.network is None or self._units is None:
@@ -172,15 +186,13 @@ class Critic(Potential):
         if first.in_features != rows.shape[1]:
             raise ValueError(f"The critic was made for rows of {first.in_features} columns; this batch has {rows.shape[1]}.")
         if last.out_features < n_classes:
-            self._widen(last, n_classes)
+            new = heads(range(last.out_features, n_classes), last.in_features, self.seed).to(last.weight)
+            last.weight = nn.Parameter(torch.cat([last.weight, new]), requires_grad=False)
+            last.out_features = n_classes
+            # The last layer's weight is the last of the parameters, so what is new comes last among the moments.
+            moments = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
+            self.first_moment, self.second_moment = moments
         return self.network
-
-    def _widen(self, last: Any, n_classes: int) -> None:
-        new = heads(range(last.out_features, n_classes), last.in_features, self.seed).to(last.weight)
-        last.weight = nn.Parameter(torch.cat([last.weight, new]), requires_grad=False)
-        last.out_features = n_classes
-        # The last layer's weight is the last of the parameters, so what is new comes last among the moments.
-        self.first_moment, self.second_moment = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
 
     def _take_over(self, network: nn.Module) -> nn.Module:
         # The loop's optimizers, and what wraps its modules, skip parameters that need no gradient.
@@ -204,43 +216,5 @@ def _make_network(critic: Critic, stored: dict[str, Tensor]) -> None:
         critic._take_over(perceptron((first.shape[1], *critic.widths), len(last), critic.seed).to(critic.n_updated.device))
 
 
-@contextmanager
-def _learning(network: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Within it gradients are followed, of the network's parameters alone."""
-    with torch.enable_grad():
-        try:
-            yield list(network.requires_grad_(True).parameters())
-        finally:
-            network.requires_grad_(False)
-
-
 def _outputs(network: nn.Module, rows: Tensor) -> Tensor:
-    """(n, K)"""
     return network(rows).reshape(len(rows), -1)
-
-
-def _check_network(network: nn.Module) -> None:
-    named = [name for name, layer in network.named_modules() if isinstance(layer, _UNFIT)]
-    if named:
-        raise ValueError(
-            f"The critic's network may have neither dropout nor batch normalization, which couples rows; it has {named}."
-        )
-    if not any(True for _ in network.parameters()):
-        raise ValueError("The critic's network has no parameters to train.")
-
-
-def _check(
-    widths: Sequence[int],
-    penalty: float,
-    learning_rate: float,
-    betas: tuple[float, float],
-    n_updates: int,
-    n_pretraining: int,
-) -> None:
-    if len(widths) == 0 or min(widths) < 1:
-        raise ValueError(f"widths must be at least one int >= 1, the units of each hidden layer; got {widths!r}.")
-    if not penalty >= 0.0 or not learning_rate > 0.0 or not all(0.0 <= beta < 1.0 for beta in betas):
-        got = f"{penalty!r}, {learning_rate!r} and {betas!r}"
-        raise ValueError(f"penalty must be >= 0, learning_rate > 0 and betas in [0, 1); got {got}.")
-    if n_updates < 1 or n_pretraining < 0:
-        raise ValueError(f"n_updates must be >= 1 and n_pretraining >= 0; got {n_updates!r} and {n_pretraining!r}.")

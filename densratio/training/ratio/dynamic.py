@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.losses import Loss, cross_entropy
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.state import before_loading, snapshot
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
+from ..losses import Loss, cross_entropy
 from .class_priors import ClassFrequencies
-from .compared import Compared, Comparison, Transformation
 from .mixture import Agreement
 from .potential import Potential
 from .stored_step import StoredStep, ratio_for_loops
-from .two_samples import Given, TwoSamples, collect
+from .two_samples import Compared, Comparison, Given, Transformation, TwoSamples, collect
 
 __all__ = ["DynamicReweighter"]
 
@@ -110,7 +109,14 @@ class DynamicReweighter(Reweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
-        _check(n_val, layer, transformation, y_train, y_val, forget)
+        if n_val < 1:
+            raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
+        if layer is not None and transformation is not None:
+            raise ValueError("layer and transformation both say what is compared: give one of them.")
+        if (y_train is None) != (y_val is None):
+            raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
+        if not 0.0 <= forget < 1.0:
+            raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
         _check_refresh(val_refresh, val_every, n_val)
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
@@ -196,7 +202,8 @@ class DynamicReweighter(Reweighter):
             self.row_losses.record(batch.losses, batch.rows, 1.0 + self.epoch)
         self.rows_seen += batch.source.shape[0]
         self.steps_seen += 1
-        self._log_weights(batch.rows.positions)
+        if self.monitor is not None:
+            self.monitor.step(self, batch.rows.positions)
         return self
 
     @torch.compiler.disable
@@ -261,7 +268,7 @@ class DynamicReweighter(Reweighter):
         """The batch with all rows of the bank, once it was renewed, for target."""
         bank.refresh(batch.target, batch.val_rows)
         # On a device no row may be known yet, and then there is nothing to compare with.
-        rows, everyone = (batch.rows.only_if(bank.is_started), torch.arange(self.n_val, device=batch.target.device))
+        rows, everyone = (batch.rows.only_if((bank.age >= 0).any()), torch.arange(self.n_val, device=batch.target.device))
         return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
 
     # ------------------------------------------------------------ the step
@@ -333,17 +340,6 @@ def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> N
     if reweighter.classes is None and "classes.y_train" in stored:
         unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
         reweighter.classes = unknown.to(reweighter.weights_.device)
-
-
-def _check(n_val: int, layer: Any, transformation: Any, y_train: Any, y_val: Any, forget: float) -> None:
-    if n_val < 1:
-        raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
-    if layer is not None and transformation is not None:
-        raise ValueError("layer and transformation both say what is compared: give one of them.")
-    if (y_train is None) != (y_val is None):
-        raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
-    if not 0.0 <= forget < 1.0:
-        raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
 
 
 def _check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..loop.last_layer import LastLayer, weighted_gradient
+from ..loop.training_pass import LastLayer, weighted_gradient
 
 __all__ = ["Agreement"]
 
@@ -37,11 +37,8 @@ class Agreement(nn.Module):
         """Add the evidence of a batch: weights (n,) of each method for the rows of `train`, those of all ranks."""
         train, val = train.of_all_rows(), val.of_all_rows()
         target = weighted_gradient(val, torch.ones_like(val.slope[:, 0]))
-        cosines = torch.stack([_cosine(weighted_gradient(train, w.to(train.slope.dtype)), target) for w in weights])
+        gradients = torch.stack([weighted_gradient(train, w.to(train.slope.dtype)).flatten() for w in weights])
+        cosines = torch.nn.functional.cosine_similarity(gradients, target.flatten()[None])
         # A batch with NaN is no evidence.
         fresh = torch.where(torch.isfinite(cosines).all(), cosines.to(self.evidence.dtype), 0.0)
         self.evidence.mul_(_MEMORY).add_(fresh)
-
-
-def _cosine(x: Tensor, y: Tensor) -> Tensor:
-    return torch.nn.functional.cosine_similarity(x.flatten(), y.flatten(), dim=0)

@@ -103,14 +103,14 @@ class Potential(nn.Module, ABC):
             return weights
         estimate = self.between(source, target, label)
         for _ in range(n_steps):
-            weights = _projected(max_weight, weights - self._move(estimate(weights)).to(weights.dtype))
+            found = estimate(weights)
+            if self.step_size is None:
+                move = self.relaxation * _polyak_move(found)
+            else:
+                fixed = self.step_size * len(found.grad) * found.grad
+                move = torch.where(torch.isfinite(fixed), fixed, 0.0)
+            weights = _projected(max_weight, weights - move.to(weights.dtype))
         return weights
-
-    def _move(self, estimate: Estimate) -> Tensor:
-        if self.step_size is None:
-            return self.relaxation * _polyak_move(estimate)
-        move = self.step_size * len(estimate.grad) * estimate.grad
-        return torch.where(torch.isfinite(move), move, 0.0)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Count of batches, for state_dict."""

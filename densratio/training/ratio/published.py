@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...estimators import KLIEP, KMM, LSIF, DensityRatio, Wasserstein
 from ...solvers import PlainGradient
-from ..loop.losses import Loss, cross_entropy
+from ..losses import Loss, cross_entropy
 from .critic import Critic
 from .dynamic import DynamicReweighter
 
@@ -104,9 +104,10 @@ class Published(NamedTuple):
         """The method for a training and a validation set; parameters as in `DynamicReweighter`. "hidden" needs `layer`."""
         if self.compares == "hidden" and layer is None:
             raise ValueError('compares="hidden" needs layer=, the name of the module whose output is compared.')
+        critic = Critic(step_size=self.step_size) if self.method == "adiw-wa" else None
         reweighter = DynamicReweighter(
             self.ratio, n_train, n_val, layer=layer, y_train=y_train, y_val=y_val, val_refresh=val_refresh, val_every=val_every,
-            to_convergence=self.step_size is None, normalize=False, potential=self._critic(), warmup_epochs=warmup_epochs,
+            to_convergence=self.step_size is None, normalize=False, potential=critic, warmup_epochs=warmup_epochs,
             loss=loss,
         )  # fmt: skip
         if self.method == "adiw-ls":
@@ -124,9 +125,6 @@ class Published(NamedTuple):
     def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule of its rate; call `step` after each epoch."""
         return torch.optim.lr_scheduler.StepLR(optimizer, self.training.decay_every, 0.1)
-
-    def _critic(self) -> Critic | None:
-        return Critic(step_size=self.step_size) if self.method == "adiw-wa" else None
 
 
 def published(method: str, *, data: str, shift: str = "label_noise", compares: str = "losses") -> Published:

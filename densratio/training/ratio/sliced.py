@@ -44,7 +44,9 @@ class Sliced(Potential):
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         n, m = len(source), len(target)
         points = (torch.cat([source, target]) @ self.directions(source)).T.contiguous()
-        order = _order(points)
+        # On a CPU numpy sorts three times as fast.
+        is_host = points.device.type == "cpu"
+        order = torch.from_numpy(np.argsort(points.numpy(), axis=1)) if is_host else points.argsort(dim=1)
         points = points.gather(1, order)
         length = points[:, 1:] - points[:, :-1]
         drawn = torch.cat([source.new_zeros(n), source.new_full((m,), 1.0 / m)])
@@ -64,10 +66,3 @@ class Sliced(Potential):
 
     def extra_repr(self) -> str:
         return f"n_directions={self.n_directions}, relaxation={self.relaxation}, seed={self.seed}"
-
-
-def _order(points: Tensor) -> Tensor:
-    """Places (P, n) that sort each row of `points` (P, n)."""
-    if points.device.type == "cpu":
-        return torch.from_numpy(np.argsort(points.numpy(), axis=1))  # three times as fast as torch's
-    return points.argsort(dim=1)

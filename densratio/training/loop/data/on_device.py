@@ -78,7 +78,9 @@ class DeviceData:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         if self._order is None:
-            self._order, self._position = self._new_order(), 0
+            n, at = self.n_rows, self.device
+            order = torch.randperm(n, generator=self._generator, device=at) if self.shuffle else torch.arange(n, device=at)
+            self._order, self._position = order, 0
         while self._order is not None and self._position < len(self):
             index = self._order[self._position * self.batch_size : (self._position + 1) * self.batch_size]
             batch = self.inputs(index), self.y[index], index
@@ -116,11 +118,6 @@ class DeviceData:
             )
         self._generator.set_state(generator)
         self._order, self._position = None if order is None else order.to(self.device), position
-
-    def _new_order(self) -> Tensor:
-        if self.shuffle:
-            return torch.randperm(self.n_rows, generator=self._generator, device=self.device)
-        return torch.arange(self.n_rows, device=self.device)
 
     def _by_channel(self, values: Sequence[float] | None, name: str) -> Tensor | None:
         if values is None:

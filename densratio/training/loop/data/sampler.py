@@ -61,13 +61,16 @@ class ImportanceSampler(Sampler[int]):
         if self.num_replicas > 1 and not isinstance(seed, int):
             raise ValueError(f"seed must be an int where several ranks share a draw; got {type(seed).__name__}.")
         self.replacement, self.seed, self.epoch = replacement, seed, 0
-        self._wanted = None if num_samples is None else _check_draws(num_samples)
+        is_count = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool) and num_samples >= 1
+        if num_samples is not None and not is_count:
+            raise ValueError(f"num_samples must be an int >= 1 or None; got {num_samples!r}.")
+        self._wanted = num_samples
         self.set_weights(weights)
 
     def set_weights(self, weights: Any) -> None:
         """Weights (n,) of the next passes, the same on every rank: those that a reweighter has by then, for one."""
         values = _check_weights(weights)
-        wanted = len(values) if self._wanted is None else self._wanted
+        wanted = len(values) if self._wanted is None else int(self._wanted)
         n_draws = -(-wanted // self.num_replicas) * self.num_replicas
         n_drawable = int(np.count_nonzero(values))
         if not self.replacement and n_draws > n_drawable:
@@ -130,9 +133,3 @@ def _check_weights(weights: Any) -> np.ndarray:
     if values.max() == 0.0:
         raise ValueError("weights are all 0: there is no row to draw. A ratio that is 0 on every source row means no overlap.")
     return values
-
-
-def _check_draws(num_samples: Any) -> int:
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int | np.integer) or num_samples < 1:
-        raise ValueError(f"num_samples must be an int >= 1 or None; got {num_samples!r}.")
-    return int(num_samples)

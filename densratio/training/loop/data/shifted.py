@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ...._arrays import is_tensor, to_host
-from .indexed import Indexed
+from .indexed import Indexed, map_style
 
 __all__ = ["ShiftedDataset", "labels_of"]
 
@@ -29,12 +29,9 @@ class ShiftedDataset(Dataset):
     """
 
     def __init__(self, dataset: Any, *, labels: Any = None, outside: Any = None, outside_rows: Any = None):
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            kind = type(dataset).__name__
-            raise TypeError(f"ShiftedDataset needs a map-style data set, with a length and items by number; got {kind}.")
         if (outside is None) != (outside_rows is None):
             raise ValueError("Give both outside, a data set, and outside_rows, which of its rows come in where.")
-        self.dataset, self.outside = dataset, outside
+        self.dataset, self.outside = map_style(dataset, "dataset"), outside
         # A copy: labels changed later by the caller, or in one worker, must not change some of the items.
         self.labels = None if labels is None else torch.tensor(np.asarray(to_host(labels)))
         self.outside_rows = None if outside_rows is None else np.array(to_host(outside_rows))
@@ -42,7 +39,12 @@ class ShiftedDataset(Dataset):
             if values is not None and (values.ndim == 0 or len(values) != len(dataset)):
                 raise ValueError(f"{name} must have an entry for each of the {len(dataset)} rows; got shape {tuple(values.shape)}.")
         if self.outside_rows is not None:
-            _check_rows(self.outside_rows, len(outside))
+            rows, n_outside = self.outside_rows, len(outside)
+            if rows.ndim != 1 or rows.dtype.kind not in "iu":
+                raise ValueError(f"outside_rows must be (n,) integers; got shape {rows.shape} and dtype {rows.dtype}.")
+            if len(rows) and not -1 <= rows.min() <= rows.max() < n_outside:
+                got = f"{rows.min()} to {rows.max()}"
+                raise ValueError(f"outside_rows must be -1 or a row of outside, 0 to {n_outside - 1}; got {got}.")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -54,7 +56,8 @@ class ShiftedDataset(Dataset):
         is_bare = not isinstance(item, tuple | list)
         parts: list[Any] = [item] if is_bare else list(item)
         if self.outside_rows is not None and self.outside_rows[index] >= 0:
-            parts[0] = _input_of(self.outside[int(self.outside_rows[index])])
+            other = self.outside[int(self.outside_rows[index])]
+            parts[0] = other[0] if isinstance(other, tuple | list) else other
         if self.labels is not None:
             label = self.labels[index]
             is_number = len(parts) > 1 and not isinstance(parts[1], Tensor) and label.ndim == 0
@@ -95,14 +98,3 @@ def _label_of(item: Any) -> Any:
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise TypeError(f"Labels are read from items (x, y, ...); got {type(item).__name__}. Take its column of labels itself.")
     return to_host(item[1])
-
-
-def _input_of(item: Any) -> Any:
-    return item[0] if isinstance(item, tuple | list) else item
-
-
-def _check_rows(rows: np.ndarray, n_outside: int) -> None:
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise ValueError(f"outside_rows must be (n,) integers; got shape {rows.shape} and dtype {rows.dtype}.")
-    if len(rows) and not -1 <= rows.min() <= rows.max() < n_outside:
-        raise ValueError(f"outside_rows must be -1 or a row of outside, 0 to {n_outside - 1}; got {rows.min()} to {rows.max()}.")
