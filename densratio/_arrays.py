@@ -18,14 +18,17 @@ _NAMESPACES: dict[type, Any] = {}
 
 __all__ = [
     "Array",
+    "are_alike",
     "cholesky_solver",
     "clipped_at_zero",
     "concat_rows",
+    "dense",
     "device_of",
     "eps",
     "exp_of_negative",
     "full_like_row",
     "has_float64",
+    "host_numbers",
     "is_floating",
     "is_numpy_array",
     "is_sparse",
@@ -76,6 +79,11 @@ def device_of(x: Array) -> Any:
     return "cpu" if is_sparse(x) else _device(x)
 
 
+def are_alike(x: Array, y: Array) -> bool:
+    """Whether two arrays have the same library, dtype and device, as those in one operation must."""
+    return is_tensor(x) == is_tensor(y) and x.dtype == y.dtype and device_of(x) == device_of(y)
+
+
 def is_sparse(x: Any) -> bool:
     """Whether `x` is a scipy sparse matrix or array."""
     return scipy.sparse.issparse(x)
@@ -116,6 +124,16 @@ def to_host(x: Array) -> Any:
     if is_tensor(x):
         return x.detach().cpu().numpy()
     return x if is_numpy_array(x) or is_sparse(x) else np.asarray(x)
+
+
+def host_numbers(x: Array) -> Any:
+    """A copy of `x` in float64 as a numpy array, or as sparse rows."""
+    return to_host(x).astype(np.float64)
+
+
+def dense(x: Array) -> Array:
+    """`x` with all its zeros, if it is sparse."""
+    return x.toarray() if is_sparse(x) else x
 
 
 def put(x: Any, like: Array) -> Array:

@@ -32,7 +32,8 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
     Each thread takes whole blocks with a BLAS of one thread: this also shares out the work that is not BLAS, and no thread
     waits at a barrier for a core that another process has.
     """
-    n_threads = _blas_threads() if len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like)) else 1
+    is_shared = len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like))
+    n_threads = max((library["num_threads"] for library in _blas().info()), default=1) if is_shared else 1
     if n_threads == 1:
         return [function(block) for block in blocks]
     # What numpy does about overflow is part of the context, which threads do not share by themselves.
@@ -101,7 +102,3 @@ def gram(matrix: Array, weight: Array) -> Array:
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
-
-
-def _blas_threads() -> int:
-    return max((library["num_threads"] for library in _blas().info()), default=1)

@@ -23,6 +23,8 @@ _DASK = """{name} is a Dask collection, and would be loaded into memory as a who
     DaskRatio(LSIF()).fit(X, y)
 If it fits into memory, pass X.compute()."""
 
+_KINDS = dict.fromkeys("mM", "dates or times") | {"c": "complex numbers"} | dict.fromkeys("US", "text or categories")
+
 
 def is_frame(X: Any) -> bool:
     """Whether X is a table with named columns."""
@@ -115,12 +117,8 @@ def _kind(column: Any) -> str | None:
     if getattr(column.dtype, "kind", "") in tuple("fiub"):
         return None
     values = np.asarray(column)
-    if values.dtype.kind in "mM":
-        return "dates or times"
-    if values.dtype.kind == "c":
-        return "complex numbers"
-    if values.dtype.kind in "US":
-        return "text or categories"
+    if values.dtype.kind in _KINDS:
+        return _KINDS[values.dtype.kind]
     # A column of arrays comes as a table from polars.
     other = column[0] if values.ndim > 1 else next((v for v in values if not is_real(v) and not is_missing(v)), None)
     return None if other is None else _kind_of_value(other)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ._arrays import Array, clipped_at_zero, is_numpy_array, is_sparse, is_tensor, namespace, take_rows, to_host
+from ._arrays import Array, clipped_at_zero, dense, is_numpy_array, is_sparse, is_tensor, namespace, take_rows, to_host
 from ._blocks import over_rows
 
 __all__ = ["manhattan", "squared_euclidean"]
@@ -31,7 +33,8 @@ def squared_euclidean(x: Array, y: Array, resolution: float = 0.0) -> Array:
         # In place for numpy: a second large array costs more than the arithmetic.
         return np.multiply(difference, difference, out=difference) if is_numpy_array(difference) else difference * difference
     # In few columns differences are as fast, and only on a host can it be seen, without a wait, which rows are far.
-    is_worth_it = resolution > 0.0 and x.shape[1] > _FEW_COLUMNS and _is_on_host(x)
+    is_on_host = is_numpy_array(x) or (is_tensor(x) and x.device.type == "cpu")
+    is_worth_it = resolution > 0.0 and x.shape[1] > _FEW_COLUMNS and is_on_host
     return _in_two_ways(x, y, resolution) if is_worth_it else _from_differences(x, y)
 
 
@@ -73,8 +76,7 @@ def _from_products(x: Array, y: Array, origin: Array | None) -> Array:
     if origin is None:
         product = x @ y.T
         squares = [np.asarray(z.multiply(z).sum(axis=1)).ravel() if is_sparse(z) else np.sum(z * z, axis=1) for z in (x, y)]
-        dense = product.toarray() if is_sparse(product) else np.asarray(product)
-        return np.clip(squares[0][:, None] + squares[1][None, :] - 2.0 * dense, 0.0, None)
+        return np.clip(squares[0][:, None] + squares[1][None, :] - 2.0 * np.asarray(dense(product)), 0.0, None)
     xp = namespace(x, y)
     x, y = x - origin, y - origin
     # Append the squares to the rows: one matrix product saves three passes over the n x m matrix.
@@ -101,24 +103,13 @@ def _dense_by_blocks(x: Any, y: Any) -> np.ndarray:
     width = x.shape[1]
 
     def to_all(part: Any) -> np.ndarray:
-        part = _dense(part)
-        return over_rows(lambda other: cdist(_dense(other), part, "sqeuclidean"), x, width).T
+        part = dense(part)
+        return over_rows(lambda other: cdist(dense(other), part, "sqeuclidean"), x, width).T
 
     return over_rows(to_all, y, max(width, x.shape[0])).T
-
-
-def _dense(x: Any) -> np.ndarray:
-    return x.toarray() if is_sparse(x) else x
-
-
-def _is_on_host(x: Array) -> bool:
-    return is_numpy_array(x) or (is_tensor(x) and x.device.type == "cpu")
 
 
 def manhattan(x: Array, y: Array, resolution: float = 0.0) -> Array:
     """Sums of absolute differences (n, m) between the rows of `x` (n, d) and `y` (m, d)."""
     xp = namespace(x, y)
-    total = xp.abs(x[:, 0][:, None] - y[:, 0][None, :])
-    for column in range(1, x.shape[1]):
-        total = total + xp.abs(x[:, column][:, None] - y[:, column][None, :])
-    return total
+    return reduce(operator.add, (xp.abs(x[:, j][:, None] - y[:, j][None, :]) for j in range(x.shape[1])))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from ._arrays import Array, is_sparse, namespace, put, to_host
+from ._arrays import Array, host_numbers, is_sparse, namespace, put, to_host
 
 __all__ = ["Scale", "column_values", "distinct", "some_of"]
 
@@ -135,7 +135,7 @@ def some_of(n: int, most: int) -> np.ndarray:
 
 def _of_columns(samples: Sequence[tuple[Array, Array | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each column (d,): its median, its spread (infinite if it is constant), how far apart the first two samples lie in it."""
-    mass = [np.ones(rows.shape[0]) if w is None else to_host(w).astype(np.float64) for rows, w in samples]
+    mass = [np.ones(rows.shape[0]) if w is None else host_numbers(w) for rows, w in samples]
     columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
     middle, spread, apart = np.reshape([_of_column(values, mass) for values in columns], (-1, 3)).T
     return middle, np.where(spread > 0.0, spread, np.inf), apart

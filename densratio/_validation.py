@@ -35,7 +35,8 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
     samples = [_sample(X, name) for X, name in ((X_source, "source"), (X_target, "target"))]
-    turns = _turns(*(shape_of(X)[0] for X in samples))
+    # Places in the source rows followed by the target rows, such that both are spread evenly.
+    turns = np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in (shape_of(X)[0] for X in samples)]), kind="stable")
     y: Any = (turns >= shape_of(samples[0])[0]).astype(int)
     if any(map(is_tensor, samples)):
         if not all(map(is_tensor, samples)):
@@ -212,11 +213,6 @@ def _sample(X: Any, name: str) -> Any:
     if shape[0] == 0:
         raise ValueError(f"The {name} sample is empty: it needs at least one row.")
     return X
-
-
-def _turns(n_source: int, n_target: int) -> np.ndarray:
-    """Places (n,) in the source rows followed by the target rows, such that both are spread evenly."""
-    return np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in (n_source, n_target)]), kind="stable")
 
 
 def _concat_frames(X_source: Any, X_target: Any, turns: np.ndarray) -> Any:

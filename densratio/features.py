@@ -17,6 +17,7 @@ import numpy as np
 from ._arrays import (
     Array,
     concat_rows,
+    dense,
     eps,
     exp_of_negative,
     is_numpy_array,
@@ -144,10 +145,6 @@ def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
     return take_rows(rows, keep), None if weight is None else take_rows(weight, keep)
 
 
-def _dense(x: Any) -> np.ndarray:
-    return x.toarray() if is_sparse(x) else x
-
-
 def _reciprocal(scale: Array) -> Array:
     """1 / scale; 1 if the data have no scale (all rows equal)."""
     xp = namespace(scale)
@@ -187,13 +184,13 @@ class Features(ABC):
 
     def fit(self, source: Array, target: Array, *, anchors: Anchors) -> Features:
         """Fitted copy for `source` (n_s, d) and `target` (n_t, d); the rows of the sample `anchors` are the centers."""
-        gamma = self.bandwidth(source, target)
-        return replace(self, gamma_=gamma, parameters_=self._fit(source, target, anchors, gamma))
+        scaled = replace(self, gamma_=self.bandwidth(source, target))
+        return replace(scaled, parameters_=scaled._fit(source, target, anchors))
 
     def to(self, like: Array) -> Features:
         """The fitted copy in the library, dtype and device of the array `like`."""
         return replace(
-            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(_dense(to_host(p)), like) for p in self.parameters_)
+            self, gamma_=put(to_host(self.gamma_), like), parameters_=tuple(put(dense(to_host(p)), like) for p in self.parameters_)
         )
 
     @property
@@ -207,7 +204,7 @@ class Features(ABC):
         return self.parameters_[0].shape[0]
 
     @abstractmethod
-    def _fit(self, source: Array, target: Array, anchors: Anchors, gamma: Array) -> tuple[Array, ...]: ...
+    def _fit(self, source: Array, target: Array, anchors: Anchors) -> tuple[Array, ...]: ...
 
     @abstractmethod
     def __call__(self, x: Array) -> Array:
@@ -250,11 +247,8 @@ class Features(ABC):
 
     def kernel(self, x: Array, y: Array) -> Array:
         """The exact kernel (n, m) of rows x (n, d) and y (m, d) at the fitted bandwidth, also for an explicit map."""
-        return self._kernel(x, y, self.gamma_)
-
-    def _kernel(self, x: Array, y: Array, gamma: Array) -> Array:
         # Scaling the rows, not the distances, saves a pass over the n x m matrix.
-        scale = gamma ** (1.0 / self._degree)
+        scale = self.gamma_ ** (1.0 / self._degree)
         x, y = x * scale, y * scale
         return over_rows(lambda part: exp_of_negative(self._distance(part, y, 1.0)), x, y.shape[0])
 
@@ -270,11 +264,11 @@ class Features(ABC):
 class Gaussian(Features):
     """exp(-gamma |x - c|^2) at each center c."""
 
-    def _fit(self, source, target, anchors, gamma):
+    def _fit(self, source, target, anchors):
         return (self._choose(source if anchors == "source" else target),)
 
     def __call__(self, x: Array) -> Array:
-        return self._kernel(x, self.centers_, self.gamma_)
+        return self.kernel(x, self.centers_)
 
 
 @dataclass(frozen=True)
@@ -303,11 +297,11 @@ class RandomFourier(Features):
         """Columns k of the fitted features: two per direction."""
         return 2 * self.parameters_[0].shape[0]
 
-    def _fit(self, source, target, anchors, gamma):
+    def _fit(self, source, target, anchors):
         xp = namespace(source)
         pairs = ((self.n_centers or 200) + 1) // 2
         draws = np.random.default_rng(self.random_state).standard_normal((pairs, source.shape[1]))
-        return (put(draws, source) * xp.sqrt(2.0 * gamma),)
+        return (put(draws, source) * xp.sqrt(2.0 * self.gamma_),)
 
     def __call__(self, x: Array) -> Array:
         xp = namespace(x)
@@ -327,10 +321,10 @@ class Nystroem(Features):
     # Reciprocals of small eigenvalues magnify rounding errors in every row.
     rounding: ClassVar[float] = 1e-4
 
-    def _fit(self, source, target, anchors, gamma):
+    def _fit(self, source, target, anchors):
         xp = namespace(source, target)
         centers = replace(self, n_centers=self.n_centers or 200)._choose(concat_rows(source, target))
-        eigenvalues, vectors = xp.linalg.eigh(self._kernel(centers, centers, gamma))
+        eigenvalues, vectors = xp.linalg.eigh(self.kernel(centers, centers))
         # Leave out directions with numerically zero eigenvalues: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))
@@ -339,7 +333,7 @@ class Nystroem(Features):
 
     def __call__(self, x: Array) -> Array:
         centers, whitening = self.parameters_
-        return self._kernel(x, centers, self.gamma_) @ whitening
+        return self.kernel(x, centers) @ whitening
 
 
 FEATURES: dict[str, type[Features]] = {

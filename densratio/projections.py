@@ -58,11 +58,11 @@ def box_sum(x: Array, upper: float, total: float | Array) -> Array:
     position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
     tau = xp.take(knots, xp.reshape(position + 1, (1,)))
     # Solve for tau again on the active set of the interpolation, which removes the accumulated rounding error.
-    tau = tau + (_sum_at(x, tau, upper) - total) / xp.clip(xp.take(active, xp.reshape(position, (1,))), min=1.0)
+    tau = tau + (xp.sum(box(x - tau, upper)) - total) / xp.clip(xp.take(active, xp.reshape(position, (1,))), min=1.0)
     shifted = x - tau
     inside = xp.astype((shifted > 0.0) & (shifted < upper), x.dtype)
-    tau = tau + (_sum_at(x, tau, upper) - total) / xp.clip(xp.sum(inside), min=1.0)
-    return xp.clip(x - tau, min=0.0, max=upper)
+    tau = tau + (xp.sum(box(x - tau, upper)) - total) / xp.clip(xp.sum(inside), min=1.0)
+    return box(x - tau, upper)
 
 
 def box_sum_range(x: Array, upper: float, low: float, high: float) -> Array:
@@ -124,8 +124,3 @@ def _plain_simplex(x: Array, total: float) -> Array:
     sums = xp.cumulative_sum(-xp.sort(-x))
     counts = xp.arange(1, x.shape[0] + 1, dtype=x.dtype, device=device_of(x))
     return xp.clip(x - xp.max((sums - total) / counts), min=0.0)
-
-
-def _sum_at(x: Array, tau: Array, upper: float) -> Array:
-    xp = namespace(x)
-    return xp.sum(xp.clip(x - tau, min=0.0, max=upper))

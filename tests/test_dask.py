@@ -31,7 +31,7 @@ import densratio  # noqa: E402
 from densratio import KLIEP, KMM, LSIF, DensityRatio, Wasserstein  # noqa: E402
 from densratio.dask import DaskRatio, solve, stack_domains  # noqa: E402
 from densratio.dask.partitions import Partitions  # noqa: E402
-from densratio.dask.survey import SurveyPlan, survey  # noqa: E402
+from densratio.dask.survey import survey  # noqa: E402
 from densratio.features import Gaussian, Laplacian  # noqa: E402
 
 RATIOS = {
@@ -218,7 +218,7 @@ def test_the_sample_is_uniform_over_the_rows_of_each_domain_whatever_the_partiti
     partitions = Partitions.of(LSIF(), *split(X, y, chunks=(2, 0, 50, 8)))
     hits = np.zeros(60)
     for seed in range(200):
-        rows, labels, _ = survey(partitions, SurveyPlan(5, seed)).sample(None)
+        rows, labels, _ = survey(partitions, 5, seed).sample(None)
         assert np.array_equal(np.sort(rows[:, 0]), rows[:, 0]) and np.bincount(labels).tolist() == [5, 5]
         hits[rows[:, 0].astype(int)] += 1
     assert chisquare(hits).pvalue > 1e-3
@@ -228,7 +228,7 @@ def test_rows_that_count_are_drawn_before_rows_that_do_not():
     X, y, _ = table(300, 300)
     weight = (np.arange(600) % 10 == 0).astype(float)
     partitions = Partitions.of(LSIF(), *split(X, y, weight))
-    _, _, drawn = survey(partitions, SurveyPlan(20, 0)).sample(None)
+    _, _, drawn = survey(partitions, 20, 0).sample(None)
     assert np.array_equal(drawn, np.ones(40))
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--skada", type=Path, required=True, help="an interpreter that has skada")
     parser.add_argument("--quapy", type=Path, help="an interpreter that has QuaPy")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--more", type=int, default=40, help="further seeds, from 200 on, of which the means are given")
+    parser.add_argument("--more", type=int, default=0, help="further seeds, from 200 on, of which the means are given")
     arguments = parser.parse_args()
     limit_threads(1)
     warnings.simplefilter("ignore")

@@ -19,7 +19,7 @@ from ..features import Features
 from .blockwise import transform
 from .partitions import Partitions
 from .solve import Passes, fit_by_sums
-from .survey import Survey, SurveyPlan, survey
+from .survey import Survey, survey
 
 __all__ = ["DaskRatio"]
 
@@ -65,11 +65,11 @@ class DaskRatio(Estimator):
         and estimators whose problem is not made of sums over rows.
         """
         ratio, features = _summable(self.ratio)
-        plan = self._plan(features)
+        n_sample = self._n_sampled(features)
         partitions = Partitions.of(ratio, X, y, sample_weight)
-        found = survey(partitions, plan)
+        found = survey(partitions, n_sample, self.random_state)
         sampled = sample_of(ratio, *found.sample(partitions.columns))
-        _check_centers(features, found, plan)
+        _check_centers(features, found, n_sample)
         mean = fit_by_sums(ratio, Passes(partitions, ratio, sampled.assembly, found.labels), sampled)
         # If the ratio is 0 on the source, the weights are even, as in a fit in memory.
         ratio.normalization_ = mean if mean > 0.0 else 1.0
@@ -89,7 +89,7 @@ class DaskRatio(Estimator):
         """
         check_is_fitted(self, "ratio_")
         partitions = Partitions.of(clone(self.ratio_), X, y, sample_weight)
-        found = survey(partitions, SurveyPlan(1, 0))
+        found = survey(partitions, 1, 0)
         check_sample(self.ratio_, *found.sample(partitions.columns))
         sides = [side for side in (self.transform(X), y, sample_weight) if side is not None]
         values, labels, *weight = (np.asarray(side) for side in dask.compute(*sides))
@@ -97,13 +97,13 @@ class DaskRatio(Estimator):
         weights = [weight[0][is_member] if weight else None for is_member in domains]
         return agreement(self.ratio_, *(values[is_member] for is_member in domains), *weights)
 
-    def _plan(self, features: Features) -> SurveyPlan:
+    def _n_sampled(self, features: Features) -> int:
         for name, least in (("n_sample", 1), ("random_state", 0)):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} of DaskRatio must be an int >= {least}; got {value!r}.")
         # distinct_rows looks for copies among four times as many rows as it returns.
-        return SurveyPlan(max(self.n_sample, 4 * (features.n_centers or 0)), self.random_state)
+        return max(self.n_sample, 4 * (features.n_centers or 0))
 
     def _take(self, ratio: DensityRatio, weights: da.Array) -> None:
         for stale in [name for name in vars(self) if name.endswith("_")]:
@@ -133,12 +133,12 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
     return clone(ratio), features
 
 
-def _check_centers(features: Features, found: Survey, plan: SurveyPlan) -> None:
+def _check_centers(features: Features, found: Survey, n_sample: int) -> None:
     n_target = found.n_rows(found.labels[1])
-    if features.n_centers is None and not features.is_map and n_target > plan.n_sample:
+    if features.n_centers is None and not features.is_map and n_target > n_sample:
         raise ValueError(
             f"n_centers=None makes every target row a kernel center, and the target has {n_target} rows, more than "
-            f"n_sample={plan.n_sample}: give a number, e.g. n_centers=500."
+            f"n_sample={n_sample}: give a number, e.g. n_centers=500."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays import Array, namespace, to_host, widest_here
+from .._arrays import Array, host_numbers, namespace, widest_here
 from .._blocks import row_slices
 from ..estimators import DensityRatio
 from ..estimators.elsewhere import Sampled, finish, portable, raw_ratio, samples_of_rows
@@ -129,6 +129,6 @@ def _likelihood_sums(samples: Samples, context: Context) -> LikelihoodSums:
 def _raw_sums(samples: Samples, context: Context) -> np.ndarray:
     """Sums over the source rows of one partition of the weighted raw ratio, and of the weights."""
     n = samples.source.shape[0]
-    count = np.ones(n) if samples.source_weight is None else to_host(samples.source_weight).astype(np.float64)
-    raw = to_host(raw_ratio(context.ratio, samples.source)).astype(np.float64) if n else np.empty(0)
+    count = np.ones(n) if samples.source_weight is None else host_numbers(samples.source_weight)
+    raw = host_numbers(raw_ratio(context.ratio, samples.source)) if n else np.empty(0)
     return np.array([raw @ count, count.sum()])

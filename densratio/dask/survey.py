@@ -10,16 +10,9 @@ import numpy as np
 from .._validation import check_sample_weight, ordered_labels
 from .partitions import Block, Partitions
 
-__all__ = ["Survey", "SurveyPlan", "survey"]
+__all__ = ["Survey", "survey"]
 
 _MOST_LABELS = 6  # values of y that are tracked: two are valid, and more give an error that shows some
-
-
-class SurveyPlan(NamedTuple):
-    """n_sample: number of rows kept of each domain; seed: seed of the draw."""
-
-    n_sample: int
-    seed: int
 
 
 class _Draw(NamedTuple):
@@ -74,21 +67,21 @@ class Survey(NamedTuple):
         rows = pooled.rows[order]
         rows[:1, self.is_infinite] = np.inf
         rows[:1, self.is_nan] = np.nan
-        X = rows
-        if columns is not None:
-            import pandas
+        weight = None if pooled.weight is None else pooled.weight[order]
+        if columns is None:
+            return rows, labels[order], weight
+        import pandas
 
-            X = pandas.DataFrame(rows, columns=columns)
-        return X, labels[order], None if pooled.weight is None else pooled.weight[order]
+        return pandas.DataFrame(rows, columns=columns), labels[order], weight
 
 
-def survey(partitions: Partitions, plan: SurveyPlan) -> Survey:
-    """One pass over the table.
+def survey(partitions: Partitions, n_sample: int, seed: int) -> Survey:
+    """One pass over the table, which keeps n_sample rows of each domain.
 
     Each row gets a random key, and the rows with the smallest keys are the sample of a domain: a uniform sample for any
     partitioning. Rows of weight 0 come last. Raises ValueError for invalid y or weights, and for a table without rows.
     """
-    found = partitions.reduce(_survey_block, functools.partial(_merged, n_sample=plan.n_sample), plan)
+    found = partitions.reduce(_survey_block, functools.partial(_merged, n_sample=n_sample), (n_sample, seed))
     if len(found.sizes) > 2:
         shown = ", ".join(map(str, sorted(found.sizes)[:5]))
         raise ValueError(f"y must have exactly two values, 0 = source and 1 = target; got more than two ({shown}, ...).")
@@ -97,14 +90,15 @@ def survey(partitions: Partitions, plan: SurveyPlan) -> Survey:
     return found
 
 
-def _survey_block(block: Block, plan: SurveyPlan) -> Survey:
+def _survey_block(block: Block, plan: tuple[int, int]) -> Survey:
     _check_sides(block)
-    key = np.random.default_rng([plan.seed, block.number]).random(len(block.rows))
+    n_sample, seed = plan
+    key = np.random.default_rng([seed, block.number]).random(len(block.rows))
     if block.weight is not None:
         key = key + (block.weight == 0.0)
     values, counts = np.unique(block.labels, return_counts=True)
     named = list(zip(values.tolist(), counts.tolist(), strict=True))[:_MOST_LABELS]
-    draws = {label: _draw(block, key, block.labels == label, plan.n_sample) for label, _ in named}
+    draws = {label: _draw(block, key, block.labels == label, n_sample) for label, _ in named}
     sizes = {label: {block.number: count} for label, count in named}
     return Survey(sizes, draws, np.isnan(block.rows).any(axis=0), np.isinf(block.rows).any(axis=0))
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, TransformerTags
+from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import Array, device_of, is_sparse, is_tensor, put, take_rows, to_device, to_host, weighted_mean
+from .._arrays import Array, are_alike, is_sparse, put, take_rows, to_device, to_host, weighted_mean
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
@@ -21,6 +21,10 @@ from .search import folds_by, is_search, search
 
 __all__ = ["RatioEstimator"]
 
+_NOT_FITTED = (
+    "This %(name)s instance is not fitted yet. Call 'fit' with appropriate arguments before using this estimator: "
+    "fit(*stack_domains(X_source, X_target))."
+)
 _MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
 
 
@@ -117,6 +121,9 @@ class RatioEstimator(Estimator, ABC):
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
+    def _grid(self, name: str, samples: Samples) -> list[Any]:
+        raise ValueError(f'{type(self).__name__} has no default values for {name}="cv": give a sequence of values.')
+
     def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
         """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
         parts = (samples.split(fold) for fold in self._folds(samples))
@@ -166,8 +173,7 @@ class RatioEstimator(Estimator, ABC):
         if hasattr(self, "scale_"):
             del self.scale_
         if given == "auto":
-            source, target, source_weight, target_weight = samples.weighted_rows
-            self._unit = Scale.between((source, source_weight), (target, target_weight))
+            self._unit = Scale.between(*samples.sides)
             self.scale_ = np.where(np.isfinite(self._unit.spread), self._unit.spread, 0.0)
 
     def _relative(self, placed: Array) -> Array:
@@ -177,6 +183,9 @@ class RatioEstimator(Estimator, ABC):
     def _scaled(self, rows: Array) -> Array:
         scale = getattr(self, "_unit", None)
         return rows if scale is None else scale(rows)
+
+    def _unscaled(self, rows: Array) -> Array:
+        return rows if self._unit is None else self._unit.back(rows)
 
     def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
         """`ratio` (n,) at rows (n, d) in their own units, with what the fit found at rows that it knows."""
@@ -195,9 +204,7 @@ class RatioEstimator(Estimator, ABC):
 
     def _returned(self, values: Array, like: Array) -> Array:
         """`values` in the library, dtype and device of the input rows."""
-        if is_tensor(like) == is_tensor(values) and values.dtype == like.dtype and device_of(values) == device_of(like):
-            return values
-        return put(to_host(values), like)
+        return values if are_alike(values, like) else put(to_host(values), like)
 
     def _store_weights(self, raw: Array, samples: Samples, counted: Samples, like: Array) -> None:
         weights, mean = mean_one(raw, counted.source_weight)
@@ -228,11 +235,7 @@ class RatioEstimator(Estimator, ABC):
         return put(full, weights)
 
     def _check_is_fitted(self) -> None:
-        if not hasattr(self, "normalization_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
-                "this estimator: fit(*stack_domains(X_source, X_target))."
-            )
+        check_is_fitted(self, msg=_NOT_FITTED)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "normalization_")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from joblib import delayed
 
-from .._arrays import Array, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
+from .._arrays import Array, are_alike, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
 from .._estimator import unchanged_on_error
 from .._progress import run_all
 from .._validation import check_index, from_registry
@@ -141,6 +141,7 @@ class DensityRatio(RatioEstimator):
         (p, d): the centers of KLIEP and LSIF, instead of the target rows. to_convergence: solve the batch as `fit` does, which
         waits for the device, instead of taking steps.
         """
+        self._check_loop()
         assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
         return weigh(self, assembly, source, target, coef, to_convergence=to_convergence)
 
@@ -187,9 +188,6 @@ class DensityRatio(RatioEstimator):
     def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
         return ratio if self._known is None else self._known(rows, ratio)
 
-    def _unscaled(self, rows: Array) -> Array:
-        return rows if self._unit is None else self._unit.back(rows)
-
     def _raw_source_ratio(self, assembly: Assembly, samples: Samples) -> Array:
         return self._coef if assembly.objective.anchors == "source" else self._ratio(samples.source)
 
@@ -220,7 +218,7 @@ class DensityRatio(RatioEstimator):
     def _ratio(self, rows: Array) -> Array:
         if is_sparse(rows) and is_tensor(self._coef):
             rows = rows.toarray()
-        is_here = is_sparse(rows) or _place(rows) == _place(self._coef)
+        is_here = is_sparse(rows) or are_alike(rows, self._coef)
         return (self._predictor if is_here else self._predictor.to(rows))(rows)
 
     def _agreement(
@@ -275,16 +273,16 @@ class DensityRatio(RatioEstimator):
 
     # ------------------------------------------------------------ batches
 
+    def _check_loop(self) -> None:
+        """Raise ValueError for parameters that no single batch can serve."""
+
     def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()
         batch_rows = counted.mapped(self._scaled).merged()
         assembly = assemble(self, batch_rows) if is_first else Assembly(objective_of(self), self.features_)
         batch: Any = problem_of(assembly, batch_rows)
-        steps = 0 if is_first else self.n_iter_
         seen = batch if is_first else batch.plus(self._problem)
-        solution = solve(self, seen.compact())
-        self._keep(assembly, solution, counted)
-        self.n_iter_ += steps
+        self._take_steps(assembly, solve(self, seen.compact()), counted, is_first)
         raw = self._ratio(self._scaled(counted.source))
         self._store_weights(raw, samples, counted, like)
         # The mean over the source rows of all batches: exact except for clipping at 0, whose effect is estimated on this batch.
@@ -294,22 +292,20 @@ class DensityRatio(RatioEstimator):
         return self
 
     def _step_centers(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
-        self._check_counts_once(samples)
-        own, samples = samples, samples.mapped(self._scaled)
+        own, samples = samples, self._counting_once(samples)
         assembly = assemble(self, samples) if is_first else Assembly(objective_of(self), self.features_)
         found = weigh(self, assembly, samples.source, samples.target, None if is_first else self._coef)
-        self._take_steps(assembly, found, samples, is_first)
+        self._take_steps(assembly, found.solution, samples, is_first)
         self._store_weights(self._raw_source_ratio(assembly, samples), own, own, like)
         return self
 
     def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
-        self._check_counts_once(samples)
-        own, samples = samples, samples.mapped(self._scaled)
+        own, samples = samples, self._counting_once(samples)
         bank, rows = self._bank(index, samples.source, is_first)
         found = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
         objective = objective_of(self)
         assembly = assemble(self, samples) if found.features is None else Assembly(objective, found.features)
-        self._take_steps(assembly, found, samples, is_first)
+        self._take_steps(assembly, found.solution, samples, is_first)
         weights, named = to_host(bank).copy(), to_host(rows)
         # A row named more than once gets the mean of its weights.
         total = np.bincount(named, to_host(found.weights), minlength=len(weights))
@@ -320,14 +316,16 @@ class DensityRatio(RatioEstimator):
         self.weights_ = self._returned(put(weights, samples.source), like)
         return self
 
-    def _check_counts_once(self, samples: Samples) -> None:
+    def _counting_once(self, samples: Samples) -> Samples:
+        """The samples in units of the columns' spreads, if their rows count once."""
         if samples.source_weight is not None:
             raise ValueError(f"partial_fit of {type(self).__name__} does not support sample_weight: use fit.")
+        return samples.mapped(self._scaled)
 
-    def _take_steps(self, assembly: Assembly, found: Weighting, samples: Samples, is_first: bool) -> None:
+    def _take_steps(self, assembly: Assembly, solution: Solution, samples: Samples, is_first: bool) -> None:
         steps = 0 if is_first else self.n_iter_
-        self._keep(assembly, found.solution, samples)
-        self.n_iter_ = steps + found.solution.n_iter
+        self._keep(assembly, solution, samples)
+        self.n_iter_ += steps
 
     def _bank(self, index: Any, source: Array, is_first: bool) -> tuple[Array | None, Any]:
         """The stored weights, and the positions of the source rows of this batch in them."""
@@ -347,8 +345,3 @@ class DensityRatio(RatioEstimator):
             stored = xp.concat([stored, put([1.0] * missing, source)])
         device = source.device if is_tensor(source) else None
         return stored, xp.asarray(rows, device=device)
-
-
-def _place(x: Array) -> Any:
-    """Library, dtype and device of an array, which must agree for two arrays in one operation."""
-    return (is_tensor(x), x.dtype, x.device if is_tensor(x) else None)

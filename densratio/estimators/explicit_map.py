@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._arrays import Array, device_of, full_like_row, namespace, put, take_rows, tiny, to_host, widest_here
+from .._arrays import Array, device_of, full_like_row, host_numbers, namespace, put, take_rows, tiny, to_host, widest_here
 from .._blocks import BLOCK, over_blocks, over_rows, row_slices, transposed_times
 from ..features import Features, Nystroem, RandomFourier
 from .samples import Samples
@@ -140,6 +140,5 @@ def _probe(rows: Array, coef: Array | None, counts: Array | None) -> tuple[Array
 
 def _kernels(features: Features, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
     """The exact kernel (n, m) and the approximation by a map, on the host in float64."""
-    exact = to_host(features.kernel(x, y)).astype(np.float64)
-    of_x, of_y = (to_host(features(rows)).astype(np.float64) for rows in (x, y))
-    return exact, of_x @ of_y.T
+    of_x, of_y = (host_numbers(features(rows)) for rows in (x, y))
+    return host_numbers(features.kernel(x, y)), of_x @ of_y.T

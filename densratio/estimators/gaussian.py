@@ -54,8 +54,6 @@ class GaussianRatio(RatioEstimator):
         self.shrinkage = shrinkage
         self.shared_covariance = shared_covariance
 
-    # ------------------------------------------------------------ parts
-
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
         given = [part.astype(np.float64) for part in (samples.source, samples.target)]

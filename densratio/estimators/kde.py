@@ -93,8 +93,6 @@ class KDERatio(RatioEstimator):
         self.cv = cv
         self.n_jobs = n_jobs
 
-    # ------------------------------------------------------------ parts
-
     def _fit(self, samples: Samples) -> Array:
         gamma, counts = self._chosen("gamma"), row_counts(samples)
         rows = [part.astype(np.float64) for part in (samples.source, samples.target)]

@@ -80,8 +80,6 @@ class NearestNeighborsRatio(RatioEstimator):
         self.cv = cv
         self.n_jobs = n_jobs
 
-    # ------------------------------------------------------------ parts
-
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
         self._sizes = float(counts[0].sum()), float(counts[1].sum())
@@ -89,11 +87,10 @@ class NearestNeighborsRatio(RatioEstimator):
         self.n_neighbors_ = self._count(given, samples)
         scales = np.array(_SCALES if isinstance(given, str) else (1.0,))
         self._counted = np.clip(np.round(scales * self.n_neighbors_), 1.0, max(1.0, np.floor(self._sizes[0])))
-        rows = [_double(part) for part in (samples.source, samples.target)]
+        rows = [part.astype(np.float64) for part in (samples.source, samples.target)]
         # Squared distances of huge or tiny rows would overflow or underflow; scaled rows are neither.
         self._largest_entry = 1.0 if self._unit is not None else max(_largest(part) for part in rows) or 1.0
-        dense = not is_sparse(rows[0]) and rows[0].shape[1] <= _TREE_COLUMNS
-        kind = _Tree if dense else _Brute
+        kind = _Brute if is_sparse(rows[0]) or rows[0].shape[1] > _TREE_COLUMNS else _Tree
         # Of the columns as they are it is not known which distances are small.
         resolution = 0.0 if self._unit is None else 1.0
         self._source, self._target = (
@@ -102,7 +99,7 @@ class NearestNeighborsRatio(RatioEstimator):
         return self._quotient(rows[0], np.minimum(1.0, counts[0]))
 
     def _ratio(self, rows: Array) -> Array:
-        return self._quotient(_double(rows), np.zeros(rows.shape[0]))
+        return self._quotient(rows.astype(np.float64), np.zeros(rows.shape[0]))
 
     def _quotient(self, rows: Any, own: np.ndarray) -> np.ndarray:
         """The ratio (n,) at rows, leaving out the count `own` (n,) of the row itself among its source neighbors."""
@@ -212,8 +209,7 @@ class _Tree(_Index):
     def _mass(self, rows: np.ndarray, radius: np.ndarray) -> np.ndarray:
         if self.is_plain:
             return self.tree.query_radius(rows, radius, count_only=True).astype(np.float64)
-        inside = self.tree.query_radius(rows, radius)
-        return np.array([self.counts[positions].sum() for positions in inside])
+        return np.array([self.counts[inside].sum() for inside in self.tree.query_radius(rows, radius)])
 
 
 class _Brute(_Index):
@@ -252,10 +248,6 @@ def _rule(n_source: float, n_target: float, d: int) -> int:
     n = max(1.0, min(n_source, n_target))
     share = max(n**0.5, 0.5 * n ** (4.0 / (4.0 + d))) / n
     return int(np.clip(round(share * n_source), 1, max(1, int(n_source))))
-
-
-def _double(rows: Any) -> Any:
-    return rows.astype(np.float64)
 
 
 def _largest(rows: Any) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.sparse
 
-from .._arrays import Array, concat_rows, is_sparse, put, to_host
+from .._arrays import Array, concat_rows, host_numbers, is_sparse, put, to_host
 from .._blocks import over_rows
 from .._scale import distinct
 from ..features import Features
@@ -56,11 +56,11 @@ class KnownRows:
     @classmethod
     def of(cls, rows: Array, values: Array) -> KnownRows:
         """The values (k,) at rows (k, d), dense or CSR."""
-        return cls(to_host(rows).astype(np.float64), to_host(values))
+        return cls(host_numbers(rows), to_host(values))
 
     def __call__(self, rows: Array, ratio: Array) -> Array:
         """`ratio` (n,) at rows (n, d), with the known values at known rows."""
-        known, asked = self.rows, to_host(rows).astype(np.float64)
+        known, asked = self.rows, host_numbers(rows)
         if is_sparse(known) != is_sparse(asked):
             known, asked = (scipy.sparse.csr_array(part) for part in (known, asked))
         first, kind = distinct(concat_rows(known, asked))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays import Array, concat_rows, eps, namespace, put, take_rows, to_host, weighted_mean
+from .._arrays import Array, concat_rows, eps, host_numbers, namespace, put, take_rows, to_host, weighted_mean
 from .._scale import distinct
 from ..model_selection import Fold
 
@@ -16,7 +16,6 @@ _NOTHING = 1e-12  # share of the largest weight below which a row is as good as 
 
 __all__ = [
     "Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
-    "whole_numbers",
 ]  # fmt: skip
 
 
@@ -43,6 +42,11 @@ class Samples(NamedTuple):
     def weighted_rows(self) -> tuple[Array, Array, Array | None, Array | None]:
         """(source, target, source_weight, target_weight)."""
         return self.source, self.target, self.source_weight, self.target_weight
+
+    @property
+    def sides(self) -> tuple[tuple[Array, Array | None], tuple[Array, Array | None]]:
+        """(source, source_weight), (target, target_weight)."""
+        return (self.source, self.source_weight), (self.target, self.target_weight)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -82,14 +86,13 @@ class Samples(NamedTuple):
 
     def taking(self, source: np.ndarray, target: np.ndarray) -> Samples:
         """The rows of the two domains at these positions, without the record of merged rows."""
-        weights = [
-            None if weight is None else take_rows(weight, keep)
-            for weight, keep in ((self.source_weight, source), (self.target_weight, target))
+        index = (self.source_index, self.target_index) if self.source_kind is None else map(np.arange, self.sizes)
+        taken = [
+            (take_rows(rows, keep), None if weight is None else take_rows(weight, keep), at[keep])
+            for (rows, weight), at, keep in zip(self.sides, index, (source, target), strict=True)
         ]
-        index = (self.source_index, self.target_index) if self.source_kind is None else (np.arange(n) for n in self.sizes)
-        places = [at[keep] for at, keep in zip(index, (source, target), strict=True)]
-        rows = take_rows(self.source, source), take_rows(self.target, target)
-        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, places[0], places[1])
+        rows, weights, places = zip(*taken, strict=True)
+        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)
 
     def split(self, fold: Fold) -> tuple[Samples, Samples]:
         """The rows that a fold keeps and those that it holds out; the index of each is its positions here."""
@@ -100,30 +103,27 @@ class Samples(NamedTuple):
         out = [(fold.source, fold.source_weight), (fold.target, fold.target_weight)]
         left = []
         for weight, (at, taken) in zip((self.source_weight, self.target_weight), out, strict=True):
-            rest = to_host(weight).astype(np.float64)
+            rest = host_numbers(weight)
             rest[at] = np.where(rest[at] - taken > 1e-9 * rest[at], rest[at] - taken, 0.0)
             left.append(rest)
-        kept = here.taking(*(np.flatnonzero(rest) for rest in left))
-        kept = kept._weighing(*(rest[rest > 0.0] for rest in left))
+        kept = here.taking(*map(np.flatnonzero, left))._weighing(*(rest[rest > 0.0] for rest in left))
         return kept, held_out._weighing(fold.source_weight, fold.target_weight)
 
     def sliced(self, source: slice, target: slice) -> Samples:
         """The rows in these slices of the two domains."""
-        weights = [None if w is None else w[at] for w, at in ((self.source_weight, source), (self.target_weight, target))]
-        index = self.source_index[source], self.target_index[target]
-        return Samples(self.source[source, :], self.target[target, :], weights[0], weights[1], self.is_source, *index)
+        rows, places = (self.source[source, :], self.target[target, :]), (self.source_index[source], self.target_index[target])
+        weights = [None if weight is None else weight[at] for (_, weight), at in zip(self.sides, (source, target), strict=True)]
+        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)
 
     def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """(X, y, sample_weight) as arguments of `fit`, source rows first."""
-        y = np.repeat([0, 1], self.sizes)
-        weight = None
-        if self.source_weight is not None:
-            weight = np.concatenate([to_host(self.source_weight), to_host(self.target_weight)])
-        return concat_rows(self.source, self.target), y, weight
+        weights = self.source_weight, self.target_weight
+        weight = None if weights[0] is None else np.concatenate([to_host(part) for part in weights])
+        return concat_rows(self.source, self.target), np.repeat([0, 1], self.sizes), weight
 
     def _weighing(self, source_weight: np.ndarray, target_weight: np.ndarray) -> Samples:
-        weights = (put(weight, like) for weight, like in ((source_weight, self.source_weight), (target_weight, self.target_weight)))
-        return self._replace(**dict(zip(("source_weight", "target_weight"), weights, strict=True)))
+        source, target = put(source_weight, self.source_weight), put(target_weight, self.target_weight)
+        return self._replace(source_weight=source, target_weight=target)
 
 
 def _sums(kind: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -161,10 +161,6 @@ class Measure(NamedTuple):
     rows: Any
     weight: np.ndarray
 
-    def taking(self, keep: np.ndarray) -> Measure:
-        """The rows at these positions, with their weights."""
-        return Measure(take_rows(self.rows, keep), self.weight[keep])
-
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of values (k, ...), one for each row."""
         return np.tensordot(self.weight, values, axes=1) / self.weight.sum()
@@ -184,8 +180,9 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     """
     if samples.source_weight is None:
         return np.ones(samples.sizes[0]), np.ones(samples.sizes[1])
-    source, target = (to_host(w).astype(np.float64) for w in (samples.source_weight, samples.target_weight))
-    if whole_numbers(source, target):
+    source, target = map(host_numbers, (samples.source_weight, samples.target_weight))
+    # Huge floats are whole by the way they are stored.
+    if all(part.max(initial=0.0) <= _MOST_COPIES and np.array_equal(part, np.rint(part)) for part in (source, target)):
         return source, target
     # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.
     source, target = source / source.max(), target / target.max()
@@ -196,11 +193,6 @@ def counts(weight: Array) -> np.ndarray:
     """Which rows (n,) count: those whose weight is not below rounding of the largest."""
     host = to_host(weight)
     return host > host.max(initial=0.0) * _NOTHING
-
-
-def whole_numbers(*weights: np.ndarray) -> bool:
-    """Whether all weights are whole numbers, which count as copies; huge floats are whole by the way they are stored."""
-    return all(weight.max(initial=0.0) <= _MOST_COPIES and np.array_equal(weight, np.rint(weight)) for weight in weights)
 
 
 def moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ def search(estimator: Any, samples: Samples) -> None:
     for name in estimator._choosable:
         value = getattr(estimator, name)
         if is_search(value):
-            grid[name] = _values_of_cv(estimator, name, samples) if isinstance(value, str) else _listed(name, value)
+            grid[name] = list(estimator._grid(name, samples)) if isinstance(value, str) else _listed(name, value)
     if grid:
         some = _some_rows(estimator, samples)
         choice = choose(grid, lambda candidates: estimator._scores(candidates, some))
@@ -75,12 +75,6 @@ def _of_distinct_rows(fold: Fold, samples: Samples) -> Fold:
     if np.array_equal(of_source, all_source) and np.array_equal(of_target, all_target):
         return Fold(source, target)
     return Fold(source, target, of_source, of_target)
-
-
-def _values_of_cv(estimator: Any, name: str, samples: Samples) -> list[Any]:
-    if not hasattr(estimator, "_grid"):
-        raise ValueError(f'{type(estimator).__name__} has no default values for {name}="cv": give a sequence of values.')
-    return list(estimator._grid(name, samples))
 
 
 def _listed(name: str, value: Any) -> list[Any]:

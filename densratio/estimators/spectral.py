@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -98,30 +98,27 @@ class SpectralRatio(RatioEstimator):
         """The eigenfunctions psi_1, ..., psi_{n_components_} (n, n_components_) at the rows of X (n, d)."""
         self._check_is_fitted()
         rows = check_rows(self, X, reset=False)
-        placed = self._scaled(self._placed(rows))
-        series = self._series
-        values = over_rows(lambda part: series.features(part) @ series.basis, placed, series.basis.shape[0])
+        placed, basis = self._scaled(self._placed(rows)), self._basis
+        values = over_rows(lambda part: self._features(part) @ basis, placed, basis.shape[0])
         return self._returned(values, rows)
-
-    # ------------------------------------------------------------ parts
 
     def _fit(self, samples: Samples) -> Array:
         source, target = measures(samples)
-        features = self._features(source, target, self._chosen("gamma"))
+        # The eigenfunctions are features(x) @ basis, basis (k, J).
+        self._features = features = self._map(source, target, self._chosen("gamma"))
         eigenvalues, basis = _eigenbasis(_moments(features, source).second)
         n_components = min(_count(self._chosen("n_components")), len(eigenvalues))
         eigenvalues, basis = eigenvalues[:n_components], basis[:, :n_components]
-        self._series = _Series(features, _orthonormal(features, source, basis))
-        self.beta_ = _moments(features, target).mean @ self._series.basis
+        self._basis = _orthonormal(features, source, basis)
+        self.beta_ = _moments(features, target).mean @ self._basis
         self.eigenvalues_ = eigenvalues
         self.n_components_, self.gamma_ = n_components, float(features.gamma_)
-        centers = features.centers_.astype(samples.source.dtype)
-        self.centers_ = centers if self._unit is None else self._unit.back(centers)
-        self._coef = self._series.basis @ self.beta_
+        self.centers_ = self._unscaled(features.centers_.astype(samples.source.dtype))
+        self._coef = self._basis @ self.beta_
         return self._ratio(samples.source)
 
     def _ratio(self, rows: Array) -> Array:
-        features = self._series.features
+        features = self._features
         ratio = over_rows(lambda part: features(part) @ self._coef, rows.astype(np.float64), features.n_columns)
         return np.maximum(ratio, 0.0)
 
@@ -140,7 +137,7 @@ class SpectralRatio(RatioEstimator):
         if len(candidates) == 1 and not _can_hold_out(source, target):
             return np.zeros((1, 1))
         points = [(c.get("gamma", self.gamma), _count(c.get("n_components", self.n_components))) for c in candidates]
-        maps = {gamma: self._features(source, target, gamma) for gamma in dict.fromkeys(g for g, _ in points)}
+        maps = {gamma: self._map(source, target, gamma) for gamma in dict.fromkeys(g for g, _ in points)}
         folds, numbers = self._folds(samples), [[n for g, n in points if g == gamma] for gamma in maps]
         tasks = (delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps.values(), numbers, strict=True))
         rows = run_all(tasks, len(maps), "Search of SpectralRatio", self.n_jobs)
@@ -149,7 +146,7 @@ class SpectralRatio(RatioEstimator):
             scores[[i for i, (g, _) in enumerate(points) if g == gamma]] = values
         return scores
 
-    def _features(self, source: Measure, target: Measure, gamma: Any) -> Features:
+    def _map(self, source: Measure, target: Measure, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""
         if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
             raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
@@ -160,13 +157,6 @@ class SpectralRatio(RatioEstimator):
             keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[: self.n_centers])
         centers = take_rows(source.rows, keep)
         return Nystroem(gamma=float(width), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
-
-
-class _Series(NamedTuple):
-    """Eigenfunctions as features(x) @ basis, basis (k, J)."""
-
-    features: Features
-    basis: np.ndarray
 
 
 def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], numbers: list[int]) -> np.ndarray:
@@ -221,8 +211,8 @@ def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.n
 
 def _counted(samples: Samples) -> list[Measure]:
     """The rows of both domains with their weights as they are, which add up."""
-    sides = ((samples.source, samples.source_weight), (samples.target, samples.target_weight))
-    return [Measure(rows.astype(np.float64), np.ones(rows.shape[0]) if w is None else w.astype(np.float64)) for rows, w in sides]
+    weights = (np.ones(rows.shape[0]) if w is None else w.astype(np.float64) for rows, w in samples.sides)
+    return [Measure(rows.astype(np.float64), w) for (rows, _), w in zip(samples.sides, weights, strict=True)]
 
 
 def _can_hold_out(source: Measure, target: Measure) -> bool:

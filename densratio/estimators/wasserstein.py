@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
-from .._arrays import Array, device_of, put, to_host
+from .._arrays import Array, device_of, host_numbers, put, to_host
 from .._blocks import over_rows
 from ..features import Features
-from ..objectives.planned_transport import distances
 from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio
 from .off_sample import Predictor
 from .samples import Samples, measures
-from .solve import Assembly, Weighting, objective_of
+from .solve import Assembly, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
 
@@ -46,7 +46,7 @@ class Envelope:
 
     def __call__(self, rows: Array) -> Array:
         """The ratio (n,) at rows (n, d)."""
-        points = to_host(rows).astype(np.float64)
+        points = host_numbers(rows)
         height = self._on_line(points[:, 0]) if points.shape[1] == 1 else over_rows(self._height, points, len(self.target))
         return put(np.clip(height / self.regularization, 0.0, self.upper), rows)
 
@@ -55,7 +55,7 @@ class Envelope:
         return self
 
     def _height(self, points: np.ndarray) -> np.ndarray:
-        return (self.potentials - (distances(points, self.target) - self.nearest)).max(axis=1)
+        return (self.potentials - (cdist(points, self.target) - self.nearest)).max(axis=1)
 
     def _on_line(self, points: np.ndarray) -> np.ndarray:
         # The potentials have slope at most 1 themselves, so one of the two neighbors is the largest.
@@ -79,7 +79,8 @@ class Wasserstein(DensityRatio):
     max_weight : float or None, upper bound on each weight.
     potential : None or "critic". "critic": a network trained with a gradient penalty takes the place of the exact potentials, for
         tables of any size, also on a GPU; needs torch. It takes at most max_iter updates, and stops where the score of held-out
-        rows stops rising; random_state seeds it, tol and solver are not used, and there are no coef_ beyond the weights, no gap_.
+        rows stops rising; random_state seeds it, tol and solver are not used, and there are no coef_ beyond the weights, no gap_,
+        no `update` and no `partial_fit`.
 
     With regularization > 0 `transform` returns the weight of a source row, and the formula of the optimality conditions at any
     other; at 0 the weight of a row of the fit, and the kernel average (kernel, gamma) of the weights near any other.
@@ -118,23 +119,12 @@ class Wasserstein(DensityRatio):
         self.regularization = regularization
         self.potential = potential
 
-    def update(
-        self,
-        source: Array,
-        target: Array,
-        coef: Array | None = None,
-        *,
-        features: Features | None = None,
-        centers: Array | None = None,
-        to_convergence: bool = False,
-    ) -> Weighting:
-        """Take `n_steps` steps on one batch, see `DensityRatio.update`; ValueError with a potential, which needs more batches."""
+    def _check_loop(self) -> None:
         if self.potential is not None:
             raise ValueError(
                 f'A loop has a potential of its own, and this ratio has potential="{self.potential}": use '
                 f'DynamicReweighter(Wasserstein(), ..., potential="{self.potential}").'
             )
-        return super().update(source, target, coef, features=features, centers=centers, to_convergence=to_convergence)
 
     @available_if(lambda self: self.potential is None)
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> Wasserstein:
@@ -178,7 +168,7 @@ class Wasserstein(DensityRatio):
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        weights = to_host(self._coef).astype(np.float64)
+        weights = host_numbers(self._coef)
         formula = _formula(solution, samples, assembly.objective)
         if formula is not None and np.abs(to_host(formula(samples.source)) - weights).max() <= _MISS * weights.max():
             self._predictor = formula
@@ -195,7 +185,7 @@ def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor 
     if potentials is None or objective.regularization == 0.0:
         return None
     nearest = np.zeros(samples.sizes[1]) if on_line else problem.nearest[problem.marginals.of_target]
-    target = to_host(samples.target).astype(np.float64)
+    target = host_numbers(samples.target)
     upper = np.inf if objective.max_weight is None else float(objective.max_weight)
     return Envelope(target, potentials, nearest, objective.regularization, upper)
 

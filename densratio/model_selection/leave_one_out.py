@@ -62,15 +62,16 @@ def leave_one_out_scores(
         x, s, v, t = (take_rows(part, rows) for rows, side in zip(left_out, ((x, s), (v, t)), strict=True) for part in side)
     # A row that counts less than once is left out as a whole.
     out_x, out_v = (xp.clip(count, max=1.0)[:, None] for count in (s, t))
-    ratios = without_x.ratios(x, out_x * share, 0.0), without_v.ratios(v, out_v * target_share, out_v / (m - 1.0))
-    at_source, at_target = (xp.clip(r.left_out, min=0.0) if nonnegative else r.left_out for r in ratios)
+    kept_x, at_source = without_x.ratios(x, out_x * share, 0.0)
+    kept_v, at_target = without_v.ratios(v, out_v * target_share, out_v / (m - 1.0))
+    at_source, at_target = (xp.clip(ratio, min=0.0) if nonnegative else ratio for ratio in (at_source, at_target))
     score = _criterion(at_source, at_target, s, t, alpha)
     if left_out is None:
         return score
     by_x, by_v = without_x.coef, without_v.coef
     gain = total @ by_v / m - 0.5 * alpha * _quadratic(of_target / m, by_v)
     of_all = gain - 0.5 * (1.0 - alpha) * _quadratic(of_source / n, by_x)
-    return of_all + score - _criterion(ratios[0].kept, ratios[1].kept, s, t, alpha)
+    return of_all + score - _criterion(kept_x, kept_v, s, t, alpha)
 
 
 def _criterion(at_source: Array, at_target: Array, source_weight: Array, target_weight: Array, alpha: float) -> Array:
@@ -86,13 +87,6 @@ def _quadratic(matrix: Array, columns: Array) -> Array:
 
 def _gram(rows: Array, weight: Array | None) -> Array:
     return namespace(rows).matrix_transpose(rows) @ rows if weight is None else gram(rows, widest_here(weight))
-
-
-class _Ratios(NamedTuple):
-    """Ratios (n, L) at rows, of the fits to all rows and of those without the row itself."""
-
-    kept: Array
-    left_out: Array
 
 
 class _Path(NamedTuple):
@@ -123,12 +117,12 @@ class _Path(NamedTuple):
         """(k, L) the coefficients."""
         return self.vectors @ (self.linear[:, None] * self.inverse)
 
-    def ratios(self, rows: Array, share: Array | float, linear_share: Array | float) -> _Ratios:
-        """phi'(G + regularization I)^-1 h for phi each row of `rows` (n, k), and after its part is taken out of G and h.
+    def ratios(self, rows: Array, share: Array | float, linear_share: Array | float) -> tuple[Array, Array]:
+        """phi'(G + regularization I)^-1 h (n, L) for phi each row of `rows` (n, k), and after its part is taken out of G and h.
 
         share, linear_share: (n, 1), or one number for all rows. G loses share phi phi', and h loses linear_share phi.
         """
         # The inverse is diagonal here, so a quadratic form for the whole path is one product of the rows' squares with it.
         turned = rows @ self.vectors
         own, kept = (turned * turned) @ self.inverse, turned @ (self.linear[:, None] * self.inverse)
-        return _Ratios(kept, (kept - linear_share * own) / (1.0 - share * own))
+        return kept, (kept - linear_share * own) / (1.0 - share * own)

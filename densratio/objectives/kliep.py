@@ -96,8 +96,9 @@ class MaximumLikelihood(SumProblem):
 
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
         xp = namespace(coef, self.target)
-        ratio = self.target @ coef + tiny(coef)
-        return -weighted_mean(xp.log(ratio), self.target_weight), -(xp.matrix_transpose(self.target) @ self._shares(1.0 / ratio))
+        ratio, weight = self.target @ coef + tiny(coef), self.target_weight
+        share = 1.0 / ratio.shape[0] if weight is None else weight / xp.sum(weight)
+        return -weighted_mean(xp.log(ratio), weight), -(xp.matrix_transpose(self.target) @ (share / ratio))
 
     def curvature(self) -> Array:
         even = self.init()
@@ -205,12 +206,6 @@ class MaximumLikelihood(SumProblem):
     def _row_weights(self) -> Array:
         xp = namespace(self.target)
         return xp.ones_like(self.target[:, 0]) if self.target_weight is None else self.target_weight
-
-    def _shares(self, per_row: Array) -> Array:
-        """per_row (m,) times each row's share of the total count, 1 / m if all rows count once."""
-        if self.target_weight is None:
-            return per_row / per_row.shape[0]
-        return per_row * (self.target_weight / namespace(per_row).sum(self.target_weight))
 
 
 def _joined(parts: Sequence[MaximumLikelihood]) -> tuple[Array, Array | None]:

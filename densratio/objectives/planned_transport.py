@@ -11,18 +11,13 @@ import scipy.sparse
 from scipy.optimize import linprog
 from scipy.spatial.distance import cdist
 
-from .._arrays import Array, eps, namespace, put, to_host
+from .._arrays import Array, eps, host_numbers, namespace, put
 from .row_weights import RowProblem, WeightSet
 
-__all__ = ["Marginals", "PlannedTransport", "distances"]
+__all__ = ["Marginals", "PlannedTransport", "TransportProblem"]
 
 _MOST_PAIRS = 2**24
 _LP_TOL = 1e-10  # the least that HiGHS takes
-
-
-def distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Euclidean distances (n, m) between source (n, d) and target (m, d), exact for near rows and for large offsets."""
-    return cdist(source, target)
 
 
 class Marginals(NamedTuple):
@@ -42,13 +37,8 @@ class Marginals(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PlannedTransport(RowProblem):
-    """The least transport cost plus regularization |w|^2 / (2n), for rows of any number of columns; see `Wasserstein1`.
-
-    The dual: maximize mean_j g_j - mean_i phi(f_i) over potentials g (m,) of the target rows, with f_i = max_j (g_j - |x_i - v_j|)
-    and phi(f) = max over 0 <= w <= max_weight of w f - regularization w^2 / 2. It is solved by `PrimalDual` in
-    densratio.solvers; the value at given weights is a linear program, solved on the host.
-    """
+class TransportProblem(RowProblem):
+    """Base of the transport problems of the rows of two samples; target rows count target_weight (m,) times."""
 
     source: Array
     target: Array
@@ -57,6 +47,23 @@ class PlannedTransport(RowProblem):
     regularization: float = 0.0
 
     is_smooth: ClassVar[bool] = False
+
+    def init(self) -> Array:
+        return self.weights.ones(self.source)
+
+    def bare(self) -> Self:
+        """The problem without the rows."""
+        return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedTransport(TransportProblem):
+    """The least transport cost plus regularization |w|^2 / (2n), for rows of any number of columns; see `Wasserstein1`.
+
+    The dual: maximize mean_j g_j - mean_i phi(f_i) over potentials g (m,) of the target rows, with f_i = max_j (g_j - |x_i - v_j|)
+    and phi(f) = max over 0 <= w <= max_weight of w f - regularization w^2 / 2. It is solved by `PrimalDual` in
+    densratio.solvers; the value at given weights is a linear program, solved on the host.
+    """
 
     @cached_property
     def marginals(self) -> Marginals:
@@ -70,15 +77,16 @@ class PlannedTransport(RowProblem):
                 "LSIF."
             )
         n, m = len(of_source), len(of_target)
-        supply = np.bincount(of_source, None if self.weights.counts is None else _host(self.weights.counts)) / n
-        demand = np.bincount(of_target, None if self.target_weight is None else _host(self.target_weight)) / m
+        supply = np.bincount(of_source, None if self.weights.counts is None else host_numbers(self.weights.counts)) / n
+        demand = np.bincount(of_target, None if self.target_weight is None else host_numbers(self.target_weight)) / m
         upper = 1.0 / supply
         upper = upper if self.weights.max_weight is None else np.minimum(upper, float(self.weights.max_weight))
         return Marginals(source, target, supply / supply.sum(), demand / demand.sum(), upper, of_source, of_target)
 
     @cached_property
     def _split_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        costs = distances(self.marginals.source, self.marginals.target)
+        # Exact for near rows and for large offsets.
+        costs = cdist(self.marginals.source, self.marginals.target)
         nearest = costs.min(axis=0)
         costs -= nearest
         return costs, nearest
@@ -104,20 +112,17 @@ class PlannedTransport(RowProblem):
         n = len(self.marginals.source)
         return WeightSet(n, self.weights.max_weight, counts=self.marginals.supply * n)
 
-    def init(self) -> Array:
-        return self.weights.ones(self.source)
-
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
         value, grad = self._avoidable(coef)
         return put(self.unavoidable + value, coef), grad
 
     def _avoidable(self, coef: Array) -> tuple[float, Array]:
         """The value less its unavoidable part, and the gradient."""
-        weights, of_source = _host(coef), self.marginals.of_source
+        weights, of_source = host_numbers(coef), self.marginals.of_source
         share = self.weights.counted(coef) / self.source.shape[0]
-        mass = np.bincount(of_source, _host(share), len(self.marginals.source))
+        mass = np.bincount(of_source, host_numbers(share), len(self.marginals.source))
         distance, height = self._transported(mass)
-        penalty = 0.5 * self.regularization * float(_host(share) @ weights)
+        penalty = 0.5 * self.regularization * float(host_numbers(share) @ weights)
         slope = self.regularization * weights - height[of_source]
         return distance + penalty, self.weights.counted(put(slope, coef)) / self.source.shape[0]
 
@@ -135,7 +140,7 @@ class PlannedTransport(RowProblem):
         # The potentials of the source rows are in the gradient, and give the target rows the best potentials for them.
         counts = self.weights.counted(self.init())
         height = np.empty(len(self.marginals.source))
-        height[self.marginals.of_source] = _host(self.regularization * coef - grad * self.source.shape[0] / counts)
+        height[self.marginals.of_source] = host_numbers(self.regularization * coef - grad * self.source.shape[0] / counts)
         potentials = (height[:, None] + self.costs).min(axis=0)
         return put(max(self._avoidable(coef)[0] - self.dual_value(potentials), 0.0), coef)
 
@@ -150,10 +155,6 @@ class PlannedTransport(RowProblem):
             return float(self.marginals.demand @ potentials + self.distinct.least(-height * supply))
         weights = self.distinct.project_counted(height / self.regularization)
         return float(self.marginals.demand @ potentials + supply @ (weights * (0.5 * self.regularization * weights - height)))
-
-    def bare(self) -> Self:
-        """The problem without the rows."""
-        return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
 
     def _transported(self, mass: np.ndarray) -> tuple[float, np.ndarray]:
         """The least cost of moving mass (n,) to the target, less the unavoidable, and an optimal f (n,) of its dual, by HiGHS."""
@@ -178,9 +179,5 @@ class PlannedTransport(RowProblem):
 def _distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
     """The distinct rows (k, d), in float64, and the place of each row among them."""
     # Adding 0 makes -0 equal to 0 for the sort.
-    found, place = np.unique(_host(rows) + 0.0, axis=0, return_inverse=True)
+    found, place = np.unique(host_numbers(rows) + 0.0, axis=0, return_inverse=True)
     return found, place.ravel()
-
-
-def _host(x: Array) -> np.ndarray:
-    return to_host(x).astype(np.float64)

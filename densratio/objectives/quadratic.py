@@ -93,11 +93,6 @@ class Quadratic(NamedTuple):
     total: tuple[float, float] | None = None
     """Range of sum x; None: no constraint"""
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether the feasible set is bounded."""
-        return self.upper is not None
-
 
 def pivoted_root(matrix: Array, tol: float) -> Array | None:
     """R (n, r) with RR' = matrix up to a share `tol` of the trace; None if that takes more than n / 4 columns.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from .._arrays import Array, eps, full_like_row, namespace, put, to_host
+from .._arrays import Array, eps, full_like_row, host_numbers, namespace, put
 from .base import Objective, is_number
 from .line_transport import best_distribution, best_potential, lengthened, shortened
-from .planned_transport import PlannedTransport
-from .row_weights import RowProblem, WeightSet, check_bounds, relative
+from .planned_transport import PlannedTransport, TransportProblem
+from .row_weights import WeightSet, check_bounds, relative
 
 __all__ = ["Transport", "Wasserstein1"]
 
@@ -50,19 +50,9 @@ class Wasserstein1(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class Transport(RowProblem):
-    """The value in one column as a function of the source weights, which are in the set `weights`.
+class Transport(TransportProblem):
+    """The value in one column as a function of the source weights, which are in the set `weights`."""
 
-    Target rows count target_weight (m,) times.
-    """
-
-    source: Array
-    target: Array
-    weights: WeightSet
-    target_weight: Array | None
-    regularization: float = 0.0
-
-    is_smooth: ClassVar[bool] = False
     has_minimizer: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
@@ -82,9 +72,6 @@ class Transport(RowProblem):
         # NaN would get a place beyond the last point, which a GPU refuses later and for good.
         place = xp.clip(xp.searchsorted(points, self.source[:, 0] + 0.0), max=points.shape[0] - 1)
         return order, points[1:] - points[:-1], -drawn / self.target.shape[0], place
-
-    def init(self) -> Array:
-        return self.weights.ones(self.source)
 
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
         xp, n = namespace(coef), self.source.shape[0]
@@ -140,10 +127,6 @@ class Transport(RowProblem):
         """The optimal dual values g (m,) of the target rows, see `PlannedTransport`; None without regularization."""
         return self._dual.potentials if self.regularization > 0.0 else None
 
-    def bare(self) -> Self:
-        """The problem without the rows."""
-        return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
-
     @cached_property
     def _dual(self) -> _Dual:
         (x, given), counts, drawn = self._on_host
@@ -159,9 +142,9 @@ class Transport(RowProblem):
         if found.gap > _CERTAIN * found.value and not np.array_equal(cut, steps):
             found = min(found, self._potential(steps, steps, supply, demand), key=lambda at: at.gap)
         value = float(drawn @ way) + found.value
-        return _Dual(found.weights[place[: len(x)]], found.height[place[len(x) :]] + way, value)
+        return _Dual(found.weights[place[: len(x)]], found.potentials[place[len(x) :]] + way, value, found.gap)
 
-    def _potential(self, steps: np.ndarray, cut: np.ndarray, supply: np.ndarray, demand: np.ndarray) -> _OnLine:
+    def _potential(self, steps: np.ndarray, cut: np.ndarray, supply: np.ndarray, demand: np.ndarray) -> _Dual:
         """The solution for points at distances `steps`, found with the distances `cut`."""
         ridge, upper = self.regularization, np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
         height = best_potential(cut, supply, demand, ridge)
@@ -174,29 +157,21 @@ class Transport(RowProblem):
         value = demand @ height - supply @ (weights * (height - 0.5 * ridge * weights))
         flow = np.where(np.abs(flow) > _ROUNDING * len(flow), flow, 0.0)
         reached = np.abs(flow) @ steps + 0.5 * ridge * supply @ weights**2
-        return _OnLine(weights, height, float(value), float(reached - value))
+        return _Dual(weights, height, float(value), float(reached - value))
 
     @property
     def _on_host(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
         """Source (n,) and target (m,), the counts (n,) of mean 1 and the target masses (m,) of sum 1, in float64."""
-        x, v = (to_host(rows)[:, 0].astype(np.float64) for rows in (self.source, self.target))
-        counts = np.ones(len(x)) if self.weights.counts is None else to_host(self.weights.counts).astype(np.float64)
-        drawn = np.ones(len(v)) if self.target_weight is None else to_host(self.target_weight).astype(np.float64)
+        x, v = (host_numbers(rows)[:, 0] for rows in (self.source, self.target))
+        counts = np.ones(len(x)) if self.weights.counts is None else host_numbers(self.weights.counts)
+        drawn = np.ones(len(v)) if self.target_weight is None else host_numbers(self.target_weight)
         return (x, v), counts, drawn / drawn.sum()
 
 
-class _OnLine(NamedTuple):
-    """Weights and potentials (K,) of the points, the dual value, and its distance to the value of the weights."""
+class _Dual(NamedTuple):
+    """Weights and potentials of points, or of the source and the target rows; the dual value, and its distance to the weights'."""
 
     weights: np.ndarray
-    height: np.ndarray
+    potentials: np.ndarray
     value: float
     gap: float
-
-
-class _Dual(NamedTuple):
-    weights: np.ndarray
-    """(n,) of the source rows"""
-    potentials: np.ndarray
-    """(m,) of the target rows"""
-    value: float

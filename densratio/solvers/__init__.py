@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .._validation import from_registry
 from .active_set import ActiveSet
 from .base import Solution, Solver, State
 from .closed_form import ClosedForm
@@ -53,9 +54,7 @@ _OLD_NAMES = {"interior_point": "active_set", "expectation_maximisation": "expec
 def solver_class(name: Any) -> type[Solver]:
     """The entry `name` of SOLVERS, or the one that replaced it if `name` is an old name. Raises ValueError for other names."""
     name = _OLD_NAMES.get(name, name) if isinstance(name, str) else name
-    if not isinstance(name, str) or name not in SOLVERS:
-        raise ValueError(f"solver={name!r} is not known; use one of {sorted([*SOLVERS, 'auto'])}.")
-    return SOLVERS[name]
+    return from_registry("solver", name, SOLVERS, also=("auto",))
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,8 @@ class _Memory(NamedTuple):
     free_rows: FreeRows
     problem: QuadraticProblem
     """The problem in float64"""
+    form: Quadratic
+    """Its quadratic"""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ class ActiveSet(Solver):
 
     def _first(self, problem: Problem, start: Array) -> State:
         wide, coef = problem.wide(), widest(start)
-        assert isinstance(wide, QuadraticProblem) and wide.quadratic is not None
+        form = wide.quadratic
+        assert isinstance(wide, QuadraticProblem) and form is not None
         value, grad = wide.value_and_grad(coef)
-        free_rows = FreeRows.of(wide.quadratic)
+        free_rows = FreeRows.of(form)
         size = free_rows.size / wide.mean_count
         mass = wide.counted(coef)
         memory = _Memory(
@@ -98,6 +101,7 @@ class ActiveSet(Solver):
             scale=residual_scale(wide.count_curvature()),
             free_rows=free_rows,
             problem=wide,
+            form=form,
         )
         memory = memory._replace(point=_asked(memory, memory.point))
         return State(start, namespace(value).ones_like(value), unknown_residual(value), 0, memory)
@@ -108,11 +112,11 @@ class ActiveSet(Solver):
 
     def step(self, problem: Problem, state: State) -> State:
         memory, xp, state = state.memory, namespace(state.coef), state._replace(n_iter=state.n_iter + 1)
-        low, up = _sets(memory.problem, memory.point.coef if memory.answer is None else memory.answer)
+        low, up = _sets(memory.form, memory.point.coef if memory.answer is None else memory.answer)
         free_rows, mass = _solve(memory, low, up)
         memory = memory._replace(free_rows=free_rows)
         there = _asked(memory, _Point(mass, memory.problem.matrix.times(mass), mass))
-        low_there, up_there = _sets(memory.problem, there.coef)
+        low_there, up_there = _sets(memory.form, there.coef)
         if bool(xp.all((low == low_there) & (up == up_there))):
             return self._settled(state, memory._replace(point=there))
         if memory.n_solves >= _LONG:
@@ -131,9 +135,9 @@ class ActiveSet(Solver):
         is_last = memory.pull == 0.0 or (is_least and (not float(memory.value) < before or memory.n_rounds >= _ROUNDS))
         if is_last or self._is_near(state):
             return self._ended(state._replace(memory=memory))
-        memory = memory._replace(
-            n_rounds=memory.n_rounds + is_least, pull=_weaker(memory.pull, memory.problem.regularization, least)
-        )
+        ridge, weaker = memory.problem.regularization, _WEAKER * memory.pull
+        pull = 0.0 if weaker <= ridge and ridge >= least else max(weaker, least)
+        memory = memory._replace(n_rounds=memory.n_rounds + is_least, pull=pull)
         return state._replace(memory=memory._replace(point=_asked(memory, memory.point)))
 
     def _ended(self, state: State) -> State:
@@ -147,10 +151,9 @@ class ActiveSet(Solver):
         return state._replace(step_size=step_size, memory=state.memory._replace(is_settled=is_settled))
 
     def _is_optimal(self, state: State) -> bool:
-        return self._is_near(state) or self._is_certified(state)
-
-    def _is_certified(self, state: State) -> bool:
-        """Whether the certified gap leaves at most the rounding of a problem whose numbers are far apart to gain."""
+        """Whether it is near, or the certified gap leaves at most the rounding of a problem whose numbers are far apart to gain."""
+        if self._is_near(state):
+            return True
         memory, coef = state.memory, widest(state.coef)
         size = abs(float(memory.value)) + float(namespace(coef).sum(namespace(coef).abs(memory.grad * coef)))
         return float(memory.problem.gap(coef, memory.grad)) <= _DIGITS * size
@@ -162,12 +165,6 @@ class ActiveSet(Solver):
         return float(state.residual) <= self.tol and gap <= _GAP * self.tol * max(abs(float(memory.value)), tiny(memory.value))
 
 
-def _form(problem: QuadraticProblem) -> Quadratic:
-    form = problem.quadratic
-    assert form is not None
-    return form
-
-
 def _asked(memory: _Memory, at: _Point) -> _Point:
     """The point with its coef set to w(x) for its masses x, see `ActiveSet`."""
     problem, ridge = memory.problem, memory.problem.regularization + memory.pull
@@ -176,16 +173,15 @@ def _asked(memory: _Memory, at: _Point) -> _Point:
     return at._replace(coef=problem.project_counted(slope / ridge))
 
 
-def _sets(problem: QuadraticProblem, coef: Array) -> tuple[Array, Array]:
+def _sets(form: Quadratic, coef: Array) -> tuple[Array, Array]:
     """The active sets of a feasible coef (p,): the rows at 0 and the rows at their upper bound, (p,) each."""
-    upper = _form(problem).upper
-    low = coef <= 0.0
+    upper, low = form.upper, coef <= 0.0
     return low, namespace(coef).zeros_like(low) if upper is None else coef >= upper * (1.0 - 8.0 * eps(coef))
 
 
 def _solve(memory: _Memory, low: Array, up: Array) -> tuple[FreeRows, Array]:
     """Optimal masses (p,) with the rows in `low` and `up`, (p,) each, fixed at their bounds and the others free."""
-    problem, form = memory.problem, _form(memory.problem)
+    problem, form = memory.problem, memory.form
     xp, free = namespace(low), ~(low | up)
     fixed = xp.zeros_like(form.linear) if form.upper is None else problem.counted(xp.where(up, form.upper, 0.0))
     ridge = problem.regularization + memory.pull
@@ -238,10 +234,3 @@ def _improved(state: State, memory: _Memory, candidate: Array) -> State:
     residual = xp.max(xp.abs(wide.project_counted(coef - memory.scale * along) - coef))
     memory = memory._replace(value=value, grad=grad)
     return state._replace(coef=xp.astype(coef, state.coef.dtype, copy=False), residual=residual, memory=memory)
-
-
-def _weaker(pull: float, ridge: float, least: float) -> float:
-    """The strength of the proximal term of the next round; 0 once the ridge dominates."""
-    if _WEAKER * pull <= ridge and ridge >= least:
-        return 0.0
-    return max(_WEAKER * pull, least)

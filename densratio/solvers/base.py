@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Problem
 
-__all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual", "untouched"]
+__all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual"]
 
 
 class State(NamedTuple):
@@ -82,9 +82,9 @@ class Solver(ABC):
     serves: ClassVar[str] = "of any kind"
     """Which problems suit this solver, as a phrase for the error message."""
 
-    @abstractmethod
     def suits(self, problem: Problem) -> bool:
-        """Whether this solver can solve the problem."""
+        """Whether this solver can solve the problem; by default any."""
+        return True
 
     @abstractmethod
     def step(self, problem: Problem, state: State) -> State:
@@ -99,9 +99,9 @@ class Solver(ABC):
         start = problem.init() if coef is None else problem.warm_start(coef)
         return self._first(problem, start)
 
-    @abstractmethod
     def _first(self, problem: Problem, start: Array) -> State:
-        """The state at a feasible start (p,), before any step."""
+        """The state at a feasible start (p,), before any step; by default nothing is stored between steps."""
+        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
     def check(self, problem: Problem) -> None:
         """Raise ValueError if the problem does not suit this solver, and TypeError if it is not a `Problem`."""
@@ -142,11 +142,6 @@ class Solver(ABC):
     def gap(self, state: State) -> float:
         """Upper bound on value - optimum at coef, if the state holds one; otherwise infinite."""
         return float(getattr(state.memory, "gap", float("inf")))
-
-
-def untouched(start: Array) -> State:
-    """The state at a feasible start (p,) of a solver that stores nothing between steps."""
-    return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
 
 
 def residual_scale(curvature: Array) -> Array:

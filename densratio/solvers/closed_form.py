@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .._arrays import Array, namespace
+from .._arrays import namespace
 from ..objectives.base import Problem
-from .base import Solver, State, residual_scale, untouched
+from .base import Solver, State, residual_scale
 
 __all__ = ["ClosedForm"]
 
@@ -24,9 +24,6 @@ class ClosedForm(Solver):
 
     def suits(self, problem: Problem) -> bool:
         return problem.has_minimizer
-
-    def _first(self, problem: Problem, start: Array) -> State:
-        return untouched(start)
 
     def step(self, problem: Problem, state: State) -> State:
         coef = problem.minimizer()  # type: ignore[attr-defined]

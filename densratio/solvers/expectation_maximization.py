@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Problem
-from ..objectives.likelihood import MixtureSet
 from .base import Solver, State, unknown_residual
 
 __all__ = ["ExpectationMaximization"]
@@ -47,8 +46,8 @@ class ExpectationMaximization(Solver):
         return super().has_converged(state) and float(state.memory.gap) <= max(self.tol, 10.0 * eps(state.coef))
 
     def step(self, problem: Problem, state: State) -> State:
-        xp, memory = namespace(state.coef), state.memory
-        feasible = _feasible(problem)
+        assert problem.likelihood is not None
+        xp, memory, feasible = namespace(state.coef), state.memory, problem.likelihood.feasible
         ratio = xp.where(feasible.alive, -memory.grad / feasible.weight, xp.zeros_like(state.coef))
         plain = feasible.scaled(state.coef * ratio)
         longer = xp.exp(xp.clip(memory.stride * xp.log(xp.where(plain > 0.0, ratio, 1.0)), min=-30.0, max=30.0))
@@ -60,8 +59,3 @@ class ExpectationMaximization(Solver):
         stride = xp.where(leaps, 2.0 * memory.stride + 1.0, 0.5 * memory.stride)
         memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, problem.gap(coef, grad))
         return State(coef, state.step_size, problem.residual(coef, grad), state.n_iter + 1, memory)
-
-
-def _feasible(problem: Problem) -> MixtureSet:
-    assert problem.likelihood is not None
-    return problem.likelihood.feasible

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 from .._arrays import Array, namespace
 from ..objectives.base import Problem, is_number
 from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["PlainGradient"]
-
-
-class _Memory(NamedTuple):
-    scale: Array
 
 
 @dataclass(frozen=True)
@@ -26,14 +22,9 @@ class PlainGradient(Solver):
 
     step_size: float | None = None
 
-    serves: ClassVar[str] = "of any kind"
-
     def __post_init__(self) -> None:
         if self.step_size is not None and not (is_number(self.step_size) and 0.0 < self.step_size < float("inf")):
             raise ValueError(f"step_size must be a finite number > 0, or None for 1 / curvature; got {self.step_size!r}.")
-
-    def suits(self, problem: Problem) -> bool:
-        return True
 
     def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
         self.check(problem)
@@ -43,13 +34,13 @@ class PlainGradient(Solver):
     def _first(self, problem: Problem, start: Array) -> State:
         curvature = problem.curvature()
         size = 1.0 / curvature if self.step_size is None else namespace(start).full_like(curvature, self.step_size)
-        return State(start, size, unknown_residual(start[0]), 0, _Memory(residual_scale(curvature)))
+        return State(start, size, unknown_residual(start[0]), 0, residual_scale(curvature))
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
         grad = problem.value_and_grad(state.coef)[1]
         coef = problem.project(state.coef - state.step_size * grad)
-        # What a step of the common scale would change at most.
-        longer = xp.clip(state.memory.scale / state.step_size, min=1.0)
+        # What a step of the common scale, which is the memory, would change at most.
+        longer = xp.clip(state.memory / state.step_size, min=1.0)
         residual = longer * xp.max(xp.abs(coef - state.coef))
         return State(coef, state.step_size, residual, state.n_iter + 1, state.memory)

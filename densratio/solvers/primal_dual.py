@@ -9,10 +9,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from .._arrays import Array, namespace, put, to_host
+from .._arrays import Array, host_numbers, put
 from ..objectives.base import Problem
 from ..objectives.planned_transport import PlannedTransport
-from .base import Solver, State, unknown_residual
+from .base import Solver, State
 
 __all__ = ["PrimalDual"]
 
@@ -59,13 +59,10 @@ class _Point(NamedTuple):
     def longest(self, step: _Point) -> float:
         """The share of a step, at most 1, that leads to the boundary."""
         pairs = zip(self.products, step.products, strict=True)
-        lowest = min(_fastest_fall(x, dx) for here, there in pairs for x, dx in zip(here, there, strict=True))
+        moves = [(x, dx) for here, there in pairs for x, dx in zip(here, there, strict=True)]
+        # A multiplier of a bound that is none is 0, and stays so.
+        lowest = min(float((dx / np.maximum(x, np.finfo(float).tiny)).min()) for x, dx in moves)
         return 1.0 if lowest >= -1.0 else -1.0 / lowest
-
-
-def _fastest_fall(x: np.ndarray, dx: np.ndarray) -> float:
-    # A multiplier of a bound that is none is 0, and stays so.
-    return float((dx / np.maximum(x, np.finfo(float).tiny)).min())
 
 
 class _Program(NamedTuple):
@@ -142,8 +139,7 @@ class PrimalDual(Solver):
 
     def _first(self, problem: PlannedTransport, start: Array) -> State:  # type: ignore[override]
         program = _program_of(problem)
-        memory = _Memory(program, _start(program))
-        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0, memory)
+        return super()._first(problem, start)._replace(memory=_Memory(program, _start(program)))
 
     def step(self, problem: PlannedTransport, state: State) -> State:  # type: ignore[override]
         state = state._replace(n_iter=state.n_iter + 1)
@@ -227,55 +223,44 @@ def _start(program: _Program) -> _Point:
 
 def _advanced(program: _Program, at: _Point) -> _Point | None:
     """The point after a predictor and a corrector; None where rounding leaves no direction."""
-    newton = _Newton.at(program, at)
-    if newton is None:
+    newton_step = _linearized(program, at)
+    if newton_step is None:
         return None
-    ahead = newton.step(*(-first * second for first, second in at.products))
+    ahead = newton_step(*(-first * second for first, second in at.products))
     length, gap = at.longest(ahead), at.gap
     # The less the predictor leaves of the gap, the nearer to the boundary the corrector may aim.
     left = at.moved(ahead, length).gap / gap
     center = left**3 * gap / (at.plan.size + len(at.mass) + np.count_nonzero(program.is_bounded))
     corrected = zip(at.products, ahead.products, strict=True)
-    step = newton.step(*(center - first * second - moves[0] * moves[1] for (first, second), moves in corrected))
+    step = newton_step(*(center - first * second - moves[0] * moves[1] for (first, second), moves in corrected))
     length = min(1.0, _SHORT * at.longest(step))
     return at.moved(step, length) if np.isfinite(step.potential).all() and length > 0.0 else None
 
 
-@dataclass(frozen=True, eq=False)
-class _Newton:
-    """The equations at a point, linearized and factored: `step` gives the step that changes the products by given amounts."""
+def _linearized(program: _Program, at: _Point) -> Callable[[np.ndarray, np.ndarray, np.ndarray], _Point] | None:
+    """The step from a point whose first-order changes of plan * slack, mass * low and room * high are given; None without a
+    factor."""
+    share = at.plan / at.slack
+    # How the mass of a row changes with its potential, (n,).
+    yielding = 1.0 / (program.ridge / program.supply + at.low / at.mass + at.high / at.room)
+    solve = _laplacian(share, yielding)
+    if solve is None:
+        return None
 
-    program: _Program
-    point: _Point
-    share: np.ndarray
-    yielding: np.ndarray
-    """(n,) change of a row's mass with its potential"""
-    solve: _Solve
-
-    @classmethod
-    def at(cls, program: _Program, at: _Point) -> _Newton | None:
-        """The equations at a point; None where no factor exists."""
-        share = at.plan / at.slack
-        yielding = 1.0 / (program.ridge / program.supply + at.low / at.mass + at.high / at.room)
-        solve = _laplacian(share, yielding)
-        return None if solve is None else cls(program, at, share, yielding, solve)
-
-    def step(self, of_plan: np.ndarray, of_mass: np.ndarray, of_room: np.ndarray) -> _Point:
-        """The step whose first-order changes of plan * slack, mass * low and room * high are these."""
-        program, at = self.program, self.point
+    def step(of_plan: np.ndarray, of_mass: np.ndarray, of_room: np.ndarray) -> _Point:
         # What rounding has left of the equations is removed with each step.
         slack_off = program.costs + at.height[:, None] - at.potential - at.slack
         room_off = program.is_bounded * (program.upper - at.mass - at.room)
         weight_off = at.height + at.low - at.high - program.ridge * at.mass / program.supply
         push = weight_off + of_mass / at.mass - program.is_bounded * (of_room - at.high * room_off) / at.room
-        flow = of_plan / at.slack - self.share * slack_off
+        flow = of_plan / at.slack - share * slack_off
         row_off, column_off = at.mass - at.plan.sum(axis=1), program.demand - at.plan.sum(axis=0)
-        height, potential = self.solve(flow.sum(axis=1) - self.yielding * push - row_off, column_off - flow.sum(axis=0))
-        mass = self.yielding * (height + push)
+        height, potential = solve(flow.sum(axis=1) - yielding * push - row_off, column_off - flow.sum(axis=0))
+        mass = yielding * (height + push)
         slope = height[:, None] - potential
         room = room_off - program.is_bounded * mass
         return _Point(
-            plan=flow - self.share * slope,
+            plan=flow - share * slope,
             slack=slope + slack_off,
             height=height,
             potential=potential,
@@ -284,6 +269,8 @@ class _Newton:
             room=room,
             high=program.is_bounded * (of_room - at.high * room) / at.room,
         )
+
+    return step
 
 
 def _laplacian(share: np.ndarray, yielding: np.ndarray) -> _Solve | None:
@@ -347,7 +334,7 @@ def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Foun
 
 def _least_at(problem: PlannedTransport, coef: Array, found: _Found) -> float:
     """A lower bound on the value at coef: the cost of its masses by the potentials of `found`."""
-    weights, counts = (to_host(x).astype(np.float64) for x in (coef, problem.weights.counted(problem.init())))
+    weights, counts = map(host_numbers, (coef, problem.weights.counted(problem.init())))
     height = problem.heights(found.potentials)[problem.marginals.of_source]
     inner = np.mean(counts * weights * (0.5 * problem.regularization * weights - height))
     return float(problem.marginals.demand @ found.potentials + inner)

@@ -32,9 +32,6 @@ class ProjectedGradient(Solver):
     Source: Beck & Teboulle (2009); restart after O'Donoghue & Candes (2015).
     """
 
-    def suits(self, problem: Problem) -> bool:
-        return True
-
     def _first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(start)
         curvature = problem.curvature()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import Array, put, to_host
+from .._arrays import host_numbers, put, to_host
 from ..objectives.base import Problem
 from ..objectives.kliep import MaximumLikelihood
 from ..objectives.kmm import MeanMatching
@@ -18,7 +18,7 @@ from ..objectives.lsif import LeastSquares
 from ..objectives.planned_transport import PlannedTransport
 from ..objectives.quadratic import Root
 from ..objectives.wasserstein import Transport
-from .base import Solver, State, residual_scale, untouched
+from .base import Solver, State, residual_scale
 
 __all__ = ["Reference", "program"]
 
@@ -33,9 +33,6 @@ class Reference(Solver):
 
     def suits(self, problem: Problem) -> bool:
         return program.dispatch(type(problem)) is not program.dispatch(Problem)
-
-    def _first(self, problem: Problem, start: Array) -> State:
-        return untouched(start)
 
     def step(self, problem: Problem, state: State) -> State:
         cp = _cvxpy()
@@ -68,10 +65,6 @@ def _cvxpy() -> Any:
     return cvxpy
 
 
-def _host(values: Array) -> np.ndarray:
-    return to_host(values).astype(np.float64)
-
-
 @singledispatch
 def program(problem: Problem) -> tuple[Any, Any, list[Any]]:
     """The cvxpy program of a problem: (coefficients, value to minimize, constraints).
@@ -86,27 +79,30 @@ def program(problem: Problem) -> tuple[Any, Any, list[Any]]:
 @program.register
 def _(problem: MeanMatching):
     cp, n = _cvxpy(), problem.weights.n
-    w, counts = cp.Variable(n), np.ones(n) if problem.unit is None else _host(problem.unit)
+    w, counts = cp.Variable(n), np.ones(n) if problem.unit is None else host_numbers(problem.unit)
     mass = cp.multiply(counts, w)
     if isinstance(problem.matrix, Root):
-        curved = cp.sum_squares(_host(problem.matrix.root).T @ mass)
+        curved = cp.sum_squares(host_numbers(problem.matrix.root).T @ mass)
     else:
         # Add a ridge at the level of rounding: the kernel matrix is singular to working precision.
-        curved = cp.quad_form(mass, cp.psd_wrap(_host(problem.matrix.matrix) + 1e-13 * n * np.eye(n)))
+        curved = cp.quad_form(mass, cp.psd_wrap(host_numbers(problem.matrix.matrix) + 1e-13 * n * np.eye(n)))
     penalty = 0.5 * problem.regularization * cp.sum_squares(cp.multiply(np.sqrt(counts), w))
-    value = (0.5 * curved - _host(problem.linear) @ mass + penalty) * problem.scale
+    value = (0.5 * curved - host_numbers(problem.linear) @ mass + penalty) * problem.scale
     low, high = problem.weights.total
-    return w, value, [w >= 0, w <= _host(problem.weights.upper(problem.linear)), cp.sum(mass) >= low, cp.sum(mass) <= high]
+    return w, value, [w >= 0, w <= host_numbers(problem.weights.upper(problem.linear)), cp.sum(mass) >= low, cp.sum(mass) <= high]
 
 
 @program.register
 def _(problem: MaximumLikelihood):
     cp, alive = _cvxpy(), np.flatnonzero(to_host(problem.feasible.alive))
-    weight = _host(problem.feasible.weight)
+    weight = host_numbers(problem.feasible.weight)
     # In shares a_l b_l the constraint is the simplex. Rows may differ by hundreds of decades: each is relative to its largest.
-    target = _host(problem.target)[:, alive] / weight[alive]
+    target = host_numbers(problem.target)[:, alive] / weight[alive]
     largest = np.maximum(target.max(axis=1, keepdims=True), np.finfo(float).tiny)
-    share, count = cp.Variable(len(alive)), np.ones(len(target)) if problem.target_weight is None else _host(problem.target_weight)
+    share, count = (
+        cp.Variable(len(alive)),
+        np.ones(len(target)) if problem.target_weight is None else host_numbers(problem.target_weight),
+    )
     likelihood = (count / count.sum()) @ (cp.log((target / largest) @ share) + np.log(largest[:, 0]))
     back = np.zeros((len(weight), len(alive)))
     back[alive, np.arange(len(alive))] = 1.0 / weight[alive]
@@ -115,7 +111,7 @@ def _(problem: MaximumLikelihood):
 
 @program.register
 def _(problem: LeastSquares):
-    cp, matrix, linear = _cvxpy(), _host(problem.matrix.dense()), _host(problem.linear)
+    cp, matrix, linear = _cvxpy(), host_numbers(problem.matrix.dense()), host_numbers(problem.linear)
     a = cp.Variable(len(linear))
     eigenvalues, vectors = np.linalg.eigh(matrix)
     root = np.sqrt(np.clip(eigenvalues, 0.0, None))[:, None] * vectors.T
@@ -126,9 +122,9 @@ def _(problem: LeastSquares):
 @program.register
 def _(problem: Transport):
     cp, n = _cvxpy(), problem.weights.n
-    w, counts = cp.Variable(n), _host(problem.weights.counted(problem.init()))
-    source, target = _host(problem.source)[:, 0], _host(problem.target)[:, 0]
-    drawn = np.ones(len(target)) if problem.target_weight is None else _host(problem.target_weight)
+    w, counts = cp.Variable(n), host_numbers(problem.weights.counted(problem.init()))
+    source, target = host_numbers(problem.source)[:, 0], host_numbers(problem.target)[:, 0]
+    drawn = np.ones(len(target)) if problem.target_weight is None else host_numbers(problem.target_weight)
     grid = np.unique(np.concatenate([source, target]))
     reached = (source[None, :] <= grid[:-1, None]) * counts / n
     target_reached = (target[None, :] <= grid[:-1, None]) @ drawn / drawn.sum()
@@ -138,13 +134,13 @@ def _(problem: Transport):
     length = np.diff(grid) / size
     value = cp.sum(cp.multiply(length, cp.abs(reached @ w - target_reached))) if len(grid) > 1 else cp.sum(0 * w)
     value = value + problem.regularization * cp.sum_squares(cp.multiply(np.sqrt(counts / (2 * n)), w)) / size
-    return w, value, [w >= 0, w <= _host(problem.weights.upper(problem.source)), counts @ w == n]
+    return w, value, [w >= 0, w <= host_numbers(problem.weights.upper(problem.source)), counts @ w == n]
 
 
 @program.register
 def _(problem: PlannedTransport):
     cp, given, n = _cvxpy(), problem.marginals, problem.weights.n
-    counts = _host(problem.weights.counted(problem.init()))
+    counts = host_numbers(problem.weights.counted(problem.init()))
     w, plan = cp.Variable(n), cp.Variable(problem.costs.shape, nonneg=True)
     # Without the constant part of the value, beside which a conic solver would lose the rest.
     size = max(problem.costs.max(), problem.regularization, np.finfo(float).tiny)
@@ -153,4 +149,4 @@ def _(problem: PlannedTransport):
     taken = np.zeros((len(given.source), n))
     taken[given.of_source, np.arange(n)] = counts / n
     mass = [cp.sum(plan, axis=1) == taken @ w, cp.sum(plan, axis=0) == given.demand]
-    return w, value, [w >= 0, w <= _host(problem.weights.upper(problem.init())), *mass]
+    return w, value, [w >= 0, w <= host_numbers(problem.weights.upper(problem.init())), *mass]

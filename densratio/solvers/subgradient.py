@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from .._arrays import Array, namespace
 from ..objectives.base import Problem
 from .base import Solver, State, unknown_residual
 
 __all__ = ["Subgradient"]
-
-
-class _Memory(NamedTuple):
-    cold_value: Array
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,11 @@ class Subgradient(Solver):
     def suits(self, problem: Problem) -> bool:
         return not problem.is_smooth and problem.least_value is not None
 
+    # The memory is the value at the cold start.
     def _first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(problem.init())
         step_size = self.relaxation * polyak_step(value - problem.least_value, grad)
-        return State(start, step_size, unknown_residual(value), 0, _Memory(value))
+        return State(start, step_size, unknown_residual(value), 0, value)
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
@@ -44,7 +41,7 @@ class Subgradient(Solver):
         long = problem.project(state.coef - state.step_size * grad)
         short_size = xp.minimum(polyak_step(value - problem.least_value, grad), 0.5 * state.step_size)
         short = problem.project(state.coef - short_size * grad)
-        rises_too_far = problem.value_and_grad(long)[0] > state.memory.cold_value
+        rises_too_far = problem.value_and_grad(long)[0] > state.memory
         coef = xp.where(rises_too_far, short, long)
         # The residual is the largest change of coef in this step.
         return State(coef, state.step_size, xp.max(xp.abs(coef - state.coef)), state.n_iter + 1, state.memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -35,15 +35,11 @@ def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: i
             with np.errstate(all="ignore"):
                 law(case)
         except Exception as error:
-            _break(law, case, error)
+            statement = law.__name__.strip("_").replace("_", " ")
+            what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            raise AssertionError(f"law: {statement}\nbroken by {case!r}\n{what}") from error
 
     holds()
-
-
-def _break(law: Callable[[Any], None], case: Any, error: Exception) -> NoReturn:
-    statement = law.__name__.strip("_").replace("_", " ")
-    what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-    raise AssertionError(f"law: {statement}\nbroken by {case!r}\n{what}") from error
 
 
 def check_is_a(kind: type, given: Any, name: str, call: str) -> None:

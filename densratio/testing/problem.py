@@ -52,31 +52,19 @@ def _with(problem: Problem, transform: Callable[[np.ndarray], np.ndarray]) -> Pr
     return replace(problem, source=transform(problem.source), target=transform(problem.target), ratio=None)
 
 
-def _equal(problem: Problem) -> Problem:
-    return replace(problem, target=problem.source.copy(), ratio=None, weights=np.ones(len(problem.source)))
-
-
-def _last_column_constant(rows: np.ndarray) -> np.ndarray:
-    return np.concatenate([rows[:, :-1], np.full((len(rows), 1), 3.0)], axis=1)
-
-
-def _mixed_scales(rows: np.ndarray) -> np.ndarray:
-    return rows * np.logspace(-6.0, 6.0, rows.shape[1])
-
-
 KINDS: dict[str, Callable[[Problem], Problem]] = {
     "shift": lambda p: p,
-    "equal": _equal,
+    "equal": lambda p: replace(p, target=p.source.copy(), ratio=None, weights=np.ones(len(p.source))),
     "one_source_row": lambda p: replace(p, source=p.source[:1]),
     "one_target_row": lambda p: replace(p, target=p.target[:1]),
     "few_source_rows": lambda p: replace(p, source=p.source[: 1 + len(p.source) // 10]),
     "few_target_rows": lambda p: replace(p, target=p.target[: 1 + len(p.target) // 10]),
     "duplicate_rows": lambda p: _with(p, np.round),
-    "constant_column": lambda p: _with(p, _last_column_constant),
+    "constant_column": lambda p: _with(p, lambda rows: np.column_stack([rows[:, :-1], np.full(len(rows), 3.0)])),
     "one_value": lambda p: _with(p, lambda rows: np.full_like(rows, 3.0)),
     "huge": lambda p: _with(p, lambda rows: 1e6 * rows),
     "tiny": lambda p: _with(p, lambda rows: 1e-6 * rows),
-    "mixed_scales": lambda p: _with(p, _mixed_scales),
+    "mixed_scales": lambda p: _with(p, lambda rows: rows * np.logspace(-6.0, 6.0, rows.shape[1])),
     "offset": lambda p: _with(p, lambda rows: 1e3 + rows),
     "heavy_tails": lambda p: _with(p, lambda rows: rows**5),
     "far_apart": lambda p: replace(p, target=p.target + 50.0, ratio=None),

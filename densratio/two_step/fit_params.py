@@ -87,7 +87,9 @@ def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
     parts = learners(estimator)
     _refuse_skorch(parts)
     if is_settled(estimator) and (not is_routed or list(parts) == [""]):
-        asking = _asking(estimator, X, y) if not is_routed and _scores_unweighted(estimator) else None
+        # A search may give its estimator the weights under a name that does not reach its scores.
+        is_unscored = any(weight_names(search.estimator) != ["sample_weight"] for search in searches(estimator))
+        asking = _asking(estimator, X, y) if not is_routed and is_unscored else None
         return (estimator, names) if asking is None else (asking, ["sample_weight"])
     failure = _failure(estimator, X, y, names)
     # What scikit-learn says about requests is said by the fit.
@@ -109,11 +111,6 @@ def _asking(estimator: Any, X: Any, y: Any) -> Any:
     asking = asking_for_weights(estimator)
     with routed():
         return asking if _failure(asking, X, y, ["sample_weight"]) is None else None
-
-
-def _scores_unweighted(estimator: Any) -> bool:
-    """Whether a search in a nest gives its estimator the weights under a name that does not reach its scores."""
-    return any(weight_names(search.estimator) != ["sample_weight"] for search in searches(estimator))
 
 
 class _UnweightedError(ValueError):

@@ -75,15 +75,12 @@ def is_settled(estimator: Any) -> bool:
         return is_settled(estimator.steps[-1][1])
     if isinstance(estimator, _HANDS_ON):
         return is_settled(wrapped_by(estimator))
-    is_bagging = isinstance(estimator, BaggingClassifier | BaggingRegressor) and _is_told_rows(estimator.estimator)
+    if isinstance(estimator, BaggingClassifier | BaggingRegressor):
+        bagged = estimator.estimator
+        # What names sample_weight is told the drawn rows by it, and a nest may fail to pass that on.
+        return bagged is None or not takes_sample_weight(bagged.fit) or is_settled(bagged)
     # A FrozenEstimator learns nothing.
-    is_alone = list(learners(estimator)) == [""] and _is_predictor(estimator) and takes_sample_weight(estimator.fit)
-    return is_bagging or is_alone
-
-
-def _is_told_rows(bagged: Any) -> bool:
-    # What names sample_weight is told the drawn rows by it, and a nest may fail to pass that on.
-    return bagged is None or not takes_sample_weight(bagged.fit) or is_settled(bagged)
+    return list(learners(estimator)) == [""] and _is_predictor(estimator) and takes_sample_weight(estimator.fit)
 
 
 def searches(estimator: Any) -> list[Any]:

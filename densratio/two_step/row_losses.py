@@ -11,6 +11,7 @@ from scipy.special import xlogy
 
 from .._arrays import to_host
 from .._columns import check_container
+from .weights import name_of
 
 __all__ = ["RowLosses", "row_losses"]
 
@@ -69,7 +70,9 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
     if name not in _NAMES:
         raise _no_mean(given)
     losses = _named(name, model, X, y)
-    return _negated(losses, given) if given.startswith("neg_") else losses
+    if not given.startswith("neg_"):
+        return losses
+    return RowLosses(given, (-losses.bounds[1], -losses.bounds[0]), lambda weights: -losses.values(weights))
 
 
 def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
@@ -88,7 +91,7 @@ def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
 
 
 def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: np.ndarray) -> RowLosses:
-    name = getattr(metric, "__name__", type(metric).__name__)
+    name = name_of(metric)
     values = np.asarray(to_host(metric(y, predictions)))
     if values.shape != (len(y),) or values.dtype.kind not in "fiub":
         raise ValueError(
@@ -167,10 +170,6 @@ def _constant(name: str, bounds: tuple[float, float], values: np.ndarray) -> Row
         row = int(np.argmin(np.isfinite(values)))
         raise ValueError(f"The metric {name} is {values[row]} at row {row}: it has no mean. Check y and the model there.")
     return RowLosses(name, bounds, lambda weights: values)
-
-
-def _negated(losses: RowLosses, name: str) -> RowLosses:
-    return RowLosses(name, (-losses.bounds[1], -losses.bounds[0]), lambda weights: -losses.values(weights))
 
 
 def _predictions(model: Any, X: Any, n_rows: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
@@ -11,7 +10,7 @@ from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 
 from .._columns import check_container
 from .reach import takes_any_name, takes_sample_weight
-from .weights import check_ratio, row_weights
+from .weights import check_ratio, name_of, row_weights
 
 __all__ = ["ImportanceWeightedScorer", "importance_weighted_score", "make_iw_scorer"]
 
@@ -84,7 +83,7 @@ def _weightable_scorer(scoring: Any) -> Callable[..., float]:
     if _is_metric(scorer):
         scorer = _scorer_of_metric(scorer)
     metric = getattr(scorer, "_score_func", scorer)
-    _check_takes_weights(metric, f"The metric {_name(metric)}")
+    _check_takes_weights(metric, f"The metric {name_of(metric)}")
     return scorer
 
 
@@ -104,7 +103,7 @@ def _scorer_of_metric(metric: Any) -> Any:
         # scikit-learn's own scorer knows the metric's sign and whether it takes probabilities.
         if getattr(scorer, "_score_func", None) is metric and not scorer._kwargs:
             return scorer
-    name = _name(metric)
+    name = name_of(metric)
     if name.endswith(_LOSS_ENDINGS):
         return make_scorer(metric, greater_is_better=False)
     if name.endswith("_score"):
@@ -118,8 +117,3 @@ def _scorer_of_metric(metric: Any) -> Any:
 def _check_takes_weights(method: Any, what: str) -> None:
     if not takes_sample_weight(method) and not takes_any_name(method):
         raise ValueError(f"{what} takes no sample_weight, so it can't be importance-weighted; use a metric that does.")
-
-
-def _name(metric: Any) -> str:
-    metric = metric.func if isinstance(metric, partial) else metric
-    return getattr(metric, "__name__", type(metric).__name__)

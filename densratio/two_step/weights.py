@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -14,7 +15,7 @@ from .._columns import check_container, is_frame
 from .._validation import check_sample_weight, check_two_dimensional
 from .taming import tamed_by
 
-__all__ = ["as_rows", "check_ratio", "ratio_at", "row_weights"]
+__all__ = ["as_rows", "check_ratio", "name_of", "ratio_at", "row_weights"]
 
 _SHOW_FIT = (
     "X, domain = stack_domains(X_train, X_target)\n    ImportanceWeighted(estimator, {ratio}.fit(X, domain)).fit(X_train, y_train)"
@@ -58,7 +59,7 @@ def ratio_at(ratio: Any, X: Any) -> np.ndarray:
     if n_rows == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
     values = ratio.transform(rows) if hasattr(ratio, "transform") else ratio(rows)
-    return _check_values(values, n_rows, _name(ratio))
+    return _check_values(values, n_rows, name_of(ratio))
 
 
 def check_ratio(ratio: Any) -> None:
@@ -77,7 +78,7 @@ def check_ratio(ratio: Any) -> None:
             check_is_fitted(ratio)
         except NotFittedError:
             raise NotFittedError(
-                f"The ratio {_name(ratio)} is not fitted, and can't be fitted here: its labels are the domains, not y. "
+                f"The ratio {name_of(ratio)} is not fitted, and can't be fitted here: its labels are the domains, not y. "
                 f"Fit it first:\n    {_show_fit(repr(ratio))}\nA parameter grid clones estimators, which unfits them: search "
                 'over the transforms of fitted ratios, {"ratio": [a.transform, b.transform]}.'
             ) from None
@@ -87,8 +88,10 @@ def _show_fit(ratio: str) -> str:
     return _SHOW_FIT.format(ratio="ratio" if "\n" in ratio else ratio)
 
 
-def _name(ratio: Any) -> str:
-    return getattr(ratio, "__name__", type(ratio).__name__)
+def name_of(function: Any) -> str:
+    """What a function, a partial one or an object is called."""
+    function = function.func if isinstance(function, partial) else function
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def as_rows(X: Any) -> Any:

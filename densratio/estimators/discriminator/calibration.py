@@ -31,7 +31,6 @@ class Sigmoid(Calibration):
     """
 
     def fit(self, scores: np.ndarray, y: np.ndarray, counts: np.ndarray) -> Sigmoid:
-        """See `Calibration`."""
         n_source, n_target = (float(counts[y == domain].sum()) for domain in (0, 1))
         share = counts / counts.sum()
         center = share @ scores
@@ -60,7 +59,6 @@ class Isotonic(Calibration):
     """
 
     def fit(self, scores: np.ndarray, y: np.ndarray, counts: np.ndarray) -> Isotonic:
-        """See `Calibration`."""
         steps = IsotonicRegression(out_of_bounds="clip").fit(scores, y, counts).predict(scores)
         level, step = np.unique(steps, return_inverse=True)
         size = np.bincount(step, counts)

@@ -117,8 +117,6 @@ class Discriminator(RatioEstimator):
         validate_data(self, X, reset=False, skip_check_array=True)
         return self._ratio(schema.rows(X)) / self.normalization_
 
-    # ------------------------------------------------------------ parts
-
     def _samples(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, is_stream: bool = False) -> tuple[Samples, Array]:
         given = self._given()
         if reset:

@@ -19,11 +19,10 @@ from ..off_sample import Predictor
 from ..samples import Samples
 from ..solve import Assembly, make_features, objective_of
 from .pair_search import scores_from_pairs
-from .witness import Witness
+from .witness import MISS, Witness
 
 __all__ = ["KMM"]
 
-_MISS = 0.05  # largest RMS error at which the off-sample formula is accepted
 _MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
 
 
@@ -111,7 +110,7 @@ class KMM(DensityRatio):
         weighted = average.weighted if isinstance(average, MapAverage) else None
         witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
         # If regularization is so small that the formula magnifies solver errors, use the average instead.
-        return witness if witness.misses(samples.source, self._coef) <= _MISS else average
+        return witness if witness.misses(samples.source, self._coef) <= MISS else average
 
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
         kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)

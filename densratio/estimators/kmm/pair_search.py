@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays import Array, concat_rows, device_of, is_numpy_array, namespace, take_rows, to_host, weighted_mean
+from ..._arrays import Array, concat_rows, device_of, is_numpy_array, namespace, take_rows, weighted_mean
 from ...model_selection import Fold
 from ...objectives.row_weights import smoothed_weights
 from ..samples import Samples
 from ..solve import assemble, choose_solver
-from .witness import level_of, level_rows
+from .witness import MISS, level_of
 
 __all__ = ["scores_from_pairs"]
-
-_MISS = 0.05  # largest RMS error at which the off-sample formula is accepted
 
 
 def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
@@ -64,13 +62,9 @@ def _ratios(problem: Any, coef: Array, differences: list[Array], near: list[Arra
     xp, upper = namespace(coef), problem.weights.max_weight or float(problem.weights.n)
     if problem.regularization > 0.0:
         slope = problem.weights.n / problem.regularization
-        weights = to_host(coef)
-        chosen = level_rows(weights, upper)
-        off = weights[chosen] - slope * to_host(differences[0])[chosen]
-        counts = None if problem.unit is None else to_host(problem.unit)[chosen]
-        level = level_of(off, weights[chosen], upper, counts)
+        level = level_of(lambda rows: take_rows(slope * differences[0], rows), coef, problem.unit, upper)
         kept, *held_out = (xp.clip(slope * part + level, min=0.0, max=upper) for part in differences)
-        if float(xp.mean((kept - coef) ** 2)) ** 0.5 <= _MISS:
+        if float(xp.mean((kept - coef) ** 2)) ** 0.5 <= MISS:
             return held_out
     return [smoothed_weights(coef, kernel, problem.unit) for kernel in near]
 

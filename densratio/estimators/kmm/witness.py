@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +13,10 @@ from ...features import Features
 from ..explicit_map import mean_mapped
 from ..samples import Samples
 
-__all__ = ["Witness"]
+__all__ = ["MISS", "Witness", "level_of"]
 
+MISS = 0.05
+"""Largest RMS error at which the off-sample formula is accepted."""
 _AT_BOUND = 1e-6  # distance from a bound within which a weight counts as at the bound
 _LEVEL_ROWS = 1000  # largest number of rows from which the level is estimated
 
@@ -60,17 +63,11 @@ class Witness:
             terms = ((features, mean_mapped(features, samples.target, samples.target_weight)[0, :] - weighted),)
         count = n if samples.source_weight is None else float(xp.sum(samples.source_weight))
         witness = cls(terms, count / float(regularization), float(n) if max_weight is None else float(max_weight))
-        return witness.at_level_of(samples.source, coef, samples.source_weight)
 
-    def at_level_of(self, rows: Array, coef: Array, counts: Array | None) -> Witness:
-        """The formula with the level that reproduces the weights `coef` (n,) of rows (n, d), estimated between the bounds.
+        def at(rows: np.ndarray) -> Array:
+            return witness.slope * witness.difference(take_rows(samples.source, rows))
 
-        counts (n,): how often each row counts in the estimate.
-        """
-        weights = to_host(coef)
-        chosen = level_rows(weights, self.upper)
-        off = weights[chosen] - self.slope * to_host(self.difference(take_rows(rows, chosen)))
-        return replace(self, level=level_of(off, weights[chosen], self.upper, None if counts is None else to_host(counts)[chosen]))
+        return replace(witness, level=level_of(at, coef, samples.source_weight, witness.upper))
 
     def misses(self, rows: Array, coef: Array) -> float:
         """Root mean square error of the formula for the weights `coef` (n,) on a sample of the rows (n, d)."""
@@ -92,20 +89,26 @@ class Witness:
         return replace(self, terms=tuple((features.to(like), put(to_host(vector), like)) for features, vector in self.terms))
 
 
-def level_rows(weights: np.ndarray, upper: float) -> np.ndarray:
+def level_of(at: Callable[[np.ndarray], Array], coef: Array, counts: Array | None, upper: float) -> float:
+    """The level with which slope f + level reproduces the weights `coef` (n,) of rows that count `counts` (n,) times.
+
+    at: maps positions of rows to slope f. The level is estimated from rows between the bounds, if there are any.
+    """
+    weights = to_host(coef)
+    rows = _level_rows(weights, upper)
+    off, weights = weights[rows] - to_host(at(rows)), weights[rows]
+    if _is_inside(weights, upper).any():
+        return float(np.average(off, weights=None if counts is None else to_host(counts)[rows]))
+    # If every weight is at a bound, rows at 0 bound the level from above, and rows at the upper bound from below.
+    return float(np.min(off) if np.any(weights <= _AT_BOUND) else np.max(off))
+
+
+def _level_rows(weights: np.ndarray, upper: float) -> np.ndarray:
     """Positions of the rows whose weights (n,) determine the level: those between the bounds, else those at a bound."""
     inside, at_zero = np.flatnonzero(_is_inside(weights, upper)), np.flatnonzero(weights <= _AT_BOUND)
     if len(inside) > _LEVEL_ROWS:
         return np.sort(np.random.default_rng(0).permutation(inside)[:_LEVEL_ROWS])
     return inside if len(inside) else at_zero if len(at_zero) else np.arange(len(weights))
-
-
-def level_of(off: np.ndarray, weights: np.ndarray, upper: float, counts: np.ndarray | None) -> float:
-    """The level from `off` = weight - slope f (q,) at the rows of `level_rows`, with weights (q,) and counts (q,)."""
-    if _is_inside(weights, upper).any():
-        return float(np.average(off, weights=counts))
-    # If every weight is at a bound, rows at 0 bound the level from above, and rows at the upper bound from below.
-    return float(np.min(off) if np.any(weights <= _AT_BOUND) else np.max(off))
 
 
 def _is_inside(weights: np.ndarray, upper: float) -> np.ndarray:

@@ -113,8 +113,6 @@ class SubspaceLSIF(RatioEstimator):
         self.cv = cv
         self.n_jobs = n_jobs
 
-    # ------------------------------------------------------------ parts
-
     def _fit(self, samples: Samples) -> Array:
         n_components, max_iter = self._chosen("n_components"), self._chosen("max_iter")
         self._fitted = fitted = self._searched(*measures(samples), n_components, max_iter, seed_of(self.random_state))

@@ -42,9 +42,9 @@ class Whitening(NamedTuple):
 
         Entries beyond `most` count as `most` in the covariance, so that a few far rows do not shrink all others to a point.
         """
-        largest = np.maximum(*(np.max(np.abs(_without_far(domain.rows, most)), axis=0) for domain in (source, target)))
+        largest = np.maximum(*(np.max(np.abs(np.clip(domain.rows, -most, most)), axis=0) for domain in (source, target)))
         factor = np.where(largest > 1e-300, 1.0 / np.where(largest > 1e-300, largest, 1.0), 0.0)
-        rows = [_without_far(domain.rows, most) * factor for domain in (source, target)]
+        rows = [np.clip(domain.rows, -most, most) * factor for domain in (source, target)]
         center: np.ndarray = 0.5 * sum(domain.mean(x) for domain, x in zip((source, target), rows, strict=True))  # type: ignore[assignment]
         moved = [x - center for x in rows]
         spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
@@ -56,16 +56,12 @@ class Whitening(NamedTuple):
         return cls(factor, center, inverse[:, None] * vectors[:, varies] / np.sqrt(eigenvalues[varies]))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return _without_far((rows.astype(np.float64) * self.factor - self.center) @ self.matrix, _FARTHEST)
+        return np.clip((rows.astype(np.float64) * self.factor - self.center) @ self.matrix, -_FARTHEST, _FARTHEST)
 
     def subspace(self, basis: np.ndarray, unit: np.ndarray) -> np.ndarray:
         """Orthonormal columns (d, k) that span U = `basis` (r, k) in the original columns, of which a row is `unit` (d,)."""
         directions = (self.factor / unit)[:, None] * (self.matrix @ basis)
         return np.linalg.qr(directions / np.max(np.abs(directions), axis=0, initial=1e-300))[0]
-
-
-def _without_far(rows: np.ndarray, most: float) -> np.ndarray:
-    return np.clip(rows, -most, most)
 
 
 class Choice(NamedTuple):
@@ -168,7 +164,7 @@ class Search:
         weights = self.source.weight, self.target.weight
         if self.gammas_are_relative:
             median = self._median(source, target)
-            return [float(factor * median) for factor in self.gammas]
+            return [factor * median for factor in self.gammas]
         return [float(Gaussian(gamma=gamma).bandwidth(source, target, *weights)) for gamma in self.gammas]
 
     def _median(self, source: np.ndarray, target: np.ndarray) -> float:
