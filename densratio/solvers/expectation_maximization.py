@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Problem
-from .base import Solver, State, unknown_residual
+from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["ExpectationMaximization"]
 
@@ -17,6 +17,7 @@ class _Memory(NamedTuple):
     grad: Array
     stride: Array
     gap: Array
+    scale: Array
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class ExpectationMaximization(Solver):
     def _first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(start)
         unknown, xp = unknown_residual(value), namespace(start)
-        return State(start, xp.ones_like(value), unknown, 0, _Memory(value, grad, xp.zeros_like(value), unknown))
+        memory = _Memory(value, grad, xp.zeros_like(value), unknown, residual_scale(problem.curvature()))
+        return State(start, xp.ones_like(value), unknown, 0, memory)
 
     def has_converged(self, state: State) -> bool:
         """Whether residual and duality gap are at most tol, or below the resolution of the dtype."""
@@ -57,5 +59,5 @@ class ExpectationMaximization(Solver):
         leaps = leap_value <= plain_value
         coef, grad = xp.where(leaps, leap, plain), xp.where(leaps, leap_grad, plain_grad)
         stride = xp.where(leaps, 2.0 * memory.stride + 1.0, 0.5 * memory.stride)
-        memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, problem.gap(coef, grad))
-        return State(coef, state.step_size, problem.residual(coef, grad), state.n_iter + 1, memory)
+        memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, problem.gap(coef, grad), memory.scale)
+        return State(coef, state.step_size, problem.residual(coef, grad, memory.scale), state.n_iter + 1, memory)
