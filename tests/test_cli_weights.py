@@ -380,6 +380,7 @@ def test_a_killed_command_leaves_no_files(folder, number, at):
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None,  # "&" ignores SIGINT
     )
     assert run.stdout.readline() == b"ready\n"
+    time.sleep(0.3)  # then it waits, and no destructor that swallows exceptions is running
     run.send_signal(number)
     assert run.wait(20) != 0
     assert contents(folder) == before
