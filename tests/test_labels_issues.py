@@ -49,6 +49,19 @@ def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes,
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(score.sum())
 
 
+def test_labels_that_are_wrong_for_certain_keep_their_order():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 4, 1000)
+    labels = np.where(np.arange(1000) < 200, (true + 1) % 4, true)
+    small = np.where(np.arange(1000) < 200, np.linspace(0.001, 0.03, 1000), 0.03)
+    proba = np.full((1000, 4), 0.06)
+    proba[np.arange(1000), (true + 1) % 4] = small
+    proba[np.arange(1000), true] = 1.0 - 0.12 - small
+    score = label_issues_from_probabilities(labels, proba).sort_values("row").score.to_numpy()
+    # 1 - score is 0 to rounding for all of these, but for what the probabilities say themselves.
+    assert (score[:200] > 1.0 - 1e-6).all() and (np.diff(score[:200]) < 0.0).all()
+
+
 @pytest.mark.filterwarnings("ignore:From")
 def test_classes_that_overlap_are_no_evidence_of_wrong_labels():
     n_issues = []
