@@ -12,6 +12,7 @@ from sklearn.neighbors import KDTree
 from .._arrays import Array, is_sparse
 from .._blocks import row_slices
 from .._distances import squared_euclidean
+from .._validation import check_count
 from .base import RatioEstimator
 from .samples import Samples, row_counts
 
@@ -137,11 +138,10 @@ class NearestNeighborsRatio(RatioEstimator):
         n_source = self._sizes[0]
         if isinstance(given, str) and given == "auto":
             return _rule(*self._sizes, samples.source.shape[1])
-        if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 1:
-            raise ValueError(f'n_neighbors must be an int >= 1, "auto", "cv" or a sequence of these; got {given!r}.')
-        if given > n_source:
-            raise ValueError(f"n_neighbors={given} is more than the source's {n_source:.6g} rows: give at most that many.")
-        return int(given)
+        count = check_count("n_neighbors", given, more=', "auto", "cv" or a sequence of these')
+        if count > n_source:
+            raise ValueError(f"n_neighbors={count} is more than the source's {n_source:.6g} rows: give at most that many.")
+        return count
 
     def _grid(self, name: str, samples: Samples) -> list[int]:
         n_source, n_target = (float(count.sum()) for count in row_counts(samples))

@@ -165,11 +165,15 @@ class Measure(NamedTuple):
         """Mean of values (k, ...), one for each row."""
         return np.tensordot(self.weight, values, axes=1) / self.weight.sum()
 
+    def second(self, values: np.ndarray) -> np.ndarray:
+        """Mean (d, d) of the products of values (k, d), one row for each row, with themselves."""
+        return values.T @ (self.weight[:, None] * values) / self.weight.sum()
+
 
 def measures(samples: Samples) -> tuple[Measure, Measure]:
-    """Source and target in float64, with their `row_counts`."""
+    """Source and target in float64 on the host, with their `row_counts`."""
     counts = row_counts(samples)
-    return Measure(samples.source.astype(np.float64), counts[0]), Measure(samples.target.astype(np.float64), counts[1])
+    return Measure(host_numbers(samples.source), counts[0]), Measure(host_numbers(samples.target), counts[1])
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:

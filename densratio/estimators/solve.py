@@ -7,14 +7,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, NamedTuple
 
 from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array
 from .._blocks import row_slices
-from .._validation import from_registry
+from .._validation import check_count, from_registry
 from ..features import FEATURES, Features
 from ..objectives import OBJECTIVES, Objective, Problem
 from ..objectives.base import is_number
@@ -77,8 +76,8 @@ def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: in
 
     Raises ValueError for unknown names, numbers out of range, and features < 0 if the objective needs features >= 0.
     """
-    if n_centers is not None and not (isinstance(n_centers, Integral) and n_centers >= 1):
-        raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
+    if n_centers is not None:
+        check_count("n_centers", n_centers, more=" or None")
     gamma, kind = ratio.gamma if gamma is None else gamma, ratio._kernel_kind(n_source)
     if kind is None and isinstance(ratio.kernel, Features):
         features = ratio.kernel if gamma == "median" else replace(ratio.kernel, gamma=gamma)

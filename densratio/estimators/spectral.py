@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from joblib import delayed
 from .._arrays import Array, take_rows
 from .._blocks import over_rows, row_slices
 from .._progress import run_all
-from .._validation import check_rows, seed_of
+from .._validation import check_count, check_rows, seed_of
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
@@ -148,13 +147,12 @@ class SpectralRatio(RatioEstimator):
 
     def _map(self, source: Measure, target: Measure, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""
-        if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
-            raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
-        width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
         n = source.rows.shape[0]
+        most = n if self.n_centers is None else check_count("n_centers", self.n_centers, more=" or None")
+        width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
         keep = np.arange(n)
-        if self.n_centers is not None and self.n_centers < n:
-            keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[: self.n_centers])
+        if most < n:
+            keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[:most])
         centers = take_rows(source.rows, keep)
         return Nystroem(gamma=float(width), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
 
@@ -220,6 +218,4 @@ def _can_hold_out(source: Measure, target: Measure) -> bool:
 
 
 def _count(n_components: Any) -> int:
-    if isinstance(n_components, bool) or not isinstance(n_components, Integral) or n_components < 1:
-        raise ValueError(f'n_components must be an int >= 1, "cv" or a sequence of ints; got {n_components!r}.')
-    return int(n_components)
+    return check_count("n_components", n_components, more=', "cv" or a sequence of ints')

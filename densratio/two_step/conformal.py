@@ -18,9 +18,8 @@ from .._arrays import to_host
 from .._blocks import row_slices
 from .._columns import check_container
 from .._estimator import unchanged_on_error
-from .._validation import seed_of
+from .._validation import check_confidence, seed_of
 from ..diagnostics.columns import rows_at
-from .performance import check_confidence
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
 from .weights import as_rows, ratio_at, row_weights
 from .with_ratio import WithRatio, first_of
@@ -154,19 +153,9 @@ class WeightedConformal(WithRatio):
             below = below + weight_below(self.scores_[own], self.weights_[own], self._class_scores(fitted, X, draws))
         return np.asarray(below < need[:, None])
 
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns seen in fit."""
-        return self._one().n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns seen in fit, where X was a frame."""
-        return self._one().feature_names_in_
-
-    def _one(self) -> Any:
+    def _fitted_inside(self) -> Any:
         check_is_fitted(self, "estimators_")
-        return first_of(self.estimators_[0])
+        return self.estimators_[0]
 
     def _check(self) -> None:
         check_confidence(self.confidence)
