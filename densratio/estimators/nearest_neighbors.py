@@ -204,12 +204,8 @@ class _Tree(_Index):
             n_sought = min(n, 2 * n_sought)
 
     def masses(self, rows: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        return np.stack([self._mass(rows, radius * (1.0 + _SLACK)) for radius in radii])
-
-    def _mass(self, rows: np.ndarray, radius: np.ndarray) -> np.ndarray:
-        if self.is_plain:
-            return self.tree.query_radius(rows, radius, count_only=True).astype(np.float64)
-        return np.array([self.counts[inside].sum() for inside in self.tree.query_radius(rows, radius)])
+        found = [self.tree.query_radius(rows, radius * (1.0 + _SLACK), count_only=self.is_plain) for radius in radii]
+        return np.array(found, float) if self.is_plain else np.array([[self.counts[at].sum() for at in inside] for inside in found])
 
 
 class _Brute(_Index):

@@ -109,12 +109,6 @@ class Samples(NamedTuple):
         kept = here.taking(*map(np.flatnonzero, left))._weighing(*(rest[rest > 0.0] for rest in left))
         return kept, held_out._weighing(fold.source_weight, fold.target_weight)
 
-    def sliced(self, source: slice, target: slice) -> Samples:
-        """The rows in these slices of the two domains."""
-        rows, places = (self.source[source, :], self.target[target, :]), (self.source_index[source], self.target_index[target])
-        weights = [None if weight is None else weight[at] for (_, weight), at in zip(self.sides, (source, target), strict=True)]
-        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)
-
     def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """(X, y, sample_weight) as arguments of `fit`, source rows first."""
         weights = self.source_weight, self.target_weight

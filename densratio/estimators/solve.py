@@ -7,8 +7,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import starmap, zip_longest
 from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array
@@ -136,16 +138,12 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     if gamma == "median" and objective.anchors == "target":
         if objective.needs_nonnegative_features:
             width *= features.narrowed(samples.source, samples.target)
-        if not features.is_map and _is_discrete(samples):
+        # Few distinct rows, and enough copies of them to tell their frequencies.
+        kinds, n_rows = sum(samples.sizes), sum(count.sum() for count in row_counts(samples))
+        if not features.is_map and kinds <= _FEW_KINDS and n_rows >= _COPIES * kinds:
             width = max(width, features.bandwidth_apart(samples.source, samples.target))
     fitted = replace(features, gamma=width).fit(samples.source, samples.target, anchors=objective.anchors)
     return Assembly(objective.for_features(features.is_map), replace(fitted, gamma=features.gamma))
-
-
-def _is_discrete(samples: Samples) -> bool:
-    """Whether there are few distinct rows, and enough copies of them to tell their frequencies."""
-    kinds, n_rows = sum(samples.sizes), sum(count.sum() for count in row_counts(samples))
-    return kinds <= _FEW_KINDS and n_rows >= _COPIES * kinds
 
 
 def problem_of(assembly: Assembly, samples: Samples) -> Problem:
@@ -184,11 +182,9 @@ def warn_unless_converged(ratio: Any, solution: Solution) -> None:
 
 def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
     """The samples in blocks of rows, in order; once the shorter sample is used up, its side of a block is empty."""
-    sides = [row_slices(n, n_columns) for n in samples.sizes]
-    nothing = slice(0, 0)
-    for block in range(max(1, *map(len, sides))):
-        s, t = (side[block] if block < len(side) else nothing for side in sides)
-        yield samples.sliced(s, t)
+    nothing = np.arange(0)
+    sides = [[np.arange(at.start, at.stop) for at in row_slices(n, n_columns)] or [nothing] for n in samples.sizes]
+    return starmap(samples.taking, zip_longest(*sides, fillvalue=nothing))
 
 
 def _added_up(parts: Iterable[Any]) -> Any:

@@ -161,9 +161,10 @@ class WeightedConformal(WithRatio):
         check_confidence(self.confidence)
         if self.method not in ("split", "cross"):
             raise ValueError(f'method must be "split" or "cross"; got {self.method!r}.')
-        if isinstance(self.estimator, list | tuple) and len(self.estimator) != 2:
+        is_pair = isinstance(self.estimator, list | tuple)
+        if is_pair and len(self.estimator) != 2:
             raise ValueError(f"estimator must be one estimator or a pair (lower, upper); got {len(self.estimator)} of them.")
-        allowed = self._allowed_scores()
+        allowed = ["quantile"] if is_pair else ["lac", "aps"] if is_classifier(self.estimator) else ["absolute"]
         if self.conformity_score not in ("auto", *allowed):
             raise ValueError(
                 f"For this estimator conformity_score must be 'auto' or one of {allowed}; got {self.conformity_score!r}."
@@ -192,11 +193,6 @@ class WeightedConformal(WithRatio):
         self.unit_ = float(np.mean(ratio_at(self.ratio, calibration)))
         self.estimators_, self.scores_ = estimators, np.concatenate(scores)
         self.fold_ = np.repeat(np.arange(len(held_out)), [len(rows) for rows in held_out])
-
-    def _allowed_scores(self) -> list[str]:
-        if isinstance(self.estimator, list | tuple):
-            return ["quantile"]
-        return ["lac", "aps"] if is_classifier(self.estimator) else ["absolute"]
 
     def _table(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         if y is None:

@@ -189,7 +189,8 @@ class Search:
         covariances = [domain.second(domain.rows - mean) for domain, mean in zip(domains, means, strict=True)]
         identity = np.eye(len(means[0]))
         sliced = sum((identity - covariance) @ (identity - covariance) for covariance in covariances)
-        by_content = _directions(domains)
+        # The mean of x x' / (1 + |x|^2), summed over the domains, differs by direction where covariances do not.
+        by_content = np.sum([d.second(d.rows / np.sqrt(1.0 + np.sum(d.rows**2, axis=1))[:, None]) for d in domains], axis=0)
         towards = means[1] - means[0]
         length = np.linalg.norm(towards)
         across = identity - np.outer(towards, towards) / length**2 if length > 0.0 else identity
@@ -219,11 +220,6 @@ def _within_reach(domain: Measure) -> Measure:
     """The rows (n, d), moved towards the center where they are far: moments of one far row would leave all others to rounding."""
     reach, norm = _REACH * np.sqrt(domain.rows.shape[1]), np.linalg.norm(domain.rows, axis=1)
     return Measure(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
-
-
-def _directions(domains: Sequence[Measure]) -> np.ndarray:
-    """The mean (d, d) of x x' / (1 + |x|^2), summed over the domains: it differs by direction where covariances do not."""
-    return np.sum([d.second(d.rows / np.sqrt(1.0 + np.sum(d.rows**2, axis=1))[:, None]) for d in domains], axis=0)
 
 
 def _without_ties(matrix: np.ndarray, by_content: np.ndarray) -> np.ndarray:
