@@ -117,7 +117,7 @@ def test_grid_search_runs_over_the_score(name):
         "kde": ("gamma", [0.5, 5.0]),
         "nearest_neighbors": ("n_neighbors", [3, 10]),
         "spectral": ("n_components", [2, 5]),
-        "stacked": ("prune", [0.0, 8.0]),
+        "stacked": ("pull", [0.0, 1.0]),
         "subspace_lsif": ("n_components", [1, 2]),
     }[name]
     folds = StratifiedKFold(3, shuffle=True, random_state=0)

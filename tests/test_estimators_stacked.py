@@ -38,9 +38,11 @@ def out_of_fold(source, target, members, cv=5):
 
 @settings(max_examples=5)
 @given(seed=st.integers(0, 99))
-def test_without_pruning_the_coefficients_maximize_the_likelihood_of_out_of_fold_ratios(seed):
+def test_a_mixture_of_all_members_maximizes_the_likelihood_of_out_of_fold_ratios(seed):
     source, target = table(seed)
-    stack = StackedRatio(MEMBERS, prune=0.0).fit(*stack_domains(source, target))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("densratio.estimators.stacked.combination._FEW", 0.0)
+        stack = StackedRatio(MEMBERS, pull=0.0).fit(*stack_domains(source, target))
     at_source, at_target = out_of_fold(source, target, list(MEMBERS.values()))
     level = np.maximum(at_source.mean(axis=0), 1.0)
     relative = np.clip(at_target / level, 0.01, 100.0)
@@ -71,7 +73,7 @@ def halves(held):
 @given(seed=st.integers(0, 99))
 def test_members_get_the_shares_of_rows_that_they_account_for(seed):
     held = two_shapes(seed, [[0.5, 0.5], [0.15, 0.85], [0.42, 0.58]], share=0.3)
-    coef = combined(halves(held), 2.0, np.zeros(3, dtype=bool))[0]
+    coef = combined(halves(held), 0.0, np.zeros(3, dtype=bool))[0]
     shares = coef * np.maximum(held.source.mean(axis=0), 1.0)
     assert shares @ [0.5, 0.15, 0.42] == pytest.approx(0.3, abs=0.05)
     owned = coef * np.sum(held.target / (held.target @ coef)[:, None], axis=0)
@@ -89,9 +91,12 @@ def test_the_ratio_is_the_combination_of_the_members_refitted_on_all_rows():
     np.testing.assert_allclose(stack.weights_, stack.transform(source), rtol=1e-9)
 
 
-def test_a_large_price_leaves_one_member():
-    stack = StackedRatio(MEMBERS, prune=1e6).fit(*stack_domains(*table()))
-    assert len(stack.estimators_) == 1
+@given(pull=st.floats(0.0, 1.0))
+def test_the_stack_lies_between_the_mixture_and_the_likeliest_member(pull):
+    held = halves(two_shapes(0, [[0.5, 0.5], [0.15, 0.85]], share=0.25))
+    mixture, between, alone = (combined(held, value, np.zeros(2, dtype=bool))[0] for value in (0.0, pull, 1.0))
+    np.testing.assert_allclose(between, (1.0 - pull) * mixture + pull * alone)
+    assert np.count_nonzero(alone) == 1 and mixture.all()
 
 
 def test_gaussians_that_fit_stand_alone_and_others_do_not():
@@ -108,7 +113,7 @@ def test_a_simple_member_stands_alone_within_a_standard_error_of_the_likeliest(s
     of_target, of_source = np.log(held.target / level), held.source / level
     gaps = of_target[:, 0] - of_target[:, 1], of_source[:, 0] - of_source[:, 1]
     is_near = gaps[0].mean() <= np.hypot(*(sem(gap, ddof=0) for gap in gaps))
-    coef = combined(halves(held), 2.0, np.array([False, True]))[0]
+    coef = combined(halves(held), 0.0, np.array([False, True]))[0]
     if is_near:
         np.testing.assert_allclose(coef, [0.0, 1.0 / level[1]])
     else:
@@ -189,7 +194,7 @@ def test_a_single_row_of_a_domain_leaves_nothing_to_choose_by():
     assert StackedRatio().fit(*stack_domains(*table(n=6, m=5))).weights_.mean() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("cv", 1), ("prune", -1.0), ("prune", float("nan"))])
+@pytest.mark.parametrize(("name", "value"), [("cv", 1), ("pull", -0.1), ("pull", 1.1), ("pull", float("nan"))])
 def test_parameters_out_of_range_are_told(name, value):
     with pytest.raises(ValueError, match=name):
         StackedRatio(MEMBERS, **{name: value}).fit(*stack_domains(*table()))

@@ -33,7 +33,7 @@ RATIO = KMM().fit(X, DOMAIN)
 FITTED = {
     "KMM": (KMM(), (DOMAIN,), {}, ("regularization", -1.0)),
     "Discriminator": (Discriminator(LogisticRegression()), (DOMAIN,), {}, ("classifier", "none")),
-    "StackedRatio": (StackedRatio([KMM(), LSIF(random_state=0)]), (DOMAIN,), {}, ("prune", -1.0)),
+    "StackedRatio": (StackedRatio([KMM(), LSIF(random_state=0)]), (DOMAIN,), {}, ("pull", -1.0)),
     "LabelShiftRatio": (LabelShiftRatio(), (DOMAIN,), {"labels": LABELS[DOMAIN == 0]}, ("confidence", 2.0)),
     "RatioOutlierDetector": (RatioOutlierDetector(), (), {}, ("false_alarms", 2.0)),
     "ImportanceWeighted": (ImportanceWeighted(Ridge(), RATIO), (LABELS,), {}, ("flatten", 2.0)),

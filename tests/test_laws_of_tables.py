@@ -130,7 +130,7 @@ REFUSED = {
     "lsif": {"regularization": -1.0},
     "nearest_neighbors": {"n_neighbors": 10_000},
     "spectral": {"n_components": 0},
-    "stacked": {"prune": -1.0},
+    "stacked": {"pull": -1.0},
     "subspace_lsif": {"regularization": -1.0},
     "wasserstein": {"solver": "active_set"},
 }

@@ -41,7 +41,7 @@ def score(verbose, **how):
 
 
 CALLS = {
-    "Members of the stack: ": lambda v: StackedRatio(STACK, prune=0.0, verbose=v).fit(X, Y),
+    "Members of the stack: ": lambda v: StackedRatio(STACK, pull=0.0, verbose=v).fit(X, Y),
     "Members and folds of the stack: 10 of 10": lambda v: importance_weights(SOURCE, TARGET, method=StackedRatio(STACK), verbose=v),
     "Replicas of the weights: 3 of 3": lambda v: weight_intervals(GaussianRatio(), X, Y, n_replicas=3, random_state=0, verbose=v),
     "Refits of the ratio: 2 of 2": score,

@@ -10,6 +10,7 @@ import numpy as np
 __all__ = ["Held", "combined"]
 
 _LARGEST = 100.0  # factor from 1, up or down, that counts: a single target row at which a member is 0 would decide
+_FEW = 2.0  # target rows for which a member must account to take part: what fewer tell is mostly noise
 _STEPS = 200
 _ENOUGH = 1e-9
 
@@ -33,18 +34,18 @@ class Held(NamedTuple):
         return linear - 0.5 * np.average((self.source @ coef) ** 2, axis=0, weights=self.source_count)
 
 
-def combined(folds: Sequence[Held], prune: float, is_simple: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def combined(folds: Sequence[Held], pull: float, is_simple: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The coefficients (K,), and the held-out scores of the members and of the stack (K + 1,).
 
     is_simple (K,): which members have few parameters. The stack is scored fold by fold with the coefficients of the other folds.
     """
     whole = Held.joined(folds)
-    others = (_coef(Held.joined([*folds[:k], *folds[k + 1 :]]), prune, is_simple) for k in range(len(folds)))
+    others = (_coef(Held.joined([*folds[:k], *folds[k + 1 :]]), pull, is_simple) for k in range(len(folds)))
     stack = np.mean([fold.scores(coef) for coef, fold in zip(others, folds, strict=True)])
-    return _coef(whole, prune, is_simple), np.append(whole.scores(np.eye(len(is_simple))), stack)
+    return _coef(whole, pull, is_simple), np.append(whole.scores(np.eye(len(is_simple))), stack)
 
 
-def _coef(held: Held, prune: float, is_simple: np.ndarray) -> np.ndarray:
+def _coef(held: Held, pull: float, is_simple: np.ndarray) -> np.ndarray:
     # A mean below 1, that of every ratio, is no merit.
     mean = np.maximum(np.average(held.source, axis=0, weights=held.source_count), 1.0)
     relative = np.clip(held.target / mean, 1.0 / _LARGEST, _LARGEST)
@@ -60,9 +61,9 @@ def _coef(held: Held, prune: float, is_simple: np.ndarray) -> np.ndarray:
         return np.eye(len(mean))[simple] / mean
     # The likelihood of the others, less than a constant's, may rest on a few rows.
     kept = np.flatnonzero((likelihood > 0.0) | (np.arange(len(mean)) == best))
-    coef = np.zeros(len(mean))
-    coef[kept] = _shares(relative[:, kept], held.target_count, prune) / mean[kept]
-    return coef
+    shares = pull * np.eye(len(mean))[best]
+    shares[kept] += (1.0 - pull) * _shares(relative[:, kept], held.target_count)
+    return shares / mean
 
 
 def _squared_error(values: np.ndarray, count: np.ndarray) -> float:
@@ -71,12 +72,12 @@ def _squared_error(values: np.ndarray, count: np.ndarray) -> float:
     return float(np.average((values - middle) ** 2, weights=count) / count.sum())
 
 
-def _shares(relative: np.ndarray, count: np.ndarray, prune: float) -> np.ndarray:
-    """Mixture proportions (K,) by expectation maximization, in which a member must account for more than `prune` rows."""
+def _shares(relative: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mixture proportions (K,) by expectation maximization, without members that account for few rows."""
     n_members, total = relative.shape[1], count.sum()
-    prune, shares = min(prune, 0.5 * total / n_members), np.full(n_members, 1.0 / n_members)
+    few, shares = min(_FEW, 0.5 * total / n_members), np.full(n_members, 1.0 / n_members)
     for _ in range(_STEPS):
-        owned = np.maximum(shares * ((count / (relative @ shares)) @ relative) - prune, 0.0)
+        owned = np.maximum(shares * ((count / (relative @ shares)) @ relative) - few, 0.0)
         change, shares = np.abs(owned / owned.sum() - shares).max(), owned / owned.sum()
         if change < _ENOUGH:
             break

@@ -29,13 +29,13 @@ _ROWS_PER_PARAMETER = 20  # of each domain, from which a model of a fixed form i
 class StackedRatio(RatioEstimator):
     """A combination of ratios with coefficients >= 0, chosen by maximum likelihood on rows that the members did not see.
 
-        ratio(x) = sum_k c_k r_k(x) / b_k,   c maximizes  sum_j log sum_k c_k r_k(v_j) / b_k - prune sum_{k: c_k > 0} log c_k
-                                             over  c >= 0,  sum_k c_k = 1,
+        ratio(x) = pull r_l(x) / b_l + (1 - pull) sum_k c_k r_k(x) / b_k,
+        c maximizes  sum_j log sum_k c_k r_k(v_j) / b_k - 2 sum_{k: c_k > 0} log c_k  over  c >= 0,  sum_k c_k = 1,
 
-    r = out-of-fold ratios of the members, b_k = mean over the source of r_k or 1 if that is more, v = target rows. So target rows
-    are a mixture of the samples that the members expect, as in KLIEP, whose kernels are members here. The coefficients are found
-    by expectation maximization from even ones: a member that accounts for fewer than `prune` target rows drops out, and so do
-    members less likely than a constant.
+    r = out-of-fold ratios of the members, b_k = mean of r_k over the source or 1 if that is more, v = target rows, l = the
+    likeliest member alone. So target rows are a mixture of the samples that the members expect, as in KLIEP, whose kernels are
+    members here. The proportions c are found by expectation maximization from even ones: a member that accounts for fewer than two
+    target rows drops out, and so do members less likely than a constant.
     If `GaussianRatio` is a member and has at least 20 rows of each domain a parameter, it is the stack unless another member
     is likelier by more than the standard error of the difference: what held-out rows tell about small differences is mostly
     noise, and a model of few parameters, where it fits, is the most accurate.
@@ -45,8 +45,8 @@ class StackedRatio(RatioEstimator):
     estimators : "auto", a list of estimators or of (name, estimator), or a dict
         The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from nine for a few
         thousand rows to four for a million.
-    prune : float >= 0
-        Target rows for which a member must account; at most half of an even share.
+    pull : float from 0 to 1
+        The share that the likeliest member gets beforehand: 0 is the mixture, 1 the likeliest member alone.
     cv : int, scikit-learn splitter or iterable of (train, test)
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
         If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
@@ -59,7 +59,7 @@ class StackedRatio(RatioEstimator):
 
     Attributes
     ----------
-    coefficients_ : dict, the factor c_k / b_k of each member's ratio by name; 0 for members that are left out.
+    coefficients_ : dict, the factor of each member's ratio by name; 0 for members that are left out.
     scores_ : dict, mean r(target) - mean r(source)^2 / 2 of each member and of the "stack" on rows that they did not see.
     estimators_ : dict, the fitted members with a coefficient > 0.
     weights_, normalization_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
@@ -76,14 +76,14 @@ class StackedRatio(RatioEstimator):
         self,
         estimators: Any = "auto",
         *,
-        prune: float = 2.0,
+        pull: float = 0.5,
         cv: Any = 5,
         random_state: Any = 0,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
         self.estimators = estimators
-        self.prune = prune
+        self.pull = pull
         self.cv = cv
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -92,8 +92,8 @@ class StackedRatio(RatioEstimator):
     # ------------------------------------------------------------ parts
 
     def _fit(self, samples: Samples) -> Array:
-        if not (is_number(self.prune) and 0.0 <= self.prune < float("inf")):
-            raise ValueError(f"prune must be a finite number of rows >= 0; got {self.prune!r}.")
+        if not (is_number(self.pull) and 0.0 <= self.pull <= 1.0):
+            raise ValueError(f"pull must be a number from 0 to 1; got {self.pull!r}.")
         distinct = samples.merged()
         members = self._members(distinct)
         with show_progress(self.verbose):
@@ -105,7 +105,7 @@ class StackedRatio(RatioEstimator):
         else:
             enough = min(distinct.sizes) >= _ROWS_PER_PARAMETER * _gaussian_parameters(distinct.source.shape[1])
             is_simple = np.array([enough and isinstance(member, GaussianRatio) for member in members.values()])
-            coef, scores = combined(self._out_of_fold(members, distinct), self.prune, is_simple)
+            coef, scores = combined(self._out_of_fold(members, distinct), self.pull, is_simple)
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
