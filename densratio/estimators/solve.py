@@ -235,19 +235,29 @@ def assemble_batch(
 
 
 def weigh(
-    ratio: Any, assembly: Assembly, source: Array, target: Array, coef: Array | None, *, to_convergence: bool = False
+    ratio: Any,
+    assembly: Assembly,
+    source: Array,
+    target: Array,
+    coef: Array | None,
+    *,
+    to_convergence: bool = False,
+    is_measured: bool = True,
 ) -> Weighting:
     """The source weights of a batch after `n_steps` steps from `coef` (p,), or at convergence.
 
-    A pure function of its arguments. It never waits for the device, except with `to_convergence`.
+    A pure function of its arguments. It never waits for the device, except with `to_convergence`. is_measured: whether the
+    solution's residual and gap are wanted, which a single step can do without.
     """
     inputs = assembly.inputs(source, target)
     problem = assembly.objective.problem(*inputs)
     solver = choose_solver(ratio, problem, to_convergence=to_convergence)
-    state = solver.init(problem, coef)
     if to_convergence:
-        state = solver.run(problem, state)
+        state = solver.run(problem, solver.init(problem, coef))
+    elif ratio.n_steps == 1 and not is_measured:
+        state = solver.single_step(problem, coef)
     else:
+        state = solver.init(problem, coef)
         for _ in range(ratio.n_steps):
             state = solver.step(problem, state)
     raw = state.coef if assembly.objective.anchors == "source" else problem.ratio(state.coef, inputs[0])

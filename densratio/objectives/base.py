@@ -50,6 +50,10 @@ class Problem(ABC):
     def value_and_grad(self, coef: Array) -> tuple[Array, Array]:
         """Value () and gradient (p,) at `coef` (p,)."""
 
+    def grad(self, coef: Array) -> Array:
+        """Gradient (p,) at `coef` (p,), for steps that look at no value."""
+        return self.value_and_grad(coef)[1]
+
     @abstractmethod
     def curvature(self) -> Array:
         """Upper bound () on the Lipschitz constant of the gradient; its reciprocal is the first step size.

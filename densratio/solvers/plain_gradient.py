@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from .._arrays import Array, namespace
 from ..objectives.base import Problem, is_number
@@ -26,10 +25,9 @@ class PlainGradient(Solver):
         if self.step_size is not None and not (is_number(self.step_size) and 0.0 < self.step_size < float("inf")):
             raise ValueError(f"step_size must be a finite number > 0, or None for 1 / curvature; got {self.step_size!r}.")
 
-    def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
-        self.check(problem)
+    def _start(self, problem: Problem, coef: Array | None) -> Array:
         # A problem's own warm start may rescale what is stored, which the recipe does not.
-        return self._first(problem, problem.init() if coef is None else problem.project(coef))
+        return super()._start(problem, None) if coef is None else problem.project(coef)
 
     def _first(self, problem: Problem, start: Array) -> State:
         curvature = problem.curvature()
@@ -38,8 +36,7 @@ class PlainGradient(Solver):
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
-        grad = problem.value_and_grad(state.coef)[1]
-        coef = problem.project(state.coef - state.step_size * grad)
+        coef = problem.project(state.coef - state.step_size * problem.grad(state.coef))
         # What a step of the common scale, which is the memory, would change at most.
         longer = xp.clip(state.memory / state.step_size, min=1.0)
         residual = longer * xp.max(xp.abs(coef - state.coef))
