@@ -132,10 +132,7 @@ def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
     return found
 
 
-BANDWIDTHS: dict[str, Callable[..., Array]] = {
-    "median": median_bandwidth,
-    "target_spread": target_spread_bandwidth,
-}
+BANDWIDTHS: dict[str, Callable[..., Array]] = {"median": median_bandwidth, "target_spread": target_spread_bandwidth}
 
 
 def rule_of(gamma: Any, rules: Mapping[str, T]) -> T | None:

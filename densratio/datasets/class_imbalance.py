@@ -48,11 +48,7 @@ def step_imbalance(
 
 
 def long_tail(
-    labels: np.ndarray,
-    factor: float,
-    *,
-    n_classes: int | None = None,
-    random_state: int | np.random.Generator = 0,
+    labels: np.ndarray, factor: float, *, n_classes: int | None = None, random_state: int | np.random.Generator = 0
 ) -> Imbalance:
     """Keep n_c = n_0 factor^(-c / (K-1)) rows of class c, rounded down, at least 1: class sizes fall geometrically.
 

@@ -17,13 +17,7 @@ class OpenSet(NamedTuple):
     outside_rows: np.ndarray
 
 
-def open_set(
-    inputs: Any,
-    rate: float,
-    outside_inputs: Any,
-    *,
-    random_state: int | np.random.Generator = 0,
-) -> OpenSet:
+def open_set(inputs: Any, rate: float, outside_inputs: Any, *, random_state: int | np.random.Generator = 0) -> OpenSet:
     """Replace the inputs of round(rate * n) rows, drawn at random, by outside inputs; the labels do not change.
 
     inputs (n, ...); outside_inputs (m, ...) of the same shape and dtype, rows of classes that are not among the labels.

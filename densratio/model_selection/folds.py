@@ -118,11 +118,7 @@ def folds_of(held_out: Iterable[Any], source_index: np.ndarray, target_index: np
 
 
 def k_fold_scores(
-    estimator: Any,
-    candidates: list[dict[str, Any]],
-    splits: list[tuple[tuple[Any, ...], tuple[Any, ...]]],
-    *,
-    n_jobs: int | None,
+    estimator: Any, candidates: list[dict[str, Any]], splits: list[tuple[tuple[Any, ...], tuple[Any, ...]]], *, n_jobs: int | None
 ) -> np.ndarray:
     """Scores (n_candidates, n_folds) on the held-out rows of clones with each candidate's parameters.
 

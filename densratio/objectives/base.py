@@ -181,11 +181,7 @@ class Objective(ABC):
         return self
 
     def score(
-        self,
-        source_ratio: Array,
-        target_ratio: Array,
-        source_weight: Array | None = None,
-        target_weight: Array | None = None,
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
         """Score () of the ratio's values at held-out source (n_s,) and target (n_t,) rows; higher is better.
 

@@ -74,11 +74,7 @@ class SquaredDistance(Objective):
         return self.l1 > 0.0 and not self.nonnegative
 
     def score(
-        self,
-        source_ratio: Array,
-        target_ratio: Array,
-        source_weight: Array | None = None,
-        target_weight: Array | None = None,
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
         """mean r(target) - (1 - alpha) mean r(source)^2 / 2 - alpha mean r(target)^2 / 2; the true relative ratio maximizes it."""
         of_source = weighted_mean(source_ratio * source_ratio, source_weight)

@@ -60,14 +60,7 @@ class RatioDisplay:
 
     @classmethod
     def from_predictions(
-        cls,
-        grid: Any,
-        ratio: Any,
-        *,
-        names: Sequence[str] | None = None,
-        source: Any = None,
-        target: Any = None,
-        ax: Any = None,
+        cls, grid: Any, ratio: Any, *, names: Sequence[str] | None = None, source: Any = None, target: Any = None, ax: Any = None
     ) -> RatioDisplay:
         """Ratios computed elsewhere: values (n,) at grid (n,), or (n_0, n_1) over a pair of grids (n_0,) and (n_1,).
 
