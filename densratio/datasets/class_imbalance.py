@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._validation import check_number
 from .label_noise import class_numbers
 
 __all__ = ["Imbalance", "long_tail", "step_imbalance"]
@@ -59,8 +60,7 @@ def long_tail(
     Source: Cui et al. (2019), Class-balanced loss based on effective number of samples.
     """
     labels, counts = _class_sizes(labels, n_classes)
-    if not 1.0 <= factor < np.inf:
-        raise ValueError(f"factor, the largest class over the smallest, must be >= 1 and finite; got {factor}.")
+    check_number("factor", factor, "[1, inf)", ", the largest class over the smallest")
     shares = float(factor) ** (-np.arange(len(counts)) / max(len(counts) - 1, 1))
     # The small term keeps floor from rounding down a whole number that floating point puts just below itself.
     largest = np.floor(np.min(counts / shares) + 1e-9)

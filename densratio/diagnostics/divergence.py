@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import check_confidence, seed_of
+from .._validation import check_number, seed_of
 from ..estimators import Discriminator
 from ..model_selection import folds_of_stacked
 from .columns import numeric_columns, rows_at, stacked
@@ -88,7 +88,7 @@ def divergence(
     """
     if kind is not None and kind not in _BOUNDS:
         raise ValueError(f"kind must be one of {sorted(_BOUNDS)}, or None for all of them; got {kind!r}.")
-    check_confidence(confidence)
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     with show_progress(verbose):
         held_out, seen = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, held_out, seen, float(confidence)) for name in ([kind] if kind else _BOUNDS)}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
+from .._validation import check_count
 from ..diagnostics.columns import source_mask
 from ._slices import column_names, column_values, positions, slice_rows
 from ._style import GRAY, SOURCE, TARGET, axes_for
@@ -45,8 +46,7 @@ class RatioDisplay:
         columns: a position or a name, or two of them. resolution: grid points per column, from the 1 % to the 99 % quantile of
         the samples.
         """
-        if resolution < 2:
-            raise ValueError(f"resolution must be >= 2; got {resolution!r}.")
+        check_count("resolution", resolution, 2)
         chosen = positions(X, columns)
         is_source = source_mask(y, X.shape[0])
         values = [column_values(X, j) for j in chosen]

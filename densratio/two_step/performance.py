@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import check_confidence, check_count, seed_of, stack_domains
+from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
 from ..diagnostics.columns import Columns, dense_rows, numeric_columns, rows_at
 from ..diagnostics.diagnosis import diagnose
@@ -132,7 +132,7 @@ def target_performance(
     """
     if method not in _METHODS:
         raise ValueError(f'method must be "dr" (doubly robust) or "iw" (importance-weighted); got {method!r}.')
-    check_confidence(confidence)
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     n_refits = check_count("n_bootstrap", n_bootstrap, 0)
     plan = _Plan(method, float(confidence), n_refits, regressor, seed_of(random_state))
     check_ratio(ratio)
