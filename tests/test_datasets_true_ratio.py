@@ -122,12 +122,12 @@ def test_rows_that_the_ratio_cannot_take_are_refused_in_words(rows, message):
 
 TABLE = np.arange(20.0).reshape(10, 2)
 ERRORS = {
-    "no source row": (lambda: make_gaussian_shift(0, 5), "n_source must be an integer >= 1; got 0"),
-    "a negative target": (lambda: make_mixture_shift(5, -1), "n_target must be an integer >= 1; got -1"),
-    "half a row": (lambda: make_heavy_tails(2.5, 5), "n_source must be an integer >= 1; got 2.5"),
-    "a truth for a size": (lambda: make_heavy_tails(5, True), "n_target must be an integer >= 1; got True"),
-    "no column": (lambda: make_gaussian_shift(5, 5, 0), "n_columns must be an integer >= 1; got 0"),
-    "no direction": (lambda: make_subspace_shift(n_directions=0), "n_directions must be an integer >= 1; got 0"),
+    "no source row": (lambda: make_gaussian_shift(0, 5), "n_source must be an int >= 1; got 0"),
+    "a negative target": (lambda: make_mixture_shift(5, -1), "n_target must be an int >= 1; got -1"),
+    "half a row": (lambda: make_heavy_tails(2.5, 5), "n_source must be an int >= 1; got 2.5"),
+    "a truth for a size": (lambda: make_heavy_tails(5, True), "n_target must be an int >= 1; got True"),
+    "no column": (lambda: make_gaussian_shift(5, 5, 0), "n_columns must be an int >= 1; got 0"),
+    "no direction": (lambda: make_subspace_shift(n_directions=0), "n_directions must be an int >= 1; got 0"),
     "too many directions": (lambda: make_subspace_shift(5, 5, 3, n_directions=4), "at most n_columns; got 4 directions in 3"),
     "a negative scale": (lambda: make_gaussian_shift(scale=-1.0), "scale must be a finite number > 0; got -1.0"),
     "no scale": (lambda: make_subspace_shift(scale=0.0), "scale must be a finite number > 0; got 0.0"),

@@ -475,7 +475,7 @@ def call(**changes):
         ({"y": np.zeros(3)}, "X has 60 and y has 3"),
         ({"method": "ips"}, 'method must be "dr"'),
         ({"confidence": 95}, "confidence must be a number between 0 and 1, such as 0.95; got 95"),
-        ({"n_bootstrap": -1}, "n_bootstrap must be a whole number >= 0"),
+        ({"n_bootstrap": -1}, "n_bootstrap must be an int >= 0"),
         ({"ratio": KLIEP()}, "The ratio KLIEP is not fitted"),
         ({"ratio": lambda X: np.zeros(len(X))}, "The ratio is 0 at every row"),
         ({"chunks": 3}, "with chunks the ratio must be an estimator"),

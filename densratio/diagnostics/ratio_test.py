@@ -8,11 +8,11 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from .._blocks import row_slices
+from .._validation import check_count
 from ..features import Gaussian
 from .columns import dense_rows, two_samples
 from .two_sample import (
     TwoSampleTest,
-    check_permutations,
     draw_rows,
     mixed_bandwidth,
     permutation_p_value,
@@ -49,7 +49,7 @@ def ratio_test(
     Raises ValueError for samples with different columns and for settings out of range.
     Source: Sugiyama, Suzuki, Ito, Kanamori & Kimura (2011), Least-squares two-sample test, Neural Networks 24.
     """
-    check_permutations(n_permutations)
+    check_count("n_permutations", n_permutations)
     if n_centers < 1 or not 0.0 < regularization < np.inf:
         raise ValueError(f"n_centers must be >= 1 and regularization > 0; got {n_centers!r} and {regularization!r}.")
     source, target = two_samples(X_source, X_target, has_gaps=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._blocks import over_rows, row_slices
+from .._validation import check_count
 from ..features import Gaussian
 from .balance import centered
 from .columns import dense_rows, two_samples
@@ -112,12 +113,6 @@ def mixed_bandwidth(pooled: np.ndarray, gamma: float | str, rng: np.random.Gener
     return float(Gaussian(gamma=gamma).fit(mixed[:half], mixed[half:], anchors="target").gamma_)
 
 
-def check_permutations(n_permutations: Any) -> None:
-    """Raises ValueError unless n_permutations is a whole number >= 1."""
-    if not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
-        raise ValueError(f"n_permutations must be an int >= 1; got {n_permutations!r}.")
-
-
 def check_max_rows(max_rows: Any) -> None:
     """Raises ValueError unless max_rows is a whole number >= 2 or None."""
     if max_rows is not None and (not isinstance(max_rows, int | np.integer) or max_rows < 2):
@@ -137,7 +132,7 @@ def quadratic_form(kernel: np.ndarray, labels: np.ndarray) -> float:
 
 def permuted_statistics(kernel: np.ndarray, labels: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
     """Squared MMD (n_permutations,) of random relabelings: all label vectors times the kernel, in one product a block."""
-    check_permutations(n_permutations)
+    check_count("n_permutations", n_permutations)
     parts = []
     for block in row_slices(n_permutations, len(labels)):
         relabeled = rng.permuted(np.tile(labels, (block.stop - block.start, 1)), axis=1)

@@ -90,6 +90,9 @@ class DensityRatio(RatioEstimator):
     _of_objective: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are passed to the objective."""
 
+    _strengths: ClassVar[np.ndarray]
+    """Values of a regularization="cv"."""
+
     n_iter_: int
     _known: KnownRows | None
 
@@ -238,6 +241,8 @@ class DensityRatio(RatioEstimator):
     # ------------------------------------------------------------ the search
 
     def _grid(self, name: str, samples: Samples) -> list[float]:
+        if name == "regularization":
+            return self._strengths.tolist()
         features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
         width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
         return [float(width * factor) for factor in _GRID]

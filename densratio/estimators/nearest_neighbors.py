@@ -12,6 +12,7 @@ from sklearn.neighbors import KDTree
 from .._arrays import Array, is_sparse
 from .._blocks import row_slices
 from .._distances import squared_euclidean
+from .._validation import check_count
 from .base import RatioEstimator
 from .samples import Samples, row_counts
 
@@ -138,11 +139,10 @@ class NearestNeighborsRatio(RatioEstimator):
         n_source = self._sizes[0]
         if isinstance(given, str) and given in ("auto", "many"):
             return _rule(*self._sizes, samples.source.shape[1], many=given == "many")
-        if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 1:
-            raise ValueError(f'n_neighbors must be an int >= 1, "auto", "many", "cv" or a sequence of these; got {given!r}.')
-        if given > n_source:
-            raise ValueError(f"n_neighbors={given} is more than the source's {n_source:.6g} rows: give at most that many.")
-        return int(given)
+        count = check_count("n_neighbors", given, more=', "auto", "many", "cv" or a sequence of these')
+        if count > n_source:
+            raise ValueError(f"n_neighbors={count} is more than the source's {n_source:.6g} rows: give at most that many.")
+        return count
 
     def _grid(self, name: str, samples: Samples) -> list[int]:
         n_source, n_target = (float(count.sum()) for count in row_counts(samples))
@@ -205,12 +205,8 @@ class _Tree(_Index):
             n_sought = min(n, 2 * n_sought)
 
     def masses(self, rows: np.ndarray, radii: np.ndarray) -> np.ndarray:
-        return np.stack([self._mass(rows, radius * (1.0 + _SLACK)) for radius in radii])
-
-    def _mass(self, rows: np.ndarray, radius: np.ndarray) -> np.ndarray:
-        if self.is_plain:
-            return self.tree.query_radius(rows, radius, count_only=True).astype(np.float64)
-        return np.array([self.counts[inside].sum() for inside in self.tree.query_radius(rows, radius)])
+        found = [self.tree.query_radius(rows, radius * (1.0 + _SLACK), count_only=self.is_plain) for radius in radii]
+        return np.array(found, float) if self.is_plain else np.array([[self.counts[at].sum() for at in inside] for inside in found])
 
 
 class _Brute(_Index):

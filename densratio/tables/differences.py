@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import roc_auc_score
 
 from .._arrays import to_host
 from .._blocks import row_slices
 from .._progress import show_progress, ticked
-from .._validation import seed_of, stack_domains
-from ..diagnostics.two_sample import check_permutations, draw_rows
+from .._validation import check_count, seed_of, stack_domains
+from ..diagnostics.divergence import area_under_curve
+from ..diagnostics.two_sample import draw_rows
 from ..model_selection import stratified_folds
 from .encoder import TableEncoder
 from .reading import Column, pairs_of, table_of
@@ -110,7 +110,7 @@ def differences(
 
     Source: Westfall & Young (1993), Resampling-based multiple testing, for the adjustment.
     """
-    check_permutations(n_permutations)
+    check_count("n_permutations", n_permutations)
     seed = seed_of(random_state)
     encoder = TableEncoder(drop).fit_samples(source, target)
     source, target = table_of(source, "source"), table_of(target, "target")
@@ -127,7 +127,7 @@ def differences(
         for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
     ]
     columns = tuple(sorted(found, key=lambda column: (column.p_value, -column.distance)))
-    return Differences(columns, at_source, at_target, _auc(at_source, at_target))
+    return Differences(columns, at_source, at_target, area_under_curve(at_source, at_target))
 
 
 # ---------------------------------------------------------------- each column by itself
@@ -227,7 +227,7 @@ def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed
     values = (_held_out_ratios(clone(ratio), X, y, rows, blocks, rng) for rows in held_out)
     for rows, some in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
         found[:, rows] = some
-    auc = [_auc(ratios[places[0]], ratios[places[1]]) for ratios in found]
+    auc = [area_under_curve(ratios[places[0]], ratios[places[1]]) for ratios in found]
     return found[0, places[0]], found[0, places[1]], auc[0] - np.array(auc[1:])
 
 
@@ -243,7 +243,3 @@ def _held_out_ratios(
         mixed[:, block] = rows[rng.permutation(len(rows)), block]
         found.append(to_host(fitted.transform(mixed)))
     return np.stack(found)
-
-
-def _auc(at_source: np.ndarray, at_target: np.ndarray) -> float:
-    return float(roc_auc_score(np.repeat([0, 1], [len(at_source), len(at_target)]), np.concatenate([at_source, at_target])))

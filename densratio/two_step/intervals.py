@@ -14,9 +14,8 @@ from sklearn.utils.validation import column_or_1d, has_fit_parameter
 
 from .._arrays import to_host
 from .._progress import run_all, show_progress
-from .._validation import ordered_labels, seed_of
+from .._validation import check_confidence, check_count, ordered_labels, seed_of
 from ..diagnostics.columns import rows_at
-from .performance import check_confidence
 from .shifted_mean import can_refit, refitted
 from .weights import ratio_at
 
@@ -87,8 +86,7 @@ def weight_intervals(
     the bootstrap, section 13.3.
     """
     check_confidence(confidence)
-    if isinstance(n_replicas, bool) or not isinstance(n_replicas, int | np.integer) or n_replicas < 2:
-        raise ValueError(f"n_replicas must be a whole number >= 2, such as 200; got {n_replicas!r}.")
+    check_count("n_replicas", n_replicas, 2, ", such as 200")
     weight_name, seed = _weight_name(ratio), seed_of(random_state)
     fitted = clone(ratio).fit(X, y)
     labels = column_or_1d(to_host(y))

@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import seed_of, stack_domains
+from .._validation import check_confidence, check_count, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
 from ..diagnostics.columns import Columns, dense_rows, numeric_columns, rows_at
 from ..diagnostics.diagnosis import diagnose
@@ -21,7 +21,7 @@ from .row_losses import RowLosses, row_losses
 from .shifted_mean import Regressed, can_refit, cross_fitted, refitted, refitted_means, shifted_mean
 from .weights import check_ratio, ratio_at, row_weights
 
-__all__ = ["TargetPerformance", "check_confidence", "interval_within", "target_performance"]
+__all__ = ["TargetPerformance", "interval_within", "target_performance"]
 
 _METHODS = {"dr": "doubly robust", "iw": "weighted"}
 _FEW_ROWS = 30.0  # effective rows below which the normal approximation of an interval is rough
@@ -159,15 +159,8 @@ def _plan(method: str, confidence: float, n_bootstrap: int, regressor: Any, rand
     if method not in _METHODS:
         raise ValueError(f'method must be "dr" (doubly robust) or "iw" (importance-weighted); got {method!r}.')
     check_confidence(confidence)
-    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 0:
-        raise ValueError(f"n_bootstrap must be a whole number >= 0; got {n_bootstrap!r}.")
-    return _Plan(method, float(confidence), int(n_bootstrap), regressor, seed_of(random_state))
-
-
-def check_confidence(confidence: Any) -> None:
-    """Raises ValueError unless confidence is a number between 0 and 1."""
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float | np.floating) or not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
+    n_refits = check_count("n_bootstrap", n_bootstrap, 0)
+    return _Plan(method, float(confidence), n_refits, regressor, seed_of(random_state))
 
 
 def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_count
 from ...objectives.base import is_number
 from ...objectives.row_weights import WeightSet
 from ..loop.row_batch import RowBatch
@@ -51,11 +52,9 @@ class Potential(nn.Module, ABC):
             raise ValueError(f"step_size must be a finite number > 0, or None for Polyak's steps; got {step_size!r}.")
         if not 0.0 < relaxation < 2.0:
             raise ValueError(f"relaxation must be a number in (0, 2), a share of Polyak's step; got {relaxation!r}.")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"seed must be an int >= 0; got {seed!r}.")
         self.relaxation = relaxation
         self.step_size = step_size
-        self.seed = int(seed)
+        self.seed = check_count("seed", seed, 0)
         self.n_batches = 0
 
     @property
