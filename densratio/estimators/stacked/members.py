@@ -36,7 +36,7 @@ def members_for(n_source: int, n_target: int, n_columns: int, *, is_sparse: bool
         members["kmm"] = KMM(random_state=seed)
         members["near_neighbors"] = NearestNeighborsRatio()
         # Where the ratio is smooth, more neighbors than the rule takes have less noise.
-        members["far_neighbors"] = NearestNeighborsRatio(n_neighbors=int(min(4.0 * n_source**0.5, 0.25 * n_source)))
+        members["far_neighbors"] = NearestNeighborsRatio(n_neighbors="many")
     if is_sparse:
         return members
     members["gaussian"] = GaussianRatio()
