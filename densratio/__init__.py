@@ -79,24 +79,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "show_progress": "_progress",
-    "stack_domains": "_validation",
-    "diagnose": "diagnostics",
-    "divergence": "diagnostics",
-    "NoisyLabelClassifier": "labels",
-}
-_HOMES |= dict.fromkeys(("StreamMonitor", "differences", "importance_weights"), "tables")
-_HOMES |= dict.fromkeys(("find_label_issues", "label_issues_from_probabilities"), "labels")
-_TWO_STEP = (
-    "ImportanceWeighted",
-    "WeightedConformal",
-    "importance_weighted_score",
-    "make_iw_scorer",
-    "tame_weights",
-    "target_performance",
+    "_progress": "show_progress",
+    "_validation": "stack_domains",
+    "diagnostics": "diagnose divergence",
+    "labels": "NoisyLabelClassifier find_label_issues label_issues_from_probabilities",
+    "tables": "StreamMonitor differences importance_weights",
+    "two_step": "ImportanceWeighted WeightedConformal importance_weighted_score make_iw_scorer tame_weights target_performance "
     "weight_intervals",
-)
-_HOMES |= dict.fromkeys(_TWO_STEP, "two_step")
+}
+"""The names of each room, but for the estimators."""
 _SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
 """Names that people know from other libraries, and the parameters of LSIF that they stand for."""
 _ROOMS = (
@@ -124,10 +115,8 @@ if not TYPE_CHECKING:  # A checker that saw this function would take every name 
             raise AttributeError("DynamicReweighter needs torch: from densratio.training import DynamicReweighter.")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        # Most names are estimators.
-        value = getattr(_import_module(f".{_HOMES.get(name, 'estimators')}", __name__), name)
-        globals()[name] = value
-        return value
+        home = next((room for room, names in _HOMES.items() if name in names.split()), "estimators")
+        return globals().setdefault(name, getattr(_import_module(f".{home}", __name__), name))
 
 
 def __dir__() -> list[str]:

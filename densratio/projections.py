@@ -5,7 +5,7 @@ No function branches on array values, so a GPU never waits for the host.
 
 from __future__ import annotations
 
-from ._arrays import Array, device_of, full_like_row, namespace
+from ._arrays import Array, clipped_at_zero, device_of, full_like_row, namespace
 
 __all__ = ["box", "box_sum", "box_sum_range", "nonnegative", "simplex", "weighted_box_sum", "weighted_box_sum_range"]
 
@@ -123,4 +123,4 @@ def _plain_simplex(x: Array, total: float) -> Array:
     x = x - xp.max(x)
     sums = xp.cumulative_sum(-xp.sort(-x))
     counts = xp.arange(1, x.shape[0] + 1, dtype=x.dtype, device=device_of(x))
-    return xp.clip(x - xp.max((sums - total) / counts), min=0.0)
+    return clipped_at_zero(x - xp.max((sums - total) / counts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -225,43 +226,56 @@ def test_the_rate_falls_by_a_quarter_of_the_epochs_and_the_checkpoint_of_another
         other.load()
 
 
+PROBLEM = draw(DIGITS, experiment(), 0)
+
+
 @pytest.mark.parametrize(
     ("name", "after"),
     [("lrw_hard", 3), ("lrw_hard", 9), ("lrw_random", 12), ("lrw_easy", 15)],
     ids=["in the first training", "at its end", "in the second", "near its end"],
 )
 def test_a_train_twice_method_is_one_run_of_two_trainings_that_goes_on_where_it_stopped(tmp_path, name, after):
-    problem = draw(DIGITS, experiment(), 0)
-    whole = twice(name, problem)
-    epochs = []
+    whole = by_hand(name)
+    stopped = twice(name)
+    assert not stopped.advance(stops_after(after))
+    resumed = gone_on(stopped, twice(name), tmp_path)
+    assert resumed.epoch == stopped.epoch and resumed.advance(lambda: False)
+    assert resumed.history["accuracy"] == whole.history["accuracy"] and resumed.history["loss"] == whole.history["loss"]
+    assert torch.equal(resumed.reweighter.weights_, whole.reweighter.weights_)
+
+
+@cache
+def by_hand(name):
+    """A run that nothing stopped: plain training for one epoch of three, the method's split of its margins, and training anew."""
+    whole, problem, epochs = twice(name), PROBLEM, []
     assert whole.advance(lambda: False, lambda run: epochs.append(run.epoch)) and whole.is_done
     assert epochs == [1, 2, 3] and {len(values) for values in whole.history.values()} == {3}
-    # By hand: plain training for one epoch of three, the method's split of its margins, and training anew on the rest.
-    first = session("uniform", setting=TINY._replace(epochs=1))
-    first.advance(lambda: False)
-    first.model.eval()
-    with torch.no_grad():
-        mean, std = (torch.tensor(part)[:, None, None] for part in problem.channels())
-        found = margins(first.model((torch.as_tensor(problem.x) - mean) / std), torch.as_tensor(problem.y))
+    accuracy, found = first_training()
     own = TRAIN_TWICE[name].split(found)
     assert len(whole.reweighter.weights_) == len(own.train) == len(problem.x) - len(own.val)
     assert (whole.is_off == problem.is_off[own.train]).all()
     chosen = experiment(setting=TINY._replace(epochs=2))
     second = Session(chosen, method_of(name), 0, problem.held_out(own.train, own.val), "cpu")
     second.advance(lambda: False)
-    assert whole.history["accuracy"] == first.history["accuracy"] + second.history["accuracy"]
+    assert whole.history["accuracy"] == accuracy + second.history["accuracy"]
     assert torch.equal(whole.reweighter.weights_, second.reweighter.weights_)
-
-    stopped = twice(name, problem)
-    assert not stopped.advance(stops_after(after))
-    resumed = gone_on(stopped, twice(name, problem), tmp_path)
-    assert resumed.epoch == stopped.epoch and resumed.advance(lambda: False)
-    assert resumed.history["accuracy"] == whole.history["accuracy"] and resumed.history["loss"] == whole.history["loss"]
-    assert torch.equal(resumed.reweighter.weights_, whole.reweighter.weights_)
+    return whole
 
 
-def twice(name, problem):
-    return session_of(experiment(), method_of(name), 0, problem, "cpu")
+@cache
+def first_training():
+    """Accuracy, and the margins (n,) of the training rows."""
+    first = session("uniform", setting=TINY._replace(epochs=1))
+    first.advance(lambda: False)
+    first.model.eval()
+    with torch.no_grad():
+        mean, std = (torch.tensor(part)[:, None, None] for part in PROBLEM.channels())
+        found = margins(first.model((torch.as_tensor(PROBLEM.x) - mean) / std), torch.as_tensor(PROBLEM.y))
+    return first.history["accuracy"], found
+
+
+def twice(name):
+    return session_of(experiment(), method_of(name), 0, PROBLEM, "cpu")
 
 
 # ---------------------------------------------------------------- the clock
@@ -426,16 +440,24 @@ def test_a_mistake_on_the_command_line_is_one_plain_line(tmp_path, monkeypatch, 
 
 
 def test_the_quick_benchmark_runs_every_method_and_writes_its_tables_and_figures(tmp_path, monkeypatch):
-    run_main(monkeypatch, "--quick", "--output", tmp_path)
-    runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.json")]
+    with monkeypatch.context() as without:
+        without.setattr("benchmarks.paper.__main__.draw_figures", lambda folder: None)
+        run_main(monkeypatch, "--quick", "--output", tmp_path)
+    paths = sorted((tmp_path / "runs").glob("*.json"))
+    runs = [json.loads(path.read_text()) for path in paths]
     assert all(run["is_done"] and len(run["history"]["accuracy"]) == 2 for run in runs)
     assert {run["identity"]["method"] for run in runs} >= set(METHODS) - {"diw_cvxpy", REBUILT}
     assert {run["identity"]["layer"] for run in runs} == {"losses", "hidden"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"accuracy.md", "accuracy.json", "cost_digits_small_cpu.md"}
+    # A panel of a few methods shows what a panel of all shows.
+    for path, run in zip(paths, runs, strict=True):
+        if run["identity"]["method"] not in ("uniform", "kmm", "lsif@32"):
+            path.unlink()
+    run_main(monkeypatch, "report", "--output", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {
-        "accuracy.md", "accuracy.json", "cost_digits_small_cpu.md",
-        "accuracy-digits-small-symmetric_0.4-600-losses-library-128.png",
-        "weights-digits-small-class_prior_5-600-hidden-library-128.png",
-        "boxes-digits-small-class_prior_5-600-hidden-library-128.png",
+        "accuracy-digits-small-symmetric_0.4-1000-losses-library-128.png",
+        "weights-digits-small-class_prior_5-1000-hidden-library-128.png",
+        "boxes-digits-small-class_prior_5-1000-hidden-library-128.png",
     }  # fmt: skip
     sections = {
         part["heading"]: part["rows"] for part in json.loads((tmp_path / "cost_digits_small_cpu.json").read_text())["sections"]

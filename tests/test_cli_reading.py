@@ -205,7 +205,7 @@ def test_parameters_are_short_and_true(folder):
     assert line == "method                 Wasserstein()"
 
 
-def test_a_new_process_reads_the_findings_input_and_leaves_only_its_output(tmp_path):
+def test_a_new_process_reads_the_findings_input_and_leaves_only_its_output(tmp_path, monkeypatch):
     """F2 word for word."""
     rng = np.random.default_rng(0)
     for name, m in (("a", 40), ("b", 48)):
@@ -214,15 +214,10 @@ def test_a_new_process_reads_the_findings_input_and_leaves_only_its_output(tmp_p
         ]
         (tmp_path / f"{name}.csv").write_text("age,job\n" + "\n".join(rows) + "\n")
     before = contents(tmp_path)
-
-    def run(*options):
-        command = [sys.executable, "-m", "densratio", "weights", "a.csv", "b.csv", "--encode", *options]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-
-    refused = run()
-    assert refused.returncode == 2 and "a.csv: column 'age' has 'NA' on line 11 where a number belongs." in refused.stderr
-    assert contents(tmp_path) == before
-    done = run("--missing", "impute")
+    monkeypatch.chdir(tmp_path)
+    refused = error_of(tmp_path, "a.csv", "b.csv", "--encode")
+    assert refused.startswith("a.csv: column 'age' has 'NA' on line 11 where a number belongs.")
+    command = [sys.executable, "-m", "densratio", "weights", "a.csv", "b.csv", "--encode", "--missing", "impute"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0 and "column 'job'           one-hot: 'a', 'b', 'c'\n" in done.stdout
     assert set(contents(tmp_path)) - set(before) == {"weights.csv"}

@@ -106,10 +106,17 @@ def one_rank(rank, folder):
     dist.destroy_process_group()
 
 
+def second_rank(_, folder):
+    one_rank(1, folder)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     where = tmp_path_factory.mktemp("ends")
-    mp.spawn(one_rank, args=(str(where),), nprocs=2)
+    second = mp.spawn(second_rank, args=(str(where),), nprocs=1, join=False)
+    one_rank(0, str(where))  # this process is the first
+    while not second.join():
+        pass
     return where
 
 

@@ -44,10 +44,10 @@ def test_the_ratio_is_that_of_the_counted_neighbors(d, k):
     np.testing.assert_allclose(ratio.transform(unseen), expected / weights.mean(), rtol=1e-9)
 
 
-@pytest.mark.parametrize("d", [2, 20])
-def test_the_default_is_the_mean_over_half_and_twice_as_many_neighbors(d):
+@pytest.mark.parametrize(("d", "rule"), [(2, "auto"), (20, "auto"), (2, "many")])
+def test_a_rule_is_the_mean_over_half_and_twice_as_many_neighbors(d, rule):
     source, target = samples(d=d)
-    ratio = NearestNeighborsRatio(scale=None).fit(*stack_domains(source, target))
+    ratio = NearestNeighborsRatio(n_neighbors=rule, scale=None).fit(*stack_domains(source, target))
     k = ratio.n_neighbors_
     weights, expected = (
         np.mean([by_counting(source, target, rows, round(c * k), own=own) for c in (0.5, 1, 2)], axis=0)
@@ -107,11 +107,21 @@ def test_a_number_of_neighbors_that_cannot_be_is_refused(n_neighbors):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "d", "k"), [((1000, 1000), 1, 126), ((1000, 1000), 2, 50), ((1000, 1000), 9, 32), ((4000, 1000), 9, 126)]
-)
-def test_the_default_number_of_neighbors_is_a_share_of_the_smaller_domain(sizes, d, k):
+    ("sizes", "d", "rule", "k"),
+    [
+        ((1000, 1000), 1, "auto", 126), ((1000, 1000), 2, "auto", 50), ((1000, 1000), 9, "auto", 32),
+        ((4000, 1000), 9, "auto", 126), ((1000, 1000), 2, "many", 126), ((4000, 1000), 9, "many", 506), ((80, 100), 2, "many", 20),
+    ],
+)  # fmt: skip
+def test_a_rule_takes_a_share_of_the_smaller_domain(sizes, d, rule, k):
     X, y = stack_domains(*samples(*sizes, d=d))
-    assert NearestNeighborsRatio().fit(X, y).n_neighbors_ == k
+    assert NearestNeighborsRatio(n_neighbors=rule).fit(X, y).n_neighbors_ == k
+
+
+def test_many_neighbors_are_few_where_few_rows_carry_the_weight():
+    X, y = stack_domains(*samples(60, 50))
+    weight = np.where(np.arange(len(y)) < 6, 10.0, 1e-3)
+    assert NearestNeighborsRatio(n_neighbors="many").fit(X, y, sample_weight=weight).n_neighbors_ == 1
 
 
 def test_cross_validation_chooses_the_number_of_neighbors_of_the_highest_score():

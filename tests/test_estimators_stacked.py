@@ -1,16 +1,17 @@
-"""StackedRatio: the least-squares combination of its members, from their values at rows that they did not see."""
+"""StackedRatio: the likeliest combination of its members, from their values at rows that they did not see."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.optimize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta, sem
 from sklearn.base import clone
 
 from densratio import KLIEP, KMM, LSIF, GaussianRatio, KDERatio, NearestNeighborsRatio, StackedRatio, stack_domains
-from densratio.datasets import make_gaussian_shift
+from densratio.datasets import make_gaussian_shift, make_mixture_shift
+from densratio.estimators.stacked.combination import Held, combined
 from densratio.estimators.stacked.members import members_for
 from densratio.model_selection import stratified_folds
 
@@ -22,8 +23,8 @@ def table(seed=0, n=80, m=60, d=2):
     return rng.normal(0.0, 1.0, (n, d)), rng.normal(0.6, 0.8, (m, d))
 
 
-def brute_force(source, target, members, pull, cv=5):
-    """The definition: rows in lexicographic order, members refitted on each fold, and a solver of its own."""
+def out_of_fold(source, target, members, cv=5):
+    """The definition: rows in lexicographic order, and members refitted on each fold."""
     source, target = (rows[np.lexsort(rows.T[::-1])] for rows in (source, target))
     at_source, at_target = np.empty((len(source), len(members))), np.empty((len(target), len(members)))
     for fold in stratified_folds(len(source), len(target), cv):
@@ -32,25 +33,52 @@ def brute_force(source, target, members, pull, cv=5):
             fitted = clone(member).fit(*stack_domains(source[kept[0]], target[kept[1]]))
             at_source[fold.source, k] = fitted.transform(source[fold.source])
             at_target[fold.target, k] = fitted.transform(target[fold.target])
-    second, linear = at_source.T @ at_source / len(source), at_target.mean(axis=0)
-    scores = linear - 0.5 * np.diag(second)
-    likelihoods = np.log(np.clip(at_target, 0.01, 100.0)).mean(axis=0) - np.log(np.maximum(at_source.mean(axis=0), 1.0))
-    best = np.argmax(likelihoods)
-    strength = pull * np.diag(np.diag(second))
-    root = np.linalg.cholesky(second + strength)
-    left_out = np.eye(len(members))[(likelihoods <= 0.0) & (likelihoods < likelihoods[best])] * 1e6
-    rows, wanted = [root.T, left_out], [np.linalg.solve(root, linear + strength[best]), np.zeros(len(left_out))]
-    return scipy.optimize.nnls(np.concatenate(rows), np.concatenate(wanted))[0], scores, list(MEMBERS)[best]
+    return at_source, at_target
 
 
-@pytest.mark.parametrize("pull", [0.05, 1.0])
+@settings(max_examples=5)
 @given(seed=st.integers(0, 99))
-def test_the_coefficients_are_the_least_squares_ones_of_out_of_fold_ratios(pull, seed):
+def test_a_mixture_of_all_members_maximizes_the_likelihood_of_out_of_fold_ratios(seed):
     source, target = table(seed)
-    stack = StackedRatio(MEMBERS, pull=pull).fit(*stack_domains(source, target))
-    coef, scores, _ = brute_force(source, target, list(MEMBERS.values()), pull)
-    np.testing.assert_allclose(list(stack.coefficients_.values()), coef, rtol=1e-6, atol=1e-8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("densratio.estimators.stacked.combination._FEW", 0.0)
+        stack = StackedRatio(MEMBERS, pull=0.0).fit(*stack_domains(source, target))
+    at_source, at_target = out_of_fold(source, target, list(MEMBERS.values()))
+    level = np.maximum(at_source.mean(axis=0), 1.0)
+    relative = np.clip(at_target / level, 0.01, 100.0)
+    shares = np.array(list(stack.coefficients_.values())) * level
+    assert shares.sum() == pytest.approx(1.0) and shares.min() >= 0.0
+    likelihood = np.log(relative).mean(axis=0)
+    kept = (likelihood > 0.0) | (likelihood == likelihood.max())
+    assert not shares[~kept].any()
+    # The slope towards any member bounds what the concave likelihood could still gain.
+    assert np.mean(relative / (relative @ shares)[:, None], axis=0)[kept].max() < 1.0 + 2e-3
+    scores = at_target.mean(axis=0) - 0.5 * (at_source**2).mean(axis=0)
     np.testing.assert_allclose([stack.scores_[name] for name in MEMBERS], scores, rtol=1e-9)
+
+
+def two_shapes(seed, expected, share, n=2000):
+    """Held-out ratios of members to a uniform source: each expects these shares of two shapes of target rows."""
+    rng, shapes = np.random.default_rng(seed), [(2, 6), (6, 2)]
+    first = round(share * n)
+    target = np.concatenate([rng.beta(*shapes[0], first), rng.beta(*shapes[1], n - first)])
+    ratios = [np.stack([beta.pdf(x, *shape) for shape in shapes], axis=1) @ np.transpose(expected) for x in (rng.random(n), target)]
+    return Held(*ratios, np.ones(n), np.ones(n))
+
+
+def halves(held):
+    return [Held(*(part[k::2] for part in held)) for k in (0, 1)]
+
+
+@given(seed=st.integers(0, 99))
+def test_members_get_the_shares_of_rows_that_they_account_for(seed):
+    held = two_shapes(seed, [[0.5, 0.5], [0.15, 0.85], [0.42, 0.58]], share=0.3)
+    coef = combined(halves(held), 0.0, np.zeros(3, dtype=bool))[0]
+    shares = coef * np.maximum(held.source.mean(axis=0), 1.0)
+    assert shares @ [0.5, 0.15, 0.42] == pytest.approx(0.3, abs=0.05)
+    owned = coef * np.sum(held.target / (held.target @ coef)[:, None], axis=0)
+    kept = shares > 0.0
+    np.testing.assert_allclose((owned - 2.0)[kept] / np.sum((owned - 2.0)[kept]), shares[kept], atol=5e-3)
 
 
 def test_the_ratio_is_the_combination_of_the_members_refitted_on_all_rows():
@@ -63,12 +91,33 @@ def test_the_ratio_is_the_combination_of_the_members_refitted_on_all_rows():
     np.testing.assert_allclose(stack.weights_, stack.transform(source), rtol=1e-9)
 
 
-def test_a_strong_pull_leaves_the_likeliest_member_alone():
-    source, target = table()
-    stack = StackedRatio(MEMBERS, pull=1e6).fit(*stack_domains(source, target))
-    best = brute_force(source, target, list(MEMBERS.values()), 1e6)[2]
-    assert stack.coefficients_[best] == pytest.approx(1.0, abs=1e-4)
-    assert max(coef for name, coef in stack.coefficients_.items() if name != best) < 1e-4
+@given(pull=st.floats(0.0, 1.0))
+def test_the_stack_lies_between_the_mixture_and_the_likeliest_member(pull):
+    held = halves(two_shapes(0, [[0.5, 0.5], [0.15, 0.85]], share=0.25))
+    mixture, between, alone = (combined(held, value, np.zeros(2, dtype=bool))[0] for value in (0.0, pull, 1.0))
+    np.testing.assert_allclose(between, (1.0 - pull) * mixture + pull * alone)
+    assert np.count_nonzero(alone) == 1 and mixture.all()
+
+
+def test_gaussians_that_fit_stand_alone_and_others_do_not():
+    members = {"gaussian": GaussianRatio(), "kliep": KLIEP(random_state=0)}
+    fits, differs = (make(120, 120, 1, random_state=0) for make in (make_gaussian_shift, make_mixture_shift))
+    assert list(StackedRatio(members).fit(fits.X, fits.y).estimators_) == ["gaussian"]
+    assert "kliep" in StackedRatio(members).fit(differs.X, differs.y).estimators_
+
+
+@given(seed=st.integers(0, 99), expected=st.sampled_from([0.15, 0.27, 0.33, 0.45]))
+def test_a_simple_member_stands_alone_within_a_standard_error_of_the_likeliest(seed, expected):
+    held = two_shapes(seed, [[0.3, 0.7], [expected, 1.0 - expected]], share=0.3, n=500)
+    level = np.maximum(held.source.mean(axis=0), 1.0)
+    of_target, of_source = np.log(held.target / level), held.source / level
+    gaps = of_target[:, 0] - of_target[:, 1], of_source[:, 0] - of_source[:, 1]
+    is_near = gaps[0].mean() <= np.hypot(*(sem(gap, ddof=0) for gap in gaps))
+    coef = combined(halves(held), 0.0, np.array([False, True]))[0]
+    if is_near:
+        np.testing.assert_allclose(coef, [0.0, 1.0 / level[1]])
+    else:
+        assert coef[0] > 0.0
 
 
 class _Wild(GaussianRatio):
@@ -145,7 +194,7 @@ def test_a_single_row_of_a_domain_leaves_nothing_to_choose_by():
     assert StackedRatio().fit(*stack_domains(*table(n=6, m=5))).weights_.mean() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("cv", 1), ("pull", -1.0), ("pull", float("nan"))])
+@pytest.mark.parametrize(("name", "value"), [("cv", 1), ("pull", -0.1), ("pull", 1.1), ("pull", float("nan"))])
 def test_parameters_out_of_range_are_told(name, value):
     with pytest.raises(ValueError, match=name):
         StackedRatio(MEMBERS, **{name: value}).fit(*stack_domains(*table()))
@@ -160,7 +209,7 @@ def test_a_coefficient_beyond_single_precision_keeps_the_weights(monkeypatch):
     """Held-out ratios of samples that hardly overlap are tiny, and their coefficients huge."""
     source, target = (rows.astype(np.float32) for rows in table())
     X, y = stack_domains(source, target)
-    monkeypatch.setattr("densratio.estimators.stacked.estimator._combined", lambda *_: (np.array([0.0, 1e38]), np.zeros(3)))
+    monkeypatch.setattr("densratio.estimators.stacked.estimator.combined", lambda *_: (np.array([0.0, 1e38]), np.zeros(3)))
     stack = StackedRatio([KMM(), GaussianRatio()]).fit(X, y)
     alone = GaussianRatio().fit(X, y)
     assert alone.weights_.max() > 3.5 and stack.weights_.dtype == np.float32

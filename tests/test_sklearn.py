@@ -26,7 +26,7 @@ NAMES = sorted(IN_LOOPS)
 # ---------------------------------------------------------------- check_estimator
 
 
-CHECKED = {**BY_NAME, "wasserstein, critic": Wasserstein(potential="critic", max_iter=20, random_state=0)}
+CHECKED = {**BY_NAME, "wasserstein, critic": Wasserstein(potential="critic", max_iter=5, random_state=0)}
 
 
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")

@@ -301,7 +301,7 @@ def test_another_encoder_is_fitted_on_both_samples(pair):
         ({"encoder": OneHotEncoder}, "unfitted transformer"),
         ({"encoder": TableEncoder(), "drop": "age"}, "TableEncoder(drop=...)"),
         ({"drop": ["aeg"]}, "neither sample has a column 'aeg'. Did you mean 'age'?"),
-        ({"encoder": TableEncoder(max_levels=0)}, "max_levels must be a whole number >= 1; got 0"),
+        ({"encoder": TableEncoder(max_levels=0)}, "max_levels must be an int >= 1; got 0"),
     ],
 )
 def test_a_wrong_argument_is_named(pair, arguments, words):

@@ -356,6 +356,12 @@ class NoProgress(ProjectedGradient):
         return state._replace(n_iter=state.n_iter + 1, residual=0.0 * state.step_size)
 
 
+class OtherSingleStep(ProjectedGradient):
+    def single_step(self, problem, coef=None):
+        state = super().single_step(problem, coef)
+        return state._replace(coef=problem.init())
+
+
 class Unprojected(ProjectedGradient):
     def init(self, problem, coef=None):
         state = super().init(problem, coef)
@@ -396,6 +402,7 @@ WRONG_SOLVERS = [
     (Unprojected, "the solver starts feasible"),
     (Overshoot, "no step worsens the value"),
     (OtherRun, "a run is calls of step"),
+    (OtherSingleStep, "a single step is a step"),
     (LeavesTheSet, "the solver ends feasible"),
     (WaitsForTheHost, "a step never waits for the device"),
 ]

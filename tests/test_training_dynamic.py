@@ -39,7 +39,7 @@ def watched(source, target, positions=None, val_positions=None, sizes=(N_TRAIN, 
     watch = LateErrors()
     source, target = (torch.tensor(x)[:, None] for x in (source, target))
     places = [torch.arange(len(x)) if i is None else torch.tensor(i) for x, i in ((source, positions), (target, val_positions))]
-    return watch, bool(watch.usable(source, target, *places, sizes))
+    return watch, bool(watch.usable(*zip((source, target), places, sizes, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,9 @@ def test_what_a_device_finds_wrong_is_told_later_and_once(batch, message):
 
 def test_the_first_unusable_batch_is_the_one_that_is_told():
     watch, _ = watched([float("nan")], [1.0], [4])
-    assert not watch.usable(
-        torch.tensor([[float("nan")]]), torch.ones(1, 1), torch.tensor([9]), torch.tensor([0]), (N_TRAIN, N_VAL)
-    )
-    assert watch.usable(torch.ones(1, 1), torch.ones(1, 1), torch.tensor([9]), torch.tensor([0]), (N_TRAIN, N_VAL))
+    val = torch.ones(1, 1), torch.tensor([0]), N_VAL
+    assert not watch.usable((torch.tensor([[float("nan")]]), torch.tensor([9]), N_TRAIN), val)
+    assert watch.usable((torch.ones(1, 1), torch.tensor([9]), N_TRAIN), val)
     with pytest.raises(ValueError, match=r"\[4\]"):
         watch.raise_if_seen(wait=True)
 

@@ -122,8 +122,10 @@ def start_at_once(reweighter):
     return reweighter
 
 
-@pytest.mark.parametrize("has_norm", [True, False])
-@pytest.mark.parametrize("stop", [1, 5])
+@pytest.mark.parametrize(
+    ("stop", "has_norm"),
+    [(1, True), (5, False), *(pytest.param(*twin, marks=pytest.mark.long) for twin in [(1, False), (5, True)])],
+)
 @every_method
 def test_a_run_resumes_to_the_bit(name, stop, has_norm):
     batches = plan(9)
@@ -176,8 +178,10 @@ def test_real_loops_give_finite_weights_of_which_none_is_negative(name, how):
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
-@pytest.mark.parametrize("is_half", [False, True])
-@pytest.mark.parametrize("has_norm", [False, True])
+@pytest.mark.parametrize(
+    ("has_norm", "is_half"),
+    [(False, False), (True, True), *(pytest.param(*twin, marks=pytest.mark.long) for twin in [(False, True), (True, False)])],
+)
 @every_method
 def test_batches_of_any_size_give_finite_weights_of_which_none_is_negative(name, has_norm, is_half):
     reweighter, model, optimizer = made(name, 0, has_norm)

@@ -182,7 +182,7 @@ def test_on_a_device_weights_are_held_until_a_validation_row_is_known(name, monk
     reweighter, i, j = new(name, val_refresh=4, val_every=3), torch.arange(10), torch.arange(4)
     train, val = uniform(10, 0, scale=2.0), uniform(4, 1)
     reweighter.partial_fit(train, torch.full((4,), float("nan")), i, j)
-    reweighter.late_errors.seen.zero_()  # a host that looks late
+    reweighter.late_errors.forget()  # a host that looks late
     reweighter.partial_fit(train, None, i)
     assert torch.equal(reweighter.weights_, torch.ones(N_TRAIN)) and torch.equal(reweighter.row_losses.mass, torch.zeros(N_TRAIN))
     reweighter.partial_fit(train, val, i, j).partial_fit(train, None, i)

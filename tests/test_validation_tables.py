@@ -15,6 +15,7 @@ import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo_cases import quick
 
 from densratio import KMM, LSIF, Discriminator, GaussianRatio, stack_domains
 from densratio.estimators import ESTIMATORS
@@ -273,18 +274,22 @@ def test_missing_and_mixed_labels_are_named():
 
 # ---------------------------------------------------------------- weights of any scale
 
-SMALL = {"subspace": {"n_components": 1}, "spectral": {"gamma": 0.5}, "wasserstein": {}}
 BASE = RNG.uniform(0.5, 1.0, size=40)
 
 
 def weights_with(name, sample_weight):
     columns = ROWS[:, :1] if name == "wasserstein" else ROWS
-    return ESTIMATORS[name](**SMALL.get(name, {})).fit(columns, Y, sample_weight=sample_weight).weights_
+    return ESTIMATORS[name](**quick(name)).fit(columns, Y, sample_weight=sample_weight).weights_
 
 
 @cache
 def weights_with_base(name):
     return weights_with(name, BASE)
+
+
+@cache
+def weights_with_none(name):
+    return weights_with(name, None)
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -307,7 +312,7 @@ def test_a_weight_that_dwarfs_the_others_leaves_weights_of_mean_one(name, large)
 @pytest.mark.parametrize("size", [5e-324, 1e-300, 1e300, 1.7e308])
 def test_equal_weights_of_any_size_are_no_weights(name, size):
     # Sizes that are no counts are scaled to the effective number of rows, which is that of the rows here.
-    np.testing.assert_allclose(weights_with(name, np.full(40, size)), weights_with(name, None), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(weights_with(name, np.full(40, size)), weights_with_none(name), rtol=1e-6, atol=1e-9)
 
 
 def test_whole_numbers_are_still_copies():

@@ -54,7 +54,7 @@ SETTINGS: dict[str, Setting] = {
 """Training by name of the data, under label noise."""
 UNDER_CLASS_PRIOR: dict[str, dict[str, Any]] = {"fashion_mnist": {"weight_decay": 0.0, "n_val": 100}}
 """What is different under a class-prior shift."""
-QUICK: dict[str, Any] = {"epochs": 2, "n_val": 600}
+QUICK: dict[str, Any] = {"epochs": 2, "n_val": 1000}
 
 
 @dataclass(frozen=True)

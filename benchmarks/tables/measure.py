@@ -103,7 +103,7 @@ def speed(bench: Bench) -> None:
         record.save()
     n, m, d = plan.large
     problem = _drawn(crew, "subspace", n, m, d, 0, m)
-    row = measure(crew, LARGE, problem, 0, limits=plan.large_limits, alone=True)
+    row = measure(crew, LARGE, problem, 0, limits=plan.large_limits, alone=plan.in_fresh_processes)
     say(f"n={n} d={d} {_line(row)}")
     record.add({"part": "large", "n": n, "m": m, "d": d, **row})
     row = _stream(plan, crew.threads)

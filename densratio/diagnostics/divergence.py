@@ -14,12 +14,12 @@ from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import seed_of
+from .._validation import check_number, seed_of
 from ..estimators import Discriminator
-from ..model_selection import stratified_folds
+from ..model_selection import folds_of_stacked
 from .columns import numeric_columns, rows_at, stacked
 
-__all__ = ["Divergence", "divergence"]
+__all__ = ["Divergence", "area_under_curve", "as_chosen", "divergence"]
 
 _N_FOLDS = 5
 _APART = 0.99  # area under the ROC curve of the ratio beyond which the samples hardly overlap
@@ -88,13 +88,12 @@ def divergence(
     """
     if kind is not None and kind not in _BOUNDS:
         raise ValueError(f"kind must be one of {sorted(_BOUNDS)}, or None for all of them; got {kind!r}.")
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     with show_progress(verbose):
         held_out, seen = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, held_out, seen, float(confidence)) for name in ([kind] if kind else _BOUNDS)}
     # Not judged by the estimates: a ratio of mean 1 over the source is not near 0 there however far the target is.
-    if _area_under_curve(held_out) > _APART:
+    if area_under_curve(*held_out) > _APART:
         warnings.warn(
             "The samples hardly overlap: the ratio tells nearly every target row from every source row. The divergence is larger "
             "than estimated, and its interval means little. See which column separates "
@@ -115,8 +114,9 @@ class _At(NamedTuple):
         return float(np.mean(bound.target(self.target)) + np.mean(bound.source(self.source)))
 
 
-def _area_under_curve(at: _At) -> float:
-    return float(roc_auc_score(np.repeat([0, 1], [len(at.source), len(at.target)]), np.concatenate(at)))
+def area_under_curve(at_source: np.ndarray, at_target: np.ndarray) -> float:
+    """Share of the pairs in which the target row has the larger ratio."""
+    return float(roc_auc_score(np.repeat([0, 1], [len(at_source), len(at_target)]), np.concatenate([at_source, at_target])))
 
 
 def _estimate(kind: str, held_out: _At, seen: list[_At], confidence: float) -> Divergence:
@@ -152,18 +152,16 @@ def _ratios(source: Any, target: Any, ratio: Any, seed: int) -> tuple[_At, list[
     X, domain = stacked(source, target)
     rows = numeric_columns(X, has_gaps=True).values if ratio is None else X
     domain = np.asarray(to_host(domain))
-    found, places = np.empty(len(domain)), [np.flatnonzero(domain == k) for k in (0, 1)]
+    found, seen = np.empty(len(domain)), []
     if not hasattr(ratio, "fit") and callable(ratio):
         found = np.asarray(to_host(ratio(rows)), dtype=np.float64)
-        return _At(found[places[0]], found[places[1]]), []
-    model, seen = _unfitted(ratio), []
-    folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
-    held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]
-    values = (_fold_ratios(clone(model), rows, domain, at) for at in held_out)
-    for at, (some, others) in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
-        found[at] = some
-        seen.append(others)
-    return _At(found[places[0]], found[places[1]]), seen
+    else:
+        model, held_out = _unfitted(ratio), folds_of_stacked(domain, _N_FOLDS, seed)
+        values = (_fold_ratios(clone(model), rows, domain, at) for at in held_out)
+        for at, (some, others) in zip(held_out, ticked(values, len(held_out), "Folds of the ratio"), strict=True):
+            found[at] = some
+            seen.append(others)
+    return _At(found[domain == 0], found[domain == 1]), seen
 
 
 def _fold_ratios(model: Any, rows: Any, domain: np.ndarray, held_out: np.ndarray) -> tuple[Any, _At]:
@@ -175,11 +173,15 @@ def _fold_ratios(model: Any, rows: Any, domain: np.ndarray, held_out: np.ndarray
 
 
 def _unfitted(ratio: Any) -> Any:
-    """A clone of the ratio, with the parameters that its search chose."""
     if ratio is None:
         return Discriminator()
     if isinstance(ratio, type) or not all(hasattr(ratio, name) for name in ("fit", "transform", "get_params")):
         raise ValueError(f"ratio must be a density ratio, such as KMM(), or a function from rows to ratios; got {ratio!r}.")
+    return as_chosen(ratio)
+
+
+def as_chosen(ratio: Any) -> Any:
+    """A clone of the ratio, with the parameters that its search chose."""
     fresh = clone(ratio)
     last, fitted = (fresh[-1], ratio[-1]) if isinstance(fresh, Pipeline) else (fresh, ratio)
     last.set_params(**getattr(fitted, "best_params_", {}))

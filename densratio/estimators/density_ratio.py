@@ -90,6 +90,9 @@ class DensityRatio(RatioEstimator):
     _of_objective: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are passed to the objective."""
 
+    _strengths: ClassVar[np.ndarray]
+    """Values of a regularization="cv"."""
+
     n_iter_: int
     _known: KnownRows | None
 
@@ -143,7 +146,7 @@ class DensityRatio(RatioEstimator):
         """
         self._check_loop()
         assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
-        return weigh(self, assembly, source, target, coef, to_convergence=to_convergence)
+        return weigh(self, assembly, source, target, coef, to_convergence=to_convergence, is_measured=False)
 
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
         """Update the fit with one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
@@ -238,6 +241,8 @@ class DensityRatio(RatioEstimator):
     # ------------------------------------------------------------ the search
 
     def _grid(self, name: str, samples: Samples) -> list[float]:
+        if name == "regularization":
+            return self._strengths.tolist()
         features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
         width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
         return [float(width * factor) for factor in _GRID]
@@ -302,9 +307,11 @@ class DensityRatio(RatioEstimator):
     def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
         own, samples = samples, self._counting_once(samples)
         bank, rows = self._bank(index, samples.source, is_first)
-        found = self.update(samples.source, samples.target, namespace(bank).take(bank, rows))
-        objective = objective_of(self)
-        assembly = assemble(self, samples) if found.features is None else Assembly(objective, found.features)
+        self._check_loop()
+        start = namespace(bank).take(bank, rows)
+        assembly = assemble_batch(self, samples.source, samples.target, is_warm=True, features=None, centers=None)
+        found = weigh(self, assembly, samples.source, samples.target, start)
+        assembly = assemble(self, samples) if assembly.features is None else assembly
         self._take_steps(assembly, found.solution, samples, is_first)
         weights, named = to_host(bank).copy(), to_host(rows)
         # A row named more than once gets the mean of its weights.

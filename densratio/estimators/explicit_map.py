@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._arrays import Array, device_of, full_like_row, host_numbers, namespace, put, take_rows, tiny, to_host, widest_here
-from .._blocks import BLOCK, over_blocks, over_rows, row_slices, transposed_times
+from .._arrays import Array, full_like_row, host_numbers, namespace, put, take_rows, tiny, to_host, widest_here
+from .._blocks import over_blocks, over_rows, row_slices, transposed_times
 from ..features import Features, Nystroem, RandomFourier
 from .samples import Samples
 
@@ -19,19 +19,13 @@ _PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its ke
 
 def mapped(features: Features, rows: Array) -> Array:
     """Features (n, k) of rows (n, d), in single precision if there are many: the error of the map is far above its rounding."""
-    n, k = rows.shape[0], features.n_columns
-    if n * k <= BLOCK:
-        return features(rows)
-    first = features(rows[:1, :])
-    xp = namespace(first)
-    dtype = xp.float32 if n * k > _SINGLE_BEYOND else first.dtype
-    out = xp.empty((n, k), dtype=dtype, device=device_of(first))
+    is_large = rows.shape[0] * features.n_columns > _SINGLE_BEYOND
 
-    def fill(part: slice) -> None:
-        out[part, :] = xp.astype(features(rows[part, :]), dtype, copy=False)
+    def of_block(part: Array) -> Array:
+        found = features(part)
+        return namespace(found).astype(found, namespace(found).float32, copy=False) if is_large else found
 
-    over_blocks(fill, row_slices(n, k), rows)
-    return out
+    return over_rows(of_block, rows, features.n_columns)
 
 
 def mean_mapped(features: Features, rows: Array, weight: Array | None) -> Array:

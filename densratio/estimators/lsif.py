@@ -43,6 +43,7 @@ class LSIF(DensityRatio):
 
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("regularization", "l1_ratio", "nonnegative", "alpha")
+    _strengths: ClassVar[np.ndarray] = np.logspace(-3.0, 1.0, 9)
 
     def __init__(
         self,
@@ -83,9 +84,6 @@ class LSIF(DensityRatio):
         mean = float(self._problem.mixture_mean(self._coef))
         scale = self.normalization_ / mean if mean > 0.0 else 1.0
         return super()._agreement(scale * source_ratio, scale * target_ratio, source_weight, target_weight)
-
-    def _grid(self, name: str, samples: Samples) -> list[float]:
-        return np.logspace(-3.0, 1.0, 9).tolist() if name == "regularization" else super()._grid(name, samples)
 
     def _scores_by_gamma(self, objectives: dict[Any, list[Any]], samples: Samples) -> list[np.ndarray]:
         every = [objective for of_gamma in objectives.values() for objective in of_gamma]

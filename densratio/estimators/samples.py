@@ -109,12 +109,6 @@ class Samples(NamedTuple):
         kept = here.taking(*map(np.flatnonzero, left))._weighing(*(rest[rest > 0.0] for rest in left))
         return kept, held_out._weighing(fold.source_weight, fold.target_weight)
 
-    def sliced(self, source: slice, target: slice) -> Samples:
-        """The rows in these slices of the two domains."""
-        rows, places = (self.source[source, :], self.target[target, :]), (self.source_index[source], self.target_index[target])
-        weights = [None if weight is None else weight[at] for (_, weight), at in zip(self.sides, (source, target), strict=True)]
-        return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)
-
     def stacked(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """(X, y, sample_weight) as arguments of `fit`, source rows first."""
         weights = self.source_weight, self.target_weight
@@ -165,11 +159,15 @@ class Measure(NamedTuple):
         """Mean of values (k, ...), one for each row."""
         return np.tensordot(self.weight, values, axes=1) / self.weight.sum()
 
+    def second(self, values: np.ndarray) -> np.ndarray:
+        """Mean (d, d) of the products of values (k, d), one row for each row, with themselves."""
+        return values.T @ (self.weight[:, None] * values) / self.weight.sum()
+
 
 def measures(samples: Samples) -> tuple[Measure, Measure]:
-    """Source and target in float64, with their `row_counts`."""
+    """Source and target in float64 on the host, with their `row_counts`."""
     counts = row_counts(samples)
-    return Measure(samples.source.astype(np.float64), counts[0]), Measure(samples.target.astype(np.float64), counts[1])
+    return Measure(host_numbers(samples.source), counts[0]), Measure(host_numbers(samples.target), counts[1])
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:

@@ -7,17 +7,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Integral
+from itertools import starmap, zip_longest
 from typing import Any, NamedTuple
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array
 from .._blocks import row_slices
-from .._validation import from_registry
+from .._validation import check_count, check_number, from_registry
 from ..features import FEATURES, Features
 from ..objectives import OBJECTIVES, Objective, Problem
-from ..objectives.base import is_number
 from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solver_class
 from .explicit_map import mapped, mean_mapped
 from .samples import Samples, mean_one, row_counts
@@ -77,8 +77,8 @@ def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: in
 
     Raises ValueError for unknown names, numbers out of range, and features < 0 if the objective needs features >= 0.
     """
-    if n_centers is not None and not (isinstance(n_centers, Integral) and n_centers >= 1):
-        raise ValueError(f"n_centers must be an int >= 1 or None; got {n_centers!r}.")
+    if n_centers is not None:
+        check_count("n_centers", n_centers, more=" or None")
     gamma, kind = ratio.gamma if gamma is None else gamma, ratio._kernel_kind(n_source)
     if kind is None and isinstance(ratio.kernel, Features):
         features = ratio.kernel if gamma == "median" else replace(ratio.kernel, gamma=gamma)
@@ -104,8 +104,7 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
     """The solver given by an estimator's parameters; for "auto" the first that suits the problem."""
     if isinstance(ratio.solver, Solver):
         return ratio.solver
-    if not (is_number(ratio.tol) and ratio.tol > 0.0):
-        raise ValueError(f"tol must be > 0; got {ratio.tol!r}.")
+    check_number("tol", ratio.tol, "(0, inf]")
     if not ratio.max_iter >= 1 or not ratio.n_steps >= 1:
         raise ValueError(f"max_iter and n_steps must be >= 1; got {ratio.max_iter!r} and {ratio.n_steps!r}.")
     if ratio.solver != "auto":
@@ -137,16 +136,12 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     if gamma == "median" and objective.anchors == "target":
         if objective.needs_nonnegative_features:
             width *= features.narrowed(samples.source, samples.target)
-        if not features.is_map and _is_discrete(samples):
+        # Few distinct rows, and enough copies of them to tell their frequencies.
+        kinds, n_rows = sum(samples.sizes), sum(count.sum() for count in row_counts(samples))
+        if not features.is_map and kinds <= _FEW_KINDS and n_rows >= _COPIES * kinds:
             width = max(width, features.bandwidth_apart(samples.source, samples.target))
     fitted = replace(features, gamma=width).fit(samples.source, samples.target, anchors=objective.anchors)
     return Assembly(objective.for_features(features.is_map), replace(fitted, gamma=features.gamma))
-
-
-def _is_discrete(samples: Samples) -> bool:
-    """Whether there are few distinct rows, and enough copies of them to tell their frequencies."""
-    kinds, n_rows = sum(samples.sizes), sum(count.sum() for count in row_counts(samples))
-    return kinds <= _FEW_KINDS and n_rows >= _COPIES * kinds
 
 
 def problem_of(assembly: Assembly, samples: Samples) -> Problem:
@@ -185,11 +180,9 @@ def warn_unless_converged(ratio: Any, solution: Solution) -> None:
 
 def _blocks(samples: Samples, n_columns: int) -> Iterable[Samples]:
     """The samples in blocks of rows, in order; once the shorter sample is used up, its side of a block is empty."""
-    sides = [row_slices(n, n_columns) for n in samples.sizes]
-    nothing = slice(0, 0)
-    for block in range(max(1, *map(len, sides))):
-        s, t = (side[block] if block < len(side) else nothing for side in sides)
-        yield samples.sliced(s, t)
+    nothing = np.arange(0)
+    sides = [[np.arange(at.start, at.stop) for at in row_slices(n, n_columns)] or [nothing] for n in samples.sizes]
+    return starmap(samples.taking, zip_longest(*sides, fillvalue=nothing))
 
 
 def _added_up(parts: Iterable[Any]) -> Any:
@@ -235,19 +228,29 @@ def assemble_batch(
 
 
 def weigh(
-    ratio: Any, assembly: Assembly, source: Array, target: Array, coef: Array | None, *, to_convergence: bool = False
+    ratio: Any,
+    assembly: Assembly,
+    source: Array,
+    target: Array,
+    coef: Array | None,
+    *,
+    to_convergence: bool = False,
+    is_measured: bool = True,
 ) -> Weighting:
     """The source weights of a batch after `n_steps` steps from `coef` (p,), or at convergence.
 
-    A pure function of its arguments. It never waits for the device, except with `to_convergence`.
+    A pure function of its arguments. It never waits for the device, except with `to_convergence`. is_measured: whether the
+    solution's residual and gap are wanted, which a single step can do without.
     """
     inputs = assembly.inputs(source, target)
     problem = assembly.objective.problem(*inputs)
     solver = choose_solver(ratio, problem, to_convergence=to_convergence)
-    state = solver.init(problem, coef)
     if to_convergence:
-        state = solver.run(problem, state)
+        state = solver.run(problem, solver.init(problem, coef))
+    elif ratio.n_steps == 1 and not is_measured:
+        state = solver.single_step(problem, coef)
     else:
+        state = solver.init(problem, coef)
         for _ in range(ratio.n_steps):
             state = solver.step(problem, state)
     raw = state.coef if assembly.objective.anchors == "source" else problem.ratio(state.coef, inputs[0])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from joblib import delayed
 from .._arrays import Array, take_rows
 from .._blocks import over_rows, row_slices
 from .._progress import run_all
-from .._validation import check_rows, seed_of
+from .._validation import check_count, check_rows, seed_of
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
@@ -106,11 +105,11 @@ class SpectralRatio(RatioEstimator):
         source, target = measures(samples)
         # The eigenfunctions are features(x) @ basis, basis (k, J).
         self._features = features = self._map(source, target, self._chosen("gamma"))
-        eigenvalues, basis = _eigenbasis(_moments(features, source).second)
+        eigenvalues, basis = _eigenbasis(_moments(features, source, features.n_columns).second)
         n_components = min(_count(self._chosen("n_components")), len(eigenvalues))
         eigenvalues, basis = eigenvalues[:n_components], basis[:, :n_components]
         self._basis = _orthonormal(features, source, basis)
-        self.beta_ = _moments(features, target).mean @ self._basis
+        self.beta_ = _moments(features, target, features.n_columns).mean @ self._basis
         self.eigenvalues_ = eigenvalues
         self.n_components_, self.gamma_ = n_components, float(features.gamma_)
         self.centers_ = self._unscaled(features.centers_.astype(samples.source.dtype))
@@ -148,47 +147,42 @@ class SpectralRatio(RatioEstimator):
 
     def _map(self, source: Measure, target: Measure, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""
-        if self.n_centers is not None and not (isinstance(self.n_centers, Integral) and self.n_centers >= 1):
-            raise ValueError(f"n_centers must be an int >= 1 or None; got {self.n_centers!r}.")
-        width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
         n = source.rows.shape[0]
+        most = n if self.n_centers is None else check_count("n_centers", self.n_centers, more=" or None")
+        width = Gaussian(gamma=gamma).bandwidth(source.rows, target.rows, source.weight, target.weight)
         keep = np.arange(n)
-        if self.n_centers is not None and self.n_centers < n:
-            keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[: self.n_centers])
+        if most < n:
+            keep = np.sort(np.random.default_rng(seed_of(self.random_state)).permutation(n)[:most])
         centers = take_rows(source.rows, keep)
         return Nystroem(gamma=float(width), n_centers=len(keep)).fit(centers, centers[:0], anchors="source")
 
 
 def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], numbers: list[int]) -> np.ndarray:
     """mean r(target) - mean r(source)^2 / 2 (len(numbers), n_folds) on held-out rows, for each number of components."""
-    totals = [_moments(features, domain) for domain in _counted(samples)]
+    totals = [_moments(features, domain, features.n_columns) for domain in _counted(samples)]
     scores = np.empty((len(numbers), len(folds)))
     for k, fold in enumerate(folds):
         held_out = _counted(samples.split(fold)[1])
-        kept = [total.minus(_moments(features, part)) for total, part in zip(totals, held_out, strict=True)]
+        kept = [total.minus(_moments(features, part, features.n_columns)) for total, part in zip(totals, held_out, strict=True)]
         _, basis = _eigenbasis(kept[0].second)
         terms = basis * (kept[1].mean @ basis)[None, :]
-        squares, _ = _partial_sums(features, held_out[0], terms)
-        _, ratios = _partial_sums(features, held_out[1], terms)
+        squares, ratios = (_partial_mean(features, part, terms, power) for part, power in zip(held_out, (2, 1), strict=True))
         scores[:, k] = (ratios - 0.5 * squares)[np.minimum(numbers, basis.shape[1]) - 1]
     return scores
 
 
-def _partial_sums(features: Features, measure: Measure, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (J,) of r_j^2 and r_j over a measure, where r_j = max(0, sum of the first j columns of features @ terms)."""
-    squares, ratios = np.zeros(terms.shape[1]), np.zeros(terms.shape[1])
+def _partial_mean(features: Features, measure: Measure, terms: np.ndarray, power: int) -> np.ndarray:
+    """Mean (J,) of r_j^power over a measure, where r_j = max(0, sum of the first j columns of features @ terms)."""
+    total = np.zeros(terms.shape[1])
     for block in row_slices(measure.rows.shape[0], terms.shape[0]):
-        r = np.maximum(np.cumsum(features(measure.rows[block, :]) @ terms, axis=1), 0.0)
-        squares, ratios = squares + measure.weight[block] @ (r * r), ratios + measure.weight[block] @ r
-    total = measure.weight.sum()
-    return squares / total, ratios / total
+        total += measure.weight[block] @ np.maximum(np.cumsum(features(measure.rows[block, :]) @ terms, axis=1), 0.0) ** power
+    return total / measure.weight.sum()
 
 
-def _moments(features: Features, measure: Measure) -> Moments:
-    """Moments of the features over a measure, computed in blocks of rows."""
-    blocks = row_slices(measure.rows.shape[0], features.n_columns)
-    parts = (Moments.of(features(measure.rows[block, :]), measure.weight[block]) for block in blocks)
-    return reduce(Moments.plus, parts)
+def _moments(features: Callable[[np.ndarray], np.ndarray], measure: Measure, width: int) -> Moments:
+    """Moments of the features over a measure, computed in blocks of rows that take `width` entries each."""
+    blocks = row_slices(measure.rows.shape[0], width)
+    return reduce(Moments.plus, (Moments.of(features(measure.rows[block, :]), measure.weight[block]) for block in blocks))
 
 
 def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,11 +195,7 @@ def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.ndarray:
     """The basis (k, J) orthonormalized again under the source, because small eigenvalues magnify rounding errors."""
-    gram = np.zeros((basis.shape[1], basis.shape[1]))
-    for block in row_slices(source.rows.shape[0], basis.shape[0]):
-        values = features(source.rows[block, :]) @ basis
-        gram += values.T @ (source.weight[block, None] * values)
-    lower = np.linalg.cholesky(gram / source.weight.sum())
+    lower = np.linalg.cholesky(_moments(lambda rows: features(rows) @ basis, source, basis.shape[0]).second)
     return scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
 
 
@@ -220,6 +210,4 @@ def _can_hold_out(source: Measure, target: Measure) -> bool:
 
 
 def _count(n_components: Any) -> int:
-    if isinstance(n_components, bool) or not isinstance(n_components, Integral) or n_components < 1:
-        raise ValueError(f'n_components must be an int >= 1, "cv" or a sequence of ints; got {n_components!r}.')
-    return int(n_components)
+    return check_count("n_components", n_components, more=', "cv" or a sequence of ints')

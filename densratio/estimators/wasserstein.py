@@ -91,6 +91,7 @@ class Wasserstein(DensityRatio):
     _takes_sparse = False
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "regularization")
+    _strengths: ClassVar[np.ndarray] = np.logspace(-1.5, 0.5, 5)
     _choice_rows: ClassVar[int] = 1000  # the time of a fit grows with their cube
 
     def __init__(
@@ -140,7 +141,7 @@ class Wasserstein(DensityRatio):
         if objective.regularization == 0.0:
             raise ValueError(f"potential={self.potential!r} needs regularization > 0, which turns the potential into weights.")
         fit_ratio = _critic_room(self.potential).fit_ratio
-        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in measures(_on_host(samples)))
+        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in measures(samples))
         found = fit_ratio(
             source,
             target,
@@ -173,9 +174,6 @@ class Wasserstein(DensityRatio):
         if formula is not None and np.abs(to_host(formula(samples.source)) - weights).max() <= _MISS * weights.max():
             self._predictor = formula
 
-    def _grid(self, name: str, samples: Samples) -> list[float]:
-        return np.logspace(-1.5, 0.5, 5).tolist() if name == "regularization" else super()._grid(name, samples)
-
 
 def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor | None:
     """The ratio at any row by the solver's potentials; None where there are none."""
@@ -188,11 +186,6 @@ def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor 
     target = host_numbers(samples.target)
     upper = np.inf if objective.max_weight is None else float(objective.max_weight)
     return Envelope(target, potentials, nearest, objective.regularization, upper)
-
-
-def _on_host(samples: Samples) -> Samples:
-    source, target, *weights = (None if array is None else to_host(array) for array in samples[:4])
-    return samples._replace(source=source, target=target, source_weight=weights[0], target_weight=weights[1])
 
 
 def _critic_room(name: Any) -> Any:

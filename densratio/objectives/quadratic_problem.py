@@ -37,6 +37,9 @@ class QuadraticProblem(Problem):
         value = 0.5 * (xp.sum(mass * slope) - xp.sum(mass * self.linear))
         return value * self.scale, self.counted(slope) * self.scale
 
+    def grad(self, coef: Array) -> Array:
+        return self.counted(self.slope(coef)) * self.scale
+
     @abstractmethod
     def project_counted(self, coef: Array) -> Array:
         """The feasible coef (p,) nearest to `coef` in the norm in which row i counts unit_i times, as its copies would."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
+from .._validation import check_count
 from ..diagnostics.columns import source_mask
 from ._style import CURVES, GRAY, axes_for
 
@@ -47,8 +48,7 @@ class DiscriminatorCalibrationDisplay:
         ratio = np.asarray(to_host(ratio), dtype=np.float64)
         if ratio.ndim != 1 or not np.all(np.isfinite(ratio)) or np.min(ratio, initial=0.0) < 0.0:
             raise ValueError(f"ratio must be (n,) finite numbers >= 0, one for each row; got shape {ratio.shape}.")
-        if not isinstance(n_bins, int | np.integer) or n_bins < 1:
-            raise ValueError(f"n_bins must be an int >= 1; got {n_bins!r}.")
+        check_count("n_bins", n_bins)
         is_target = ~source_mask(y, len(ratio))
         odds = ratio * (np.sum(is_target) / np.sum(~is_target))
         y_prob = odds / (1.0 + odds)

@@ -95,9 +95,19 @@ class Solver(ABC):
 
         earlier: arguments that earlier versions took after an objective; such a call raises an error that says what to type.
         """
+        return self._first(problem, self._start(problem, coef))
+
+    def single_step(self, problem: Problem, coef: Array | None = None) -> State:
+        """`step` from `init`, where its coef (p,) alone is asked for, as in a training loop.
+
+        Solvers leave out the residual, which is then infinite, and what a next step would need, where that saves work.
+        """
+        return self.step(problem, self.init(problem, coef))
+
+    def _start(self, problem: Problem, coef: Array | None) -> Array:
+        """A feasible coef (p,), cold or from a stored one."""
         self.check(problem)
-        start = problem.init() if coef is None else problem.warm_start(coef)
-        return self._first(problem, start)
+        return problem.init() if coef is None else problem.warm_start(coef)
 
     def _first(self, problem: Problem, start: Array) -> State:
         """The state at a feasible start (p,), before any step; by default nothing is stored between steps."""

@@ -47,11 +47,15 @@ class ExpectationMaximization(Solver):
         """Whether residual and duality gap are at most tol, or below the resolution of the dtype."""
         return super().has_converged(state) and float(state.memory.gap) <= max(self.tol, 10.0 * eps(state.coef))
 
+    def single_step(self, problem: Problem, coef: Array | None = None) -> State:
+        start = self._start(problem, coef)
+        plain = _plain_step(problem, start, problem.grad(start))[0]
+        return State(plain, namespace(plain).ones_like(plain[0]), unknown_residual(plain[0]), 1)
+
     def step(self, problem: Problem, state: State) -> State:
         assert problem.likelihood is not None
         xp, memory, feasible = namespace(state.coef), state.memory, problem.likelihood.feasible
-        ratio = xp.where(feasible.alive, -memory.grad / feasible.weight, xp.zeros_like(state.coef))
-        plain = feasible.scaled(state.coef * ratio)
+        plain, ratio = _plain_step(problem, state.coef, memory.grad)
         longer = xp.exp(xp.clip(memory.stride * xp.log(xp.where(plain > 0.0, ratio, 1.0)), min=-30.0, max=30.0))
         leap = feasible.scaled(plain * longer)
         plain_value, plain_grad = problem.value_and_grad(plain)
@@ -61,3 +65,11 @@ class ExpectationMaximization(Solver):
         stride = xp.where(leaps, 2.0 * memory.stride + 1.0, 0.5 * memory.stride)
         memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, problem.gap(coef, grad), memory.scale)
         return State(coef, state.step_size, problem.residual(coef, grad, memory.scale), state.n_iter + 1, memory)
+
+
+def _plain_step(problem: Problem, coef: Array, grad: Array) -> tuple[Array, Array]:
+    """The coef (k,) after a step from one whose gradient is `grad`, and what it was multiplied by, up to a common factor."""
+    assert problem.likelihood is not None
+    feasible = problem.likelihood.feasible
+    ratio = namespace(coef).where(feasible.alive, -grad / feasible.weight, namespace(coef).zeros_like(coef))
+    return feasible.scaled(coef * ratio), ratio

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from .._arrays import Array, namespace
-from ..objectives.base import Problem, is_number
+from .._validation import check_number
+from ..objectives.base import Problem
 from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["PlainGradient"]
@@ -23,13 +23,12 @@ class PlainGradient(Solver):
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        if self.step_size is not None and not (is_number(self.step_size) and 0.0 < self.step_size < float("inf")):
-            raise ValueError(f"step_size must be a finite number > 0, or None for 1 / curvature; got {self.step_size!r}.")
+        if self.step_size is not None:
+            check_number("step_size", self.step_size, "(0, inf)", ", or None for 1 / curvature")
 
-    def init(self, problem: Problem, coef: Array | None = None, *earlier: Any) -> State:
-        self.check(problem)
+    def _start(self, problem: Problem, coef: Array | None) -> Array:
         # A problem's own warm start may rescale what is stored, which the recipe does not.
-        return self._first(problem, problem.init() if coef is None else problem.project(coef))
+        return super()._start(problem, None) if coef is None else problem.project(coef)
 
     def _first(self, problem: Problem, start: Array) -> State:
         curvature = problem.curvature()
@@ -38,8 +37,7 @@ class PlainGradient(Solver):
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
-        grad = problem.value_and_grad(state.coef)[1]
-        coef = problem.project(state.coef - state.step_size * grad)
+        coef = problem.project(state.coef - state.step_size * problem.grad(state.coef))
         # What a step of the common scale, which is the memory, would change at most.
         longer = xp.clip(state.memory / state.step_size, min=1.0)
         residual = longer * xp.max(xp.abs(coef - state.coef))

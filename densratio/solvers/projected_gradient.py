@@ -41,6 +41,14 @@ class ProjectedGradient(Solver):
         memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), least)
         return State(start, 1.0 / curvature, unknown_residual(value), 0, memory)
 
+    def single_step(self, problem: Problem, coef: Array | None = None) -> State:
+        if not problem.gradient_is_affine:
+            return super().single_step(problem, coef)
+        # A plain step of 1 / curvature: it cannot raise the value, so no value is compared.
+        x = self._start(problem, coef)
+        size = 1.0 / problem.curvature()
+        return State(problem.project(x - size * problem.grad(x)), size, unknown_residual(size), 1)
+
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
         x, size, memory = state.coef, state.step_size, state.memory

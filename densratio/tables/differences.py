@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import roc_auc_score
 
 from .._arrays import to_host
-from .._blocks import row_slices
 from .._progress import show_progress, ticked
-from .._validation import seed_of, stack_domains
-from ..diagnostics.two_sample import check_permutations, draw_rows
-from ..model_selection import stratified_folds
+from .._validation import check_count, seed_of, stack_domains
+from ..diagnostics.divergence import area_under_curve
+from ..diagnostics.two_sample import draw_rows, relabelings
+from ..model_selection import folds_of_stacked
 from .encoder import TableEncoder
 from .reading import Column, pairs_of, table_of
 from .use import shown_value
@@ -110,7 +109,7 @@ def differences(
 
     Source: Westfall & Young (1993), Resampling-based multiple testing, for the adjustment.
     """
-    check_permutations(n_permutations)
+    check_count("n_permutations", n_permutations)
     seed = seed_of(random_state)
     encoder = TableEncoder(drop).fit_samples(source, target)
     source, target = table_of(source, "source"), table_of(target, "target")
@@ -127,7 +126,7 @@ def differences(
         for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
     ]
     columns = tuple(sorted(found, key=lambda column: (column.p_value, -column.distance)))
-    return Differences(columns, at_source, at_target, _auc(at_source, at_target))
+    return Differences(columns, at_source, at_target, area_under_curve(at_source, at_target))
 
 
 # ---------------------------------------------------------------- each column by itself
@@ -173,8 +172,7 @@ def _adjusted(
     observed = np.repeat([0.0, 1.0], [len(some) for some in rows])
     here = [code._replace(values=code.values[drawn]) for code in codes]
     parts = [[_distances(code, observed[None, :]) for code in here]]
-    for block in row_slices(n_permutations, len(drawn)):
-        labels = rng.permuted(np.tile(observed, (block.stop - block.start, 1)), axis=1)
+    for labels in relabelings(observed, n_permutations, rng):
         parts.append([_distances(code, labels) for code in here])
     distances = np.concatenate([np.stack(part, axis=1) for part in parts])
     # Equal by chance, columns are comparable in units of their spread; the observed labeling is one of those that it is taken over.
@@ -218,17 +216,15 @@ def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed
     y, rng = np.asarray(y), np.random.default_rng(seed)
     uses = [use for use in encoder.columns_ if use.kind != "dropped"]
     ends = np.cumsum([len(use.encoded_names) for use in uses])
-    places = [np.flatnonzero(y == k) for k in (0, 1)]
-    ratio = ratio_of(method, X[places[0]], X[places[1]], seed)
-    found = np.empty((1 + len(uses), len(y)))
-    folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
-    held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]
+    ratio = ratio_of(method, X[y == 0], X[y == 1], seed)
+    found, held_out = np.empty((1 + len(uses), len(y))), folds_of_stacked(y, _N_FOLDS, seed)
     blocks = [slice(end - len(use.encoded_names), end) for use, end in zip(uses, ends, strict=True)]
     values = (_held_out_ratios(clone(ratio), X, y, rows, blocks, rng) for rows in held_out)
-    for rows, some in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
+    for rows, some in zip(held_out, ticked(values, len(held_out), "Folds of the ratio"), strict=True):
         found[:, rows] = some
-    auc = [_auc(ratios[places[0]], ratios[places[1]]) for ratios in found]
-    return found[0, places[0]], found[0, places[1]], auc[0] - np.array(auc[1:])
+    at_source, at_target = found[:, y == 0], found[:, y == 1]
+    auc = list(map(area_under_curve, at_source, at_target))
+    return at_source[0], at_target[0], auc[0] - np.array(auc[1:])
 
 
 def _held_out_ratios(
@@ -243,7 +239,3 @@ def _held_out_ratios(
         mixed[:, block] = rows[rng.permutation(len(rows)), block]
         found.append(to_host(fitted.transform(mixed)))
     return np.stack(found)
-
-
-def _auc(at_source: np.ndarray, at_target: np.ndarray) -> float:
-    return float(roc_auc_score(np.repeat([0, 1], [len(at_source), len(at_target)]), np.concatenate([at_source, at_target])))

@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted
 
+from .._columns import is_frame
 from .._estimator import Estimator
-from .._validation import split_domains
-from .reading import Column, column_names, is_named, objects, pairs_of, read_column, stray_text, table_of
+from .._validation import check_count, split_domains
+from .reading import Column, column_names, objects, pairs_of, read_column, stray_text, table_of
 from .use import ColumnUse, dropped, use_of
 
 __all__ = ["TableEncoder", "as_names"]
+
+_NOT_FITTED = "This TableEncoder is not fitted yet: call fit(X, y) or fit_samples(source, target)."
 
 
 class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -64,33 +67,32 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
 
         pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
         """
-        if not (isinstance(self.max_levels, int | np.integer) and self.max_levels >= 1):
-            raise ValueError(f"max_levels must be a whole number >= 1; got {self.max_levels!r}.")
+        max_levels = check_count("max_levels", self.max_levels)
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)
         _warn_of_strays(pairs, source, target)
         if pooled:
             pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
-        uses = [use_of(name, *columns, int(self.max_levels)) for name, columns in pairs.items()]
+        uses = [use_of(name, *columns, max_levels) for name, columns in pairs.items()]
         if not any(use.encoded_names for use in uses):
             reasons = "; ".join(map(str, uses))
             raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")
         self.columns_ = (*uses, *(dropped(name, "as asked") for name in left_out))
         self.feature_names_in_ = objects([use.name for use in uses if use.kind != "dropped"])
         self.n_features_in_ = len(self.feature_names_in_)
-        self._is_named = is_named(source)
+        self._is_named = is_frame(source)
         self._width = source.shape[1]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """The numbers (n, k) of a table X (n, d). Columns that the encoder does not read may be there or not."""
-        self._check_is_fitted()
+        check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         X = table_of(X, "X")
         known = column_names(X)
         if missing := [name for name in self.feature_names_in_ if name not in known]:
             raise ValueError(f"X has no column {missing[0]!r}, which the encoder was fitted on; its columns are {known}.")
-        if is_named(X) != self._is_named:
+        if is_frame(X) != self._is_named:
             raise ValueError("The encoder was fitted on a table with column names or on an array without: pass X likewise.")
         if not self._is_named and X.shape[1] != self._width:
             raise ValueError(f"X has {X.shape[1]} columns, but TableEncoder is expecting {self._width} columns as input.")
@@ -99,7 +101,7 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names (k,) of the numbers: column, column=level, column (missing)."""
-        self._check_is_fitted()
+        check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         return np.array([name for use in self._used for name in use.encoded_names], dtype=object)
 
     # ------------------------------------------------------------ parts
@@ -110,8 +112,8 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
 
     def _names(self, source: Any, target: Any) -> tuple[list[Any], list[Any]]:
         """Names of the columns to look at, in the source's order, and of those that `drop` leaves out."""
-        if is_named(source) != is_named(target):
-            named, plain = ("source", "target") if is_named(source) else ("target", "source")
+        if is_frame(source) != is_frame(target):
+            named, plain = ("source", "target") if is_frame(source) else ("target", "source")
             raise ValueError(
                 f"The {named} has column names and the {plain} has none: pass both alike, such as "
                 f"{plain} = pandas.DataFrame({plain}, columns={named}.columns)."
@@ -135,13 +137,6 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
                 "give both the same names."
             )
         return mine, left_out
-
-    def _check_is_fitted(self) -> None:
-        if not hasattr(self, "columns_"):
-            raise NotFittedError("This TableEncoder is not fitted yet: call fit(X, y) or fit_samples(source, target).")
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "columns_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

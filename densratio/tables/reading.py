@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_missing, is_real, library_of
+from .._columns import check_container, is_frame, is_missing, is_real, library_of
 
-__all__ = ["KINDS", "Column", "column_names", "is_named", "objects", "pairs_of", "read_column", "stray_text", "table_of"]
+__all__ = ["KINDS", "Column", "column_names", "objects", "pairs_of", "read_column", "stray_text", "table_of"]
 
 KINDS = {
     "numbers": "numbers",
@@ -66,7 +66,7 @@ def table_of(X: Any, name: str) -> Any:
     X = check_container(X, name)
     if type(X).__name__ == "Series":
         raise ValueError(f"{name} is a {library_of(X)} Series: pass a frame, {name}.to_frame().")
-    if not is_named(X):
+    if not is_frame(X):
         kind, X = type(X).__name__, np.asarray(to_host(X))
         if X.ndim != 2:
             raise ValueError(
@@ -82,14 +82,9 @@ def _with_rows(X: Any, name: str) -> Any:
     return X
 
 
-def is_named(X: Any) -> bool:
-    """Whether X is a table whose columns have names."""
-    return hasattr(X, "columns")
-
-
 def column_names(X: Any) -> list[Any]:
     """Names of the columns; x0, x1, ... for an array. Raises ValueError where two are equal."""
-    if not is_named(X):
+    if not is_frame(X):
         return [f"x{j}" for j in range(X.shape[1])]
     names = list(getattr(X, "column_names", X.columns))
     twice = [name for number, name in enumerate(names) if name in names[:number]]
@@ -100,9 +95,9 @@ def column_names(X: Any) -> list[Any]:
 
 def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
-    values, is_category, has_zone = _as_array(X[name]) if is_named(X) else (X[:, int(name[1:])], False, False)
+    values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
     column = _of_values(values, is_category, has_zone)
-    if not is_named(X) and values.dtype.kind in "US" and all(map(_is_number, values)):
+    if not is_frame(X) and values.dtype.kind in "US" and all(map(_is_number, values)):
         # An array has one type for all columns.
         column = Column("numbers", values.astype(np.float64))
     if isinstance(column, str):
@@ -121,7 +116,7 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
 
 def stray_text(X: Any, name: Any) -> str | None:
     """The first text that is no number of a column most of whose values are; None for others, and for declared categories."""
-    values, is_category = _as_array(X[name])[:2] if is_named(X) else (X[:, int(name[1:])], False)
+    values, is_category = _as_array(X[name])[:2] if is_frame(X) else (X[:, int(name[1:])], False)
     if is_category or values.dtype.kind not in tuple("OUST"):
         return None
     present = [value for value in values if not is_missing(value)]

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import SeedSequence
 
-from .._validation import seed_of
+from .._validation import check_count, seed_of
 from ..diagnostics.ratio_test import ratio_test
-from ..diagnostics.two_sample import check_max_rows, check_permutations
+from ..diagnostics.two_sample import check_max_rows
 from .differences import differences
 from .encoder import TableEncoder
 from .reading import table_of
@@ -59,7 +59,7 @@ class StreamMonitor:
         max_rows: int = 10_000,
         random_state: Any = 0,
     ):
-        check_permutations(n_permutations)
+        check_count("n_permutations", n_permutations)
         check_max_rows(max_rows)
         if not (isinstance(level, float) and 1.0 / (n_permutations + 1) <= level < 1.0):
             least = 1.0 / (n_permutations + 1)

@@ -55,6 +55,7 @@ def check_solver(
         laws.append(_the_value_is_the_reference_optimum)
     if steps_on_device and importlib.util.find_spec("torch"):
         laws.append(_a_step_never_waits_for_the_device)
+    laws.append(_a_single_step_is_a_step)
     for law in laws:
         hold(law, cases, max_examples)
 
@@ -86,6 +87,13 @@ def _a_run_is_calls_of_step(case: Case) -> None:
     if state.n_iter != end.n_iter:
         raise AssertionError(f"{end.n_iter} steps counted by run and {state.n_iter} by step")
     close(state.coef, end.coef, 0.0, f"coef after {end.n_iter} calls of step, and after run")
+
+
+def _a_single_step_is_a_step(case: Case) -> None:
+    for stored in (None, case.points(1)[0]):
+        solver, state, problem = _started(case, stored)
+        expected = solver.step(problem, state).coef
+        close(solver.single_step(problem, stored).coef, expected, 1e-12 * largest(expected), "coef of single_step, and of step")
 
 
 def _no_step_worsens_the_value(case: Case) -> None:

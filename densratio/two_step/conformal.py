@@ -18,9 +18,8 @@ from .._arrays import to_host
 from .._blocks import row_slices
 from .._columns import check_container
 from .._estimator import unchanged_on_error
-from .._validation import seed_of
+from .._validation import check_number, seed_of
 from ..diagnostics.columns import rows_at
-from .performance import check_confidence
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
 from .weights import as_rows, ratio_at, row_weights
 from .with_ratio import WithRatio, first_of
@@ -154,27 +153,18 @@ class WeightedConformal(WithRatio):
             below = below + weight_below(self.scores_[own], self.weights_[own], self._class_scores(fitted, X, draws))
         return np.asarray(below < need[:, None])
 
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns seen in fit."""
-        return self._one().n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns seen in fit, where X was a frame."""
-        return self._one().feature_names_in_
-
-    def _one(self) -> Any:
+    def _fitted_inside(self) -> Any:
         check_is_fitted(self, "estimators_")
-        return first_of(self.estimators_[0])
+        return self.estimators_[0]
 
     def _check(self) -> None:
-        check_confidence(self.confidence)
+        check_number("confidence", self.confidence, "(0, 1)", ", such as 0.95")
         if self.method not in ("split", "cross"):
             raise ValueError(f'method must be "split" or "cross"; got {self.method!r}.')
-        if isinstance(self.estimator, list | tuple) and len(self.estimator) != 2:
+        is_pair = isinstance(self.estimator, list | tuple)
+        if is_pair and len(self.estimator) != 2:
             raise ValueError(f"estimator must be one estimator or a pair (lower, upper); got {len(self.estimator)} of them.")
-        allowed = self._allowed_scores()
+        allowed = ["quantile"] if is_pair else ["lac", "aps"] if is_classifier(self.estimator) else ["absolute"]
         if self.conformity_score not in ("auto", *allowed):
             raise ValueError(
                 f"For this estimator conformity_score must be 'auto' or one of {allowed}; got {self.conformity_score!r}."
@@ -203,11 +193,6 @@ class WeightedConformal(WithRatio):
         self.unit_ = float(np.mean(ratio_at(self.ratio, calibration)))
         self.estimators_, self.scores_ = estimators, np.concatenate(scores)
         self.fold_ = np.repeat(np.arange(len(held_out)), [len(rows) for rows in held_out])
-
-    def _allowed_scores(self) -> list[str]:
-        if isinstance(self.estimator, list | tuple):
-            return ["quantile"]
-        return ["lac", "aps"] if is_classifier(self.estimator) else ["absolute"]
 
     def _table(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         if y is None:

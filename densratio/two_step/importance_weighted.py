@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._columns import check_container
 from .fit_params import fit_weighted
 from .weights import row_weights
-from .with_ratio import WithRatio
+from .with_ratio import WithRatio, fitted_attribute
 
 __all__ = ["ImportanceWeighted"]
 
@@ -27,14 +27,10 @@ def _wrapped_has(method: str) -> Callable[[Any], bool]:
 
 def _handed_on(name: str, doc: str) -> Any:
     def method(self: ImportanceWeighted, X: Any) -> Any:
-        return getattr(self._fitted(), name)(X)
+        return getattr(self._fitted_inside(), name)(X)
 
     method.__name__, method.__doc__ = name, doc
     return available_if(_wrapped_has(name))(method)
-
-
-def _fitted_attribute(name: str, doc: str) -> property:
-    return property(lambda self: getattr(self._fitted(), name), doc=doc)
 
 
 class ImportanceWeighted(WithRatio):
@@ -96,13 +92,11 @@ class ImportanceWeighted(WithRatio):
     @available_if(_wrapped_has("score"))
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The wrapped estimator's unweighted score on these rows; `make_iw_scorer` estimates the score on the target."""
-        fitted = self._fitted()
+        fitted = self._fitted_inside()
         return fitted.score(X, y) if sample_weight is None else fitted.score(X, y, sample_weight=sample_weight)
 
-    classes_ = _fitted_attribute("classes_", "Class labels of a wrapped classifier.")
-    n_features_in_ = _fitted_attribute("n_features_in_", "Number of columns seen in fit.")
-    feature_names_in_ = _fitted_attribute("feature_names_in_", "Names of the columns seen in fit, where X was a frame.")
+    classes_ = fitted_attribute("classes_", "Class labels of a wrapped classifier.")
 
-    def _fitted(self) -> Any:
+    def _fitted_inside(self) -> Any:
         check_is_fitted(self, "estimator_")
         return self.estimator_

@@ -14,9 +14,8 @@ from sklearn.utils.validation import column_or_1d, has_fit_parameter
 
 from .._arrays import to_host
 from .._progress import run_all, show_progress
-from .._validation import ordered_labels, seed_of
+from .._validation import check_count, check_number, ordered_labels, seed_of
 from ..diagnostics.columns import rows_at
-from .performance import check_confidence
 from .shifted_mean import can_refit, refitted
 from .weights import ratio_at
 
@@ -86,9 +85,8 @@ def weight_intervals(
     Raises ValueError for a ratio that can't be fitted with sample_weight. Source: Efron & Tibshirani (1993), An introduction to
     the bootstrap, section 13.3.
     """
-    check_confidence(confidence)
-    if isinstance(n_replicas, bool) or not isinstance(n_replicas, int | np.integer) or n_replicas < 2:
-        raise ValueError(f"n_replicas must be a whole number >= 2, such as 200; got {n_replicas!r}.")
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
+    check_count("n_replicas", n_replicas, 2, ", such as 200")
     weight_name, seed = _weight_name(ratio), seed_of(random_state)
     fitted = clone(ratio).fit(X, y)
     labels = column_or_1d(to_host(y))

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline
+
+from ..diagnostics.divergence import as_chosen
 
 __all__ = ["Regressed", "ShiftedMean", "can_refit", "cross_fitted", "refitted", "refitted_means", "shifted_mean"]
 
@@ -69,9 +70,7 @@ def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0, fit_params: dict[st
 
     seed stands in for a random_state of None. fit_params: more arguments of `fit`, by name.
     """
-    fresh = clone(ratio)
-    last, fitted = (fresh[-1], ratio[-1]) if isinstance(fresh, Pipeline) else (fresh, ratio)
-    last.set_params(**getattr(fitted, "best_params_", {}))
+    fresh = as_chosen(ratio)
     unseeded = [name for name, value in fresh.get_params().items() if name.endswith("random_state") and value is None]
     fresh.set_params(**dict.fromkeys(unseeded, seed))
     with warnings.catch_warnings():

@@ -117,11 +117,13 @@ def tamed_by(tame: Any, weights: np.ndarray) -> TamedWeights:
 
 
 class _Family(NamedTuple):
-    """A way to tame by an amount: the function, the least and the largest amount, and the default for n rows."""
+    """A way to tame by an amount: the function, the least and the largest amount, the default for n rows, and the amounts that
+    leave weights as they are and make them equal."""
 
     tame: Callable[[np.ndarray, float], np.ndarray]
     bounds: tuple[float, float]
     default: Callable[[int], float]
+    ends: Callable[[np.ndarray], tuple[float, float]]
 
 
 def _flattened(weights: np.ndarray, power: float) -> np.ndarray:
@@ -134,15 +136,15 @@ def _overlapping(weights: np.ndarray, share: float) -> np.ndarray:
 
 
 _FAMILIES = {
-    "truncate": _Family(np.minimum, (0.0, np.inf), lambda n: float(np.sqrt(n))),
-    "flatten": _Family(_flattened, (0.0, 1.0), lambda n: 0.5),
-    "overlap": _Family(_overlapping, (0.0, 1.0), lambda n: 0.5),
+    "truncate": _Family(np.minimum, (0.0, np.inf), lambda n: float(np.sqrt(n)), lambda w: (w.max(), w[w > 0.0].min())),
+    "flatten": _Family(_flattened, (0.0, 1.0), lambda n: 0.5, lambda w: (1.0, 0.0)),
+    "overlap": _Family(_overlapping, (0.0, 1.0), lambda n: 0.5, lambda w: (0.0, 1.0)),
 }
 
 
 def _amount(method: str, weights: np.ndarray, amount: float | None, effective_rows: float | None) -> float:
     """The amount that was given, that reaches `effective_rows`, or the default. Raises ValueError out of range."""
-    _, (low, high), default = _FAMILIES[method]
+    _, (low, high), default, _ = _FAMILIES[method]
     if amount is not None and effective_rows is not None:
         raise ValueError("Give amount or effective_rows, and not both: the second is found by the choice of the first.")
     if effective_rows is not None:
@@ -163,7 +165,7 @@ def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
         raise ValueError(
             f"effective_rows must be a number > 0 and at most the number of positive weights, {n_positive}; got {effective_rows!r}."
         )
-    mild, strong = _ends(method, weights)
+    mild, strong = map(float, _FAMILIES[method].ends(weights))
 
     def lacking(amount: float) -> float:
         return effective_sample_size(_FAMILIES[method].tame(weights, amount)) / effective_rows - 1.0
@@ -174,13 +176,6 @@ def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
     if lacking(strong) <= 0.0:
         return strong
     return float(brentq(lacking, mild, strong, xtol=1e-15, rtol=1e-14))
-
-
-def _ends(method: str, weights: np.ndarray) -> tuple[float, float]:
-    """Amounts that leave the weights as they are, and that make the positive ones equal."""
-    if method == "truncate":
-        return float(np.max(weights)), float(np.min(weights[weights > 0.0]))
-    return (1.0, 0.0) if method == "flatten" else (0.0, 1.0)
 
 
 # ---------------------------------------------------------------- smoothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from typing import Any
 
 from sklearn.base import MetaEstimatorMixin
@@ -10,7 +11,7 @@ from sklearn.utils import Tags, get_tags
 
 from .._estimator import Estimator
 
-__all__ = ["WithRatio", "first_of"]
+__all__ = ["WithRatio", "first_of", "fitted_attribute"]
 
 
 def first_of(estimator: Any) -> Any:
@@ -18,11 +19,23 @@ def first_of(estimator: Any) -> Any:
     return estimator[0] if isinstance(estimator, list | tuple) else estimator
 
 
+def fitted_attribute(name: str, doc: str) -> property:
+    """The attribute of the fitted estimator inside, or of the first of several."""
+    return property(lambda self: getattr(first_of(self._fitted_inside()), name), doc=doc)
+
+
 class WithRatio(MetaEstimatorMixin, Estimator):
     """Base of estimators with the parameters `estimator`, one or several, and `ratio`, a fitted ratio or a function."""
 
     estimator: Any
     ratio: Any
+
+    n_features_in_ = fitted_attribute("n_features_in_", "Number of columns seen in fit.")
+    feature_names_in_ = fitted_attribute("feature_names_in_", "Names of the columns seen in fit, where X was a frame.")
+
+    @abstractmethod
+    def _fitted_inside(self) -> Any:
+        """The fitted estimator, or several of one kind. Raises NotFittedError before `fit`."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""

@@ -20,7 +20,7 @@ from sklearn.utils.validation import validate_data
 from ..._arrays import Array, is_sparse, take_rows
 from ..._columns import is_frame
 from ..._progress import run_all
-from ..._validation import seed_of, split_domains
+from ..._validation import check_count, seed_of, split_domains
 from ..base import RatioEstimator
 from ..samples import Samples
 from .calibration import CALIBRATIONS, Calibration
@@ -28,7 +28,7 @@ from .classifiers import default_classifiers
 from .cross_fitting import Table, dealt, named_folds, table_of
 from .mixed import Schema, reads_columns, takes_missing
 
-__all__ = ["Discriminator"]
+__all__ = ["Discriminator", "weight_arguments"]
 
 
 class Discriminator(RatioEstimator):
@@ -154,15 +154,13 @@ class Discriminator(RatioEstimator):
             raise ValueError(f"calibration={self.calibration!r} is not known; use one of {sorted(CALIBRATIONS)} or None.")
         if not isinstance(self.cv, Integral):
             return named_folds(self._folds(samples), *samples.sizes)
-        if isinstance(self.cv, bool) or self.cv < 1:
-            raise ValueError(f"cv must be an int >= 1, a splitter or an iterable of (train, test); got {self.cv!r}.")
-        if not isinstance(n_repeats, Integral) or n_repeats < 1:
-            raise ValueError(f"n_repeats must be an int >= 1; got {n_repeats!r}.")
+        n_folds = check_count("cv", self.cv, more=", a splitter or an iterable of (train, test)")
+        check_count("n_repeats", n_repeats)
         seed = seed_of(self.random_state)
-        first = dealt(table, int(self.cv), seed)
+        first = dealt(table, n_folds, seed)
         if first.shape[1] == 1:
             return first
-        return np.hstack([first, *(dealt(table, int(self.cv), [seed, repeat]) for repeat in range(1, n_repeats))])
+        return np.hstack([first, *(dealt(table, n_folds, [seed, repeat]) for repeat in range(1, n_repeats))])
 
     def _cross_fit(self, classifier: Any, table: Table, held_out: np.ndarray) -> tuple[list[Any], np.ndarray]:
         """The classifier of each fold, and the mean log odds (n,) of each row by classifiers that did not see it."""
@@ -264,8 +262,12 @@ def _fitted(classifier: Any, X: Any, y: np.ndarray, weight: np.ndarray) -> Any:
     with sklearn.config_context(enable_metadata_routing=False), warnings.catch_warnings():
         # scikit-learn then switches to another solver, which warns by itself if it does not converge.
         warnings.filterwarnings("ignore", message="Line search of Newton solver")
-        names = [] if np.all(weight == 1.0) else _weight_names(model, is_last=True)
-        return model.fit(X, y, **dict.fromkeys(names, weight))
+        return model.fit(X, y, **weight_arguments(model, weight))
+
+
+def weight_arguments(model: Any, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """Arguments of model.fit that pass the weights (n,) to it, or to all steps of a Pipeline that take them; none if all are 1."""
+    return {} if np.all(weight == 1.0) else dict.fromkeys(_weight_names(model, is_last=True), weight)
 
 
 def _weight_names(model: Any, *, is_last: bool) -> list[str]:

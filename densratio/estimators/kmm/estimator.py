@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays import Array, is_sparse
-from ..._validation import from_registry
+from ..._validation import check_count, from_registry
 from ...features import FEATURES, Features, Gaussian
 from ...model_selection import Fold
 from ...objectives import Objective, Problem
@@ -60,6 +60,7 @@ class KMM(DensityRatio):
 
     _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "mean_tol", "regularization")
+    _strengths: ClassVar[np.ndarray] = np.logspace(-2.0, 2.0, 5)
     _choice_rows: ClassVar[int] = 1000  # the time of a fit grows with their cube
 
     def __init__(
@@ -115,7 +116,10 @@ class KMM(DensityRatio):
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
         kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)
         approximation = from_registry("approximation", self.approximation, _MAPS)
-        if kind.is_map or not self._is_beyond(n_source):
+        most = self.exact_up_to
+        if most is not None:
+            most = check_count("exact_up_to", most, more=", or None for the exact kernel at any size")
+        if kind.is_map or most is None or n_source <= most:
             return None
         if kind is not Gaussian:
             raise ValueError(
@@ -125,9 +129,6 @@ class KMM(DensityRatio):
             )
         return approximation
 
-    def _grid(self, name: str, samples: Samples) -> list[float]:
-        return np.logspace(-2.0, 2.0, 5).tolist() if name == "regularization" else super()._grid(name, samples)
-
     def _shares_features(self, samples: Samples) -> bool:
         # The kernel matrix of all rows serves all folds and regularizations; an explicit map would be fitted to each fold.
         features = make_features(self, objective_of(KMM()), samples.sizes[0], self.n_centers, "median")
@@ -135,12 +136,3 @@ class KMM(DensityRatio):
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
         return scores_from_pairs(self, gamma, objectives, samples, folds)
-
-    def _is_beyond(self, n: int) -> bool:
-        if self.exact_up_to is None:
-            return False
-        if not (isinstance(self.exact_up_to, int) and self.exact_up_to >= 1):
-            raise ValueError(
-                f"exact_up_to must be an int >= 1, or None for the exact kernel at any size; got {self.exact_up_to!r}."
-            )
-        return n > self.exact_up_to

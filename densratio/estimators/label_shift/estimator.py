@@ -10,13 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays import to_host
 from ..._columns import check_container, is_missing
 from ..._estimator import Estimator, unchanged_on_error
 from ..._scale import Scale, distinct
-from ..._validation import check_rows, seed_of, split_domains
+from ..._validation import check_count, check_number, check_rows, seed_of, split_domains
+from ..discriminator.estimator import weight_arguments
 from .class_ratios import METHODS, Calibration, Predictions, class_shares
 from .goodness import label_shift_p_value
 
@@ -122,12 +123,9 @@ class LabelShiftRatio(Estimator):
     def _check_parameters(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is not known; use one of {sorted(METHODS)}.")
-        if not 0.0 < self.confidence < 1.0:
-            raise ValueError(f"confidence must be between 0 and 1, such as 0.95; got {self.confidence!r}.")
-        for name, least in (("cv", 2), ("n_bootstrap", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
+        check_number("confidence", self.confidence, "(0, 1)", ", such as 0.95")
+        check_count("cv", self.cv, 2)
+        check_count("n_bootstrap", self.n_bootstrap)
 
     def _classes_of(self, labels: Any, is_source: np.ndarray, counts: np.ndarray) -> np.ndarray:
         labels, n_source = np.asarray(to_host(check_container(labels, "labels"))), int(is_source.sum())
@@ -187,7 +185,7 @@ class LabelShiftRatio(Estimator):
                 f"{type(model).__name__} has no predict_proba, which label shift needs: give a classifier that has it, or "
                 "CalibratedClassifierCV(classifier)."
             )
-        return model.fit(source.rows[train], source.classes[train], **_weights_of(model, source.counts[train]))
+        return model.fit(source.rows[train], source.classes[train], **weight_arguments(model, source.counts[train]))
 
     def _mean_probability(self, rows: np.ndarray) -> np.ndarray:
         return np.mean([model.predict_proba(rows) for model in self.classifiers_], axis=0)
@@ -240,13 +238,3 @@ def _redrawn(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Counts of a draw of the Bayesian bootstrap (Rubin, 1981), which loses no class."""
     drawn = rng.gamma(counts)
     return drawn * (counts.sum() / drawn.sum())
-
-
-def _weights_of(model: Any, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Arguments that pass the counts to a classifier, or to all steps of a pipeline that take them; none if all are 1."""
-    if np.all(counts == 1.0):
-        return {}
-    if not hasattr(model, "steps"):
-        return {"sample_weight": counts}
-    last, takes = model.steps[-1][0], lambda step: hasattr(step, "fit") and has_fit_parameter(step, "sample_weight")
-    return {f"{name}__sample_weight": counts for name, step in model.steps if name == last or takes(step)}

@@ -1,12 +1,10 @@
-"""The least-squares combination of several ratios, from their values at rows that they did not see."""
+"""A combination of several ratios by maximum likelihood, from their values at rows that they did not see."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from joblib import delayed
@@ -17,39 +15,38 @@ from ..._arrays import Array, is_sparse, to_host
 from ..._progress import run_all, show_progress
 from ..._validation import seed_of
 from ...objectives.base import is_number
-from ...objectives.lsif import LeastSquares, SquaredDistance
-from ...objectives.moments import Moments
-from ...solvers import ActiveSet
 from ..base import RatioEstimator
+from ..gaussian import GaussianRatio
 from ..samples import Samples, row_counts
+from .combination import Held, combined
 from .members import members_for
 
 __all__ = ["StackedRatio"]
 
-_LEAST_PULL = 1e-6  # keeps the coefficients of equal members apart from rounding
-_LARGEST = 100.0  # factor from 1, up or down, in likelihoods: a single target row at which a member is 0 would decide
+_ROWS_PER_PARAMETER = 20  # of each domain, from which a model of a fixed form is known well
 
 
 class StackedRatio(RatioEstimator):
-    """A combination of ratios with coefficients >= 0, chosen by least squares on rows that the members did not see.
+    """A combination of ratios with coefficients >= 0, chosen by maximum likelihood on rows that the members did not see.
 
-        ratio(x) = sum_k c_k r_k(x),   c minimizes  c'Hc / 2 - h'c + pull / 2 sum_k H_kk (c_k - e_k)^2  over  c >= 0,
-        H = mean over the source of r r',  h = mean over the target of r,   r = out-of-fold ratios of the members,
-        e = 1 for the likeliest member and 0 for the others.
+        ratio(x) = pull r_l(x) / b_l + (1 - pull) sum_k c_k r_k(x) / b_k,
+        c maximizes  sum_j log sum_k c_k r_k(v_j) / b_k - 2 sum_{k: c_k > 0} log c_k  over  c >= 0,  sum_k c_k = 1,
 
-    Up to a constant this is the squared distance to the true ratio, so the stack is, up to sampling error, no worse than its best
-    member, and the coefficients say which methods the data chose.
+    r = out-of-fold ratios of the members, b_k = mean of r_k over the source or 1 if that is more, v = target rows, l = the
+    likeliest member alone. So target rows are a mixture of the samples that the members expect, as in KLIEP, whose kernels are
+    members here. The proportions c are found by expectation maximization from even ones: a member that accounts for fewer than two
+    target rows drops out, and so do members less likely than a constant.
+    If `GaussianRatio` is a member and has at least 20 rows of each domain a parameter, it is the stack unless another member
+    is likelier by more than the standard error of the difference: what held-out rows tell about small differences is mostly
+    noise, and a model of few parameters, where it fits, is the most accurate.
 
     Parameters
     ----------
     estimators : "auto", a list of estimators or of (name, estimator), or a dict
-        The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from ten for a few
+        The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from nine for a few
         thousand rows to four for a million.
-    pull : float >= 0
-        Strength that draws the coefficients to 1 for the likeliest member and to 0 for the others: with few rows the best
-        combination is uncertain. The likeliest has the largest mean log r(target) - log mean r(source) on rows that it did not
-        see, where a ratio counts at least 0.01 and at most 100: in the squared distance a few large ratios decide. Members less
-        likely than a constant get 0.
+    pull : float from 0 to 1
+        The share that the likeliest member gets beforehand: 0 is the mixture, 1 the likeliest member alone.
     cv : int, scikit-learn splitter or iterable of (train, test)
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
         If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
@@ -62,12 +59,14 @@ class StackedRatio(RatioEstimator):
 
     Attributes
     ----------
-    coefficients_ : dict, the coefficient of each member by name; 0 for members that are left out.
+    coefficients_ : dict, the factor of each member's ratio by name; 0 for members that are left out.
     scores_ : dict, mean r(target) - mean r(source)^2 / 2 of each member and of the "stack" on rows that they did not see.
     estimators_ : dict, the fitted members with a coefficient > 0.
     weights_, normalization_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
-    Source: van der Laan, Polley & Hubbard (2007), Super learner, for the principle.
+    A likelihood is mean log r(target) / b, where a ratio counts at least 0.01 and at most 100.
+    Source: van der Laan, Polley & Hubbard (2007), Super learner, for the principle; Figueiredo & Jain (2002), Unsupervised learning
+    of finite mixture models, for the members that drop out.
     """
 
     _merges_copies: ClassVar[bool] = False
@@ -77,7 +76,7 @@ class StackedRatio(RatioEstimator):
         self,
         estimators: Any = "auto",
         *,
-        pull: float = 0.05,
+        pull: float = 0.5,
         cv: Any = 5,
         random_state: Any = 0,
         n_jobs: int | None = None,
@@ -93,8 +92,8 @@ class StackedRatio(RatioEstimator):
     # ------------------------------------------------------------ parts
 
     def _fit(self, samples: Samples) -> Array:
-        if not (is_number(self.pull) and 0.0 <= self.pull < float("inf")):
-            raise ValueError(f"pull must be a finite number >= 0; got {self.pull!r}.")
+        if not (is_number(self.pull) and 0.0 <= self.pull <= 1.0):
+            raise ValueError(f"pull must be a number from 0 to 1; got {self.pull!r}.")
         distinct = samples.merged()
         members = self._members(distinct)
         with show_progress(self.verbose):
@@ -104,7 +103,9 @@ class StackedRatio(RatioEstimator):
         if min(distinct.sizes) == 1:
             coef, scores = np.full(len(members), 1.0 / len(members)), np.full(len(members) + 1, np.nan)
         else:
-            coef, scores = _combined(self._out_of_fold(members, distinct), max(self.pull, _LEAST_PULL))
+            enough = min(distinct.sizes) >= _ROWS_PER_PARAMETER * _gaussian_parameters(distinct.source.shape[1])
+            is_simple = np.array([enough and isinstance(member, GaussianRatio) for member in members.values()])
+            coef, scores = combined(self._out_of_fold(members, distinct), self.pull, is_simple)
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
@@ -138,7 +139,7 @@ class StackedRatio(RatioEstimator):
             raise ValueError('estimators is empty: give at least one density ratio, or "auto".')
         return dict(pairs)
 
-    def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[_Held]:
+    def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[Held]:
         parts = [distinct.split(fold) for fold in self._folds(distinct)]
         tasks = [(member, kept, held_out) for kept, held_out in parts for member in members.values()]
         columns = run_all((delayed(_values)(*task) for task in tasks), len(tasks), "Members and folds of the stack", self.n_jobs)
@@ -146,7 +147,7 @@ class StackedRatio(RatioEstimator):
         for number, (_, held_out) in enumerate(parts):
             of_fold = columns[number * len(members) : (number + 1) * len(members)]
             source, target = (np.stack(side, axis=1) for side in zip(*of_fold, strict=True))
-            held.append(_Held(source, target, *row_counts(held_out)))
+            held.append(Held(source, target, *row_counts(held_out)))
         return held
 
     @property
@@ -157,80 +158,9 @@ class StackedRatio(RatioEstimator):
         return all(getattr(member, "_takes_sparse", False) for member in members)
 
 
-class _Held(NamedTuple):
-    """Ratios of the K members at the held-out rows of a fold, (n, K) and (m, K), and how often the rows count."""
-
-    source: np.ndarray
-    target: np.ndarray
-    source_count: np.ndarray
-    target_count: np.ndarray
-
-    def sums(self) -> _Sums:
-        logs = self.target_count @ np.log(np.clip(self.target, 1.0 / _LARGEST, _LARGEST))
-        return _Sums(Moments.of(self.source, self.source_count), Moments.of(self.target, self.target_count), logs)
-
-
-class _Sums(NamedTuple):
-    """What the coefficients depend on: the moments of the members' ratios, and the sums of their logarithms over target rows."""
-
-    source: Moments
-    target: Moments
-    logs: np.ndarray
-
-    def plus(self, other: _Sums) -> _Sums:
-        return _Sums(self.source.plus(other.source), self.target.plus(other.target), self.logs + other.logs)
-
-    @property
-    def likelihoods(self) -> np.ndarray:
-        """mean log r(target) - log mean r(source) (K,), 0 for a constant. A mean below 1, that of every ratio, is no merit."""
-        return self.logs / self.target.count - np.log(np.maximum(self.source.mean, 1.0))
-
-    def taking(self, members: np.ndarray) -> _Sums:
-        """The sums of some members."""
-        square = np.ix_(members, members)
-        source, target = (Moments(part.count, part.total[members], part.outer[square]) for part in (self.source, self.target))
-        return _Sums(source, target, self.logs[members])
-
-    def scores(self, coef: np.ndarray) -> np.ndarray:
-        """Scores of combinations with the coefficients (K,) or (K, k)."""
-        return self.target.mean @ coef - 0.5 * np.sum(coef * (self.source.second @ coef), axis=0)
-
-
-def _combined(held: Sequence[_Held], pull: float) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients (K,), and the held-out scores of the members and of the stack (K + 1,).
-
-    The stack is scored fold by fold with the coefficients of the other folds.
-    """
-    folds = [part.sums() for part in held]
-    whole = reduce(_Sums.plus, folds)
-    others = (_coef(reduce(_Sums.plus, folds[:k] + folds[k + 1 :]), pull) for k in range(len(folds)))
-    stack = np.mean([fold.scores(coef) for coef, fold in zip(others, folds, strict=True)])
-    return _coef(whole, pull), np.append(whole.scores(np.eye(len(whole.logs))), stack)
-
-
-def _coef(sums: _Sums, pull: float) -> np.ndarray:
-    """The minimizer of c'Hc / 2 - h'c + pull / 2 sum_k H_kk (c_k - e_k)^2 over c >= 0, e the likeliest member alone.
-
-    Members less likely than a constant get 0: their squared distance may rest on a few rows without bound.
-    """
-    likelihoods = sums.likelihoods
-    alone = np.eye(len(likelihoods))[np.argmax(likelihoods)]
-    kept = np.flatnonzero((likelihoods > 0.0) | (alone > 0.0))
-    coef = np.zeros(len(likelihoods))
-    coef[kept] = _least_squares(sums.taking(kept), pull, alone[kept])
-    return coef if coef.any() else alone
-
-
-def _least_squares(sums: _Sums, pull: float, alone: np.ndarray) -> np.ndarray:
-    # In units of the members' root mean squares, the solver sees small ones beside large ones.
-    size = np.sqrt(np.diag(sums.source.second))
-    size[size == 0.0] = 1.0
-    problem = LeastSquares.of(SquaredDistance(regularization=pull), *(_divided(part, size) for part in (sums.source, sums.target)))
-    return ActiveSet().solve(replace(problem, linear=problem.linear + pull * alone * size)).coef / size
-
-
-def _divided(moments: Moments, size: np.ndarray) -> Moments:
-    return Moments(moments.count, moments.total / size, moments.outer / np.outer(size, size))
+def _gaussian_parameters(n_columns: int) -> int:
+    """Of two Gaussians: two means and two symmetric covariance matrices."""
+    return n_columns * (n_columns + 3)
 
 
 def _values(member: RatioEstimator, kept: Samples, held_out: Samples) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ..base import RatioEstimator
 from ..discriminator import Discriminator
 from ..gaussian import GaussianRatio
-from ..kde import KDERatio
-from ..kliep import KLIEP
 from ..kmm import KMM
 from ..lsif import LSIF
 from ..nearest_neighbors import NearestNeighborsRatio
@@ -18,7 +16,6 @@ __all__ = ["members_for"]
 _FEW = 10  # distinct rows of a domain from which it can be cut into folds of folds
 _LONG = 20_000  # rows of both domains beyond which only methods in one pass over the rows take part
 _SMALL = 4_000  # rows up to which the slower searches take part
-_FEW_COLUMNS = 5  # up to which densities of the whole row can be estimated
 _MANY_COLUMNS = 6  # from which a search for a subspace is worth its time
 
 
@@ -31,20 +28,20 @@ def members_for(n_source: int, n_target: int, n_columns: int, *, is_sparse: bool
     if min(n_source, n_target) < _FEW:
         return {"kmm": KMM(random_state=seed)} | ({} if is_sparse else {"gaussian": GaussianRatio()})
     members: dict[str, RatioEstimator] = {
-        "kliep": KLIEP(gamma="cv", random_state=seed),
+        "lsif": LSIF(random_state=seed),
         "ulsif": LSIF(gamma="cv", regularization="cv", nonnegative=False, random_state=seed),
         "spectral": SpectralRatio(random_state=seed),
     }
     if n <= _LONG:
         members["kmm"] = KMM(random_state=seed)
-        members["nearest_neighbors"] = NearestNeighborsRatio()
+        members["near_neighbors"] = NearestNeighborsRatio()
+        # Where the ratio is smooth, more neighbors than the rule takes have less noise.
+        members["far_neighbors"] = NearestNeighborsRatio(n_neighbors="many")
     if is_sparse:
         return members
     members["gaussian"] = GaussianRatio()
     if n <= _LONG:
-        members["discriminator"] = Discriminator(n_repeats=1, random_state=seed)
-        if n_columns <= _FEW_COLUMNS:
-            members["kde"] = KDERatio()
+        members["discriminator"] = Discriminator(random_state=seed)
     if n <= _SMALL and n_columns >= _MANY_COLUMNS:
         members["subspace"] = SubspaceLSIF(random_state=seed, max_iter=60)
     return members

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from joblib import delayed
 from ..._arrays import Array
 from ..._blocks import over_rows
 from ..._progress import run_all
-from ..._validation import seed_of
+from ..._validation import check_count, check_number, seed_of
 from ...model_selection import Fold
 from ...model_selection.leave_one_out import LEAST_ROWS
 from ..base import RatioEstimator
@@ -171,20 +170,16 @@ class SubspaceLSIF(RatioEstimator):
         return Search(source, target, centers, gammas, gammas_are_relative, strengths, self.search_alpha)
 
     def _check(self, n_components: Any, max_iter: Any) -> None:
-        for name, value, least in (
-            ("n_components", n_components, 1), ("max_iter", max_iter, 0),
-            ("n_centers", self.n_centers, 1), ("n_restarts", self.n_restarts, 0),
-        ):  # fmt: skip
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be an int >= {least}; got {value!r}.")
+        check_count("n_components", n_components)
+        check_count("max_iter", max_iter, 0)
+        check_count("n_centers", self.n_centers)
+        check_count("n_restarts", self.n_restarts, 0)
         for strength in [] if _is_cv(self.regularization) else _listed(self.regularization):
-            if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < float(strength) < float("inf"):
-                raise ValueError(f'regularization must be a finite number > 0, "cv" or a sequence of numbers; got {strength!r}.')
+            check_number("regularization", strength, "(0, inf)", ', "cv" or a sequence of numbers')
         for name in ("gamma", "regularization"):
             if not len(_listed(getattr(self, name))):
                 raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
-        if not 0.0 <= self.search_alpha < 1.0:
-            raise ValueError(f"search_alpha must be in [0, 1); got {self.search_alpha!r}.")
+        check_number("search_alpha", self.search_alpha, "[0, 1)")
 
 
 class _Fitted(NamedTuple):

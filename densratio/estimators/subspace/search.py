@@ -50,7 +50,7 @@ class Whitening(NamedTuple):
         spread = np.sqrt(0.5 * sum(d.mean(x * x) for d, x in zip((source, target), moved, strict=True)))
         inverse = np.where(spread > 1e-14, 1.0 / np.where(spread > 1e-14, spread, 1.0), 0.0)
         unit = [x * inverse for x in moved]
-        pooled = 0.5 * sum(x.T @ (d.weight[:, None] * x) / d.weight.sum() for d, x in zip((source, target), unit, strict=True))
+        pooled = 0.5 * sum(domain.second(x) for domain, x in zip((source, target), unit, strict=True))
         eigenvalues, vectors = scipy.linalg.eigh(pooled)
         varies = eigenvalues > 1e-12 * max(eigenvalues[-1], 1e-300)
         return cls(factor, center, inverse[:, None] * vectors[:, varies] / np.sqrt(eigenvalues[varies]))
@@ -186,10 +186,11 @@ class Search:
         """Bases in which first or second moments differ most, and in which a narrower kernel gains most."""
         domains = [_within_reach(domain) for domain in (self.source, self.target)]
         means = [domain.mean(domain.rows) for domain in domains]
-        covariances = [_covariance(domain, mean) for domain, mean in zip(domains, means, strict=True)]
+        covariances = [domain.second(domain.rows - mean) for domain, mean in zip(domains, means, strict=True)]
         identity = np.eye(len(means[0]))
         sliced = sum((identity - covariance) @ (identity - covariance) for covariance in covariances)
-        by_content = _directions(domains)
+        # The mean of x x' / (1 + |x|^2), summed over the domains, differs by direction where covariances do not.
+        by_content = np.sum([d.second(d.rows / np.sqrt(1.0 + np.sum(d.rows**2, axis=1))[:, None]) for d in domains], axis=0)
         towards = means[1] - means[0]
         length = np.linalg.norm(towards)
         across = identity - np.outer(towards, towards) / length**2 if length > 0.0 else identity
@@ -219,17 +220,6 @@ def _within_reach(domain: Measure) -> Measure:
     """The rows (n, d), moved towards the center where they are far: moments of one far row would leave all others to rounding."""
     reach, norm = _REACH * np.sqrt(domain.rows.shape[1]), np.linalg.norm(domain.rows, axis=1)
     return Measure(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
-
-
-def _covariance(domain: Measure, mean: np.ndarray) -> np.ndarray:
-    moved = domain.rows - mean
-    return moved.T @ (domain.weight[:, None] * moved) / domain.weight.sum()
-
-
-def _directions(domains: Sequence[Measure]) -> np.ndarray:
-    """The mean (d, d) of x x' / (1 + |x|^2), summed over the domains: it differs by direction where covariances do not."""
-    short = [d.rows / np.sqrt(1.0 + np.sum(d.rows**2, axis=1))[:, None] for d in domains]
-    return sum(x.T @ (d.weight[:, None] * x) / d.weight.sum() for d, x in zip(domains, short, strict=True))
 
 
 def _without_ties(matrix: np.ndarray, by_content: np.ndarray) -> np.ndarray:

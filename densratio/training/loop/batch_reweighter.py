@@ -128,8 +128,8 @@ class BatchReweighter(Reweighter):
 
     def _or_even(self, weights: Tensor, rows: RowBatch) -> Tensor:
         """The weights, or ones where all of them vanished."""
-        of_all = rows.all(weights.detach())
-        is_sound = (of_all > 0).any() & torch.isfinite(of_all).all()
+        total = rows.all(weights.detach()).sum(dtype=torch.float32)
+        is_sound = (total > 0.0) & (total < float("inf"))
         self.vanished += (~is_sound).to(self.vanished.device)
         if not waits_for(weights.device) and not bool(is_sound):
             name, number, so_far = type(self).__name__, self.steps_seen, int(self.vanished)

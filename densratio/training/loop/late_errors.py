@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["LateErrors", "waits_for"]
 
 _NAMED = 10  # rows named in a message
+_NONE = 2**62  # no row
 
 
 def waits_for(device: torch.device) -> bool:
@@ -19,48 +21,45 @@ class LateErrors(nn.Module):
     """Remembers on the device which rows of the first unusable batch were at fault, until the host looks.
 
     `usable` decides whether anything of a batch is written; `raise_if_seen` reads a copy that arrived without a wait, so that
-    an error on a GPU comes with the next batch or the one after it. seen (): 0, or the kind of error. Nothing here is in
-    state_dict.
+    an error on a GPU comes with the next batch or the one after it. rows (2, 10): the places of training and of validation rows
+    at fault, -1 for one that is out of range, and `_NONE` where there are no more. Nothing here is in state_dict.
     """
 
-    seen: Tensor
     rows: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64), persistent=False)
-        self.register_buffer("rows", torch.full((2, _NAMED), -1, dtype=torch.int64), persistent=False)
+        self.register_buffer("rows", torch.full((2, _NAMED), _NONE), persistent=False)
         self._on_host: Tensor | None = None
 
-    def usable(self, source: Tensor, target: Tensor, positions: Tensor, val_positions: Tensor, sizes: tuple[int, int]) -> Tensor:
-        """Whether () all entries of source (n, d), target (m, d) are finite and all positions (n,), (m,) below `sizes`."""
-        bad_rows = [_at_fault(~torch.isfinite(x).all(dim=1), i) for x, i in ((source, positions), (target, val_positions))]
-        outside = torch.stack([((i < 0) | (i >= size)).any() for i, size in zip((positions, val_positions), sizes, strict=True)])
-        is_finite = torch.stack([(rows < 0).all() for rows in bad_rows]).all()
-        kind = torch.where(outside.any(), 2, torch.where(is_finite, 0, 1))
-        is_first = (self.seen == 0) & (kind > 0)
-        self.rows.copy_(torch.where(is_first, torch.stack(bad_rows), self.rows))
-        self.seen.copy_(torch.where(is_first, kind, self.seen))
-        if self.seen.device.type == "cuda":
+    def usable(self, *samples: tuple[Tensor, Tensor, int]) -> Tensor:
+        """Whether () of each sample all values (n, d) are finite and all positions (n,) from 0 to below its size."""
+        found = [_at_fault(*sample) for sample in samples]
+        rows, held = torch.stack(found) if len(found) > 1 else found[0][None], self.rows[: len(found)]
+        torch.where(self.rows.amin() == _NONE, rows, held, out=held)
+        if self.rows.device.type == "cuda":
             if self._on_host is None:
-                self._on_host = torch.zeros((), dtype=torch.int64, pin_memory=True)
-            self._on_host.copy_(self.seen, non_blocking=True)
-        return kind == 0
+                self._on_host = torch.full((2, _NAMED), _NONE, pin_memory=True)
+            self._on_host.copy_(self.rows, non_blocking=True)
+        return rows.amin() == _NONE
 
     def raise_if_seen(self, *, wait: bool = False) -> None:
         """Raise ValueError for the first unusable batch. wait: look at the device itself, and wait for it."""
-        if self.seen.device.type == "meta" or (not wait and self._on_host is None):
+        if self.rows.device.type == "meta" or (not wait and self._on_host is None):
             return
-        kind = int(self.seen if wait or self._on_host is None else self._on_host)
-        if kind == 0:
+        if int((self.rows if wait or self._on_host is None else self._on_host).min()) == _NONE:
             return
-        named = [[int(row) for row in rows if row >= 0] for rows in self.rows.tolist()]
-        self.seen.zero_()
-        if self._on_host is not None:
-            self._on_host.zero_()
-        if kind == 2:
+        named = [[row for row in rows if row != _NONE] for rows in self.rows.tolist()]
+        self.forget()
+        if any(-1 in rows for rows in named):
             raise ValueError("An index of an earlier batch was out of range; the stored weights are those before that batch.")
         raise not_finite("training", named[0]) if named[0] else not_finite("validation", named[1])
+
+    def forget(self) -> None:
+        """As if all batches had been usable."""
+        for rows in (self.rows, self._on_host):
+            if rows is not None:
+                rows.fill_(_NONE)
 
 
 def not_finite(name: str, rows: list[int], n_rows: int | None = None) -> ValueError:
@@ -73,10 +72,11 @@ def not_finite(name: str, rows: list[int], n_rows: int | None = None) -> ValueEr
     )
 
 
-def _at_fault(is_bad: Tensor, positions: Tensor) -> Tensor:
-    """The first positions (10,) whose row is bad, and -1 where there are no more."""
-    # As many entries as are named, whatever the batch: no shape depends on a value.
-    marked = torch.where(is_bad, positions.clamp(min=0), -1)
-    padded = torch.cat([marked, marked.new_full((_NAMED,), -1)])
-    order = torch.argsort((padded < 0).to(torch.int8), stable=True)
-    return padded[order[:_NAMED]]
+def _at_fault(values: Tensor, positions: Tensor, size: int) -> Tensor:
+    """The first positions (10,) whose row of values (n, d) is not finite, or -1 where one is out of range; then `_NONE`."""
+    # NaN and infinity times 0 are NaN. On a GPU each operation counts, and no shape may depend on a value.
+    is_bad = values * 0.0 != 0.0
+    marked = torch.where(is_bad[:, 0] if values.shape[1] == 1 else is_bad.any(dim=1), positions, _NONE)
+    marked = torch.where(positions == positions.clamp(0, size - 1), marked, -1)
+    least = marked.topk(min(_NAMED, len(marked)), largest=False).values
+    return functional.pad(least, (0, _NAMED - len(least)), value=_NONE)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._arrays import to_host
+from ..._validation import check_count
 from ...diagnostics import effective_sample_size
 
 __all__ = ["Monitor"]
@@ -50,10 +51,8 @@ class Monitor:
     def __init__(self, log: Any, every: int = 100, labels: Any = None):
         if not callable(log) and not callable(getattr(log, "add_scalar", None)):
             raise TypeError(f"log must have add_scalar(tag, value, step), or be a callable (name, value, step); got {log!r}.")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be an int >= 1, the steps from one log to the next; got {every!r}.")
         self.log = log
-        self.every = every
+        self.every = check_count("every", every, more=", the steps from one log to the next")
         self.labels = None if labels is None else np.asarray(to_host(labels))
         self.steps = 0
         self.total_change = 0.0

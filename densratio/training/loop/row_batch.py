@@ -48,7 +48,8 @@ class RowBatch(Rows):
             check_index(of_all, len(of_all), n_stored, name)
             return cls(positions, of_all)
         # No kernel may see an index out of range: on a GPU it would end the process.
-        rows = cls(positions.clamp(0, n_stored - 1), of_all.clamp(0, n_stored - 1))
+        clamped = of_all.clamp(0, n_stored - 1)
+        rows = cls(clamped if positions is of_all else positions.clamp(0, n_stored - 1), clamped)
         rows.named = of_all
         return rows
 
@@ -73,8 +74,7 @@ class RowBatch(Rows):
         if len(losses) == 0:
             raise ValueError("The training batch has no rows: leave it out.")
         if waits_for(losses.device):
-            none = self.all_positions[:0]
-            self._is_usable = late.usable(losses, losses[:0], self.named, none, (n_stored, 1))
+            self._is_usable = late.usable((losses, self.named, n_stored))
         else:
             _check_finite(losses, self.all_positions, "training")
 
@@ -147,8 +147,8 @@ def held_by_all(
     Raises ValueError where the host sees NaN or infinity; on a device `late` raises it with a later batch. sizes: rows stored.
     """
     rows, val_rows = samples
-    if waits_for(late.seen.device):
-        is_usable: Tensor | bool = late.usable(*values, rows.named, val_rows.named, sizes)
+    if waits_for(late.rows.device):
+        is_usable: Tensor | bool = late.usable(*zip(values, (rows.named, val_rows.named), sizes, strict=True))
     else:
         is_usable = True
         _check_finite(values[0], rows.all_positions, "training")

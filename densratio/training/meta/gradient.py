@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..._validation import check_count
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
@@ -86,8 +87,7 @@ class MetaGradient(nn.Module):
             raise ValueError(f"mode must be one of {list(MODES)}; got {mode!r}.")
         if product not in ("auto", "layers", *PRODUCTS):
             raise ValueError(f"product must be one of {['auto', 'layers', *PRODUCTS]}; got {product!r}.")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be an int >= 1, the batches from one meta-gradient to the next; got {every!r}.")
+        check_count("every", every, more=", the batches from one meta-gradient to the next")
         if val_refresh is not None and (mode != "last_layer" or n_val is None or val_refresh < 1):
             raise ValueError(
                 'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number '

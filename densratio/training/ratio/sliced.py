@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._validation import check_count
 from ..loop.row_batch import RowBatch
 from .potential import Estimate, Potential, chance_factor
 
@@ -26,9 +27,7 @@ class Sliced(Potential):
 
     def __init__(self, n_directions: int = 50, *, relaxation: float = 0.5, step_size: float | None = None, seed: int = 0):
         super().__init__(relaxation, seed, step_size)
-        if isinstance(n_directions, bool) or not isinstance(n_directions, int | np.integer) or n_directions < 1:
-            raise ValueError(f"n_directions must be an int >= 1; got {n_directions!r}.")
-        self.n_directions = int(n_directions)
+        self.n_directions = check_count("n_directions", n_directions)
 
     def directions(self, like: Tensor) -> Tensor:
         """The unit vectors (d, n_directions) of the present batch, for rows `like` (n, d)."""

@@ -87,7 +87,7 @@ def collect(given: Given, check: Callable[[Given], Any], sizes: tuple[int, int],
 
     check: what else is to be checked of one rank's rows; it gives the index of the validation rows. sizes: rows declared of both.
     """
-    device = late.seen.device
+    device = late.rows.device
     source, target, y, y_val, val_index = on_all_ranks(lambda: _checked(given, check, device))
     rows, val_rows = (
         RowBatch.of(index, part.shape[0], size, device, name)

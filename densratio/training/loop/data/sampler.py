@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Sampler
 
 from ...._arrays import to_host
+from ...._validation import check_count
 from ..ranks import n_ranks, rank_here
 
 __all__ = ["ImportanceSampler", "importance_sampler"]
@@ -61,10 +62,7 @@ class ImportanceSampler(Sampler[int]):
         if self.num_replicas > 1 and not isinstance(seed, int):
             raise ValueError(f"seed must be an int where several ranks share a draw; got {type(seed).__name__}.")
         self.replacement, self.seed, self.epoch = replacement, seed, 0
-        is_count = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool) and num_samples >= 1
-        if num_samples is not None and not is_count:
-            raise ValueError(f"num_samples must be an int >= 1 or None; got {num_samples!r}.")
-        self._wanted = num_samples
+        self._wanted = None if num_samples is None else check_count("num_samples", num_samples, more=" or None")
         self.set_weights(weights)
 
     def set_weights(self, weights: Any) -> None:
