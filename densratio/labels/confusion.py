@@ -122,7 +122,7 @@ def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
     that under which they are likeliest, and near 1 where they are few. It mends probabilities that are too sure where wrong labels
     lie on hard rows, and leaves the order of the rows as it is.
     """
-    if not is_clean.any():
+    if not is_clean.any() or is_clean.all():
         return right
     odds = logit(right.clip(_SMALLEST, 1.0 - _SMALLEST))
     mean = expit(odds[~is_clean]).mean()
