@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,8 +16,8 @@ from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, take_r
 from ._columns import check_columns, check_container, is_frame, is_missing, is_polars, is_real, library_of, shape_of
 
 __all__ = [
-    "check_confidence", "check_count", "check_index", "check_rows", "check_sample_weight", "check_two_dimensional", "from_registry",
-    "ordered_labels", "seed_of", "split_domains", "stack_domains", "with_columns_of",
+    "check_count", "check_index", "check_number", "check_rows", "check_sample_weight", "check_two_dimensional", "from_registry",
+    "is_number", "ordered_labels", "seed_of", "split_domains", "stack_domains", "with_columns_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -349,10 +349,18 @@ def check_count(name: str, value: Any, least: int = 1, more: str = "") -> int:
     return int(value)
 
 
-def check_confidence(confidence: Any) -> None:
-    """Raises ValueError unless confidence is a number between 0 and 1."""
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float | np.floating) or not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be a number between 0 and 1, such as 0.95; got {confidence!r}.")
+def check_number(name: str, value: Any, within: str, more: str = "") -> float:
+    """The value of a parameter as a float. Raises ValueError unless it is a number within an interval such as "[0, 1)"."""
+    low, high = map(float, within[1:-1].split(","))
+    ends = ([low] if within[0] == "[" else []) + ([high] if within[-1] == "]" else [])
+    if not is_number(value) or not (low < value < high or value in ends):
+        raise ValueError(f"{name} must be a number in {within}{more}; got {value!r}.")
+    return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number; True and False do not count as numbers."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def seed_of(random_state: Any) -> int:

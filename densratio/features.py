@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from ._scale import column_values, some_of
 
 __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystroem", "RandomFourier", "at_bandwidths"]
 
+T = TypeVar("T")
 Anchors = Literal["source", "target"]
 _NARROWEST = 3  # part of the median distance that is the width of a kernel
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
@@ -131,10 +132,21 @@ def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
     return found
 
 
-BANDWIDTHS: dict[str, Callable[..., Array]] = {
-    "median": median_bandwidth,
-    "target_spread": target_spread_bandwidth,
-}
+BANDWIDTHS: dict[str, Callable[..., Array]] = {"median": median_bandwidth, "target_spread": target_spread_bandwidth}
+
+
+def rule_of(gamma: Any, rules: Mapping[str, T]) -> T | None:
+    """The rule that gamma names, None for a number. Raises ValueError for anything else."""
+    if isinstance(gamma, str) and gamma not in rules:
+        raise ValueError(
+            f"gamma={gamma!r} is not a known rule; give a number > 0 or one of {sorted(rules)}; an estimator's fit also takes "
+            '"cv" or a sequence.'
+        )
+    if isinstance(gamma, str):
+        return rules[gamma]
+    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0.0 < float(gamma) < float("inf"):
+        raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(rules)}; got {gamma!r}.")
+    return None
 
 
 def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
@@ -214,16 +226,10 @@ class Features(ABC):
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
         """The number gamma () that `gamma` gives on these samples, with weighted rows."""
-        if isinstance(self.gamma, str):
-            if self.gamma not in BANDWIDTHS:
-                raise ValueError(
-                    f"gamma={self.gamma!r} is not a known rule; give a number > 0 or one of {sorted(BANDWIDTHS)}; an "
-                    'estimator\'s fit also takes "cv" or a sequence.'
-                )
-            return BANDWIDTHS[self.gamma](source, target, self._distance, source_weight, target_weight, self._degree)
-        if isinstance(self.gamma, bool) or not isinstance(self.gamma, Real) or not 0.0 < self.gamma < float("inf"):
-            raise ValueError(f"gamma must be a finite number > 0 or one of {sorted(BANDWIDTHS)}; got {self.gamma!r}.")
-        return put(float(self.gamma), source)
+        rule = rule_of(self.gamma, BANDWIDTHS)
+        if rule is None:
+            return put(float(self.gamma), source)
+        return rule(source, target, self._distance, source_weight, target_weight, self._degree)
 
     def narrowed(self, source: Array, target: Array) -> float:
         """The factor of gamma that divides the width of the kernel by the number of columns that vary, at most by 3.

@@ -130,9 +130,9 @@ def test_the_number_of_classes_is_that_of_the_labels_unless_given():
     ("labels", "kind", "rate", "params", "words"),
     [
         ([0, 1], "symetric", 0.5, {}, r"'symetric' is not known.*'symmetric', 'symmetric_inclusive', 'pair', 'asymmetric'"),
-        ([0, 1], "symmetric", -0.1, {}, r"rate must be in \[0, 1\]; got -0.1"),
-        ([0, 1], "symmetric", 1.1, {}, r"rate must be in \[0, 1\]; got 1.1"),
-        ([0, 1], "symmetric", float("nan"), {}, r"rate must be in \[0, 1\]; got nan"),
+        ([0, 1], "symmetric", -0.1, {}, r"rate must be a number in \[0, 1\]; got -0.1"),
+        ([0, 1], "symmetric", 1.1, {}, r"rate must be a number in \[0, 1\]; got 1.1"),
+        ([0, 1], "symmetric", float("nan"), {}, r"rate must be a number in \[0, 1\]; got nan"),
         ([0, 1], "asymmetric", 0.5, {}, r"needs a mapping of classes.*cifar10.*digits"),
         ([0.0, 1.0], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0.*float64"),
         ([[0, 1]], "pair", 0.5, {}, r"labels must be \(n,\) integers >= 0.*\(1, 2\)"),

@@ -184,8 +184,8 @@ def test_posteriors_in_single_precision_are_taken():
     ("labels", "posteriors", "kind", "rate", "words"),
     [
         ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "IV", 0.3, r"'IV' is not known; use one of \['I', 'II', 'III'\]"),
-        ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "I", 1.3, r"rate must be in \[0, 1\]; got 1.3"),
-        ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "I", float("nan"), r"rate must be in \[0, 1\]; got nan"),
+        ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "I", 1.3, r"rate must be a number in \[0, 1\]; got 1.3"),
+        ([0, 1], [[0.6, 0.4], [0.5, 0.5]], "I", float("nan"), r"rate must be a number in \[0, 1\]; got nan"),
         ([0, 1], [[0.6, 0.4], [2.0, -1.0]], "I", 0.3, r"sum to 1; row 1 has the smallest entry -1.0.*softmax"),
         ([0, 1], [[0.6, 0.3], [0.5, 0.5]], "I", 0.3, r"sum to 1; row 0 has"),
         ([0, 1], [[0.6, 0.4], [np.nan, 0.5]], "I", 0.3, r"sum to 1; row 1 has"),
@@ -318,9 +318,9 @@ def test_a_long_tail_of_cifar10_is_the_published_one():
 @pytest.mark.parametrize(
     ("labels", "factor", "words"),
     [
-        ([0, 1], 0.01, "must be >= 1 and finite; got 0.01"),
-        ([0, 1], float("nan"), "must be >= 1 and finite; got nan"),
-        ([0, 1], float("inf"), "must be >= 1 and finite; got inf"),
+        ([0, 1], 0.01, r"must be a number in \[1, inf\), the largest class over the smallest; got 0.01"),
+        ([0, 1], float("nan"), r"must be a number in \[1, inf\), the largest class over the smallest; got nan"),
+        ([0, 1], float("inf"), r"must be a number in \[1, inf\), the largest class over the smallest; got inf"),
         ([0, 2], 2.0, r"classes \[1\] have none"),
         ([0.0, 1.0], 2.0, "integers >= 0.*float64"),
     ],

@@ -89,7 +89,7 @@ def test_a_folder_without_permission_is_told_before_the_training(tmp_path, monke
     ("arguments", "words"),
     [
         (["--noise", "symetric:0.5"], "'symetric' is not known; use one of ['symmetric', "),
-        (["--noise", "symmetric:1.5"], "rate must be in [0, 1]"),
+        (["--noise", "symmetric:1.5"], "rate must be a number in [0, 1]"),
         (["--methods", "kmm,kleip"], "There is no method 'kleip'. Did you mean 'kliep'"),
         (["--data", "digit"], "'digit' is not known; use digits, letters:FILE"),
         (["--epochs", "0"], "epochs must be >= 1"),

@@ -69,7 +69,6 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     Z, _ = stack_domains(*samples(d=20))
     whole = [KDERatio().fit(X, y).weights_, NearestNeighborsRatio().fit(X, y).weights_, NearestNeighborsRatio().fit(Z, y).weights_]
     monkeypatch.setattr("densratio._blocks.BLOCK", 200)
-    monkeypatch.setattr("densratio._blocks.BLOCK", 200)
     blocks = [KDERatio().fit(X, y).weights_, NearestNeighborsRatio().fit(X, y).weights_, NearestNeighborsRatio().fit(Z, y).weights_]
     for a, b in zip(whole, blocks, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)

@@ -357,7 +357,6 @@ def test_features_in_single_precision_and_in_blocks_change_the_weights_by_single
     X, y = stack_domains(*samples(3500, 500, 3))
     double = KMM(random_state=0, n_centers=30, regularization=regularization).fit(X, y)
     monkeypatch.setattr(explicit_map, "_SINGLE_BEYOND", 1000)
-    monkeypatch.setattr(explicit_map, "BLOCK", 3000)
     monkeypatch.setattr(_blocks, "BLOCK", 3000)
     single = KMM(random_state=0, n_centers=30, regularization=regularization).fit(X, y)
     assert single.weights_.dtype == np.float64 and single.weights_.mean() == pytest.approx(1.0, abs=1e-12)

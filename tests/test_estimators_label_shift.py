@@ -158,7 +158,7 @@ def test_the_p_value_is_uniform_under_label_shift_and_small_under_another():
         ({"classifier": LinearSVC()}, "LinearSVC has no predict_proba"),
         ({"method": "em"}, "method='em' is not known"),
         ({"cv": 1}, "cv must be an int >= 2"),
-        ({"confidence": 95}, "confidence must be a number between 0 and 1"),
+        ({"confidence": 95}, r"confidence must be a number in \(0, 1\)"),
     ],
 )
 def test_parameters_that_cannot_be_are_told(change, message):

@@ -29,7 +29,7 @@ def small(n_features, n_classes):
     return nn.Sequential(nn.Linear(n_features, 16), nn.ReLU(), nn.Linear(16, n_classes))
 
 
-CHECKS = list(estimator_checks_generator(NoisyLabelClassifier(model=small, max_iter=12, batch_size=16, learning_rate=1e-2)))
+CHECKS = list(estimator_checks_generator(NoisyLabelClassifier(model=small, max_iter=6, batch_size=16, learning_rate=3e-2)))
 
 
 # Names of their own: those of scikit-learn hold the address of the function, another in each worker.

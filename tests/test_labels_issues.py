@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import GaussianNB
 
 from densratio import find_label_issues, label_issues_from_probabilities
-from densratio.labels.confusion import _sharpened
+from densratio.labels.confusion import _sharpened, less_sure
 from densratio.labels.encoding import FrameEncoder
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
@@ -47,6 +49,37 @@ def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes,
     # The confusion is estimated too, and hardly told by so few labels where no class is nearly certain.
     assert np.abs(score - exact).mean() < 0.7 * rate and abs(score.sum() / exact.sum() - 1.0) < 0.7
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(score.sum())
+
+
+def test_labels_that_are_wrong_for_certain_keep_their_order():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 4, 1000)
+    labels = np.where(np.arange(1000) < 200, (true + 1) % 4, true)
+    small = np.where(np.arange(1000) < 200, np.linspace(0.001, 0.03, 1000), 0.03)
+    proba = np.full((1000, 4), 0.06)
+    proba[np.arange(1000), (true + 1) % 4] = small
+    proba[np.arange(1000), true] = 1.0 - 0.12 - small
+    score = label_issues_from_probabilities(labels, proba).sort_values("row").score.to_numpy()
+    # 1 - score is 0 to rounding for all of these, but for what the probabilities say themselves.
+    assert (score[:200] > 1.0 - 1e-6).all() and (np.diff(score[:200]) < 0.0).all()
+
+
+@settings(max_examples=10)
+@given(too_sure=st.floats(0.7, 4.0), center=st.floats(0.0, 2.0), seed=st.integers(0, 999))
+def test_clean_rows_tell_how_sure_probabilities_may_be(too_sure, center, seed):
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(center, 2.0, 4000)
+    is_right = rng.random(4000) < expit(odds)
+    is_clean = is_right & (rng.random(4000) < 0.3)
+    share = expit(odds).mean()
+    shift = brentq(lambda shift: expit(too_sure * odds + shift).mean() - share, -50.0, 50.0)
+    said = expit(too_sure * odds + shift)
+    found = less_sure(said, is_clean)
+    assert found[~is_clean].mean() == pytest.approx(said[~is_clean].mean(), abs=1e-9)
+    assert (np.diff(found[np.argsort(said)]) >= 0.0).all()
+    slope = np.diff(logit(found[[0, 1]]))[0] / np.diff(odds[:2])[0]
+    assert slope <= too_sure * (1 + 1e-6) and abs(slope - min(1.0, too_sure)) < 0.3
+    assert less_sure(said, np.zeros(4000, dtype=bool)) is said
 
 
 @pytest.mark.filterwarnings("ignore:From")

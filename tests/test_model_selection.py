@@ -203,7 +203,7 @@ def test_folds_deal_the_copies_of_frequent_rows_and_keep_those_of_others_togethe
     [
         (KLIEP(gamma=[]), "gamma is an empty sequence"),
         (KLIEP(gamma="cv", cv=1), "cv must be at least 2 folds; got 1"),
-        (LSIF(regularization=[0.1, -1.0]), "regularization must be a finite number >= 0; got -1.0"),
+        (LSIF(regularization=[0.1, -1.0]), r"regularization must be a number in \[0, inf\); got -1.0"),
         (KLIEP(gamma="CV"), 'an estimator\'s fit also takes "cv"'),
         (KLIEP(gamma="cv", cv=KFold(2)), "holds out (no|every) (source|target) row"),
     ],

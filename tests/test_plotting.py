@@ -145,7 +145,7 @@ def test_a_wide_love_plot_keeps_the_worst_columns_and_says_so():
     worst = np.sort(np.abs(standardized_mean_difference(X[y == 0], X[y == 1])))[::-1][:5]
     np.testing.assert_allclose(points(display, "before weighting")[0], worst)
     assert display.ax_.get_title() == "the 5 of 30 columns most off balance" and len(display.names) == 30
-    with pytest.raises(ValueError, match="max_columns must be >= 1"):
+    with pytest.raises(ValueError, match="max_columns must be an int >= 1"):
         display.plot(max_columns=0, ax=Figure().subplots())
 
 
@@ -391,5 +391,5 @@ def test_differences_are_drawn_by_column_and_by_row():
     source_bars, target_bars = rows.containers
     assert [sum(bar.get_height() for bar in bars) for bars in (source_bars, target_bars)] == pytest.approx([1.0, 1.0])
     assert DifferencesDisplay.from_differences(display.differences).figure_ is not display.figure_
-    with pytest.raises(ValueError, match="max_columns must be >= 1"):
+    with pytest.raises(ValueError, match="max_columns must be an int >= 1"):
         display.plot(max_columns=0)

@@ -406,7 +406,7 @@ def test_a_fixed_step_on_losses_is_the_projected_step_up_the_critic(step_size, s
 
 @pytest.mark.parametrize("step_size", [0.0, -1.0, float("nan"), float("inf"), True, "long"])
 def test_a_step_size_that_is_no_positive_number_is_refused(step_size):
-    with pytest.raises(ValueError, match="step_size must be a finite number > 0"):
+    with pytest.raises(ValueError, match=r"step_size must be a number in \(0, inf\)"):
         Critic(step_size=step_size)
 
 

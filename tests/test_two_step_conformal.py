@@ -302,7 +302,7 @@ def test_a_class_that_a_fold_lacks_has_probability_0_there():
 @pytest.mark.parametrize(
     ("estimator", "params", "message"),
     [
-        (Ridge(), {"confidence": 90}, "confidence must be a number between 0 and 1"),
+        (Ridge(), {"confidence": 90}, r"confidence must be a number in \(0, 1\)"),
         (Ridge(), {"method": "jackknife"}, 'method must be "split" or "cross"'),
         (Ridge(), {"conformity_score": "lac"}, r"must be 'auto' or one of \['absolute'\]; got 'lac'"),
         (LogisticRegression(), {"conformity_score": "absolute"}, r"one of \['lac', 'aps'\]"),

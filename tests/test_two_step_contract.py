@@ -193,7 +193,7 @@ def test_a_ratio_that_is_no_estimator_needs_only_transform():
 
 @pytest.mark.parametrize("flatten", [-0.1, 1.1, np.nan, np.inf, "1", None, True])
 def test_flatten_outside_zero_to_one_is_an_error(flatten):
-    with pytest.raises(ValueError, match=r"flatten must be a number from 0 \(plain fit\) to 1 \(full weights\); got"):
+    with pytest.raises(ValueError, match=r"flatten must be a number in \[0, 1\], from a plain fit to full weights; got"):
         ImportanceWeighted(Ridge(), ones, flatten).fit(*table()[:2])
 
 

@@ -119,7 +119,7 @@ class Unweighted(BaseEstimator):
     [
         (GaussianRatio(), {"n_replicas": 0}, "n_replicas must be an int >= 2"),
         (GaussianRatio(), {"n_replicas": 1.5}, "n_replicas must be an int >= 2"),
-        (GaussianRatio(), {"confidence": 95}, "confidence must be a number between 0 and 1"),
+        (GaussianRatio(), {"confidence": 95}, r"confidence must be a number in \(0, 1\)"),
         (np.ones_like, {}, "ratio must be a density ratio"),
         (GaussianRatio, {}, "ratio must be a density ratio"),
         (Unweighted(), {}, "Unweighted is no density ratio whose fit takes sample_weight"),

@@ -474,7 +474,7 @@ def call(**changes):
         ({"y": np.array(["a"] * N), "metric": "mean_squared_error"}, "needs numbers, and y or the predictions are"),
         ({"y": np.zeros(3)}, "X has 60 and y has 3"),
         ({"method": "ips"}, 'method must be "dr"'),
-        ({"confidence": 95}, "confidence must be a number between 0 and 1, such as 0.95; got 95"),
+        ({"confidence": 95}, r"confidence must be a number in \(0, 1\), such as 0.95; got 95"),
         ({"n_bootstrap": -1}, "n_bootstrap must be an int >= 0"),
         ({"ratio": KLIEP()}, "The ratio KLIEP is not fitted"),
         ({"ratio": lambda X: np.zeros(len(X))}, "The ratio is 0 at every row"),

@@ -12,10 +12,7 @@ from . import demo, labels, train, weights
 __all__ = ["app"]
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Density ratios and importance weights.",
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Density ratios and importance weights."
 )
 
 

@@ -24,8 +24,7 @@ _HEADINGS = ("method", "accuracy %", "weight\nclean", "weight\nflipped", "AUROC"
 
 def demo(
     noise: Annotated[
-        str,
-        typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric."),
+        str, typer.Option(help="KIND:RATE of the label noise: symmetric, symmetric_inclusive, pair, asymmetric.")
     ] = "symmetric:0.5",
     methods: Annotated[str, typer.Option(help="Methods, separated by commas; or all.")] = ",".join(_DEFAULT),
     epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 80,

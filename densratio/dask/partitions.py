@@ -131,14 +131,10 @@ def _delayed_parts(collection: Any) -> list[Any]:
 
 
 def _summarize(summarize: Callable, number: int, x: Any, y: Any, weight: Any, dtype: np.dtype, shared: Any) -> Any:
-    return summarize(_read(number, x, y, weight, dtype), shared)
-
-
-def _read(number: int, x: Any, y: Any, weight: Any, dtype: np.dtype) -> Block:
     labels = np.asarray(y)
     misses = bool(y.isna().any()) if hasattr(y, "isna") else labels.dtype.kind == "f" and not np.all(np.isfinite(labels))
     weight = None if weight is None else _numbers(weight, np.float64)
-    return Block(number, _numbers(x, dtype), None if misses else labels, weight)
+    return summarize(Block(number, _numbers(x, dtype), None if misses else labels, weight), shared)
 
 
 def _numbers(part: Any, dtype: Any) -> np.ndarray:

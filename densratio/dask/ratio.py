@@ -66,7 +66,9 @@ class DaskRatio(Estimator):
         and estimators whose problem is not made of sums over rows.
         """
         ratio, features = _summable(self.ratio)
-        n_sample = self._n_sampled(features)
+        check_count("random_state of DaskRatio", self.random_state, 0)
+        # distinct_rows looks for copies among four times as many rows as it returns.
+        n_sample = max(check_count("n_sample of DaskRatio", self.n_sample), 4 * (features.n_centers or 0))
         partitions = Partitions.of(ratio, X, y, sample_weight)
         found = survey(partitions, n_sample, self.random_state)
         sampled = sample_of(ratio, *found.sample(partitions.columns))
@@ -97,11 +99,6 @@ class DaskRatio(Estimator):
         domains = [labels == label for label in found.labels]
         weights = [weight[0][is_member] if weight else None for is_member in domains]
         return agreement(self.ratio_, *(values[is_member] for is_member in domains), *weights)
-
-    def _n_sampled(self, features: Features) -> int:
-        check_count("random_state of DaskRatio", self.random_state, 0)
-        # distinct_rows looks for copies among four times as many rows as it returns.
-        return max(check_count("n_sample of DaskRatio", self.n_sample), 4 * (features.n_centers or 0))
 
     def _take(self, ratio: DensityRatio, weights: da.Array) -> None:
         for stale in [name for name in vars(self) if name.endswith("_")]:

@@ -2,13 +2,7 @@
 
 from .class_imbalance import Imbalance, long_tail, step_imbalance
 from .covariate_shift import Shift, make_gaussian_shift, make_heavy_tails, make_mixture_shift, make_subspace_shift
-from .feature_noise import (
-    PMD_TYPES,
-    feature_dependent_noise,
-    flip_probabilities,
-    instance_dependent_noise,
-    out_of_fold_posteriors,
-)
+from .feature_noise import PMD_TYPES, feature_dependent_noise, flip_probabilities, instance_dependent_noise, out_of_fold_posteriors
 from .images import (
     ImageFolder,
     Labelled,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._validation import check_number
 from .label_noise import class_numbers
 
 __all__ = ["Imbalance", "long_tail", "step_imbalance"]
@@ -48,11 +49,7 @@ def step_imbalance(
 
 
 def long_tail(
-    labels: np.ndarray,
-    factor: float,
-    *,
-    n_classes: int | None = None,
-    random_state: int | np.random.Generator = 0,
+    labels: np.ndarray, factor: float, *, n_classes: int | None = None, random_state: int | np.random.Generator = 0
 ) -> Imbalance:
     """Keep n_c = n_0 factor^(-c / (K-1)) rows of class c, rounded down, at least 1: class sizes fall geometrically.
 
@@ -63,8 +60,7 @@ def long_tail(
     Source: Cui et al. (2019), Class-balanced loss based on effective number of samples.
     """
     labels, counts = _class_sizes(labels, n_classes)
-    if not 1.0 <= factor < np.inf:
-        raise ValueError(f"factor, the largest class over the smallest, must be >= 1 and finite; got {factor}.")
+    check_number("factor", factor, "[1, inf)", ", the largest class over the smallest")
     shares = float(factor) ** (-np.arange(len(counts)) / max(len(counts) - 1, 1))
     # The small term keeps floor from rounding down a whole number that floating point puts just below itself.
     largest = np.floor(np.min(counts / shares) + 1e-9)

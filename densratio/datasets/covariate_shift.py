@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import check_count, stack_domains
+from .._validation import check_count, check_number, stack_domains
 from .true_ratio import Embedded, Mixture, MixtureRatio, StudentT, StudentTRatio, SubspaceRatio, TrueRatio
 
 __all__ = ["LEAST_DF", "Shift", "make_gaussian_shift", "make_heavy_tails", "make_mixture_shift", "make_subspace_shift"]
 
 LEAST_DF = 0.1
 """Degrees of freedom below which draws of a Student-t distribution exceed the range of float64."""
+_DF = f"[{LEAST_DF}, inf)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +145,8 @@ def make_heavy_tails(
     a scale <= 0, a negative noise, or a wrong length of `shift`.
     """
     move = _vector(shift, check_count("n_columns", n_columns))
-    source = StudentT(_positive("df_source", df_source, LEAST_DF), np.zeros_like(move), 1.0)
-    target = StudentT(_positive("df_target", df_target, LEAST_DF), move, _positive("scale", scale))
+    source = StudentT(check_number("df_source", df_source, _DF), np.zeros_like(move), 1.0)
+    target = StudentT(check_number("df_target", df_target, _DF), move, check_number("scale", scale, "(0, inf)"))
     return _draw(StudentTRatio(source, target), source, target, move, n_source, n_target, noise, random_state)
 
 
@@ -181,7 +182,7 @@ def make_subspace_shift(
 
 
 def _gaussian_ratio(move: np.ndarray, scale: float) -> MixtureRatio:
-    wide, one = np.array([_positive("scale", scale)]), np.ones(1)
+    wide, one = np.array([check_number("scale", scale, "(0, inf)")]), np.ones(1)
     return MixtureRatio(Mixture(one, np.zeros((1, len(move))), one), Mixture(one, move[None], wide))
 
 
@@ -197,19 +198,12 @@ def _draw(
 ) -> Shift:
     """Both samples, and the outcome (see the module) along `move` (d,)."""
     n_source, n_target = check_count("n_source", n_source), check_count("n_target", n_target)
-    if not (np.ndim(noise) == 0 and np.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise must be a finite number >= 0, the standard deviation of the outcome's noise; got {noise!r}.")
+    check_number("noise", noise, "[0, inf)", ", the standard deviation of the outcome's noise")
     rng = np.random.default_rng(random_state)
     X, y = stack_domains(source.sample(n_source, rng), target.sample(n_target, rng))
     length = np.linalg.norm(move)
     u = X @ (move / length) if length > 0 else X[:, 0]
     return Shift(X, y, ratio, np.cos(u) + noise * rng.standard_normal(len(u)))
-
-
-def _positive(name: str, value: float, least: float = 0.0) -> float:
-    if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0 and value >= least):
-        raise ValueError(f"{name} must be a finite number {f'>= {least}' if least else '> 0'}; got {value!r}.")
-    return float(value)
 
 
 def _finite(name: str, values: ArrayLike) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import check_number
 from .label_noise import NoisyLabels, class_numbers, label_noise
 
 __all__ = ["PMD_TYPES", "feature_dependent_noise", "flip_probabilities", "instance_dependent_noise", "out_of_fold_posteriors"]
@@ -69,8 +70,7 @@ def flip_probabilities(posteriors: Any, kind: str, rate: float) -> np.ndarray:
     """
     if kind not in PMD_TYPES:
         raise ValueError(f"PMD noise of type {kind!r} is not known; use one of {list(PMD_TYPES)}.")
-    if not 0.0 <= rate <= 1.0:
-        raise ValueError(f"The noise rate must be in [0, 1]; got {rate}.")
+    check_number("rate", rate, "[0, 1]")
     top = np.partition(_distributions(posteriors), -2, axis=1)
     chances = PMD_TYPES[kind](np.minimum(top[:, -1] - top[:, -2], 1.0))
     return np.minimum(_scale_to_mean(chances, rate) * chances, 1.0)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._validation import check_number
+
 __all__ = [
     "ASYMMETRIC", "CIFAR100_COARSE", "NOISE_KINDS", "NoisyLabels", "class_numbers", "label_noise", "next_of_group",
     "transition_matrix",
@@ -73,8 +75,7 @@ def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int,
     asymmetric: with probability `rate` the class given by `mapping`; classes not in it keep their labels.
     Raises ValueError for an unknown kind, a rate outside [0, 1], or asymmetric noise without a mapping.
     """
-    if not 0.0 <= rate <= 1.0:
-        raise ValueError(f"The noise rate must be in [0, 1]; got {rate}.")
+    check_number("rate", rate, "[0, 1]")
     eye = np.eye(n_classes)
     if kind == "symmetric":
         return (1.0 - rate) * eye + rate * (1.0 - eye) / max(n_classes - 1, 1) if n_classes > 1 else eye

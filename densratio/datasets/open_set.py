@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._validation import check_number
+
 __all__ = ["OpenSet", "open_set", "open_set_rows"]
 
 
@@ -17,13 +19,7 @@ class OpenSet(NamedTuple):
     outside_rows: np.ndarray
 
 
-def open_set(
-    inputs: Any,
-    rate: float,
-    outside_inputs: Any,
-    *,
-    random_state: int | np.random.Generator = 0,
-) -> OpenSet:
+def open_set(inputs: Any, rate: float, outside_inputs: Any, *, random_state: int | np.random.Generator = 0) -> OpenSet:
     """Replace the inputs of round(rate * n) rows, drawn at random, by outside inputs; the labels do not change.
 
     inputs (n, ...); outside_inputs (m, ...) of the same shape and dtype, rows of classes that are not among the labels.
@@ -48,8 +44,7 @@ def open_set_rows(n: int, rate: float, n_outside: int, *, random_state: int | np
 
     round(rate * n) rows are replaced. Outside rows are reused only after all have been used equally often.
     """
-    if not 0.0 <= rate <= 1.0:
-        raise ValueError(f"The rate of replaced rows must be in [0, 1]; got {rate}.")
+    check_number("rate", rate, "[0, 1]")
     n_replaced = round(rate * n)
     if n_replaced and n_outside < 1:
         raise ValueError(f"{n_replaced} rows are to be replaced, but there are no outside inputs.")

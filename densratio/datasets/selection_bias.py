@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from .._arrays import to_host
-from .._validation import stack_domains
+from .._validation import check_number, stack_domains
 from .covariate_shift import Shift
 from .true_ratio import TrueRatio, as_rows
 
@@ -171,8 +171,7 @@ def _by_feature(rows: np.ndarray, column: int, threshold: float | None, probabil
 
 
 def _by_distance(rows: np.ndarray, strength: float) -> Selection:
-    if not (np.ndim(strength) == 0 and np.isfinite(strength) and strength >= 0):
-        raise ValueError(f"strength must be a finite number >= 0; got {strength!r}.")
+    check_number("strength", strength, "[0, inf)")
     # In units of each column's largest value, so that squares and sums do not overflow.
     unit = np.maximum(np.abs(rows).max(axis=0), np.finfo(np.float64).tiny)
     mean, spread = unit * np.mean(rows / unit, axis=0), unit * np.std(rows / unit, axis=0)

@@ -22,16 +22,7 @@ from ..training.registry import METHODS, TRAIN_TWICE, reweighter
 from ..training.rules import irreducible_losses, margins
 from .peak_memory import peak_memory
 
-__all__ = [
-    "NoiseExperiment",
-    "Run",
-    "Split",
-    "endless_batches",
-    "run_method",
-    "split_rows",
-    "summarize",
-    "weighting_curves",
-]
+__all__ = ["NoiseExperiment", "Run", "Split", "endless_batches", "run_method", "split_rows", "summarize", "weighting_curves"]
 
 
 @dataclass(frozen=True)
@@ -110,11 +101,7 @@ class Split:
 
 
 def run_method(
-    method: str,
-    seed: int,
-    data: Labelled,
-    config: NoiseExperiment,
-    on_epoch: Callable[[float], None] = lambda accuracy: None,
+    method: str, seed: int, data: Labelled, config: NoiseExperiment, on_epoch: Callable[[float], None] = lambda accuracy: None
 ) -> Run:
     """Train one network with one method. on_epoch(test accuracy) is called after each epoch.
 

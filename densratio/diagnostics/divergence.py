@@ -14,9 +14,9 @@ from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import check_confidence, seed_of
+from .._validation import check_number, seed_of
 from ..estimators import Discriminator
-from ..model_selection import stratified_folds
+from ..model_selection import folds_of_stacked
 from .columns import numeric_columns, rows_at, stacked
 
 __all__ = ["Divergence", "area_under_curve", "as_chosen", "divergence"]
@@ -88,7 +88,7 @@ def divergence(
     """
     if kind is not None and kind not in _BOUNDS:
         raise ValueError(f"kind must be one of {sorted(_BOUNDS)}, or None for all of them; got {kind!r}.")
-    check_confidence(confidence)
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     with show_progress(verbose):
         held_out, seen = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, held_out, seen, float(confidence)) for name in ([kind] if kind else _BOUNDS)}
@@ -152,18 +152,16 @@ def _ratios(source: Any, target: Any, ratio: Any, seed: int) -> tuple[_At, list[
     X, domain = stacked(source, target)
     rows = numeric_columns(X, has_gaps=True).values if ratio is None else X
     domain = np.asarray(to_host(domain))
-    found, places = np.empty(len(domain)), [np.flatnonzero(domain == k) for k in (0, 1)]
+    found, seen = np.empty(len(domain)), []
     if not hasattr(ratio, "fit") and callable(ratio):
         found = np.asarray(to_host(ratio(rows)), dtype=np.float64)
-        return _At(found[places[0]], found[places[1]]), []
-    model, seen = _unfitted(ratio), []
-    folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
-    held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]
-    values = (_fold_ratios(clone(model), rows, domain, at) for at in held_out)
-    for at, (some, others) in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
-        found[at] = some
-        seen.append(others)
-    return _At(found[places[0]], found[places[1]]), seen
+    else:
+        model, held_out = _unfitted(ratio), folds_of_stacked(domain, _N_FOLDS, seed)
+        values = (_fold_ratios(clone(model), rows, domain, at) for at in held_out)
+        for at, (some, others) in zip(held_out, ticked(values, len(held_out), "Folds of the ratio"), strict=True):
+            found[at] = some
+            seen.append(others)
+    return _At(found[domain == 0], found[domain == 1]), seen
 
 
 def _fold_ratios(model: Any, rows: Any, domain: np.ndarray, held_out: np.ndarray) -> tuple[Any, _At]:

@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from .._blocks import row_slices
 from .._validation import check_count
 from ..features import Gaussian
 from .columns import dense_rows, two_samples
-from .two_sample import (
-    TwoSampleTest,
-    draw_rows,
-    mixed_bandwidth,
-    permutation_p_value,
-    standardized,
-)
+from .two_sample import TwoSampleTest, draw_rows, mixed_bandwidth, permutation_p_value, relabelings, standardized
 
 __all__ = ["ratio_test"]
 
@@ -66,10 +59,7 @@ def ratio_test(
         return 0.5 * np.sum(means.T * cho_solve(root, means.T), axis=0)
 
     statistic = float(scores(is_target[None, :].astype(np.float64))[0])
-    parts = [
-        scores(rng.permuted(np.tile(is_target, (block.stop - block.start, 1)), axis=1).astype(np.float64))
-        for block in row_slices(n_permutations, len(features))
-    ]
+    parts = [scores(some.astype(np.float64)) for some in relabelings(is_target, n_permutations, rng)]
     return TwoSampleTest(statistic, permutation_p_value(statistic, np.concatenate(parts)))
 
 

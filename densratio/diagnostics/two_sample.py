@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,8 +116,8 @@ def mixed_bandwidth(pooled: np.ndarray, gamma: float | str, rng: np.random.Gener
 
 def check_max_rows(max_rows: Any) -> None:
     """Raises ValueError unless max_rows is a whole number >= 2 or None."""
-    if max_rows is not None and (not isinstance(max_rows, int | np.integer) or max_rows < 2):
-        raise ValueError(f"max_rows must be an int >= 2, at least one row of each sample; got {max_rows!r}.")
+    if max_rows is not None:
+        check_count("max_rows", max_rows, 2, ", at least one row of each sample")
 
 
 def signed_labels(n_source: int, n_target: int, weights: Any = None) -> np.ndarray:
@@ -133,11 +134,14 @@ def quadratic_form(kernel: np.ndarray, labels: np.ndarray) -> float:
 def permuted_statistics(kernel: np.ndarray, labels: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
     """Squared MMD (n_permutations,) of random relabelings: all label vectors times the kernel, in one product a block."""
     check_count("n_permutations", n_permutations)
-    parts = []
-    for block in row_slices(n_permutations, len(labels)):
-        relabeled = rng.permuted(np.tile(labels, (block.stop - block.start, 1)), axis=1)
-        parts.append(np.sum((relabeled @ kernel) * relabeled, axis=1))
+    parts = [np.sum((some @ kernel) * some, axis=1) for some in relabelings(labels, n_permutations, rng)]
     return np.maximum(np.concatenate(parts), 0.0)
+
+
+def relabelings(labels: np.ndarray, n_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Blocks (b, N) of labels (N,) in random order, n_permutations rows in all."""
+    for block in row_slices(n_permutations, len(labels)):
+        yield rng.permuted(np.tile(labels, (block.stop - block.start, 1)), axis=1)
 
 
 def permutation_p_value(statistic: float, permuted: np.ndarray) -> float:

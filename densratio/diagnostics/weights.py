@@ -8,6 +8,7 @@ import numpy as np
 
 from .._arrays import to_host
 from .._columns import check_container
+from .._validation import check_number
 
 __all__ = [
     "ParetoTail", "effective_sample_size", "largest_share", "pareto_k", "pareto_tail", "top_share", "weight_shares",
@@ -34,8 +35,7 @@ def largest_share(weights: Any) -> float:
 
 def top_share(weights: Any, fraction: float = 0.01) -> float:
     """Share of the total weight on the heaviest `fraction` of the rows, rounded up to whole rows. weights (n,) >= 0."""
-    if not 0.0 < fraction <= 1.0:
-        raise ValueError(f"fraction must be > 0 and at most 1; got {fraction!r}.")
+    check_number("fraction", fraction, "(0, 1]")
     shares = weight_shares(weights)
     return float(np.sum(np.sort(shares)[-rows_in(len(shares), fraction) :]))
 

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from .._arrays import Array
 from .._blocks import over_rows
 from .._distances import squared_euclidean
+from ..features import rule_of
 from .base import RatioEstimator
 from .samples import Samples, moments, oas_shrinkage, row_counts
 
@@ -96,10 +97,8 @@ class KDERatio(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         gamma, counts = self._chosen("gamma"), row_counts(samples)
         rows = [part.astype(np.float64) for part in (samples.source, samples.target)]
-        if isinstance(gamma, str):
-            bandwidths = _rule_bandwidths(_rule(gamma), rows, counts)
-        else:
-            bandwidths = [np.eye(rows[0].shape[1]) * (0.5 / _checked(gamma))] * 2
+        rule = rule_of(gamma, BANDWIDTH_RULES)
+        bandwidths = [np.eye(rows[0].shape[1]) * (0.5 / gamma)] * 2 if rule is None else _rule_bandwidths(rule, rows, counts)
         self._source, self._target = (_Density.of(*parts) for parts in zip(rows, counts, bandwidths, strict=True))
         unit = np.where(self.scale_ > 0.0, self.scale_, 1.0) if self._unit is not None else np.ones(rows[0].shape[1])
         self.source_bandwidth_, self.target_bandwidth_ = (bandwidth * np.outer(unit, unit) for bandwidth in bandwidths)
@@ -167,15 +166,3 @@ def _rule_bandwidths(
         np.fill_diagonal(correlation, 1.0 + 1e-9)
         bandwidths.append(correlation * np.outer(deviation, deviation) * rule(size, d) ** 2)
     return bandwidths
-
-
-def _rule(gamma: str) -> Callable[[float, int], float]:
-    if gamma not in BANDWIDTH_RULES:
-        raise ValueError(f"gamma={gamma!r} is not a known rule; give a number > 0 or one of {sorted([*BANDWIDTH_RULES, 'cv'])}.")
-    return BANDWIDTH_RULES[gamma]
-
-
-def _checked(gamma: Any) -> float:
-    if not isinstance(gamma, int | float | np.number) or isinstance(gamma, bool) or not 0.0 < gamma < float("inf"):
-        raise ValueError(f"gamma must be a finite number > 0 or one of {sorted([*BANDWIDTH_RULES, 'cv'])}; got {gamma!r}.")
-    return float(gamma)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._arrays import is_tensor, to_host
 from .._columns import check_columns, check_container
 from .._estimator import Estimator, unchanged_on_error
-from .._validation import seed_of
+from .._validation import check_number, seed_of
 from ..model_selection import stratified_folds
 from .kliep import KLIEP
 
@@ -106,8 +106,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         return ratio.fit(np.concatenate([others, reference]), np.repeat([0, 1], [len(others), len(reference)]))
 
     def _check(self) -> None:
-        if not (isinstance(self.false_alarms, float) and 0.0 < self.false_alarms < 1.0):
-            raise ValueError(f"false_alarms must be a number between 0 and 1, such as 0.05; got {self.false_alarms!r}.")
+        check_number("false_alarms", self.false_alarms, "(0, 1)", ", such as 0.05")
         if isinstance(self.cv, bool) or not isinstance(self.cv, int | np.integer) or self.cv < 2:
             raise ValueError(f"cv must be a whole number of folds >= 2; got {self.cv!r}.")
         if isinstance(self.ratio, type) or not (self.ratio is None or hasattr(self.ratio, "transform")):

@@ -15,10 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import Array
 from .._blocks import row_slices
-from .._validation import check_count, from_registry
+from .._validation import check_count, check_number, from_registry
 from ..features import FEATURES, Features
 from ..objectives import OBJECTIVES, Objective, Problem
-from ..objectives.base import is_number
 from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solver_class
 from .explicit_map import mapped, mean_mapped
 from .samples import Samples, mean_one, row_counts
@@ -105,8 +104,7 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
     """The solver given by an estimator's parameters; for "auto" the first that suits the problem."""
     if isinstance(ratio.solver, Solver):
         return ratio.solver
-    if not (is_number(ratio.tol) and ratio.tol > 0.0):
-        raise ValueError(f"tol must be > 0; got {ratio.tol!r}.")
+    check_number("tol", ratio.tol, "(0, inf]")
     if not ratio.max_iter >= 1 or not ratio.n_steps >= 1:
         raise ValueError(f"max_iter and n_steps must be >= 1; got {ratio.max_iter!r} and {ratio.n_steps!r}.")
     if ratio.solver != "auto":

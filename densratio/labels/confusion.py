@@ -6,10 +6,12 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-__all__ = ["LabelModel", "careful_posterior", "label_posterior"]
+__all__ = ["LabelModel", "careful_posterior", "label_posterior", "less_sure"]
 
 _ROUNDS, _STEPS, _SHARPENINGS = 7, 5, 30
 _SMALLEST = 1e-9
@@ -23,6 +25,7 @@ _NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
 _LOWERINGS = 20
 _LESS_LIKELY = 1.35  # in log-likelihood: the limits of an interval of 90 %
+_SPREAD_OF_SLOPES, _FLATTEST = 0.5, -2.0  # of the logarithm of a slope of log odds: its prior deviation, and the least
 _CERTAIN, _MANY_CERTAIN = 0.9, 0.5  # probability of a true class, and share of the rows of a class
 _FEWER = 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.0  # times the wrong labels of the likeliest T
 _MORE = 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0
@@ -96,13 +99,43 @@ def careful_posterior(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray
     Where classes overlap, the probabilities under a T are those under a smaller T too, of classes that overlap more, and the labels
     hardly tell one from the other. So where less than half of the rows of a class are nearly certain, T is moved to fewer wrong
     labels, and where none is, down to the lower limit. The limits are those of an interval of 90 % by likelihood; all rates move
-    together.
+    together. Clean rows say how sure the probabilities may be, see `less_sure`.
     """
     rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
     likeliest = _mostly_right(rows, _likelier(rows))
     least, most = (_n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
     fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * max(0.0, 1.0 - _certain(likeliest.q) / _MANY_CERTAIN))
-    return LabelModel(_joint(rows, fit), fit.transition), (least, most)
+    posterior = _joint(rows, fit)
+    at = np.arange(len(given)), given
+    unknown = _joint(rows._replace(is_clean=np.zeros_like(is_clean)), fit)[at]
+    right = np.where(is_clean, 1.0, less_sure(unknown, is_clean))
+    others = (1.0 - right) / np.maximum(1.0 - posterior[at], _SMALLEST)
+    posterior *= others[:, None]
+    posterior[at] = right
+    return LabelModel(posterior, fit.transition), (least, most)
+
+
+def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
+    """P(label right) (n,) with log odds times a slope of at most 1, and as many right among the rows that are not clean.
+
+    Clean rows are a draw of those whose label is right, so the density of a row among them goes with P(label right): the slope is
+    that under which they are likeliest, and near 1 where they are few. It mends probabilities that are too sure where wrong labels
+    lie on hard rows, and leaves the order of the rows as it is.
+    """
+    if not is_clean.any() or is_clean.all():
+        return right
+    odds = logit(right.clip(_SMALLEST, 1.0 - _SMALLEST))
+    mean = expit(odds[~is_clean]).mean()
+
+    def flattened(log_slope: float) -> np.ndarray:
+        sloped = np.exp(log_slope) * odds
+        shift = brentq(lambda shift: expit(sloped[~is_clean] + shift).mean() - mean, -50.0, 50.0)
+        return expit(sloped + shift)
+
+    def less_likely(log_slope: float) -> float:
+        return float(0.5 * (log_slope / _SPREAD_OF_SLOPES) ** 2 - np.log(flattened(log_slope)[is_clean]).sum())
+
+    return flattened(minimize_scalar(less_likely, bounds=(_FLATTEST, 0.0), method="bounded").x)
 
 
 def _rows(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray, counts: np.ndarray, holds_noise: bool) -> _Rows:

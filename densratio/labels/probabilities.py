@@ -17,6 +17,7 @@ from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
+_AS_PREDICTED = 1e-6  # share of the probability as it came in a score: it orders rows of which 1 - score rounds to 0 or 1
 _UNSURE = 0.05  # share of the rows between the smallest number of wrong labels and the largest, from which a warning says so
 
 
@@ -63,8 +64,9 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
 def class_issues(names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_clean: np.ndarray, n_rows: Any = None) -> Any:
     """The frame of the first n_rows rows."""
     model, limits = careful_posterior(proba, given, is_clean)
-    rows = np.arange(len(given))[:n_rows]
-    score = np.where(is_clean, 0.0, 1.0 - model.posterior[np.arange(len(given)), given])[rows].clip(0.0, 1.0)
+    rows, at = np.arange(len(given))[:n_rows], (np.arange(len(given)), given)
+    right = (1.0 - _AS_PREDICTED) * model.posterior[at] + _AS_PREDICTED * proba[at]
+    score = np.where(is_clean, 0.0, 1.0 - right)[rows].clip(0.0, 1.0)
     frame = issue_frame(names[given[rows]], names[model.posterior[rows].argmax(axis=1)], score)
     n_issues = frame.attrs["n_issues"]
     least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)

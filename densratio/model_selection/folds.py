@@ -15,7 +15,7 @@ from .._progress import run_all
 
 _LEAST_SHARE = 1 / 200  # of all rows, from which a row that occurs more than once is dealt to all folds
 
-__all__ = ["Fold", "are_partition", "folds_of", "k_fold_scores", "stratified_folds"]
+__all__ = ["Fold", "are_partition", "folds_of", "folds_of_stacked", "k_fold_scores", "stratified_folds"]
 
 
 class Fold(NamedTuple):
@@ -60,6 +60,13 @@ def stratified_folds(
         return [Fold(source, target) for source, target in zip(*splits, strict=True)]
     sides = [_dealt(*side, n_splits) for side in zip(splits, frequent, counts, strict=True)]
     return [Fold(s, t, of_s, of_t) for (s, of_s), (t, of_t) in zip(*sides, strict=True)]
+
+
+def folds_of_stacked(domain: np.ndarray, n_splits: int, seed: int) -> list[np.ndarray]:
+    """The rows (k,) that each of these folds holds out of stacked samples; domain (n,): 0 for source and 1 for target rows."""
+    source, target = (np.flatnonzero(domain == k) for k in (0, 1))
+    folds = stratified_folds(len(source), len(target), n_splits, seed=seed)
+    return [np.concatenate([source[fold.source], target[fold.target]]) for fold in folds]
 
 
 def _frequent(count: np.ndarray, n_splits: int) -> np.ndarray:
@@ -111,11 +118,7 @@ def folds_of(held_out: Iterable[Any], source_index: np.ndarray, target_index: np
 
 
 def k_fold_scores(
-    estimator: Any,
-    candidates: list[dict[str, Any]],
-    splits: list[tuple[tuple[Any, ...], tuple[Any, ...]]],
-    *,
-    n_jobs: int | None,
+    estimator: Any, candidates: list[dict[str, Any]], splits: list[tuple[tuple[Any, ...], tuple[Any, ...]]], *, n_jobs: int | None
 ) -> np.ndarray:
     """Scores (n_candidates, n_folds) on the held-out rows of clones with each candidate's parameters.
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 from .._arrays import Array, is_floating, map_arrays, namespace, put, to_host, weighted_mean, widest_here
+from .._validation import is_number
 from .likelihood import Likelihood
 from .quadratic import Quadratic, Root
 
 __all__ = ["Objective", "Problem", "SumProblem", "is_number"]
 
 _OF_PROBLEMS = ("init", "warm_start", "value_and_grad", "curvature", "project", "gap", "ratio")
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a real number; True and False do not count as numbers."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class Problem(ABC):
@@ -181,11 +176,7 @@ class Objective(ABC):
         return self
 
     def score(
-        self,
-        source_ratio: Array,
-        target_ratio: Array,
-        source_weight: Array | None = None,
-        target_weight: Array | None = None,
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
         """Score () of the ratio's values at held-out source (n_s,) and target (n_t,) rows; higher is better.
 

@@ -46,11 +46,7 @@ class KullbackLeibler(Objective):
         return MaximumLikelihood(count, total, target, target_weight, target.shape[0])
 
     def score(
-        self,
-        source_ratio: Array,
-        target_ratio: Array,
-        source_weight: Array | None = None,
-        target_weight: Array | None = None,
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
         """mean log r(target) - mean r(source) + 1, the variational lower bound of the divergence."""
         # The likelihood alone would reward a ratio that is large everywhere.

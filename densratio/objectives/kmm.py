@@ -7,7 +7,8 @@ from typing import ClassVar, Literal, Self
 
 from .._arrays import Array, namespace, weighted_mean
 from .._blocks import times
-from .base import Objective, is_number
+from .._validation import check_number
+from .base import Objective
 from .quadratic import Dense, Quadratic, Root
 from .quadratic_problem import QuadraticProblem
 from .row_weights import RowProblem, WeightSet, check_bounds, relative
@@ -36,8 +37,7 @@ class MaximumMeanDiscrepancy(Objective):
 
     def __post_init__(self) -> None:
         check_bounds(self.max_weight, self.mean_tol)
-        if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
-            raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
+        check_number("regularization", self.regularization, "[0, inf)")
 
     def problem(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from .._arrays import Array, eps, namespace, tiny, weighted_mean, widest_here
+from .._validation import check_number
 from ..projections import nonnegative
-from .base import Objective, SumProblem, is_number
+from .base import Objective, SumProblem
 from .moments import Moments
 from .quadratic import Dense, Quadratic, Root
 from .quadratic_problem import QuadraticProblem
@@ -39,14 +40,11 @@ class SquaredDistance(Objective):
     is_sum: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
-            raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
-        if not (is_number(self.l1_ratio) and 0.0 <= self.l1_ratio <= 1.0):
-            raise ValueError(f"l1_ratio must be in [0, 1]; got {self.l1_ratio!r}.")
+        check_number("regularization", self.regularization, "[0, inf)")
+        check_number("l1_ratio", self.l1_ratio, "[0, 1]")
         if not isinstance(self.nonnegative, bool | np.bool_):
             raise ValueError(f"nonnegative must be True or False; got {self.nonnegative!r}.")
-        if not (is_number(self.alpha) and 0.0 <= self.alpha < 1.0):
-            raise ValueError(f"alpha must be in [0, 1), the share of the target in the denominator; got {self.alpha!r}.")
+        check_number("alpha", self.alpha, "[0, 1)", ", the share of the target in the denominator")
 
     def problem(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
@@ -74,11 +72,7 @@ class SquaredDistance(Objective):
         return self.l1 > 0.0 and not self.nonnegative
 
     def score(
-        self,
-        source_ratio: Array,
-        target_ratio: Array,
-        source_weight: Array | None = None,
-        target_weight: Array | None = None,
+        self, source_ratio: Array, target_ratio: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
         """mean r(target) - (1 - alpha) mean r(source)^2 / 2 - alpha mean r(target)^2 / 2; the true relative ratio maximizes it."""
         of_source = weighted_mean(source_ratio * source_ratio, source_weight)

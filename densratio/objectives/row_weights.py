@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .._arrays import Array, device_of, full_like_row, namespace, tiny
+from .._validation import check_number
 from ..projections import box_sum_range, weighted_box_sum_range
-from .base import Problem, is_number
+from .base import Problem
 
 __all__ = ["RowProblem", "WeightSet", "check_bounds", "relative", "smoothed_weights"]
 
 
 def check_bounds(max_weight: float | None, mean_tol: float | str) -> None:
     """Raise ValueError unless max_weight is None or >= 1, and mean_tol is in [0, 1) or "diw"."""
-    if max_weight is not None and not (is_number(max_weight) and max_weight >= 1.0):
-        raise ValueError(f"max_weight must be >= 1, the mean of the weights, or None for no bound; got {max_weight!r}.")
-    if mean_tol != "diw" and (isinstance(mean_tol, str) or not 0.0 <= mean_tol < 1.0):
-        raise ValueError(f'mean_tol must be a number in [0, 1) or "diw"; got {mean_tol!r}.')
+    if max_weight is not None:
+        check_number("max_weight", max_weight, "[1, inf]", ", where 1 is the mean of the weights, or None for no bound")
+    if mean_tol != "diw":
+        check_number("mean_tol", mean_tol, "[0, 1)", ' or "diw"')
 
 
 def relative(weight: Array | None) -> Array | None:

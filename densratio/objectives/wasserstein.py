@@ -9,7 +9,8 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from .._arrays import Array, eps, full_like_row, host_numbers, namespace, put
-from .base import Objective, is_number
+from .._validation import check_number
+from .base import Objective
 from .line_transport import best_distribution, best_potential, lengthened, shortened
 from .planned_transport import PlannedTransport, TransportProblem
 from .row_weights import WeightSet, check_bounds, relative
@@ -38,8 +39,7 @@ class Wasserstein1(Objective):
 
     def __post_init__(self) -> None:
         check_bounds(self.max_weight, 0.0)
-        if not (is_number(self.regularization) and 0.0 <= self.regularization < float("inf")):
-            raise ValueError(f"regularization must be a finite number >= 0; got {self.regularization!r}.")
+        check_number("regularization", self.regularization, "[0, inf)")
 
     def problem(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None

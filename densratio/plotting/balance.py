@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
+from .._validation import check_count
 from ..diagnostics import ColumnBalance, Report
 from ..diagnostics.columns import numeric_columns, rows_where, source_mask
 from ..diagnostics.diagnosis import balance_of, weights_at
@@ -58,8 +59,7 @@ class BalanceDisplay:
 
     def plot(self, *, max_columns: int = 20, ax: Any = None) -> BalanceDisplay:
         """Draw the `max_columns` columns that are most off balance, before or after weighting."""
-        if max_columns < 1:
-            raise ValueError(f"max_columns must be >= 1; got {max_columns!r}.")
+        check_count("max_columns", max_columns)
         before, after = (np.abs(np.asarray(to_host(x), dtype=np.float64)) for x in (self.before, self.after))
         shown = np.argsort(-np.maximum(before, after), kind="stable")[:max_columns]
         self.ax_ = axes_for(ax)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import check_count
 from ..tables.differences import Differences, differences
 from ._style import GRAY, SOURCE, TARGET, hide_spines, pair_of_axes
 from .balance import shortened
@@ -38,8 +39,7 @@ class DifferencesDisplay:
 
     def plot(self, *, max_columns: int = 20, axes: Any = None) -> DifferencesDisplay:
         """Draw at most max_columns columns. axes: two of them; None opens a pyplot figure."""
-        if max_columns < 1:
-            raise ValueError(f"max_columns must be >= 1; got {max_columns!r}.")
+        check_count("max_columns", max_columns)
         self.axes_ = pair_of_axes(min(max_columns, len(self.differences.columns))) if axes is None else axes
         self.figure_ = self.axes_[0].figure
         _draw_columns(self.axes_[0], self.differences, max_columns)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
+from .._validation import check_count
 from ..diagnostics.columns import source_mask
 from ._slices import column_names, column_values, positions, slice_rows
 from ._style import GRAY, SOURCE, TARGET, axes_for
@@ -45,8 +46,7 @@ class RatioDisplay:
         columns: a position or a name, or two of them. resolution: grid points per column, from the 1 % to the 99 % quantile of
         the samples.
         """
-        if resolution < 2:
-            raise ValueError(f"resolution must be >= 2; got {resolution!r}.")
+        check_count("resolution", resolution, 2)
         chosen = positions(X, columns)
         is_source = source_mask(y, X.shape[0])
         values = [column_values(X, j) for j in chosen]
@@ -60,14 +60,7 @@ class RatioDisplay:
 
     @classmethod
     def from_predictions(
-        cls,
-        grid: Any,
-        ratio: Any,
-        *,
-        names: Sequence[str] | None = None,
-        source: Any = None,
-        target: Any = None,
-        ax: Any = None,
+        cls, grid: Any, ratio: Any, *, names: Sequence[str] | None = None, source: Any = None, target: Any = None, ax: Any = None
     ) -> RatioDisplay:
         """Ratios computed elsewhere: values (n,) at grid (n,), or (n_0, n_1) over a pair of grids (n_0,) and (n_1,).
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .._arrays import Array, namespace
-from ..objectives.base import Problem, is_number
+from .._validation import check_number
+from ..objectives.base import Problem
 from .base import Solver, State, residual_scale, unknown_residual
 
 __all__ = ["PlainGradient"]
@@ -22,8 +23,8 @@ class PlainGradient(Solver):
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        if self.step_size is not None and not (is_number(self.step_size) and 0.0 < self.step_size < float("inf")):
-            raise ValueError(f"step_size must be a finite number > 0, or None for 1 / curvature; got {self.step_size!r}.")
+        if self.step_size is not None:
+            check_number("step_size", self.step_size, "(0, inf)", ", or None for 1 / curvature")
 
     def _start(self, problem: Problem, coef: Array | None) -> Array:
         # A problem's own warm start may rescale what is stored, which the recipe does not.

@@ -158,10 +158,7 @@ class PrimalDual(Solver):
         is_small = gap <= _DIGITS * self.tol * (problem.regularization or size) or point.gap <= _EMPTY
         is_last = is_small or n_stalled >= _NO_PROGRESS
         memory = memory._replace(
-            point=point,
-            least=max(memory.least, found.least),
-            least_gap=min(point.gap, memory.least_gap),
-            n_stalled=n_stalled,
+            point=point, least=max(memory.least, found.least), least_gap=min(point.gap, memory.least_gap), n_stalled=n_stalled
         )
         is_no_worse = found.value <= _least_at(problem, state.coef, found) + _ROUNDING * size
         if found.value < memory.value and (is_no_worse or is_last):

@@ -11,12 +11,11 @@ import numpy as np
 from sklearn.base import clone
 
 from .._arrays import to_host
-from .._blocks import row_slices
 from .._progress import show_progress, ticked
 from .._validation import check_count, seed_of, stack_domains
 from ..diagnostics.divergence import area_under_curve
-from ..diagnostics.two_sample import draw_rows
-from ..model_selection import stratified_folds
+from ..diagnostics.two_sample import draw_rows, relabelings
+from ..model_selection import folds_of_stacked
 from .encoder import TableEncoder
 from .reading import Column, pairs_of, table_of
 from .use import shown_value
@@ -173,8 +172,7 @@ def _adjusted(
     observed = np.repeat([0.0, 1.0], [len(some) for some in rows])
     here = [code._replace(values=code.values[drawn]) for code in codes]
     parts = [[_distances(code, observed[None, :]) for code in here]]
-    for block in row_slices(n_permutations, len(drawn)):
-        labels = rng.permuted(np.tile(observed, (block.stop - block.start, 1)), axis=1)
+    for labels in relabelings(observed, n_permutations, rng):
         parts.append([_distances(code, labels) for code in here])
     distances = np.concatenate([np.stack(part, axis=1) for part in parts])
     # Equal by chance, columns are comparable in units of their spread; the observed labeling is one of those that it is taken over.
@@ -218,17 +216,15 @@ def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed
     y, rng = np.asarray(y), np.random.default_rng(seed)
     uses = [use for use in encoder.columns_ if use.kind != "dropped"]
     ends = np.cumsum([len(use.encoded_names) for use in uses])
-    places = [np.flatnonzero(y == k) for k in (0, 1)]
-    ratio = ratio_of(method, X[places[0]], X[places[1]], seed)
-    found = np.empty((1 + len(uses), len(y)))
-    folds = stratified_folds(len(places[0]), len(places[1]), _N_FOLDS, seed=seed)
-    held_out = [np.concatenate([places[0][fold.source], places[1][fold.target]]) for fold in folds]
+    ratio = ratio_of(method, X[y == 0], X[y == 1], seed)
+    found, held_out = np.empty((1 + len(uses), len(y))), folds_of_stacked(y, _N_FOLDS, seed)
     blocks = [slice(end - len(use.encoded_names), end) for use, end in zip(uses, ends, strict=True)]
     values = (_held_out_ratios(clone(ratio), X, y, rows, blocks, rng) for rows in held_out)
-    for rows, some in zip(held_out, ticked(values, len(folds), "Folds of the ratio"), strict=True):
+    for rows, some in zip(held_out, ticked(values, len(held_out), "Folds of the ratio"), strict=True):
         found[:, rows] = some
-    auc = [area_under_curve(ratios[places[0]], ratios[places[1]]) for ratios in found]
-    return found[0, places[0]], found[0, places[1]], auc[0] - np.array(auc[1:])
+    at_source, at_target = found[:, y == 0], found[:, y == 1]
+    auc = list(map(area_under_curve, at_source, at_target))
+    return at_source[0], at_target[0], auc[0] - np.array(auc[1:])
 
 
 def _held_out_ratios(

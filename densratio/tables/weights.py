@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from .._arrays import to_host
 from .._columns import library_of
 from .._progress import show_progress
-from .._validation import seed_of, stack_domains
+from .._validation import check_number, seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.columns import Columns, numeric_columns
 from ..estimators import ESTIMATORS
@@ -118,8 +118,7 @@ def importance_weights(
 
     Raises ValueError where the samples differ in their columns or in what a column holds; the message says what to type.
     """
-    if not 0.0 <= flatten <= 1.0:
-        raise ValueError(f"flatten must be between 0 (equal weights) and 1 (the ratio itself); got {flatten!r}.")
+    check_number("flatten", flatten, "[0, 1]", ", from equal weights to the ratio itself")
     fitted = _fitted_encoder(encoder, drop, source, target)
     rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
     X, y = stack_domains(rows, target_rows)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._validation import check_number
 from .loop.batch_reweighter import BatchReweighter
 from .loop.labels import training_labels
 from .loop.moving_average import evaluation
@@ -37,8 +38,7 @@ class ClassBalanced(BatchReweighter):
     def __init__(self, n_train: int, y_train: Any, *, beta: float = 0.9999, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         labels = training_labels(y_train, n_train, each_has_rows=False)
-        if not 0.0 <= beta <= 1.0:
-            raise ValueError(f"beta must be in [0, 1]; got {beta!r}.")
+        check_number("beta", beta, "[0, 1]")
         sizes = np.bincount(labels)[labels].astype(np.float64)
         weights = 1.0 / sizes if beta == 1.0 else (1.0 - beta) / -np.expm1(sizes * np.log(beta)) if beta > 0 else np.ones(n_train)
         self.register_buffer("row_weights", torch.as_tensor(weights / weights.mean(), dtype=torch.float32), persistent=False)
@@ -56,8 +56,7 @@ class Focal(BatchReweighter):
 
     def __init__(self, n_train: int, *, gamma: float = 2.0, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        if not gamma >= 0.0:
-            raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
+        check_number("gamma", gamma, "[0, inf)")
         self.gamma = gamma
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:

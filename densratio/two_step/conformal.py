@@ -18,7 +18,7 @@ from .._arrays import to_host
 from .._blocks import row_slices
 from .._columns import check_container
 from .._estimator import unchanged_on_error
-from .._validation import check_confidence, seed_of
+from .._validation import check_number, seed_of
 from ..diagnostics.columns import rows_at
 from .weighted_quantile import needed, row_quantiles, score_quantiles, weight_below
 from .weights import as_rows, ratio_at, row_weights
@@ -158,7 +158,7 @@ class WeightedConformal(WithRatio):
         return self.estimators_[0]
 
     def _check(self) -> None:
-        check_confidence(self.confidence)
+        check_number("confidence", self.confidence, "(0, 1)", ", such as 0.95")
         if self.method not in ("split", "cross"):
             raise ValueError(f'method must be "split" or "cross"; got {self.method!r}.')
         is_pair = isinstance(self.estimator, list | tuple)

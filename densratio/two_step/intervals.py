@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d, has_fit_parameter
 
 from .._arrays import to_host
 from .._progress import run_all, show_progress
-from .._validation import check_confidence, check_count, ordered_labels, seed_of
+from .._validation import check_count, check_number, ordered_labels, seed_of
 from ..diagnostics.columns import rows_at
 from .shifted_mean import can_refit, refitted
 from .weights import ratio_at
@@ -85,7 +85,7 @@ def weight_intervals(
     Raises ValueError for a ratio that can't be fitted with sample_weight. Source: Efron & Tibshirani (1993), An introduction to
     the bootstrap, section 13.3.
     """
-    check_confidence(confidence)
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     check_count("n_replicas", n_replicas, 2, ", such as 200")
     weight_name, seed = _weight_name(ratio), seed_of(random_state)
     fitted = clone(ratio).fit(X, y)

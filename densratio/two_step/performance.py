@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
-from .._validation import check_confidence, check_count, seed_of, stack_domains
+from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
 from ..diagnostics.columns import Columns, dense_rows, numeric_columns, rows_at
 from ..diagnostics.diagnosis import diagnose
@@ -130,7 +130,11 @@ def target_performance(
     different columns, and a ratio that is 0 at every source row. Sources: Shimodaira (2000), J. Stat. Plan. Inference 90; Robins,
     Rotnitzky & Zhao (1994), JASA 89.
     """
-    plan = _plan(method, confidence, n_bootstrap, regressor, random_state)
+    if method not in _METHODS:
+        raise ValueError(f'method must be "dr" (doubly robust) or "iw" (importance-weighted); got {method!r}.')
+    check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
+    n_refits = check_count("n_bootstrap", n_bootstrap, 0)
+    plan = _Plan(method, float(confidence), n_refits, regressor, seed_of(random_state))
     check_ratio(ratio)
     stacked, domain = stack_domains(X, X_target)
     of_domain = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
@@ -153,14 +157,6 @@ def target_performance(
 def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
     own = refitted(ratio, *stack_domains(source, target), plan.seed)
     return replace(_estimate(plan, losses, own, source, target), chunk=label)
-
-
-def _plan(method: str, confidence: float, n_bootstrap: int, regressor: Any, random_state: Any) -> _Plan:
-    if method not in _METHODS:
-        raise ValueError(f'method must be "dr" (doubly robust) or "iw" (importance-weighted); got {method!r}.')
-    check_confidence(confidence)
-    n_refits = check_count("n_bootstrap", n_bootstrap, 0)
-    return _Plan(method, float(confidence), n_refits, regressor, seed_of(random_state))
 
 
 def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
@@ -260,19 +256,10 @@ def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Sa
     return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 
-def _without_gaps(samples: _Samples) -> Columns:
-    """Columns of numbers, medians in place of NaN, and one more for each column with NaN that says where it was."""
-    is_missing = np.isnan(samples.table)
-    gappy = np.flatnonzero(is_missing.any(axis=0) & ~is_missing.all(axis=0))
-    filled = np.where(is_missing, 0.0, samples.table)
-    filled[:, gappy] = np.where(is_missing[:, gappy], np.nanmedian(samples.table[:, gappy], axis=0), filled[:, gappy])
-    names = (*samples.names, *(f"{samples.names[j]}=missing" for j in gappy))
-    return Columns(names, np.column_stack([filled, is_missing[:, gappy]]))
-
-
 def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
     """What is wrong with the estimate, or None; and whether nothing can be said about the target."""
-    report = diagnose(weights, _without_gaps(samples), samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
+    filled = numeric_columns(Columns(samples.names, samples.table), has_gaps=True)
+    report = diagnose(weights, filled, samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
     outside, doubts = advise_on_overlap(report, remedies_for(ratio))
     if outside is not None:
         return f"Can't say: {outside[0].lower()}{outside[1:]}", True

@@ -45,12 +45,7 @@ _OF_NUMBERS: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
 }
 _OF_PROBABILITIES = ("log_loss", "brier")
 _NAMES = sorted([*_OF_CLASSES, *_OF_NUMBERS, *_OF_PROBABILITIES, "roc_auc"])
-_ALIASES = {
-    "accuracy_score": "accuracy",
-    "brier_score": "brier",
-    "brier_score_loss": "brier",
-    "roc_auc_score": "roc_auc",
-}
+_ALIASES = {"accuracy_score": "accuracy", "brier_score": "brier", "brier_score_loss": "brier", "roc_auc_score": "roc_auc"}
 
 
 def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from .._arrays import is_tensor, to_host
 from .._columns import check_container, is_frame
-from .._validation import check_sample_weight, check_two_dimensional
+from .._validation import check_number, check_sample_weight, check_two_dimensional
 from .taming import tamed_by
 
 __all__ = ["as_rows", "check_ratio", "name_of", "ratio_at", "row_weights"]
@@ -29,10 +28,10 @@ def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, tame: Any = None, s
     s itself, and a row of base weight k counts as k rows. 0^0 is 1. tame: what then makes r^flatten less extreme, as `tamed_by`
     takes it. Source: Shimodaira (2000) for the flattening.
     """
-    if isinstance(flatten, bool) or not isinstance(flatten, Real) or not 0.0 <= flatten <= 1.0:
-        raise ValueError(f"flatten must be a number from 0 (plain fit) to 1 (full weights); got {flatten!r}.")
+    check_number("flatten", flatten, "[0, 1]", ", from a plain fit to full weights")
     raw = ratio_at(ratio, X)
-    base = np.ones(len(raw)) if sample_weight is None else check_sample_weight(sample_weight, len(raw))
+    given = check_sample_weight(sample_weight, len(raw))
+    base = np.ones(len(raw)) if given is None else given
     if base.max() == 0.0:
         raise ValueError("sample_weight must contain at least one non-zero number; all are 0.")
     if flatten == 0.0:

@@ -116,7 +116,10 @@ class KMM(DensityRatio):
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
         kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)
         approximation = from_registry("approximation", self.approximation, _MAPS)
-        if kind.is_map or not self._is_beyond(n_source):
+        most = self.exact_up_to
+        if most is not None:
+            most = check_count("exact_up_to", most, more=", or None for the exact kernel at any size")
+        if kind.is_map or most is None or n_source <= most:
             return None
         if kind is not Gaussian:
             raise ValueError(
@@ -133,8 +136,3 @@ class KMM(DensityRatio):
 
     def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
         return scores_from_pairs(self, gamma, objectives, samples, folds)
-
-    def _is_beyond(self, n: int) -> bool:
-        if self.exact_up_to is None:
-            return False
-        return n > check_count("exact_up_to", self.exact_up_to, more=", or None for the exact kernel at any size")

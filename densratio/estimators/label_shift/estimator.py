@@ -16,7 +16,7 @@ from ..._arrays import to_host
 from ..._columns import check_container, is_missing
 from ..._estimator import Estimator, unchanged_on_error
 from ..._scale import Scale, distinct
-from ..._validation import check_confidence, check_count, check_rows, seed_of, split_domains
+from ..._validation import check_count, check_number, check_rows, seed_of, split_domains
 from ..discriminator.estimator import weight_arguments
 from .class_ratios import METHODS, Calibration, Predictions, class_shares
 from .goodness import label_shift_p_value
@@ -123,7 +123,7 @@ class LabelShiftRatio(Estimator):
     def _check_parameters(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is not known; use one of {sorted(METHODS)}.")
-        check_confidence(self.confidence)
+        check_number("confidence", self.confidence, "(0, 1)", ", such as 0.95")
         check_count("cv", self.cv, 2)
         check_count("n_bootstrap", self.n_bootstrap)
 

@@ -11,10 +11,9 @@ from joblib import delayed
 from ..._arrays import Array
 from ..._blocks import over_rows
 from ..._progress import run_all
-from ..._validation import check_count, seed_of
+from ..._validation import check_count, check_number, seed_of
 from ...model_selection import Fold
 from ...model_selection.leave_one_out import LEAST_ROWS
-from ...objectives.base import is_number
 from ..base import RatioEstimator
 from ..samples import Measure, Samples, measures
 from .divergence import gaussian
@@ -176,13 +175,11 @@ class SubspaceLSIF(RatioEstimator):
         check_count("n_centers", self.n_centers)
         check_count("n_restarts", self.n_restarts, 0)
         for strength in [] if _is_cv(self.regularization) else _listed(self.regularization):
-            if not (is_number(strength) and 0.0 < float(strength) < float("inf")):
-                raise ValueError(f'regularization must be a finite number > 0, "cv" or a sequence of numbers; got {strength!r}.')
+            check_number("regularization", strength, "(0, inf)", ', "cv" or a sequence of numbers')
         for name in ("gamma", "regularization"):
             if not len(_listed(getattr(self, name))):
                 raise ValueError(f'{name} is an empty sequence: give at least one value, or "cv".')
-        if not 0.0 <= self.search_alpha < 1.0:
-            raise ValueError(f"search_alpha must be in [0, 1); got {self.search_alpha!r}.")
+        check_number("search_alpha", self.search_alpha, "[0, 1)")
 
 
 class _Fitted(NamedTuple):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..._validation import check_number
 from .validation_pass import device_of_model, unwrapped, validation_pass
 
 __all__ = ["MovingAverage", "evaluation"]
@@ -25,8 +26,7 @@ class MovingAverage(nn.Module):
 
     def __init__(self, decay: float = 0.99):
         super().__init__()
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay must be in [0, 1); got {decay!r}.")
+        check_number("decay", decay, "[0, 1)")
         self.decay = decay
         self.values: dict[str, Tensor] = {}
         self.n_steps = 0

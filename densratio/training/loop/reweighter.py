@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from types import FunctionType
@@ -15,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
-from ..._validation import check_sample_weight
+from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
 from .monitor import Monitor
@@ -58,16 +57,10 @@ class Reweighter(nn.Module, Joinable, ABC):
         Joinable.__init__(self)
         if not callable(loss):
             raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
-        try:
-            n_train = operator.index(n_train)
-        except TypeError:
-            raise ValueError(f"n_train must be an int, the number of training rows; got {type(n_train).__name__}.") from None
-        if n_train < 1:
-            raise ValueError(f"n_train must be >= 1, the number of training rows; got {n_train}.")
-        if not warmup_epochs >= 0:
-            raise ValueError(f"warmup_epochs must be >= 0; got {warmup_epochs!r}.")
-        if warmup_steps is not None and not warmup_steps >= 0:
-            raise ValueError(f"warmup_steps must be >= 0 or None; got {warmup_steps!r}.")
+        n_train = check_count("n_train", n_train, more=", the number of training rows")
+        check_number("warmup_epochs", warmup_epochs, "[0, inf]")
+        if warmup_steps is not None:
+            check_number("warmup_steps", warmup_steps, "[0, inf]", " or None")
         self.loss = loss
         self.n_train = n_train
         self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps

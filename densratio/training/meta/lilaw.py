@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.late_errors import waits_for
 from ..loop.ranks import Rows
@@ -97,8 +98,7 @@ class LiLAW(BatchReweighter):
                 f"alpha must be >= 1 and delta >= beta; got alpha={alpha!r}, beta={beta!r}, delta={delta!r}. "
                 "bounded=False takes any."
             )
-        if not 0.0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number > 0; got {temperature!r}.")
+        check_number("temperature", temperature, "(0, inf)")
         if isinstance(parts, str) or not parts or len(set(parts)) < len(parts) or not set(parts) <= set(Difficulty._fields):
             raise ValueError(f"parts must be some of {list(Difficulty._fields)}, each once; got {parts!r}.")
         self.bounded, self.temperature, self.parts = bounded, float(temperature), tuple(parts)

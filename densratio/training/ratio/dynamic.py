@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..._validation import check_count
+from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
@@ -110,14 +110,12 @@ class DynamicReweighter(Reweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
-        if n_val < 1:
-            raise ValueError(f"n_val must be >= 1, the number of validation rows; got {n_val}.")
+        check_count("n_val", n_val, more=", the number of validation rows")
         if layer is not None and transformation is not None:
             raise ValueError("layer and transformation both say what is compared: give one of them.")
         if (y_train is None) != (y_val is None):
             raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
-        if not 0.0 <= forget < 1.0:
-            raise ValueError(f"forget must be a number in [0, 1); got {forget!r}.")
+        check_number("forget", forget, "[0, 1)")
         _check_refresh(val_refresh, val_every, n_val)
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..._validation import check_count
-from ...objectives.base import is_number
+from ..._validation import check_count, check_number
 from ...objectives.row_weights import WeightSet
 from ..loop.row_batch import RowBatch
 
@@ -48,10 +47,9 @@ class Potential(nn.Module, ABC):
 
     def __init__(self, relaxation: float = 0.5, seed: int = 0, step_size: float | None = None):
         super().__init__()
-        if step_size is not None and not (is_number(step_size) and 0.0 < step_size < float("inf")):
-            raise ValueError(f"step_size must be a finite number > 0, or None for Polyak's steps; got {step_size!r}.")
-        if not 0.0 < relaxation < 2.0:
-            raise ValueError(f"relaxation must be a number in (0, 2), a share of Polyak's step; got {relaxation!r}.")
+        if step_size is not None:
+            check_number("step_size", step_size, "(0, inf)", ", or None for Polyak's steps")
+        check_number("relaxation", relaxation, "(0, 2)", ", a share of Polyak's step")
         self.relaxation = relaxation
         self.step_size = step_size
         self.seed = check_count("seed", seed, 0)
