@@ -386,6 +386,8 @@ def test_every_target_row_is_a_center_where_the_sample_holds_them_all():
 
 @pytest.fixture(scope="module")
 def client():
+    # One process imports what the others begin with, where this is the first to ask for them.
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,

@@ -9,12 +9,15 @@ from sklearn.preprocessing import StandardScaler
 
 from densratio import KMM, SpectralRatio
 
+QUICK = {
+    "discriminator": {"cv": 2},
+    "stacked": {"estimators": [KMM(), SpectralRatio(n_components=5, random_state=0)], "cv": 2},
+}
+
 
 def quick(name):
     """Parameters of an estimator for tests of what all have: the default stack fits dozens of estimators, on five folds each."""
-    if name == "discriminator":
-        return {"cv": 2}
-    return {"estimators": [KMM(), SpectralRatio(random_state=0)], "cv": 2} if name == "stacked" else {}
+    return QUICK.get(name, {})
 
 
 def logistic():
