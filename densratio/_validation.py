@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
+from math import inf, nextafter
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -351,11 +353,17 @@ def check_count(name: str, value: Any, least: int = 1, more: str = "") -> int:
 
 def check_number(name: str, value: Any, within: str, more: str = "") -> float:
     """The value of a parameter as a float. Raises ValueError unless it is a number within an interval such as "[0, 1)"."""
-    low, high = map(float, within[1:-1].split(","))
-    ends = ([low] if within[0] == "[" else []) + ([high] if within[-1] == "]" else [])
-    if not is_number(value) or not (low < value < high or value in ends):
+    least, largest = _ends(within)
+    if not is_number(value) or not least <= value <= largest:
         raise ValueError(f"{name} must be a number in {within}{more}; got {value!r}.")
     return float(value)
+
+
+@cache
+def _ends(within: str) -> tuple[float, float]:
+    """The least and the largest number within an interval; steps in a loop check their parameters too."""
+    low, high = map(float, within[1:-1].split(","))
+    return low if within[0] == "[" else nextafter(low, inf), high if within[-1] == "]" else nextafter(high, -inf)
 
 
 def is_number(value: Any) -> bool:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._validation import check_number
-
 __all__ = [
     "Loss",
     "cross_entropy",
@@ -49,7 +47,8 @@ def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
 
     Source: Lin et al. (2017), Focal loss for dense object detection.
     """
-    check_number("gamma", gamma, "[0, inf)")
+    if not gamma >= 0.0:
+        raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
     losses = cross_entropy(prediction, label)
     return focal_factor(losses, gamma) * losses
 
