@@ -43,8 +43,8 @@ class StackedRatio(RatioEstimator):
     Parameters
     ----------
     estimators : "auto", a list of estimators or of (name, estimator), or a dict
-        The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from nine for a few
-        thousand rows to four for a million.
+        The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from eight or nine for
+        a few thousand rows to four for a million.
     pull : float from 0 to 1
         The share that the likeliest member gets beforehand: 0 is the mixture, 1 the likeliest member alone.
     cv : int, scikit-learn splitter or iterable of (train, test)
