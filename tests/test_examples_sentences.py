@@ -73,7 +73,7 @@ def example(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "n", "words"),
     [
-        ("sentences", 40, ["plain", "plain, right labels too", "reweighted"]),
+        ("sentences", 40, ["wrong among the issues", "accuracy, plain", "accuracy, weighted"]),
         ("sentence_selection", 60, ["at random", "nearest to the target's mean", "largest ratio", "drawn by the ratio"]),
         ("token_labels", 60, ["plain", "reweighted"]),
     ],

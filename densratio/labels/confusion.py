@@ -124,7 +124,7 @@ def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
     """
     if not is_clean.any() or is_clean.all():
         return right
-    odds = logit(right.clip(_SMALLEST, 1.0 - _SMALLEST))
+    odds = logit(right.clip(_SMALLEST**3, 1.0 - _SMALLEST))
     mean = expit(odds[~is_clean]).mean()
 
     def flattened(log_slope: float) -> np.ndarray:
@@ -133,7 +133,8 @@ def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
         return expit(sloped + shift)
 
     def less_likely(log_slope: float) -> float:
-        return float(0.5 * (log_slope / _SPREAD_OF_SLOPES) ** 2 - np.log(flattened(log_slope)[is_clean]).sum())
+        likelihood = (1.0 - _MISTAKEN) * flattened(log_slope)[is_clean] + _MISTAKEN * mean
+        return float(0.5 * (log_slope / _SPREAD_OF_SLOPES) ** 2 - np.log(likelihood).sum())
 
     return flattened(minimize_scalar(less_likely, bounds=(_FLATTEST, 0.0), method="bounded").x)
 

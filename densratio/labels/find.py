@@ -49,7 +49,8 @@ def find_label_issues(
     do not clearly say otherwise. Where the classifier is sure of few rows of a class, classes that overlap and wrong labels look
     alike: then the number is the lower limit of those that are about as likely, and `clean` rows tell more.
     Wrong labels are taken to depend on the true class: where they depend on the row too, as hard rows that people mislabel, there
-    are more than estimated, unless the classifier is weak.
+    are more than estimated, unless the classifier is weak. Clean rows, a draw of those whose label is right, then make the scores
+    less sure where they are too sure, and leave their order and their sum as they are.
 
     Numbers, the target of a regression, are wrong where they are unlikely of their row, and likely of any other or far from all:
     out-of-fold predictions and their spread give a Student's t with a spread on each side, the density of all targets that of a

@@ -17,7 +17,7 @@ from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
-_AS_PREDICTED = 1e-6  # share of the probability as it came in a score: it orders rows of which 1 - score rounds to 0 or 1
+_ORDERING = 1e-6  # the most that a score is moved so that 1 - P(label right) does not round to 1 for all certain rows
 _UNSURE = 0.05  # share of the rows between the smallest number of wrong labels and the largest, from which a warning says so
 
 
@@ -65,8 +65,7 @@ def class_issues(names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_cle
     """The frame of the first n_rows rows."""
     model, limits = careful_posterior(proba, given, is_clean)
     rows, at = np.arange(len(given))[:n_rows], (np.arange(len(given)), given)
-    right = (1.0 - _AS_PREDICTED) * model.posterior[at] + _AS_PREDICTED * proba[at]
-    score = np.where(is_clean, 0.0, 1.0 - right)[rows].clip(0.0, 1.0)
+    score = np.where(is_clean, 0.0, wrong_scores(model.posterior[at]))[rows]
     frame = issue_frame(names[given[rows]], names[model.posterior[rows].argmax(axis=1)], score)
     n_issues = frame.attrs["n_issues"]
     least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
@@ -80,3 +79,9 @@ def class_issues(names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_cle
     # Lists: pandas compares attributes with ==, which has no one answer for arrays.
     frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist(), n_issues_interval=[least, most])
     return frame
+
+
+def wrong_scores(right: np.ndarray) -> np.ndarray:
+    """1 - P(label right) (n,), within 1e-6, in an order that rounding keeps down to probabilities of 1e-100."""
+    right = right.clip(0.0, 1.0)
+    return (1.0 - _ORDERING) * (1.0 - right) + _ORDERING * (1.0 - right**0.1)
