@@ -52,18 +52,20 @@ def _coef(held: Held, pull: float, is_simple: np.ndarray) -> np.ndarray:
     logs = np.log(relative)
     likelihood = np.average(logs, axis=0, weights=held.target_count)
     best, simple = int(np.argmax(likelihood)), int(np.argmax(np.where(is_simple, likelihood, -np.inf)))
-    gaps = (
-        (logs[:, best] - logs[:, simple], held.target_count),
-        (held.source[:, best] / mean[best] - held.source[:, simple] / mean[simple], held.source_count),
-    )
-    error = np.sqrt(sum(_squared_error(*gap) for gap in gaps))
-    if is_simple[simple] and likelihood[best] - likelihood[simple] <= error:
+    if is_simple[simple] and likelihood[best] - likelihood[simple] <= _standard_error(held, logs, mean, [best, simple]):
         return np.eye(len(mean))[simple] / mean
     # The likelihood of the others, less than a constant's, may rest on a few rows.
     kept = np.flatnonzero((likelihood > 0.0) | (np.arange(len(mean)) == best))
     shares = pull * np.eye(len(mean))[best]
     shares[kept] += (1.0 - pull) * _shares(relative[:, kept], held.target_count)
     return shares / mean
+
+
+def _standard_error(held: Held, logs: np.ndarray, mean: np.ndarray, pair: list[int]) -> float:
+    """Of the difference of two members' mean log r(target) / b, in which both samples are drawn."""
+    of_source = (held.source / mean)[:, pair]
+    sides = (logs[:, pair], held.target_count), (of_source, held.source_count)
+    return float(np.sqrt(sum(_squared_error(values[:, 0] - values[:, 1], count) for values, count in sides)))
 
 
 def _squared_error(values: np.ndarray, count: np.ndarray) -> float:
