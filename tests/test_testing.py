@@ -232,7 +232,7 @@ class SmallGap(MeanMatchingProblem):
 
 class NegativeRatio(MeanMatchingProblem):
     def ratio(self, coef, features):
-        return features @ coef - 0.5
+        return -0.5 - features @ coef
 
 
 class NotFinite(MeanMatchingProblem):
