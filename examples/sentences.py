@@ -73,24 +73,15 @@ def fine_tuned(train, test, weights, epochs, seed):
             folder, num_train_epochs=epochs, per_device_train_batch_size=32, learning_rate=2e-4, seed=seed, use_cpu=True,
             report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
         )  # fmt: skip
+        reweighter = Uniform(len(weights))
+        reweighter.set_base_weights(weights)
         trainer = ReweightedTrainer(
-            model, arguments, train_dataset=rows(*train), val_dataset=rows(*train)[:N_RIGHT], reweighter=Given(weights),
+            model, arguments, train_dataset=rows(*train), val_dataset=rows(*train)[:N_RIGHT], reweighter=reweighter,
             processing_class=tokenizer,
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         return float((trainer.predict(rows(*test)).predictions.argmax(axis=1) == test[1]).mean())
-
-
-class Given(Uniform):
-    """Weights (n,) that are known before training."""
-
-    def __init__(self, weights):
-        super().__init__(len(weights))
-        self.register_buffer("given", torch.as_tensor(weights, dtype=torch.float32))
-
-    def batch_weights(self, batch, rows, val):
-        return self.given[rows.positions]
 
 
 @torch.no_grad()
@@ -113,12 +104,14 @@ def accuracies(sentences, n_train, epochs, seed):
     n = len(train)
     is_wrong = (rng.random(n) < 0.5) & (np.arange(n) >= N_RIGHT)
     given = np.where(is_wrong, (labels[N_TEST:] + rng.integers(1, len(SOURCES), n)) % len(SOURCES), labels[N_TEST:])
-    issues = find_label_issues(embedded(train), given, clean=np.arange(N_RIGHT), model=LogisticRegression(), encoder=None)
+    issues = find_label_issues(
+        embedded(train), given, clean=np.arange(N_RIGHT), model=LogisticRegression(), encoder=None, random_state=seed
+    )
     right = 1.0 - issues.sort_values("row").score.to_numpy()
     return {
         "wrong among the issues": float(is_wrong[issues.row[issues.is_issue]].mean()),
         "accuracy, plain": fine_tuned((train, given), test, np.ones(n), epochs, seed),
-        "accuracy, weighted": fine_tuned((train, given), test, right / right.mean(), epochs, seed),
+        "accuracy, weighted": fine_tuned((train, given), test, right, epochs, seed),
     }
 
 
