@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import ClassifierTags, TransformerTags
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,9 +14,8 @@ from .._arrays import Array, are_alike, is_sparse, put, take_rows, to_device, to
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
-from ..model_selection import Fold, k_fold_scores
 from .samples import Samples, counts, mean_one, over_mean, vanishes
-from .search import folds_by, is_search, search
+from .search import ParameterSearch, is_search, search
 
 __all__ = ["RatioEstimator"]
 
@@ -36,22 +34,17 @@ class RatioEstimator(Estimator, ABC):
     named in `_returns` are converted back to the array library of the input. If `_on_host` is true, both methods get numpy arrays
     (also CSR if `_takes_sparse`), whatever the type of the input.
 
-    A parameter named in `_choosable` may also be a sequence of values, or "cv", which stands for the values of
-    `_grid(name, samples)`: `fit` then chooses the best value by cross-validation. If the subclass has them, `cv` (a number of
-    folds, a scikit-learn splitter, or an iterable of (train, test), of which the rows of `test` are held out) and `n_jobs`
-    (joblib processes) control the search. Unless `cv` names rows or is a splitter, the search uses a seeded sample of at most
-    `_choice_rows` rows of each domain.
+    A parameter with a grid in `_search` may also be a sequence of values, or "cv", which stands for the values of the grid: `fit`
+    then chooses the best value by cross-validation. `cv` (a number of folds, a scikit-learn splitter, or an iterable of
+    (train, test), of which the rows of `test` are held out) and `n_jobs` (joblib processes) control the search.
     """
 
     _on_host: ClassVar[bool] = True
     _takes_sparse: ClassVar[bool] = False
-    _choosable: ClassVar[tuple[str, ...]] = ()
+    _search: ClassVar[ParameterSearch] = ParameterSearch({})
     _returns: ClassVar[tuple[str, ...]] = ()
-    _choice_rows: ClassVar[int] = 10_000
     _merges_copies: ClassVar[bool] = True
     """Whether `_fit` gets the distinct rows in an order of their own, which no draw by position can tell from the given rows."""
-    _searches_distinct: ClassVar[bool] = True
-    """Whether the search gets these rows."""
 
     weights_: Any
     scale_: np.ndarray
@@ -72,7 +65,7 @@ class RatioEstimator(Estimator, ABC):
             counted = samples.counted()
             self._draw_seed()
             scaled = counted.mapped(self._scaled)
-            distinct = scaled.merged() if self._searches_distinct else scaled
+            distinct = scaled.merged() if self._search.of_distinct else scaled
             search(self, distinct)
             raw = self._fit(distinct if self._merges_copies else scaled)
             if self._merges_copies:
@@ -120,21 +113,6 @@ class RatioEstimator(Estimator, ABC):
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
-
-    def _grid(self, name: str, samples: Samples) -> list[Any]:
-        raise ValueError(f'{type(self).__name__} has no default values for {name}="cv": give a sequence of values.')
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
-        parts = (samples.split(fold) for fold in self._folds(samples))
-        splits = [(kept.stacked(), held_out.stacked()) for kept, held_out in parts]
-        # The rows are in units of the spreads of all rows already.
-        same = clone(self).set_params(scale=None) if hasattr(self, "scale") else self
-        return k_fold_scores(same, candidates, splits, n_jobs=getattr(self, "n_jobs", None))
-
-    def _folds(self, samples: Samples) -> list[Fold]:
-        """The folds of cross-validation, each with the held-out rows of both domains."""
-        return folds_by(getattr(self, "cv", None), samples)
 
     # ------------------------------------------------------------ parts
 

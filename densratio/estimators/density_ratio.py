@@ -7,14 +7,11 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib import delayed
 
 from .._arrays import Array, are_alike, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
 from .._estimator import unchanged_on_error
-from .._progress import run_all
 from .._validation import check_index, from_registry
 from ..features import FEATURES, Features
-from ..model_selection import Fold
 from ..objectives import Objective, Problem
 from ..objectives.base import SumProblem
 from ..solvers import Solution, Solver
@@ -22,13 +19,25 @@ from .base import RatioEstimator
 from .explicit_map import MapAverage, mapped
 from .off_sample import FromFeatures, KnownRows, Predictor
 from .samples import Samples
-from .search import search
+from .search import ParameterSearch, scores_of_clones, search
 from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, warn_unless_converged, weigh
 from .sum_search import scores_from_sums
 
-__all__ = ["DensityRatio"]
+__all__ = ["DensityRatio", "bandwidths"]
 
 _GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of the median rule
+
+
+def bandwidths(ratio: DensityRatio, samples: Samples) -> list[float]:
+    """The bandwidths that "cv" tries."""
+    kernel = ratio.kernel
+    features = kernel if isinstance(kernel, Features) else from_registry("kernel", kernel, FEATURES)()
+    width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
+    return [float(width * factor) for factor in _GRID]
+
+
+def _scores(ratio: DensityRatio, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    return (scores_from_sums if objective_of(ratio).is_sum else scores_of_clones)(ratio, candidates, samples)
 
 
 class DensityRatio(RatioEstimator):
@@ -85,13 +94,10 @@ class DensityRatio(RatioEstimator):
     """
 
     _on_host: ClassVar[bool] = False
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"gamma": bandwidths}, _scores)
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "centers_")
     _of_objective: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are passed to the objective."""
-
-    _strengths: ClassVar[np.ndarray]
-    """Values of a regularization="cv"."""
 
     n_iter_: int
     _known: KnownRows | None
@@ -237,44 +243,6 @@ class DensityRatio(RatioEstimator):
     def _kernel_kind(self, n_source: int) -> type[Features] | None:
         """The class of features that replaces `kernel` for this many source rows; None: `kernel` is used."""
         return None
-
-    # ------------------------------------------------------------ the search
-
-    def _grid(self, name: str, samples: Samples) -> list[float]:
-        if name == "regularization":
-            return self._strengths.tolist()
-        features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
-        width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
-        return [float(width * factor) for factor in _GRID]
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        if not self._shares_features(samples):
-            return super()._scores(candidates, samples)
-        # The features of a bandwidth serve all values of the other parameters.
-        members: dict[Any, list[int]] = {}
-        for i, candidate in enumerate(candidates):
-            members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
-        objectives = [objective_of(self, candidate) for candidate in candidates]
-        parts = self._scores_by_gamma({gamma: [objectives[i] for i in of] for gamma, of in members.items()}, samples)
-        scores = np.empty((len(candidates), parts[0].shape[1]))
-        for of, part in zip(members.values(), parts, strict=True):
-            scores[of] = part
-        return scores
-
-    def _shares_features(self, samples: Samples) -> bool:
-        """Whether `_scores_at` scores all candidates of one bandwidth together; otherwise a clone is fitted for each."""
-        defaults = type(self)().get_params()
-        return objective_of(self, {name: defaults[name] for name in self._choosable}).is_sum
-
-    def _scores_by_gamma(self, objectives: dict[Any, list[Objective]], samples: Samples) -> list[np.ndarray]:
-        """Held-out scores (len(objectives), n_folds) at each bandwidth."""
-        folds = self._folds(samples)
-        tasks = (delayed(self._scores_at)(gamma, of_gamma, samples, folds) for gamma, of_gamma in objectives.items())
-        return run_all(tasks, len(objectives), f"Search of {type(self).__name__}", self.n_jobs)
-
-    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        """Held-out scores (len(objectives), n_folds) at one bandwidth."""
-        return scores_from_sums(self, gamma, objectives, samples, folds)
 
     # ------------------------------------------------------------ batches
 

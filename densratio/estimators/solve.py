@@ -210,7 +210,7 @@ def assemble_batch(
     features: fitted features to use; None fits them to the batch, and if `is_warm` all anchor rows become centers. centers
     (p, d): the centers, instead of the target rows.
     """
-    for name in ratio._choosable:
+    for name in ratio._search.grids:
         value = ratio._chosen(name)
         if is_search(value):
             raise ValueError(

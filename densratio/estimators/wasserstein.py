@@ -18,9 +18,10 @@ from .._blocks import over_rows
 from ..features import Features
 from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
-from .density_ratio import DensityRatio
+from .density_ratio import DensityRatio, bandwidths
 from .off_sample import Predictor
 from .samples import Samples, measures
+from .search import ParameterSearch
 from .solve import Assembly, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
@@ -89,10 +90,11 @@ class Wasserstein(DensityRatio):
     """
 
     _takes_sparse = False
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "regularization")
-    _strengths: ClassVar[np.ndarray] = np.logspace(-1.5, 0.5, 5)
-    _choice_rows: ClassVar[int] = 1000  # the time of a fit grows with their cube
+    _search: ClassVar[ParameterSearch] = ParameterSearch(
+        {"gamma": bandwidths, "regularization": lambda ratio, samples: np.logspace(-1.5, 0.5, 5).tolist()},
+        most_rows=1000,  # the time of a fit grows with their cube
+    )
 
     def __init__(
         self,
