@@ -14,6 +14,7 @@ from .._arrays import Array, are_alike, is_sparse, put, take_rows, to_device, to
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
+from .off_sample import KnownRows
 from .samples import Samples, counts, mean_one, over_mean, vanishes
 from .search import ParameterSearch, is_search, search
 
@@ -46,6 +47,9 @@ class RatioEstimator(Estimator, ABC):
     _merges_copies: ClassVar[bool] = True
     """Whether `_fit` gets the distinct rows in an order of their own, which no draw by position can tell from the given rows."""
 
+    _known: KnownRows | None = None
+    """What the fit found at rows of its own, in their own units, which takes the place of the ratio there."""
+
     weights_: Any
     scale_: np.ndarray
     normalization_: float
@@ -69,7 +73,7 @@ class RatioEstimator(Estimator, ABC):
             search(self, distinct)
             raw = self._fit(distinct if self._merges_copies else scaled)
             if self._merges_copies:
-                raw = self._of_each_row(raw, distinct, counted)
+                raw = distinct.of_each_source_row(raw)
             self._store_weights(raw, samples, counted, like)
         return self
 
@@ -156,7 +160,8 @@ class RatioEstimator(Estimator, ABC):
 
     def _relative(self, placed: Array) -> Array:
         """The ratio at placed rows, of mean 1 over the source."""
-        return over_mean(self._at_known_rows(placed, self._ratio(self._scaled(placed))), self.normalization_)
+        ratio = self._ratio(self._scaled(placed))
+        return over_mean(ratio if self._known is None else self._known(placed, ratio), self.normalization_)
 
     def _scaled(self, rows: Array) -> Array:
         scale = getattr(self, "_unit", None)
@@ -164,15 +169,6 @@ class RatioEstimator(Estimator, ABC):
 
     def _unscaled(self, rows: Array) -> Array:
         return rows if self._unit is None else self._unit.back(rows)
-
-    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
-        """`ratio` (n,) at rows (n, d) in their own units, with what the fit found at rows that it knows."""
-        return ratio
-
-    def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
-        """`raw` (n_s,) at all counted source rows, in their own units, from the values at the distinct ones."""
-        assert distinct.source_kind is not None
-        return take_rows(raw, distinct.source_kind)
 
     def _placed(self, rows: Array) -> Array:
         if self._on_host:

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays import Array, is_sparse
-from ..._validation import check_count, from_registry
-from ...features import FEATURES, Features, Gaussian
+from ...features import Features
 from ...objectives import Problem
 from ...solvers import Solver
 from ..density_ratio import DensityRatio, bandwidths
-from ..explicit_map import MapAverage, map_error
+from ..explicit_map import MAPS, MapAverage, map_error
 from ..off_sample import Predictor
 from ..samples import Samples
 from ..search import ParameterSearch, scores_of_clones
@@ -22,8 +21,6 @@ from .pair_search import scores_from_pairs
 from .witness import MISS, Witness
 
 __all__ = ["KMM"]
-
-_MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
 
 
 def _scores(ratio: KMM, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
@@ -66,6 +63,7 @@ class KMM(DensityRatio):
     """
 
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "mean_tol", "regularization")
+    _of_map: ClassVar[tuple[str, ...]] = ("exact_up_to", "approximation")
     _search: ClassVar[ParameterSearch] = ParameterSearch(
         {"gamma": bandwidths, "regularization": lambda ratio, samples: np.logspace(-2.0, 2.0, 5).tolist()},
         _scores,
@@ -109,7 +107,7 @@ class KMM(DensityRatio):
         return raw
 
     def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
-        names = {kind: name for name, kind in _MAPS.items()}
+        names = {kind: name for name, kind in MAPS.items()}
         self.approximation_ = names.get(type(assembly.features), "exact")
         if hasattr(self, "approximation_error_"):
             # It belongs to an earlier fit.
@@ -121,19 +119,3 @@ class KMM(DensityRatio):
         witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
         # If regularization is so small that the formula magnifies solver errors, use the average instead.
         return witness if witness.misses(samples.source, self._coef) <= MISS else average
-
-    def _kernel_kind(self, n_source: int) -> type[Features] | None:
-        kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)
-        approximation = from_registry("approximation", self.approximation, _MAPS)
-        most = self.exact_up_to
-        if most is not None:
-            most = check_count("exact_up_to", most, more=", or None for the exact kernel at any size")
-        if kind.is_map or most is None or n_source <= most:
-            return None
-        if kind is not Gaussian:
-            raise ValueError(
-                f"kernel={self.kernel!r} has no explicit map, and its matrix for {n_source} source rows exceeds exact_up_to="
-                f'{self.exact_up_to}: use kernel="gaussian", which is approximated, or exact_up_to=None for the exact '
-                f"matrix ({8e-9 * n_source * n_source:.3g} GB)."
-            )
-        return approximation
