@@ -191,6 +191,7 @@ class Features(ABC):
     """Whether the centers are rows of the samples."""
     rounding: ClassVar[float] = 1e-8
     """Tolerance to which the array libraries agree on the kernel, in float64."""
+    _per_center: ClassVar[int] = 1  # columns
     _degree: ClassVar[int] = 2  # the distance grows with this power of the scale of the rows
     _distance: ClassVar[Callable[..., Array]] = staticmethod(squared_euclidean)
 
@@ -213,7 +214,7 @@ class Features(ABC):
     @property
     def n_columns(self) -> int:
         """Columns k of the fitted features."""
-        return self.parameters_[0].shape[0]
+        return self._per_center * self.parameters_[0].shape[0]
 
     @abstractmethod
     def _fit(self, source: Array, target: Array, anchors: Anchors) -> tuple[Array, ...]: ...
@@ -297,11 +298,7 @@ class RandomFourier(Features):
     is_map: ClassVar[bool] = True
     is_nonnegative: ClassVar[bool] = False
     centers_are_rows: ClassVar[bool] = False
-
-    @property
-    def n_columns(self) -> int:
-        """Columns k of the fitted features: two per direction."""
-        return 2 * self.parameters_[0].shape[0]
+    _per_center: ClassVar[int] = 2
 
     def _fit(self, source, target, anchors):
         xp = namespace(source)

@@ -124,7 +124,7 @@ def test_the_table_of_what_cross_validation_chooses_has_every_method_and_paramet
     for methods, parameters, *_ in cells("model_selection.md", '| method | takes `"cv"` and sequences |\n'):
         for method in re.findall(r"`(\w+)`", methods):
             described[method] = re.findall(r"`(\w+)`", parameters)
-    choosable = {kind.__name__: kind._choosable for kind in ESTIMATORS.values() if kind._choosable}
+    choosable = {kind.__name__: kind._search.grids for kind in ESTIMATORS.values() if kind._search.grids}
     assert described.keys() == choosable.keys()
     assert all(set(described[name]) >= set(parameters) for name, parameters in choosable.items())
 

@@ -97,6 +97,8 @@ def test_a_write_runs_where_there_are_no_values():
 
 
 class Plain(Reweighter):
+    needs_validation = False
+
     def weighted_loss(self, model, train, val=None):
         raise NotImplementedError
 

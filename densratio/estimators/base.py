@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import ClassifierTags, TransformerTags
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,9 +14,9 @@ from .._arrays import Array, are_alike, is_sparse, put, take_rows, to_device, to
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
-from ..model_selection import Fold, k_fold_scores
+from .off_sample import KnownRows
 from .samples import Samples, counts, mean_one, over_mean, vanishes
-from .search import folds_by, is_search, search
+from .search import ParameterSearch, is_search, search
 
 __all__ = ["RatioEstimator"]
 
@@ -36,22 +35,20 @@ class RatioEstimator(Estimator, ABC):
     named in `_returns` are converted back to the array library of the input. If `_on_host` is true, both methods get numpy arrays
     (also CSR if `_takes_sparse`), whatever the type of the input.
 
-    A parameter named in `_choosable` may also be a sequence of values, or "cv", which stands for the values of
-    `_grid(name, samples)`: `fit` then chooses the best value by cross-validation. If the subclass has them, `cv` (a number of
-    folds, a scikit-learn splitter, or an iterable of (train, test), of which the rows of `test` are held out) and `n_jobs`
-    (joblib processes) control the search. Unless `cv` names rows or is a splitter, the search uses a seeded sample of at most
-    `_choice_rows` rows of each domain.
+    A parameter with a grid in `_search` may also be a sequence of values, or "cv", which stands for the values of the grid: `fit`
+    then chooses the best value by cross-validation. `cv` (a number of folds, a scikit-learn splitter, or an iterable of
+    (train, test), of which the rows of `test` are held out) and `n_jobs` (joblib processes) control the search.
     """
 
     _on_host: ClassVar[bool] = True
     _takes_sparse: ClassVar[bool] = False
-    _choosable: ClassVar[tuple[str, ...]] = ()
+    _search: ClassVar[ParameterSearch] = ParameterSearch({})
     _returns: ClassVar[tuple[str, ...]] = ()
-    _choice_rows: ClassVar[int] = 10_000
     _merges_copies: ClassVar[bool] = True
     """Whether `_fit` gets the distinct rows in an order of their own, which no draw by position can tell from the given rows."""
-    _searches_distinct: ClassVar[bool] = True
-    """Whether the search gets these rows."""
+
+    _known: KnownRows | None = None
+    """What the fit found at rows of its own, in their own units, which takes the place of the ratio there."""
 
     weights_: Any
     scale_: np.ndarray
@@ -72,11 +69,11 @@ class RatioEstimator(Estimator, ABC):
             counted = samples.counted()
             self._draw_seed()
             scaled = counted.mapped(self._scaled)
-            distinct = scaled.merged() if self._searches_distinct else scaled
+            distinct = scaled.merged() if self._search.of_distinct else scaled
             search(self, distinct)
             raw = self._fit(distinct if self._merges_copies else scaled)
             if self._merges_copies:
-                raw = self._of_each_row(raw, distinct, counted)
+                raw = distinct.of_each_source_row(raw)
             self._store_weights(raw, samples, counted, like)
         return self
 
@@ -121,21 +118,6 @@ class RatioEstimator(Estimator, ABC):
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
-    def _grid(self, name: str, samples: Samples) -> list[Any]:
-        raise ValueError(f'{type(self).__name__} has no default values for {name}="cv": give a sequence of values.')
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """Scores (n_candidates, n_folds), higher is better; by default of clones fitted on k folds of both domains."""
-        parts = (samples.split(fold) for fold in self._folds(samples))
-        splits = [(kept.stacked(), held_out.stacked()) for kept, held_out in parts]
-        # The rows are in units of the spreads of all rows already.
-        same = clone(self).set_params(scale=None) if hasattr(self, "scale") else self
-        return k_fold_scores(same, candidates, splits, n_jobs=getattr(self, "n_jobs", None))
-
-    def _folds(self, samples: Samples) -> list[Fold]:
-        """The folds of cross-validation, each with the held-out rows of both domains."""
-        return folds_by(getattr(self, "cv", None), samples)
-
     # ------------------------------------------------------------ parts
 
     def _draw_seed(self) -> None:
@@ -178,7 +160,8 @@ class RatioEstimator(Estimator, ABC):
 
     def _relative(self, placed: Array) -> Array:
         """The ratio at placed rows, of mean 1 over the source."""
-        return over_mean(self._at_known_rows(placed, self._ratio(self._scaled(placed))), self.normalization_)
+        ratio = self._ratio(self._scaled(placed))
+        return over_mean(ratio if self._known is None else self._known(placed, ratio), self.normalization_)
 
     def _scaled(self, rows: Array) -> Array:
         scale = getattr(self, "_unit", None)
@@ -186,15 +169,6 @@ class RatioEstimator(Estimator, ABC):
 
     def _unscaled(self, rows: Array) -> Array:
         return rows if self._unit is None else self._unit.back(rows)
-
-    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
-        """`ratio` (n,) at rows (n, d) in their own units, with what the fit found at rows that it knows."""
-        return ratio
-
-    def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
-        """`raw` (n_s,) at all counted source rows, in their own units, from the values at the distinct ones."""
-        assert distinct.source_kind is not None
-        return take_rows(raw, distinct.source_kind)
 
     def _placed(self, rows: Array) -> Array:
         if self._on_host:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib import delayed
+from sklearn.utils.metaestimators import available_if
 
 from .._arrays import Array, are_alike, is_sparse, is_tensor, namespace, put, to_host, weighted_mean
 from .._estimator import unchanged_on_error
-from .._progress import run_all
 from .._validation import check_index, from_registry
 from ..features import FEATURES, Features
-from ..model_selection import Fold
 from ..objectives import Objective, Problem
 from ..objectives.base import SumProblem
 from ..solvers import Solution, Solver
@@ -22,13 +20,25 @@ from .base import RatioEstimator
 from .explicit_map import MapAverage, mapped
 from .off_sample import FromFeatures, KnownRows, Predictor
 from .samples import Samples
-from .search import search
+from .search import ParameterSearch, scores_of_clones, search
 from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, warn_unless_converged, weigh
 from .sum_search import scores_from_sums
 
-__all__ = ["DensityRatio"]
+__all__ = ["DensityRatio", "bandwidths"]
 
 _GRID = np.logspace(-1.5, 1.5, 9)  # bandwidths that "cv" tries, as multiples of the median rule
+
+
+def bandwidths(ratio: DensityRatio, samples: Samples) -> list[float]:
+    """The bandwidths that "cv" tries."""
+    kernel = ratio.kernel
+    features = kernel if isinstance(kernel, Features) else from_registry("kernel", kernel, FEATURES)()
+    width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
+    return [float(width * factor) for factor in _GRID]
+
+
+def _scores(ratio: DensityRatio, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    return (scores_from_sums if objective_of(ratio).is_sum else scores_of_clones)(ratio, candidates, samples)
 
 
 class DensityRatio(RatioEstimator):
@@ -85,16 +95,16 @@ class DensityRatio(RatioEstimator):
     """
 
     _on_host: ClassVar[bool] = False
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"gamma": bandwidths}, _scores)
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "centers_")
     _of_objective: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are passed to the objective."""
-
-    _strengths: ClassVar[np.ndarray]
-    """Values of a regularization="cv"."""
+    _of_map: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that say when an explicit map takes the place of the kernel, see `map_instead`."""
+    _for_tables: ClassVar[Mapping[str, str]] = {}
+    """Names of parameters that, unless they are None, no batch can serve, and what to say of each."""
 
     n_iter_: int
-    _known: KnownRows | None
 
     def __init__(
         self,
@@ -144,10 +154,10 @@ class DensityRatio(RatioEstimator):
         (p, d): the centers of KLIEP and LSIF, instead of the target rows. to_convergence: solve the batch as `fit` does, which
         waits for the device, instead of taking steps.
         """
-        self._check_loop()
         assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
         return weigh(self, assembly, source, target, coef, to_convergence=to_convergence, is_measured=False)
 
+    @available_if(lambda self: all(getattr(self, name) is None for name in self._for_tables))
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
         """Update the fit with one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
@@ -182,15 +192,6 @@ class DensityRatio(RatioEstimator):
         warn_unless_converged(self, solution)
         return self._raw_source_ratio(assembly, samples)
 
-    def _of_each_row(self, raw: Array, distinct: Samples, counted: Samples) -> Array:
-        if objective_of(self).anchors == "source":
-            self.coef_, self.centers_ = super()._of_each_row(self._coef, distinct, counted), counted.source
-            self._known = KnownRows.of(counted.source, self.coef_)
-        return super()._of_each_row(raw, distinct, counted)
-
-    def _at_known_rows(self, rows: Array, ratio: Array) -> Array:
-        return ratio if self._known is None else self._known(rows, ratio)
-
     def _raw_source_ratio(self, assembly: Assembly, samples: Samples) -> Array:
         return self._coef if assembly.objective.anchors == "source" else self._ratio(samples.source)
 
@@ -201,14 +202,21 @@ class DensityRatio(RatioEstimator):
         self._coef = namespace(like).astype(solution.coef, like.dtype, copy=False)
         problem = solution.problem
         self._problem: Any = problem.compact() if isinstance(problem, SumProblem) else problem.bare()
-        self.features_, self.coef_ = features, self._coef
-        centers = samples.source if objective.anchors == "source" else features.centers_
-        self.centers_ = self._unscaled(centers) if objective.anchors == "source" or features.centers_are_rows else centers
+        self.features_ = features
+        if objective.anchors == "source":
+            self._keep_weights(samples)
+        else:
+            self.coef_, self._known = self._coef, None
+            self.centers_ = self._unscaled(features.centers_) if features.centers_are_rows else features.centers_
         self.gamma_ = float(features.gamma_)
         self.objective_value_, self.gap_ = solution.value, solution.gap
         self.n_iter_, self.residual_, self.converged_ = solution.n_iter, solution.residual, solution.converged
-        self._known = None
         self._predictor = self._predictor_of(assembly, solution.problem, samples)
+
+    def _keep_weights(self, samples: Samples) -> None:
+        """Store the weights of the source rows as they were given."""
+        self.coef_, self.centers_ = samples.of_each_source_row(self._coef), samples.given_source
+        self._known = KnownRows.of(self.centers_, self.coef_)
 
     def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
         """The predictor of the ratio at any row, from the solved problem and what `_keep` has stored."""
@@ -234,52 +242,7 @@ class DensityRatio(RatioEstimator):
         kind: Any = FEATURES.get(self.kernel) if isinstance(self.kernel, str) else self.kernel
         return bool(getattr(kind, "takes_sparse", False))
 
-    def _kernel_kind(self, n_source: int) -> type[Features] | None:
-        """The class of features that replaces `kernel` for this many source rows; None: `kernel` is used."""
-        return None
-
-    # ------------------------------------------------------------ the search
-
-    def _grid(self, name: str, samples: Samples) -> list[float]:
-        if name == "regularization":
-            return self._strengths.tolist()
-        features = self.kernel if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)()
-        width = float(replace(features, gamma="median").bandwidth(*samples.weighted_rows))
-        return [float(width * factor) for factor in _GRID]
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        if not self._shares_features(samples):
-            return super()._scores(candidates, samples)
-        # The features of a bandwidth serve all values of the other parameters.
-        members: dict[Any, list[int]] = {}
-        for i, candidate in enumerate(candidates):
-            members.setdefault(candidate.get("gamma", self.gamma), []).append(i)
-        objectives = [objective_of(self, candidate) for candidate in candidates]
-        parts = self._scores_by_gamma({gamma: [objectives[i] for i in of] for gamma, of in members.items()}, samples)
-        scores = np.empty((len(candidates), parts[0].shape[1]))
-        for of, part in zip(members.values(), parts, strict=True):
-            scores[of] = part
-        return scores
-
-    def _shares_features(self, samples: Samples) -> bool:
-        """Whether `_scores_at` scores all candidates of one bandwidth together; otherwise a clone is fitted for each."""
-        defaults = type(self)().get_params()
-        return objective_of(self, {name: defaults[name] for name in self._choosable}).is_sum
-
-    def _scores_by_gamma(self, objectives: dict[Any, list[Objective]], samples: Samples) -> list[np.ndarray]:
-        """Held-out scores (len(objectives), n_folds) at each bandwidth."""
-        folds = self._folds(samples)
-        tasks = (delayed(self._scores_at)(gamma, of_gamma, samples, folds) for gamma, of_gamma in objectives.items())
-        return run_all(tasks, len(objectives), f"Search of {type(self).__name__}", self.n_jobs)
-
-    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        """Held-out scores (len(objectives), n_folds) at one bandwidth."""
-        return scores_from_sums(self, gamma, objectives, samples, folds)
-
     # ------------------------------------------------------------ batches
-
-    def _check_loop(self) -> None:
-        """Raise ValueError for parameters that no single batch can serve."""
 
     def _stream(self, samples: Samples, like: Array, is_first: bool) -> DensityRatio:
         counted = samples.counted()
@@ -307,7 +270,6 @@ class DensityRatio(RatioEstimator):
     def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
         own, samples = samples, self._counting_once(samples)
         bank, rows = self._bank(index, samples.source, is_first)
-        self._check_loop()
         start = namespace(bank).take(bank, rows)
         assembly = assemble_batch(self, samples.source, samples.target, is_warm=True, features=None, centers=None)
         found = weigh(self, assembly, samples.source, samples.target, start)
@@ -318,7 +280,6 @@ class DensityRatio(RatioEstimator):
         total = np.bincount(named, to_host(found.weights), minlength=len(weights))
         count = np.bincount(named, minlength=len(weights))
         weights[count > 0] = total[count > 0] / count[count > 0]
-        self.centers_, self._known = own.source, KnownRows.of(own.source, self._coef)
         self._store_weights(self._coef, own, own, like)
         self.weights_ = self._returned(put(weights, samples.source), like)
         return self

@@ -32,7 +32,7 @@ class Sampled(NamedTuple):
 def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
     """Objective and unfitted features, with defaults for parameters that cross-validation has yet to choose."""
     defaults = type(ratio)().get_params()
-    plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._choosable})
+    plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._search.grids})
     objective = objective_of(plain)
     return objective, make_features(plain, objective, 1, plain.n_centers)
 

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .._arrays import Array, full_like_row, host_numbers, namespace, put, take_rows, tiny, to_host, widest_here
 from .._blocks import over_blocks, over_rows, row_slices, transposed_times
-from ..features import Features, Nystroem, RandomFourier
+from .._validation import check_count, from_registry
+from ..features import FEATURES, Features, Gaussian, Nystroem, RandomFourier
 from .samples import Samples
 
-__all__ = ["MapAverage", "map_error", "mapped", "mean_mapped"]
+__all__ = ["MAPS", "MapAverage", "map_error", "map_instead", "mapped", "mean_mapped"]
+
+MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
+"""Explicit maps by name."""
 
 _SINGLE_BEYOND = 2**24  # entries of a feature matrix beyond which it is stored in single precision
 _PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its kernel
+
+
+def map_instead(
+    kernel: Any, n_source: int, *, exact_up_to: int | None = None, approximation: str = "nystroem"
+) -> type[Features] | None:
+    """The explicit map in place of the kernel for more source rows than `exact_up_to`; None: the kernel is used.
+
+    Raises ValueError for an unknown name, and for a kernel that needs a map and has none.
+    """
+    kind = type(kernel) if isinstance(kernel, Features) else from_registry("kernel", kernel, FEATURES)
+    instead = from_registry("approximation", approximation, MAPS)
+    if exact_up_to is not None:
+        check_count("exact_up_to", exact_up_to, more=", or None for the exact kernel at any size")
+    if kind.is_map or exact_up_to is None or n_source <= exact_up_to:
+        return None
+    if kind is not Gaussian:
+        raise ValueError(
+            f"kernel={kernel!r} has no explicit map, and its matrix for {n_source} source rows exceeds exact_up_to="
+            f'{exact_up_to}: use kernel="gaussian", which is approximated, or exact_up_to=None for the exact '
+            f"matrix ({8e-9 * n_source * n_source:.3g} GB)."
+        )
+    return instead
 
 
 def mapped(features: Features, rows: Array) -> Array:

@@ -15,6 +15,7 @@ from .._distances import squared_euclidean
 from ..features import rule_of
 from .base import RatioEstimator
 from .samples import Samples, moments, oas_shrinkage, row_counts
+from .search import ParameterSearch
 
 __all__ = ["BANDWIDTH_RULES", "KDERatio"]
 
@@ -39,6 +40,14 @@ def wide(size: float, d: int) -> float:
 
 BANDWIDTH_RULES: dict[str, Callable[[float, int], float]] = {"scott": scott, "silverman": silverman, "wide": wide}
 """Standard deviation of the kernel, in standard deviations of the domain, from its number of rows and columns."""
+
+
+def _gammas(ratio: Any, samples: Samples) -> list[float | str]:
+    counts = row_counts(samples)
+    pooled = np.concatenate([samples.source, samples.target]).astype(np.float64)
+    variance = float(np.mean(pooled.var(axis=0))) or 1.0
+    factor = wide(min(float(count.sum()) for count in counts), pooled.shape[1])
+    return ["wide", *(float(0.5 / (factor**2 * variance) * multiple) for multiple in _GRID)]
 
 
 class KDERatio(RatioEstimator):
@@ -77,7 +86,7 @@ class KDERatio(RatioEstimator):
     Source: Scott (1992), Multivariate density estimation; Silverman (1986), Density estimation for statistics and data analysis.
     """
 
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma",)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"gamma": _gammas})
     _merges_copies: ClassVar[bool] = False
     _returns: ClassVar[tuple[str, ...]] = ("source_bandwidth_", "target_bandwidth_")
 
@@ -111,13 +120,6 @@ class KDERatio(RatioEstimator):
 
     def _ratio(self, rows: Array) -> Array:
         return np.exp(np.minimum(self._log_ratio(rows.astype(np.float64)) - self._largest, 0.0))
-
-    def _grid(self, name: str, samples: Samples) -> list[float | str]:
-        counts = row_counts(samples)
-        pooled = np.concatenate([samples.source, samples.target]).astype(np.float64)
-        variance = float(np.mean(pooled.var(axis=0))) or 1.0
-        factor = wide(min(float(count.sum()) for count in counts), pooled.shape[1])
-        return ["wide", *(float(0.5 / (factor**2 * variance) * multiple) for multiple in _GRID)]
 
 
 class _Density(NamedTuple):

@@ -13,13 +13,35 @@ from ..features import Features, at_bandwidths
 from ..model_selection import leave_one_out_scores
 from ..objectives.lsif import LeastSquares
 from ..solvers import Solver
-from .density_ratio import DensityRatio
+from .density_ratio import DensityRatio, bandwidths
 from .samples import Samples, row_counts
-from .solve import assemble
+from .search import ParameterSearch, by_gamma, in_order
+from .solve import assemble, objective_of
+from .sum_search import scores_from_sums
 
 __all__ = ["LSIF"]
 
 _LEFT_OUT = 1000  # rows of each sample, enough for the mean change by leaving one out
+
+
+def _scores(ratio: LSIF, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    objectives: list[Any] = [objective_of(ratio, candidate) for candidate in candidates]
+    if ratio.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in objectives):
+        return scores_from_sums(ratio, candidates, samples)
+    groups = by_gamma(ratio, candidates)
+    features = [assemble(ratio, samples, gamma, objectives[0]).features for gamma in groups]
+    counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
+    n, m = samples.sizes
+    left_out = (some_of(n, _LEFT_OUT), some_of(m, _LEFT_OUT)) if max(n, m) > _LEFT_OUT else None
+    sides = (at_bandwidths(features, rows) for rows in (samples.source, samples.target))
+    parts = []
+    for places, source, target in zip(groups.values(), *sides, strict=True):
+        strengths = [objectives[i].regularization for i in places]
+        scores = leave_one_out_scores(
+            source, target, strengths, alpha=ratio.alpha, source_weight=counts[0], target_weight=counts[1], left_out=left_out
+        )
+        parts.append(to_host(scores)[:, None])
+    return in_order(groups, parts)
 
 
 class LSIF(DensityRatio):
@@ -41,9 +63,10 @@ class LSIF(DensityRatio):
     Relative density-ratio estimation for robust distribution comparison.
     """
 
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("regularization", "l1_ratio", "nonnegative", "alpha")
-    _strengths: ClassVar[np.ndarray] = np.logspace(-3.0, 1.0, 9)
+    _search: ClassVar[ParameterSearch] = ParameterSearch(
+        {"gamma": bandwidths, "regularization": lambda ratio, samples: np.logspace(-3.0, 1.0, 9).tolist()}, _scores
+    )
 
     def __init__(
         self,
@@ -84,21 +107,3 @@ class LSIF(DensityRatio):
         mean = float(self._problem.mixture_mean(self._coef))
         scale = self.normalization_ / mean if mean > 0.0 else 1.0
         return super()._agreement(scale * source_ratio, scale * target_ratio, source_weight, target_weight)
-
-    def _scores_by_gamma(self, objectives: dict[Any, list[Any]], samples: Samples) -> list[np.ndarray]:
-        every = [objective for of_gamma in objectives.values() for objective in of_gamma]
-        if self.cv is not None or any(objective.nonnegative or objective.l1 > 0.0 for objective in every):
-            return super()._scores_by_gamma(objectives, samples)
-        features = [assemble(self, samples, gamma, every[0]).features for gamma in objectives]
-        counts = [None if samples.source_weight is None else put(count, samples.source) for count in row_counts(samples)]
-        n, m = samples.sizes
-        left_out = (some_of(n, _LEFT_OUT), some_of(m, _LEFT_OUT)) if max(n, m) > _LEFT_OUT else None
-        sides = (at_bandwidths(features, rows) for rows in (samples.source, samples.target))
-        parts = []
-        for of_gamma, source, target in zip(objectives.values(), *sides, strict=True):
-            strengths = [objective.regularization for objective in of_gamma]
-            scores = leave_one_out_scores(
-                source, target, strengths, alpha=self.alpha, source_weight=counts[0], target_weight=counts[1], left_out=left_out
-            )
-            parts.append(to_host(scores)[:, None])
-        return parts

@@ -15,6 +15,7 @@ from .._distances import squared_euclidean
 from .._validation import check_count
 from .base import RatioEstimator
 from .samples import Samples, row_counts
+from .search import ParameterSearch
 
 __all__ = ["NearestNeighborsRatio"]
 
@@ -23,6 +24,13 @@ _SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary an
 _ERROR = 1e-10  # of a squared distance, per unit of resolution
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default
+
+
+def _numbers(ratio: Any, samples: Samples) -> list[int]:
+    n_source, n_target = (float(count.sum()) for count in row_counts(samples))
+    rule = _rule(n_source, n_target, samples.source.shape[1])
+    # A fold keeps at least half of the rows.
+    return sorted({int(np.clip(round(rule * multiple), 1, max(1, n_source // 2))) for multiple in _GRID})
 
 
 class NearestNeighborsRatio(RatioEstimator):
@@ -66,7 +74,7 @@ class NearestNeighborsRatio(RatioEstimator):
     """
 
     _takes_sparse: ClassVar[bool] = True
-    _choosable: ClassVar[tuple[str, ...]] = ("n_neighbors",)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"n_neighbors": _numbers})
     _merges_copies: ClassVar[bool] = False
 
     def __init__(
@@ -143,12 +151,6 @@ class NearestNeighborsRatio(RatioEstimator):
         if count > n_source:
             raise ValueError(f"n_neighbors={count} is more than the source's {n_source:.6g} rows: give at most that many.")
         return count
-
-    def _grid(self, name: str, samples: Samples) -> list[int]:
-        n_source, n_target = (float(count.sum()) for count in row_counts(samples))
-        rule = _rule(n_source, n_target, samples.source.shape[1])
-        # A fold keeps at least half of the rows.
-        return sorted({int(np.clip(round(rule * multiple), 1, max(1, n_source // 2))) for multiple in _GRID})
 
 
 class _Index(ABC):

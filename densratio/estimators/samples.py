@@ -24,7 +24,8 @@ class Samples(NamedTuple):
 
     source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as given, both None if each row counts once; is_source (n,),
     the domain of each row of X; the positions in X of the source and target rows; and, where equal rows were merged, the number
-    in `source` and `target` of the row at each of these positions, and the weight (n,) of each row of X.
+    in `source` and `target` of the row at each of these positions, and the weight (n,) of each row of X. given_source: the source
+    rows before they were mapped and merged.
     """
 
     source: Array
@@ -37,6 +38,7 @@ class Samples(NamedTuple):
     source_kind: np.ndarray | None = None
     target_kind: np.ndarray | None = None
     row_weight: np.ndarray | None = None
+    given_source: Array | None = None
 
     @property
     def weighted_rows(self) -> tuple[Array, Array, Array | None, Array | None]:
@@ -61,7 +63,11 @@ class Samples(NamedTuple):
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
-        return self._replace(source=function(self.source), target=function(self.target))
+        return self._replace(source=function(self.source), target=function(self.target), given_source=self.source)
+
+    def of_each_source_row(self, values: Array) -> Array:
+        """Values (n,) of all given source rows, from those of the rows that they were merged to."""
+        return values if self.source_kind is None else take_rows(values, self.source_kind)
 
     def merged(self) -> Samples:
         """The distinct rows in lexicographic order, with the summed weights of their copies.

@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import delayed
+from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from .._arrays import to_host
+from .._progress import run_all
 from .._scale import some_of
-from ..model_selection import Fold, choose, folds_of, stratified_folds
+from ..model_selection import Fold, choose, folds_of, k_fold_scores, stratified_folds
 from .samples import Samples, row_counts
 
-__all__ = ["folds_by", "is_search", "search"]
+__all__ = ["ParameterSearch", "by_gamma", "folds_by", "in_order", "is_search", "scores_by_gamma", "scores_of_clones", "search"]
+
+Candidates = list[dict[str, Any]]
 
 
 def is_search(value: Any) -> bool:
     """Whether a parameter is to be chosen by cross-validation: it is "cv" or a sequence of values."""
     return (isinstance(value, str) and value == "cv") or isinstance(value, list | tuple | np.ndarray)
+
+
+def scores_of_clones(ratio: Any, candidates: Candidates, samples: Samples) -> np.ndarray:
+    """Scores (n_candidates, n_folds) of clones, each fitted on what a fold keeps of both domains."""
+    parts = (samples.split(fold) for fold in folds_by(ratio.cv, samples))
+    splits = [(kept.stacked(), held_out.stacked()) for kept, held_out in parts]
+    # The rows are in units of the spreads of all rows already.
+    return k_fold_scores(clone(ratio).set_params(scale=None), candidates, splits, n_jobs=ratio.n_jobs)
+
+
+def scores_by_gamma(ratio: Any, candidates: Candidates, samples: Samples, scores_at: Callable[..., np.ndarray]) -> np.ndarray:
+    """Scores (n_candidates, n_folds) with a task for each bandwidth, whose features serve all values of the other parameters.
+
+    scores_at: (ratio, gamma, candidates of this bandwidth, samples, folds) -> (k, n_folds).
+    """
+    groups, folds = by_gamma(ratio, candidates), folds_by(ratio.cv, samples)
+    tasks = (delayed(scores_at)(ratio, gamma, [candidates[i] for i in of], samples, folds) for gamma, of in groups.items())
+    return in_order(groups, run_all(tasks, len(groups), f"Search of {type(ratio).__name__}", ratio.n_jobs))
+
+
+def by_gamma(ratio: Any, candidates: Candidates) -> dict[Any, list[int]]:
+    """The places of the candidates of each bandwidth."""
+    groups: dict[Any, list[int]] = {}
+    for place, candidate in enumerate(candidates):
+        groups.setdefault(candidate.get("gamma", ratio.gamma), []).append(place)
+    return groups
+
+
+def in_order(groups: dict[Any, list[int]], parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Scores (n_candidates, n_folds) in the order of the candidates, from those of each group."""
+    scores = np.empty((sum(map(len, groups.values())), parts[0].shape[1]))
+    for places, part in zip(groups.values(), parts, strict=True):
+        scores[places] = part
+    return scores
+
+
+class ParameterSearch(NamedTuple):
+    """How an estimator chooses the parameters that are given as "cv" or a sequence."""
+
+    grids: Mapping[str, Callable[[Any, Samples], Sequence[Any]]]
+    """By name of the parameter: the values that "cv" stands for, from the estimator and the samples."""
+    scores: Callable[[Any, Candidates, Samples], np.ndarray] = scores_of_clones
+    """(estimator, candidates, samples) -> scores (n_candidates, n_folds), higher is better."""
+    most_rows: int = 10_000
+    """Rows of each domain in the search, a seeded sample, unless `cv` names rows or is a splitter."""
+    of_distinct: bool = True
+    """Whether equal rows are one row, which counts as often as they do."""
 
 
 def search(estimator: Any, samples: Samples) -> None:
@@ -27,13 +80,13 @@ def search(estimator: Any, samples: Samples) -> None:
         if hasattr(estimator, stale):
             delattr(estimator, stale)
     grid = {}
-    for name in estimator._choosable:
+    for name, values in estimator._search.grids.items():
         value = getattr(estimator, name)
         if is_search(value):
-            grid[name] = list(estimator._grid(name, samples)) if isinstance(value, str) else _listed(name, value)
+            grid[name] = list(values(estimator, samples)) if isinstance(value, str) else _listed(name, value)
     if grid:
         some = _some_rows(estimator, samples)
-        choice = choose(grid, lambda candidates: estimator._scores(candidates, some))
+        choice = choose(grid, lambda candidates: estimator._search.scores(estimator, candidates, some))
         estimator.best_params_, estimator.cv_results_ = choice.best_params, choice.results
 
 
@@ -84,8 +137,8 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 
 def _some_rows(estimator: Any, samples: Samples) -> Samples:
-    """A seeded sample of at most `_choice_rows` rows of each domain; all rows if `cv` is a splitter or names rows."""
-    cv, most = getattr(estimator, "cv", None), estimator._choice_rows
+    """A seeded sample of at most `most_rows` rows of each domain; all rows if `cv` is a splitter or names rows."""
+    cv, most = estimator.cv, estimator._search.most_rows
     if max(samples.sizes) <= most or not (cv is None or isinstance(cv, Integral)):
         return samples
     return samples.taking(*(some_of(n, most) for n in samples.sizes))

@@ -19,7 +19,7 @@ from .._validation import check_count, check_number, from_registry
 from ..features import FEATURES, Features
 from ..objectives import OBJECTIVES, Objective, Problem
 from ..solvers import PER_STEP, SOLVERS, TO_CONVERGENCE, Solution, Solver, solver_class
-from .explicit_map import mapped, mean_mapped
+from .explicit_map import map_instead, mapped, mean_mapped
 from .samples import Samples, mean_one, row_counts
 from .search import is_search
 
@@ -79,7 +79,8 @@ def make_features(ratio: Any, objective: Objective, n_source: int, n_centers: in
     """
     if n_centers is not None:
         check_count("n_centers", n_centers, more=" or None")
-    gamma, kind = ratio.gamma if gamma is None else gamma, ratio._kernel_kind(n_source)
+    gamma = ratio.gamma if gamma is None else gamma
+    kind = map_instead(ratio.kernel, n_source, **{name: getattr(ratio, name) for name in ratio._of_map})
     if kind is None and isinstance(ratio.kernel, Features):
         features = ratio.kernel if gamma == "median" else replace(ratio.kernel, gamma=gamma)
     else:
@@ -112,7 +113,7 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
         if not solver.suits(problem):
             raise ValueError(
                 f"solver={ratio.solver!r} cannot fit {type(ratio).__name__} with these parameters: it solves problems "
-                f'{solver.serves}. Use solver="auto".'
+                f'{solver.solves.phrase}. Use solver="auto".'
             )
         return solver
     candidates = (
@@ -210,7 +211,10 @@ def assemble_batch(
     features: fitted features to use; None fits them to the batch, and if `is_warm` all anchor rows become centers. centers
     (p, d): the centers, instead of the target rows.
     """
-    for name in ratio._choosable:
+    for name, refusal in ratio._for_tables.items():
+        if (value := getattr(ratio, name)) is not None:
+            raise ValueError(refusal.format(value))
+    for name in ratio._search.grids:
         value = ratio._chosen(name)
         if is_search(value):
             raise ValueError(

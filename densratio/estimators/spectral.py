@@ -19,12 +19,39 @@ from ..model_selection import Fold
 from ..objectives.moments import Moments
 from .base import RatioEstimator
 from .samples import Measure, Samples, measures
+from .search import ParameterSearch, by_gamma, folds_by, in_order
 
 __all__ = ["SpectralRatio"]
 
 _LEAST_EIGENVALUE = 1e-6  # relative to the largest: below it eigenfunctions are sampling noise, and below 1e-12 rounding noise
 _MOST_COMPONENTS = 100
 _GAMMAS = np.logspace(-1.5, 1.5, 9)
+
+
+def _gammas(ratio: SpectralRatio, samples: Samples) -> list[float]:
+    source, target = measures(samples)
+    width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
+    return [float(width * factor) for factor in _GAMMAS] if _can_hold_out(source, target) else [width]
+
+
+def _numbers(ratio: SpectralRatio, samples: Samples) -> list[int]:
+    source, target = measures(samples)
+    can_hold_out = _can_hold_out(source, target)
+    most = min(_MOST_COMPONENTS, source.rows.shape[0], ratio.n_centers or _MOST_COMPONENTS) if can_hold_out else 1
+    return np.unique(np.geomspace(1, most, 25).astype(int)).tolist()
+
+
+def _scores(ratio: SpectralRatio, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    """Scores with one task per bandwidth, whose features serve all numbers of components."""
+    source, target = measures(samples)
+    if len(candidates) == 1 and not _can_hold_out(source, target):
+        return np.zeros((1, 1))
+    numbers = [_count(candidate.get("n_components", ratio.n_components)) for candidate in candidates]
+    groups = by_gamma(ratio, candidates)
+    maps = [ratio._map(source, target, gamma) for gamma in groups]
+    folds, members = folds_by(ratio.cv, samples), [[numbers[i] for i in places] for places in groups.values()]
+    tasks = (delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps, members, strict=True))
+    return in_order(groups, run_all(tasks, len(maps), "Search of SpectralRatio", ratio.n_jobs))
 
 
 class SpectralRatio(RatioEstimator):
@@ -71,7 +98,7 @@ class SpectralRatio(RatioEstimator):
     """
 
     _takes_sparse: ClassVar[bool] = True
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma", "n_components")
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"gamma": _gammas, "n_components": _numbers}, _scores)
     _returns: ClassVar[tuple[str, ...]] = ("beta_", "centers_", "eigenvalues_")
 
     def __init__(
@@ -120,30 +147,6 @@ class SpectralRatio(RatioEstimator):
         features = self._features
         ratio = over_rows(lambda part: features(part) @ self._coef, rows.astype(np.float64), features.n_columns)
         return np.maximum(ratio, 0.0)
-
-    def _grid(self, name: str, samples: Samples) -> list[Any]:
-        source, target = measures(samples)
-        can_hold_out = _can_hold_out(source, target)
-        if name == "n_components":
-            most = min(_MOST_COMPONENTS, source.rows.shape[0], self.n_centers or _MOST_COMPONENTS) if can_hold_out else 1
-            return np.unique(np.geomspace(1, most, 25).astype(int)).tolist()
-        width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
-        return [float(width * factor) for factor in _GAMMAS] if can_hold_out else [width]
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """Scores with one task per bandwidth, whose features serve all numbers of components."""
-        source, target = measures(samples)
-        if len(candidates) == 1 and not _can_hold_out(source, target):
-            return np.zeros((1, 1))
-        points = [(c.get("gamma", self.gamma), _count(c.get("n_components", self.n_components))) for c in candidates]
-        maps = {gamma: self._map(source, target, gamma) for gamma in dict.fromkeys(g for g, _ in points)}
-        folds, numbers = self._folds(samples), [[n for g, n in points if g == gamma] for gamma in maps]
-        tasks = (delayed(_held_out_scores)(features, samples, folds, n) for features, n in zip(maps.values(), numbers, strict=True))
-        rows = run_all(tasks, len(maps), "Search of SpectralRatio", self.n_jobs)
-        scores = np.empty((len(candidates), len(folds)))
-        for gamma, values in zip(maps, rows, strict=True):
-            scores[[i for i, (g, _) in enumerate(points) if g == gamma]] = values
-        return scores
 
     def _map(self, source: Measure, target: Measure, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""

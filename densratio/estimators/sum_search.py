@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,21 @@ from ..model_selection import Fold, are_partition
 from ..objectives import Objective
 from ..solvers import Solver
 from .samples import Samples
-from .solve import Assembly, assemble, choose_solver, problem_of
+from .search import scores_by_gamma
+from .solve import Assembly, assemble, choose_solver, objective_of, problem_of
 
 __all__ = ["scores_from_sums"]
 
 _ENOUGH = 2000.0  # times tol: gap of fits that are only scored, far below the standard error of a score
 
 
-def scores_from_sums(ratio: Any, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
-    """Held-out scores (len(objectives), n_folds) at one bandwidth, from the sums with and without each fold."""
+def scores_from_sums(ratio: Any, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    """Held-out scores (n_candidates, n_folds), from the sums with and without each fold."""
+    return scores_by_gamma(ratio, candidates, samples, _scores_at)
+
+
+def _scores_at(ratio: Any, gamma: Any, candidates: list[dict[str, Any]], samples: Samples, folds: list[Fold]) -> np.ndarray:
+    objectives = [objective_of(ratio, candidate) for candidate in candidates]
     with np.errstate(all="ignore"):
         # A candidate that overflows gets a non-finite score and is not chosen.
         assembly = assemble(ratio, samples, gamma, objectives[0])
@@ -51,7 +56,7 @@ def _solved(solver: Solver, problem: Any, coef: Any) -> Any:
     """Coefficients (k,) good enough to be scored, from those of a similar problem or None."""
     state = solver.init(problem, coef)
     for _ in range(1 if solver.is_one_step else solver.max_iter):
-        if solver.gap(state) <= _ENOUGH * solver.tol:
+        if state.gap is not None and float(state.gap) <= _ENOUGH * solver.tol:
             break
         state = solver.step(problem, state)
         if solver.has_converged(state) or float(state.step_size) == 0.0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.metaestimators import available_if
 
 from .._arrays import Array, device_of, host_numbers, put, to_host
 from .._blocks import over_rows
 from ..features import Features
 from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
-from .density_ratio import DensityRatio
+from .density_ratio import DensityRatio, bandwidths
 from .off_sample import Predictor
 from .samples import Samples, measures
+from .search import ParameterSearch
 from .solve import Assembly, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
@@ -89,10 +89,15 @@ class Wasserstein(DensityRatio):
     """
 
     _takes_sparse = False
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "regularization")
-    _strengths: ClassVar[np.ndarray] = np.logspace(-1.5, 0.5, 5)
-    _choice_rows: ClassVar[int] = 1000  # the time of a fit grows with their cube
+    _for_tables: ClassVar[Mapping[str, str]] = {
+        "potential": 'A loop has a potential of its own, and this ratio has potential="{0}": use '
+        'DynamicReweighter(Wasserstein(), ..., potential="{0}").'
+    }
+    _search: ClassVar[ParameterSearch] = ParameterSearch(
+        {"gamma": bandwidths, "regularization": lambda ratio, samples: np.logspace(-1.5, 0.5, 5).tolist()},
+        most_rows=1000,  # the time of a fit grows with their cube
+    )
 
     def __init__(
         self,
@@ -120,19 +125,6 @@ class Wasserstein(DensityRatio):
         self.regularization = regularization
         self.potential = potential
 
-    def _check_loop(self) -> None:
-        if self.potential is not None:
-            raise ValueError(
-                f'A loop has a potential of its own, and this ratio has potential="{self.potential}": use '
-                f'DynamicReweighter(Wasserstein(), ..., potential="{self.potential}").'
-            )
-
-    @available_if(lambda self: self.potential is None)
-    def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> Wasserstein:
-        """Take `n_steps` steps from the stored weights, see `DensityRatio.partial_fit`; not with a potential."""
-        super().partial_fit(X, y, index, sample_weight)
-        return self
-
     def _fit(self, samples: Samples) -> Array:
         return super()._fit(samples) if self.potential is None else self._fit_potential(samples)
 
@@ -151,9 +143,9 @@ class Wasserstein(DensityRatio):
             seed=self._drawn_seed(),
             device=device_of(samples.source),
         )
-        self._predictor, self._known = found.ratio, None
-        self._coef = self.coef_ = found.ratio(samples.source)
-        self.centers_, self.features_, self.gamma_ = samples.source, None, float("nan")
+        self._predictor, self._coef = found.ratio, found.ratio(samples.source)
+        self._keep_weights(samples)
+        self.features_, self.gamma_ = None, float("nan")
         self.objective_value_, self.gap_ = found.value, float("inf")
         self.n_iter_, self.residual_, self.converged_ = found.n_iter, float("nan"), found.converged
         return self._coef

@@ -30,6 +30,8 @@ class Uniform(BatchReweighter):
 class RandomWeights(BatchReweighter):
     """Rectified standard normal weights, drawn anew for each batch and scaled to mean 1. seed: int."""
 
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "generator")
+
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, seed: int = 0):
         super().__init__(n_train, loss)
         self._generator = torch.Generator().manual_seed(seed)
@@ -41,14 +43,14 @@ class RandomWeights(BatchReweighter):
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
         return rows.own(weights.to(batch.losses.device, non_blocking=True))
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Counts, and the state of the random generator, for state_dict."""
-        return super().get_extra_state() | {"generator": self._generator.get_state()}
+    @property
+    def generator(self) -> Tensor:
+        """The state of the random generator."""
+        return self._generator.get_state()
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Load the counts and the state of the generator."""
-        super().set_extra_state(state)
-        self._generator.set_state(state["generator"].cpu())
+    @generator.setter
+    def generator(self, state: Tensor) -> None:
+        self._generator.set_state(state.cpu())
 
 
 class ValidationOnly(BatchReweighter):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from sklearn.base import MetaEstimatorMixin
 from sklearn.utils import Tags, get_tags
@@ -27,6 +28,11 @@ def fitted_attribute(name: str, doc: str) -> property:
 class WithRatio(MetaEstimatorMixin, Estimator):
     """Base of estimators with the parameters `estimator`, one or several, and `ratio`, a fitted ratio or a function."""
 
+    _sealed: ClassVar[Mapping[str, str]] = {
+        "ratio": "the ratio is already fitted, so no weight would change. Fit one ratio for each value and pass their transforms: "
+        '{"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
+    }
+
     estimator: Any
     ratio: Any
 
@@ -40,16 +46,6 @@ class WithRatio(MetaEstimatorMixin, Estimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; those of `estimator` as estimator__name. Those of the fitted ratio are not listed."""
         return {name: value for name, value in super().get_params(deep).items() if not name.startswith("ratio__")}
-
-    def set_params(self, **params: Any) -> Any:
-        """Set parameters by name, nested ones as estimator__name. Raises ValueError for ratio__name: the ratio is fitted."""
-        frozen = [name for name in params if name.startswith("ratio__")]
-        if frozen:
-            raise ValueError(
-                f"{frozen[0]} can't be set: the ratio is already fitted, so no weight would change. Fit one ratio for each value "
-                'and pass their transforms: {"ratio": [KLIEP(gamma=g).fit(X, domain).transform for g in gammas]}.'
-            )
-        return super().set_params(**params)
 
     def __sklearn_clone__(self) -> Any:
         # Cloning would unfit the ratio, so it is left out and passed on as it is.

@@ -23,12 +23,36 @@ from ..._progress import run_all
 from ..._validation import check_count, seed_of, split_domains
 from ..base import RatioEstimator
 from ..samples import Samples
+from ..search import ParameterSearch, folds_by
 from .calibration import CALIBRATIONS, Calibration
 from .classifiers import default_classifiers
 from .cross_fitting import Table, dealt, named_folds, table_of
 from .mixed import Schema, reads_columns, takes_missing
 
 __all__ = ["Discriminator", "weight_arguments"]
+
+
+def _classifiers(ratio: Discriminator, samples: Samples) -> list[Pipeline]:
+    return default_classifiers(samples.source.shape[1], is_sparse=is_sparse(samples.source))
+
+
+def _scores(ratio: Discriminator, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    """Held-out log-likelihoods (n_candidates, 1), minus one standard error of the gain over the best earlier candidate."""
+    table = table_of(samples)
+    held_out = ratio._held_out(table, samples)
+    if held_out.shape[1] == 1:
+        return np.zeros((len(candidates), 1))
+    likelihoods = np.stack([ratio._likelihood(candidate["classifier"], table, held_out) for candidate in candidates])
+    share, size = table.counts / table.counts.sum(), table.counts.sum()
+    best, scores = 0, [float(likelihoods[0] @ share)]
+    for number, likelihood in enumerate(likelihoods[1:], start=1):
+        gain = likelihood - likelihoods[best]
+        mean = float(gain @ share)
+        error = (max(float(gain**2 @ share) - mean**2, 0.0) / size) ** 0.5
+        scores.append(scores[best] + mean - error)
+        if scores[number] > scores[best]:
+            best = number
+    return np.array(scores)[:, None]
 
 
 class Discriminator(RatioEstimator):
@@ -86,8 +110,7 @@ class Discriminator(RatioEstimator):
     """
 
     _merges_copies: ClassVar[bool] = False
-    _searches_distinct: ClassVar[bool] = False
-    _choosable: ClassVar[tuple[str, ...]] = ("classifier",)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"classifier": _classifiers}, _scores, of_distinct=False)
     _returns: ClassVar[tuple[str, ...]] = ("probabilities_",)
 
     _schema: Schema | None
@@ -153,7 +176,7 @@ class Discriminator(RatioEstimator):
         if self.calibration is not None and self.calibration not in CALIBRATIONS:
             raise ValueError(f"calibration={self.calibration!r} is not known; use one of {sorted(CALIBRATIONS)} or None.")
         if not isinstance(self.cv, Integral):
-            return named_folds(self._folds(samples), *samples.sizes)
+            return named_folds(folds_by(self.cv, samples), *samples.sizes)
         n_folds = check_count("cv", self.cv, more=", a splitter or an iterable of (train, test)")
         check_count("n_repeats", n_repeats)
         seed = seed_of(self.random_state)
@@ -186,27 +209,6 @@ class Discriminator(RatioEstimator):
             return None, scores
         calibration = CALIBRATIONS[self.calibration]().fit(scores, table.y, table.counts)
         return calibration, np.clip(calibration(scores), -_bound(table), _bound(table))
-
-    def _grid(self, name: str, samples: Samples) -> list[Any]:
-        return list(default_classifiers(samples.source.shape[1], is_sparse=is_sparse(samples.source)))
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        """Held-out log-likelihoods (n_candidates, 1), minus one standard error of the gain over the best earlier candidate."""
-        table = table_of(samples)
-        held_out = self._held_out(table, samples)
-        if held_out.shape[1] == 1:
-            return np.zeros((len(candidates), 1))
-        likelihoods = np.stack([self._likelihood(candidate["classifier"], table, held_out) for candidate in candidates])
-        share, size = table.counts / table.counts.sum(), table.counts.sum()
-        best, scores = 0, [float(likelihoods[0] @ share)]
-        for number, likelihood in enumerate(likelihoods[1:], start=1):
-            gain = likelihood - likelihoods[best]
-            mean = float(gain @ share)
-            error = (max(float(gain**2 @ share) - mean**2, 0.0) / size) ** 0.5
-            scores.append(scores[best] + mean - error)
-            if scores[number] > scores[best]:
-                best = number
-        return np.array(scores)[:, None]
 
     def _likelihood(self, classifier: Any, table: Table, held_out: np.ndarray) -> np.ndarray:
         """Held-out log-likelihood (n,) of the label of each row."""

@@ -8,22 +8,26 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._arrays import Array, is_sparse
-from ..._validation import check_count, from_registry
-from ...features import FEATURES, Features, Gaussian
-from ...model_selection import Fold
-from ...objectives import Objective, Problem
+from ...features import Features
+from ...objectives import Problem
 from ...solvers import Solver
-from ..density_ratio import DensityRatio
-from ..explicit_map import MapAverage, map_error
+from ..density_ratio import DensityRatio, bandwidths
+from ..explicit_map import MAPS, MapAverage, map_error
 from ..off_sample import Predictor
 from ..samples import Samples
+from ..search import ParameterSearch, scores_of_clones
 from ..solve import Assembly, make_features, objective_of
 from .pair_search import scores_from_pairs
 from .witness import MISS, Witness
 
 __all__ = ["KMM"]
 
-_MAPS = {name: kind for name, kind in FEATURES.items() if kind.is_map}
+
+def _scores(ratio: KMM, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    # The kernel matrix of all rows serves all folds and regularizations; an explicit map would be fitted to each fold.
+    features = make_features(ratio, objective_of(KMM()), samples.sizes[0], ratio.n_centers, "median")
+    can_share = ratio.cv is None and not features.is_map and not is_sparse(samples.source)
+    return (scores_from_pairs if can_share else scores_of_clones)(ratio, candidates, samples)
 
 
 class KMM(DensityRatio):
@@ -58,10 +62,13 @@ class KMM(DensityRatio):
     Recht (2007).
     """
 
-    _choosable: ClassVar[tuple[str, ...]] = ("gamma", "regularization")
     _of_objective: ClassVar[tuple[str, ...]] = ("max_weight", "mean_tol", "regularization")
-    _strengths: ClassVar[np.ndarray] = np.logspace(-2.0, 2.0, 5)
-    _choice_rows: ClassVar[int] = 1000  # the time of a fit grows with their cube
+    _of_map: ClassVar[tuple[str, ...]] = ("exact_up_to", "approximation")
+    _search: ClassVar[ParameterSearch] = ParameterSearch(
+        {"gamma": bandwidths, "regularization": lambda ratio, samples: np.logspace(-2.0, 2.0, 5).tolist()},
+        _scores,
+        most_rows=1000,  # the time of a fit grows with their cube
+    )
 
     def __init__(
         self,
@@ -100,7 +107,7 @@ class KMM(DensityRatio):
         return raw
 
     def _predictor_of(self, assembly: Assembly, problem: Problem, samples: Samples) -> Predictor:
-        names = {kind: name for name, kind in _MAPS.items()}
+        names = {kind: name for name, kind in MAPS.items()}
         self.approximation_ = names.get(type(assembly.features), "exact")
         if hasattr(self, "approximation_error_"):
             # It belongs to an earlier fit.
@@ -112,27 +119,3 @@ class KMM(DensityRatio):
         witness = Witness.of(assembly.features, samples, self._coef, strength, self.max_weight, weighted)
         # If regularization is so small that the formula magnifies solver errors, use the average instead.
         return witness if witness.misses(samples.source, self._coef) <= MISS else average
-
-    def _kernel_kind(self, n_source: int) -> type[Features] | None:
-        kind = type(self.kernel) if isinstance(self.kernel, Features) else from_registry("kernel", self.kernel, FEATURES)
-        approximation = from_registry("approximation", self.approximation, _MAPS)
-        most = self.exact_up_to
-        if most is not None:
-            most = check_count("exact_up_to", most, more=", or None for the exact kernel at any size")
-        if kind.is_map or most is None or n_source <= most:
-            return None
-        if kind is not Gaussian:
-            raise ValueError(
-                f"kernel={self.kernel!r} has no explicit map, and its matrix for {n_source} source rows exceeds exact_up_to="
-                f'{self.exact_up_to}: use kernel="gaussian", which is approximated, or exact_up_to=None for the exact '
-                f"matrix ({8e-9 * n_source * n_source:.3g} GB)."
-            )
-        return approximation
-
-    def _shares_features(self, samples: Samples) -> bool:
-        # The kernel matrix of all rows serves all folds and regularizations; an explicit map would be fitted to each fold.
-        features = make_features(self, objective_of(KMM()), samples.sizes[0], self.n_centers, "median")
-        return self.cv is None and not features.is_map and not is_sparse(samples.source)
-
-    def _scores_at(self, gamma: Any, objectives: Sequence[Objective], samples: Samples, folds: list[Fold]) -> np.ndarray:
-        return scores_from_pairs(self, gamma, objectives, samples, folds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +11,20 @@ from ..._arrays import Array, concat_rows, device_of, is_numpy_array, namespace,
 from ...model_selection import Fold
 from ...objectives.row_weights import smoothed_weights
 from ..samples import Samples
-from ..solve import assemble, choose_solver
+from ..search import scores_by_gamma
+from ..solve import assemble, choose_solver, objective_of
 from .witness import MISS, level_of
 
 __all__ = ["scores_from_pairs"]
 
 
-def scores_from_pairs(ratio: Any, gamma: Any, objectives: Sequence[Any], samples: Samples, folds: list[Fold]) -> np.ndarray:
-    """Held-out scores (len(objectives), n_folds) at one bandwidth; each fit starts from the solution for the last objective."""
+def scores_from_pairs(ratio: Any, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    """Held-out scores (n_candidates, n_folds); at one bandwidth each fit starts from the solution for the last objective."""
+    return scores_by_gamma(ratio, candidates, samples, _scores_at)
+
+
+def _scores_at(ratio: Any, gamma: Any, candidates: list[dict[str, Any]], samples: Samples, folds: list[Fold]) -> np.ndarray:
+    objectives: list[Any] = [objective_of(ratio, candidate) for candidate in candidates]
     features = assemble(ratio, samples, gamma, objectives[0]).features
     pooled = concat_rows(samples.source, samples.target)
     kernel = replace(features, parameters_=(pooled,))(pooled)

@@ -18,6 +18,7 @@ from ...objectives.base import is_number
 from ..base import RatioEstimator
 from ..gaussian import GaussianRatio
 from ..samples import Samples, row_counts
+from ..search import ParameterSearch, folds_by
 from .combination import Held, combined
 from .members import members_for
 
@@ -70,7 +71,7 @@ class StackedRatio(RatioEstimator):
     """
 
     _merges_copies: ClassVar[bool] = False
-    _searches_distinct: ClassVar[bool] = False
+    _search: ClassVar[ParameterSearch] = ParameterSearch({}, of_distinct=False)
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class StackedRatio(RatioEstimator):
         return dict(pairs)
 
     def _out_of_fold(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> list[Held]:
-        parts = [distinct.split(fold) for fold in self._folds(distinct)]
+        parts = [distinct.split(fold) for fold in folds_by(self.cv, distinct)]
         tasks = [(member, kept, held_out) for kept, held_out in parts for member in members.values()]
         columns = run_all((delayed(_values)(*task) for task in tasks), len(tasks), "Members and folds of the stack", self.n_jobs)
         held = []

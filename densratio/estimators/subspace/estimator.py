@@ -16,6 +16,7 @@ from ...model_selection import Fold
 from ...model_selection.leave_one_out import LEAST_ROWS
 from ..base import RatioEstimator
 from ..samples import Measure, Samples, measures
+from ..search import ParameterSearch, folds_by
 from .divergence import gaussian
 from .search import Search, Whitening
 
@@ -25,6 +26,24 @@ _GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
 _FAR = 10.0  # spreads beyond which an entry is far: in the covariance it counts as this
 _LONG = 60  # ascent steps that "cv" compares with 0
+
+
+def _numbers(ratio: SubspaceLSIF, samples: Samples) -> list[int]:
+    return [k for k in (1, 2, 3, 5) if k <= samples.source.shape[1]] if _can_hold_out(samples) else [1]
+
+
+def _lengths(ratio: SubspaceLSIF, samples: Samples) -> list[int]:
+    return [0, _LONG] if _can_hold_out(samples) else [0]
+
+
+def _scores(ratio: SubspaceLSIF, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
+    if len(candidates) == 1 and not _can_hold_out(samples):
+        return np.zeros((1, 1))
+    folds, seed = folds_by(ratio.cv, samples), seed_of(ratio.random_state)
+    points = [(c.get("n_components", ratio.n_components), c.get("max_iter", ratio.max_iter)) for c in candidates]
+    tasks = (delayed(ratio._held_out_score)(samples, fold, *point, seed) for point in points for fold in folds)
+    scores = run_all(tasks, len(points) * len(folds), "Search of SubspaceLSIF", ratio.n_jobs)
+    return np.reshape(scores, (len(points), len(folds)))
 
 
 class SubspaceLSIF(RatioEstimator):
@@ -82,7 +101,7 @@ class SubspaceLSIF(RatioEstimator):
     hetero-distributional subspace analysis; Cook & Weisberg (1991) for the start from second moments.
     """
 
-    _choosable: ClassVar[tuple[str, ...]] = ("n_components", "max_iter")
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"n_components": _numbers, "max_iter": _lengths}, _scores)
     _returns: ClassVar[tuple[str, ...]] = ("coef_", "subspace_")
 
     def __init__(
@@ -125,22 +144,6 @@ class SubspaceLSIF(RatioEstimator):
     def _ratio(self, rows: Array) -> Array:
         return self._fitted.ratio(rows)
 
-    def _grid(self, name: str, samples: Samples) -> list[int]:
-        if min(len(domain.rows) for domain in measures(samples)) < 2:
-            return [1 if name == "n_components" else 0]
-        if name == "max_iter":
-            return [0, _LONG]
-        return [k for k in (1, 2, 3, 5) if k <= samples.source.shape[1]]
-
-    def _scores(self, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-        if len(candidates) == 1 and min(len(domain.rows) for domain in measures(samples)) < 2:
-            return np.zeros((1, 1))
-        folds, seed = self._folds(samples), seed_of(self.random_state)
-        points = [(c.get("n_components", self.n_components), c.get("max_iter", self.max_iter)) for c in candidates]
-        tasks = (delayed(self._held_out_score)(samples, fold, *point, seed) for point in points for fold in folds)
-        scores = run_all(tasks, len(points) * len(folds), "Search of SubspaceLSIF", self.n_jobs)
-        return np.reshape(scores, (len(points), len(folds)))
-
     def _held_out_score(self, samples: Samples, fold: Fold, n_components: int, max_iter: int, seed: int) -> float:
         kept, test = samples.split(fold)
         source, target = measures(kept)
@@ -155,12 +158,12 @@ class SubspaceLSIF(RatioEstimator):
         source, target = (_in_canonical_order(domain, whitening) for domain in (source, target))
         rng = np.random.default_rng(seed)
         centers = target.rows[np.sort(rng.permutation(len(target.rows))[: self.n_centers])]
-        search = self._search(source, target, centers)
+        search = self._subspace_search(source, target, centers)
         basis, choice, n_iter = search.best(n_components, max_iter, self.n_restarts, rng)
         coef, divergence = search.criterion(choice, 0.0).solve(basis)
         return _Fitted(whitening, basis, centers @ basis, coef, choice.gamma, choice.regularization, divergence, 1 + n_iter)
 
-    def _search(self, source: Measure, target: Measure, centers: np.ndarray) -> Search:
+    def _subspace_search(self, source: Measure, target: Measure, centers: np.ndarray) -> Search:
         can_leave_out = min(source.weight.sum(), target.weight.sum()) >= LEAST_ROWS
         gammas, strengths = _listed(self.gamma), _listed(self.regularization)
         if gammas_are_relative := _is_cv(self.gamma):
@@ -201,6 +204,10 @@ class _Fitted(NamedTuple):
             return gaussian(self.whitening(block) @ self.basis, self.centers, self.gamma) @ self.coef
 
         return np.maximum(over_rows(part, rows, max(len(self.coef), rows.shape[1])), 0.0)
+
+
+def _can_hold_out(samples: Samples) -> bool:
+    return min(len(domain.rows) for domain in measures(samples)) >= 2
 
 
 def _in_canonical_order(domain: Measure, whitening: Whitening) -> Measure:

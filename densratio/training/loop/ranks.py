@@ -79,15 +79,16 @@ class Rows:
     """n rows of this process among the rows of all ranks. With one rank every method is the plain operation.
 
     Sums and means keep the graph, through the values of the other ranks too: their gradients have the scale that averaging over
-    the ranks expects, as DistributedDataParallel and `gradient` do it.
+    the ranks expects, as DistributedDataParallel and `gradient` do it. holds_all: whether the rows here are those of all ranks.
     """
 
-    def __init__(self, n_rows: int):
+    def __init__(self, n_rows: int, *, holds_all: bool = False):
         self.n_rows = n_rows
+        self.holds_all = holds_all
 
     def all(self, values: Tensor) -> Tensor:
         """Values (N, ...) of all rows, given those of the rows here (n, ...); without a graph to those of other ranks."""
-        return of_all_ranks(values)
+        return values if self.holds_all else of_all_ranks(values)
 
     def own(self, values: Tensor) -> Tensor:
         """Those (n, ...) of the rows here, given the values (N, ...) of all rows."""

@@ -44,6 +44,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
+    no_base_weights: ClassVar[str] = ""
+    """What to say to weights of one's own, where the method can't take them."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
     """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""
 
@@ -85,9 +87,9 @@ class Reweighter(nn.Module, Joinable, ABC):
         return self.rows_seen < self.warmup_epochs * self.n_train
 
     @property
+    @abstractmethod
     def needs_validation(self) -> bool:
         """Whether the next batch needs validation rows; val may be None where it does not."""
-        return self.uses_validation
 
     @abstractmethod
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
@@ -106,6 +108,8 @@ class Reweighter(nn.Module, Joinable, ABC):
         The method estimates its weights, which `weights_` holds, as if there were no others.
         Raises ValueError for a weight that is negative or not finite, or where all are 0.
         """
+        if sample_weight is not None and self.no_base_weights:
+            raise ValueError(self.no_base_weights)
         weights = check_sample_weight(sample_weight, self.n_train)
         if weights is None:
             self.base_weights = None

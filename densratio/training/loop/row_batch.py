@@ -27,12 +27,11 @@ class RowBatch(Rows):
     """
 
     def __init__(self, positions: Tensor, of_all: Tensor, is_usable: Tensor | bool = True, *, holds_all: bool = False):
-        super().__init__(len(positions))
+        super().__init__(len(positions), holds_all=holds_all)
         self.positions = positions
         self.all_positions = of_all
         self.named = of_all
         self._is_usable = is_usable
-        self._holds_all = holds_all
         self._written: list[tuple[Tensor, Tensor | None, Tensor]] = []
 
     @classmethod
@@ -77,9 +76,6 @@ class RowBatch(Rows):
             self._is_usable = late.usable((losses, self.named, n_stored))
         else:
             _check_finite(losses, self.all_positions, "training")
-
-    def all(self, values: Tensor) -> Tensor:
-        return values if self._holds_all else of_all_ranks(values)
 
     def beside(self, positions: Tensor) -> RowBatch:
         """Other rows of the same batch, which every rank holds; `take_back` is for both."""

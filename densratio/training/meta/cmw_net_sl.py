@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class CMWNetSL(CMWNet):
     weights_ holds v_i. `transfer` keeps the soft labels: their decay, ensemble and mixup, with an average that starts anew.
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
+
+    no_base_weights: ClassVar[str] = "CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet."
 
     def __init__(
         self,
@@ -77,12 +79,6 @@ class CMWNetSL(CMWNet):
         K, hidden = self.network.K, self.network.linear.out_features
         moved = CMWNetSL(n_train, y_train, K=K, soft_labels=soft_labels, hidden=hidden, warmup_epochs=warmup_epochs)
         return self._handed_to(moved)
-
-    def set_base_weights(self, sample_weight: Any) -> None:
-        """None, as a mixture of rows has no weight of its own. Raises ValueError for anything else."""
-        if sample_weight is not None:
-            raise ValueError("CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet.")
-        super().set_base_weights(None)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         """Weights (4n,) of the four losses of each row, scaled so that their mean is the mean over rows of the published sum."""

@@ -149,6 +149,12 @@ class LRWOpt(BatchReweighter):
         return self.epoch < self.splitter_warmup
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        weights = self._learned(batch, rows, val)
+        if self.hard_split:
+            self._count_sides(batch, rows)
+        return weights
+
+    def _learned(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         features = features_of(batch, self.backbone)
         if isinstance(self.network, FeatureNetwork):
             self.network.check(features)
@@ -179,21 +185,16 @@ class LRWOpt(BatchReweighter):
 
         return learned_weights(self, weights_now, slope_of, rows)
 
-    def _store(self, batch: TrainingPass, weights: Tensor, rows: RowBatch) -> None:
-        passes, was_at_random = int(self.epoch), self.is_split_at_random
-        super()._store(batch, weights, rows)
-        if self.hard_split:
-            q, losses = self.is_held_out[rows.positions], batch.losses.detach().to(self.sides.dtype)
-            sums = [rows.sum(side * part) for side in (q, 1.0 - q) for part in (losses, torch.ones_like(losses))]
-            self.sides.copy_(rows.accept(self.sides + torch.stack(sums).reshape(2, 2), self.sides))
-            if int(self.epoch) > passes:
-                self._end_pass(was_at_random)
-
     @torch.no_grad()
-    def _end_pass(self, was_at_random: bool) -> None:
-        """The gap of the pass, and the split of the next."""
+    def _count_sides(self, batch: TrainingPass, rows: RowBatch) -> None:
+        """Add the losses of both sides; with the last batch of a pass, the gap of the pass and the split of the next."""
+        q, losses = self.is_held_out[rows.positions], batch.losses.detach().to(self.sides.dtype)
+        sums = [rows.sum(side * part) for side in (q, 1.0 - q) for part in (losses, torch.ones_like(losses))]
+        self.sides.copy_(rows.accept(self.sides + torch.stack(sums).reshape(2, 2), self.sides))
+        if int((self.rows_seen + len(rows.all_positions)) / self.n_train) == int(self.epoch):
+            return
         (held, n_held), (left, n_left) = self.sides
-        if not was_at_random:
+        if not self.is_split_at_random:
             gap = held / n_held.clamp(min=1.0) - left / n_left.clamp(min=1.0)
             self.gaps.copy_(torch.stack([gap, self.gaps[0]]))
             n_least, n_most = max(1, round(self.share * self.n_train)), self.n_train // 2

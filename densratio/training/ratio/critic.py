@@ -42,6 +42,10 @@ class Critic(Potential):
     first_moment: Tensor | None
     second_moment: Tensor | None
     n_updated: Tensor
+    fixed_units: tuple[Tensor, Tensor] | None = None
+    """Center and unit of the rows in every batch; None: those of the batch."""
+    may_be_flat: bool = False
+    """Whether a slope below 1 costs nothing."""
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class Critic(Potential):
         network = self._network_for(source, n_classes)
         if len(source) == 0 or len(target) == 0:
             return
-        self._units = self._units_for(source, target)
+        self._units = self.fixed_units or units_of(source, target)
         batch = CriticBatch.of(weights, self._scaled(source), self._scaled(target), y, y_val, n_classes)
         generator = self._generator(source.device)
         parameters = list(network.requires_grad_(True).parameters())
@@ -140,12 +144,10 @@ class Critic(Potential):
         points = batch.points_between(generator).requires_grad_()
         value = own_output(_outputs(network, points), batch.target_classes).sum()
         (slope,) = torch.autograd.grad(value, points, create_graph=True)
-        steepness = torch.linalg.vector_norm(slope, dim=1)
-        return self.penalty * (batch.target_mass * self._off(steepness) ** 2).sum() - gain
-
-    def _off(self, steepness: Tensor) -> Tensor:
-        """How far each steepness (m,) is from what it should be."""
-        return steepness - 1.0
+        off = torch.linalg.vector_norm(slope, dim=1) - 1.0
+        if self.may_be_flat:
+            off = off.clamp(min=0.0)
+        return self.penalty * (batch.target_mass * off**2).sum() - gain
 
     @torch.no_grad()
     def _update(self, parameters: list[nn.Parameter], gradient: Tensor, rows: RowBatch | None) -> None:
@@ -161,9 +163,6 @@ class Critic(Potential):
         move = torch.where(keep, self.learning_rate * mean / (square.sqrt() + _EPS), 0.0)
         for parameter, part in zip(parameters, move.split([p.numel() for p in parameters]), strict=True):
             parameter.sub_(part.view_as(parameter))
-
-    def _units_for(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return units_of(source, target)
 
     def _scaled(self, rows: Tensor) -> Tensor:
         assert self.network is not None and self._units is not None

@@ -68,20 +68,6 @@ class CriticRatio:
         return to_host(over_rows(part, points, sum(_WIDTHS))).astype(np.float64) * float(unit)
 
 
-class _TableCritic(Critic):
-    """A critic whose slope is at most 1: the regularization bends the potential, so that it is less steep in most places."""
-
-    def __init__(self, units: tuple[Tensor, Tensor], seed: int):
-        super().__init__(widths=_WIDTHS, learning_rate=_LEARNING_RATE, betas=_BETAS, n_updates=1, n_pretraining=0, seed=seed)
-        self.units = units
-
-    def _units_for(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return self.units
-
-    def _off(self, steepness: Tensor) -> Tensor:
-        return (steepness - 1.0).clamp(min=0.0)
-
-
 class _Sample(NamedTuple):
     """Distinct rows (n, d) as a tensor, and how often each counts (n,), with mean 1."""
 
@@ -118,7 +104,10 @@ class _Learning:
         self.source, self.target = samples
         self.regularization, self.max_weight = regularization, max_weight
         self.units = units_of(self.source.rows, self.target.rows)
-        self.critic, self.rng = _TableCritic(self.units, seed).to(self.source.rows.device), np.random.default_rng(seed)
+        critic = Critic(widths=_WIDTHS, learning_rate=_LEARNING_RATE, betas=_BETAS, n_updates=1, n_pretraining=0, seed=seed)
+        critic.fixed_units = self.units
+        critic.may_be_flat = True  # the regularization bends the potential, so that it is less steep in most places
+        self.critic, self.rng = critic.to(self.source.rows.device), np.random.default_rng(seed)
         self.average: nn.Module | None = None
 
     def update(self) -> None:
