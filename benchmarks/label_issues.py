@@ -1,4 +1,4 @@
-"""Label issues against cleanlab, on the same out-of-fold probabilities: order, number and calibration.
+"""Label issues against cleanlab, of the same model: order, number and calibration.
 
     python benchmarks/label_issues.py --data /path/with/letterdata.csv --cleanlab /path/venv/lib/python3.11/site-packages
 
@@ -26,6 +26,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from densratio import label_issues_from_probabilities
 from densratio.datasets import ASYMMETRIC, label_noise, load_cifar10n, load_labelled
 from densratio.labels.default_model import default_model
+from densratio.labels.held_out import n_deals
 from densratio.labels.mean_network import MeanNetwork
 
 CASES = [("digits", "symmetric", 0.2), ("digits", "symmetric", 0.4), ("digits", "asymmetric", 0.4)]
@@ -37,7 +38,7 @@ N_CLEAN, N_IMAGES = (50, 200), 10_000
 
 
 class Problem(NamedTuple):
-    """True and given labels, and probabilities (n, K) of the given ones by a model that did not learn from them."""
+    """True and given labels, and probabilities (r, n, K) of the given ones by models that did not learn from them, of r deals."""
 
     true: np.ndarray
     given: np.ndarray
@@ -76,8 +77,8 @@ def problem(case: tuple[str, str, float], seed: int, folder: Path, cache: Path) 
         X, true, given = drawn(case, seed, folder)
         start = time.process_time()
         model = model_of(case[0], X, given, seed)
-        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-        proba = cross_val_predict(model, X, given, cv=folds, method="predict_proba")
+        deals = [StratifiedKFold(5, shuffle=True, random_state=seed + deal) for deal in range(n_deals(None, len(X)))]
+        proba = [cross_val_predict(model, X, given, cv=folds, method="predict_proba") for folds in deals]
         print(path.stem, model, f"{time.process_time() - start:.0f} CPU s", flush=True)
         np.savez(path, true=true, given=given, proba=proba)
     return Problem(**np.load(path))
@@ -114,7 +115,9 @@ def run(record: Path, case: tuple[str, str, float], seed: int, data: Problem) ->
     methods = {"densratio": lambda: by_densratio(data, is_wrong, right[:0])}
     for n in N_CLEAN:
         methods[f"densratio, {n} clean rows"] = partial(by_densratio, data, is_wrong, right[:n])
-    methods["cleanlab"] = lambda: by_cleanlab(data, is_wrong)
+    methods["cleanlab"] = lambda: by_cleanlab(data.given, data.proba[0], is_wrong)
+    if len(data.proba) > 1:
+        methods["cleanlab, mean of our deals"] = lambda: by_cleanlab(data.given, data.proba.mean(axis=0), is_wrong)
     for method, found_by in methods.items():
         own = {**key, "method": method}
         if not any(own.items() <= line.items() for line in lines(record)):
@@ -133,13 +136,13 @@ def by_densratio(data: Problem, is_wrong: np.ndarray, clean: np.ndarray) -> dict
     return {**found, "least": 100.0 * (least / is_wrong.sum() - 1.0), "most": 100.0 * (most / is_wrong.sum() - 1.0)}
 
 
-def by_cleanlab(data: Problem, is_wrong: np.ndarray) -> dict[str, float]:
+def by_cleanlab(given: np.ndarray, proba: np.ndarray, is_wrong: np.ndarray) -> dict[str, float]:
     """Its label quality scores, and the rows of its default filter."""
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    issues = find_label_issues(data.given, data.proba, n_jobs=1)
-    return figures(1.0 - get_label_quality_scores(data.given, data.proba), issues, is_wrong)
+    issues = find_label_issues(given, proba, n_jobs=1)
+    return figures(1.0 - get_label_quality_scores(given, proba), issues, is_wrong)
 
 
 def figures(score: np.ndarray, is_issue: np.ndarray, is_wrong: np.ndarray) -> dict[str, float]:

@@ -17,13 +17,14 @@ from runner import RESULTS, Row, markdown
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from densratio import label_issues_from_probabilities
+from densratio import find_label_issues as find_issues
 from densratio.datasets import label_noise
 from densratio.labels.default_model import default_model
+from densratio.labels.encoding import as_numbers
 
 RATES = (0.0, 0.15, 0.3)
 NOTE = (
-    "`find_label_issues` at its defaults and cleanlab, on the same out-of-fold probabilities; numbers of each seed {seeds}. Ages: "
+    "`find_label_issues` at its defaults, and cleanlab on one cross-fit of the same model; numbers of each seed {seeds}. Ages: "
     "1500 rows of 8 columns, of which one tells the class with an error; noise: eight columns that tell nothing. Halves: the "
     "target is above its median. Precision is that of the rows said to be issues."
 )
@@ -68,10 +69,11 @@ def figures(name: str, rate: float, seed: int, folder: Path) -> Iterator[float]:
     X, true = table(name, rng, folder)
     given = label_noise(true, "symmetric", rate, random_state=seed).labels if rate else true
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    proba = cross_val_predict(default_model(X, given, seed), X, given, cv=folds, method="predict_proba")
-    issues, is_wrong = label_issues_from_probabilities(given, proba), given != true
-    rows, theirs = issues.row[issues.is_issue], find_label_issues(given, proba, n_jobs=1)
-    own = [len(rows), is_wrong[rows].sum(), theirs.sum(), is_wrong[theirs].sum()]
+    rows = as_numbers(X, "auto", has_model=False)
+    proba = cross_val_predict(default_model(rows, given, seed), rows, given, cv=folds, method="predict_proba")
+    issues, is_wrong = find_issues(X, given, random_state=seed), given != true
+    ours, theirs = issues.row[issues.is_issue], find_label_issues(given, proba, n_jobs=1)
+    own = [len(ours), is_wrong[ours].sum(), theirs.sum(), is_wrong[theirs].sum()]
     return map(int, [is_wrong.sum(), *own, *issues.attrs["n_issues_interval"]])
 
 

@@ -61,6 +61,18 @@ def test_labels_that_are_wrong_for_certain_keep_their_order():
     np.testing.assert_allclose(scores, 1.0 - right, atol=1e-6)
 
 
+@settings(max_examples=3, deadline=None)
+@given(n_deals=st.integers(2, 4), seed=st.integers(0, 999))
+def test_several_deals_are_ranked_by_their_mean_and_as_sure_as_they_are_on_average(n_deals, seed):
+    noisy, _, labels, _, _ = drawn(200, 3, 0.2, seed)
+    dealt = np.random.default_rng(seed).dirichlet(np.ones(3), (n_deals, 200)) * 0.3 + 0.7 * noisy
+    of = [label_issues_from_probabilities(labels, proba).sort_values("row") for proba in [dealt, dealt.mean(axis=0), *dealt]]
+    score, ranked, *each = (issues.score.to_numpy() for issues in of)
+    assert (np.diff(score[np.argsort(ranked)]) >= 0.0).all()
+    np.testing.assert_allclose(np.sort(score), np.sort(np.mean(each, axis=0)), atol=2e-6)  # a millionth keeps ties in order
+    assert of[0].attrs["transition"] == of[1].attrs["transition"]
+
+
 @settings(max_examples=10)
 @given(too_sure=st.floats(0.7, 4.0), center=st.floats(0.0, 2.0), seed=st.integers(0, 999))
 def test_clean_rows_tell_how_sure_probabilities_may_be(too_sure, center, seed):
@@ -192,12 +204,12 @@ def test_wrong_digits_are_found_in_rows_of_every_kind(digits, kind):
 
 
 @pytest.mark.parametrize(("n_repeats", "n_dealt"), [(3, 3), (None, 4)])
-def test_probabilities_are_means_over_folds_dealt_anew(digits, n_repeats, n_dealt):
+def test_rows_are_dealt_into_folds_anew(digits, n_repeats, n_dealt):
     X, labels = digits[0][:200], digits[1][:200]
     deals = [StratifiedKFold(4, shuffle=True, random_state=seed) for seed in range(7, 7 + n_dealt)]
     proba = [cross_val_predict(GaussianNB(var_smoothing=0.1), X, labels, cv=folds, method="predict_proba") for folds in deals]
     found = find_label_issues(X, labels, model=GaussianNB(var_smoothing=0.1), cv=4, n_repeats=n_repeats, random_state=7)
-    pd.testing.assert_frame_equal(found, label_issues_from_probabilities(labels, np.mean(proba, axis=0)))
+    pd.testing.assert_frame_equal(found, label_issues_from_probabilities(labels, np.stack(proba)))
 
 
 @pytest.mark.parametrize(("n_rows", "n_dealt"), [(20, 4), (5000, 4), (5001, 3), (10_000, 2), (10_001, 1), (10**6, 1)])

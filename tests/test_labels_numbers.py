@@ -69,9 +69,9 @@ def test_rows_have_no_order():
 @pytest.mark.parametrize("name", ["diabetes", "proline"])
 def test_right_numbers_of_real_tables_are_let_alone_and_one_that_can_not_be_is_found(name):
     X, y = REAL[name]()
-    assert find_label_issues(X, y, kind="numbers", random_state=0).is_issue.sum() <= 3
+    assert find_label_issues(X, y, kind="numbers", n_repeats=1, random_state=0).is_issue.sum() <= 3
     y[7] = y.max() + 1.8 * np.ptp(y)
-    found = find_label_issues(X, y, kind="numbers", random_state=0)
+    found = find_label_issues(X, y, kind="numbers", n_repeats=1, random_state=0)
     assert found.row[0] == 7 and found.score[0] > 0.9 and found.is_issue.sum() <= 3
 
 
@@ -86,7 +86,7 @@ def regression(n, share, seed):
 
 def test_wrong_numbers_of_a_table_are_found_as_by_the_true_signal():
     X, signal, y, is_wrong = regression(1000, 0.15, 0)
-    issues = find_label_issues(X, y, model=HuberRegressor(), random_state=0)
+    issues = find_label_issues(X, y, model=HuberRegressor(), n_repeats=1, random_state=0)
     assert list(issues.columns) == COLUMNS and issues.score.is_monotonic_decreasing
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(issues.score.sum())
     assert np.array_equal(issues.given_label, y[issues.row])
@@ -96,16 +96,25 @@ def test_wrong_numbers_of_a_table_are_found_as_by_the_true_signal():
     assert abs(score.sum() - by_truth.sum()) < 0.25 * by_truth.sum()
 
 
+def test_suggested_numbers_are_means_over_folds_dealt_anew():
+    X, _, y, _ = regression(60, 0.1, 3)
+    several, *each = (
+        find_label_issues(X, y, model=LinearRegression(), n_repeats=n_repeats, random_state=seed).sort_values("row")
+        for n_repeats, seed in [(2, 7), (1, 7), (1, 8)]
+    )
+    np.testing.assert_allclose(several.suggested_label, np.mean([one.suggested_label for one in each], axis=0))
+
+
 def test_clean_numbers_have_a_score_of_0_and_groups_are_held_out_whole():
     X, _, y, _ = regression(200, 0.2, 1)
     twice = np.repeat(np.arange(100), 2)
-    issues = find_label_issues(X, y, model=LinearRegression(), clean=[3, 5], groups=twice, random_state=0)
+    issues = find_label_issues(X, y, model=LinearRegression(), clean=[3, 5], groups=twice, n_repeats=2, random_state=0)
     assert issues[issues.row.isin([3, 5])].score.eq(0.0).all() and not issues[issues.row.isin([3, 5])].is_issue.any()
 
 
 def test_whole_numbers_are_numbers_where_that_is_said():
     X, _, y, _ = regression(300, 0.1, 2)
-    issues = find_label_issues(X, np.round(10 * y), kind="numbers", model=LinearRegression(), random_state=0)
+    issues = find_label_issues(X, np.round(10 * y), kind="numbers", model=LinearRegression(), n_repeats=1, random_state=0)
     assert issues.suggested_label.dtype == float and "transition" not in issues.attrs
 
 
@@ -116,11 +125,11 @@ def test_each_of_several_labels_is_listed_by_itself(as_labels):
     Y = (X[:, :2] > 0).astype(int)
     wrong = rng.random(Y.shape) < 0.1
     Y ^= wrong
-    issues = find_label_issues(X, as_labels(Y), model=LogisticRegression(), random_state=0)
+    issues = find_label_issues(X, as_labels(Y), model=LogisticRegression(), n_repeats=1, random_state=0)
     assert list(issues.columns) == ["row", "column", *COLUMNS[1:]] and issues.score.is_monotonic_decreasing
     names = ["cat", "dog"] if as_labels is not np.asarray else [0, 1]
     for k, name in enumerate(names):
-        alone = find_label_issues(X, Y[:, k], model=LogisticRegression(), random_state=0)
+        alone = find_label_issues(X, Y[:, k], model=LogisticRegression(), n_repeats=1, random_state=0)
         own = issues[issues.column == name].drop(columns="column").reset_index(drop=True)
         pd.testing.assert_frame_equal(own.sort_values("row", ignore_index=True), alone.sort_values("row", ignore_index=True))
     assert issues.attrs["n_issues"] == issues.is_issue.sum()

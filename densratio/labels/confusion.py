@@ -65,6 +65,15 @@ class _Fit(NamedTuple):
     q: np.ndarray
 
 
+class _Careful(NamedTuple):
+    """P(true class) (n, K); P(label right) (n,) as if no row were known to be; T; fewest and most wrong labels."""
+
+    posterior: np.ndarray
+    right: np.ndarray
+    transition: np.ndarray
+    limits: tuple[float, float]
+
+
 def label_posterior(
     proba: np.ndarray,
     given: np.ndarray,
@@ -93,26 +102,44 @@ def label_posterior(
     return LabelModel(_joint(rows, fit), fit.transition)
 
 
-def careful_posterior(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> tuple[LabelModel, tuple[float, float]]:
+def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> tuple[LabelModel, tuple[float, float]]:
     """`label_posterior` with no more wrong labels than the given ones ask for; and how many are wrong at least and at most.
 
     Where classes overlap, the probabilities under a T are those under a smaller T too, of classes that overlap more, and the labels
     hardly tell one from the other. So where less than half of the rows of a class are nearly certain, T is moved to fewer wrong
     labels, and where none is, down to the lower limit. The limits are those of an interval of 90 % by likelihood; all rates move
     together. Clean rows say how sure the probabilities may be, see `less_sure`.
+
+    dealt (r, n, K): probabilities of r deals of the rows into folds. Their mean ranks the rows. What is certain by one deal is less
+    so by another, so P(label right) takes the values that its mean over the deals has, in this order.
     """
+    at = np.arange(len(given)), given
+    each = [_careful(proba, given, is_clean) for proba in dealt]
+    whole = each[0] if len(dealt) == 1 else _careful(dealt.mean(axis=0), given, is_clean)
+    right, posterior = _in_order_of(whole.right, np.mean([fit.right for fit in each], axis=0)), whole.posterior
+    right = np.where(is_clean, 1.0, less_sure(right, is_clean))
+    others = (1.0 - right) / np.maximum(1.0 - posterior[at], _SMALLEST)
+    posterior *= others[:, None]
+    posterior[at] = right
+    least, most = np.mean([fit.limits for fit in each], axis=0)
+    return LabelModel(posterior, whole.transition), (float(least), float(most))
+
+
+def _careful(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> _Careful:
     rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
     likeliest = _mostly_right(rows, _likelier(rows))
     least, most = (_n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
     fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * max(0.0, 1.0 - _certain(likeliest.q) / _MANY_CERTAIN))
-    posterior = _joint(rows, fit)
-    at = np.arange(len(given)), given
-    unknown = _joint(rows._replace(is_clean=np.zeros_like(is_clean)), fit)[at]
-    right = np.where(is_clean, 1.0, less_sure(unknown, is_clean))
-    others = (1.0 - right) / np.maximum(1.0 - posterior[at], _SMALLEST)
-    posterior *= others[:, None]
-    posterior[at] = right
-    return LabelModel(posterior, fit.transition), (least, most)
+    unknown = _joint(rows._replace(is_clean=np.zeros_like(is_clean)), fit)[np.arange(len(given)), given]
+    return _Careful(_joint(rows, fit), unknown, fit.transition, (least, most))
+
+
+def _in_order_of(order: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The values (n,), each where the order (n,) has the value of the same rank; equal ones share the mean of theirs."""
+    _, place, counts = np.unique(order, return_inverse=True, return_counts=True)
+    ranked = np.empty_like(values)
+    ranked[np.argsort(order, kind="stable")] = np.sort(values)
+    return (np.bincount(place, ranked) / counts)[place]
 
 
 def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:

@@ -74,8 +74,9 @@ def find_label_issues(
         TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
         is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
-    cv : number of folds. n_repeats : how often the rows of classes are dealt into them; the mean of the probabilities depends less
-        on which rows a model learned from. None for 4 times up to 5,000 rows, fewer for more, once above 10,000.
+    cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
+        that a model learned from, ranks them; scores are as sure as they are over the deals on average. None for 4 times up to
+        5,000 rows, fewer for more, once above 10,000.
     random_state : int or Generator. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
@@ -100,7 +101,8 @@ def find_label_issues(
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
         codes = _groups(groups, n_rows, n_rows)
-        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, cv, seed, n_jobs, verbose)
+        how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
+        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
         wrong = wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows))
         return issue_frame(targets, predicted, wrong)
     names, given = class_codes(labels)
@@ -114,8 +116,8 @@ def find_label_issues(
     chosen = default_model(rows, given, seed) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
-    proba = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
-    return class_issues(names, given, proba, is_clean | _alone(given, names), n_rows)
+    dealt = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
+    return class_issues(names, given, dealt, is_clean | _alone(given, names), n_rows)
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:

@@ -48,9 +48,9 @@ def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
 def out_of_fold(
     model: Any, rows: np.ndarray, given: np.ndarray, deals: list[list[Any]], n_jobs: int | None, verbose: int
 ) -> np.ndarray:
-    """Probabilities (n, K) of each row by copies of the model that learned from the other folds, the mean over several deals."""
+    """Probabilities (r, n, K) of each row, for each deal by copies of the model that learned from the other folds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Number of classes in training fold")
         how = {"method": "predict_proba", "n_jobs": n_jobs, "verbose": verbose}
-        return np.mean([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals], axis=0)
+        return np.stack([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals])

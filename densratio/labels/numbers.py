@@ -60,16 +60,20 @@ def as_targets(labels: Any, kind: str) -> np.ndarray | None:
 
 
 def out_of_fold_numbers(
-    model: Any, rows: Any, targets: np.ndarray, groups: Any, cv: int, seed: int, n_jobs: int | None, verbose: int
+    model: Any, rows: Any, targets: np.ndarray, groups: Any, cv: int, n_deals: int, seed: int, n_jobs: int | None, verbose: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (n,) and their mean absolute errors (n,) as models predict them that learned from other rows."""
+    """Targets (n,) and their mean absolute errors (n,) as models that learned from other rows predict them, means over deals."""
     kind = KFold if groups is None else GroupKFold
-    folds = list(kind(min(cv, len(targets)), shuffle=True, random_state=seed).split(targets, groups=groups))
     trees = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed)
-    how = {"cv": folds, "n_jobs": n_jobs, "verbose": verbose}
-    predicted = cross_val_predict(trees if model is None else model, rows, targets, **how)
+
+    def predicted_by(learner: Any, values: np.ndarray) -> np.ndarray:
+        deals = [kind(min(cv, len(targets)), shuffle=True, random_state=seed + deal) for deal in range(n_deals)]
+        how = {"groups": groups, "n_jobs": n_jobs, "verbose": verbose}
+        return np.mean([cross_val_predict(learner, rows, values, cv=folds, **how) for folds in deals], axis=0)
+
+    predicted = predicted_by(trees if model is None else model, targets)
     errors = np.abs(targets - predicted)
-    spread = cross_val_predict(trees, rows, errors, **how)
+    spread = predicted_by(trees, errors)
     return predicted, np.maximum(spread, max(_LEAST_SPREAD * float(np.median(errors)), np.finfo(float).tiny))
 
 

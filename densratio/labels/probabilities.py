@@ -27,9 +27,9 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
     The probabilities are of given labels, so they hold the noise: the confusion between true and given classes and the true
     class of each row are estimated together (an expectation-maximization, see `find_label_issues`).
 
-    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]. classes (K,): None for the sorted
-    distinct labels. clean: indices of rows whose label is known to be right. groups: must be None; rows of a group have to be held
-    out together when the probabilities are made.
+    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), of r deals of the
+    rows into folds. classes (K,): None for the sorted distinct labels. clean: indices of rows whose label is known to be right.
+    groups: must be None; rows of a group have to be held out together when the probabilities are made.
     Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
     sequences are right. All tokens share one confusion.
     Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError
@@ -45,25 +45,26 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
         return token_issues(labels, proba, clean, partial(label_issues_from_probabilities, classes=classes))
     names, given = class_codes(labels, classes)
     proba = np.asarray(to_host(check_container(proba, "proba")), dtype=np.float64)
-    if proba.shape != (len(given), len(names)):
+    dealt = proba if proba.ndim == 3 else proba[None]
+    if dealt.shape[1:] != (len(given), len(names)) or not len(dealt):
         raise ValueError(
-            f"proba must be ({len(given)}, {len(names)}), a row for each label and a column for each class; got shape "
-            f"{proba.shape}. Where labels lack a class of the model, pass classes=model.classes_."
+            f"proba must be ({len(given)}, {len(names)}), a row for each label and a column for each class, or several of these; "
+            f"got shape {proba.shape}. Where labels lack a class of the model, pass classes=model.classes_."
         )
-    sums_to_one = np.abs(proba.sum(axis=1) - 1.0) < 1e-3
-    is_bad = ~(np.isfinite(proba).all(axis=1) & (proba >= 0).all(axis=1) & sums_to_one)
+    sums_to_one = np.abs(dealt.sum(axis=2) - 1.0) < 1e-3
+    is_bad = ~(np.isfinite(dealt).all(axis=2) & (dealt >= 0).all(axis=2) & sums_to_one).all(axis=0)
     if is_bad.any():
         row = int(np.argmax(is_bad))
         raise ValueError(
             f"proba must hold numbers >= 0 that sum to 1 in each row; row {row} does not, nor {int(is_bad.sum()) - 1} others. Pass "
             "what predict_proba of cross_val_predict gives."
         )
-    return class_issues(names, given, proba, clean_rows(clean, len(given)))
+    return class_issues(names, given, dealt, clean_rows(clean, len(given)))
 
 
-def class_issues(names: np.ndarray, given: np.ndarray, proba: np.ndarray, is_clean: np.ndarray, n_rows: Any = None) -> Any:
-    """The frame of the first n_rows rows."""
-    model, limits = careful_posterior(proba, given, is_clean)
+def class_issues(names: np.ndarray, given: np.ndarray, dealt: np.ndarray, is_clean: np.ndarray, n_rows: Any = None) -> Any:
+    """The frame of the first n_rows rows, from probabilities (r, n, K)."""
+    model, limits = careful_posterior(dealt, given, is_clean)
     rows, at = np.arange(len(given))[:n_rows], (np.arange(len(given)), given)
     score = np.where(is_clean, 0.0, wrong_scores(model.posterior[at]))[rows]
     frame = issue_frame(names[given[rows]], names[model.posterior[rows].argmax(axis=1)], score)
