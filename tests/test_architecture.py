@@ -311,3 +311,45 @@ def test_every_concrete_kind_stands_in_its_registry(registry):
         return found.union(*(concrete(sub) for sub in kind.__subclasses__() if sub.__module__.startswith("densratio")))
 
     assert concrete(root) == entries
+
+
+# ---------------------------------------------------------------- inheritance
+
+
+def methods_by_class():
+    """For each class of the package: the names of its bases, and of its methods whether they are abstract."""
+    found = {}
+    for node in (node for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef)):
+        bases = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
+        functions = [part for part in node.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("__")]
+        is_abstract = {part.name: any("abstract" in ast.unparse(mark) for mark in part.decorator_list) for part in functions}
+        # The problem that densratio.testing draws has the name of another class.
+        found.setdefault(node.name, (bases, is_abstract))
+    return found
+
+
+CLASSES = methods_by_class()
+
+
+def ancestors(name):
+    for base in (base for base in CLASSES[name][0] if base in CLASSES):
+        yield base
+        yield from ancestors(base)
+
+
+def test_few_concrete_methods_are_overridden():
+    # A default that most classes replace is better abstract, data, or a function that is handed over.
+    overridden = []
+    for name, (_, methods) in CLASSES.items():
+        for method in (method for method, is_abstract in methods.items() if not is_abstract):
+            origin = next((base for base in ancestors(name) if method in CLASSES[base][1]), None)
+            if origin and not CLASSES[origin][1][method]:
+                overridden.append(f"{name}.{method} < {origin}")
+    assert len(overridden) < 40, "\n".join(overridden)
+
+
+def test_no_class_stands_more_than_three_steps_below_its_first_ancestor():
+    def steps(name):
+        return max((1 + steps(base) for base in CLASSES[name][0] if base in CLASSES), default=0)
+
+    assert {name for name in CLASSES if steps(name) > 3} == set()

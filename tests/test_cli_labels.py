@@ -81,6 +81,7 @@ def folders(tmp_path_factory):
 @pytest.fixture
 def few_steps(monkeypatch):
     monkeypatch.setattr("densratio.labels.mean_network._STEPS", 40)
+    monkeypatch.setattr("densratio.labels.held_out._MOST_DEALS", 1)
 
 
 def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_steps):

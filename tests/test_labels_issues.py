@@ -10,11 +10,13 @@ from scipy.special import expit
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
 from densratio import find_label_issues, label_issues_from_probabilities
 from densratio.labels.confusion import _sharpened, less_sure
 from densratio.labels.encoding import FrameEncoder
+from densratio.labels.held_out import n_deals
 from densratio.labels.probabilities import wrong_scores
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
@@ -173,19 +175,34 @@ def network(n_features, n_classes):
 @pytest.mark.parametrize("kind", ["array", "frame", "images", "network", "default", "encoder"])
 def test_wrong_digits_are_found_in_rows_of_every_kind(digits, kind):
     X, labels, is_wrong = digits
+    once = {"random_state": 0, "n_repeats": 1}
     call = {
-        "array": lambda: find_label_issues(X, labels, model=LEARNER, random_state=0),
-        "frame": lambda: find_label_issues(pd.DataFrame(X).add_prefix("p"), labels, model=LEARNER, random_state=0),
-        "images": lambda: find_label_issues(X.reshape(-1, 1, 8, 8), labels, model=network, random_state=0),
-        "network": lambda: find_label_issues(X, labels, model=network, random_state=0),
-        "default": lambda: find_label_issues(X, labels, random_state=0),
+        "array": lambda: find_label_issues(X, labels, model=LEARNER, **once),
+        "frame": lambda: find_label_issues(pd.DataFrame(X).add_prefix("p"), labels, model=LEARNER, **once),
+        "images": lambda: find_label_issues(X.reshape(-1, 1, 8, 8), labels, model=network, **once),
+        "network": lambda: find_label_issues(X, labels, model=network, **once),
+        "default": lambda: find_label_issues(X, labels, **once),
         "encoder": lambda: find_label_issues(
-            [str(i) for i in range(600)], labels, model=LEARNER, encoder=lambda ids: X[[*map(int, ids)]]
+            [str(i) for i in range(600)], labels, model=LEARNER, encoder=lambda ids: X[[*map(int, ids)]], **once
         ),
     }[kind]
     found = call()
     assert quality(found, is_wrong) > 0.97 and 40 <= found.is_issue.sum() <= 80
     pd.testing.assert_frame_equal(found, call()) if kind in ("array", "network") else None
+
+
+@pytest.mark.parametrize(("n_repeats", "n_dealt"), [(3, 3), (None, 4)])
+def test_probabilities_are_means_over_folds_dealt_anew(digits, n_repeats, n_dealt):
+    X, labels = digits[0][:200], digits[1][:200]
+    deals = [StratifiedKFold(4, shuffle=True, random_state=seed) for seed in range(7, 7 + n_dealt)]
+    proba = [cross_val_predict(GaussianNB(var_smoothing=0.1), X, labels, cv=folds, method="predict_proba") for folds in deals]
+    found = find_label_issues(X, labels, model=GaussianNB(var_smoothing=0.1), cv=4, n_repeats=n_repeats, random_state=7)
+    pd.testing.assert_frame_equal(found, label_issues_from_probabilities(labels, np.mean(proba, axis=0)))
+
+
+@pytest.mark.parametrize(("n_rows", "n_dealt"), [(20, 4), (5000, 4), (5001, 3), (10_000, 2), (10_001, 1), (10**6, 1)])
+def test_large_tables_are_dealt_into_folds_once(n_rows, n_dealt):
+    assert n_deals(None, n_rows) == n_dealt and n_deals(2, n_rows) == 2
 
 
 def test_text_is_encoded_and_groups_are_held_out_together():
@@ -224,7 +241,7 @@ def test_columns_of_sentences_are_encoded_as_text_and_others_as_they_are_in_tabl
 def test_a_second_clean_sample_is_learned_from_and_not_listed(digits):
     X, labels, is_wrong = digits
     more, right = load_digits(return_X_y=True)
-    found = find_label_issues(X, labels, clean=(more[600:900], right[600:900]), model=LEARNER, random_state=0)
+    found = find_label_issues(X, labels, clean=(more[600:900], right[600:900]), model=LEARNER, n_repeats=1, random_state=0)
     assert len(found) == 600 and quality(found, is_wrong) > 0.97
 
 
@@ -248,6 +265,7 @@ BAD = {
     "clean rows": (lambda: find_label_issues(ROWS, TWO, clean=[25]), "row numbers from 0 to 19"),
     "images": (lambda: find_label_issues([np.ones((1, 4, 4)), np.ones((1, 5, 5))] * 10, TWO, model=network), "one size first"),
     "text": (lambda: find_label_issues(["a b", "c d"] * 10, TWO), "encoder="),
+    "repeats": (lambda: find_label_issues(ROWS, TWO, n_repeats=0), "n_repeats must be an int >= 1"),
     "model": (lambda: find_label_issues(ROWS, TWO, model=3), "must be a scikit-learn classifier"),
     "proba": (lambda: label_issues_from_probabilities(TWO, np.full((20, 3), 1 / 3)), r"\(20, 2\)"),
     "groups": (lambda: label_issues_from_probabilities(TWO, np.full((20, 2), 0.5), groups=TWO), "Hold out whole groups: cross_val"),

@@ -113,7 +113,7 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
         if not solver.suits(problem):
             raise ValueError(
                 f"solver={ratio.solver!r} cannot fit {type(ratio).__name__} with these parameters: it solves problems "
-                f'{solver.serves}. Use solver="auto".'
+                f'{solver.solves.phrase}. Use solver="auto".'
             )
         return solver
     candidates = (

@@ -56,7 +56,7 @@ def _solved(solver: Solver, problem: Any, coef: Any) -> Any:
     """Coefficients (k,) good enough to be scored, from those of a similar problem or None."""
     state = solver.init(problem, coef)
     for _ in range(1 if solver.is_one_step else solver.max_iter):
-        if solver.gap(state) <= _ENOUGH * solver.tol:
+        if state.gap is not None and float(state.gap) <= _ENOUGH * solver.tol:
             break
         state = solver.step(problem, state)
         if solver.has_converged(state) or float(state.step_size) == 0.0:

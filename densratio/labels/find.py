@@ -18,7 +18,7 @@ from .default_model import default_model
 from .encoding import as_numbers, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array
-from .held_out import fitted, label_folds, out_of_fold
+from .held_out import fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
 
@@ -37,6 +37,7 @@ def find_label_issues(
     encoder: Any = "auto",
     groups: Any = None,
     cv: int = 5,
+    n_repeats: int | None = None,
     random_state: Any = None,
     n_jobs: int | None = None,
     verbose: int = 0,
@@ -73,7 +74,9 @@ def find_label_issues(
         TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
         is.
     groups : (n,) rows of one group are never held out while others of it are learned from.
-    cv : number of folds. random_state : int or Generator. n_jobs : folds at a time.
+    cv : number of folds. n_repeats : how often the rows of classes are dealt into them; the mean of the probabilities depends less
+        on which rows a model learned from. None for 4 times up to 5,000 rows, fewer for more, once above 10,000.
+    random_state : int or Generator. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
@@ -88,8 +91,8 @@ def find_label_issues(
     seed = seed_of(random_state)
     if getattr(labels, "ndim", 1) == 2:
         one = partial(
-            find_label_issues, X, kind=kind, clean=clean, model=model, encoder=encoder, groups=groups, cv=cv, random_state=seed,
-            n_jobs=n_jobs, verbose=verbose,
+            find_label_issues, X, kind=kind, clean=clean, model=model, encoder=encoder, groups=groups, cv=cv,
+            n_repeats=n_repeats, random_state=seed, n_jobs=n_jobs, verbose=verbose,
         )  # fmt: skip
         return _by_column(pandas, labels, clean, one)
     targets = None if kind == "classes" else as_targets(labels, kind)
@@ -106,11 +109,12 @@ def find_label_issues(
     keeps_images = model is not None and not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
     _check_lengths(rows, given, n_rows)
-    folds = label_folds(given, _groups(groups, n_rows, len(given)), cv, seed)
+    together = _groups(groups, n_rows, len(given))
+    deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_deals(n_repeats, len(given)))]
     chosen = default_model(rows, given, seed) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
-        _say_how_long(chosen, rows, given, len(folds), seed)
-    proba = out_of_fold(chosen, rows, given, folds, n_jobs, verbose)
+        _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
+    proba = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
     return class_issues(names, given, proba, is_clean | _alone(given, names), n_rows)
 
 

@@ -10,7 +10,19 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
-__all__ = ["fitted", "label_folds", "out_of_fold"]
+from .._validation import check_count
+
+__all__ = ["fitted", "label_folds", "n_deals", "out_of_fold"]
+
+_MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
+
+
+def n_deals(n_repeats: int | None, n_rows: int) -> int:
+    """How often rows are dealt into folds: as given, or by None as often as 20,000 rows allow, at most 4 times."""
+    if n_repeats is None:
+        return max(1, min(_MOST_DEALS, _ROWS // n_rows))
+    check_count("n_repeats", n_repeats)
+    return n_repeats
 
 
 def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int) -> list[Any]:
@@ -33,9 +45,12 @@ def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
         return clone(model).fit(rows, given)
 
 
-def out_of_fold(model: Any, rows: np.ndarray, given: np.ndarray, folds: list[Any], n_jobs: int | None, verbose: int) -> np.ndarray:
-    """Probabilities (n, K) of each row, by copies of the model that learned from the other folds."""
+def out_of_fold(
+    model: Any, rows: np.ndarray, given: np.ndarray, deals: list[list[Any]], n_jobs: int | None, verbose: int
+) -> np.ndarray:
+    """Probabilities (n, K) of each row by copies of the model that learned from the other folds, the mean over several deals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Number of classes in training fold")
-        return cross_val_predict(model, rows, given, cv=folds, method="predict_proba", n_jobs=n_jobs, verbose=verbose)
+        how = {"method": "predict_proba", "n_jobs": n_jobs, "verbose": verbose}
+        return np.mean([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals], axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, ClassVar, Literal, Self
 
@@ -36,6 +37,8 @@ class Problem(ABC):
     """The sums over rows of a likelihood of mixture proportions; None for any other problem."""
     has_minimizer: bool = False
     """Whether the method `minimizer()` returns the optimum (p,) in closed form."""
+    beside_ratio: ClassVar[tuple[str, ...]] = ()
+    """The fields that `ratio` does without, for problems that are dataclasses: `bare` leaves no rows in their arrays."""
 
     @abstractmethod
     def init(self) -> Array:
@@ -81,7 +84,8 @@ class Problem(ABC):
 
     def bare(self) -> Self:
         """The problem reduced to what `ratio` needs."""
-        return self
+        parts = {name: map_arrays(getattr(self, name), _without_rows) for name in self.beside_ratio}
+        return replace(self, **parts) if parts else self  # type: ignore[type-var]
 
     def wide(self) -> Self:
         """The same problem with its data in float64, if the device supports it."""
@@ -91,6 +95,11 @@ class Problem(ABC):
     def to(self, like: Array) -> Self:
         """The bare problem in the library, dtype and device of the array `like`."""
         return map_arrays(self, lambda x: put(to_host(x), like))
+
+
+def _without_rows(array: Array) -> Array:
+    """No rows of an array (n, ...), as an array of its own; scalars as they are."""
+    return namespace(array).zeros_like(array[:0]) if array.ndim else array
 
 
 class SumProblem(Problem):

@@ -73,6 +73,8 @@ class MaximumLikelihood(SumProblem):
     n_seen: int
     """Number of target rows added so far; `thinned` may have kept fewer"""
 
+    beside_ratio: ClassVar[tuple[str, ...]] = ("source_total", "target", "target_weight")
+
     @cached_property
     def feasible(self) -> MixtureSet:
         """The feasible set of the coefficients."""
@@ -163,9 +165,6 @@ class MaximumLikelihood(SumProblem):
     def compact(self) -> MaximumLikelihood:
         """The problem with at most 20,000 of the target rows."""
         return self.thinned(_KEPT_TARGETS)
-
-    def bare(self) -> Self:
-        return replace(self, source_total=self.source_total[:0], target=self.target[:0, :], target_weight=None)
 
     def thinned(self, most: int) -> MaximumLikelihood:
         """The problem with at most `most` target rows, sampled at random in proportion to the rows' counts."""

@@ -67,6 +67,8 @@ class MeanMatching(QuadraticProblem, RowProblem):
 
     weights: WeightSet
 
+    beside_ratio: ClassVar[tuple[str, ...]] = ("matrix", "linear")
+
     def init(self) -> Array:
         return self.weights.ones(self.linear)
 
@@ -88,7 +90,3 @@ class MeanMatching(QuadraticProblem, RowProblem):
     def under(self, objective: MaximumMeanDiscrepancy) -> Self:
         """The problem with the regularization of another objective."""
         return replace(self, regularization=objective.regularization / self.mean_count)
-
-    def bare(self) -> Self:
-        """The problem without the n x n kernel matrix."""
-        return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0])

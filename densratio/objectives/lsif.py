@@ -91,6 +91,8 @@ class LeastSquares(QuadraticProblem, SumProblem):
     source: Moments
     target: Moments
 
+    beside_ratio: ClassVar[tuple[str, ...]] = ("matrix", "linear", "source", "target")
+
     @classmethod
     def of(cls, objective: SquaredDistance, source: Moments, target: Moments) -> LeastSquares:
         """The problem from the sums of the two samples."""
@@ -189,10 +191,6 @@ class LeastSquares(QuadraticProblem, SumProblem):
 
     def compact(self) -> LeastSquares:
         return replace(self, source=self.source.compact(), target=self.target.compact())
-
-    def bare(self) -> LeastSquares:
-        nothing = Moments(self.source.count, self.source.total[:0], self.linear[:0])
-        return replace(self, matrix=Dense(self.linear[:0]), linear=self.linear[:0], source=nothing, target=nothing)
 
     def source_mean(self, coef: Array) -> Array:
         signed = widest_here(self.signed(coef))

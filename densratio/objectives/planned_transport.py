@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -47,13 +47,10 @@ class TransportProblem(RowProblem):
     regularization: float = 0.0
 
     is_smooth: ClassVar[bool] = False
+    beside_ratio: ClassVar[tuple[str, ...]] = ("source", "target", "target_weight")
 
     def init(self) -> Array:
         return self.weights.ones(self.source)
-
-    def bare(self) -> Self:
-        """The problem without the rows."""
-        return replace(self, source=self.source[:0, :], target=self.target[:0, :], target_weight=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from .._arrays import Array, eps, has_float64, namespace, tiny, widest
 from ..objectives.base import Problem
 from ..objectives.quadratic import Quadratic
 from ..objectives.quadratic_problem import QuadraticProblem
-from .base import Solver, State, residual_scale, unknown_residual
+from .base import Kind, Solver, State, residual_scale, unknown_residual
 from .free_rows import FreeRows
 from .projected_gradient import ProjectedGradient
 
@@ -48,7 +48,6 @@ class _Memory(NamedTuple):
     """Rounds at the least proximal term"""
     pull: float
     """Strength of that term; 0 if the ridge makes the problem strictly convex by itself"""
-    is_settled: bool
     value: Array
     grad: Array
     scale: Array
@@ -74,13 +73,12 @@ class ActiveSet(Solver):
     Source: Hintermueller, Ito & Kunisch (2003); the line search after Li, Sun & Toh (2018) on semismooth Newton methods.
     """
 
-    serves: ClassVar[str] = "with a quadratic and bounds (KMM, LSIF with coefficients >= 0 or an L1 penalty), in double precision"
+    solves: ClassVar[Kind] = Kind(
+        "with a quadratic and bounds (KMM, LSIF with coefficients >= 0 or an L1 penalty), in double precision",
+        lambda problem: problem.quadratic is not None and has_float64(problem.quadratic.linear),
+    )
 
-    def suits(self, problem: Problem) -> bool:
-        form = problem.quadratic
-        return form is not None and has_float64(form.linear)
-
-    def _first(self, problem: Problem, start: Array) -> State:
+    def first(self, problem: Problem, start: Array) -> State:
         wide, coef = problem.wide(), widest(start)
         form = wide.quadratic
         assert isinstance(wide, QuadraticProblem) and form is not None
@@ -95,7 +93,6 @@ class ActiveSet(Solver):
             n_solves=0,
             n_rounds=0,
             pull=0.0 if wide.regularization >= _PLAIN_RIDGE * size else _FIRST_PULL * size,
-            is_settled=False,
             value=value,
             grad=grad,
             scale=residual_scale(wide.count_curvature()),
@@ -104,11 +101,8 @@ class ActiveSet(Solver):
             form=form,
         )
         memory = memory._replace(point=_asked(memory, memory.point))
-        return State(start, namespace(value).ones_like(value), unknown_residual(value), 0, memory)
-
-    def has_converged(self, state: State) -> bool:
-        """Whether the active sets have settled: the solution is exact, or as near as the proximal rounds bring it."""
-        return state.memory.is_settled
+        # It is final when the active sets have settled: then it is exact, or as near as the proximal rounds bring it.
+        return State(start, namespace(value).ones_like(value), unknown_residual(value), 0, memory, is_final=False)
 
     def step(self, problem: Problem, state: State) -> State:
         memory, xp, state = state.memory, namespace(state.coef), state._replace(n_iter=state.n_iter + 1)
@@ -147,8 +141,7 @@ class ActiveSet(Solver):
             first_order = ProjectedGradient(tol=self.tol, max_iter=_FIRST_ORDER)
             state = _improved(state, memory, first_order.solve(memory.problem, widest(state.coef)).coef)
         is_settled = self._is_optimal(state)
-        step_size = state.step_size if is_settled else 0.0 * state.step_size
-        return state._replace(step_size=step_size, memory=state.memory._replace(is_settled=is_settled))
+        return state._replace(step_size=state.step_size if is_settled else 0.0 * state.step_size, is_final=is_settled)
 
     def _is_optimal(self, state: State) -> bool:
         """Whether it is near, or the certified gap leaves at most the rounding of a problem whose numbers are far apart to gain."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from .._arrays import Array, eps, namespace
 from ..objectives.base import Problem
 
-__all__ = ["Solution", "Solver", "State", "residual_scale", "unknown_residual"]
+__all__ = ["Kind", "Solution", "Solver", "State", "residual_scale", "unknown_residual"]
 
 
 class State(NamedTuple):
@@ -24,6 +25,24 @@ class State(NamedTuple):
     n_iter: int
     memory: Any = ()
     """What the solver stores between steps, such as momentum or multipliers"""
+    gap: Array | None = None
+    """() upper bound on value - optimum at coef, from solvers that stop by it too"""
+    is_final: Any = None
+    """() whether coef is as good as the solver can make it, from solvers that do not stop by the residual"""
+
+    @classmethod
+    def at(cls, start: Array, memory: Any = ()) -> Self:
+        """The state at a feasible start (p,), before any step."""
+        return cls(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0, memory)
+
+
+class Kind(NamedTuple):
+    """A kind of problem."""
+
+    phrase: str
+    """Completes "it solves problems ..." in an error message"""
+    has: Callable[[Any], bool]
+    """Whether a problem is of the kind"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +98,16 @@ class Solver(ABC):
 
     is_one_step: ClassVar[bool] = False
     """Whether one step solves the problem."""
-    serves: ClassVar[str] = "of any kind"
-    """Which problems suit this solver, as a phrase for the error message."""
+    solves: ClassVar[Kind] = Kind("of any kind", lambda problem: True)
+    """The problems that suit this solver."""
 
     def suits(self, problem: Problem) -> bool:
-        """Whether this solver can solve the problem; by default any."""
-        return True
+        """Whether this solver can solve the problem."""
+        return self.solves.has(problem)
+
+    @abstractmethod
+    def first(self, problem: Problem, start: Array) -> State:
+        """The state at a feasible start (p,), before any step: `State.at`, with what `step` needs."""
 
     @abstractmethod
     def step(self, problem: Problem, state: State) -> State:
@@ -95,7 +118,7 @@ class Solver(ABC):
 
         earlier: arguments that earlier versions took after an objective; such a call raises an error that says what to type.
         """
-        return self._first(problem, self._start(problem, coef))
+        return self.first(problem, self._start(problem, coef))
 
     def single_step(self, problem: Problem, coef: Array | None = None) -> State:
         """`step` from `init`, where its coef (p,) alone is asked for, as in a training loop.
@@ -109,10 +132,6 @@ class Solver(ABC):
         self.check(problem)
         return problem.init() if coef is None else problem.warm_start(coef)
 
-    def _first(self, problem: Problem, start: Array) -> State:
-        """The state at a feasible start (p,), before any step; by default nothing is stored between steps."""
-        return State(start, namespace(start).ones_like(start[0]), unknown_residual(start[0]), 0)
-
     def check(self, problem: Problem) -> None:
         """Raise ValueError if the problem does not suit this solver, and TypeError if it is not a `Problem`."""
         if not isinstance(problem, Problem):
@@ -122,7 +141,7 @@ class Solver(ABC):
             )
         if not self.suits(problem):
             raise ValueError(
-                f"{type(self).__name__} cannot solve {type(problem).__name__}: it solves problems {self.serves}. "
+                f"{type(self).__name__} cannot solve {type(problem).__name__}: it solves problems {self.solves.phrase}. "
                 'Use solver="auto", or projected_gradient, which suits any.'
             )
 
@@ -144,14 +163,15 @@ class Solver(ABC):
         return float(value), float(problem.gap(state.coef, grad))
 
     def has_converged(self, state: State) -> bool:
-        """Whether the residual is at most tol, or below the resolution of the dtype of coef."""
-        xp = namespace(state.coef)
-        resolution = 100.0 * eps(state.coef) * max(1.0, float(xp.max(xp.abs(state.coef))))
-        return float(state.residual) <= max(self.tol, resolution)
+        """Whether the state is final, or `is_near` where the solver stops by that."""
+        return bool(self.is_near(state) if state.is_final is None else state.is_final)
 
-    def gap(self, state: State) -> float:
-        """Upper bound on value - optimum at coef, if the state holds one; otherwise infinite."""
-        return float(getattr(state.memory, "gap", float("inf")))
+    def is_near(self, state: State) -> Array:
+        """Whether () the residual, and the gap where the state holds one, are at most tol or the resolution of the dtype."""
+        xp = namespace(state.coef)
+        resolution = 100.0 * eps(state.coef) * xp.clip(xp.max(xp.abs(state.coef)), min=1.0)
+        near = state.residual <= xp.clip(resolution, min=self.tol)
+        return near if state.gap is None else near & (state.gap <= max(self.tol, 10.0 * eps(state.gap)))
 
 
 def residual_scale(curvature: Array) -> Array:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .._arrays import namespace
+from .._arrays import Array, namespace
 from ..objectives.base import Problem
-from .base import Solver, State, residual_scale
+from .base import Kind, Solver, State, residual_scale
 
 __all__ = ["ClosedForm"]
 
@@ -20,10 +20,10 @@ class ClosedForm(Solver):
     """
 
     is_one_step: ClassVar[bool] = True
-    serves: ClassVar[str] = "with a closed form, such as uLSIF and Wasserstein"
+    solves: ClassVar[Kind] = Kind("with a closed form, such as uLSIF and Wasserstein", lambda problem: problem.has_minimizer)
 
-    def suits(self, problem: Problem) -> bool:
-        return problem.has_minimizer
+    def first(self, problem: Problem, start: Array) -> State:
+        return State.at(start)
 
     def step(self, problem: Problem, state: State) -> State:
         coef = problem.minimizer()  # type: ignore[attr-defined]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from .._arrays import Array, eps, namespace
+from .._arrays import Array, namespace
 from ..objectives.base import Problem
-from .base import Solver, State, residual_scale, unknown_residual
+from .base import Kind, Solver, State, residual_scale, unknown_residual
 
 __all__ = ["ExpectationMaximization"]
 
@@ -16,7 +16,6 @@ class _Memory(NamedTuple):
     value: Array
     grad: Array
     stride: Array
-    gap: Array
     scale: Array
 
 
@@ -32,25 +31,17 @@ class ExpectationMaximization(Solver):
     """
 
     max_iter: int = 100_000
-    serves: ClassVar[str] = "of mixture proportions, such as KLIEP's"
+    solves: ClassVar[Kind] = Kind("of mixture proportions, such as KLIEP's", lambda problem: problem.likelihood is not None)
 
-    def suits(self, problem: Problem) -> bool:
-        return problem.likelihood is not None
-
-    def _first(self, problem: Problem, start: Array) -> State:
+    def first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(start)
-        unknown, xp = unknown_residual(value), namespace(start)
-        memory = _Memory(value, grad, xp.zeros_like(value), unknown, residual_scale(problem.curvature()))
-        return State(start, xp.ones_like(value), unknown, 0, memory)
-
-    def has_converged(self, state: State) -> bool:
-        """Whether residual and duality gap are at most tol, or below the resolution of the dtype."""
-        return super().has_converged(state) and float(state.memory.gap) <= max(self.tol, 10.0 * eps(state.coef))
+        memory = _Memory(value, grad, namespace(start).zeros_like(value), residual_scale(problem.curvature()))
+        return State.at(start, memory)._replace(gap=unknown_residual(value))
 
     def single_step(self, problem: Problem, coef: Array | None = None) -> State:
         start = self._start(problem, coef)
         plain = _plain_step(problem, start, problem.grad(start))[0]
-        return State(plain, namespace(plain).ones_like(plain[0]), unknown_residual(plain[0]), 1)
+        return State.at(plain)._replace(n_iter=1)
 
     def step(self, problem: Problem, state: State) -> State:
         assert problem.likelihood is not None
@@ -63,8 +54,9 @@ class ExpectationMaximization(Solver):
         leaps = leap_value <= plain_value
         coef, grad = xp.where(leaps, leap, plain), xp.where(leaps, leap_grad, plain_grad)
         stride = xp.where(leaps, 2.0 * memory.stride + 1.0, 0.5 * memory.stride)
-        memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, problem.gap(coef, grad), memory.scale)
-        return State(coef, state.step_size, problem.residual(coef, grad, memory.scale), state.n_iter + 1, memory)
+        memory = _Memory(xp.where(leaps, leap_value, plain_value), grad, stride, memory.scale)
+        residual = problem.residual(coef, grad, memory.scale)
+        return State(coef, state.step_size, residual, state.n_iter + 1, memory, problem.gap(coef, grad))
 
 
 def _plain_step(problem: Problem, coef: Array, grad: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from .._arrays import Array, cholesky_solver, device_of, eps, has_float64, namespace, tiny, widest
 from ..objectives.base import Problem
 from ..objectives.likelihood import Likelihood, LikelihoodSums
-from .base import Solver, State, residual_scale, unknown_residual
+from .base import Kind, Solver, State, residual_scale, unknown_residual
 
 __all__ = ["LikelihoodNewton"]
 
@@ -21,14 +21,13 @@ _LEAST_MULTIPLIER = 0.1  # at the start
 
 
 class _Memory(NamedTuple):
-    """Interior iterate in float64: shares s_l = a_l b_l (k,) and the multipliers of s >= 0; value and gap of the best coef."""
+    """Interior iterate in float64: shares s_l = a_l b_l (k,) and the multipliers of s >= 0; the value of the best coef."""
 
     shares: Array
     multipliers: Array
     sums: LikelihoodSums | None
     """Of the shares; None before the first step"""
     value: Array
-    gap: Array
     complementarity: Array
     scale: Array
     problem: Problem
@@ -47,58 +46,54 @@ class LikelihoodNewton(Solver):
     """
 
     max_iter: int = 200
-    serves: ClassVar[str] = f"of mixture proportions, such as KLIEP's, with up to {_MOST_CENTERS} centers, in double precision"
+    solves: ClassVar[Kind] = Kind(
+        f"of mixture proportions, such as KLIEP's, with up to {_MOST_CENTERS} centers, in double precision",
+        lambda problem: problem.likelihood is not None and _is_small(problem.likelihood.feasible.weight),
+    )
 
-    def suits(self, problem: Problem) -> bool:
-        if problem.likelihood is None:
-            return False
-        weight = problem.likelihood.feasible.weight
-        return has_float64(weight) and weight.shape[0] <= _MOST_CENTERS
-
-    def _first(self, problem: Problem, start: Array) -> State:
+    def first(self, problem: Problem, start: Array) -> State:
         wide, coef = problem.wide(), widest(start)
-        assert wide.likelihood is not None
-        xp, unknown = namespace(coef), unknown_residual(coef[0])
         value, grad = wide.value_and_grad(coef)
-        even = xp.full_like(coef, 1.0 / coef.shape[0])
-        memory = _Memory(even, even, None, value, wide.gap(coef, grad), unknown, residual_scale(wide.curvature()), wide)
-        return State(start, xp.ones_like(value), unknown, 0, memory)
-
-    def has_converged(self, state: State) -> bool:
-        """Whether residual and duality gap are at most tol, or rounding rules out further progress."""
-        # A step of length 0 means that rounding spoiled the direction; the next step would be the same.
-        no_digits_left = float(state.memory.complementarity) <= _ROUNDING or float(state.step_size) == 0.0
-        return (super().has_converged(state) and float(state.memory.gap) <= self.tol) or no_digits_left
+        even = namespace(coef).full_like(coef, 1.0 / coef.shape[0])
+        memory = _Memory(even, even, None, value, unknown_residual(value), residual_scale(wide.curvature()), wide)
+        return State(start, namespace(value).ones_like(value), unknown_residual(value), 0, memory, wide.gap(coef, grad))
 
     def step(self, problem: Problem, state: State) -> State:
         memory, likelihood = state.memory, state.memory.problem.likelihood
         if memory.sums is None:
             shares, multipliers, sums = _interior(likelihood, memory.shares)
             memory = memory._replace(shares=shares, multipliers=multipliers, sums=sums)
-            return _improved(state._replace(n_iter=1), memory)
+            return self._improved(state._replace(n_iter=1), memory)
         grad = _slope(memory.sums)
         curvature = likelihood.curvature(memory.shares, memory.sums)
         shares, multipliers, reach, complementarity = _newton_step(memory.shares, memory.multipliers, grad, curvature)
         sums = likelihood.sums(shares)
 
         memory = memory._replace(shares=shares, multipliers=multipliers, sums=sums, complementarity=complementarity)
-        return _improved(state._replace(step_size=reach, n_iter=state.n_iter + 1), memory)
+        return self._improved(state._replace(step_size=reach, n_iter=state.n_iter + 1), memory)
+
+    def _improved(self, state: State, memory: _Memory) -> State:
+        """The state with this memory, at the coef of its shares if that is no worse than the current one."""
+        xp, wide, likelihood = namespace(state.coef), memory.problem, memory.problem.likelihood
+        assert likelihood is not None and memory.sums is not None
+        # The coef of the shares scaled to sum 1, as at the optimum; its value comes from the same pass.
+        candidate = likelihood.feasible.coef_of(memory.shares)
+        value, grad = likelihood.value_and_grad(memory.shares, memory.sums)
+        gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
+        # Near the optimum values agree to rounding, and the gap decides which coef is better.
+        ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < state.gap)
+        better = (value <= memory.value) | ties
+        memory = memory._replace(value=xp.where(better, value, memory.value))
+        coef = xp.where(better, xp.astype(candidate, state.coef.dtype, copy=False), state.coef)
+        residual, gap = xp.where(better, residual, state.residual), xp.where(better, gap, state.gap)
+        state = state._replace(coef=coef, residual=residual, memory=memory, gap=gap)
+        # A step of length 0 means that rounding spoiled the direction; the next step would be the same.
+        no_digits_left = (memory.complementarity <= _ROUNDING) | (state.step_size == 0.0)
+        return state._replace(is_final=self.is_near(state) | no_digits_left)
 
 
-def _improved(state: State, memory: _Memory) -> State:
-    """The state with this memory, at the coef of its shares if that is no worse than the current one."""
-    xp, wide, likelihood = namespace(state.coef), memory.problem, memory.problem.likelihood
-    assert likelihood is not None and memory.sums is not None
-    # The coef of the shares scaled to sum 1, as at the optimum; its value comes from the same pass.
-    candidate = likelihood.feasible.coef_of(memory.shares)
-    value, grad = likelihood.value_and_grad(memory.shares, memory.sums)
-    gap, residual = wide.gap(candidate, grad), wide.residual(candidate, grad, memory.scale)
-    # Near the optimum values agree to rounding, and the gap decides which coef is better.
-    ties = (value <= memory.value + 4.0 * eps(value) * xp.clip(xp.abs(value), min=1.0)) & (gap < memory.gap)
-    better = (value <= memory.value) | ties
-    memory = memory._replace(value=xp.where(better, value, memory.value), gap=xp.where(better, gap, memory.gap))
-    coef = xp.where(better, xp.astype(candidate, state.coef.dtype, copy=False), state.coef)
-    return state._replace(coef=coef, residual=xp.where(better, residual, state.residual), memory=memory)
+def _is_small(coef: Array) -> bool:
+    return has_float64(coef) and coef.shape[0] <= _MOST_CENTERS
 
 
 def _interior(likelihood: Likelihood, even: Array) -> tuple[Array, Array, LikelihoodSums]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .._arrays import Array, namespace
 from .._validation import check_number
 from ..objectives.base import Problem
-from .base import Solver, State, residual_scale, unknown_residual
+from .base import Solver, State, residual_scale
 
 __all__ = ["PlainGradient"]
 
@@ -30,10 +30,10 @@ class PlainGradient(Solver):
         # A problem's own warm start may rescale what is stored, which the recipe does not.
         return super()._start(problem, None) if coef is None else problem.project(coef)
 
-    def _first(self, problem: Problem, start: Array) -> State:
+    def first(self, problem: Problem, start: Array) -> State:
         curvature = problem.curvature()
         size = 1.0 / curvature if self.step_size is None else namespace(start).full_like(curvature, self.step_size)
-        return State(start, size, unknown_residual(start[0]), 0, residual_scale(curvature))
+        return State.at(start, residual_scale(curvature))._replace(step_size=size)
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)

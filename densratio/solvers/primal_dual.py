@@ -10,9 +10,8 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array, host_numbers, put
-from ..objectives.base import Problem
 from ..objectives.planned_transport import PlannedTransport
-from .base import Solver, State
+from .base import Kind, Solver, State
 
 __all__ = ["PrimalDual"]
 
@@ -98,7 +97,6 @@ class _Memory(NamedTuple):
     least_gap: float = float("inf")
     """The least sum of products so far"""
     n_stalled: int = 0
-    is_settled: bool = False
 
 
 class _Found(NamedTuple):
@@ -121,10 +119,7 @@ class PrimalDual(Solver):
     Source: Mehrotra (1992), the predictor and corrector.
     """
 
-    serves: ClassVar[str] = "of optimal transport in several columns"
-
-    def suits(self, problem: Problem) -> bool:
-        return isinstance(problem, PlannedTransport)
+    solves: ClassVar[Kind] = Kind("of optimal transport in several columns", lambda problem: isinstance(problem, PlannedTransport))
 
     def value_and_gap(self, problem: PlannedTransport, state: State) -> tuple[float, float]:  # type: ignore[override]
         """The certified value and gap of the weights."""
@@ -133,13 +128,10 @@ class PrimalDual(Solver):
             return super().value_and_gap(problem, state)
         return problem.unavoidable + memory.value, max(memory.value - memory.least, 0.0)
 
-    def has_converged(self, state: State) -> bool:
-        """Whether the certified gap is as small as rounding lets it be, and at most tol relative to the value."""
-        return state.memory.is_settled
-
-    def _first(self, problem: PlannedTransport, start: Array) -> State:  # type: ignore[override]
+    def first(self, problem: PlannedTransport, start: Array) -> State:  # type: ignore[override]
         program = _program_of(problem)
-        return super()._first(problem, start)._replace(memory=_Memory(program, _start(program)))
+        # It is final when the certified gap is as small as rounding lets it be, and at most tol relative to the value.
+        return State.at(start, _Memory(program, _start(program)))._replace(is_final=False)
 
     def step(self, problem: PlannedTransport, state: State) -> State:  # type: ignore[override]
         state = state._replace(n_iter=state.n_iter + 1)
@@ -169,8 +161,7 @@ class PrimalDual(Solver):
         return self._ended(state) if is_last else state
 
     def _ended(self, state: State) -> State:
-        memory = state.memory._replace(is_settled=float(state.residual) <= self.tol)
-        return state._replace(step_size=0.0 * state.step_size, memory=memory)
+        return state._replace(step_size=0.0 * state.step_size, is_final=float(state.residual) <= self.tol)
 
 
 def _program_of(problem: PlannedTransport) -> _Program:

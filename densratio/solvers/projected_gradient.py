@@ -32,14 +32,14 @@ class ProjectedGradient(Solver):
     Source: Beck & Teboulle (2009); restart after O'Donoghue & Candes (2015).
     """
 
-    def _first(self, problem: Problem, start: Array) -> State:
+    def first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(start)
         curvature = problem.curvature()
         one = namespace(start).ones_like(value)
         # If the curvature is a bound, no shorter step is ever needed; otherwise the floor keeps the step size from vanishing.
         least = (1.0 if problem.gradient_is_affine else eps(value)) / curvature
         memory = _Memory(value, grad, start, grad, one, residual_scale(curvature), least)
-        return State(start, 1.0 / curvature, unknown_residual(value), 0, memory)
+        return State.at(start, memory)._replace(step_size=1.0 / curvature)
 
     def single_step(self, problem: Problem, coef: Array | None = None) -> State:
         if not problem.gradient_is_affine:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arrays import host_numbers, put, to_host
+from .._arrays import Array, host_numbers, put, to_host
 from ..objectives.base import Problem
 from ..objectives.kliep import MaximumLikelihood
 from ..objectives.kmm import MeanMatching
@@ -18,7 +18,7 @@ from ..objectives.lsif import LeastSquares
 from ..objectives.planned_transport import PlannedTransport
 from ..objectives.quadratic import Root
 from ..objectives.wasserstein import Transport
-from .base import Solver, State, residual_scale
+from .base import Kind, Solver, State, residual_scale
 
 __all__ = ["Reference", "program"]
 
@@ -29,17 +29,20 @@ class Reference(Solver):
 
     backend: str | None = None
     is_one_step: ClassVar[bool] = True
-    serves: ClassVar[str] = "that have a cvxpy program (add one with @densratio.solvers.reference.program.register)"
+    solves: ClassVar[Kind] = Kind(
+        "that have a cvxpy program (add one with @densratio.solvers.reference.program.register)",
+        lambda problem: _has_program(problem),
+    )
 
-    def suits(self, problem: Problem) -> bool:
-        return program.dispatch(type(problem)) is not program.dispatch(Problem)
+    def first(self, problem: Problem, start: Array) -> State:
+        return State.at(start)
 
     def step(self, problem: Problem, state: State) -> State:
         cp = _cvxpy()
         coefficients, value, constraints = program(problem)
         posed, backend = cp.Problem(cp.Minimize(value), constraints), self.backend or cp.CLARABEL
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that it may be inaccurate, which `has_converged` says
+            warnings.simplefilter("ignore", UserWarning)  # that it may be inaccurate, which the state says
             with contextlib.suppress(cp.SolverError):
                 posed.solve(solver=backend)
         if coefficients.value is None:
@@ -50,11 +53,8 @@ class Reference(Solver):
         coef = problem.project(put(coefficients.value, state.coef))
         grad = problem.value_and_grad(coef)[1]
         residual = problem.residual(coef, grad, residual_scale(problem.curvature()))
-        return State(coef, state.step_size, residual, state.n_iter + 1, posed.status)
-
-    def has_converged(self, state: State) -> bool:
-        """Whether cvxpy has reached its own tolerance: the memory of the state is its status."""
-        return bool(state.memory == "optimal")
+        # It has converged if cvxpy has, to its own tolerance.
+        return state._replace(coef=coef, residual=residual, n_iter=state.n_iter + 1, is_final=posed.status == cp.OPTIMAL)
 
 
 def _cvxpy() -> Any:
@@ -74,6 +74,10 @@ def program(problem: Problem) -> tuple[Any, Any, list[Any]]:
     raise ValueError(
         f"No cvxpy program is registered for {type(problem).__name__}: use densratio.solvers.reference.program.register."
     )
+
+
+def _has_program(problem: Problem) -> bool:
+    return program.dispatch(type(problem)) is not program.dispatch(Problem)
 
 
 @program.register

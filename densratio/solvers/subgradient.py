@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from .._arrays import Array, namespace
 from ..objectives.base import Problem
-from .base import Solver, State, unknown_residual
+from .base import Kind, Solver, State
 
 __all__ = ["Subgradient"]
 
@@ -24,16 +24,16 @@ class Subgradient(Solver):
 
     relaxation: float = 2.0
 
-    serves: ClassVar[str] = "with kinks and a known least value, such as Wasserstein in one column"
-
-    def suits(self, problem: Problem) -> bool:
-        return not problem.is_smooth and problem.least_value is not None
+    solves: ClassVar[Kind] = Kind(
+        "with kinks and a known least value, such as Wasserstein in one column",
+        lambda problem: not problem.is_smooth and problem.least_value is not None,
+    )
 
     # The memory is the value at the cold start.
-    def _first(self, problem: Problem, start: Array) -> State:
+    def first(self, problem: Problem, start: Array) -> State:
         value, grad = problem.value_and_grad(problem.init())
         step_size = self.relaxation * polyak_step(value - problem.least_value, grad)
-        return State(start, step_size, unknown_residual(value), 0, value)
+        return State.at(start, value)._replace(step_size=step_size)
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
