@@ -133,7 +133,10 @@ CALLS = {
     "unknown method": (["--method", "kmmm"], [*sorted(ESTIMATORS)]),
     "gamma 0": (["--gamma", "0"], ["--gamma must be a number > 0"]),
     "regularization": (["--regularization", "-1"], ["--regularization must be a number >= 0, or cv; got -1"]),
-    "neighbors": (["--method", "nearest_neighbors", "--neighbors", "0"], ["--neighbors must be a whole number > 0, or cv; got 0"]),
+    "neighbors": (
+        ["--method", "nearest_neighbors", "--neighbors", "0"],
+        ["--neighbors must be a whole number > 0, auto, many, or cv; got 0"],
+    ),
     "neighbors of kmm": (["--neighbors", "5"], ["--method auto has no --neighbors; these have: nearest_neighbors."]),
     "classifier": (["--method", "discriminator", "--classifier", "tree"], ["one of cv, logistic, forest, boosting; got 'tree'"]),
     "no such id": (["--id", "customer"], ["--id: source.csv has no column 'customer'", "'age', 'income' and 'score'"]),

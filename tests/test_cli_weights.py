@@ -173,6 +173,7 @@ def test_a_column_of_names_is_kept_beside_the_weights_and_not_used(folder):
         ("auto", "--regularization", "0.5", {"regularization": 0.5}),
         ("lsif", "--regularization", "cv", {"regularization": "cv"}),
         ("nearest_neighbors", "--neighbors", "7", {"n_neighbors": 7}),
+        ("nearest_neighbors", "--neighbors", "many", {"n_neighbors": "many"}),
         ("discriminator", "--classifier", "boosting", {"classifier": HistGradientBoostingClassifier(random_state=0)}),
     ],
 )

@@ -191,6 +191,9 @@ def test_a_critic_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r'DynamicReweighter\(Wasserstein\(\), ..., potential="critic"\)'):
         critic().update(X[:4], X[4:8])
     assert not hasattr(critic(), "partial_fit") and hasattr(Wasserstein(), "partial_fit")
+    with pytest.raises(AttributeError, match="partial_fit") as caught:
+        critic().partial_fit(X[:4])
+    assert 'DynamicReweighter(Wasserstein(), ..., potential="critic")' in str(caught.value.__cause__)
 
 
 def test_without_torch_the_message_names_the_extra():

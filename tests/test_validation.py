@@ -191,8 +191,8 @@ OUT_OF_RANGE = [
     (LSIF, "regularization", [-1.0, np.inf, np.nan], r"regularization must be a number in \[0, inf\)"),
     (LSIF, "l1_ratio", [-0.1, 1.1, np.nan], r"l1_ratio must be a number in \[0, 1\]"),
     *[(kind, "tol", [0.0, -1.0, np.nan], r"tol must be a number in \(0, inf\]") for kind in IN_LOOPS.values()],
-    *[(kind, "max_iter", [0, -1], "max_iter and n_steps must be >= 1") for kind in IN_LOOPS.values()],
-    *[(kind, "n_steps", [0, -1], "max_iter and n_steps must be >= 1") for kind in IN_LOOPS.values()],
+    *[(kind, "max_iter", [0, -1, "cv", 2.5], "max_iter must be an int >= 1") for kind in IN_LOOPS.values()],
+    *[(kind, "n_steps", [0, -1, "cv"], "n_steps must be an int >= 1") for kind in IN_LOOPS.values()],
 ]
 
 

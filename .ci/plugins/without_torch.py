@@ -100,14 +100,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             del sys.modules[name]
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Any:
     values = getattr(getattr(item, "callspec", None), "params", {}).values()
     if any(isinstance(value, Absent) for value in values):
         pytest.skip("torch is not installed")
+    return (yield from _skipped())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Any:
+    return (yield from _skipped())
+
+
+def _skipped() -> Any:
+    """Run what the hook stands around, fixtures or a test, and skip the test where torch is missed."""
     try:
         return (yield)
     except BaseException as error:

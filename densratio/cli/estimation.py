@@ -108,9 +108,11 @@ def _number(option: str, text: str, *words: str, at_least_zero: bool = False) ->
 
 
 def _neighbors(text: str) -> int | str:
-    if text == "cv" or (text.isdecimal() and int(text) > 0):
-        return text if text == "cv" else int(text)
-    raise ValueError(f"--neighbors must be a whole number > 0, or cv; got {text}.")
+    if text in ("auto", "many", "cv"):
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ValueError(f"--neighbors must be a whole number > 0, auto, many, or cv; got {text}.")
 
 
 def _classifier(name: str) -> Any:

@@ -63,7 +63,7 @@ def weights(
     regularization: Annotated[
         str | None, typer.Option(help="Of --method kmm and others: a number, or cv. Default: the method's own.")
     ] = None,
-    neighbors: Annotated[str | None, typer.Option(help="Of --method nearest_neighbors: how many, or cv.")] = None,
+    neighbors: Annotated[str | None, typer.Option(help="Of --method nearest_neighbors: how many, auto, many, or cv.")] = None,
     classifier: Annotated[
         str | None, typer.Option(help="Of --method discriminator: logistic, forest, boosting, or cv, which chooses. Default: cv.")
     ] = None,

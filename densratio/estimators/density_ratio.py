@@ -21,7 +21,18 @@ from .explicit_map import MapAverage, mapped
 from .off_sample import FromFeatures, KnownRows, Predictor
 from .samples import Samples
 from .search import ParameterSearch, scores_of_clones, search
-from .solve import Assembly, Weighting, assemble, assemble_batch, objective_of, problem_of, solve, warn_unless_converged, weigh
+from .solve import (
+    Assembly,
+    Weighting,
+    assemble,
+    assemble_batch,
+    objective_of,
+    problem_of,
+    solve,
+    takes_batches,
+    warn_unless_converged,
+    weigh,
+)
 from .sum_search import scores_from_sums
 
 __all__ = ["DensityRatio", "bandwidths"]
@@ -157,7 +168,7 @@ class DensityRatio(RatioEstimator):
         assembly = assemble_batch(self, source, target, is_warm=coef is not None, features=features, centers=centers)
         return weigh(self, assembly, source, target, coef, to_convergence=to_convergence, is_measured=False)
 
-    @available_if(lambda self: all(getattr(self, name) is None for name in self._for_tables))
+    @available_if(takes_batches)
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
         """Update the fit with one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 

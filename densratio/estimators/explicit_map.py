@@ -22,9 +22,7 @@ _SINGLE_BEYOND = 2**24  # entries of a feature matrix beyond which it is stored 
 _PROBE_ROWS = 2000  # rows of each sample on which a map is compared with its kernel
 
 
-def map_instead(
-    kernel: Any, n_source: int, *, exact_up_to: int | None = None, approximation: str = "nystroem"
-) -> type[Features] | None:
+def map_instead(kernel: Any, n_source: int, *, exact_up_to: Any = None, approximation: Any = "nystroem") -> type[Features] | None:
     """The explicit map in place of the kernel for more source rows than `exact_up_to`; None: the kernel is used.
 
     Raises ValueError for an unknown name, and for a kernel that needs a map and has none.

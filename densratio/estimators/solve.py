@@ -25,7 +25,7 @@ from .search import is_search
 
 __all__ = [
     "Assembly", "Weighting", "assemble", "assemble_batch", "choose_solver", "make_features", "objective_of", "problem_of", "solve",
-    "warn_unless_converged", "weigh",
+    "takes_batches", "warn_unless_converged", "weigh",
 ]  # fmt: skip
 
 
@@ -106,8 +106,8 @@ def choose_solver(ratio: Any, problem: Problem, *, to_convergence: bool) -> Solv
     if isinstance(ratio.solver, Solver):
         return ratio.solver
     check_number("tol", ratio.tol, "(0, inf]")
-    if not ratio.max_iter >= 1 or not ratio.n_steps >= 1:
-        raise ValueError(f"max_iter and n_steps must be >= 1; got {ratio.max_iter!r} and {ratio.n_steps!r}.")
+    check_count("max_iter", ratio.max_iter)
+    check_count("n_steps", ratio.n_steps)
     if ratio.solver != "auto":
         solver = solver_class(ratio.solver)(tol=ratio.tol, max_iter=ratio.max_iter)
         if not solver.suits(problem):
@@ -203,6 +203,14 @@ def _added_up(parts: Iterable[Any]) -> Any:
 # ---------------------------------------------------------------- a batch in a loop
 
 
+def takes_batches(ratio: Any) -> bool:
+    """Raises ValueError for a parameter that no batch can serve, and is true otherwise."""
+    for name, refusal in ratio._for_tables.items():
+        if (value := getattr(ratio, name)) is not None:
+            raise ValueError(refusal.format(value))
+    return True
+
+
 def assemble_batch(
     ratio: Any, source: Array, target: Array, *, is_warm: bool, features: Features | None, centers: Array | None
 ) -> Assembly:
@@ -211,9 +219,7 @@ def assemble_batch(
     features: fitted features to use; None fits them to the batch, and if `is_warm` all anchor rows become centers. centers
     (p, d): the centers, instead of the target rows.
     """
-    for name, refusal in ratio._for_tables.items():
-        if (value := getattr(ratio, name)) is not None:
-            raise ValueError(refusal.format(value))
+    takes_batches(ratio)
     for name in ratio._search.grids:
         value = ratio._chosen(name)
         if is_search(value):

@@ -31,21 +31,19 @@ _GAMMAS = np.logspace(-1.5, 1.5, 9)
 def _gammas(ratio: SpectralRatio, samples: Samples) -> list[float]:
     source, target = measures(samples)
     width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
-    return [float(width * factor) for factor in _GAMMAS] if _can_hold_out(source, target) else [width]
+    return [float(width * factor) for factor in _GAMMAS] if min(samples.sizes) > 1 else [width]
 
 
 def _numbers(ratio: SpectralRatio, samples: Samples) -> list[int]:
-    source, target = measures(samples)
-    can_hold_out = _can_hold_out(source, target)
-    most = min(_MOST_COMPONENTS, source.rows.shape[0], ratio.n_centers or _MOST_COMPONENTS) if can_hold_out else 1
+    most = min(_MOST_COMPONENTS, samples.sizes[0], ratio.n_centers or _MOST_COMPONENTS) if min(samples.sizes) > 1 else 1
     return np.unique(np.geomspace(1, most, 25).astype(int)).tolist()
 
 
 def _scores(ratio: SpectralRatio, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
     """Scores with one task per bandwidth, whose features serve all numbers of components."""
-    source, target = measures(samples)
-    if len(candidates) == 1 and not _can_hold_out(source, target):
+    if len(candidates) == min(samples.sizes) == 1:
         return np.zeros((1, 1))
+    source, target = measures(samples)
     numbers = [_count(candidate.get("n_components", ratio.n_components)) for candidate in candidates]
     groups = by_gamma(ratio, candidates)
     maps = [ratio._map(source, target, gamma) for gamma in groups]
@@ -206,10 +204,6 @@ def _counted(samples: Samples) -> list[Measure]:
     """The rows of both domains with their weights as they are, which add up."""
     weights = (np.ones(rows.shape[0]) if w is None else w.astype(np.float64) for rows, w in samples.sides)
     return [Measure(rows.astype(np.float64), w) for (rows, _), w in zip(samples.sides, weights, strict=True)]
-
-
-def _can_hold_out(source: Measure, target: Measure) -> bool:
-    return min(source.rows.shape[0], target.rows.shape[0]) >= 2
 
 
 def _count(n_components: Any) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 from .._validation import from_registry
 from .active_set import ActiveSet
-from .base import Solution, Solver, State
+from .base import Kind, Solution, Solver, State
 from .closed_form import ClosedForm
 from .expectation_maximization import ExpectationMaximization
 from .likelihood_newton import LikelihoodNewton
@@ -21,6 +21,7 @@ __all__ = [
     "ActiveSet",
     "ClosedForm",
     "ExpectationMaximization",
+    "Kind",
     "LikelihoodNewton",
     "PlainGradient",
     "PrimalDual",

@@ -16,9 +16,7 @@ from .taming import tamed_by
 
 __all__ = ["as_rows", "check_ratio", "name_of", "ratio_at", "row_weights"]
 
-_SHOW_FIT = (
-    "X, domain = stack_domains(X_train, X_target)\n    ImportanceWeighted(estimator, {ratio}.fit(X, domain)).fit(X_train, y_train)"
-)
+_SHOW_FIT = "X, domain = stack_domains(X_train, X_target)\n    ratio = {ratio}.fit(X, domain)"
 
 
 def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, tame: Any = None, sample_weight: Any = None) -> np.ndarray:

@@ -29,15 +29,15 @@ _LONG = 60  # ascent steps that "cv" compares with 0
 
 
 def _numbers(ratio: SubspaceLSIF, samples: Samples) -> list[int]:
-    return [k for k in (1, 2, 3, 5) if k <= samples.source.shape[1]] if _can_hold_out(samples) else [1]
+    return [k for k in (1, 2, 3, 5) if k <= samples.source.shape[1]] if min(samples.sizes) > 1 else [1]
 
 
 def _lengths(ratio: SubspaceLSIF, samples: Samples) -> list[int]:
-    return [0, _LONG] if _can_hold_out(samples) else [0]
+    return [0, _LONG] if min(samples.sizes) > 1 else [0]
 
 
 def _scores(ratio: SubspaceLSIF, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-    if len(candidates) == 1 and not _can_hold_out(samples):
+    if len(candidates) == min(samples.sizes) == 1:
         return np.zeros((1, 1))
     folds, seed = folds_by(ratio.cv, samples), seed_of(ratio.random_state)
     points = [(c.get("n_components", ratio.n_components), c.get("max_iter", ratio.max_iter)) for c in candidates]
@@ -204,10 +204,6 @@ class _Fitted(NamedTuple):
             return gaussian(self.whitening(block) @ self.basis, self.centers, self.gamma) @ self.coef
 
         return np.maximum(over_rows(part, rows, max(len(self.coef), rows.shape[1])), 0.0)
-
-
-def _can_hold_out(samples: Samples) -> bool:
-    return min(len(domain.rows) for domain in measures(samples)) >= 2
 
 
 def _in_canonical_order(domain: Measure, whitening: Whitening) -> Measure:
