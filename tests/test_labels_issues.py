@@ -290,6 +290,11 @@ BAD = {
         "There are 2 sequences of labels and 1 of probabilities",
     ),
     "sums": (lambda: label_issues_from_probabilities(TWO, np.ones((20, 2))), "sum to 1"),
+    "second deal": (
+        lambda: label_issues_from_probabilities(TWO, [np.full((20, 2), 0.5), np.full((20, 2), [0.5, 0.6])]),
+        "row 0 does not, nor 19 others",
+    ),
+    "no deal": (lambda: label_issues_from_probabilities(TWO, np.empty((0, 20, 2))), r"several of these; got shape \(0, 20, 2\)"),
 }  # fmt: skip
 
 
