@@ -179,14 +179,14 @@ def table(record: Path) -> None:
         })  # fmt: skip
     rows.sort(key=lambda row: list(dict.fromkeys(case[0] for case in CASES)).index(row["data"]))
     note = (
-        "All methods have the same model: that of `find_label_issues` by itself, boosted trees on wine (white wines of quality 6 and "
-        f"above, against the others), two convolutions on {N_IMAGES:,} images of CIFAR-10 with labels that people gave. densratio "
-        "deals the rows into folds as often as by default: 4 times on digits and wine, twice on CIFAR-10, once on letters; cleanlab "
-        "has the probabilities of one deal, and where there are several, the mean of all in a further row. Precision is that of the "
-        "rows said to be issues. Clean rows are left out of the figures, but for the interval `n_issues_interval`, of which the means "
-        "are given. CIFAR-10's wrong labels lie on hard images: with the true confusion of the classes, of one deal of the seeds 10 "
-        "and 11, the numbers are within 2 %, and 0.56 (aggregate) and 0.67 (worse) are wrong at .8-.9. Seed 10 was used to choose "
-        "the method."
+        "All methods have the same model: that of `find_label_issues` by itself, boosted trees on wine (white wines of "
+        f"quality 6 and above, against the others), two convolutions on {N_IMAGES:,} images of CIFAR-10 with labels that "
+        "people gave. densratio deals the rows into folds as often as by default: 4 times on digits and wine, twice on "
+        "CIFAR-10, once on letters; cleanlab has the probabilities of one deal, and where there are several, the mean of all "
+        "in a further row. Precision is that of the rows said to be issues. Clean rows are left out of the figures, but for "
+        "the interval `n_issues_interval`, of which the means are given. CIFAR-10's wrong labels lie on hard images: with the "
+        "true confusion of the classes, of one deal of the seeds 10 and 11, the numbers are within 2 %, and 0.56 (aggregate) "
+        "and 0.67 (worse) are wrong at .8-.9. Seed 10 was used to choose the method."
     )
     (RESULTS / "label_issues.md").write_text(f"# Label issues\n\n{note}\n\n{markdown(rows)}\n")
 
