@@ -70,13 +70,14 @@ def test_kernel_mean_matching_takes_j_plain_steps_and_keeps_its_mean(n_steps, se
 
 @given(seed=seeds)
 @drawn
-def test_kliep_takes_a_plain_step_up_the_mean_log_ratio(seed):
+def test_kliep_takes_a_plain_step_up_the_mean_log_of_the_mean_of_the_kernels(seed):
     train, val = losses(seed)
     a_jl, b = kernel(val, val, 0.5), kernel(train, val, 0.5).mean(axis=0)
     a = np.ones(M)
     for _ in range(BATCHES):
         a = on_simplex(a, b)  # of a stored point of another batch
-        a = on_simplex(a + 0.5 * a_jl.T @ (1.0 / (a_jl @ a)) / M, b)
+        # A published batch has 256 centers; a coefficient of the mean of the kernels is 256 times one of their sum.
+        a = on_simplex(a + 0.5 * a_jl.T @ (1.0 / (a_jl @ a)) / M / 256, b)
     own = published("adiw-kl", data="fashion_mnist").reweighter(N, M, warmup_epochs=0)
     np.testing.assert_allclose(after(own, train, val), kernel(train, val, 0.5) @ a, rtol=2e-4, atol=2e-5)
 

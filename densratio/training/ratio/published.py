@@ -139,8 +139,8 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
 
     One plain gradient step a batch, weights not scaled to mean 1. What the paper leaves open is read so: the step of KM is on
     (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean; that of WA on n times (15), as by (15) itself no weight
-    would move by a tenth in all 400 epochs; that of KL on the mean log ratio; LS models the ratio by the mean of the
-    kernels, as by their sum the first weights would be 256 and a step longer than 2 / curvature.
+    would move by a tenth in all 400 epochs. KL and LS model the ratio by the mean of the kernels: by their sum LS's first
+    weights would be 256, and a step of KL would be a hundred times as long as its coefficients.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares
@@ -154,16 +154,17 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
 
 
 def _ratio(method: str, training: Training, steps: Steps) -> DensityRatio:
-    gamma, rate = steps.widths.get(method, 0.0), steps.rates.get(method, 0.0)
+    gamma = steps.widths.get(method, 0.0)
+    if method == "diw":
+        return KMM(gamma=gamma, max_weight=_MAX_WEIGHT, mean_tol="diw", regularization=1e-5)
     if method == "adiw-wa":
         return Wasserstein(regularization=0.0)
-    if method == "adiw-kl":
-        return KLIEP(gamma=gamma, solver=PlainGradient(step_size=rate))
-    if method == "adiw-ls":
-        # A coefficient of the mean of 256 kernels moves by `rate` times 256 gradients, one of their sum by a 256th of that.
-        solver = PlainGradient(step_size=rate / training.batch_size)
-        return LSIF(gamma=gamma, regularization=steps.penalty, l1_ratio=1.0, solver=solver)
+    rate = steps.rates[method]
     if method == "adiw-km":
         solver = PlainGradient(step_size=rate)
         return KMM(gamma=gamma, max_weight=_MAX_WEIGHT, mean_tol="diw", regularization=0.0, solver=solver)
-    return KMM(gamma=gamma, max_weight=_MAX_WEIGHT, mean_tol="diw", regularization=1e-5)
+    # A coefficient of the mean of 256 kernels moves by `rate` times 256 gradients, one of their sum by a 256th of that.
+    solver = PlainGradient(step_size=rate / training.batch_size)
+    if method == "adiw-kl":
+        return KLIEP(gamma=gamma, solver=solver)
+    return LSIF(gamma=gamma, regularization=steps.penalty, l1_ratio=1.0, solver=solver)
