@@ -18,7 +18,7 @@ from .held_out import fitted, label_folds
 
 __all__ = ["default_model"]
 
-_TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared; of 4000 of 20,000, trees still learn more than networks
+_TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000, trees can still seem better than networks
 _POWERS = np.geomspace(0.1, 1.0, 9)
 _MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
 
