@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._validation import check_number
+
 __all__ = [
     "Loss",
     "cross_entropy",
@@ -47,8 +49,7 @@ def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
 
     Source: Lin et al. (2017), Focal loss for dense object detection.
     """
-    if not gamma >= 0.0:
-        raise ValueError(f"gamma must be >= 0; got {gamma!r}.")
+    check_number("gamma", gamma, "[0, inf)")
     losses = cross_entropy(prediction, label)
     return focal_factor(losses, gamma) * losses
 
