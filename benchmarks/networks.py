@@ -21,11 +21,11 @@ def lenet5(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     sides = [((size + 2 * pad - 4) // 2 - 4) // 2 for size, pad in zip((height, width), padding, strict=True)]
     layers: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(channels, 6, 5, padding=padding),
+        "pool1": nn.MaxPool2d(2),  # a ReLU of the largest is the largest of the ReLUs, of a quarter as many
         "relu1": nn.ReLU(),
-        "pool1": nn.MaxPool2d(2),
         "conv2": nn.Conv2d(6, 16, 5),
-        "relu2": nn.ReLU(),
         "pool2": nn.MaxPool2d(2),
+        "relu2": nn.ReLU(),
         "flatten": nn.Flatten(),
         "linear1": nn.Linear(16 * sides[0] * sides[1], 120),
         "relu3": nn.ReLU(),

@@ -99,7 +99,7 @@ def made_of():
     model = small_network((4,), 3)
     optimizer, y = torch.optim.SGD(model.parameters(), lr=0.1), torch.zeros(30, dtype=torch.int64)
     given = Ingredients(30, 20, y, 3, model, optimizer, 2, lambda: torch.zeros(30))
-    return Sizes(given, np.zeros(20, dtype=np.int64), None)
+    return Sizes(given, np.zeros(20, dtype=np.int64), np.arange(30) < 10, None)
 
 
 def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows():
@@ -108,6 +108,16 @@ def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows()
         assert len(Method(name).build(experiment(), sizes).weights_) == 30 and title(name)
     assert title("kliep@32", "hidden") == "ADIW-KL-F, bank 32" and title("uniform") == "Uniform"
     assert title("diw@8per4") == "DIW-L, bank 8 per 4"
+
+
+def test_right_rows_alone_train_on_no_wrong_label():
+    sizes = made_of()
+    alone, x, y = Method("right_rows").build(experiment(), sizes), torch.randn(30, 4), torch.randint(3, (30,))
+    loss = alone.weighted_loss(sizes.given.model, (x, y, torch.arange(30)))
+    right = torch.nn.functional.cross_entropy(sizes.given.model(x)[10:], y[10:])
+    torch.testing.assert_close(loss, right)
+    with pytest.raises(ValueError, match="right_rows needs wrong labels; 'class_prior:4' has none"):
+        Method("right_rows").build(experiment("class_prior:4"), sizes)
 
 
 def test_published_parameters_are_those_of_the_data_and_what_is_compared():

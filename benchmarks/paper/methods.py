@@ -6,24 +6,32 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from densratio.training import DIW, DynamicReweighter, Reweighter, Uniform, ValidationOnly
 from densratio.training.registry import METHODS as NAMED
 from densratio.training.registry import Ingredients, title_of
 
 from .settings import Experiment
+from .shifts import shift_of
 
-__all__ = ["ADIW", "LEARNED", "METHODS", "REBUILT", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "LEARNED", "METHODS", "REBUILT", "RIGHT_ROWS", "Method", "Sizes", "method_of", "title"]
 
 
+RIGHT_ROWS = "right_rows"
+"""Plain training on the rows whose labels are right, which no method is told: the most that weights can bring."""
 REBUILT = "diw_rebuilt"
 """DIW with its validation loader made anew for each batch, as first published: for its cost, as it sees one batch alone."""
 
 
 class Sizes(NamedTuple):
-    """What a method is made of: its ingredients, the validation labels, and the module that is compared, None for the losses."""
+    """What a method is made of: its ingredients, the validation labels, which training rows are off (n_train,), and the module
+    that is compared, None for the losses.
+    """
 
     given: Ingredients
     y_val: Any
+    is_off: np.ndarray
     layer: str | None
     warmup_epochs: float = 1.0
 
@@ -83,6 +91,14 @@ def _val_only(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighte
     return (Uniform if experiment.parameters == "published" else ValidationOnly)(sizes.given.n_train)
 
 
+def _right_rows(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    if not shift_of(experiment.shift).has_wrong_labels:
+        raise ValueError(f"{RIGHT_ROWS} needs wrong labels; {experiment.shift!r} has none.")
+    alone = Uniform(sizes.given.n_train)
+    alone.set_base_weights(~sizes.is_off)
+    return alone
+
+
 def _as_in_the_library(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
     return NAMED[method.name].make(sizes.given)
 
@@ -96,16 +112,18 @@ _OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fr
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     **dict.fromkeys(_BASELINES, _as_in_the_library),
     "val_only": _val_only,
+    RIGHT_ROWS: _right_rows,
     **_OF_THE_EXPERIMENT,
     REBUILT: _diw("auto"),
     **{name: _as_in_the_library for name in NAMED if name not in (*_BASELINES, *_OF_THE_EXPERIMENT)},
 }
 """Reweighter of a run, by name."""
 WITH_BANK = tuple(_OF_THE_EXPERIMENT)
-LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK, REBUILT))
+LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK, REBUILT, RIGHT_ROWS))
 """Learned methods and rules."""
 _TITLES = {
     "diw_cvxpy": "DIW (cvxpy)",
+    RIGHT_ROWS: "Right rows alone",
     REBUILT: "DIW, validation loader rebuilt",
     "kmm": "ADIW-KM",
     "kliep": "ADIW-KL",

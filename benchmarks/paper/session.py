@@ -54,7 +54,7 @@ class Session:
             len(problem.x), len(problem.x_val), torch.as_tensor(problem.y), problem.n_classes, self.model, self.optimizer,
             setting.epochs, lambda: _irreducible(experiment, seed, problem, device), seed,
         )  # fmt: skip
-        sizes = Sizes(given, problem.y_val, layer, warmup_epochs)
+        sizes = Sizes(given, problem.y_val, problem.is_off, layer, warmup_epochs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reweighter = method.build(experiment, sizes).to(self.device)

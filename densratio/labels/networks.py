@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 __all__ = ["small_network"]
@@ -17,15 +18,17 @@ def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 25
     first_pool = nn.MaxPool2d(2) if height > 16 else nn.Identity()
     side = 2 if height > 16 else 1
     flat = 32 * (height // side // 2) * (width // side // 2)
-    return nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
-        nn.ReLU(),
         first_pool,
-        nn.Conv2d(16, 32, 3, padding=1),
         nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(flat, 128),
         nn.ReLU(),
         nn.Linear(128, n_classes),
     )
+    # With few channels CPUs take half the time where those of a pixel lie side by side, and for a ReLU of the pooled pixels alone.
+    return model.to(memory_format=torch.channels_last)
