@@ -99,7 +99,7 @@ def made_of():
     model = small_network((4,), 3)
     optimizer, y = torch.optim.SGD(model.parameters(), lr=0.1), torch.zeros(30, dtype=torch.int64)
     given = Ingredients(30, 20, y, 3, model, optimizer, 2, lambda: torch.zeros(30))
-    return Sizes(given, np.zeros(20, dtype=np.int64), np.arange(30) < 10, None)
+    return Sizes(given, np.zeros(20, dtype=np.int64), np.arange(30) < 10, lambda: np.arange(30.0), None)
 
 
 def test_every_method_has_a_title_and_builds_a_reweighter_of_the_training_rows():

@@ -17,7 +17,7 @@ from densratio._arrays import to_device
 from densratio.datasets import Labelled, load_cifar10n, load_labelled
 
 from .figures import draw_figures
-from .methods import LEARNED, RIGHT_ROWS, Method, method_of, title
+from .methods import LEARNED, OF_ROWS, Method, method_of, title
 from .problems import draw
 from .records import Files
 from .session import Session
@@ -193,7 +193,7 @@ def _quick(arguments: argparse.Namespace) -> None:
     arguments.methods = "uniform,val_only,random,diw,kmm,kliep,lsif,wasserstein,kmm@32,wasserstein@32"
     train(arguments)
     profile_batches(arguments)
-    arguments.methods = ",".join((RIGHT_ROWS, *LEARNED))
+    arguments.methods = ",".join((*OF_ROWS, *LEARNED))
     train(arguments)
     arguments.layer, arguments.noise = "hidden", "class_prior:5"
     arguments.methods = "uniform,kmm,kliep,lsif,lsif@32,sliced,auto"

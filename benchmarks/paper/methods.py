@@ -15,23 +15,22 @@ from densratio.training.registry import Ingredients, title_of
 from .settings import Experiment
 from .shifts import shift_of
 
-__all__ = ["ADIW", "LEARNED", "METHODS", "REBUILT", "RIGHT_ROWS", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "LEARNED", "METHODS", "OF_ROWS", "REBUILT", "Method", "Sizes", "method_of", "title"]
 
 
-RIGHT_ROWS = "right_rows"
-"""Plain training on the rows whose labels are right, which no method is told: the most that weights can bring."""
 REBUILT = "diw_rebuilt"
 """DIW with its validation loader made anew for each batch, as first published: for its cost, as it sees one batch alone."""
 
 
 class Sizes(NamedTuple):
-    """What a method is made of: its ingredients, the validation labels, which training rows are off (n_train,), and the module
-    that is compared, None for the losses.
+    """What a method is made of: its ingredients, the validation labels, which training rows are off (n_train,), what gives
+    P(label right) (n_train,) by cross-fitting, and the module that is compared, None for the losses.
     """
 
     given: Ingredients
     y_val: Any
     is_off: np.ndarray
+    right: Callable[[], np.ndarray]
     layer: str | None
     warmup_epochs: float = 1.0
 
@@ -93,10 +92,18 @@ def _val_only(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighte
 
 def _right_rows(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
     if not shift_of(experiment.shift).has_wrong_labels:
-        raise ValueError(f"{RIGHT_ROWS} needs wrong labels; {experiment.shift!r} has none.")
-    alone = Uniform(sizes.given.n_train)
-    alone.set_base_weights(~sizes.is_off)
-    return alone
+        raise ValueError(f"{method.name} needs wrong labels; {experiment.shift!r} has none.")
+    return _fixed(~sizes.is_off)
+
+
+def _cross_fitted(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    return _fixed(sizes.right())
+
+
+def _fixed(weights: np.ndarray) -> Reweighter:
+    plain = Uniform(len(weights))
+    plain.set_base_weights(weights)
+    return plain
 
 
 def _as_in_the_library(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
@@ -109,21 +116,26 @@ PUBLISHED = {"kmm": "adiw-km", "kliep": "adiw-kl", "lsif": "adiw-ls", "wasserste
 """What `densratio.training.published` calls them."""
 _BASELINES = ("val_only", "uniform", "random")
 _OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fromkeys((*ADIW, "sliced", "auto"), _adiw)}
+OF_ROWS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {"right_rows": _right_rows, "cross_fitted": _cross_fitted}
+"""Weights that stay: 1 or 0 for right and wrong labels, which no method is told and which is the most that weights can bring; and
+P(label right) by two rounds of cross-fitting, as NoisyLabelClassifier weighs rows.
+"""
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     **dict.fromkeys(_BASELINES, _as_in_the_library),
     "val_only": _val_only,
-    RIGHT_ROWS: _right_rows,
+    **OF_ROWS,
     **_OF_THE_EXPERIMENT,
     REBUILT: _diw("auto"),
     **{name: _as_in_the_library for name in NAMED if name not in (*_BASELINES, *_OF_THE_EXPERIMENT)},
 }
 """Reweighter of a run, by name."""
 WITH_BANK = tuple(_OF_THE_EXPERIMENT)
-LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK, REBUILT, RIGHT_ROWS))
+LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK, REBUILT, *OF_ROWS))
 """Learned methods and rules."""
 _TITLES = {
     "diw_cvxpy": "DIW (cvxpy)",
-    RIGHT_ROWS: "Right rows alone",
+    "right_rows": "Right rows alone",
+    "cross_fitted": "Cross-fitted",
     REBUILT: "DIW, validation loader rebuilt",
     "kmm": "ADIW-KM",
     "kliep": "ADIW-KL",

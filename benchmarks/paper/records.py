@@ -52,7 +52,9 @@ class Files:
 
         A run that is stopped meanwhile leaves both as they were.
         """
-        weights = self.session.reweighter.weights_.detach().cpu().numpy().astype(np.float64)
+        method = self.session.reweighter
+        weights = method.weights_ if method.base_weights is None else method.weights_ * method.base_weights
+        weights = weights.detach().cpu().numpy().astype(np.float64)
         record = {
             "identity": self.session.identity,
             "is_done": self.session.is_done,

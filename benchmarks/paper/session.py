@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from densratio.demo.peak_memory import peak_memory
+from densratio.labels.rows import Rows
+from densratio.labels.training import Plan, label_model
 from densratio.training import endless
 from densratio.training.loop.data import DeviceData
 from densratio.training.registry import Ingredients
@@ -25,6 +28,7 @@ from .settings import Experiment
 __all__ = ["Session", "decay_of", "in_order"]
 
 EVALUATED_AT_ONCE = 2048
+CROSS_FITTED_RATE = 2e-3  # of AdamW, for the networks that say which labels are right
 _SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
@@ -54,7 +58,8 @@ class Session:
             len(problem.x), len(problem.x_val), torch.as_tensor(problem.y), problem.n_classes, self.model, self.optimizer,
             setting.epochs, lambda: _irreducible(experiment, seed, problem, device), seed,
         )  # fmt: skip
-        sizes = Sizes(given, problem.y_val, problem.is_off, layer, warmup_epochs)
+        right = partial(_right, experiment, seed, problem, device)
+        sizes = Sizes(given, problem.y_val, problem.is_off, right, layer, warmup_epochs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reweighter = method.build(experiment, sizes).to(self.device)
@@ -204,12 +209,16 @@ def decay_of(schedule: str, epochs: int) -> Callable[[int], float]:
 def _seeded_model(experiment: Experiment, problem: Problem, seed: int, device: torch.device) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = experiment.network(problem.x.shape[1:], problem.n_classes)
+        return _model(experiment, problem).to(device)
+
+
+def _model(experiment: Experiment, problem: Problem) -> torch.nn.Module:
+    model = experiment.network(problem.x.shape[1:], problem.n_classes)
     if problem.x.ndim == 4:
         for parameter in model.parameters():
             if parameter.ndim == 4:  # the order in memory that GPUs convolve fastest in, and CPUs with few channels
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return model.to(device)
+    return model
 
 
 def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: str) -> Tensor:
@@ -220,6 +229,19 @@ def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: st
     session = Session(fewer, Method("val_only"), seed, problem, device)
     session.advance(lambda: False)
     return irreducible_losses(session.model, in_order(problem, device))
+
+
+def _right(experiment: Experiment, seed: int, problem: Problem, device: str) -> np.ndarray:
+    """P(label right) (n_train,) by networks that did not learn from the row in a fifth of the epochs. Validation rows are clean."""
+    x, y = np.concatenate([problem.x, problem.x_val]), np.concatenate([problem.y, problem.y_val])
+    if (channels := problem.channels()) is not None:
+        mean, std = (np.reshape(values, (-1, 1, 1)) for values in channels)
+        x = (x - mean) / std
+    rows = Rows(x.astype(np.float32), y, np.ones(len(y)), np.arange(len(y)) >= len(problem.y))
+    epochs, size = max(1, experiment.setting.epochs // 5), experiment.setting.batch_size
+    plan = Plan(lambda *_: _model(experiment, problem), problem.n_classes, epochs, CROSS_FITTED_RATE, size, device, lambda: None)
+    found = label_model(plan, rows, seed)
+    return np.ones(len(problem.y)) if found is None else found.posterior[np.arange(len(problem.y)), problem.y]
 
 
 def in_order(problem: Problem, device: str) -> DeviceData:
