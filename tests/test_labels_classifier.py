@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from torch import nn
 
 from densratio import NoisyLabelClassifier
+from densratio.datasets import label_noise
 from densratio.labels.confusion import label_posterior
 
 QUICK = {"max_iter": 2, "model": lambda n_features, n_classes: nn.Linear(n_features, n_classes)}
@@ -61,6 +62,17 @@ def test_wrong_labels_get_small_weights_and_are_listed_first():
     assert is_wrong[issues.row[:30]].all() and (issues.suggested_label[:30] == y[issues.row[:30]]).all()
     assert issues.is_issue.sum() == round(issues.score.sum()) == issues.attrs["n_issues"] and issues.score.is_monotonic_decreasing
     np.testing.assert_allclose(1.0 - issues.score, (model.weights_ / model.weights_.max())[issues.row], atol=1e-3)
+
+
+def test_hard_rows_are_not_left_out_in_place_of_wrong_labels_that_many_rows_share():
+    X, y = load_digits(return_X_y=True)
+    ratios = []
+    for seed in range(3):
+        rows = np.random.default_rng(seed).permutation(len(y))[:700]
+        wrong = label_noise(y[rows], "pair", 0.4, random_state=seed)
+        weights = NoisyLabelClassifier(max_iter=20, random_state=seed).fit(X[rows], wrong.labels).weights_
+        ratios.append(weights[wrong.is_flipped].mean() / weights[~wrong.is_flipped].mean())
+    assert np.mean(ratios) < 0.25
 
 
 @settings(max_examples=5, deadline=None)

@@ -115,18 +115,19 @@ def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> LabelModel
     """P(true class) (m, C) of each row, by networks that did not learn from it; None for too few rows.
 
     First the networks learn from the given labels and stop where the held-out ones are predicted best. As many rows as are likely
-    wrong, at most half, the least believed, are left out; new networks learn from the rest, and their probabilities and the
-    confusion of labels that fits them say which class each row has. A class of few rows keeps its labels.
+    wrong, at most half, are left out, those first whose label is least likely right under the confusion of labels: one that many
+    rows of another class have is likely for them too, and seldom right. New networks learn from the rest, and their probabilities
+    and the confusion that fits them say which class each row has. A class of few rows keeps its labels.
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
     if (~is_known).sum() < 4 * folds:
         return None
     everything, at = np.ones(len(rows.y), dtype=bool), (np.arange(len(rows.y)), rows.y)
     proba = crossfitted(plan, rows, everything, seed, folds, stops=True)
-    wrong = 1.0 - label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
+    right = label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
     # Half of the rows are learned from at least.
-    n_wrong = min(rows.counts @ wrong, 0.5 * rows.counts[~is_known].sum())
-    order, is_kept = np.argsort(np.where(is_known, 1.0, proba[at]), kind="stable"), is_known.copy()
+    n_wrong = min(rows.counts @ (1.0 - right), 0.5 * rows.counts[~is_known].sum())
+    order, is_kept = np.argsort(np.where(is_known, 1.0, right), kind="stable"), is_known.copy()
     is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
     proba = crossfitted(plan, rows, is_kept, seed + 1, folds, stops=False)
     return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False)
