@@ -104,6 +104,24 @@ def test_classes_that_overlap_are_no_evidence_of_wrong_labels():
     assert sorted(n_issues)[-2] < 0.03 * 800
 
 
+@pytest.mark.filterwarnings("ignore:From")
+def test_wrong_labels_between_classes_far_apart_are_found_beside_classes_that_overlap():
+    found = []
+    for seed in range(6):
+        # Classes 0 to 2 are far apart, and 40 % of class 0 are called 1; the classes 3 to 6 lie on each other.
+        rng = np.random.default_rng(seed)
+        y = rng.choice(7, p=[0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1], size=900)
+        X = 4.0 * np.eye(4)[np.minimum(y, 3)] + rng.normal(size=(900, 4))
+        is_wrong = (y == 0) & (rng.random(900) < 0.4)
+        labels = np.where(is_wrong, 1, y)
+        folds = [StratifiedKFold(5, shuffle=True, random_state=deal) for deal in range(4)]
+        dealt = [cross_val_predict(LogisticRegression(C=0.3), X, labels, cv=cv, method="predict_proba") for cv in folds]
+        issues = label_issues_from_probabilities(labels, np.array(dealt)).sort_values("row")
+        found.append((issues.is_issue[is_wrong].mean(), issues.is_issue[(y < 3) & ~is_wrong].mean()))
+    recall, false = np.mean(found, axis=0)
+    assert recall > 0.8 and false < 0.05
+
+
 @settings(max_examples=5)
 @given(n_classes=st.integers(2, 5), seed=st.integers(0, 999))
 def test_labels_that_the_rows_do_not_tell_are_let_alone_with_a_warning(n_classes, seed):

@@ -107,7 +107,8 @@ def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray
 
     Where classes overlap, the probabilities under a T are those under a smaller T too, of classes that overlap more, and the labels
     hardly tell one from the other. So where less than half of the rows of a class are nearly certain, T is moved to fewer wrong
-    labels, and where none is, down to the lower limit. The limits are those of an interval of 90 % by likelihood; all rates move
+    labels, and where none is, down to the lower limit; the rates between two classes follow the less certain of both, so that those
+    between classes that are well apart stay. The limits are those of an interval of 90 % by likelihood, in which all rates move
     together. Clean rows say how sure the probabilities may be, see `less_sure`.
 
     dealt (r, n, K): probabilities of r deals of the rows into folds. Their mean ranks the rows. What is certain by one deal is less
@@ -129,7 +130,9 @@ def _careful(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> _Car
     rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
     likeliest = _mostly_right(rows, _likelier(rows))
     least, most = (_n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
-    fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * max(0.0, 1.0 - _certain(likeliest.q) / _MANY_CERTAIN))
+    unsure = np.maximum(0.0, 1.0 - _certain(likeliest.q) / _MANY_CERTAIN)
+    parts = np.maximum(unsure[:, None], unsure) / unsure.max() if unsure.any() else 1.0
+    fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * unsure.max(), parts)
     unknown = _joint(rows._replace(is_clean=np.zeros_like(is_clean)), fit)[np.arange(len(given)), given]
     return _Careful(_joint(rows, fit), unknown, fit.transition, (least, most))
 
@@ -226,29 +229,29 @@ def _joint(rows: _Rows, fit: _Fit) -> np.ndarray:
     return joint / joint.sum(axis=1, keepdims=True)
 
 
-def _certain(q: np.ndarray) -> float:
-    """Share of nearly certain rows in the class that has the fewest."""
-    return float(((q * (q > _CERTAIN)).sum(axis=0) / np.maximum(q.sum(axis=0), _SMALLEST)).min())
+def _certain(q: np.ndarray) -> np.ndarray:
+    """Share (K,) of nearly certain rows in each class."""
+    return (q * (q > _CERTAIN)).sum(axis=0) / np.maximum(q.sum(axis=0), _SMALLEST)
 
 
-def _limit(rows: _Rows, fit: _Fit, scales: tuple[float, ...], less: float) -> _Fit:
+def _limit(rows: _Rows, fit: _Fit, scales: tuple[float, ...], less: float, parts: np.ndarray | float = 1.0) -> _Fit:
     """The last fit on the way to other numbers of wrong labels that is less likely than the likeliest by no more than `less`."""
     best, last, at = fit.value, fit, 1.0
     for scale in scales:
-        found = _scaled(rows, fit.transition, scale, last.power)
+        found = _scaled(rows, fit.transition, scale, last.power, parts)
         best = max(best, found.value)
         if found.value < best - less:
             part = (last.value - best + less) / (last.value - found.value)
-            return _scaled(rows, fit.transition, at + part * (scale - at), last.power)
+            return _scaled(rows, fit.transition, at + part * (scale - at), last.power, parts)
         last, at = found, scale
     return last
 
 
-def _scaled(rows: _Rows, transition: np.ndarray, scale: float, power: float) -> _Fit:
-    """The fit of T with that many times the wrong labels, half a row at least."""
+def _scaled(rows: _Rows, transition: np.ndarray, scale: float, power: float, parts: np.ndarray | float) -> _Fit:
+    """The fit of T with scale^parts times the wrong labels, half a row at least; parts in [0, 1], or (K, K) of them."""
     wrong = np.where(np.eye(len(transition), dtype=bool), 0.0, transition)
     least = 0.5 / (max(rows.counts.sum(), 1.0) * max(wrong.sum(axis=1).max(), _SMALLEST))
-    return _fitted(rows, _with_diagonal(wrong * max(scale, least)), power * _NEXT_POWERS)
+    return _fitted(rows, _with_diagonal(wrong * max(scale, least) ** parts), power * _NEXT_POWERS)
 
 
 def _n_wrong(rows: _Rows, fit: _Fit) -> float:
