@@ -31,4 +31,4 @@ def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 25
         nn.Linear(128, n_classes),
     )
     # With few channels CPUs take half the time where those of a pixel lie side by side, and for a ReLU of the pooled pixels alone.
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch takes it, its types do not say so
