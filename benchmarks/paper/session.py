@@ -232,7 +232,7 @@ def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: st
 
 
 def _right(experiment: Experiment, seed: int, problem: Problem, device: str) -> np.ndarray:
-    """P(label right) (n_train,) by networks that did not learn from the row in a fifth of the epochs. Validation rows are clean."""
+    """P(label right) (n_train,) by networks that learned from other rows, in a fifth of the epochs. Validation rows are clean."""
     x, y = np.concatenate([problem.x, problem.x_val]), np.concatenate([problem.y, problem.y_val])
     if (channels := problem.channels()) is not None:
         mean, std = (np.reshape(values, (-1, 1, 1)) for values in channels)
