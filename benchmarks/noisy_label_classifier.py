@@ -1,6 +1,6 @@
 """NoisyLabelClassifier at its defaults against the same network trained plainly, and trees, on clean test rows.
 
-    python benchmarks/noisy_label_classifier.py --data letters:/path/letterdata.csv,digits --seeds 0,1,2
+    python benchmarks/noisy_label_classifier.py --data letters:/path/letterdata.csv,digits --noise pair:0.4 --seeds 0,1,2
 
 Runs that are in the record are not made again; the table is of all of them.
 """
@@ -86,6 +86,12 @@ def rows_of(source: str, seed: int) -> tuple[Any, Any, Any, Any]:
     return X, y, X_test, y_test
 
 
+def words_of(noise: str) -> str:
+    """ "40% pair" of "pair:0.4"; "none" of a rate of 0."""
+    kind, _, rate = noise.partition(":")
+    return f"{float(rate):.0%} {kind}" if float(rate) else "none"
+
+
 def done_runs(record: Path) -> list[Row]:
     """What is in the record."""
     return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
@@ -100,7 +106,7 @@ def table(record: Path) -> None:
         seconds = statistics.median(run["seconds"] for run in own)
         spread = f" ± {statistics.stdev(accuracy):.2f}" if len(own) > 1 else ""
         rows.append({
-            "data": data, "wrong labels": f"{float(noise.partition(':')[2]):.0%} {noise.partition(':')[0]}", "method": method,
+            "data": data, "wrong labels": words_of(noise), "method": method,
             "accuracy %": f"{statistics.mean(accuracy):.2f}{spread}",
             "seeds": ", ".join(str(run["seed"]) for run in own), "CPU s": round(seconds),
         })  # fmt: skip
