@@ -117,8 +117,8 @@ PUBLISHED = {"kmm": "adiw-km", "kliep": "adiw-kl", "lsif": "adiw-ls", "wasserste
 _BASELINES = ("val_only", "uniform", "random")
 _OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fromkeys((*ADIW, "sliced", "auto"), _adiw)}
 OF_ROWS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {"right_rows": _right_rows, "cross_fitted": _cross_fitted}
-"""Weights that stay: 1 or 0 for right and wrong labels, which no method is told; and P(label right) by two rounds of cross-fitting, as
-NoisyLabelClassifier weighs rows.
+"""Weights that stay: 1 or 0 for right and wrong labels, which no method is told; and P(label right) by two rounds of
+cross-fitting, as NoisyLabelClassifier weighs rows.
 """
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     **dict.fromkeys(_BASELINES, _as_in_the_library),
