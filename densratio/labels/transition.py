@@ -1,0 +1,246 @@
+"""The confusion T_kj = P(given label j | true class k) under which given labels are likeliest, by expectation-maximization."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "MISTAKEN",
+    "NEXT_POWERS",
+    "SMALLEST",
+    "Fit",
+    "LabelRows",
+    "fitted_confusion",
+    "likelier",
+    "n_wrong",
+    "raised",
+    "true_classes",
+    "with_diagonal",
+]
+
+_ROUNDS, _MANY_ROUNDS, _STEPS, _SHARPENINGS = 7, 40, 5, 30
+_LEAST_GAIN = 1.0  # in log-likelihood by as many rounds
+_SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
+_SUREST, _FEWEST_SURE = 0.2, 5  # share of the rows of a class, and number of them
+SMALLEST = 1e-9
+MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it is: no clean row decides alone
+_LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
+_DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
+_FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
+NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
+_FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
+
+
+class LabelRows(NamedTuple):
+    """Probabilities (n, K), labels (n,), which are known to be right, how often each counts; and of which labels proba tells."""
+
+    proba: np.ndarray
+    given: np.ndarray
+    is_clean: np.ndarray
+    counts: np.ndarray
+    holds_noise: bool
+
+    def take(self, rows: np.ndarray) -> LabelRows:
+        return LabelRows(self.proba[rows], self.given[rows], self.is_clean[rows], self.counts[rows], self.holds_noise)
+
+    def log_classes(self, transition: np.ndarray) -> np.ndarray:
+        """log P(true class | row) (n, K)."""
+        q = _sharpened(self.proba, transition) if self.holds_noise else self.proba
+        return np.log(np.maximum(q, SMALLEST))
+
+
+class Fit(NamedTuple):
+    """Log-likelihood of the labels, T, the power, and the true classes q (n, K) under both."""
+
+    value: float
+    transition: np.ndarray
+    power: float
+    q: np.ndarray
+
+
+class _Round(NamedTuple):
+    """Log-likelihood of the labels, expected counts (K, K) of given labels by true class, and the power."""
+
+    value: float
+    counts: np.ndarray
+    power: float
+
+
+def likelier(rows: LabelRows) -> Fit:
+    """The likeliest T found: of its own rates for classes that differ by more than chance, or one that treats all classes alike."""
+    n_classes = rows.proba.shape[1]
+    confusion, power = _expected(rows)
+    transition, has_own, n_rates = _pooled(confusion)
+    fit = _climbed(rows, fitted_confusion(rows, transition, power * NEXT_POWERS), has_own)
+    wrong = 1.0 - np.trace(confusion) / max(confusion.sum(), SMALLEST)
+    even = fitted_confusion(rows, _even(wrong, n_classes), power * NEXT_POWERS)
+    even = _climbed(rows, even, np.zeros(n_classes, dtype=bool))
+    worth = 0.5 * np.log(max(rows.counts.sum(), 2.0)) * n_rates
+    explains_less = n_wrong(rows, even) < _LIKE * n_wrong(rows, fit)
+    return fit if fit.value - even.value > (0.0 if explains_less else worth) else even
+
+
+def true_classes(rows: LabelRows, fit: Fit) -> np.ndarray:
+    """P(true class | row, given label) (n, K)."""
+    joint = np.where(rows.is_clean[:, None], np.eye(fit.q.shape[1])[rows.given], fit.q * fit.transition[:, rows.given].T)
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
+def n_wrong(rows: LabelRows, fit: Fit) -> float:
+    """How many labels are wrong of those that may be."""
+    return float(rows.counts @ (1.0 - true_classes(rows, fit)[np.arange(len(rows.given)), rows.given]))
+
+
+def fitted_confusion(rows: LabelRows, transition: np.ndarray, powers: np.ndarray) -> Fit:
+    """The fit of T at the power under which the labels are likeliest."""
+    log_q = rows.log_classes(transition)
+    powers = np.clip(powers, _FIRST_POWERS[0], _FIRST_POWERS[-1])
+    fits = [(_log_likelihood(rows, q, transition), p, q) for p, q in ((p, raised(log_q, p)) for p in powers)]
+    value, power, q = max(fits, key=lambda fit: fit[0])
+    return Fit(value, transition, power, q)
+
+
+def with_diagonal(wrong: np.ndarray) -> np.ndarray:
+    """T from its entries off the diagonal; of each class, more labels are right than of any one other class."""
+    most = wrong.sum(axis=1, keepdims=True) + wrong.max(axis=1, keepdims=True)
+    wrong = wrong * np.minimum(1.0, 0.99 / np.maximum(most, SMALLEST))
+    return wrong + np.diag(1.0 - wrong.sum(axis=1))
+
+
+def raised(log_q: np.ndarray, power: float) -> np.ndarray:
+    raised = np.exp(power * (log_q - log_q.max(axis=1, keepdims=True)))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def _expected(rows: LabelRows) -> tuple[np.ndarray, float]:
+    """Expected counts (K, K) of given labels by true class, and the power, of the round after which the labels are likeliest.
+
+    Confident counts can lead to a T that is the likeliest nearby only, where many rows of two classes share a label. So some rows
+    take many rounds from two places, and all go on from the other one where it ends far likelier, by more than a rate of each class
+    is worth.
+    """
+    n_classes = rows.proba.shape[1]
+    n_some = max(_SOME_ROWS, _SOME_ROWS_A_CLASS * n_classes)
+    some = rows.take(np.random.default_rng(0).permutation(len(rows.given))[:n_some])
+    near, other = (_rounds(some, begin(some), 1.0, _FIRST_POWERS, _MANY_ROUNDS) for begin in (_confident, _surest))
+    if other.value > near.value + n_classes:
+        return _rounds(rows, other.counts * (rows.counts.sum() / some.counts.sum()), other.power, NEXT_POWERS, _ROUNDS)[1:]
+    return _rounds(rows, _confident(rows), 1.0, _FIRST_POWERS, _ROUNDS)[1:]
+
+
+def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarray, most: int) -> _Round:
+    """The likeliest of at most so many rounds from counts (K, K), which end where several of them gain little."""
+    found: list[_Round] = []
+    for _ in range(most):
+        transition = _pooled(counts)[0]
+        log_q = rows.log_classes(transition)
+        fits = [_Round(*_counted(rows, raised(log_q, p), transition), p) for p in power * factors]
+        found.append(max(fits, key=lambda fit: fit.value))
+        if len(found) > _ROUNDS and found[-1].value < found[-1 - _ROUNDS].value + _LEAST_GAIN:
+            break
+        factors, (_, counts, power) = NEXT_POWERS, found[-1]
+    return max(found, key=lambda fit: fit.value)
+
+
+def _confident(rows: LabelRows) -> np.ndarray:
+    """Counts (K, K) of rows, each for the class that is the likeliest of those above the mean of their own rows."""
+    n_classes, given = rows.proba.shape[1], rows.given
+    sizes = np.bincount(given, rows.counts, n_classes)
+    own = rows.counts * rows.proba[np.arange(len(given)), given]
+    above = np.where(
+        (rows.proba >= np.bincount(given, own, n_classes) / np.maximum(sizes, SMALLEST)) & (sizes > 0), rows.proba, -1.0
+    )
+    is_counted = above.max(axis=1) > 0
+    confusion = np.zeros((n_classes, n_classes))
+    np.add.at(confusion, (above.argmax(axis=1)[is_counted], given[is_counted]), rows.counts[is_counted])
+    return confusion
+
+
+def _surest(rows: LabelRows) -> np.ndarray:
+    """Counts (K, K): what the model says of the rows that it gives to a class most surely, a fifth as many as have its label."""
+    n_classes = rows.proba.shape[1]
+    n_surest = np.maximum(_FEWEST_SURE, _SUREST * np.bincount(rows.given, minlength=n_classes)).astype(int)
+    surest = [np.argsort(-column, kind="stable")[:n] for column, n in zip(rows.proba.T, n_surest, strict=True)]
+    return np.array([rows.counts[own] @ rows.proba[own] for own in surest])
+
+
+def _counted(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> tuple[float, np.ndarray]:
+    """Log-likelihood of the labels and counts (K, K) after a few steps of expectation-maximization."""
+    noisy, n_classes = ~rows.is_clean, q.shape[1]
+    given, q_noisy, counts = rows.given[noisy], q[noisy], rows.counts[noisy]
+    for _ in range(_STEPS):
+        joint = q_noisy * transition[:, given].T
+        joint *= (counts / joint.sum(axis=1))[:, None]
+        confusion = np.array([np.bincount(given, joint[:, k], n_classes) for k in range(n_classes)])
+        transition = _pooled(confusion)[0]
+    return _log_likelihood(rows, q, transition), confusion
+
+
+def _pooled(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """T from counts (K, K), the classes with a rate of their own (K,), and how many rates there are beside the common one.
+
+    A class has the common rate of wrong labels unless it differs by more than chance, and takes every other class for the true one
+    alike, but for those that it takes more often than chance.
+    """
+    n_classes = len(confusion)
+    off = ~np.eye(n_classes, dtype=bool)
+    size = confusion.sum(axis=1)
+    common = confusion[off].sum() / max(size.sum(), SMALLEST)
+    wrong = np.where(off, confusion + common / (n_classes - 1), 0.0)  # One more row: no rate is 0.
+    is_own = _differs(wrong.sum(axis=1), size * common)
+    common = wrong[~is_own].sum() / max(size[~is_own].sum(), 1.0) if not is_own.all() else common
+    rate = np.where(is_own, wrong.sum(axis=1), common * (size + 1.0))
+    is_large = off & _differs(wrong, rate[:, None] / (n_classes - 1)) & (wrong > rate[:, None] / (n_classes - 1)) & (n_classes > 2)
+    has_own = is_own | is_large.any(axis=1)
+    left = np.where(has_own, np.where(is_large, 0.0, wrong).sum(axis=1), rate) / np.maximum((off & ~is_large).sum(axis=1), 1)
+    transition = np.where(is_large, wrong, np.where(off, left[:, None], 0.0)) / (size + 1.0)[:, None]
+    return with_diagonal(transition), has_own, int(is_own.sum() + is_large.sum())
+
+
+def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.abs(found - expected) > _DEVIATIONS * np.sqrt(expected + 1.0)
+
+
+def _sharpened(proba: np.ndarray, transition: np.ndarray) -> np.ndarray:
+    """q (n, K) with q T near proba: expectation-maximization in each row, which keeps q >= 0 with sum 1."""
+    q = proba.copy()
+    for _ in range(_SHARPENINGS):
+        q *= (proba / np.maximum(q @ transition, SMALLEST)) @ transition.T
+    return q
+
+
+def _log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
+    right = (1.0 - MISTAKEN) * q[np.arange(len(q)), rows.given] + MISTAKEN / q.shape[1]
+    likelihood = np.where(rows.is_clean, right, (q * transition[:, rows.given].T).sum(axis=1))
+    return float(rows.counts @ np.log(np.maximum(likelihood, np.finfo(float).tiny)))
+
+
+def _climbed(rows: LabelRows, fit: Fit, has_own: np.ndarray) -> Fit:
+    """The fit after the rates of wrong labels, of each class that has its own and of all others at once, were moved one by one."""
+    groups = [np.arange(len(has_own)) == k for k in np.flatnonzero(has_own)]
+    groups += [~has_own] if not has_own.all() else []
+    for factor in _FACTORS:
+        transition = fit.transition
+        for group in groups:
+            # LabelRows of other classes don't depend on these rates.
+            near = rows.take(np.flatnonzero(fit.q[:, group].max(axis=1) > 0.01))
+            trials = [transition, *(_with_rate(transition, group, factor**n) for n in (-2, -1, 1, 2))]
+            values = [_log_likelihood(near, raised(near.log_classes(T), fit.power), T) for T in trials]
+            values[0] += 1.0  # The labels alone hardly tell the rates: a move is worth a parameter.
+            transition = trials[int(np.argmax(values))]
+        moved = fitted_confusion(rows, transition, fit.power * NEXT_POWERS)
+        fit = moved if moved.value > fit.value else fit
+    return fit
+
+
+def _with_rate(transition: np.ndarray, group: np.ndarray, factor: float) -> np.ndarray:
+    """T with that many times the wrong labels in the classes of a group (K,)."""
+    factors = np.where(group, factor, 1.0)[:, None]
+    return with_diagonal(np.where(np.eye(len(group), dtype=bool), 0.0, transition) * factors)
+
+
+def _even(wrong: float, n_classes: int) -> np.ndarray:
+    """T that takes each class for each other one alike."""
+    return np.where(np.eye(n_classes, dtype=bool), 1.0 - wrong, wrong / (n_classes - 1))

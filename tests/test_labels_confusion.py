@@ -1,0 +1,42 @@
+"""The confusion of labels is found from more than one place."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from densratio.labels import transition
+from densratio.labels.confusion import label_posterior
+
+N_CLASSES, N_ROWS = 6, 1500
+
+
+def _misled(confusion: np.ndarray) -> np.ndarray:
+    """Counts in which class 0 takes labels of the last class but one, and class 1 those of class 0: likeliest nearby."""
+    wrong = confusion.copy()
+    wrong[0] = 0.0
+    wrong[0, [0, -2]] = 0.5, 0.45
+    wrong[1] = 0.0
+    wrong[1, [0, 1, 2]] = 0.3, 0.55, 0.1
+    return wrong * N_ROWS / N_CLASSES
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_counts_that_mislead_are_left_for_a_likelier_confusion(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    confusion = 0.6 * np.eye(N_CLASSES) + 0.4 * np.roll(np.eye(N_CLASSES), 1, axis=1)
+    true = draw.integers(N_CLASSES, size=N_ROWS)
+    labels = (confusion[true].cumsum(axis=1) < draw.random((N_ROWS, 1))).sum(axis=1)
+    proba = (confusion[true] + 0.002) * np.exp(0.5 * draw.normal(size=(N_ROWS, N_CLASSES)))
+    nobody = np.zeros(N_ROWS, dtype=bool)
+    found = label_posterior(proba / proba.sum(axis=1, keepdims=True), labels, nobody)
+    own = transition._confident
+    try:
+        transition._confident = lambda rows: _misled(confusion)
+        misled = label_posterior(proba / proba.sum(axis=1, keepdims=True), labels, nobody)
+    finally:
+        transition._confident = own
+    assert np.mean(found.posterior.argmax(axis=1) == true) > 0.98
+    assert np.mean(misled.posterior.argmax(axis=1) == true) > 0.98
