@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 import densratio
 from densratio import KMM, LSIF, Discriminator, divergence, importance_weights
+from densratio._scale import Scale
 from densratio.diagnostics import ratio_test, two_sample_test
 from densratio.diagnostics.two_sample import permutation_p_value
 from densratio.model_selection import stratified_folds
@@ -139,7 +140,7 @@ def test_the_statistic_is_the_best_score_of_a_ratio_of_the_kernels():
     source, target, _ = gaussian_shift(0, 20, 12)
     found = ratio_test(source, target, gamma=0.4, n_centers=32, regularization=0.05, n_permutations=1)
     pooled = np.concatenate([source, target])
-    pooled = pooled / pooled.std(axis=0)
+    pooled = pooled / Scale.of((pooled, None)).spread
     # With a center at every row the order in which they are drawn does not matter.
     phi = np.exp(-0.4 * ((pooled[:, None] - pooled[None]) ** 2).sum(axis=2))
     psi = phi - phi.mean(axis=0)
@@ -215,3 +216,16 @@ def test_arrow_tables_are_the_frames_that_they_hold():
     for test in (ratio_test, two_sample_test):
         found, expected = (test(*pair, n_permutations=19, random_state=0) for pair in (arrow, frames))
         assert found.p_value == expected.p_value
+
+
+@settings(max_examples=10, deadline=None)
+@given(far=st.sampled_from([1e3, -1e5, 1e9]), share=st.sampled_from([0.0, 0.05, 0.15]), seed=st.integers(0, 1000))
+def test_far_values_and_sentinels_hide_no_difference(far, share, seed):
+    draw = np.random.default_rng(seed)
+    source, target = draw.normal(size=(300, 2)), draw.normal([1.2, 0.0], 1.0, (300, 2))
+    for sample in (source, target):
+        sample[draw.random(sample.shape) < share] = far
+    source[0, 0] = far
+    assert ratio_test(source, target, n_permutations=199).p_value == 1 / 200
+    report = densratio.diagnose(np.ones(300), *densratio.stack_domains(source, target), n_permutations=199)
+    assert report.p_value == 1 / 200

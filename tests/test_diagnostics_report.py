@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from densratio import KLIEP, KMM, LSIF, stack_domains
+from densratio._scale import Scale
 from densratio.diagnostics import (
     Report,
     diagnose,
@@ -75,13 +76,14 @@ def test_the_report_holds_what_the_measures_give():
     assert [b.name for b in report.balance] == ["x0", "x1", "x2"]
 
 
-def test_scaling_is_by_the_pooled_standard_deviation():
+def test_scaling_is_by_the_pooled_spread_without_units_and_origins():
     source, target, _ = gaussian_shift(0, 30, 20, d=3)
     unit, origin = np.array([1e200, 1.0, 1e-200]), np.array([0.0, 1e6, 0.0])
     source[:, 1], target[:, 1] = np.round(source[:, 1]), np.round(target[:, 1])
     found = two_sample_module.standardized(unit * source + origin, unit * target + origin)
-    expected = np.concatenate([source, target]) / np.std(np.concatenate([source, target]), axis=0)
-    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-9, atol=1e-9)
+    pooled = np.concatenate([source, target])
+    scale = Scale.of((pooled, None))
+    np.testing.assert_allclose(found, np.clip((pooled - scale.middle) / scale.spread, -4.0, 4.0), rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(two_sample_module.standardized(np.full((3, 1), 0.1), np.full((2, 1), 0.1)), 0.0)
 
 

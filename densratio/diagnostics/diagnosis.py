@@ -52,9 +52,9 @@ def diagnose(
     frames; a frame's text columns are compared level by level, and a column with NaN also by its share of missing values. Rows
     that were held out of the fit judge a ratio best.
 
-    The MMD, its test and the distances to the nearest source row use columns in units of their pooled standard deviation and
-    at most max_rows rows in total, drawn with random_state; they take max_rows^2 numbers of memory. Weights and balance use
-    all rows.
+    The MMD, its test and the distances to the nearest source row use columns in units of their pooled spread, which a few far
+    values leave as it is, clipped at 4 of them; and at most max_rows rows in total, drawn with random_state; they take max_rows^2
+    numbers of memory. Weights and balance use all rows.
     gamma: as in `two_sample_test`, for the scaled columns.
 
     Raises ValueError for inputs that `fit` would not accept, for weights that are negative, not finite or all 0, and for a

@@ -36,9 +36,9 @@ def ratio_test(
     share one factorization and cost one matrix product: (n + m) n_centers numbers of memory, where `two_sample_test` takes
     (n + m)^2. p_value = (1 + b) / (1 + n_permutations) as there, and P(p <= a) <= a where the samples do not differ.
 
-    X_source (n, d), X_target (m, d): arrays or frames, with text, dates and gaps; columns are put in units of their pooled standard
-    deviation. gamma: a number in 1 / (these units)^2, or "median" of the pooled rows. Beyond max_rows rows in total a subsample is
-    used. random_state seeds the draws.
+    X_source (n, d), X_target (m, d): arrays or frames, with text, dates and gaps; columns are put in units of their pooled spread,
+    see `Scale`, and clipped at 4 of them. gamma: a number in 1 / (these units)^2, or "median" of the pooled rows. Beyond max_rows
+    rows in total a subsample is used. random_state seeds the draws.
     Raises ValueError for samples with different columns and for settings out of range.
     Source: Sugiyama, Suzuki, Ito, Kanamori & Kimura (2011), Least-squares two-sample test, Neural Networks 24.
     """

@@ -33,7 +33,7 @@ class Report:
         the heaviest 1 % of the rows.
     pareto_k : shape of the weights' tail; -inf for equal weights, NaN where the tail has too few weights to estimate it.
     mmd_before, mmd_after, mmd_chance : squared MMD without and with weights, and the 95 % quantile over random relabelings,
-        which samples that do not differ seldom exceed. Columns are in units of their pooled standard deviation.
+        which samples that do not differ seldom exceed. Columns are in units of their pooled spread.
     p_value : of the permutation test of mmd_before, which does not involve the weights. There is no test of the weighted
         samples: weights fitted on these rows would pass it by construction.
     outside_share : share of the target rows that are farther from their nearest source row than 99 % of the source rows are.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._blocks import over_rows, row_slices
+from .._scale import Scale
 from .._validation import check_count
 from ..features import Gaussian
 from .balance import centered
@@ -16,6 +17,7 @@ from .weights import weight_shares
 
 __all__ = ["TwoSampleTest", "mmd", "two_sample_test"]
 
+_FARTHEST = 4.0  # spreads of a column
 _ROUNDING = 1e-12  # of a sum of kernel values (<= 1) with weights that add up to 2; statistics that matter are far larger
 
 
@@ -150,8 +152,10 @@ def permutation_p_value(statistic: float, permuted: np.ndarray) -> float:
 
 
 def standardized(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Pooled rows (N, d), source first, each column in units of its pooled standard deviation; constant columns are 0."""
+    """Pooled rows (N, d), source first, each column in units of its spread, no farther than 4 from its median; constant ones are 0.
+
+    The spread is that of `Scale` for all rows as one sample, so that it does not depend on which sample a row is from. A few far
+    values and sentinels leave it, and the distances of the others, as they are.
+    """
     pooled = np.concatenate(centered(source, target))
-    sd = np.std(pooled, axis=0)
-    is_constant = np.ptp(pooled, axis=0) == 0.0
-    return np.where(is_constant, 0.0, pooled / np.where(is_constant, 1.0, sd))
+    return np.clip(np.asarray(Scale.of((pooled, None))(pooled)), -_FARTHEST, _FARTHEST)
