@@ -92,8 +92,30 @@ def test_of_short_tables_it_is_kernel_mean_matching_and_of_longer_ones_a_stack_w
     assert np.array_equal(importance_weights(*short).weights, importance_weights(*short, method="kmm").weights)
     assert isinstance(automatic(*[csr_array((200, 1))] * 2, seed=0), KMM)
     for sizes, folds in (((100, 100), 5), ((9000, 1001), 2)):
-        stack = automatic(*(np.zeros((n, 1)) for n in sizes), seed=0)
+        stack = automatic(*(np.arange(1.0 * n)[:, None] for n in sizes), seed=0)
         assert isinstance(stack, StackedRatio) and isinstance(stack.estimators["kernel"], KMM) and stack.cv == folds
+
+
+@pytest.mark.parametrize("n", [60, 6000])
+@pytest.mark.parametrize("values", [["f", "m", "x"], [1.0, 2.0, 3.0]])
+def test_few_values_get_the_quotient_of_their_frequencies_however_many_rows_have_them(n, values):
+    source, target = (pd.DataFrame({"a": np.repeat(values, [n * c for c in counts])}) for counts in ((1, 1, 1), (1, 0, 2)))
+    weights = importance_weights(source, target).weights.to_numpy()
+    np.testing.assert_allclose(weights[[0, n, 2 * n]], [1.0, 0.0, 2.0], atol=0.05)
+
+
+def test_a_shift_of_one_measurement_beside_categories_is_as_well_known_as_by_logistic_regression():
+    draw, n = np.random.default_rng(0), 2000
+    source, target = (pd.DataFrame(draw.normal(size=(n, 6)), columns=list("abcdef")) for _ in range(2))
+    target["a"] += 1.0
+    for frame in (source, target):
+        frame["kind"] = draw.choice(list("wxyz"), n)
+    truth = np.exp(source["a"]).to_numpy()
+    truth /= truth.mean()
+    error = np.mean((importance_weights(source, target).weights - truth) ** 2)
+    numbers = [frame.drop(columns="kind").to_numpy() for frame in (source, target)]
+    odds = np.exp(LogisticRegression().fit(np.concatenate(numbers), np.repeat([0, 1], n)).decision_function(numbers[0]))
+    assert error < 1.5 * np.mean((odds / odds.mean() - truth) ** 2)
 
 
 def test_a_column_of_categories_gets_the_quotient_of_the_frequencies():

@@ -5,40 +5,51 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from .._arrays import is_sparse
+from .._scale import distinct
 from ..estimators import KMM, Discriminator, GaussianRatio, RatioEstimator, StackedRatio
 
 __all__ = ["automatic"]
 
 _FEW = 100  # rows of a sample below which a choice between methods is mostly noise
-_LONG = 10_000  # rows of both samples from which boosting can spare some to tell when to stop, and two folds are enough
+_LONG = 10_000  # distinct rows of both samples from which boosting can spare some to tell when to stop, and two folds are enough
+_LEAF = 20  # rows in a leaf
 _ROUNDS = {1: 120, 3: 40}  # of boosting short tables, by the depth of the trees
 
 
 def automatic(source: Any, target: Any, seed: int) -> RatioEstimator:
     """The unfitted density ratio for rows (n_s, d) and (n_t, d).
 
-    Kernel mean matching gives values of few columns the quotient of their frequencies. Boosted stumps add up what each column
-    says, whatever its shape, and pass over those that say nothing; deeper trees see what columns say together. Gaussians suit
-    tables of measurements. Sparse rows, which only the first takes, and few rows get the first alone.
+    Kernel mean matching knows which rows are alike. Logistic regression and Gaussians suit categories and measurements that move.
+    Boosted stumps add up what each column says, whatever its shape, and pass over those that say nothing; deeper trees see what
+    columns say together. Sparse rows, which only the first takes, and few rows get the first alone.
     """
     kernel, sizes = KMM(random_state=seed), (source.shape[0], target.shape[0])
     if min(sizes) < _FEW or is_sparse(source):
         return kernel
-    is_long = sum(sizes) > _LONG
+    n_distinct = sum(len(distinct(rows)[0]) for rows in (source, target))
+    is_long = n_distinct > _LONG
+    # Equal rows are merged, and boosting counts what is left, whatever it weighs.
+    leaf = max(1, round(_LEAF * n_distinct / sum(sizes)))
+    # A tight tolerance, so that a row that counts k times gives the same result as k copies.
+    linear = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-6))
     members = {
         "kernel": kernel,
-        "columns": _boosted(1, is_long, seed),
-        "trees": _boosted(3, is_long, seed),
+        "linear": Discriminator(linear, cv=1),
+        "columns": _boosted(1, is_long, leaf, seed),
+        "trees": _boosted(3, is_long, leaf, seed),
         "gaussians": GaussianRatio(),
     }
     return StackedRatio(members, cv=2 if is_long else 5, random_state=seed)
 
 
-def _boosted(depth: int, is_long: bool, seed: int) -> Discriminator:
+def _boosted(depth: int, is_long: bool, leaf: int, seed: int) -> Discriminator:
     rounds = 1000 if is_long else _ROUNDS[depth]
     boosting = HistGradientBoostingClassifier(
-        max_depth=depth, max_iter=rounds, early_stopping=is_long, l2_regularization=1.0, random_state=seed
+        max_depth=depth, max_iter=rounds, early_stopping=is_long, min_samples_leaf=leaf, l2_regularization=1.0, random_state=seed
     )
     return Discriminator(boosting, cv=1)
