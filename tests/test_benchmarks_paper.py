@@ -132,7 +132,7 @@ def test_published_parameters_are_those_of_the_data_and_what_is_compared():
     assert ratio("kliep", "cifar100", "pair:0.3").gamma == 0.1
     assert ratio("kmm", "cifar10", "pair:0.3", "hidden").get_params()["gamma"] == 0.5
     by_layer = [ratio("lsif", "cifar10", "symmetric:0.5", layer) for layer in ("losses", "hidden")]
-    assert [(r.gamma, r.regularization, r.solver.step_size) for r in by_layer] == [(0.01, 1e-5, 0.1 / 256), (0.3, 1e-3, 0.1 / 256)]
+    assert [(r.gamma, r.regularization, r.solver.step_size) for r in by_layer] == [(0.01, 1e-5, 0.1), (0.3, 1e-3, 0.1)]
 
 
 def test_an_epoch_of_validation_rows_alone_is_as_published_one_pass_over_them():
