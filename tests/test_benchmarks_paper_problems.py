@@ -12,7 +12,7 @@ from benchmarks.paper.problems import draw
 from benchmarks.paper.session import decay_of
 from benchmarks.paper.settings import Experiment
 from benchmarks.paper.shifts import Shift, shift_of
-from benchmarks.paper.tables import by_size_row
+from benchmarks.paper.tables import class_row
 
 
 @given(n_val=st.integers(2, 200), rate=st.floats(0.0, 1.0), seed=st.integers(0, 50))
@@ -114,10 +114,12 @@ def test_momentum_and_decay_are_those_of_the_setting():
 def test_accuracy_by_the_size_of_classes_counts_test_rows():
     confusion = np.array([[8, 2, 0], [1, 3, 0], [3, 2, 0]])
     run = {"identity": {"layer": "losses"}, "confusion": confusion.tolist(), "class_sizes": [101, 20, 19]}
-    row = by_size_row("uniform", [run, run])
+    row = class_row("uniform", [run, run])
     assert (row["many, > 100"], row["medium, 20 to 100"], row["few, < 20"]) == ("80.00", "75.00", "0.00")
     assert row["most often"] == "class 2 taken for 0: 3 rows"
-    assert by_size_row("uniform", [run | {"class_sizes": [101, 200, 300]}]) is None
+    large = class_row("uniform", [run | {"class_sizes": [101, 200, 300]}])
+    assert large == {"method": "Uniform", "most often": "class 2 taken for 0: 3 rows"}
+    assert class_row("uniform", [run, run | {"confusion": None}]) is None
 
 
 def test_a_share_of_the_training_rows_is_kept_as_for_methods_that_hold_rows_out():

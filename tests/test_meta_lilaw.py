@@ -13,7 +13,6 @@ from small_loops import (
     VAL,
     X_VAL,
     Y_VAL,
-    C,
     D,
     Network,
     X,

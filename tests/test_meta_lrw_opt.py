@@ -177,7 +177,10 @@ def test_the_warm_up_splits_at_random_with_the_share_and_the_splitter_stays():
 
 @few
 @given(
-    seed=st.integers(0, 1000), share=st.sampled_from([0.1, 0.5]), gives_val=st.booleans(), threshold=st.sampled_from([0.2, 0.5, 0.8])
+    seed=st.integers(0, 1000),
+    share=st.sampled_from([0.1, 0.5]),
+    gives_val=st.booleans(),
+    threshold=st.sampled_from([0.2, 0.5, 0.8]),
 )
 def test_a_hard_split_holds_whole_rows_out_for_a_pass_and_the_network_learns_on_them(seed, share, gives_val, threshold):
     model = Network(seed, has_norm=False).double().train()

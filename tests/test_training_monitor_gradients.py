@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from monitor_cases import Log
 from torch.nn.functional import mse_loss
 from torch.nn.utils import parameters_to_vector
 
-from densratio.training import MWNet, Monitor
+from densratio.training import Monitor, MWNet
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -21,7 +23,7 @@ def test_the_products_of_consecutive_gradients_are_averaged_over_all_calls(every
         model(torch.full((4, 3), float(k))).square().mean().backward()
         gradients.append(parameters_to_vector([p.grad for p in model.parameters()]).numpy().copy())
         monitor.gradient(model)
-    mean = np.mean([np.dot(a, b) for a, b in zip(gradients, gradients[1:], strict=False)])
+    mean = np.mean([np.dot(a, b) for a, b in pairwise(gradients)])
     assert [number for name, _, number in log if name == "gradient/norm"] == list(range(every, 7, every))
     assert log.last["gradient/norm"] == pytest.approx(np.linalg.norm(gradients[-1]), rel=1e-5)
     assert log.last["gradient/mean_square"] == pytest.approx(mean, rel=1e-5)

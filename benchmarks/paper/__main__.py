@@ -74,7 +74,11 @@ def parser() -> argparse.ArgumentParser:
     add("--network", help="small, lenet5, convnet, lstm or resnet18")
     add("--n-val", help="clean validation rows; several separated by commas")
     add("--layer", default="losses", help="what is compared: losses (-L), hidden (-F), or a module's name; several, commas")
-    add("--parameters", default="library", help="library: this package's defaults; published: the paper's kernel widths")
+    add(
+        "--parameters",
+        default="library",
+        help="library: this package's defaults; published: the paper's recipe whole, steps and widths",
+    )
     add("--val-in-train", action="store_true", help="the validation rows are training rows too")
     add("--device", default="cpu", help="cpu, cuda or mps")
     add("--amp", action="store_true", help="bfloat16 where autocast takes it")

@@ -120,12 +120,16 @@ class Session:
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The weighted loss () of a batch, with the next validation batch where the method looks at one."""
+        val = self.next_validation() if self.reweighter.needs_validation else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
+            return self.reweighter.weighted_loss(self.model, batch, val)
+
+    def next_validation(self) -> Any:
+        """The next validation batch."""
         if self._remake is not None:
             self.val = self._remake()
             self._val_batches = endless(self.val)
-        val = next(self._val_batches) if self.reweighter.needs_validation else None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
-            return self.reweighter.weighted_loss(self.model, batch, val)
+        return next(self._val_batches)
 
     def accuracy(self) -> tuple[float, float]:
         """Share of the test rows that the classifier gets right, and the mean of the classes' shares."""

@@ -39,14 +39,14 @@ class Monitor:
     `gradient(model)` after backward logs of the gradient that the optimizer is given
 
     - gradient/norm : its norm, that of the batch
-    - gradient/mean_square : the mean so far of the products <g_t, g_t-1> of the gradients of consecutive calls, an estimate of the mean
-      square of the norm of the gradient over all data. The noise of two batches is independent, while a square of one batch's
-      gradient has its variance in it. What is left of it is a step times the curvature; the estimate can be below 0.
+    - gradient/mean_square : the mean so far of the products <g_t, g_t-1> of the gradients of consecutive calls, an estimate of
+      the mean square of the norm of the gradient over all data. The noise of two batches is independent, while a square of one
+      batch's gradient has its variance in it. What is left of that is a step times the curvature; the estimate can be below 0.
     - gradient/mean_square_times_root : that mean times sqrt(T), T the number of products: theorems of convergence to a stationary
       point at the rate 1 / sqrt(T) say that it stays bounded where the steps are 1 / sqrt(T) too
 
-    and methods with a weight network log meta_gradient/norm and so on, of the gradient that the network is given, every `every` of its
-    steps.
+    and methods with a weight network log meta_gradient/norm and so on, of the gradient that the network is given, every `every`
+    of its steps.
 
     The step is the reweighter's `steps_seen`, which continues after a resume, or else the number of steps since the monitor was
     assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with

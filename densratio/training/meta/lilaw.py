@@ -169,5 +169,6 @@ def _check_labels(prediction: Tensor, y: Tensor) -> None:
     if prediction.ndim != 2 or y.ndim != 1 or y.is_floating_point():
         raise ValueError(
             f"LiLAW needs logits (n, C) and class labels (n,), integers; got {tuple(prediction.shape)} and {tuple(y.shape)} of "
-            f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet or L2R."
+            f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet "
+            "or L2R."
         )

@@ -135,9 +135,10 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
     One plain gradient step a batch, weights not scaled to mean 1. What the paper leaves open is read so: the step of KM is on
     (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean; that of WA on n times (15), as by (15) itself no weight
     would move by a tenth in all 400 epochs. KL and LS model the ratio by the mean of a step's k kernels, sum_l theta_l phi_l / k,
-    with theta of 1 at first; k is the number of validation rows of the batch, or of its class where it is class by class. Their step
-    is k times the printed one: theta <- theta - eta k grad, where eta grad alone moves an entry of KL by some thousandths. Were the
-    ratio the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its coefficients.
+    with theta of 1 at first; k is the number of validation rows of the batch, or of its class where it is class by class. Their
+    step is k times the printed one: theta <- theta - eta k grad, where eta grad alone moves an entry of KL by some thousandths.
+    Were the ratio the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its
+    coefficients.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares
