@@ -200,13 +200,16 @@ def decay_of(schedule: str, epochs: int) -> Callable[[int], float]:
         return lambda epoch: _SHAPES[schedule](min(1.0, epoch / epochs))
     if schedule == "quarters":
         return lambda epoch: 0.1 ** (epoch // max(1, epochs // 4))
+    if kind == "cosine" and rest.isdecimal() and int(rest) > 0:
+        return lambda epoch: _SHAPES["cosine"](epoch % int(rest) / int(rest))
     steps, _, factor = rest.partition(":")
     try:
         after, times = [int(step) for step in steps.split("/")], float(factor or 0.1)
     except ValueError:
         kind = ""
     if kind != "at":
-        raise ValueError(f"The schedule is constant, quarters, linear, cosine, at:80/100 or at:160/180:0.01; got {schedule!r}.")
+        known = "constant, quarters, linear, cosine, at:80/100, at:160/180:0.01 or cosine:10"
+        raise ValueError(f"The schedule is {known}; got {schedule!r}.")
     return lambda epoch: times ** sum(epoch >= step for step in after)
 
 

@@ -49,12 +49,13 @@ class WeightNetwork(nn.Module):
 def groups_of_classes(labels: np.ndarray, K: int) -> Tensor:
     """Group (C,) of each class 0..C-1, 0 for the smallest to K - 1 for the largest: k-means on their numbers of rows in `labels`.
 
-    Fewer groups where fewer sizes differ.
+    Where fewer sizes differ there are fewer groups, spread over 0 to K - 1: the largest classes are K - 1, whatever lies between;
+    classes of one size are 0.
     """
     sizes = np.bincount(labels)
     means = KMeans(min(K, len(np.unique(sizes))), n_init=10, random_state=0).fit(sizes[:, None])
     rank = np.argsort(np.argsort(means.cluster_centers_[:, 0]))
-    return torch.as_tensor(rank[means.labels_])
+    return torch.as_tensor(rank[means.labels_] * (K - 1) // max(1, len(rank) - 1))
 
 
 def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
