@@ -27,7 +27,8 @@ PMD, INSTANCE = "pmd_", "instance"
 KNOWN = (
     f"kind:rate with a kind in {', '.join(NOISE_KINDS)}, {', '.join(PMD + kind for kind in PMD_TYPES)}, {INSTANCE} or open_set and "
     f"a rate in [0, 1], human:set, {CLASS_PRIOR}:ratio or long_tail:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:"
-    "share with the share of small classes in (0, 1), keep:share of the training rows in (0, 1], or such joined by +, and +noisy_val"
+    "share with the share of small classes in (0, 1), keep:share of the training rows in (0, 1], or such joined by +, and "
+    "+noisy_val"
 )
 
 
