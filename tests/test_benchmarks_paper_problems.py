@@ -12,7 +12,8 @@ from benchmarks.paper.problems import draw
 from benchmarks.paper.session import decay_of
 from benchmarks.paper.settings import Experiment
 from benchmarks.paper.shifts import Shift, shift_of
-from benchmarks.paper.tables import by_size_row
+from benchmarks.paper.tables import class_row
+from densratio.datasets import instance_dependent_noise
 
 
 @given(n_val=st.integers(2, 200), rate=st.floats(0.0, 1.0), seed=st.integers(0, 50))
@@ -60,6 +61,15 @@ def test_noise_that_depends_on_features_is_followed_by_another(monkeypatch):
     assert abs(both.is_off.mean() - 0.5) < 5 * (0.5 * 0.5 / n) ** 0.5
 
 
+def test_noise_along_directions_of_the_input_is_that_of_the_library_and_is_followed_by_another():
+    clean, alone, both = (draw(DIGITS, experiment(shift), 3) for shift in ("symmetric:0", "instance:0.3", "instance:0.3+pair:0.3"))
+    own = instance_dependent_noise(clean.y, clean.x, 0.3, n_classes=10, random_state=3)
+    assert np.array_equal(alone.y, own.labels) and np.array_equal(alone.is_off, own.is_flipped)
+    moved = (both.y - alone.y) % 10
+    assert set(moved) == {0, 1} and abs(moved.mean() - 0.3) < 5 * (0.3 * 0.7 / len(moved)) ** 0.5
+    assert np.array_equal(both.is_off, both.y != clean.y)
+
+
 def test_an_open_set_row_keeps_its_label_and_gets_an_input_of_other_data():
     outside = np.full((7, 1, 8, 8), 9.0, dtype=np.float32)
     problem = draw(DIGITS._replace(outside=outside), experiment("open_set:0.25"), 0)
@@ -71,10 +81,14 @@ def test_an_open_set_row_keeps_its_label_and_gets_an_input_of_other_data():
 
 
 @pytest.mark.parametrize(
-    "text", ["pmd_IV:0.2", "pmd_I:2", "symmetric:0.1+pair:0.1", "human:", "keep:0", "noisy_val:1", "long_tail:0.5", ""]
-)
+    "text",
+    [
+        "pmd_IV:0.2", "pmd_I:2", "instance:1.5", "instance:0.3+pmd_I:0.2", "symmetric:0.1+pair:0.1", "human:", "keep:0",
+        "noisy_val:1", "long_tail:0.5", "",
+    ],
+)  # fmt: skip
 def test_a_shift_that_is_not_known_is_told_what_is(text):
-    with pytest.raises(ValueError, match=r"must be kind:rate with a kind in symmetric, .*pmd_I, pmd_II, pmd_III or open_set"):
+    with pytest.raises(ValueError, match=r"must be kind:rate with a kind in symmetric, .*pmd_III, instance or open_set"):
         shift_of(text)
 
 
@@ -93,13 +107,14 @@ def test_labels_of_people_are_not_drawn_too():
         ("at:6:0.01", [1, 1, 1, 1, 1, 1, 0.01, 0.01]),
         ("linear", [1 - k / 8 for k in range(8)]),
         ("cosine", [(1 + np.cos(np.pi * k / 8)) / 2 for k in range(8)]),
+        ("cosine:3", [1, 0.75, 0.25, 1, 0.75, 0.25, 1, 0.75]),
     ],
 )
 def test_a_schedule_multiplies_the_rate(schedule, factors):
     assert [decay_of(schedule, 8)(epoch) for epoch in range(8)] == pytest.approx(factors)
 
 
-@pytest.mark.parametrize("schedule", ["steps", "at:", "at:3/x", "at:3:y", "quarter"])
+@pytest.mark.parametrize("schedule", ["steps", "at:", "cosine:0", "cosine:x", "at:3/x", "at:3:y", "quarter"])
 def test_an_unknown_schedule_is_told_what_is(schedule):
     with pytest.raises(ValueError, match="constant, quarters, linear, cosine, at:80/100"):
         decay_of(schedule, 8)
@@ -114,10 +129,12 @@ def test_momentum_and_decay_are_those_of_the_setting():
 def test_accuracy_by_the_size_of_classes_counts_test_rows():
     confusion = np.array([[8, 2, 0], [1, 3, 0], [3, 2, 0]])
     run = {"identity": {"layer": "losses"}, "confusion": confusion.tolist(), "class_sizes": [101, 20, 19]}
-    row = by_size_row("uniform", [run, run])
+    row = class_row("uniform", [run, run])
     assert (row["many, > 100"], row["medium, 20 to 100"], row["few, < 20"]) == ("80.00", "75.00", "0.00")
     assert row["most often"] == "class 2 taken for 0: 3 rows"
-    assert by_size_row("uniform", [run | {"class_sizes": [101, 200, 300]}]) is None
+    large = class_row("uniform", [run | {"class_sizes": [101, 200, 300]}])
+    assert large == {"method": "Uniform", "most often": "class 2 taken for 0: 3 rows"}
+    assert class_row("uniform", [run, run | {"confusion": None}]) is None
 
 
 def test_a_share_of_the_training_rows_is_kept_as_for_methods_that_hold_rows_out():

@@ -127,6 +127,13 @@ def test_mixed_rows_and_labels_are_mixed_by_one_share(seed, mixup):
         assert found
 
 
+@pytest.mark.parametrize(("by", "mixup"), [("loss", 1.0), ("chance", None)])
+def test_rows_are_mixed_by_default_where_their_loss_chose_them(by, mixup):
+    found, given = (ChosenRows(DATA, Y, k=3, by=by, seed=4, **own).batch(Network(0)) for own in ({}, {"mixup": mixup}))
+    assert all(torch.equal(a, b) for a, b in zip(found, given, strict=True))
+    assert found[1].is_floating_point() == (by == "loss")
+
+
 @pytest.mark.parametrize("mixup", [None, 1.0])
 @pytest.mark.parametrize("stop", [0, 1, 5])
 def test_chosen_rows_resume_to_the_bit(stop, mixup):
@@ -217,6 +224,7 @@ class Whole(torch.utils.data.Dataset):
         (lambda: ChosenRows(DATA, Y, batch_size=0), "got 10, 0"),
         (lambda: ChosenRows(DATA, Y, mixup=0.0), "mixup > 0"),
         (lambda: ChosenRows(DATA, Y, mixup=float("nan")), "mixup > 0"),
+        (lambda: ChosenRows(DATA, Y, mixup="beta"), "mixup must be a number > 0, None or \"auto\"; got 'beta'"),
         (lambda: ChosenRows(DATA, Y, decay=1.0), r"decay must be a number in \[0, 1\)"),
         (lambda: ChosenRows(Whole(), [0, 1, 0, 1]).batch(nn.Sequential(nn.Embedding(4, 2), nn.Flatten())), "give mixup=None"),
     ],
@@ -238,7 +246,7 @@ class Broken(TensorDataset):
 def test_a_batch_that_raises_leaves_average_draws_and_rows_as_they_were():
     model = Network(0, False)
     for data, error in ((Broken(X, Y), OSError), (TensorDataset((100 * X).long(), Y), ValueError)):
-        chosen = ChosenRows(data, Y, k=N_TRAIN, by="chance")
+        chosen = ChosenRows(data, Y, k=N_TRAIN, by="chance", mixup=1.0)
         before = stored(chosen.state_dict())
         with pytest.raises(error):
             for _ in range(N_TRAIN):

@@ -13,7 +13,6 @@ from small_loops import (
     VAL,
     X_VAL,
     Y_VAL,
-    C,
     D,
     Network,
     X,
@@ -121,12 +120,6 @@ def test_in_the_warm_up_the_three_stay_and_the_weights_are_one():
     assert float(reweighter.alpha.detach()) != 10.0 and not torch.equal(reweighter.weights_, torch.ones(N_TRAIN))
 
 
-def test_lilaw_refuses_what_is_no_classification():
-    model, reweighter = nn.Linear(D, C), LiLAW(N_TRAIN, warmup_epochs=0, loss=lambda p, y: ((p - y) ** 2).mean(dim=1))
-    with pytest.raises(ValueError, match=r"logits \(n, C\) and class labels \(n,\); got \(5, 3\) and \(5, 3\)"):
-        reweighter.weighted_loss(model, (X[:5], torch.zeros(5, C), range(5)), (X_VAL, torch.zeros(N_VAL, C), range(N_VAL)))
-
-
 @drawn
 @given(
     seed=st.integers(0, 99),
@@ -180,6 +173,16 @@ def test_the_three_stay_within_their_bounds_and_leave_them_only_where_asked():
 def test_lilaw_says_which_option_is_out_of_range(given, words):
     with pytest.raises(ValueError, match=words):
         LiLAW(N_TRAIN, **given)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+@pytest.mark.parametrize(("columns", "target"), [(1, (9,)), (1, (9, 1)), (3, (9, 3))], ids=["numbers", "a column", "soft labels"])
+def test_targets_that_are_no_labels_are_refused_with_the_first_batch(columns, target, warmup_epochs):
+    reweighter, x = LiLAW(N_TRAIN, warmup_epochs=warmup_epochs, loss=lambda p, y: p.sum(dim=1)), torch.randn(9, D)
+    batch = (x, torch.rand(target), range(9))
+    with pytest.raises(ValueError, match=r"class labels \(n,\), integers; .* use DynamicReweighter, MWNet or L2R"):
+        reweighter.weighted_loss(nn.Linear(D, columns).train(), batch, batch)
+    assert reweighter.steps_seen == 0 and torch.equal(reweighter.weights_, torch.ones(N_TRAIN))
 
 
 def test_weights_at_are_those_of_the_numbers_and_parts_of_now():

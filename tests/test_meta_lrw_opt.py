@@ -176,11 +176,17 @@ def test_the_warm_up_splits_at_random_with_the_share_and_the_splitter_stays():
 
 
 @few
-@given(seed=st.integers(0, 1000), share=st.sampled_from([0.1, 0.5]), gives_val=st.booleans())
-def test_a_hard_split_holds_whole_rows_out_for_a_pass_and_the_network_learns_on_them(seed, share, gives_val):
+@given(
+    seed=st.integers(0, 1000),
+    share=st.sampled_from([0.1, 0.5]),
+    gives_val=st.booleans(),
+    threshold=st.sampled_from([0.2, 0.5, 0.8]),
+)
+def test_a_hard_split_holds_whole_rows_out_for_a_pass_and_the_network_learns_on_them(seed, share, gives_val, threshold):
     model = Network(seed, has_norm=False).double().train()
     optimizer = optimizer_of(model)
-    reweighter = opt(model, optimizer, share=share, hard_split=True, splitter_warmup=1.0, seed=seed).double()
+    reweighter = opt(model, optimizer, share=share, hard_split=True, threshold=threshold, splitter_warmup=1.0, seed=seed)
+    reweighter = reweighter.double()
     network, drawn_split = copy.deepcopy(reweighter.network), reweighter.split_.clone()
     assume(bool(drawn_split.any()))
     adam = torch.optim.Adam(network.parameters(), lr=0.01, weight_decay=1e-4)
@@ -191,7 +197,7 @@ def test_a_hard_split_holds_whole_rows_out_for_a_pass_and_the_network_learns_on_
         if number < 2:
             assert torch.equal(held, drawn_split)  # of the warm-up, and of the pass after it
         else:
-            assert torch.equal(reweighter.held_out_, held_out_by_hand(before, share).nonzero()[:, 0])
+            assert torch.equal(reweighter.held_out_, held_out_by_hand(before, share, threshold).nonzero()[:, 0])
         for index in torch.randperm(N_TRAIN, generator=torch.Generator().manual_seed(seed + number)).split(12):
             batch, twin, q = double(of(index)), copy.deepcopy(model), held[index]
             its_optimizer = optimizer_of(twin)
@@ -222,11 +228,35 @@ def test_a_hard_split_holds_whole_rows_out_for_a_pass_and_the_network_learns_on_
     assert_close(reweighter.network, network)
 
 
-def held_out_by_hand(q, share):
-    n_held = min(max(int((q >= 0.5).sum()), round(share * len(q))), len(q) // 2)
+def held_out_by_hand(q, share, threshold):
+    most = int(share * len(q))
+    n_held = min(max(int((q >= 1.0 - threshold).sum()), most // 2, 1), max(most, 1))
     held = torch.zeros(len(q))
     held[np.argsort(-q.numpy(), kind="stable")[:n_held]] = 1.0
     return held
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@few
+@given(seed=st.integers(0, 1000), threshold=st.floats(0.05, 0.95))
+def test_a_hard_split_holds_out_the_surest_rows_under_the_threshold_and_never_more_than_the_share(share, seed, threshold):
+    reweighter = LRWOpt(N_TRAIN, 6, C, share=share, hard_split=True, threshold=threshold, splitter_warmup=0.0)
+    reweighter.learns = False
+    with torch.no_grad():
+        reweighter.splitter.layers[2].weight.mul_(20.0)  # masses from 0 to 1
+    reweighter.weighted_loss(Network(seed, has_norm=False), of(torch.arange(N_TRAIN)), None)
+    q, held = reweighter.split_, reweighter.is_held_out
+    n_sure = int((1.0 - q <= threshold).sum())
+    most = int(share * N_TRAIN)
+    assert held.sum() == min(max(n_sure, most // 2), most)
+    assert q[held == 1].min() >= q[held == 0].max()
+
+
+def test_a_threshold_is_of_a_hard_split():
+    with pytest.raises(ValueError, match=r"threshold=0.2 is of a hard split: give hard_split=True too"):
+        LRWOpt(N_TRAIN, 6, C, threshold=0.2)
+    with pytest.raises(ValueError, match=r"threshold must be a number in \(0, 1\), the probability of training"):
+        LRWOpt(N_TRAIN, 6, C, hard_split=True, threshold=1.0)
 
 
 def test_without_a_hard_split_no_row_is_held_out():

@@ -277,28 +277,6 @@ def test_labels_of_another_length_are_told_with_the_first_step():
         step(reweighter)
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_the_gradients_squares_are_averaged_over_all_calls(every):
-    log, model, norms = Log(), torch.nn.Linear(3, 2), []
-    monitor = Monitor(log, every=every)
-    for k in range(1, 7):
-        model.zero_grad()
-        model(torch.full((4, 3), float(k))).square().mean().backward()
-        norms.append(float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm()))
-        monitor.gradient(model)
-    mean = float(np.mean(np.square(norms)))
-    last = log.last
-    assert [number for _, _, number in log[::3]] == list(range(every, 7, every))
-    assert last["gradient/norm"] == pytest.approx(norms[-1], rel=1e-5)
-    assert last["gradient/mean_square"] == pytest.approx(mean, rel=1e-5)
-    assert last["gradient/mean_square_times_root"] == pytest.approx(mean * 6**0.5, rel=1e-5)
-
-
-def test_a_model_without_gradients_is_told_where_the_call_belongs():
-    with pytest.raises(ValueError, match="after loss"):
-        Monitor(Log()).gradient(torch.nn.Linear(2, 2))
-
-
 def test_the_change_of_the_weights_adds_up():
     log, reweighter = Log(), uniform([1.0, 1.0, 1.0])
     monitor = Monitor(log, every=1)

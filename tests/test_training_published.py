@@ -68,33 +68,83 @@ def test_kernel_mean_matching_takes_j_plain_steps_and_keeps_its_mean(n_steps, se
     assert rate < 5.0 or abs(w.mean() - 1.0) > 1e-6  # the mean is free to move
 
 
+def kliep_step(theta, train, val, gamma, rate):
+    """theta after a step up the mean log of the ratio, the mean of k kernels; the gradient is that in theta / k."""
+    k = len(val)
+    a_jl, b, a = kernel(val, val, gamma), kernel(train, val, gamma).mean(axis=0), theta / k
+    a = on_simplex(a, b)  # of a stored point of another batch
+    return k * on_simplex(a + rate / k * a_jl.T @ (1.0 / (a_jl @ a)) / k, b)
+
+
+def lsif_step(theta, train, val, gamma, rate, penalty):
+    """theta after a step down the squared distance of the mean of k kernels, with the penalty of the sum of theta / k."""
+    k = len(val)
+    phi, linear = kernel(train, val, gamma) / k, kernel(val, val, gamma).mean(axis=0) / k
+    return np.maximum(theta - rate * k * (phi.T @ (phi @ theta) / len(train) - linear + penalty / k), 0.0)
+
+
 @given(seed=seeds)
 @drawn
 def test_kliep_takes_a_plain_step_up_the_mean_log_of_the_mean_of_the_kernels(seed):
     train, val = losses(seed)
-    a_jl, b = kernel(val, val, 0.5), kernel(train, val, 0.5).mean(axis=0)
-    a = np.ones(M)
+    theta = np.ones(M)
     for _ in range(BATCHES):
-        a = on_simplex(a, b)  # of a stored point of another batch
-        # A published batch has 256 centers; a coefficient of the mean of the kernels is 256 times one of their sum.
-        a = on_simplex(a + 0.5 * a_jl.T @ (1.0 / (a_jl @ a)) / M / 256, b)
+        theta = kliep_step(theta, train, val, 0.5, 0.5)
     own = published("adiw-kl", data="fashion_mnist").reweighter(N, M, warmup_epochs=0)
-    np.testing.assert_allclose(after(own, train, val), kernel(train, val, 0.5) @ a, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(after(own, train, val), kernel(train, val, 0.5) @ theta / M, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(own.coef_, theta, rtol=1e-3, atol=1e-3)
+
+
+@given(seed=seeds)
+@drawn
+def test_the_first_step_of_kliep_clips_no_coefficient(seed):
+    train, val = losses(seed)
+    own = published("adiw-kl", data="fashion_mnist").reweighter(N, M, warmup_epochs=0)
+    own.partial_fit(torch.tensor(train), torch.tensor(val), index=range(N), val_index=range(M))
+    # No kernel is above 1, so b'a = 1 needs a of more than 1 / k: the projection of the start lifts all.
+    assert own.coef_.min() > 0.0 and own.coef_.max() < 0.5 * M
 
 
 @given(seed=seeds)
 @drawn
 def test_lsif_steps_on_the_mean_of_the_kernels_with_its_l1_penalty_and_its_ratio_is_not_scaled(seed):
     train, val = losses(seed)
-    # A published batch has 256 centers; these are M of them.
-    phi = kernel(train, val, 0.01) / 256
-    gram, linear, a = phi.T @ phi / N, kernel(val, val, 0.01).mean(axis=0) / 256, np.ones(M)
+    theta = np.ones(M)
     for _ in range(BATCHES):
-        a = np.maximum(a - 0.01 * 256 * (gram @ a - linear + 1e-5 / 256), 0.0)
+        theta = lsif_step(theta, train, val, 0.01, 0.01, 1e-5)
     own = published("adiw-ls", data="fashion_mnist").reweighter(N, M, warmup_epochs=0)
     weights = after(own, train, val)
-    np.testing.assert_allclose(weights, phi @ a, rtol=2e-5)
-    assert abs(weights.mean() - 1.0) > 0.1
+    np.testing.assert_allclose(weights, kernel(train, val, 0.01) @ theta / M, rtol=2e-5)
+    assert abs(weights.mean() - 1.0) > 1e-3
+
+
+@pytest.mark.parametrize("shift", ["label_noise", "class_prior"])
+@given(seed=seeds)
+@drawn
+def test_the_first_weights_are_mean_kernels_whatever_the_number_of_validation_rows(shift, seed):
+    train, val = losses(seed)
+    recipe = published("adiw-ls", data="fashion_mnist", shift=shift)
+    own = recipe.reweighter(N, M, warmup_epochs=0)
+    own.ratio.set_params(solver=PlainGradient(step_size=1e-9, of_mean=True))
+    own.partial_fit(torch.tensor(train), torch.tensor(val), index=range(N), val_index=range(M))
+    np.testing.assert_allclose(own.weights_, kernel(train, val, recipe.ratio.gamma).mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["adiw-kl", "adiw-ls"])
+@given(seed=seeds)
+@drawn
+def test_class_by_class_the_kernels_of_a_step_are_the_validation_rows_of_the_class(method, seed):
+    train, val = losses(seed)
+    y, y_val = np.arange(N) % 3, np.sort(np.arange(M) % 4 % 3)  # classes of 12, 6 and 6 validation rows
+    recipe = published(method, data="cifar10", compares="hidden")
+    own = recipe.reweighter(N, M, layer="hidden", warmup_epochs=0)
+    own.partial_fit(torch.tensor(train), torch.tensor(val), range(N), range(M), y=torch.tensor(y), y_val=torch.tensor(y_val))
+    for label in range(3):
+        one, other = train[y == label], val[y_val == label]
+        step = kliep_step if method == "adiw-kl" else lambda *given: lsif_step(*given, 1e-3)
+        theta = step(np.ones(len(other)), one, other, 0.3, 0.1)
+        prior = (len(other) / M) / (len(one) / N)
+        np.testing.assert_allclose(own.weights_[y == label], prior * kernel(one, other, 0.3) @ theta / len(other), rtol=2e-4)
 
 
 def test_scaled_weights_are_the_unscaled_ones_divided_by_their_mean():

@@ -225,6 +225,18 @@ def test_margin_based_weights_are_linear_in_the_margin_of_mean_one(favors, sign)
     torch.testing.assert_close(weights, expected / expected.mean())
 
 
+@pytest.mark.parametrize(("favors", "sign"), [("hard", -1), ("easy", 1)])
+def test_margins_of_a_first_training_stay_whatever_the_model_says_now(favors, sign):
+    first = torch.linspace(-1.0, 1.0, 20)
+    reweighter, index = MarginBased(20, favors=favors, first=first), torch.tensor([3, 19, 0, 8, 8])
+    expected = 1 + sign * first[index]
+    for seed in range(2):
+        x, y = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed)), torch.arange(5) % 2
+        loss = reweighter.weighted_loss(nn.Identity(), (x, y, index))
+        own = (expected / expected.mean() * nn.functional.cross_entropy(x, y, reduction="none")).mean()
+        torch.testing.assert_close(loss, own)
+
+
 def test_a_batch_of_certain_rows_trains_unweighted_and_is_told(caplog):
     """All margins are 1: no row is hard."""
     logits = torch.zeros(3, C)
@@ -251,6 +263,8 @@ def test_a_batch_of_certain_rows_trains_unweighted_and_is_told(caplog):
         (lambda: SelfPaced(5, end=1.5), "got 0.5, 1.5"),
         (lambda: SelfPaced(5, n_epochs=0), "n_epochs > 0"),
         (lambda: MarginBased(5, favors="both"), r"favors must be one of \['easy', 'hard'\]; got 'both'"),
+        (lambda: MarginBased(3, first=[0.1, 0.2]), r"first must be \(3,\) margins in \[-1, 1\].*got shape \(2,\)"),
+        (lambda: MarginBased(2, first=[0.1, float("nan")]), r"margins in \[-1, 1\]"),
         (lambda: RHOLoss(5, [0.1, 0.2]), r"irreducible must be \(5,\) finite losses.*got \(2,\)"),
         (lambda: RHOLoss(2, [0.1, float("nan")]), "finite losses"),
         (lambda: RHOLoss(2, [0.1, 0.2], share=0.0), r"share must be in \(0, 1\]; got 0.0"),

@@ -70,11 +70,19 @@ def parser() -> argparse.ArgumentParser:
     add("--optimizer", choices=["adam", "sgd", "momentum"], help="momentum: SGD with momentum 0.9")
     add("--learning-rate", type=float, help="of the optimizer")
     add("--weight-decay", type=float, help="of the optimizer")
-    add("--schedule", help="of the rate: constant, quarters, linear, cosine, at:80/100 (times 0.1 there), at:160/180:0.01")
+    add(
+        "--schedule",
+        help="of the rate: constant, quarters, linear, cosine, at:80/100 (times 0.1 there), at:160/180:0.01, cosine:10 (begins "
+        "anew each 10)",
+    )
     add("--network", help="small, lenet5, convnet, lstm or resnet18")
     add("--n-val", help="clean validation rows; several separated by commas")
     add("--layer", default="losses", help="what is compared: losses (-L), hidden (-F), or a module's name; several, commas")
-    add("--parameters", default="library", help="library: this package's defaults; published: the paper's kernel widths")
+    add(
+        "--parameters",
+        default="library",
+        help="library: this package's defaults; published: the paper's recipe whole, steps and widths",
+    )
     add("--val-in-train", action="store_true", help="the validation rows are training rows too")
     add("--device", default="cpu", help="cpu, cuda or mps")
     add("--amp", action="store_true", help="bfloat16 where autocast takes it")

@@ -81,7 +81,8 @@ def histograms(methods: Group) -> Figure | None:
     figure, panels = plt.subplots(n_lines, n_columns, figsize=(3.2 * n_columns, 2.4 * n_lines), squeeze=False, layout="constrained")
     for panel, (method, runs) in zip(panels.flat, shown.items(), strict=False):
         for part, color, label in zip(("on", "off"), (ON, OFF), labels(runs), strict=True):
-            counts = np.sum([run["weights"][part]["counts"] for run in runs if part in run["weights"]], axis=0)
+            found = [run["weights"][part]["counts"] for run in runs if part in run["weights"]]
+            counts = np.sum(found, axis=0) if found else np.zeros(len(BIN_EDGES) - 1)
             panel.stairs(counts, BIN_EDGES, fill=True, color=color, alpha=0.6, label=label)
         panel.set_yscale("log")
         decorate(panel, method, runs, "weight (the last bin: all above)")

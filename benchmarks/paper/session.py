@@ -120,12 +120,16 @@ class Session:
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The weighted loss () of a batch, with the next validation batch where the method looks at one."""
+        val = self.next_validation() if self.reweighter.needs_validation else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
+            return self.reweighter.weighted_loss(self.model, batch, val)
+
+    def next_validation(self) -> Any:
+        """The next validation batch."""
         if self._remake is not None:
             self.val = self._remake()
             self._val_batches = endless(self.val)
-        val = next(self._val_batches) if self.reweighter.needs_validation else None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.experiment.amp):
-            return self.reweighter.weighted_loss(self.model, batch, val)
+        return next(self._val_batches)
 
     def accuracy(self) -> tuple[float, float]:
         """Share of the test rows that the classifier gets right, and the mean of the classes' shares."""
@@ -196,13 +200,16 @@ def decay_of(schedule: str, epochs: int) -> Callable[[int], float]:
         return lambda epoch: _SHAPES[schedule](min(1.0, epoch / epochs))
     if schedule == "quarters":
         return lambda epoch: 0.1 ** (epoch // max(1, epochs // 4))
+    if kind == "cosine" and rest.isdecimal() and int(rest) > 0:
+        return lambda epoch: _SHAPES["cosine"](epoch % int(rest) / int(rest))
     steps, _, factor = rest.partition(":")
     try:
         after, times = [int(step) for step in steps.split("/")], float(factor or 0.1)
     except ValueError:
         kind = ""
     if kind != "at":
-        raise ValueError(f"The schedule is constant, quarters, linear, cosine, at:80/100 or at:160/180:0.01; got {schedule!r}.")
+        known = "constant, quarters, linear, cosine, at:80/100, at:160/180:0.01 or cosine:10"
+        raise ValueError(f"The schedule is {known}; got {schedule!r}.")
     return lambda epoch: times ** sum(epoch >= step for step in after)
 
 

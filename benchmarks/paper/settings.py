@@ -21,7 +21,8 @@ class Setting(NamedTuple):
     """Training of one data set.
 
     optimizer: "adam", "sgd", or "momentum" (SGD with momentum 0.9). schedule: "constant", "quarters" (the rate times 0.1 after each
-    quarter of the epochs), "at:80/100" (times 0.1 after these epochs), "at:160/180:0.01" (times 0.01), "linear" or "cosine" (to 0).
+    quarter of the epochs), "at:80/100" (times 0.1 after these epochs), "at:160/180:0.01" (times 0.01), "linear" or "cosine" (to
+    0), or "cosine:10", which begins anew after each 10 epochs.
     """
 
     network: str

@@ -14,6 +14,7 @@ from densratio.datasets import (
     PMD_TYPES,
     Labelled,
     feature_dependent_noise,
+    instance_dependent_noise,
     label_noise,
     out_of_fold_posteriors,
 )
@@ -22,11 +23,12 @@ from .settings import CLASS_PRIOR
 
 __all__ = ["KNOWN", "Shift", "noisy_labels", "shift_of"]
 
-PMD = "pmd_"
+PMD, INSTANCE = "pmd_", "instance"
 KNOWN = (
-    f"kind:rate with a kind in {', '.join(NOISE_KINDS)}, {', '.join(PMD + kind for kind in PMD_TYPES)} or open_set and a rate in "
-    f"[0, 1], human:set, {CLASS_PRIOR}:ratio or long_tail:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:share with "
-    "the share of small classes in (0, 1), keep:share of the training rows in (0, 1], or such joined by +, and +noisy_val"
+    f"kind:rate with a kind in {', '.join(NOISE_KINDS)}, {', '.join(PMD + kind for kind in PMD_TYPES)}, {INSTANCE} or open_set and "
+    f"a rate in [0, 1], human:set, {CLASS_PRIOR}:ratio or long_tail:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:"
+    "share with the share of small classes in (0, 1), keep:share of the training rows in (0, 1], or such joined by +, and "
+    "+noisy_val"
 )
 
 
@@ -34,13 +36,13 @@ KNOWN = (
 class Shift:
     """What `shift_of` reads; None: there is none.
 
-    pmd: type and rate of noise that depends on the features, after which `noise`, a kind and a rate, is drawn. human: a set of
-    labels that people gave. open_set: the share of rows that get an input of other data. class_prior, long_tail: ratios of the
-    sizes of classes, and the share of small ones. keep: the share of the training rows that is kept.
+    by_features: type and rate of noise that depends on the features, after which `noise`, a kind and a rate, is drawn. human: a
+    set of labels that people gave. open_set: the share of rows that get an input of other data. class_prior, long_tail: ratios of
+    the sizes of classes, and the share of small ones. keep: the share of the training rows that is kept.
     """
 
     noise: tuple[str, float] | None = None
-    pmd: tuple[str, float] | None = None
+    by_features: tuple[str, float] | None = None
     human: str | None = None
     open_set: float | None = None
     class_prior: float | None = None
@@ -52,7 +54,7 @@ class Shift:
     @property
     def has_wrong_labels(self) -> bool:
         """Whether some labels do not fit their rows."""
-        return not (self.noise is None and self.pmd is None and self.human is None and self.open_set is None)
+        return not (self.noise is None and self.by_features is None and self.human is None and self.open_set is None)
 
 
 def shift_of(text: str) -> Shift:
@@ -60,7 +62,7 @@ def shift_of(text: str) -> Shift:
     parts: dict[str, Any] = {}
     for part in text.split("+"):
         kind, _, given = part.partition(":")
-        read = READERS.get("pmd" if kind.startswith(PMD) else "noise" if kind in NOISE_KINDS else kind)
+        read = READERS.get(PMD if kind.startswith(PMD) else "noise" if kind in NOISE_KINDS else kind)
         try:
             new = read(kind, given) if read else {}
         except ValueError:
@@ -68,7 +70,7 @@ def shift_of(text: str) -> Shift:
         if not new or new.keys() & parts.keys():
             raise ValueError(f"The shift must be {KNOWN}; got {text!r}.")
         parts |= new
-    if parts.keys() & {"noise", "pmd"} and "human" in parts:
+    if parts.keys() & {"noise", "by_features"} and "human" in parts:
         raise ValueError(f"Labels are those of people or drawn, not both; got {text!r}.")
     return Shift(**parts)
 
@@ -79,15 +81,21 @@ def noisy_labels(data: Labelled, name: str, shift: Shift, rows: np.ndarray, seed
     if shift.human is not None:
         given = _human(data, shift.human)[rows]
         return given, given != true
-    mapping = ASYMMETRIC.get(name)
-    if shift.pmd is not None:
-        posteriors = out_of_fold_posteriors(data.inputs[rows], true, n_classes=n_classes, random_state=seed)
-        drawn = feature_dependent_noise(true, posteriors, *shift.pmd, then=shift.noise, mapping=mapping, random_state=seed)
-    elif shift.noise is not None:
-        drawn = label_noise(true, *shift.noise, n_classes=n_classes, mapping=mapping, random_state=seed)
-    else:
-        return true, np.zeros(len(rows), dtype=bool)
-    return drawn.labels, drawn.is_flipped
+    mapping, drawn, rng = ASYMMETRIC.get(name), true, np.random.default_rng(seed)
+    if shift.by_features is not None:
+        drawn = _by_features(data.inputs[rows], true, n_classes, *shift.by_features, rng, seed)
+    if shift.noise is not None:
+        drawn = label_noise(drawn, *shift.noise, n_classes=n_classes, mapping=mapping, random_state=rng).labels
+    return drawn, drawn != true
+
+
+def _by_features(
+    inputs: np.ndarray, true: np.ndarray, n_classes: int, kind: str, rate: float, rng: np.random.Generator, seed: int
+) -> np.ndarray:
+    if kind == INSTANCE:
+        return instance_dependent_noise(true, inputs, rate, n_classes=n_classes, random_state=rng).labels
+    posteriors = out_of_fold_posteriors(inputs, true, n_classes=n_classes, random_state=seed)
+    return feature_dependent_noise(true, posteriors, kind, rate, random_state=rng).labels
 
 
 def _human(data: Labelled, name: str) -> np.ndarray:
@@ -105,7 +113,7 @@ def _within(text: str, low: float, high: float) -> float:
 
 
 def _pmd(kind: str, given: str) -> dict[str, Any]:
-    return {"pmd": (kind.removeprefix(PMD), _within(given, 0.0, 1.0))} if kind.removeprefix(PMD) in PMD_TYPES else {}
+    return {"by_features": (kind.removeprefix(PMD), _within(given, 0.0, 1.0))} if kind.removeprefix(PMD) in PMD_TYPES else {}
 
 
 def _class_prior(kind: str, given: str) -> dict[str, Any]:
@@ -116,7 +124,8 @@ def _class_prior(kind: str, given: str) -> dict[str, Any]:
 
 READERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "noise": lambda kind, given: {"noise": (kind, _within(given, 0.0, 1.0))},
-    "pmd": _pmd,
+    PMD: _pmd,
+    INSTANCE: lambda kind, given: {"by_features": (kind, _within(given, 0.0, 1.0))},
     "human": lambda kind, given: {"human": given} if given else {},
     "open_set": lambda kind, given: {"open_set": _within(given, 0.0, 1.0)},
     CLASS_PRIOR: _class_prior,

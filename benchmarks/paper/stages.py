@@ -17,14 +17,15 @@ from .session import Session
 
 __all__ = ["STAGES", "StageClock", "profile"]
 
-STAGES = ("training forward", "validation forward", "weight step", "backward", "optimizer step", "rest")
+_MODEL = ("training forward", "validation forward", "weight step", "backward", "optimizer step")
+STAGES = ("training fetch", "validation fetch", *_MODEL, "rest")
 
 
 class StageClock:
     """Seconds of each stage of each batch that a session takes by it.
 
     Passes of the model are told apart by whether gradients are recorded; the weight step is the reweighter's `partial_fit`
-    (`check`s, stored vectors and all); the rest is batches, losses and what a validation pass keeps out of the model's state.
+    (`check`s, stored vectors and all); the rest is losses and what a validation pass keeps out of the model's state.
     """
 
     def __init__(self, synchronize: Callable[[], Any] | None = None, clock: Callable[[], float] = time.perf_counter):
@@ -48,7 +49,8 @@ class StageClock:
         self.batches.append(dict.fromkeys(STAGES, 0.0))
         start = self.now()
         with self._listening(session):
-            batch = next(batches)
+            with self.stage("training fetch"):
+                batch = next(batches)
             session.optimizer.zero_grad(set_to_none=True)
             loss = session.loss(batch)
             with self.stage("backward"):
@@ -74,21 +76,22 @@ class StageClock:
 
         model, reweighter = session.model, session.reweighter
         hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
-        step = getattr(reweighter, "partial_fit", None)
-        if step is not None:
-            reweighter.partial_fit = self._timed(step)  # type: ignore[assignment]
+        calls = [(session, "next_validation", "validation fetch"), (reweighter, "partial_fit", "weight step")]
+        calls = [call for call in calls if hasattr(*call[:2])]
+        for owner, name, stage in calls:
+            setattr(owner, name, self._timed(getattr(owner, name), stage))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-            if step is not None:
-                del reweighter.partial_fit
+            for owner, name, _ in calls:
+                delattr(owner, name)
 
-    def _timed(self, step: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, call: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def timed(*given: Any, **named: Any) -> Any:
-            with self.stage("weight step"):
-                return step(*given, **named)
+            with self.stage(stage):
+                return call(*given, **named)
 
         return timed
 

@@ -44,18 +44,20 @@ def write_profile(path: Path, facts: dict[str, str], data: str, rows: list[Row])
     stages = [{key: row[key] for key in row if key not in ("ms a batch", "times Uniform")} for row in rows]
     paper = [
         {"data": name, "shift": shift, **{title(method): value / cost["uniform"] for method, value in cost.items()}}
-        for (name, shift), cost in SECONDS.items()
+        for (name, shift, _), cost in SECONDS.items()
+        if "uniform" in cost
     ]
     stages_there = [
-        {"data": name, "variant": variant, "s in all": total, "s of the weights": weights}
+        {"data": name, "variant": variant, "on": unit, **seconds, "in all": sum(seconds.values())}
         for name, variants in STAGE_SECONDS.items()
-        for variant, (total, weights) in variants.items()
+        for variant, columns in variants.items()
+        for unit, seconds in zip(("CPU", "CUDA"), columns, strict=True)
     ]
     sections = [
         (f"Seconds of a batch, {data}", WHOLE_NOTE, whole),
         (f"Stages, {data}", STAGES_NOTE, stages),
         ("The paper's epochs, times Uniform", "On its own machines and networks: its Table IX.", paper),
-        ("The paper's stages", "CPU seconds of ten batches, 0.4 symmetric: its Tables IV and VII.", stages_there),
+        ("The paper's stages", "Seconds of ten batches, 0.4 symmetric: its Tables IV and VII.", stages_there),
     ]
     write(str(path.resolve()), "Cost of dynamic importance weighting", facts, sections)
 
@@ -67,10 +69,10 @@ def of_group(key: tuple[Any, ...], methods: dict[str, list[Record]]) -> list[Sec
     """A table of accuracy and cost, and one of the weights."""
     accuracy = [accuracy_row(name, methods) for name in methods]
     weights = [weights_row(name, runs) for name, runs in methods.items() if "on" in runs[0]["weights"]]
-    by_size = [row for name, runs in methods.items() if (row := by_size_row(name, runs)) is not None]
+    by_class = [row for name, runs in methods.items() if (row := class_row(name, runs)) is not None]
     return [
         (group_title(key), ACCURACY_NOTE, accuracy),
-        (f"Classes by size, {group_title(key)}", BY_SIZE_NOTE, by_size),
+        (f"Classes, {group_title(key)}", CLASSES_NOTE, by_class),
         (f"Weights, {group_title(key)}", WEIGHTS_NOTE, weights),
     ]
 
@@ -82,7 +84,8 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
     scores, base = last_epochs(runs), last_epochs(methods.get("uniform", []))
     seconds, base_seconds = _seconds(runs), _seconds(methods.get("uniform", []))
     layer = identity["layer"]
-    figure = ACCURACY.get((identity["data"], identity["shift"], identity["n_val"], layer, identity["method"].partition("@")[0]))
+    data, shift, method = identity["data"], identity["shift"], identity["method"].partition("@")[0]
+    figure = ACCURACY.get((data, shift, identity["n_val"], layer, method))
     epochs = [len(run["history"]["accuracy"]) for run in runs]
     return {
         "method": title(name, identity["layer"]),
@@ -96,28 +99,34 @@ def accuracy_row(name: str, methods: dict[str, list[Record]]) -> Row:
         "best epoch, %": f"{_mean([100 * max(run['history']['accuracy']) for run in runs]):.2f}",
         "s an epoch": seconds,
         "times Uniform": seconds / base_seconds if seconds and base_seconds else None,
+        "the paper's s an epoch": None if figure is None else SECONDS.get((data, shift, layer), {}).get(method),
         "peak MB": _peak(runs),
         "epochs": f"{min(epochs)} of {identity['epochs']}",
         "seeds": len(runs),
     }
 
 
-def by_size_row(name: str, runs: list[Record]) -> Row | None:
-    """Final accuracy over the test rows of classes with many, medium and few training rows, and the pair confused most often.
-
-    None where no class is small, or a run is not done.
-    """
-    if not all(run.get("confusion") for run in runs) or min(min(run["class_sizes"]) for run in runs) > MANY:
+def class_row(name: str, runs: list[Record]) -> Row | None:
+    """The pair of classes confused most often, and where some class is small the accuracy by the size of classes; None for runs
+    that are not done."""
+    if not all(run.get("confusion") for run in runs):
         return None
-    row: Row = {"method": title(name, runs[0]["identity"]["layer"])}
-    bounds = {f"many, > {MANY}": (MANY, np.inf), f"medium, {FEW} to {MANY}": (FEW - 1, MANY), f"few, < {FEW}": (-1, FEW - 1)}
-    for words, (low, high) in bounds.items():
-        shares = [100.0 * share for run in runs if (share := _right_among(run, low, high)) is not None]
-        row[words] = f"{_mean(shares):.2f}" if shares else None
+    is_any_small = min(min(run["class_sizes"]) for run in runs) <= MANY
+    row: Row = {"method": title(name, runs[0]["identity"]["layer"]), **(_by_size(runs) if is_any_small else {})}
     wrong = np.sum([run["confusion"] for run in runs], axis=0)
     np.fill_diagonal(wrong, 0)
     true, taken_for = np.unravel_index(wrong.argmax(), wrong.shape)
     row["most often"] = f"class {true} taken for {taken_for}: {wrong.max() / len(runs):.0f} rows"
+    return row
+
+
+def _by_size(runs: list[Record]) -> Row:
+    """Final accuracy over the test rows of classes with many, medium and few training rows."""
+    row: Row = {}
+    bounds = {f"many, > {MANY}": (MANY, np.inf), f"medium, {FEW} to {MANY}": (FEW - 1, MANY), f"few, < {FEW}": (-1, FEW - 1)}
+    for words, (low, high) in bounds.items():
+        shares = [100.0 * share for run in runs if (share := _right_among(run, low, high)) is not None]
+        row[words] = f"{_mean(shares):.2f}" if shares else None
     return row
 
 
@@ -264,11 +273,14 @@ AIMS_NOTE = "The project's aims of each experiment that has Uniform and an ADIW 
 ACCURACY_NOTE = (
     f"Mean of the last {LAST} epochs' accuracy on clean test rows, mean and deviation over the seeds: the same seed on another "
     "machine may differ by a point. As good as the best: a paired t-test over the seeds, two-sided at 1 %, does not tell them "
-    "apart; with three seeds it seldom does. The paper's: mean and deviation over three trials of 400 epochs. Stopped early: at "
-    "the epoch that is best on the validation rows. Seconds are medians over epochs of runs one after another: the cost table "
-    "compares them in turn."
+    "apart; with three seeds it seldom does. The paper's: mean and deviation over three trials of 400 epochs, and seconds of an "
+    "epoch on its machine. Stopped early: at the epoch that is best on the validation rows. Seconds are medians over epochs of "
+    "runs one after another: the cost table compares them in turn."
 )
-BY_SIZE_NOTE = "Test rows of classes with so many training rows, after the last epoch; and the classes confused most often."
+CLASSES_NOTE = (
+    "After the last epoch: test rows of classes with so many training rows, where some class has few; and the classes confused "
+    "most often."
+)
 WEIGHTS_NOTE = (
     "Final weights. Off: flipped rows under label noise, rows of large classes under a class-prior shift. AUROC: the weight as a "
     "score of the rows to keep. Effective share: (sum w)^2 / (n sum w^2)."

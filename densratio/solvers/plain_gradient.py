@@ -18,9 +18,12 @@ class PlainGradient(Solver):
 
     A stored point of another batch is first projected; it is not rescaled.
     step_size: number > 0 in units of the problem's own gradient (KMM: (K w - kappa) / n); None: 1 / curvature at the start.
+    of_mean: the step is step_size / k for k coefficients, those of a ratio that is the mean of its k kernels, theta = k coef: theta
+        then moves by step_size times the gradient in coef, k times its own. A training loop stores theta, of 1 at first.
     """
 
     step_size: float | None = None
+    of_mean: bool = False
 
     def __post_init__(self) -> None:
         if self.step_size is not None:
@@ -32,8 +35,12 @@ class PlainGradient(Solver):
 
     def first(self, problem: Problem, start: Array) -> State:
         curvature = problem.curvature()
-        size = 1.0 / curvature if self.step_size is None else namespace(start).full_like(curvature, self.step_size)
+        size = 1.0 / curvature if self.step_size is None else namespace(start).full_like(curvature, self._given_size(start))
         return State.at(start, residual_scale(curvature))._replace(step_size=size)
+
+    def _given_size(self, start: Array) -> float:
+        assert self.step_size is not None
+        return self.step_size / start.shape[0] if self.of_mean else self.step_size
 
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)

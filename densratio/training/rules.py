@@ -67,19 +67,30 @@ class MarginBased(BatchReweighter):
     """w_i proportional to 1 - m_i, of mean 1 in the batch, for the probabilistic margin m_i = p_y - max_{j != y} p_j in [-1, 1].
 
     favors : "hard", rows of small margin, for clean labels; or "easy", 1 + m_i, which keeps wrong labels small.
+    first (n_train,) : margins of all rows under a model that was trained before, which stay, as published: `margins` of its
+        predictions. None: those of the model in training.
     Source: margin-based reweighting (MBR) as a baseline in Jain et al. (2024), Improving generalization via meta-learning on hard
     samples; the linear form is this library's.
     """
 
-    def __init__(self, n_train: int, *, favors: str = "hard", warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
+    first: Tensor | None
+
+    def __init__(
+        self, n_train: int, *, favors: str = "hard", first: Any = None, warmup_epochs: float = 0.0, loss: Loss = cross_entropy
+    ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         if favors not in FAVORS:
             raise ValueError(f"favors must be one of {sorted(FAVORS)}; got {favors!r}.")
         self.favors = favors
+        # A copy: load_state_dict writes into the buffer.
+        values = None if first is None else torch.as_tensor(first, dtype=torch.float32).detach().clone()
+        if values is not None and (values.shape != (n_train,) or not bool((values.abs() <= 1.0).all())):
+            raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got shape {tuple(values.shape)}.")
+        self.register_buffer("first", values)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        weights = 1.0 + FAVORS[self.favors] * margins(batch.prediction, batch.y)
-        return rows.mean_one(weights)
+        found = margins(batch.prediction, batch.y) if self.first is None else self.first[rows.positions]
+        return rows.mean_one(1.0 + FAVORS[self.favors] * found)
 
 
 def margins(prediction: Tensor, y: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,15 @@ class Monitor:
 
     `gradient(model)` after backward logs of the gradient that the optimizer is given
 
-    - gradient/norm : its norm; gradient/mean_square : the mean of the squares of all norms so far, which goes to 0 as
-      1 / sqrt(T) where training converges to a stationary point; gradient/mean_square_times_root : that mean times sqrt(T), the
-      number of calls, which then stays bounded
+    - gradient/norm : its norm, that of the batch
+    - gradient/mean_square : the mean so far of the products <g_t, g_t-1> of the gradients of consecutive calls, an estimate of
+      the mean square of the norm of the gradient over all data. The noise of two batches is independent, while a square of one
+      batch's gradient has its variance in it. What is left of that is a step times the curvature; the estimate can be below 0.
+    - gradient/mean_square_times_root : that mean times sqrt(T), T the number of products: theorems of convergence to a stationary
+      point at the rate 1 / sqrt(T) say that it stays bounded where the steps are 1 / sqrt(T) too
+
+    and methods with a weight network log meta_gradient/norm and so on, of the gradient that the network is given, every `every`
+    of its steps.
 
     The step is the reweighter's `steps_seen`, which continues after a resume, or else the number of steps since the monitor was
     assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with
@@ -56,8 +62,7 @@ class Monitor:
         self.labels = None if labels is None else np.asarray(to_host(labels))
         self.steps = 0
         self.total_change = 0.0
-        self._squares: Any = 0.0
-        self._n_gradients = 0
+        self._tracks: dict[str, _Gradients] = {}
         self._last: np.ndarray | None = None
 
     def step(self, reweighter: Any, index: Any) -> None:
@@ -78,18 +83,19 @@ class Monitor:
 
         Between two logs nothing waits for the device. Raises ValueError where no parameter has a gradient.
         """
-        parts = [p.grad.detach().float().square().sum() for p in model.parameters() if p.grad is not None]
+        parts = [p.grad for p in model.parameters() if p.grad is not None]
         if not parts:
             raise ValueError("No parameter of the model has a gradient: call gradient(model) after loss.backward().")
-        square = sum(parts[1:], parts[0])
-        self._squares, self._n_gradients = self._squares + square, self._n_gradients + 1
-        if self._n_gradients % self.every:
-            return
-        write: Callable[[str, float, int], Any] = getattr(self.log, "add_scalar", self.log)
-        mean, n = float(self._squares) / self._n_gradients, self._n_gradients
-        values = {"norm": float(square) ** 0.5, "mean_square": mean, "mean_square_times_root": mean * n**0.5}
-        for name, value in values.items():
-            write(f"gradient/{name}", value, n)
+        self.take("gradient", parts)
+
+    def take(self, title: str, gradients: Sequence[Any]) -> None:
+        """The same for gradients that are given, logged as title/norm and so on."""
+        track = self._tracks.setdefault(title, _Gradients())
+        track.add([gradient.detach().clone().float() for gradient in gradients])
+        if track.n % self.every == 0:
+            write: Callable[[str, float, int], Any] = getattr(self.log, "add_scalar", self.log)
+            for name, value in track.statistics():
+                write(f"{title}/{name}", value, track.n)
 
     def _statistics(self, reweighter: Any, index: Any) -> Iterator[tuple[str, float]]:
         weights = _on_host(reweighter.weights_)
@@ -115,6 +121,31 @@ class Monitor:
                 yield f"class_{label}", float(np.mean(weights[own == label]))
         shares = getattr(reweighter, "share_", {})
         yield from ((f"share_{name}", share) for name, share in shares.items() if len(shares) > 1)
+
+
+class _Gradients:
+    """Gradients call by call: the last one, and the sum of the products of each with the one before."""
+
+    def __init__(self) -> None:
+        self.n = self.n_products = 0
+        self.last: list[Any] = []
+        self.products: Any = 0.0
+
+    def add(self, parts: list[Any]) -> None:
+        """Take the parts of the next gradient, which may be of other parameters than the last one's."""
+        if [part.shape for part in parts] == [part.shape for part in self.last]:
+            self.products = self.products + sum((a * b).sum() for a, b in zip(parts, self.last, strict=True))
+            self.n_products += 1
+        self.n += 1
+        self.last = parts
+
+    def statistics(self) -> Iterator[tuple[str, float]]:
+        """The norm, and from the second gradient on the mean square."""
+        yield "norm", float(sum(part.square().sum() for part in self.last)) ** 0.5
+        if self.n_products:
+            mean = float(self.products) / self.n_products
+            yield "mean_square", mean
+            yield "mean_square_times_root", mean * self.n_products**0.5
 
 
 def _on_host(weights: Any) -> np.ndarray:

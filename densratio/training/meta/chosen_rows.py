@@ -38,9 +38,9 @@ class ChosenRows(nn.Module):
         the size of the smallest class, as published.
     batch_size : int
         Rows of a batch; at most n_val are given.
-    mixup : float or None
+    mixup : float, None or "auto"
         Beta parameter of the share in which each row is mixed with another of its batch; labels are then probabilities (m, C).
-        None: rows and labels as they are.
+        None: rows and labels as they are. "auto", as published: 1 of rows by their loss, None of rows by chance.
     decay : float in [0, 1)
         Of the moving average.
     seed : int
@@ -61,7 +61,7 @@ class ChosenRows(nn.Module):
         k: int = 10,
         by: str = "loss",
         batch_size: int = 128,
-        mixup: float | None = 1.0,
+        mixup: float | str | None = "auto",
         decay: float = 0.99,
         seed: int = 0,
         loss: Loss = cross_entropy,
@@ -69,10 +69,12 @@ class ChosenRows(nn.Module):
         super().__init__()
         self.dataset, self.loss = dataset, loss
         self.labels = training_labels(labels, len(dataset), "labels")  # type: ignore[arg-type]
-        if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
-            raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
         if by not in ("loss", "chance"):
             raise ValueError(f'by must be "loss" or "chance"; got {by!r}.')
+        if isinstance(mixup, str):
+            mixup = _usual_mixup(mixup, by)
+        if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
+            raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
         self.k, self.by, self.batch_size, self.mixup = k, by, batch_size, mixup
         self.n_classes = int(self.labels.max()) + 1
         self.average = MovingAverage(decay)
@@ -151,3 +153,9 @@ class ChosenRows(nn.Module):
         other, one_hot = torch.as_tensor(self._random.permutation(n)), functional.one_hot(y, self.n_classes).to(x.dtype)
         of_x = share.reshape(-1, *([1] * (x.ndim - 1)))
         return of_x * x + (1 - of_x) * x[other], share[:, None] * one_hot + (1 - share[:, None]) * one_hot[other]
+
+
+def _usual_mixup(mixup: str, by: str) -> float | None:
+    if mixup != "auto":
+        raise ValueError(f'mixup must be a number > 0, None or "auto"; got {mixup!r}.')
+    return 1.0 if by == "loss" else None

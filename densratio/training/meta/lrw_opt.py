@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
+from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -19,6 +20,8 @@ from .weight_network import learned_weights, move
 
 __all__ = ["LRWOpt"]
 
+_HALF = 0.5  # threshold of the splitter
+_LEAST_HELD = 0.5  # of `share`, which a hard split holds out in any case, so that batches have rows that validate
 _LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
 
 
@@ -31,10 +34,11 @@ class LRWOpt(BatchReweighter):
 
         cross entropy(1 - q, is right) - sum_i q_i l_i / sum_i q_i + KL(mean q | share) + KL of each side's classes to all classes
 
-    with the two KL terms in each `regularize_every`-th of these. No validation rows are needed: val may be None.
+    with the two KL terms in each `regularize_every`-th of these. No validation rows are needed: val may be None, and is not used.
 
-    With hard_split=True, as published, each row is on one side for a whole pass over the data: held out where q_i >= 1/2 when the
-    pass began, and weighed 0. These are the rows with the largest q_i, at least a `share` of all and at most half.
+    With hard_split=True, as published, each row is on one side for a whole pass over the data: held out, and weighed 0, where
+    1 - q_i <= threshold when the pass began. Where more than a `share` of all rows are, those with the largest q_i; and where the
+    splitter finds fewer than half of that share, the next ones too, so that batches have rows that validate.
     g then learns on the held-out rows in the batch, or on `val` where the loop gives a batch of them, and it rests during
     splitter_warmup, in which the classifier trains alone on a random split.
 
@@ -45,7 +49,7 @@ class LRWOpt(BatchReweighter):
     n_features : int
         Columns of the features that both networks see.
     share : float in (0, 1)
-        delta, the part of the rows that is to validate.
+        delta, the part of the rows that is to validate; of a hard split the most.
     backbone : nn.Module or None
         A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
     gradient : MetaGradient or None
@@ -54,6 +58,8 @@ class LRWOpt(BatchReweighter):
     optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
     hard_split : bool
         Whether each row is on one side. False: masses q and 1 - q of each row, which learn from every batch.
+    threshold : float in (0, 1)
+        Of a hard split: the probability of training, 1 - q, up to which a row is held out; less for the hardest rows alone.
     splitter_warmup : float
         First passes over the data with a random split of this share; the splitter learns and splits after them.
     warmup_epochs : not of this method, whose weights are never held at 1: the old name of splitter_warmup, which says so.
@@ -83,6 +89,7 @@ class LRWOpt(BatchReweighter):
         *,
         share: float = 0.1,
         hard_split: bool = False,
+        threshold: float = _HALF,
         network: nn.Module | None = None,
         backbone: nn.Module | None = None,
         gradient: MetaGradient | None = None,
@@ -109,6 +116,9 @@ class LRWOpt(BatchReweighter):
             raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
         if not 0.0 < share < 1.0 or regularize_every < 1:
             raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
+        check_number("threshold", threshold, "(0, 1)", ", the probability of training up to which a hard split holds a row out")
+        if threshold != _HALF and not hard_split:
+            raise ValueError(f"threshold={threshold!r} is of a hard split: give hard_split=True too, or leave it out.")
         if not splitter_warmup >= 0 or n_classes < 2:
             raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
         super().__init__(n_train, loss, gradient=gradient)
@@ -119,6 +129,7 @@ class LRWOpt(BatchReweighter):
         self.share, self.n_classes, self.backbone = share, n_classes, backbone
         self.regularize_every = regularize_every
         self.hard_split = hard_split
+        self.threshold = threshold
         self.splitter_warmup = splitter_warmup
         drawn = torch.rand(n_train, generator=torch.Generator().manual_seed(seed)) < share
         self.register_buffer("split_", drawn.to(torch.float32))
@@ -197,11 +208,16 @@ class LRWOpt(BatchReweighter):
         if not self.is_split_at_random:
             gap = held / n_held.clamp(min=1.0) - left / n_left.clamp(min=1.0)
             self.gaps.copy_(torch.stack([gap, self.gaps[0]]))
-            n_least, n_most = max(1, round(self.share * self.n_train)), self.n_train // 2
-            n_held = (self.split_ >= 0.5).sum().clamp(min(n_least, n_most), n_most)
-            places = self.split_.argsort(descending=True, stable=True).argsort()
-            self.is_held_out.copy_(places < n_held)
+            self.is_held_out.copy_(self._new_split())
         self.sides.zero_()
+
+    def _new_split(self) -> Tensor:
+        """1 for the rows (n_train,) that the next pass holds out: the surest of those that the splitter holds out."""
+        most = max(1, int(self.share * self.n_train))
+        least = max(1, int(_LEAST_HELD * most))
+        n_held = (1.0 - self.split_ <= self.threshold).sum().clamp(least, most)
+        places = self.split_.argsort(descending=True, stable=True).argsort()
+        return (places < n_held).to(self.is_held_out.dtype)
 
     def _split_logits(self, features: Tensor, y: Tensor) -> Tensor:
         one_hot = functional.one_hot(y, self.n_classes).to(features.dtype)

@@ -49,12 +49,13 @@ class WeightNetwork(nn.Module):
 def groups_of_classes(labels: np.ndarray, K: int) -> Tensor:
     """Group (C,) of each class 0..C-1, 0 for the smallest to K - 1 for the largest: k-means on their numbers of rows in `labels`.
 
-    Fewer groups where fewer sizes differ.
+    Where fewer sizes differ there are fewer groups, spread over 0 to K - 1: the largest classes are K - 1, whatever lies between;
+    classes of one size are 0.
     """
     sizes = np.bincount(labels)
     means = KMeans(min(K, len(np.unique(sizes))), n_init=10, random_state=0).fit(sizes[:, None])
     rank = np.argsort(np.argsort(means.cluster_centers_[:, 0]))
-    return torch.as_tensor(rank[means.labels_])
+    return torch.as_tensor(rank[means.labels_] * (K - 1) // max(1, len(rank) - 1))
 
 
 def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
@@ -68,7 +69,9 @@ def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: C
         slope = slope_of(weights)
         if waits_for(slope.device) or bool(torch.isfinite(slope).all()):
             slope = torch.where(torch.isfinite(slope).all(), slope, 0.0).to(weights.dtype)
-            _step(learner.network_optimizer, list(learner.network.parameters()), (slope * weights).sum(), rows)
+            gradients = _step(learner.network_optimizer, list(learner.network.parameters()), (slope * weights).sum(), rows)
+            if learner.monitor is not None:
+                learner.monitor.take("meta_gradient", gradients)
         else:
             name, number = type(learner).__name__, learner.steps_seen
             _log.warning("%s: the meta-gradient of batch %d is not finite, and nothing is learned.", name, number)
@@ -76,14 +79,16 @@ def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: C
         return weights_now()
 
 
-def _step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, rows: Rows) -> None:
-    """One step down the sum of `loss` over the ranks; on a device, gradients that are NaN or infinite count as 0."""
+def _step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, rows: Rows) -> Sequence[Tensor]:
+    """One step down the sum of `loss` over the ranks, and its gradients; on a device, those that are NaN or infinite count as 0."""
     gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
     filled = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
     if waits_for(loss.device):
         # A slope of 0 times a weight that is NaN is NaN.
         filled = [gradient.nan_to_num(0.0, 0.0, 0.0) for gradient in filled]
-    move(optimizer, parameters, rows.sum_of(filled))
+    summed = rows.sum_of(filled)
+    move(optimizer, parameters, summed)
+    return summed
 
 
 def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:

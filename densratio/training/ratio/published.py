@@ -105,16 +105,11 @@ class Published(NamedTuple):
         if self.compares == "hidden" and layer is None:
             raise ValueError('compares="hidden" needs layer=, the name of the module whose output is compared.')
         critic = Critic(step_size=self.step_size) if self.method == "adiw-wa" else None
-        reweighter = DynamicReweighter(
+        return DynamicReweighter(
             self.ratio, n_train, n_val, layer=layer, y_train=y_train, y_val=y_val, val_refresh=val_refresh, val_every=val_every,
             to_convergence=self.step_size is None, normalize=False, potential=critic, warmup_epochs=warmup_epochs,
             loss=loss,
         )  # fmt: skip
-        if self.method == "adiw-ls":
-            # Of mean 1 from the first batch on: as many kernels as the batch has validation rows, of one class where by class.
-            n_kernels = self.training.batch_size / (1 if y_val is None else len(torch.as_tensor(y_val).unique()))
-            reweighter.coef_.fill_(1.0 / n_kernels)
-        return reweighter
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The classifier's optimizer."""
@@ -139,8 +134,11 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
 
     One plain gradient step a batch, weights not scaled to mean 1. What the paper leaves open is read so: the step of KM is on
     (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean; that of WA on n times (15), as by (15) itself no weight
-    would move by a tenth in all 400 epochs. KL and LS model the ratio by the mean of the kernels: by their sum LS's first
-    weights would be 256, and a step of KL would be a hundred times as long as its coefficients.
+    would move by a tenth in all 400 epochs. KL and LS model the ratio by the mean of a step's k kernels, sum_l theta_l phi_l / k,
+    with theta of 1 at first; k is the number of validation rows of the batch, or of its class where it is class by class. Their
+    step is k times the printed one: theta <- theta - eta k grad, where eta grad alone moves an entry of KL by some thousandths.
+    Were the ratio the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its
+    coefficients.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares
@@ -150,10 +148,10 @@ def published(method: str, *, data: str, shift: str = "label_noise", compares: s
     training, steps = RECIPES[key]
     if method not in (*steps.rates, "diw"):
         raise ValueError(f"method must be one of {[*steps.rates, 'diw']}; got {method!r}.")
-    return Published(method, training, _ratio(method, training, steps), steps.rates.get(method), compares)
+    return Published(method, training, _ratio(method, steps), steps.rates.get(method), compares)
 
 
-def _ratio(method: str, training: Training, steps: Steps) -> DensityRatio:
+def _ratio(method: str, steps: Steps) -> DensityRatio:
     gamma = steps.widths.get(method, 0.0)
     if method == "diw":
         return KMM(gamma=gamma, max_weight=_MAX_WEIGHT, mean_tol="diw", regularization=1e-5)
@@ -163,8 +161,7 @@ def _ratio(method: str, training: Training, steps: Steps) -> DensityRatio:
     if method == "adiw-km":
         solver = PlainGradient(step_size=rate)
         return KMM(gamma=gamma, max_weight=_MAX_WEIGHT, mean_tol="diw", regularization=0.0, solver=solver)
-    # A coefficient of the mean of 256 kernels moves by `rate` times 256 gradients, one of their sum by a 256th of that.
-    solver = PlainGradient(step_size=rate / training.batch_size)
+    solver = PlainGradient(step_size=rate, of_mean=True)
     if method == "adiw-kl":
         return KLIEP(gamma=gamma, solver=solver)
     return LSIF(gamma=gamma, regularization=steps.penalty, l1_ratio=1.0, solver=solver)

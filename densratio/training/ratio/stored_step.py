@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
 from ...estimators.solve import make_features
 from ...objectives import Wasserstein1
+from ...solvers import PlainGradient
 from ..loop.reweighter import where_named
 from ..loop.state import before_loading
 from .class_priors import ClassFrequencies
@@ -29,7 +30,8 @@ _LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1
 
 class StoredStep(nn.Module):
     """A ratio and what it stored: weights_ (n_train,) of KMM and Wasserstein, with `normalize` of mean 1 in the batch (class by
-    class: in the class) they were estimated in, or coef_ (n_val,) of KLIEP and LSIF, whose kernel centers are validation rows.
+    class: in the class) they were estimated in, or coef_ (n_val,) of KLIEP and LSIF, whose kernel centers are validation rows; with
+    `PlainGradient(of_mean=True)` those of the mean of a step's kernels, not of their sum.
 
     Parameters as in `DynamicReweighter`. Raises ValueError for a potential that does not suit the ratio.
     """
@@ -59,6 +61,7 @@ class StoredStep(nn.Module):
         self._closed_columns = 1 if potential is None else 0
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.potential = None if potential is None else _potential(potential, ratio)
+        self._is_of_mean = not self.stores_weights and isinstance(ratio.solver, PlainGradient) and ratio.solver.of_mean
         self._name = "weights_" if self.stores_weights else "coef_"
         self.register_buffer(self._name, torch.ones(n_train if self.stores_weights else n_val))
         before_loading(self, _make_critic)
@@ -103,8 +106,9 @@ class StoredStep(nn.Module):
             centers, rows = batch.target[chosen], rows.take(chosen)
         start = self.stored[rows.positions].to(batch.source.dtype)
         start = 1.0 + (1.0 - self.forget) * (start - 1.0) if self.forget > 0.0 else start
-        weights, coef = self._stepped(batch, start, centers, label)
-        rows.write(self.stored, weights if self.stores_weights else coef)
+        n_kernels = len(start) if self._is_of_mean else 1
+        weights, coef = self._stepped(batch, start / n_kernels, centers, label)
+        rows.write(self.stored, weights if self.stores_weights else coef * n_kernels)
         return weights
 
     def weights_by_class(
