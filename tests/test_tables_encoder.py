@@ -275,7 +275,7 @@ def test_a_masked_entry_is_a_gap():
     "made", [lambda f: f, polars.from_pandas, pyarrow.table, lambda f: f.to_numpy()], ids=["pandas", "polars", "Arrow", "array"]
 )
 def test_a_column_of_numbers_with_a_stray_text_is_told(made):
-    """A file with NA or 45,000 among numbers is read as text; all numbers, or mostly texts, may well be codes."""
+    """A file with NA or 45,000 among numbers is read as text; mostly texts may well be codes."""
     numbers, names = [str(number) for number in range(20)], [f"k{number}" for number in range(20)]
     for column, is_told in (
         (numbers, False),
@@ -299,3 +299,52 @@ def test_declared_categories_may_be_numbers_and_texts():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert TableEncoder().fit_samples(frame, frame).columns_[0].levels == ("1", "2", "3", "4A")
+
+
+DATES = [f"2024-01-{day:02d}" for day in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "instead"),
+    [
+        ([str(number) for number in range(20)], "numbers: pandas.to_numeric(X['k'])"),
+        ([f"{number}.5" for number in range(20)], "numbers: pandas.to_numeric(X['k'])"),
+        (DATES, "dates: pandas.to_datetime(X['k'])"),
+        ([f"{day}T08:30:00+02:00" for day in DATES], "dates: pandas.to_datetime(X['k'])"),
+        ([f"{number}.5%" for number in range(20)], "numbers with signs: pandas.to_numeric(X['k'].str.replace("),
+        ([f"{number},000" for number in range(20)], "numbers with signs: pandas.to_numeric(X['k'].str.replace("),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 10])
+@pytest.mark.parametrize("made", [lambda f: f, polars.from_pandas, pyarrow.table], ids=["pandas", "polars", "Arrow"])
+def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_so(made, texts, instead, times):
+    frame = pd.DataFrame({"x": np.arange(20.0 * times), "k": texts * times})
+    with pytest.warns(UserWarning, match="Column 'k' holds text, such as .* All of it reads as " + re.escape(instead)):
+        use = TableEncoder().fit_samples(made(frame), made(frame)).columns_[1]
+    assert (use.kind == "dropped") == (times == 1)
+    assert times > 1 or f"20 different texts, of which none is frequent: they read as {instead}" in use.reason
+
+
+def test_the_advice_on_texts_that_are_numbers_makes_numbers():
+    for texts, numbers in (
+        (["12.5%", "-3%"] * 9, [12.5, -3.0]),
+        (["1,234", "$5.5"] * 9, [1234.0, 5.5]),
+        (["1e3", "2"] * 9, [1e3, 2]),
+    ):
+        X = column(texts).assign(x=range(18))
+        with pytest.warns(UserWarning) as caught:
+            TableEncoder().fit_samples(X, X)
+        code = re.search(r"pandas\.to_numeric\(.*\)(?=, in both tables)", str(caught[0].message))[0]
+        assert eval(code, {"pandas": pd, "X": X}).tolist() == numbers * 9
+
+
+@pytest.mark.parametrize(
+    "texts", [["01234", "00017", "99999"], ["2024-01-05", "spring", "2024-01-07"], ["a", "1", "b"], ["1-2", "3-4", "5-6"]]
+)
+def test_codes_and_names_are_texts(texts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TableEncoder().fit_samples(column(texts * 5), column(texts * 5))
+        declared = pd.Categorical([str(k) for k in range(20)])
+        use = TableEncoder().fit_samples(*(pd.DataFrame({"c": declared, "x": range(20)}) for _ in range(2))).columns_[0]
+    assert use.reason.endswith("they name rows and do not describe them")

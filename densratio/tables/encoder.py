@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._columns import is_frame
 from .._estimator import Estimator
 from .._validation import check_count, split_domains
-from .reading import Column, column_names, objects, pairs_of, read_column, stray_text, table_of
+from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
+from .spelling import advice_on_texts
 from .use import ColumnUse, dropped, use_of
 
 __all__ = ["TableEncoder", "as_names"]
@@ -71,10 +72,12 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)
-        _warn_of_strays(pairs, source, target)
+        of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]
+        texts = {name: [loose_values(table, name) for table in (source, target)] for name in of_text}
+        _warn_of_texts(texts)
         if pooled:
             pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
-        uses = [use_of(name, *columns, max_levels) for name, columns in pairs.items()]
+        uses = [use_of(name, *columns, max_levels, any(texts.get(name, ()))) for name, columns in pairs.items()]
         if not any(use.encoded_names for use in uses):
             reasons = "; ".join(map(str, uses))
             raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")
@@ -149,18 +152,12 @@ def as_names(drop: Any) -> list[Any]:
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
-def _warn_of_strays(pairs: Mapping[Any, tuple[Column, Column]], source: Any, target: Any) -> None:
-    """Warn of columns that look like numbers and are taken for categories, because of a value that is none."""
-    for name in [name for name, (column, _) in pairs.items() if column.kind == "categories"]:
-        stray = next((text for table in (source, target) if (text := stray_text(table, name)) is not None), None)
-        if stray is not None:
-            warnings.warn(
-                f"Column {name!r} holds numbers for the most part, and {stray!r}: it is taken for categories. For numbers, repair "
-                f'it or make a gap of it, pandas.to_numeric(X[{name!r}], errors="coerce"); for categories, declare them, '
-                f'X[{name!r}].astype("category").',
-                UserWarning,
-                stacklevel=3,
-            )
+def _warn_of_texts(texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
+    """Warn of columns that are taken for categories and look like numbers or dates, from their values in both samples."""
+    for name, samples in texts.items():
+        advice = advice_on_texts(name, samples)
+        if advice is not None:
+            warnings.warn(advice, UserWarning, stacklevel=3)
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:

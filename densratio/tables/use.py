@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .reading import Column
+from .spelling import instead_of_texts
 
 __all__ = ["ColumnUse", "dropped", "shown_value", "use_of"]
 
@@ -101,15 +102,15 @@ def dropped(name: Any, reason: str) -> ColumnUse:
     return ColumnUse(name, "dropped", reason=reason)
 
 
-def use_of(name: Any, source: Column, target: Column, max_levels: int) -> ColumnUse:
-    """What to do with a column, from its values in both samples, which are of one kind."""
+def use_of(name: Any, source: Column, target: Column, max_levels: int, is_undeclared: bool = False) -> ColumnUse:
+    """What to do with a column, from its values in both samples, which are of one kind; undeclared texts may be something else."""
     gaps = [column.is_gap for column in (source, target)]
     if all(gap.all() for gap in gaps):
         return dropped(name, "no value in either sample")
     has_gaps = bool(any(gap.any() for gap in gaps))
     apart = tuple(_gaps_apart(*gaps))
     if source.kind in ("booleans", "categories"):
-        return _one_hot(name, source, target, max_levels, has_gaps, apart)
+        return _one_hot(name, source, target, max_levels, is_undeclared, has_gaps, apart)
     values = [column.values[~gap] for column, gap in zip((source, target), gaps, strict=True)]
     pooled = np.concatenate(values)
     if pooled.min() < pooled.max():
@@ -120,7 +121,9 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int) -> Column
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
 
 
-def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gaps: bool, apart: tuple[str, ...]) -> ColumnUse:
+def _one_hot(
+    name: Any, source: Column, target: Column, max_levels: int, is_undeclared: bool, has_gaps: bool, apart: tuple[str, ...]
+) -> ColumnUse:
     counts = [Counter(text for text in _texts(column) if text is not None) for column in (source, target)]
     sizes = [len(column.values) for column in (source, target)]
     # Rows in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more.
@@ -137,7 +140,9 @@ def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gap
     # One rare level needs no column to share.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
     if not levels and not has_gaps:
-        return dropped(name, f"{len(known)} different texts, of which none is frequent: they name rows and do not describe them")
+        instead = instead_of_texts(name, known) if is_undeclared else None
+        what = "they name rows and do not describe them" if instead is None else f"they read as {instead}"
+        return dropped(name, f"{len(known)} different texts, of which none is frequent: {what}")
     notes = (*_levels_apart(levels, counts, sizes), *apart)
     return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
 
