@@ -13,9 +13,10 @@ import numpy as np
 from .reading import Column
 from .spelling import instead_of_texts
 
-__all__ = ["ColumnUse", "dropped", "shown_value", "use_of"]
+__all__ = ["ColumnUse", "dropped", "numbers_rows", "shown_value", "use_of"]
 
 _SHOWN = 5  # levels that a sentence names
+_COUNTED, _HOLES = 50, 1.05  # rows from which whole numbers that count on are no chance, and how far they reach per number
 _WORDS = {
     "numbers": "numbers",
     "booleans": "one-hot",
@@ -121,6 +122,16 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int, is_undecl
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
 
 
+def numbers_rows(source: Column, target: Column) -> bool:
+    """Whether whole numbers count on without repeating in a sample, as row numbers do, whichever rows are whose."""
+    if source.kind != "numbers" or source.is_gap.any() or target.is_gap.any():
+        return False
+    values, counts = np.unique(np.concatenate([source.values, target.values]), return_counts=True)
+    # Both samples may begin at 0.
+    is_counted = len(values) >= _COUNTED and counts.max() <= 2 and bool((values == np.floor(values)).all())
+    return is_counted and values[-1] - values[0] < _HOLES * len(values)
+
+
 def _one_hot(
     name: Any, source: Column, target: Column, max_levels: int, is_undeclared: bool, has_gaps: bool, apart: tuple[str, ...]
 ) -> ColumnUse:
@@ -165,12 +176,16 @@ def _gaps_apart(source: np.ndarray, target: np.ndarray) -> Iterator[str]:
 def _ranges_apart(source: np.ndarray, target: np.ndarray, kind: str) -> Iterator[str]:
     if not len(source) or not len(target):
         return
-    for low, high, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
-        if low.max() < high.min():
+    for one, other, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
+        ends = [shown_value(end, kind) for end in (one.max(), other.min(), other.max())]
+        outside = float(np.mean((one < other.min()) | (one > other.max())))
+        if one.max() < other.min():
             yield (
-                f"the {names[0]} ends at {shown_value(low.max(), kind)} and the {names[1]} begins at "
-                f"{shown_value(high.min(), kind)}; leave the column out unless it describes the rows"
+                f"the {names[0]} ends at {ends[0]} and the {names[1]} begins at {ends[1]}; leave the column out unless it "
+                "describes the rows"
             )
+        elif 0.5 < outside < 1.0:
+            yield f"{_percent(outside)} of the {names[0]} rows are outside the {names[1]}'s range, {ends[1]} to {ends[2]}"
 
 
 def _levels_apart(levels: tuple[str, ...], counts: list[Counter[str]], sizes: list[int]) -> Iterator[str]:
