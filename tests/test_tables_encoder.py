@@ -91,6 +91,15 @@ def test_the_most_frequent_levels_of_either_sample_are_kept():
     assert len(use.levels) == 30 and {"00", "39"} <= set(use.levels) and use.n_rest == 10
 
 
+@pytest.mark.parametrize(("n_levels", "n_rows", "kept"), [(60, 50, 60), (60, 20, 60), (60, 19, 30), (130, 25, 100), (31, 10, 31)])
+def test_levels_beyond_30_need_20_rows_and_levels_beyond_100_share_a_column(n_levels, n_rows, kept):
+    values = [f"{k:03d}x" for k in range(n_levels) for _ in range(n_rows)]
+    use, _ = encoded(values)
+    assert (len(use.levels), use.n_rest) == (kept, n_levels - kept)
+    use = TableEncoder(max_levels=40).fit_samples(*[column(values)] * 2).columns_[0]
+    assert len(use.levels) == min(40 if n_levels > 41 else n_levels, n_levels)
+
+
 @pytest.mark.parametrize(
     ("values", "number", "words"),
     [

@@ -43,8 +43,8 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
     ----------
     drop : name or sequence of names
         Columns to leave out, such as the label; either sample may lack them.
-    max_levels : int
-        The most levels of one column that get a 0/1 column each.
+    max_levels : int or None
+        The most levels of one column that get a 0/1 column each. None: 30, and of those with 20 rows or more of a sample 100.
     keep : name or sequence of names
         Columns of whole numbers that look like row numbers, and are measures.
 
@@ -54,7 +54,7 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
     feature_names_in_ : (d,) the columns of the table that are read.
     """
 
-    def __init__(self, drop: Any = (), *, max_levels: int = 30, keep: Any = ()):
+    def __init__(self, drop: Any = (), *, max_levels: int | None = None, keep: Any = ()):
         self.drop = drop
         self.max_levels = max_levels
         self.keep = keep
@@ -72,7 +72,7 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
 
         pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
         """
-        max_levels = check_count("max_levels", self.max_levels)
+        max_levels = None if self.max_levels is None else check_count("max_levels", self.max_levels)
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)

@@ -16,6 +16,7 @@ from .spelling import instead_of_texts
 __all__ = ["ColumnUse", "dropped", "numbers_rows", "shown_value", "use_of"]
 
 _SHOWN = 5  # levels that a sentence names
+_FEW_LEVELS, _MANY_LEVELS, _ROWS = 30, 100, 20.0  # with columns of their own: of any table, and of one with so many rows of each
 _COUNTED, _HOLES = 50, 1.05  # rows from which whole numbers that count on are no chance, and how far they reach per number
 _WORDS = {
     "numbers": "numbers",
@@ -103,7 +104,7 @@ def dropped(name: Any, reason: str) -> ColumnUse:
     return ColumnUse(name, "dropped", reason=reason)
 
 
-def use_of(name: Any, source: Column, target: Column, max_levels: int, is_undeclared: bool = False) -> ColumnUse:
+def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is_undeclared: bool = False) -> ColumnUse:
     """What to do with a column, from its values in both samples, which are of one kind; undeclared texts may be something else."""
     gaps = [column.is_gap for column in (source, target)]
     if all(gap.all() for gap in gaps):
@@ -133,7 +134,7 @@ def numbers_rows(source: Column, target: Column) -> bool:
 
 
 def _one_hot(
-    name: Any, source: Column, target: Column, max_levels: int, is_undeclared: bool, has_gaps: bool, apart: tuple[str, ...]
+    name: Any, source: Column, target: Column, max_levels: int | None, is_undeclared: bool, has_gaps: bool, apart: tuple[str, ...]
 ) -> ColumnUse:
     counts = [Counter(text for text in _texts(column) if text is not None) for column in (source, target)]
     sizes = [len(column.values) for column in (source, target)]
@@ -143,10 +144,12 @@ def _one_hot(
     if len(known) == 1 and not has_gaps:
         return dropped(name, f"the same value in all rows, {_short(known[0])}")
     shares = {level: sum(count[level] / size for count, size in zip(counts, sizes, strict=True)) for level in known}
+    few, most = (_FEW_LEVELS, _MANY_LEVELS) if max_levels is None else (max_levels, max_levels)
     frequent = [
         level
-        for level in sorted(known, key=lambda level: -shares[level])[:max_levels]
-        if any(count[level] >= least for count, least in zip(counts, needed, strict=True))
+        for rank, level in enumerate(sorted(known, key=lambda level: -shares[level])[:most])
+        # Of few rows a level beyond the first ones adds more noise than it tells.
+        if any(count[level] >= max(least, _ROWS * (rank >= few)) for count, least in zip(counts, needed, strict=True))
     ]
     # One rare level needs no column to share.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
