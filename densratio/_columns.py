@@ -26,6 +26,20 @@ If it fits into memory, pass X.compute()."""
 _KINDS = dict.fromkeys("mM", "dates or times") | {"c": "complex numbers"} | dict.fromkeys("US", "text or categories")
 
 
+_WITH_TEXT = {
+    "LabelShiftRatio": (
+        "    from sklearn.linear_model import LogisticRegression\n",
+        "    LabelShiftRatio(make_pipeline(encode, LogisticRegression(max_iter=1000))).fit(X, y, labels=labels)",
+    ),
+    "RatioOutlierDetector": (
+        "",
+        "    make_pipeline(encode, RatioOutlierDetector()).fit(X)\n"
+        "With new rows: RatioOutlierDetector().fit(encode.fit_transform(X), new=encode.transform(new)).",
+    ),
+}
+"""Imports and last lines of the code that fits an estimator to text; others stand at the end of a Pipeline."""
+
+
 def is_frame(X: Any) -> bool:
     """Whether X is a table with named columns."""
     return hasattr(X, "columns")
@@ -136,17 +150,20 @@ def _kind_of_value(value: Any) -> str:
 
 def _text_message(names: Sequence[Any], estimator: str) -> str:
     many = len(names) > 1
+    imports, fit = _WITH_TEXT.get(estimator, ("", f"    make_pipeline(encode, {estimator}()).fit(X, y)"))
+    needs = "RatioOutlierDetector" if estimator == "RatioOutlierDetector" else "a density ratio"
     shown = ", ".join(repr(name) for name in names[:5])
     return (
         f"Column{'s' if many else ''} {shown}{', ...' if len(names) > 5 else ''} hold{'' if many else 's'} text or categories, and "
-        f"a density ratio needs numbers. Drop or encode {'them' if many else 'it'}, in both samples at once:\n"
+        f"{needs} needs numbers. Drop or encode {'them' if many else 'it'}, in both samples at once:\n"
         f"    from densratio import {estimator}\n"
         "    from sklearn.compose import make_column_transformer\n"
+        f"{imports}"
         "    from sklearn.pipeline import make_pipeline\n"
         "    from sklearn.preprocessing import OneHotEncoder, StandardScaler\n"
         '    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)\n'
         f"    encode = make_column_transformer((one_hot, {list(names)}), remainder=StandardScaler())\n"
-        f"    make_pipeline(encode, {estimator}()).fit(X, y)"
+        f"{fit}"
     )
 
 

@@ -50,7 +50,10 @@ BAD = {
     ),
     "NaN in words": ("age,income,score\n1,2,3\n4,5,nan\n7,8,9\n", ["column 'score' has 'nan' on line 3"]),
     "infinity": ("age,income,score\n1,2,3\n4,5,inf\n", ["column 'score' is infinite on line 3"]),
-    "a date": ("age,income,score\n1,2,2024-01-01\n4,5,2024-01-02\n", ["column 'score' has '2024-01-01' on lines 2 and 3"]),
+    "a date": (
+        "age,income,score\n1,2,2024-01-01\n4,5,2024-01-02\n",
+        ["column 'score' holds dates", "in target.csv the column holds numbers"],
+    ),
     "a column more": ("age,income,score,y\n1,2,3,0\n4,5,6,1\n", ["only source.csv has 'y'", "--drop y", "--columns"]),
     "a column less": ("age,income\n1,2\n4,5\n", ["only target.csv has 'score'", "--drop score"]),
     "another spelling": ("Age,income,score\n1,2,3\n4,5,6\n", ["'Age' and 'age' look like one column"]),

@@ -229,6 +229,31 @@ def test_what_cannot_be_filled_is_said(folder):
 # ---------------------------------------------------------------- other types
 
 
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%SZ"])
+def test_dates_in_iso_format_weigh_as_the_days_that_they_are(folder, form):
+    for name, frame in zip(("source", "target"), samples(), strict=True):
+        days = (20 * frame["score"]).astype(int) + 40
+        dates = pd.Timestamp("2024-01-01") + pd.to_timedelta(days, "D")
+        frame.drop(columns="score").assign(day=days).to_csv(f"{name}_days.csv", index=False)
+        frame.drop(columns="score").assign(day=dates.dt.strftime(form)).to_csv(f"{name}.csv", index=False)
+    assert "column 'day'           days since 1970\n" in facts()
+    expected = weights("source_days.csv", "target_days.csv")
+    np.testing.assert_allclose(weights("source.csv", "target.csv"), expected, rtol=1e-6)
+    assert "column 'day'           one-hot" in facts("--text", "day")
+
+
+def test_a_text_among_dates_is_named_and_a_gap_is_one(folder):
+    for name, frame in zip(("source", "target"), samples(), strict=True):
+        days = pd.Series(pd.date_range("2024-01-01", periods=len(frame))).dt.strftime("%Y-%m-%d")
+        frame.assign(day=days.where(np.arange(len(frame)) != 4, "NA")).to_csv(f"{name}.csv", index=False)
+    said = error_of(folder, "source.csv", "target.csv")
+    assert "source.csv: column 'day' has 'NA' on line 6 where a date belongs." in said and "--missing indicate" in said
+    assert "column 'day'           days since 1970, a 0/1 column for gaps\n" in facts("--missing", "indicate")
+    samples()[1].assign(day="2024-01-01").to_csv("target.csv", index=False)
+    said = error_of(folder, "source.csv", "target.csv", "--encode")
+    assert "'NA' on line 6 where a date belongs; in target.csv the column holds dates" in said
+
+
 def test_dates_of_every_kind_are_used_and_said_and_lists_are_named(folder):
     import datetime
 

@@ -184,13 +184,25 @@ def test_a_setting_reaches_the_estimator(folder, method, option, value, paramete
     np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-12)
 
 
+def test_row_numbers_are_used_where_columns_names_them_alone(folder):
+    source, target = samples()
+    plain = expected(source, target, random_state=0)
+    for name, frame in (("source", source), ("target", target)):
+        frame.assign(id=range(len(frame))).to_csv(f"{name}.csv", index=False)
+    np.testing.assert_allclose(weights("source.csv", "target.csv"), plain, rtol=1e-9)
+    said = call("source.csv", "target.csv").stdout
+    assert "warning: Column 'id' counts on without repeating" in said and "column 'id'            dropped: whole numbers" in said
+    used = expected(source.assign(id=range(60)), target.assign(id=range(40)), random_state=0)
+    np.testing.assert_allclose(weights("source.csv", "target.csv", "--columns", "age,income,score,id"), used, rtol=1e-9)
+
+
 def test_decimals_nullable_integers_and_float32_of_parquet_are_numbers(folder):
     from decimal import Decimal
 
     source, target = samples()
     halves = np.arange(60) / 2.0
-    source = pd.DataFrame({"a": source["age"].astype("float32"), "b": [Decimal(str(v)) for v in halves], "c": range(60)})
-    target = pd.DataFrame({"a": target["age"].astype("float32"), "b": np.arange(40.0), "c": range(40)})
+    source = pd.DataFrame({"a": source["age"].astype("float32"), "b": [Decimal(str(v)) for v in halves], "c": range(0, 120, 2)})
+    target = pd.DataFrame({"a": target["age"].astype("float32"), "b": np.arange(40.0), "c": range(0, 80, 2)})
     source.astype({"c": "Int64"}).to_parquet("source.parquet")
     target.to_parquet("target.parquet")
     np.testing.assert_allclose(

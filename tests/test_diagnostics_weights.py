@@ -101,6 +101,20 @@ def test_k_hat_is_nan_where_the_tail_has_fewer_than_five_values_above_its_thresh
     assert math.isnan(pareto_k(weights))
 
 
+@given(seed=st.integers(0, 999), n_levels=st.integers(2, 60), n=st.sampled_from([300, 1000, 5000]))
+def test_weights_of_few_levels_have_no_tail(seed, n_levels, n):
+    rng = np.random.default_rng(seed)
+    levels = rng.pareto(1.0, n_levels) + 0.01
+    weights = levels[rng.integers(0, n_levels, n)]
+    # Rounding makes no levels of its own.
+    assert math.isnan(pareto_k(weights)) and math.isnan(pareto_k(weights * (1.0 + 1e-14 * rng.random(n))))
+
+
+def test_copies_of_rows_have_a_tail():
+    weights = scipy.stats.genpareto(0.5).rvs(1000, random_state=1)
+    assert pareto_k(np.repeat(weights, 3)) == pytest.approx(pareto_k(weights), abs=0.3)
+
+
 @pytest.mark.parametrize("measure", [effective_sample_size, pareto_k, largest_share, top_share])
 @pytest.mark.parametrize(
     ("weights", "words"),

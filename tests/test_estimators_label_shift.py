@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import polars
 import pytest
 import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
 
 from densratio import LabelShiftRatio, stack_domains
 from densratio.estimators.label_shift.class_ratios import METHODS, Calibration, Predictions, class_shares, mlls
+from densratio.estimators.label_shift.numbers import comparable
 
 CENTERS = np.array([[0.0, 0.0], [2.5, 0.0], [0.0, 2.5]])
 SOURCE, TARGET = np.array([0.6, 0.3, 0.1]), np.array([0.2, 0.2, 0.6])
@@ -239,3 +246,68 @@ def test_a_source_row_without_a_class_is_named_and_target_rows_need_none(gap):
     labels[3] = gap
     with pytest.raises(ValueError, match=r"1 have none, the first is source row 3\. Leave these rows out"):
         LabelShiftRatio().fit(X, domain, labels=labels)
+
+
+# ---------------------------------------------------------------- frames
+
+
+def tables(seed=0, n=200, m=150):
+    """Source and target rows of a text and a number with gaps, stacked, and the classes of the source."""
+    rng, frames, classes = np.random.default_rng(seed), [], []
+    for size, share in ((n, 0.3), (m, 0.6)):
+        kind = (rng.random(size) < share).astype(int)
+        number = np.where(rng.random(size) < 0.1, np.nan, rng.normal(1.5 * kind))
+        frames.append(pd.DataFrame({"k": np.where(rng.random(size) < 0.2 + 0.5 * kind, "a", "b"), "x": number}))
+        classes.append(kind)
+    return *stack_domains(*frames), classes[0]
+
+
+def test_the_code_in_the_message_on_text_runs():
+    X, y, labels = tables()
+    X = X.fillna(0.0)
+    with pytest.raises(ValueError, match="Column 'k' holds text") as caught:
+        LabelShiftRatio().fit(X, y, labels=labels)
+    lines = [line.strip() for line in str(caught.value).splitlines() if line.startswith("    ")]
+    names = {"X": X, "y": y, "labels": labels}
+    exec("\n".join([*lines[:-1], f"fitted = {lines[-1]}"]), names)
+    assert names["fitted"].weights_.mean() == pytest.approx(1.0)
+
+
+def test_a_classifier_that_encodes_a_frame_sees_what_it_would_see_encoded_before():
+    X, y, labels = tables()
+    X = X.fillna(0.0)
+    encode = make_column_transformer((OneHotEncoder(sparse_output=False), ["k"]), remainder="passthrough")
+    inside = LabelShiftRatio(make_pipeline(encode, LogisticRegression()), n_bootstrap=20).fit(X, y, labels=labels)
+    rows = np.column_stack([X["k"] == "a", X["k"] == "b", X["x"]]).astype(float)
+    before = LabelShiftRatio(LogisticRegression(), n_bootstrap=20).fit(rows, y, labels=labels)
+    np.testing.assert_allclose(inside.class_ratios_, before.class_ratios_, rtol=0.1)
+    assert inside.feature_names_in_.tolist() == ["k", "x"] and 0.0 < inside.p_value_ <= 1.0
+    assert inside.predict_proba(X).shape == (350, 2)
+    with pytest.raises(ValueError, match="feature names"):
+        inside.predict(X[["x"]])
+
+
+@pytest.mark.parametrize("columns", [["k", "x"], ["x"]])
+@pytest.mark.parametrize("made", [lambda X: X, polars.from_pandas], ids=["pandas", "polars"])
+def test_a_classifier_that_takes_gaps_and_categories_gets_them(columns, made):
+    X, y, labels = tables(n=400, m=400)
+    X = made(X.astype({"k": "category"})[columns])
+    ratio = LabelShiftRatio(HistGradientBoostingClassifier(max_iter=20), confidence=0.999).fit(X, y, labels=labels)
+    low, high = ratio.intervals_[1]
+    assert 1.0 < low < 2.0 < high < 5.0 and 0.0 < ratio.p_value_ <= 1.0
+    assert set(ratio.predict(X)) == {0, 1}
+
+
+def test_gaps_are_refused_where_the_classifier_takes_none():
+    X, y, labels = tables()
+    with pytest.raises(ValueError, match="contains NaN"):
+        LabelShiftRatio().fit(X[["x"]], y, labels=labels)
+
+
+def test_the_test_of_label_shift_compares_levels_and_gaps_as_numbers():
+    rows = np.array([["a", 1.0], ["b", np.nan], [None, 3.0], ["a", 8.0]], dtype=object)
+    source, target = comparable(rows[:3], rows[3:])
+    # a, b, text missing; the number, 3 where there is none, and whether there is none.
+    assert source.tolist() == [[1, 0, 0, 1, 0], [0, 1, 0, 3, 1], [0, 0, 1, 3, 0]] and target.tolist() == [[1, 0, 0, 8, 0]]
+    numbers = np.ones((2, 2)), np.zeros((3, 2))
+    assert comparable(*numbers) == numbers

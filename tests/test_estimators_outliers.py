@@ -100,3 +100,12 @@ def test_wrong_settings_are_named(settings, words):
 def test_new_rows_with_other_columns_are_refused():
     with pytest.raises(ValueError, match="X has 3 features, but RatioOutlierDetector is expecting 2"):
         RatioOutlierDetector().fit(samples()[0], new=np.zeros((5, 3)))
+
+
+def test_the_code_in_the_message_on_text_runs():
+    X = pd.DataFrame({"k": ["a", "b"] * 30, "x": np.random.default_rng(0).normal(size=60)})
+    with pytest.raises(ValueError, match="RatioOutlierDetector needs numbers") as caught:
+        RatioOutlierDetector().fit(X)
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    names = {"X": X, "new": X.head(20)}
+    exec("\n".join([*lines[:-1], lines[-1].removeprefix("With new rows: ").removesuffix(".")]), names)

@@ -46,6 +46,31 @@ def by_name(found):
     return {column.name: column for column in found.columns}
 
 
+def test_what_is_left_out_is_listed_with_the_reason(pair):
+    days = pd.date_range("2024-01-01", periods=350).strftime("%Y-%m-%d").to_numpy()
+    source, target = (
+        frame.assign(text=some, same=5, none=np.nan) for frame, some in zip(pair, (days[:200], days[200:]), strict=True)
+    )
+    with pytest.warns(UserWarning, match="Column 'text' holds text, .* reads as dates"):
+        found = differences(source, target, drop="size", **QUICK)
+    reasons = {
+        "text": "350 different texts, of which none is frequent: they read as dates: pandas.to_datetime(X['text'])",
+        "same": "the same value in all rows, 5",
+        "none": "no value in either sample",
+        "size": "as asked",
+    }
+    assert {use.name: use.reason for use in found.dropped} == reasons
+    assert all(f"\n  {name}: dropped: {reason}\n" in repr(found) for name, reason in reasons.items())
+    assert {column.name for column in found.columns} == {"age", "kind", "day"}
+
+
+def test_a_chunk_says_what_its_test_leaves_out(pair):
+    monitor = StreamMonitor(pair[0].assign(same=5), drop="size", n_permutations=99)
+    done = monitor.update(pair[1].assign(same=5))
+    assert done.dropped == ("same: dropped: the same value in all rows, 5",)
+    assert monitor.to_frame()["dropped"].tolist() == [done.dropped]
+
+
 # ---------------------------------------------------------------- each column
 
 
@@ -55,7 +80,7 @@ def test_the_distance_of_numbers_is_that_of_kolmogorov_and_smirnov_and_that_of_l
     rng = np.random.default_rng(seed)
     one, other = rng.integers(0, n_values, n), rng.integers(1, n_values + 1, m)
     shares = [np.bincount(some, minlength=n_values + 1) / len(some) for some in (one, other)]
-    tables = [pd.DataFrame({"x": some.astype(float), "k": some.astype(str)}) for some in (one, other)]
+    tables = [pd.DataFrame({"x": some.astype(float), "k": np.char.add("k", some.astype(str))}) for some in (one, other)]
     # Each row twice, for a level in one row alone is no column.
     column = by_name(differences(*(pd.concat([table] * 2) for table in tables), **QUICK))
     assert column["x"].distance == pytest.approx(scipy.stats.ks_2samp(one, other).statistic)

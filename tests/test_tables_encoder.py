@@ -33,7 +33,7 @@ def encoded(source, target=None):
     """The use of the column of two samples, and the numbers of the source."""
     source, target = (column(values) for values in (source, source if target is None else target))
     # One more column, so that the other may be dropped.
-    more = [frame.assign(n=np.arange(len(frame))) for frame in (source, target)]
+    more = [frame.assign(n=np.sqrt(np.arange(len(frame)))) for frame in (source, target)]
     encoder = TableEncoder().fit_samples(*more)
     return encoder.columns_[0], encoder.transform(more[0])[:, :-1]
 
@@ -89,6 +89,15 @@ def test_the_most_frequent_levels_of_either_sample_are_kept():
     source, target = (np.repeat(levels, counts).tolist() for counts in ([50] + [10] * 39, [10] * 39 + [50]))
     use, _ = encoded(source, target)
     assert len(use.levels) == 30 and {"00", "39"} <= set(use.levels) and use.n_rest == 10
+
+
+@pytest.mark.parametrize(("n_levels", "n_rows", "kept"), [(60, 50, 60), (60, 20, 60), (60, 19, 30), (130, 25, 100), (31, 10, 31)])
+def test_levels_beyond_30_need_20_rows_and_levels_beyond_100_share_a_column(n_levels, n_rows, kept):
+    values = [f"{k:03d}x" for k in range(n_levels) for _ in range(n_rows)]
+    use, _ = encoded(values)
+    assert (len(use.levels), use.n_rest) == (kept, n_levels - kept)
+    use = TableEncoder(max_levels=40).fit_samples(*[column(values)] * 2).columns_[0]
+    assert len(use.levels) == min(40 if n_levels > 41 else n_levels, n_levels)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +178,82 @@ def test_a_date_that_only_moves_is_told_in_the_result_too():
     result = importance_weights(*frames)
     assert "! No overlap: the source ends at 2020-01-30 and the target begins at 2020-01-31" in repr(result)
     assert any("No overlap" in warning and "'c'" in warning for warning in result.diagnosis.warnings)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (np.arange(1000.0), np.arange(300.0) + 0.5, "70.1 % of the source rows are outside the target's range, 0.5 to 299.5"),
+        (np.arange(300.0) + 0.5, np.arange(1000.0), "70.1 % of the target rows are outside the source's range, 0.5 to 299.5"),
+        ([START + k * DAY for k in range(10)], [START, START + 2 * DAY], "70 % of the source rows are outside the target's range"),
+    ],
+)
+def test_numbers_most_of_which_the_other_sample_does_not_reach_are_told(source, target, words):
+    use, _ = encoded(source, target)
+    assert len(use.no_overlap) == 1 and use.no_overlap[0].startswith(words)
+
+
+@given(st.integers(0, 60), st.integers(0, 99))
+def test_numbers_outside_are_told_where_they_are_most_and_not_all(n_outside, seed):
+    values = np.r_[np.random.default_rng(seed).random(60 - n_outside), np.full(n_outside, 2.0)]
+    notes = encoded(values, [0.0, 1.0])[0].no_overlap
+    assert len(notes) == (n_outside > 30) and ("begins at" in "".join(notes)) == (n_outside == 60)
+
+
+# ---------------------------------------------------------------- row numbers
+
+
+def numbered(values):
+    values = np.random.default_rng(0).permutation(np.asarray(values))
+    return pd.DataFrame({"id": values, "x": np.random.default_rng(1).normal(size=len(values))})
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (range(1000), range(300)),
+        (range(700), range(700, 1000)),
+        (np.random.default_rng(0).permutation(1000)[:700], np.random.default_rng(0).permutation(1000)[700:]),
+        (np.delete(np.arange(10**9, 10**9 + 1000), range(0, 1000, 30)), range(10**9, 10**9 + 50)),
+        (np.arange(60.0), np.arange(60.0)),
+    ],
+)
+def test_whole_numbers_that_count_on_are_row_numbers_and_are_left_out(source, target):
+    source, target = numbered(source), numbered(target)
+    for pooled in (False, True):
+        with pytest.warns(UserWarning, match=r"Column 'id' counts on without repeating, .*TableEncoder\(keep=\['id'\]\)"):
+            use = TableEncoder().fit_samples(source, target, pooled=pooled).columns_[0]
+        assert str(use) == "id: dropped: whole numbers that count on: they name rows and do not describe them"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TableEncoder(keep="id").fit_samples(source, target).columns_[0].kind == "numbers"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1000) * 3,
+        np.arange(1000) + 0.5,
+        np.arange(1000) // 3,
+        np.random.default_rng(0).integers(0, 1200, 1000),
+        np.random.default_rng(0).integers(17, 90, 1000),
+        1_700_000_000 + np.cumsum(np.random.default_rng(0).integers(1, 90, 1000)),
+        np.where(np.arange(1000) == 5, np.nan, np.arange(1000)),
+        np.arange(1990, 2030),
+    ],
+)
+def test_measures_are_no_row_numbers(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        use = TableEncoder().fit_samples(numbered(values), numbered(values[: len(values) // 2])).columns_[0]
+    assert use.kind == "numbers"
+
+
+def test_row_numbers_do_not_decide_the_weights():
+    source, target = numbered(range(1000)), numbered(range(300))
+    with pytest.warns(UserWarning, match="counts on"):
+        weights = importance_weights(source, target, method="gaussian").weights
+    assert np.array_equal(weights, importance_weights(source[["x"]], target[["x"]], method="gaussian").weights)
 
 
 # ---------------------------------------------------------------- bad input
@@ -275,7 +360,7 @@ def test_a_masked_entry_is_a_gap():
     "made", [lambda f: f, polars.from_pandas, pyarrow.table, lambda f: f.to_numpy()], ids=["pandas", "polars", "Arrow", "array"]
 )
 def test_a_column_of_numbers_with_a_stray_text_is_told(made):
-    """A file with NA or 45,000 among numbers is read as text; all numbers, or mostly texts, may well be codes."""
+    """A file with NA or 45,000 among numbers is read as text; mostly texts may well be codes."""
     numbers, names = [str(number) for number in range(20)], [f"k{number}" for number in range(20)]
     for column, is_told in (
         (numbers, False),
@@ -299,3 +384,52 @@ def test_declared_categories_may_be_numbers_and_texts():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert TableEncoder().fit_samples(frame, frame).columns_[0].levels == ("1", "2", "3", "4A")
+
+
+DATES = [f"2024-01-{day:02d}" for day in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "instead"),
+    [
+        ([str(number) for number in range(20)], "numbers: pandas.to_numeric(X['k'])"),
+        ([f"{number}.5" for number in range(20)], "numbers: pandas.to_numeric(X['k'])"),
+        (DATES, "dates: pandas.to_datetime(X['k'])"),
+        ([f"{day}T08:30:00+02:00" for day in DATES], "dates: pandas.to_datetime(X['k'])"),
+        ([f"{number}.5%" for number in range(20)], "numbers with signs: pandas.to_numeric(X['k'].str.replace("),
+        ([f"{number},000" for number in range(20)], "numbers with signs: pandas.to_numeric(X['k'].str.replace("),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 10])
+@pytest.mark.parametrize("made", [lambda f: f, polars.from_pandas, pyarrow.table], ids=["pandas", "polars", "Arrow"])
+def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_so(made, texts, instead, times):
+    frame = pd.DataFrame({"x": np.sqrt(np.arange(20.0 * times)), "k": texts * times})
+    with pytest.warns(UserWarning, match="Column 'k' holds text, such as .* All of it reads as " + re.escape(instead)):
+        use = TableEncoder().fit_samples(made(frame), made(frame)).columns_[1]
+    assert (use.kind == "dropped") == (times == 1)
+    assert times > 1 or f"20 different texts, of which none is frequent: they read as {instead}" in use.reason
+
+
+def test_the_advice_on_texts_that_are_numbers_makes_numbers():
+    for texts, numbers in (
+        (["12.5%", "-3%"] * 9, [12.5, -3.0]),
+        (["1,234", "$5.5"] * 9, [1234.0, 5.5]),
+        (["1e3", "2"] * 9, [1e3, 2]),
+    ):
+        X = column(texts).assign(x=range(18))
+        with pytest.warns(UserWarning) as caught:
+            TableEncoder().fit_samples(X, X)
+        code = re.search(r"pandas\.to_numeric\(.*\)(?=, in both tables)", str(caught[0].message))[0]
+        assert eval(code, {"pandas": pd, "X": X}).tolist() == numbers * 9
+
+
+@pytest.mark.parametrize(
+    "texts", [["01234", "00017", "99999"], ["2024-01-05", "spring", "2024-01-07"], ["a", "1", "b"], ["1-2", "3-4", "5-6"]]
+)
+def test_codes_and_names_are_texts(texts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TableEncoder().fit_samples(column(texts * 5), column(texts * 5))
+        declared = pd.Categorical([str(k) for k in range(20)])
+        use = TableEncoder().fit_samples(*(pd.DataFrame({"c": declared, "x": range(20)}) for _ in range(2))).columns_[0]
+    assert use.reason.endswith("they name rows and do not describe them")

@@ -111,7 +111,7 @@ def test_a_shift_of_one_measurement_beside_categories_is_as_well_known_as_by_log
     for frame in (source, target):
         frame["kind"] = draw.choice(list("wxyz"), n)
     truth = np.exp(source["a"]).to_numpy()
-    truth /= truth.mean()
+    truth = truth / truth.mean()
     error = np.mean((importance_weights(source, target).weights - truth) ** 2)
     numbers = [frame.drop(columns="kind").to_numpy() for frame in (source, target)]
     odds = np.exp(LogisticRegression().fit(np.concatenate(numbers), np.repeat([0, 1], n)).decision_function(numbers[0]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..tables.reading import read_column
+from ..tables.spelling import is_date
 from .console import enumerated
 from .numerals import is_gap, numbers_in
 from .tables import Table
@@ -45,6 +47,12 @@ class Column(NamedTuple):
         """The texts (n,) of this column that are no numbers."""
         return self.is_present & np.isnan(numbers_in(self.values, self.table.reading))
 
+    @property
+    def is_date(self) -> np.ndarray:
+        """The texts (n,) of this column that are dates in ISO format."""
+        known = {text: is_date(str(text)) for text in self.values.unique()}
+        return self.is_present & self.values.map(known).to_numpy(dtype=bool)
+
     def texts(self, is_there: np.ndarray) -> list[str]:
         return [str(value) for value in self.values[is_there].unique()]
 
@@ -59,8 +67,8 @@ class Column(NamedTuple):
         return f"{shown(self.texts(is_there)[0])} on {self.places(is_there)}"
 
 
-def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool) -> Column:
-    """A column of a table. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts."""
+def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool, is_label: bool = False) -> Column:
+    """A column of a table. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts; is_label: no dates."""
     if is_code:
         # 7 and not 7.0, which numbers become beside a missing one.
         codes = values.astype(object).map(
@@ -68,7 +76,7 @@ def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool) -> 
         )
         return Column(table, codes, "categories")
     column = Column(table, values, _kind(values))
-    if column.is_text and not table.has_types and (spelled := _spelled(column, fills_gaps)) is not None:
+    if column.is_text and not table.has_types and (spelled := _spelled(column, fills_gaps, is_label)) is not None:
         column = Column(table, spelled, _kind(spelled))
     if column.kind == "numbers":
         floats = column.values.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -82,14 +90,29 @@ def shown(value: Any) -> str:
     return f"'{text if len(text) <= 30 else text[:27] + '...'}'"
 
 
-def _spelled(column: Column, fills_gaps: bool) -> Any:
-    """The numbers, or true and false, that all texts of a column spell, or all but the gaps; None where some spell none."""
+def _spelled(column: Column, fills_gaps: bool, is_label: bool) -> Any:
+    """The numbers, dates, or true and false, that all texts of a column spell, or all but the gaps; None where some spell none."""
     values, is_stray = column.values, column.is_stray
     if is_stray.any() and values[is_stray].isin([*_TRUE, *_FALSE]).all() and (is_stray == column.is_present).all():
         return values.astype(object).map(lambda text: text in _TRUE, na_action="ignore")
+    if not is_label and (dates := _dates(column, fills_gaps)) is not None:
+        return dates
     numbers = numbers_in(values, column.table.reading)
     has_gaps_alone = fills_gaps and np.isfinite(numbers).any() and all(map(is_gap, column.texts(is_stray)))
     return type(values)(numbers, name=values.name) if has_gaps_alone or not is_stray.any() else None
+
+
+def _dates(column: Column, fills_gaps: bool) -> Any:
+    """The dates that all texts of a column spell in ISO format, or all but the gaps; None where some spell none."""
+    from pandas import to_datetime
+
+    is_there = column.is_present & ~(column.values.map(lambda text: fills_gaps and is_gap(str(text))).to_numpy(dtype=bool))
+    if not is_there.any() or not column.is_date[is_there].all():
+        return None
+    texts = column.values.astype(object).where(is_there, None).map(str.strip, na_action="ignore")
+    has_zone = {datetime.datetime.fromisoformat(text).tzinfo is not None for text in texts[is_there].unique()}
+    # Dates with and without a zone can't be put in one order.
+    return None if len(has_zone) > 1 else to_datetime(texts, format="ISO8601", utc=has_zone == {True})
 
 
 def _kind(values: Any) -> str:

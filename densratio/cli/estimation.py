@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..diagnostics.advice import advise
 from ..diagnostics.remedies import Remedies, describe, parameters_of
 from ..estimators import ESTIMATORS
 from ..features import BANDWIDTHS
-from ..tables import ColumnUse, importance_weights
+from ..tables import ColumnUse, TableEncoder, importance_weights
 from ..tables.weights import named_ratio
 from .values import Frames
 
@@ -67,12 +67,16 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
     return ratio.set_params(**{name: _READERS[name](value) if name in _READERS else value for name, value in settings.items()})
 
 
-def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: int) -> Result:
-    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`, tamed by `tame`."""
+def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: int, *, keep: Sequence[str] = ()) -> Result:
+    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`, tamed by `tame`.
+
+    keep : columns that are used even if they look like row numbers.
+    """
+    settings = {"method": ratio, "encoder": TableEncoder(keep=keep), "flatten": flatten, "tame": tame, "random_state": seed}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = importance_weights(frames.source, frames.target, method=ratio, flatten=flatten, tame=tame, random_state=seed)
+            result = importance_weights(frames.source, frames.target, **settings)
         except MemoryError:
             raise ValueError(
                 f"Not enough memory for this method on {len(frames.source) + len(frames.target)} rows; the memory of --method lsif "

@@ -82,7 +82,10 @@ def _columns(table: Table, names: list[str]) -> list[Column]:
         raise ValueError(f"{table.path} has column names but no rows.")
     # The name of a class may well be one that elsewhere stands for a missing value.
     codes = table.reading.text
-    return [column_of(table, frame[name], is_code=name in codes, fills_gaps=name != names[-1]) for name in names]
+    return [
+        column_of(table, frame[name], is_code=name in codes, fills_gaps=name != names[-1], is_label=name == names[-1])
+        for name in names
+    ]
 
 
 def _labeled(values: list[Any], label: Column) -> Labeled:

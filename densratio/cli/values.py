@@ -112,29 +112,35 @@ def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
 
 
 def strays(column: Column) -> Iterator[_Fault]:
-    """A fault where most values of a column of texts are numbers, in digits or as people write them."""
+    """A fault where most values of a column of texts are dates, or numbers, in digits or as people write them."""
     if column.table.has_types:
         return
-    is_stray = column.is_stray
-    if 2 * is_stray.sum() < column.is_present.sum():
-        yield _Fault(f"{column.where} has {column.example(is_stray)} where a number belongs.", _hint(column, is_stray))
+    is_stray, is_other = column.is_stray, column.is_present & ~column.is_date
+    if 0 < 2 * is_other.sum() < column.is_present.sum():
+        yield _misplaced(column, is_other, "date")
+    elif 2 * is_stray.sum() < column.is_present.sum():
+        yield _misplaced(column, is_stray, "number")
     elif words := disguise(column.texts(column.is_present), column.table.reading):
         yield _Fault(f"{column.where} holds numbers such as {column.example(is_stray)}.", f"{words}.")
 
 
-def _hint(column: Column, is_stray: np.ndarray) -> str:
+def _misplaced(column: Column, is_stray: np.ndarray, kind: str, instead: Column | None = None) -> _Fault:
+    """The texts of a mask (n,) stand where a kind of value belongs, which the column has in the file of `instead`."""
     texts = column.texts(is_stray)
-    words = disguise(texts, column.table.reading)
-    return _ON_MISSING if all(map(is_gap, texts)) else f"{words}." if words else ""
+    words = disguise(texts, column.table.reading) if kind == "number" else None
+    hint = _ON_MISSING if all(map(is_gap, texts)) else f"{words}." if words else ""
+    there = "" if instead is None else f"; in {instead.table.path} the column holds {kind}s"
+    return _Fault(f"{column.where} has {column.example(is_stray)} where a {kind} belongs{there}.", hint)
 
 
-def _mixed(numeric: Column, other: Column) -> _Fault:
-    is_stray = other.is_stray if other.is_text else np.zeros(0)
-    if numeric.kind == "numbers" and is_stray.any():
-        text = f"{other.where} has {other.example(is_stray)} where a number belongs"
-        return _Fault(f"{text}; in {numeric.table.path} the column holds numbers.", _hint(other, is_stray))
-    held = KINDS.get(numeric.kind, LISTS), KINDS.get(other.kind, LISTS)
-    return _Fault(f"{numeric.where} holds {held[0]}, and in {other.table.path} the column holds {held[1]}.")
+def _mixed(typed: Column, other: Column) -> _Fault:
+    kind = {"numbers": "number", "dates": "date", "zoned dates": "date"}.get(typed.kind)
+    if kind is not None and other.is_text:
+        is_stray = other.is_present & ~other.is_date if kind == "date" else other.is_stray
+        if is_stray.any():
+            return _misplaced(other, is_stray, kind, typed)
+    held = KINDS.get(typed.kind, LISTS), KINDS.get(other.kind, LISTS)
+    return _Fault(f"{typed.where} holds {held[0]}, and in {other.table.path} the column holds {held[1]}.")
 
 
 def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:

@@ -122,7 +122,7 @@ def weights(
             known("--text", text, *tables)
         with Console(stderr=True).status("Estimating the weights ..."):
             frames = cleaned(*tables, choice, treatment)
-            result = weigh(ratio, frames, flatten, tame, seed)
+            result = weigh(ratio, frames, flatten, tame, seed, keep=choice.names if choice.left_out is None else ())
             facts = _facts(source, target, result, choice)
             notes = [*tables[0].notes, *tables[1].notes, *frames.notes]
             names = tables[0].read([id]) if id else None

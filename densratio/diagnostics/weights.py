@@ -16,6 +16,8 @@ __all__ = [
 ]  # fmt: skip
 
 _MIN_TAIL = 5  # fewer values do not determine the two parameters
+_DISTINCT = 0.25  # share of the tail's weights that differ; fewer are those of a few levels, which have no tail
+_ROUNDING = 1e-9
 
 
 def effective_sample_size(weights: Any) -> float:
@@ -48,7 +50,8 @@ def pareto_k(weights: Any) -> float:
     the next largest; k is the posterior mean of Zhang & Stephens, shrunk to 0.5 with the strength of ten observations.
 
     -inf: the weights are equal, so there is no tail. NaN: fewer than five weights lie above the tail's threshold, as with
-    few rows or with many weights at a common upper bound, so the tail cannot be estimated.
+    few rows or with many weights at a common upper bound, or fewer than five or a fourth of those differ, as with the weights of
+    the levels of a category, so the tail cannot be estimated.
     Raises ValueError as `effective_sample_size` does. Sources: Zhang & Stephens (2009), Technometrics 51(3); Vehtari, Simpson,
     Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
     """
@@ -72,7 +75,7 @@ class ParetoTail(NamedTuple):
 
 
 def pareto_tail(weights: np.ndarray) -> ParetoTail | None:
-    """The tail of checked weights (n,), as `pareto_k` describes it; None where fewer than five lie above its threshold."""
+    """The tail of checked weights (n,), as `pareto_k` describes it; None where too few differ above its threshold."""
     n = len(weights)
     order = np.argsort(weights, kind="stable")
     n_tail = int(np.ceil(min(0.2 * n, 3.0 * np.sqrt(n))))
@@ -80,7 +83,8 @@ def pareto_tail(weights: np.ndarray) -> ParetoTail | None:
     rows = order[-n_tail:]
     # A weight at the threshold has no excess, and with an excess of 0 the likelihood is unbounded.
     rows = rows[weights[rows] > threshold]
-    if len(rows) < _MIN_TAIL:
+    n_distinct = 1 + np.sum(np.diff(weights[rows]) > _ROUNDING * weights[order[-1]])
+    if len(rows) < _MIN_TAIL or n_distinct < max(_MIN_TAIL, _DISTINCT * len(rows)):
         return None
     shape, scale = _generalized_pareto(weights[rows] - threshold)
     return ParetoTail(rows, threshold, (len(rows) * shape + 10 * 0.5) / (len(rows) + 10), scale)

@@ -18,7 +18,7 @@ from ..diagnostics.two_sample import draw_rows, relabelings
 from ..model_selection import folds_of_stacked
 from .encoder import TableEncoder
 from .reading import Column, pairs_of, table_of
-from .use import shown_value
+from .use import ColumnUse, shown_value
 from .weights import ratio_of
 
 __all__ = ["ColumnDifference", "Differences", "differences"]
@@ -54,12 +54,14 @@ class Differences:
     source_ratio, target_ratio : (n,) and (m,) out-of-fold ratios p_target / p_source: a target row with a large one has few like it
         in the source, a source row with a small one few in the target.
     auc : area under their ROC curve, 0.5 where no row tells its sample.
+    dropped : one ColumnUse for each column that is not compared, whose `reason` says why.
     """
 
     columns: tuple[ColumnDifference, ...]
     source_ratio: np.ndarray
     target_ratio: np.ndarray
     auc: float
+    dropped: tuple[ColumnUse, ...] = ()
 
     def to_frame(self) -> Any:
         """The columns as a pandas frame."""
@@ -80,6 +82,7 @@ class Differences:
             lines.append(f"  {column.name!s:<{max(width, 6)}}  {numbers}  {column.words}")
         more = len(self.columns) - _MOST_SHOWN
         lines += [f"  and {more} more columns"] * (more > 0)
+        lines += ["", *(f"  {use}" for use in self.dropped[:_MOST_SHOWN])] if self.dropped else []
         apart = np.argsort(-self.target_ratio, kind="stable")[:_ROWS_SHOWN]
         rows = ", ".join(f"{row} ({self.target_ratio[row]:.3g})" for row in apart)
         return "\n".join([*lines, "", f"  target rows most unlike the source, with their ratios: {rows}"])
@@ -114,6 +117,7 @@ def differences(
     encoder = TableEncoder(drop).fit_samples(source, target)
     source, target = table_of(source, "source"), table_of(target, "target")
     names = [use.name for use in encoder.columns_ if use.kind != "dropped"]
+    left_out = tuple(use for use in encoder.columns_ if use.kind == "dropped")
     pairs = list(pairs_of(source, target, names).values())
     codes = [_codes(*pair) for pair in pairs]
     sizes = [len(column.values) for column in pairs[0]]
@@ -126,7 +130,7 @@ def differences(
         for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
     ]
     columns = tuple(sorted(found, key=lambda column: (column.p_value, -column.distance)))
-    return Differences(columns, at_source, at_target, area_under_curve(at_source, at_target))
+    return Differences(columns, at_source, at_target, area_under_curve(at_source, at_target), left_out)
 
 
 # ---------------------------------------------------------------- each column by itself

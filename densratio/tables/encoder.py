@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._columns import is_frame
 from .._estimator import Estimator
 from .._validation import check_count, split_domains
-from .reading import Column, column_names, objects, pairs_of, read_column, stray_text, table_of
-from .use import ColumnUse, dropped, use_of
+from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
+from .spelling import advice_on_texts
+from .use import ColumnUse, dropped, numbers_rows, use_of
 
 __all__ = ["TableEncoder", "as_names"]
 
@@ -31,7 +32,8 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
     - Text, categories and booleans become one 0/1 column for each frequent level, one for the rarer ones, and one for gaps.
       Frequent are levels in 10 rows of a sample (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
       counts as a rare one.
-    - Constant columns, empty ones, and texts that hardly repeat are dropped. `columns_` says so.
+    - Constant columns, empty ones, texts that hardly repeat, and whole numbers that count on as row numbers do are dropped.
+      `columns_` says so.
 
     With `scale="auto"` of the density ratios two rows with different levels are then about as far apart as two rows in a column of
     numbers. Levels are not replaced by their share of target rows, as a target encoder does: fitted on the rows that are
@@ -41,8 +43,10 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
     ----------
     drop : name or sequence of names
         Columns to leave out, such as the label; either sample may lack them.
-    max_levels : int
-        The most levels of one column that get a 0/1 column each.
+    max_levels : int or None
+        The most levels of one column that get a 0/1 column each. None: 30, and of those with 20 rows or more of a sample 100.
+    keep : name or sequence of names
+        Columns of whole numbers that look like row numbers, and are measures.
 
     Attributes
     ----------
@@ -50,9 +54,10 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
     feature_names_in_ : (d,) the columns of the table that are read.
     """
 
-    def __init__(self, drop: Any = (), *, max_levels: int = 30):
+    def __init__(self, drop: Any = (), *, max_levels: int | None = None, keep: Any = ()):
         self.drop = drop
         self.max_levels = max_levels
+        self.keep = keep
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
         """Learn from one table X (n, d), in which y (n,) tells source rows, its smaller value, from target rows."""
@@ -67,14 +72,19 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
 
         pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
         """
-        max_levels = check_count("max_levels", self.max_levels)
+        max_levels = None if self.max_levels is None else check_count("max_levels", self.max_levels)
         source, target = table_of(source, "source"), table_of(target, "target")
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)
-        _warn_of_strays(pairs, source, target)
+        of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]
+        texts = {name: [loose_values(table, name) for table in (source, target)] for name in of_text}
+        _warn_of_texts(texts)
+        counted = self._row_numbers(pairs)
         if pooled:
             pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
-        uses = [use_of(name, *columns, max_levels) for name, columns in pairs.items()]
+        uses = [
+            counted.get(name) or use_of(name, *columns, max_levels, any(texts.get(name, ()))) for name, columns in pairs.items()
+        ]
         if not any(use.encoded_names for use in uses):
             reasons = "; ".join(map(str, uses))
             raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")
@@ -138,6 +148,18 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
             )
         return mine, left_out
 
+    def _row_numbers(self, pairs: Mapping[Any, tuple[Column, Column]]) -> dict[Any, ColumnUse]:
+        """The columns that number rows and are not to be kept, with a warning for each."""
+        found = [name for name, columns in pairs.items() if name not in as_names(self.keep) and numbers_rows(*columns)]
+        for name in found:
+            warnings.warn(
+                f"Column {name!r} counts on without repeating, as row numbers do: it is left out. If it measures something, "
+                f"encoder=TableEncoder(keep=[{name!r}]) keeps it, and --columns on the command line.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return {name: dropped(name, "whole numbers that count on: they name rows and do not describe them") for name in found}
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
@@ -149,18 +171,12 @@ def as_names(drop: Any) -> list[Any]:
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
-def _warn_of_strays(pairs: Mapping[Any, tuple[Column, Column]], source: Any, target: Any) -> None:
-    """Warn of columns that look like numbers and are taken for categories, because of a value that is none."""
-    for name in [name for name, (column, _) in pairs.items() if column.kind == "categories"]:
-        stray = next((text for table in (source, target) if (text := stray_text(table, name)) is not None), None)
-        if stray is not None:
-            warnings.warn(
-                f"Column {name!r} holds numbers for the most part, and {stray!r}: it is taken for categories. For numbers, repair "
-                f'it or make a gap of it, pandas.to_numeric(X[{name!r}], errors="coerce"); for categories, declare them, '
-                f'X[{name!r}].astype("category").',
-                UserWarning,
-                stacklevel=3,
-            )
+def _warn_of_texts(texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
+    """Warn of columns that are taken for categories and look like numbers or dates, from their values in both samples."""
+    for name, samples in texts.items():
+        advice = advice_on_texts(name, samples)
+        if advice is not None:
+            warnings.warn(advice, UserWarning, stacklevel=3)
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:

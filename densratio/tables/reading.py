@@ -10,8 +10,9 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame, is_missing, is_real, library_of
+from .spelling import spells_number
 
-__all__ = ["KINDS", "Column", "column_names", "objects", "pairs_of", "read_column", "stray_text", "table_of"]
+__all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
 
 KINDS = {
     "numbers": "numbers",
@@ -97,7 +98,7 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
     column = _of_values(values, is_category, has_zone)
-    if not is_frame(X) and values.dtype.kind in "US" and all(map(_is_number, values)):
+    if not is_frame(X) and values.dtype.kind in "US" and all(map(spells_number, values)):
         # An array has one type for all columns.
         column = Column("numbers", values.astype(np.float64))
     if isinstance(column, str):
@@ -114,14 +115,12 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
     return column
 
 
-def stray_text(X: Any, name: Any) -> str | None:
-    """The first text that is no number of a column most of whose values are; None for others, and for declared categories."""
+def loose_values(X: Any, name: Any) -> list[Any]:
+    """The values that are there in a column of texts or of Python objects; none of another, and of declared categories."""
     values, is_category = _as_array(X[name])[:2] if is_frame(X) else (X[:, int(name[1:])], False)
     if is_category or values.dtype.kind not in tuple("OUST"):
-        return None
-    present = [value for value in values if not is_missing(value)]
-    strays = [value for value in present if not is_real(value) and not _is_number(value)]
-    return str(strays[0]) if 0 < 2 * len(strays) < len(present) else None
+        return []
+    return [value for value in values if not is_missing(value)]
 
 
 def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[Column, Column]]:
@@ -135,7 +134,7 @@ def _joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
         kinds = {"numbers"}
     if len(kinds) > 1:
         texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
-        stray = next((f", such as {text!r}" for text in texts if not _is_number(text)), "")
+        stray = next((f", such as {text!r}" for text in texts if not spells_number(text)), "")
         held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{stray}"
         raise ValueError(f"Column {name!r} holds {held}. {_remedy(name, source, target)}, or leave it out with drop=[{name!r}].")
     kind = kinds.pop() if kinds else "empty"
@@ -244,10 +243,3 @@ _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
     ("times", lambda value: isinstance(value, datetime.time), _time_of),
 ]
 """Kinds of columns of Python objects: the test that one value of each type must pass, and the number of a value."""
-
-
-def _is_number(text: Any) -> bool:
-    try:
-        return bool(np.isfinite(float(text))) or str(text).lower() == "nan"
-    except ValueError:
-        return False

@@ -11,7 +11,7 @@ from .._validation import check_count, seed_of
 from ..diagnostics.ratio_test import ratio_test
 from ..diagnostics.two_sample import check_max_rows
 from .differences import differences
-from .encoder import TableEncoder
+from .encoder import TableEncoder, as_names
 from .reading import table_of
 
 __all__ = ["ChunkTest", "StreamMonitor"]
@@ -24,6 +24,7 @@ class ChunkTest(NamedTuple):
     statistic : estimated Pearson divergence of the chunk from it and the reference together; 0 where nothing differs.
     p_value : of the permutation test. is_alarm : whether it is at most the monitor's level.
     columns : where there is an alarm, names of the columns whose difference is significant by itself.
+    dropped : the columns that the test leaves out, beside those of `drop`, each with the reason.
     """
 
     label: Any
@@ -32,6 +33,7 @@ class ChunkTest(NamedTuple):
     p_value: float
     is_alarm: bool
     columns: tuple[Any, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class StreamMonitor:
@@ -90,7 +92,7 @@ class StreamMonitor:
         if is_alarm:
             found = differences(self.reference, chunk, drop=self.drop, random_state=seed)
             names = tuple(column.name for column in found.columns if column.p_value <= self.level)
-        done = ChunkTest(number if label is None else label, len(rows[1]), statistic, p, is_alarm, names)
+        done = ChunkTest(number if label is None else label, len(rows[1]), statistic, p, is_alarm, names, _left_out(encoder))
         self.history.append(done)
         return done
 
@@ -99,3 +101,8 @@ class StreamMonitor:
         import pandas
 
         return pandas.DataFrame(self.history, columns=list(ChunkTest._fields))
+
+
+def _left_out(encoder: TableEncoder) -> tuple[str, ...]:
+    asked = as_names(encoder.drop)
+    return tuple(str(use) for use in encoder.columns_ if use.kind == "dropped" and use.name not in asked)

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from .reading import Column
+from .spelling import instead_of_texts
 
-__all__ = ["ColumnUse", "dropped", "shown_value", "use_of"]
+__all__ = ["ColumnUse", "dropped", "numbers_rows", "shown_value", "use_of"]
 
 _SHOWN = 5  # levels that a sentence names
+_FEW_LEVELS, _MANY_LEVELS, _ROWS = 30, 100, 20.0  # with columns of their own: of any table, and of one with so many rows of each
+_COUNTED, _HOLES = 50, 1.05  # rows from which whole numbers that count on are no chance, and how far they reach per number
 _WORDS = {
     "numbers": "numbers",
     "booleans": "one-hot",
@@ -101,15 +104,15 @@ def dropped(name: Any, reason: str) -> ColumnUse:
     return ColumnUse(name, "dropped", reason=reason)
 
 
-def use_of(name: Any, source: Column, target: Column, max_levels: int) -> ColumnUse:
-    """What to do with a column, from its values in both samples, which are of one kind."""
+def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is_undeclared: bool = False) -> ColumnUse:
+    """What to do with a column, from its values in both samples, which are of one kind; undeclared texts may be something else."""
     gaps = [column.is_gap for column in (source, target)]
     if all(gap.all() for gap in gaps):
         return dropped(name, "no value in either sample")
     has_gaps = bool(any(gap.any() for gap in gaps))
     apart = tuple(_gaps_apart(*gaps))
     if source.kind in ("booleans", "categories"):
-        return _one_hot(name, source, target, max_levels, has_gaps, apart)
+        return _one_hot(name, source, target, max_levels, is_undeclared, has_gaps, apart)
     values = [column.values[~gap] for column, gap in zip((source, target), gaps, strict=True)]
     pooled = np.concatenate(values)
     if pooled.min() < pooled.max():
@@ -120,7 +123,19 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int) -> Column
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
 
 
-def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gaps: bool, apart: tuple[str, ...]) -> ColumnUse:
+def numbers_rows(source: Column, target: Column) -> bool:
+    """Whether whole numbers count on without repeating in a sample, as row numbers do, whichever rows are whose."""
+    if source.kind != "numbers" or source.is_gap.any() or target.is_gap.any():
+        return False
+    values, counts = np.unique(np.concatenate([source.values, target.values]), return_counts=True)
+    # Both samples may begin at 0.
+    is_counted = len(values) >= _COUNTED and counts.max() <= 2 and bool((values == np.floor(values)).all())
+    return is_counted and values[-1] - values[0] < _HOLES * len(values)
+
+
+def _one_hot(
+    name: Any, source: Column, target: Column, max_levels: int | None, is_undeclared: bool, has_gaps: bool, apart: tuple[str, ...]
+) -> ColumnUse:
     counts = [Counter(text for text in _texts(column) if text is not None) for column in (source, target)]
     sizes = [len(column.values) for column in (source, target)]
     # Rows in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more.
@@ -129,15 +144,19 @@ def _one_hot(name: Any, source: Column, target: Column, max_levels: int, has_gap
     if len(known) == 1 and not has_gaps:
         return dropped(name, f"the same value in all rows, {_short(known[0])}")
     shares = {level: sum(count[level] / size for count, size in zip(counts, sizes, strict=True)) for level in known}
+    few, most = (_FEW_LEVELS, _MANY_LEVELS) if max_levels is None else (max_levels, max_levels)
     frequent = [
         level
-        for level in sorted(known, key=lambda level: -shares[level])[:max_levels]
-        if any(count[level] >= least for count, least in zip(counts, needed, strict=True))
+        for rank, level in enumerate(sorted(known, key=lambda level: -shares[level])[:most])
+        # Of few rows a level beyond the first ones adds more noise than it tells.
+        if any(count[level] >= max(least, _ROWS * (rank >= few)) for count, least in zip(counts, needed, strict=True))
     ]
     # One rare level needs no column to share.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
     if not levels and not has_gaps:
-        return dropped(name, f"{len(known)} different texts, of which none is frequent: they name rows and do not describe them")
+        instead = instead_of_texts(name, known) if is_undeclared else None
+        what = "they name rows and do not describe them" if instead is None else f"they read as {instead}"
+        return dropped(name, f"{len(known)} different texts, of which none is frequent: {what}")
     notes = (*_levels_apart(levels, counts, sizes), *apart)
     return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
 
@@ -160,12 +179,16 @@ def _gaps_apart(source: np.ndarray, target: np.ndarray) -> Iterator[str]:
 def _ranges_apart(source: np.ndarray, target: np.ndarray, kind: str) -> Iterator[str]:
     if not len(source) or not len(target):
         return
-    for low, high, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
-        if low.max() < high.min():
+    for one, other, names in ((source, target, ("source", "target")), (target, source, ("target", "source"))):
+        ends = [shown_value(end, kind) for end in (one.max(), other.min(), other.max())]
+        outside = float(np.mean((one < other.min()) | (one > other.max())))
+        if one.max() < other.min():
             yield (
-                f"the {names[0]} ends at {shown_value(low.max(), kind)} and the {names[1]} begins at "
-                f"{shown_value(high.min(), kind)}; leave the column out unless it describes the rows"
+                f"the {names[0]} ends at {ends[0]} and the {names[1]} begins at {ends[1]}; leave the column out unless it "
+                "describes the rows"
             )
+        elif 0.5 < outside < 1.0:
+            yield f"{_percent(outside)} of the {names[0]} rows are outside the {names[1]}'s range, {ends[1]} to {ends[2]}"
 
 
 def _levels_apart(levels: tuple[str, ...], counts: list[Counter[str]], sizes: list[int]) -> Iterator[str]:

@@ -88,7 +88,8 @@ def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
     _refuse_skorch(parts)
     if is_settled(estimator) and (not is_routed or list(parts) == [""]):
         # A search may give its estimator the weights under a name that does not reach its scores.
-        is_unscored = any(weight_names(search.estimator) != ["sample_weight"] for search in searches(estimator))
+        searched = [search.estimator for search in searches(estimator) if wrapped_by(search) is not None]
+        is_unscored = any(weight_names(one) != ["sample_weight"] for one in searched)
         asking = _asking(estimator, X, y) if not is_routed and is_unscored else None
         return (estimator, names) if asking is None else (asking, ["sample_weight"])
     failure = _failure(estimator, X, y, names)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import t
+from scipy.stats import beta, t
 
 from .._arrays import to_host
 from .._progress import show_progress, ticked
@@ -21,11 +21,12 @@ from .row_losses import RowLosses, row_losses
 from .shifted_mean import Regressed, can_refit, cross_fitted, refitted, refitted_means, shifted_mean
 from .weights import check_ratio, ratio_at, row_weights
 
-__all__ = ["TargetPerformance", "interval_within", "target_performance"]
+__all__ = ["TargetPerformance", "interval_of_share", "interval_within", "target_performance"]
 
 _METHODS = {"dr": "doubly robust", "iw": "weighted"}
 _FEW_ROWS = 30.0  # effective rows below which the normal approximation of an interval is rough
 _LEAST_ROWS = 2.0  # and below which there is no spread to estimate it from
+_FEW_ERRORS = 3.0  # effective rows of the rarer outcome below which their spread says too little about its share
 _DIAGNOSED_ROWS = 1000
 
 
@@ -104,6 +105,7 @@ def target_performance(
     n_bootstrap samples of both X and X_target, on each of which the ratio is fitted anew with the parameters that its search
     chose. The second needs n_bootstrap fits; it is left out for n_bootstrap=0 and for a ratio that is a function. The interval is
     the estimate plus and minus a quantile of Student's t with effective_rows - 1 degrees of freedom, within the metric's range.
+    Where hardly any row is wrong, or hardly any is right, it also holds the exact interval of that share among effective_rows.
 
     Parameters
     ----------
@@ -197,7 +199,7 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
     half = error * t.ppf(0.5 + 0.5 * plan.confidence, max(effective - 1.0, 1.0))
     return TargetPerformance(
         estimate=float(np.clip(mean, *losses.bounds)),
-        interval=losses.bounds if is_blind else interval_within(mean, half, losses.bounds),
+        interval=losses.bounds if is_blind else _interval(plan.confidence, losses, weights, mean, half),
         standard_error=error,
         effective_rows=effective,
         source_estimate=float(np.mean(losses.values(np.ones(len(weights))))),
@@ -217,6 +219,31 @@ def _regressed(plan: _Plan, losses: RowLosses, weights: np.ndarray, samples: _Sa
     if plan.method == "iw":
         return Regressed(np.zeros(len(source)), np.zeros(len(target)))
     return cross_fitted(plan.regressor, values, source, target, plan.seed)
+
+
+def _interval(confidence: float, losses: RowLosses, weights: np.ndarray, mean: float, half: float) -> tuple[float, float]:
+    """The interval of a mean, and, where each row is right or wrong and few are one of the two, that of its share as well."""
+    low, high = interval_within(mean, half, losses.bounds)
+    least, most = losses.bounds
+    is_share = np.isfinite(losses.bounds).all() and np.isin(losses.values(weights)[weights > 0.0], losses.bounds).all()
+    if not is_share:
+        return low, high
+    kinds = np.zeros(len(weights)) if losses.kinds is None else losses.kinds
+    n_rows = min(effective_sample_size(weights[kinds == kind]) for kind in np.unique(kinds))
+    share = (float(np.clip(mean, least, most)) - least) / (most - least)
+    # Losses that are all equal have no spread, and 40 rows often have no wrong one where 3 % are wrong.
+    if n_rows * min(share, 1.0 - share) >= _FEW_ERRORS:
+        return low, high
+    ends = [least + (most - least) * end for end in interval_of_share(share, n_rows, confidence)]
+    return min(low, ends[0]), max(high, ends[1])
+
+
+def interval_of_share(share: float, n_rows: float, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share among n_rows, whole or not: 0 ... 1 - (alpha / 2)^(1 / n_rows) where it is 0."""
+    tail = 0.5 - 0.5 * confidence
+    one, other = n_rows * share, n_rows * (1.0 - share)
+    low = float(beta.ppf(tail, one, other + 1.0)) if one > 0.0 else 0.0
+    return low, float(beta.ppf(1.0 - tail, one + 1.0, other)) if other > 0.0 else 1.0
 
 
 def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:

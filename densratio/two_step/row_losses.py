@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ import sklearn.metrics
 from scipy.special import xlogy
 
 from .._arrays import to_host
-from .._columns import check_container
+from .._columns import check_container, is_missing
 from .weights import name_of
 
 __all__ = ["RowLosses", "row_losses"]
@@ -19,12 +21,20 @@ __all__ = ["RowLosses", "row_losses"]
 class RowLosses(NamedTuple):
     """A metric on n rows: `values(weights)` (n,) are such that sum w values / sum w is the weighted metric.
 
-    name: what the metric is called. bounds: the least and the largest value that the metric can have.
+    name: what the metric is called. bounds: the least and the largest value that the metric can have. kinds: (n,) which rows the
+    metric compares with each other, or None.
     """
 
     name: str
     bounds: tuple[float, float]
     values: Callable[[np.ndarray], np.ndarray]
+    kinds: np.ndarray | None = None
+
+    @property
+    def negated(self) -> RowLosses:
+        """The metric times -1."""
+        low, high = self.bounds
+        return RowLosses(f"neg_{self.name}", (-high, -low), lambda weights: -self.values(weights), self.kinds)
 
 
 _PERCENT_FLOOR = np.finfo(np.float64).eps  # what scikit-learn divides by where y is 0
@@ -58,6 +68,9 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {metric!r}.")
     y = np.asarray(to_host(check_container(y, "y")))
     y = y.ravel() if y.shape[1:] == (1,) else y
+    _check_known(y)
+    if hasattr(metric, "_score_func"):
+        metric = _of_scorer(metric)
     if callable(metric) and not str(getattr(metric, "__module__", "")).startswith("sklearn.metrics"):
         return _of_function(metric, y, _predictions(model, X, len(y)))
     given = metric if isinstance(metric, str) else metric.__name__
@@ -65,9 +78,22 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
     if name not in _NAMES:
         raise _no_mean(given)
     losses = _named(name, model, X, y)
-    if not given.startswith("neg_"):
-        return losses
-    return RowLosses(given, (-losses.bounds[1], -losses.bounds[0]), lambda weights: -losses.values(weights))
+    return losses.negated if given.startswith("neg_") else losses
+
+
+def _of_scorer(scorer: Any) -> str:
+    """The name of the metric in a scorer of scikit-learn, "neg_..." where it negates a loss."""
+    function, name = scorer._score_func, name_of(scorer._score_func)
+    known = _ALIASES.get(name, name)
+    # The values come from the probabilities or scores of these metrics, whatever the scorer would ask the model for.
+    is_other = known in (*_OF_PROBABILITIES, "roc_auc") and scorer._response_method == "predict"
+    if scorer._kwargs or is_other or not str(getattr(function, "__module__", "")).startswith("sklearn.metrics"):
+        instead = f"metric={known!r} if that is meant, or " * (known in _NAMES)
+        raise ValueError(
+            f"The scorer of {_shown(function)} has options or a function of its own: pass {instead}a function (y_true, y_pred) -> "
+            "values of the rows (n,)."
+        )
+    return name if scorer._sign > 0 else f"neg_{name}"
 
 
 def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
@@ -79,14 +105,14 @@ def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
     function, most = (_OF_CLASSES | _OF_NUMBERS)[name]
     if name in _OF_NUMBERS:
         y, predictions = _numbers(y, name), _numbers(predictions, name).reshape(y.shape)
-        # scikit-learn says what is wrong with numbers that the metric does not admit.
-        getattr(sklearn.metrics, name)(y, predictions)
+    # scikit-learn says what is wrong with labels of two types, and with numbers that the metric does not admit.
+    getattr(sklearn.metrics, "accuracy_score" if name in _OF_CLASSES else name)(y, predictions)
     values = function(y, predictions)
     return _constant(name, (0.0, most), values if values.ndim == 1 else np.mean(values, axis=1))
 
 
 def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: np.ndarray) -> RowLosses:
-    name = name_of(metric)
+    name = _shown(metric)
     values = np.asarray(to_host(metric(y, predictions)))
     if values.shape != (len(y),) or values.dtype.kind not in "fiub":
         raise ValueError(
@@ -96,6 +122,15 @@ def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: 
     return _constant(name, (-_INFINITE, _INFINITE), values)
 
 
+def _shown(metric: Any) -> str:
+    """What a function is called, with the arguments that a partial one binds; "metric" for a lambda."""
+    name = name_of(metric).replace("<lambda>", "metric")
+    if not isinstance(metric, partial):
+        return name
+    bound = [*map(reprlib.repr, metric.args), *(f"{key}={reprlib.repr(value)}" for key, value in metric.keywords.items())]
+    return f"{name}({', '.join(bound)})"
+
+
 def _of_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
     if not hasattr(model, "predict_proba"):
         raise ValueError(
@@ -103,10 +138,7 @@ def _of_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses
             f"CalibratedClassifierCV({type(model).__name__}()) instead, or use metric='accuracy'."
         )
     p = np.asarray(to_host(model.predict_proba(X)), dtype=np.float64)
-    is_class = y[:, None] == np.asarray(model.classes_)[None, :]
-    if not is_class.any(axis=1).all():
-        unknown = y[np.argmin(is_class.any(axis=1))]
-        raise ValueError(f"y holds the class {unknown!r}, which the model was not fitted on: {name!r} has no value there.")
+    is_class = _is_class(name, y, np.asarray(model.classes_))
     if name == "log_loss":
         p = np.clip(p, np.finfo(p.dtype).eps, 1.0 - np.finfo(p.dtype).eps)
         return _constant(name, (0.0, _INFINITE), -np.log(np.sum(is_class * p, axis=1)))
@@ -122,8 +154,27 @@ def _auc(model: Any, X: Any, y: np.ndarray) -> RowLosses:
             f"'roc_auc' needs two classes, both of them in y; the model has {len(classes)} and y has {len(np.unique(y))}. For one "
             "class against the rest, pass a model and y of two classes."
         )
-    scores, is_positive = _scores(model, X), y == classes[1]
-    return RowLosses("roc_auc", (0.0, 1.0), lambda weights: _auc_values(scores, is_positive, weights))
+    scores, is_positive = _scores(model, X), _is_class("roc_auc", y, classes)[:, 1]
+    return RowLosses("roc_auc", (0.0, 1.0), lambda weights: _auc_values(scores, is_positive, weights), is_positive)
+
+
+def _is_class(name: str, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Whether (n, K) the label of a row is a class of the model. Raises ValueError for labels that are none."""
+    is_class = y[:, None] == classes[None, :]
+    if not is_class.any(axis=1).all():
+        unknown = y.tolist()[np.argmin(is_class.any(axis=1))]
+        raise ValueError(
+            f"y holds the class {unknown!r}, which the model was not fitted on, and {name!r} has no value there; the model's "
+            f"classes are {classes.tolist()}."
+        )
+    return is_class
+
+
+def _check_known(y: np.ndarray) -> None:
+    is_gap = np.array([is_missing(label) for label in y.ravel().tolist()], dtype=bool).reshape(y.shape)
+    rows = np.flatnonzero(is_gap.reshape(len(y), -1).any(axis=1))
+    if len(rows):
+        raise ValueError(f"y has no label in {len(rows)} of {len(y)} rows, first in row {rows[0]}: leave these out of X and y.")
 
 
 def _scores(model: Any, X: Any) -> np.ndarray:

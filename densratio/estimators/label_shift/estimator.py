@@ -10,16 +10,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._arrays import to_host
-from ..._columns import check_container, is_missing
+from ..._columns import check_container, is_frame, is_missing
 from ..._estimator import Estimator, unchanged_on_error
-from ..._scale import Scale, distinct
+from ..._scale import Scale
 from ..._validation import check_count, check_number, check_rows, seed_of, split_domains
 from ..discriminator.estimator import weight_arguments
+from ..discriminator.mixed import Schema, kinds_of_mixed, reads_columns, takes_missing
 from .class_ratios import METHODS, Calibration, Predictions, class_shares
 from .goodness import label_shift_p_value
+from .numbers import comparable
 
 __all__ = ["LabelShiftRatio"]
 
@@ -33,7 +35,8 @@ class LabelShiftRatio(Estimator):
     Parameters
     ----------
     classifier : scikit-learn classifier or None
-        With predict_proba; None: logistic regression on standardized columns.
+        With predict_proba; None: logistic regression on standardized columns. One that reads the columns of a frame by name or
+        type, such as a Pipeline that begins with a ColumnTransformer, gets the frame as it is; one that takes NaN gets NaN.
     method : {"mlls", "bbse", "rlls"}
         "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good, with one more target row
         for each class, of the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, drawn towards no shift
@@ -85,8 +88,7 @@ class LabelShiftRatio(Estimator):
         every step of the classifier that takes it. Raises ValueError for a class with fewer source rows than two.
         """
         with unchanged_on_error(self):
-            rows, is_source, weight = split_domains(self, X, y, reset=True, sample_weight=sample_weight)
-            rows = to_host(rows)
+            rows, is_source, weight = self._split(X, y, sample_weight)
             self._check_parameters()
             counts = np.ones(len(rows)) if weight is None else weight
             classes = self._classes_of(labels, is_source, counts[is_source])
@@ -112,13 +114,36 @@ class LabelShiftRatio(Estimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (n, K) on the target: the mean of the cross-fitted classifiers, calibrated and adjusted."""
         check_is_fitted(self, "class_ratios_")
-        return self.adjust(self._probability(to_host(check_rows(self, X, reset=False))))
+        if self._schema is None or not is_frame(X):
+            return self.adjust(self._probability(to_host(check_rows(self, X, reset=False))))
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return self.adjust(self._probability(self._schema.rows(X)))
 
     def predict(self, X: Any) -> np.ndarray:
         """The most likely class (n,) on the target."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.classifier is not None and takes_missing(self.classifier)
+        return tags
+
     # ------------------------------------------------------------ parts
+
+    def _split(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Rows (n, d), of objects where the classifier reads a frame; the mask (n,) of the source; and how often each counts."""
+        self._schema = Schema.of(X) if self.classifier is not None and reads_columns(self.classifier, X) else None
+        if self._schema is None:
+            rows, is_source, weight = split_domains(self, X, y, reset=True, sample_weight=sample_weight)
+            return to_host(rows), is_source, weight
+        # Labels and weights are checked with rows of zeros.
+        _, is_source, weight = split_domains(type(self)(), np.zeros((len(X), 1)), y, reset=True, sample_weight=sample_weight)
+        validate_data(self, X, reset=True, skip_check_array=True)
+        return self._schema.rows(X), is_source, weight
+
+    def _read(self, rows: np.ndarray) -> Any:
+        """Rows (n, d) as the classifier reads them."""
+        return rows if self._schema is None else self._schema.frame(rows)
 
     def _check_parameters(self) -> None:
         if self.method not in METHODS:
@@ -158,7 +183,7 @@ class LabelShiftRatio(Estimator):
         for number, model in enumerate(self.classifiers_):
             held_out = fold == number
             if held_out.any():
-                of_source[held_out] = model.predict_proba(kinds.rows[held_out])
+                of_source[held_out] = model.predict_proba(self._read(kinds.rows[held_out]))
         self.calibration_ = Calibration.of(of_source, kinds.classes, kinds.counts) if self.method == "mlls" else None
         of_source = of_source if self.calibration_ is None else self.calibration_(of_source)
         return Predictions(of_source, kinds.classes, self._probability(target.rows), kinds.counts, target.counts)
@@ -185,10 +210,11 @@ class LabelShiftRatio(Estimator):
                 f"{type(model).__name__} has no predict_proba, which label shift needs: give a classifier that has it, or "
                 "CalibratedClassifierCV(classifier)."
             )
-        return model.fit(source.rows[train], source.classes[train], **weight_arguments(model, source.counts[train]))
+        return model.fit(self._read(source.rows[train]), source.classes[train], **weight_arguments(model, source.counts[train]))
 
     def _mean_probability(self, rows: np.ndarray) -> np.ndarray:
-        return np.mean([model.predict_proba(rows) for model in self.classifiers_], axis=0)
+        read = self._read(rows)
+        return np.mean([model.predict_proba(read) for model in self.classifiers_], axis=0)
 
     def _probability(self, rows: np.ndarray) -> np.ndarray:
         mean = self._mean_probability(rows)
@@ -203,9 +229,10 @@ class LabelShiftRatio(Estimator):
                  for _ in range(self.n_bootstrap)]  # fmt: skip
         tail = 0.5 * (1.0 - self.confidence)
         self.intervals_ = np.quantile(draws, [tail, 1.0 - tail], axis=0).T
-        scale = Scale.of((source.rows, source.counts), (target.rows, target.counts))
+        numbers = comparable(source.rows, target.rows)
+        scale = Scale.of((numbers[0], source.counts), (numbers[1], target.counts))
         self.p_value_ = label_shift_p_value(
-            scale(source.rows), scale(target.rows), given, estimate, self.n_bootstrap, seed_of(self.random_state)
+            scale(numbers[0]), scale(numbers[1]), given, estimate, self.n_bootstrap, seed_of(self.random_state)
         )
 
 
@@ -224,7 +251,7 @@ class _Rows(NamedTuple):
     def of(cls, rows: np.ndarray, counts: np.ndarray, classes: np.ndarray) -> _Rows:
         keep = counts > 0.0
         rows, counts, classes = rows[keep], counts[keep], classes[keep]
-        kind = distinct(np.column_stack([classes, rows]))[1]
+        kind = kinds_of_mixed(np.column_stack([classes, rows]))
         order = np.lexsort((counts, kind))
         return cls(rows[order], classes[order], counts[order], kind[order])
 
