@@ -167,7 +167,7 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
         ({"X": [np.zeros((1, 8, 8)), np.zeros((1, 9, 8))]}, r"All images must be of one size; got \(1, 8, 8\), \(1, 9, 8\)"),
         ({"X": np.zeros((60, 3, 3))}, r"X must be \(n, d\) or images \(n, c, h, w\); got shape \(60, 3, 3\)"),
         ({"clean": (np.zeros((2, 3)), np.array([0, 7]))}, "clean has classes that no label in y has: 7"),
-        ({"clean": [60]}, "clean must be numbers of rows of X, from 0 to 59"),
+        ({"clean": [60]}, "clean must be row numbers from 0 to 59"),
         ({"method": "mw_nett"}, "Did you mean 'mw_net'"),
         ({"model": nn.Linear(3, 3)}, "model must be a function"),
         ({"model": lambda n_features, n_classes: 3}, "it gave <class 'int'>"),

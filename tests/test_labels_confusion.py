@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from densratio import label_issues_from_probabilities
 from densratio.labels import transition
 from densratio.labels.confusion import label_posterior
 
@@ -40,3 +41,20 @@ def test_counts_that_mislead_are_left_for_a_likelier_confusion(seed: int) -> Non
         transition._confident = own
     assert np.mean(found.posterior.argmax(axis=1) == true) > 0.98
     assert np.mean(misled.posterior.argmax(axis=1) == true) > 0.98
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.sampled_from([0.05, 0.2]), noise=st.sampled_from([0.1, 0.3]))
+def test_clean_rows_tell_how_many_labels_of_a_rare_class_are_wrong(seed: int, share: float, noise: float) -> None:
+    draw, n_rows = np.random.default_rng(seed), 4000
+    true = (draw.random(n_rows) < share).astype(int)
+    wrong = draw.random(n_rows) < noise
+    place = draw.normal(6.0 * true - 3.0)
+    odds = share / (1.0 - share) * np.exp(6.0 * place)
+    second = (noise + (1.0 - noise) * odds) / (1.0 + odds)
+    labels = np.where(wrong, 1 - true, true)
+    clean = draw.permutation(np.flatnonzero(~wrong))[:200]
+    frame = label_issues_from_probabilities(labels, np.column_stack([1.0 - second, second]), clean=clean)
+    np.testing.assert_allclose(frame.attrs["n_issues"], wrong.sum(), rtol=0.05)
+    least, most = frame.attrs["n_issues_interval"]
+    assert 0.9 * wrong.sum() < least <= 1.05 * wrong.sum() and 0.95 * wrong.sum() < most < 1.05 * wrong.sum()

@@ -14,10 +14,11 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
 from densratio import find_label_issues, label_issues_from_probabilities
-from densratio.labels.confusion import _sharpened, less_sure
+from densratio.labels.confusion import less_sure
 from densratio.labels.encoding import FrameEncoder
 from densratio.labels.held_out import n_deals
 from densratio.labels.probabilities import wrong_scores
+from densratio.labels.transition import _sharpened
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
 
@@ -294,7 +295,7 @@ BAD = {
     "clean class": (lambda: find_label_issues(ROWS, TWO, clean=(ROWS, TWO + 1)), "which labels lack"),
     "clean rows": (lambda: find_label_issues(ROWS, TWO, clean=[25]), "row numbers from 0 to 19"),
     "images": (lambda: find_label_issues([np.ones((1, 4, 4)), np.ones((1, 5, 5))] * 10, TWO, model=network), "one size first"),
-    "text": (lambda: find_label_issues(["a b", "c d"] * 10, TWO), "encoder="),
+    "text": (lambda: find_label_issues(["a b", "c d"] * 10, TWO, model=LogisticRegression()), "encoder="),
     "repeats": (lambda: find_label_issues(ROWS, TWO, n_repeats=0), "n_repeats must be an int >= 1"),
     "model": (lambda: find_label_issues(ROWS, TWO, model=3), "must be a scikit-learn classifier"),
     "proba": (lambda: label_issues_from_probabilities(TWO, np.full((20, 3), 1 / 3)), r"\(20, 2\)"),

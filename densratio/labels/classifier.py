@@ -15,7 +15,8 @@ from .._columns import check_container
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
 from .encoding import FrameEncoder
-from .frame import issue_frame
+from .frame import issue_frame, suggested_classes
+from .given import clean_rows
 from .rows import Rows, merged
 
 __all__ = ["NoisyLabelClassifier"]
@@ -130,11 +131,15 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             raise ValueError(f"batch_size must be an int >= 2 or None; got {self.batch_size!r}.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be > 0; got {self.learning_rate!r}.")
-        if self.model is not None and (not callable(self.model) or hasattr(self.model, "parameters")):
+        if self.model is not None and (
+            not callable(self.model) or (hasattr(self.model, "parameters") and not isinstance(self.model, type))
+        ):
             raise ValueError(
                 "model must be a function (n_features or shape, n_classes) -> nn.Module, such as a class, or None; "
                 f"got {self.model!r}."
             )
+        if self.verbose is not None and not callable(self.verbose):
+            raise ValueError(f"verbose must be None or a function that is called after each epoch; got {self.verbose!r}.")
         if self.method != "auto":
             from ..training.registry import key_of
 
@@ -151,7 +156,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         if isinstance(clean, tuple | list) and len(clean) == 2 and np.ndim(clean[1]) == 1:
             x, codes, weight, is_clean = self._with_second(clean, x, codes, weight, is_clean)
         elif clean is not None:
-            is_clean[_numbers_of_rows(clean, len(x))] = True
+            is_clean = clean_rows(clean, len(x))
         is_used = weight > 0
         if not is_used.any():
             raise ValueError("The sample weights of all rows are zero: no row of any class is left to learn from.")
@@ -218,7 +223,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)
                 proba = self._of_rows(plan, rows)
-                is_doubted = (proba.argmax(axis=1) != rows.y) & (weight < 1.0)
+                is_doubted = (proba.argmax(axis=1) != rows.y) & (weight <= weight.mean())
                 posterior = np.where(is_doubted[:, None], proba, posterior)
         self.n_iter_ = len(self.history_)
         return posterior, weight
@@ -232,10 +237,11 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """Weights and label issues of the rows as they were given."""
         is_used = place >= 0
         weights = np.where(is_used, weight[place], 0.0)
-        self.weights_ = weights / weights[is_used].mean()
+        # A method that trains on validation rows alone gives all others the weight 0.
+        self.weights_ = weights / (weights[is_used].mean() or 1.0)
         may_be_wrong = is_used & ~is_clean
-        suggested = np.where(may_be_wrong, posterior[place].argmax(axis=1), given)
         score = np.where(may_be_wrong, 1.0 - posterior[place, given], 0.0).clip(0.0, 1.0)
+        suggested = np.where(may_be_wrong, suggested_classes(posterior[place], given, score), given)
         self._issues = given, suggested, score
         return self
 
@@ -269,15 +275,6 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
         )
     check_classification_targets(labels)
     return labels
-
-
-def _numbers_of_rows(clean: Any, n_rows: int) -> np.ndarray:
-    rows = np.asarray(clean)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0 or rows.min() < 0 or rows.max() >= n_rows:
-        raise ValueError(
-            f"clean must be numbers of rows of X, from 0 to {n_rows - 1}, or a second (X, y) of right rows; got {clean!r}."
-        )
-    return rows
 
 
 def _needs_encoder(X: Any) -> bool:

@@ -19,6 +19,7 @@ from .transition import (
     LabelRows,
     fitted_confusion,
     likelier,
+    log_likelihood,
     n_wrong,
     raised,
     true_classes,
@@ -177,7 +178,12 @@ def _calibrated(rows: LabelRows) -> LabelRows:
 
 
 def _mostly_right(rows: LabelRows, fit: Fit) -> Fit:
-    """The fit after rates were lowered until no label is given to more rows of another class than to those of its own."""
+    """The fit after rates were lowered until no label is given to more rows of another class than to those of its own.
+
+    It stays as it is where clean rows are likelier under it by more than a rate of each class is worth: of a rare class most labels
+    can be wrong.
+    """
+    given = fit
     for _ in range(_LOWERINGS):
         joint = true_classes(rows, fit) * rows.counts[:, None]
         confusion = np.array([np.bincount(rows.given, column, joint.shape[1]) for column in joint.T])
@@ -186,7 +192,9 @@ def _mostly_right(rows: LabelRows, fit: Fit) -> Fit:
             break
         lowered = np.where(is_large, 0.8, 1.0) * np.where(np.eye(len(is_large), dtype=bool), 0.0, fit.transition)
         fit = fitted_confusion(rows, with_diagonal(lowered), fit.power * NEXT_POWERS)
-    return fit
+    clean = np.flatnonzero(rows.is_clean)
+    before, after = (log_likelihood(rows.take(clean), each.q[clean], each.transition) for each in (given, fit))
+    return given if before > after + rows.proba.shape[1] else fit
 
 
 def _certain(q: np.ndarray) -> np.ndarray:

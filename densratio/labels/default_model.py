@@ -23,14 +23,19 @@ _POWERS = np.geomspace(0.1, 1.0, 9)
 _MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
 
 
-def default_model(rows: np.ndarray, given: np.ndarray, seed: int) -> Any:
-    """The network, boosted trees or logistic regression that predicts held-out labels best, on as many rows as a trial needs."""
+def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Any:
+    """The network, boosted trees or logistic regression that predicts held-out labels best, on as many rows as a trial needs.
+
+    groups (n,): rows of one group are held out together.
+    """
     networks, others = _networks(len(rows), seed), _small_models(seed)
     models = [*networks, *others]
     some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
     if np.bincount(given[some]).max() < _TRIAL_FOLDS:
         return networks[0]
-    learned, held = (some[part] for part in label_folds(given[some], None, _TRIAL_FOLDS, seed)[0])
+    learned, held = (
+        some[part] for part in label_folds(given[some], None if groups is None else groups[some], _TRIAL_FOLDS, seed)[0]
+    )
     losses = [_held_out_loss(model, rows, given, learned, held) for model in models]
     margins = np.repeat([1.0, 1.0 + _MARGIN], [len(networks), len(others)])
     return models[int(np.argmin(margins * losses))]

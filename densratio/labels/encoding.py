@@ -61,9 +61,27 @@ def _text_pipeline(texts: list[str]) -> Any:
         terms = weights.fit_transform(texts)
     except ValueError as error:
         raise ValueError(f"A column of text holds no words: {error}") from None
+    return make_pipeline(weights, _main_directions(terms).fit(terms))
+
+
+def _main_directions(terms: Any) -> TruncatedSVD:
     # Of few texts most directions are noise.
-    directions = max(1, min(_DIRECTIONS, terms.shape[1] - 1, len(texts) // 10))
-    return make_pipeline(weights, TruncatedSVD(directions, random_state=0).fit(terms))
+    return TruncatedSVD(max(1, min(_DIRECTIONS, terms.shape[1] - 1, terms.shape[0] // 10)), random_state=0)
+
+
+def _directions(rows: Any) -> np.ndarray:
+    """Sparse rows (n, d) by their main directions (n, k)."""
+    if rows.shape[1] < 2:
+        return rows.toarray().astype(np.float32)
+    return _main_directions(rows).fit_transform(rows).astype(np.float32)
+
+
+def _are_texts(X: Any) -> bool:
+    """Whether X is a column of texts (n,)."""
+    if isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and not is_frame(X)):
+        values = [value for value in _values(X) if not isinstance(value, float)]
+        return len(values) > 0 and all(isinstance(value, str) for value in values)
+    return False
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
@@ -71,15 +89,18 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if encoder is None:
         return X
     if hasattr(encoder, "fit_transform"):
-        return encoder.fit_transform(X)
+        rows = encoder.fit_transform(X)
+        return rows if has_model or not is_sparse(rows) else _directions(rows)
     if callable(encoder):
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":
         raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
     if is_frame(X):
         return FrameEncoder().fit_transform(X).astype(np.float32)
-    if is_sparse(X) and has_model:
-        return X
+    if is_sparse(X):
+        return X if has_model else _directions(X)
+    if not has_model and _are_texts(X):
+        return _text_pipeline(_texts(X)).transform(_texts(X)).astype(np.float32)
     rows = _array(X)
     if keeps_images:
         return rows
@@ -94,11 +115,13 @@ def _array(X: Any) -> np.ndarray:
         values = np.asarray(to_host(X))
     except ValueError:
         values = np.empty(0, dtype=object)
-    if values.dtype.kind == "O" and values.ndim < 2:
+    if values.dtype.kind == "O" and values.ndim < 2 and not _are_texts(X):
         shapes = sorted({str(np.shape(x)) for x in X})[:3]
         raise ValueError(f"The rows of X have different shapes, {', '.join(shapes)}: bring all images to one size first.")
     if values.dtype.kind in "USO" and values.ndim == 1:
-        raise ValueError("X holds text: pass encoder=, such as sklearn.feature_extraction.text.TfidfVectorizer(), or embeddings.")
+        raise ValueError(
+            "X holds text: encoder=None hands it to the model as it is; or pass encoder=, such as TfidfVectorizer(), or embeddings."
+        )
     if values.ndim < 2:
         raise ValueError(
             f"X must be rows (n, d) or images (n, c, h, w); got shape {values.shape}. X.reshape(-1, 1) makes one column."

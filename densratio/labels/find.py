@@ -18,7 +18,7 @@ from .default_model import default_model
 from .encoding import as_numbers, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array
-from .held_out import fitted, label_folds, n_deals, out_of_fold
+from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
 
@@ -65,15 +65,16 @@ def find_label_issues(
     X : table (n, d) with numbers, categories, dates and gaps (pandas, polars, Arrow, array), images (n, c, h, w), embeddings, or
         anything that `encoder` turns into them.
     labels : (n,) given classes, text or whole numbers; numbers; or (n, L), several for each row.
-    kind : "classes", "numbers", or "auto": numbers where labels hold fractions.
+    kind : "classes", "numbers", or "auto": numbers where labels hold fractions, or more than 50 whole numbers for four rows each.
     clean : row numbers or a mask of rows known to be right, or, for classes (n,), a second (X, labels) that is.
     model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
         boosted trees, large or small, or logistic regression, whichever predicts best; of numbers for boosted trees.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
-        TF-IDF weights, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X to the model as it
-        is.
-    groups : (n,) rows of one group are never held out while others of it are learned from.
+        TF-IDF weights, as texts (n,) do, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X
+        to the model as it is.
+    groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row are a group where
+        most rows have some, as in tables in which classes were made alike by copying.
     cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
         that a model learned from, ranks them; scores are as sure as they are over the deals on average. None for 4 times up to
         5,000 rows, fewer for more, once above 10,000.
@@ -111,9 +112,9 @@ def find_label_issues(
     keeps_images = model is not None and not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
     _check_lengths(rows, given, n_rows)
-    together = _groups(groups, n_rows, len(given))
+    together = copies_of(rows) if groups is None else _groups(groups, n_rows, len(given))
     deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_deals(n_repeats, len(given)))]
-    chosen = default_model(rows, given, seed) if model is None else _classifier(model, seed)
+    chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
     dealt = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["issue_frame", "pandas_module"]
+__all__ = ["issue_frame", "pandas_module", "suggested_classes"]
 
 
 def pandas_module() -> Any:
@@ -18,9 +18,18 @@ def pandas_module() -> Any:
         raise ImportError('The list of label issues is a pandas frame: pip install "densratio-toolkit[cli]".') from error
 
 
+def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """The likeliest class (n,) of each row by P(true class) (n, K), and of the issues the likeliest other than the given one."""
+    likeliest, others = posterior.argmax(axis=1), posterior.copy()
+    others[np.arange(len(given)), given] = -1.0
+    issues = _worst_first(score)[: _n_issues(score)]
+    likeliest[issues] = others[issues].argmax(axis=1)
+    return likeliest
+
+
 def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> Any:
     """row, given_label, suggested_label, score, is_issue of all rows, the worst first; as many are issues as the scores sum to."""
-    order, n_issues = np.argsort(-score, kind="stable"), round(float(score.sum()))
+    order, n_issues = _worst_first(score), _n_issues(score)
     frame = pandas_module().DataFrame({
         "row": order,
         "given_label": given[order],
@@ -30,3 +39,11 @@ def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> 
     })  # fmt: skip
     frame.attrs["n_issues"] = n_issues
     return frame
+
+
+def _worst_first(score: np.ndarray) -> np.ndarray:
+    return np.argsort(-score, kind="stable")
+
+
+def _n_issues(score: np.ndarray) -> int:
+    return round(float(score.sum()))

@@ -12,8 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 
 from .._validation import check_count
 
-__all__ = ["fitted", "label_folds", "n_deals", "out_of_fold"]
+__all__ = ["copies_of", "fitted", "label_folds", "n_deals", "out_of_fold"]
 
+_COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
 _MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
 
 
@@ -25,12 +26,25 @@ def n_deals(n_repeats: int | None, n_rows: int) -> int:
     return n_repeats
 
 
+def copies_of(rows: Any) -> np.ndarray | None:
+    """A number (n,) that equal rows of (n, ...) share, where most rows have copies of few: a copy would tell its label."""
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiub":
+        return None
+    flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
+    _, kind, counts = np.unique(flat.view(f"V{flat.dtype.itemsize * flat.shape[1]}")[:, 0], return_inverse=True, return_counts=True)
+    is_copied = np.mean(counts[kind] > 1) > _COPIED and len(counts) > _DISTINCT * len(rows)
+    return kind if is_copied else None
+
+
 def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int) -> list[Any]:
     """(learned, held out) row numbers of each of at most cv folds, which hold the classes (n,) alike."""
     most = int(np.bincount(given).max())
     if most < 2:
         raise ValueError(f"Every one of the {len(given)} classes has one row: a label needs others of its class. Merge classes.")
-    n_folds = min(cv, most)
+    n_groups = len(given) if groups is None else len(np.unique(groups))
+    if n_groups < 2:
+        raise ValueError("groups holds one group alone: none is left to learn from while it is held out. Leave groups out.")
+    n_folds = min(cv, most, n_groups)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")

@@ -17,6 +17,7 @@ from .given import label_array
 __all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
 _LEAST_SPREAD = 0.1  # of the median one: no row is taken to be certain
+_MOST_CLASSES, _MANY_CLASSES = 50, 0.25  # whole numbers, and share of the rows, beyond which they are no classes
 _KDE_ROWS, _FIT_ROWS = 1000, 20_000
 _WORTH = 1.0  # times ln(n): what a share of wrong numbers has to gain in log-likelihood
 # What is searched: shift, logarithms of the spread below and above, of the tail, power of the given spread, slopes of the spread
@@ -56,7 +57,8 @@ def as_targets(labels: Any, kind: str) -> np.ndarray | None:
         raise ValueError(f"Labels of the kind numbers must be numbers: {error}") from None
     if not np.isfinite(values).all():
         raise ValueError(f"labels must be finite; row {int(np.argmin(np.isfinite(values)))} is not.")
-    return values if kind == "numbers" or (values != np.round(values)).any() else None
+    are_many = len(np.unique(values)) > max(_MOST_CLASSES, _MANY_CLASSES * len(values))
+    return values if kind == "numbers" or are_many or (values != np.round(values)).any() else None
 
 
 def out_of_fold_numbers(

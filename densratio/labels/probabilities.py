@@ -11,7 +11,7 @@ import numpy as np
 from .._arrays import to_host
 from .._columns import check_container
 from .confusion import careful_posterior
-from .frame import issue_frame, pandas_module
+from .frame import issue_frame, pandas_module, suggested_classes
 from .given import class_codes, clean_rows
 from .tokens import are_sequences, token_issues
 
@@ -67,7 +67,8 @@ def class_issues(names: np.ndarray, given: np.ndarray, dealt: np.ndarray, is_cle
     model, limits = careful_posterior(dealt, given, is_clean)
     rows, at = np.arange(len(given))[:n_rows], (np.arange(len(given)), given)
     score = np.where(is_clean, 0.0, wrong_scores(model.posterior[at]))[rows]
-    frame = issue_frame(names[given[rows]], names[model.posterior[rows].argmax(axis=1)], score)
+    suggested = suggested_classes(model.posterior[rows], given[rows], score)
+    frame = issue_frame(names[given[rows]], names[suggested], score)
     n_issues = frame.attrs["n_issues"]
     least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
     if most > 2 * least + _UNSURE * len(rows):

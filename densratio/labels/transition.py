@@ -14,6 +14,7 @@ __all__ = [
     "LabelRows",
     "fitted_confusion",
     "likelier",
+    "log_likelihood",
     "n_wrong",
     "raised",
     "true_classes",
@@ -97,7 +98,7 @@ def fitted_confusion(rows: LabelRows, transition: np.ndarray, powers: np.ndarray
     """The fit of T at the power under which the labels are likeliest."""
     log_q = rows.log_classes(transition)
     powers = np.clip(powers, _FIRST_POWERS[0], _FIRST_POWERS[-1])
-    fits = [(_log_likelihood(rows, q, transition), p, q) for p, q in ((p, raised(log_q, p)) for p in powers)]
+    fits = [(log_likelihood(rows, q, transition), p, q) for p, q in ((p, raised(log_q, p)) for p in powers)]
     value, power, q = max(fits, key=lambda fit: fit[0])
     return Fit(value, transition, power, q)
 
@@ -110,6 +111,7 @@ def with_diagonal(wrong: np.ndarray) -> np.ndarray:
 
 
 def raised(log_q: np.ndarray, power: float) -> np.ndarray:
+    """Probabilities (n, K) in proportion to a power of q."""
     raised = np.exp(power * (log_q - log_q.max(axis=1, keepdims=True)))
     return raised / raised.sum(axis=1, keepdims=True)
 
@@ -175,7 +177,7 @@ def _counted(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> tuple[fl
         joint *= (counts / joint.sum(axis=1))[:, None]
         confusion = np.array([np.bincount(given, joint[:, k], n_classes) for k in range(n_classes)])
         transition = _pooled(confusion)[0]
-    return _log_likelihood(rows, q, transition), confusion
+    return log_likelihood(rows, q, transition), confusion
 
 
 def _pooled(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -211,7 +213,8 @@ def _sharpened(proba: np.ndarray, transition: np.ndarray) -> np.ndarray:
     return q
 
 
-def _log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
+def log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
+    """Of the given labels under q T, with q (n, K) the true classes; of clean rows under q alone."""
     right = (1.0 - MISTAKEN) * q[np.arange(len(q)), rows.given] + MISTAKEN / q.shape[1]
     likelihood = np.where(rows.is_clean, right, (q * transition[:, rows.given].T).sum(axis=1))
     return float(rows.counts @ np.log(np.maximum(likelihood, np.finfo(float).tiny)))
@@ -227,7 +230,7 @@ def _climbed(rows: LabelRows, fit: Fit, has_own: np.ndarray) -> Fit:
             # LabelRows of other classes don't depend on these rates.
             near = rows.take(np.flatnonzero(fit.q[:, group].max(axis=1) > 0.01))
             trials = [transition, *(_with_rate(transition, group, factor**n) for n in (-2, -1, 1, 2))]
-            values = [_log_likelihood(near, raised(near.log_classes(T), fit.power), T) for T in trials]
+            values = [log_likelihood(near, raised(near.log_classes(T), fit.power), T) for T in trials]
             values[0] += 1.0  # The labels alone hardly tell the rates: a move is worth a parameter.
             transition = trials[int(np.argmax(values))]
         moved = fitted_confusion(rows, transition, fit.power * NEXT_POWERS)
