@@ -44,6 +44,7 @@ class LabelRows(NamedTuple):
     holds_noise: bool
 
     def take(self, rows: np.ndarray) -> LabelRows:
+        """The rows of these numbers."""
         return LabelRows(self.proba[rows], self.given[rows], self.is_clean[rows], self.counts[rows], self.holds_noise)
 
     def log_classes(self, transition: np.ndarray) -> np.ndarray:
