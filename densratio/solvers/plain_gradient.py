@@ -19,7 +19,7 @@ class PlainGradient(Solver):
     A stored point of another batch is first projected; it is not rescaled.
     step_size: number > 0 in units of the problem's own gradient (KMM: (K w - kappa) / n); None: 1 / curvature at the start.
     of_mean: the step is step_size / k for k coefficients, those of a ratio that is the mean of its k kernels, theta = k coef: theta
-        then moves by step_size times the gradient in coef, k times its own. A training loop stores theta, of 1 at first.
+    then moves by step_size times the gradient in coef, k times its own. A training loop stores theta, of 1 at first.
     """
 
     step_size: float | None = None

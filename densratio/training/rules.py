@@ -68,7 +68,7 @@ class MarginBased(BatchReweighter):
 
     favors : "hard", rows of small margin, for clean labels; or "easy", 1 + m_i, which keeps wrong labels small.
     first (n_train,) : margins of all rows under a model that was trained before, which stay, as published: `margins` of its
-        predictions. None: those of the model in training.
+    predictions. None: those of the model in training.
     Source: margin-based reweighting (MBR) as a baseline in Jain et al. (2024), Improving generalization via meta-learning on hard
     samples; the linear form is this library's.
     """
