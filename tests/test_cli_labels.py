@@ -176,3 +176,11 @@ def test_mistakes_end_in_one_line(files, arguments, words, monkeypatch):
     monkeypatch.chdir(files)
     result = call(*arguments)
     assert result.exit_code == 2 and words in " ".join(result.stderr.split())
+
+
+def test_doubts_about_the_number_are_notes_in_the_words_of_the_command(tmp_path):
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"a": draw.normal(size=120), "y": draw.integers(0, 2, 120)})
+    table.to_csv(tmp_path / "noise.csv", index=False)
+    done = call("labels", tmp_path / "noise.csv", "--label", "y", "--out", tmp_path / "issues.csv")
+    assert "--clean right.csv" in done.output and "UserWarning" not in done.output and "clean=[" not in done.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +37,6 @@ def labels(
     file too.
     """
     with plain_errors():
-        from ..labels import find_label_issues
         from .files import check_outputs, write_all
         from .label_page import page
         from .labeled import labeled
@@ -48,19 +48,30 @@ def labels(
         (given, *right), notes = labeled(paths, label, columns, drop, how, size=size)
         known = (right[0].rows, right[0].labels) if right else None
         with moving_bar("Folds are learned and held out"):
-            issues = find_label_issues(given.rows, given.labels, clean=known, model=_network(given), random_state=seed)
+            issues, said = _issues(given, known, seed)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
         made = {out: issues.to_csv(index=False).encode()}
         if report is not None:
             made[report] = page(issues, given, f"Labels of {data.name}").encode()
         write_all(made)
-        for sentence in notes:
+        for sentence in [*notes, *said]:
             say("note", sentence)
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.labels):,} labels", width=14)
         if "n_issues_interval" in issues.attrs:
             say("can be wrong", "{:,} to {:,}".format(*issues.attrs["n_issues_interval"]), width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
+
+
+def _issues(given: Any, known: Any, seed: int) -> tuple[Any, list[str]]:
+    """The list of issues, and what the library warns of, in the words of this command."""
+    from ..labels import find_label_issues
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        issues = find_label_issues(given.rows, given.labels, clean=known, model=_network(given), random_state=seed)
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    return issues, [sentence.replace("clean=[0, 1, ...]", "--clean right.csv") for sentence in said]
 
 
 def _network(given: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -105,9 +106,11 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
 
 
 def _not_a_ratio(ratio: Any) -> ValueError:
+    if hasattr(getattr(ratio, "ratio", None), "transform"):
+        return ValueError(f"ratio is {type(ratio).__name__}, which holds a fitted density ratio: pass its .ratio, or its .weights.")
     return ValueError(
         "ratio must be a fitted density ratio such as KMM().fit(X, y), a function of the source rows, or their weights "
-        f"(n_source,); got {ratio!r}."
+        f"(n_source,); got {reprlib.repr(ratio)}."
     )
 
 
