@@ -108,3 +108,17 @@ def test_a_class_of_networks_is_a_model_and_clean_may_be_a_mask():
     np.testing.assert_array_equal(by_mask.predict_proba(rows), by_number.predict_proba(rows))
     with pytest.raises(ValueError, match="verbose must be None or a function"):
         NoisyLabelClassifier(verbose=True).fit(rows, labels)
+
+
+def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():
+    rows, labels = load_digits(return_X_y=True)
+    fitted = {
+        name: NoisyLabelClassifier(name, max_iter=5, random_state=0).fit(rows[:300], labels[:300])
+        for name in ("lrw_hard", "lrw_easy", "lrw_random")
+    }
+    held_out = {name: np.flatnonzero(one.weights_ == 0.0) for name, one in fitted.items()}
+    plain = NoisyLabelClassifier("uniform", max_iter=5, random_state=0).fit(rows[:300], labels[:300]).predict_proba(rows[:300])
+    own = plain[np.arange(300), labels[:300]]
+    assert len({len(rows_out) for rows_out in held_out.values()}) == 1 and len(held_out["lrw_hard"]) > 0
+    assert not set(held_out["lrw_hard"]) & set(held_out["lrw_easy"])
+    assert own[held_out["lrw_hard"]].mean() < own[held_out["lrw_random"]].mean() < own[held_out["lrw_easy"]].mean()

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from .._arrays import to_device
 from ..training.meta import ChosenRows
-from ..training.registry import reweighter
+from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
 from .networks import small_network
 from .rows import Rows
@@ -170,8 +170,28 @@ def _stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
 def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
     """A network, the weights (m,) of a method, and the losses.
 
-    The method is held against the clean rows, or against the rows of each class that an averaged network finds easiest.
+    The method is held against the clean rows, or against the rows of each class that an averaged network finds easiest; one that
+    trains twice against the rows that the margins of a plain training hold out, of weight 0.
     """
+    twice = TRAIN_TWICE.get(key_of(name))
+    if twice is None:
+        return _reweighted(plan, rows, clean, name, seed)
+    first, _ = train(plan, rows, rows.counts, seed)
+    split = twice.split(_margins(predicted(plan, first, rows.x), rows.y), seed=seed)
+    model, found, losses = _reweighted(plan, rows.take(split.train), rows.take(split.val), name, seed)
+    weight = np.zeros(len(rows.y))
+    weight[split.train] = found
+    return model, weight, losses
+
+
+def _margins(proba: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """P(label) minus that of the likeliest other class (m,)."""
+    at, others = (np.arange(len(y)), y), proba.copy()
+    others[at] = -1.0
+    return proba[at] - others.max(axis=1)
+
+
+def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
     run = Training(plan, rows, seed)
     labels = torch.as_tensor(rows.y)
     chosen = None if clean is not None else ChosenRows(TensorDataset(run.x.cpu(), labels), labels, mixup=None, seed=seed)
