@@ -96,7 +96,8 @@ def check_table(X: Any, name: str = "X") -> None:
     if type(X).__name__ == "Series":
         raise ValueError(f"{name} is a {library_of(X)} Series, one column: pass a frame of it, with to_frame().")
     is_of_dicts = isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], dict)
-    if isinstance(X, dict) or is_of_dicts:
+    # Sparse rows by their keys are a dict too.
+    if is_of_dicts or (isinstance(X, dict) and not is_sparse(X)):
         raise ValueError(
             f"{name} is a {'list of dicts' if is_of_dicts else 'dict'}: pass a frame of it, with pandas.DataFrame(...)."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,8 @@ def instead_of_texts(name: Any, texts: Collection[str]) -> str | None:
 def _spelled(texts: Collection[str]) -> str | None:
     if any(map(_CODE.match, texts)):
         return None
-    tests = {"numbers": spells_number, "dates": is_date, "numbers with signs": _MARKED.fullmatch}
-    return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)  # type: ignore[arg-type]
+    tests: dict[str, Callable[[str], Any]] = {"numbers": spells_number, "dates": is_date, "numbers with signs": _MARKED.fullmatch}
+    return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
 
 
 def advice_on_texts(name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
