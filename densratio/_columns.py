@@ -12,8 +12,8 @@ import numpy as np
 from ._arrays import is_sparse, is_tensor
 
 __all__ = [
-    "check_columns", "check_container", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "library_of",
-    "shape_of",
+    "check_columns", "check_container", "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real",
+    "library_of", "shape_of", "shown",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
@@ -89,6 +89,27 @@ def _unmasked(X: Any, name: str) -> np.ndarray:
         where = f"column {np.flatnonzero(masked.any(axis=0))[0]}" if masked.ndim == 2 else f"row {np.flatnonzero(masked)[0]}"
         raise ValueError(f"Input {name} contains missing (masked) values in {where}. Drop or impute these rows.")
     return X.data
+
+
+def check_table(X: Any, name: str = "X") -> None:
+    """Raises ValueError for one column and for what becomes a frame, with the code that makes it one."""
+    if type(X).__name__ == "Series":
+        raise ValueError(f"{name} is a {library_of(X)} Series, one column: pass a frame of it, with to_frame().")
+    is_of_dicts = isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], dict)
+    # Sparse rows by their keys are a dict too.
+    if is_of_dicts or (isinstance(X, dict) and not is_sparse(X)):
+        raise ValueError(
+            f"{name} is a {'list of dicts' if is_of_dicts else 'dict'}: pass a frame of it, with pandas.DataFrame(...)."
+        )
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as it is written, or, where that is long, what it is."""
+    text = repr(value)
+    if len(text) <= 80 and "\n" not in text:
+        return text
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__}" + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
 
 
 def check_columns(X: Any, estimator: str) -> None:

@@ -15,7 +15,18 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, take_rows, to_host
-from ._columns import check_columns, check_container, is_frame, is_missing, is_polars, is_real, library_of, shape_of
+from ._columns import (
+    check_columns,
+    check_container,
+    check_table,
+    is_frame,
+    is_missing,
+    is_polars,
+    is_real,
+    library_of,
+    shape_of,
+    shown,
+)  # fmt: skip
 
 __all__ = [
     "check_count", "check_index", "check_number", "check_rows", "check_sample_weight", "check_two_dimensional", "from_registry",
@@ -127,6 +138,7 @@ def ordered_labels(values: Sequence[Any]) -> tuple[tuple[Any, Any], str]:
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     """X (n, d) as a finite floating-point array of its own library; column names and number are checked against the fit's."""
     X = check_container(X)
+    check_table(X)
     check_two_dimensional(shape_of(X), "tensor" if is_tensor(X) else "array")
     if is_tensor(X):
         return _check_tensor(estimator, X, reset=reset)
@@ -210,6 +222,7 @@ def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "in
 
 def _sample(X: Any, name: str) -> Any:
     X = check_container(X, f"The {name} sample")
+    check_table(X, f"The {name} sample")
     shape = shape_of(X)
     if len(shape) != 2:
         raise ValueError(f"The {name} sample must be 2-D (n, d); got {len(shape)}-D. Reshape one column with X.reshape(-1, 1).")
@@ -347,7 +360,7 @@ def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tupl
 def check_count(name: str, value: Any, least: int = 1, more: str = "") -> int:
     """The value of a parameter as an int >= `least`. Raises ValueError for anything else; more: what the message says beside."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an int >= {least}{more}; got {value!r}.")
+        raise ValueError(f"{name} must be an int >= {least}{more}; got {shown(value)}.")
     return int(value)
 
 
@@ -355,7 +368,7 @@ def check_number(name: str, value: Any, within: str, more: str = "") -> float:
     """The value of a parameter as a float. Raises ValueError unless it is a number within an interval such as "[0, 1)"."""
     least, largest = _ends(within)
     if not is_number(value) or not least <= value <= largest:
-        raise ValueError(f"{name} must be a number in {within}{more}; got {value!r}.")
+        raise ValueError(f"{name} must be a number in {within}{more}; got {shown(value)}.")
     return float(value)
 
 
@@ -379,4 +392,4 @@ def seed_of(random_state: Any) -> int:
         return int(random_state.randint(2**31 - 1))
     if random_state is None or isinstance(random_state, np.random.Generator):
         return int(np.random.default_rng(random_state).integers(2**31 - 1))
-    raise ValueError(f"random_state must be an int, a RandomState, a Generator or None; got {random_state!r}.")
+    raise ValueError(f"random_state must be an int, a RandomState, a Generator or None; got {shown(random_state)}.")

@@ -280,10 +280,11 @@ ZONED = pd.date_range("2020", periods=3, tz="UTC")
         (GOOD.head(0), "target is empty"),
         (GOOD.to_numpy(), "target = pandas.DataFrame(target, columns=source.columns)"),
         (polars.from_pandas(GOOD).lazy(), "X.collect()"),
-        (GOOD["a"], "target is a pandas Series: pass a frame, target.to_frame()"),
+        (GOOD["a"], "target is a pandas Series, one column: pass a frame of it, with to_frame()"),
         (scipy.sparse.eye_array(3), "target is a sparse matrix: pass target.toarray()"),
         ([1.0, 2.0], "target must be a table of rows and columns (n, d): a pandas or polars frame"),
-        ({"a": [1.0]}, "Got a dict of shape ()"),
+        ({"a": [1.0]}, "target is a dict: pass a frame of it, with pandas.DataFrame(...)"),
+        ([{"a": 1.0}, {"a": 2.0}], "target is a list of dicts: pass a frame of it, with pandas.DataFrame(...)"),
         (GOOD.assign(a=[START, "x", 1.0]), "values of types datetime and float and str"),
     ],
 )  # fmt: skip

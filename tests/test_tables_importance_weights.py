@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from densratio import KLIEP, KMM, LSIF, ImportanceWeighted, StackedRatio, diagnose, importance_weights, stack_domains
+from densratio import KLIEP, KMM, LSIF, ImportanceWeighted, StackedRatio, importance_weights, stack_domains
 from densratio.estimators import ESTIMATORS
 from densratio.tables import TableEncoder
 from densratio.tables.automatic import automatic
@@ -332,10 +332,3 @@ def test_another_encoder_is_fitted_on_both_samples(pair):
 def test_a_wrong_argument_is_named(pair, arguments, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         importance_weights(*pair, **arguments)
-
-
-def test_a_result_in_place_of_its_ratio_is_told(weighed):
-    rows, y = stack_domains(np.zeros((4, 1)), np.ones((4, 1)))
-    for call in (lambda: diagnose(weighed, rows, y), lambda: ImportanceWeighted(LogisticRegression(), weighed).fit(rows, y)):
-        with pytest.raises(ValueError, match=r"pass its \.ratio"):
-            call()

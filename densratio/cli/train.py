@@ -34,8 +34,11 @@ def train(
     with plain_errors():
         check_installed({"torch": "torch,cli"}, "This trains networks with")
         from ..labels import NoisyLabelClassifier
+        from ..training.registry import key_of
         from .labeled import labeled
 
+        if method != "auto":
+            key_of(method)
         paths = [data, test] if clean is None else [data, test, clean]
         how = reading(decimal, thousands, encoding, text)
         (table, right, *known), notes = labeled(paths, label, columns, drop, how, size=size)

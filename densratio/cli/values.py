@@ -145,7 +145,8 @@ def _mixed(typed: Column, other: Column) -> _Fault:
 
 def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
     is_missing = ~column.is_present
-    if is_missing.all():
+    # What has no value is left out by the encoder, or marked where one file alone has none.
+    if is_missing.all() and treatment.missing != "indicate":
         yield _Fault(f"{column.where} has no value at all.")
     elif is_missing.any() and not treatment.missing:
         yield _Fault(f"{column.where} has no value on {column.places(is_missing)}.", _ON_MISSING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container
+from .._columns import check_container, shown
 from .advice import advise
 from .balance import mean_differences, outside_range, outside_share
 from .columns import dense_rows, numeric_columns, rows_where, source_mask
@@ -106,11 +105,13 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
 
 
 def _not_a_ratio(ratio: Any) -> ValueError:
-    if hasattr(getattr(ratio, "ratio", None), "transform"):
-        return ValueError(f"ratio is {type(ratio).__name__}, which holds a fitted density ratio: pass its .ratio, or its .weights.")
+    if hasattr(ratio, "ratio") and hasattr(ratio, "weights"):
+        return ValueError(
+            "ratio is what importance_weights returned, whose `diagnosis` is this report for its own tables: pass result.ratio."
+        )
     return ValueError(
         "ratio must be a fitted density ratio such as KMM().fit(X, y), a function of the source rows, or their weights "
-        f"(n_source,); got {reprlib.repr(ratio)}."
+        f"(n_source,); got {shown(ratio)}."
     )
 
 

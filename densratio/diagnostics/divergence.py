@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
+from .._columns import shown
 from .._progress import show_progress, ticked
 from .._validation import check_number, seed_of
 from ..estimators import Discriminator
@@ -176,7 +177,7 @@ def _unfitted(ratio: Any) -> Any:
     if ratio is None:
         return Discriminator()
     if isinstance(ratio, type) or not all(hasattr(ratio, name) for name in ("fit", "transform", "get_params")):
-        raise ValueError(f"ratio must be a density ratio, such as KMM(), or a function from rows to ratios; got {ratio!r}.")
+        raise ValueError(f"ratio must be a density ratio, such as KMM(), or a function from rows to ratios; got {shown(ratio)}.")
     return as_chosen(ratio)
 
 

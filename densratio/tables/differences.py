@@ -126,11 +126,12 @@ def differences(
     with show_progress(verbose):
         at_source, at_target, lost = _compared(encoder, method, source, target, seed)
     found = [
-        ColumnDifference(name, float(_distances(code, labels)[0]), float(p), float(less), _words(*pair))
+        # What a column adds to a ratio that tells nothing is noise, of either sign.
+        ColumnDifference(name, float(_distances(code, labels)[0]), float(p), max(0.0, float(less)), _words(*pair))
         for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
     ]
     columns = tuple(sorted(found, key=lambda column: (column.p_value, -column.distance)))
-    return Differences(columns, at_source, at_target, area_under_curve(at_source, at_target), left_out)
+    return Differences(columns, at_source, at_target, max(0.5, area_under_curve(at_source, at_target)), left_out)
 
 
 # ---------------------------------------------------------------- each column by itself

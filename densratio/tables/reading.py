@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_frame, is_missing, is_real, library_of
+from .._columns import check_container, check_table, is_frame, is_missing, is_real, library_of
 from .spelling import spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
@@ -65,8 +65,7 @@ def table_of(X: Any, name: str) -> Any:
     if isinstance(X, np.ma.MaskedArray):
         X = np.ma.filled(X.astype(np.float64), np.nan)
     X = check_container(X, name)
-    if type(X).__name__ == "Series":
-        raise ValueError(f"{name} is a {library_of(X)} Series: pass a frame, {name}.to_frame().")
+    check_table(X, name)
     if not is_frame(X):
         kind, X = type(X).__name__, np.asarray(to_host(X))
         if X.ndim != 2:

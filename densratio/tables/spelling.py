@@ -51,11 +51,7 @@ def instead_of_texts(name: Any, texts: Collection[str]) -> str | None:
 def _spelled(texts: Collection[str]) -> str | None:
     if any(map(_CODE.match, texts)):
         return None
-    tests: dict[str, Callable[[str], object]] = {
-        "numbers": spells_number,
-        "dates": is_date,
-        "numbers with signs": _MARKED.fullmatch,
-    }
+    tests: dict[str, Callable[[str], Any]] = {"numbers": spells_number, "dates": is_date, "numbers with signs": _MARKED.fullmatch}
     return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
 
 
@@ -70,9 +66,22 @@ def advice_on_texts(name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
                 f'them, X[{name!r}].astype("category").'
             )
     texts = {str(value) for values in samples for value in values}
+    if twins := _twins(texts):
+        return (
+            f"Column {name!r} has the levels {', '.join(map(repr, twins))}, which differ in case or spaces alone. If they are one, "
+            f"make them so in both tables: X[{name!r}].str.strip().str.lower()."
+        )
     if not texts or (instead := instead_of_texts(name, texts)) is None:
         return None
     return (
         f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {instead}, in both "
         f'tables; or declare categories, X[{name!r}].astype("category").'
     )
+
+
+def _twins(texts: Collection[str]) -> list[str]:
+    """The first texts that are equal but for case and spaces around them, or none."""
+    spellings: dict[str, list[str]] = {}
+    for text in sorted(texts):
+        spellings.setdefault(text.strip().lower(), []).append(text)
+    return next((same for same in spellings.values() if len(same) > 1), [])

@@ -118,6 +118,9 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is
     if pooled.min() < pooled.max():
         apart = (*_ranges_apart(values[0], values[1], source.kind), *apart)
         return ColumnUse(name, source.kind, fill=float(np.median(pooled)), has_gaps=has_gaps, no_overlap=apart)
+    if not has_gaps and abs(pooled[0]) >= 2.0**53:
+        # Whole numbers as large may differ, and floating point does not tell them apart.
+        return dropped(name, f"one number in floating point, {shown_value(pooled[0], source.kind)}: subtract the smallest value")
     if not has_gaps:
         return dropped(name, f"the same value in all rows, {shown_value(pooled[0], source.kind)}")
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)

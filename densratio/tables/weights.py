@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -14,11 +14,13 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
-from .._columns import library_of
+from .._columns import library_of, shown
 from .._progress import show_progress
 from .._validation import check_number, seed_of, stack_domains
 from ..diagnostics import Report, diagnose
+from ..diagnostics.advice import advise
 from ..diagnostics.columns import Columns, numeric_columns
+from ..diagnostics.remedies import remedies_for
 from ..estimators import ESTIMATORS
 from ..two_step.taming import TamedWeights, tamed_by
 from .automatic import automatic
@@ -131,6 +133,10 @@ def importance_weights(
     taming = None if tame is None else tamed_by(tame, weights)
     weights = weights if taming is None else taming.weights
     diagnosis = diagnose(ratio, _columns(fitted, X), y, weights=weights, random_state=seed)
+    # The caller has two tables, and no y.
+    remedies = remedies_for(ratio)
+    remedies = replace(remedies, words={**remedies.words, "source": "the first table is the source, the second the target"})
+    diagnosis = replace(diagnosis, warnings=advise(diagnosis, remedies))
     pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
 
@@ -142,7 +148,7 @@ def ratio_of(method: Any, source: Any, target: Any, seed: int) -> Any:
     if isinstance(method, str):
         return named_ratio(method, seed)
     if isinstance(method, type) or not all(hasattr(method, name) for name in ("fit", "transform", "get_params")):
-        raise ValueError(f"method must be an unfitted density ratio, such as KMM(), or the name of one; got {method!r}.")
+        raise ValueError(f"method must be an unfitted density ratio, such as KMM(), or the name of one; got {shown(method)}.")
     return clone(method)
 
 
@@ -160,7 +166,7 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
     if isinstance(encoder, str) and encoder == "auto":
         encoder = TableEncoder(drop)
     elif isinstance(encoder, type) or not all(hasattr(encoder, name) for name in ("fit", "transform", "get_params")):
-        raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {encoder!r}.')
+        raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {shown(encoder)}.')
     elif as_names(drop):
         raise ValueError("drop belongs to the encoder here: give it TableEncoder(drop=...), or drop the columns yourself.")
     encoder = clone(encoder)

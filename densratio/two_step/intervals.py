@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d, has_fit_parameter
 
 from .._arrays import to_host
+from .._columns import shown
 from .._progress import run_all, show_progress
 from .._validation import check_count, check_number, ordered_labels, seed_of
 from ..diagnostics.columns import rows_at
@@ -117,7 +118,7 @@ def _replica(fitted: Any, X: Any, y: Any, weight: dict[str, np.ndarray], source:
 def _weight_name(ratio: Any) -> str:
     """What `fit` of the ratio calls the sample weights."""
     if isinstance(ratio, type) or not can_refit(ratio):
-        raise ValueError(f"ratio must be a density ratio, such as GaussianRatio(), which is fitted anew many times; got {ratio!r}.")
+        raise ValueError(f"ratio must be a density ratio, such as GaussianRatio(), that is fitted anew; got {shown(ratio)}.")
     last, prefix = (ratio[-1], f"{ratio.steps[-1][0]}__") if isinstance(ratio, Pipeline) else (ratio, "")
     if not (hasattr(last, "transform") and has_fit_parameter(last, "sample_weight")):
         raise ValueError(

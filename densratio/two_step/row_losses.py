@@ -12,7 +12,7 @@ import sklearn.metrics
 from scipy.special import xlogy
 
 from .._arrays import to_host
-from .._columns import check_container, is_missing
+from .._columns import check_container, is_missing, shown
 from .weights import name_of
 
 __all__ = ["RowLosses", "row_losses"]
@@ -65,7 +65,7 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
     values (n,). Raises ValueError for a metric that is no mean over rows, and for a model without the predictions it needs.
     """
     if not isinstance(metric, str) and not callable(metric):
-        raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {metric!r}.")
+        raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {shown(metric)}.")
     y = np.asarray(to_host(check_container(y, "y")))
     y = y.ravel() if y.shape[1:] == (1,) else y
     _check_known(y)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import exprel
 
+from .._columns import library_of, shown
 from ..diagnostics.weights import effective_sample_size, pareto_k, pareto_tail, weight_shares
 
 __all__ = ["TAMINGS", "TamedWeights", "tame_weights", "tamed_by"]
@@ -23,7 +24,7 @@ TAMINGS = ("pareto", "truncate", "flatten", "overlap")
 class TamedWeights:
     """Tamed weights, and what taming did to their variance and bias.
 
-    weights : (n,) of mean 1.
+    weights : (n,) of mean 1; a pandas Series with the index of one that was given.
     method, amount : what was done, and how strongly; the amount of "pareto" is None.
     effective_rows, largest, pareto_k : (before, after): Kish's effective sample size, which says what the weights cost in
         variance; the largest weight, where the mean is 1; the shape of the tail.
@@ -31,7 +32,7 @@ class TamedWeights:
         a to b moves by at most moved * (b - a).
     """
 
-    weights: np.ndarray
+    weights: Any
     method: str
     amount: float | None
     effective_rows: tuple[float, float]
@@ -77,7 +78,7 @@ def tame_weights(
     (2000), J. Stat. Plan. Inference 90, for flattening; Li, Morgan & Zaslavsky (2018), JASA 113, for overlap weights.
     """
     if method not in TAMINGS:
-        raise ValueError(f"method must be one of {list(TAMINGS)}; got {method!r}.")
+        raise ValueError(f"method must be one of {list(TAMINGS)}; got {shown(method)}.")
     shares = weight_shares(weights)
     before = shares * len(shares)
     if method != "pareto":
@@ -89,8 +90,9 @@ def tame_weights(
         choices = ", ".join(map(repr, _FAMILIES))
         raise ValueError(f'"pareto" has nothing to choose: leave out amount and effective_rows, or take a method of {choices}.')
     after = after / np.mean(after)
+    is_series = library_of(weights) == "pandas"
     return TamedWeights(
-        after,
+        type(weights)(after, index=weights.index, name=weights.name) if is_series else after,
         method,
         amount,
         effective_rows=(effective_sample_size(before), effective_sample_size(after)),
@@ -108,7 +110,7 @@ def tamed_by(tame: Any, weights: np.ndarray) -> TamedWeights:
     if not isinstance(done, TamedWeights):
         raise ValueError(
             f"tame must be a method of tame_weights, such as 'pareto', or a function such as "
-            f"functools.partial(tame_weights, method='truncate', amount=10); got {tame!r}."
+            f"functools.partial(tame_weights, method='truncate', amount=10); got {shown(tame)}."
         )
     return done
 
@@ -154,7 +156,7 @@ def _amount(method: str, weights: np.ndarray, amount: float | None, effective_ro
     is_number = isinstance(amount, Real) and not isinstance(amount, bool)
     if not (is_number and low <= amount <= high and (amount > 0.0 or method != "truncate")):
         words = "a number > 0, the largest weight where the mean is 1" if method == "truncate" else "a number from 0 to 1"
-        raise ValueError(f"amount of {method!r} must be {words}; got {amount!r}.")
+        raise ValueError(f"amount of {method!r} must be {words}; got {shown(amount)}.")
     return float(amount)
 
 
@@ -163,7 +165,8 @@ def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
     n_positive = int(np.count_nonzero(weights))
     if not (isinstance(effective_rows, Real) and 0.0 < effective_rows <= n_positive):
         raise ValueError(
-            f"effective_rows must be a number > 0 and at most the number of positive weights, {n_positive}; got {effective_rows!r}."
+            f"effective_rows must be a number > 0 and at most the number of positive weights, {n_positive}; got "
+            f"{shown(effective_rows)}."
         )
     mild, strong = map(float, _FAMILIES[method].ends(weights))
 

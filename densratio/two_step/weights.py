@@ -64,8 +64,8 @@ def check_ratio(ratio: Any) -> None:
     if isinstance(ratio, type) and hasattr(ratio, "transform"):
         raise ValueError(f"ratio is the class {ratio.__name__}; pass a fitted instance:\n    {_show_fit(ratio.__name__ + '()')}")
     if not hasattr(ratio, "transform"):
-        if hasattr(getattr(ratio, "ratio", None), "transform"):
-            raise ValueError(f"ratio is {type(ratio).__name__}, which holds a fitted density ratio: pass its .ratio.")
+        if hasattr(ratio, "ratio") and hasattr(ratio, "weights"):
+            raise ValueError("ratio is what importance_weights returned: pass its fitted ratio, result.ratio.")
         if not callable(ratio):
             raise ValueError(
                 "ratio must be a fitted density ratio, or a callable from rows (n, d) to ratios (n,); got "
