@@ -20,7 +20,7 @@ from sklearn.utils.validation import validate_data
 from ..._arrays import Array, is_sparse, take_rows
 from ..._columns import is_frame
 from ..._progress import run_all
-from ..._validation import check_count, seed_of, split_domains
+from ..._validation import check_count, seed_of
 from ..base import RatioEstimator
 from ..samples import Samples
 from ..search import ParameterSearch, folds_by
@@ -146,10 +146,8 @@ class Discriminator(RatioEstimator):
             self._schema = Schema.of(X) if given and all(reads_columns(one, X) for one in given) else None
         if self._schema is None or not is_frame(X):
             return super()._samples(X, y, sample_weight, reset=reset, is_stream=is_stream)
-        # Labels and weights are checked with rows of zeros.
-        _, is_source, weight = split_domains(type(self)(), np.zeros((len(X), 1)), y, reset=True, sample_weight=sample_weight)
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        rows, places = self._schema.rows(X), (np.flatnonzero(is_source), np.flatnonzero(~is_source))
+        rows, is_source, weight = self._schema.split(self, X, y, sample_weight, reset=reset)
+        places = np.flatnonzero(is_source), np.flatnonzero(~is_source)
         weights = [None if weight is None else weight[at] for at in places]
         return Samples(rows[places[0]], rows[places[1]], weights[0], weights[1], is_source, *places), np.empty(0)
 

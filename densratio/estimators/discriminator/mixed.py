@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import get_tags
+from sklearn.utils.validation import validate_data
 
 from ..._columns import holds_categories, is_frame, is_polars
 from ..._scale import distinct
+from ..._validation import split_domains
 
 __all__ = ["Schema", "kinds_of_mixed", "reads_columns", "takes_missing"]
 
@@ -31,6 +33,16 @@ class Schema(NamedTuple):
         for j, name in enumerate(self.columns):
             rows[:, j] = X[name].to_list()
         return rows
+
+    def split(
+        self, estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The rows (n, d) of a frame that an estimator is fitted on, the mask (n,) of the source, and how often each counts."""
+        # Labels and weights are checked with rows of zeros.
+        zeros = np.zeros((len(X), 1))
+        _, is_source, weight = split_domains(type(estimator)(), zeros, y, reset=True, sample_weight=sample_weight)
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return self.rows(X), is_source, weight
 
     def frame(self, rows: np.ndarray) -> Any:
         """The frame that has these rows."""

@@ -136,10 +136,7 @@ class LabelShiftRatio(Estimator):
         if self._schema is None:
             rows, is_source, weight = split_domains(self, X, y, reset=True, sample_weight=sample_weight)
             return to_host(rows), is_source, weight
-        # Labels and weights are checked with rows of zeros.
-        _, is_source, weight = split_domains(type(self)(), np.zeros((len(X), 1)), y, reset=True, sample_weight=sample_weight)
-        validate_data(self, X, reset=True, skip_check_array=True)
-        return self._schema.rows(X), is_source, weight
+        return self._schema.split(self, X, y, sample_weight, reset=True)
 
     def _read(self, rows: np.ndarray) -> Any:
         """Rows (n, d) as the classifier reads them."""
