@@ -3,7 +3,8 @@
     python benchmarks/label_issues.py --data /path/with/letterdata.csv --cleanlab /path/venv/lib/python3.11/site-packages
 
 Data sets whose files are not in the folder are left out: letterdata.csv, winequality-white.csv, cifar10_jpeg.npz with
-cifar10n_labels.npz. Runs in the record are not made again, nor probabilities in the folder --cache.
+cifar10n_labels.npz. Runs in the record are not made again, nor probabilities in the folder --cache, which also holds the
+embeddings that image_embeddings.py makes.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ CASES = [("digits", "symmetric", 0.2), ("digits", "symmetric", 0.4), ("digits", 
 CASES += [("letters", "symmetric", 0.2), ("letters", "symmetric", 0.4), ("letters", "asymmetric", 0.4)]
 CASES += [("wine", "symmetric", 0.2), ("cifar10", "aggre", 0.0), ("cifar10", "worse", 0.0)]
 CASES += [("cifar10_whole", "aggre", 0.0), ("cifar10_whole", "worse", 0.0)]
-N_IMAGES = {"cifar10": 10_000, "cifar10_whole": 50_000}
+CASES += [("cifar10_embedded", "aggre", 0.0), ("cifar10_embedded", "worse", 0.0)]
+N_IMAGES = {"cifar10": 10_000, "cifar10_whole": 50_000, "cifar10_embedded": 50_000}
+EMBEDDINGS = "cifar10_embeddings.npy"
 FILES = {"letters": "letterdata.csv", "wine": "winequality-white.csv", **dict.fromkeys(N_IMAGES, "cifar10_jpeg.npz")}
-MODELS = {"wine": "boosted trees", **dict.fromkeys(N_IMAGES, "convolutions")}
-N_CLEAN = (50, 200)
+MODELS = {"wine": "boosted trees", "cifar10": "convolutions", "cifar10_whole": "convolutions"}
+N_CLEAN, N_CHECKED = (50, 200), (200, 1000)
 
 
 class Problem(NamedTuple):
@@ -62,14 +65,14 @@ def main() -> None:
     arguments.cache.mkdir(exist_ok=True)
     for seed in map(int, arguments.seeds.split(",")):
         for case in CASES:
-            if case[0] in arguments.only.split(",") if arguments.only else is_there(case[0], arguments.data):
+            if case[0] in arguments.only.split(",") if arguments.only else is_there(case[0], arguments.data, arguments.cache):
                 run(arguments.record, case, seed, problem(case, seed, arguments.data, arguments.cache))
     table(arguments.record)
 
 
-def is_there(name: str, folder: Path) -> bool:
-    """Whether the data set comes with scikit-learn or its file is in the folder."""
-    return name not in FILES or (folder / FILES[name]).exists()
+def is_there(name: str, folder: Path, cache: Path) -> bool:
+    """Whether the data set comes with scikit-learn, or its files are in the folders."""
+    return (name not in FILES or (folder / FILES[name]).exists()) and ("embedded" not in name or (cache / EMBEDDINGS).exists())
 
 
 def problem(case: tuple[str, str, float], seed: int, folder: Path, cache: Path) -> Problem:
@@ -77,6 +80,8 @@ def problem(case: tuple[str, str, float], seed: int, folder: Path, cache: Path) 
     path = cache / f"label_issues-{case[0]}-{case[1]}-{case[2]:g}-{seed}.npz"
     if not path.exists():
         X, true, given = drawn(case, seed, folder)
+        if "embedded" in case[0]:
+            X = np.load(cache / EMBEDDINGS)[chosen_images(case[0], seed)].astype(np.float32)
         start = time.process_time()
         model = model_of(case[0], X, given, seed)
         deals = [StratifiedKFold(5, shuffle=True, random_state=seed + deal) for deal in range(n_deals(None, len(X)))]
@@ -93,13 +98,18 @@ def drawn(case: tuple[str, str, float], seed: int, folder: Path) -> tuple[np.nda
         values = np.genfromtxt(folder / FILES[name], delimiter=",", skip_header=1)
         X, true = values[:, :-1], (values[:, -1] >= 6).astype(int)
     else:
-        data = load_labelled(name if name == "digits" else f"{name.removesuffix('_whole')}:{folder / FILES[name]}")
+        data = load_labelled(name if name == "digits" else f"{name.partition('_')[0]}:{folder / FILES[name]}")
         X, true = np.asarray(data.inputs, dtype=np.float32), np.asarray(data.labels)
     if name in N_IMAGES:
-        chosen = np.random.default_rng(seed).permutation(len(true))[: N_IMAGES[name]]
+        chosen = chosen_images(name, seed)
         return X[chosen], true[chosen], load_cifar10n(folder / "cifar10n_labels.npz")[kind][chosen]
     given = label_noise(true, kind, rate, mapping=ASYMMETRIC.get(name), random_state=seed).labels
     return X.reshape(len(X), -1), true, given
+
+
+def chosen_images(name: str, seed: int) -> np.ndarray:
+    """Numbers of CIFAR-10's images, in the order that the seed draws."""
+    return np.random.default_rng(seed).permutation(50_000)[: N_IMAGES[name]]
 
 
 def model_of(name: str, X: np.ndarray, given: np.ndarray, seed: int) -> Any:
@@ -116,7 +126,11 @@ def run(record: Path, case: tuple[str, str, float], seed: int, data: Problem) ->
     right = np.random.default_rng(seed).permutation(np.flatnonzero(~is_wrong))
     methods = {"densratio": lambda: by_densratio(data, is_wrong, right[:0])}
     for n in N_CLEAN:
-        methods[f"densratio, {n} clean rows"] = partial(by_densratio, data, is_wrong, right[:n])
+        methods[f"densratio, {n} clean rows"] = partial(by_densratio, data, is_wrong, right[:n], clean=right[:n])
+    if len(is_wrong) >= 5 * max(N_CHECKED):
+        for n in N_CHECKED:
+            rows = np.random.default_rng(seed).permutation(len(is_wrong))[:n]
+            methods[f"densratio, {n:,} checked rows"] = partial(by_densratio, data, is_wrong, rows, checked=(rows, data.true[rows]))
     methods["cleanlab"] = lambda: by_cleanlab(data.given, data.proba[0], is_wrong)
     if len(data.proba) > 1:
         methods["cleanlab, mean of our deals"] = lambda: by_cleanlab(data.given, data.proba.mean(axis=0), is_wrong)
@@ -129,10 +143,12 @@ def run(record: Path, case: tuple[str, str, float], seed: int, data: Problem) ->
             print(line, flush=True)
 
 
-def by_densratio(data: Problem, is_wrong: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-    """Figures of the rows that are not known to be clean."""
-    issues = label_issues_from_probabilities(data.given, data.proba, clean=clean).sort_values("row")
-    rest = np.setdiff1d(np.arange(len(is_wrong)), clean)
+def by_densratio(
+    data: Problem, is_wrong: np.ndarray, known: np.ndarray, *, clean: Any = None, checked: Any = None
+) -> dict[str, float]:
+    """Figures of the rows whose right label is not known."""
+    issues = label_issues_from_probabilities(data.given, data.proba, clean=clean, checked=checked).sort_values("row")
+    rest = np.setdiff1d(np.arange(len(is_wrong)), known)
     least, most = issues.attrs["n_issues_interval"]
     found = figures(issues.score.to_numpy()[rest], issues.is_issue.to_numpy()[rest], is_wrong[rest])
     return {**found, "least": 100.0 * (least / is_wrong.sum() - 1.0), "most": 100.0 * (most / is_wrong.sum() - 1.0)}

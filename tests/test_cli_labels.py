@@ -58,6 +58,22 @@ def test_the_wrong_labels_of_a_table_are_listed_first_with_a_page(files, few_ste
     assert "median of &lt;dog&gt;" in page.read_text() and "<dog>" not in page.read_text()
 
 
+@pytest.mark.parametrize("column", ["kind", "code"])
+def test_rows_that_were_looked_at_are_listed_as_they_are(files, few_steps, column):
+    """Labels of text, and of whole numbers that are written with decimals."""
+    table = pd.read_csv(files / "wrong.csv")
+    table["code"] = (table.kind == "cat") * 1.0
+    right = pd.read_csv(files / "right.csv").assign(code=lambda frame: (frame.kind == "cat") * 1.0)
+    rows = np.random.default_rng(0).permutation(120)[:40]
+    table[["a", "b", column]].to_csv(files / "given.csv", index=False)
+    pd.DataFrame({"row": rows, column: right[column][rows]}).to_csv(files / "checked.csv", index=False)
+    out = files / "issues.csv"
+    result = call("labels", files / "given.csv", "--label", column, "--checked", files / "checked.csv", "--out", out)
+    assert result.exit_code == 0, result.output
+    seen = pd.read_csv(out).set_index("row").loc[rows]
+    assert (seen.suggested_label == right[column][rows]).all() and (seen.score == (rows < 10)).all()
+
+
 def test_a_classifier_is_trained_and_measured(files):
     result = call("train", files / "wrong.csv", "--label", "kind", "--test", files / "right.csv", "--epochs", "20")
     assert result.exit_code == 0, result.output
@@ -167,6 +183,8 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "."), "has no images in folders by class, such as"),
         (("labels", ".", "--label", "kind"), "the names of the folders are the labels: leave --label out"),
         (("labels", ".", "--drop", "a"), "--columns and --drop are for tables, and . is a folder"),
+        (("labels", "wrong.csv", "--label", "kind", "--checked", "right.csv"), "right.csv has no column 'row'"),
+        (("labels", "wrong.csv", "--label", "kind", "--checked", "none.csv"), "none.csv does not exist"),
         (("labels", "wrong.csv", "--label", "kind", "--size", "8"), "--size is for images, and wrong.csv is a table"),
         (("labels", "wrong.csv", "--label", "kind", "--out", "x.txt"), "must end in .csv"),
         (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--method", "mw_nett"), "Did you mean 'mw_net'"),
@@ -183,4 +201,4 @@ def test_doubts_about_the_number_are_notes_in_the_words_of_the_command(tmp_path)
     table = pd.DataFrame({"a": draw.normal(size=120), "y": draw.integers(0, 2, 120)})
     table.to_csv(tmp_path / "noise.csv", index=False)
     done = call("labels", tmp_path / "noise.csv", "--label", "y", "--out", tmp_path / "issues.csv")
-    assert "--clean right.csv" in done.output and "UserWarning" not in done.output and "clean=[" not in done.output
+    assert "--checked right.csv" in done.output and "UserWarning" not in done.output and "checked=(" not in done.output

@@ -14,7 +14,7 @@ from .console import quoted
 from .tables import Reading, Table, open_table
 from .values import Treatment, check_columns, strays, trimmed
 
-__all__ = ["Labeled", "labeled"]
+__all__ = ["Labeled", "checked_labels", "labeled"]
 
 
 class Labeled(NamedTuple):
@@ -55,6 +55,19 @@ def labeled(
     return [_labeled([of_name[i] for of_name in values], of_table[-1]) for i, of_table in enumerate(by_table)], notes
 
 
+def checked_labels(path: Path, label: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers and right labels (m,) of a table with the columns row and `label`. Raises ValueError for another one."""
+    table = open_table(path, reading)
+    if missing := [name for name in ("row", label) if name not in table.names]:
+        raise ValueError(
+            f"{path} has no column {quoted(missing)}: it needs 'row', the number of a row from 0, and '{label}', its right label."
+        )
+    number, right = _columns(table, ["row", label])
+    if number.is_text or not number.is_present.all():
+        raise ValueError(f"{number.where} must hold a row number from 0 in each row.")
+    return _whole(number.values.to_numpy()), _whole(_label_values(right, trimmed([right], [])[0]))
+
+
 def _images(path: Path, label: str | None, chosen: str | None, size: int | None) -> Labeled:
     from ..datasets import load_image_folder
 
@@ -91,11 +104,21 @@ def _columns(table: Table, names: list[str]) -> list[Column]:
 def _labeled(values: list[Any], label: Column) -> Labeled:
     from pandas import concat
 
+    labels = _whole(_label_values(label, values.pop()))
+    codes = dict.fromkeys(set(label.table.reading.text) & {column.name for column in values}, "category")
+    return Labeled(concat(values, axis=1).astype(codes), labels)
+
+
+def _label_values(label: Column, values: Any) -> np.ndarray:
+    """The labels (n,). Raises ValueError for gaps, and for strays among numbers."""
     if not label.is_present.all():
         raise ValueError(f"{label.where} has no label on {label.places(~label.is_present)}: give one, or leave these rows out.")
     if label.is_text and label.name not in label.table.reading.text and (found := list(strays(label))):
         raise ValueError(f"{found[0].text} Repair the label, or declare it text with --text {as_argument([label.name])}.")
-    labels = values.pop().to_numpy()
-    is_whole = labels.dtype.kind == "f" and bool((labels == np.round(labels)).all())
-    codes = dict.fromkeys(set(label.table.reading.text) & {column.name for column in values}, "category")
-    return Labeled(concat(values, axis=1).astype(codes), labels.astype(np.int64) if is_whole else labels)
+    return values.to_numpy()
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as integers, others as they are."""
+    is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    return values.astype(np.int64) if is_whole else values

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import moving_bar, plain_errors, say
-from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
+from .options import Checked, Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["labels"]
 
@@ -19,6 +19,7 @@ def labels(
     data: LabeledData,
     label: Label = None,
     clean: Clean = None,
+    checked: Checked = None,
     out: Annotated[Path, typer.Option(help="File for the rows and their scores, .csv.", readable=False)] = Path("issues.csv"),
     report: Annotated[Path | None, typer.Option(help="HTML page of the most doubtful rows.", readable=False)] = None,
     size: Size = None,
@@ -39,16 +40,18 @@ def labels(
     with plain_errors():
         from .files import check_outputs, write_all
         from .label_page import page
-        from .labeled import labeled
+        from .labeled import checked_labels, labeled
 
         outputs = {"--out": (out, (".csv",)), "--report": (report, (".html", ".htm"))}
         paths = [data] if clean is None else [data, clean]
-        check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, tuple(paths))
+        inputs = paths if checked is None else [*paths, checked]
+        check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, tuple(inputs))
         how = reading(decimal, thousands, encoding, text)
         (given, *right), notes = labeled(paths, label, columns, drop, how, size=size)
         known = (right[0].rows, right[0].labels) if right else None
+        seen = None if checked is None else checked_labels(checked, label or "label", how)
         with moving_bar("Folds are learned and held out"):
-            issues, said = _issues(given, known, seed)
+            issues, said = _issues(given, known, seen, seed)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
         made = {out: issues.to_csv(index=False).encode()}
@@ -63,15 +66,15 @@ def labels(
         say("", f"Wrote {', '.join(map(str, made))}.")
 
 
-def _issues(given: Any, known: Any, seed: int) -> tuple[Any, list[str]]:
+def _issues(given: Any, known: Any, seen: Any, seed: int) -> tuple[Any, list[str]]:
     """The list of issues, and what the library warns of, in the words of this command."""
     from ..labels import find_label_issues
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        issues = find_label_issues(given.rows, given.labels, clean=known, model=_network(given), random_state=seed)
+        issues = find_label_issues(given.rows, given.labels, clean=known, checked=seen, model=_network(given), random_state=seed)
     said = [str(warning.message) for warning in caught if warning.category is UserWarning]
-    return issues, [sentence.replace("clean=[0, 1, ...]", "--clean right.csv") for sentence in said]
+    return issues, [sentence.replace("checked=(rows, right_labels)", "--checked right.csv") for sentence in said]
 
 
 def _network(given: Any) -> Any:

@@ -10,13 +10,34 @@ import typer
 from .columns import listed
 from .tables import Reading
 
-__all__ = ["Clean", "Columns", "Decimal", "Drop", "Encoding", "Label", "LabeledData", "Size", "Text", "Thousands", "reading"]
+__all__ = [
+    "Checked",
+    "Clean",
+    "Columns",
+    "Decimal",
+    "Drop",
+    "Encoding",
+    "Label",
+    "LabeledData",
+    "Size",
+    "Text",
+    "Thousands",
+    "reading",
+]
 
 _THOUSANDS = (",", ".", "'", " ")
 
 LabeledData = Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)]
 Label = Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")]
 Clean = Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)]
+Checked = Annotated[
+    Path | None,
+    typer.Option(
+        help="A table of rows drawn at random and looked at again: row, the number from 0, and the right label, in a column named "
+        "as --label or, of a folder, label.",
+        readable=False,
+    ),
+]
 Size = Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")]
 Columns = Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")]
 Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]

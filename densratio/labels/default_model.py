@@ -20,6 +20,7 @@ __all__ = ["default_model"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000, trees can still seem better than networks
 _POWERS = np.geomspace(0.1, 1.0, 9)
+_RIDGES = 0.1, 0.001  # of few columns, and of embeddings: C of logistic regressions
 _MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
 
 
@@ -51,11 +52,11 @@ def _held_out_loss(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.
 
 
 def _small_models(seed: int) -> list[Any]:
-    """Trees, and two models that learn little of the noise where rows are few or columns say little."""
+    """Trees, and models that learn little of the noise where rows are few, or columns many or of little to say."""
     trees = [
         HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=n, early_stopping=False, random_state=seed) for n in (31, 4)
     ]
-    return [*trees, make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))]
+    return [*trees, *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200)) for C in _RIDGES)]
 
 
 def _networks(n_rows: int, seed: int) -> list[Any]:

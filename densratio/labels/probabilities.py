@@ -10,6 +10,7 @@ import numpy as np
 
 from .._arrays import to_host
 from .._columns import check_container
+from .checked import Checked, checked_rows, recalibrated
 from .confusion import careful_posterior
 from .frame import issue_frame, pandas_module, suggested_classes
 from .given import class_codes, clean_rows
@@ -21,7 +22,9 @@ _ORDERING = 1e-6  # the most that a score is moved so that 1 - P(label right) do
 _UNSURE = 0.05  # share of the rows between the smallest number of wrong labels and the largest, from which a warning says so
 
 
-def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = None, clean: Any = None, groups: None = None) -> Any:
+def label_issues_from_probabilities(
+    labels: Any, proba: Any, *, classes: Any = None, clean: Any = None, checked: Any = None, groups: None = None
+) -> Any:
     """List rows by how likely their label is wrong, from probabilities of a model that did not learn from them.
 
     The probabilities are of given labels, so they hold the noise: the confusion between true and given classes and the true
@@ -29,6 +32,7 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
 
     labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), of r deals of the
     rows into folds. classes (K,): None for the sorted distinct labels. clean: indices of rows whose label is known to be right.
+    checked: rows drawn at random and their right labels, as of `find_label_issues`.
     groups: must be None; rows of a group have to be held out together when the probabilities are made.
     Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
     sequences are right. All tokens share one confusion.
@@ -42,6 +46,8 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
             'groups=groups, cv=StratifiedGroupKFold(5), method="predict_proba"), or find_label_issues(X, labels, groups=groups).'
         )
     if are_sequences(labels):
+        if checked is not None:
+            raise ValueError("checked is for one label a row, and these are sequences: pass the tokens of all as one list.")
         return token_issues(labels, proba, clean, partial(label_issues_from_probabilities, classes=classes))
     names, given = class_codes(labels, classes)
     proba = np.asarray(to_host(check_container(proba, "proba")), dtype=np.float64)
@@ -59,23 +65,31 @@ def label_issues_from_probabilities(labels: Any, proba: Any, *, classes: Any = N
             f"proba must hold numbers >= 0 that sum to 1 in each row; row {row} does not, nor {int(is_bad.sum()) - 1} others. Pass "
             "what predict_proba of cross_val_predict gives."
         )
-    return class_issues(names, given, dealt, clean_rows(clean, len(given)))
+    return class_issues(names, given, dealt, clean_rows(clean, len(given)), checked_rows(checked, names[given]))
 
 
-def class_issues(names: np.ndarray, given: np.ndarray, dealt: np.ndarray, is_clean: np.ndarray, n_rows: Any = None) -> Any:
+def class_issues(
+    names: np.ndarray, given: np.ndarray, dealt: np.ndarray, is_clean: np.ndarray, checked: Checked | None, n_rows: Any = None
+) -> Any:
     """The frame of the first n_rows rows, from probabilities (r, n, K)."""
     model, limits = careful_posterior(dealt, given, is_clean)
     rows, at = np.arange(len(given))[:n_rows], (np.arange(len(given)), given)
     score = np.where(is_clean, 0.0, wrong_scores(model.posterior[at]))[rows]
-    suggested = suggested_classes(model.posterior[rows], given[rows], score)
-    frame = issue_frame(names[given[rows]], names[suggested], score)
+    if checked is not None:
+        score, limits = recalibrated(score, is_clean[rows], checked)
+    suggested = names[suggested_classes(model.posterior[rows], given[rows], score)]
+    if checked is not None:
+        # A class that no given label has may need more letters.
+        suggested = suggested.astype(np.result_type(suggested, checked.labels))
+        suggested[checked.rows] = checked.labels
+    frame = issue_frame(names[given[rows]], suggested, score)
     n_issues = frame.attrs["n_issues"]
     least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
     if most > 2 * least + _UNSURE * len(rows):
         warnings.warn(
             f"From {least} to {most} of {len(rows)} labels can be wrong: the rows tell the classes apart too poorly to say, and "
-            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or name rows that are known to be "
-            "right: clean=[0, 1, ...].",
+            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or look at rows drawn at random "
+            "and pass their right labels: checked=(rows, right_labels).",
             UserWarning, stacklevel=3,
         )  # fmt: skip
     # Lists: pandas compares attributes with ==, which has no one answer for arrays.
