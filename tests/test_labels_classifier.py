@@ -53,7 +53,7 @@ def blobs(n=240, seed=0, wrong=0.3):
 def test_wrong_labels_get_small_weights_and_are_listed_first():
     X, given_labels, y, is_wrong = blobs()
     model = NoisyLabelClassifier(max_iter=20).fit(X, given_labels)
-    assert model.weights_.mean() == pytest.approx(1.0) and model.n_iter_ == len(model.history_) == 20
+    assert model.weights_.mean() == pytest.approx(1.0) and model.n_iter_ == len(model.history_) <= 20
     assert model.weights_[is_wrong].mean() < 0.2 * model.weights_[~is_wrong].mean()
     issues = model.label_issues_
     assert list(issues.columns) == ["row", "given_label", "suggested_label", "score", "is_issue"]

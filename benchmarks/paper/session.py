@@ -247,7 +247,7 @@ def _right(experiment: Experiment, seed: int, problem: Problem, device: str) -> 
     rows = Rows(x.astype(np.float32), y, np.ones(len(y)), np.arange(len(y)) >= len(problem.y))
     epochs, size = max(1, experiment.setting.epochs // 5), experiment.setting.batch_size
     plan = Plan(lambda *_: _model(experiment, problem), problem.n_classes, epochs, CROSS_FITTED_RATE, size, device, lambda: None)
-    found = label_model(plan, rows, seed)
+    found, _ = label_model(plan, rows, seed)
     return np.ones(len(problem.y)) if found is None else found.posterior[np.arange(len(problem.y)), problem.y]
 
 

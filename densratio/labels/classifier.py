@@ -27,22 +27,23 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
     method="auto": networks that did not learn from a row say how likely its label is right, in two rounds of cross-fitting, the
     second without the rows that the first one doubts; the confusion of the classes is estimated with it, so that where all
-    labels are right nearly all weights are alike. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right). It
-    costs about three plain trainings.
+    labels are right nearly all weights are alike. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for as
+    many epochs as were best for rows held out in the second round. It costs about three plain trainings.
 
     Parameters
     ----------
     method : "auto", or the name of a method in `densratio.training.registry.METHODS`
         A method by name is held against the clean rows, or without them against `ChosenRows`.
     model : callable (n_features, or the shape of a row, n_classes) -> nn.Module, or None
-        What it gives maps rows (n, ...) of float32 to logits (n, n_classes). None: a perceptron with two hidden layers of 512 for
-        tables, two convolutions for images.
+        What it gives maps rows (n, ...) of float32 to logits (n, n_classes). None: for tables a perceptron with two hidden layers
+        of 512, or a linear network with a penalty where a logistic regression predicts labels of held-out rows better, as of
+        embeddings; two convolutions for images.
     max_iter : int
-        Epochs of the final training; the step length falls to 0 along a half cosine. Cross-fitted networks stop earlier, where the
-        given labels of held-out rows are predicted best.
+        Epochs of the final training, with "auto" at most; the step length falls to 0 along a half cosine. Cross-fitted networks of
+        the first round stop where the given labels of held-out rows are predicted best.
     batch_size : int or None
         None: 128, or 64 for fewer than 5,000 rows.
-    learning_rate : float, of AdamW.
+    learning_rate : float, of Adam; of a linear network at least that under which the weights can reach 3.
     device : str, such as "cpu" or "cuda".
     random_state : int, RandomState, Generator or None
         torch's global state is left alone.
@@ -209,16 +210,18 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
     def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """P(class) (m, C) of each row in the light of its label, and the weights (m,); the network is kept."""
+        from .table_network import with_network
         from .training import label_model, seeded, train, train_reweighted
 
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]
         with seeded(plan.device, seed):
+            plan = with_network(plan, rows, seed)
             if self.method == "auto":
-                found = label_model(plan, rows, seed)
+                found, share = label_model(plan, rows, seed)
                 posterior = posterior if found is None else found.posterior
                 weight = posterior[at]
-                self.module_, self.history_ = train(plan, rows, weight * rows.counts, seed)
+                self.module_, self.history_ = train(plan.shorter(share), rows, weight * rows.counts, seed)
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)

@@ -7,19 +7,17 @@ import importlib.util
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .held_out import fitted, label_folds
+from .held_out import calibrated_loss, fitted, label_folds
 
 __all__ = ["default_model"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000, trees can still seem better than networks
-_POWERS = np.geomspace(0.1, 1.0, 9)
 _RIDGES = 0.1, 0.001  # of few columns, and of embeddings: C of logistic regressions
 _MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
 
@@ -43,12 +41,9 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
 
 
 def _held_out_loss(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> float:
-    """Log loss at the best power of the probabilities: models are surer than right, which is mended afterwards."""
-    full = np.full((len(held), int(given.max()) + 1), 1e-6)
+    full = np.zeros((len(held), int(given.max()) + 1))
     full[:, np.unique(given[learned])] = fitted(model, rows[learned], given[learned]).predict_proba(rows[held])
-    logs = np.log(np.maximum(full, 1e-6))
-    own = logs[np.arange(len(held)), given[held]]
-    return min(float(np.mean(logsumexp(power * logs, axis=1) - power * own)) for power in _POWERS)
+    return calibrated_loss(full, given[held])
 
 
 def _small_models(seed: int) -> list[Any]:

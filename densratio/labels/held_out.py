@@ -6,15 +6,17 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
 from .._validation import check_count
 
-__all__ = ["copies_of", "fitted", "label_folds", "n_deals", "out_of_fold"]
+__all__ = ["calibrated_loss", "copies_of", "fitted", "label_folds", "n_deals", "out_of_fold"]
 
 _COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
+_POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
 _MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
 
 
@@ -57,6 +59,13 @@ def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
         # The perceptron stops after so many epochs on purpose: it would learn wrong labels by heart.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return clone(model).fit(rows, given)
+
+
+def calibrated_loss(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> float:
+    """Mean log loss of labels (n,) at the best power of the probabilities (n, K): models are surer than right, which is mended."""
+    logs = np.log(np.maximum(proba, _LEAST))
+    own = logs[np.arange(len(given)), given]
+    return min(float(np.average(logsumexp(power * logs, axis=1) - power * own, weights=counts)) for power in _POWERS)
 
 
 def out_of_fold(

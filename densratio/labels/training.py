@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from .._arrays import to_device
 from ..training.meta import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
+from .held_out import calibrated_loss
 from .networks import small_network
 from .rows import Rows
 
-__all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "train", "train_reweighted"]
+__all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "stopped", "train", "train_reweighted"]
 
+_LINEAR_REACH = 3.0  # rate times steps: standardized columns get weights of that size at most
 _PATIENCE = 5  # epochs without a better held-out loss
 _FEWEST = 5  # rows of a class that can be held against each other
 
@@ -34,15 +37,31 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 class Plan:
-    """Network, epochs, steps and device of every training of a fit. factory(shape, n_classes) gives an nn.Module, or None."""
+    """Network, epochs, steps and device of every training of a fit. factory(shape, n_classes) gives an nn.Module, or None.
+
+    decay: half of it times the squares of the weights is added to the mean loss. reach: rate times steps of a training at least.
+    """
 
     def __init__(
-        self, factory: Any, n_classes: int, epochs: int, rate: float, batch_size: int, device: str, tick: Callable[[], None]
-    ):
+        self, factory: Any, n_classes: int, epochs: int, rate: float, batch_size: int, device: str, tick: Callable[[], None],
+        decay: float = 0.0, reach: float = 0.0,
+    ):  # fmt: skip
         self.factory, self.n_classes, self.epochs, self.rate = factory, n_classes, epochs, rate
-        self.batch_size, self.tick = batch_size, tick
+        self.batch_size, self.tick, self.decay, self.reach = batch_size, tick, decay, reach
         # A device that is not there is told of before the training.
         self.device = to_device(np.zeros(1, dtype=np.float32), str(device)).device
+
+    def linear(self, decay: float) -> Plan:
+        """This plan with a linear network, which begins at 0 and takes steps that are long enough to leave it."""
+        changed = copy(self)
+        changed.factory, changed.decay, changed.reach = _linear_network, decay, _LINEAR_REACH
+        return changed
+
+    def shorter(self, share: float) -> Plan:
+        """This plan with a share of the epochs."""
+        changed = copy(self)
+        changed.epochs = max(1, round(share * self.epochs))
+        return changed
 
     def network(self, shape: tuple[int, ...], seed: int) -> nn.Module:
         """A fresh network, drawn by the seed."""
@@ -65,9 +84,10 @@ class Training:
     def __init__(self, plan: Plan, rows: Rows, seed: int, *, falls: bool = True):
         self.plan = plan
         self.model = plan.network(rows.x.shape[1:], seed)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=plan.rate, weight_decay=0.0)
         self.x, self.y = plan.tensor(rows.x), plan.tensor(rows.y)
         n_steps = plan.epochs * -(-len(rows.y) // plan.batch_size)
+        rate = max(plan.rate, plan.reach / n_steps)
+        self.optimizer = torch.optim.Adam(_groups(self.model, plan.decay), lr=rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps) if falls else None
         self.order = torch.Generator().manual_seed(seed)
 
@@ -89,6 +109,14 @@ class Training:
         return float(torch.stack(losses).mean())
 
 
+def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Parameters for an optimizer, of which the matrices decay and the others don't."""
+    kinds: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        kinds[parameter.ndim > 1].append(parameter)
+    return [{"params": own, "weight_decay": decay * is_matrix} for is_matrix, own in kinds.items() if own]
+
+
 def train(plan: Plan, rows: Rows, weight: np.ndarray, seed: int) -> tuple[nn.Module, list[float]]:
     """A network trained on the cross entropy of the rows times weight (m,), and its loss after each epoch."""
     run = Training(plan, rows, seed)
@@ -108,11 +136,19 @@ def predicted(plan: Plan, model: nn.Module, x: np.ndarray) -> np.ndarray:
     return torch.softmax(torch.cat(logits), dim=1).numpy()
 
 
+def _linear_network(n_features: int, n_classes: int) -> nn.Module:
+    network = nn.Linear(n_features, n_classes)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    return network
+
+
 # ---------------------------------------------------------------- no method: probabilities of rows that were held out
 
 
-def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> LabelModel | None:
-    """P(true class) (m, C) of each row, by networks that did not learn from it; None for too few rows.
+def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> tuple[LabelModel | None, float]:
+    """P(true class) (m, C) of each row, by networks that did not learn from it, and the share of their epochs after which they
+    were best; None for too few rows.
 
     First the networks learn from the given labels and stop where the held-out ones are predicted best. As many rows as are likely
     wrong, at most half, are left out, those first whose label is least likely right under the confusion of labels: one that many
@@ -121,35 +157,49 @@ def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> LabelModel
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
     if (~is_known).sum() < 4 * folds:
-        return None
+        return None, 1.0
     everything, at = np.ones(len(rows.y), dtype=bool), (np.arange(len(rows.y)), rows.y)
-    proba = crossfitted(plan, rows, everything, seed, folds, stops=True)
+    proba, _ = crossfitted(plan, rows, everything, seed, folds, stops=True)
     right = label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
     # Half of the rows are learned from at least.
     n_wrong = min(rows.counts @ (1.0 - right), 0.5 * rows.counts[~is_known].sum())
     order, is_kept = np.argsort(np.where(is_known, 1.0, right), kind="stable"), is_known.copy()
     is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
-    proba = crossfitted(plan, rows, is_kept, seed + 1, folds, stops=False)
-    return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False)
+    proba, share = crossfitted(plan, rows, is_kept, seed + 1, folds, stops=False)
+    return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False), share
 
 
-def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: int, *, stops: bool) -> np.ndarray:
-    """Probabilities (m, C) of each row by a network that learned from the kept rows of the other folds."""
+def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: int, *, stops: bool) -> tuple[np.ndarray, float]:
+    """Probabilities (m, C) of each row by a network that learned from the kept rows of the other folds; and the share of the epochs
+    after which the networks were best, 1 where they stop.
+    """
     fold = np.random.default_rng(seed).permutation(len(rows.y)) % folds
-    proba = np.empty((len(rows.y), plan.n_classes))
+    proba, shares = np.empty((len(rows.y), plan.n_classes)), []
     for number in range(folds):
-        own, held = rows.take((fold != number) & is_kept), rows.take(fold == number)
-        fit = _stopped if stops else _halved
-        proba[fold == number] = fit(plan, own, held, seed + number)
-    return proba
+        is_held = fold == number
+        own, held = rows.take(~is_held & is_kept), rows.take(is_held)
+        if stops:
+            proba[is_held] = stopped(plan, own, held, seed + number)
+        else:
+            proba[is_held], share = _best(plan.shorter(0.5), own, held, is_kept[is_held], seed + number)
+            shares.append(share)
+    return proba, float(np.mean(shares)) if shares else 1.0
 
 
-def _halved(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
-    half = Plan(plan.factory, plan.n_classes, max(1, plan.epochs // 2), plan.rate, plan.batch_size, str(plan.device), plan.tick)
-    return predicted(plan, train(half, own, own.counts, seed)[0], held.x)
+def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Probabilities of the held-out rows after the epoch in which they tell the kept ones best, and the share of epochs to it."""
+    run, best, found, at = Training(plan, own, seed), np.inf, np.empty(0), 0
+    loss = _weighted(run, plan.tensor((own.counts / own.counts.mean()).astype(np.float32)))
+    for epoch in range(plan.epochs):
+        run.epoch(loss)
+        proba = predicted(plan, run.model, held.x)
+        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if is_kept.any() else 0.0
+        if value <= best:
+            best, found, at = value, proba, epoch + 1
+    return found, at / plan.epochs
 
 
-def _stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
+def stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
     """Probabilities of the held-out rows at the epoch in which they predict the given labels best."""
     run = Training(plan, own, seed, falls=False)
     loss = _weighted(run, plan.tensor((own.counts / own.counts.mean()).astype(np.float32)))
@@ -224,5 +274,5 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
 
 
 def _held_out_losses(plan: Plan, rows: Rows, seed: int) -> Tensor:
-    proba = crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, 3, stops=True)
+    proba, _ = crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, 3, stops=True)
     return torch.as_tensor(-np.log(np.maximum(proba[np.arange(len(rows.y)), rows.y], 1e-9)), dtype=torch.float32)
