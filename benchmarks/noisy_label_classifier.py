@@ -1,7 +1,9 @@
 """NoisyLabelClassifier at its defaults against the same network trained plainly, and trees, on clean test rows.
 
-    python benchmarks/noisy_label_classifier.py --data letters:/path/letterdata.csv,digits --noise pair:0.4 --seeds 0,1,2
+    python benchmarks/noisy_label_classifier.py --data letters:/path/letterdata.csv,digits,cancer --noise pair:0.4 --seeds 0,1,2
+    python benchmarks/noisy_label_classifier.py --data embeddings:/path/of/cifar10_jpeg.npz --noise human:worse --methods 0,1,5
 
+embeddings needs cifar10n_labels.npz in the same folder, and what image_embeddings.py makes in .benchdata.
 Runs that are in the record are not made again; the table is of all of them.
 """
 
@@ -16,20 +18,28 @@ from typing import Any
 
 import numpy as np
 from runner import RESULTS, Row, markdown
+from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from densratio import NoisyLabelClassifier
-from densratio.datasets import label_noise, load_labelled
+from densratio.datasets import label_noise, load_cifar10n, load_labelled
 
-N_TEST = {"digits": 500, "letters": 4000}
+N_TEST = {"digits": 500, "letters": 4000, "cancer": 319}
 N_IMAGES, N_TEST_IMAGES = 10_000, 5_000
+EMBEDDINGS = Path(".benchdata/cifar10_embeddings.npy")
 METHODS = {
     "NoisyLabelClassifier()": lambda: NoisyLabelClassifier(),
     "same network, weights of 1": lambda: NoisyLabelClassifier("uniform"),
     "NoisyLabelClassifier(), 50 clean rows": lambda: NoisyLabelClassifier(),
     "random forest": lambda: RandomForestClassifier(random_state=0),
     "boosted trees": lambda: HistGradientBoostingClassifier(random_state=0),
+    "logistic regression, penalty by cross-validation": lambda: make_pipeline(
+        StandardScaler(), LogisticRegressionCV(Cs=(1e-3, 1e-2, 0.1, 1.0), cv=3, scoring="neg_log_loss", max_iter=300)
+    ),
 }
 N_CLEAN = 50
 
@@ -57,9 +67,12 @@ def run(record: Path, source: str, noise: str, seed: int, name: str) -> None:
     key = {"data": source.partition(":")[0], "noise": noise, "seed": seed, "method": name}
     if any(key.items() <= done.items() for done in done_runs(record)):
         return
-    X, y, X_test, y_test = rows_of(source, seed)
     kind, _, rate = noise.partition(":")
-    given = label_noise(y, kind, float(rate), random_state=seed).labels
+    if kind == "human":
+        X, y, given, X_test, y_test = embeddings(Path(source.partition(":")[2]).parent, rate, seed)
+    else:
+        X, y, X_test, y_test = rows_of(source, seed)
+        given = label_noise(y, kind, float(rate), random_state=seed).labels
     clean = {}
     if "clean" in name:
         chosen = np.random.default_rng(seed).permutation(len(y))[:N_CLEAN]
@@ -75,11 +88,20 @@ def run(record: Path, source: str, noise: str, seed: int, name: str) -> None:
     print(line, flush=True)
 
 
+def embeddings(folder: Path, kind: str, seed: int) -> tuple[Any, Any, Any, Any, Any]:
+    """Embeddings of CIFAR-10's images: training rows, right labels, those that people gave, test rows, their labels."""
+    X, y = np.load(EMBEDDINGS), np.asarray(load_labelled(f"cifar10:{folder / 'cifar10_jpeg.npz'}").labels)
+    given = y if kind == "clean" else load_cifar10n(folder / "cifar10n_labels.npz")[kind]
+    chosen = np.random.default_rng(seed).permutation(len(y))
+    own, test = chosen[:N_IMAGES], chosen[N_IMAGES : N_IMAGES + N_TEST_IMAGES]
+    return X[own], y[own], given[own], X[test], y[test]
+
+
 def rows_of(source: str, seed: int) -> tuple[Any, Any, Any, Any]:
     """Training and test rows with right labels; images: a part of them."""
-    data = load_labelled(source)
-    X, y = np.asarray(data.inputs), np.asarray(data.labels)
-    if data.test:
+    data = load_breast_cancer() if source == "cancer" else load_labelled(source)
+    X, y = (data.data, data.target) if source == "cancer" else (np.asarray(data.inputs), np.asarray(data.labels))
+    if source.partition(":")[0] not in N_TEST:
         chosen = np.random.default_rng(seed).permutation(len(y))[:N_IMAGES]
         return X[chosen], y[chosen], *(np.asarray(part)[:N_TEST_IMAGES] for part in data.test)
     X, X_test, y, y_test = train_test_split(X, y, test_size=N_TEST[source.partition(":")[0]], random_state=seed)
@@ -87,8 +109,10 @@ def rows_of(source: str, seed: int) -> tuple[Any, Any, Any, Any]:
 
 
 def words_of(noise: str) -> str:
-    """ "40% pair" of "pair:0.4"; "none" of a rate of 0."""
+    """ "40% pair" of "pair:0.4"; "none" of a rate of 0; "people, worse" of "human:worse"."""
     kind, _, rate = noise.partition(":")
+    if kind == "human":
+        return f"people, {rate}"
     return f"{float(rate):.0%} {kind}" if float(rate) else "none"
 
 
@@ -113,7 +137,8 @@ def table(record: Path) -> None:
     rows.sort(key=lambda row: (row["data"], row["wrong labels"], row["method"]))
     note = (
         "Accuracy on clean test rows; mean and standard deviation over the seeds. "
-        f"Fashion-MNIST: {N_IMAGES:,} training and {N_TEST_IMAGES:,} test images. The plain network has the same epochs."
+        f"Fashion-MNIST and CIFAR-10: {N_IMAGES:,} training and {N_TEST_IMAGES:,} test images; cancer: 250 training rows. "
+        "Embeddings are CIFAR-10's by EfficientNet-Lite0, with people's labels. The plain network has as many epochs or more."
     )
     (RESULTS / "noisy_label_classifier.md").write_text(f"# NoisyLabelClassifier at its defaults\n\n{note}\n\n{markdown(rows)}\n")
 

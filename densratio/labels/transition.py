@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 _ROUNDS, _MANY_ROUNDS, _STEPS, _SHARPENINGS = 7, 40, 5, 30
+_FEW_CLASSES, _BLOCK = 32, 256  # for which a matrix product is quicker than one in parts; rows at a time
 _LEAST_GAIN = 1.0  # in log-likelihood by as many rounds
 _SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
 _SUREST, _FEWEST_SURE = 0.2, 5  # share of the rows of a class, and number of them
@@ -208,10 +209,48 @@ def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 def _sharpened(proba: np.ndarray, transition: np.ndarray) -> np.ndarray:
     """q (n, K) with q T near proba: expectation-maximization in each row, which keeps q >= 0 with sum 1."""
-    q = proba.copy()
-    for _ in range(_SHARPENINGS):
-        q *= (proba / np.maximum(q @ transition, SMALLEST)) @ transition.T
-    return q
+    parts = _Parts.of(transition) if len(transition) > _FEW_CLASSES else None
+    forward, back = (parts.forward, parts.back) if parts else (lambda q: q @ transition, lambda ratio: ratio @ transition.T)
+    sharpened = np.empty_like(proba)
+    # A block of rows stays in the cache of the processor.
+    for block in (slice(begin, begin + _BLOCK) for begin in range(0, len(proba), _BLOCK)):
+        own, q = proba[block], proba[block].copy()
+        for _ in range(_SHARPENINGS):
+            q *= back(own / np.maximum(forward(q), SMALLEST))
+        sharpened[block] = q
+    return sharpened
+
+
+class _Parts(NamedTuple):
+    """T = common[:, None] + diag(own) + a few entries: products with q take K steps a row, not K^2."""
+
+    common: np.ndarray
+    own: np.ndarray
+    entries: list[tuple[int, int, float]]
+
+    @classmethod
+    def of(cls, transition: np.ndarray) -> _Parts | None:
+        """The parts, None for too many entries."""
+        off = ~np.eye(len(transition), dtype=bool)
+        common = np.array([np.median(row[is_off]) for row, is_off in zip(transition, off, strict=True)])
+        rest = np.where(off, transition - common[:, None], 0.0)
+        at = np.argwhere(np.abs(rest) > np.finfo(float).eps)
+        entries = [(int(k), int(j), float(rest[k, j])) for k, j in at]
+        return cls(common, np.diag(transition) - common, entries) if len(entries) <= len(transition) else None
+
+    def forward(self, q: np.ndarray) -> np.ndarray:
+        """q T."""
+        product = q * self.own + (q @ self.common)[:, None]
+        for k, j, value in self.entries:
+            product[:, j] += value * q[:, k]
+        return product
+
+    def back(self, ratio: np.ndarray) -> np.ndarray:
+        """ratio T'."""
+        product = ratio * self.own + ratio.sum(axis=1)[:, None] * self.common
+        for k, j, value in self.entries:
+            product[:, k] += value * ratio[:, j]
+        return product
 
 
 def log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
