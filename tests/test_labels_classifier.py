@@ -170,7 +170,7 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
         ({"clean": [60]}, "clean must be row numbers from 0 to 59"),
         ({"method": "mw_nett"}, "Did you mean 'mw_net'"),
         ({"model": nn.Linear(3, 3)}, "model must be a function"),
-        ({"model": lambda n_features, n_classes: 3}, "it gave <class 'int'>"),
+        ({"model": lambda n_features, n_classes: 3}, "it gave int"),
         ({"max_iter": 0}, "max_iter must be an int >= 1; got 0"),
         ({"batch_size": 1}, "batch_size must be an int >= 2 or None; got 1"),
         ({"learning_rate": 0.0}, "learning_rate must be > 0; got 0.0"),

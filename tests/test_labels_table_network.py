@@ -8,7 +8,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from densratio import NoisyLabelClassifier
+from densratio import NoisyLabelClassifier, find_label_issues
 from densratio.datasets import label_noise
 
 pytest.importorskip("torch")
@@ -55,6 +55,36 @@ def test_embeddings_mostly_get_a_linear_network():
 def test_a_network_of_ones_own_is_kept():
     X, given, _ = embeddings(100, d=10)
     assert isinstance(NoisyLabelClassifier("uniform", perceptron, max_iter=2).fit(X, given).module_, nn.Sequential)
+
+
+class Tuple(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), 1
+
+
+class NotANumber(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * np.nan
+
+
+NETWORKS = [
+    (lambda d, k: nn.Linear(d, 2), r"must give logits \(n, 3\); of 2 rows it gave shape \(2, 2\)"),
+    (lambda d, k: nn.Linear(7, k), r"can't take rows of shape \(4,\)"),
+    (lambda d, k: nn.Conv2d(1, 3, 3), r"can't take rows of shape \(4,\)"),
+    (lambda d, k: 3, "it gave int"),
+    (Tuple, "of 2 rows it gave a tuple"),
+    (NotANumber, "The loss of the network is nan|probabilities that are NaN"),
+]
+
+
+@pytest.mark.parametrize(("network", "words"), NETWORKS)
+def test_a_network_that_does_not_fit_is_told(network, words):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), np.arange(60) % 3
+    with pytest.raises(ValueError, match=words):
+        NoisyLabelClassifier(model=network, max_iter=2).fit(X, y)
+    with pytest.raises(ValueError, match=words):
+        find_label_issues(X, y, model=network, n_repeats=1)
 
 
 def test_rows_of_which_a_perceptron_tells_more_keep_it():

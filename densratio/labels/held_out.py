@@ -76,4 +76,7 @@ def out_of_fold(
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Number of classes in training fold")
         how = {"method": "predict_proba", "n_jobs": n_jobs, "verbose": verbose}
-        return np.stack([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals])
+        found = np.stack([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals])
+    if not np.isfinite(found).all():
+        raise ValueError("The model gives probabilities that are NaN or infinite: look at its output, or scale the columns.")
+    return found

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from .._scale import Scale
-from .networks import small_network
+from .networks import made_network, small_network
 
 __all__ = ["MeanNetwork"]
 
@@ -55,14 +55,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
     def _train(self, x: Tensor, y: Tensor) -> None:
         shape, n_classes = tuple(x.shape[1:]), len(self.classes_)
-        if self.factory is None:
-            model = small_network(shape, n_classes)
-        else:
-            model = self.factory(shape[0] if len(shape) == 1 else shape, n_classes)
-        if not isinstance(model, nn.Module):
-            raise ValueError(
-                f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(model).__name__}."
-            )
+        model = small_network(shape, n_classes) if self.factory is None else made_network(self.factory, x, n_classes)
         per_epoch = -(-len(x) // self.batch_size)
         epochs = max(self.epochs, -(-_STEPS // per_epoch))
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import Any
 
-__all__ = ["small_network"]
+import torch
+from torch import Tensor, nn
+
+__all__ = ["made_network", "small_network"]
 
 
 def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 256) -> nn.Module:
@@ -32,3 +34,24 @@ def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 25
     )
     # With few channels CPUs take half the time where those of a pixel lie side by side, and for a ReLU of the pooled pixels alone.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch takes it, its types do not say so
+
+
+def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:
+    """What factory(n_features or shape, n_classes) makes for rows (n, ...), with logits (n, n_classes).
+
+    Raises ValueError where it is no module, can't take the rows, or gives other shapes.
+    """
+    shape = tuple(rows.shape[1:])
+    made = factory(shape[0] if len(shape) == 1 else shape, n_classes)
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(made).__name__}.")
+    network, some = made.to(rows.device).eval(), rows[:2]
+    try:
+        with torch.no_grad():
+            found = network(some)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"The network that model makes can't take rows of shape {shape}: {error}") from error
+    if getattr(found, "shape", None) != (len(some), n_classes):
+        told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(f"The network that model makes must give logits (n, {n_classes}); of {len(some)} rows it gave {told}.")
+    return network.train()

@@ -18,7 +18,7 @@ from ..training.meta import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
 from .held_out import calibrated_loss
-from .networks import small_network
+from .networks import made_network, small_network
 from .rows import Rows
 
 __all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "stopped", "train", "train_reweighted"]
@@ -63,15 +63,12 @@ class Plan:
         changed.epochs = max(1, round(share * self.epochs))
         return changed
 
-    def network(self, shape: tuple[int, ...], seed: int) -> nn.Module:
-        """A fresh network, drawn by the seed."""
+    def network(self, rows: Tensor, seed: int) -> nn.Module:
+        """A fresh network for rows (n, ...), drawn by the seed."""
         with seeded(self.device, seed):
             if self.factory is None:
-                return small_network(shape, self.n_classes, hidden=512).to(self.device)
-            made = self.factory(shape[0] if len(shape) == 1 else shape, self.n_classes)
-        if not isinstance(made, nn.Module):
-            raise ValueError(f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(made)}.")
-        return made.to(self.device)
+                return small_network(tuple(rows.shape[1:]), self.n_classes, hidden=512).to(self.device)
+            return made_network(self.factory, rows, self.n_classes)
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """An array on the device."""
@@ -83,8 +80,8 @@ class Training:
 
     def __init__(self, plan: Plan, rows: Rows, seed: int, *, falls: bool = True):
         self.plan = plan
-        self.model = plan.network(rows.x.shape[1:], seed)
         self.x, self.y = plan.tensor(rows.x), plan.tensor(rows.y)
+        self.model = plan.network(self.x, seed)
         n_steps = plan.epochs * -(-len(rows.y) // plan.batch_size)
         rate = max(plan.rate, plan.reach / n_steps)
         self.optimizer = torch.optim.Adam(_groups(self.model, plan.decay), lr=rate)
@@ -106,7 +103,10 @@ class Training:
                 self.schedule.step()
             losses.append(value.detach())
         self.plan.tick()
-        return float(torch.stack(losses).mean())
+        mean = float(torch.stack(losses).mean())
+        if not np.isfinite(mean):
+            raise ValueError(f"The loss of the network is {mean} after an epoch: lower learning_rate, or look at its output.")
+        return mean
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
