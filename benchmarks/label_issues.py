@@ -199,13 +199,14 @@ def table(record: Path) -> None:
     note = (
         "All methods have the same model: that of `find_label_issues` by itself, boosted trees on wine (white wines of "
         f"quality 6 and above, against the others), two convolutions on {N_IMAGES['cifar10']:,} images of CIFAR-10, or "
-        "all, with labels that people gave. densratio deals the rows into folds as often as by default: 4 times on digits"
+        "all, with labels that people gave, and on embeddings of all by a pretrained EfficientNet-Lite0 again that of "
+        "`find_label_issues`, a logistic regression. densratio deals the rows into folds as often as by default: 4 times on digits"
         " and wine, twice on 10,000 images, once on letters and all images; cleanlab has the probabilities of one deal, "
         "and where there are several, the mean of all in a further row. Precision is that of the rows said to be issues. "
-        "Clean rows are left out of the figures, but for the interval `n_issues_interval`, of which the means are given. "
-        "CIFAR-10's wrong labels lie on hard images: with the true confusion of the classes, of one deal of the seeds 10 "
-        "and 11, the numbers are within 2 %, and 0.56 (aggregate) and 0.67 (worse) are wrong at .8-.9. Seed 10 was used "
-        "to choose the method."
+        "Clean rows and rows that were looked at, drawn at random, are left out of the figures, but for the interval "
+        "`n_issues_interval`, of which the means are given; `checked_labels.md` has more draws of the latter. CIFAR-10's wrong "
+        "labels lie on hard images, so that too few are found without rows that were looked at. Seed 10 was used to choose the "
+        "method."
     )
     (RESULTS / "label_issues.md").write_text(f"# Label issues\n\n{note}\n\n{markdown(rows)}\n")
 
