@@ -44,8 +44,10 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
             f"labels by row number; got {type(checked).__name__}."
         )
     rows, labels = np.asarray(to_host(checked[0])), label_array(checked[1], "checked labels")
-    if rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu" or ((rows < 0) | (rows >= n_rows)).any():
-        raise ValueError(f"checked rows must be row numbers from 0 to {n_rows - 1}; got {checked[0]!r}.")
+    is_number = rows.ndim == 1 and rows.size and rows.dtype.kind in "iu"
+    strange = rows[(rows < 0) | (rows >= n_rows)] if is_number else rows.ravel()
+    if strange.size or not is_number:
+        raise ValueError(f"checked rows must be row numbers from 0 to {n_rows - 1}; got {strange[:5].tolist()}.")
     if len(labels) != len(rows):
         raise ValueError(f"checked has {len(rows)} rows and {len(labels)} labels: pass one label for each row.")
     if len(np.unique(rows)) < len(rows):
