@@ -36,7 +36,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         A method by name is held against the clean rows, or without them against `ChosenRows`.
     model : callable (n_features, or the shape of a row, n_classes) -> nn.Module, or None
         What it gives maps rows (n, ...) of float32 to logits (n, n_classes). None: for tables a perceptron with two hidden layers
-        of 512, or a linear network with a penalty where a logistic regression predicts labels of held-out rows better, as of
+        of 512, or a linear network with a penalty where a logistic regression predicts labels of held-out rows as well, as of
         embeddings; two convolutions for images.
     max_iter : int
         Epochs of the final training, with "auto" at most; the step length falls to 0 along a half cosine. Cross-fitted networks of
@@ -216,7 +216,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]
         with seeded(plan.device, seed):
-            plan = with_network(plan, rows, seed)
+            plan = with_network(plan, rows, seed, finds_wrong=self.method == "auto")
             if self.method == "auto":
                 found, share = label_model(plan, rows, seed)
                 posterior = posterior if found is None else found.posterior

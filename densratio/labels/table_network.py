@@ -14,30 +14,36 @@ from .training import Plan, stopped
 
 __all__ = ["with_network"]
 
-_TRIAL, _HELD = 8000, 3  # rows of the trial at most, of which one in so many is held out
-_RIDGES = 0.1, 0.01, 0.001  # C of logistic regressions: of few columns, and of embeddings
-_MARGIN = 0.01  # by which they have to predict better than a perceptron, which is stopped where it predicts best
+_TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # rows of the trial at most; its folds, each of which is held out where rows are few
+_DECAYS = 0.03, 0.1, 0.3, 1.0  # of few columns, and of embeddings
+_LESS = 1.0 / 3.0  # of the penalty that wrong labels ask for is enough where they have small weights
+_MARGIN = 0.02  # by which a perceptron has to predict better, which is stopped where it predicts these rows best
 
 
-def with_network(plan: Plan, rows: Rows, seed: int) -> Plan:
-    """The plan with a linear network where a logistic regression predicts the labels of held-out rows better than a perceptron.
+def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Plan:
+    """The plan with a linear network where a logistic regression predicts the labels of held-out rows as well as a perceptron.
 
-    Its penalty is that of the regression. A perceptron learns wrong labels by heart where columns are many beside rows.
+    Its penalty is that of the regression, or less where wrong labels are found before it is trained. A perceptron learns them by
+    heart where columns are many beside rows.
     """
     some = np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL]
-    held, own = rows.take(some[: len(some) // _HELD]), rows.take(some[len(some) // _HELD :])
-    if plan.factory is not None or rows.x.ndim != 2 or not len(held.y) or len(np.unique(own.y)) < 2:
+    if plan.factory is not None or rows.x.ndim != 2 or len(some) < _FOLDS:
         return plan
-    losses = {C: _regression_loss(C, own, held, plan.n_classes) for C in _RIDGES}
-    best = min(_RIDGES, key=lambda C: losses[C])
-    perceptron = calibrated_loss(stopped(plan, own, held, seed), held.y, held.counts)
-    return plan.linear(1.0 / (best * len(rows.y))) if (1.0 + _MARGIN) * losses[best] < perceptron else plan
+    deals = [(rows.take(np.delete(some, np.s_[f::_FOLDS])), rows.take(some[f::_FOLDS])) for f in range(_FOLDS)]
+    deals = deals if len(some) <= _FEW else deals[:1]
+    if any(len(np.unique(own.y)) < 2 for own, _ in deals):
+        return plan
+    losses = {decay: np.mean([_regression_loss(decay, *deal, plan.n_classes) for deal in deals]) for decay in _DECAYS}
+    best = min(_DECAYS, key=lambda decay: losses[decay])
+    perceptron = np.mean([calibrated_loss(stopped(plan, own, held, seed), held.y, held.counts) for own, held in deals])
+    return plan.linear(_LESS * best if finds_wrong else best) if losses[best] < (1.0 + _MARGIN) * perceptron else plan
 
 
-def _regression_loss(C: float, own: Rows, held: Rows, n_classes: int) -> float:
+def _regression_loss(decay: float, own: Rows, held: Rows, n_classes: int) -> float:
     proba = np.zeros((len(held.y), n_classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = LogisticRegression(C=C, max_iter=200).fit(own.x, own.y, sample_weight=own.counts / own.counts.mean())
-    proba[:, fitted.classes_] = fitted.predict_proba(held.x)
+        regression = LogisticRegression(C=1.0 / (decay * len(own.y)), max_iter=200)
+        regression.fit(own.x, own.y, sample_weight=own.counts / own.counts.mean())
+    proba[:, regression.classes_] = regression.predict_proba(held.x)
     return calibrated_loss(proba, held.y, held.counts)

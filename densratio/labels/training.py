@@ -193,7 +193,9 @@ def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> 
     for epoch in range(plan.epochs):
         run.epoch(loss)
         proba = predicted(plan, run.model, held.x)
-        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if is_kept.any() else 0.0
+        # What is held back by a penalty need not stop.
+        tells = is_kept.any() and plan.decay == 0.0
+        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if tells else 0.0
         if value <= best:
             best, found, at = value, proba, epoch + 1
     return found, at / plan.epochs
