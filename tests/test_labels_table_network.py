@@ -47,9 +47,9 @@ def test_the_linear_network_is_the_logistic_regression_of_its_penalty(C, seed):
 
 
 def test_embeddings_mostly_get_a_linear_network():
-    models = [NoisyLabelClassifier("uniform", max_iter=20, random_state=seed) for seed in range(5)]
+    models = [NoisyLabelClassifier("uniform", max_iter=10, random_state=seed) for seed in range(3)]
     kinds = [type(model.fit(*embeddings(1000, seed=seed)[:2]).module_) for seed, model in enumerate(models)]
-    assert kinds.count(nn.Linear) >= 3
+    assert kinds.count(nn.Linear) >= 2
 
 
 def test_a_network_of_ones_own_is_kept():
@@ -99,7 +99,7 @@ def test_the_training_ends_where_rows_that_were_held_out_are_told_best():
     """A perceptron learns few rows by heart: more epochs lower its loss on them, and others are told less well."""
     X, y = load_breast_cancer(return_X_y=True)
     X, shorter, whole = (X - X.mean(axis=0)) / X.std(axis=0), [], []
-    for seed in range(4):
+    for seed in range(3):
         order = np.random.default_rng(seed).permutation(len(y))
         learned, held = order[:250], order[250:]
         given = label_noise(y[learned], "symmetric", 0.3, random_state=seed).labels
