@@ -7,6 +7,7 @@ import gc
 import os
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: threads that wait for a taken one make small operations many times slower.
@@ -47,7 +48,10 @@ pytest.register_assert_rewrite(
 
 
 def pytest_collection_finish():
-    """What is loaded by now is left out of garbage collection, which takes half a second over it each time."""
+    """Libraries of workers get one thread each, and what is loaded by now is left out of garbage collection, which takes long."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # The variable above comes too late for libraries that plugins have loaded.
+        threadpool_limits(1)
     gc.collect()
     gc.freeze()
 
