@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,19 +58,3 @@ def test_clean_rows_tell_how_many_labels_of_a_rare_class_are_wrong(seed: int, sh
     np.testing.assert_allclose(frame.attrs["n_issues"], wrong.sum(), rtol=0.05)
     least, most = frame.attrs["n_issues_interval"]
     assert 0.9 * wrong.sum() < least <= 1.05 * wrong.sum() and 0.95 * wrong.sum() < most < 1.05 * wrong.sum()
-
-
-@pytest.mark.parametrize("n_entries", [0, 3, 60])
-@pytest.mark.parametrize("n_classes", [3, 40])
-def test_many_classes_are_told_apart_as_few_are(n_classes: int, n_entries: int) -> None:
-    """The oracle is the iteration itself, by matrix products."""
-    rng = np.random.default_rng(n_entries)
-    wrong = np.repeat(rng.random(n_classes)[:, None] / n_classes, n_classes, axis=1)
-    for k, j in rng.integers(0, n_classes, (n_entries, 2)):
-        wrong[k, j] += 0.3 * rng.random()
-    confusion = transition.with_diagonal(np.where(np.eye(n_classes, dtype=bool), 0.0, wrong))
-    proba = rng.dirichlet(np.ones(n_classes) * 0.1, 700) @ confusion
-    expected = proba.copy()
-    for _ in range(30):
-        expected *= (proba / np.maximum(expected @ confusion, 1e-9)) @ confusion.T
-    np.testing.assert_allclose(transition._sharpened(proba, confusion), expected, atol=1e-12)

@@ -18,7 +18,7 @@ from densratio.labels.confusion import less_sure
 from densratio.labels.encoding import FrameEncoder
 from densratio.labels.held_out import n_deals
 from densratio.labels.probabilities import wrong_scores
-from densratio.labels.transition import _sharpened
+from densratio.labels.sharpening import sharpened
 
 COLUMNS = ["row", "given_label", "suggested_label", "score", "is_issue"]
 
@@ -137,7 +137,7 @@ def test_labels_that_the_rows_do_not_tell_are_let_alone_with_a_warning(n_classes
 @given(n_classes=st.integers(2, 6), rate=st.floats(0.02, 0.3), seed=st.integers(0, 999))
 def test_true_classes_are_taken_back_out_of_the_probabilities_of_given_ones(n_classes, rate, seed):
     noisy, _, _, _, transition = drawn(200, n_classes, rate, seed)
-    q = _sharpened(noisy, transition)
+    q = sharpened(noisy, transition)
     np.testing.assert_allclose(q.sum(axis=1), 1.0)
     loss = [-(noisy * np.log(p @ transition)).sum() for p in (noisy, q)]
     assert loss[1] <= loss[0] and np.abs(q @ transition - noisy).max() <= np.abs(noisy @ transition - noisy).max()

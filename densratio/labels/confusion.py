@@ -11,17 +11,15 @@ from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from .label_rows import SMALLEST, LabelRows, label_rows, raised
 from .transition import (
     MISTAKEN,
     NEXT_POWERS,
-    SMALLEST,
     Fit,
-    LabelRows,
     fitted_confusion,
     likelier,
     log_likelihood,
     n_wrong,
-    raised,
     true_classes,
     with_diagonal,
 )
@@ -31,6 +29,7 @@ __all__ = ["LabelModel", "careful_posterior", "label_posterior", "less_sure"]
 _CALIBRATIONS = np.geomspace(0.01, 1.0, 30)
 _RIDGE = 100.0  # times the squares of its coefficients are held against the mean loss
 _LOWERINGS = 20
+_SOME_ROWS, _SOME_NUMBERS = 10_000, 1_000_000  # rows at least, and probabilities, by which a calibration is chosen
 _LESS_LIKELY = 1.35  # in log-likelihood: the limits of an interval of 90 %
 _SPREAD_OF_SLOPES, _FLATTEST = 0.5, -2.0  # of the logarithm of a slope of log odds: its prior deviation, and the least
 _CERTAIN, _MANY_CERTAIN = 0.9, 0.5  # probability of a true class, and share of the rows of a class
@@ -79,7 +78,7 @@ def label_posterior(
     """
     rows = _rows(proba, given, is_clean, np.ones(len(given)) if counts is None else counts, holds_noise)
     fit = _mostly_right(rows, likelier(rows))
-    return LabelModel(true_classes(rows, fit), fit.transition)
+    return LabelModel(rows.all_classes(true_classes(rows, fit)), fit.transition)
 
 
 def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> tuple[LabelModel, tuple[float, float]]:
@@ -110,11 +109,11 @@ def _careful(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> _Car
     rows = _rows(proba, given, is_clean, np.ones(len(given)), holds_noise=True)
     likeliest = _mostly_right(rows, likelier(rows))
     least, most = (n_wrong(rows, _limit(rows, likeliest, scales, _LESS_LIKELY)) for scales in (_FEWER, _MORE))
-    unsure = np.maximum(0.0, 1.0 - _certain(likeliest.q) / _MANY_CERTAIN)
+    unsure = np.maximum(0.0, 1.0 - _certain(rows, likeliest.q) / _MANY_CERTAIN)
     parts = np.maximum(unsure[:, None], unsure) / unsure.max() if unsure.any() else 1.0
     fit = _limit(rows, likeliest, _FEWER, _LESS_LIKELY * unsure.max(), parts)
-    unknown = true_classes(rows._replace(is_clean=np.zeros_like(is_clean)), fit)[np.arange(len(given)), given]
-    return _Careful(true_classes(rows, fit), unknown, fit.transition, (least, most))
+    unknown = rows.of_given(true_classes(rows.with_none_clean(), fit))
+    return _Careful(rows.all_classes(true_classes(rows, fit)), unknown, fit.transition, (least, most))
 
 
 def _in_order_of(order: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -151,30 +150,39 @@ def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
 
 def _rows(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray, counts: np.ndarray, holds_noise: bool) -> LabelRows:
     proba = np.maximum(proba, SMALLEST)
-    return _calibrated(LabelRows(proba / proba.sum(axis=1, keepdims=True), given, is_clean, counts, holds_noise))
+    proba /= proba.sum(axis=1, keepdims=True)
+    if holds_noise and len(np.unique(given)) == proba.shape[1]:
+        proba = _calibrated(proba, given, counts)
+    return label_rows(proba, given, is_clean, counts, holds_noise)
 
 
-def _calibrated(rows: LabelRows) -> LabelRows:
-    """Probabilities under which the given labels are likelier, so that the habits of a model are not taken for a confusion.
+def _calibrated(proba: np.ndarray, given: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Probabilities (n, K) under which the given labels are likelier, so that a model's habits are not taken for a confusion.
 
     They are the model's, between it and the shares of the classes, since models are surer than right; or those of a logistic
     regression on their logarithms where it gains more than its coefficients are worth.
     """
-    n_classes, at = rows.proba.shape[1], (np.arange(len(rows.given)), rows.given)
-    if not rows.holds_noise or len(np.unique(rows.given)) < n_classes:
-        return rows
+    n_classes = proba.shape[1]
+    some = np.sort(np.random.default_rng(0).permutation(len(given))[: max(_SOME_ROWS, _SOME_NUMBERS // n_classes)])
+    log_proba, log_shares = np.log(proba[some]), np.log(np.bincount(given, counts) / counts.sum())
+    own, own_counts = given[some], counts[some]
+
+    def between(part: float, log_proba: np.ndarray) -> np.ndarray:
+        return raised(part * log_proba + (1.0 - part) * log_shares, 1.0)
 
     def gain(proba: np.ndarray) -> float:
-        return float(rows.counts @ np.log(np.maximum(proba[at], SMALLEST)))
+        return float(own_counts @ np.log(np.maximum(proba[np.arange(len(own)), own], SMALLEST)))
 
-    log_proba, log_shares = np.log(rows.proba), np.log(np.bincount(rows.given, rows.counts) / rows.counts.sum())
-    proba = max((raised(part * log_proba + (1.0 - part) * log_shares, 1.0) for part in _CALIBRATIONS), key=gain)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        regression = LogisticRegression(C=_RIDGE / rows.counts.sum(), max_iter=100)
-        corrected = regression.fit(log_proba, rows.given, sample_weight=rows.counts).predict_proba(log_proba)
-    is_worth = gain(corrected) - gain(proba) > n_classes * (n_classes + 1)
-    return rows._replace(proba=np.maximum(corrected if is_worth else proba, SMALLEST))
+    best, part = max((gain(between(part, log_proba)), part) for part in _CALIBRATIONS)
+    worth = n_classes * (n_classes + 1)
+    # No probabilities gain more than those of certainty.
+    if -best > worth and len(np.unique(own)) == n_classes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression = LogisticRegression(C=_RIDGE / own_counts.sum(), max_iter=100).fit(log_proba, own, sample_weight=own_counts)
+        if gain(regression.predict_proba(log_proba)) - best > worth:
+            return np.maximum(regression.predict_proba(np.log(proba)), SMALLEST)
+    return np.maximum(between(part, np.log(proba)), SMALLEST)
 
 
 def _mostly_right(rows: LabelRows, fit: Fit) -> Fit:
@@ -186,7 +194,7 @@ def _mostly_right(rows: LabelRows, fit: Fit) -> Fit:
     given = fit
     for _ in range(_LOWERINGS):
         joint = true_classes(rows, fit) * rows.counts[:, None]
-        confusion = np.array([np.bincount(rows.given, column, joint.shape[1]) for column in joint.T])
+        confusion = rows.confusion(joint)
         is_large = confusion > np.diag(confusion)
         if not is_large.any():
             break
@@ -194,12 +202,12 @@ def _mostly_right(rows: LabelRows, fit: Fit) -> Fit:
         fit = fitted_confusion(rows, with_diagonal(lowered), fit.power * NEXT_POWERS)
     clean = np.flatnonzero(rows.is_clean)
     before, after = (log_likelihood(rows.take(clean), each.q[clean], each.transition) for each in (given, fit))
-    return given if before > after + rows.proba.shape[1] else fit
+    return given if before > after + rows.n_classes else fit
 
 
-def _certain(q: np.ndarray) -> np.ndarray:
+def _certain(rows: LabelRows, q: np.ndarray) -> np.ndarray:
     """Share (K,) of nearly certain rows in each class."""
-    return (q * (q > _CERTAIN)).sum(axis=0) / np.maximum(q.sum(axis=0), SMALLEST)
+    return rows.class_sums(q * (q > _CERTAIN)) / np.maximum(rows.class_sums(q), SMALLEST)
 
 
 def _limit(rows: LabelRows, fit: Fit, scales: tuple[float, ...], less: float, parts: np.ndarray | float = 1.0) -> Fit:

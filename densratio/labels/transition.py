@@ -6,27 +6,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .label_rows import SMALLEST, LabelRows
+
 __all__ = [
     "MISTAKEN",
     "NEXT_POWERS",
-    "SMALLEST",
     "Fit",
-    "LabelRows",
     "fitted_confusion",
     "likelier",
     "log_likelihood",
     "n_wrong",
-    "raised",
     "true_classes",
     "with_diagonal",
 ]
 
-_ROUNDS, _MANY_ROUNDS, _STEPS, _SHARPENINGS = 7, 40, 5, 30
-_FEW_CLASSES, _BLOCK = 32, 256  # for which a matrix product is quicker than one in parts; rows at a time
+_ROUNDS, _MANY_ROUNDS, _STEPS = 7, 40, 5
 _LEAST_GAIN = 1.0  # in log-likelihood by as many rounds
 _SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
 _SUREST, _FEWEST_SURE = 0.2, 5  # share of the rows of a class, and number of them
-SMALLEST = 1e-9
 MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it is: no clean row decides alone
 _LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
 _DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
@@ -35,27 +32,8 @@ NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
 _FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
 
 
-class LabelRows(NamedTuple):
-    """Probabilities (n, K), labels (n,), which are known to be right, how often each counts; and of which labels proba tells."""
-
-    proba: np.ndarray
-    given: np.ndarray
-    is_clean: np.ndarray
-    counts: np.ndarray
-    holds_noise: bool
-
-    def take(self, rows: np.ndarray) -> LabelRows:
-        """The rows of these numbers."""
-        return LabelRows(self.proba[rows], self.given[rows], self.is_clean[rows], self.counts[rows], self.holds_noise)
-
-    def log_classes(self, transition: np.ndarray) -> np.ndarray:
-        """log P(true class | row) (n, K)."""
-        q = _sharpened(self.proba, transition) if self.holds_noise else self.proba
-        return np.log(np.maximum(q, SMALLEST))
-
-
 class Fit(NamedTuple):
-    """Log-likelihood of the labels, T, the power, and the true classes q (n, K) under both."""
+    """Log-likelihood of the labels, T, the power, and the true classes q under both, in columns as those of the rows."""
 
     value: float
     transition: np.ndarray
@@ -73,7 +51,7 @@ class _Round(NamedTuple):
 
 def likelier(rows: LabelRows) -> Fit:
     """The likeliest T found: of its own rates for classes that differ by more than chance, or one that treats all classes alike."""
-    n_classes = rows.proba.shape[1]
+    n_classes = rows.n_classes
     confusion, power = _expected(rows)
     transition, has_own, n_rates = _pooled(confusion)
     fit = _climbed(rows, fitted_confusion(rows, transition, power * NEXT_POWERS), has_own)
@@ -86,21 +64,24 @@ def likelier(rows: LabelRows) -> Fit:
 
 
 def true_classes(rows: LabelRows, fit: Fit) -> np.ndarray:
-    """P(true class | row, given label) (n, K)."""
-    joint = np.where(rows.is_clean[:, None], np.eye(fit.q.shape[1])[rows.given], fit.q * fit.transition[:, rows.given].T)
+    """P(true class | row, given label), in columns as those of the rows."""
+    joint = fit.q * rows.likelihood(fit.transition)
+    clean = np.flatnonzero(rows.is_clean)
+    joint[clean] = 0.0
+    joint[clean, rows.place[clean]] = 1.0
     return joint / joint.sum(axis=1, keepdims=True)
 
 
 def n_wrong(rows: LabelRows, fit: Fit) -> float:
     """How many labels are wrong of those that may be."""
-    return float(rows.counts @ (1.0 - true_classes(rows, fit)[np.arange(len(rows.given)), rows.given]))
+    return float(rows.counts @ (1.0 - rows.of_given(true_classes(rows, fit))))
 
 
 def fitted_confusion(rows: LabelRows, transition: np.ndarray, powers: np.ndarray) -> Fit:
     """The fit of T at the power under which the labels are likeliest."""
     log_q = rows.log_classes(transition)
     powers = np.clip(powers, _FIRST_POWERS[0], _FIRST_POWERS[-1])
-    fits = [(log_likelihood(rows, q, transition), p, q) for p, q in ((p, raised(log_q, p)) for p in powers)]
+    fits = [(log_likelihood(rows, q, transition), p, q) for p, q in ((p, rows.raised(log_q, p)) for p in powers)]
     value, power, q = max(fits, key=lambda fit: fit[0])
     return Fit(value, transition, power, q)
 
@@ -112,12 +93,6 @@ def with_diagonal(wrong: np.ndarray) -> np.ndarray:
     return wrong + np.diag(1.0 - wrong.sum(axis=1))
 
 
-def raised(log_q: np.ndarray, power: float) -> np.ndarray:
-    """Probabilities (n, K) in proportion to a power of q."""
-    raised = np.exp(power * (log_q - log_q.max(axis=1, keepdims=True)))
-    return raised / raised.sum(axis=1, keepdims=True)
-
-
 def _expected(rows: LabelRows) -> tuple[np.ndarray, float]:
     """Expected counts (K, K) of given labels by true class, and the power, of the round after which the labels are likeliest.
 
@@ -125,7 +100,7 @@ def _expected(rows: LabelRows) -> tuple[np.ndarray, float]:
     take many rounds from two places, and all go on from the other one where it ends far likelier, by more than a rate of each class
     is worth.
     """
-    n_classes = rows.proba.shape[1]
+    n_classes = rows.n_classes
     n_some = max(_SOME_ROWS, _SOME_ROWS_A_CLASS * n_classes)
     some = rows.take(np.random.default_rng(0).permutation(len(rows.given))[:n_some])
     near, other = (_rounds(some, begin(some), 1.0, _FIRST_POWERS, _MANY_ROUNDS) for begin in (_confident, _surest))
@@ -140,7 +115,7 @@ def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarr
     for _ in range(most):
         transition = _pooled(counts)[0]
         log_q = rows.log_classes(transition)
-        fits = [_Round(*_counted(rows, raised(log_q, p), transition), p) for p in power * factors]
+        fits = [_Round(*_counted(rows, rows.raised(log_q, p), transition), p) for p in power * factors]
         found.append(max(fits, key=lambda fit: fit.value))
         if len(found) > _ROUNDS and found[-1].value < found[-1 - _ROUNDS].value + _LEAST_GAIN:
             break
@@ -150,34 +125,31 @@ def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarr
 
 def _confident(rows: LabelRows) -> np.ndarray:
     """Counts (K, K) of rows, each for the class that is the likeliest of those above the mean of their own rows."""
-    n_classes, given = rows.proba.shape[1], rows.given
+    n_classes, given = rows.n_classes, rows.given
     sizes = np.bincount(given, rows.counts, n_classes)
-    own = rows.counts * rows.proba[np.arange(len(given)), given]
-    above = np.where(
-        (rows.proba >= np.bincount(given, own, n_classes) / np.maximum(sizes, SMALLEST)) & (sizes > 0), rows.proba, -1.0
-    )
-    is_counted = above.max(axis=1) > 0
+    means = np.bincount(given, rows.counts * rows.of_given(rows.proba), n_classes) / np.maximum(sizes, SMALLEST)
+    classes = rows.likeliest(np.where(sizes > 0, means, np.inf))
+    is_counted = classes >= 0
     confusion = np.zeros((n_classes, n_classes))
-    np.add.at(confusion, (above.argmax(axis=1)[is_counted], given[is_counted]), rows.counts[is_counted])
+    np.add.at(confusion, (classes[is_counted], given[is_counted]), rows.counts[is_counted])
     return confusion
 
 
 def _surest(rows: LabelRows) -> np.ndarray:
     """Counts (K, K): what the model says of the rows that it gives to a class most surely, a fifth as many as have its label."""
-    n_classes = rows.proba.shape[1]
+    n_classes = rows.n_classes
     n_surest = np.maximum(_FEWEST_SURE, _SUREST * np.bincount(rows.given, minlength=n_classes)).astype(int)
-    surest = [np.argsort(-column, kind="stable")[:n] for column, n in zip(rows.proba.T, n_surest, strict=True)]
-    return np.array([rows.counts[own] @ rows.proba[own] for own in surest])
+    return rows.surest(n_surest)
 
 
 def _counted(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> tuple[float, np.ndarray]:
     """Log-likelihood of the labels and counts (K, K) after a few steps of expectation-maximization."""
-    noisy, n_classes = ~rows.is_clean, q.shape[1]
-    given, q_noisy, counts = rows.given[noisy], q[noisy], rows.counts[noisy]
+    noisy = np.flatnonzero(~rows.is_clean)
+    unsure, q_unsure = (rows.take(noisy), q[noisy]) if len(noisy) < len(q) else (rows, q)
     for _ in range(_STEPS):
-        joint = q_noisy * transition[:, given].T
-        joint *= (counts / joint.sum(axis=1))[:, None]
-        confusion = np.array([np.bincount(given, joint[:, k], n_classes) for k in range(n_classes)])
+        joint = q_unsure * unsure.likelihood(transition)
+        joint *= (unsure.counts / joint.sum(axis=1))[:, None]
+        confusion = unsure.confusion(joint)
         transition = _pooled(confusion)[0]
     return log_likelihood(rows, q, transition), confusion
 
@@ -207,56 +179,10 @@ def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.abs(found - expected) > _DEVIATIONS * np.sqrt(expected + 1.0)
 
 
-def _sharpened(proba: np.ndarray, transition: np.ndarray) -> np.ndarray:
-    """q (n, K) with q T near proba: expectation-maximization in each row, which keeps q >= 0 with sum 1."""
-    parts = _Parts.of(transition) if len(transition) > _FEW_CLASSES else None
-    forward, back = (parts.forward, parts.back) if parts else (lambda q: q @ transition, lambda ratio: ratio @ transition.T)
-    sharpened = np.empty_like(proba)
-    # A block of rows stays in the cache of the processor.
-    for block in (slice(begin, begin + _BLOCK) for begin in range(0, len(proba), _BLOCK)):
-        own, q = proba[block], proba[block].copy()
-        for _ in range(_SHARPENINGS):
-            q *= back(own / np.maximum(forward(q), SMALLEST))
-        sharpened[block] = q
-    return sharpened
-
-
-class _Parts(NamedTuple):
-    """T = common[:, None] + diag(own) + a few entries: products with q take K steps a row, not K^2."""
-
-    common: np.ndarray
-    own: np.ndarray
-    entries: list[tuple[int, int, float]]
-
-    @classmethod
-    def of(cls, transition: np.ndarray) -> _Parts | None:
-        """The parts, None for too many entries."""
-        off = ~np.eye(len(transition), dtype=bool)
-        common = np.array([np.median(row[is_off]) for row, is_off in zip(transition, off, strict=True)])
-        rest = np.where(off, transition - common[:, None], 0.0)
-        at = np.argwhere(np.abs(rest) > np.finfo(float).eps)
-        entries = [(int(k), int(j), float(rest[k, j])) for k, j in at]
-        return cls(common, np.diag(transition) - common, entries) if len(entries) <= len(transition) else None
-
-    def forward(self, q: np.ndarray) -> np.ndarray:
-        """q T."""
-        product = q * self.own + (q @ self.common)[:, None]
-        for k, j, value in self.entries:
-            product[:, j] += value * q[:, k]
-        return product
-
-    def back(self, ratio: np.ndarray) -> np.ndarray:
-        """ratio T'."""
-        product = ratio * self.own + ratio.sum(axis=1)[:, None] * self.common
-        for k, j, value in self.entries:
-            product[:, k] += value * ratio[:, j]
-        return product
-
-
 def log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
-    """Of the given labels under q T, with q (n, K) the true classes; of clean rows under q alone."""
-    right = (1.0 - MISTAKEN) * q[np.arange(len(q)), rows.given] + MISTAKEN / q.shape[1]
-    likelihood = np.where(rows.is_clean, right, (q * transition[:, rows.given].T).sum(axis=1))
+    """Of the given labels under q T, with q the true classes; of clean rows under q alone."""
+    right = (1.0 - MISTAKEN) * rows.of_given(q) + MISTAKEN / rows.n_classes
+    likelihood = np.where(rows.is_clean, right, np.einsum("ij,ij->i", q, rows.likelihood(transition)))
     return float(rows.counts @ np.log(np.maximum(likelihood, np.finfo(float).tiny)))
 
 
@@ -267,15 +193,30 @@ def _climbed(rows: LabelRows, fit: Fit, has_own: np.ndarray) -> Fit:
     for factor in _FACTORS:
         transition = fit.transition
         for group in groups:
-            # LabelRows of other classes don't depend on these rates.
-            near = rows.take(np.flatnonzero(fit.q[:, group].max(axis=1) > 0.01))
-            trials = [transition, *(_with_rate(transition, group, factor**n) for n in (-2, -1, 1, 2))]
-            values = [log_likelihood(near, raised(near.log_classes(T), fit.power), T) for T in trials]
-            values[0] += 1.0  # The labels alone hardly tell the rates: a move is worth a parameter.
-            transition = trials[int(np.argmax(values))]
+            # Rows of other classes don't depend on these rates.
+            near = rows.take(rows.of_group(fit.q, group, 0.01))
+            transition = _moved(near, fit.power, transition, group, factor)
         moved = fitted_confusion(rows, transition, fit.power * NEXT_POWERS)
         fit = moved if moved.value > fit.value else fit
     return fit
+
+
+def _moved(near: LabelRows, power: float, transition: np.ndarray, group: np.ndarray, factor: float) -> np.ndarray:
+    """The likeliest of T and T with the rates of a group times the factor or its square, or divided by one of them."""
+
+    def value(transition: np.ndarray) -> float:
+        return log_likelihood(near, near.raised(near.log_classes(transition), power), transition)
+
+    begin = value(transition)
+    for sign in (-1, 1):
+        trial = _with_rate(transition, group, factor**sign)
+        once = value(trial)
+        if once > begin:
+            further = _with_rate(transition, group, factor ** (2 * sign))
+            found, trial = max((once, trial), (value(further), further), key=lambda each: each[0])
+            # The labels alone hardly tell the rates: a move is worth a parameter.
+            return trial if found > begin + 1.0 else transition
+    return transition
 
 
 def _with_rate(transition: np.ndarray, group: np.ndarray, factor: float) -> np.ndarray:
