@@ -165,7 +165,7 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
         ({"y": [1, 2]}, "X has 60 rows and 2 labels were given"),
         ({"X": np.full((60, 3), np.nan)}, "Input X contains NaN"),
         ({"X": [np.zeros((1, 8, 8)), np.zeros((1, 9, 8))]}, r"All images must be of one size; got \(1, 8, 8\), \(1, 9, 8\)"),
-        ({"X": np.zeros((60, 3, 3))}, r"X must be \(n, d\) or images \(n, c, h, w\); got shape \(60, 3, 3\)"),
+        ({"X": np.zeros((60, 1, 3, 3, 3)), "model": None}, r"images \(n, c, h, w\) or \(n, h, w\); got shape \(60, 1, 3, 3, 3\)"),
         ({"clean": (np.zeros((2, 3)), np.array([0, 7]))}, "clean has classes that no label in y has: 7"),
         ({"clean": [60]}, "clean must be row numbers from 0 to 59"),
         ({"method": "mw_nett"}, "Did you mean 'mw_net'"),

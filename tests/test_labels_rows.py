@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -14,6 +17,7 @@ from densratio import NoisyLabelClassifier, find_label_issues
 from densratio.labels.default_model import default_model
 from densratio.labels.frame import suggested_classes
 from densratio.labels.held_out import copies_of, label_folds
+from densratio.labels.rows import Rows, held_shares, merged
 
 WORDS = [["red", "blue", "green"], ["cat", "dog", "cow"], ["car", "bus", "van"]]
 
@@ -33,6 +37,91 @@ def test_a_column_of_texts_is_told_by_its_words(texts, container):
     frame = find_label_issues(container(rows), labels, n_repeats=1, random_state=0)
     listed = frame[frame.is_issue]
     assert wrong[listed.row].mean() > 0.9 and wrong[listed.row].sum() > 0.9 * wrong.sum()
+
+
+def test_a_classifier_takes_a_column_of_texts(texts):
+    rows, labels, wrong = texts
+    model = NoisyLabelClassifier(max_iter=10).fit(rows, labels)
+    listed = model.label_issues_[model.label_issues_.is_issue]
+    assert wrong[listed.row].mean() > 0.9 and wrong[listed.row].sum() > 0.9 * wrong.sum()
+    np.testing.assert_array_equal(model.predict(np.array(rows)), model.predict(rows))
+    with pytest.raises(ValueError, match="was fitted on texts"):
+        model.predict(np.zeros((2, 3)))
+
+
+def test_gray_images_need_no_axis_of_channels():
+    images = load_digits().images[:200]
+    quick = NoisyLabelClassifier(max_iter=2)
+    labels = load_digits().target[:200]
+    gray, one = (quick.fit(X, labels).predict_proba(X) for X in (images, images[:, None]))
+    np.testing.assert_array_equal(gray, one)
+
+
+def test_a_model_of_ones_own_sees_rows_of_any_shape():
+    seen = []
+
+    def made(shape, n_classes):
+        seen.append(shape)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(int(np.prod(shape)), n_classes))
+
+    draw = np.random.default_rng(0)
+    series = draw.normal(size=(60, 3, 5)) * np.array([1.0, 10.0, 100.0])[:, None] + np.array([0.0, 5.0, -50.0])[:, None]
+    model = NoisyLabelClassifier(model=made, max_iter=2).fit(series, np.arange(60) % 2)
+    assert set(seen) == {(3, 5)}
+    np.testing.assert_allclose(model._center.ravel(), series.mean(axis=(0, 2)))
+    np.testing.assert_allclose(model._spread.ravel(), series.std(axis=(0, 2)))
+
+
+def test_weights_that_sum_to_one_count_as_rows_do():
+    draw = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    X = draw.normal(size=(120, 2)) + 3.0 * y[:, None]
+    weights = np.where(draw.random(120) < 0.2, 0.0, draw.random(120) + 0.5)
+    found = [
+        NoisyLabelClassifier(max_iter=3).fit(X, y, sample_weight=scale * weights).predict_proba(X)
+        for scale in (1.0 / weights.sum(), 0.5 / weights[weights > 0].mean(), 1.0 / weights[weights > 0].mean())
+    ]
+    np.testing.assert_allclose(found[0], found[2], atol=1e-6)
+    np.testing.assert_allclose(found[1], found[2], atol=1e-6)
+
+
+@settings(max_examples=50)
+@given(seed=st.integers(0, 9999), n_kinds=st.integers(1, 30), n=st.integers(1, 120))
+def test_rows_of_equal_numbers_are_held_out_together_unless_their_labels_differ(seed, n_kinds, n):
+    draw = np.random.default_rng(seed)
+    x, y = draw.integers(0, n_kinds, n).astype(np.float32)[:, None], draw.integers(0, 2, n)
+    rows, _ = merged(Rows(x, y, np.ones(n), np.zeros(n, dtype=bool)))
+    shares = held_shares(rows, 3, seed)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+    for value in np.unique(rows.x):
+        own = np.flatnonzero(rows.x[:, 0] == value)
+        if len(own) > 1 and rows.counts[own].sum() >= 3:
+            copies = shares[own] * rows.counts[own, None]
+            np.testing.assert_allclose(copies, np.round(copies), atol=1e-9)
+            assert (np.ptp(copies, axis=1) <= 1.0 + 1e-9).all()
+        else:
+            assert (shares[own] == shares[own[0]]).all() and shares[own[0]].max() == 1.0
+
+
+def test_few_distinct_rows_with_labels_that_differ_are_judged_by_all_of_their_copies():
+    """No row tells of another: what is held out of one x is known by the rest of the rows with it."""
+    draw = np.random.default_rng(0)
+    kind = draw.integers(0, 16, 1200)
+    true_of = draw.integers(0, 2, 16)
+    true = true_of[kind]
+    wrong = draw.random(1200) < 0.2
+    model = NoisyLabelClassifier(max_iter=30).fit(np.eye(16)[kind], np.where(wrong, 1 - true, true))
+    is_issue = model.label_issues_.sort_values("row").is_issue.to_numpy()
+    assert (is_issue == wrong).mean() > 0.98 and (model.predict(np.eye(16)) == true_of).all()
+
+
+def test_an_arrow_table_is_a_frame():
+    pyarrow = pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": np.linspace(0.0, 1.0, 60), "b": ["u", "v", "w"] * 20})
+    labels = (frame.a > 0.5).to_numpy()
+    table = pyarrow.Table.from_pandas(frame)
+    found = [NoisyLabelClassifier(max_iter=2).fit(X, labels).predict_proba(X) for X in (frame, table)]
+    np.testing.assert_allclose(*found, atol=1e-6)
 
 
 def test_sparse_rows_need_no_model(texts):

@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from .._columns import check_container
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
-from .encoding import FrameEncoder
+from ..tables.reading import column_names
+from .encoding import FrameEncoder, encoder_of
 from .frame import issue_frame, suggested_classes
 from .given import clean_rows
 from .rows import Rows, merged
@@ -86,10 +87,11 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, clean: Any = None) -> NoisyLabelClassifier:
-        """Learn from rows X (n, d), a frame, or images (n, c, h, w) with given labels y (n,).
+        """Learn from rows X (n, d), a frame, texts (n,), or images (n, c, h, w) or (n, h, w), with given labels y (n,).
 
+        With a model of your own rows may have any shape (n, c, ...).
         clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
-        sample_weight (n,): how much each row counts.
+        sample_weight (n,): how much each row counts: 2 for two copies of it. Weights above 0 with a mean below 1 are scaled to it.
         """
         if find_spec("torch") is None:
             raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')
@@ -152,7 +154,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         weight = check_sample_weight(sample_weight, len(x))
-        weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+        weight = np.ones(len(x)) if weight is None else _counts(weight)
         is_clean = np.zeros(len(x), dtype=bool)
         if isinstance(clean, tuple | list) and len(clean) == 2 and np.ndim(clean[1]) == 1:
             x, codes, weight, is_clean = self._with_second(clean, x, codes, weight, is_clean)
@@ -178,21 +180,23 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         return *both, np.concatenate([weight, np.ones(n)]), np.concatenate([is_clean, np.ones(n, dtype=bool)])
 
     def _numbers(self, X: Any, *, reset: bool) -> np.ndarray:
-        """X as float64 (n, d) or (n, c, h, w), a frame with text or gaps by its encoder."""
+        """X as float64 (n, d) or (n, c, ...), texts and a frame with text or gaps by their encoder."""
         if reset:
-            self.encoder_ = FrameEncoder() if _needs_encoder(X) else None
-        if self.encoder_ is not None and not reset:
-            return self.encoder_.transform(X)
+            self.encoder_ = encoder_of(X)
+            if isinstance(self.encoder_, FrameEncoder):
+                names = column_names(X)
+                self.n_features_in_, self.feature_names_in_ = len(names), np.asarray(names, dtype=object)
         if self.encoder_ is not None:
-            self.n_features_in_, self.feature_names_in_ = X.shape[1], np.asarray(X.columns, dtype=object)
-            x = self.encoder_.fit_transform(X)
+            x = np.asarray(self.encoder_.transform(X), dtype=np.float64)
             self._shape = x.shape[1:]
             return x
         X = check_container(X)
         _check_sizes(X)
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
-        if x.ndim not in (2, 4):
-            raise ValueError(f"X must be (n, d) or images (n, c, h, w); got shape {x.shape}.")
+        if x.ndim == 3 and self.model is None:
+            x = x[:, None]  # gray images
+        if x.ndim < 2 or (x.ndim > 4 and self.model is None):
+            raise ValueError(f"X must be (n, d) or images (n, c, h, w) or (n, h, w); got shape {x.shape}. Others need model=.")
         if reset:
             self._shape = x.shape[1:]
         if x.shape[1:] != self._shape:
@@ -250,13 +254,13 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
 
 def _scale(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, or channel, over rows that count so often; 1 where nothing varies."""
+    """Mean and standard deviation of each column, or channel, over rows (n, c, ...) that count so often; 1 where none varies."""
 
     def mean(values: np.ndarray) -> np.ndarray:
-        by_row = values if values.ndim == 2 else values.mean(axis=(2, 3))
+        by_row = values if values.ndim == 2 else values.reshape(*values.shape[:2], -1).mean(axis=2)
         # In one order of the rows, whatever theirs is, so that rounding is the same.
         total = np.sort(by_row * counts[:, None], axis=0).sum(axis=0) / counts.sum()
-        return total if values.ndim == 2 else total[:, None, None]
+        return total.reshape(-1, *[1] * (values.ndim - 2))
 
     center = mean(x)
     spread = np.sqrt(mean((x - center) ** 2))
@@ -280,12 +284,11 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     return labels
 
 
-def _needs_encoder(X: Any) -> bool:
-    """Whether X is a frame with columns that are no numbers, or with gaps."""
-    if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
-        return False
-    kinds = [getattr(dtype, "kind", "O") for dtype in X.dtypes]
-    return any(kind not in "fiu" for kind in kinds) or bool(np.isnan(np.asarray(X, dtype=np.float64)).any())
+def _counts(sample_weight: Any) -> np.ndarray:
+    """How often each row counts (n,): as many rows as there are, or more, where weights say how likely each is."""
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    positive = weight[weight > 0]
+    return weight / min(positive.mean(), 1.0) if len(positive) else weight
 
 
 def _check_sizes(X: Any) -> None:

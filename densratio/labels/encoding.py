@@ -15,7 +15,7 @@ from .._columns import check_container, is_frame, is_missing, library_of
 from ..tables import TableEncoder
 from ..tables.reading import column_names
 
-__all__ = ["FrameEncoder", "as_numbers", "joined_rows"]
+__all__ = ["FrameEncoder", "as_numbers", "encoder_of", "joined_rows"]
 
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
 
@@ -23,13 +23,13 @@ _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in t
 class FrameEncoder:
     """Turn a table into numbers: free text by the main directions of its TF-IDF weights, other columns by `TableEncoder`."""
 
-    def fit_transform(self, X: Any) -> np.ndarray:
-        """Learn from a frame (n, d); its numbers (n, k)."""
+    def fit(self, X: Any) -> FrameEncoder:
+        """Learn from a frame (n, d)."""
         names = column_names(X)
         self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(X[name])) is not None}
         is_all = len(self.texts) == len(names)
         self.others = None if is_all else TableEncoder(drop=list(self.texts)).fit_samples(X, X)
-        return self.transform(X)
+        return self
 
     def transform(self, X: Any) -> np.ndarray:
         """The numbers (n, k) of another frame with these columns."""
@@ -53,6 +53,32 @@ def _values(column: Any) -> list[Any]:
 
 def _texts(column: Any) -> list[str]:
     return ["" if is_missing(value) else str(value) for value in _values(column)]
+
+
+class TextEncoder:
+    """Turn texts (n,) into the main directions of their TF-IDF weights."""
+
+    def fit(self, X: Any) -> TextEncoder:
+        """Learn from texts (n,)."""
+        self.pipeline = _text_pipeline(_texts(X))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The numbers (n, k) of other texts."""
+        if not _are_texts(X):
+            raise ValueError("The classifier was fitted on texts (n,): pass a list, an array or a column of them.")
+        return self.pipeline.transform(_texts(X))
+
+
+def encoder_of(X: Any) -> FrameEncoder | TextEncoder | None:
+    """A fitted encoder of texts, and of frames with columns that are no numbers or have gaps; None for other rows."""
+    if _are_texts(X):
+        return TextEncoder().fit(X)
+    if not is_frame(X):
+        return None
+    kinds = [getattr(dtype, "kind", "O") for dtype in getattr(X, "dtypes", [None])]
+    has_others = any(kind not in "fiu" for kind in kinds)
+    return FrameEncoder().fit(X) if has_others or np.isnan(np.asarray(X, dtype=np.float64)).any() else None
 
 
 def _text_pipeline(texts: list[str]) -> Any:
@@ -96,11 +122,11 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if encoder != "auto":
         raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
     if is_frame(X):
-        return FrameEncoder().fit_transform(X).astype(np.float32)
+        return FrameEncoder().fit(X).transform(X).astype(np.float32)
     if is_sparse(X):
         return X if has_model else _directions(X)
     if not has_model and _are_texts(X):
-        return _text_pipeline(_texts(X)).transform(_texts(X)).astype(np.float32)
+        return TextEncoder().fit(X).transform(X).astype(np.float32)
     rows = _array(X)
     if keeps_images:
         return rows

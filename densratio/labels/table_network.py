@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from .held_out import calibrated_loss
-from .rows import Rows
+from .rows import Rows, dealt, held_shares
 from .training import Plan, stopped
 
 __all__ = ["with_network"]
@@ -26,11 +26,11 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
     Its penalty is that of the regression, or less where wrong labels are found before it is trained. A perceptron learns them by
     heart where columns are many beside rows.
     """
-    some = np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL]
-    if plan.factory is not None or rows.x.ndim != 2 or len(some) < _FOLDS:
+    if plan.factory is not None or rows.x.ndim != 2 or len(rows.y) < _FOLDS:
         return plan
-    deals = [(rows.take(np.delete(some, np.s_[f::_FOLDS])), rows.take(some[f::_FOLDS])) for f in range(_FOLDS)]
-    deals = deals if len(some) <= _FEW else deals[:1]
+    some = rows.take(np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL])
+    shares = held_shares(some, _FOLDS, seed).T
+    deals = [dealt(some, share) for share in (shares if len(some.y) <= _FEW else shares[:1]) if (share > 0).any()]
     if any(len(np.unique(own.y)) < 2 for own, _ in deals):
         return plan
     losses = {decay: np.mean([_regression_loss(decay, *deal, plan.n_classes) for deal in deals]) for decay in _DECAYS}

@@ -19,7 +19,7 @@ from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
 from .held_out import calibrated_loss
 from .networks import made_network, small_network
-from .rows import Rows
+from .rows import Rows, dealt, held_shares
 
 __all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "stopped", "train", "train_reweighted"]
 
@@ -173,16 +173,17 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: i
     """Probabilities (m, C) of each row by a network that learned from the kept rows of the other folds; and the share of the epochs
     after which the networks were best, 1 where they stop.
     """
-    fold = np.random.default_rng(seed).permutation(len(rows.y)) % folds
-    proba, shares = np.empty((len(rows.y), plan.n_classes)), []
-    for number in range(folds):
-        is_held = fold == number
-        own, held = rows.take(~is_held & is_kept), rows.take(is_held)
+    proba, shares = np.zeros((len(rows.y), plan.n_classes)), []
+    for number, held_share in enumerate(held_shares(rows, folds, seed).T):
+        is_held = held_share > 0.0
+        own, held = dealt(rows, held_share)
+        own = own.take(is_kept[held_share < 1.0])
         if stops:
-            proba[is_held] = stopped(plan, own, held, seed + number)
+            found = stopped(plan, own, held, seed + number)
         else:
-            proba[is_held], share = _best(plan.shorter(0.5), own, held, is_kept[is_held], seed + number)
+            found, share = _best(plan.shorter(0.5), own, held, is_kept[is_held], seed + number)
             shares.append(share)
+        proba[is_held] += held_share[is_held, None] * found
     return proba, float(np.mean(shares)) if shares else 1.0
 
 
