@@ -262,7 +262,7 @@ def test_columns_of_sentences_are_encoded_as_text_and_others_as_they_are_in_tabl
         "pandas": pd.DataFrame, "polars": pytest.importorskip("polars").DataFrame, "pyarrow": pytest.importorskip("pyarrow").table
     }[library](columns)  # fmt: skip
     encoder = FrameEncoder()
-    rows = encoder.fit_transform(X)
+    rows = encoder.fit(X).transform(X)
     np.testing.assert_allclose(encoder.transform(X), rows)
     assert list(encoder.texts) == ["text"] and rows.shape[1] == 1 + 2 + 6
     some = np.arange(60) != 5
