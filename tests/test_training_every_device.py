@@ -12,6 +12,7 @@ from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X
 from densratio import KLIEP, KMM, LSIF
 from densratio.objectives.row_weights import WeightSet
 from densratio.training import (
+    GDW,
     L2R,
     ClassBalanced,
     CMWNet,
@@ -100,6 +101,7 @@ METHODS = {
     "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, optimizer=optimizer, every=2, warmup_epochs=0.0),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer),
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, every=2, splitter_warmup=0),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
     "focal": lambda _: Focal(N_TRAIN),
     "class_balanced": lambda _: ClassBalanced(N_TRAIN, Y),

@@ -34,6 +34,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import (
+    GDW,
     L2R,
     ClassBalanced,
     CMWNet,
@@ -85,6 +86,8 @@ METHODS = {
         fixed_step_length=True,
         warmup_epochs=0.0,
     ),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer, learning_rate=0.05),
+    "gdw, every second": lambda optimizer: GDW(N_TRAIN, mode="first_order", every=2, warmup_epochs=0.5, normalize=False),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5, learning_rate=0.1),
     "focal": lambda optimizer: Focal(N_TRAIN, gamma=0.5),
     "class_balanced": lambda optimizer: ClassBalanced(N_TRAIN, Y, warmup_epochs=0.5),
@@ -410,7 +413,7 @@ def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, wh
     assert bool(torch.isfinite(reweighter.weights_).all())
 
 
-@pytest.mark.parametrize("name", ["mw_net", "l2r of a bank", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"])
+@pytest.mark.parametrize("name", ["mw_net", "l2r of a bank", "gdw", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"])
 def test_a_compiled_model_gives_the_weights_of_the_plain_one(name):
     torch.compiler.reset()
     found = []

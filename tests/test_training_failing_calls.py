@@ -10,6 +10,7 @@ from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, opt
 from torch import nn
 
 from densratio.training import (
+    GDW,
     L2R,
     CMWNetSL,
     Critic,
@@ -35,6 +36,7 @@ METHODS = {
     "l2r of a bank": lambda **_: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer, warmup_epochs=0.0),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),

@@ -14,7 +14,7 @@ from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy
-from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
+from .meta import GDW, L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 
@@ -108,6 +108,7 @@ METHODS: dict[str, Method] = {
         lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer, soft_labels=SoftLabels(mixup=None)),
         _BY_LABELS,
     ),
+    "gdw": Method("GDW", lambda given: GDW(given.n_train, optimizer=given.optimizer), ("optimizer",)),
     "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
     "lrw_opt": _splitting("LRW-Opt", False),
     "lrw_opt_hard": _splitting("LRW-Opt, hard split", True),

@@ -3,6 +3,7 @@
 from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
 from .cmw_net_sl import CMWNetSL
+from .gdw import GDW
 from .gradient import MetaGradient
 from .l2r import L2R
 from .lilaw import LiLAW
@@ -13,6 +14,6 @@ from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MetaGradient",
+    "GDW", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MetaGradient",
     "SoftLabels", "WeightNetwork",
 ]  # fmt: skip

@@ -68,8 +68,11 @@ class MWNet(BatchReweighter):
         self.normalize = normalize
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        def weights_now() -> Tensor:
-            weights = self.network(batch.losses.detach())
-            return rows.mean_one(weights) if self.normalize else weights
+        return learned_weights(
+            self, lambda: self.network_weights(batch, rows), lambda weights: self.meta.of(batch, weights, val), rows
+        )
 
-        return learned_weights(self, weights_now, lambda weights: self.meta.of(batch, weights, val), rows)
+    def network_weights(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
+        """Weights (n,) as the network gives them now, with the graph to its parameters."""
+        weights = self.network(batch.losses.detach())
+        return rows.mean_one(weights) if self.normalize else weights
