@@ -21,6 +21,7 @@ from densratio.training import (
     RandomWeights,
     RHOLoss,
     SelfPaced,
+    StableNet,
     Uniform,
     ValidationOnly,
 )
@@ -40,6 +41,7 @@ METHODS = {
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
+    "stable_net": lambda **_: StableNet(N_TRAIN, 6, n_saved=9),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
@@ -76,7 +78,9 @@ def test_a_step_that_raises_leaves_every_entry_and_generator_as_it_was(name, n_s
         assert_same(reweighter.state_dict(), before)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random", "self_paced", "rho_loss", "uniform")])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name not in ("random", "self_paced", "stable_net", "rho_loss", "uniform")]
+)
 def test_a_model_that_fails_on_the_validation_rows_leaves_the_reweighter_as_it_was(name):
     reweighter, model, _ = run_of(name, 4)
     before = stored(reweighter.state_dict())

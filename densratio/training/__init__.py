@@ -8,6 +8,7 @@ from .loop.row_losses import suspicious_rows
 from .meta import (
     GDW,
     L2R,
+    BiLAW,
     ChosenRows,
     CMWNet,
     CMWNetSL,
@@ -23,11 +24,12 @@ from .meta import (
 from .ratio import Critic, DynamicReweighter, Sliced, published
 from .registry import reweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
+from .stable_net import StableNet
 
 __all__ = [
-    "DIW", "GDW", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter", "Focal",
+    "DIW", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter", "Focal",
     "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
     "MetaGradient", "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels",
-    "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins", "published",
-    "reweighter", "suspicious_rows",
+    "StableNet", "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins",
+    "published", "reweighter", "suspicious_rows",
 ]  # fmt: skip

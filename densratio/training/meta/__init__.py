@@ -1,5 +1,6 @@
 """Learned reweighting: weights that follow the gradient of the validation loss after the next training step, and LiLAW."""
 
+from .bilaw import BiLAW
 from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
 from .cmw_net_sl import CMWNetSL
@@ -14,6 +15,6 @@ from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "GDW", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MetaGradient",
-    "SoftLabels", "WeightNetwork",
+    "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet",
+    "MetaGradient", "SoftLabels", "WeightNetwork",
 ]  # fmt: skip
