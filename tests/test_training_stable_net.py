@@ -64,11 +64,13 @@ def test_weights_and_saved_rows_are_those_of_the_steps_by_hand(seed, n_functions
     model = Network(seed, False).double()
     params = {"n_functions": n_functions, "n_saved": n_saved, "n_steps": n_steps, "penalty": penalty, "seed": seed}
     stable = StableNet(N_TRAIN, FEATURES, **params).double()
-    generator, saved = torch.Generator().manual_seed(seed), (np.zeros((0, FEATURES)), np.zeros(0))
+    saved = np.zeros((0, FEATURES)), np.zeros(0)
     rows, scores, visits = np.zeros((n_saved, FEATURES)), np.ones(n_saved), np.zeros(n_saved)
-    for index in plan(3, seed=seed):
+    for number, index in enumerate(plan(3, seed=seed)):
         x, y, i = of(index)
         features = model.hidden(x.double()).detach().numpy()
+        drawn = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(drawn[0]))
         omega = torch.randn(n_steps, FEATURES, n_functions, generator=generator)
         phi = 2 * np.pi * torch.rand(n_steps, FEATURES, n_functions, generator=generator)
         draws = zip(omega.numpy().astype(float), phi.numpy().astype(float), strict=True)

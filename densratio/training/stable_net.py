@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import pi, sqrt
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,6 @@ class StableNet(BatchReweighter):
     """
 
     keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
-    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "generator")
 
     saved_features: Tensor
     saved_scores: Tensor
@@ -87,20 +87,10 @@ class StableNet(BatchReweighter):
         check_number("decay", decay, "[0, 1)")
         check_number("learning_rate", learning_rate, "(0, inf)")
         check_number("penalty", penalty, "[0, inf)")
-        self.decay, self.learning_rate, self.penalty = decay, learning_rate, penalty
+        self.decay, self.learning_rate, self.penalty, self.seed = decay, learning_rate, penalty, seed
         self.register_buffer("saved_features", torch.zeros(n_saved, n_features))
         self.register_buffer("saved_scores", torch.ones(n_saved))
         self.register_buffer("visits", torch.zeros(n_saved))
-        self._generator = torch.Generator().manual_seed(seed)
-
-    @property
-    def generator(self) -> Tensor:
-        """The state of the random generator."""
-        return self._generator.get_state()
-
-    @generator.setter
-    def generator(self, state: Tensor) -> None:
-        self._generator.set_state(state.cpu())
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         # Every rank weighs the rows of all, so that what it saves is that of one process.
@@ -136,10 +126,12 @@ class StableNet(BatchReweighter):
         return scores
 
     def _draws(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Frequencies and phases (d, f) for each step, drawn on the host as for one process."""
+        """Frequencies and phases (d, f) for each step, drawn on the host: the same on every rank and after a resume."""
+        seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(seed[0]))
         shape = self.n_steps, self.n_features, self.n_functions
-        omega = torch.randn(shape, generator=self._generator)
-        phi = 2.0 * pi * torch.rand(shape, generator=self._generator)
+        omega = torch.randn(shape, generator=generator)
+        phi = 2.0 * pi * torch.rand(shape, generator=generator)
         return zip(*(drawn.to(like.device, like.dtype, non_blocking=True) for drawn in (omega, phi)), strict=True)
 
     def _slope(self, scores: Tensor, saved_scores: Tensor, functions: Tensor, even: Tensor) -> Tensor:
