@@ -12,6 +12,7 @@ from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X
 from densratio import KLIEP, KMM, LSIF
 from densratio.objectives.row_weights import WeightSet
 from densratio.training import (
+    FSR,
     GDW,
     L2R,
     BiLAW,
@@ -105,6 +106,7 @@ METHODS = {
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, every=2, splitter_warmup=0),
     "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
     "bilaw": lambda optimizer: BiLAW(N_TRAIN, C, optimizer=optimizer),
+    "fsr": lambda optimizer: FSR(N_TRAIN, C, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
     "focal": lambda _: Focal(N_TRAIN),
     "class_balanced": lambda _: ClassBalanced(N_TRAIN, Y),

@@ -34,6 +34,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import (
+    FSR,
     GDW,
     L2R,
     BiLAW,
@@ -91,6 +92,8 @@ METHODS = {
     "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer, learning_rate=0.05),
     "gdw, every second": lambda optimizer: GDW(N_TRAIN, mode="first_order", every=2, warmup_epochs=0.5, normalize=False),
     "bilaw": lambda optimizer: BiLAW(N_TRAIN, C, optimizer=optimizer, learning_rate=0.05),
+    "fsr": lambda optimizer: FSR(N_TRAIN, C, k=4, n_drawn=9, optimizer=optimizer, warmup_epochs=0.5),
+    "fsr, every second": lambda optimizer: FSR(N_TRAIN, C, k=40, optimizer=optimizer, mode="exact", every=2, warmup_epochs=0.0),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5, learning_rate=0.1),
     "focal": lambda optimizer: Focal(N_TRAIN, gamma=0.5),
     "class_balanced": lambda optimizer: ClassBalanced(N_TRAIN, Y, warmup_epochs=0.5),

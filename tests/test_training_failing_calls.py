@@ -10,6 +10,7 @@ from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, opt
 from torch import nn
 
 from densratio.training import (
+    FSR,
     GDW,
     L2R,
     CMWNetSL,
@@ -38,6 +39,7 @@ METHODS = {
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer, warmup_epochs=0.0),
     "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
+    "fsr": lambda optimizer: FSR(N_TRAIN, 3, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
@@ -79,7 +81,7 @@ def test_a_step_that_raises_leaves_every_entry_and_generator_as_it_was(name, n_s
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in METHODS if name not in ("random", "self_paced", "stable_net", "rho_loss", "uniform")]
+    "name", [name for name in METHODS if name not in ("random", "self_paced", "stable_net", "fsr", "rho_loss", "uniform")]
 )
 def test_a_model_that_fails_on_the_validation_rows_leaves_the_reweighter_as_it_was(name):
     reweighter, model, _ = run_of(name, 4)

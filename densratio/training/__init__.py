@@ -6,6 +6,7 @@ from .loop.data import ImportanceSampler, Indexed, ShiftedDataset, endless, impo
 from .loop.monitor import Monitor
 from .loop.row_losses import suspicious_rows
 from .meta import (
+    FSR,
     GDW,
     L2R,
     BiLAW,
@@ -27,8 +28,8 @@ from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irredu
 from .stable_net import StableNet
 
 __all__ = [
-    "DIW", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter", "Focal",
-    "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
+    "DIW", "FSR", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter",
+    "Focal", "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
     "MetaGradient", "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels",
     "StableNet", "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins",
     "published", "reweighter", "suspicious_rows",

@@ -14,7 +14,7 @@ from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy
-from .meta import GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
+from .meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 from .stable_net import StableNet
@@ -114,6 +114,11 @@ METHODS: dict[str, Method] = {
     "gdw": Method("GDW", lambda given: GDW(given.n_train, optimizer=given.optimizer), ("optimizer",)),
     "bilaw": Method(
         "BiLAW", lambda given: BiLAW(given.n_train, given.n_classes, optimizer=given.optimizer), ("n_classes", "optimizer")
+    ),
+    "fsr": Method(
+        "FSR",
+        lambda given: FSR(given.n_train, given.n_classes, warmup_epochs=0.8 * given.epochs, seed=given.seed),
+        ("n_classes", "epochs"),
     ),
     "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
     "lrw_opt": _splitting("LRW-Opt", False),
