@@ -38,8 +38,8 @@ class FSR(L2R):
     n_train, n_classes : int
         Training rows, and classes of their labels.
     warmup_epochs : float
-        First passes with all weights 1; published with 160 of 200, up to the decay of the rate. With few the dictionary says
-        little, and the weights that it gives spoil it further.
+        First passes with all weights 1; published with 160 of 200, up to the decay of the rate. After few of
+        them, and with a small k, wrong labels are among the best, and give each other weight.
     k : int
         Rows of each class; published with 200 and 300.
     n_drawn : int
