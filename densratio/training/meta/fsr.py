@@ -125,27 +125,32 @@ class FSR(L2R):
             self.inputs = batch.x.new_zeros((*self.rows_.shape, *batch.x.shape[1:]))
         for stored in (self.rows_, self.inputs):
             rows.remember(stored)
-        (n_classes, k), x, y, place = self.rows_.shape, rows.all(batch.x), rows.all(batch.y), rows.all_positions
-        held = self.rows_.flatten()
-        # A row that comes again, or twice, is taken once.
-        last = torch.full_like(self.scores, -1, dtype=torch.int64)
-        last = last.scatter_reduce(0, place, torch.arange(len(place), device=place.device), "amax")
-        is_new = last[place] == torch.arange(len(place), device=place.device)
-        is_kept = (held >= 0) & (last[held.clamp(min=0)] < 0)
-        everyone = torch.cat([held, place])
-        label = torch.cat([torch.arange(n_classes, device=held.device).repeat_interleave(k), y])
-        label = torch.where(torch.cat([is_kept, is_new & (y >= 0) & (y < n_classes)]), label, n_classes)
-        at, slots = _best(label, self.scores[everyone.clamp(min=0)], n_classes, k)
-        new_rows = torch.where(slots, everyone[at], -1)
-        inputs = torch.cat([self.inputs.flatten(0, 1), x.to(self.inputs.dtype)])[at]
-        self.rows_.copy_(rows.accept(new_rows.reshape(self.rows_.shape), self.rows_))
+        (n_classes, k), y, new = self.rows_.shape, rows.all(batch.y), rows.all_positions
+        of_held, of_new = self._taken_once(new)
+        everyone = torch.cat([self.rows_.flatten(), new])
+        label = torch.cat([torch.arange(n_classes, device=y.device).repeat_interleave(k), y])
+        # One class more, for rows that are not to be chosen.
+        label = torch.where(torch.cat([of_held, of_new & (y >= 0) & (y < n_classes)]), label, n_classes)
+        at, is_there = _best(label, self.scores[everyone.clamp(min=0)], n_classes, k)
+        inputs = torch.cat([self.inputs.flatten(0, 1), rows.all(batch.x).to(self.inputs.dtype)])[at]
+        chosen = torch.where(is_there, everyone[at], -1)
+        self.rows_.copy_(rows.accept(chosen.reshape(self.rows_.shape), self.rows_))
         self.inputs.copy_(rows.accept(inputs.reshape(self.inputs.shape), self.inputs))
+
+    def _taken_once(self, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows of the dictionary (C k,) do not come again in a batch (N,), and which of the batch are the last of their row."""
+        number = torch.arange(len(new), device=new.device)
+        last = torch.full_like(self.scores, -1, dtype=torch.int64).scatter_reduce(0, new, number, "amax")
+        held = self.rows_.flatten()
+        return (held >= 0) & (last[held.clamp(min=0)] < 0), last[new] == number
 
     def _drawn(self) -> tuple[Tensor, Tensor, None]:
         """Rows (x, y, None) of the dictionary, as many of each class that has some."""
         assert self.inputs is not None
         seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
-        chance = torch.rand(self.n_drawn, generator=torch.Generator().manual_seed(int(seed[0]))).to(self.rows_.device)
+        chance = torch.rand(self.n_drawn, generator=torch.Generator().manual_seed(int(seed[0])))
+        # Without non_blocking the host would wait for the copy.
+        chance = chance.to(self.rows_.device, non_blocking=True)
         count = (self.rows_ >= 0).sum(dim=1)
         # Classes that have rows come first, and take turns.
         order = torch.argsort((count == 0).to(torch.int8), stable=True)
