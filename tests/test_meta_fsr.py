@@ -102,13 +102,30 @@ def test_few_rows_of_the_dictionary_have_wrong_labels():
 
 @pytest.mark.parametrize(
     ("batch", "words"),
-    [(({"x": X[:3]}, Y[:3]), "must be one tensor"), ((X[:3], functional.one_hot(Y[:3], C).float()), "labels .* integers")],
+    [
+        (({"x": X[:3]}, Y[:3]), "must be one tensor"),
+        ((X[:3], functional.one_hot(Y[:3], C).float()), "labels .* integers"),
+        ((X[:3], torch.tensor([0, 1, C])), "n_classes=3 were declared and a label is 3"),
+    ],
 )
 def test_rows_that_it_cannot_keep_are_refused(batch, words):
     fsr = FSR(N_TRAIN, C, warmup_epochs=1.0)
     with pytest.raises(ValueError, match=words):
         fsr.weighted_loss(Network(0), (*batch, [0, 1, 2]))
     assert fsr.inputs is None and fsr.steps_seen == 0
+    train(fsr, Network(0), optimizer_of(Network(0)), [torch.arange(9)])
+    with pytest.raises(ValueError, match=r"must have one shape, that of the first batch: \(4,\); got \(5,\)"):
+        fsr.weighted_loss(Network(0), (torch.zeros(3, 5), Y[:3], [0, 1, 2]))
+
+
+def test_a_model_without_a_last_layer_is_refused_at_once_or_weighed_by_its_outputs():
+    model = nn.Sequential(nn.Linear(4, C), nn.Softmax(dim=1))
+    fsr = FSR(N_TRAIN, C, warmup_epochs=1.0)
+    with pytest.raises(ValueError, match=r'mode="last_layer" needs a model whose predictions'):
+        fsr.weighted_loss(model, of(range(9)))
+    assert fsr.inputs is None and fsr.direction is None
+    fsr = FSR(N_TRAIN, C, warmup_epochs=0.0, mode="first_order")
+    assert np.isfinite(train(fsr, model, optimizer_of(model), plan(3))).all() and int((fsr.rows_ >= 0).sum()) > C
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..._validation import check_count
+from ..loop.late_errors import waits_for
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
-from ..loop.training_pass import TrainingPass, last_layer, weighted_gradient
+from ..loop.training_pass import LastLayer, TrainingPass, last_layer, weighted_gradient
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
 from .l2r import L2R
@@ -28,7 +29,8 @@ class FSR(L2R):
     last nn.Linear: <g_i, m>, m the moving average of the weighted gradients of the batches before. A wrong label, whose gradient
     is against those of the others, is seldom among the best of its class. Each batch draws `n_drawn` rows of the dictionary, as
     many of each class, and the meta-gradient is that of the last layer alone, whose factors the usual pass gives. The dictionary
-    holds the inputs of its rows and follows the training from the first batch on, also while the method warms up.
+    holds the inputs of its rows and follows the training from the first batch on, also while the method warms up;
+    with several ranks they exchange the inputs of each batch.
 
     As published the scores come from a step of the batch with momentum. Its own gradient is left out of it here: a row with a
     large gradient, as of a wrong label, lowers its own loss most.
@@ -51,7 +53,8 @@ class FSR(L2R):
         Of the draws. loss : as in `MWNet`.
 
     rows_ (C, k): the training rows in the dictionary, -1 where there is none yet.
-    Raises ValueError for an input that is not one tensor, or labels that are not integers (n,).
+    Raises ValueError for an input that is not one tensor with rows of one shape, for labels that are not integers (n,) below
+    n_classes, and in the last layer for a model whose predictions are not the output of its last nn.Linear.
     Source: Zhang & Pfister (2021), Learning fast sample re-weighting without reward data.
     """
 
@@ -97,18 +100,30 @@ class FSR(L2R):
         return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        labels_are_classes = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
-        if not isinstance(x, Tensor) or not labels_are_classes:
-            raise ValueError("FSR keeps rows of the input, which must be one tensor, with labels (n,) that are integers.")
+        self._check_rows(x, y)
         batch, rows = super()._passed(model, x, y, index)
+        # In the outputs alone where another engine takes models without a last nn.Linear whose input has a row for each.
+        is_last = self.meta.mode == "last_layer"
+        layer = batch.last_layer() if is_last else last_layer(batch.prediction, batch.y, batch.loss, batch.entry)
         with torch.no_grad():
-            self._score(batch, rows)
+            self._score(layer, rows)
             self._keep_best(batch, rows)
         return batch, rows
 
-    def _score(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """Add <g_i, m> to the scores of the rows, and let m follow; in the outputs alone without a last nn.Linear of such rows."""
-        layer = last_layer(batch.prediction, batch.y, batch.loss, batch.entry)
+    def _check_rows(self, x: Any, y: Any) -> None:
+        """Raise ValueError for rows that the dictionary can't hold."""
+        labels_are_classes = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
+        if not isinstance(x, Tensor) or not labels_are_classes:
+            raise ValueError("FSR keeps rows of the input, which must be one tensor, with labels (n,) that are integers.")
+        if self.inputs is not None and x.shape[1:] != self.inputs.shape[2:]:
+            shapes = f"{tuple(self.inputs.shape[2:])}; got {tuple(x.shape[1:])}"
+            raise ValueError(f"FSR keeps rows of the input, which must have one shape, that of the first batch: {shapes}.")
+        n_classes = len(self.rows_)
+        if not waits_for(y.device) and len(y) and int(y.max()) >= n_classes:
+            raise ValueError(f"n_classes={n_classes} were declared and a label is {int(y.max())}: give one more than the largest.")
+
+    def _score(self, layer: LastLayer, rows: RowBatch) -> None:
+        """Add <g_i, m> to the scores of the rows, and let m follow."""
         total = rows.sum_of([weighted_gradient(layer, self.weights_[rows.positions].to(layer.slope.dtype))])[0]
         share = 1.0 - _MOMENTUM
         if self.direction is None:
@@ -138,7 +153,7 @@ class FSR(L2R):
         self.inputs.copy_(rows.accept(inputs.reshape(self.inputs.shape), self.inputs))
 
     def _taken_once(self, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Which rows of the dictionary (C k,) do not come again in a batch (N,), and which of the batch are the last of their row."""
+        """Which rows of the dictionary (C k,) are not in the batch (N,), and which of the batch do not come again in it."""
         number = torch.arange(len(new), device=new.device)
         last = torch.full_like(self.scores, -1, dtype=torch.int64).scatter_reduce(0, new, number, "amax")
         held = self.rows_.flatten()
