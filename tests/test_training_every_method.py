@@ -420,7 +420,10 @@ def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, wh
     assert bool(torch.isfinite(reweighter.weights_).all())
 
 
-@pytest.mark.parametrize("name", ["mw_net", "l2r of a bank", "gdw", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"])
+@pytest.mark.parametrize(
+    "name",
+    ["mw_net", "l2r of a bank", "gdw", "bilaw", "fsr", "stable_net", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"],
+)
 def test_a_compiled_model_gives_the_weights_of_the_plain_one(name):
     torch.compiler.reset()
     found = []
