@@ -50,7 +50,8 @@ class FSR(L2R):
         The engine; None: MetaGradient("last_layer").
     optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
     seed : int
-        Of the draws. loss : as in `MWNet`.
+        Of the draws.
+    loss : as in `MWNet`.
 
     rows_ (C, k): the training rows in the dictionary, -1 where there is none yet.
     Raises ValueError for an input that is not one tensor with rows of one shape, for labels that are not integers (n,) below

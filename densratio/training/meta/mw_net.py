@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
@@ -41,6 +41,8 @@ class MWNet(BatchReweighter):
 
     uses_validation: ClassVar[bool] = True
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
+
+    network: nn.Module
 
     def __init__(
         self,
