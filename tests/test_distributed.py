@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from densratio.training import DynamicReweighter, Indexed, Uniform, endless
+from densratio.training import DynamicReweighter, Indexed, StableNet, Uniform, endless
 from densratio.training.loop.row_batch import RowBatch
-from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
+from densratio.training.meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
@@ -45,9 +45,13 @@ METHODS = {
     "cmw_net": lambda optimizer: CMWNet(
         N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, mode="last_layer", fixed_step_length=True
     ),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
+    "bilaw": lambda optimizer: BiLAW(N_TRAIN, 3, optimizer=optimizer),
+    "fsr": lambda optimizer: FSR(N_TRAIN, 3, k=3, optimizer=optimizer, warmup_epochs=0.5),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 8, optimizer=optimizer),
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 8, 3, optimizer=optimizer, every=2, splitter_warmup=0.5),
+    "stable_net": lambda optimizer: StableNet(N_TRAIN, 8, n_saved=6),
     "focal": lambda optimizer: Focal(N_TRAIN),
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),

@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from densratio.training import L2R, DynamicReweighter, LiLAW, MWNet, RandomWeights, Uniform, ValidationOnly
+from densratio.training import (
+    FSR,
+    GDW,
+    L2R,
+    BiLAW,
+    DynamicReweighter,
+    LiLAW,
+    MWNet,
+    RandomWeights,
+    StableNet,
+    Uniform,
+    ValidationOnly,
+)
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -39,6 +51,10 @@ METHODS = {
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "mw_net at a fixed step length": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, fixed_step_length=True),
     "mw_net, last layer, bank": lambda optimizer: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=REFRESH),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
+    "bilaw": lambda optimizer: BiLAW(N_TRAIN, 4, optimizer=optimizer),
+    "fsr": lambda optimizer: FSR(N_TRAIN, 4, warmup_epochs=0.0),
+    "stable_net": lambda optimizer: StableNet(N_TRAIN, 16),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0),
 }
 

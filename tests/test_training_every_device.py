@@ -12,7 +12,10 @@ from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X
 from densratio import KLIEP, KMM, LSIF
 from densratio.objectives.row_weights import WeightSet
 from densratio.training import (
+    FSR,
+    GDW,
     L2R,
+    BiLAW,
     ClassBalanced,
     CMWNet,
     CMWNetSL,
@@ -26,6 +29,7 @@ from densratio.training import (
     RandomWeights,
     RHOLoss,
     SelfPaced,
+    StableNet,
     Uniform,
     ValidationOnly,
 )
@@ -100,12 +104,16 @@ METHODS = {
     "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, optimizer=optimizer, every=2, warmup_epochs=0.0),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer),
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, every=2, splitter_warmup=0),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
+    "bilaw": lambda optimizer: BiLAW(N_TRAIN, C, optimizer=optimizer),
+    "fsr": lambda optimizer: FSR(N_TRAIN, C, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
     "focal": lambda _: Focal(N_TRAIN),
     "class_balanced": lambda _: ClassBalanced(N_TRAIN, Y),
     "self_paced": lambda _: SelfPaced(N_TRAIN),
     "margin_based": lambda _: MarginBased(N_TRAIN),
     "rho_loss": lambda _: RHOLoss(N_TRAIN, IRREDUCIBLE),
+    "stable_net": lambda _: StableNet(N_TRAIN, 6, n_saved=9),
     "random": lambda _: RandomWeights(N_TRAIN),
     "uniform": lambda _: Uniform(N_TRAIN),
     "val_only": lambda _: ValidationOnly(N_TRAIN),

@@ -34,7 +34,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from densratio.training import (
+    FSR,
+    GDW,
     L2R,
+    BiLAW,
     ClassBalanced,
     CMWNet,
     CMWNetSL,
@@ -53,6 +56,7 @@ from densratio.training import (
     RHOLoss,
     SelfPaced,
     SoftLabels,
+    StableNet,
     Uniform,
     ValidationOnly,
     endless,
@@ -85,6 +89,11 @@ METHODS = {
         fixed_step_length=True,
         warmup_epochs=0.0,
     ),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer, learning_rate=0.05),
+    "gdw, every second": lambda optimizer: GDW(N_TRAIN, mode="first_order", every=2, warmup_epochs=0.5, normalize=False),
+    "bilaw": lambda optimizer: BiLAW(N_TRAIN, C, optimizer=optimizer, learning_rate=0.05),
+    "fsr": lambda optimizer: FSR(N_TRAIN, C, k=4, n_drawn=9, optimizer=optimizer, warmup_epochs=0.5),
+    "fsr, every second": lambda optimizer: FSR(N_TRAIN, C, k=40, optimizer=optimizer, mode="exact", every=2, warmup_epochs=0.0),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0.5, learning_rate=0.1),
     "focal": lambda optimizer: Focal(N_TRAIN, gamma=0.5),
     "class_balanced": lambda optimizer: ClassBalanced(N_TRAIN, Y, warmup_epochs=0.5),
@@ -92,6 +101,7 @@ METHODS = {
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
     "margin_based, easy": lambda optimizer: MarginBased(N_TRAIN, favors="easy"),
     "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
+    "stable_net": lambda optimizer: StableNet(N_TRAIN, 6, n_saved=9, n_functions=2, warmup_epochs=0.5),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer, learning_rate=0.05),
     "lrw_random, every second": lambda optimizer: LRWRandom(N_TRAIN, 6, optimizer=optimizer, every=2, warmup_epochs=0.5),
     "lrw_easy of the last layer": lambda optimizer: LRWEasy(N_TRAIN, 6, mode="last_layer", hidden=9),
@@ -410,7 +420,10 @@ def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, wh
     assert bool(torch.isfinite(reweighter.weights_).all())
 
 
-@pytest.mark.parametrize("name", ["mw_net", "l2r of a bank", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"])
+@pytest.mark.parametrize(
+    "name",
+    ["mw_net", "l2r of a bank", "gdw", "bilaw", "fsr", "stable_net", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"],
+)
 def test_a_compiled_model_gives_the_weights_of_the_plain_one(name):
     torch.compiler.reset()
     found = []

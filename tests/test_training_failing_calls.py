@@ -10,6 +10,8 @@ from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, opt
 from torch import nn
 
 from densratio.training import (
+    FSR,
+    GDW,
     L2R,
     CMWNetSL,
     Critic,
@@ -20,6 +22,7 @@ from densratio.training import (
     RandomWeights,
     RHOLoss,
     SelfPaced,
+    StableNet,
     Uniform,
     ValidationOnly,
 )
@@ -35,9 +38,12 @@ METHODS = {
     "l2r of a bank": lambda **_: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer, warmup_epochs=0.0),
+    "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
+    "fsr": lambda optimizer: FSR(N_TRAIN, 3, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
+    "stable_net": lambda **_: StableNet(N_TRAIN, 6, n_saved=9),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
@@ -74,7 +80,9 @@ def test_a_step_that_raises_leaves_every_entry_and_generator_as_it_was(name, n_s
         assert_same(reweighter.state_dict(), before)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random", "self_paced", "rho_loss", "uniform")])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name not in ("random", "self_paced", "stable_net", "fsr", "rho_loss", "uniform")]
+)
 def test_a_model_that_fails_on_the_validation_rows_leaves_the_reweighter_as_it_was(name):
     reweighter, model, _ = run_of(name, 4)
     before = stored(reweighter.state_dict())

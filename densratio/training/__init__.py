@@ -5,15 +5,32 @@ from .loop import Reweighter
 from .loop.data import ImportanceSampler, Indexed, ShiftedDataset, endless, importance_sampler, labels_of
 from .loop.monitor import Monitor
 from .loop.row_losses import suspicious_rows
-from .meta import L2R, ChosenRows, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
+from .meta import (
+    FSR,
+    GDW,
+    L2R,
+    BiLAW,
+    ChosenRows,
+    CMWNet,
+    CMWNetSL,
+    LiLAW,
+    LRWEasy,
+    LRWHard,
+    LRWOpt,
+    LRWRandom,
+    MetaGradient,
+    MWNet,
+    SoftLabels,
+)
 from .ratio import Critic, DynamicReweighter, Sliced, published
 from .registry import reweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
+from .stable_net import StableNet
 
 __all__ = [
-    "DIW", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter", "Focal",
-    "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
+    "DIW", "FSR", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "Critic", "DynamicReweighter",
+    "Focal", "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
     "MetaGradient", "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels",
-    "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins", "published",
-    "reweighter", "suspicious_rows",
+    "StableNet", "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins",
+    "published", "reweighter", "suspicious_rows",
 ]  # fmt: skip

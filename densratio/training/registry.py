@@ -14,9 +14,10 @@ from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy
-from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
+from .meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
+from .stable_net import StableNet
 
 __all__ = ["METHODS", "TRAIN_TWICE", "Ingredients", "Method", "reweighter", "title_of"]
 
@@ -40,7 +41,9 @@ class Ingredients:
         """Columns of the input of the model's last linear layer."""
         linear = last_linear(self.model)
         if linear is None:
-            raise ValueError("The model has no nn.Linear, whose input the train-twice methods and lrw_opt weigh rows by.")
+            raise ValueError(
+                "The model has no nn.Linear, whose input the train-twice methods, lrw_opt and stable_net weigh rows by."
+            )
         return linear.in_features
 
     @property
@@ -108,6 +111,15 @@ METHODS: dict[str, Method] = {
         lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer, soft_labels=SoftLabels(mixup=None)),
         _BY_LABELS,
     ),
+    "gdw": Method("GDW", lambda given: GDW(given.n_train, optimizer=given.optimizer), ("optimizer",)),
+    "bilaw": Method(
+        "BiLAW", lambda given: BiLAW(given.n_train, given.n_classes, optimizer=given.optimizer), ("n_classes", "optimizer")
+    ),
+    "fsr": Method(
+        "FSR",
+        lambda given: FSR(given.n_train, given.n_classes, warmup_epochs=0.8 * given.epochs, seed=given.seed),
+        ("n_classes", "epochs"),
+    ),
     "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
     "lrw_opt": _splitting("LRW-Opt", False),
     "lrw_opt_hard": _splitting("LRW-Opt, hard split", True),
@@ -117,6 +129,9 @@ METHODS: dict[str, Method] = {
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),
     "rho_loss": Method("RHO-loss", lambda given: RHOLoss(given.n_train, given.losses, share=0.5), ("irreducible",)),
+    "stable_net": Method(
+        "StableNet", lambda given: StableNet(given.n_train, given.n_features, seed=given.seed), ("model",)
+    ),
     "lrw_hard": _twice(LRWHard, "LRW-Hard"),
     "lrw_random": _twice(LRWRandom, "LRW-Random"),
     "lrw_easy": _twice(LRWEasy, "LRW-Easy"),

@@ -19,7 +19,17 @@ from .loop.training_pass import TrainingPass
 from .loop.validation_pass import device_of_model
 from .losses import Loss, cross_entropy, focal_factor
 
-__all__ = ["ClassBalanced", "Focal", "MarginBased", "RHOLoss", "SelfPaced", "irreducible_losses", "margins"]
+__all__ = [
+    "ClassBalanced",
+    "Focal",
+    "MarginBased",
+    "RHOLoss",
+    "SelfPaced",
+    "class_margins",
+    "irreducible_losses",
+    "margins",
+    "probabilities",
+]
 
 FAVORS = {"hard": -1.0, "easy": 1.0}
 """Sign of the margin in the weight of `MarginBased`."""
@@ -98,11 +108,27 @@ def margins(prediction: Tensor, y: Tensor) -> Tensor:
 
     Raises ValueError for other shapes.
     """
+    return class_margins(prediction, y).scatter(1, y[:, None], 1.0).amin(dim=1)
+
+
+def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
+    """p_y - p_j (n, C) in [-1, 1] of logits (n, C), C >= 2, and labels (n,), for each class j; detached as `margins` are.
+
+    Raises ValueError for other shapes.
+    """
+    p = probabilities(prediction, y)
+    return p.gather(1, y[:, None]) - p
+
+
+def probabilities(prediction: Tensor, y: Tensor) -> Tensor:
+    """Softmax p (n, C) of logits (n, C), C >= 2, beside labels (n,); detached, in at least single precision.
+
+    Raises ValueError for other shapes.
+    """
     if prediction.ndim != 2 or prediction.shape[1] < 2 or y.shape != (len(prediction),) or y.is_floating_point():
-        raise ValueError(f"Margins need logits (n, C) and labels (n,); got {tuple(prediction.shape)} and {tuple(y.shape)}.")
-    p = torch.softmax(prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
-    own = p.gather(1, y[:, None])
-    return (own - p.scatter(1, y[:, None], -1.0).amax(dim=1, keepdim=True))[:, 0]
+        got = f"{tuple(prediction.shape)} and {tuple(y.shape)} of {y.dtype}"
+        raise ValueError(f"This needs logits (n, C) and integer labels (n,); got {got}.")
+    return torch.softmax(prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
 
 
 class SelfPaced(BatchReweighter):

@@ -1,8 +1,11 @@
 """Learned reweighting: weights that follow the gradient of the validation loss after the next training step, and LiLAW."""
 
+from .bilaw import BiLAW
 from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
 from .cmw_net_sl import CMWNetSL
+from .fsr import FSR
+from .gdw import GDW
 from .gradient import MetaGradient
 from .l2r import L2R
 from .lilaw import LiLAW
@@ -13,6 +16,6 @@ from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MetaGradient",
-    "SoftLabels", "WeightNetwork",
+    "FSR", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet",
+    "MetaGradient", "SoftLabels", "WeightNetwork",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..loop.batch_reweighter import BatchReweighter
@@ -42,6 +42,8 @@ class MWNet(BatchReweighter):
     uses_validation: ClassVar[bool] = True
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
 
+    network: nn.Module
+
     def __init__(
         self,
         n_train: int,
@@ -68,8 +70,11 @@ class MWNet(BatchReweighter):
         self.normalize = normalize
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        def weights_now() -> Tensor:
-            weights = self.network(batch.losses.detach())
-            return rows.mean_one(weights) if self.normalize else weights
+        return learned_weights(
+            self, lambda: self.network_weights(batch, rows), lambda weights: self.meta.of(batch, weights, val), rows
+        )
 
-        return learned_weights(self, weights_now, lambda weights: self.meta.of(batch, weights, val), rows)
+    def network_weights(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
+        """Weights (n,) as the network gives them now, with the graph to its parameters."""
+        weights = self.network(batch.losses.detach())
+        return rows.mean_one(weights) if self.normalize else weights

@@ -1,0 +1,64 @@
+"""BiLAW: Meta-Weight-Net that sees a row's margins over all classes in the place of its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
+from ..rules import class_margins
+from .gradient import MetaGradient
+from .lrw import FeatureNetwork
+from .mw_net import MWNet
+
+__all__ = ["BiLAW"]
+
+
+class BiLAW(MWNet):
+    """w_i = V(m_i), m_i = p_y - p (C,) the margins of the row's label over each class, 0 over itself.
+
+    V = linear(C, hidden), relu, linear(hidden, 1), sigmoid. Unlike a loss the margins say which classes a row lies near to.
+    The published method trains and validates on adversarial rows, which are the loop's to make: with x and x_val moved by an
+    attack on the model the margins and losses are theirs; with the rows as they are it is the method without the attack.
+
+    n_classes : int >= 2, columns of the logits.
+    Other parameters as in `MWNet`, of which `gradient` is one.
+
+    Raises ValueError for predictions that are not logits (n, C), or labels that are not integers (n,).
+    Source: Holtz, Weng & Mishne (2022), Learning sample reweighting for accuracy and adversarial robustness.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        n_classes: int,
+        *,
+        gradient: MetaGradient | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
+        n_val: int | None = None,
+        val_refresh: int | None = None,
+        fixed_step_length: bool | None = None,
+        normalize: bool = True,
+        hidden: int = 100,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup_epochs: float = 0.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(
+            n_train, gradient=gradient, optimizer=optimizer, mode=mode, product=product, every=every, n_val=n_val,
+            val_refresh=val_refresh, fixed_step_length=fixed_step_length, normalize=normalize, hidden=hidden,
+            warmup_epochs=warmup_epochs, loss=loss,
+        )  # fmt: skip
+        self.network = FeatureNetwork(n_classes, hidden)
+        self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
+
+    def network_weights(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
+        weights = self.network(class_margins(batch.prediction, batch.y))
+        return rows.mean_one(weights) if self.normalize else weights

@@ -1,0 +1,197 @@
+"""FSR: L2R whose validation rows are training rows, those of each class whose loss a training step lowers most."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..._validation import check_count
+from ..loop.late_errors import waits_for
+from ..loop.row_batch import RowBatch
+from ..loop.state import before_loading
+from ..loop.training_pass import LastLayer, TrainingPass, last_layer, weighted_gradient
+from ..losses import Loss, cross_entropy
+from .gradient import MetaGradient, gradient_from
+from .l2r import L2R
+
+__all__ = ["FSR"]
+
+_MOMENTUM = 0.9
+
+
+class FSR(L2R):
+    """Weights of `L2R` held against a dictionary of training rows, the k best of each class; no validation rows.
+
+    The score of a row is the sum over its visits of the decrease of its loss in the direction of training, to first order in the
+    last nn.Linear: <g_i, m>, m the moving average of the weighted gradients of the batches before. A wrong label, whose gradient
+    is against those of the others, is seldom among the best of its class. Each batch draws `n_drawn` rows of the dictionary, as
+    many of each class, and the meta-gradient is that of the last layer alone, whose factors the usual pass gives. The dictionary
+    holds the inputs of its rows and follows the training from the first batch on, also while the method warms up;
+    with several ranks they exchange the inputs of each batch.
+
+    As published the scores come from a step of the batch with momentum. Its own gradient is left out of it here: a row with a
+    large gradient, as of a wrong label, lowers its own loss most.
+
+    Parameters
+    ----------
+    n_train, n_classes : int
+        Training rows, and classes of their labels.
+    warmup_epochs : float
+        First passes with all weights 1; published with 160 of 200, up to the decay of the rate. After few of
+        them, and with a small k, wrong labels are among the best, and give each other weight.
+    k : int
+        Rows of each class; published with 200 and 300.
+    n_drawn : int
+        Rows that validate a batch, at least one of each class; published with 200 and 800.
+    gradient : MetaGradient or None
+        The engine; None: MetaGradient("last_layer").
+    optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
+    seed : int
+        Of the draws.
+    loss : as in `MWNet`.
+
+    rows_ (C, k): the training rows in the dictionary, -1 where there is none yet.
+    Raises ValueError for an input that is not one tensor with rows of one shape, for labels that are not integers (n,) below
+    n_classes, and in the last layer for a model whose predictions are not the output of its last nn.Linear.
+    Source: Zhang & Pfister (2021), Learning fast sample re-weighting without reward data.
+    """
+
+    uses_validation: ClassVar[bool] = False
+    keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
+
+    rows_: Tensor
+    scores: Tensor
+    inputs: Tensor | None
+    direction: Tensor | None
+
+    def __init__(
+        self,
+        n_train: int,
+        n_classes: int,
+        *,
+        warmup_epochs: float,
+        k: int = 50,
+        n_drawn: int = 200,
+        gradient: MetaGradient | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        mode: str | None = None,
+        product: str | None = None,
+        every: int | None = None,
+        seed: int = 0,
+        loss: Loss = cross_entropy,
+    ):
+        engine = gradient_from(gradient, optimizer, mode, product, every, usual_mode="last_layer")
+        if engine.val_refresh is not None:
+            raise ValueError("FSR has no validation rows to keep: leave out n_val= and val_refresh=.")
+        super().__init__(n_train, gradient=engine, warmup_epochs=warmup_epochs, loss=loss)
+        n_classes, k = check_count("n_classes", n_classes, more=" of the labels"), check_count("k", k, more=" of each class")
+        self.n_drawn = max(check_count("n_drawn", n_drawn, more=" that validate a batch"), n_classes)
+        self.seed = seed
+        self.register_buffer("rows_", torch.full((n_classes, k), -1, dtype=torch.int64))
+        self.register_buffer("scores", torch.zeros(n_train))
+        # Of the shape of the input, which is known with the first batch.
+        self.register_buffer("inputs", None)
+        self.register_buffer("direction", None)
+        before_loading(self, _make_buffers)
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        self._check_rows(x, y)
+        batch, rows = super()._passed(model, x, y, index)
+        # In the outputs alone where another engine takes models without a last nn.Linear whose input has a row for each.
+        is_last = self.meta.mode == "last_layer"
+        layer = batch.last_layer() if is_last else last_layer(batch.prediction, batch.y, batch.loss, batch.entry)
+        with torch.no_grad():
+            self._score(layer, rows)
+            self._keep_best(batch, rows)
+        return batch, rows
+
+    def _check_rows(self, x: Any, y: Any) -> None:
+        """Raise ValueError for rows that the dictionary can't hold."""
+        labels_are_classes = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
+        if not isinstance(x, Tensor) or not labels_are_classes:
+            raise ValueError("FSR keeps rows of the input, which must be one tensor, with labels (n,) that are integers.")
+        if self.inputs is not None and x.shape[1:] != self.inputs.shape[2:]:
+            shapes = f"{tuple(self.inputs.shape[2:])}; got {tuple(x.shape[1:])}"
+            raise ValueError(f"FSR keeps rows of the input, which must have one shape, that of the first batch: {shapes}.")
+        n_classes = len(self.rows_)
+        if not waits_for(y.device) and len(y) and int(y.max()) >= n_classes:
+            raise ValueError(f"n_classes={n_classes} were declared and a label is {int(y.max())}: give one more than the largest.")
+
+    def _score(self, layer: LastLayer, rows: RowBatch) -> None:
+        """Add <g_i, m> to the scores of the rows, and let m follow."""
+        total = rows.sum_of([weighted_gradient(layer, self.weights_[rows.positions].to(layer.slope.dtype))])[0]
+        share = 1.0 - _MOMENTUM
+        if self.direction is None:
+            self.direction, share = torch.zeros_like(total), 1.0
+        rows.remember(self.direction)
+        decrease = (layer.slope * (layer.entry @ self.direction[:, :-1].mT + self.direction[:, -1])).sum(dim=1)
+        rows.write(self.scores, self.scores[rows.positions] + decrease)
+        moved = (1.0 - share) * self.direction + share * total / rows.count(total)
+        self.direction.copy_(rows.accept(moved, self.direction))
+
+    def _keep_best(self, batch: TrainingPass, rows: RowBatch) -> None:
+        """Let the dictionary hold the k best of each class among its rows and those of the batch."""
+        if self.inputs is None:
+            self.inputs = batch.x.new_zeros((*self.rows_.shape, *batch.x.shape[1:]))
+        for stored in (self.rows_, self.inputs):
+            rows.remember(stored)
+        (n_classes, k), y, new = self.rows_.shape, rows.all(batch.y), rows.all_positions
+        of_held, of_new = self._taken_once(new)
+        everyone = torch.cat([self.rows_.flatten(), new])
+        label = torch.cat([torch.arange(n_classes, device=y.device).repeat_interleave(k), y])
+        # One class more, for rows that are not to be chosen.
+        label = torch.where(torch.cat([of_held, of_new & (y >= 0) & (y < n_classes)]), label, n_classes)
+        at, is_there = _best(label, self.scores[everyone.clamp(min=0)], n_classes, k)
+        inputs = torch.cat([self.inputs.flatten(0, 1), rows.all(batch.x).to(self.inputs.dtype)])[at]
+        chosen = torch.where(is_there, everyone[at], -1)
+        self.rows_.copy_(rows.accept(chosen.reshape(self.rows_.shape), self.rows_))
+        self.inputs.copy_(rows.accept(inputs.reshape(self.inputs.shape), self.inputs))
+
+    def _taken_once(self, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows of the dictionary (C k,) are not in the batch (N,), and which of the batch do not come again in it."""
+        number = torch.arange(len(new), device=new.device)
+        last = torch.full_like(self.scores, -1, dtype=torch.int64).scatter_reduce(0, new, number, "amax")
+        held = self.rows_.flatten()
+        return (held >= 0) & (last[held.clamp(min=0)] < 0), last[new] == number
+
+    def _drawn(self) -> tuple[Tensor, Tensor, None]:
+        """Rows (x, y, None) of the dictionary, as many of each class that has some."""
+        assert self.inputs is not None
+        seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
+        chance = torch.rand(self.n_drawn, generator=torch.Generator().manual_seed(int(seed[0])))
+        # Without non_blocking the host would wait for the copy.
+        chance = chance.to(self.rows_.device, non_blocking=True)
+        count = (self.rows_ >= 0).sum(dim=1)
+        # Classes that have rows come first, and take turns.
+        order = torch.argsort((count == 0).to(torch.int8), stable=True)
+        turn = torch.arange(self.n_drawn, device=count.device)
+        y = order[torch.remainder(turn, (count > 0).sum().clamp(min=1))]
+        slot = (chance * count[y]).to(torch.int64).clamp(max=self.rows_.shape[1] - 1)
+        return self.inputs[y, slot], y, None
+
+
+def _best(label: Tensor, score: Tensor, n_classes: int, k: int) -> tuple[Tensor, Tensor]:
+    """Places (C k,) of the k highest scores of each class 0..C-1, the highest first, and whether there is one.
+
+    Nothing waits for a device. Those of a class that has fewer than k rows, and of labels (N,) of C or more, have place 0.
+    """
+    order = torch.argsort(score, descending=True, stable=True)
+    order = order[torch.argsort(label[order], stable=True)]
+    of_class = (label[:, None] == torch.arange(n_classes + 1, device=label.device)).sum(dim=0)
+    start = torch.cumsum(of_class, dim=0) - of_class
+    number = torch.arange(k, device=label.device)
+    is_there = (number < of_class[:n_classes, None]).flatten()
+    at = (start[:n_classes, None] + number).flatten().clamp(max=len(label) - 1)
+    return torch.where(is_there, order[at], 0), is_there
+
+
+def _make_buffers(method: FSR, stored: dict[str, Tensor]) -> None:
+    for name in ("inputs", "direction"):
+        if name in stored and getattr(method, name) is None:
+            setattr(method, name, torch.zeros_like(stored[name], device=method.weights_.device))
