@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
-from .losses import generalized_cross_entropy
+from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
@@ -113,6 +113,7 @@ METHODS: dict[str, Method] = {
     "lrw_opt_hard": _splitting("LRW-Opt, hard split", True),
     "focal": Method("Focal", lambda given: Focal(given.n_train)),
     "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
+    "sce": Method("SCE", lambda given: Uniform(given.n_train, symmetric_cross_entropy)),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),
