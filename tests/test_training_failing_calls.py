@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
-from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
+from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
 from torch import nn
 
 from densratio.training import (
+    ELR,
     L2R,
     CMWNetSL,
     Critic,
@@ -38,11 +39,13 @@ METHODS = {
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
+    "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
+WITHOUT_VALIDATION = {"random", "self_paced", "elr", "rho_loss", "uniform"}
 
 
 def run_of(name, n_steps, seed=0):
@@ -74,7 +77,7 @@ def test_a_step_that_raises_leaves_every_entry_and_generator_as_it_was(name, n_s
         assert_same(reweighter.state_dict(), before)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random", "self_paced", "rho_loss", "uniform")])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in WITHOUT_VALIDATION])
 def test_a_model_that_fails_on_the_validation_rows_leaves_the_reweighter_as_it_was(name):
     reweighter, model, _ = run_of(name, 4)
     before = stored(reweighter.state_dict())
