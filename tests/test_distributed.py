@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from densratio.training import DynamicReweighter, Indexed, Uniform, endless
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
-from densratio.training.noisy_labels import ELR
+from densratio.training.noisy_labels import ELR, CoTeaching
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
@@ -51,14 +51,20 @@ METHODS = {
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 8, 3, optimizer=optimizer, every=2, splitter_warmup=0.5),
     "focal": lambda optimizer: Focal(N_TRAIN),
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
+    "co_teaching": lambda optimizer: co_teaching(),
     "elr": lambda optimizer: ELR(N_TRAIN, 3, warmup_epochs=0.5),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
 }
 
 
-def network():
-    torch.manual_seed(0)
+def network(seed=0):
+    torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def co_teaching():
+    peer = network(1)
+    return CoTeaching(N_TRAIN, peer, torch.optim.Adam(peer.parameters()), forget_rate=0.4, n_epochs=1)
 
 
 def data(n, seed):

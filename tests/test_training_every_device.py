@@ -17,6 +17,7 @@ from densratio.training import (
     ClassBalanced,
     CMWNet,
     CMWNetSL,
+    CoTeaching,
     DynamicReweighter,
     Focal,
     LiLAW,
@@ -87,6 +88,13 @@ WAYS = {
     "layer": {"layer": "out"},
     "layer of a bank": {"layer": "out", "val_refresh": 5},
 }
+
+
+def co_teaching(dtype):
+    peer = Network(4, has_norm=False).to(dtype)
+    return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
+
+
 METHODS = {
     **{
         f"{name}, {way}": (lambda _, name=name, params=params: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0, **params))
@@ -102,6 +110,7 @@ METHODS = {
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer),
     "lrw_opt": lambda optimizer: LRWOpt(N_TRAIN, 6, C, optimizer=optimizer, every=2, splitter_warmup=0),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
+    "co_teaching": lambda optimizer: co_teaching(optimizer.param_groups[0]["params"][0].dtype),
     "elr": lambda _: ELR(N_TRAIN, C),
     "focal": lambda _: Focal(N_TRAIN),
     "class_balanced": lambda _: ClassBalanced(N_TRAIN, Y),

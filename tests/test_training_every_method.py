@@ -39,6 +39,7 @@ from densratio.training import (
     ClassBalanced,
     CMWNet,
     CMWNetSL,
+    CoTeaching,
     DynamicReweighter,
     Focal,
     Indexed,
@@ -64,6 +65,11 @@ from densratio.training import (
 def backbone():
     torch.manual_seed(11)
     return nn.Sequential(nn.Linear(D, 5), nn.BatchNorm1d(5), nn.Dropout(0.3))
+
+
+def co_teaching():
+    peer = Network(4, has_norm=False)
+    return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
 
 
 METHODS = {
@@ -93,6 +99,7 @@ METHODS = {
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
     "margin_based, easy": lambda optimizer: MarginBased(N_TRAIN, favors="easy"),
     "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
+    "co_teaching": lambda optimizer: co_teaching(),
     "elr": lambda optimizer: ELR(N_TRAIN, C, warmup_epochs=0.5),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer, learning_rate=0.05),
     "lrw_random, every second": lambda optimizer: LRWRandom(N_TRAIN, 6, optimizer=optimizer, every=2, warmup_epochs=0.5),
@@ -263,7 +270,8 @@ def test_losses_that_are_no_numbers_name_their_rows_and_nothing_stored_changes(n
     assert_same(reweighter.state_dict(), before)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("lrw_opt")])
+# The networks of the one learn from the training rows, and so does the peer of the other.
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(("lrw_opt", "co_teaching"))])
 def test_validation_losses_that_are_no_numbers_spoil_nothing_that_stays(name):
     reweighter, model, optimizer = made(name, has_norm=False)
     train(reweighter, model, optimizer, plan(4))

@@ -13,6 +13,7 @@ from densratio.training import (
     ELR,
     L2R,
     CMWNetSL,
+    CoTeaching,
     Critic,
     DynamicReweighter,
     LiLAW,
@@ -24,6 +25,12 @@ from densratio.training import (
     Uniform,
     ValidationOnly,
 )
+
+
+def co_teaching():
+    peer = Network(4, has_norm=False)
+    return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
+
 
 METHODS = {
     "kmm": lambda **_: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0),
@@ -39,13 +46,14 @@ METHODS = {
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
+    "co_teaching": lambda **_: co_teaching(),
     "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
-WITHOUT_VALIDATION = {"random", "self_paced", "elr", "rho_loss", "uniform"}
+WITHOUT_VALIDATION = {"random", "self_paced", "co_teaching", "elr", "rho_loss", "uniform"}
 
 
 def run_of(name, n_steps, seed=0):

@@ -15,7 +15,7 @@ from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
-from .noisy_labels import ELR
+from .noisy_labels import ELR, CoTeaching
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 
@@ -116,6 +116,9 @@ METHODS: dict[str, Method] = {
     "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
     "sce": Method("SCE", lambda given: Uniform(given.n_train, symmetric_cross_entropy)),
     "elr": Method("ELR", lambda given: ELR(given.n_train, given.n_classes), ("n_classes",)),
+    "co_teaching": Method(
+        "Co-teaching", lambda given: CoTeaching(given.n_train, given.model, given.optimizer), ("model", "optimizer")
+    ),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),

@@ -1,5 +1,6 @@
 """Methods for wrong labels that correct the loss or the labels, or let a second network choose the rows: no validation rows."""
 
+from .co_teaching import CoTeaching
 from .elr import ELR
 
-__all__ = ["ELR"]
+__all__ = ["ELR", "CoTeaching"]
