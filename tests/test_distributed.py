@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from densratio.training import DynamicReweighter, Indexed, Uniform, endless
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.meta import L2R, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
-from densratio.training.noisy_labels import ELR, CoTeaching
+from densratio.training.noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
@@ -52,6 +52,8 @@ METHODS = {
     "focal": lambda optimizer: Focal(N_TRAIN),
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
     "co_teaching": lambda optimizer: co_teaching(),
+    "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "plc": lambda optimizer: LabelCorrection(N_TRAIN, 3, warmup_epochs=0.5),
     "elr": lambda optimizer: ELR(N_TRAIN, 3, warmup_epochs=0.5),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
 }

@@ -16,8 +16,10 @@ from densratio.training import (
     CoTeaching,
     Critic,
     DynamicReweighter,
+    LabelCorrection,
     LiLAW,
     LRWHard,
+    MCorrection,
     MWNet,
     RandomWeights,
     RHOLoss,
@@ -47,13 +49,15 @@ METHODS = {
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
     "co_teaching": lambda **_: co_teaching(),
+    "m_correction": lambda **_: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "plc": lambda **_: LabelCorrection(N_TRAIN, C, warmup_epochs=0.0),
     "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
-WITHOUT_VALIDATION = {"random", "self_paced", "co_teaching", "elr", "rho_loss", "uniform"}
+WITHOUT_VALIDATION = {"random", "self_paced", "co_teaching", "m_correction", "plc", "elr", "rho_loss", "uniform"}
 
 
 def run_of(name, n_steps, seed=0):

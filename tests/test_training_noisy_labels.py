@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from small_loops import N_TRAIN, C, Network, X, Y, assert_same, of, optimizer_of, plan
 from torch import nn
 from torch.nn import functional
 
-from densratio.training import ELR, CoTeaching, Uniform
+from densratio.training import ELR, LabelCorrection, MCorrection, Uniform
 from densratio.training.losses import squared_error
+from densratio.training.noisy_labels.beta_mixture import BetaMixture
 
 drawn = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 1000)
@@ -82,175 +84,200 @@ def test_elr_turns_the_slope_of_a_wrong_label_that_the_row_s_past_contradicts():
     assert float(slopes[0.0][1]) > 0.5 and float(slopes[10.0][1]) < 0.0
 
 
-# ---------------------------------------------------------------- co-teaching
+# ---------------------------------------------------------------- the beta mixture
 
 
-def two_networks(seed):
-    return [Network(start, has_norm=False).train() for start in (seed, seed + 1)]
+def drawn_losses(seed, n=3000, share=0.6):
+    """Losses of two kinds, scaled and shifted, and which are of the lower one."""
+    rng = np.random.default_rng(seed)
+    is_lower = rng.random(n) < share
+    values = np.where(is_lower, rng.beta(1.5, 9.0, n), rng.beta(8.0, 3.0, n))
+    return torch.as_tensor(2.0 + 3.0 * values), torch.as_tensor(is_lower)
 
 
-def pair(seed, make=optimizer_of, **params):
-    """The model with its optimizer, and co-teaching whose peer starts as a given network, of which it is a copy."""
-    model, peer = two_networks(seed)
-    optimizer = make(model)
-    return model, optimizer, CoTeaching(N_TRAIN, model, optimizer, peer=peer, **params), peer
+def fitted(losses, is_known=None):
+    mixture = BetaMixture().double()
+    mixture.fit(losses, torch.ones_like(losses, dtype=torch.bool) if is_known is None else is_known)
+    return mixture
 
 
-MAKERS = {
-    "momentum": optimizer_of,
-    "adam": lambda model: torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=0.1),
-    "groups": lambda model: torch.optim.AdamW(
-        [{"params": model.hidden.parameters(), "lr": 0.1}, {"params": model.out.parameters()}]
-    ),
-}
+@drawn
+@given(seed=seeds, share=st.floats(0.2, 0.8))
+def test_the_mixture_is_the_expectation_maximization_by_hand(seed, share):
+    losses, _ = drawn_losses(seed, 400, share)
+    mixture = fitted(losses)
+    low, high = mixture.ends.tolist()
+    assert [low, high] == pytest.approx(np.quantile(losses, [0.05, 0.95]), abs=0.1)
+    kept = losses.numpy()[(losses.numpy() >= low) & (losses.numpy() <= high)]
+    x = np.clip((kept - low) / (high - low), 1e-3, 1 - 1e-3)
+    a, b, weight = np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.array([0.5, 0.5])
+    for _ in range(10):
+        joint = np.stack([weight[k] * stats.beta.pdf(x, a[k], b[k]) for k in range(2)])
+        each = joint / joint.sum(axis=0)
+        for k in range(2):
+            mean = np.average(x, weights=each[k])
+            spread = np.average((x - mean) ** 2, weights=each[k])
+            a[k] = mean * (mean * (1 - mean) / spread - 1)
+            b[k] = a[k] * (1 - mean) / mean
+            weight[k] = each[k].mean()
+    torch.testing.assert_close(mixture.shapes, torch.as_tensor(np.stack([a, b], axis=1)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(mixture.shares, torch.as_tensor(weight), rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=6, deadline=None)
-@pytest.mark.parametrize("make", MAKERS)
-@given(seed=seeds, forget_rate=st.floats(0.0, 0.9), n_epochs=st.sampled_from([0.3, 1.0, 2.0]), exponent=st.sampled_from([0.5, 1.0]))
-def test_co_teaching_trains_two_networks_on_each_other_s_easiest_rows(make, seed, forget_rate, n_epochs, exponent):
-    """Against the published algorithm by hand, with a schedule that both optimizers follow."""
-    model, optimizer, reweighter, _ = pair(seed, MAKERS[make], forget_rate=forget_rate, n_epochs=n_epochs, exponent=exponent)
-    twins = two_networks(seed)
-    theirs = [MAKERS[make](twin) for twin in twins]
-    schedules = [torch.optim.lr_scheduler.ExponentialLR(each, 0.7) for each in (optimizer, *theirs)]
-    seen = 0
-    for index in plan(5, seed=seed):
-        share = 1.0 - forget_rate * min(1.0, (seen / N_TRAIN) ** exponent / n_epochs)
-        assert reweighter.share == pytest.approx(share)
-        losses = [functional.cross_entropy(twin(X[index]), Y[index], reduction="none") for twin in twins]
-        n_kept = max(1, round(share * len(index)))
-        easiest = [own.argsort()[:n_kept] for own in losses]
-        for own, chosen, its_optimizer in zip(losses, easiest[::-1], theirs, strict=True):
-            its_optimizer.zero_grad()
-            own[chosen].mean().backward()
-            its_optimizer.step()
+@drawn
+@given(seed=seeds, share=st.floats(0.3, 0.8))
+def test_the_mixture_tells_two_kinds_of_losses_apart(seed, share):
+    losses, is_lower = drawn_losses(seed, share=share)
+    found = fitted(losses).lower(losses)
+    assert float(((found > 0.5) == is_lower).double().mean()) > 0.9
+
+
+@drawn
+@given(seed=seeds, unit=st.floats(0.01, 100.0), shift=st.floats(-5.0, 5.0))
+def test_the_unit_of_the_losses_does_not_count_and_rows_that_are_not_known_neither(seed, unit, shift):
+    losses, _ = drawn_losses(seed, 400)
+    whole = fitted(losses).lower(losses)
+    moved = unit * losses + shift
+    # A loss at the border of two cells may go to the next.
+    assert float((fitted(moved).lower(moved) - whole).abs().median()) < 1e-6
+    mixed = torch.stack([losses, torch.full_like(losses, 77.0)], dim=1).flatten()
+    is_known = torch.tensor([True, False]).repeat(len(losses))
+    torch.testing.assert_close(fitted(mixed, is_known).lower(losses), whole)
+
+
+@pytest.mark.parametrize("losses", [torch.full((9,), 2.0), torch.tensor([1.0]), torch.tensor([0.0, 5.0])])
+def test_a_mixture_of_losses_that_show_nothing_gives_probabilities(losses):
+    for is_known in (None, torch.zeros_like(losses, dtype=torch.bool)):
+        mixture = fitted(losses.double(), is_known)
+        found = mixture.lower(torch.linspace(-1.0, 7.0, 50, dtype=torch.float64))
+        assert bool(((found >= 0.0) & (found <= 1.0)).all())
+        assert all(bool(torch.isfinite(value).all()) for value in mixture.state_dict().values())
+    assert torch.equal(found, torch.ones(50, dtype=torch.float64))
+
+
+# ---------------------------------------------------------------- m-correction
+
+
+def losses_of(logits, y):
+    return functional.cross_entropy(logits, y, reduction="none")
+
+
+@drawn
+@given(seed=seeds, hard=st.booleans(), prior=st.sampled_from([0.0, 0.5, 1.0]))
+def test_m_correction_shares_the_loss_between_the_label_and_the_predicted_class(seed, hard, prior):
+    model = Network(seed, has_norm=False).train()
+    optimizer = optimizer_of(model)
+    reweighter, last = MCorrection(N_TRAIN, hard=hard, prior=prior, warmup_epochs=1.0), torch.zeros(N_TRAIN)
+    for step, index in enumerate(plan(9, seed=seed)):
+        logits = model(X[index])
+        p, own = torch.softmax(logits, dim=1), losses_of(logits, Y[index])
+        is_warm, last[index] = reweighter.is_warming_up, own.detach()
         loss = reweighter.weighted_loss(model, of(index))
+        if is_warm:
+            expected = own.mean()
+            assert step < 4 and torch.equal(reweighter.weights_, torch.ones(N_TRAIN))
+        else:
+            right = reweighter.mixture.lower(own.detach())
+            taken = p.argmax(dim=1) if hard else p.detach()
+            expected = (right * own + (1 - right) * losses_of(logits, taken)).mean()
+            expected = expected + prior * sum(torch.log(1 / C / share) / C for share in p.mean(dim=0))
+            torch.testing.assert_close(reweighter.transform(index), right)
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+        slopes = torch.autograd.grad(expected, list(model.parameters()))
         optimizer.zero_grad()
         loss.backward()
+        for parameter, slope in zip(model.parameters(), slopes, strict=True):
+            torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
         optimizer.step()
-        for schedule in schedules:
-            schedule.step()
-        kept = torch.zeros(len(index)).index_fill(0, easiest[1], len(index) / n_kept)
-        torch.testing.assert_close(reweighter.transform(index), kept)
-        seen += len(index)
-    for network, twin in zip((model, reweighter.peer), twins, strict=True):
-        for one, other in zip(network.parameters(), twin.parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(reweighter.last_losses, last)
 
 
-def test_a_peer_starts_anew_with_an_optimizer_that_has_seen_nothing_and_the_model_stays_as_it_was():
-    model = Network(0).train()
+def test_the_mixture_is_fitted_at_the_head_of_each_pass_to_the_last_losses(monkeypatch):
+    model, given_losses, fit = Network(0, has_norm=False).train(), [], BetaMixture.fit
+    monkeypatch.setattr(BetaMixture, "fit", lambda *args: (given_losses.append(args[1:]), fit(*args)))
+    reweighter = MCorrection(N_TRAIN, warmup_epochs=0.0)
+    for index in torch.arange(N_TRAIN).repeat(3).split(20):
+        reweighter.weighted_loss(model, of(index))
+    losses = losses_of(model(X), Y).detach()
+    assert [int(is_known.sum()) for _, is_known in given_losses] == [0, N_TRAIN, N_TRAIN]
+    torch.testing.assert_close(given_losses[1][0], losses)
+
+
+# ---------------------------------------------------------------- label correction
+
+
+@drawn
+@given(seed=seeds, rule=st.sampled_from(["lrt", "plc"]), decay=st.sampled_from([0.0, 0.5, 0.8]), warmup=st.sampled_from([0.0, 1.0]))
+def test_labels_are_corrected_by_the_likelihood_ratio_row_by_row(seed, rule, decay, warmup):
+    model = Network(seed, has_norm=False).train()
     optimizer = optimizer_of(model)
-    model(X).sum().backward()
-    optimizer.step()
-    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    peer = CoTeaching(N_TRAIN, nn.Sequential(model), optimizer).peer[0]
-    assert_same((model.state_dict(), optimizer.state_dict()), before)
-    assert not torch.equal(peer.out.weight, model.out.weight) and all(p.grad is None for p in peer.parameters())
-    norm = peer.hidden[1]
-    assert not norm.running_mean.any() and torch.equal(norm.running_var, torch.ones(6)) and int(norm.num_batches_tracked) == 0
-    reweighter = CoTeaching(N_TRAIN, model, optimizer)
-    assert not reweighter.peer_optimizer.state and len(optimizer.state) == 6
+    reweighter = LabelCorrection(N_TRAIN, C, rule=rule, decay=decay, warmup_epochs=warmup)
+    averages, labels, threshold, changes = torch.zeros(N_TRAIN, C), Y.clone(), 0.3, None
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(8):
+        if epoch >= warmup:
+            passes = epoch - int(warmup)
+            if rule == "lrt":
+                threshold = 1.0 / (1.2 + 0.02 * passes)
+            elif changes == 0:
+                threshold = min(0.9, threshold + 0.1)
+            changes = 0
+        for index in torch.randperm(N_TRAIN, generator=order).split(20):
+            logits = model(X[index])
+            for row, p in zip(index.tolist(), torch.softmax(logits.detach(), dim=1), strict=True):
+                q = averages[row]
+                best = int(q.argmax())
+                if epoch >= warmup and float(q[labels[row]]) < threshold * float(q[best]):
+                    labels[row] = best
+                    changes += 1
+                averages[row] = decay * q + (1 - decay) * p
+            loss = reweighter.weighted_loss(model, of(index))
+            torch.testing.assert_close(loss, losses_of(logits, labels[index]).mean())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert torch.equal(reweighter.corrected, torch.where(labels == Y, -1, labels))
+        assert torch.equal(reweighter.weights_, (labels == Y).float())
+        assert float(reweighter.threshold) == pytest.approx(threshold if epoch >= warmup else (1 / 1.2 if rule == "lrt" else 0.3))
+    torch.testing.assert_close(reweighter.averages, averages)
 
 
-def test_base_weights_count_for_the_peer_too_and_a_row_of_weight_0_teaches_neither():
-    model, _, reweighter, peer = pair(0, lambda model: torch.optim.SGD(model.parameters(), lr=0.1))
-    base = torch.ones(N_TRAIN)
-    base[:4] = 0.0
-    reweighter.set_base_weights(base)
-    own = functional.cross_entropy(peer(X[:9]), Y[:9], reduction="none")[4:].sum() / 9 * N_TRAIN / (N_TRAIN - 4)
-    slopes = torch.autograd.grad(own, list(peer.parameters()))
-    reweighter.weighted_loss(model, of(range(9)))
-    for now, start, slope in zip(reweighter.peer.parameters(), peer.parameters(), slopes, strict=True):
-        torch.testing.assert_close(now, start - 0.1 * slope, rtol=1e-5, atol=1e-6)
-
-
-def test_while_warming_up_the_peer_learns_from_all_rows():
-    model, _, reweighter, _ = pair(0, forget_rate=0.9, n_epochs=0.1)
-    reweighter.warmup_epochs = 1.0
-    start = [p.detach().clone() for p in reweighter.peer.parameters()]
-    reweighter.weighted_loss(model, of(range(20)))
-    assert reweighter.share == 1.0 and torch.equal(reweighter.weights_, torch.ones(N_TRAIN))
-    assert not any(torch.equal(*both) for both in zip(start, reweighter.peer.parameters(), strict=True))
-    reweighter.weighted_loss(model, of(range(20, 40)))
-    assert reweighter.share == pytest.approx(0.1)
-
-
-def test_a_peer_whose_gradient_is_no_number_stays_and_its_rows_come_last():
-    model, _, reweighter, _ = pair(0, lambda model: torch.optim.SGD(model.parameters(), lr=0.1), forget_rate=0.5, n_epochs=1e-6)
-    reweighter.rows_seen = N_TRAIN
-
-    def spoil(module, args, output):
-        return output * torch.ones(8, 1).index_fill(0, torch.tensor([2, 5]), float("nan"))
-
-    before = copy.deepcopy(reweighter.peer.state_dict())
-    with reweighter.peer.register_forward_hook(spoil):
-        loss = reweighter.weighted_loss(model, of(range(8)))
-    assert_same(reweighter.peer.state_dict(), before)
-    assert bool(torch.isfinite(loss)) and reweighter.weights_[[2, 5]].tolist() == [0.0, 0.0]
-
-
-def test_a_peer_that_fails_leaves_everything_as_it_was():
-    model = Network(0).train()
-    reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model))
-    reweighter.weighted_loss(model, of(range(9)))
-
-    def fail(*args):
-        raise RuntimeError("no room")
-
-    before = copy.deepcopy(reweighter.state_dict())
-    with reweighter.peer.out.register_forward_hook(fail), pytest.raises(RuntimeError, match="no room"):
-        reweighter.weighted_loss(model, of(range(9)))
-    assert_same(reweighter.state_dict(), before)
-
-
-def test_the_peer_follows_the_mode_of_each_layer():
-    model = Network(0).train()
-    reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model))
-    model.hidden[1].eval()
-    reweighter.weighted_loss(model, of(range(9)))
-    assert not reweighter.peer.hidden[1].training and reweighter.peer.hidden[3].training
-    assert int(reweighter.peer.hidden[1].num_batches_tracked) == 0
-
-
-class Scaled(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale, self.out = nn.Parameter(torch.ones(1)), nn.Linear(4, C)
-
-    def forward(self, x):
-        return self.scale * self.out(x)
-
-
-def test_a_layer_that_cannot_start_anew_asks_for_a_peer():
-    model = Scaled()
-    with pytest.raises(ValueError, match=r"The layer Scaled has no reset_parameters, .* give peer=, a network of the same form"):
-        CoTeaching(N_TRAIN, model, optimizer_of(model))
-    other = Scaled()
-    assert_same(CoTeaching(N_TRAIN, model, optimizer_of(model), peer=other).peer.state_dict(), other.state_dict())
+def test_a_batch_of_corrected_rows_alone_trains_on_their_new_labels_without_a_warning(caplog):
+    model = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0], [5.0]]))
+    reweighter, batch = LabelCorrection(4, 2, warmup_epochs=0.0), (torch.ones(4, 1), torch.zeros(4, dtype=torch.int64), range(4))
+    first, second = (float(reweighter.weighted_loss(model, batch).detach()) for _ in range(2))
+    assert first == pytest.approx(5.0, abs=0.01) and second == pytest.approx(0.0067, abs=1e-4)
+    assert reweighter.corrected.tolist() == [1] * 4 and not reweighter.weights_.any()
+    assert reweighter.vanished_ == 0 and not caplog.records
 
 
 # ---------------------------------------------------------------- what they refuse
 
 
-NET = Network(0)
-SGD = optimizer_of(NET)
-
-
-@pytest.mark.parametrize("make", [lambda: ELR(N_TRAIN, C + 1)])
-def test_another_number_of_classes_or_targets_that_are_no_labels_are_refused(make):
+@pytest.mark.parametrize("make", [ELR, LabelCorrection])
+def test_another_number_of_classes_is_refused(make):
     model = Network(0, has_norm=False).train()
-    with pytest.raises(ValueError, match=rf"of {C + 1} classes needs logits \(n, {C + 1}\).*got \(9, {C}\)"):
-        make().weighted_loss(model, of(range(9)))
+    with pytest.raises(ValueError, match=rf"{make.__name__} needs logits \(n, {C + 1}\).*got \(9, {C}\)"):
+        make(N_TRAIN, C + 1).weighted_loss(model, of(range(9)))
 
 
-def test_numbers_are_no_class_labels():
-    reweighter = ELR(N_TRAIN, C, loss=squared_error)
-    one_hot = functional.one_hot(Y[:9], C).float()
-    with pytest.raises(ValueError, match=r"class labels \(n,\), integers; got \(9, 3\) and \(9, 3\) of torch.float32"):
+METHODS = {
+    "ELR": lambda: ELR(N_TRAIN, C, loss=squared_error),
+    "LabelCorrection": lambda: LabelCorrection(N_TRAIN, C, loss=squared_error),
+    "MCorrection": lambda: MCorrection(N_TRAIN, warmup_epochs=0.0, loss=squared_error),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_numbers_are_no_class_labels(name):
+    reweighter, one_hot = METHODS[name](), functional.one_hot(Y[:9], C).float()
+    before = copy.deepcopy(reweighter.state_dict())
+    words = rf"{name} needs logits .* class labels \(n,\), integers; got \(9, 3\) and \(9, 3\) of torch.float32"
+    with pytest.raises(ValueError, match=words):
         reweighter.weighted_loss(Network(0, has_norm=False), (X[:9], one_hot, range(9)))
-    assert not reweighter.targets.any()
+    assert_same(reweighter.state_dict(), before)
 
 
 @pytest.mark.parametrize(
@@ -258,10 +285,9 @@ def test_numbers_are_no_class_labels():
     [
         (lambda: ELR(5, 0), "n_classes must be an int >= 1; got 0"),
         (lambda: ELR(5, 2, strength=-1.0), r"strength must be a number in \[0, inf\); got -1.0"),
-        (lambda: CoTeaching(5, NET, SGD, forget_rate=1.0), r"forget_rate must be a number in \[0, 1\); got 1.0"),
-        (lambda: CoTeaching(5, NET, SGD, n_epochs=0), r"n_epochs must be a number in \(0, inf\); got 0"),
-        (lambda: CoTeaching(5, NET, SGD, exponent=-1.0), "exponent must be a number in"),
-        (lambda: CoTeaching(5, Network(0), SGD), "it must be one of parameters of the model alone"),
+        (lambda: MCorrection(5, prior=-1.0), r"prior must be a number in \[0, inf\); got -1.0"),
+        (lambda: LabelCorrection(5, 2, rule="map"), r"rule must be one of \['lrt', 'plc'\]; got 'map'"),
+        (lambda: LabelCorrection(5, 2, decay=1.0), r"decay must be a number in"),
         (lambda: ELR(5, 2, decay=1.0), r"decay must be a number in \[0, 1\); got 1.0"),
     ],
 )

@@ -6,15 +6,15 @@ from .loop.data import ImportanceSampler, Indexed, ShiftedDataset, endless, impo
 from .loop.monitor import Monitor
 from .loop.row_losses import suspicious_rows
 from .meta import L2R, ChosenRows, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MetaGradient, MWNet, SoftLabels
-from .noisy_labels import ELR, CoTeaching
+from .noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
 from .ratio import Critic, DynamicReweighter, Sliced, published
 from .registry import reweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
 
 __all__ = [
-    "DIW", "ELR", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "CoTeaching", "Critic", "DynamicReweighter", "Focal",
-    "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet", "MarginBased",
-    "MetaGradient", "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels",
-    "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins", "published",
-    "reweighter", "suspicious_rows",
+    "DIW", "ELR", "L2R", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "CoTeaching", "Critic", "DynamicReweighter",
+    "Focal", "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LabelCorrection", "LiLAW",
+    "MCorrection", "MWNet", "MarginBased", "MetaGradient", "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced",
+    "ShiftedDataset", "Sliced", "SoftLabels", "Uniform", "ValidationOnly", "endless", "importance_sampler",
+    "irreducible_losses", "labels_of", "margins", "published", "reweighter", "suspicious_rows",
 ]  # fmt: skip

@@ -95,7 +95,9 @@ class BatchReweighter(Reweighter):
         base = None if self.base_weights is None else self._times_base(weights, index)
         if not self.is_warming_up:
             try:
-                weights = self._or_even(self.batch_weights(batch, rows, val), rows)
+                weights = self.batch_weights(batch, rows, val)
+                # Rows without a weight train on what is added.
+                weights = weights if "added" in batch.found else self._or_even(weights, rows)
             except Exception:
                 rows.take_back()
                 raise

@@ -2,5 +2,7 @@
 
 from .co_teaching import CoTeaching
 from .elr import ELR
+from .label_correction import LabelCorrection
+from .m_correction import MCorrection
 
-__all__ = ["ELR", "CoTeaching"]
+__all__ = ["ELR", "CoTeaching", "LabelCorrection", "MCorrection"]

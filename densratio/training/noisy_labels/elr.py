@@ -58,7 +58,7 @@ class ELR(BatchReweighter):
         self.register_buffer("targets", torch.zeros(n_train, n_classes))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        p = class_probabilities(batch, self.n_classes, "ELR").clamp(_LEAST, 1.0 - _LEAST)
+        p = class_probabilities(batch, "ELR", self.n_classes).clamp(_LEAST, 1.0 - _LEAST)
         fresh = (p / p.sum(dim=1, keepdim=True)).detach()
         rows.write(self.targets, torch.lerp(fresh, self.targets[rows.positions].to(p.dtype), self.decay))
         agreement = (p * self.targets[rows.positions].to(p.dtype)).sum(dim=1)

@@ -10,15 +10,18 @@ from ..loop.training_pass import TrainingPass
 __all__ = ["class_probabilities"]
 
 
-def class_probabilities(batch: TrainingPass, n_classes: int, name: str) -> Tensor:
+def class_probabilities(batch: TrainingPass, name: str, n_classes: int | None = None) -> Tensor:
     """Softmax (n, K) of the batch's logits, with its graph, in at least single precision.
 
-    Raises ValueError, in the name of the method, for anything but logits (n, n_classes) and integer labels (n,).
+    Raises ValueError, in the name of the method, for anything but logits (n, K), of n_classes where that is given, and integer
+    labels (n,).
     """
     prediction, y = batch.prediction, batch.y
-    if prediction.ndim != 2 or prediction.shape[1] != n_classes or y.ndim != 1 or y.is_floating_point():
+    is_of_classes = prediction.ndim == 2 and n_classes in (None, prediction.shape[1])
+    if not is_of_classes or y.ndim != 1 or y.is_floating_point():
+        columns = "K" if n_classes is None else n_classes
         raise ValueError(
-            f"{name} of {n_classes} classes needs logits (n, {n_classes}) and class labels (n,), integers; got "
-            f"{tuple(prediction.shape)} and {tuple(y.shape)} of {y.dtype}."
+            f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and "
+            f"{tuple(y.shape)} of {y.dtype}."
         )
     return torch.softmax(prediction.to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
