@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from densratio.training import L2R, DynamicReweighter, LiLAW, MWNet, RandomWeights, Uniform, ValidationOnly
+from densratio.training import (
+    ELR,
+    L2R,
+    CoTeaching,
+    DynamicReweighter,
+    LabelCorrection,
+    LiLAW,
+    MCorrection,
+    MWNet,
+    RandomWeights,
+    Uniform,
+    ValidationOnly,
+)
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -26,6 +38,11 @@ def network():
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).to("cuda")
 
 
+def co_teaching():
+    model = network()
+    return CoTeaching(N_TRAIN, model, torch.optim.Adam(model.parameters()), forget_rate=0.4)
+
+
 METHODS = {
     **{name: lambda optimizer, name=name: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0) for name in RATIOS},
     "bank": lambda optimizer: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH),
@@ -40,6 +57,10 @@ METHODS = {
     "mw_net at a fixed step length": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer, fixed_step_length=True),
     "mw_net, last layer, bank": lambda optimizer: MWNet(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=REFRESH),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0),
+    "elr": lambda optimizer: ELR(N_TRAIN, 4),
+    "co_teaching": lambda optimizer: co_teaching(),
+    "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0),
+    "label correction": lambda optimizer: LabelCorrection(N_TRAIN, 4, warmup_epochs=0),
 }
 
 

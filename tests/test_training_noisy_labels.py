@@ -216,9 +216,8 @@ def test_labels_are_corrected_by_the_likelihood_ratio_row_by_row(seed, rule, dec
     order = torch.Generator().manual_seed(seed)
     for epoch in range(8):
         if epoch >= warmup:
-            passes = epoch - int(warmup)
             if rule == "lrt":
-                threshold = 1.0 / (1.2 + 0.02 * passes)
+                threshold = 1.0 / (1.2 + 0.02 * (epoch + 1 - warmup))
             elif changes == 0:
                 threshold = min(0.9, threshold + 0.1)
             changes = 0

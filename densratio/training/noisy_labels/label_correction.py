@@ -31,7 +31,7 @@ class LabelCorrection(BatchReweighter):
     n_train : int, rows of the training set.
     n_classes : int, K. averages (n_train, K): the q_i, not of sum 1 at first, which no ratio sees.
     rule : "plc": the threshold begins at 0.3 and rises by 0.1, to 0.9 at most, after each pass that corrected fewer than 0.1 % of
-        the rows. "lrt": 1 / (1.2 + 0.02 t) in pass t of correction.
+        the rows. "lrt": 1 / (1.2 + 0.02 t) in pass t = 1, 2, ... of correction.
     decay in [0, 1) : 0.8 counts about the last five predictions, as PLC's window does; LRT's has ten.
     warmup_epochs : first passes on the given labels; 8 as published for PLC, 20 to 25 for LRT.
     loss : per-row loss of logits (n, K) and class labels (n,).
@@ -93,7 +93,7 @@ class LabelCorrection(BatchReweighter):
         for stored in (self.threshold, self.n_corrected):
             rows.remember(stored)
         if self.rule == "lrt":
-            self.threshold.fill_(1.0 / (_FIRST_OF_LRT + _STEP_OF_LRT * self.n_passes))
+            self.threshold.fill_(1.0 / (_FIRST_OF_LRT + _STEP_OF_LRT * (self.n_passes + 1)))
         elif self.n_passes > 0:
             raised = (self.threshold + _STEP_OF_PLC).clamp(max=_LAST_OF_PLC)
             self.threshold.copy_(torch.where(self.n_corrected < _FEW * self.n_train, raised, self.threshold))
