@@ -114,6 +114,7 @@ METHODS = {
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
     "co_teaching": lambda optimizer: co_teaching(optimizer.param_groups[0]["params"][0].dtype),
     "m_correction": lambda _: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "m_correction, mixed": lambda _: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "lrt": lambda _: LabelCorrection(N_TRAIN, C, rule="lrt", warmup_epochs=0.0),
     "elr": lambda _: ELR(N_TRAIN, C),
     "focal": lambda _: Focal(N_TRAIN),

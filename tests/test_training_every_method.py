@@ -104,6 +104,7 @@ METHODS = {
     "co_teaching": lambda optimizer: co_teaching(),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, soft": lambda optimizer: MCorrection(N_TRAIN, hard=False, prior=0.0, warmup_epochs=1.0),
+    "m_correction, mixed": lambda optimizer: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "lrt": lambda optimizer: LabelCorrection(N_TRAIN, C, rule="lrt", warmup_epochs=0.5),
     "plc": lambda optimizer: LabelCorrection(N_TRAIN, C, decay=0.5, warmup_epochs=0.0),
     "elr": lambda optimizer: ELR(N_TRAIN, C, warmup_epochs=0.5),
@@ -346,7 +347,7 @@ def test_gradients_of_the_network_come_from_the_returned_loss_alone(name):
 
 
 # Mixed rows are others than plain training sees.
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "cmw_net with soft labels"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("cmw_net with soft labels", "m_correction, mixed")])
 def test_a_step_records_the_training_batch_once_and_draws_as_plain_training_does(name):
     """Running statistics and random draws are those of one pass of the training rows."""
     reweighter, model, _ = made(name)

@@ -50,6 +50,7 @@ METHODS = {
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
     "co_teaching": lambda **_: co_teaching(),
     "m_correction": lambda **_: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "m_correction, mixed": lambda **_: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "plc": lambda **_: LabelCorrection(N_TRAIN, C, warmup_epochs=0.0),
     "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
@@ -57,7 +58,9 @@ METHODS = {
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
-WITHOUT_VALIDATION = {"random", "self_paced", "co_teaching", "m_correction", "plc", "elr", "rho_loss", "uniform"}
+WITHOUT_VALIDATION = {
+    "random", "self_paced", "co_teaching", "m_correction", "m_correction, mixed", "plc", "elr", "rho_loss", "uniform"
+}  # fmt: skip
 
 
 def run_of(name, n_steps, seed=0):

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from densratio.training import ELR, LabelCorrection, MCorrection, Uniform
 from densratio.training.losses import squared_error
+from densratio.training.meta.soft_labels import MixedLabels
 from densratio.training.noisy_labels.beta_mixture import BetaMixture
 
 drawn = settings(max_examples=12, deadline=None)
@@ -192,6 +193,53 @@ def test_m_correction_shares_the_loss_between_the_label_and_the_predicted_class(
     torch.testing.assert_close(reweighter.last_losses, last)
 
 
+@drawn
+@given(seed=seeds, hard=st.booleans(), prior=st.sampled_from([0.0, 1.0]), mixup=st.sampled_from([0.3, 32.0]))
+def test_mixed_rows_have_the_shared_losses_of_both(seed, hard, prior, mixup):
+    model, made = Network(seed, has_norm=False).train(), []
+    optimizer = optimizer_of(model)
+    reweighter = MCorrection(N_TRAIN, hard=hard, prior=prior, mixup=mixup, seed=seed, warmup_epochs=1.0)
+    drawn_batch = MixedLabels.drawn
+
+    def spied(*args):
+        made.append(drawn_batch(*args))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MixedLabels, "drawn", spied)
+        for index in plan(8, seed=seed):
+            is_warm, plain = reweighter.is_warming_up, model(X[index])
+            own, p = losses_of(plain, Y[index]).detach(), torch.softmax(plain, dim=1).detach()
+            loss = reweighter.weighted_loss(model, of(index))
+            if is_warm:
+                torch.testing.assert_close(loss, losses_of(plain, Y[index]).mean())
+            else:
+                share, order = made[-1].share, made[-1].order
+                logits = model(share * X[index] + (1 - share) * X[index][order])
+                right, labels = reweighter.mixture.lower(own), functional.one_hot(Y[index], C).float()
+                taken = functional.one_hot(p.argmax(dim=1), C).float() if hard else p
+                target = right[:, None] * labels + (1 - right[:, None]) * taken
+                target = share * target + (1 - share) * target[order]
+                expected = -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+                expected = expected + prior * (1 / C / torch.softmax(logits, dim=1).mean(dim=0)).log().mean()
+                torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(reweighter.transform(index), right)
+                torch.testing.assert_close(reweighter.last_losses[index], own)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert len(made) > 3
+
+
+def test_mixed_rows_take_no_base_weights_and_no_loss_but_cross_entropy():
+    reweighter = MCorrection(N_TRAIN, mixup=1.0)
+    with pytest.raises(ValueError, match=r"MCorrection\(mixup=...\) mixes rows, which have no base weights"):
+        reweighter.set_base_weights(torch.ones(N_TRAIN))
+    with pytest.raises(ValueError, match="leave out loss=, or mixup="):
+        MCorrection(N_TRAIN, mixup=1.0, loss=squared_error)
+    MCorrection(N_TRAIN).set_base_weights(torch.ones(N_TRAIN))
+
+
 def test_the_mixture_is_fitted_at_the_head_of_each_pass_to_the_last_losses(monkeypatch):
     model, given_losses, fit = Network(0, has_norm=False).train(), [], BetaMixture.fit
     monkeypatch.setattr(BetaMixture, "fit", lambda *args: (given_losses.append(args[1:]), fit(*args)))
@@ -284,6 +332,7 @@ def test_numbers_are_no_class_labels(name):
     [
         (lambda: ELR(5, 0), "n_classes must be an int >= 1; got 0"),
         (lambda: ELR(5, 2, strength=-1.0), r"strength must be a number in \[0, inf\); got -1.0"),
+        (lambda: MCorrection(5, mixup=0.0), r"mixup must be a number in \(0, inf\) or None; got 0.0"),
         (lambda: MCorrection(5, prior=-1.0), r"prior must be a number in \[0, inf\); got -1.0"),
         (lambda: LabelCorrection(5, 2, rule="map"), r"rule must be one of \['lrt', 'plc'\]; got 'map'"),
         (lambda: LabelCorrection(5, 2, decay=1.0), r"decay must be a number in"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class CMWNetSL(CMWNet):
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
 
-    no_base_weights: ClassVar[str] = "CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet."
+    no_base_weights: str = "CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet."
 
     def __init__(
         self,

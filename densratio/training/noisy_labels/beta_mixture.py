@@ -66,7 +66,8 @@ class BetaMixture(nn.Module):
     def _table(self) -> Tensor:
         x = torch.linspace(_EDGE, 1.0 - _EDGE, _N_CELLS, device=self.table.device, dtype=self.table.dtype)
         means = self.shapes[:, 0] / self.shapes.sum(dim=1)
-        upper = torch.where(means[0] > means[1], *self._responsibilities(x))
+        first, second = self._responsibilities(x).unbind()
+        upper = torch.where(means[0] > means[1], first, second)
         at = torch.arange(_N_CELLS, device=x.device)
         held = torch.where(at >= upper.argmax(), upper.max(), upper)
         return 1.0 - held

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..loop.training_pass import TrainingPass
+from ..meta.soft_labels import MixedLabels
 
 __all__ = ["class_probabilities"]
 
@@ -16,7 +17,7 @@ def class_probabilities(batch: TrainingPass, name: str, n_classes: int | None = 
     Raises ValueError, in the name of the method, for anything but logits (n, K), of n_classes where that is given, and integer
     labels (n,).
     """
-    prediction, y = batch.prediction, batch.y
+    prediction, y = batch.prediction, batch.y.y if isinstance(batch.y, MixedLabels) else batch.y
     is_of_classes = prediction.ndim == 2 and n_classes in (None, prediction.shape[1])
     if not is_of_classes or y.ndim != 1 or y.is_floating_point():
         columns = "K" if n_classes is None else n_classes
