@@ -77,7 +77,7 @@ class MixedLabels(NamedTuple):
 def check_mixable(x: Any) -> None:
     """Raise ValueError for input that can't be averaged."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError("Soft labels mix rows of the input, which must be one tensor of floats; got another kind of input.")
+        raise ValueError("Soft labels and mixup need input of one tensor of floats; got another kind of input.")
 
 
 class SoftLabels(nn.Module):

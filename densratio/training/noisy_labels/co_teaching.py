@@ -49,7 +49,7 @@ class CoTeaching(BatchReweighter):
 
     The weights have mean 1 in each batch. `peer` is in state_dict with its optimizer. Its pass is in full precision, as no
     GradScaler reaches its step; where gradients are accumulated it steps with every batch. A gradient of the peer that is not
-    finite counts as 0. Two passes and two steps cost twice plain training.
+    finite counts as 0. Two passes and two steps cost a little over twice plain training.
     Raises ValueError for a layer that cannot start anew, and for an optimizer of other parameters.
     Source: Han et al. (2018), Co-teaching: robust training of deep neural networks with extremely noisy labels.
     """

@@ -40,7 +40,7 @@ class MCorrection(BatchReweighter):
     mixup : float > 0 or None
         The Beta parameter of mixup, 32 as published, or None for none: on rows of measurements it may cost more than it gives. A
         mixed row has the shared losses of both its rows, whose v_i and z_i are those of a pass of the rows as they are, without a
-        gradient: 1.3 times the cost. It needs input of one tensor of floats and cross entropy, and takes no base weights.
+        gradient: 1.6 times the cost. It needs input of one tensor of floats and cross entropy, and takes no base weights.
     prior : float >= 0
         Weight of that term; 1 as published. It assumes classes of equal sizes: 0 for others.
     warmup_epochs : float
