@@ -137,6 +137,17 @@ def test_a_peer_that_fails_leaves_everything_as_it_was():
     assert_same(reweighter.state_dict(), before)
 
 
+def test_a_group_of_parameters_that_the_peer_lacks_is_told_and_nothing_changes():
+    model = Network(0).train()
+    optimizer = torch.optim.SGD(model.out.parameters(), lr=0.1)
+    reweighter = CoTeaching(N_TRAIN, model, optimizer)
+    before = copy.deepcopy(reweighter.state_dict())
+    optimizer.add_param_group({"params": model.hidden.parameters()})
+    with pytest.raises(ValueError, match="has 2 groups of parameters and had 1 when CoTeaching was made: make it anew"):
+        reweighter.weighted_loss(model, of(range(9)))
+    assert_same(reweighter.state_dict(), before)
+
+
 def test_the_peer_follows_the_mode_of_each_layer():
     model = Network(0).train()
     reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model))

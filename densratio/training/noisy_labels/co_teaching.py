@@ -116,7 +116,13 @@ class CoTeaching(BatchReweighter):
 
     @torch.no_grad()
     def _step(self, loss: Tensor, rows: RowBatch) -> None:
-        for own, theirs in zip(self.peer_optimizer.param_groups, self._followed.param_groups, strict=True):
+        groups, followed = self.peer_optimizer.param_groups, self._followed.param_groups
+        if len(groups) != len(followed):
+            raise ValueError(
+                f"The optimizer has {len(followed)} groups of parameters and had {len(groups)} when CoTeaching was made: make it "
+                "anew with the model as it is now."
+            )
+        for own, theirs in zip(groups, followed, strict=True):
             own.update({name: value for name, value in theirs.items() if name != "params"})
         parameters = [p for p in self.peer.parameters() if p.requires_grad]
         found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
