@@ -137,6 +137,16 @@ def test_a_peer_that_fails_leaves_everything_as_it_was():
     assert_same(reweighter.state_dict(), before)
 
 
+def test_the_peer_trains_what_the_optimizer_trains():
+    model = Network(0, has_norm=False).train()
+    reweighter = CoTeaching(N_TRAIN, model, torch.optim.SGD(model.out.parameters(), lr=0.1))
+    before = copy.deepcopy(reweighter.peer)
+    reweighter.weighted_loss(model, of(range(9)))
+    assert_same(reweighter.peer.hidden.state_dict(), before.hidden.state_dict())
+    assert not torch.equal(reweighter.peer.out.weight, before.out.weight)
+    assert all(p.grad is None for p in reweighter.parameters())
+
+
 def test_a_group_of_parameters_that_the_peer_lacks_is_told_and_nothing_changes():
     model = Network(0).train()
     optimizer = torch.optim.SGD(model.out.parameters(), lr=0.1)

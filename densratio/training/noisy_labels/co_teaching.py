@@ -131,6 +131,8 @@ class CoTeaching(BatchReweighter):
         sound = [rows.accept(torch.where(is_sound, g, 0.0), torch.zeros_like(g)) for g in gradients]
         with torch.enable_grad():
             move(self.peer_optimizer, parameters, sound)
+        # Of parameters that the optimizer does not train too.
+        self.peer.zero_grad(set_to_none=True)
         if n_ranks() > 1:
             # Running statistics are those of the rows of one rank: their mean is the same on all.
             statistics = [buffer for buffer in self.peer.buffers() if buffer.is_floating_point()]
