@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from densratio.training import DynamicReweighter, Indexed, StableNet, Uniform, endless
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
+from densratio.training.noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
@@ -54,13 +55,22 @@ METHODS = {
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 8, n_saved=6),
     "focal": lambda optimizer: Focal(N_TRAIN),
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
+    "co_teaching": lambda optimizer: co_teaching(),
+    "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "plc": lambda optimizer: LabelCorrection(N_TRAIN, 3, warmup_epochs=0.5),
+    "elr": lambda optimizer: ELR(N_TRAIN, 3, warmup_epochs=0.5),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
 }
 
 
-def network():
-    torch.manual_seed(0)
+def network(seed=0):
+    torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def co_teaching():
+    peer = network(1)
+    return CoTeaching(N_TRAIN, peer, torch.optim.Adam(peer.parameters()), forget_rate=0.4, n_epochs=1)
 
 
 def data(n, seed):

@@ -7,12 +7,16 @@ import torch
 from torch import nn
 
 from densratio.training import (
+    ELR,
     FSR,
     GDW,
     L2R,
     BiLAW,
+    CoTeaching,
     DynamicReweighter,
+    LabelCorrection,
     LiLAW,
+    MCorrection,
     MWNet,
     RandomWeights,
     StableNet,
@@ -38,6 +42,11 @@ def network():
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).to("cuda")
 
 
+def co_teaching():
+    model = network()
+    return CoTeaching(N_TRAIN, model, torch.optim.Adam(model.parameters()), forget_rate=0.4)
+
+
 METHODS = {
     **{name: lambda optimizer, name=name: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0) for name in RATIOS},
     "bank": lambda optimizer: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH),
@@ -56,6 +65,10 @@ METHODS = {
     "fsr": lambda optimizer: FSR(N_TRAIN, 4, warmup_epochs=0.0),
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 16),
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0),
+    "elr": lambda optimizer: ELR(N_TRAIN, 4),
+    "co_teaching": lambda optimizer: co_teaching(),
+    "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0),
+    "label correction": lambda optimizer: LabelCorrection(N_TRAIN, 4, warmup_epochs=0),
 }
 
 

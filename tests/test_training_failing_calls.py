@@ -6,18 +6,22 @@ import copy
 
 import pytest
 import torch
-from small_loops import N_TRAIN, N_VAL, VAL, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
+from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, assert_same, of, optimizer_of, plan, stored, train
 from torch import nn
 
 from densratio.training import (
+    ELR,
     FSR,
     GDW,
     L2R,
     CMWNetSL,
+    CoTeaching,
     Critic,
     DynamicReweighter,
+    LabelCorrection,
     LiLAW,
     LRWHard,
+    MCorrection,
     MWNet,
     RandomWeights,
     RHOLoss,
@@ -26,6 +30,12 @@ from densratio.training import (
     Uniform,
     ValidationOnly,
 )
+
+
+def co_teaching():
+    peer = Network(4, has_norm=False)
+    return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
+
 
 METHODS = {
     "kmm": lambda **_: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0),
@@ -44,11 +54,20 @@ METHODS = {
     "random": lambda **_: RandomWeights(N_TRAIN),
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
     "stable_net": lambda **_: StableNet(N_TRAIN, 6, n_saved=9),
+    "co_teaching": lambda **_: co_teaching(),
+    "m_correction": lambda **_: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "m_correction, mixed": lambda **_: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
+    "plc": lambda **_: LabelCorrection(N_TRAIN, C, warmup_epochs=0.0),
+    "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),
     "val_only": lambda **_: ValidationOnly(N_TRAIN),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
+WITHOUT_VALIDATION = {
+    "random", "self_paced", "stable_net", "fsr", "co_teaching", "m_correction", "m_correction, mixed", "plc", "elr", "rho_loss",
+    "uniform",
+}  # fmt: skip
 
 
 def run_of(name, n_steps, seed=0):
@@ -80,9 +99,7 @@ def test_a_step_that_raises_leaves_every_entry_and_generator_as_it_was(name, n_s
         assert_same(reweighter.state_dict(), before)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in METHODS if name not in ("random", "self_paced", "stable_net", "fsr", "rho_loss", "uniform")]
-)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in WITHOUT_VALIDATION])
 def test_a_model_that_fails_on_the_validation_rows_leaves_the_reweighter_as_it_was(name):
     reweighter, model, _ = run_of(name, 4)
     before = stored(reweighter.state_dict())

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from densratio.training.losses import cross_entropy, focal, forward_corrected, generalized_cross_entropy, label_margins
+from densratio.training.losses import (
+    backward_corrected,
+    cross_entropy,
+    focal,
+    forward_corrected,
+    generalized_cross_entropy,
+    label_margins,
+    symmetric_cross_entropy,
+)
 
 N, C = 12, 4
 drawn = settings(max_examples=20, deadline=None)
@@ -54,6 +62,30 @@ def test_forward_correction_is_the_cross_entropy_of_the_noisy_probabilities(seed
 
 
 @drawn
+@given(seed=seeds, sharpness=st.floats(0.3, 3.0))
+def test_backward_correction_is_unbiased_and_so_is_its_gradient(seed, sharpness):
+    """Its mean over the noisy labels that each row may have is the cross entropy of its right label."""
+    logits, y, _, _ = rows(seed)
+    transition = np.random.default_rng(seed).dirichlet(np.ones(C), size=C) + sharpness * np.eye(C)
+    transition = torch.as_tensor(transition / transition.sum(axis=1, keepdims=True))
+    loss, logits = backward_corrected(transition.tolist()), logits.requires_grad_()
+    mean = sum(transition[y, noisy] * loss(logits, torch.full((N,), noisy)) for noisy in range(C))
+    clean = functional.cross_entropy(logits, y, reduction="none")
+    torch.testing.assert_close(mean, clean, rtol=1e-6, atol=1e-8)
+    slopes = [torch.autograd.grad(each.sum(), logits, retain_graph=True)[0] for each in (mean, clean)]
+    torch.testing.assert_close(*slopes, rtol=1e-6, atol=1e-8)
+
+
+@drawn
+@given(seed=seeds, alpha=st.floats(0.0, 6.0), beta=st.floats(0.0, 2.0), log_zero=st.floats(-9.0, -1.0))
+def test_the_symmetric_loss_sums_both_cross_entropies_with_a_number_for_the_logarithm_of_0(seed, alpha, beta, log_zero):
+    logits, y, p, own = rows(seed)
+    log_label = torch.where(functional.one_hot(y, C) == 1, 0.0, log_zero)
+    expected = -alpha * own.log() - beta * (p * log_label).sum(dim=1)
+    torch.testing.assert_close(symmetric_cross_entropy(logits, y, alpha, beta, log_zero), expected)
+
+
+@drawn
 @given(seed=seeds)
 def test_the_margin_of_a_class_is_the_fourth_root_of_its_size(seed):
     logits, y, _, _ = rows(seed)
@@ -64,7 +96,9 @@ def test_the_margin_of_a_class_is_the_fourth_root_of_its_size(seed):
     torch.testing.assert_close(label_margins(sizes)(logits, y), functional.cross_entropy(30.0 * by_hand, y, reduction="none"))
 
 
-@pytest.mark.parametrize("loss", [forward_corrected(np.full((C, C), 1.0 / C)), label_margins([5, 4, 3, 2])])
+@pytest.mark.parametrize(
+    "loss", [forward_corrected(np.full((C, C), 1.0 / C)), backward_corrected(np.eye(C)), label_margins([5, 4, 3, 2])]
+)
 def test_a_loss_with_a_parameter_survives_pickling(loss):
     logits, y, _, _ = rows(0)
     assert torch.equal(pickle.loads(pickle.dumps(loss))(logits, y), loss(logits, y))
@@ -75,6 +109,11 @@ def test_a_loss_with_a_parameter_survives_pickling(loss):
     [
         (lambda: forward_corrected(np.ones((2, 2))), r"transition must be \(C, C\), rows of sum 1"),
         (lambda: forward_corrected([[2.0, -1.0], [0.0, 1.0]]), "entries >= 0"),
+        (lambda: backward_corrected(np.ones((2, 2))), r"transition must be \(C, C\), rows of sum 1"),
+        (lambda: backward_corrected(np.full((2, 2), 0.5)), "must have an inverse; this one has none. forward_corrected takes it"),
+        (lambda: backward_corrected(np.eye(3))(torch.zeros(1, 2), torch.tensor([0])), r"logits must be \(n, 3\); got \(1, 2\)"),
+        (lambda: symmetric_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), -0.1), r"alpha must be a number in \[0, inf\)"),
+        (lambda: symmetric_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), log_zero=1.0), "-log_zero must be a number in"),
         (lambda: label_margins([3, 0]), r"class_sizes must be \(C,\) numbers > 0"),
         (lambda: generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), 0.0), r"q must be in \(0, 1\]"),
         (lambda: focal(torch.zeros(1, 2), torch.tensor([0]), -1.0), r"gamma must be a number in \[0, inf\); got -1.0"),

@@ -14,6 +14,7 @@ from .._validation import check_number
 
 __all__ = [
     "Loss",
+    "backward_corrected",
     "cross_entropy",
     "focal",
     "forward_corrected",
@@ -23,6 +24,7 @@ __all__ = [
     "pixel_cross_entropy",
     "rows_mean",
     "squared_error",
+    "symmetric_cross_entropy",
     "token_cross_entropy",
 ]
 
@@ -72,17 +74,51 @@ def generalized_cross_entropy(prediction: Tensor, label: Tensor, q: float = 0.7)
     return -torch.expm1(-q * cross_entropy(prediction, label)) / q
 
 
+def symmetric_cross_entropy(
+    prediction: Tensor, label: Tensor, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0
+) -> Tensor:
+    """alpha times the cross entropy plus beta times the reverse one (n,), that of the label under the prediction.
+
+    The reverse cross entropy -sum_k p_k log q_k of a one-hot label q has log 0 in it, for which `log_zero` < 0 stands: it is
+    -log_zero (1 - p), p the probability of the label. It is bounded, and so is its slope, while cross entropy speeds the learning.
+    Logits (n, C), labels (n,); alpha, beta >= 0.
+    Source: Wang et al. (2019), Symmetric cross entropy for robust learning with noisy labels, with alpha and beta of CIFAR-10.
+    """
+    for name, value in (("alpha", alpha), ("beta", beta), ("-log_zero", -log_zero)):
+        check_number(name, value, "[0, inf)")
+    losses = cross_entropy(prediction, label)
+    return alpha * losses + beta * log_zero * torch.expm1(-losses)
+
+
 def forward_corrected(transition: Any) -> Loss:
     """The loss -log (T' p)_y: cross entropy of the noisy labels that probabilities p would give, T[i, j] = P(noisy j | clean i).
 
     transition (C, C): rows of sum 1. Returns a loss of logits (n, C) and labels (n,). Raises ValueError for another matrix.
     Source: Patrini et al. (2017), Making deep neural networks robust to label noise: a loss correction approach.
     """
+    return partial(_forward_corrected, _transition(transition).log())
+
+
+def backward_corrected(transition: Any) -> Loss:
+    """The loss sum_j (T^-1)[y, j] l_j for the cross entropies l_j of all classes, T[i, j] = P(noisy j | clean i): it is unbiased.
+
+    Its mean over the noisy labels of a row is the cross entropy of the right one. Single losses can be below 0, and the less T can
+    be told from a singular matrix the more they vary: forward correction varies less.
+    transition (C, C): rows of sum 1, with an inverse. Returns a loss of logits (n, C) and labels (n,). Raises ValueError for
+    another matrix. Source: Patrini et al. (2017), as for `forward_corrected`.
+    """
+    matrix = _transition(transition)
+    if int(torch.linalg.matrix_rank(matrix)) < len(matrix):
+        raise ValueError("transition must have an inverse; this one has none. forward_corrected takes it.")
+    return partial(_backward_corrected, torch.linalg.inv(matrix))
+
+
+def _transition(transition: Any) -> Tensor:
     matrix = torch.as_tensor(transition, dtype=torch.float64)
     is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     if not is_square or not bool((matrix >= 0).all()) or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[0])):
         raise ValueError(f"transition must be (C, C), rows of sum 1 with entries >= 0; got shape {tuple(matrix.shape)}.")
-    return partial(_forward_corrected, matrix.log())
+    return matrix
 
 
 def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
@@ -90,6 +126,12 @@ def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor
     own = torch.log_softmax(prediction, dim=1)[:, :, None]
     noisy = torch.logsumexp(own + log_transition.to(prediction.device, prediction.dtype), dim=1)
     return functional.nll_loss(noisy, label, reduction="none")
+
+
+def _backward_corrected(inverse: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
+    _check_classes("transition", inverse, prediction)
+    of_classes = -torch.log_softmax(prediction, dim=1)
+    return (inverse.to(prediction.device, of_classes.dtype)[label] * of_classes).sum(dim=1)
 
 
 def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
-from .losses import generalized_cross_entropy
+from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
+from .noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
 from .stable_net import StableNet
@@ -78,6 +79,13 @@ def _splitting(title: str, hard_split: bool) -> Method:
     return Method(title, make, ("model", "n_classes", "optimizer", "epochs"))
 
 
+def _correcting(title: str, rule: str, warmup: float) -> Method:
+    def make(given: Ingredients) -> Reweighter:
+        return LabelCorrection(given.n_train, given.n_classes, rule=rule, warmup_epochs=min(warmup, given.epochs / 3))
+
+    return Method(title, make, ("n_classes", "epochs"))
+
+
 _BY_LABELS = ("y_train", "optimizer")
 
 METHODS: dict[str, Method] = {
@@ -125,6 +133,16 @@ METHODS: dict[str, Method] = {
     "lrw_opt_hard": _splitting("LRW-Opt, hard split", True),
     "focal": Method("Focal", lambda given: Focal(given.n_train)),
     "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
+    "sce": Method("SCE", lambda given: Uniform(given.n_train, symmetric_cross_entropy)),
+    "elr": Method("ELR", lambda given: ELR(given.n_train, given.n_classes), ("n_classes",)),
+    "co_teaching": Method(
+        "Co-teaching", lambda given: CoTeaching(given.n_train, given.model, given.optimizer), ("model", "optimizer")
+    ),
+    "m_correction": Method(
+        "M-correction", lambda given: MCorrection(given.n_train, warmup_epochs=min(10.0, given.epochs / 3)), ("epochs",)
+    ),
+    "lrt": _correcting("LRT", "lrt", 20.0),
+    "plc": _correcting("PLC", "plc", 8.0),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),

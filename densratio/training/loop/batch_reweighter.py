@@ -49,6 +49,7 @@ class BatchReweighter(Reweighter):
         """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
+        A loss (n,) that a method puts in `batch.found` as "added" is added to the weighted losses.
         """
 
     @property
@@ -94,13 +95,18 @@ class BatchReweighter(Reweighter):
         base = None if self.base_weights is None else self._times_base(weights, index)
         if not self.is_warming_up:
             try:
-                weights = self._or_even(self.batch_weights(batch, rows, val), rows)
+                weights = self.batch_weights(batch, rows, val)
+                # Rows without a weight train on what is added.
+                weights = weights if "added" in batch.found else self._or_even(weights, rows)
             except Exception:
                 rows.take_back()
                 raise
         counted = weights if base is None else weights * base
         self._store(batch, weights.detach(), rows)
-        return rows.mean(counted.to(batch.losses.device, torch.promote_types(batch.losses.dtype, counted.dtype)) * batch.losses)
+        losses = counted.to(batch.losses.device, torch.promote_types(batch.losses.dtype, counted.dtype)) * batch.losses
+        if (added := batch.found.get("added")) is not None:
+            losses = losses + (added if base is None else added * base)
+        return rows.mean(losses)
 
     # ------------------------------------------------------------ the loop
 

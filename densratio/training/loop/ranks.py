@@ -116,6 +116,13 @@ class Rows:
         total = _SumOverRanks.apply(torch.stack([exact.sum(), exact.new_tensor(float(values.numel()))]))
         return (total[0] / total[1]).to(values.dtype)
 
+    def mean_row(self, values: Tensor) -> Tensor:
+        """Mean (K,) of the rows of `values` (n, K) over all rows."""
+        if n_ranks() == 1:
+            return values.mean(dim=0)
+        total = _SumOverRanks.apply(torch.cat([values.sum(dim=0), values.new_tensor([float(self.n_rows)])]))
+        return total[:-1] / total[-1]
+
     def mean_one(self, weights: Tensor) -> Tensor:
         """weights (n,) divided by their mean over all rows, with the graph of both; NaN where all are 0."""
         return weights / self.mean(weights)

@@ -44,7 +44,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
-    no_base_weights: ClassVar[str] = ""
+    no_base_weights: str = ""
     """What to say to weights of one's own, where the method can't take them."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
     """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class CMWNetSL(CMWNet):
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
 
-    no_base_weights: ClassVar[str] = "CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet."
+    no_base_weights: str = "CMWNetSL mixes rows, which have no base weights: leave them out, or use CMWNet."
 
     def __init__(
         self,
@@ -81,16 +81,14 @@ class CMWNetSL(CMWNet):
         return self._handed_to(moved)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        """Weights (4n,) of the four losses of each row, scaled so that their mean is the mean over rows of the published sum."""
+        """Weights (4n,) of the four losses of each row."""
         mixed: MixedLabels = batch.y
         self.soft_labels.keep(mixed, rows)
         groups = self.row_groups[rows.positions]
 
         def weights_now() -> Tensor:
             first, second = mixed.given_losses(batch).chunk(2)
-            v = self.network(first, groups), self.network(second, groups[mixed.order])
-            share = mixed.share, 1.0 - mixed.share
-            return 4.0 * torch.cat([part for a, b in zip(share, v, strict=True) for part in (a * b, a * (1.0 - b))])
+            return mixed.shared(self.network(first, groups), self.network(second, groups[mixed.order]))
 
         def slope_of(weights: Tensor) -> Tensor:
             return self.meta.of_loss(batch, weights, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
@@ -111,4 +109,4 @@ class CMWNetSL(CMWNet):
         rows.check(mixed.z, self.n_train, self.late_errors)
         batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
         rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)
-        return replace(batch, weight_scale=1.0 / (4.0 * mixed.share)), rows
+        return replace(batch, weight_scale=mixed.weight_scale), rows

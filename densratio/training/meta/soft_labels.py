@@ -17,7 +17,7 @@ from ..loop.state import before_loading
 from ..loop.training_pass import TrainingPass
 from ..losses import cross_entropy
 
-__all__ = ["MixedLabels", "SoftLabels"]
+__all__ = ["MixedLabels", "SoftLabels", "check_mixable"]
 
 
 class MixedLabels(NamedTuple):
@@ -32,6 +32,34 @@ class MixedLabels(NamedTuple):
     order: Tensor
     share: float
 
+    @classmethod
+    def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
+        """The batch with a share of Beta(mixup, mixup) and an order drawn at random, or as it is where mixup is None.
+
+        Every rank mixes its own rows in an order of its own; the draws left in the generator are the same on all.
+        """
+        share, order = 1.0, torch.arange(len(y))
+        if mixup is not None:
+            share = random.beta(mixup, mixup)
+            # As many numbers are drawn on every rank, whatever rows it has.
+            own = np.random.default_rng(random.integers(2**63, size=n_ranks())[rank_here()])
+            share, order = max(share, 1.0 - share), torch.as_tensor(own.permutation(len(y)))
+        order = order.to(x.device, non_blocking=True)
+        return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
+
+    def shared(self, v: Tensor, v_of_order: Tensor) -> Tensor:
+        """Weights (4n,) of the four losses of each row, for shares v (n,) of the given label in rows and in rows[order].
+
+        They are scaled so that their mean with the losses is the mean over rows.
+        """
+        parts = zip((self.share, 1.0 - self.share), (v, v_of_order), strict=True)
+        return 4.0 * torch.cat([part for a, b in parts for part in (a * b, a * (1.0 - b))])
+
+    @property
+    def weight_scale(self) -> float:
+        """What the first n of these weights are multiplied by to be v."""
+        return 1.0 / (4.0 * self.share)
+
     @staticmethod
     def losses(prediction: Tensor, labels: Any) -> Tensor:
         """Cross entropies (4n,) against y, z, y[order] and z[order]."""
@@ -44,6 +72,12 @@ class MixedLabels(NamedTuple):
         n = len(self.y)
         losses = rows.losses.detach()
         return torch.cat([losses[:n], losses[2 * n : 3 * n]])
+
+
+def check_mixable(x: Any) -> None:
+    """Raise ValueError for input that can't be averaged."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError("Soft labels and mixup need input of one tensor of floats; got another kind of input.")
 
 
 class SoftLabels(nn.Module):
@@ -73,21 +107,10 @@ class SoftLabels(nn.Module):
         before_loading(self, _make_kept)
 
     def mix(self, model: nn.Module, x: Any, y: Tensor, rows: RowBatch, n_train: int) -> MixedLabels:
-        """The mixed batch of these rows of n_train. Raises ValueError for input that can't be averaged.
-
-        Every rank mixes its own rows in an order of its own; the draws left in the generator are the same on all.
-        """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise ValueError("Soft labels mix rows of the input, which must be one tensor of floats; got another kind of input.")
+        """The mixed batch of these rows of n_train. Raises ValueError for input that can't be averaged."""
+        check_mixable(x)
         z = self._pseudo_labels(model, x, rows.positions, n_train)
-        share, order = 1.0, torch.arange(len(y))
-        if self.mixup is not None:
-            share = self._random.beta(self.mixup, self.mixup)
-            # As many numbers are drawn on every rank, whatever rows it has.
-            drawn = np.random.default_rng(self._random.integers(2**63, size=n_ranks())[rank_here()])
-            share, order = max(share, 1.0 - share), torch.as_tensor(drawn.permutation(len(y)))
-        order = order.to(x.device, non_blocking=True)
-        return MixedLabels(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
+        return MixedLabels.drawn(x, y, z, self.mixup, self._random)
 
     def _pseudo_labels(self, model: nn.Module, x: Tensor, positions: Tensor, n_train: int) -> Tensor:
         p = torch.softmax(self.average.predict(model, x).float(), dim=1)

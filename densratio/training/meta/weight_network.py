@@ -96,7 +96,7 @@ def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], g
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     for moved, state in optimizer.state.items():
-        moment = state.get("exp_avg")
+        moment = state.get("exp_avg", state.get("momentum_buffer"))
         if moment is not None and (moment.device, moment.dtype) != (moved.device, moved.dtype):
             # The moments follow the parameters to another device or precision.
             optimizer.load_state_dict(optimizer.state_dict())

@@ -1,0 +1,8 @@
+"""Methods for wrong labels that correct the loss or the labels, or let a second network choose the rows: no validation rows."""
+
+from .co_teaching import CoTeaching
+from .elr import ELR
+from .label_correction import LabelCorrection
+from .m_correction import MCorrection
+
+__all__ = ["ELR", "CoTeaching", "LabelCorrection", "MCorrection"]

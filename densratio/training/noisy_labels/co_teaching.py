@@ -1,0 +1,173 @@
+"""Co-teaching: two networks, each of which trains on the rows whose losses are small under the other."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..._validation import check_number
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.ranks import n_ranks
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import device_of_model, same_draws, unwrapped
+from ..losses import Loss, cross_entropy
+from ..meta.weight_network import move
+from ..rules import top_share
+
+__all__ = ["CoTeaching"]
+
+
+class CoTeaching(BatchReweighter):
+    """w_i = 1 / s for the share s of the batch with the least losses under a peer network, which trains on the model's easiest.
+
+    The peer is kept here. It takes its own step within `weighted_loss`, so that the loop stays as it is:
+    s = 1 - forget_rate min(1, epoch^exponent / n_epochs) of the rows train each of the two, chosen by the other.
+
+    Parameters
+    ----------
+    n_train : int
+        Rows of the training set.
+    model : nn.Module
+        The network that trains, of which the peer is a copy with parameters drawn anew: each layer's own `reset_parameters`, from
+        torch's global generator, which every rank must have seeded alike.
+    optimizer : torch.optim.Optimizer
+        What trains the model. The peer has a copy of it, which follows its step lengths and other settings, schedules included.
+    peer : nn.Module or None
+        A network of the same form whose parameters the peer starts with, for models that cannot start anew layer by layer or are
+        pretrained: the same one with a new last layer, say.
+    forget_rate : float in [0, 1)
+        Share of the rows that is left out in the end: the share of wrong labels, as published.
+    n_epochs : float > 0
+        Epochs until then; as published 10.
+    exponent : float > 0
+        c of the schedule; as published 1.
+    loss : per-row loss.
+
+    The weights have mean 1 in each batch. `peer` is in state_dict with its optimizer. Its pass is in full precision, as no
+    GradScaler reaches its step; where gradients are accumulated it steps with every batch. A gradient of the peer that is not
+    finite counts as 0. Two passes and two steps cost a little over twice plain training.
+    Raises ValueError for a layer that cannot start anew, and for an optimizer of other parameters.
+    Source: Han et al. (2018), Co-teaching: robust training of deep neural networks with extremely noisy labels.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "peer_optimizer")
+
+    def __init__(
+        self,
+        n_train: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        peer: nn.Module | None = None,
+        forget_rate: float = 0.2,
+        n_epochs: float = 10.0,
+        exponent: float = 1.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(n_train, loss)
+        check_number("forget_rate", forget_rate, "[0, 1)")
+        check_number("n_epochs", n_epochs, "(0, inf)")
+        check_number("exponent", exponent, "(0, inf)")
+        self.forget_rate, self.n_epochs, self.exponent = forget_rate, n_epochs, exponent
+        self._followed = optimizer
+        self.peer, self.peer_optimizer = _twin(model, optimizer)
+        if peer is None:
+            _start_anew(self.peer)
+        else:
+            self.peer.load_state_dict(unwrapped(peer).state_dict())
+
+    @property
+    def share(self) -> float:
+        """Share of the next batch that each network trains on."""
+        left_out = 0.0 if self.is_warming_up else min(1.0, self.epoch**self.exponent / self.n_epochs)
+        return 1.0 - self.forget_rate * left_out
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        return _easiest(batch.found["peer_losses"], self.share, rows)
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        batch, rows = super()._passed(model, x, y, index)
+        for buffer in self.peer.buffers():
+            rows.remember(buffer)
+        try:
+            # In a warm-up too: the peer has the model's experience when it begins to choose.
+            batch.found["peer_losses"] = self._learn(batch, rows)
+        except Exception:
+            rows.take_back()
+            raise
+        return batch, rows
+
+    def _learn(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
+        """Losses (n,) of the batch under the peer, detached, and the peer's step on the rows that the model finds easiest."""
+        for own, theirs in zip(self.peer.modules(), unwrapped(batch.model).modules(), strict=False):
+            own.training = theirs.training
+        device = device_of_model(self.peer)
+        with same_draws(device), torch.autocast(device.type, enabled=False), torch.enable_grad():
+            losses = self.losses(self.peer(batch.x), batch.y)
+            weights = _easiest(batch.losses.detach(), self.share, rows).to(losses.dtype)
+            if self.base_weights is not None:
+                weights = weights * self.base_weights[rows.positions].to(losses.dtype)
+            self._step(rows.mean(weights * losses), rows)
+        return losses.detach()
+
+    @torch.no_grad()
+    def _step(self, loss: Tensor, rows: RowBatch) -> None:
+        groups, followed = self.peer_optimizer.param_groups, self._followed.param_groups
+        if len(groups) != len(followed):
+            raise ValueError(
+                f"The optimizer has {len(followed)} groups of parameters and had {len(groups)} when CoTeaching was made: make it "
+                "anew with the model as it is now."
+            )
+        for own, theirs in zip(groups, followed, strict=True):
+            own.update({name: value for name, value in theirs.items() if name != "params"})
+        parameters = [p for p in self.peer.parameters() if p.requires_grad]
+        found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        gradients = rows.gradient(found)
+        is_sound = torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all()
+        sound = [rows.accept(torch.where(is_sound, g, 0.0), torch.zeros_like(g)) for g in gradients]
+        with torch.enable_grad():
+            move(self.peer_optimizer, parameters, sound)
+        # Of parameters that the optimizer does not train too.
+        self.peer.zero_grad(set_to_none=True)
+        if n_ranks() > 1:
+            # Running statistics are those of the rows of one rank: their mean is the same on all.
+            statistics = [buffer for buffer in self.peer.buffers() if buffer.is_floating_point()]
+            for buffer, mean in zip(statistics, rows.gradient(statistics), strict=True):
+                buffer.copy_(mean)
+
+
+def _easiest(losses: Tensor, share: float, rows: RowBatch) -> Tensor:
+    """Weights (n,) of the rows with the least losses (n,); those without a number come last."""
+    return top_share(-losses.nan_to_num(float("inf"), posinf=float("inf")), share, rows)
+
+
+def _twin(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A copy of the model, and of the optimizer for the copy's parameters, without its state.
+
+    Raises ValueError where the optimizer trains others.
+    """
+    twin, its_optimizer = copy.deepcopy((unwrapped(model), optimizer))
+    own = {id(p) for p in twin.parameters()}
+    if any(id(p) not in own for group in its_optimizer.param_groups for p in group["params"]):
+        raise ValueError("CoTeaching gives the peer a copy of the optimizer: it must be one of parameters of the model alone.")
+    its_optimizer.state.clear()
+    its_optimizer.zero_grad(set_to_none=True)
+    return twin, its_optimizer
+
+
+def _start_anew(network: nn.Module) -> None:
+    """Draw the parameters of every layer anew. Raises ValueError for a layer that does not say how."""
+    for layer in network.modules():
+        # Attention has it under a private name.
+        reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+        if reset is not None:
+            reset()
+        elif any(True for _ in layer.parameters(recurse=False)):
+            raise ValueError(
+                f"The layer {type(layer).__name__} has no reset_parameters, by which the peer starts anew: give peer=, a network "
+                "of the same form with a start of its own."
+            )

@@ -1,0 +1,109 @@
+"""Label correction: a row's label becomes the class that the model has long preferred to it, by a test of the likelihood ratio."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..._validation import check_count, check_number
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..losses import Loss, cross_entropy
+from .probabilities import class_probabilities
+
+__all__ = ["LabelCorrection"]
+
+RULES = ("lrt", "plc")
+_FIRST_OF_PLC, _STEP_OF_PLC, _LAST_OF_PLC = 0.3, 0.1, 0.9
+_FEW = 1e-3  # of all rows: with fewer corrections in a pass PLC asks for less
+_FIRST_OF_LRT, _STEP_OF_LRT = 1.2, 0.02  # of the inverse ratio
+
+
+class LabelCorrection(BatchReweighter):
+    """y_i becomes k = argmax_k q_ik where q_iy / q_ik < threshold, for the row's averaged softmax q_i and its present label y_i.
+
+    The model trains on the present labels. They change at most once in a pass over the data, when the row is in a batch, by the
+    average of its predictions before that batch: q_i <- decay q_i + (1 - decay) p_i.
+
+    n_train : int, rows of the training set.
+    n_classes : int, K. averages (n_train, K): the q_i, not of sum 1 at first, which no ratio sees.
+    rule : "plc": the threshold begins at 0.3 and rises by 0.1, to 0.9 at most, after each pass that corrected fewer than 0.1 % of
+        the rows. "lrt": 1 / (1.2 + 0.02 t) in pass t = 1, 2, ... of correction.
+    decay in [0, 1) : 0.8 counts about the last five predictions, as PLC's window does; LRT's has ten.
+    warmup_epochs : first passes on the given labels; 8 as published for PLC, 20 to 25 for LRT.
+    loss : per-row loss of logits (n, K) and class labels (n,).
+
+    corrected (n_train,): the present label of each row that was corrected, -1 where the given label stands. weights_ is 1 where it
+    stands, else 0. threshold: a tensor ().
+    Raises ValueError with the first batch for other predictions or labels.
+    Source: Zheng et al. (2020), Error-bounded correction of noisy labels, without its retroactive loss; Zhang et al. (2021),
+    Learning with feature-dependent label noise: a progressive approach.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "n_passes", "last_pass")
+
+    averages: Tensor
+    corrected: Tensor
+    threshold: Tensor
+    n_corrected: Tensor
+
+    def __init__(
+        self,
+        n_train: int,
+        n_classes: int,
+        *,
+        rule: str = "plc",
+        decay: float = 0.8,
+        warmup_epochs: float = 8.0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        check_count("n_classes", n_classes)
+        if rule not in RULES:
+            raise ValueError(f"rule must be one of {list(RULES)}; got {rule!r}.")
+        check_number("decay", decay, "[0, 1)")
+        self.n_classes, self.rule, self.decay = n_classes, rule, decay
+        # Passes that corrected labels, and the number of the last one.
+        self.n_passes, self.last_pass = 0, -1
+        self.register_buffer("averages", torch.zeros(n_train, n_classes))
+        self.register_buffer("corrected", torch.full((n_train,), -1))
+        self.register_buffer("threshold", torch.tensor(1.0 / _FIRST_OF_LRT if rule == "lrt" else _FIRST_OF_PLC))
+        self.register_buffer("n_corrected", torch.zeros(()))
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        if self.last_pass != int(self.epoch):
+            self._begin_pass(rows)
+        q, standing = batch.found["averages"], self.corrected[rows.positions]
+        present = torch.where(standing < 0, batch.y, standing)
+        largest = q.max(dim=1)
+        is_wrong = q.gather(1, present[:, None])[:, 0] < self.threshold.to(q.dtype) * largest.values
+        now = torch.where(is_wrong, largest.indices, present)
+        stands = now == batch.y
+        rows.remember(self.n_corrected)
+        self.n_corrected += rows.accept(rows.all(is_wrong).sum(), torch.zeros_like(self.n_corrected))
+        rows.write(self.corrected, torch.where(stands, -1, now))
+        batch.found["added"] = torch.where(stands, 0.0, self.losses(batch.prediction, now))
+        return stands.to(batch.losses.dtype)
+
+    def _begin_pass(self, rows: RowBatch) -> None:
+        """The threshold of this pass, by the number of corrections in the last one."""
+        for stored in (self.threshold, self.n_corrected):
+            rows.remember(stored)
+        if self.rule == "lrt":
+            self.threshold.fill_(1.0 / (_FIRST_OF_LRT + _STEP_OF_LRT * (self.n_passes + 1)))
+        elif self.n_passes > 0:
+            raised = (self.threshold + _STEP_OF_PLC).clamp(max=_LAST_OF_PLC)
+            self.threshold.copy_(torch.where(self.n_corrected < _FEW * self.n_train, raised, self.threshold))
+        self.n_corrected.zero_()
+        self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        batch, rows = super()._passed(model, x, y, index)
+        p = class_probabilities(batch, "LabelCorrection", self.n_classes).detach()
+        batch.found["averages"] = self.averages[rows.positions].to(p.dtype)
+        # While warming up too, so that the first corrections rest on several predictions.
+        rows.write(self.averages, torch.lerp(p, batch.found["averages"], self.decay))
+        return batch, rows

@@ -1,0 +1,139 @@
+"""M-correction: each row's loss is shared between its label and the model's own class, by a beta mixture of all losses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..._validation import check_number
+from ..loop.batch_reweighter import BatchReweighter
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import validation_pass
+from ..losses import Loss, cross_entropy
+from ..meta.soft_labels import MixedLabels, check_mixable
+from .beta_mixture import BetaMixture
+from .probabilities import class_probabilities
+
+__all__ = ["MCorrection"]
+
+
+class MCorrection(BatchReweighter):
+    """loss_i = v_i l(y_i) + (1 - v_i) l(z_i), z_i the class the model predicts, v_i = P(right | l_i) by a mixture of all losses.
+
+    The mixture of two beta distributions is fitted at the head of each pass over the data to the losses that the rows had when
+    they were last in a batch; v_i is that of the row's present loss. With prior > 0 a term
+    prior sum_k (1/K) log((1/K) / mean_i p_ik) keeps the predictions of a batch from going to few classes.
+
+    Parameters
+    ----------
+    n_train : int
+        Rows of the training set.
+    hard : bool
+        Whether z_i is the likeliest class, or else all classes by their softmax, without a gradient.
+    mixup : float > 0 or None
+        The Beta parameter of mixup, 32 as published, or None for none: on rows of measurements it may cost more than it gives. A
+        mixed row has the shared losses of both its rows, whose v_i and z_i are those of a pass of the rows as they are, without a
+        gradient: 1.6 times the cost. It needs input of one tensor of floats and cross entropy, and takes no base weights.
+    prior : float >= 0
+        Weight of that term; 1 as published. It assumes classes of equal sizes: 0 for others.
+    warmup_epochs : float
+        First passes on the given labels alone, not mixed, after which losses must still tell right from wrong labels. As
+        published 105 of 300, at a large step length; a small network learns wrong labels by heart within tens.
+    seed : int
+        Of the draws of mixup.
+    loss : per-row loss of logits (n, K) and class labels (n,).
+
+    weights_ holds v_i. last_losses (n_train,): those of each row's last batch. mixture: the `BetaMixture`.
+    Raises ValueError with the first batch after the warm-up for other predictions or labels.
+    Source: Arazo et al. (2019), Unsupervised label noise modeling and loss correction.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "fitted_pass", "draws")
+
+    last_losses: Tensor
+
+    def __init__(
+        self,
+        n_train: int,
+        *,
+        hard: bool = True,
+        mixup: float | None = None,
+        prior: float = 1.0,
+        warmup_epochs: float = 10.0,
+        seed: int = 0,
+        loss: Loss = cross_entropy,
+    ):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        check_number("prior", prior, "[0, inf)")
+        if mixup is not None:
+            check_number("mixup", mixup, "(0, inf)", " or None")
+            if loss is not cross_entropy:
+                raise ValueError("Mixed rows have cross entropies of their labels: leave out loss=, or mixup=.")
+            self.no_base_weights = "MCorrection(mixup=...) mixes rows, which have no base weights: leave one of the two out."
+        self.hard, self.mixup, self.prior = hard, mixup, prior
+        self.fitted_pass = -1
+        self._random = np.random.default_rng(seed)
+        self.mixture = BetaMixture()
+        self.register_buffer("last_losses", torch.zeros(n_train))
+
+    @property
+    def draws(self) -> Any:
+        """The state of the random generator."""
+        return self._random.bit_generator.state
+
+    @draws.setter
+    def draws(self, state: Any) -> None:
+        self._random.bit_generator.state = state
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        mixed = batch.y if isinstance(batch.y, MixedLabels) else None
+        p = class_probabilities(batch, "MCorrection")
+        own = None if mixed is not None else self.losses(batch.prediction, self._own_class(p))
+        if self.fitted_pass != int(self.epoch):
+            self.mixture.fit(self.last_losses, self.row_losses.mass > 0)
+            self.fitted_pass = int(self.epoch)
+        right = self.mixture.lower(batch.found["plain_losses"])
+        added = p.new_zeros(()) if own is None else (1.0 - right) * own
+        if self.prior > 0:
+            shares = rows.mean_row(p).clamp(min=torch.finfo(p.dtype).tiny)
+            added = added - self.prior * (shares.log().mean() + math.log(p.shape[1]))
+        batch.found["added"] = added
+        return right if mixed is None else mixed.shared(right, right[mixed.order])
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        if self.mixup is None or self.is_warming_up:
+            batch, rows = super()._passed(model, x, y, index)
+            batch.found["plain_losses"] = batch.losses.detach()
+        else:
+            batch, rows = self._mixed(model, x, y, index)
+        rows.write(self.last_losses, batch.found["plain_losses"])
+        return batch, rows
+
+    def _mixed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        """The pass of the mixed batch, after one of the rows as they are, which leaves no trace."""
+        check_mixable(x)
+        with validation_pass(model):
+            plain = TrainingPass.of(model, x, y, self.losses)
+        rows = self._rows(index, len(plain.losses))
+        rows.check(plain.losses[:, None], self.n_train, self.late_errors)
+        p, draws = class_probabilities(plain, "MCorrection"), self.draws
+        z = functional.one_hot(self._own_class(p), p.shape[1]) if self.hard else p
+        try:
+            mixed = MixedLabels.drawn(x, y, z, self.mixup, self._random)
+            batch = TrainingPass.of(model, mixed.x, mixed, MixedLabels.losses)
+            rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)
+        except Exception:
+            self.draws = draws
+            raise
+        batch.found["plain_losses"] = plain.losses
+        return replace(batch, weight_scale=mixed.weight_scale), rows
+
+    def _own_class(self, p: Tensor) -> Tensor:
+        return p.detach().argmax(dim=1) if self.hard else p.detach()
