@@ -12,7 +12,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._arrays import take_rows
-from ..._scale import distinct
+from ..._scale import distinct_of_any_columns
 from ...features import Nystroem
 
 __all__ = ["Landmarks", "Standardized", "default_classifiers"]
@@ -48,7 +48,7 @@ class Landmarks(TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> Landmarks:
         """Draw the landmarks. X (n, d)."""
         X = validate_data(self, X, dtype=np.float64)
-        first, _ = distinct(X)
+        first, _ = distinct_of_any_columns(X)
         drawn = take_rows(X, first[np.random.default_rng(0).permutation(len(first))[: self.n_landmarks]])
         gamma = 0.5 / X.shape[1] ** 0.5 if self.gamma is None else float(self.gamma)
         self.map_ = Nystroem(gamma=gamma, n_centers=len(drawn)).fit(drawn, drawn[:0], anchors="source")
