@@ -164,7 +164,8 @@ def named_ratio(name: str, seed: int) -> Any:
 
 def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
     if isinstance(encoder, str) and encoder == "auto":
-        encoder = TableEncoder(drop)
+        # Whatever scikit-learn's configuration says: the ratio is fitted on arrays, and may be used under another one.
+        encoder = TableEncoder(drop).set_output(transform="default")
     elif isinstance(encoder, type) or not all(hasattr(encoder, name) for name in ("fit", "transform", "get_params")):
         raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {shown(encoder)}.')
     elif as_names(drop):
