@@ -130,11 +130,12 @@ def distinct_of_any_columns(rows: Array) -> tuple[np.ndarray, np.ndarray]:
     that these do not tell apart stay in their order.
     """
     position, kind = distinct(rows)
-    # Columns are ordered by the distinct rows: how many copies there are must not matter.
-    order = _column_order(rows[position, :]) if rows.shape[1] > 1 and len(position) > 1 else np.arange(rows.shape[1])
-    if np.array_equal(order, np.arange(len(order))):
+    if rows.shape[1] < 2 or len(position) < 2:
         return position, kind
-    return distinct((scipy.sparse.csc_array(rows) if is_sparse(rows) else to_host(rows))[:, order])
+    columns = scipy.sparse.csc_array(rows) if is_sparse(rows) else to_host(rows)
+    # Columns are ordered by the distinct rows: how many copies there are must not matter.
+    order = _column_order(columns[position, :])
+    return (position, kind) if np.array_equal(order, np.arange(len(order))) else distinct(columns[:, order])
 
 
 def _column_order(rows: Array) -> np.ndarray:
