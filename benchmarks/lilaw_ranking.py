@@ -1,8 +1,7 @@
-"""Wrong labels by the parts of LiLAW's weights, against rankings of one plain training: AUM, EL2N and the mean loss.
+"""Wrong labels by the parts of LiLAW's weights, against the rankings of one plain training in `row_scores.py`.
 
-Validation rows are as noisy as the training rows. AUM: mean over the epochs of the logit of the label less the largest other;
-EL2N: norm of the softmax less the label, of the epoch; mean loss: `suspicious_rows`.
-Sources: Moturu et al. (2025), LiLAW; Pleiss et al. (2020), AUM; Paul et al. (2021), EL2N.
+Validation rows are as noisy as the training rows. Each ranking reads the epochs up to its own, EL2N the last of them alone, and
+GraNd the first five at most; suspicious_rows: the mean loss. Source: Moturu et al. (2025), LiLAW, Table 16.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ import argparse
 from collections.abc import Iterator
 
 import numpy as np
+import row_scores
 import torch
 from runner import RESULTS, Row, environment, limit_threads, write
 from sklearn.metrics import average_precision_score, roc_auc_score
-from torch.nn.functional import one_hot
 
 from densratio.datasets import Labelled, label_noise, load_labelled
 from densratio.labels.networks import small_network
 from densratio.training import LiLAW, Uniform, suspicious_rows
 
-N_VAL, BATCH = 2500, 128
+N_VAL, BATCH, EARLY = 2500, 128, 5
 
 
 def main() -> None:
@@ -60,12 +59,12 @@ def rankings(data: Labelled, noise: str, seed: int, epochs: list[int]) -> Iterat
     arrays = data.inputs[train], noisy.labels, data.inputs[val], noisy_val.labels
     sets = tuple(map(torch.as_tensor, arrays))
     for reweighter in (LiLAW(len(train)), Uniform(len(train))):
-        aum = torch.zeros(len(train))
+        logits, features = [], []
         for epoch, model in trained(reweighter, sets, seed, max(epochs)):
             with torch.no_grad():
-                logits = model(sets[0])
-            own = one_hot(sets[1], logits.shape[1]).bool()
-            aum += logits[own] - logits.masked_fill(own, -torch.inf).amax(dim=1)
+                features.append(model[:-1](sets[0]))
+                logits.append(model[-1](features[-1]))
+            del features[EARLY:]
             if epoch not in epochs:
                 continue
             scores = {"suspicious_rows": places(suspicious_rows(reweighter))}
@@ -78,9 +77,26 @@ def rankings(data: Labelled, noise: str, seed: int, epochs: list[int]) -> Iterat
                     "their sum": easy + hard + moderate,
                 }
             else:
-                scores |= {"AUM": -aum, "EL2N": (torch.softmax(logits, dim=1) - own.float()).norm(dim=1)}
+                scores |= of_training(torch.stack(logits), sets[1], torch.stack(features))
             for name, values in scores.items():
                 yield epoch, f"{type(reweighter).__name__}: {name}", np.asarray(values), noisy.is_flipped
+
+
+def of_training(logits: torch.Tensor, labels: torch.Tensor, features: torch.Tensor) -> dict[str, np.ndarray]:
+    """Scores (n,) by the name of the ranking, of logits (T, n, K) and the features (t, n, d) of the first epochs."""
+    scores = {
+        "AUM": row_scores.aum(logits, labels),
+        "EL2N": row_scores.el2n(logits, labels),
+        "GraNd, last layer": row_scores.grand(logits[: len(features)], labels, features),
+        "Data Maps, confidence": row_scores.confidence(logits, labels),
+        "Data Maps, variability": row_scores.variability(logits, labels),
+        "Data-IQ, confidence and uncertainty": row_scores.data_iq(logits, labels),
+        "Data-IQ, uncertainty": row_scores.uncertainty(logits, labels),
+        "CNLCU-S": row_scores.cnlcu_soft(logits, labels),
+        "forgetting": row_scores.forgetting(logits, labels),
+    }
+    # The quality of a ranking is counted by finite scores.
+    return {name: np.nan_to_num(values.numpy(), posinf=len(logits)) for name, values in scores.items()}
 
 
 def places(order: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from benchmarks.paper.session import decay_of
 from benchmarks.paper.settings import Experiment
 from benchmarks.paper.shifts import Shift, shift_of
 from benchmarks.paper.tables import class_row
-from densratio.datasets import instance_dependent_noise
+from densratio.datasets import INPUT_NOISE, input_noise, instance_dependent_noise
 
 
 @given(n_val=st.integers(2, 200), rate=st.floats(0.0, 1.0), seed=st.integers(0, 50))
@@ -80,15 +80,27 @@ def test_an_open_set_row_keeps_its_label_and_gets_an_input_of_other_data():
         draw(DIGITS, experiment("open_set:0.25"), 0)
 
 
+@pytest.mark.parametrize("kind", INPUT_NOISE)
+def test_noise_of_inputs_is_that_of_the_library_and_keeps_the_labels(kind):
+    plain = draw(DIGITS, experiment("symmetric:0"), 3)
+    problem, both = (draw(DIGITS, experiment(shift), 3) for shift in (f"{kind}:0.25", f"symmetric:0.5+{kind}:0.25"))
+    own = input_noise(plain.x, kind, 0.25, random_state=3_000_003)
+    assert np.array_equal(problem.x, own.inputs) and np.array_equal(problem.is_off, own.is_changed)
+    assert np.array_equal(problem.y, plain.y) and np.array_equal(problem.x_val, plain.x_val)
+    assert np.array_equal(both.is_off, own.is_changed | (both.y != plain.y))
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "pmd_IV:0.2", "pmd_I:2", "instance:1.5", "instance:0.3+pmd_I:0.2", "symmetric:0.1+pair:0.1", "human:", "keep:0",
-        "noisy_val:1", "long_tail:0.5", "",
+        "noisy_val:1", "zoom:1.75", "zoom:0.1+crop:0.1", "long_tail:0.5", "",
     ],
 )  # fmt: skip
 def test_a_shift_that_is_not_known_is_told_what_is(text):
-    with pytest.raises(ValueError, match=r"must be kind:rate with a kind in symmetric, .*pmd_III, instance or open_set"):
+    with pytest.raises(
+        ValueError, match=r"must be kind:rate with a kind in symmetric, .*pmd_III, instance, covariate, .*crop or open_set"
+    ):
         shift_of(text)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, sem
 from sklearn.base import clone
+from zoo_cases import sorted_rows
 
 from densratio import KLIEP, KMM, LSIF, GaussianRatio, KDERatio, NearestNeighborsRatio, StackedRatio, stack_domains
 from densratio.datasets import make_gaussian_shift, make_mixture_shift
@@ -24,8 +25,8 @@ def table(seed=0, n=80, m=60, d=2):
 
 
 def out_of_fold(source, target, members, cv=5):
-    """The definition: rows in lexicographic order, and members refitted on each fold."""
-    source, target = (rows[np.lexsort(rows.T[::-1])] for rows in (source, target))
+    """The definition: rows in the order of estimators, and members refitted on each fold."""
+    source, target = map(sorted_rows, (source, target))
     at_source, at_target = np.empty((len(source), len(members))), np.empty((len(target), len(members)))
     for fold in stratified_folds(len(source), len(target), cv):
         kept = fold.rest(len(source), len(target))

@@ -60,7 +60,23 @@ def test_units_and_offsets_of_the_columns_leave_weights_and_ratios(name, n_sourc
     assert_same(moved.transform(X * factor + offset), plain.transform(X))
 
 
-# ---------------------------------------------------------------- 6: rows have no order, and copies are counts
+# ---------------------------------------------------------------- 6: rows and columns have no order, and copies are counts
+
+
+SEARCHED = ["kliep", "kmm", "lsif", "spectral"]
+MADE = [*(pytest.param(name, {}, id=name) for name in NAMES if columns_of(name) > 1),
+        *(pytest.param(name, {"gamma": "cv"}, id=f"{name} cv") for name in SEARCHED)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "params"), MADE)
+@sizes
+@few
+@given(seed=seeds)
+def test_the_order_of_the_columns_leaves_weights_and_ratios(name, params, n_source, n_target, seed):
+    X, y = table(name, n_source, n_target, seed)
+    plain, swapped = new(name, **params).fit(X, y), new(name, **params).fit(X[:, ::-1], y)
+    assert_same(swapped.weights_, plain.weights_)
+    assert_same(swapped.transform(X[:, ::-1]), plain.transform(X))
 
 
 @names

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.stats import wasserstein_distance
 
 from densratio._distances import squared_euclidean
-from densratio._scale import Scale, distinct, some_of
+from densratio._scale import Scale, distinct, distinct_of_any_columns, some_of
 from densratio.testing import array_libraries, gaussian_shift, problems
 
 seeds = st.integers(0, 2**16)
@@ -253,6 +253,33 @@ def test_the_order_of_the_rows_and_their_units_leave_the_numbers_of_distinct_row
     rng = np.random.default_rng(seed)
     order, factor, offset = rng.permutation(len(rows)), rng.uniform(0.1, 10.0, rows.shape[1]), rng.normal(size=rows.shape[1])
     np.testing.assert_array_equal(distinct(rows[order] * factor + offset)[1], distinct(rows)[1][order])
+
+
+@given(seed=seeds, n=st.integers(2, 60), d=st.integers(2, 5), levels=st.sampled_from([None, 4, 12]))
+def test_no_order_or_unit_of_columns_leaves_its_mark_on_the_order_of_distinct_rows(seed, n, d, levels):
+    rng = np.random.default_rng(seed)
+    # Columns of few levels are told apart as well, because each has its own.
+    rows = rng.gamma(1.0 + 2.0 * np.arange(d), size=(n, d))
+    rows = rows if levels is None else np.round(rows * levels / 4)
+    kind = distinct_of_any_columns(rows)[1]
+    np.testing.assert_array_equal(np.unique(kind), np.arange(len(np.unique(rows, axis=0))))
+    if len(np.unique(ranked_columns(rows), axis=0)) < d:
+        return
+    order, columns, factor = rng.permutation(n), rng.permutation(d), rng.uniform(0.1, 10.0, d)
+    mixed = (rows * factor + rng.standard_normal(d))[order][:, columns]
+    np.testing.assert_array_equal(distinct_of_any_columns(mixed)[1], kind[order])
+    np.testing.assert_array_equal(distinct_of_any_columns(csr_array(mixed))[1], kind[order])
+    doubled = np.vstack([rows, rows[:1].repeat(3, axis=0)])
+    np.testing.assert_array_equal(distinct_of_any_columns(doubled)[1][:n], kind)
+
+
+def ranked_columns(rows):
+    """What tells columns apart, one row for each: moments of their ranks among the distinct rows, and of all columns' ranks."""
+    rows = np.unique(rows, axis=0)
+    edges = np.sort(rows, axis=0)[np.arange(1, 16) * len(rows) // 16]
+    ranks = (rows[:, None, :] > edges[None]).sum(axis=1)
+    total = ranks.sum(axis=1)
+    return np.array([[r.sum(), (r * r).sum(), (r * total).sum(), (r * r * total).sum(), (r * total**2).sum()] for r in ranks.T])
 
 
 # ---------------------------------------------------------------- distances

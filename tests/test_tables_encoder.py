@@ -13,13 +13,15 @@ import polars
 import pyarrow
 import pytest
 import scipy.sparse
+import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from densratio import importance_weights
 from densratio._scale import Scale
-from densratio.tables import TableEncoder
+from densratio.tables import StreamMonitor, TableEncoder, differences
 
 DAY = datetime.timedelta(days=1)
 START = datetime.datetime(2020, 1, 1)
@@ -434,3 +436,53 @@ def test_codes_and_names_are_texts(texts):
         declared = pd.Categorical([str(k) for k in range(20)])
         use = TableEncoder().fit_samples(*(pd.DataFrame({"c": declared, "x": range(20)}) for _ in range(2))).columns_[0]
     assert use.reason.endswith("they name rows and do not describe them")
+
+
+# ---------------------------------------------------------------- set_output
+
+
+def mixed(n, seed):
+    rng = np.random.default_rng(seed)
+    gaps = np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n))
+    return pd.DataFrame({"k": rng.choice(["a", "b"], n), "x": rng.normal(size=n), "g": gaps}, index=7 + 3 * np.arange(n))
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    "made",
+    [lambda X: X, polars.from_pandas, lambda X: pyarrow.Table.from_pandas(X, preserve_index=False)],
+    ids=["pandas", "polars", "arrow"],
+)
+def test_numbers_come_in_the_container_that_is_asked_for(container, made):
+    source, target = mixed(40, 0), mixed(50, 1)
+    plain = TableEncoder().fit_samples(made(source), made(target))
+    found = clone(TableEncoder().set_output(transform=container)).fit_samples(made(source), made(target)).transform(made(source))
+    assert type(found).__module__.split(".")[0] == container
+    assert list(found.columns) == plain.get_feature_names_out().tolist() == ["k=a", "k=b", "x", "g", "g (missing)"]
+    np.testing.assert_array_equal(found.to_numpy(), plain.transform(made(source)))
+    if container == "pandas" and made(source) is source:
+        assert found.index.equals(source.index)
+    back = plain.set_output(transform="default").transform(made(source))
+    assert isinstance(back, np.ndarray)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_what_encodes_tables_takes_no_harm_from_a_container(container):
+    source, target = mixed(60, 0), mixed(60, 1)
+    plain = importance_weights(source, target, method="kmm")
+    with sklearn.config_context(transform_output=container):
+        found = importance_weights(source, target, method="kmm")
+        np.testing.assert_allclose(found.weights, plain.weights)
+        np.testing.assert_allclose(found.ratio.transform(target), plain.ratio.transform(target))
+        assert differences(source, target, n_permutations=19).columns
+        assert StreamMonitor(source, level=0.1, n_permutations=19).update(target).p_value > 0.0
+    given = importance_weights(source, target, method="kmm", encoder=TableEncoder().set_output(transform=container))
+    np.testing.assert_allclose(given.weights, plain.weights)
+
+
+def test_two_columns_that_would_have_one_name_get_two():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"k": rng.choice(["a", "b"], 30), **dict.fromkeys(("k=a", 1, "1"), 0.0)})
+    table[["k=a", 1, "1"]] = rng.normal(size=(30, 3))
+    encoder = TableEncoder().set_output(transform="polars").fit_samples(table, table)
+    assert encoder.transform(table).columns == ["k=a", "k=b", "k=a_", "1", "1_"]

@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from densratio import KMM, SpectralRatio
+from densratio._scale import distinct_of_any_columns
 
 QUICK = {
     "discriminator": {"cv": 2},
@@ -42,8 +43,8 @@ def source_places(y, order):
 
 
 def sorted_rows(rows):
-    """The rows in lexicographic order, in which estimators draw folds and centers from rows that all differ."""
-    return rows[np.lexsort(rows.T[::-1])]
+    """The rows in the order in which estimators draw folds and centers from rows that all differ."""
+    return rows[distinct_of_any_columns(rows)[0]]
 
 
 def nmse(ratio, truth):

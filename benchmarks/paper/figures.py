@@ -133,7 +133,7 @@ def weighted(methods: Group) -> Group:
 
 def labels(runs: list[Record]) -> tuple[str, str]:
     """What rows to keep, and rows that are off, are called in this experiment."""
-    return NAMES["noise" if shift_of(runs[0]["identity"]["shift"]).has_wrong_labels else "class_prior"]
+    return NAMES["noise" if shift_of(runs[0]["identity"]["shift"]).has_noisy_rows else "class_prior"]
 
 
 def decorate(panel: Axes, method: str, runs: list[Record], xlabel: str) -> None:

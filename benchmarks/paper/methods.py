@@ -91,7 +91,7 @@ def _val_only(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighte
 
 
 def _right_rows(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
-    if not shift_of(experiment.shift).has_wrong_labels:
+    if not shift_of(experiment.shift).has_noisy_rows:
         raise ValueError(f"{method.name} needs wrong labels; {experiment.shift!r} has none.")
     return _fixed(~sizes.is_off)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from densratio.datasets import Labelled, long_tail, open_set, step_imbalance
+from densratio.datasets import Labelled, input_noise, long_tail, open_set, step_imbalance
 
 from .settings import CLASS_PRIOR, Experiment
 from .shifts import Shift, noisy_labels, shift_of
@@ -88,7 +88,7 @@ def _shifted(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs and labels of the training rows, and which are off."""
     x = data.inputs[train]
-    if not shift.has_wrong_labels:
+    if not shift.has_noisy_rows:
         return x, data.labels[train], is_off
     labels, is_off = noisy_labels(data, name, shift, train, seed)
     if shift.open_set is not None:
@@ -96,6 +96,9 @@ def _shifted(
             raise ValueError("open_set needs inputs of other data: give --outside.")
         x, is_replaced, _ = open_set(x, shift.open_set, data.outside, random_state=2_000_000 + seed)
         is_off = is_off | is_replaced
+    if shift.inputs is not None:
+        x, is_changed = input_noise(x, *shift.inputs, random_state=3_000_000 + seed)
+        is_off = is_off | is_changed
     return x, labels, is_off
 
 

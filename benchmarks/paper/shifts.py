@@ -1,4 +1,4 @@
-"""The shift of an experiment by name: wrong labels, sizes of classes, rows of other data; several joined by +."""
+"""The shift of an experiment by name: wrong labels, sizes of classes, inputs changed or of other data; several joined by +."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from densratio.datasets import (
     ASYMMETRIC,
+    INPUT_NOISE,
     NOISE_KINDS,
     PMD_TYPES,
     Labelled,
@@ -25,10 +26,10 @@ __all__ = ["KNOWN", "Shift", "noisy_labels", "shift_of"]
 
 PMD, INSTANCE = "pmd_", "instance"
 KNOWN = (
-    f"kind:rate with a kind in {', '.join(NOISE_KINDS)}, {', '.join(PMD + kind for kind in PMD_TYPES)}, {INSTANCE} or open_set and "
-    f"a rate in [0, 1], human:set, {CLASS_PRIOR}:ratio or long_tail:factor of large to small classes, >= 1, {CLASS_PRIOR}:ratio:"
-    "share with the share of small classes in (0, 1), keep:share of the training rows in (0, 1], or such joined by +, and "
-    "+noisy_val"
+    f"kind:rate with a kind in {', '.join(NOISE_KINDS)}, {', '.join(PMD + kind for kind in PMD_TYPES)}, {INSTANCE}, "
+    f"{', '.join(INPUT_NOISE)} or open_set and a rate in [0, 1], human:set, {CLASS_PRIOR}:ratio or long_tail:factor of large to "
+    f"small classes, >= 1, {CLASS_PRIOR}:ratio:share with the share of small classes in (0, 1), keep:share of the training rows in "
+    "(0, 1], or such joined by +, and +noisy_val"
 )
 
 
@@ -37,14 +38,16 @@ class Shift:
     """What `shift_of` reads; None: there is none.
 
     by_features: type and rate of noise that depends on the features, after which `noise`, a kind and a rate, is drawn. human: a
-    set of labels that people gave. open_set: the share of rows that get an input of other data. class_prior, long_tail: ratios of
-    the sizes of classes, and the share of small ones. keep: the share of the training rows that is kept.
+    set of labels that people gave. open_set: the share of rows that get an input of other data; inputs: a kind and a rate of noise
+    of inputs. class_prior, long_tail: ratios of the sizes of classes, and the share of small ones. keep: the share of the training
+    rows that is kept.
     """
 
     noise: tuple[str, float] | None = None
     by_features: tuple[str, float] | None = None
     human: str | None = None
     open_set: float | None = None
+    inputs: tuple[str, float] | None = None
     class_prior: float | None = None
     minority: float = 0.5
     long_tail: float | None = None
@@ -52,9 +55,9 @@ class Shift:
     noisy_val: bool = False
 
     @property
-    def has_wrong_labels(self) -> bool:
-        """Whether some labels do not fit their rows."""
-        return not (self.noise is None and self.by_features is None and self.human is None and self.open_set is None)
+    def has_noisy_rows(self) -> bool:
+        """Whether some rows have a wrong label or a changed input."""
+        return any(part is not None for part in (self.noise, self.by_features, self.human, self.open_set, self.inputs))
 
 
 def shift_of(text: str) -> Shift:
@@ -62,7 +65,7 @@ def shift_of(text: str) -> Shift:
     parts: dict[str, Any] = {}
     for part in text.split("+"):
         kind, _, given = part.partition(":")
-        read = READERS.get(PMD if kind.startswith(PMD) else "noise" if kind in NOISE_KINDS else kind)
+        read = READERS.get(FAMILIES.get(kind, PMD if kind.startswith(PMD) else kind))
         try:
             new = read(kind, given) if read else {}
         except ValueError:
@@ -122,12 +125,14 @@ def _class_prior(kind: str, given: str) -> dict[str, Any]:
     return own | {"minority": _within(share, 1e-9, 1.0 - 1e-9)} if colon else own
 
 
+FAMILIES = dict.fromkeys(NOISE_KINDS, "noise") | dict.fromkeys(INPUT_NOISE, "inputs")
 READERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "noise": lambda kind, given: {"noise": (kind, _within(given, 0.0, 1.0))},
     PMD: _pmd,
     INSTANCE: lambda kind, given: {"by_features": (kind, _within(given, 0.0, 1.0))},
     "human": lambda kind, given: {"human": given} if given else {},
     "open_set": lambda kind, given: {"open_set": _within(given, 0.0, 1.0)},
+    "inputs": lambda kind, given: {"inputs": (kind, _within(given, 0.0, 1.0))},
     CLASS_PRIOR: _class_prior,
     "long_tail": lambda kind, given: {"long_tail": _within(given, 1.0, np.inf)},
     "keep": lambda kind, given: {"keep": _within(given, 1e-9, 1.0)},

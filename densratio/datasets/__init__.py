@@ -16,23 +16,27 @@ from .images import (
     load_letters,
     load_time_series,
 )
+from .input_noise import INPUT_NOISE, NoisyInputs, input_noise
 from .label_noise import ASYMMETRIC, NOISE_KINDS, NoisyLabels, label_noise, transition_matrix
 from .open_set import OpenSet, open_set, open_set_rows
 from .selection_bias import SELECTION_KINDS, make_selection_bias
 
 __all__ = [
     "ASYMMETRIC",
+    "INPUT_NOISE",
     "NOISE_KINDS",
     "PMD_TYPES",
     "SELECTION_KINDS",
     "ImageFolder",
     "Imbalance",
     "Labelled",
+    "NoisyInputs",
     "NoisyLabels",
     "OpenSet",
     "Shift",
     "feature_dependent_noise",
     "flip_probabilities",
+    "input_noise",
     "instance_dependent_noise",
     "label_noise",
     "load_cifar10",

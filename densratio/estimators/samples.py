@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import Array, concat_rows, eps, host_numbers, namespace, put, take_rows, to_host, weighted_mean
-from .._scale import distinct
+from .._scale import distinct_of_any_columns
 from ..model_selection import Fold
 
 _MOST_COPIES = 2.0**31
@@ -70,11 +70,12 @@ class Samples(NamedTuple):
         return values if self.source_kind is None else take_rows(values, self.source_kind)
 
     def merged(self) -> Samples:
-        """The distinct rows in lexicographic order, with the summed weights of their copies.
+        """The distinct rows in an order of their own, with the summed weights of their copies.
 
-        Everything that is drawn by position from it depends neither on the order of the rows nor on copies versus weights.
+        Everything that is drawn by position from it depends neither on the order of the rows or columns nor on copies versus
+        weights.
         """
-        sides = [distinct(rows) for rows in (self.source, self.target)]
+        sides = [distinct_of_any_columns(rows) for rows in (self.source, self.target)]
         rows = [take_rows(rows, first) for rows, (first, _) in zip((self.source, self.target), sides, strict=True)]
         weights: list[Any] = [None, None]
         row_weight = None

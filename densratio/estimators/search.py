@@ -70,6 +70,8 @@ class ParameterSearch(NamedTuple):
     """(estimator, candidates, samples) -> scores (n_candidates, n_folds), higher is better."""
     most_rows: int = 10_000
     """Rows of each domain in the search, a seeded sample, unless `cv` names rows or is a splitter."""
+    is_cautious: bool = False
+    """Whether a candidate's mean score counts less its standard error over the folds."""
     of_distinct: bool = True
     """Whether equal rows are one row, which counts as often as they do."""
 
@@ -86,7 +88,8 @@ def search(estimator: Any, samples: Samples) -> None:
             grid[name] = list(values(estimator, samples)) if isinstance(value, str) else _listed(name, value)
     if grid:
         some = _some_rows(estimator, samples)
-        choice = choose(grid, lambda candidates: estimator._search.scores(estimator, candidates, some))
+        by = estimator._search
+        choice = choose(grid, lambda candidates: by.scores(estimator, candidates, some), is_cautious=by.is_cautious)
         estimator.best_params_, estimator.cv_results_ = choice.best_params, choice.results
 
 

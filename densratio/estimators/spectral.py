@@ -62,7 +62,8 @@ class SpectralRatio(RatioEstimator):
 
     where beta_j estimates the inner product of the true ratio with psi_j. With more than n_centers source rows the kernel is
     replaced by its Nystroem approximation with n_centers of them; all rows enter, in blocks, through n_centers x n_centers
-    matrices. X may be a CSR matrix. Far from all source rows the ratio is 0.
+    matrices. X may be a CSR matrix. Far from all source rows the ratio is 0, and nowhere is it larger than at a source row: in gaps
+    of the source, as in the tail of a skewed column, eigenfunctions of small eigenvalues are far larger than at its rows.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ class SpectralRatio(RatioEstimator):
         Seed of the choice of centers.
     cv, n_jobs :
         Folds (by default 5) and joblib processes of "cv" and sequences, which maximize
-        mean r(target) - mean r(source)^2 / 2 on held-out rows. One decomposition per bandwidth and fold serves all numbers of
+        mean r(target) - mean r(source)^2 / 2 on held-out rows, less its standard error over the folds: else a few rows of a heavy
+        tail would choose. One decomposition per bandwidth and fold serves all numbers of
         components. If a domain has a single distinct row, nothing can be held out: "cv" then means one component, and the
         median rule.
 
@@ -96,7 +98,7 @@ class SpectralRatio(RatioEstimator):
     """
 
     _takes_sparse: ClassVar[bool] = True
-    _search: ClassVar[ParameterSearch] = ParameterSearch({"gamma": _gammas, "n_components": _numbers}, _scores)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({"gamma": _gammas, "n_components": _numbers}, _scores, is_cautious=True)
     _returns: ClassVar[tuple[str, ...]] = ("beta_", "centers_", "eigenvalues_")
 
     def __init__(
@@ -139,12 +141,15 @@ class SpectralRatio(RatioEstimator):
         self.n_components_, self.gamma_ = n_components, float(features.gamma_)
         self.centers_ = self._unscaled(features.centers_.astype(samples.source.dtype))
         self._coef = self._basis @ self.beta_
-        return self._ratio(samples.source)
+        self._most = np.inf
+        ratio = self._ratio(samples.source)
+        self._most = float(ratio.max())
+        return ratio
 
     def _ratio(self, rows: Array) -> Array:
         features = self._features
         ratio = over_rows(lambda part: features(part) @ self._coef, rows.astype(np.float64), features.n_columns)
-        return np.maximum(ratio, 0.0)
+        return np.clip(ratio, 0.0, self._most)
 
     def _map(self, source: Measure, target: Measure, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""

@@ -28,7 +28,7 @@ class FrameEncoder:
         names = column_names(X)
         self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(X[name])) is not None}
         is_all = len(self.texts) == len(names)
-        self.others = None if is_all else TableEncoder(drop=list(self.texts)).fit_samples(X, X)
+        self.others = None if is_all else TableEncoder(drop=list(self.texts)).set_output(transform="default").fit_samples(X, X)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -131,7 +131,10 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if keeps_images:
         return rows
     rows = rows.reshape(len(rows), -1)
-    return rows if has_model else TableEncoder().fit_samples(rows, rows).transform(rows).astype(np.float32)
+    if has_model:
+        return rows
+    encoder = TableEncoder().set_output(transform="default").fit_samples(rows, rows)
+    return encoder.transform(rows).astype(np.float32)
 
 
 def _array(X: Any) -> np.ndarray:

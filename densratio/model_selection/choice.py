@@ -13,22 +13,29 @@ __all__ = ["Choice", "choose"]
 
 
 class Choice(NamedTuple):
-    """The parameters with the highest mean score (the first among ties), and all scores as in GridSearchCV's cv_results_."""
+    """The best parameters (the first among ties), and all scores as in GridSearchCV's cv_results_."""
 
     best_params: dict[str, Any]
     results: dict[str, Any]
 
 
-def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, Any]]], np.ndarray]) -> Choice:
+def choose(
+    grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, Any]]], np.ndarray], *, is_cautious: bool = False
+) -> Choice:
     """Score every combination of the grid's values. scores: candidates -> (n_candidates, n_folds), higher is better.
 
-    A score that is not finite ranks last; its standard deviation is NaN. Raises ValueError if none is finite.
+    Candidates rank by their mean score; is_cautious: less its standard error over the folds. A score that is not finite ranks
+    last; its standard deviation is NaN. Raises ValueError if none is finite.
     """
     candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     by_fold = np.asarray(scores(candidates), dtype=np.float64)
     with np.errstate(invalid="ignore"):
         mean = by_fold.mean(axis=1)
-    ranked = np.where(np.isfinite(mean), mean, -np.inf)
+    # Of scores that are not finite there is no deviation.
+    finite, n_folds = np.nan_to_num(by_fold, nan=0.0, posinf=0.0, neginf=0.0), by_fold.shape[1]
+    deviation = np.where(np.isfinite(mean), finite.std(axis=1), np.nan)
+    sure = mean - deviation / (n_folds - 1) ** 0.5 if is_cautious and n_folds > 1 else mean
+    ranked = np.where(np.isfinite(mean), sure, -np.inf)
     if not np.isfinite(mean).any():
         raise ValueError(
             f"None of the {len(candidates)} candidates for {', '.join(grid)} has a finite score: at none of them do "
@@ -37,11 +44,8 @@ def choose(grid: Mapping[str, Sequence[Any]], scores: Callable[[list[dict[str, A
         )
     results: dict[str, Any] = {f"param_{name}": _column([c[name] for c in candidates]) for name in grid}
     results["params"] = candidates
-    if by_fold.shape[1] > 1:
-        results.update({f"split{k}_test_score": by_fold[:, k] for k in range(by_fold.shape[1])})
-    # Of scores that are not finite there is no deviation.
-    finite = np.nan_to_num(by_fold, nan=0.0, posinf=0.0, neginf=0.0)
-    deviation = np.where(np.isfinite(mean), finite.std(axis=1), np.nan)
+    if n_folds > 1:
+        results.update({f"split{k}_test_score": by_fold[:, k] for k in range(n_folds)})
     results["mean_test_score"], results["std_test_score"] = mean, deviation
     results["rank_test_score"] = rankdata(-ranked, method="min").astype(np.int32)
     return Choice(candidates[int(np.argmax(ranked))], results)

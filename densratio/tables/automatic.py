@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .._arrays import is_sparse
+from .._arrays import is_sparse, take_rows
 from .._scale import distinct
 from ..estimators import KMM, Discriminator, GaussianRatio, RatioEstimator, StackedRatio
 
@@ -21,14 +22,15 @@ _LEAF = 20  # rows in a leaf
 _ROUNDS = {1: 120, 3: 40}  # of boosting short tables, by the depth of the trees
 
 
-def automatic(source: Any, target: Any, seed: int) -> RatioEstimator:
-    """The unfitted density ratio for rows (n_s, d) and (n_t, d).
+def automatic(source: Any, target: Any, seed: int, sample_weight: np.ndarray | None = None) -> RatioEstimator:
+    """The unfitted density ratio for rows (n_s, d) and (n_t, d), of which source rows count sample_weight (n_s,) times if given.
 
     Kernel mean matching knows which rows are alike. Logistic regression and Gaussians suit categories and measurements that move.
     Boosted stumps add up what each column says, whatever its shape, and pass over those that say nothing; deeper trees see what
     columns say together. Sparse rows, which only the first takes, and few rows get the first alone.
     """
-    kernel, sizes = KMM(random_state=seed), (source.shape[0], target.shape[0])
+    kernel, sizes = KMM(random_state=seed), (_n_rows(source, sample_weight), target.shape[0])
+    source = source if sample_weight is None else take_rows(source, np.flatnonzero(sample_weight > 0.0))
     if min(sizes) < _FEW or is_sparse(source):
         return kernel
     n_distinct = sum(len(distinct(rows)[0]) for rows in (source, target))
@@ -45,6 +47,11 @@ def automatic(source: Any, target: Any, seed: int) -> RatioEstimator:
         "gaussians": GaussianRatio(),
     }
     return StackedRatio(members, cv=2 if is_long else 5, random_state=seed)
+
+
+def _n_rows(rows: Any, weight: np.ndarray | None) -> float:
+    """How many rows these are, copies counted where all weights are whole numbers."""
+    return rows.shape[0] if weight is None or not np.array_equal(weight, np.rint(weight)) else float(weight.sum())
 
 
 def _boosted(depth: int, is_long: bool, leaf: int, seed: int) -> Discriminator:

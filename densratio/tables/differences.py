@@ -114,7 +114,7 @@ def differences(
     """
     check_count("n_permutations", n_permutations)
     seed = seed_of(random_state)
-    encoder = TableEncoder(drop).fit_samples(source, target)
+    encoder = TableEncoder(drop).set_output(transform="default").fit_samples(source, target)
     source, target = table_of(source, "source"), table_of(target, "target")
     names = [use.name for use in encoder.columns_ if use.kind != "dropped"]
     left_out = tuple(use for use in encoder.columns_ if use.kind == "dropped")

@@ -24,7 +24,7 @@ __all__ = ["TableEncoder", "as_names"]
 _NOT_FITTED = "This TableEncoder is not fitted yet: call fit(X, y) or fit_samples(source, target)."
 
 
-class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class TableEncoder(TransformerMixin, Estimator):
     """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
 
     - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes
@@ -96,7 +96,10 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The numbers (n, k) of a table X (n, d). Columns that the encoder does not read may be there or not."""
+        """The numbers (n, k) of a table X (n, d), a frame where `set_output` asks for one.
+
+        Columns that the encoder does not read may be there or not.
+        """
         check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         X = table_of(X, "X")
         known = column_names(X)
@@ -110,9 +113,14 @@ class TableEncoder(TransformerMixin, Estimator, auto_wrap_output_keys=None):  # 
         return np.column_stack(blocks)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names (k,) of the numbers: column, column=level, column (missing)."""
+        """Names (k,) of the numbers: column, column=level, column (missing); one that is taken has an underscore more."""
         check_is_fitted(self, "columns_", msg=_NOT_FITTED)
-        return np.array([name for use in self._used for name in use.encoded_names], dtype=object)
+        names: dict[str, None] = {}
+        for name in (name for use in self._used for name in use.encoded_names):
+            while name in names:
+                name += "_"
+            names[name] = None
+        return np.array(list(names), dtype=object)
 
     # ------------------------------------------------------------ parts
 

@@ -81,7 +81,7 @@ class StreamMonitor:
         """Test the next chunk (m, d), and add the result to `history`. Raises as `importance_weights` does."""
         number = len(self.history)
         # A permutation test is exact where nothing before it knew which row is whose.
-        encoder = TableEncoder(self.drop).fit_samples(self.reference, chunk, pooled=True)
+        encoder = TableEncoder(self.drop).set_output(transform="default").fit_samples(self.reference, chunk, pooled=True)
         rows = encoder.transform(self.reference), encoder.transform(chunk)
         settings = {"n_permutations": self.n_permutations, "max_rows": self.max_rows}
         # Chunks of equal size must not share their relabelings.

@@ -16,12 +16,13 @@ from sklearn.pipeline import Pipeline
 from .._arrays import to_host
 from .._columns import library_of, shown
 from .._progress import show_progress
-from .._validation import check_number, seed_of, stack_domains
+from .._validation import check_number, check_sample_weight, seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.advice import advise
 from ..diagnostics.columns import Columns, numeric_columns
 from ..diagnostics.remedies import remedies_for
 from ..estimators import ESTIMATORS
+from ..two_step.intervals import weight_name
 from ..two_step.taming import TamedWeights, tamed_by
 from .automatic import automatic
 from .encoder import TableEncoder, as_names
@@ -36,7 +37,8 @@ _MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 class ImportanceWeights:
     """What `importance_weights` returns.
 
-    weights : (n_source,) of mean 1, in the source's library; a pandas Series has the source's index.
+    weights : (n_source,) of mean 1, in the source's library; a pandas Series has the source's index. They hold `sample_weight`
+        where it was given, and are to be used in its place.
     ratio : the fitted Pipeline of the encoder and the density ratio; `ratio.transform(table)` gives the ratio at any rows.
     diagnosis : the `Report` of `diagnose`; its `warnings` say what is wrong and what to do.
     columns : one ColumnUse for each column, with what was done to it and where the samples do not overlap.
@@ -87,6 +89,7 @@ def importance_weights(
     method: Any = "auto",
     drop: Any = (),
     encoder: Any = "auto",
+    sample_weight: Any = None,
     flatten: float = 1.0,
     tame: Any = None,
     random_state: Any = 0,
@@ -108,8 +111,12 @@ def importance_weights(
         Columns to leave out, such as the label; either sample may lack them.
     encoder : "auto" or an unfitted transformer
         "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples.
+    sample_weight : (n_s,) numbers >= 0, or None
+        Weights that the source rows have already, such as those of a survey. The ratio is that of the target to the source that
+        they make, and the weights returned are sample_weight times the ratio, ready to be used in their place. Whole numbers are
+        copies of rows; others have no unit.
     flatten : float in [0, 1]
-        Power of the weights: 1 is the ratio, 0.5 its root, 0 equal weights. Less variance, more bias.
+        Power of the ratio: 1 is the ratio, 0.5 its root, 0 equal weights, or sample_weight. Less variance, more bias.
     tame : None, method of `tame_weights`, or function of weights
         What then makes the weights less extreme: "pareto", or a partial `tame_weights` with an amount or a number of effective
         rows. `taming` of the result says what it did.
@@ -118,18 +125,21 @@ def importance_weights(
     verbose : bool
         Whether to show the progress of searches and stacks, as `densratio.show_progress` does.
 
-    Raises ValueError where the samples differ in their columns or in what a column holds; the message says what to type.
+    Raises ValueError where the samples differ in their columns or in what a column holds, or for sample_weight with a method whose
+    fit takes none; the message says what to type.
     """
     check_number("flatten", flatten, "[0, 1]", ", from equal weights to the ratio itself")
     fitted = _fitted_encoder(encoder, drop, source, target)
     rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
     X, y = stack_domains(rows, target_rows)
+    given = check_sample_weight(sample_weight, rows.shape[0], " of the source")
     with show_progress(verbose):
-        ratio = ratio_of(method, rows, target_rows, seed).fit(X, y)
+        ratio = _fitted_ratio(ratio_of(method, rows, target_rows, seed, given), X, y, given)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
-    if flatten < 1.0:
+    if flatten < 1.0 or given is not None:
         # The ratio itself has mean 1, and `transform` of the source gives it to the last bit.
-        weights = weights**flatten / np.mean(weights**flatten)
+        weights = weights**flatten * (1.0 if given is None else given / given.max())
+        weights = weights / weights.mean()
     taming = None if tame is None else tamed_by(tame, weights)
     weights = weights if taming is None else taming.weights
     diagnosis = diagnose(ratio, _columns(fitted, X), y, weights=weights, random_state=seed)
@@ -141,10 +151,22 @@ def importance_weights(
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
 
 
-def ratio_of(method: Any, source: Any, target: Any, seed: int) -> Any:
+def _fitted_ratio(ratio: Any, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> Any:
+    """The ratio fitted on both samples, whose source rows count sample_weight (n_source,) or once."""
+    if sample_weight is None:
+        return ratio.fit(X, y)
+    if sample_weight.max() == 0.0:
+        raise ValueError("sample_weight is 0 in every source row: at least one must be positive.")
+    weight, share = np.ones(len(y)), sample_weight / sample_weight.max()
+    # A target row counts once, and weights without a unit are to count a source row once in the mean.
+    weight[y == 0] = sample_weight if np.array_equal(sample_weight, np.rint(sample_weight)) else share / share.mean()
+    return ratio.fit(X, y, **{weight_name(ratio): weight})
+
+
+def ratio_of(method: Any, source: Any, target: Any, seed: int, sample_weight: np.ndarray | None = None) -> Any:
     """The unfitted density ratio of a name for rows (n_s, d) and (n_t, d), or a copy of a given one."""
     if isinstance(method, str) and method.lower() == "auto":
-        return automatic(source, target, seed)
+        return automatic(source, target, seed, sample_weight)
     if isinstance(method, str):
         return named_ratio(method, seed)
     if isinstance(method, type) or not all(hasattr(method, name) for name in ("fit", "transform", "get_params")):
@@ -164,7 +186,8 @@ def named_ratio(name: str, seed: int) -> Any:
 
 def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
     if isinstance(encoder, str) and encoder == "auto":
-        encoder = TableEncoder(drop)
+        # Whatever scikit-learn's configuration says: the ratio is fitted on arrays, and may be used under another one.
+        encoder = TableEncoder(drop).set_output(transform="default")
     elif isinstance(encoder, type) or not all(hasattr(encoder, name) for name in ("fit", "transform", "get_params")):
         raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {shown(encoder)}.')
     elif as_names(drop):

@@ -20,7 +20,7 @@ from ..diagnostics.columns import rows_at
 from .shifted_mean import can_refit, refitted
 from .weights import ratio_at
 
-__all__ = ["WeightIntervals", "weight_intervals"]
+__all__ = ["WeightIntervals", "weight_intervals", "weight_name"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,12 +88,12 @@ def weight_intervals(
     """
     check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     check_count("n_replicas", n_replicas, 2, ", such as 200")
-    weight_name, seed = _weight_name(ratio), seed_of(random_state)
+    name, seed = weight_name(ratio), seed_of(random_state)
     fitted = clone(ratio).fit(X, y)
     labels = column_or_1d(to_host(y))
     is_source = labels == ordered_labels(np.unique(labels).tolist())[0][0]
     source = rows_at(X, np.flatnonzero(is_source))
-    tasks = (delayed(_replica)(fitted, X, y, {weight_name: counts}, source, seed) for counts in _draws(is_source, n_replicas, seed))
+    tasks = (delayed(_replica)(fitted, X, y, {name: counts}, source, seed) for counts in _draws(is_source, n_replicas, seed))
     with show_progress(verbose):
         replicas = np.stack(run_all(tasks, n_replicas, "Replicas of the weights", n_jobs))
     tail = 0.5 - 0.5 * confidence
@@ -115,8 +115,11 @@ def _replica(fitted: Any, X: Any, y: Any, weight: dict[str, np.ndarray], source:
     return ratio_at(refitted(fitted, X, y, seed, weight), source)
 
 
-def _weight_name(ratio: Any) -> str:
-    """What `fit` of the ratio calls the sample weights."""
+def weight_name(ratio: Any) -> str:
+    """What `fit` of a density ratio, or of a Pipeline that ends in one, calls the sample weights.
+
+    Raises ValueError where it takes none.
+    """
     if isinstance(ratio, type) or not can_refit(ratio):
         raise ValueError(f"ratio must be a density ratio, such as GaussianRatio(), that is fitted anew; got {shown(ratio)}.")
     last, prefix = (ratio[-1], f"{ratio.steps[-1][0]}__") if isinstance(ratio, Pipeline) else (ratio, "")

@@ -74,7 +74,8 @@ class Discriminator(RatioEstimator):
         A classifier with predict_proba or decision_function, or a Pipeline; it is cloned before fitting. It gets missing values,
         and frames with their text and categories, if its tags (or those of its first step) take them. A sequence: the one with
         the highest held-out log-likelihood, where each must beat the best before it by one standard error: put the simplest
-        first. "cv": linear, quadratic and kernel logistic regression of standardized columns; only linear for CSR rows.
+        first. "cv": linear, quadratic and kernel logistic regression of standardized columns, those with heavy tails by their
+        normal scores; only linear for CSR rows.
     cv : int, splitter or iterable of (train, test)
         Folds. An int: number of random folds, at most the number of distinct rows of the smaller domain; a row with at least
         `cv` copies is spread over all folds. Otherwise as in scikit-learn: the rows of `test` are held out, and every row must be

@@ -9,7 +9,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import validate_data
 
 from ..._columns import holds_categories, is_frame, is_polars
-from ..._scale import distinct
+from ..._scale import distinct_of_any_columns
 from ..._validation import split_domains
 
 __all__ = ["Schema", "kinds_of_mixed", "reads_columns", "takes_missing"]
@@ -87,7 +87,7 @@ def kinds_of_mixed(rows: Any) -> np.ndarray:
         rows = np.column_stack([np.unique(column.astype(str), return_inverse=True)[1] for column in rows.T]).astype(np.float64)
     elif isinstance(rows, np.ndarray) and np.isnan(rows).any():
         rows = np.hstack([np.nan_to_num(rows), np.isnan(rows)])
-    return distinct(rows)[1]
+    return distinct_of_any_columns(rows)[1]
 
 
 def _tags(estimator: Any, *names: str) -> bool:

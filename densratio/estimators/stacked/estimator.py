@@ -70,8 +70,7 @@ class StackedRatio(RatioEstimator):
     of finite mixture models, for the members that drop out.
     """
 
-    _merges_copies: ClassVar[bool] = False
-    _search: ClassVar[ParameterSearch] = ParameterSearch({}, of_distinct=False)
+    _search: ClassVar[ParameterSearch] = ParameterSearch({})
 
     def __init__(
         self,
@@ -95,12 +94,11 @@ class StackedRatio(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         if not (is_number(self.pull) and 0.0 <= self.pull <= 1.0):
             raise ValueError(f"pull must be a number from 0 to 1; got {self.pull!r}.")
-        distinct = samples.merged()
-        members = self._members(distinct)
+        members = self._members(samples)
         with show_progress(self.verbose):
-            return self._combine(members, distinct, samples)
+            return self._combine(members, samples)
 
-    def _combine(self, members: Mapping[str, RatioEstimator], distinct: Samples, samples: Samples) -> Array:
+    def _combine(self, members: Mapping[str, RatioEstimator], distinct: Samples) -> Array:
         if min(distinct.sizes) == 1:
             coef, scores = np.full(len(members), 1.0 / len(members)), np.full(len(members) + 1, np.nan)
         else:
@@ -110,7 +108,8 @@ class StackedRatio(RatioEstimator):
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
-        table = samples.stacked()
+        # Distinct rows, as in the folds: boosting counts the rows of a leaf, whatever they weigh.
+        table = distinct.stacked()
         chosen = [name for name in names if self.coefficients_[name] > 0.0]
         tasks = (delayed(_fitted)(members[name], table) for name in chosen)
         fitted = run_all(tasks, len(chosen), "Members of the stack", self.n_jobs)

@@ -1,0 +1,101 @@
+"""Columns with heavy tails as normal scores, and the ratios of the default classifiers on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kurtosis, norm, rankdata, t
+
+from densratio import stack_domains
+from densratio.estimators.discriminator import Discriminator
+from densratio.estimators.discriminator.classifiers import LightTails
+
+seeds = st.integers(0, 2**16)
+MAPS = {
+    "log-normal": np.exp,
+    "t(2)": lambda z: t.ppf(norm.cdf(z), 2),
+    "fifth power": lambda z: z**5,
+    "mirrored": lambda z: -np.exp(-1.5 * z),
+}
+
+
+def gaussians(n, d, seed):
+    """Rows of two Gaussians, which differ in the first column, and their true ratio."""
+    rng = np.random.default_rng(seed)
+    source, target = rng.normal(size=(n, d)), rng.normal(size=(n, d))
+    target[:, 0] = 0.7 + 0.8 * target[:, 0]
+
+    def ratio(z):
+        return norm.pdf(z[:, 0], 0.7, 0.8) / norm.pdf(z[:, 0])
+
+    return source, target, ratio
+
+
+@given(seed=seeds, n=st.integers(10, 300), offset=st.sampled_from([0.0, 1e6]), shift=st.floats(0.0, 20.0))
+def test_gaussian_and_constant_columns_stay_as_they_are_whatever_the_shift(seed, n, offset, shift):
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([rng.normal(size=n), rng.uniform(size=n), np.ones(n)]) + offset
+    y = np.arange(n) % 2
+    X[y == 1] += shift
+    # A Gaussian sample has a kurtosis three standard errors and one above 3 once in thousands.
+    tails = LightTails().fit(X, y)
+    assert tails.maps_[1:] == [None, None]
+    by_domain = np.mean([kurtosis(X[y == label, 0], fisher=False) * (y == label).sum() / n * 2 for label in (0, 1)])
+    assert (tails.maps_[0] is None) == (by_domain <= 4.0 + 3.0 * np.sqrt(24.0 / n))
+    if tails.maps_[0] is None:
+        np.testing.assert_array_equal(tails.transform(X), X)
+
+
+@given(seed=seeds, n=st.integers(100, 400), name=st.sampled_from(sorted(MAPS)))
+def test_scores_are_gaussian_quantiles_of_mean_ranks_and_know_no_increasing_map(seed, n, name):
+    rng = np.random.default_rng(seed)
+    z = np.round(rng.normal(size=n), 2)
+    z[:2] = -6.0, 6.0
+    x = MAPS[name](z)
+    found = LightTails().fit(x[:, None]).transform(x[:, None])[:, 0]
+    np.testing.assert_allclose(found, norm.ppf((rankdata(x) - 0.5) / n), rtol=1e-12)
+    np.testing.assert_array_equal(found, LightTails().fit(1e-9 * x[:, None]).transform(1e-9 * x[:, None])[:, 0])
+    beyond = LightTails().fit(x[:, None]).transform(np.array([[1e9], [-1e9]]) + np.abs(x).max() * np.array([[2.0], [-2.0]]))
+    np.testing.assert_array_equal(beyond[:, 0], [found.max(), found.min()])
+
+
+@given(seed=seeds, n=st.integers(60, 300))
+def test_a_count_of_k_is_k_copies(seed, n):
+    rng = np.random.default_rng(seed)
+    X, y, counts = np.exp(2.0 * rng.normal(size=(n, 1))), np.arange(n) % 2, rng.integers(1, 4, n)
+    weighted, copied = LightTails().fit(X, y, counts), LightTails().fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    np.testing.assert_allclose(weighted.transform(X), copied.transform(X), rtol=1e-10, atol=1e-10)
+
+
+def test_of_many_values_a_thousand_are_kept_and_the_scores_hardly_change():
+    rng = np.random.default_rng(0)
+    X = np.exp(2.0 * rng.normal(size=(20_000, 1)))
+    tails = LightTails().fit(X)
+    assert len(tails.maps_[0][0]) <= 1000
+    exact = norm.ppf((rankdata(X[:, 0]) - 0.5) / len(X))
+    assert np.abs(tails.transform(X)[:, 0] - exact).max() < 0.02
+    assert tails.transform(X).max() == exact.max()
+
+
+@pytest.mark.parametrize("name", sorted(MAPS))
+@given(seed=st.integers(0, 99))
+@settings(max_examples=3, deadline=None)
+def test_a_ratio_of_heavy_tails_is_that_of_the_gaussians_behind_them(name, seed):
+    source, target, truth = gaussians(600, 1, seed)
+    fresh = np.random.default_rng(seed).normal(size=(2000, 1))
+    fitted = Discriminator(n_repeats=1).fit(*stack_domains(MAPS[name](source), MAPS[name](target)))
+    error = np.mean((fitted.transform(MAPS[name](fresh)) - truth(fresh)) ** 2) / np.var(truth(fresh))
+    assert error < 0.25
+    # KL(target | source) of these is .30; a far value no longer takes it away.
+    drawn = gaussians(4000, 1, seed + 1000)[1]
+    assert abs(np.mean(np.log(fitted.transform(MAPS[name](drawn)))) - 0.295) < 0.1
+
+
+@pytest.mark.parametrize("name", ["log-normal", "fifth power"])
+def test_weights_hardly_know_how_heavy_the_tails_are(name):
+    source, target, _ = gaussians(300, 2, 3)
+    heavier = [MAPS[name](power * part) for power in (1.5, 2.0) for part in (source, target)]
+    weights = [Discriminator(n_repeats=1).fit(*stack_domains(*pair)).weights_ for pair in (heavier[:2], heavier[2:])]
+    np.testing.assert_allclose(*weights, rtol=0.05, atol=0.02)
