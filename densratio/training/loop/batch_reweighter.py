@@ -21,6 +21,10 @@ __all__ = ["BatchReweighter"]
 _log = logging.getLogger("densratio")
 
 
+def _any(prediction: Tensor, label: Any) -> None:
+    """Every target that the loss takes is one that most methods can weigh."""
+
+
 class BatchReweighter(Reweighter):
     """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
 
@@ -35,6 +39,9 @@ class BatchReweighter(Reweighter):
     """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
     learns: bool = True
     """Whether the method still takes meta-gradients."""
+
+    check_targets: ClassVar[staticmethod[[Tensor, Any], None]] = staticmethod(_any)
+    """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
 
     vanished: Tensor
     meta: Any
@@ -125,6 +132,7 @@ class BatchReweighter(Reweighter):
         """The pass of a training batch, and its rows. Raises ValueError where the host sees that the batch can't be used."""
         follows = self.meta is not None and (self.is_due or self.keeps)
         batch = (self.meta.rows if follows else TrainingPass.of)(model, x, y, self.losses, keeps=self.keeps)
+        self.check_targets(batch.prediction, batch.y)
         rows = self._rows(index, len(batch.losses))
         rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
         return batch, rows

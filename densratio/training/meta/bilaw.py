@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from ..rules import class_margins
@@ -15,6 +16,10 @@ from .lrw import FeatureNetwork
 from .mw_net import MWNet
 
 __all__ = ["BiLAW"]
+
+
+def _margins(batch: TrainingPass) -> Tensor:
+    return class_margins(batch.prediction, batch.y)
 
 
 class BiLAW(MWNet):
@@ -30,6 +35,8 @@ class BiLAW(MWNet):
     Raises ValueError for predictions that are not logits (n, C), or labels that are not integers (n,).
     Source: Holtz, Weng & Mishne (2022), Learning sample reweighting for accuracy and adversarial robustness.
     """
+
+    network_input: ClassVar[staticmethod[[TrainingPass], Tensor]] = staticmethod(_margins)
 
     def __init__(
         self,
@@ -58,7 +65,3 @@ class BiLAW(MWNet):
         )  # fmt: skip
         self.network = FeatureNetwork(n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
-
-    def network_weights(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
-        weights = self.network(class_margins(batch.prediction, batch.y))
-        return rows.mean_one(weights) if self.normalize else weights

@@ -41,6 +41,15 @@ def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any)
     )
 
 
+def _check_labels(prediction: Tensor, y: Tensor) -> None:
+    if prediction.ndim != 2 or y.ndim != 1 or y.is_floating_point():
+        raise ValueError(
+            f"LiLAW needs logits (n, C) and class labels (n,), integers; got {tuple(prediction.shape)} and {tuple(y.shape)} of "
+            f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet "
+            "or L2R."
+        )
+
+
 class LiLAW(BatchReweighter):
     """w_i = easy_i + hard_i + moderate_i of `Difficulty`, with alpha, beta and delta learned on the validation batch.
 
@@ -74,6 +83,8 @@ class LiLAW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
+    # In the warm-up too, before an epoch is spent on targets that it can't weigh.
+    check_targets: ClassVar[staticmethod[[Tensor, Any], None]] = staticmethod(_check_labels)
 
     difficulty: Tensor
 
@@ -117,12 +128,6 @@ class LiLAW(BatchReweighter):
         rows.write(self.difficulty, torch.stack(parts, dim=1))
         return self._sum(parts)
 
-    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        batch, rows = super()._passed(model, x, y, index)
-        # In the warm-up too, before an epoch is spent on targets that it can't weigh.
-        _check_labels(batch.prediction, batch.y)
-        return batch, rows
-
     @torch.no_grad()
     def weights_at(self, s_y: Any, s_max: Any) -> Tensor:
         """Weights (n,) that the three now give to the softmax of the label (n,) and the largest softmax (n,)."""
@@ -163,12 +168,3 @@ def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     _check_labels(prediction, y)
     softmax = torch.softmax(prediction.float(), dim=1)
     return softmax.gather(1, y[:, None])[:, 0], softmax.amax(dim=1)
-
-
-def _check_labels(prediction: Tensor, y: Tensor) -> None:
-    if prediction.ndim != 2 or y.ndim != 1 or y.is_floating_point():
-        raise ValueError(
-            f"LiLAW needs logits (n, C) and class labels (n,), integers; got {tuple(prediction.shape)} and {tuple(y.shape)} of "
-            f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet "
-            "or L2R."
-        )

@@ -18,6 +18,10 @@ from .weight_network import WeightNetwork, learned_weights
 __all__ = ["MWNet"]
 
 
+def _losses(batch: TrainingPass) -> Tensor:
+    return batch.losses.detach()
+
+
 class MWNet(BatchReweighter):
     """w_i = V(l_i), V = linear(1, 100), relu, linear(100, 1), sigmoid: Meta-Weight-Net.
 
@@ -43,6 +47,8 @@ class MWNet(BatchReweighter):
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
 
     network: nn.Module
+    network_input: ClassVar[staticmethod[[TrainingPass], Tensor]] = staticmethod(_losses)
+    """What the network sees of a pass: (n,), or (n, k)."""
 
     def __init__(
         self,
@@ -76,5 +82,5 @@ class MWNet(BatchReweighter):
 
     def network_weights(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
         """Weights (n,) as the network gives them now, with the graph to its parameters."""
-        weights = self.network(batch.losses.detach())
+        weights = self.network(self.network_input(batch))
         return rows.mean_one(weights) if self.normalize else weights
