@@ -115,6 +115,27 @@ def test_few_distinct_rows_with_labels_that_differ_are_judged_by_all_of_their_co
     assert (is_issue == wrong).mean() > 0.98 and (model.predict(np.eye(16)) == true_of).all()
 
 
+def test_a_tag_that_no_row_has_leaves_the_others_as_they_are():
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(120, 2))
+    tags = pd.DataFrame({"left": (X[:, 0] > 0) * 1, "never": 0, "up": (X[:, 1] > 0) * 1})
+    with pytest.warns(UserWarning, match="one value alone have no issues: never"):
+        whole = find_label_issues(X, tags, model=LogisticRegression(), random_state=0)
+    others = find_label_issues(X, tags[["left", "up"]], model=LogisticRegression(), random_state=0)
+    never = whole[whole.column == "never"]
+    assert len(never) == 120 and not never.is_issue.any() and (never.score == 0.0).all()
+    pd.testing.assert_frame_equal(whole[whole.column != "never"].reset_index(drop=True), others, check_dtype=False)
+    with pytest.raises(ValueError, match="hold one class alone"):
+        find_label_issues(X, tags[["never"]])
+
+
+@pytest.mark.parametrize("model", [None, LogisticRegression()])
+def test_a_class_of_one_row_beside_one_other_class_is_not_doubted(model):
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    frame = find_label_issues(X, np.arange(100) == 5, model=model, n_repeats=1, random_state=0)
+    assert not frame.is_issue.any() and frame[frame.row == 5].score.item() == 0.0
+
+
 def test_an_arrow_table_is_a_frame():
     pyarrow = pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"a": np.linspace(0.0, 1.0, 60), "b": ["u", "v", "w"] * 20})

@@ -35,6 +35,8 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     learned, held = (
         some[part] for part in label_folds(given[some], None if groups is None else groups[some], _TRIAL_FOLDS, seed)[0]
     )
+    if len(np.unique(given[learned])) < 2:
+        return networks[0]
     losses = [_held_out_loss(model, rows, given, learned, held) for model in models]
     margins = np.repeat([1.0, 1.0 + _MARGIN], [len(networks), len(others)])
     return models[int(np.argmin(margins * losses))]

@@ -136,7 +136,16 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
     if isinstance(clean, tuple):
         raise ValueError("With labels (n, L) clean must be row numbers or a mask: put the clean rows into X and labels.")
     names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
-    found = [one(column.tolist()) for column in np.asarray(to_host(labels)).T]
+    columns = list(np.asarray(to_host(labels)).T)
+    alike = [len(column) > 0 and bool((column == column[0]).all()) for column in columns]
+    is_one_told = any(alike) and not all(alike)
+    if is_one_told:
+        told = ", ".join(str(name) for name, is_alike in zip(names, alike, strict=True) if is_alike)
+        warnings.warn(f"Columns of labels that hold one value alone have no issues: {told}.", UserWarning, stacklevel=3)
+    found = [
+        issue_frame(column, column, np.zeros(len(column))) if is_one_told and is_alike else one(column.tolist())
+        for column, is_alike in zip(columns, alike, strict=True)
+    ]
     n_issues = sum(frame.attrs["n_issues"] for frame in found)
     for name, frame in zip(names, found, strict=True):
         frame.insert(1, "column", name)

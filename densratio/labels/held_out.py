@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
@@ -61,6 +61,24 @@ def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
         return clone(model).fit(rows, given)
 
 
+class _OfAnyClasses(ClassifierMixin, BaseEstimator):
+    """A classifier that also learns from rows of one class, which it is then sure of."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def fit(self, X: Any, y: Any) -> _OfAnyClasses:
+        self.classes_ = np.unique(y)
+        self.model_ = clone(self.model).fit(X, y) if len(self.classes_) > 1 else None
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        return np.ones((np.shape(X)[0], 1)) if self.model_ is None else self.model_.predict_proba(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
 def calibrated_loss(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> float:
     """Mean log loss of labels (n,) at the best power of the probabilities (n, K): models are surer than right, which is mended."""
     logs = np.log(np.maximum(proba, _LEAST))
@@ -72,6 +90,8 @@ def out_of_fold(
     model: Any, rows: np.ndarray, given: np.ndarray, deals: list[list[Any]], n_jobs: int | None, verbose: int
 ) -> np.ndarray:
     """Probabilities (r, n, K) of each row, for each deal by copies of the model that learned from the other folds."""
+    if any(len(np.unique(given[learned])) < 2 for folds in deals for learned, _ in folds):
+        model = _OfAnyClasses(model)  # a class of one row is held out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Number of classes in training fold")
