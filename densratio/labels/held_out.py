@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 
 from .._validation import check_count
 
-__all__ = ["calibrated_loss", "copies_of", "fitted", "label_folds", "n_deals", "out_of_fold"]
+__all__ = ["calibrated_loss", "calibrated_losses", "copies_of", "fitted", "label_folds", "n_deals", "out_of_fold"]
 
 _COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
 _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
@@ -79,11 +79,17 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
-def calibrated_loss(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> float:
-    """Mean log loss of labels (n,) at the best power of the probabilities (n, K): models are surer than right, which is mended."""
+def calibrated_losses(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """Log losses (n,) of labels at the best power of the probabilities (n, K): models are surer than right, which is mended."""
     logs = np.log(np.maximum(proba, _LEAST))
     own = logs[np.arange(len(given)), given]
-    return min(float(np.average(logsumexp(power * logs, axis=1) - power * own, weights=counts)) for power in _POWERS)
+    found = [logsumexp(power * logs, axis=1) - power * own for power in _POWERS]
+    return min(found, key=lambda losses: float(np.average(losses, weights=counts)))
+
+
+def calibrated_loss(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> float:
+    """The mean of `calibrated_losses`."""
+    return float(np.average(calibrated_losses(proba, given, counts), weights=counts))
 
 
 def out_of_fold(

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from .held_out import calibrated_loss
+from .held_out import calibrated_losses
 from .rows import Rows, dealt, held_shares
 from .training import Plan, stopped
 
@@ -17,7 +17,8 @@ __all__ = ["with_network"]
 _TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # rows of the trial at most; its folds, each of which is held out where rows are few
 _DECAYS = 0.03, 0.1, 0.3, 1.0  # of few columns, and of embeddings
 _LESS = 1.0 / 3.0  # of the penalty that wrong labels ask for is enough where they have small weights
-_MARGIN = 0.02  # by which a perceptron has to predict better, which is stopped where it predicts these rows best
+# By which a perceptron, which is stopped where it predicts these rows best, has to predict better: a share, and standard errors.
+_MARGIN, _ERRORS = 0.02, 2.0
 
 
 def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Plan:
@@ -33,17 +34,22 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
     deals = [dealt(some, share) for share in (shares if len(some.y) <= _FEW else shares[:1]) if (share > 0).any()]
     if any(len(np.unique(own.y)) < 2 for own, _ in deals):
         return plan
-    losses = {decay: np.mean([_regression_loss(decay, *deal, plan.n_classes) for deal in deals]) for decay in _DECAYS}
-    best = min(_DECAYS, key=lambda decay: losses[decay])
-    perceptron = np.mean([calibrated_loss(stopped(plan, own, held, seed), held.y, held.counts) for own, held in deals])
-    return plan.linear(_LESS * best if finds_wrong else best) if losses[best] < (1.0 + _MARGIN) * perceptron else plan
+    counts = np.concatenate([held.counts for _, held in deals])
+    losses = {decay: np.concatenate([_regression_losses(decay, *deal, plan.n_classes) for deal in deals]) for decay in _DECAYS}
+    best = min(_DECAYS, key=lambda decay: counts @ losses[decay])
+    found = [calibrated_losses(stopped(plan, own, held, seed), held.y, held.counts) for own, held in deals]
+    perceptron = np.concatenate(found)
+    more = losses[best] - perceptron
+    error = np.sqrt(counts @ (more - np.average(more, weights=counts)) ** 2) / counts.sum()
+    margin = max(_MARGIN * float(np.average(perceptron, weights=counts)), float(_ERRORS * error))
+    return plan.linear(_LESS * best if finds_wrong else best) if np.average(more, weights=counts) < margin else plan
 
 
-def _regression_loss(decay: float, own: Rows, held: Rows, n_classes: int) -> float:
+def _regression_losses(decay: float, own: Rows, held: Rows, n_classes: int) -> np.ndarray:
     proba = np.zeros((len(held.y), n_classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression = LogisticRegression(C=1.0 / (decay * len(own.y)), max_iter=200)
         regression.fit(own.x, own.y, sample_weight=own.counts / own.counts.mean())
     proba[:, regression.classes_] = regression.predict_proba(held.x)
-    return calibrated_loss(proba, held.y, held.counts)
+    return calibrated_losses(proba, held.y, held.counts)
