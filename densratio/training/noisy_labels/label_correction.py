@@ -74,7 +74,7 @@ class LabelCorrection(BatchReweighter):
         self.register_buffer("n_corrected", torch.zeros(()))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        if self.last_pass != int(self.epoch):
+        if begins := self.last_pass != int(self.epoch):
             self._begin_pass(rows)
         q, standing = batch.found["averages"], self.corrected[rows.positions]
         present = torch.where(standing < 0, batch.y, standing)
@@ -86,6 +86,9 @@ class LabelCorrection(BatchReweighter):
         self.n_corrected += rows.accept(rows.all(is_wrong).sum(), torch.zeros_like(self.n_corrected))
         rows.write(self.corrected, torch.where(stands, -1, now))
         batch.found["added"] = torch.where(stands, 0.0, self.losses(batch.prediction, now))
+        if begins:
+            # Last of all: a number can't be taken back.
+            self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
         return stands.to(batch.losses.dtype)
 
     def _begin_pass(self, rows: RowBatch) -> None:
@@ -98,7 +101,6 @@ class LabelCorrection(BatchReweighter):
             raised = (self.threshold + _STEP_OF_PLC).clamp(max=_LAST_OF_PLC)
             self.threshold.copy_(torch.where(self.n_corrected < _FEW * self.n_train, raised, self.threshold))
         self.n_corrected.zero_()
-        self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         batch, rows = super()._passed(model, x, y, index)
