@@ -300,6 +300,32 @@ def test_a_batch_of_corrected_rows_alone_trains_on_their_new_labels_without_a_wa
     assert reweighter.vanished_ == 0 and not caplog.records
 
 
+class Failing:
+    """Cross entropy whose call number `at` fails."""
+
+    at = 0
+
+    def __call__(self, prediction, label):
+        self.at -= 1
+        if self.at == 0:
+            raise RuntimeError("no room")
+        return functional.cross_entropy(prediction, label, reduction="none")
+
+
+@pytest.mark.parametrize("n_steps", [0, 4])
+@pytest.mark.parametrize("rule", ["lrt", "plc"])
+def test_a_pass_whose_first_batch_fails_has_not_begun(rule, n_steps):
+    """That is the number of the pass too, by which the threshold moves."""
+    model, loss = Network(0, has_norm=False).train(), Failing()
+    reweighter = LabelCorrection(N_TRAIN, C, rule=rule, warmup_epochs=0.0, loss=loss)
+    for index in torch.arange(N_TRAIN).split(N_TRAIN // 4)[:n_steps]:
+        reweighter.weighted_loss(model, of(index))
+    before, loss.at = copy.deepcopy(reweighter.state_dict()), 2
+    with pytest.raises(RuntimeError, match="no room"):
+        reweighter.weighted_loss(model, of(range(9)))
+    assert_same(reweighter.state_dict(), before)
+
+
 # ---------------------------------------------------------------- what they refuse
 
 
@@ -311,14 +337,14 @@ def test_another_number_of_classes_is_refused(make):
 
 
 METHODS = {
-    "ELR": lambda: ELR(N_TRAIN, C, loss=squared_error),
+    "ELR": lambda: ELR(N_TRAIN, C, warmup_epochs=1.0, loss=squared_error),
     "LabelCorrection": lambda: LabelCorrection(N_TRAIN, C, loss=squared_error),
-    "MCorrection": lambda: MCorrection(N_TRAIN, warmup_epochs=0.0, loss=squared_error),
+    "MCorrection": lambda: MCorrection(N_TRAIN, loss=squared_error),
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_numbers_are_no_class_labels(name):
+def test_numbers_are_no_class_labels_in_a_warm_up_already(name):
     reweighter, one_hot = METHODS[name](), functional.one_hot(Y[:9], C).float()
     before = copy.deepcopy(reweighter.state_dict())
     words = rf"{name} needs logits .* class labels \(n,\), integers; got \(9, 3\) and \(9, 3\) of torch.float32"

@@ -56,6 +56,11 @@ def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
     return focal_factor(losses, gamma) * losses
 
 
+def class_probabilities(prediction: Tensor) -> Tensor:
+    """Softmax (n, C) of logits (n, C), with its graph, in at least single precision."""
+    return torch.softmax(prediction.to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
+
+
 def focal_factor(losses: Tensor, gamma: float) -> Tensor:
     """(1 - p)^gamma (n,) of the cross entropies -log p (n,)."""
     missed = -torch.expm1(-losses)

@@ -21,10 +21,6 @@ __all__ = ["BatchReweighter"]
 _log = logging.getLogger("densratio")
 
 
-def _any(prediction: Tensor, label: Any) -> None:
-    """Every target that the loss takes is one that most methods can weigh."""
-
-
 class BatchReweighter(Reweighter):
     """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
 
@@ -40,9 +36,6 @@ class BatchReweighter(Reweighter):
     learns: bool = True
     """Whether the method still takes meta-gradients."""
 
-    check_targets: ClassVar[staticmethod[[Tensor, Any], None]] = staticmethod(_any)
-    """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
-
     vanished: Tensor
     meta: Any
 
@@ -56,7 +49,7 @@ class BatchReweighter(Reweighter):
         """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
-        A loss (n,) that a method puts in `batch.found` as "added" is added to the weighted losses.
+        A loss (n,) or () that a method puts in `batch.found` as "added" is added to the weighted losses.
         """
 
     @property
@@ -114,6 +107,12 @@ class BatchReweighter(Reweighter):
         if (added := batch.found.get("added")) is not None:
             losses = losses + (added if base is None else added * base)
         return rows.mean(losses)
+
+    def check_targets(self, prediction: Tensor, label: Any) -> None:
+        """Raise ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already.
+
+        Most methods weigh all that the loss takes.
+        """
 
     # ------------------------------------------------------------ the loop
 

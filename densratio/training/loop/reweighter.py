@@ -241,8 +241,11 @@ def where_named(text: str) -> str:
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
     call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
-    first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
-    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
+    # Some names are those of a class with a parameter, such as "lrt", and only the registry knows them.
+    first = (
+        f"{text} is the class densratio.training.{meant[0]}: type {call}." if meant else f"If it is a method by name, type {call}."
+    )
+    return f"{first} Methods of other kinds are classes of densratio.training: {', '.join(known)}."
 
 
 def _concrete(kind: Any) -> Iterator[type[Reweighter]]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_number
+from ..loop.labels import check_classes
 from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..rules import probabilities
+from ..losses import class_probabilities
 from .gradient import MetaGradient, gradient_from
 from .mw_net import MWNet
 from .weight_network import learned_weights
@@ -79,9 +80,12 @@ class GDW(MWNet):
         )  # fmt: skip
         self.step, self.clip = step, clip
 
+    def check_targets(self, prediction: Tensor, label: Any) -> None:
+        check_classes("GDW", prediction, label)
+
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         """v_iy (n,), with a graph by which the gradient of each weighted loss in the logits is v_ij (p_ij - y_ij)."""
-        others = probabilities(batch.prediction, batch.y).scatter(1, batch.y[:, None], 0.0)
+        others = class_probabilities(batch.prediction.detach()).scatter(1, batch.y[:, None], 0.0)
         errors = others.scatter(1, batch.y[:, None], -others.sum(dim=1, keepdim=True))
         first: list[tuple[Tensor, Tensor]] = []
 

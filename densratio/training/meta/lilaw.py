@@ -83,8 +83,6 @@ class LiLAW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
-    # In the warm-up too, before an epoch is spent on targets that it can't weigh.
-    check_targets: ClassVar[staticmethod[[Tensor, Any], None]] = staticmethod(_check_labels)
 
     difficulty: Tensor
 
@@ -127,6 +125,9 @@ class LiLAW(BatchReweighter):
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
         rows.write(self.difficulty, torch.stack(parts, dim=1))
         return self._sum(parts)
+
+    def check_targets(self, prediction: Tensor, label: Any) -> None:
+        _check_labels(prediction, label)
 
     @torch.no_grad()
     def weights_at(self, s_y: Any, s_max: Any) -> Tensor:

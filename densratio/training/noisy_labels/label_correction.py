@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_classes
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..losses import Loss, cross_entropy
-from .probabilities import class_probabilities
+from ..losses import Loss, class_probabilities, cross_entropy
 
 __all__ = ["LabelCorrection"]
 
@@ -73,6 +73,9 @@ class LabelCorrection(BatchReweighter):
         self.register_buffer("threshold", torch.tensor(1.0 / _FIRST_OF_LRT if rule == "lrt" else _FIRST_OF_PLC))
         self.register_buffer("n_corrected", torch.zeros(()))
 
+    def check_targets(self, prediction: Tensor, label: Any) -> None:
+        check_classes("LabelCorrection", prediction, label, self.n_classes)
+
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         if begins := self.last_pass != int(self.epoch):
             self._begin_pass(rows)
@@ -104,7 +107,7 @@ class LabelCorrection(BatchReweighter):
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         batch, rows = super()._passed(model, x, y, index)
-        p = class_probabilities(batch, "LabelCorrection", self.n_classes).detach()
+        p = class_probabilities(batch.prediction.detach())
         batch.found["averages"] = self.averages[rows.positions].to(p.dtype)
         # While warming up too, so that the first corrections rest on several predictions.
         rows.write(self.averages, torch.lerp(p, batch.found["averages"], self.decay))

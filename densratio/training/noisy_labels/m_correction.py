@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_classes
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
-from ..losses import Loss, cross_entropy
+from ..losses import Loss, class_probabilities, cross_entropy
 from ..meta.soft_labels import MixedLabels, check_mixable
 from .beta_mixture import BetaMixture
-from .probabilities import class_probabilities
 
 __all__ = ["MCorrection"]
 
@@ -51,7 +51,7 @@ class MCorrection(BatchReweighter):
     loss : per-row loss of logits (n, K) and class labels (n,).
 
     weights_ holds v_i. last_losses (n_train,): those of each row's last batch. mixture: the `BetaMixture`.
-    Raises ValueError with the first batch after the warm-up for other predictions or labels.
+    Raises ValueError with the first batch for other predictions or labels.
     Source: Arazo et al. (2019), Unsupervised label noise modeling and loss correction.
     """
 
@@ -92,9 +92,12 @@ class MCorrection(BatchReweighter):
     def draws(self, state: Any) -> None:
         self._random.bit_generator.state = state
 
+    def check_targets(self, prediction: Tensor, label: Any) -> None:
+        check_classes("MCorrection", prediction, label)
+
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         mixed = batch.y if isinstance(batch.y, MixedLabels) else None
-        p = class_probabilities(batch, "MCorrection")
+        p = class_probabilities(batch.prediction)
         own = None if mixed is not None else self.losses(batch.prediction, self._own_class(p))
         if self.fitted_pass != int(self.epoch):
             self.mixture.fit(self.last_losses, self.row_losses.mass > 0)
@@ -121,9 +124,10 @@ class MCorrection(BatchReweighter):
         check_mixable(x)
         with validation_pass(model):
             plain = TrainingPass.of(model, x, y, self.losses)
+        self.check_targets(plain.prediction, y)
         rows = self._rows(index, len(plain.losses))
         rows.check(plain.losses[:, None], self.n_train, self.late_errors)
-        p, draws = class_probabilities(plain, "MCorrection"), self.draws
+        p, draws = class_probabilities(plain.prediction), self.draws
         z = functional.one_hot(self._own_class(p), p.shape[1]) if self.hard else p
         try:
             mixed = MixedLabels.drawn(x, y, z, self.mixup, self._random)
