@@ -241,11 +241,10 @@ def where_named(text: str) -> str:
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
     call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
-    # Some names are those of a class with a parameter, such as "lrt", and only the registry knows them.
-    first = (
-        f"{text} is the class densratio.training.{meant[0]}: type {call}." if meant else f"If it is a method by name, type {call}."
-    )
-    return f"{first} Methods of other kinds are classes of densratio.training: {', '.join(known)}."
+    first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
+    # Names such as "lrt" are those of a class with a parameter, and only the registry knows them.
+    by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name"
+    return f"{first}Methods of other kinds are classes of densratio.training, and {by_name}: {', '.join(known)}."
 
 
 def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
