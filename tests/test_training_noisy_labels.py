@@ -146,6 +146,18 @@ def test_the_unit_of_the_losses_does_not_count_and_rows_that_are_not_known_neith
     torch.testing.assert_close(fitted(mixed, is_known).lower(losses), whole)
 
 
+@drawn
+@given(seed=seeds, n=st.sampled_from([16, 64, 300]), shape=st.floats(0.5, 8.0))
+def test_the_least_losses_are_right_where_any_are(seed, n, shape):
+    """Also of losses of one kind, which a narrow and a wide component share."""
+    losses = torch.as_tensor(np.random.default_rng(seed).gamma(shape, size=n))
+    mixture = fitted(losses)
+    table, means = mixture.table, mixture.shapes[:, 0] / mixture.shapes.sum(dim=1)
+    below = table[: 1 + int(100 * means.min())]
+    assert float(below.min()) >= float(mixture.lower(mixture.ends[:1] + means.min() * (mixture.ends[1] - mixture.ends[0]))) - 0.05
+    assert float(table.max()) > 0.4
+
+
 @pytest.mark.parametrize("losses", [torch.full((9,), 2.0), torch.tensor([1.0]), torch.tensor([0.0, 5.0])])
 def test_a_mixture_of_losses_that_show_nothing_gives_probabilities(losses):
     for is_known in (None, torch.zeros_like(losses, dtype=torch.bool)):
