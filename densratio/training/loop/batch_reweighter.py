@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,10 @@ __all__ = ["BatchReweighter"]
 _log = logging.getLogger("densratio")
 
 
+def _any(prediction: Tensor, label: Any) -> None:
+    """Every target that the loss takes is one that most methods can weigh."""
+
+
 class BatchReweighter(Reweighter):
     """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
 
@@ -35,6 +40,9 @@ class BatchReweighter(Reweighter):
     """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
     learns: bool = True
     """Whether the method still takes meta-gradients."""
+
+    check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
+    """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
 
     vanished: Tensor
     meta: Any
@@ -107,12 +115,6 @@ class BatchReweighter(Reweighter):
         if (added := batch.found.get("added")) is not None:
             losses = losses + (added if base is None else added * base)
         return rows.mean(losses)
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        """Raise ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already.
-
-        Most methods weigh all that the loss takes.
-        """
 
     # ------------------------------------------------------------ the loop
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,9 +66,7 @@ class BiLAW(MWNet):
             val_refresh=val_refresh, fixed_step_length=fixed_step_length, normalize=normalize, hidden=hidden,
             warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
-        self.n_classes = check_count("n_classes", n_classes, more=", the columns of the logits")
+        check_count("n_classes", n_classes, more=", the columns of the logits")
+        self.check_targets = partial(check_classes, "BiLAW", n_classes=n_classes)
         self.network = FeatureNetwork(n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        check_classes("BiLAW", prediction, label, self.n_classes)

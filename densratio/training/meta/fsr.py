@@ -98,12 +98,8 @@ class FSR(L2R):
         before_loading(self, _make_buffers)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
-
-    @torch.compiler.disable
-    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         try:
-            return super().weighted_loss(model, train, val)
+            return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
         except Exception:
             if self.steps_seen == 0:
                 # Their shapes are those of the first batch that is trained on.

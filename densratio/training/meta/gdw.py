@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class GDW(MWNet):
     Source: Chen et al. (2021), Generalized data weighting via class-level gradient manipulation.
     """
 
+    check_targets = staticmethod(partial(check_classes, "GDW"))
+
     def __init__(
         self,
         n_train: int,
@@ -79,9 +82,6 @@ class GDW(MWNet):
             warmup_epochs=warmup_epochs,
         )  # fmt: skip
         self.step, self.clip = step, clip
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        check_classes("GDW", prediction, label)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         """v_iy (n,), with a graph by which the gradient of each weighted loss in the logits is v_ij (p_ij - y_ij)."""

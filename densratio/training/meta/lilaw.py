@@ -83,6 +83,7 @@ class LiLAW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
+    check_targets = staticmethod(_check_labels)
 
     difficulty: Tensor
 
@@ -125,9 +126,6 @@ class LiLAW(BatchReweighter):
         parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
         rows.write(self.difficulty, torch.stack(parts, dim=1))
         return self._sum(parts)
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        _check_labels(prediction, label)
 
     @torch.no_grad()
     def weights_at(self, s_y: Any, s_max: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,13 +53,11 @@ class ELR(BatchReweighter):
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
+        self.check_targets = partial(check_classes, "ELR", n_classes=n_classes)
         check_number("strength", strength, "[0, inf)")
         check_number("decay", decay, "[0, 1)")
         self.n_classes, self.strength, self.decay = n_classes, strength, decay
         self.register_buffer("targets", torch.zeros(n_train, n_classes))
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        check_classes("ELR", prediction, label, self.n_classes)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         p = class_probabilities(batch.prediction).clamp(_LEAST, 1.0 - _LEAST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -62,6 +63,7 @@ class LabelCorrection(BatchReweighter):
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
+        self.check_targets = partial(check_classes, "LabelCorrection", n_classes=n_classes)
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}; got {rule!r}.")
         check_number("decay", decay, "[0, 1)")
@@ -72,9 +74,6 @@ class LabelCorrection(BatchReweighter):
         self.register_buffer("corrected", torch.full((n_train,), -1))
         self.register_buffer("threshold", torch.tensor(1.0 / _FIRST_OF_LRT if rule == "lrt" else _FIRST_OF_PLC))
         self.register_buffer("n_corrected", torch.zeros(()))
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        check_classes("LabelCorrection", prediction, label, self.n_classes)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         if begins := self.last_pass != int(self.epoch):

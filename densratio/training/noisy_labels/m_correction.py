@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,6 +58,7 @@ class MCorrection(BatchReweighter):
 
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "fitted_pass", "draws")
 
+    check_targets = staticmethod(partial(check_classes, "MCorrection"))
     last_losses: Tensor
 
     def __init__(
@@ -91,9 +93,6 @@ class MCorrection(BatchReweighter):
     @draws.setter
     def draws(self, state: Any) -> None:
         self._random.bit_generator.state = state
-
-    def check_targets(self, prediction: Tensor, label: Any) -> None:
-        check_classes("MCorrection", prediction, label)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         mixed = batch.y if isinstance(batch.y, MixedLabels) else None
