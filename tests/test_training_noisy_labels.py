@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from densratio.training import ELR, LabelCorrection, MCorrection, Uniform
-from densratio.training.losses import squared_error
+from densratio.training.losses import squared_error, symmetric_cross_entropy
 from densratio.training.meta.soft_labels import MixedLabels
 from densratio.training.noisy_labels.beta_mixture import BetaMixture
 
@@ -249,6 +249,9 @@ def test_mixed_rows_take_no_base_weights_and_no_loss_but_cross_entropy():
         reweighter.set_base_weights(torch.ones(N_TRAIN))
     with pytest.raises(ValueError, match="leave out loss=, or mixup="):
         MCorrection(N_TRAIN, mixup=1.0, loss=squared_error)
+    # A loss of one label may take probabilities for something else.
+    with pytest.raises(ValueError, match="hard=False have cross entropies of several classes"):
+        MCorrection(N_TRAIN, hard=False, loss=symmetric_cross_entropy)
     MCorrection(N_TRAIN).set_base_weights(torch.ones(N_TRAIN))
 
 

@@ -34,7 +34,8 @@ class CoTeaching(BatchReweighter):
     n_train : int
         Rows of the training set.
     model : nn.Module
-        The network that trains, of which the peer is a copy with parameters drawn anew: each layer's own `reset_parameters`, from
+        The network that trains, alone or within the module that `weighted_loss` is given, where the peer runs in its place. The
+        peer is a copy with parameters drawn anew: each layer's own `reset_parameters`, from
         torch's global generator, which every rank must have seeded alike.
     optimizer : torch.optim.Optimizer
         What trains the model. The peer has a copy of it, which follows its step lengths and other settings, schedules included.

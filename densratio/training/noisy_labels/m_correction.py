@@ -49,7 +49,7 @@ class MCorrection(BatchReweighter):
         published 105 of 300, at a large step length; a small network learns wrong labels by heart within tens.
     seed : int
         Of the draws of mixup.
-    loss : per-row loss of logits (n, K) and class labels (n,).
+    loss : per-row loss of logits (n, K) and class labels (n,); cross entropy where hard=False or rows are mixed.
 
     weights_ holds v_i. last_losses (n_train,): those of each row's last batch. mixture: the `BetaMixture`.
     Raises ValueError with the first batch for other predictions or labels.
@@ -76,9 +76,11 @@ class MCorrection(BatchReweighter):
         check_number("prior", prior, "[0, inf)")
         if mixup is not None:
             check_number("mixup", mixup, "(0, inf)", " or None")
-            if loss is not cross_entropy:
-                raise ValueError("Mixed rows have cross entropies of their labels: leave out loss=, or mixup=.")
             self.no_base_weights = "MCorrection(mixup=...) mixes rows, which have no base weights: leave one of the two out."
+        if loss is not cross_entropy and (mixup is not None or not hard):
+            raise ValueError(
+                "Mixed rows and hard=False have cross entropies of several classes: leave out loss=, or mixup= and hard=."
+            )
         self.hard, self.mixup, self.prior = hard, mixup, prior
         self.fitted_pass = -1
         self._random = np.random.default_rng(seed)
