@@ -66,7 +66,7 @@ class BiLAW(MWNet):
             val_refresh=val_refresh, fixed_step_length=fixed_step_length, normalize=normalize, hidden=hidden,
             warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
-        check_count("n_classes", n_classes, more=", the columns of the logits")
+        check_count("n_classes", n_classes, 2, more=", the columns of the logits")
         self.check_targets = partial(check_classes, "BiLAW", n_classes=n_classes)
         self.network = FeatureNetwork(n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
