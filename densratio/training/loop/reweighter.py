@@ -243,8 +243,8 @@ def where_named(text: str) -> str:
     call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
     first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
     # Names such as "lrt" are those of a class with a parameter, and only the registry knows them.
-    by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name"
-    return f"{first}Methods of other kinds are classes of densratio.training, and {by_name}: {', '.join(known)}."
+    by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name."
+    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}. {by_name}"
 
 
 def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
