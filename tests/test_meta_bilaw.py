@@ -61,7 +61,9 @@ def test_rows_of_one_loss_differ_by_the_class_that_they_are_near_to():
 def test_what_does_not_fit_is_refused():
     model = Network(0)
     x, y, index = of(range(9))
-    with pytest.raises(ValueError, match="n_features=4 were declared and the features have 3 columns"):
+    with pytest.raises(ValueError, match="n_classes must be an int >= 2, the columns of the logits; got 1"):
+        BiLAW(N_TRAIN, 1, optimizer=optimizer_of(model))
+    with pytest.raises(ValueError, match=r"BiLAW needs logits \(n, 4\) and class labels"):
         train(BiLAW(N_TRAIN, C + 1, optimizer=optimizer_of(model)), model, optimizer_of(model), plan(1))
-    with pytest.raises(ValueError, match=r"needs logits \(n, C\) and integer labels \(n,\)"):
+    with pytest.raises(ValueError, match=r"BiLAW needs logits \(n, 3\) and class labels \(n,\)"):
         BiLAW(N_TRAIN, C, optimizer=optimizer_of(model)).weighted_loss(model, (x, functional.one_hot(y, C).float(), index), VAL)

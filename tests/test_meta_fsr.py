@@ -104,7 +104,7 @@ def test_few_rows_of_the_dictionary_have_wrong_labels():
     ("batch", "words"),
     [
         (({"x": X[:3]}, Y[:3]), "must be one tensor"),
-        ((X[:3], functional.one_hot(Y[:3], C).float()), "labels .* integers"),
+        ((X[:3], functional.one_hot(Y[:3], C).float()), r"integers; got \(3, 4\) of torch.float32 and \(3, 3\) of torch.float32"),
         ((X[:3], torch.tensor([0, 1, C])), "n_classes=3 were declared and a label is 3"),
     ],
 )
@@ -116,6 +116,23 @@ def test_rows_that_it_cannot_keep_are_refused(batch, words):
     train(fsr, Network(0), optimizer_of(Network(0)), [torch.arange(9)])
     with pytest.raises(ValueError, match=r"must have one shape, that of the first batch: \(4,\); got \(5,\)"):
         fsr.weighted_loss(Network(0), (torch.zeros(3, 5), Y[:3], [0, 1, 2]))
+
+
+def test_a_first_batch_that_fails_fixes_no_shape():
+    model, n_calls = Network(0), []
+
+    def loss(prediction, label):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise RuntimeError("no room")
+        return functional.cross_entropy(prediction, label, reduction="none")
+
+    fsr = FSR(N_TRAIN, C, warmup_epochs=0.0, loss=loss)
+    with pytest.raises(RuntimeError, match="no room"):
+        fsr.weighted_loss(model, of(range(9)))
+    assert fsr.inputs is None and fsr.direction is None and bool((fsr.rows_ < 0).all())
+    fsr.weighted_loss(model, of(range(9)))
+    assert fsr.inputs.shape == (C, 50, 4)
 
 
 def test_a_model_without_a_last_layer_is_refused_at_once_or_weighed_by_its_outputs():

@@ -136,5 +136,5 @@ def test_labels_that_are_no_classes_are_refused():
     model = Network(0)
     gdw = GDW(N_TRAIN, optimizer=optimizer_of(model))
     x, y, index = of(range(9))
-    with pytest.raises(ValueError, match=r"needs logits \(n, C\) and integer labels \(n,\)"):
+    with pytest.raises(ValueError, match=r"GDW needs logits \(n, C\) and class labels \(n,\)"):
         gdw.weighted_loss(model, (x, functional.one_hot(y, C).float(), index), VAL)

@@ -114,10 +114,11 @@ def test_a_peer_whose_gradient_is_no_number_stays_and_its_rows_come_last():
     reweighter.rows_seen = N_TRAIN
 
     def spoil(module, args, output):
-        return output * torch.ones(8, 1).index_fill(0, torch.tensor([2, 5]), float("nan"))
+        is_of_peer = torch.equal(module.out.weight, reweighter.peer.out.weight)
+        return output * torch.ones(8, 1).index_fill(0, torch.tensor([2, 5]), float("nan")) if is_of_peer else output
 
     before = copy.deepcopy(reweighter.peer.state_dict())
-    with reweighter.peer.register_forward_hook(spoil):
+    with model.register_forward_hook(spoil):
         loss = reweighter.weighted_loss(model, of(range(8)))
     assert_same(reweighter.peer.state_dict(), before)
     assert bool(torch.isfinite(loss)) and reweighter.weights_[[2, 5]].tolist() == [0.0, 0.0]
@@ -128,11 +129,12 @@ def test_a_peer_that_fails_leaves_everything_as_it_was():
     reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model))
     reweighter.weighted_loss(model, of(range(9)))
 
-    def fail(*args):
-        raise RuntimeError("no room")
+    def fail(layer, *args):
+        if torch.equal(layer.weight, reweighter.peer.out.weight):
+            raise RuntimeError("no room")
 
     before = copy.deepcopy(reweighter.state_dict())
-    with reweighter.peer.out.register_forward_hook(fail), pytest.raises(RuntimeError, match="no room"):
+    with model.out.register_forward_hook(fail), pytest.raises(RuntimeError, match="no room"):
         reweighter.weighted_loss(model, of(range(9)))
     assert_same(reweighter.state_dict(), before)
 
@@ -161,10 +163,38 @@ def test_a_group_of_parameters_that_the_peer_lacks_is_told_and_nothing_changes()
 def test_the_peer_follows_the_mode_of_each_layer():
     model = Network(0).train()
     reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model))
+    reweighter.weighted_loss(model, of(range(9)))
     model.hidden[1].eval()
     reweighter.weighted_loss(model, of(range(9)))
-    assert not reweighter.peer.hidden[1].training and reweighter.peer.hidden[3].training
-    assert int(reweighter.peer.hidden[1].num_batches_tracked) == 0
+    assert int(reweighter.peer.hidden[1].num_batches_tracked) == 1 == int(model.hidden[1].num_batches_tracked)
+
+
+class Around(nn.Module):
+    """A network within another module, which is called with more than rows and does more than call it, as adapters do."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch):
+        return {"logits": self.network(2.0 * batch["x"])}["logits"]
+
+
+def test_a_network_within_a_module_has_a_peer_in_its_place():
+    found = []
+    for is_within in (False, True):
+        torch.manual_seed(0)
+        model = Network(0, has_norm=False).train()
+        reweighter = CoTeaching(N_TRAIN, model, optimizer_of(model), forget_rate=0.5, n_epochs=1e-6)
+        for index in plan(3):
+            x, y, i = of(index)
+            given = (Around(model), ({"x": x}, y, i)) if is_within else (model, (2.0 * x, y, i))
+            reweighter.weighted_loss(*given)
+        found.append(reweighter.state_dict())
+    assert_same(*found)
+    with pytest.raises(ValueError, match="The model isn't the one that CoTeaching was made with"):
+        reweighter.weighted_loss(nn.Linear(4, C), of(range(9)))
+    assert_same(reweighter.state_dict(), found[1])
 
 
 class Scaled(nn.Module):

@@ -73,8 +73,9 @@ def backbone():
     return nn.Sequential(nn.Linear(D, 5), nn.BatchNorm1d(5), nn.Dropout(0.3))
 
 
-def co_teaching():
-    peer = Network(4, has_norm=False)
+def co_teaching(optimizer):
+    # Of the form of the model that the optimizer trains.
+    peer = Network(4, has_norm=len(optimizer.param_groups[0]["params"]) > 4)
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
 
 
@@ -111,7 +112,7 @@ METHODS = {
     "margin_based, easy": lambda optimizer: MarginBased(N_TRAIN, favors="easy"),
     "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 6, n_saved=9, n_functions=2, warmup_epochs=0.5),
-    "co_teaching": lambda optimizer: co_teaching(),
+    "co_teaching": co_teaching,
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, soft": lambda optimizer: MCorrection(N_TRAIN, hard=False, prior=0.0, warmup_epochs=1.0),
     "m_correction, mixed": lambda optimizer: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),

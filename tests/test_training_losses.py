@@ -125,3 +125,10 @@ def test_a_loss_with_a_parameter_survives_pickling(loss):
 def test_a_parameter_out_of_range_is_told(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("label", [-1, C])
+@pytest.mark.parametrize("make", [forward_corrected, backward_corrected])
+def test_a_label_that_is_no_class_is_not_taken_for_another(make, label):
+    with pytest.raises(IndexError, match="out of"):
+        make(np.eye(C))(torch.zeros(2, C), torch.tensor([0, label]))

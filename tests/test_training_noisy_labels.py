@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from densratio.training import ELR, LabelCorrection, MCorrection, Uniform
-from densratio.training.losses import squared_error
+from densratio.training.losses import squared_error, symmetric_cross_entropy
 from densratio.training.meta.soft_labels import MixedLabels
 from densratio.training.noisy_labels.beta_mixture import BetaMixture
 
@@ -146,6 +146,18 @@ def test_the_unit_of_the_losses_does_not_count_and_rows_that_are_not_known_neith
     torch.testing.assert_close(fitted(mixed, is_known).lower(losses), whole)
 
 
+@drawn
+@given(seed=seeds, n=st.sampled_from([16, 64, 300]), shape=st.floats(0.5, 8.0))
+def test_the_least_losses_are_right_where_any_are(seed, n, shape):
+    """Also of losses of one kind, which a narrow and a wide component share."""
+    losses = torch.as_tensor(np.random.default_rng(seed).gamma(shape, size=n))
+    mixture = fitted(losses)
+    table, means = mixture.table, mixture.shapes[:, 0] / mixture.shapes.sum(dim=1)
+    below = table[: 1 + int(100 * means.min())]
+    assert float(below.min()) >= float(mixture.lower(mixture.ends[:1] + means.min() * (mixture.ends[1] - mixture.ends[0]))) - 0.05
+    assert float(table.max()) > 0.4
+
+
 @pytest.mark.parametrize("losses", [torch.full((9,), 2.0), torch.tensor([1.0]), torch.tensor([0.0, 5.0])])
 def test_a_mixture_of_losses_that_show_nothing_gives_probabilities(losses):
     for is_known in (None, torch.zeros_like(losses, dtype=torch.bool)):
@@ -237,6 +249,9 @@ def test_mixed_rows_take_no_base_weights_and_no_loss_but_cross_entropy():
         reweighter.set_base_weights(torch.ones(N_TRAIN))
     with pytest.raises(ValueError, match="leave out loss=, or mixup="):
         MCorrection(N_TRAIN, mixup=1.0, loss=squared_error)
+    # A loss of one label may take probabilities for something else.
+    with pytest.raises(ValueError, match="hard=False have cross entropies of several classes"):
+        MCorrection(N_TRAIN, hard=False, loss=symmetric_cross_entropy)
     MCorrection(N_TRAIN).set_base_weights(torch.ones(N_TRAIN))
 
 
@@ -300,6 +315,32 @@ def test_a_batch_of_corrected_rows_alone_trains_on_their_new_labels_without_a_wa
     assert reweighter.vanished_ == 0 and not caplog.records
 
 
+class Failing:
+    """Cross entropy whose call number `at` fails."""
+
+    at = 0
+
+    def __call__(self, prediction, label):
+        self.at -= 1
+        if self.at == 0:
+            raise RuntimeError("no room")
+        return functional.cross_entropy(prediction, label, reduction="none")
+
+
+@pytest.mark.parametrize("n_steps", [0, 4])
+@pytest.mark.parametrize("rule", ["lrt", "plc"])
+def test_a_pass_whose_first_batch_fails_has_not_begun(rule, n_steps):
+    """That is the number of the pass too, by which the threshold moves."""
+    model, loss = Network(0, has_norm=False).train(), Failing()
+    reweighter = LabelCorrection(N_TRAIN, C, rule=rule, warmup_epochs=0.0, loss=loss)
+    for index in torch.arange(N_TRAIN).split(N_TRAIN // 4)[:n_steps]:
+        reweighter.weighted_loss(model, of(index))
+    before, loss.at = copy.deepcopy(reweighter.state_dict()), 2
+    with pytest.raises(RuntimeError, match="no room"):
+        reweighter.weighted_loss(model, of(range(9)))
+    assert_same(reweighter.state_dict(), before)
+
+
 # ---------------------------------------------------------------- what they refuse
 
 
@@ -311,14 +352,14 @@ def test_another_number_of_classes_is_refused(make):
 
 
 METHODS = {
-    "ELR": lambda: ELR(N_TRAIN, C, loss=squared_error),
+    "ELR": lambda: ELR(N_TRAIN, C, warmup_epochs=1.0, loss=squared_error),
     "LabelCorrection": lambda: LabelCorrection(N_TRAIN, C, loss=squared_error),
-    "MCorrection": lambda: MCorrection(N_TRAIN, warmup_epochs=0.0, loss=squared_error),
+    "MCorrection": lambda: MCorrection(N_TRAIN, loss=squared_error),
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_numbers_are_no_class_labels(name):
+def test_numbers_are_no_class_labels_in_a_warm_up_already(name):
     reweighter, one_hot = METHODS[name](), functional.one_hot(Y[:9], C).float()
     before = copy.deepcopy(reweighter.state_dict())
     words = rf"{name} needs logits .* class labels \(n,\), integers; got \(9, 3\) and \(9, 3\) of torch.float32"

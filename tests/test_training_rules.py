@@ -270,11 +270,11 @@ def test_a_batch_of_certain_rows_trains_unweighted_and_is_told(caplog):
         (lambda: RHOLoss(2, [0.1, 0.2], share=0.0), r"share must be in \(0, 1\]; got 0.0"),
         (
             lambda: margins(torch.zeros(3), torch.zeros(3, dtype=torch.int64)),
-            r"logits \(n, C\) and integer labels .*got \(3,\)",
+            r"logits \(n, C\) and class labels .*got \(3,\)",
         ),
         (lambda: margins(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64)), r"got \(3, 1\) and \(3,\)"),
         (lambda: margins(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64)), r"got \(3, 2\) and \(2,\)"),
-        (lambda: margins(torch.zeros(3, 2), torch.zeros(3)), r"This needs logits \(n, C\) and integer labels \(n,\)"),
+        (lambda: margins(torch.zeros(3, 2), torch.zeros(3)), r"A margin needs logits \(n, C\) and class labels \(n,\)"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(make, message):

@@ -56,6 +56,11 @@ def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
     return focal_factor(losses, gamma) * losses
 
 
+def class_probabilities(prediction: Tensor) -> Tensor:
+    """Softmax (n, C) of logits (n, C), with its graph, in at least single precision."""
+    return torch.softmax(prediction.to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
+
+
 def focal_factor(losses: Tensor, gamma: float) -> Tensor:
     """(1 - p)^gamma (n,) of the cross entropies -log p (n,)."""
     missed = -torch.expm1(-losses)
@@ -131,7 +136,8 @@ def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor
 def _backward_corrected(inverse: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
     _check_classes("transition", inverse, prediction)
     of_classes = -torch.log_softmax(prediction, dim=1)
-    return (inverse.to(prediction.device, of_classes.dtype)[label] * of_classes).sum(dim=1)
+    # Not by an index, for which -1 would be the last class.
+    return (functional.embedding(label, inverse.to(prediction.device, of_classes.dtype)) * of_classes).sum(dim=1)
 
 
 def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from .._validation import check_number
 from .loop.batch_reweighter import BatchReweighter
-from .loop.labels import training_labels
+from .loop.labels import check_classes, training_labels
 from .loop.moving_average import evaluation
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .loop.validation_pass import device_of_model
-from .losses import Loss, cross_entropy, focal_factor
+from .losses import Loss, class_probabilities, cross_entropy, focal_factor
 
 __all__ = [
     "ClassBalanced",
@@ -28,7 +28,6 @@ __all__ = [
     "class_margins",
     "irreducible_losses",
     "margins",
-    "probabilities",
 ]
 
 FAVORS = {"hard": -1.0, "easy": 1.0}
@@ -116,19 +115,9 @@ def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
 
     Raises ValueError for other shapes.
     """
-    p = probabilities(prediction, y)
+    check_classes("A margin", prediction, y)
+    p = class_probabilities(prediction.detach())
     return p.gather(1, y[:, None]) - p
-
-
-def probabilities(prediction: Tensor, y: Tensor) -> Tensor:
-    """Softmax p (n, C) of logits (n, C), C >= 2, beside labels (n,); detached, in at least single precision.
-
-    Raises ValueError for other shapes.
-    """
-    if prediction.ndim != 2 or prediction.shape[1] < 2 or y.shape != (len(prediction),) or y.is_floating_point():
-        got = f"{tuple(prediction.shape)} and {tuple(y.shape)} of {y.dtype}"
-        raise ValueError(f"This needs logits (n, C) and integer labels (n,); got {got}.")
-    return torch.softmax(prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)), dim=1)
 
 
 class SelfPaced(BatchReweighter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -40,7 +41,7 @@ class BatchReweighter(Reweighter):
     learns: bool = True
     """Whether the method still takes meta-gradients."""
 
-    check_targets: ClassVar[staticmethod[[Tensor, Any], None]] = staticmethod(_any)
+    check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
     """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
 
     vanished: Tensor
@@ -56,7 +57,7 @@ class BatchReweighter(Reweighter):
         """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
-        A loss (n,) that a method puts in `batch.found` as "added" is added to the weighted losses.
+        A loss (n,) or () that a method puts in `batch.found` as "added" is added to the weighted losses.
         """
 
     @property

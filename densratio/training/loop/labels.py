@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._arrays import to_host
 
-__all__ = ["checked_labels", "training_labels"]
+__all__ = ["check_classes", "checked_labels", "training_labels"]
 
 
 def checked_labels(y: Any, n: int, what: str) -> Tensor:
@@ -23,6 +23,21 @@ def checked_labels(y: Any, n: int, what: str) -> Tensor:
     if n and int(labels.min()) < 0:
         raise ValueError(f"{what}, integers >= 0; got {int(labels.min())}.")
     return labels.to(torch.int64)
+
+
+def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> None:
+    """Raise ValueError for anything but logits (n, C), C >= 2 or n_classes where that is given, and integer labels (n,).
+
+    name: of what needs them.
+    """
+    is_of_classes = prediction.ndim == 2 and (prediction.shape[1] >= 2 if n_classes is None else prediction.shape[1] == n_classes)
+    are_labels = isinstance(y, Tensor) and y.shape == prediction.shape[:1] and not y.is_floating_point()
+    if not is_of_classes or not are_labels:
+        got = f"{tuple(y.shape)} of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+        columns = "C" if n_classes is None else n_classes
+        raise ValueError(
+            f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}."
+        )
 
 
 def training_labels(labels: Any, n_train: int, name: str = "y_train", *, each_has_rows: bool = True) -> np.ndarray:

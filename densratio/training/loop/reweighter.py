@@ -242,7 +242,9 @@ def where_named(text: str) -> str:
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
     call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
     first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
-    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}."
+    # Names such as "lrt" are those of a class with a parameter, and only the registry knows them.
+    by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name."
+    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}. {by_name}"
 
 
 def _concrete(kind: Any) -> Iterator[type[Reweighter]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from ..._validation import check_count
+from ..loop.labels import check_classes
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from ..rules import class_margins
@@ -32,7 +35,7 @@ class BiLAW(MWNet):
     n_classes : int >= 2, columns of the logits.
     Other parameters as in `MWNet`, of which `gradient` is one.
 
-    Raises ValueError for predictions that are not logits (n, C), or labels that are not integers (n,).
+    Raises ValueError for predictions that are not logits (n, n_classes), or labels that are not integers (n,).
     Source: Holtz, Weng & Mishne (2022), Learning sample reweighting for accuracy and adversarial robustness.
     """
 
@@ -63,5 +66,7 @@ class BiLAW(MWNet):
             val_refresh=val_refresh, fixed_step_length=fixed_step_length, normalize=normalize, hidden=hidden,
             warmup_epochs=warmup_epochs, loss=loss,
         )  # fmt: skip
+        check_count("n_classes", n_classes, 2, more=", the columns of the logits")
+        self.check_targets = partial(check_classes, "BiLAW", n_classes=n_classes)
         self.network = FeatureNetwork(n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)

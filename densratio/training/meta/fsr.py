@@ -98,7 +98,13 @@ class FSR(L2R):
         before_loading(self, _make_buffers)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
+        try:
+            return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
+        except Exception:
+            if self.steps_seen == 0:
+                # Their shapes are those of the first batch that is trained on.
+                self.inputs = self.direction = None
+            raise
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         self._check_rows(x, y)
@@ -115,7 +121,11 @@ class FSR(L2R):
         """Raise ValueError for rows that the dictionary can't hold."""
         labels_are_classes = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
         if not isinstance(x, Tensor) or not labels_are_classes:
-            raise ValueError("FSR keeps rows of the input, which must be one tensor, with labels (n,) that are integers.")
+            got = [f"{tuple(part.shape)} of {part.dtype}" if isinstance(part, Tensor) else type(part).__name__ for part in (x, y)]
+            raise ValueError(
+                "FSR keeps rows of the input, which must be one tensor, with labels (n,) that are integers; got "
+                f"{got[0]} and {got[1]}."
+            )
         if self.inputs is not None and x.shape[1:] != self.inputs.shape[2:]:
             shapes = f"{tuple(self.inputs.shape[2:])}; got {tuple(x.shape[1:])}"
             raise ValueError(f"FSR keeps rows of the input, which must have one shape, that of the first batch: {shapes}.")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._validation import check_number
+from ..loop.labels import check_classes
 from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..rules import probabilities
+from ..losses import class_probabilities
 from .gradient import MetaGradient, gradient_from
 from .mw_net import MWNet
 from .weight_network import learned_weights
@@ -48,6 +50,8 @@ class GDW(MWNet):
     Source: Chen et al. (2021), Generalized data weighting via class-level gradient manipulation.
     """
 
+    check_targets = staticmethod(partial(check_classes, "GDW"))
+
     def __init__(
         self,
         n_train: int,
@@ -81,7 +85,7 @@ class GDW(MWNet):
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         """v_iy (n,), with a graph by which the gradient of each weighted loss in the logits is v_ij (p_ij - y_ij)."""
-        others = probabilities(batch.prediction, batch.y).scatter(1, batch.y[:, None], 0.0)
+        others = class_probabilities(batch.prediction.detach()).scatter(1, batch.y[:, None], 0.0)
         errors = others.scatter(1, batch.y[:, None], -others.sum(dim=1, keepdim=True))
         first: list[tuple[Tensor, Tensor]] = []
 

@@ -83,8 +83,7 @@ class LiLAW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
-    # In the warm-up too, before an epoch is spent on targets that it can't weigh.
-    check_targets: ClassVar[staticmethod[[Tensor, Any], None]] = staticmethod(_check_labels)
+    check_targets = staticmethod(_check_labels)
 
     difficulty: Tensor
 

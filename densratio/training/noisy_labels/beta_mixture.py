@@ -17,8 +17,9 @@ class BetaMixture(nn.Module):
 
     `fit` takes the losses between their 5 % and 95 % quantiles, which go to 0 and 1; ten steps of expectation-maximization, whose
     maximization matches the weighted mean and variance of each component. `lower` reads a table of 100 cells. From the loss on
-    where the upper component is likeliest it stays so: the tails of two beta densities may cross once more. Before the first fit,
-    and after one to no losses, the probability is 1.
+    where the upper component is likeliest it stays so: the tails of two beta densities may cross once more. Below the mean of the
+    lower component the upper one is no likelier than there, which is not in the source. Before the first fit, and after one to no
+    losses, the probability is 1.
     Nothing here waits for a device.
     Source: Arazo et al. (2019), Unsupervised label noise modeling and loss correction.
     """
@@ -66,11 +67,17 @@ class BetaMixture(nn.Module):
     def _table(self) -> Tensor:
         x = torch.linspace(_EDGE, 1.0 - _EDGE, _N_CELLS, device=self.table.device, dtype=self.table.dtype)
         means = self.shapes[:, 0] / self.shapes.sum(dim=1)
-        first, second = self._responsibilities(x).unbind()
-        upper = torch.where(means[0] > means[1], first, second)
+        least = means.min().clamp(_EDGE, 1.0 - _EDGE)
+        # Below its mean too: among few rows a wide upper component may be likelier there, and take the rows of least loss.
+        upper = torch.minimum(self._upper(x, means), self._upper(torch.maximum(x, least), means))
         at = torch.arange(_N_CELLS, device=x.device)
         held = torch.where(at >= upper.argmax(), upper.max(), upper)
         return 1.0 - held
+
+    def _upper(self, x: Tensor, means: Tensor) -> Tensor:
+        """Probability (n,) of the component of the larger mean, given scaled losses (n,)."""
+        first, second = self._responsibilities(x).unbind()
+        return torch.where(means[0] > means[1], first, second)
 
     def _responsibilities(self, x: Tensor) -> Tensor:
         """Probabilities (2, n) of the components, given scaled losses (n,)."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
@@ -32,7 +34,8 @@ class CoTeaching(BatchReweighter):
     n_train : int
         Rows of the training set.
     model : nn.Module
-        The network that trains, of which the peer is a copy with parameters drawn anew: each layer's own `reset_parameters`, from
+        The network that trains, alone or within the module that `weighted_loss` is given, where the peer runs in its place. The
+        peer is a copy with parameters drawn anew: each layer's own `reset_parameters`, from
         torch's global generator, which every rank must have seeded alike.
     optimizer : torch.optim.Optimizer
         What trains the model. The peer has a copy of it, which follows its step lengths and other settings, schedules included.
@@ -103,11 +106,11 @@ class CoTeaching(BatchReweighter):
 
     def _learn(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
         """Losses (n,) of the batch under the peer, detached, and the peer's step on the rows that the model finds easiest."""
-        for own, theirs in zip(self.peer.modules(), unwrapped(batch.model).modules(), strict=False):
-            own.training = theirs.training
-        device = device_of_model(self.peer)
+        model, device = unwrapped(batch.model), device_of_model(self.peer)
+        # In the place of the model's own, so that what is around the network and the mode of each layer are the same for both.
+        tensors = {f"{_place(self.peer, model)}{name}": value for name, value in _tensors(self.peer).items()}
         with same_draws(device), torch.autocast(device.type, enabled=False), torch.enable_grad():
-            losses = self.losses(self.peer(batch.x), batch.y)
+            losses = self.losses(functional_call(model, tensors, (batch.x,)), batch.y)
             weights = _easiest(batch.losses.detach(), self.share, rows).to(losses.dtype)
             if self.base_weights is not None:
                 weights = weights * self.base_weights[rows.positions].to(losses.dtype)
@@ -143,6 +146,23 @@ class CoTeaching(BatchReweighter):
 def _easiest(losses: Tensor, share: float, rows: RowBatch) -> Tensor:
     """Weights (n,) of the rows with the least losses (n,); those without a number come last."""
     return top_share(-losses.nan_to_num(float("inf"), posinf=float("inf")), share, rows)
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
+    return dict(chain(network.named_parameters(), network.named_buffers()))
+
+
+def _place(peer: nn.Module, model: nn.Module) -> str:
+    """Prefix of the names of the peer's tensors in the model that is trained, which may hold the network in an adapter or a module.
+
+    Raises ValueError where the model has no such network.
+    """
+    shapes = {name: value.shape for name, value in _tensors(peer).items()}
+    for name, module in model.named_modules():
+        if {own: value.shape for own, value in _tensors(module).items()} == shapes:
+            return f"{name}." if name else ""
+    raise ValueError("The model isn't the one that CoTeaching was made with, of which the peer is a copy: make it anew.")
 
 
 def _twin(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:

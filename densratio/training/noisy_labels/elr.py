@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_classes
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..losses import Loss, cross_entropy
-from .probabilities import class_probabilities
+from ..losses import Loss, class_probabilities, cross_entropy
 
 __all__ = ["ELR"]
 
@@ -34,7 +35,7 @@ class ELR(BatchReweighter):
     loss : per-row loss of logits (n, K) and class labels (n,).
 
     Every weight is 1, so `weights_` says nothing of a row; `suspicious_rows` ranks by the plain losses.
-    Raises ValueError with the first batch after the warm-up for other predictions or labels.
+    Raises ValueError with the first batch for other predictions or labels.
     Source: Liu et al. (2020), Early-learning regularization prevents memorization of noisy labels.
     """
 
@@ -52,13 +53,14 @@ class ELR(BatchReweighter):
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
+        self.check_targets = partial(check_classes, "ELR", n_classes=n_classes)
         check_number("strength", strength, "[0, inf)")
         check_number("decay", decay, "[0, 1)")
         self.n_classes, self.strength, self.decay = n_classes, strength, decay
         self.register_buffer("targets", torch.zeros(n_train, n_classes))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        p = class_probabilities(batch, "ELR", self.n_classes).clamp(_LEAST, 1.0 - _LEAST)
+        p = class_probabilities(batch.prediction).clamp(_LEAST, 1.0 - _LEAST)
         fresh = (p / p.sum(dim=1, keepdim=True)).detach()
         rows.write(self.targets, torch.lerp(fresh, self.targets[rows.positions].to(p.dtype), self.decay))
         agreement = (p * self.targets[rows.positions].to(p.dtype)).sum(dim=1)

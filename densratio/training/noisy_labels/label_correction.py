@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_classes
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..losses import Loss, cross_entropy
-from .probabilities import class_probabilities
+from ..losses import Loss, class_probabilities, cross_entropy
 
 __all__ = ["LabelCorrection"]
 
@@ -62,6 +63,7 @@ class LabelCorrection(BatchReweighter):
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_count("n_classes", n_classes)
+        self.check_targets = partial(check_classes, "LabelCorrection", n_classes=n_classes)
         if rule not in RULES:
             raise ValueError(f"rule must be one of {list(RULES)}; got {rule!r}.")
         check_number("decay", decay, "[0, 1)")
@@ -74,7 +76,7 @@ class LabelCorrection(BatchReweighter):
         self.register_buffer("n_corrected", torch.zeros(()))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        if self.last_pass != int(self.epoch):
+        if begins := self.last_pass != int(self.epoch):
             self._begin_pass(rows)
         q, standing = batch.found["averages"], self.corrected[rows.positions]
         present = torch.where(standing < 0, batch.y, standing)
@@ -86,6 +88,9 @@ class LabelCorrection(BatchReweighter):
         self.n_corrected += rows.accept(rows.all(is_wrong).sum(), torch.zeros_like(self.n_corrected))
         rows.write(self.corrected, torch.where(stands, -1, now))
         batch.found["added"] = torch.where(stands, 0.0, self.losses(batch.prediction, now))
+        if begins:
+            # Last of all: a number can't be taken back.
+            self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
         return stands.to(batch.losses.dtype)
 
     def _begin_pass(self, rows: RowBatch) -> None:
@@ -98,11 +103,10 @@ class LabelCorrection(BatchReweighter):
             raised = (self.threshold + _STEP_OF_PLC).clamp(max=_LAST_OF_PLC)
             self.threshold.copy_(torch.where(self.n_corrected < _FEW * self.n_train, raised, self.threshold))
         self.n_corrected.zero_()
-        self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         batch, rows = super()._passed(model, x, y, index)
-        p = class_probabilities(batch, "LabelCorrection", self.n_classes).detach()
+        p = class_probabilities(batch.prediction.detach())
         batch.found["averages"] = self.averages[rows.positions].to(p.dtype)
         # While warming up too, so that the first corrections rest on several predictions.
         rows.write(self.averages, torch.lerp(p, batch.found["averages"], self.decay))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,13 +14,13 @@ from torch.nn import functional
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_classes
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
-from ..losses import Loss, cross_entropy
+from ..losses import Loss, class_probabilities, cross_entropy
 from ..meta.soft_labels import MixedLabels, check_mixable
 from .beta_mixture import BetaMixture
-from .probabilities import class_probabilities
 
 __all__ = ["MCorrection"]
 
@@ -48,15 +49,16 @@ class MCorrection(BatchReweighter):
         published 105 of 300, at a large step length; a small network learns wrong labels by heart within tens.
     seed : int
         Of the draws of mixup.
-    loss : per-row loss of logits (n, K) and class labels (n,).
+    loss : per-row loss of logits (n, K) and class labels (n,); cross entropy where hard=False or rows are mixed.
 
     weights_ holds v_i. last_losses (n_train,): those of each row's last batch. mixture: the `BetaMixture`.
-    Raises ValueError with the first batch after the warm-up for other predictions or labels.
+    Raises ValueError with the first batch for other predictions or labels.
     Source: Arazo et al. (2019), Unsupervised label noise modeling and loss correction.
     """
 
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "fitted_pass", "draws")
 
+    check_targets = staticmethod(partial(check_classes, "MCorrection"))
     last_losses: Tensor
 
     def __init__(
@@ -74,9 +76,11 @@ class MCorrection(BatchReweighter):
         check_number("prior", prior, "[0, inf)")
         if mixup is not None:
             check_number("mixup", mixup, "(0, inf)", " or None")
-            if loss is not cross_entropy:
-                raise ValueError("Mixed rows have cross entropies of their labels: leave out loss=, or mixup=.")
             self.no_base_weights = "MCorrection(mixup=...) mixes rows, which have no base weights: leave one of the two out."
+        if loss is not cross_entropy and (mixup is not None or not hard):
+            raise ValueError(
+                "Mixed rows and hard=False have cross entropies of several classes: leave out loss=, or mixup= and hard=."
+            )
         self.hard, self.mixup, self.prior = hard, mixup, prior
         self.fitted_pass = -1
         self._random = np.random.default_rng(seed)
@@ -94,7 +98,7 @@ class MCorrection(BatchReweighter):
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         mixed = batch.y if isinstance(batch.y, MixedLabels) else None
-        p = class_probabilities(batch, "MCorrection")
+        p = class_probabilities(batch.prediction)
         own = None if mixed is not None else self.losses(batch.prediction, self._own_class(p))
         if self.fitted_pass != int(self.epoch):
             self.mixture.fit(self.last_losses, self.row_losses.mass > 0)
@@ -121,9 +125,10 @@ class MCorrection(BatchReweighter):
         check_mixable(x)
         with validation_pass(model):
             plain = TrainingPass.of(model, x, y, self.losses)
+        self.check_targets(plain.prediction, y)
         rows = self._rows(index, len(plain.losses))
         rows.check(plain.losses[:, None], self.n_train, self.late_errors)
-        p, draws = class_probabilities(plain, "MCorrection"), self.draws
+        p, draws = class_probabilities(plain.prediction), self.draws
         z = functional.one_hot(self._own_class(p), p.shape[1]) if self.hard else p
         try:
             mixed = MixedLabels.drawn(x, y, z, self.mixup, self._random)
