@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -103,6 +104,17 @@ def test_equal_weights_change_nothing_and_the_library_of_the_source_stays():
     assert weighted.weights.index.equals(source.index)
     series = importance_weights(*map(polars.from_pandas, (source, target)), sample_weight=polars.Series(np.ones(60))).weights
     assert isinstance(series, polars.Series)
+
+
+def test_whole_numbers_of_people_are_told_to_be_copies():
+    source, target = pair(120, 100, 3)
+    people = np.random.default_rng(3).integers(500, 2500, 120)
+    with pytest.warns(UserWarning, match=re.escape(f"120 rows are taken for {people.sum()}. If they say how many people")):
+        importance_weights(source, target, method="kmm", sample_weight=people)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        importance_weights(source, target, method="kmm", sample_weight=people / people.mean())
+        importance_weights(source, target, method="kmm", sample_weight=np.arange(120) % 5)
 
 
 class Unweighted(TransformerMixin, BaseEstimator):

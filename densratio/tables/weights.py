@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
+import warnings
 from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
@@ -30,6 +31,7 @@ from .use import ColumnUse
 
 __all__ = ["ImportanceWeights", "importance_weights", "named_ratio", "ratio_of"]
 
+_MANY_ROWS, _MANY_COPIES = 100, 20  # rows, and copies of each, from which whole weights may not be counts
 _MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 
 
@@ -114,7 +116,7 @@ def importance_weights(
     sample_weight : (n_s,) numbers >= 0, or None
         Weights that the source rows have already, such as those of a survey. The ratio is that of the target to the source that
         they make, and the weights returned are sample_weight times the ratio, ready to be used in their place. Whole numbers are
-        copies of rows; others have no unit.
+        copies of rows; others have no unit. So divide whole numbers of people that a row stands for by their mean.
     flatten : float in [0, 1]
         Power of the ratio: 1 is the ratio, 0.5 its root, 0 equal weights, or sample_weight. Less variance, more bias.
     tame : None, method of `tame_weights`, or function of weights
@@ -133,6 +135,7 @@ def importance_weights(
     rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
     X, y = stack_domains(rows, target_rows)
     given = source_counts(sample_weight, rows.shape[0])
+    _warn_of_copies(given)
     with show_progress(verbose):
         ratio = _fitted_ratio(ratio_of(method, rows, target_rows, seed, given), X, y, given)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
@@ -149,6 +152,17 @@ def importance_weights(
     diagnosis = replace(diagnosis, warnings=advise(diagnosis, remedies))
     pipeline = Pipeline([("encoder", fitted), ("ratio", ratio)])
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
+
+
+def _warn_of_copies(counts: np.ndarray | None) -> None:
+    """Warn of whole numbers that rather say how many people a row stands for than how often it was drawn."""
+    if counts is None or len(counts) < _MANY_ROWS or not np.array_equal(counts, np.rint(counts)) or counts.mean() < _MANY_COPIES:
+        return
+    warnings.warn(
+        f"sample_weight holds whole numbers, which count as copies: {len(counts)} rows are taken for {counts.sum():.0f}. If "
+        "they say how many people a row stands for, as in a survey, pass sample_weight / sample_weight.mean().",
+        UserWarning, stacklevel=3,
+    )  # fmt: skip
 
 
 def _fitted_ratio(ratio: Any, X: Any, y: np.ndarray, counts: np.ndarray | None) -> Any:
