@@ -99,3 +99,15 @@ def test_weights_hardly_know_how_heavy_the_tails_are(name):
     heavier = [MAPS[name](power * part) for power in (1.5, 2.0) for part in (source, target)]
     weights = [Discriminator(n_repeats=1).fit(*stack_domains(*pair)).weights_ for pair in (heavier[:2], heavier[2:])]
     np.testing.assert_allclose(*weights, rtol=0.05, atol=0.02)
+
+
+def test_tiny_values_have_scores_and_rows_that_count_0_have_none():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_cauchy((300, 2)), np.arange(300) % 2
+    tiny = LightTails().fit(1e-310 * X, y).transform(1e-310 * X)
+    np.testing.assert_allclose(tiny, LightTails().fit(X, y).transform(X), rtol=1e-9)
+    counts = np.ones(300)
+    counts[[X[:, 0].argmin(), X[:, 1].argmax()]] = 0.0
+    without = LightTails().fit(X[counts > 0], y[counts > 0])
+    np.testing.assert_array_equal(LightTails().fit(X, y, counts).transform(X), without.transform(X))
+    assert LightTails().fit(X[:4], [0, 0, 1, 1], [1.0, 0.0, 1.0, 1.0]).maps_ == [None, None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,12 +51,51 @@ def test_a_classifier_takes_a_column_of_texts(texts):
         model.predict(np.zeros((2, 3)))
 
 
+def _with_gap(texts, gap):
+    return [gap, *texts[1:]]
+
+
+@pytest.mark.parametrize("gap", [None, float("nan"), pd.NA, ""])
+@pytest.mark.parametrize("container", [list, pd.Series, lambda texts: np.array(texts, dtype=object)])
+def test_a_missing_text_is_an_empty_one(texts, gap, container):
+    rows, labels, _ = texts
+    quick, empty = NoisyLabelClassifier(max_iter=2), _with_gap(rows, "")
+    model = quick.fit(container(_with_gap(rows, gap)), labels)
+    told = model.predict_proba(empty)
+    np.testing.assert_array_equal(told, NoisyLabelClassifier(max_iter=2).fit(empty, labels).predict_proba(empty))
+    np.testing.assert_allclose(model.predict_proba(container([gap, gap])), np.repeat(told[:1], 2, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("column", [pl.Series, pa.array, lambda texts: pa.chunked_array([texts[:100], texts[100:]])])
+def test_texts_are_a_column_of_any_library(texts, column):
+    rows, labels, _ = texts
+    model = NoisyLabelClassifier(max_iter=2).fit(column(rows), labels)
+    np.testing.assert_array_equal(model.predict_proba(column(rows)), model.predict_proba(rows))
+    frames = [find_label_issues(X, labels, n_repeats=1, random_state=0) for X in (column(rows), rows)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+@pytest.mark.parametrize("words", [["good"], ["a", "b"], ["1 2", "3 4"], ["-", "+ -"]])
+def test_texts_of_few_or_short_words_are_told_by_them(words):
+    y = np.arange(40) % len(words) if len(words) > 1 else np.arange(40) % 2
+    model = NoisyLabelClassifier(max_iter=20).fit([words[k % len(words)] for k in y], y)
+    assert len(words) == 1 or model.predict(words).tolist() == [0, 1]
+
+
+def test_texts_that_are_all_empty_are_told():
+    with pytest.raises(ValueError, match="no words: all texts are empty"):
+        NoisyLabelClassifier().fit(["", " ", None, ""], [0, 1, 0, 1])
+
+
 def test_gray_images_need_no_axis_of_channels():
     images = load_digits().images[:200]
     quick = NoisyLabelClassifier(max_iter=2)
     labels = load_digits().target[:200]
     gray, one = (quick.fit(X, labels).predict_proba(X) for X in (images, images[:, None]))
     np.testing.assert_array_equal(gray, one)
+    np.testing.assert_array_equal(quick.predict_proba(images), quick.predict_proba(images[:, None]))
+    with pytest.raises(ValueError, match=r"have shape \(1, 7, 8\)"):
+        quick.predict(images[:, 1:])
 
 
 def test_a_model_of_ones_own_sees_rows_of_any_shape():

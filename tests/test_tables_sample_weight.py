@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,31 @@ def test_a_weight_of_k_is_k_copies(method, n, seed):
     np.testing.assert_allclose(weighted.ratio.transform(target), copied.ratio.transform(target), rtol=1e-6, atol=1e-9)
 
 
+def mixed(n, seed):
+    rng = np.random.default_rng(seed)
+    amount = np.where(rng.random(n) < 0.3, np.nan, rng.normal(size=n) ** 3)
+    kind = rng.choice(["a", "b", "c", "d", "e", None], n, p=[0.4, 0.3, 0.1, 0.06, 0.04, 0.1])
+    return pd.DataFrame({"amount": amount, "kind": kind, "is_new": rng.random(n) < 0.4, "size": rng.normal(size=n)})
+
+
+@pytest.mark.parametrize("method", ["auto", "discriminator", "lsif", "kliep", "spectral", "kde"])
+@few
+@given(seed=seeds)
+def test_a_weight_of_k_is_k_copies_in_a_table_with_gaps_and_categories(method, seed):
+    source, target = mixed(70, seed), mixed(60, seed + 1)
+    counts = np.random.default_rng(seed).integers(0, 4, 70)
+    counts[:2] = 1
+    copies = np.repeat(np.arange(70), counts)
+    weighted = importance_weights(source, target, method=method, sample_weight=counts)
+    copied = importance_weights(source.iloc[copies], target, method=method)
+    assert [(use.fill, use.levels, use.n_rest) for use in weighted.columns] == [
+        (use.fill, use.levels, use.n_rest) for use in copied.columns
+    ]
+    total = np.bincount(copies, copied.weights, minlength=70)
+    np.testing.assert_allclose(weighted.weights, total / total.mean(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(weighted.ratio.transform(target), copied.ratio.transform(target), rtol=1e-5, atol=1e-7)
+
+
 @few
 @given(seed=seeds, unit=st.sampled_from([1e-9, 0.01, 7.3, 1e12]), flatten=st.sampled_from([0.0, 0.5, 1.0]))
 def test_other_weights_have_no_unit_and_the_product_with_the_ratio_is_returned(seed, unit, flatten):
@@ -78,6 +104,17 @@ def test_equal_weights_change_nothing_and_the_library_of_the_source_stays():
     assert weighted.weights.index.equals(source.index)
     series = importance_weights(*map(polars.from_pandas, (source, target)), sample_weight=polars.Series(np.ones(60))).weights
     assert isinstance(series, polars.Series)
+
+
+def test_whole_numbers_of_people_are_told_to_be_copies():
+    source, target = pair(120, 100, 3)
+    people = np.random.default_rng(3).integers(500, 2500, 120)
+    with pytest.warns(UserWarning, match=re.escape(f"120 rows are taken for {people.sum()}. If they say how many people")):
+        importance_weights(source, target, method="kmm", sample_weight=people)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        importance_weights(source, target, method="kmm", sample_weight=people / people.mean())
+        importance_weights(source, target, method="kmm", sample_weight=np.arange(120) % 5)
 
 
 class Unweighted(TransformerMixin, BaseEstimator):

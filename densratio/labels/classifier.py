@@ -11,7 +11,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from .._columns import check_container
+from .._arrays import is_sparse, to_host
+from .._columns import check_container, is_frame
 from .._estimator import Estimator, unchanged_on_error
 from .._validation import check_sample_weight, seed_of
 from ..tables.reading import column_names
@@ -192,9 +193,9 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             return x
         X = check_container(X)
         _check_sizes(X)
+        if self.model is None and not is_frame(X) and not is_sparse(X) and np.ndim(X) == 3:
+            X = np.asarray(to_host(X))[:, None]  # gray images
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
-        if x.ndim == 3 and self.model is None:
-            x = x[:, None]  # gray images
         if x.ndim < 2 or (x.ndim > 4 and self.model is None):
             raise ValueError(f"X must be (n, d) or images (n, c, h, w) or (n, h, w); got shape {x.shape}. Others need model=.")
         if reset:

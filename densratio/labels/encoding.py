@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame, is_missing, library_of
@@ -65,7 +66,8 @@ class TextEncoder:
 
     def transform(self, X: Any) -> np.ndarray:
         """The numbers (n, k) of other texts."""
-        if not _are_texts(X):
+        # Texts of which all are missing are texts too.
+        if not (_are_texts(X) or (_is_column(X) and all(map(is_missing, _values(X))))):
             raise ValueError("The classifier was fitted on texts (n,): pass a list, an array or a column of them.")
         return self.pipeline.transform(_texts(X))
 
@@ -82,17 +84,30 @@ def encoder_of(X: Any) -> FrameEncoder | TextEncoder | None:
 
 
 def _text_pipeline(texts: list[str]) -> Any:
+    """A fitted pipeline from texts (n,) to numbers (n, k). Words are what has two letters or digits; where none has, all parts."""
+    if not any(map(str.strip, texts)):
+        raise ValueError("A column of text holds no words: all texts are empty or missing.")
     weights = TfidfVectorizer(sublinear_tf=True, max_features=50_000)
     try:
         terms = weights.fit_transform(texts)
-    except ValueError as error:
-        raise ValueError(f"A column of text holds no words: {error}") from None
-    return make_pipeline(weights, _main_directions(terms).fit(terms))
+    except ValueError:
+        terms = weights.set_params(token_pattern=r"\S+").fit_transform(texts)
+    # A direction less than words can be the one that tells the texts apart.
+    directions = FunctionTransformer(_dense) if terms.shape[1] <= _n_directions(terms) else _main_directions(terms)
+    return make_pipeline(weights, directions.fit(terms))
+
+
+def _dense(rows: Any) -> np.ndarray:
+    return rows.toarray()
+
+
+def _n_directions(terms: Any) -> int:
+    # Of few texts most directions are noise.
+    return max(1, min(_DIRECTIONS, terms.shape[0] // 10))
 
 
 def _main_directions(terms: Any) -> TruncatedSVD:
-    # Of few texts most directions are noise.
-    return TruncatedSVD(max(1, min(_DIRECTIONS, terms.shape[1] - 1, terms.shape[0] // 10)), random_state=0)
+    return TruncatedSVD(min(_n_directions(terms), terms.shape[1] - 1), random_state=0)
 
 
 def _directions(rows: Any) -> np.ndarray:
@@ -103,11 +118,18 @@ def _directions(rows: Any) -> np.ndarray:
 
 
 def _are_texts(X: Any) -> bool:
-    """Whether X is a column of texts (n,)."""
-    if isinstance(X, list | tuple) or (getattr(X, "ndim", 0) == 1 and not is_frame(X)):
-        values = [value for value in _values(X) if not isinstance(value, float)]
-        return len(values) > 0 and all(isinstance(value, str) for value in values)
-    return False
+    """Whether X is a column of texts (n,), of which some may be missing."""
+    if not _is_column(X):
+        return False
+    values = _values(X)
+    return any(isinstance(value, str) for value in values) and all(isinstance(v, str | float) or is_missing(v) for v in values)
+
+
+def _is_column(X: Any) -> bool:
+    """Whether X is a list, or a column of any library."""
+    if isinstance(X, list | tuple):
+        return len(X) > 0
+    return not is_frame(X) and (hasattr(X, "to_pylist") or len(getattr(X, "shape", ())) == 1) and len(X) > 0
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:

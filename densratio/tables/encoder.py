@@ -14,12 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import is_frame
 from .._estimator import Estimator
-from .._validation import check_count, split_domains
+from .._validation import check_count, check_sample_weight, split_domains
 from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
 from .spelling import advice_on_texts
 from .use import ColumnUse, dropped, numbers_rows, use_of
 
-__all__ = ["TableEncoder", "as_names"]
+__all__ = ["TableEncoder", "as_names", "source_counts"]
 
 _NOT_FITTED = "This TableEncoder is not fitted yet: call fit(X, y) or fit_samples(source, target)."
 
@@ -67,9 +67,10 @@ class TableEncoder(TransformerMixin, Estimator):
         is_source = split_domains(BaseEstimator(), np.zeros((X.shape[0], 1)), y, reset=True)[1]
         return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
 
-    def fit_samples(self, source: Any, target: Any, *, pooled: bool = False) -> TableEncoder:
+    def fit_samples(self, source: Any, target: Any, *, sample_weight: Any = None, pooled: bool = False) -> TableEncoder:
         """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError where they differ.
 
+        sample_weight: how often each source row counts (n_s,), as in `importance_weights`; None for once.
         pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
         """
         max_levels = None if self.max_levels is None else check_count("max_levels", self.max_levels)
@@ -80,6 +81,9 @@ class TableEncoder(TransformerMixin, Estimator):
         texts = {name: [loose_values(table, name) for table in (source, target)] for name in of_text}
         _warn_of_texts(texts)
         counted = self._row_numbers(pairs)
+        counts = source_counts(sample_weight, source.shape[0])
+        if counts is not None:
+            pairs = {name: (mine.counted(counts), theirs) for name, (mine, theirs) in pairs.items()}
         if pooled:
             pairs = {name: (both := columns[0].followed_by(columns[1]), both) for name, columns in pairs.items()}
         uses = [
@@ -172,6 +176,17 @@ class TableEncoder(TransformerMixin, Estimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
+    """How often each source row counts (n_rows,): whole numbers of times, or others of mean 1, as they have no unit."""
+    weight = check_sample_weight(sample_weight, n_rows, " of the source")
+    if weight is None or (weight.max() > 0.0 and np.array_equal(weight, np.rint(weight))):
+        return weight
+    if weight.max() == 0.0:
+        raise ValueError("sample_weight is 0 in every source row: at least one must be positive.")
+    share = weight / weight.max()
+    return share / share.mean()
 
 
 def as_names(drop: Any) -> list[Any]:

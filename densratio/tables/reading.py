@@ -30,10 +30,23 @@ _DAY = 86_400e6  # microseconds
 
 
 class Column(NamedTuple):
-    """kind: a name in KINDS. values (n,): str or None for categories; else float64, NaN for a gap, in days for all of time."""
+    """kind: a name in KINDS. values (n,): str or None for categories; else float64, NaN for a gap, in days for all of time.
+
+    counts (n,): how often each row counts; None for once.
+    """
 
     kind: str
     values: np.ndarray
+    counts: np.ndarray | None = None
+
+    @property
+    def n_times(self) -> np.ndarray:
+        """How often (n,) each row counts."""
+        return np.ones(len(self.values)) if self.counts is None else self.counts
+
+    def counted(self, counts: np.ndarray) -> Column:
+        """The rows that count, so often (n,)."""
+        return Column(self.kind, self.values[counts > 0], counts[counts > 0])
 
     @property
     def is_gap(self) -> np.ndarray:
@@ -50,7 +63,8 @@ class Column(NamedTuple):
 
     def followed_by(self, other: Column) -> Column:
         """The values of this column and then those of another of its kind."""
-        return Column(self.kind, np.concatenate([self.values, other.values]))
+        both = (np.concatenate(pair) for pair in ((self.values, other.values), (self.n_times, other.n_times)))
+        return Column(self.kind, *both)
 
 
 def table_of(X: Any, name: str) -> Any:

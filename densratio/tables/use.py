@@ -117,13 +117,22 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is
     pooled = np.concatenate(values)
     if pooled.min() < pooled.max():
         apart = (*_ranges_apart(values[0], values[1], source.kind), *apart)
-        return ColumnUse(name, source.kind, fill=float(np.median(pooled)), has_gaps=has_gaps, no_overlap=apart)
+        counts = np.concatenate([column.n_times[~gap] for column, gap in zip((source, target), gaps, strict=True)])
+        return ColumnUse(name, source.kind, fill=_median(pooled, counts), has_gaps=has_gaps, no_overlap=apart)
     if not has_gaps and abs(pooled[0]) >= 2.0**53:
         # Whole numbers as large may differ, and floating point does not tell them apart.
         return dropped(name, f"one number in floating point, {shown_value(pooled[0], source.kind)}: subtract the smallest value")
     if not has_gaps:
         return dropped(name, f"the same value in all rows, {shown_value(pooled[0], source.kind)}")
     return ColumnUse(name, source.kind, has_gaps=True, no_overlap=apart)
+
+
+def _median(values: np.ndarray, counts: np.ndarray) -> float:
+    """The median of values (n,) that count so often (n,)."""
+    order = np.argsort(values, kind="stable")
+    up_to = np.cumsum(counts[order])
+    middle = [np.searchsorted(up_to, 0.5 * up_to[-1], side=side).clip(max=len(values) - 1) for side in ("left", "right")]
+    return float(np.mean(values[order][middle]))
 
 
 def numbers_rows(source: Column, target: Column) -> bool:
@@ -139,8 +148,8 @@ def numbers_rows(source: Column, target: Column) -> bool:
 def _one_hot(
     name: Any, source: Column, target: Column, max_levels: int | None, is_undeclared: bool, has_gaps: bool, apart: tuple[str, ...]
 ) -> ColumnUse:
-    counts = [Counter(text for text in _texts(column) if text is not None) for column in (source, target)]
-    sizes = [len(column.values) for column in (source, target)]
+    counts = [_rows_of_texts(column) for column in (source, target)]
+    sizes = [column.n_times.sum() for column in (source, target)]
     # Rows in which a level must occur to get a column of its own: 10, or 5 % if fewer, and 0.5 % if more.
     needed = [max(2.0, min(10.0, 0.05 * n), 0.005 * n) for n in sizes]
     known = sorted(counts[0].keys() | counts[1].keys())
@@ -162,6 +171,15 @@ def _one_hot(
         return dropped(name, f"{len(known)} different texts, of which none is frequent: {what}")
     notes = (*_levels_apart(levels, counts, sizes), *apart)
     return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
+
+
+def _rows_of_texts(column: Column) -> Counter[str]:
+    """How many rows have each text."""
+    found: Counter[str] = Counter()
+    for text, count in zip(_texts(column), column.n_times.tolist(), strict=True):
+        if text is not None:
+            found[text] += count
+    return found
 
 
 def _texts(column: Column) -> np.ndarray:
@@ -194,7 +212,7 @@ def _ranges_apart(source: np.ndarray, target: np.ndarray, kind: str) -> Iterator
             yield f"{_percent(outside)} of the {names[0]} rows are outside the {names[1]}'s range, {ends[1]} to {ends[2]}"
 
 
-def _levels_apart(levels: tuple[str, ...], counts: list[Counter[str]], sizes: list[int]) -> Iterator[str]:
+def _levels_apart(levels: tuple[str, ...], counts: list[Counter[str]], sizes: list[float]) -> Iterator[str]:
     for mine, other, names in ((0, 1, ("source", "target")), (1, 0, ("target", "source"))):
         only = [level for level in levels if counts[mine][level] and not counts[other][level]]
         if only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
+import warnings
 from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
@@ -16,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from .._arrays import to_host
 from .._columns import library_of, shown
 from .._progress import show_progress
-from .._validation import check_number, check_sample_weight, seed_of, stack_domains
+from .._validation import check_number, seed_of, stack_domains
 from ..diagnostics import Report, diagnose
 from ..diagnostics.advice import advise
 from ..diagnostics.columns import Columns, numeric_columns
@@ -25,11 +26,12 @@ from ..estimators import ESTIMATORS
 from ..two_step.intervals import weight_name
 from ..two_step.taming import TamedWeights, tamed_by
 from .automatic import automatic
-from .encoder import TableEncoder, as_names
+from .encoder import TableEncoder, as_names, source_counts
 from .use import ColumnUse
 
 __all__ = ["ImportanceWeights", "importance_weights", "named_ratio", "ratio_of"]
 
+_MANY_ROWS, _MANY_COPIES = 100, 20  # rows, and copies of each, from which whole weights may not be counts
 _MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 
 
@@ -110,11 +112,11 @@ def importance_weights(
     drop : name or sequence of names
         Columns to leave out, such as the label; either sample may lack them.
     encoder : "auto" or an unfitted transformer
-        "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples.
+        "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples, without sample_weight.
     sample_weight : (n_s,) numbers >= 0, or None
         Weights that the source rows have already, such as those of a survey. The ratio is that of the target to the source that
         they make, and the weights returned are sample_weight times the ratio, ready to be used in their place. Whole numbers are
-        copies of rows; others have no unit.
+        copies of rows; others have no unit. So divide whole numbers of people that a row stands for by their mean.
     flatten : float in [0, 1]
         Power of the ratio: 1 is the ratio, 0.5 its root, 0 equal weights, or sample_weight. Less variance, more bias.
     tame : None, method of `tame_weights`, or function of weights
@@ -129,10 +131,11 @@ def importance_weights(
     fit takes none; the message says what to type.
     """
     check_number("flatten", flatten, "[0, 1]", ", from equal weights to the ratio itself")
-    fitted = _fitted_encoder(encoder, drop, source, target)
+    fitted = _fitted_encoder(encoder, drop, source, target, sample_weight)
     rows, target_rows, seed = fitted.transform(source), fitted.transform(target), seed_of(random_state)
     X, y = stack_domains(rows, target_rows)
-    given = check_sample_weight(sample_weight, rows.shape[0], " of the source")
+    given = source_counts(sample_weight, rows.shape[0])
+    _warn_of_copies(given)
     with show_progress(verbose):
         ratio = _fitted_ratio(ratio_of(method, rows, target_rows, seed, given), X, y, given)
     weights = np.asarray(to_host(ratio.weights_), dtype=np.float64)
@@ -151,15 +154,23 @@ def importance_weights(
     return ImportanceWeights(_as_source(weights, source), pipeline, diagnosis, tuple(getattr(fitted, "columns_", ())), taming)
 
 
-def _fitted_ratio(ratio: Any, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> Any:
-    """The ratio fitted on both samples, whose source rows count sample_weight (n_source,) or once."""
-    if sample_weight is None:
+def _warn_of_copies(counts: np.ndarray | None) -> None:
+    """Warn of whole numbers that rather say how many people a row stands for than how often it was drawn."""
+    if counts is None or len(counts) < _MANY_ROWS or not np.array_equal(counts, np.rint(counts)) or counts.mean() < _MANY_COPIES:
+        return
+    warnings.warn(
+        f"sample_weight holds whole numbers, which count as copies: {len(counts)} rows are taken for {counts.sum():.0f}. If "
+        "they say how many people a row stands for, as in a survey, pass sample_weight / sample_weight.mean().",
+        UserWarning, stacklevel=3,
+    )  # fmt: skip
+
+
+def _fitted_ratio(ratio: Any, X: Any, y: np.ndarray, counts: np.ndarray | None) -> Any:
+    """The ratio fitted on both samples, whose source rows count so often (n_source,), or once as target rows do."""
+    if counts is None:
         return ratio.fit(X, y)
-    if sample_weight.max() == 0.0:
-        raise ValueError("sample_weight is 0 in every source row: at least one must be positive.")
-    weight, share = np.ones(len(y)), sample_weight / sample_weight.max()
-    # A target row counts once, and weights without a unit are to count a source row once in the mean.
-    weight[y == 0] = sample_weight if np.array_equal(sample_weight, np.rint(sample_weight)) else share / share.mean()
+    weight = np.ones(len(y))
+    weight[y == 0] = counts
     return ratio.fit(X, y, **{weight_name(ratio): weight})
 
 
@@ -184,7 +195,7 @@ def named_ratio(name: str, seed: int) -> Any:
     return ratio.set_params(random_state=seed) if "random_state" in ratio.get_params(deep=False) else ratio
 
 
-def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
+def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any, sample_weight: Any) -> Any:
     if isinstance(encoder, str) and encoder == "auto":
         # Whatever scikit-learn's configuration says: the ratio is fitted on arrays, and may be used under another one.
         encoder = TableEncoder(drop).set_output(transform="default")
@@ -194,7 +205,7 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any) -> Any:
         raise ValueError("drop belongs to the encoder here: give it TableEncoder(drop=...), or drop the columns yourself.")
     encoder = clone(encoder)
     if isinstance(encoder, TableEncoder):
-        return encoder.fit_samples(source, target)
+        return encoder.fit_samples(source, target, sample_weight=sample_weight)
     return encoder.fit(*stack_domains(source, target))
 
 

@@ -52,7 +52,10 @@ class LightTails(TransformerMixin, BaseEstimator):
         """Learn from rows X (n, d) of domains y (n,), which count sample_weight (n,) times."""
         X = validate_data(self, X, dtype=np.float64)
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        domains = [np.ones(len(X), dtype=bool)] if y is None else [np.asarray(y) == label for label in np.unique(y)]
+        y = np.zeros(len(X)) if y is None else np.asarray(y)
+        # A row that counts 0 times has no score.
+        X, y, weight = (values[weight > 0.0] for values in (X, y, weight))
+        domains = [y == label for label in np.unique(y)]
         heaviest = _HEAVY + 3.0 * (24.0 / weight.sum()) ** 0.5
         self.maps_ = [_scores(x, weight) if _kurtosis(x, weight, domains) > heaviest else None for x in X.T]
         return self
@@ -61,7 +64,7 @@ class LightTails(TransformerMixin, BaseEstimator):
         """The columns (n, d), those with heavy tails as scores."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.column_stack([x if found is None else np.interp(x, *found) for x, found in zip(X.T, self.maps_, strict=True)])
+        return np.column_stack([x if found is None else _scored(x, *found) for x, found in zip(X.T, self.maps_, strict=True)])
 
 
 def _kurtosis(values: np.ndarray, weight: np.ndarray, domains: list[np.ndarray]) -> float:
@@ -76,6 +79,14 @@ def _kurtosis(values: np.ndarray, weight: np.ndarray, domains: list[np.ndarray])
             square = (centered / largest) ** 2
             total += weight[at].sum() * float(share @ square**2) / float(share @ square) ** 2
     return total / weight.sum()
+
+
+def _scored(x: np.ndarray, values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores of x (n,), linear between values (k,). np.interp multiplies by slopes, which overflow between tiny values."""
+    below = np.searchsorted(values, x, side="right").clip(1, len(values) - 1) - 1
+    with np.errstate(over="ignore"):
+        part = (x - values[below]) / (values[below + 1] - values[below])
+    return scores[below] + part.clip(0.0, 1.0) * (scores[below + 1] - scores[below])
 
 
 def _scores(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
