@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from densratio.training import ELR, LabelCorrection, MCorrection, Uniform
+from densratio.training.loop.mixed_labels import MixedLabels
 from densratio.training.losses import squared_error, symmetric_cross_entropy
-from densratio.training.meta.soft_labels import MixedLabels
 from densratio.training.noisy_labels.beta_mixture import BetaMixture
 
 drawn = settings(max_examples=12, deadline=None)

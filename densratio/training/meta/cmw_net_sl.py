@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..loop.mixed_labels import MixedLabels
 from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .cmw_net import CMWNet
 from .gradient import MetaGradient, gradient_from
-from .soft_labels import MixedLabels, SoftLabels
+from .soft_labels import SoftLabels
 from .weight_network import learned_weights
 
 __all__ = ["CMWNetSL"]

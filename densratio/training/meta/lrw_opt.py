@@ -11,12 +11,13 @@ from torch.optim import Adam
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.own_step import move
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, Predict, gradient_from
 from .lrw import FeatureNetwork, WeightOfInput, features_of
-from .weight_network import learned_weights, move
+from .weight_network import learned_weights
 
 __all__ = ["LRWOpt"]
 

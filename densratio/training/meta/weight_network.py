@@ -12,9 +12,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ..loop.late_errors import waits_for
+from ..loop.own_step import move
 from ..loop.ranks import Rows
 
-__all__ = ["WeightNetwork", "groups_of_classes", "learned_weights", "move"]
+__all__ = ["WeightNetwork", "groups_of_classes", "learned_weights"]
 
 _log = logging.getLogger("densratio")
 
@@ -89,17 +90,3 @@ def _step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], 
     summed = rows.sum_of(filled)
     move(optimizer, parameters, summed)
     return summed
-
-
-def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
-    """One step with these gradients."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    for moved, state in optimizer.state.items():
-        moment = state.get("exp_avg", state.get("momentum_buffer"))
-        if moment is not None and (moment.device, moment.dtype) != (moved.device, moved.dtype):
-            # The moments follow the parameters to another device or precision.
-            optimizer.load_state_dict(optimizer.state_dict())
-            break
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

@@ -15,11 +15,11 @@ from torch.nn import functional
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import check_classes
+from ..loop.mixed_labels import MixedLabels, check_mixable
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
 from ..losses import Loss, class_probabilities, cross_entropy
-from ..meta.soft_labels import MixedLabels, check_mixable
 from .beta_mixture import BetaMixture
 
 __all__ = ["MCorrection"]

@@ -1,0 +1,75 @@
+"""A batch mixed with itself, each row with a given label and a pseudo-label."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..losses import cross_entropy
+from .ranks import n_ranks, rank_here
+from .training_pass import TrainingPass
+
+__all__ = ["MixedLabels", "check_mixable"]
+
+
+class MixedLabels(NamedTuple):
+    """A batch mixed with itself in another order: x = share x + (1 - share) x[order], share in [1/2, 1].
+
+    y (n,): given labels; z (n, C): pseudo-labels; order (n,).
+    """
+
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    order: Tensor
+    share: float
+
+    @classmethod
+    def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
+        """The batch with a share of Beta(mixup, mixup) and an order drawn at random, or as it is where mixup is None.
+
+        Every rank mixes its own rows in an order of its own; the draws left in the generator are the same on all.
+        """
+        share, order = 1.0, torch.arange(len(y))
+        if mixup is not None:
+            share = random.beta(mixup, mixup)
+            # As many numbers are drawn on every rank, whatever rows it has.
+            own = np.random.default_rng(random.integers(2**63, size=n_ranks())[rank_here()])
+            share, order = max(share, 1.0 - share), torch.as_tensor(own.permutation(len(y)))
+        order = order.to(x.device, non_blocking=True)
+        return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
+
+    def shared(self, v: Tensor, v_of_order: Tensor) -> Tensor:
+        """Weights (4n,) of the four losses of each row, for shares v (n,) of the given label in rows and in rows[order].
+
+        They are scaled so that their mean with the losses is the mean over rows.
+        """
+        parts = zip((self.share, 1.0 - self.share), (v, v_of_order), strict=True)
+        return 4.0 * torch.cat([part for a, b in parts for part in (a * b, a * (1.0 - b))])
+
+    @property
+    def weight_scale(self) -> float:
+        """What the first n of these weights are multiplied by to be v."""
+        return 1.0 / (4.0 * self.share)
+
+    @staticmethod
+    def losses(prediction: Tensor, labels: Any) -> Tensor:
+        """Cross entropies (4n,) against y, z, y[order] and z[order]."""
+        mixed: MixedLabels = labels
+        of_labels = mixed.y, mixed.z.to(prediction.dtype), mixed.y[mixed.order], mixed.z[mixed.order].to(prediction.dtype)
+        return torch.cat([cross_entropy(prediction, label) for label in of_labels])
+
+    def given_losses(self, rows: TrainingPass) -> Tensor:
+        """Losses (2n,) of the pass against the given labels y and y[order], detached."""
+        n = len(self.y)
+        losses = rows.losses.detach()
+        return torch.cat([losses[:n], losses[2 * n : 3 * n]])
+
+
+def check_mixable(x: Any) -> None:
+    """Raise ValueError for input that can't be averaged."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError("Soft labels and mixup need input of one tensor of floats; got another kind of input.")

@@ -1,0 +1,24 @@
+"""The step of parameters that a method learns by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["move"]
+
+
+def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
+    """One step with these gradients."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    for moved, state in optimizer.state.items():
+        moment = state.get("exp_avg", state.get("momentum_buffer"))
+        if moment is not None and (moment.device, moment.dtype) != (moved.device, moved.dtype):
+            # The moments follow the parameters to another device or precision.
+            optimizer.load_state_dict(optimizer.state_dict())
+            break
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
