@@ -12,7 +12,7 @@ import scipy.sparse
 
 from ._arrays import Array, host_numbers, is_sparse, namespace, put, to_host
 
-__all__ = ["Scale", "column_values", "distinct", "distinct_of_any_columns", "some_of"]
+__all__ = ["Scale", "as_counts", "column_values", "distinct", "distinct_of_any_columns", "some_of"]
 
 _LEVELS = 96  # quantiles that stand for a column with more distinct values
 _GAUSSIAN = {0.25: 0.4506242231, 0.5: 0.9538725524}  # quantiles of the difference of two draws from N(0, 1)
@@ -245,3 +245,11 @@ def _reached(share: np.ndarray, levels: np.ndarray) -> np.ndarray:
 @cache
 def _pairs(k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(k, 1)
+
+
+def as_counts(weight: np.ndarray) -> np.ndarray:
+    """How often each row counts (n,): whole numbers of times, or other weights with mean 1, as they have no unit. Not all are 0."""
+    if np.array_equal(weight, np.rint(weight)):
+        return weight
+    share = weight / weight.max()
+    return share / share.mean()

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame
 from .._estimator import Estimator, unchanged_on_error
+from .._scale import as_counts
 from .._validation import check_sample_weight, seed_of
 from ..tables.reading import column_names
 from .encoding import FrameEncoder, encoder_of
@@ -92,7 +93,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
         With a model of your own rows may have any shape (n, c, ...).
         clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
-        sample_weight (n,): how much each row counts: 2 for two copies of it. Weights above 0 with a mean below 1 are scaled to it.
+        sample_weight (n,): how much each row counts: whole numbers are copies; others have no unit.
         """
         if find_spec("torch") is None:
             raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')
@@ -155,15 +156,16 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         weight = check_sample_weight(sample_weight, len(x))
-        weight = np.ones(len(x)) if weight is None else _counts(weight)
+        weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+        if not weight.any():
+            raise ValueError("The sample weights of all rows are zero: no row of any class is left to learn from.")
+        weight = as_counts(weight)
         is_clean = np.zeros(len(x), dtype=bool)
         if isinstance(clean, tuple | list) and len(clean) == 2 and np.ndim(clean[1]) == 1:
             x, codes, weight, is_clean = self._with_second(clean, x, codes, weight, is_clean)
         elif clean is not None:
             is_clean = clean_rows(clean, len(x))
         is_used = weight > 0
-        if not is_used.any():
-            raise ValueError("The sample weights of all rows are zero: no row of any class is left to learn from.")
         self._center, self._spread = _scale(x[is_used], weight[is_used])
         x = ((x - self._center) / self._spread).astype(np.float32)
         return Rows(x, codes.astype(np.int64), weight, is_clean), len(labels), is_clean[: len(labels)]
@@ -283,13 +285,6 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
         )
     check_classification_targets(labels)
     return labels
-
-
-def _counts(sample_weight: Any) -> np.ndarray:
-    """How often each row counts (n,): as many rows as there are, or more, where weights say how likely each is."""
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    positive = weight[weight > 0]
-    return weight / min(positive.mean(), 1.0) if len(positive) else weight
 
 
 def _check_sizes(X: Any) -> None:

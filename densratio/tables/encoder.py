@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import is_frame
 from .._estimator import Estimator
+from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
 from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
 from .spelling import advice_on_texts
@@ -181,12 +182,9 @@ class TableEncoder(TransformerMixin, Estimator):
 def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
     """How often each source row counts (n_rows,): whole numbers of times, or others of mean 1, as they have no unit."""
     weight = check_sample_weight(sample_weight, n_rows, " of the source")
-    if weight is None or (weight.max() > 0.0 and np.array_equal(weight, np.rint(weight))):
-        return weight
-    if weight.max() == 0.0:
+    if weight is not None and weight.max() == 0.0:
         raise ValueError("sample_weight is 0 in every source row: at least one must be positive.")
-    share = weight / weight.max()
-    return share / share.mean()
+    return None if weight is None else as_counts(weight)
 
 
 def as_names(drop: Any) -> list[Any]:
