@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+import densratio.labels
 from densratio.cli import app
 from densratio.cli.labeled import labeled
 from densratio.cli.tables import Reading
@@ -78,6 +79,73 @@ def test_a_classifier_is_trained_and_measured(files):
     result = call("train", files / "wrong.csv", "--label", "kind", "--test", files / "right.csv", "--epochs", "20")
     assert result.exit_code == 0, result.output
     assert "of 120 test rows" in result.stdout and float(result.stdout.split("accuracy")[1].split("%")[0]) > 95
+
+
+@given(data=st.data(), typed=st.booleans())
+def test_codes_stay_as_they_are_written_in_every_file(tmp_path_factory, data, typed):
+    """A zero before a number in one file makes a column text in all; the oracle is what was written. Other numbers stay numbers."""
+    folder = tmp_path_factory.mktemp("codes")
+    digits = st.lists(st.sampled_from(["1", "2", "10"]), min_size=4, max_size=4)
+    frames = [
+        pd.DataFrame({"a": data.draw(digits), "zip": data.draw(digits), "hour": ["0", "1.5", "02", "3"], "y": data.draw(digits)})
+        for _ in range(2)
+    ]
+    padded = data.draw(st.sets(st.sampled_from(["zip", "y"]), min_size=1))
+    for name in padded:
+        frames[data.draw(st.sampled_from([0, 1]))].loc[data.draw(st.integers(0, 3)), name] = "01"
+    paths = [folder / "main.csv", folder / "clean.csv"]
+    for frame, path in zip(frames, paths, strict=True):
+        frame.to_csv(path, index=False)
+    is_first_typed = typed and any(code == "01" for code in frames[0]["zip"])
+    if is_first_typed:
+        paths[0] = folder / "main.parquet"
+        frames[0].astype({"a": int, "hour": float}).to_parquet(paths[0])
+    assume("y" in padded or not is_first_typed)
+    found, notes = labeled(paths, "y", None, None, Reading())
+    for frame, read in zip(frames, found, strict=True):
+        assert read.rows["a"].tolist() == [float(text) for text in frame["a"]] and read.rows["hour"].tolist() == [0.0, 1.5, 2.0, 3.0]
+        written = {name: frame[name].tolist() if name in padded else frame[name].astype(int).tolist() for name in ("zip", "y")}
+        assert {"zip": read.rows["zip"].tolist(), "y": read.labels.tolist()} == written
+    assert all(any(f"column '{name}' holds codes, such as '01'" in note for note in notes) for name in padded)
+
+
+@pytest.mark.parametrize("names", [("01", "1"), ("x1", "1")])
+def test_codes_are_classes_of_their_own_and_files_of_right_labels_are_read_alike(tmp_path, few_steps, names):
+    rng, y, names = np.random.default_rng(0), np.arange(120) % 2, np.array(names)
+    rows = pd.DataFrame(8.0 * y[:, None] + rng.normal(size=(120, 2)), columns=["a", "b"])
+    given = names[np.where(np.arange(120) < 6, 1 - y, y)]
+    rows.assign(y=given).to_csv(tmp_path / "given.csv", index=False)
+    # These hold numbers alone.
+    right = rows.assign(row=range(120), y=names[y])[y == 1]
+    right[["row", "y"]][:20].to_csv(tmp_path / "checked.csv", index=False)
+    right[["a", "b", "y"]][20:].to_csv(tmp_path / "clean.csv", index=False)
+    out, more = tmp_path / "issues.csv", ("--clean", tmp_path / "clean.csv", "--checked", tmp_path / "checked.csv")
+    result = call("labels", tmp_path / "given.csv", "--label", "y", *more, "--out", out)
+    assert result.exit_code == 0, result.output
+    issues = pd.read_csv(out, dtype=str)
+    assert set(issues["row"][:6]) == set("012345") and set(issues["given_label"]) == set(names)
+
+
+def test_the_options_of_labels_are_those_of_the_call(tmp_path, monkeypatch):
+    """What reaches `find_label_issues`; groups are those of the named column, which is nothing to learn from."""
+    rng, y, seen = np.random.default_rng(0), np.arange(40) % 2, {}
+    table = pd.DataFrame({"a": y + rng.normal(size=40), "who": np.arange(40) // 4, "y": y})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    find = densratio.labels.find_label_issues
+
+    def spy(rows, labels, **settings):
+        seen.update(settings, columns=list(rows))
+        return find(rows, labels, **settings)
+
+    monkeypatch.setattr("densratio.labels.find_label_issues", spy)
+    options = ("--kind", "classes", "--groups", "who", "--folds", "3", "--repeats", "1", "--jobs", "1", "--seed", "7")
+    result = call("labels", tmp_path / "table.csv", "--label", "y", *options, "--out", tmp_path / "issues.csv")
+    assert result.exit_code == 0, result.output
+    assert seen["columns"] == ["a"] and list(seen["groups"]) == [str(who) for who in table["who"]]
+    assert [seen[name] for name in ("kind", "cv", "n_repeats", "n_jobs", "random_state")] == ["classes", 3, 1, 1, 7]
+    page = tmp_path / "page.html"
+    result = call("labels", tmp_path / "table.csv", "--label", "a", "--repeats", "1", "--out", tmp_path / "i.csv", "--report", page)
+    assert result.exit_code == 0 and "By classes" not in page.read_text() and len(pd.read_csv(tmp_path / "i.csv")) == 40
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +250,14 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "wrong.csv"), "--label must name the column of the label in wrong.csv"),
         (("labels", "."), "has no images in folders by class, such as"),
         (("labels", ".", "--label", "kind"), "the names of the folders are the labels: leave --label out"),
-        (("labels", ".", "--drop", "a"), "--columns and --drop are for tables, and . is a folder"),
+        (("labels", ".", "--drop", "a"), "--columns, --drop and --groups are for tables, and . is a folder"),
         (("labels", "wrong.csv", "--label", "kind", "--checked", "right.csv"), "right.csv has no column 'row'"),
         (("labels", "wrong.csv", "--label", "kind", "--checked", "none.csv"), "none.csv does not exist"),
+        (("labels", "wrong.csv", "--label", "kind", "--kind", "sorts"), '--kind must be "auto", "classes" or "numbers"'),
+        (("labels", "wrong.csv", "--label", "kind", "--folds", "1"), "--folds must be a whole number >= 2; got 1"),
+        (("labels", "wrong.csv", "--label", "kind", "--repeats", "0"), "--repeats must be a whole number >= 1; got 0"),
+        (("labels", "wrong.csv", "--label", "kind", "--groups", "who"), "--groups: wrong.csv has no column 'who'"),
+        (("labels", "wrong.csv", "--label", "a", "--clean", "right.csv"), "--clean is for classes, and these labels are numbers"),
         (("labels", "wrong.csv", "--label", "kind", "--size", "8"), "--size is for images, and wrong.csv is a table"),
         (("labels", "wrong.csv", "--label", "kind", "--out", "x.txt"), "must end in .csv"),
         (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--method", "mw_nett"), "Did you mean 'mw_net'"),

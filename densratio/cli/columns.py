@@ -41,10 +41,10 @@ def check_id(id: str | None, source: Table, columns: str | None) -> None:
         raise ValueError(f"--id {id} names the rows and describes none: leave it out of --columns.")
 
 
-def choose(source: Table, target: Table, columns: str | None, drop: str | None, beside: str | None) -> Choice:
+def choose(source: Table, target: Table, columns: str | None, drop: str | None, beside: Sequence[str] = ()) -> Choice:
     """The columns to use: those of `columns`, or all but `beside` and those of `drop`, which both tables must have.
 
-    beside : a column that describes no row, such as its name or its label.
+    beside : columns that describe no row, such as its name or its label.
 
     columns, drop : names separated by commas, as a line of a CSV file. Raises ValueError for names that are in neither table,
     columns that are in one only or have no name, and where no column is left.
@@ -58,11 +58,11 @@ def choose(source: Table, target: Table, columns: str | None, drop: str | None, 
                 raise ValueError(f"{table.path} has no column {quoted(missing)}, which --columns names.")
         return named
     left_out = () if drop is None else known("--drop", drop, source, target)
-    unused = (*left_out, beside)
+    unused = (*left_out, *beside)
     kept = [[name for name in table.names if name not in unused] for table in (source, target)]
     _check_same(source, target, Choice(tuple(kept[0]), left_out), kept[1])
     if not kept[0]:
-        raise ValueError("No column is left to use: all are left out." if left_out else f"There is no column beside '{beside}'.")
+        raise ValueError("No column is left to use: all are left out." if left_out else f"There is no column beside {quoted(beside)}.")
     choice = Choice(tuple(kept[0]), left_out)
     if nameless := [name for name in kept[0] if _NAMELESS.fullmatch(name)]:
         raise ValueError(

@@ -22,7 +22,7 @@ _STYLE = (
 
 def page(issues: Any, given: Labeled, title: str) -> str:
     """HTML of the most doubtful rows and of the counts by classes."""
-    found = issues[issues["is_issue"]]
+    found, are_classes = issues[issues["is_issue"]], "transition" in issues.attrs
     pairs = found.groupby(["given_label", "suggested_label"]).size().sort_values(ascending=False).head(_MOST_SHOWN)
     counts = [[_text(label), _text(suggested), f"{n:,}"] for (label, suggested), n in pairs.items()]
     worst = [
@@ -33,7 +33,7 @@ def page(issues: Any, given: Labeled, title: str) -> str:
     last = "image" if given.files else "text, and columns that speak against the given label"
     heads = ["row", "given", "suggested", "probability of being wrong", last]
     parts = [f"<h1>{escape(title)}</h1><p>{facts}</p>", "<h2>The most doubtful rows</h2>", _table(heads, worst)]
-    parts += ["<h2>By classes</h2>", _table(["given", "suggested", "rows"], counts)]
+    parts += ["<h2>By classes</h2>", _table(["given", "suggested", "rows"], counts)] * are_classes
     return f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>{''.join(parts)}\n"
 
 

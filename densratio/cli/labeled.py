@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .codes import declare_codes
 from .column import Column, column_of
 from .columns import as_argument, choose, listed
 from .console import quoted
@@ -20,24 +22,34 @@ __all__ = ["Labeled", "checked_labels", "labeled"]
 class Labeled(NamedTuple):
     """Rows, a pandas frame in which gaps are missing values or images (n, c, h, w), and their labels (n,).
 
-    files: those of the images.
+    files: those of the images. column: that of the labels in a table. groups (n,): what names the group of each row, or None.
     """
 
     rows: Any
     labels: np.ndarray
     files: Sequence[Path] = ()
+    column: Column | None = None
+    groups: np.ndarray | None = None
 
 
 def labeled(
-    paths: Sequence[Path], label: str | None, columns: str | None, drop: str | None, reading: Reading, *, size: int | None = None
+    paths: Sequence[Path],
+    label: str | None,
+    columns: str | None,
+    drop: str | None,
+    reading: Reading,
+    *,
+    size: int | None = None,
+    groups: str | None = None,
 ) -> tuple[list[Labeled], list[str]]:
     """The tables of several files, which have the same columns, or the images of several folders; and notes on what was done.
 
+    groups: the column of the first table that names groups of rows, from which nothing is learned.
     Raises ValueError for a file that is no table, columns that differ, a row without a label, and, where most values of a column
     are numbers, for those that are none.
     """
     if any(path.is_dir() for path in paths):
-        return [_images(path, label, columns or drop, size) for path in paths], []
+        return [_images(path, label, columns or drop or groups, size) for path in paths], []
     if size is not None:
         raise ValueError(f"--size is for images, and {paths[0]} is a table.")
     tables = [open_table(path, reading) for path in paths]
@@ -45,24 +57,34 @@ def labeled(
         raise ValueError(f"--label must name the column of the label in {paths[0]}: {', '.join(tables[0].names[:20])}.")
     _check_names(tables, label, columns, reading)
     # Each is held against the first, which raises where columns differ.
-    choice, *_ = [choose(tables[0], other, columns, drop, label) for other in tables]
+    beside = (label,) if groups is None else (label, groups)
+    choice, *_ = [choose(tables[0], other, columns, drop, beside) for other in tables]
     names = [*choice.names, label]
+    codes = declare_codes(tables, names)
     by_table = [_columns(table, names) for table in tables]
+    for of_table in by_table[1:]:
+        of_table[-1] = _spelled_as(by_table[0][-1], of_table[-1])
     by_name = list(zip(*by_table, strict=True))
-    check_columns(by_name, choice, Treatment(encode=True, text=(*reading.text, label), missing="indicate"))
+    check_columns(by_name, choice, Treatment(encode=True, text=(*codes, label), missing="indicate"))
     notes = [note for table in tables for note in table.notes]
     values = [trimmed(of_name, notes) for of_name in by_name]
-    return [_labeled([of_name[i] for of_name in values], of_table[-1]) for i, of_table in enumerate(by_table)], notes
+    found = [_labeled([of_name[i] for of_name in values], of_table[-1]) for i, of_table in enumerate(by_table)]
+    return [found[0]._replace(groups=_group_names(tables[0], groups)), *found[1:]], notes
 
 
-def checked_labels(path: Path, label: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers and right labels (m,) of a table with the columns row and `label`. Raises ValueError for another one."""
-    table = open_table(path, reading)
+def checked_labels(path: Path, label: str, reading: Reading, given: Labeled) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers and right labels (m,) of a table with the columns row and `label`, which are read as the given ones are.
+
+    Raises ValueError for another table.
+    """
+    codes = () if given.column is None else given.column.table.reading.text
+    table = open_table(path, replace(reading, text=tuple(name for name in codes if name == label)))
     if missing := [name for name in ("row", label) if name not in table.names]:
         raise ValueError(
             f"{path} has no column {quoted(missing)}: it needs 'row', the number of a row from 0, and '{label}', its right label."
         )
     number, right = _columns(table, ["row", label])
+    right = right if given.column is None else _spelled_as(given.column, right)
     if number.is_text or not number.is_present.all():
         raise ValueError(f"{number.where} must hold a row number from 0 in each row.")
     return _whole(number.values.to_numpy()), _whole(_label_values(right, trimmed([right], [])[0]))
@@ -74,7 +96,7 @@ def _images(path: Path, label: str | None, chosen: str | None, size: int | None)
     if label is not None:
         raise ValueError(f"{path} is a folder, in which the names of the folders are the labels: leave --label out.")
     if chosen is not None:
-        raise ValueError(f"--columns and --drop are for tables, and {path} is a folder.")
+        raise ValueError(f"--columns, --drop and --groups are for tables, and {path} is a folder.")
     images = load_image_folder(path, size)
     return Labeled(images.inputs, images.labels, images.files)
 
@@ -106,7 +128,27 @@ def _labeled(values: list[Any], label: Column) -> Labeled:
 
     labels = _whole(_label_values(label, values.pop()))
     codes = dict.fromkeys(set(label.table.reading.text) & {column.name for column in values}, "category")
-    return Labeled(concat(values, axis=1).astype(codes), labels)
+    return Labeled(concat(values, axis=1).astype(codes), labels, column=label)
+
+
+def _spelled_as(first: Column, other: Column) -> Column:
+    """The labels of another file, as texts where those of the first are texts of which some are numbers: 7 beside A7."""
+    has_numbers = first.is_text and bool((first.is_present & ~first.is_stray).any())
+    if not has_numbers or other.kind != "numbers":
+        return other
+    other.table.reading = replace(other.table.reading, text=(*other.table.reading.text, other.name))
+    return column_of(other.table, other.values, is_code=True, fills_gaps=False)
+
+
+def _group_names(table: Table, name: str | None) -> np.ndarray | None:
+    if name is None:
+        return None
+    if name not in table.names:
+        raise ValueError(f"--groups: {table.path} has no column '{name}'; its columns are {', '.join(table.names[:20])}.")
+    groups = column_of(table, table.read([name])[name], is_code=True, fills_gaps=False)
+    if not groups.is_present.all():
+        raise ValueError(f"{groups.where} names no group on {groups.places(~groups.is_present)}.")
+    return groups.values.to_numpy()
 
 
 def _label_values(label: Column, values: Any) -> np.ndarray:

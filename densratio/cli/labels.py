@@ -14,6 +14,13 @@ from .options import Checked, Clean, Columns, Decimal, Drop, Encoding, Label, La
 
 __all__ = ["labels"]
 
+_COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
+# What the library's messages call the options.
+_OPTIONS = {"checked=(rows, right_labels)": "--checked right.csv", "n_jobs=2": "--jobs 2", "kind must be": "--kind must be"}
+_OPTIONS |= {"checked is for classes": "--checked is for classes", "pass row numbers or a mask": "leave it out"}
+_OPTIONS |= {"clean with rows of its own": "--clean"}
+_OPTIONS |= {f"{name} must be an int": f"{option} must be a whole number" for name, option in _COUNTS.items()}
+
 
 def labels(
     data: LabeledData,
@@ -29,6 +36,15 @@ def labels(
     decimal: Decimal = ".",
     thousands: Thousands = None,
     encoding: Encoding = None,
+    kind: Annotated[str, typer.Option(help="What labels are: classes, numbers, or auto, which looks at them.")] = "auto",
+    groups: Annotated[
+        str | None, typer.Option(help="Column that names groups of rows, such as a patient: a group is never held out in part.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Folds, each of which is predicted by what the others teach.")] = 5,
+    repeats: Annotated[
+        int | None, typer.Option(help="How often the rows are dealt into folds. Default: 4 times up to 5,000 rows, fewer for more.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Folds at a time. Default: 1.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of the training.")] = 0,
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
@@ -47,11 +63,12 @@ def labels(
         inputs = paths if checked is None else [*paths, checked]
         check_outputs({name: (path, kinds) for name, (path, kinds) in outputs.items() if path}, tuple(inputs))
         how = reading(decimal, thousands, encoding, text)
-        (given, *right), notes = labeled(paths, label, columns, drop, how, size=size)
+        (given, *right), notes = labeled(paths, label, columns, drop, how, size=size, groups=groups)
         known = (right[0].rows, right[0].labels) if right else None
-        seen = None if checked is None else checked_labels(checked, label or "label", how)
+        seen = None if checked is None else checked_labels(checked, label or "label", how, given)
+        settings = {"kind": kind, "cv": folds, "n_repeats": repeats, "n_jobs": jobs, "random_state": seed}
         with moving_bar("Folds are learned and held out"):
-            issues, said = _issues(given, known, seen, seed)
+            issues, said = _issues(given, known, seen, settings)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
         made = {out: issues.to_csv(index=False).encode()}
@@ -66,15 +83,25 @@ def labels(
         say("", f"Wrote {', '.join(map(str, made))}.")
 
 
-def _issues(given: Any, known: Any, seen: Any, seed: int) -> tuple[Any, list[str]]:
+def _issues(given: Any, known: Any, seen: Any, settings: dict[str, Any]) -> tuple[Any, list[str]]:
     """The list of issues, and what the library warns of, in the words of this command."""
     from ..labels import find_label_issues
 
+    samples = {"clean": known, "checked": seen, "groups": given.groups, "model": _network(given)}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        issues = find_label_issues(given.rows, given.labels, clean=known, checked=seen, model=_network(given), random_state=seed)
-    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
-    return issues, [sentence.replace("checked=(rows, right_labels)", "--checked right.csv") for sentence in said]
+        try:
+            issues = find_label_issues(given.rows, given.labels, **samples, **settings)
+        except ValueError as error:
+            raise ValueError(_in_words(str(error))) from None
+    return issues, [_in_words(str(warning.message)) for warning in caught if warning.category is UserWarning]
+
+
+def _in_words(sentence: str) -> str:
+    """A message of the library, in the words of this command."""
+    for name, option in _OPTIONS.items():
+        sentence = sentence.replace(name, option)
+    return sentence
 
 
 def _network(given: Any) -> Any:

@@ -94,7 +94,8 @@ def weights(
         from rich.console import Console
 
         from ..two_step.taming import TAMINGS
-        from .columns import check_id, choose, known, listed
+        from .codes import declare_codes
+        from .columns import check_id, choose, known
         from .estimation import estimator, weigh
         from .files import check_outputs, write_all
         from .output import contents
@@ -102,7 +103,7 @@ def weights(
 
         needed = {"pandas": "cli", "pyarrow": "cli" * (suffix_of(out) == ".parquet"), "matplotlib": "plot" * (plot is not None)}
         check_installed({module: extra for module, extra in needed.items() if extra})
-        treatment = Treatment(encode, listed(text or ""), _one_of("--missing", missing, ("drop", "impute", "indicate")))
+        gaps = _one_of("--missing", missing, ("drop", "impute", "indicate"))
         how = reading(decimal, thousands, encoding, text, id=id)
         tables = open_table(source, how), open_table(target, how)
         outputs = {"--out": (out, SUFFIXES), "--report": (report, _PAGES), "--plot": (plot, _PICTURES)}
@@ -117,9 +118,10 @@ def weights(
         given = {name: value for name, value in settings.items() if value is not None} | ({} if scale else {"scale": None})
         ratio = estimator(method, given, seed)
         check_id(id, tables[0], columns)
-        choice = choose(*tables, columns, drop, id)
+        choice = choose(*tables, columns, drop, () if id is None else (id,))
         if text is not None:
             known("--text", text, *tables)
+        treatment = Treatment(encode, declare_codes(tables, choice.names), gaps)
         with Console(stderr=True).status("Estimating the weights ..."):
             frames = cleaned(*tables, choice, treatment)
             result = weigh(ratio, frames, flatten, tame, seed, keep=choice.names if choice.left_out is None else ())

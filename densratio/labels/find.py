@@ -13,7 +13,7 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame
-from .._validation import seed_of
+from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model
 from .encoding import as_numbers, joined_rows
@@ -96,6 +96,7 @@ def find_label_issues(
     pandas = pandas_module()
     if kind not in ("auto", "classes", "numbers"):
         raise ValueError(f'kind must be "auto", "classes" or "numbers"; got {kind!r}.')
+    check_count("cv", cv, 2)
     seed = seed_of(random_state)
     if getattr(labels, "ndim", 1) == 2:
         if checked is not None:
@@ -109,6 +110,8 @@ def find_label_issues(
     if targets is not None:
         if checked is not None:
             raise ValueError("checked is for classes, and these labels are numbers: leave it out.")
+        if isinstance(clean, tuple):
+            raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
         codes = _groups(groups, n_rows, n_rows)

@@ -45,6 +45,10 @@ class Table(ABC):
         """The columns `names` as a pandas frame, rows in the file's order."""
 
     @abstractmethod
+    def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The different texts of those columns `names` in which a number with a zero before it may stand, as they are written."""
+
+    @abstractmethod
     def places(self, rows: Sequence[int]) -> list[int]:
         """Numbers by which a person finds rows (counted from 0) in the file."""
 

@@ -42,6 +42,13 @@ class ParquetTable(Table):
         except faults as error:
             raise ValueError(f"{self.path} is a damaged Parquet file: {error}.") from None
 
+    def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
+        from pandas.api.types import is_object_dtype, is_string_dtype
+
+        frame = self.read(names)
+        worded = [name for name in names if is_object_dtype(frame[name]) or is_string_dtype(frame[name])]
+        return {name: sorted({text for text in frame[name] if isinstance(text, str)}) for name in worded}
+
     def places(self, rows: Sequence[int]) -> list[int]:
         return [row + 1 for row in sorted(rows)]
 

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -75,19 +76,32 @@ class TextTable(Table):
 
     def read(self, names: Sequence[str]) -> Any:
         """See `Table.read`. Raises ValueError for rows that do not fit the header, or none."""
+        # Where thousands are set apart, pandas takes 1,2,3 for 123: such numbers are read with more care, later.
+        return self._frame(self.names if self.reading.thousands else self.reading.text)[list(names)]
+
+    def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
+        separator = re.escape(self.separator)
+        has_zero = re.compile(rf'(?:^|["\s{separator}])0\d+(?:["\s{separator}]|$)').search
+        with self._faults(), self._open() as file:
+            if not any(map(has_zero, file)):
+                return {}
+        frame = self._frame(names)
+        return {name: sorted({text.strip() for text in frame[name].dropna()}) for name in names}
+
+    def _frame(self, as_text: Sequence[str]) -> Any:
+        """All columns as a pandas frame, some as texts."""
         import pandas as pd
         from pandas.errors import ParserError, ParserWarning
 
         keeps_empty_lines = len(self.names) == 1
-        # Where thousands are set apart, pandas takes 1,2,3 for 123: such numbers are read with more care, later.
-        as_text = [i for i, name in enumerate(self.names) if self.reading.thousands or name in self.reading.text]
+        texts = [i for i, name in enumerate(self.names) if name in as_text]
         with self._faults(), self._open() as file, warnings.catch_warnings():
             warnings.simplefilter("error", ParserWarning)
             try:
                 frame = pd.read_csv(
                     file, sep=self.separator, decimal=self.reading.decimal, index_col=False, keep_default_na=False,
                     na_values=[""], skipinitialspace=True, low_memory=False, skip_blank_lines=not keeps_empty_lines,
-                    skiprows=self._header_line - 1, dtype=dict.fromkeys(as_text, str),
+                    skiprows=self._header_line - 1, dtype=dict.fromkeys(texts, str),
                 )  # fmt: skip
             except (ParserError, ParserWarning) as error:
                 raise ValueError(self._misfit(error)) from None
@@ -95,7 +109,7 @@ class TextTable(Table):
         # An empty line is a missing value where a row has one value, save at the end of the file.
         while keeps_empty_lines and len(frame) and frame.iloc[-1].isna().all():
             frame = frame.iloc[:-1]
-        return frame[list(names)]
+        return frame
 
     def places(self, rows: Sequence[int]) -> list[int]:
         wanted, found = set(rows), []
