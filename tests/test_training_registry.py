@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, C, Network, Y, optimizer_of, plan, train
+from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, VAL, C, Network, Y, assert_same, of, optimizer_of, plan, stored, train
 from torch import nn
 
 from densratio.training import DynamicReweighter, Reweighter, reweighter
@@ -30,6 +30,40 @@ def test_every_method_trains_two_batches_in_one_loop(name):
     assert method.weights_.shape == (N_TRAIN,) and bool(torch.isfinite(method.weights_).all())
     assert float(method.weights_.min()) >= 0.0 and method.steps_seen == 2
     assert any(not torch.equal(p, start) for p, start in zip(model.parameters(), before, strict=True))
+
+
+# Methods that take the column of a label, and those that train rows on labels of their own making.
+LOOKS_UP = {"gdw", "bilaw", "lilaw", "lrw_opt", "lrw_opt_hard", "lrt", "plc", "margin_based"}
+OWN_LABELS = {"cmw_net_sl", "cmw_net_sl_no_mixup", "elr", "m_correction"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_without_a_label_are_not_trained_on_or_are_named(name):
+    """-100, as torch marks them: the oracle is the gradient in such a row's logits, which the plain loss leaves at 0."""
+    method, model, optimizer = made(name)
+    train(method, model, optimizer, plan(9))
+    before, outputs = stored(method.state_dict()), []
+    x, y, index = of(plan(1)[0])
+    y[[3, 5]] = -100
+
+    def keep(module, entry, output):
+        if output.requires_grad and len(output) == len(y):
+            output.retain_grad()
+            outputs.append(output)
+
+    model.out.register_forward_hook(keep)
+    if name in LOOKS_UP:
+        words = r"the class of each row, 0 to 2, and row 3 of the batch has -100 \(2 rows have such labels\): leave rows"
+        with pytest.raises(ValueError, match=words):
+            method.weighted_loss(model, (x, y, index), VAL)
+        assert_same(stored(method.state_dict()), before)
+        return
+    loss = method.weighted_loss(model, (x, y, index), VAL)
+    loss.backward()
+    assert bool(torch.isfinite(loss)) and bool(torch.isfinite(method.weights_).all())
+    gradients = [output.grad for output in outputs if output.grad is not None]
+    if name not in OWN_LABELS and name != "val_only":
+        assert gradients and all(bool((gradient[[3, 5]] == 0.0).all()) and bool(gradient.any()) for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._validation import check_number
 from .loop.batch_reweighter import BatchReweighter
-from .loop.labels import check_classes, training_labels
+from .loop.labels import check_indices, training_labels
 from .loop.moving_average import evaluation
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
@@ -115,7 +115,7 @@ def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
 
     Raises ValueError for other shapes.
     """
-    check_classes("A margin", prediction, y)
+    check_indices("A margin", prediction, y)
     p = class_probabilities(prediction.detach())
     return p.gather(1, y[:, None]) - p
 

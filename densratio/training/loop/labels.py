@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..._arrays import to_host
+from .late_errors import waits_for
 
-__all__ = ["check_classes", "checked_labels", "training_labels"]
+__all__ = ["check_classes", "check_indices", "check_range", "checked_labels", "training_labels"]
 
 
 def checked_labels(y: Any, n: int, what: str) -> Tensor:
@@ -37,6 +38,28 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
         columns = "C" if n_classes is None else n_classes
         raise ValueError(
             f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}."
+        )
+
+
+def check_indices(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> None:
+    """`check_classes`, and a ValueError for labels beyond 0 to C - 1, such as torch's -100 for no label, where the host sees them.
+
+    For what takes the column of a label: the losses leave rows of the label -100 out.
+    """
+    check_classes(name, prediction, y, n_classes)
+    check_range(name, y, prediction.shape[1])
+
+
+def check_range(name: str, y: Tensor, n_classes: int) -> None:
+    """Raise ValueError for labels (n,) other than 0 to n_classes - 1, where the host sees them."""
+    if waits_for(y.device):
+        return
+    strange = ((y < 0) | (y >= n_classes)).nonzero()[:, 0]
+    if len(strange):
+        row = int(strange[0])
+        raise ValueError(
+            f"{name} looks up the class of each row, 0 to {n_classes - 1}, and row {row} of the batch has {int(y[row])}"
+            f"{f' ({len(strange)} rows have such labels)' if len(strange) > 1 else ''}: leave rows without a label out."
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._validation import check_number
-from ..loop.labels import check_classes
+from ..loop.labels import check_indices
 from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -50,7 +50,7 @@ class GDW(MWNet):
     Source: Chen et al. (2021), Generalized data weighting via class-level gradient manipulation.
     """
 
-    check_targets = staticmethod(partial(check_classes, "GDW"))
+    check_targets = staticmethod(partial(check_indices, "GDW"))
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_range
 from ..loop.late_errors import waits_for
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
@@ -48,6 +49,7 @@ def _check_labels(prediction: Tensor, y: Tensor) -> None:
             f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet "
             "or L2R."
         )
+    check_range("LiLAW", y, prediction.shape[1])
 
 
 class LiLAW(BatchReweighter):
