@@ -103,7 +103,8 @@ def test_codes_stay_as_they_are_written_in_every_file(tmp_path_factory, data, ty
     assume("y" in padded or not is_first_typed)
     found, notes = labeled(paths, "y", None, None, Reading())
     for frame, read in zip(frames, found, strict=True):
-        assert read.rows["a"].tolist() == [float(text) for text in frame["a"]] and read.rows["hour"].tolist() == [0.0, 1.5, 2.0, 3.0]
+        assert read.rows["a"].tolist() == [float(text) for text in frame["a"]]
+        assert read.rows["hour"].tolist() == [0.0, 1.5, 2.0, 3.0]
         written = {name: frame[name].tolist() if name in padded else frame[name].astype(int).tolist() for name in ("zip", "y")}
         assert {"zip": read.rows["zip"].tolist(), "y": read.labels.tolist()} == written
     assert all(any(f"column '{name}' holds codes, such as '01'" in note for note in notes) for name in padded)

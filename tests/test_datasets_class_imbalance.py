@@ -41,9 +41,9 @@ def test_rows_and_classes_are_drawn_by_the_seed():
 @pytest.mark.parametrize(
     ("labels", "options", "words"),
     [
-        ([0, 1], {"ratio": 0.5}, "ratio must be >= 1.*0.5"),
-        ([0, 1], {"ratio": float("nan")}, "ratio must be >= 1.*nan"),
-        ([0, 1], {"ratio": 2.0, "fraction": 1.5}, r"fraction in \[0, 1\].*1.5"),
+        ([0, 1], {"ratio": 0.5}, r"ratio must be a number in \[1, inf\).*0.5"),
+        ([0, 1], {"ratio": float("nan")}, r"ratio must be a number in \[1, inf\).*nan"),
+        ([0, 1], {"ratio": 2.0, "fraction": 1.5}, r"fraction must be a number in \[0, 1\].*1.5"),
         ([0, 2], {"ratio": 2.0}, r"classes \[1\] have none"),
         ([0, 1], {"ratio": 2.0, "n_classes": 3}, r"classes \[2\] have none"),
         ([0, 3], {"ratio": 2.0, "n_classes": 3}, "Label 3 is out of range for n_classes=3"),

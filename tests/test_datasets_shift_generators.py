@@ -243,9 +243,9 @@ def test_rows_flip_as_often_as_their_chances_say_and_alike_ones_to_one_class():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rate": 1.2}, "rate must be in"),
-        ({"spread": 0.0}, "spread > 0"),
-        ({"labels": np.zeros(4, dtype=int)}, "classes two or more"),
+        ({"rate": 1.2}, r"rate must be a number in \[0, 1\]"),
+        ({"spread": 0.0}, r"spread must be a number in \(0, inf\)"),
+        ({"labels": np.zeros(4, dtype=int)}, "n_classes must be an int >= 2"),
         ({"inputs": np.ones((3, 2))}, "each of the 4 labels"),
         ({"inputs": np.full((4, 2), np.nan)}, "finite numbers"),
     ],

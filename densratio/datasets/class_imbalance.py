@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._validation import check_number
+from .checks import generator
 from .label_noise import class_numbers
 
 __all__ = ["Imbalance", "long_tail", "step_imbalance"]
@@ -39,9 +40,9 @@ def step_imbalance(
     Source: Buda, Maki & Mazurowski (2018), A systematic study of the class imbalance problem (step imbalance).
     """
     labels, counts = _class_sizes(labels, n_classes)
-    if not ratio >= 1.0 or not 0.0 <= fraction <= 1.0:
-        raise ValueError(f"ratio must be >= 1 and fraction in [0, 1]; got {ratio} and {fraction}.")
-    rng = np.random.default_rng(random_state)
+    check_number("ratio", ratio, "[1, inf)", ", the large classes over the small ones")
+    check_number("fraction", fraction, "[0, 1]", ", of the classes")
+    rng = generator(random_state)
     is_minority = np.zeros(len(counts), dtype=bool)
     is_minority[rng.permutation(len(counts))[: round(fraction * len(counts))]] = True
     sizes = np.where(is_minority, max(1, round(counts.min() / ratio)), counts.min())
@@ -66,7 +67,7 @@ def long_tail(
     largest = np.floor(np.min(counts / shares) + 1e-9)
     sizes = np.maximum(np.floor(largest * shares + 1e-9), 1).astype(np.int64)
     class_ratio = _ratio_to_balance(sizes)
-    return Imbalance(_draw(labels, sizes, np.random.default_rng(random_state)), class_ratio > 1.0, class_ratio)
+    return Imbalance(_draw(labels, sizes, generator(random_state)), class_ratio > 1.0, class_ratio)
 
 
 def _class_sizes(labels: np.ndarray, n_classes: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._validation import check_count, check_number, stack_domains
+from .checks import generator, numbers
 from .true_ratio import Embedded, Mixture, MixtureRatio, StudentT, StudentTRatio, SubspaceRatio, TrueRatio
 
 __all__ = ["LEAST_DF", "Shift", "make_gaussian_shift", "make_heavy_tails", "make_mixture_shift", "make_subspace_shift"]
@@ -170,7 +171,7 @@ def make_subspace_shift(
     n_columns, n_directions = check_count("n_columns", n_columns), check_count("n_directions", n_directions)
     if n_directions > n_columns:
         raise ValueError(f"n_directions must be at most n_columns; got {n_directions} directions in {n_columns} columns.")
-    move, rng = _vector(shift, n_directions), np.random.default_rng(random_state)
+    move, rng = _vector(shift, n_directions), generator(random_state)
     inner = _gaussian_ratio(move, scale)
     basis, triangle = np.linalg.qr(rng.standard_normal((n_columns, n_directions)))
     # Householder's sign convention would keep the first columns in one half-space.
@@ -199,7 +200,7 @@ def _draw(
     """Both samples, and the outcome (see the module) along `move` (d,)."""
     n_source, n_target = check_count("n_source", n_source), check_count("n_target", n_target)
     check_number("noise", noise, "[0, inf)", ", the standard deviation of the outcome's noise")
-    rng = np.random.default_rng(random_state)
+    rng = generator(random_state)
     X, y = stack_domains(source.sample(n_source, rng), target.sample(n_target, rng))
     length = np.linalg.norm(move)
     u = X @ (move / length) if length > 0 else X[:, 0]
@@ -207,7 +208,7 @@ def _draw(
 
 
 def _finite(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(name, values)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite; got {values!r}.")
     return array

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_number
+from .._validation import check_count, check_number, shown
+from .checks import check_kind, generator, numbers
 from .label_noise import NoisyLabels, class_numbers, label_noise
 
 __all__ = ["PMD_TYPES", "feature_dependent_noise", "flip_probabilities", "instance_dependent_noise", "out_of_fold_posteriors"]
@@ -52,10 +53,12 @@ def feature_dependent_noise(
     rest = posteriors.copy()
     rest[np.arange(len(labels)), labels] = -1.0
     others = rest.argmax(axis=1)
-    rng = np.random.default_rng(random_state)
+    rng = generator(random_state)
     noisy = np.where(rng.random(len(labels)) < probability, others, labels).astype(labels.dtype)
     transition = _mean_transition(labels, others, probability, n_classes)
     if then is not None:
+        if not isinstance(then, tuple | list) or len(then) != 2:
+            raise ValueError(f'then must be a kind and a rate of `label_noise`, such as ("symmetric", 0.3); got {shown(then)}.')
         noisy, _, second = label_noise(noisy, *then, n_classes=n_classes, mapping=mapping, random_state=rng)
         transition = transition @ second
     return NoisyLabels(noisy, noisy != labels, transition)
@@ -68,8 +71,7 @@ def flip_probabilities(posteriors: Any, kind: str, rate: float) -> np.ndarray:
     If a sharp classifier leaves few uncertain rows, those are clamped at 1 and the three types become similar: soften it.
     Raises ValueError if too many rows have D = 1, which never flip, for this rate.
     """
-    if kind not in PMD_TYPES:
-        raise ValueError(f"PMD noise of type {kind!r} is not known; use one of {list(PMD_TYPES)}.")
+    check_kind("PMD noise of kind", kind, PMD_TYPES)
     check_number("rate", rate, "[0, 1]")
     top = np.partition(_distributions(posteriors), -2, axis=1)
     chances = PMD_TYPES[kind](np.minimum(top[:, -1] - top[:, -2], 1.0))
@@ -98,12 +100,12 @@ def instance_dependent_noise(
     from scipy.stats import truncnorm
 
     labels, n_classes = class_numbers(labels, n_classes)
-    rows = np.asarray(inputs, dtype=np.float64)
+    rows = numbers("inputs", inputs)
     if rows.ndim < 2 or len(rows) != len(labels) or not np.isfinite(rows).all():
         raise ValueError(f"inputs must be one row of finite numbers for each of the {len(labels)} labels; got {rows.shape}.")
-    if not (0.0 <= rate <= 1.0 and 0.0 < spread < np.inf and n_classes > 1):
-        raise ValueError(f"rate must be in [0, 1], spread > 0 and classes two or more; got {rate}, {spread} and {n_classes}.")
-    rng = np.random.default_rng(random_state)
+    rate, spread = check_number("rate", rate, "[0, 1]"), check_number("spread", spread, "(0, inf)")
+    check_count("n_classes", n_classes, 2)
+    rng = generator(random_state)
     q = truncnorm.rvs(-rate / spread, (1.0 - rate) / spread, rate, spread, len(labels), random_state=rng)
     chances = _along_directions(rows.reshape(len(rows), -1), labels, q, n_classes, rng)
     below = np.cumsum(chances, axis=1)
@@ -136,6 +138,7 @@ def out_of_fold_posteriors(
     from sklearn.preprocessing import StandardScaler
 
     y, n_classes = class_numbers(y, n_classes)
+    check_count("n_folds", n_folds, 2)
     counts = np.bincount(y, minlength=n_classes)
     if len(y) == 0 or counts[counts > 0].min() < n_folds:
         small = np.flatnonzero((counts > 0) & (counts < n_folds)).tolist()
@@ -143,7 +146,7 @@ def out_of_fold_posteriors(
     X = X.reshape(len(X), -1) if getattr(X, "ndim", 2) > 2 else X
     if classifier is None:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    seed = int(np.random.default_rng(random_state).integers(2**31))
+    seed = int(generator(random_state).integers(2**31))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     posteriors = np.zeros((len(y), n_classes))
     posteriors[:, counts > 0] = cross_val_predict(classifier, X, y, cv=folds, method="predict_proba")
@@ -151,7 +154,7 @@ def out_of_fold_posteriors(
 
 
 def _distributions(posteriors: Any) -> np.ndarray:
-    posteriors = np.asarray(posteriors, dtype=np.float64)
+    posteriors = numbers("posteriors", posteriors)
     if posteriors.ndim != 2 or len(posteriors) == 0 or posteriors.shape[1] < 2:
         raise ValueError(f"posteriors must be (n, K) with n >= 1 and K >= 2; got shape {posteriors.shape}.")
     # NaN fails this condition; the tolerance allows for a softmax in single precision.

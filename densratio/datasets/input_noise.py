@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._validation import check_number
+from .checks import check_kind, generator, numbers
 
 __all__ = ["INPUT_NOISE", "NoisyInputs", "input_noise"]
 
@@ -34,13 +35,11 @@ def input_noise(
     Raises ValueError for an unknown kind, a rate outside [0, 1], a strength that does not fit, or other inputs.
     Source: Seedat, Imrie & van der Schaar (2024), Dissecting sample hardness (H-CAT), whose "crop" is 10 of 32 pixels.
     """
-    if kind not in INPUT_NOISE:
-        raise ValueError(f"Noise of inputs of kind {kind!r} is not known; use one of {list(INPUT_NOISE)}.")
+    default, allowed, change = INPUT_NOISE[check_kind("Noise of inputs of kind", kind, INPUT_NOISE)]
     check_number("rate", rate, "[0, 1]")
-    default, allowed, change = INPUT_NOISE[kind]
     strength = default if strength is None else check_number("strength", strength, allowed)
     inputs = _checked(inputs, kind)
-    rng = np.random.default_rng(random_state)
+    rng = generator(random_state)
     is_changed, changed = np.zeros(len(inputs), dtype=bool), inputs.copy()
     is_changed[rng.permutation(len(inputs))[: round(rate * len(inputs))]] = True
     if is_changed.any():
@@ -51,7 +50,7 @@ def input_noise(
 
 
 def _checked(inputs: Any, kind: str) -> np.ndarray:
-    inputs = np.asarray(inputs)
+    inputs = np.asarray(inputs) if hasattr(inputs, "dtype") else numbers("inputs", inputs)
     is_image = inputs.ndim == 4 and inputs.shape[1] in (1, 3)
     fits = is_image or (inputs.ndim == 2 and kind == "covariate")
     wanted = "images (n, c, h, w) in [0, 1] with c 1 or 3" + (", or rows (n, d)" if kind == "covariate" else "")

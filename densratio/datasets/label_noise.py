@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._validation import check_number
+from .._validation import check_count, check_number, shown
+from .checks import check_kind, generator
 
 __all__ = [
     "ASYMMETRIC", "CIFAR100_COARSE", "NOISE_KINDS", "NoisyLabels", "class_numbers", "label_noise", "next_of_group",
@@ -75,30 +77,34 @@ def transition_matrix(kind: str, rate: float, n_classes: int, mapping: dict[int,
     asymmetric: with probability `rate` the class given by `mapping`; classes not in it keep their labels.
     Raises ValueError for an unknown kind, a rate outside [0, 1], or asymmetric noise without a mapping.
     """
+    check_kind("Noise kind", kind, NOISE_KINDS)
     check_number("rate", rate, "[0, 1]")
-    eye = np.eye(n_classes)
+    eye = np.eye(check_count("n_classes", n_classes))
     if kind == "symmetric":
         return (1.0 - rate) * eye + rate * (1.0 - eye) / max(n_classes - 1, 1) if n_classes > 1 else eye
     if kind == "symmetric_inclusive":
         return (1.0 - rate) * eye + rate / n_classes
     if kind == "pair":
         return (1.0 - rate) * eye + rate * np.roll(eye, 1, axis=1)
-    if kind == "asymmetric":
-        if mapping is None:
-            raise ValueError(
-                "Asymmetric noise needs a mapping of classes, such as {0: 6} if class 0 is mistaken for 6; "
-                f"densratio.datasets.ASYMMETRIC has one for each of {sorted(ASYMMETRIC)}."
-            )
-        if not isinstance(mapping, Mapping):
-            raise ValueError(f"The mapping must be a dict of classes, such as ASYMMETRIC['digits']; got {mapping!r}.")
-        outside = [c for pair in mapping.items() for c in pair if not 0 <= c < n_classes]
-        if outside:
-            raise ValueError(f"The mapping names the classes {outside}; the labels have classes 0 to {n_classes - 1}.")
-        moved = eye.copy()
-        for true, noisy in mapping.items():
-            moved[true] = eye[noisy]
-        return (1.0 - rate) * eye + rate * moved
-    raise ValueError(f"Noise kind {kind!r} is not known; use one of {list(NOISE_KINDS)}.")
+    moved = eye.copy()
+    for true, noisy in _checked(mapping, n_classes).items():
+        moved[true] = eye[noisy]
+    return (1.0 - rate) * eye + rate * moved
+
+
+def _checked(mapping: Any, n_classes: int) -> Mapping[int, int]:
+    if mapping is None:
+        raise ValueError(
+            "Asymmetric noise needs a mapping of classes, such as {0: 6} if class 0 is mistaken for 6; "
+            f"densratio.datasets.ASYMMETRIC has one for each of {sorted(ASYMMETRIC)}."
+        )
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"The mapping must be a dict of classes, such as ASYMMETRIC['digits']; got {shown(mapping)}.")
+    of_all = [c for pair in mapping.items() for c in pair]
+    outside = [c for c in of_all if isinstance(c, bool) or not isinstance(c, Integral) or not 0 <= c < n_classes]
+    if outside:
+        raise ValueError(f"The mapping names the classes {outside}; the labels have classes 0 to {n_classes - 1}.")
+    return mapping
 
 
 def label_noise(
@@ -116,7 +122,7 @@ def label_noise(
     """
     labels, n_classes = class_numbers(labels, n_classes)
     transition = transition_matrix(kind, rate, n_classes, mapping)
-    draws = np.random.default_rng(random_state).random(len(labels))
+    draws = generator(random_state).random(len(labels))
     upper = np.cumsum(transition, axis=1)
     noisy = np.minimum((draws[:, None] >= upper[labels]).sum(axis=1), n_classes - 1).astype(labels.dtype)
     return NoisyLabels(noisy, noisy != labels, transition)
@@ -127,11 +133,15 @@ def class_numbers(labels: Any, n_classes: int | None = None) -> tuple[np.ndarray
 
     Raises ValueError for labels that are not integers >= 0 or not below n_classes.
     """
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except ValueError:
+        raise ValueError(f"labels must be (n,) integers >= 0; got {shown(labels)}.") from None
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.min() < 0):
         raise ValueError(f"labels must be (n,) integers >= 0; got shape {labels.shape} and dtype {labels.dtype}.")
     if n_classes is None:
         return labels, int(labels.max(initial=0)) + 1
+    check_count("n_classes", n_classes)
     if len(labels) and labels.max() >= n_classes:
         raise ValueError(f"Label {labels.max()} is out of range for n_classes={n_classes}.")
     return labels, n_classes

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._validation import check_number
+from .._validation import check_count, check_number
+from .checks import generator
 
 __all__ = ["OpenSet", "open_set", "open_set_rows"]
 
@@ -45,10 +46,11 @@ def open_set_rows(n: int, rate: float, n_outside: int, *, random_state: int | np
     round(rate * n) rows are replaced. Outside rows are reused only after all have been used equally often.
     """
     check_number("rate", rate, "[0, 1]")
+    n, n_outside = check_count("n", n, 0), check_count("n_outside", n_outside, 0)
     n_replaced = round(rate * n)
     if n_replaced and n_outside < 1:
         raise ValueError(f"{n_replaced} rows are to be replaced, but there are no outside inputs.")
-    rng = np.random.default_rng(random_state)
+    rng = generator(random_state)
     rows = np.full(n, -1, dtype=np.int64)
     rows[rng.permutation(n)[:n_replaced]] = np.resize(rng.permutation(n_outside), n_replaced)
     return rows

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from .._arrays import to_host
 from .._validation import check_number, stack_domains
+from .checks import check_kind, generator, numbers
 from .covariate_shift import Shift
 from .true_ratio import TrueRatio, as_rows
 
@@ -125,11 +126,9 @@ def make_selection_bias(
         "distance": lambda: _by_distance(rows, strength),
         "feature": lambda: _by_feature(rows, _column_number(column, rows.shape[1], names), threshold, probabilities),
     }
-    if kind not in builders:
-        raise ValueError(f"Selection kind {kind!r} is not known; use one of {list(SELECTION_KINDS)}.")
-    selection = builders[kind]()
+    selection = builders[check_kind("Selection kind", kind, SELECTION_KINDS)]()
     log_probability = selection.log(rows)
-    kept, held_out = _split(log_probability, n_source, n_target, np.random.default_rng(random_state))
+    kept, held_out = _split(log_probability, n_source, n_target, generator(random_state))
     places, y = stack_domains(kept[:, None], held_out[:, None])
     index = places[:, 0]
     ratio = SelectionRatio(selection, float(logsumexp(log_probability) - np.log(len(rows))))
@@ -156,13 +155,13 @@ def _column_number(column: int | str, n_columns: int, names: list) -> int:
 
 
 def _by_feature(rows: np.ndarray, column: int, threshold: float | None, probabilities: tuple[float, float]) -> Selection:
-    values = np.asarray(probabilities, dtype=np.float64)
+    values = numbers("probabilities", probabilities)
     if values.shape != (2,) or not np.all((values > 0) & (values <= 1)):
         raise ValueError(
             f"probabilities must be two numbers in (0, 1], below and above the threshold; got {probabilities!r}. With a 0 the "
             "source would not cover the target and no ratio would exist."
         )
-    cut = float(np.median(rows[:, column]) if threshold is None else threshold)
+    cut = float(np.median(rows[:, column])) if threshold is None else check_number("threshold", threshold, "[-inf, inf]")
     share = np.mean(rows[:, column] <= cut)
     if share in (0.0, 1.0):
         side = "<=" if share else ">"
