@@ -61,7 +61,7 @@ def shape_of(X: Any) -> tuple[int, ...]:
 
 
 def check_container(X: Any, name: str = "X") -> Any:
-    """X, if it may hold rows of real numbers in memory; a plain array for a masked one without missing values.
+    """X, if it may hold rows of real numbers in memory; a plain array for an Arrow one, and a masked one without missing values.
 
     Raises ValueError for Dask collections, lazy frames, Arrow tables, structured, masked and complex arrays.
     """
@@ -70,6 +70,8 @@ def check_container(X: Any, name: str = "X") -> Any:
     if type(X).__name__ == "LazyFrame":
         raise ValueError(f"{name} is a LazyFrame, whose rows are not known yet: pass its rows, X.collect().")
     if library_of(X) == "pyarrow":
+        if hasattr(X, "to_pylist") and hasattr(X, "type"):  # one column
+            return np.asarray(X)
         raise ValueError(f"{name} is a pyarrow {type(X).__name__}: pass it as a frame, X.to_pandas().")
     if getattr(getattr(X, "dtype", None), "names", None):
         raise ValueError(f"{name} is a structured array with the fields {list(X.dtype.names)}: pass it as pandas.DataFrame(X).")

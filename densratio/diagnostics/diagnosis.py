@@ -87,7 +87,8 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
     given = ratio
     if isinstance(ratio, type):
         raise _not_a_ratio(ratio)
-    if hasattr(ratio, "transform"):
+    # A pandas Series of weights has a transform too.
+    if hasattr(ratio, "transform") and not hasattr(ratio, "__array__"):
         given = ratio.transform(rows_where(X, is_source))
     elif callable(ratio):
         given = ratio(rows_where(X, is_source))
