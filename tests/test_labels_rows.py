@@ -14,6 +14,8 @@ from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from densratio import NoisyLabelClassifier, find_label_issues
 from densratio.labels.default_model import default_model
@@ -73,6 +75,60 @@ def test_texts_are_a_column_of_any_library(texts, column):
     np.testing.assert_array_equal(model.predict_proba(column(rows)), model.predict_proba(rows))
     frames = [find_label_issues(X, labels, n_repeats=1, random_state=0) for X in (column(rows), rows)]
     pd.testing.assert_frame_equal(*frames)
+
+
+AS_ARRAY = {
+    "objects": lambda frame: frame.to_numpy(dtype=object),
+    "texts": lambda frame: frame.to_numpy(dtype=str),
+    "rows": lambda frame: frame.to_numpy(dtype=object).tolist(),
+}
+
+
+@pytest.mark.parametrize("columns", [["text"], ["kind"], ["text", "kind", "size"]])
+@pytest.mark.parametrize("container", AS_ARRAY)
+def test_an_array_that_holds_texts_is_read_as_a_frame(texts, columns, container):
+    """One column (n, 1) too; the oracle is the frame of the same columns."""
+    rows, labels, _ = texts
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"text": rows, "kind": draw.choice(["p", "q"], 300), "size": draw.normal(size=300)})[columns]
+    X = AS_ARRAY[container](frame)
+    quick = NoisyLabelClassifier(max_iter=2)
+    proba = quick.fit(frame, labels).predict_proba(frame[:20])
+    np.testing.assert_array_equal(quick.fit(X, labels).predict_proba(X[:20]), proba)
+    assert quick.n_features_in_ == len(columns) and not hasattr(quick, "feature_names_in_")
+    one, other = (find_label_issues(rows, labels, n_repeats=1, cv=2, random_state=0) for rows in (frame, X))
+    pd.testing.assert_frame_equal(one, other)
+    with pytest.raises(ValueError, match="X has no column|expecting|names or on an array"):
+        quick.predict(np.zeros((2, 0)))
+
+
+def test_a_model_of_ones_own_sees_an_array_of_texts_as_it_is(texts):
+    rows, labels, _ = texts
+    kinds = np.array([row.split()[0] for row in rows], dtype=object)[:, None]
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    assert find_label_issues(kinds, labels, model=model, n_repeats=1, random_state=0).is_issue.any()
+
+
+FRAMES = {"pandas": lambda f: f, "Arrow": pa.Table.from_pandas, "polars": pl.from_pandas, "nullable": pd.DataFrame.convert_dtypes}
+
+
+@pytest.mark.parametrize("fitted", FRAMES)
+def test_a_frame_of_any_library_does_at_predict_what_it_does_at_fit(fitted):
+    draw, y = np.random.default_rng(0), np.arange(60) % 2
+    frame = pd.DataFrame({"a": y + draw.normal(size=60), "b": draw.integers(0, 9, 60)})
+    clean = frame[:10], y[:10]
+    models = [NoisyLabelClassifier(max_iter=2).fit(FRAMES[fitted](frame), y, clean=(X(clean[0]), clean[1])) for X in FRAMES.values()]
+    for X in FRAMES.values():
+        for model in models:
+            np.testing.assert_allclose(model.predict_proba(X(frame)), models[0].predict_proba(frame), rtol=1e-5)
+    frames = [
+        find_label_issues(FRAMES[fitted](frame), y, clean=(X(clean[0]), clean[1]), cv=2, n_repeats=1, random_state=0)
+        for X in FRAMES.values()
+    ]
+    for other in frames[1:]:
+        pd.testing.assert_frame_equal(frames[0], other)
+    with pytest.raises(ValueError, match="feature names|no column 'b'"):
+        models[0].predict(pa.table({"a": [1.0]}))
 
 
 @pytest.mark.parametrize("words", [["good"], ["a", "b"], ["1 2", "3 4"], ["-", "+ -"]])

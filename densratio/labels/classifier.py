@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_frame
+from .._columns import check_container, is_frame, library_of
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
 from .._validation import check_sample_weight, seed_of
@@ -186,14 +186,17 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """X as float64 (n, d) or (n, c, ...), texts and a frame with text or gaps by their encoder."""
         if reset:
             self.encoder_ = encoder_of(X)
+            vars(self).pop("feature_names_in_", None)
             if isinstance(self.encoder_, FrameEncoder):
-                names = column_names(X)
-                self.n_features_in_, self.feature_names_in_ = len(names), np.asarray(names, dtype=object)
+                names = column_names(X if is_frame(X) else np.asarray(X, dtype=object))
+                self.n_features_in_ = len(names)
+                if is_frame(X):
+                    self.feature_names_in_ = np.asarray(names, dtype=object)
         if self.encoder_ is not None:
             x = np.asarray(self.encoder_.transform(X), dtype=np.float64)
             self._shape = x.shape[1:]
             return x
-        X = check_container(X)
+        X = check_container(X.to_pandas() if is_frame(X) and library_of(X) == "pyarrow" else X)
         _check_sizes(X)
         if self.model is None and not is_frame(X) and not is_sparse(X) and np.ndim(X) == 3:
             X = np.asarray(to_host(X))[:, None]  # gray images

@@ -15,8 +15,9 @@ from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame, is_missing, library_of
 from ..tables import TableEncoder
 from ..tables.reading import column_names
+from ..tables.spelling import spells_number
 
-__all__ = ["FrameEncoder", "as_numbers", "encoder_of", "joined_rows"]
+__all__ = ["FrameEncoder", "as_numbers", "encoder_of", "joined_rows", "table_of_texts"]
 
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
 
@@ -25,18 +26,40 @@ class FrameEncoder:
     """Turn a table into numbers: free text by the main directions of its TF-IDF weights, other columns by `TableEncoder`."""
 
     def fit(self, X: Any) -> FrameEncoder:
-        """Learn from a frame (n, d)."""
+        """Learn from a frame or an array (n, d)."""
         names = column_names(X)
-        self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(X[name])) is not None}
+        self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(_column(X, name))) is not None}
         is_all = len(self.texts) == len(names)
         self.others = None if is_all else TableEncoder(drop=list(self.texts)).set_output(transform="default").fit_samples(X, X)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The numbers (n, k) of another frame with these columns."""
+        """The numbers (n, k) of another frame, or array, with these columns."""
+        X = X if is_frame(X) or hasattr(X, "dtype") else np.asarray(X, dtype=object)
         parts = [] if self.others is None else [self.others.transform(X)]
-        parts += [pipeline.transform(_texts(X[name])) for name, pipeline in self.texts.items()]
+        parts += [pipeline.transform(_texts(_column(X, name))) for name, pipeline in self.texts.items()]
         return np.column_stack(parts)
+
+
+def _column(X: Any, name: Any) -> Any:
+    """The column of a name that `column_names` gives. Raises ValueError where there is none."""
+    if name not in (names := column_names(X)):
+        raise ValueError(f"X has no column {name!r}, which the encoder was fitted on; its columns are {names}.")
+    return X[name] if is_frame(X) else X[:, names.index(name)]
+
+
+def table_of_texts(X: Any) -> np.ndarray | None:
+    """X (n, d) as an array, if it is a list of rows or an array of which some entries are texts that spell no numbers."""
+    is_list = isinstance(X, list | tuple) and len(X) > 0 and all(isinstance(row, list | tuple) for row in X)
+    if not is_list and not (isinstance(X, np.ndarray) and X.dtype.kind in "OU"):
+        return None
+    try:
+        values = np.asarray(X, dtype=object if is_list else None)
+    except ValueError:
+        return None
+    if values.ndim != 2:
+        return None
+    return values if any(isinstance(value, str) and not spells_number(value) for value in values.flat) else None
 
 
 def _free_text(column: Any) -> list[str] | None:
@@ -73,9 +96,11 @@ class TextEncoder:
 
 
 def encoder_of(X: Any) -> FrameEncoder | TextEncoder | None:
-    """A fitted encoder of texts, and of frames with columns that are no numbers or have gaps; None for other rows."""
+    """A fitted encoder of texts, and of tables with columns that are no numbers or frames that have gaps; None for other rows."""
     if _are_texts(X):
         return TextEncoder().fit(X)
+    if (table := table_of_texts(X)) is not None:
+        return FrameEncoder().fit(table)
     if not is_frame(X):
         return None
     kinds = [getattr(dtype, "kind", "O") for dtype in getattr(X, "dtypes", [None])]
@@ -143,8 +168,9 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":
         raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
-    if is_frame(X):
-        return FrameEncoder().fit(X).transform(X).astype(np.float32)
+    table = X if is_frame(X) else None if has_model else table_of_texts(X)
+    if table is not None:
+        return FrameEncoder().fit(table).transform(table).astype(np.float32)
     if is_sparse(X):
         return X if has_model else _directions(X)
     if not has_model and _are_texts(X):
@@ -190,6 +216,8 @@ def joined_rows(X: Any, more: Any) -> Any:
         names = column_names(X)
         if only := sorted(map(str, set(names) ^ set(column_names(more)))):
             raise ValueError(f"X and clean have different columns: only one of them has {', '.join(only[:5])}. Give both the same.")
+        if library_of(X) != library_of(more):
+            X, more = (frame.to_pandas() if hasattr(frame, "to_pandas") else frame for frame in (X, more))
         library = import_module(library_of(X))
         join = library.concat_tables if hasattr(library, "concat_tables") else library.concat
         return join([X, more.select(names) if hasattr(more, "select") else more[names]])
