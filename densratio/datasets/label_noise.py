@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +100,7 @@ def _checked(mapping: Any, n_classes: int) -> Mapping[int, int]:
     if not isinstance(mapping, Mapping):
         raise ValueError(f"The mapping must be a dict of classes, such as ASYMMETRIC['digits']; got {shown(mapping)}.")
     of_all = [c for pair in mapping.items() for c in pair]
-    outside = [c for c in of_all if isinstance(c, bool) or not isinstance(c, Integral) or not 0 <= c < n_classes]
+    outside = [c for c in of_all if isinstance(c, bool) or not isinstance(c, int | np.integer) or not 0 <= c < n_classes]
     if outside:
         raise ValueError(f"The mapping names the classes {outside}; the labels have classes 0 to {n_classes - 1}.")
     return mapping

@@ -186,7 +186,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """X as float64 (n, d) or (n, c, ...), texts and a frame with text or gaps by their encoder."""
         if reset:
             self.encoder_ = encoder_of(X)
-            vars(self).pop("feature_names_in_", None)
+            self.__dict__.pop("feature_names_in_", None)
             if isinstance(self.encoder_, FrameEncoder):
                 names = column_names(X if is_frame(X) else np.asarray(X, dtype=object))
                 self.n_features_in_ = len(names)
