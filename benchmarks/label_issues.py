@@ -28,7 +28,6 @@ from densratio import label_issues_from_probabilities
 from densratio.datasets import ASYMMETRIC, label_noise, load_cifar10n, load_labelled
 from densratio.labels.default_model import default_model
 from densratio.labels.held_out import n_deals
-from densratio.labels.mean_network import MeanNetwork
 
 CASES = [("digits", "symmetric", 0.2), ("digits", "symmetric", 0.4), ("digits", "asymmetric", 0.4)]
 CASES += [("letters", "symmetric", 0.2), ("letters", "symmetric", 0.4), ("letters", "asymmetric", 0.4)]
@@ -38,7 +37,6 @@ CASES += [("cifar10_embedded", "aggre", 0.0), ("cifar10_embedded", "worse", 0.0)
 N_IMAGES = {"cifar10": 10_000, "cifar10_whole": 50_000, "cifar10_embedded": 50_000}
 EMBEDDINGS = "cifar10_embeddings.npy"
 FILES = {"letters": "letterdata.csv", "wine": "winequality-white.csv", **dict.fromkeys(N_IMAGES, "cifar10_jpeg.npz")}
-MODELS = {"wine": "boosted trees", "cifar10": "convolutions", "cifar10_whole": "convolutions"}
 N_CLEAN, N_CHECKED = (50, 200), (200, 1000)
 
 
@@ -113,10 +111,10 @@ def chosen_images(name: str, seed: int) -> np.ndarray:
 
 
 def model_of(name: str, X: np.ndarray, given: np.ndarray, seed: int) -> Any:
-    """What find_label_issues takes by itself; boosted trees and a convolutional network where the case asks for them."""
-    if MODELS.get(name) == "boosted trees":
+    """What find_label_issues takes by itself; for wine boosted trees."""
+    if name == "wine":
         return HistGradientBoostingClassifier(max_iter=60, early_stopping=False, random_state=seed)
-    return MeanNetwork(random_state=seed) if MODELS.get(name) == "convolutions" else default_model(X, given, seed)
+    return default_model(X, given, seed)
 
 
 def run(record: Path, case: tuple[str, str, float], seed: int, data: Problem) -> None:
@@ -198,7 +196,7 @@ def table(record: Path) -> None:
     rows.sort(key=lambda row: list(dict.fromkeys(case[0] for case in CASES)).index(row["data"]))
     note = (
         "All methods have the same model: that of `find_label_issues` by itself, boosted trees on wine (white wines of "
-        f"quality 6 and above, against the others), two convolutions on {N_IMAGES['cifar10']:,} images of CIFAR-10, or "
+        f"quality 6 and above, against the others), convolutions on {N_IMAGES['cifar10']:,} images of CIFAR-10, or "
         "all, with labels that people gave, and on embeddings of all by a pretrained EfficientNet-Lite0 again that of "
         "`find_label_issues`, a logistic regression. densratio deals the rows into folds as often as by default: 4 times on digits"
         " and wine, twice on 10,000 images, once on letters and all images; cleanlab has the probabilities of one deal, "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,7 +86,7 @@ def _issues(given: Any, known: Any, seen: Any, settings: dict[str, Any]) -> tupl
     """The list of issues, and what the library warns of, in the words of this command."""
     from ..labels import find_label_issues
 
-    samples = {"clean": known, "checked": seen, "groups": given.groups, "model": _network(given)}
+    samples = {"clean": known, "checked": seen, "groups": given.groups}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -102,12 +101,3 @@ def _in_words(sentence: str) -> str:
     for name, option in _OPTIONS.items():
         sentence = sentence.replace(name, option)
     return sentence
-
-
-def _network(given: Any) -> Any:
-    # Convolutions for images, where torch is there; else what find_label_issues chooses.
-    if not given.files or find_spec("torch") is None:
-        return None
-    from ..labels.networks import small_network
-
-    return small_network

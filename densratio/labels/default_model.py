@@ -11,23 +11,25 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from .held_out import calibrated_loss, fitted, label_folds
 
-__all__ = ["default_model"]
+__all__ = ["default_model", "has_torch"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000, trees can still seem better than networks
 _RIDGES = 0.1, 0.001  # of few columns, and of embeddings: C of logistic regressions
+_FEW_IMAGES = 5000
+_SMALL_IMAGE = 256  # pixels times channels up to which images can be seen as columns of a table
 _MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
 
 
 def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Any:
     """The network, boosted trees or logistic regression that predicts held-out labels best, on as many rows as a trial needs.
 
-    groups (n,): rows of one group are held out together.
+    rows (n, d), or images (n, c, h, w) with torch. groups (n,): rows of one group are held out together.
     """
-    networks, others = _networks(len(rows), seed), _small_models(seed)
+    networks, others = _image_models(rows, seed) if rows.ndim == 4 else (_networks(len(rows), seed), _small_models(seed))
     models = [*networks, *others]
     some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
     if np.bincount(given[some]).max() < _TRIAL_FOLDS:
@@ -56,13 +58,37 @@ def _small_models(seed: int) -> list[Any]:
     return [*trees, *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200)) for C in _RIDGES)]
 
 
+def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
+    """Convolutions on images that are moved, or mirrored too; and models of the pixels (n, d), of large ones a network alone."""
+    network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
+    # Few rows are few steps of large batches.
+    how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
+    convolutions = [network(factory, moves=moves, **how) for moves in ("shifts", "flips")]
+    of_pixels = [network(one_unit=True, random_state=seed)]
+    if images[0].size <= _SMALL_IMAGE:
+        of_pixels += _small_models(seed)
+    return convolutions, [make_pipeline(FunctionTransformer(_pixels), model) for model in of_pixels]
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
+
+
+def has_torch() -> bool:
+    """Whether torch is installed, without which there are no models for images."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def _torch_network() -> Any:
+    return importlib.import_module(".mean_network", __package__).MeanNetwork
+
+
 def _networks(n_rows: int, seed: int) -> list[Any]:
     """Networks by torch, whose probabilities are steadier; one by scikit-learn where torch is not installed.
 
     Columns of one unit, such as pixels, are learned better as they are: their small spreads are mostly noise.
     """
-    if importlib.util.find_spec("torch") is not None:
-        network = importlib.import_module(".mean_network", __package__).MeanNetwork
-        return [network(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
+    if has_torch():
+        return [_torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
     perceptron = MLPClassifier((256, 256), batch_size=min(128, n_rows), max_iter=max(30, 150_000 // n_rows), random_state=seed)
     return [make_pipeline(StandardScaler(), perceptron)]

@@ -17,8 +17,9 @@ from ..tables import TableEncoder
 from ..tables.reading import column_names
 from ..tables.spelling import spells_number
 
-__all__ = ["FrameEncoder", "as_numbers", "encoder_of", "joined_rows", "table_of_texts"]
+__all__ = ["FrameEncoder", "as_images", "as_numbers", "encoder_of", "joined_rows", "table_of_texts"]
 
+_CHANNELS = 1, 3, 4  # of gray images, in color, and with transparency
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
 
 
@@ -158,7 +159,7 @@ def _is_column(X: Any) -> bool:
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
-    """Rows (n, d) for a model. encoder: as in `find_label_issues`."""
+    """Rows (n, d) for a model, or images (n, c, h, w) where they are kept. encoder: as in `find_label_issues`."""
     if encoder is None:
         return X
     if hasattr(encoder, "fit_transform"):
@@ -176,13 +177,31 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if not has_model and _are_texts(X):
         return TextEncoder().fit(X).transform(X).astype(np.float32)
     rows = _array(X)
-    if keeps_images:
-        return rows
-    rows = rows.reshape(len(rows), -1)
     if has_model:
-        return rows
+        return rows if keeps_images else rows.reshape(len(rows), -1)
+    if keeps_images and rows.ndim in (3, 4):
+        return _whole(as_images(rows))
+    rows = rows.reshape(len(rows), -1)
     encoder = TableEncoder().set_output(transform="default").fit_samples(rows, rows)
     return encoder.transform(rows).astype(np.float32)
+
+
+def as_images(values: np.ndarray) -> np.ndarray:
+    """Images (n, c, h, w) from such, from gray ones (n, h, w), or from those whose channels come last (n, h, w, c)."""
+    if values.ndim == 3:
+        return values[:, None]
+    is_last = values.ndim == 4 and values.shape[1] not in _CHANNELS and values.shape[3] in _CHANNELS
+    return np.moveaxis(values, 3, 1) if is_last else values
+
+
+def _whole(images: np.ndarray) -> np.ndarray:
+    is_bad = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+    if is_bad.any():
+        raise ValueError(
+            f"{int(is_bad.sum())} images hold NaN or infinite pixels, the first in row {int(is_bad.argmax())}: "
+            "leave them out, or fill them, as by np.nan_to_num(X)."
+        )
+    return images
 
 
 def _array(X: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame
 from .._validation import check_count, seed_of
 from .checked import checked_rows
-from .default_model import default_model
+from .default_model import default_model, has_torch
 from .encoding import as_numbers, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array
@@ -65,8 +65,8 @@ def find_label_issues(
 
     Parameters
     ----------
-    X : table (n, d) with numbers, categories, dates and gaps (pandas, polars, Arrow, array), images (n, c, h, w), embeddings, or
-        anything that `encoder` turns into them.
+    X : table (n, d) with numbers, categories, dates and gaps (pandas, polars, Arrow, array), images (n, c, h, w),
+        (n, h, w, c) or (n, h, w), embeddings, or anything that `encoder` turns into them.
     labels : (n,) given classes, text or whole numbers; numbers; or (n, L), several for each row.
     kind : "classes", "numbers", or "auto": numbers where labels hold fractions, or more than 50 whole numbers for four rows each.
     clean : row numbers or a mask of rows known to be right, or, for classes (n,), a second (X, labels) that is.
@@ -75,7 +75,8 @@ def find_label_issues(
         score 1 where the given label is another, else 0.
     model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
         nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
-        boosted trees, large or small, or logistic regression, whichever predicts best; of numbers for boosted trees.
+        boosted trees, large or small, or logistic regression, whichever predicts best; of numbers for boosted trees; of images for
+        convolutions, which learn them moved by a few pixels, and mirrored where that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
         TF-IDF weights, as texts (n,) do, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X
         to the model as it is.
@@ -122,7 +123,7 @@ def find_label_issues(
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
     X, given, is_clean = _with_clean(X, given, names, clean)
-    keeps_images = model is not None and not hasattr(model, "predict_proba")
+    keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
     _check_lengths(rows, given, n_rows)
     together = copies_of(rows) if groups is None else _groups(groups, n_rows, len(given))

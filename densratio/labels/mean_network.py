@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._scale import Scale
+from .image_network import moved
 from .networks import made_network, small_network
 
 __all__ = ["MeanNetwork"]
@@ -20,10 +21,11 @@ _STEPS = 300  # the fewest steps of a training
 
 
 class MeanNetwork(ClassifierMixin, BaseEstimator):
-    """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over the last two thirds of its epochs.
+    """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over a share of its epochs, the last ones.
 
     factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`. one_unit: all columns keep their sizes to each
-    other, as those of pixels or embeddings; otherwise each is scaled alone. Images have one unit.
+    other, as those of pixels or embeddings; otherwise each is scaled alone. Images have one unit. moves: whether images
+    (n, c, h, w) are moved by chance while they are learned: "no", "shifts", or "flips", which mirror them too.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         epochs: int = 30,
         batch_size: int = 128,
         rate: float = 2e-3,
+        share: float = 2 / 3,
+        moves: str = "no",
         random_state: int = 0,
     ):
         self.factory = factory
@@ -40,6 +44,8 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.rate = rate
+        self.share = share
+        self.moves = moves
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> MeanNetwork:
@@ -63,13 +69,16 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         self.states_: list[dict[str, Tensor]] = []
         for epoch in range(epochs):
             for i in torch.randperm(len(x)).split(self.batch_size):
-                loss = functional.cross_entropy(model(x[i]), y[i])
+                if len(i) == 1 < len(x):
+                    break  # Batch normalization can't take one row.
+                rows = x[i] if self.moves == "no" else moved(x[i], flips=self.moves == "flips")
+                loss = functional.cross_entropy(model(rows), y[i])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            # Ten states of the last two thirds stand for all of them.
-            if epoch >= epochs // 3 and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
+            # About ten states of the last two thirds stand for all of them.
+            if epoch >= int((1 - self.share) * epochs) and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
                 self.states_.append({name: value.clone() for name, value in model.state_dict().items()})
         self.model_ = model
 
