@@ -3,8 +3,8 @@
 train twice: a network weighs the rows by their features and learns on a tenth of the clean training rows, those of the lowest, of
 random, or of the highest margin; one half of the epochs goes into the training that gives the margins. transfer: CMW-Net learns on
 the first half of the classes under label noise; on the other half, noisy too, its network is used frozen, without validation rows.
-shortcut: a mark agrees with the class, even or odd, in 90 % of the training rows and in 10 % of the test rows; StableNet is to rely
-on it less than plain training.
+shortcut: a mark agrees with the class, even or odd, in 90 % of the training rows and in 10 % of the test rows; StableNet, and
+just train twice after a first training of a tenth of the epochs, are to rely on it less than plain training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runner import RESULTS, Row, environment, limit_threads, write
 from densratio.datasets import Labelled, label_noise, load_labelled
 from densratio.demo.experiment import NoiseExperiment, run_method
 from densratio.labels.networks import small_network
-from densratio.training import Reweighter, StableNet, Uniform
+from densratio.training import JustTrainTwice, Reweighter, StableNet, Uniform, margins
 from densratio.training.meta import CMWNet
 
 TWICE = ("uniform", "lrw_hard", "lrw_random", "lrw_easy")
@@ -75,7 +75,7 @@ def transfer(data: Labelled, noise: str, epochs: int, seeds: list[int]) -> list[
     half = len(data.class_names) // 2
     for seed in seeds:
         first, second = (part_of(data, classes, noise, seed) for classes in (range(half), range(half, 2 * half)))
-        _, teacher = fit(first, seed, epochs, lambda n, y, optimizer: CMWNet(n, y, optimizer=optimizer))
+        _, teacher, _ = fit(first, seed, epochs, lambda n, y, optimizer: CMWNet(n, y, optimizer=optimizer))
         makers: list[Callable[..., Reweighter]] = [
             lambda n, y, optimizer: Uniform(n),
             lambda n, y, optimizer, teacher=teacher: teacher.transfer(n, y),
@@ -87,18 +87,24 @@ def transfer(data: Labelled, noise: str, epochs: int, seeds: list[int]) -> list[
 
 
 def shortcut(data: Labelled, epochs: int, seeds: list[int]) -> list[Row]:
-    """Rows for plain training and for StableNet, tested on rows whose mark agrees with the class in 10 % of them."""
+    """Rows for plain training and two methods, tested on rows whose mark agrees with the class in 10 % of them."""
     makers: dict[str, Callable[..., Reweighter]] = {
-        "uniform": lambda n, y, optimizer: Uniform(n),
-        "StableNet": lambda n, y, optimizer: StableNet(n, HIDDEN),
+        "uniform": lambda n, first: Uniform(n),
+        "StableNet": lambda n, first: StableNet(n, HIDDEN),
+        "JustTrainTwice": lambda n, first: JustTrainTwice(n, first),
+        "JustTrainTwice(upweight=20)": lambda n, first: JustTrainTwice(n, first, upweight=20.0),
     }
     scores: dict[str, list[float]] = {name: [] for name in makers}
     for seed in seeds:
         random = np.random.default_rng(seed)
         order = random.permutation(len(data.labels))
         test, train = (marked(data, rows, share, random) for rows, share in ((order[:600], 0.1), (order[600:], 0.9)))
+        part = train, train, test
+        short = fit(part, seed, max(1, epochs // 10), lambda n, y, optimizer: Uniform(n))[2]
+        with torch.no_grad():
+            first = margins(short(train[0]), train[1])
         for name, make in makers.items():
-            scores[name].append(fit((train, train, test), seed, epochs, make)[0])
+            scores[name].append(fit(part, seed, epochs, lambda n, y, optimizer, make=make, first=first: make(n, first))[0])
     return above_uniform(scores)
 
 
@@ -133,8 +139,8 @@ def part_of(data: Labelled, classes: range, noise: str, seed: int) -> Part:
     return (x[n_held_out:], y[n_held_out:]), (x[:N_VAL], y[:N_VAL]), (x[N_VAL:n_held_out], y[N_VAL:n_held_out])
 
 
-def fit(part: Part, seed: int, epochs: int, make: Callable[..., Reweighter]) -> tuple[float, Reweighter]:
-    """Accuracy of the last epochs, and the reweighter."""
+def fit(part: Part, seed: int, epochs: int, make: Callable[..., Reweighter]) -> tuple[float, Reweighter, torch.nn.Module]:
+    """Accuracy of the last epochs, the reweighter and the model."""
     (x, y), (x_val, y_val), (x_test, y_test) = part
     torch.manual_seed(seed)
     model = small_network(tuple(x.shape[1:]), int(y.max()) + 1)
@@ -150,7 +156,7 @@ def fit(part: Part, seed: int, epochs: int, make: Callable[..., Reweighter]) -> 
             optimizer.step()
         with torch.no_grad():
             accuracy.append(float((model(x_test).argmax(dim=1) == y_test).float().mean()))
-    return last(accuracy), reweighter
+    return last(accuracy), reweighter, model
 
 
 def last(accuracy: list[float]) -> float:

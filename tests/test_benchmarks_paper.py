@@ -98,7 +98,7 @@ def test_a_method_is_a_name_or_a_name_with_the_rows_of_its_bank(text, method):
 def made_of():
     model = small_network((4,), 3)
     optimizer, y = torch.optim.SGD(model.parameters(), lr=0.1), torch.zeros(30, dtype=torch.int64)
-    given = Ingredients(30, 20, y, 3, model, optimizer, 2, lambda: torch.zeros(30))
+    given = Ingredients(30, 20, y, 3, model, optimizer, 2, lambda: torch.zeros(30), first=torch.zeros(30))
     return Sizes(given, np.zeros(20, dtype=np.int64), np.arange(30) < 10, lambda: np.arange(30.0), None)
 
 

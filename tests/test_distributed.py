@@ -15,8 +15,22 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed, StableNet, Uniform, endless
 from densratio.training.loop.row_batch import RowBatch
-from densratio.training.meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWHard, LRWOpt, MetaGradient, MWNet, SoftLabels
-from densratio.training.noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
+from densratio.training.meta import (
+    FSR,
+    GDW,
+    L2R,
+    MCW,
+    BiLAW,
+    CMWNet,
+    CMWNetSL,
+    LiLAW,
+    LRWHard,
+    LRWOpt,
+    MetaGradient,
+    MWNet,
+    SoftLabels,
+)
+from densratio.training.noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 30, 12, 4, 2
@@ -46,6 +60,7 @@ METHODS = {
     "cmw_net": lambda optimizer: CMWNet(
         N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, mode="last_layer", fixed_step_length=True
     ),
+    "mcw": lambda optimizer: MCW(N_TRAIN, data(N_TRAIN, 1).tensors[1], optimizer=optimizer, warmup_epochs=0.5),
     "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
     "bilaw": lambda optimizer: BiLAW(N_TRAIN, 3, optimizer=optimizer),
     "fsr": lambda optimizer: FSR(N_TRAIN, 3, k=3, optimizer=optimizer, warmup_epochs=0.5),
@@ -57,6 +72,8 @@ METHODS = {
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
     "co_teaching": lambda optimizer: co_teaching(),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
+    "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 3, warmup_epochs=0.5),
+    "meta_cleaner": lambda optimizer: meta_cleaner(),
     "plc": lambda optimizer: LabelCorrection(N_TRAIN, 3, warmup_epochs=0.5),
     "elr": lambda optimizer: ELR(N_TRAIN, 3, warmup_epochs=0.5),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
@@ -71,6 +88,11 @@ def network(seed=0):
 def co_teaching():
     peer = network(1)
     return CoTeaching(N_TRAIN, peer, torch.optim.Adam(peer.parameters()), forget_rate=0.4, n_epochs=1)
+
+
+def meta_cleaner():
+    torch.manual_seed(2)
+    return MetaCleaner(N_TRAIN, 8, k=3, learning_rate=0.05, warmup_epochs=0.5)
 
 
 def data(n, seed):

@@ -111,7 +111,11 @@ def test_clean_rows_are_numbers_or_a_second_sample_and_are_never_doubted():
     assert np.allclose(second.predict_proba(X), model.predict_proba(X)) and len(second.weights_) == len(rest)
 
 
-@pytest.mark.parametrize("name", ["uniform", "wasserstein", "MW-Net", "cmw_net_sl", "lrw_hard", "rho_loss", "focal"])
+@pytest.mark.parametrize(
+    "name",
+    ["uniform", "wasserstein", "MW-Net", "mcw", "cmw_net_sl", "lrw_hard", "rho_loss", "jtt", "joint_optimization", "meta_cleaner",
+     "focal"],
+)  # fmt: skip
 @pytest.mark.parametrize("with_clean", [True, False])
 def test_any_method_trains_by_its_name(name, with_clean):
     X, y, _, is_wrong = (part[:80] for part in blobs())

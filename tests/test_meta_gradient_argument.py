@@ -8,6 +8,7 @@ from small_loops import N_TRAIN, N_VAL, VAL, C, Network, Y, assert_same, of, opt
 
 from densratio.training import (
     L2R,
+    MCW,
     CMWNet,
     CMWNetSL,
     DynamicReweighter,
@@ -23,6 +24,7 @@ from densratio.training import (
 
 MAKE = {
     "l2r": lambda **params: L2R(N_TRAIN, **params),
+    "mcw": lambda **params: MCW(N_TRAIN, Y, warmup_epochs=0.0, **params),
     "mw_net": lambda **params: MWNet(N_TRAIN, **params),
     "cmw_net": lambda **params: CMWNet(N_TRAIN, Y, **params),
     "cmw_net_sl": lambda **params: CMWNetSL(N_TRAIN, Y, **params),

@@ -38,6 +38,7 @@ from densratio.training import (
     FSR,
     GDW,
     L2R,
+    MCW,
     BiLAW,
     ClassBalanced,
     CMWNet,
@@ -46,6 +47,8 @@ from densratio.training import (
     DynamicReweighter,
     Focal,
     Indexed,
+    JointOptimization,
+    JustTrainTwice,
     LabelCorrection,
     LiLAW,
     LRWEasy,
@@ -54,6 +57,7 @@ from densratio.training import (
     LRWRandom,
     MarginBased,
     MCorrection,
+    MetaCleaner,
     Monitor,
     MWNet,
     RandomWeights,
@@ -99,6 +103,8 @@ METHODS = {
         fixed_step_length=True,
         warmup_epochs=0.0,
     ),
+    "mcw": lambda optimizer: MCW(N_TRAIN, Y, optimizer=optimizer, warmup_epochs=0.5),
+    "mcw, every second": lambda optimizer: MCW(N_TRAIN, Y, mode="first_order", step=2.0, every=2, warmup_epochs=0.0),
     "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer, learning_rate=0.05),
     "gdw, every second": lambda optimizer: GDW(N_TRAIN, mode="first_order", every=2, warmup_epochs=0.5, normalize=False),
     "bilaw": lambda optimizer: BiLAW(N_TRAIN, C, optimizer=optimizer, learning_rate=0.05),
@@ -110,12 +116,16 @@ METHODS = {
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN, n_epochs=20),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
     "margin_based, easy": lambda optimizer: MarginBased(N_TRAIN, favors="easy"),
+    "jtt": lambda optimizer: JustTrainTwice(N_TRAIN, 2.0 * IRREDUCIBLE - 1.0, warmup_epochs=0.5),
     "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 6, n_saved=9, n_functions=2, warmup_epochs=0.5),
     "co_teaching": co_teaching,
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, soft": lambda optimizer: MCorrection(N_TRAIN, hard=False, prior=0.0, warmup_epochs=1.0),
     "m_correction, mixed": lambda optimizer: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
+    "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, C, window=3, warmup_epochs=0.5),
+    "joint_optimization, hard": lambda optimizer: JointOptimization(N_TRAIN, C, hard=True, warmup_epochs=0.0),
+    "meta_cleaner": lambda optimizer: MetaCleaner(N_TRAIN, 6, k=3, learning_rate=0.05, warmup_epochs=0.5),
     "lrt": lambda optimizer: LabelCorrection(N_TRAIN, C, rule="lrt", warmup_epochs=0.5),
     "plc": lambda optimizer: LabelCorrection(N_TRAIN, C, decay=0.5, warmup_epochs=0.0),
     "elr": lambda optimizer: ELR(N_TRAIN, C, warmup_epochs=0.5),
@@ -288,8 +298,8 @@ def test_losses_that_are_no_numbers_name_their_rows_and_nothing_stored_changes(n
     assert_same(reweighter.state_dict(), before)
 
 
-# The networks of the one learn from the training rows, and so does the peer of the other.
-@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(("lrw_opt", "co_teaching"))])
+# The networks of the first two learn from the training rows, and so does the peer of the other.
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(("lrw_opt", "meta_cleaner", "co_teaching"))])
 def test_validation_losses_that_are_no_numbers_spoil_nothing_that_stays(name):
     reweighter, model, optimizer = made(name, has_norm=False)
     train(reweighter, model, optimizer, plan(4))
@@ -447,8 +457,9 @@ def test_on_a_device_an_unusable_batch_changes_no_row_and_is_told_later(name, wh
 
 @pytest.mark.parametrize(
     "name",
-    ["mw_net", "l2r of a bank", "gdw", "bilaw", "fsr", "stable_net", "lilaw", "focal", "margin_based", "lrw_hard", "lrw_opt"],
-)
+    ["mw_net", "l2r of a bank", "gdw", "bilaw", "fsr", "stable_net", "meta_cleaner", "lilaw", "focal", "margin_based", "lrw_hard",
+     "lrw_opt"],
+)  # fmt: skip
 def test_a_compiled_model_gives_the_weights_of_the_plain_one(name):
     torch.compiler.reset()
     found = []

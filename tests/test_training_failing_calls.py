@@ -14,14 +14,17 @@ from densratio.training import (
     FSR,
     GDW,
     L2R,
+    MCW,
     CMWNetSL,
     CoTeaching,
     Critic,
     DynamicReweighter,
+    JointOptimization,
     LabelCorrection,
     LiLAW,
     LRWHard,
     MCorrection,
+    MetaCleaner,
     MWNet,
     RandomWeights,
     RHOLoss,
@@ -48,6 +51,7 @@ METHODS = {
     "l2r of a bank": lambda **_: L2R(N_TRAIN, mode="last_layer", n_val=N_VAL, val_refresh=5),
     "mw_net": lambda optimizer: MWNet(N_TRAIN, optimizer=optimizer),
     "cmw_net_sl": lambda optimizer: CMWNetSL(N_TRAIN, Y, every=2, optimizer=optimizer, warmup_epochs=0.0),
+    "mcw": lambda optimizer: MCW(N_TRAIN, Y, optimizer=optimizer, warmup_epochs=0.0),
     "gdw": lambda optimizer: GDW(N_TRAIN, optimizer=optimizer),
     "fsr": lambda optimizer: FSR(N_TRAIN, 3, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda **_: LiLAW(N_TRAIN, warmup_epochs=0),
@@ -57,6 +61,8 @@ METHODS = {
     "co_teaching": lambda **_: co_teaching(),
     "m_correction": lambda **_: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, mixed": lambda **_: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
+    "joint_optimization": lambda **_: JointOptimization(N_TRAIN, C, warmup_epochs=0.5),
+    "meta_cleaner": lambda **_: MetaCleaner(N_TRAIN, 6, warmup_epochs=0.0),
     "plc": lambda **_: LabelCorrection(N_TRAIN, C, warmup_epochs=0.0),
     "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
@@ -65,8 +71,8 @@ METHODS = {
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 WITHOUT_VALIDATION = {
-    "random", "self_paced", "stable_net", "fsr", "co_teaching", "m_correction", "m_correction, mixed", "plc", "elr", "rho_loss",
-    "uniform",
+    "random", "self_paced", "stable_net", "fsr", "co_teaching", "m_correction", "m_correction, mixed", "joint_optimization",
+    "meta_cleaner", "plc", "elr", "rho_loss", "uniform",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def made(name, **changes):
     model = Network(0).train()
     optimizer = optimizer_of(model)
     given = {"n_val": N_VAL, "y_train": Y, "n_classes": C, "model": model, "optimizer": optimizer, "epochs": 2,
-             "irreducible": lambda: IRREDUCIBLE, **changes}  # fmt: skip
+             "irreducible": lambda: IRREDUCIBLE, "first": lambda: 2.0 * IRREDUCIBLE - 1.0, **changes}  # fmt: skip
     return reweighter(name, N_TRAIN, **given), model, optimizer
 
 
@@ -69,7 +69,7 @@ def test_rows_without_a_label_are_not_trained_on_or_are_named(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_made_of_what_it_needs_alone_and_names_what_is_missing(name):
     needs = METHODS[name].needs
-    unneeded = {"n_val", "y_train", "n_classes", "model", "optimizer", "epochs", "irreducible"} - {*needs}
+    unneeded = {"n_val", "y_train", "n_classes", "model", "optimizer", "epochs", "irreducible", "first"} - {*needs}
     assert isinstance(made(name, **dict.fromkeys(unneeded))[0], Reweighter)
     if needs:
         asked = ", ".join(f"{argument}=..." for argument in needs)

@@ -33,7 +33,16 @@ from densratio.training.baselines import Uniform
 from densratio.training.loop import Reweighter
 from densratio.training.losses import cross_entropy, squared_error
 from densratio.training.registry import TRAIN_TWICE
-from densratio.training.rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
+from densratio.training.rules import (
+    ClassBalanced,
+    Focal,
+    JustTrainTwice,
+    MarginBased,
+    RHOLoss,
+    SelfPaced,
+    irreducible_losses,
+    margins,
+)
 
 drawn = settings(max_examples=15)
 
@@ -237,6 +246,21 @@ def test_margins_of_a_first_training_stay_whatever_the_model_says_now(favors, si
         torch.testing.assert_close(loss, own)
 
 
+@drawn
+@given(seed=st.integers(0, 99), upweight=st.sampled_from([0.5, 1.0, 20.0]))
+def test_rows_that_a_first_training_got_wrong_count_more_in_every_batch(seed, upweight):
+    logits, y, random = logits_of(seed, 20), labels_of(seed, 20), np.random.default_rng(seed)
+    is_wrong = logits.argmax(dim=1) != y
+    reweighter = JustTrainTwice(20, margins(logits, y), upweight=upweight)
+    each = torch.where(is_wrong, upweight, 1.0)
+    for _ in range(2):
+        index = torch.as_tensor(random.integers(20, size=7))
+        now = torch.as_tensor(random.normal(size=(7, C)), dtype=torch.float32)
+        expected = (each[index] / each.mean() * nn.functional.cross_entropy(now, y[index], reduction="none")).mean()
+        torch.testing.assert_close(reweighter.weighted_loss(nn.Identity(), (now, y[index], index)), expected)
+        torch.testing.assert_close(reweighter.transform(index), each[index] / each.mean())
+
+
 def test_a_batch_of_certain_rows_trains_unweighted_and_is_told(caplog):
     """All margins are 1: no row is hard."""
     logits = torch.zeros(3, C)
@@ -265,6 +289,8 @@ def test_a_batch_of_certain_rows_trains_unweighted_and_is_told(caplog):
         (lambda: MarginBased(5, favors="both"), r"favors must be one of \['easy', 'hard'\]; got 'both'"),
         (lambda: MarginBased(3, first=[0.1, 0.2]), r"first must be \(3,\) margins in \[-1, 1\].*got shape \(2,\)"),
         (lambda: MarginBased(2, first=[0.1, float("nan")]), r"margins in \[-1, 1\]"),
+        (lambda: JustTrainTwice(3, [0.1, 0.2]), r"first must be \(3,\) margins in \[-1, 1\].*got shape \(2,\)"),
+        (lambda: JustTrainTwice(2, [0.1, 0.2], upweight=0.0), r"upweight must be a number in \(0, inf\); got 0.0"),
         (lambda: RHOLoss(5, [0.1, 0.2]), r"irreducible must be \(5,\) finite losses.*got \(2,\)"),
         (lambda: RHOLoss(2, [0.1, float("nan")]), "finite losses"),
         (lambda: RHOLoss(2, [0.1, 0.2], share=0.0), r"share must be in \(0, 1\]; got 0.0"),
@@ -290,7 +316,7 @@ def digits():
     return load_digits()
 
 
-@pytest.mark.parametrize("name", [*TRAIN_TWICE, "rho_loss", "lrw_opt", "focal"])
+@pytest.mark.parametrize("name", [*TRAIN_TWICE, "rho_loss", "jtt", "lrw_opt", "focal"])
 def test_an_experiment_runs_with_methods_of_two_trainings(name, digits):
     config, told = NoiseExperiment(methods=(name,), epochs=2, seeds=1, n_val=50, n_test=300), []
     before = torch.get_rng_state()

@@ -18,14 +18,15 @@ from densratio.labels.rows import Rows
 from densratio.labels.training import Plan, label_model
 from densratio.training import endless
 from densratio.training.loop.data import DeviceData
+from densratio.training.loop.moving_average import evaluation
 from densratio.training.registry import Ingredients
-from densratio.training.rules import irreducible_losses
+from densratio.training.rules import irreducible_losses, margins
 
 from .methods import REBUILT, Method, Sizes
 from .problems import Problem
 from .settings import Experiment
 
-__all__ = ["Session", "decay_of", "in_order"]
+__all__ = ["Session", "decay_of", "in_order", "margins_of"]
 
 EVALUATED_AT_ONCE = 2048
 CROSS_FITTED_RATE = 2e-3  # of AdamW, for the networks that say which labels are right
@@ -57,6 +58,7 @@ class Session:
         given = Ingredients(
             len(problem.x), len(problem.x_val), torch.as_tensor(problem.y), problem.n_classes, self.model, self.optimizer,
             setting.epochs, lambda: _irreducible(experiment, seed, problem, device), seed,
+            lambda: margins_of(_shorter(experiment, "uniform", seed, problem, device), problem, device),
         )  # fmt: skip
         right = partial(_right, experiment, seed, problem, device)
         sizes = Sizes(given, problem.y_val, problem.is_off, right, layer, warmup_epochs)
@@ -230,12 +232,24 @@ def _model(experiment: Experiment, problem: Problem) -> torch.nn.Module:
 
 def _irreducible(experiment: Experiment, seed: int, problem: Problem, device: str) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
+    return irreducible_losses(_shorter(experiment, "val_only", seed, problem, device).model, in_order(problem, device))
+
+
+def _shorter(experiment: Experiment, name: str, seed: int, problem: Problem, device: str) -> Session:
+    """A training by another method, in a quarter of the epochs."""
     fewer = replace(
         experiment, parameters="library", setting=experiment.setting._replace(epochs=max(1, experiment.setting.epochs // 4))
     )
-    session = Session(fewer, Method("val_only"), seed, problem, device)
+    session = Session(fewer, Method(name), seed, problem, device)
     session.advance(lambda: False)
-    return irreducible_losses(session.model, in_order(problem, device))
+    return session
+
+
+@torch.no_grad()
+def margins_of(session: Session, problem: Problem, device: str) -> Tensor:
+    """Margins (n_train,) of the training rows under the session's model, on the host."""
+    with evaluation(session.model):
+        return torch.cat([margins(session.model(x), y).cpu() for x, y, _ in in_order(problem, device)])
 
 
 def _right(experiment: Experiment, seed: int, problem: Problem, device: str) -> np.ndarray:

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from densratio.training import Reweighter
-from densratio.training.loop.moving_average import evaluation
 from densratio.training.meta.lrw import HeldOut
 from densratio.training.registry import TRAIN_TWICE
-from densratio.training.rules import margins
 
 from .methods import Method
 from .problems import Problem
-from .session import Session, in_order
+from .session import Session, margins_of
 from .settings import Experiment
 
 __all__ = ["TwoTrainings", "session_of"]
@@ -82,7 +80,7 @@ class TwoTrainings:
         if not self._first.advance(must_stop, lambda session: on_epoch(self)):
             return False
         if self._second is None:
-            found = _margins(self._first, self._problem, self._device)
+            found = margins_of(self._first, self._problem, self._device)
             self._begin_second(TRAIN_TWICE[self._method.name].split(found, seed=self._seed))
         assert self._second is not None
         return self._second.advance(must_stop, lambda session: on_epoch(self))
@@ -123,10 +121,3 @@ def session_of(experiment: Experiment, method: Method, seed: int, problem: Probl
     if method.name == "val_only" and experiment.parameters == "published":
         problem = problem.on_validation()
     return kind(experiment, method, seed, problem, device)
-
-
-@torch.no_grad()
-def _margins(session: Session, problem: Problem, device: str) -> Tensor:
-    """Margins (n_train,) of the training rows, on the host."""
-    with evaluation(session.model):
-        return torch.cat([margins(session.model(x), y).cpu() for x, y, _ in in_order(problem, device)])

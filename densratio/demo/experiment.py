@@ -158,7 +158,8 @@ def _made(
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         made = reweighter(
             method, len(split.x), len(split.x_val), y_train=split.y, n_classes=split.n_classes, model=model, optimizer=optimizer,
-            epochs=epochs, irreducible=lambda: _irreducible(seed, split, config, epochs), seed=seed,
+            epochs=epochs, irreducible=lambda: _irreducible(seed, split, config, epochs),
+            first=lambda: _margins(_train("uniform", seed, split, config, max(1, epochs // 4), _ignore).model, split), seed=seed,
         )  # fmt: skip
         return model, made.to(config.device), optimizer
 
@@ -236,8 +237,12 @@ def endless_batches(n: int, size: int, generator: torch.Generator) -> Iterator[T
 
 def _irreducible(seed: int, split: Split, config: NoiseExperiment, epochs: int) -> Tensor:
     """Losses (n_train,) of the training rows under a network that learned from the validation rows alone, in fewer epochs."""
-    model = _train("val_only", seed, split, config, max(1, epochs // 4), lambda accuracy: None).model
+    model = _train("val_only", seed, split, config, max(1, epochs // 4), _ignore).model
     return irreducible_losses(model, _blocks(split.x, split.y))
+
+
+def _ignore(accuracy: float) -> None:
+    """What a training that is no run of its own tells after an epoch."""
 
 
 @torch.no_grad()

@@ -251,7 +251,8 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
     n_val = chosen.n_val if chosen is not None else len(clean.y)  # type: ignore[union-attr]
     method = reweighter(
         name, len(rows.y), n_val, y_train=labels, n_classes=plan.n_classes, model=run.model, optimizer=run.optimizer,
-        epochs=plan.epochs, irreducible=lambda: _held_out_losses(plan, rows, seed), seed=seed,
+        epochs=plan.epochs, irreducible=lambda: _held_out_losses(plan, rows, seed),
+        first=lambda: _margins(_held_out(plan, rows, seed), rows.y), seed=seed,
     ).to(plan.device)  # fmt: skip
     if np.ptp(rows.counts) > 0:
         method.set_base_weights(rows.counts)
@@ -277,5 +278,10 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
 
 
 def _held_out_losses(plan: Plan, rows: Rows, seed: int) -> Tensor:
-    proba, _ = crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, 3, stops=True)
-    return torch.as_tensor(-np.log(np.maximum(proba[np.arange(len(rows.y)), rows.y], 1e-9)), dtype=torch.float32)
+    own = _held_out(plan, rows, seed)[np.arange(len(rows.y)), rows.y]
+    return torch.as_tensor(-np.log(np.maximum(own, 1e-9)), dtype=torch.float32)
+
+
+def _held_out(plan: Plan, rows: Rows, seed: int) -> np.ndarray:
+    """Probabilities (m, K) by networks that learned from other rows."""
+    return crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, 3, stops=True)[0]

@@ -9,6 +9,7 @@ from .meta import (
     FSR,
     GDW,
     L2R,
+    MCW,
     BiLAW,
     ChosenRows,
     CMWNet,
@@ -22,16 +23,17 @@ from .meta import (
     MWNet,
     SoftLabels,
 )
-from .noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
+from .noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from .ratio import Critic, DynamicReweighter, Sliced, published
 from .registry import reweighter
-from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
+from .rules import ClassBalanced, Focal, JustTrainTwice, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
 from .stable_net import StableNet
 
 __all__ = [
-    "DIW", "ELR", "FSR", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "CoTeaching", "Critic",
-    "DynamicReweighter", "Focal", "ImportanceSampler", "Indexed", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom",
-    "LabelCorrection", "LiLAW", "MCorrection", "MWNet", "MarginBased", "MetaGradient", "Monitor", "RHOLoss", "RandomWeights",
-    "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels", "StableNet", "Uniform", "ValidationOnly", "endless",
-    "importance_sampler", "irreducible_losses", "labels_of", "margins", "published", "reweighter", "suspicious_rows",
+    "DIW", "ELR", "FSR", "GDW", "L2R", "MCW", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "ClassBalanced", "CoTeaching", "Critic",
+    "DynamicReweighter", "Focal", "ImportanceSampler", "Indexed", "JointOptimization", "JustTrainTwice", "LRWEasy", "LRWHard",
+    "LRWOpt", "LRWRandom", "LabelCorrection", "LiLAW", "MCorrection", "MWNet", "MarginBased", "MetaCleaner", "MetaGradient",
+    "Monitor", "RHOLoss", "RandomWeights", "Reweighter", "SelfPaced", "ShiftedDataset", "Sliced", "SoftLabels", "StableNet",
+    "Uniform", "ValidationOnly", "endless", "importance_sampler", "irreducible_losses", "labels_of", "margins", "published",
+    "reweighter", "suspicious_rows",
 ]  # fmt: skip

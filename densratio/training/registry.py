@@ -14,10 +14,10 @@ from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
-from .meta import FSR, GDW, L2R, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
-from .noisy_labels import ELR, CoTeaching, LabelCorrection, MCorrection
+from .meta import FSR, GDW, L2R, MCW, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
+from .noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from .ratio import DynamicReweighter
-from .rules import ClassBalanced, Focal, MarginBased, RHOLoss, SelfPaced
+from .rules import ClassBalanced, Focal, JustTrainTwice, MarginBased, RHOLoss, SelfPaced
 from .stable_net import StableNet
 
 __all__ = ["METHODS", "TRAIN_TWICE", "Ingredients", "Method", "reweighter", "title_of"]
@@ -36,6 +36,7 @@ class Ingredients:
     epochs: Any = None
     irreducible: Any = None
     seed: int = 0
+    first: Any = None
 
     @property
     def n_features(self) -> int:
@@ -43,7 +44,7 @@ class Ingredients:
         linear = last_linear(self.model)
         if linear is None:
             raise ValueError(
-                "The model has no nn.Linear, whose input the train-twice methods, lrw_opt and stable_net weigh rows by."
+                "The model has no nn.Linear, whose input lrw_hard and others, stable_net and meta_cleaner weigh rows by."
             )
         return linear.in_features
 
@@ -51,6 +52,11 @@ class Ingredients:
     def losses(self) -> Tensor:
         """The irreducible losses, also where a function gives them."""
         return self.irreducible() if callable(self.irreducible) else self.irreducible
+
+    @property
+    def margins(self) -> Any:
+        """The margins of a first training, also where a function gives them."""
+        return self.first() if callable(self.first) else self.first
 
 
 class Method(NamedTuple):
@@ -119,6 +125,11 @@ METHODS: dict[str, Method] = {
         lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer, soft_labels=SoftLabels(mixup=None)),
         _BY_LABELS,
     ),
+    "mcw": Method(
+        "MCW",
+        lambda given: MCW(given.n_train, given.y_train, warmup_epochs=0.8 * given.epochs, optimizer=given.optimizer),
+        ("y_train", "optimizer", "epochs"),
+    ),
     "gdw": Method("GDW", lambda given: GDW(given.n_train, optimizer=given.optimizer), ("optimizer",)),
     "bilaw": Method(
         "BiLAW", lambda given: BiLAW(given.n_train, given.n_classes, optimizer=given.optimizer), ("n_classes", "optimizer")
@@ -141,11 +152,18 @@ METHODS: dict[str, Method] = {
     "m_correction": Method(
         "M-correction", lambda given: MCorrection(given.n_train, warmup_epochs=min(10.0, given.epochs / 3)), ("epochs",)
     ),
+    "joint_optimization": Method(
+        "Joint optimization",
+        lambda given: JointOptimization(given.n_train, given.n_classes, warmup_epochs=min(10.0, given.epochs / 3)),
+        ("n_classes", "epochs"),
+    ),
+    "meta_cleaner": Method("MetaCleaner", lambda given: MetaCleaner(given.n_train, given.n_features), ("model",)),
     "lrt": _correcting("LRT", "lrt", 20.0),
     "plc": _correcting("PLC", "plc", 8.0),
     "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
     "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
     "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),
+    "jtt": Method("Just train twice", lambda given: JustTrainTwice(given.n_train, given.margins), ("first",)),
     "rho_loss": Method("RHO-loss", lambda given: RHOLoss(given.n_train, given.losses, share=0.5), ("irreducible",)),
     "stable_net": Method(
         "StableNet", lambda given: StableNet(given.n_train, given.n_features, seed=given.seed), ("model",)
@@ -171,6 +189,7 @@ def reweighter(
     optimizer: torch.optim.Optimizer | None = None,
     epochs: float | None = None,
     irreducible: Tensor | Callable[[], Tensor] | None = None,
+    first: Any = None,
     seed: int = 0,
 ) -> Reweighter:
     """The reweighter of a name, with its default parameters, for `loss = reweighter.weighted_loss(model, train, val)`.
@@ -184,12 +203,13 @@ def reweighter(
     model, optimizer : the classifier, and what trains it.
     epochs : passes over the training rows that are planned.
     irreducible : (n_train,) losses under a model that learned from other rows, for "rho_loss", or a function that gives them.
+    first : (n_train,) margins under a model that was trained before, for "jtt", or a function that gives them.
     seed : int, of the method's own draws. Networks that a method learns are drawn from torch's global generator.
 
     Raises ValueError for an unknown name, with the nearest ones, and where the method needs an argument that is missing.
     """
     method = METHODS[key_of(name)]
-    given = Ingredients(n_train, n_val, y_train, n_classes, model, optimizer, epochs, irreducible, seed)
+    given = Ingredients(n_train, n_val, y_train, n_classes, model, optimizer, epochs, irreducible, seed, first)
     missing = [f"{argument}=..." for argument in method.needs if getattr(given, argument) is None]
     if missing:
         raise ValueError(f'{name} needs more than n_train: type reweighter("{name}", n_train, {", ".join(missing)}).')

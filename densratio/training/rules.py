@@ -22,9 +22,11 @@ from .losses import Loss, class_probabilities, cross_entropy, focal_factor
 __all__ = [
     "ClassBalanced",
     "Focal",
+    "JustTrainTwice",
     "MarginBased",
     "RHOLoss",
     "SelfPaced",
+    "class_balanced_weights",
     "class_margins",
     "irreducible_losses",
     "margins",
@@ -46,14 +48,19 @@ class ClassBalanced(BatchReweighter):
 
     def __init__(self, n_train: int, y_train: Any, *, beta: float = 0.9999, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        labels = training_labels(y_train, n_train, each_has_rows=False)
-        check_number("beta", beta, "[0, 1]")
-        sizes = np.bincount(labels)[labels].astype(np.float64)
-        weights = 1.0 / sizes if beta == 1.0 else (1.0 - beta) / -np.expm1(sizes * np.log(beta)) if beta > 0 else np.ones(n_train)
-        self.register_buffer("row_weights", torch.as_tensor(weights / weights.mean(), dtype=torch.float32), persistent=False)
+        self.register_buffer("row_weights", class_balanced_weights(n_train, y_train, beta), persistent=False)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         return self.row_weights[rows.positions]
+
+
+def class_balanced_weights(n_train: int, y_train: Any, beta: float) -> Tensor:
+    """The weights (n_train,) of `ClassBalanced`, float32. Raises ValueError for other labels and another beta."""
+    labels = training_labels(y_train, n_train, each_has_rows=False)
+    check_number("beta", beta, "[0, 1]")
+    sizes = np.bincount(labels)[labels].astype(np.float64)
+    weights = 1.0 / sizes if beta == 1.0 else (1.0 - beta) / -np.expm1(sizes * np.log(beta)) if beta > 0 else np.ones(n_train)
+    return torch.as_tensor(weights / weights.mean(), dtype=torch.float32)
 
 
 class Focal(BatchReweighter):
@@ -91,15 +98,46 @@ class MarginBased(BatchReweighter):
         if favors not in FAVORS:
             raise ValueError(f"favors must be one of {sorted(FAVORS)}; got {favors!r}.")
         self.favors = favors
-        # A copy: load_state_dict writes into the buffer.
-        values = None if first is None else torch.as_tensor(first, dtype=torch.float32).detach().clone()
-        if values is not None and (values.shape != (n_train,) or not bool((values.abs() <= 1.0).all())):
-            raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got shape {tuple(values.shape)}.")
-        self.register_buffer("first", values)
+        self.register_buffer("first", None if first is None else _first_margins(first, n_train))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         found = margins(batch.prediction, batch.y) if self.first is None else self.first[rows.positions]
         return rows.mean_one(1.0 + FAVORS[self.favors] * found)
+
+
+class JustTrainTwice(BatchReweighter):
+    """w_i = `upweight` for rows that a first model classified wrongly and 1 for the others, of mean 1 over the training rows.
+
+    For groups of rows that plain training neglects, as those without a shortcut, where the groups are not known: train a first
+    model, for a short time or with strong weight decay, so that it learns the shortcut and not the exceptions by heart; then a new
+    one with these weights. Wrong labels are classified wrongly too, so labels should be right.
+
+    first (n_train,) : margins of all rows under the first model, `margins` of its predictions; below 0 is wrong.
+    upweight > 0 : lambda, published with 4 to 100. It and the length of the first training are chosen by the accuracy of the worst
+        group of validation rows.
+    Source: Liu et al. (2021), Just train twice: improving group robustness without training group information.
+    """
+
+    first: Tensor
+
+    def __init__(self, n_train: int, first: Any, *, upweight: float = 5.0, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
+        super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
+        check_number("upweight", upweight, "(0, inf)")
+        self.upweight = upweight
+        self.register_buffer("first", _first_margins(first, n_train))
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        weights = torch.where(self.first < 0.0, self.upweight, 1.0)
+        return (weights / weights.mean())[rows.positions].to(self.weights_.dtype)
+
+
+def _first_margins(first: Any, n_train: int) -> Tensor:
+    """Margins (n_train,) of a first training, float32. Raises ValueError for anything else."""
+    # A copy: load_state_dict writes into the buffer.
+    values = torch.as_tensor(first, dtype=torch.float32).detach().clone()
+    if values.shape != (n_train,) or not bool((values.abs() <= 1.0).all()):
+        raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got shape {tuple(values.shape)}.")
+    return values
 
 
 def margins(prediction: Tensor, y: Tensor) -> Tensor:

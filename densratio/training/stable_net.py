@@ -94,21 +94,11 @@ class StableNet(BatchReweighter):
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         # Every rank weighs the rows of all, so that what it saves is that of one process.
-        features = rows.all(self._features_of(batch))
+        features = rows.all(batch.features("StableNet", self.n_features).to(self.saved_features.dtype))
         with torch.autocast(features.device.type, enabled=False):
             scores = self._descended(features)
             self._save(features, scores, rows)
         return rows.own(len(scores) * scores.softmax(dim=0))
-
-    def _features_of(self, batch: TrainingPass) -> Tensor:
-        entry = batch.entry
-        if entry is None or entry.ndim != 2 or len(entry) != len(batch.losses) or entry.shape[1] != self.n_features:
-            got = "has none" if entry is None else f"has an input of shape {tuple(entry.shape)}"
-            raise ValueError(
-                f"StableNet weighs rows by the input (n, {self.n_features}) of the model's last nn.Linear; this model {got}. "
-                "Give n_features, the in_features of that layer."
-            )
-        return entry.detach().to(self.saved_features.dtype)
 
     def _descended(self, features: Tensor) -> Tensor:
         """a (n,) after the steps."""

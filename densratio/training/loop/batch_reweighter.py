@@ -26,6 +26,10 @@ def _any(prediction: Tensor, label: Any) -> None:
     """Every target that the loss takes is one that most methods can weigh."""
 
 
+def _nothing(batch: TrainingPass, rows: RowBatch) -> None:
+    """Most methods need nothing of a batch before its weights."""
+
+
 class BatchReweighter(Reweighter):
     """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
 
@@ -44,6 +48,9 @@ class BatchReweighter(Reweighter):
     check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
     """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
 
+    observe: Callable[[TrainingPass, RowBatch], None] = staticmethod(_nothing)
+    """What a method stores or finds of each batch, before the weights and in a warm-up too; an error takes its writes back."""
+
     vanished: Tensor
     meta: Any
 
@@ -57,7 +64,8 @@ class BatchReweighter(Reweighter):
         """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
-        A loss (n,) or () that a method puts in `batch.found` as "added" is added to the weighted losses.
+        A loss (n,) or () that a method puts in `batch.found` as "added" is added to the weighted losses; one (n,) put there as
+        "weighted" is what the weights multiply, in place of the rows' own losses.
         """
 
     @property
@@ -101,17 +109,19 @@ class BatchReweighter(Reweighter):
         batch, rows = self._passed(model, x, y, index)
         weights = torch.ones_like(batch.losses.detach())
         base = None if self.base_weights is None else self._times_base(weights, index)
-        if not self.is_warming_up:
-            try:
+        try:
+            self.observe(batch, rows)
+            if not self.is_warming_up:
                 weights = self.batch_weights(batch, rows, val)
                 # Rows without a weight train on what is added.
                 weights = weights if "added" in batch.found else self._or_even(weights, rows)
-            except Exception:
-                rows.take_back()
-                raise
+        except Exception:
+            rows.take_back()
+            raise
         counted = weights if base is None else weights * base
         self._store(batch, weights.detach(), rows)
-        losses = counted.to(batch.losses.device, torch.promote_types(batch.losses.dtype, counted.dtype)) * batch.losses
+        losses = batch.found.get("weighted", batch.losses)
+        losses = counted.to(losses.device, torch.promote_types(losses.dtype, counted.dtype)) * losses
         if (added := batch.found.get("added")) is not None:
             losses = losses + (added if base is None else added * base)
         return rows.mean(losses)

@@ -105,7 +105,11 @@ class Rows:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum () of the entries of `values` (n, ...) over all rows."""
-        return values.sum() if n_ranks() == 1 else _SumOverRanks.apply(values.sum())
+        return self.total(values.sum())
+
+    def total(self, part: Tensor) -> Tensor:
+        """Sum over the ranks of a tensor that has the same shape on each, with its graph."""
+        return part if n_ranks() == 1 else _SumOverRanks.apply(part)
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean () of the entries of `values` (n, ...) over all rows."""

@@ -76,6 +76,25 @@ class TrainingPass:
                 torch.cuda.set_rng_state(self.draws[1], device)
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
 
+    @property
+    def ends_in_last_layer(self) -> bool:
+        """Whether the predictions (n, C) are the output of the last linear layer, which was kept."""
+        return _ends_in(self.prediction, self.entry, self.output)
+
+    def features(self, name: str, n_features: int) -> Tensor:
+        """The input (n, n_features) of the last linear layer, which was kept; detached.
+
+        Raises ValueError, in the name of a method, where the model has another one or none.
+        """
+        entry = self.entry
+        if entry is None or entry.ndim != 2 or len(entry) != len(self.losses) or entry.shape[1] != n_features:
+            got = "has none" if entry is None else f"has an input of shape {tuple(entry.shape)}"
+            raise ValueError(
+                f"{name} weighs rows by the input (n, {n_features}) of the model's last nn.Linear; this model {got}. "
+                "Give n_features, the in_features of that layer."
+            )
+        return entry.detach()
+
     def last_layer(self) -> LastLayer:
         """Factors of the rows' gradients in the last linear layer. Raises ValueError where the predictions are not its output."""
         return _last_layer(self.prediction, self.y, self.loss, self.entry, self.output)
@@ -133,9 +152,14 @@ def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
             handle.remove()
 
 
-def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, output: Tensor | None) -> LastLayer:
+def _ends_in(prediction: Tensor, entry: Tensor | None, output: Tensor | None) -> bool:
+    """Whether a prediction is the output of the last linear layer, given that layer's input and output, or None."""
     is_last = output is not None and output.shape == prediction.shape and output.data_ptr() == prediction.data_ptr()
-    if entry is None or entry.ndim != 2 or not is_last:
+    return is_last and entry is not None and entry.ndim == 2
+
+
+def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, output: Tensor | None) -> LastLayer:
+    if entry is None or not _ends_in(prediction, entry, output):
         raise ValueError(
             'mode="last_layer" needs a model whose predictions (n, C) are the output of its last nn.Linear, with nothing after it, '
             'such as a softmax; use mode="first_order" or mode="exact" with this one.'

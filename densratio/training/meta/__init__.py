@@ -11,11 +11,12 @@ from .l2r import L2R
 from .lilaw import LiLAW
 from .lrw import LRWEasy, LRWHard, LRWRandom
 from .lrw_opt import LRWOpt
+from .mcw import MCW
 from .mw_net import MWNet
 from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "FSR", "GDW", "L2R", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW", "MWNet",
-    "MetaGradient", "SoftLabels", "WeightNetwork",
+    "FSR", "GDW", "L2R", "MCW", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW",
+    "MWNet", "MetaGradient", "SoftLabels", "WeightNetwork",
 ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from .co_teaching import CoTeaching
 from .elr import ELR
+from .joint_optimization import JointOptimization
 from .label_correction import LabelCorrection
 from .m_correction import MCorrection
+from .meta_cleaner import MetaCleaner
 
-__all__ = ["ELR", "CoTeaching", "LabelCorrection", "MCorrection"]
+__all__ = ["ELR", "CoTeaching", "JointOptimization", "LabelCorrection", "MCorrection", "MetaCleaner"]

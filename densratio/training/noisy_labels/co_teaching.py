@@ -92,17 +92,11 @@ class CoTeaching(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         return _easiest(batch.found["peer_losses"], self.share, rows)
 
-    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        batch, rows = super()._passed(model, x, y, index)
+    def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
+        """The peer's losses and step, in a warm-up too: it has the model's experience when it begins to choose."""
         for buffer in self.peer.buffers():
             rows.remember(buffer)
-        try:
-            # In a warm-up too: the peer has the model's experience when it begins to choose.
-            batch.found["peer_losses"] = self._learn(batch, rows)
-        except Exception:
-            rows.take_back()
-            raise
-        return batch, rows
+        batch.found["peer_losses"] = self._learn(batch, rows)
 
     def _learn(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
         """Losses (n,) of the batch under the peer, detached, and the peer's step on the rows that the model finds easiest."""

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
@@ -104,10 +104,8 @@ class LabelCorrection(BatchReweighter):
             self.threshold.copy_(torch.where(self.n_corrected < _FEW * self.n_train, raised, self.threshold))
         self.n_corrected.zero_()
 
-    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        batch, rows = super()._passed(model, x, y, index)
+    def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
+        """Averages before and after the batch, while warming up too, so that the first corrections rest on several predictions."""
         p = class_probabilities(batch.prediction.detach())
         batch.found["averages"] = self.averages[rows.positions].to(p.dtype)
-        # While warming up too, so that the first corrections rest on several predictions.
         rows.write(self.averages, torch.lerp(p, batch.found["averages"], self.decay))
-        return batch, rows
