@@ -41,10 +41,10 @@ def test_gaussian_and_constant_columns_stay_as_they_are_whatever_the_shift(seed,
     X[y == 1] += shift
     # A Gaussian sample has a kurtosis three standard errors and one above 3 once in thousands.
     tails = LightTails().fit(X, y)
-    assert tails.maps_[1:] == [None, None]
+    assert [column.map for column in tails.maps_[1:]] == [None, None]
     by_domain = np.mean([kurtosis(X[y == label, 0], fisher=False) * (y == label).sum() / n * 2 for label in (0, 1)])
-    assert (tails.maps_[0] is None) == (by_domain <= 4.0 + 3.0 * np.sqrt(24.0 / n))
-    if tails.maps_[0] is None:
+    assert (tails.maps_[0].map is None) == (by_domain <= 4.0 + 3.0 * np.sqrt(24.0 / n))
+    if tails.maps_[0].map is None:
         np.testing.assert_array_equal(tails.transform(X), X)
 
 
@@ -73,7 +73,7 @@ def test_of_many_values_a_thousand_are_kept_and_the_scores_hardly_change():
     rng = np.random.default_rng(0)
     X = np.exp(2.0 * rng.normal(size=(20_000, 1)))
     tails = LightTails().fit(X)
-    assert len(tails.maps_[0][0]) <= 1000
+    assert len(tails.maps_[0].map[0]) <= 1000
     exact = norm.ppf((rankdata(X[:, 0]) - 0.5) / len(X))
     assert np.abs(tails.transform(X)[:, 0] - exact).max() < 0.02
     assert tails.transform(X).max() == exact.max()
@@ -110,4 +110,57 @@ def test_tiny_values_have_scores_and_rows_that_count_0_have_none():
     counts[[X[:, 0].argmin(), X[:, 1].argmax()]] = 0.0
     without = LightTails().fit(X[counts > 0], y[counts > 0])
     np.testing.assert_array_equal(LightTails().fit(X, y, counts).transform(X), without.transform(X))
-    assert LightTails().fit(X[:4], [0, 0, 1, 1], [1.0, 0.0, 1.0, 1.0]).maps_ == [None, None]
+    few = LightTails().fit(X[:4], [0, 0, 1, 1], [1.0, 0.0, 1.0, 1.0])
+    assert [column.map for column in few.maps_] == [None, None]
+
+
+def with_sentinels(n, seed, name, shares):
+    """(X, y, ratio) of one column, a map of Gaussians, in which some rows of either domain have a value that says nothing."""
+    rng = np.random.default_rng(seed)
+    source, target, truth = gaussians(n, 1, seed)
+    z, y = np.concatenate([source, target]), np.repeat([0, 1], n)
+    place = rng.random(2 * n)
+    ends = np.cumsum([[a, b] for a, b in shares.values()], axis=0)
+    kind = (place[:, None] >= ends[:, y].T).sum(axis=1)
+    ratio = np.append([b / a for a, b in shares.values()], 1.0)[kind]
+    rest = kind == len(shares)
+    ratio[rest] = truth(z[rest]) * (1.0 - ends[-1, 1]) / (1.0 - ends[-1, 0])
+    x = MAPS[name](z) if name else z
+    return np.where(rest[:, None], x, np.append(list(shares), 0.0)[kind][:, None]), y, ratio
+
+
+SHARES = [{-999.0: (0.05, 0.3)}, {0.0: (0.5, 0.2)}, {-999.0: (0.05, 0.3), -888.0: (0.2, 0.05)}]
+
+
+@pytest.mark.parametrize("name", [None, "log-normal", "t(2)"])
+@pytest.mark.parametrize("shares", SHARES)
+def test_values_of_many_rows_have_ratios_of_their_own(name, shares):
+    """The oracle is the quotient of the shares there and the ratio of the Gaussians elsewhere."""
+    errors = []
+    for seed in range(3):
+        X, y, ratio = with_sentinels(600, seed, name, shares)
+        errors.append(np.abs(np.log(Discriminator(n_repeats=1).fit(X, y).transform(X) / ratio))[y == 1].mean())
+    assert np.mean(errors) < 0.15
+
+
+@given(seed=seeds, name=st.sampled_from([None, "log-normal"]))
+def test_an_atom_has_a_column_and_the_others_are_as_without_it(seed, name):
+    X, y, _ = with_sentinels(300, seed, name, SHARES[0])
+    is_atom = X[:, 0] == -999.0
+    found = LightTails().fit(X, y).transform(X)
+    np.testing.assert_array_equal(found[:, 1], is_atom)
+    rest = LightTails().fit(X[~is_atom], y[~is_atom]).transform(X[~is_atom])
+    np.testing.assert_array_equal(found[~is_atom, :1], rest)
+    np.testing.assert_allclose(found[is_atom, 0], rest.mean(), rtol=1e-9, atol=1e-12)
+    counts = np.random.default_rng(seed).integers(1, 4, len(X))
+    weighted, copied = LightTails().fit(X, y, counts), LightTails().fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    np.testing.assert_allclose(weighted.transform(X), copied.transform(X), rtol=1e-9, atol=1e-9)
+
+
+@given(seed=seeds, n=st.integers(60, 400))
+def test_counts_levels_and_atoms_that_do_not_differ_get_no_column(seed, n):
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    same = np.where(np.arange(n) // 2 % 5 == 0, -999.0, rng.normal(size=n))
+    X = np.column_stack([same, rng.integers(0, 10, n), rng.random(n) < 0.1 + 0.6 * y, rng.geometric(0.4, n)])
+    assert LightTails().fit(X, y).transform(X).shape == X.shape

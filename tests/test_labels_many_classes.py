@@ -125,3 +125,46 @@ def test_wrong_labels_of_many_classes_are_found_and_counted():
     assert issues.is_issue.sum() == pytest.approx(is_wrong.sum(), rel=0.1)
     listed = issues.is_issue.to_numpy()
     assert (issues.suggested_label.to_numpy() == true)[listed & is_wrong].mean() > 0.95
+
+
+def shares_of_others(true, labels, n_classes):
+    """Probabilities (n, K): labels of the other rows of the true class, and a little of every class."""
+    proba = np.full((len(true), n_classes), 0.02 / n_classes)
+    for row, k in enumerate(true):
+        others = np.flatnonzero((true == k) & (np.arange(len(true)) != row))
+        np.add.at(proba[row], labels[others], 0.98 / len(others))
+    return proba
+
+
+def of_few_rows(n_rows, *, is_pair, looked_at=None):
+    """Which labels of 60 classes of so many rows are wrong, 20 %, of any other class or of the next one; and issues."""
+    draw, n_classes = np.random.default_rng(0), 60
+    true = np.repeat(np.arange(n_classes), n_rows)
+    is_wrong = draw.random(len(true)) < 0.2
+    labels = np.where(is_wrong, (true + (1 if is_pair else draw.integers(1, n_classes, len(true)))) % n_classes, true)
+    checked = None if looked_at is None else (looked_at, true[looked_at])
+    issues = label_issues_from_probabilities(labels, shares_of_others(true, labels, n_classes), checked=checked)
+    return is_wrong, issues
+
+
+def test_of_four_rows_of_a_class_the_order_tells_and_the_number_is_said_to_be_unsure():
+    """Three other rows make no model sure, and wrong labels look like classes that overlap."""
+    with pytest.warns(UserWarning, match="labels can be wrong: .* Trust the order"):
+        is_wrong, issues = of_few_rows(4, is_pair=False)
+    assert roc_auc_score(is_wrong, issues.sort_values("row").score) > 0.99
+    assert issues.attrs["n_issues_interval"][1] > is_wrong.sum() / 2
+
+
+def test_of_eight_rows_of_a_class_wrong_labels_are_found_and_of_the_next_class_ranked():
+    is_wrong, issues = of_few_rows(8, is_pair=False)
+    np.testing.assert_array_equal(issues.sort_values("row").is_issue, is_wrong)
+    is_wrong, issues = of_few_rows(8, is_pair=True)
+    assert roc_auc_score(is_wrong, issues.sort_values("row").score) > 0.99
+    assert is_wrong[issues[issues.is_issue].row].all()
+
+
+def test_of_few_rows_of_a_class_rows_that_were_looked_at_tell_the_number():
+    rows = np.random.default_rng(0).choice(240, 100, replace=False)
+    is_wrong, issues = of_few_rows(4, is_pair=True, looked_at=rows)
+    least, most = issues.attrs["n_issues_interval"]
+    assert least <= is_wrong.sum() <= most < 2 * is_wrong.sum()

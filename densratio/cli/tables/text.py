@@ -85,8 +85,11 @@ class TextTable(Table):
         with self._faults(), self._open() as file:
             if not any(map(has_zero, file)):
                 return {}
+        # Numbers with decimals are none.
+        read = self.read(names)
+        names = [name for name in names if read[name].dtype.kind != "f" or not (read[name] % 1).any()]
         frame = self._frame(names)
-        return {name: sorted({text.strip() for text in frame[name].dropna()}) for name in names}
+        return {name: sorted(set(map(str.strip, frame[name].dropna().unique()))) for name in names}
 
     def _frame(self, as_text: Sequence[str]) -> Any:
         """All columns as a pandas frame, some as texts."""

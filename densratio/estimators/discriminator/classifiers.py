@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -22,6 +22,8 @@ _DENSE_SOLVE = 1000  # columns beyond which a Newton step costs more than many o
 _MOST_PRODUCTS = 1000
 _HEAVY = 4.0  # kurtosis of a column whose values are replaced by scores, 3 being that of a Gaussian one, and three standard errors
 _KNOTS = 1000  # values that a fitted map of a column keeps
+_OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean of so many other values or more; standard errors between the domains
+_ATOMS, _ALL_ATOMS = 3, 10  # of a column, and of all
 
 
 class Standardized(StandardScaler):
@@ -37,14 +39,32 @@ class Standardized(StandardScaler):
         return self
 
 
+class _Column(NamedTuple):
+    """How a column is mapped: values (k,) and their scores (k,), or None where it stays; atoms (a,) and what stands for them."""
+
+    map: tuple[np.ndarray, np.ndarray] | None
+    atoms: np.ndarray
+    middle: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The column (n,) and the indicators of its atoms, (n, 1 + a)."""
+        is_atom = x[:, None] == self.atoms
+        mapped = x if self.map is None else _scored(x, *self.map)
+        return np.column_stack([np.where(is_atom.any(axis=1), self.middle, mapped), is_atom])
+
+
 class LightTails(TransformerMixin, BaseEstimator):
     """Columns with heavy tails as normal scores: the Gaussian quantile of the share of rows below a value. Others stay.
+
+    Values that many rows share among others that few do, as -999 for no answer or the 0 of no purchase, are atoms: where their
+    share differs between the domains they get a column of 0 and 1, and the mean of the other values stands in their place. In the
+    ranks of all values an atom and its neighbors would be close, and so would their ratios.
 
     A ratio does not depend on the units of a column, nor on any increasing map of it; products and kernels of standardized columns
     do, and a few far values then decide the fit. The tails are heavy if the kurtosis within the domains is over 4 and three
     standard errors, sqrt(24 / n); a Gaussian column stays, because its log ratio is a polynomial. Between values of the fit the
     scores are linear, beyond them constant.
-    Attribute: maps_, for each column the values and their scores, at most 1000 of each, or None where it stays.
+    Attribute: maps_, for each column its map, of at most 1000 values.
     Source: the scores are those of van der Waerden (1952), Order tests for the two-sample problem and their power.
     """
 
@@ -57,20 +77,49 @@ class LightTails(TransformerMixin, BaseEstimator):
         X, y, weight = (values[weight > 0.0] for values in (X, y, weight))
         domains = [y == label for label in np.unique(y)]
         heaviest = _HEAVY + 3.0 * (24.0 / weight.sum()) ** 0.5
-        self.maps_ = [_scores(x, weight) if _kurtosis(x, weight, domains) > heaviest else None for x in X.T]
+        atoms = [_atoms(x, weight, domains) for x in X.T]
+        least = sorted([_APART, *(apart for found in atoms for apart, _ in found)], reverse=True)[:_ALL_ATOMS][-1]
+        kept = [np.array([value for apart, value in found if apart >= least]) for found in atoms]
+        self.maps_ = [_mapped(x, weight, domains, own, heaviest) for x, own in zip(X.T, kept, strict=True)]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The columns (n, d), those with heavy tails as scores."""
+        """The columns (n, d + a), those with heavy tails as scores, and a column for each of a atoms behind that of its value."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.column_stack([x if found is None else _scored(x, *found) for x, found in zip(X.T, self.maps_, strict=True)])
+        return np.column_stack([found(x) for x, found in zip(X.T, self.maps_, strict=True)])
+
+
+def _mapped(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray], atoms: np.ndarray, heaviest: float) -> _Column:
+    """The map of values (n,), of which `atoms` are set apart."""
+    rest = ~np.isin(x, atoms)
+    x, weight, domains = x[rest], weight[rest], [at[rest] for at in domains]
+    found = _scores(x, weight) if _kurtosis(x, weight, domains) > heaviest else None
+    if not len(atoms):
+        return _Column(found, atoms, 0.0)
+    return _Column(found, atoms, float(weight / weight.sum() @ (x if found is None else _scored(x, *found))))
+
+
+def _atoms(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray]) -> list[tuple[float, float]]:
+    """For each atom of values (n,) by how many standard errors its share differs between two domains, and the atom itself."""
+    values, kind = np.unique(x, return_inverse=True)
+    counts = np.array([np.bincount(kind[at], weight[at], len(values)) for at in domains])
+    total, sizes = counts.sum(axis=0), counts.sum(axis=1)
+    found, left = [], total.sum()
+    for others, at in zip(range(len(values) - 1, _OTHERS - 1, -1), np.argsort(-total, kind="stable")[:_ATOMS], strict=False):
+        left -= total[at]
+        if total[at] < _OFTEN * left / others:
+            break
+        share = total[at] / total.sum()
+        error = (share * (1.0 - share) * (1.0 / sizes).sum()) ** 0.5
+        found.append((float(np.ptp(counts[:, at] / sizes) / error), float(values[at])))
+    return [each for each in found if each[0] > _APART]
 
 
 def _kurtosis(values: np.ndarray, weight: np.ndarray, domains: list[np.ndarray]) -> float:
     """Kurtosis of weighted values (n,) within the domains, a mean by their weights; 0 where they are constant."""
     total = 0.0
-    for at in domains:
+    for at in filter(np.any, domains):
         share = weight[at] / weight[at].sum()
         centered = values[at] - share @ values[at]
         largest = float(np.abs(centered).max())
