@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.optim import Adam
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.labels import check_classes
 from ..loop.own_step import move
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -123,6 +125,7 @@ class LRWOpt(BatchReweighter):
         if not splitter_warmup >= 0 or n_classes < 2:
             raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
         super().__init__(n_train, loss, gradient=gradient)
+        self.check_targets = partial(check_classes, "LRWOpt", n_classes=n_classes)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
         self.splitter = FeatureNetwork(n_features + n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
