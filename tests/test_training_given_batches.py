@@ -65,7 +65,7 @@ def test_a_validation_batch_without_rows_is_refused_where_one_is_needed(name):
         batch = of((torch.arange(14) + 14 * step) % N_TRAIN)
         if method.needs_validation:
             before = method.weights_.clone()
-            with pytest.raises(ValueError, match="validation batch has no rows|with n >= 1"):
+            with pytest.raises(ValueError, match=r"validation batch has no rows|with n >= 1"):
                 method.weighted_loss(model, batch, none)
             assert torch.equal(method.weights_, before)
         method.weighted_loss(model, batch, VAL)
@@ -90,7 +90,7 @@ def test_several_outputs_and_what_the_methods_of_the_last_layer_say_to_them():
     assert DynamicReweighter("kmm", N_TRAIN, N_VAL, loss=both).weighted_loss(model, (x, y, i), VAL).isfinite()
     last = MetaGradient("last_layer", optimizer=optimizer_of(model))
     for method in (DynamicReweighter("auto", N_TRAIN, N_VAL, loss=both), MWNet(N_TRAIN, loss=both, gradient=last)):
-        with pytest.raises(ValueError, match="needs? a model that predicts one tensor; this one gives a dict"):
+        with pytest.raises(ValueError, match=r"needs? a model that predicts one tensor; this one gives a dict"):
             method.weighted_loss(model, (x, y, i), VAL)
 
 

@@ -42,7 +42,7 @@ class BalanceDisplay:
     @classmethod
     def from_predictions(cls, X: Any, y: Any, weights: Any, *, max_columns: int = 20, ax: Any = None) -> BalanceDisplay:
         """Balance under weights (n_source,) >= 0 of the source rows, in their order and of any scale."""
-        columns = numeric_columns(X)
+        columns = numeric_columns(X, has_gaps=True)
         is_source = source_mask(y, columns.values.shape[0])
         source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
         return cls._of(balance_of(columns.names, source, target, weights_at(weights, X, is_source)), max_columns, ax)

@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import beta, t
 
 from .._arrays import to_host
+from .._columns import is_missing
 from .._progress import show_progress, ticked
 from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
@@ -170,7 +171,15 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
     labels = np.asarray(to_host(chunks))
     if labels.shape != (n_rows,):
         raise ValueError(f"chunks must be a number or a label for each target row, shape ({n_rows},); got shape {labels.shape}.")
-    names, codes = np.unique(labels, return_inverse=True)
+    if missing := [row for row, label in enumerate(labels.tolist()) if is_missing(label)]:
+        raise ValueError(
+            f"chunks must name the chunk of each target row; {len(missing)} have none, the first is row {missing[0]}. Leave these "
+            "rows out, or give them a label of their own."
+        )
+    try:
+        names, codes = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise ValueError("chunks mix texts and numbers: make all labels texts, [str(label) for label in chunks].") from error
     return [(name, np.flatnonzero(codes == k)) for k, name in enumerate(names.tolist())]
 
 

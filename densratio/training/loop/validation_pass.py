@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 __all__ = [
     "Listener",
+    "compile_anew",
     "device_of_model",
     "first_rows",
     "frozen_buffers",
-    "compile_anew",
     "is_compiled",
     "last_linear",
     "same_draws",
