@@ -118,7 +118,7 @@ def test_both_ways_to_find_wrong_labels_warn_of_the_labels_among_the_columns():
 
 def test_who_looked_at_rows_is_not_told_to_but_to_look_at_more():
     labels, checked = np.where(RNG.random(60) < 0.5, "high", "low"), (np.arange(10), ["low"] * 10)
-    with pytest.warns(UserWarning, match="or look at more rows than the 10 in checked=") as seen:
+    with pytest.warns(UserWarning, match="or look at more rows than the 10 looked at") as seen:
         DUMMY(SOURCE, labels, checked=checked)
     assert not any("tells every label" in str(w.message) for w in seen)
 
