@@ -21,6 +21,7 @@ from densratio import (
     ImportanceWeighted,
     LabelShiftRatio,
     NoisyLabelClassifier,
+    StreamMonitor,
     WeightedConformal,
     diagnose,
     find_label_issues,
@@ -139,6 +140,20 @@ def test_who_looked_at_rows_is_not_told_to_but_to_look_at_more():
 def test_tables_that_cannot_be_read_are_named_as_they_were_passed(find, table, words):
     with pytest.raises(ValueError, match=words):
         find(table, ["u", "v"] * 30)
+
+
+def test_a_reference_that_cannot_be_read_is_refused_when_the_monitor_is_made():
+    with pytest.raises(ValueError, match=r"Column 'a' of the reference is infinite in row 0: .*drop=\['a'\]"):
+        StreamMonitor(SOURCE.assign(a=np.inf))
+    StreamMonitor(SOURCE.assign(a=np.inf), drop="a").update(TARGET.assign(a=np.inf))
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_dates_are_no_classes_unless_they_repeat(zone):
+    days = pd.Series(pd.date_range("2026-01-01", periods=60, tz=zone))
+    with pytest.raises(ValueError, match=r"labels are dates, most of which differ\. Pass them as numbers of days"):
+        DUMMY(SOURCE, days)
+    assert len(DUMMY(SOURCE, days.dt.floor("D").where(days.index % 2 > 0, days[0]).where(days.index % 2 < 1, days[1]))) == 60
 
 
 def test_a_table_or_labels_without_rows_are_called_empty():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
         found = np.unique(values)
     except TypeError as error:
         raise ValueError("labels mix text and numbers: make them all text, [str(label) for label in labels].") from error
+    if 2 * len(found) > len(values) and all(isinstance(label, date | np.datetime64) for label in found):
+        raise ValueError(
+            "labels are dates, most of which differ. Pass them as numbers of days, (labels - labels.min()).dt.days of pandas, for "
+            "the target of a regression; or as texts of classes, such as their months."
+        )
     names = found if classes is None else np.asarray(classes)
     if len(names) < 2:
         raise ValueError(f"labels hold one class alone, {found.tolist()}: a wrong label can't be told without a second one.")

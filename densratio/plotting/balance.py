@@ -89,8 +89,8 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
             ax.plot(np.full(np.sum(~is_finite), edge), height[~is_finite], ">", color=color, markersize=size, clip_on=False)
     ax.set_yticks(height, names)
     ax.set(xlim=(0.0, edge), ylim=(-0.7, len(names) - 0.3), xlabel="absolute standardized mean difference")
-    # The points are sorted from the largest down, so this corner is free.
-    ax.legend(loc="lower right", frameon=False)
+    # The points are sorted from the largest down, but of many columns the last may be as far off balance.
+    ax.legend(loc="best", frameon=False)
 
 
 def shortened(name: str) -> str:

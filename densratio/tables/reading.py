@@ -110,7 +110,7 @@ def column_names(X: Any) -> list[Any]:
 def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
     # One table is not compared with another, and its reader may have no such parameter.
-    leave_out = f" with drop=[{name!r}]" if sample in ("source", "target") else ""
+    leave_out = f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
     column = _of_values(values, is_category, has_zone)
     if not is_frame(X) and values.dtype.kind in "US" and all(map(spells_number, values)):
