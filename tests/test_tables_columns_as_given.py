@@ -20,6 +20,7 @@ from densratio import (
     LSIF,
     ImportanceWeighted,
     LabelShiftRatio,
+    NearestNeighborsRatio,
     NoisyLabelClassifier,
     StreamMonitor,
     WeightedConformal,
@@ -33,7 +34,7 @@ from densratio import (
     target_performance,
 )
 from densratio.labels.given import warn_of_labels
-from densratio.plotting import BalanceDisplay, WeightsDisplay
+from densratio.plotting import BalanceDisplay, PerformanceDisplay, WeightsDisplay
 from densratio.tables import TableEncoder
 
 RNG = np.random.default_rng(0)
@@ -204,3 +205,15 @@ def test_the_target_of_a_regression_is_no_label_shift():
 def test_weights_that_are_left_as_they_are_have_moved_nothing(weights):
     tamed = tame_weights(weights)
     assert tamed.moved == 0.0 and "n/a -> n/a Pareto k-hat\n  0 % of the weight" in repr(tamed)
+
+
+@pytest.mark.parametrize("metric", ["mean_squared_error", "mean_absolute_error"])
+def test_a_chunk_that_no_source_row_is_like_says_so_and_the_others_are_told(metric):
+    columns = SOURCE[["a"]], pd.concat([TARGET[["a"]], TARGET[["a"]] + 1e6])
+    ratio = NearestNeighborsRatio().fit(*stack_domains(SOURCE[["a"]], TARGET[["a"]]))
+    months = np.repeat(["May", "June"], 50)
+    june, may = target_performance(MODEL, ratio, columns[0], Y, columns[1], metric=metric, chunks=months, n_bootstrap=2)
+    assert np.isfinite(may.estimate) and (june.chunk, may.chunk) == ("June", "May")
+    assert np.isnan(june.estimate) and june.interval == (0.0, np.inf) and june.warning.startswith("Can't say: the ratio is 0")
+    assert june.effective_rows == 0.0 and "nan" in str(june)
+    PerformanceDisplay.from_estimates([june, may], ax=Figure().subplots())

@@ -40,7 +40,8 @@ class TargetPerformance:
     standard_error : of the estimate.
     effective_rows : number of equally weighted source rows that would estimate a mean as precisely.
     source_estimate : the plain metric on the source rows.
-    warning : what is wrong, beginning with "Can't say" where a part of the target has no source rows; None if nothing is.
+    warning : what is wrong, beginning with "Can't say" where a part of the target has no source rows, and the estimate is NaN
+        where no source row of a chunk has weight; None if nothing is.
     metric, method, confidence : as given. chunk : the label of the target rows. n_rows : number of source rows.
     """
 
@@ -159,6 +160,10 @@ def target_performance(
 
 def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
     own = refitted(ratio, *stack_domains(source, target), plan.seed)
+    if not (raw := ratio_at(own, source)).any():
+        # An error would take the other chunks with it, which can say.
+        why = "the ratio is 0 at every source row: none of them is like a target row."
+        return replace(_untold(plan, losses, len(raw), why), chunk=label)
     return replace(_estimate(plan, losses, own, source, target), chunk=label)
 
 
@@ -217,6 +222,22 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
         method=plan.method,
         confidence=plan.confidence,
         n_rows=len(weights),
+    )
+
+
+def _untold(plan: _Plan, losses: RowLosses, n_rows: int, why: str) -> TargetPerformance:
+    """Where no source row has weight: no estimate, and an interval that holds every value."""
+    return TargetPerformance(
+        estimate=float("nan"),
+        interval=losses.bounds,
+        standard_error=float("nan"),
+        effective_rows=0.0,
+        source_estimate=float(np.mean(losses.values(np.ones(n_rows)))),
+        warning=f"Can't say: {why}",
+        metric=losses.name,
+        method=plan.method,
+        confidence=plan.confidence,
+        n_rows=n_rows,
     )
 
 
