@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -12,6 +13,8 @@ import scipy.linalg
 import scipy.sparse
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from array_api_compat import device as _device
+
+from ._threads import few_threads
 
 Array = Any
 _NAMESPACES: dict[type, Any] = {}
@@ -24,6 +27,7 @@ __all__ = [
     "concat_rows",
     "dense",
     "device_of",
+    "eigh",
     "eps",
     "exp_of_negative",
     "full_like_row",
@@ -186,7 +190,8 @@ def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Arr
     if is_numpy_array(matrix):
         try:
             # The transpose of a C-ordered matrix is in the order of LAPACK, so no copy is made.
-            factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=overwrites, check_finite=False)
+            with few_threads(len(matrix)):
+                factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=overwrites, check_finite=False)
         except scipy.linalg.LinAlgError:
             return lambda r: np.full_like(r, np.nan)
         return lambda r: scipy.linalg.cho_solve(factor, r, check_finite=False)
@@ -201,6 +206,13 @@ def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Arr
     except np.linalg.LinAlgError:
         return lambda r: xp.full_like(r, float("nan"))
     return lambda r: xp.matrix_transpose(inverse) @ (inverse @ r)
+
+
+def eigh(matrix: Array) -> tuple[Array, Array]:
+    """Ascending eigenvalues (n,) and eigenvectors (n, n), one a column, of a symmetric matrix (n, n)."""
+    with few_threads(len(matrix)) if is_numpy_array(matrix) else nullcontext():
+        values, vectors = namespace(matrix).linalg.eigh(matrix)
+    return values, vectors
 
 
 def full_like_row(x: Array, value: float) -> Array:

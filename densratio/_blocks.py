@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import cache
 from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
-
 from ._arrays import Array, device_of, is_numpy_array, is_sparse, namespace
+from ._threads import blas, one_thread
 
 __all__ = ["BLOCK", "gram", "over_blocks", "over_rows", "row_slices", "times", "transposed_times"]
 
@@ -33,12 +31,12 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
     waits at a barrier for a core that another process has.
     """
     is_shared = len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like))
-    n_threads = max((library["num_threads"] for library in _blas().info()), default=1) if is_shared else 1
+    n_threads = max((library["num_threads"] for library in blas().info()), default=1) if is_shared else 1
     if n_threads == 1:
         return [function(block) for block in blocks]
     # What numpy does about overflow is part of the context, which threads do not share by themselves.
     contexts = [copy_context() for _ in blocks]
-    with _blas().limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+    with one_thread(), ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(lambda context, block: context.run(function, block), contexts, blocks))
 
 
@@ -97,8 +95,3 @@ def gram(matrix: Array, weight: Array) -> Array:
         return xp.matrix_transpose(scaled) @ scaled
 
     return sum(over_blocks(part, row_slices(*matrix.shape), matrix))
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")

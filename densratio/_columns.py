@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import is_sparse, is_tensor
+from ._arrays import is_sparse, is_tensor, to_host
 
 __all__ = [
     "check_columns", "check_container", "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real",
-    "library_of", "shape_of", "shown",
+    "is_series", "library_of", "numbers_of", "shape_of", "shown",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
@@ -53,6 +53,11 @@ def library_of(x: Any) -> str:
 def is_polars(X: Any) -> bool:
     """Whether X is from polars."""
     return library_of(X) == "polars"
+
+
+def is_series(X: Any) -> bool:
+    """Whether X is one column of a library of frames."""
+    return type(X).__name__ == "Series"
 
 
 def shape_of(X: Any) -> tuple[int, ...]:
@@ -95,7 +100,7 @@ def _unmasked(X: Any, name: str) -> np.ndarray:
 
 def check_table(X: Any, name: str = "X") -> None:
     """Raises ValueError for one column and for what becomes a frame, with the code that makes it one."""
-    if type(X).__name__ == "Series":
+    if is_series(X):
         raise ValueError(f"{name} is a {library_of(X)} Series, one column: pass a frame of it, with to_frame().")
     is_of_dicts = isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], dict)
     # Sparse rows by their keys are a dict too.
@@ -103,6 +108,15 @@ def check_table(X: Any, name: str = "X") -> None:
         raise ValueError(
             f"{name} is a {'list of dicts' if is_of_dicts else 'dict'}: pass a frame of it, with pandas.DataFrame(...)."
         )
+
+
+def numbers_of(values: Any, name: str, needed: str) -> np.ndarray:
+    """Values as float64 on the host, in an array of their own. Raises ValueError where they are none, with what is `needed`."""
+    values = to_host(check_container(values, name))
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be {needed}; got {shown(values)}.") from None
 
 
 def shown(value: Any) -> str:

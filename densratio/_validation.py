@@ -24,6 +24,7 @@ from ._columns import (
     is_polars,
     is_real,
     library_of,
+    numbers_of,
     shape_of,
     shown,
 )  # fmt: skip
@@ -169,7 +170,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int, of: str = " of X") -> n
     """
     if sample_weight is None:
         return None
-    weights = np.array(to_host(check_container(sample_weight, "sample_weight")), dtype=np.float64)
+    weights = numbers_of(sample_weight, "sample_weight", f"({n_rows},), one number >= 0 for each row{of}")
     if weights.shape != (n_rows,):
         raise ValueError(f"sample_weight must be ({n_rows},), one number >= 0 for each row{of}; got shape {weights.shape}.")
     is_bad = ~((weights >= 0.0) & np.isfinite(weights))

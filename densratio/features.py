@@ -18,6 +18,7 @@ from ._arrays import (
     Array,
     concat_rows,
     dense,
+    eigh,
     eps,
     exp_of_negative,
     is_numpy_array,
@@ -327,7 +328,7 @@ class Nystroem(Features):
     def _fit(self, source, target, anchors):
         xp = namespace(source, target)
         centers = replace(self, n_centers=self.n_centers or 200)._choose(concat_rows(source, target))
-        eigenvalues, vectors = xp.linalg.eigh(self.kernel(centers, centers))
+        eigenvalues, vectors = eigh(self.kernel(centers, centers))
         # Leave out directions with numerically zero eigenvalues: their reciprocals are rounding noise.
         floor = eigenvalues[-1] * (10.0 * centers.shape[0] * float(xp.finfo(source.dtype).eps))
         scale = xp.where(eigenvalues > floor, 1.0 / xp.sqrt(xp.maximum(eigenvalues, floor)), xp.zeros_like(eigenvalues))

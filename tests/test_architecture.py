@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Data flows down this list: a module imports only from rooms above its own, or from its own.
 ROOMS = [
     "_version",
+    "_threads",
     "_arrays",
     "_blocks",
     "_columns",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,3 +91,15 @@ def test_cross_validation_finds_a_bandwidth_for_two_far_clusters():
     assert chosen.gamma == "cv"
     truth = shift.ratio(shift.X_source)
     assert nmse(chosen.weights_, truth) < 0.5 * nmse(rule.weights_, truth)
+
+
+@given(power=st.integers(-300, 300), seed=st.integers(0, 99))
+def test_columns_of_any_size_warn_of_nothing(power, seed):
+    source, target = np.split(np.random.default_rng(seed).normal(size=(40, 2)), 2)
+    expected = KDERatio().fit(*stack_domains(source, target)).weights_
+    unit = np.array([1.0, 10.0**power])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ratio = KDERatio().fit(*stack_domains(source * unit, target * unit))
+    np.testing.assert_allclose(ratio.weights_, expected, rtol=1e-6)
+    assert not np.isnan(ratio.source_bandwidth_).any()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container, shown
+from .._columns import check_container, is_series, shown
 from .advice import advise
 from .balance import mean_differences, outside_range, outside_share
 from .columns import dense_rows, numeric_columns, rows_where, source_mask
@@ -87,8 +87,10 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
     given = ratio
     if isinstance(ratio, type):
         raise _not_a_ratio(ratio)
-    # A pandas Series of weights has a transform too.
-    if hasattr(ratio, "transform") and not hasattr(ratio, "__array__"):
+    # A Series of pandas has a transform of its own.
+    if is_series(ratio):
+        given = ratio
+    elif hasattr(ratio, "transform"):
         given = ratio.transform(rows_where(X, is_source))
     elif callable(ratio):
         given = ratio(rows_where(X, is_source))

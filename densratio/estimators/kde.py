@@ -110,7 +110,9 @@ class KDERatio(RatioEstimator):
         bandwidths = [np.eye(rows[0].shape[1]) * (0.5 / gamma)] * 2 if rule is None else _rule_bandwidths(rule, rows, counts)
         self._source, self._target = (_Density.of(*parts) for parts in zip(rows, counts, bandwidths, strict=True))
         unit = np.where(self.scale_ > 0.0, self.scale_, 1.0) if self._unit is not None else np.ones(rows[0].shape[1])
-        self.source_bandwidth_, self.target_bandwidth_ = (bandwidth * np.outer(unit, unit) for bandwidth in bandwidths)
+        with np.errstate(over="ignore"):  # infinite for columns whose squares overflow; the densities are in units of the columns
+            both = [bandwidth * unit[:, None] * unit[None, :] for bandwidth in bandwidths]
+        self.source_bandwidth_, self.target_bandwidth_ = both
         at_source = self._log_ratio(rows[0])
         self._largest = float(at_source.max())
         return np.exp(at_source - self._largest)

@@ -13,6 +13,7 @@ from joblib import delayed
 from .._arrays import Array, take_rows
 from .._blocks import over_rows, row_slices
 from .._progress import run_all
+from .._threads import few_threads
 from .._validation import check_count, check_rows, seed_of
 from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
@@ -193,7 +194,8 @@ def _moments(features: Callable[[np.ndarray], np.ndarray], measure: Measure, wid
 
 def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Decreasing eigenvalues (J,), and the basis (k, J) in which features with this second moment (k, k) are orthonormal."""
-    eigenvalues, vectors = scipy.linalg.eigh(second)
+    with few_threads(len(second)):
+        eigenvalues, vectors = scipy.linalg.eigh(second)
     eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
     usable = eigenvalues > _LEAST_EIGENVALUE * eigenvalues[0]
     return eigenvalues[usable], vectors[:, usable] / np.sqrt(eigenvalues[usable])[None, :]
@@ -201,7 +203,9 @@ def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.ndarray:
     """The basis (k, J) orthonormalized again under the source, because small eigenvalues magnify rounding errors."""
-    lower = np.linalg.cholesky(_moments(lambda rows: features(rows) @ basis, source, basis.shape[0]).second)
+    second = _moments(lambda rows: features(rows) @ basis, source, basis.shape[0]).second
+    with few_threads(len(second)):
+        lower = np.linalg.cholesky(second)
     return scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
 
 

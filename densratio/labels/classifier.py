@@ -12,14 +12,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_frame, library_of
+from .._columns import check_container, check_table, is_frame, library_of
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
 from .._validation import check_sample_weight, seed_of
 from ..tables.reading import column_names
 from .encoding import FrameEncoder, encoder_of
 from .frame import issue_frame, suggested_classes
-from .given import clean_rows
+from .given import clean_rows, warn_of_labels
 from .rows import Rows, merged
 
 __all__ = ["NoisyLabelClassifier"]
@@ -155,6 +155,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         x = self._numbers(X, reset=True)
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
+        warn_of_labels(X, codes)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         if not weight.any():
@@ -196,6 +197,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             x = np.asarray(self.encoder_.transform(X), dtype=np.float64)
             self._shape = x.shape[1:]
             return x
+        check_table(X)
         X = check_container(X.to_pandas() if is_frame(X) and library_of(X) == "pyarrow" else X)
         _check_sizes(X)
         if self.model is None and not is_frame(X) and not is_sparse(X) and np.ndim(X) == 3:

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_frame, is_missing, library_of
+from .._columns import check_container, check_table, is_frame, is_missing, library_of
 from ..tables import TableEncoder
 from ..tables.reading import column_names
 from ..tables.spelling import spells_number
@@ -206,6 +206,8 @@ def _whole(images: np.ndarray) -> np.ndarray:
 
 def _array(X: Any) -> np.ndarray:
     """Rows of numbers (n, d), or images as they are."""
+    if not _are_texts(X):
+        check_table(X)
     X = check_container(X)
     try:
         values = np.asarray(to_host(X))

@@ -18,7 +18,7 @@ from .checked import checked_rows
 from .default_model import default_model, has_torch
 from .encoding import as_numbers, joined_rows
 from .frame import issue_frame, pandas_module
-from .given import class_codes, clean_rows, label_array
+from .given import class_codes, clean_rows, label_array, warn_of_labels
 from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
@@ -115,6 +115,7 @@ def find_label_issues(
             raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
+        warn_of_labels(X, targets)
         codes = _groups(groups, n_rows, n_rows)
         how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
         predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
@@ -122,6 +123,7 @@ def find_label_issues(
         return issue_frame(targets, predicted, wrong)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
+    warn_of_labels(X, given)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Hashable
+from datetime import date
 from typing import Any
 
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container, is_missing
+from .._columns import check_container, is_frame, is_missing
+from ..tables.reading import column_names
 
-__all__ = ["class_codes", "clean_rows", "label_array"]
+__all__ = ["class_codes", "clean_rows", "label_array", "warn_of_labels"]
 
 
 def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     """Labels (n,) as an array. Raises ValueError for other shapes and for missing labels, with their rows."""
+    if isinstance(labels, str):
+        raise ValueError(
+            f"{name} is the text {labels!r}: pass the labels (n,) themselves, X[{labels!r}], and X without that column."
+        )
     values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
         raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
@@ -29,12 +37,19 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
 def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """(classes (K,), class numbers (n,)) of labels. Raises ValueError for one class, mixed types, or a label that classes lack."""
     values = label_array(labels)
+    if not len(values):
+        raise ValueError("labels are empty: they need at least two rows of each of two classes.")
     if values.dtype.kind == "f" and (values != np.round(values)).any():
         raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
     try:
         found = np.unique(values)
     except TypeError as error:
         raise ValueError("labels mix text and numbers: make them all text, [str(label) for label in labels].") from error
+    if 2 * len(found) > len(values) and all(isinstance(label, date | np.datetime64) for label in found):
+        raise ValueError(
+            "labels are dates, most of which differ. Pass them as numbers of days, (labels - labels.min()).dt.days of pandas, for "
+            "the target of a regression; or as texts of classes, such as their months."
+        )
     names = found if classes is None else np.asarray(classes)
     if len(names) < 2:
         raise ValueError(f"labels hold one class alone, {found.tolist()}: a wrong label can't be told without a second one.")
@@ -43,6 +58,30 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
     if unknown:
         raise ValueError(f"labels hold {unknown[:5]}, which classes lack: they are {names.tolist()[:20]}.")
     return names, np.array([number[value] for value in values.tolist()])
+
+
+def warn_of_labels(X: Any, labels: np.ndarray) -> None:
+    """Warn of a column of a frame X that holds the labels (n,), by whatever names: with it every label is predicted as it is."""
+    for name in column_names(X) if is_frame(X) else []:
+        if _tells_all(X[name], labels):
+            warnings.warn(
+                f"Column {name!r} of X tells every label, so none can be found wrong. If it holds the labels, leave it out of X.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def _tells_all(column: Any, labels: np.ndarray) -> bool:
+    """Whether each value of the column goes with one label, and each label with one value."""
+    label_of: dict[Any, Any] = {}
+    value_of: dict[Any, Any] = {}
+    values = column.to_pylist() if hasattr(column, "to_pylist") else column
+    for value, label in zip(values, labels.tolist(), strict=False):
+        if is_missing(value) or not isinstance(value, Hashable):
+            return False
+        if label_of.setdefault(value, label) != label or value_of.setdefault(label, value) != value:
+            return False
+    return len(value_of) > 1
 
 
 def clean_rows(clean: Any, n_rows: int) -> np.ndarray:

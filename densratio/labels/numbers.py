@@ -50,7 +50,10 @@ class _Rows(NamedTuple):
 def as_targets(labels: Any, kind: str) -> np.ndarray | None:
     """Numbers (n,) float64; None, where kind is "auto", for labels that are classes. Raises ValueError where kind is "numbers"."""
     try:
-        values = label_array(labels).astype(np.float64)
+        values = label_array(labels)
+        if values.dtype.kind == "M":
+            raise TypeError("they are dates.")  # numpy makes nanoseconds of them
+        values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         if kind == "auto":
             return None

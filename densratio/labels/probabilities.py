@@ -86,10 +86,11 @@ def class_issues(
     n_issues = frame.attrs["n_issues"]
     least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
     if most > 2 * least + _UNSURE * len(rows):
+        more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
+        more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
         warnings.warn(
             f"From {least} to {most} of {len(rows)} labels can be wrong: the rows tell the classes apart too poorly to say, and "
-            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or look at rows drawn at random "
-            "and pass their right labels: checked=(rows, right_labels).",
+            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or {more}",
             UserWarning, stacklevel=3,
         )  # fmt: skip
     # Lists: pandas compares attributes with ==, which has no one answer for arrays.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .._arrays import Array, eps, full_like_row, namespace, put, take_rows, weighted_mean, widest_here
+from .._arrays import Array, eigh, eps, full_like_row, namespace, put, take_rows, weighted_mean, widest_here
 from .._blocks import gram
 
 __all__ = ["LEAST_ROWS", "leave_one_out_scores"]
@@ -99,7 +99,7 @@ class _Path(NamedTuple):
 
     @classmethod
     def of(cls, matrix: Array, linear: Array, regularization: Sequence[float]) -> _Path:
-        eigenvalues, vectors = namespace(matrix).linalg.eigh(matrix)
+        eigenvalues, vectors = eigh(matrix)
         return cls(eigenvalues, vectors, linear @ vectors, eigenvalues).scaled(1.0, 1.0, regularization)
 
     def scaled(self, factor: Array | float, linear_factor: Array | float, regularization: Sequence[float]) -> _Path:

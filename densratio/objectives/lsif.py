@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from .._arrays import Array, eps, namespace, tiny, weighted_mean, widest_here
+from .._arrays import Array, eigh, eps, namespace, tiny, weighted_mean, widest_here
 from .._validation import check_number
 from ..projections import nonnegative
 from .base import Objective, SumProblem
@@ -167,7 +167,7 @@ class LeastSquares(QuadraticProblem, SumProblem):
         """(H + regularization I)^-1 h (k,), the uLSIF solution, from the eigendecomposition of H."""
         second = self.matrix.dense()
         xp = namespace(second)
-        eigenvalues, vectors = xp.linalg.eigh(second)
+        eigenvalues, vectors = eigh(second)
         shifted = xp.clip(eigenvalues, min=0.0) + self.regularization
         # At regularization 0, directions without source mass get coefficient 0: the minimum-norm solution.
         usable = shifted > xp.max(shifted) * (second.shape[0] * eps(second))

@@ -42,7 +42,7 @@ class BalanceDisplay:
     @classmethod
     def from_predictions(cls, X: Any, y: Any, weights: Any, *, max_columns: int = 20, ax: Any = None) -> BalanceDisplay:
         """Balance under weights (n_source,) >= 0 of the source rows, in their order and of any scale."""
-        columns = numeric_columns(X)
+        columns = numeric_columns(X, has_gaps=True)
         is_source = source_mask(y, columns.values.shape[0])
         source, target = (rows_where(columns.values, mask) for mask in (is_source, ~is_source))
         return cls._of(balance_of(columns.names, source, target, weights_at(weights, X, is_source)), max_columns, ax)
@@ -89,8 +89,8 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
             ax.plot(np.full(np.sum(~is_finite), edge), height[~is_finite], ">", color=color, markersize=size, clip_on=False)
     ax.set_yticks(height, names)
     ax.set(xlim=(0.0, edge), ylim=(-0.7, len(names) - 0.3), xlabel="absolute standardized mean difference")
-    # The points are sorted from the largest down, so this corner is free.
-    ax.legend(loc="lower right", frameon=False)
+    # The points are sorted from the largest down, but of many columns the last may be as far off balance.
+    ax.legend(loc="best", frameon=False)
 
 
 def shortened(name: str) -> str:

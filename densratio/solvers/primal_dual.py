@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array, host_numbers, put
+from .._threads import few_threads
 from ..objectives.planned_transport import PlannedTransport
 from .base import Kind, Solver, State
 
@@ -295,7 +296,8 @@ def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callab
     for ridge in _RIDGES:
         np.fill_diagonal(matrix, diagonal * (1.0 + ridge))
         try:
-            factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+            with few_threads(len(matrix)):
+                factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             continue
         return lambda right: scipy.linalg.cho_solve(factor, right, check_finite=False)

@@ -75,7 +75,9 @@ class TableEncoder(TransformerMixin, Estimator):
         pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
         """
         max_levels = None if self.max_levels is None else check_count("max_levels", self.max_levels)
-        source, target = table_of(source, "source"), table_of(target, "target")
+        is_one = source is target
+        source = table_of(source, "X" if is_one else "source")
+        target = source if is_one else table_of(target, "target")
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)
         of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]

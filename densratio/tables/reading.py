@@ -109,6 +109,8 @@ def column_names(X: Any) -> list[Any]:
 
 def read_column(X: Any, name: Any, sample: str) -> Column:
     """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
+    # One table is not compared with another, and its reader may have no such parameter.
+    leave_out = f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
     column = _of_values(values, is_category, has_zone)
     if not is_frame(X) and values.dtype.kind in "US" and all(map(spells_number, values)):
@@ -116,14 +118,13 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
         column = Column("numbers", values.astype(np.float64))
     if isinstance(column, str):
         raise ValueError(
-            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out with "
-            f"drop=[{name!r}]."
+            f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out{leave_out}."
         )
     if column.kind != "categories" and np.isinf(column.values).any():
         row = int(np.argmax(np.isinf(column.values)))
         raise ValueError(
             f"Column {name!r} of the {sample} is infinite in row {row}: put a number there, NaN if it is not known, or leave the "
-            f"column out with drop=[{name!r}]."
+            f"column out{leave_out}."
         )
     return column
 
@@ -137,7 +138,12 @@ def loose_values(X: Any, name: Any) -> list[Any]:
 
 
 def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[Column, Column]]:
-    """The columns of both tables by name, of one kind each. Raises ValueError where they hold different things."""
+    """The columns of both tables by name, of one kind each. Raises ValueError where they hold different things.
+
+    Where both are one object, it is read and named once, as "table X".
+    """
+    if source is target:
+        return {name: (column, column) for name in names for column in [read_column(source, name, "table X")]}
     return {name: _joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
 
 

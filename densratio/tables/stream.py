@@ -12,7 +12,7 @@ from ..diagnostics.ratio_test import ratio_test
 from ..diagnostics.two_sample import check_max_rows
 from .differences import differences
 from .encoder import TableEncoder, as_names
-from .reading import table_of
+from .reading import column_names, read_column, table_of
 
 __all__ = ["ChunkTest", "StreamMonitor"]
 
@@ -70,6 +70,9 @@ class StreamMonitor:
                 "permutations."
             )
         self.reference = table_of(reference, "reference")
+        for name in column_names(self.reference):
+            if name not in as_names(drop):
+                read_column(self.reference, name, "reference")
         self.drop = drop
         self.level = level
         self.n_permutations = n_permutations

@@ -145,7 +145,7 @@ def margins(prediction: Tensor, y: Tensor) -> Tensor:
 
     Raises ValueError for other shapes.
     """
-    return class_margins(prediction, y).scatter(1, y[:, None], 1.0).amin(dim=1)
+    return class_margins(prediction, y).scatter(1, y[:, None].long(), 1.0).amin(dim=1)
 
 
 def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
     """
     check_indices("A margin", prediction, y)
     p = class_probabilities(prediction.detach())
-    return p.gather(1, y[:, None]) - p
+    return p.gather(1, y[:, None].long()) - p
 
 
 class SelfPaced(BatchReweighter):

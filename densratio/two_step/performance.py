@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import beta, t
 
 from .._arrays import to_host
+from .._columns import is_missing
 from .._progress import show_progress, ticked
 from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
@@ -39,7 +40,8 @@ class TargetPerformance:
     standard_error : of the estimate.
     effective_rows : number of equally weighted source rows that would estimate a mean as precisely.
     source_estimate : the plain metric on the source rows.
-    warning : what is wrong, beginning with "Can't say" where a part of the target has no source rows; None if nothing is.
+    warning : what is wrong, beginning with "Can't say" where a part of the target has no source rows, and the estimate is NaN
+        where no source row of a chunk has weight; None if nothing is.
     metric, method, confidence : as given. chunk : the label of the target rows. n_rows : number of source rows.
     """
 
@@ -158,6 +160,10 @@ def target_performance(
 
 def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
     own = refitted(ratio, *stack_domains(source, target), plan.seed)
+    if not (raw := ratio_at(own, source)).any():
+        # An error would take the other chunks with it, which can say.
+        why = "the ratio is 0 at every source row: none of them is like a target row."
+        return replace(_untold(plan, losses, len(raw), why), chunk=label)
     return replace(_estimate(plan, losses, own, source, target), chunk=label)
 
 
@@ -170,7 +176,15 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
     labels = np.asarray(to_host(chunks))
     if labels.shape != (n_rows,):
         raise ValueError(f"chunks must be a number or a label for each target row, shape ({n_rows},); got shape {labels.shape}.")
-    names, codes = np.unique(labels, return_inverse=True)
+    if missing := [row for row, label in enumerate(labels.tolist()) if is_missing(label)]:
+        raise ValueError(
+            f"chunks must name the chunk of each target row; {len(missing)} have none, the first is row {missing[0]}. Leave these "
+            "rows out, or give them a label of their own."
+        )
+    try:
+        names, codes = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise ValueError("chunks mix texts and numbers: make all labels texts, [str(label) for label in chunks].") from error
     return [(name, np.flatnonzero(codes == k)) for k, name in enumerate(names.tolist())]
 
 
@@ -208,6 +222,22 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
         method=plan.method,
         confidence=plan.confidence,
         n_rows=len(weights),
+    )
+
+
+def _untold(plan: _Plan, losses: RowLosses, n_rows: int, why: str) -> TargetPerformance:
+    """Where no source row has weight: no estimate, and an interval that holds every value."""
+    return TargetPerformance(
+        estimate=float("nan"),
+        interval=losses.bounds,
+        standard_error=float("nan"),
+        effective_rows=0.0,
+        source_estimate=float(np.mean(losses.values(np.ones(n_rows)))),
+        warning=f"Can't say: {why}",
+        metric=losses.name,
+        method=plan.method,
+        confidence=plan.confidence,
+        n_rows=n_rows,
     )
 
 

@@ -42,13 +42,14 @@ class TamedWeights:
 
     def __repr__(self) -> str:
         amount = "" if self.amount is None else f", amount={self.amount:.4g}"
+        shapes = (f"{k:.2f}" if np.isfinite(k) else "n/a" for k in self.pareto_k)
         return "\n".join(
             [
                 f"{len(self.weights)} weights tamed by {self.method!r}{amount}",
                 "  before -> after",
                 "  {:.1f} -> {:.1f} effective rows".format(*self.effective_rows),
                 "  {:.4g} -> {:.4g} largest weight".format(*self.largest),
-                "  {:.2f} -> {:.2f} Pareto k-hat".format(*self.pareto_k),
+                "  {} -> {} Pareto k-hat".format(*shapes),
                 f"  {100.0 * self.moved:.3g} % of the weight moved to other rows",
             ]
         )
@@ -98,7 +99,8 @@ def tame_weights(
         effective_rows=(effective_sample_size(before), effective_sample_size(after)),
         largest=(float(np.max(before)), float(np.max(after))),
         pareto_k=(pareto_k(before), pareto_k(after)),
-        moved=float(0.5 * np.mean(np.abs(after - before))),
+        # What rounding moves is none.
+        moved=0.0 if np.allclose(after, before, rtol=1e-12, atol=0.0) else float(0.5 * np.mean(np.abs(after - before))),
     )
 
 

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from .._arrays import is_tensor, to_host
-from .._columns import check_container, is_frame
+from .._columns import check_container, is_frame, is_series
 from .._validation import check_number, check_sample_weight, check_two_dimensional
 from .taming import tamed_by
 
@@ -63,10 +63,11 @@ def check_ratio(ratio: Any) -> None:
     """Raises NotFittedError (a ValueError) for an unfitted ratio and ValueError for anything that is not a ratio."""
     if isinstance(ratio, type) and hasattr(ratio, "transform"):
         raise ValueError(f"ratio is the class {ratio.__name__}; pass a fitted instance:\n    {_show_fit(ratio.__name__ + '()')}")
-    if not hasattr(ratio, "transform"):
+    # A Series of pandas, such as weights, has a transform of its own.
+    if not hasattr(ratio, "transform") or is_series(ratio):
         if hasattr(ratio, "ratio") and hasattr(ratio, "weights"):
             raise ValueError("ratio is what importance_weights returned: pass its fitted ratio, result.ratio.")
-        if not callable(ratio):
+        if is_series(ratio) or not callable(ratio):
             raise ValueError(
                 "ratio must be a fitted density ratio, or a callable from rows (n, d) to ratios (n,); got "
                 f"{type(ratio).__name__}. To fit one:\n    {_show_fit('KLIEP()')}"

@@ -163,6 +163,10 @@ class LabelShiftRatio(Estimator):
                 f"labels must hold a class for each source row; {len(missing)} have none, the first is source row {missing[0]}. "
                 "Leave these rows out."
             )
+        if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
+            raise ValueError(
+                "labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target."
+            )
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"labels have one class only ({self.classes_.tolist()[0]!r}): there is no shift of classes.")

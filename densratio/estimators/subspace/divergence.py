@@ -9,6 +9,7 @@ import scipy.linalg
 
 from ..._arrays import exp_of_negative
 from ..._distances import squared_euclidean
+from ..._threads import few_threads
 from ...features import NO_TRACE
 
 __all__ = ["ProjectedDivergence", "gaussian"]
@@ -67,7 +68,8 @@ class ProjectedDivergence:
         if self.alpha > 0.0:
             second += self.alpha * (at_target.T @ (weights[1][:, None] * at_target))
         shifted = second + self.regularization * np.eye(len(linear))
-        coef = scipy.linalg.solve(shifted, linear, assume_a="pos", check_finite=False)
+        with few_threads(len(linear)):
+            coef = scipy.linalg.solve(shifted, linear, assume_a="pos", check_finite=False)
         return coef, linear, second, at_source, at_target
 
     def _pull(

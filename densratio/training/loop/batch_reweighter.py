@@ -15,7 +15,7 @@ from .late_errors import waits_for
 from .reweighter import Reweighter
 from .row_batch import RowBatch
 from .training_pass import TrainingPass
-from .validation_pass import device_of_model, warn_unless_training
+from .validation_pass import compile_anew, device_of_model, warn_unless_training
 
 __all__ = ["BatchReweighter"]
 
@@ -44,6 +44,9 @@ class BatchReweighter(Reweighter):
     """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
     learns: bool = True
     """Whether the method still takes meta-gradients."""
+
+    _is_heard: bool = False
+    """Whether a model was listened to in a pass that no meta-gradient follows, which runs compiled."""
 
     check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
     """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
@@ -142,6 +145,9 @@ class BatchReweighter(Reweighter):
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         """The pass of a training batch, and its rows. Raises ValueError where the host sees that the batch can't be used."""
         follows = self.meta is not None and (self.is_due or self.keeps)
+        if self.keeps and not follows and not self._is_heard:
+            compile_anew(model)
+            self._is_heard = True
         batch = (self.meta.rows if follows else TrainingPass.of)(model, x, y, self.losses, keeps=self.keeps)
         self.check_targets(batch.prediction, batch.y)
         rows = self._rows(index, len(batch.losses))

@@ -18,6 +18,7 @@ from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
 from .monitor import Monitor
+from .ranks import n_ranks
 from .row_batch import positions_of
 from .row_losses import RowLosses
 from .state import check_numbers, snapshot
@@ -177,7 +178,10 @@ class Reweighter(nn.Module, Joinable, ABC):
                 f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
             )
         if val is not None and self.needs_validation:
-            parts_of(val, "validation")
+            index = parts_of(val, "validation")[2]
+            # Of several ranks one may have no rows, where the others have.
+            if n_ranks() == 1 and _is_empty(index):
+                raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
         return parts_of(train, "training")
 
@@ -231,6 +235,11 @@ def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
         f"A {kind} batch must be (x, y, index), as densratio.training.Indexed makes it: DataLoader(Indexed({kind}_set), ...). "
         f"Got {got}.{hint}"
     )
+
+
+def _is_empty(index: Any) -> bool:
+    shape = getattr(index, "shape", None)
+    return index is not None and (len(index) == 0 if shape is None else 0 in shape)
 
 
 def where_named(text: str) -> str:

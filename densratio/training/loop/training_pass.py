@@ -55,6 +55,8 @@ class TrainingPass:
 
         keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
         """
+        if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
+            y = y.long()  # torch's losses take labels of 8 bits, and its indexing does not
         listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
         draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         layers: list[Layer] | None = [] if "layers" in keeps else None
@@ -121,12 +123,24 @@ class LastLayer(NamedTuple):
 
 
 def last_layer(prediction: Tensor, label: Any, losses: Loss, entry: Tensor | None) -> LastLayer:
-    """Factors of the rows' gradients, from the outputs (n, ...) of a model and the input of its last linear layer."""
+    """Factors of the rows' gradients, from the outputs (n, ...) of a model and the input of its last linear layer.
+
+    Raises ValueError for a model that predicts anything but one tensor.
+    """
+    _check_prediction(prediction)
     output = prediction.detach().to(torch.promote_types(prediction.dtype, torch.float32)).requires_grad_()
     with torch.enable_grad():
         slope = torch.autograd.grad(losses(output, label).sum(), output)[0].flatten(1)
     fits = entry is not None and entry.ndim == 2 and prediction.ndim == 2 and len(entry) == len(prediction)
     return LastLayer(slope, entry.to(slope.dtype) if fits and entry is not None else slope[:, :0])
+
+
+def _check_prediction(prediction: Any) -> None:
+    if not isinstance(prediction, Tensor):
+        raise ValueError(
+            f"Gradients of the last layer need a model that predicts one tensor; this one gives a {type(prediction).__name__}. "
+            'Type one method in place of "auto", such as "kmm", and mode="first_order" or mode="exact" in place of "last_layer".'
+        )
 
 
 def weighted_gradient(layer: LastLayer, weights: Tensor) -> Tensor:
@@ -154,11 +168,13 @@ def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
 
 def _ends_in(prediction: Tensor, entry: Tensor | None, output: Tensor | None) -> bool:
     """Whether a prediction is the output of the last linear layer, given that layer's input and output, or None."""
-    is_last = output is not None and output.shape == prediction.shape and output.data_ptr() == prediction.data_ptr()
-    return is_last and entry is not None and entry.ndim == 2
+    if entry is None or entry.ndim != 2 or output is None or not isinstance(prediction, Tensor):
+        return False
+    return output.shape == prediction.shape and output.data_ptr() == prediction.data_ptr()
 
 
 def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, output: Tensor | None) -> LastLayer:
+    _check_prediction(prediction)
     if entry is None or not _ends_in(prediction, entry, output):
         raise ValueError(
             'mode="last_layer" needs a model whose predictions (n, C) are the output of its last nn.Linear, with nothing after it, '

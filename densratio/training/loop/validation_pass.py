@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "Listener",
+    "compile_anew",
     "device_of_model",
     "first_rows",
     "frozen_buffers",
@@ -159,6 +160,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def is_compiled(model: nn.Module) -> bool:
     """Whether the model or a part of it runs under torch.compile."""
     return any(hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) for part in model.modules())
+
+
+def compile_anew(model: nn.Module) -> None:
+    """Let a compiled model be compiled anew, before the first pass that listens to it.
+
+    Code that was compiled before, for this model or another of its class, would tell nothing of its layers.
+    """
+    if is_compiled(model):
+        torch.compiler.reset()
 
 
 def _module(model: nn.Module, layer: str) -> nn.Module:

@@ -168,4 +168,4 @@ def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the label (n,) and the largest (n,) of logits (n, C). Raises ValueError for others."""
     _check_labels(prediction, y)
     softmax = torch.softmax(prediction.float(), dim=1)
-    return softmax.gather(1, y[:, None])[:, 0], softmax.amax(dim=1)
+    return softmax.gather(1, y[:, None].long())[:, 0], softmax.amax(dim=1)

@@ -12,7 +12,7 @@ from torch.optim import Adam
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_range
+from ..loop.labels import check_indices
 from ..loop.own_step import move
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -26,10 +26,6 @@ __all__ = ["LRWOpt"]
 _HALF = 0.5  # threshold of the splitter
 _LEAST_HELD = 0.5  # of `share`, which a hard split holds out in any case, so that batches have rows that validate
 _LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
-
-
-def _check_labels(n_classes: int, prediction: Tensor, y: Tensor) -> None:
-    check_range("LRWOpt", y, n_classes)
 
 
 class LRWOpt(BatchReweighter):
@@ -129,7 +125,7 @@ class LRWOpt(BatchReweighter):
         if not splitter_warmup >= 0 or n_classes < 2:
             raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
         super().__init__(n_train, loss, gradient=gradient)
-        self.check_targets = partial(_check_labels, n_classes)
+        self.check_targets = partial(check_indices, "LRWOpt", n_classes=n_classes)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
         self.splitter = FeatureNetwork(n_features + n_classes, hidden)
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)

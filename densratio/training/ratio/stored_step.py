@@ -133,7 +133,7 @@ class StoredStep(nn.Module):
         return weights, too_small
 
     def _stepped(self, batch: TwoSamples, start: Tensor, centers: Tensor | None, label: int) -> tuple[Tensor, Tensor]:
-        """Weights (n,) and coefficients after the step from `start`."""
+        """Weights (n,), in the dtype of the rows, and coefficients after the step from `start`."""
         source, target = batch.source, batch.target
         if self.potential is not None and self._needs_potential(batch):
             weights = self.potential.step(self._max_weight, self.ratio.n_steps, start, source, target, label)
@@ -141,7 +141,8 @@ class StoredStep(nn.Module):
         arrays = cheapest(source, target, start, *(() if centers is None else (centers,)))
         update = self.ratio.update(*arrays[:3], centers=None if centers is None else arrays[3], to_convergence=self.to_convergence)
         weights = update.weights if self.normalize else update.weights * update.normalization
-        return torch.as_tensor(weights), torch.as_tensor(update.coef)
+        # LSIF sums long batches in float64, and "auto" stacks the weights of all methods.
+        return torch.as_tensor(weights).to(source.dtype), torch.as_tensor(update.coef)
 
     def _needs_potential(self, batch: TwoSamples) -> bool:
         return self._takes_potential and batch.source.shape[1] > self._closed_columns

@@ -13,7 +13,7 @@ from ..loop.late_errors import LateErrors
 from ..loop.ranks import on_all_ranks
 from ..loop.row_batch import RowBatch, held_by_all
 from ..loop.training_pass import LastLayer, last_layer
-from ..loop.validation_pass import Listener, is_compiled
+from ..loop.validation_pass import Listener, compile_anew
 from ..losses import Loss
 
 __all__ = ["Compared", "Comparison", "Given", "Transformation", "TwoSamples", "collect"]
@@ -40,9 +40,8 @@ class Comparison:
 
     def of(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, wants_last: bool) -> Compared:
         """The rows (x, y) passed through `model`, in the mode it is in."""
-        if not self._is_heard and is_compiled(model):
-            # Code that was compiled before it was listened to, for this model or another of its class, would tell nothing.
-            torch.compiler.reset()
+        if not self._is_heard:
+            compile_anew(model)
         self._is_heard = True
         with self._listener.of(model):
             prediction = model(x)

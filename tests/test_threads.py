@@ -1,0 +1,72 @@
+"""Small matrices are factored by one thread of BLAS, and the number of threads is afterwards what it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from densratio import KMM, LSIF, SpectralRatio, SubspaceLSIF, Wasserstein, stack_domains
+from densratio._threads import blas, few_threads, one_thread
+
+
+def n_threads():
+    return max((library["num_threads"] for library in blas().info()), default=1)
+
+
+@pytest.fixture
+def two_threads():
+    with blas().limit(limits=2):
+        if n_threads() != 2:
+            pytest.skip("this BLAS has one thread")
+        yield
+
+
+FITS = {
+    "kmm": KMM(random_state=0),
+    "wasserstein": Wasserstein(random_state=0),
+    "leave one out": LSIF(nonnegative=False, regularization="cv", random_state=0),
+    "closed form": LSIF(nonnegative=False, random_state=0),
+    "spectral": SpectralRatio(random_state=0),
+    "subspace": SubspaceLSIF(n_components=1, max_iter=1, random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_fit_of_few_rows_factors_matrices_by_one_thread(name, two_threads, monkeypatch):
+    seen = []
+    for module, function in ((scipy.linalg, "cho_factor"), (scipy.linalg, "eigh"), (np.linalg, "eigh"), (np.linalg, "cholesky")):
+        inner = getattr(module, function)
+
+        def counted(matrix, *args, inner=inner, **params):
+            seen.extend([n_threads()] * (len(matrix) > 10))
+            return inner(matrix, *args, **params)
+
+        monkeypatch.setattr(module, function, counted)
+    rng = np.random.default_rng(0)
+    FITS[name].fit(*stack_domains(rng.normal(size=(60, 2)), rng.normal(0.5, 1.0, (50, 2))))
+    assert set(seen) == {1} and n_threads() == 2
+
+
+def test_long_matrices_have_all_threads_and_errors_restore_them(two_threads):
+    with few_threads(100_000):
+        assert n_threads() == 2
+    with pytest.raises(ArithmeticError), few_threads(10):
+        assert n_threads() == 1
+        raise ArithmeticError
+    assert n_threads() == 2
+
+
+@given(order=st.permutations([0, 0, 1, 1, 2, 2]))
+def test_uses_that_overlap_restore_the_threads_when_the_last_one_ends(order):
+    with blas().limit(limits=2):
+        before, held = n_threads(), {}
+        for number in order:
+            if number in held:
+                held.pop(number).__exit__(None, None, None)
+            else:
+                held[number] = one_thread()
+                held[number].__enter__()
+            assert n_threads() == (1 if held else before)

@@ -1,0 +1,105 @@
+"""Batches as loops have them: of any size, labels of 8 bits, several outputs, none of validation rows, compiled before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, of, optimizer_of
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from densratio.training import DynamicReweighter, MetaGradient, MWNet, StableNet, reweighter
+from densratio.training.registry import METHODS
+
+# Methods by name, made for the small network.
+GIVEN = {"n_val": N_VAL, "y_train": Y, "n_classes": C, "epochs": 1.0, "irreducible": torch.zeros(N_TRAIN)}
+
+
+def made(name):
+    model = Network(0, has_norm=False).train()
+    optimizer = optimizer_of(model)
+    return reweighter(name, N_TRAIN, model=model, optimizer=optimizer, **GIVEN), model, optimizer
+
+
+@settings(max_examples=20)
+@given(n=st.integers(1, N_TRAIN), m=st.integers(1, N_VAL), is_double=st.booleans())
+def test_the_mixture_takes_batches_of_every_size(n, m, is_double):
+    dtype = torch.float64 if is_double else torch.float32
+    auto = DynamicReweighter("auto", N_TRAIN, N_VAL, warmup_epochs=0)
+    losses = torch.rand(n + m, dtype=dtype, generator=torch.Generator().manual_seed(n))
+    auto.partial_fit(losses[:n], losses[n:], torch.arange(n), torch.arange(m))
+    assert torch.isfinite(auto.weights_).all() and float(auto.weights_[:n].mean()) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_labels_of_8_bits_are_those_of_64(name):
+    weights = []
+    for labels in (torch.int64, torch.uint8):
+        torch.manual_seed(0)
+        method, model, optimizer = made(name)
+        for step in range(5):
+            (x, y, i), (x_val, y_val, j) = of((torch.arange(14) + 14 * step) % N_TRAIN), VAL
+            loss = method.weighted_loss(model, (x, y.to(labels), i), (x_val, y_val.to(labels), j))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        weights.append(method.weights_)
+    torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize("name", ["lrw_opt", "lrw_opt_hard"])
+def test_a_split_by_class_refuses_targets_that_are_no_classes(name):
+    method, model, _ = made(name)
+    x, y, i = of(range(14))
+    with pytest.raises(ValueError, match=r"LRWOpt needs logits \(n, 3\) and class labels \(n,\)"):
+        method.weighted_loss(model, (x, nn.functional.one_hot(y, C).float(), i), VAL)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_validation_batch_without_rows_is_refused_where_one_is_needed(name):
+    method, model, _ = made(name)
+    none = [part[:0] for part in VAL]
+    for step in range(4):
+        batch = of((torch.arange(14) + 14 * step) % N_TRAIN)
+        if method.needs_validation:
+            before = method.weights_.clone()
+            with pytest.raises(ValueError, match=r"validation batch has no rows|with n >= 1"):
+                method.weighted_loss(model, batch, none)
+            assert torch.equal(method.weights_, before)
+        method.weighted_loss(model, batch, VAL)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.of_class, self.of_number = nn.Linear(4, C), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return {"class": self.of_class(x), "number": self.of_number(x)[:, 0]}
+
+
+def both(prediction, y):
+    return cross_entropy(prediction["class"], y, reduction="none") + (prediction["number"] - y) ** 2
+
+
+def test_several_outputs_and_what_the_methods_of_the_last_layer_say_to_them():
+    model = TwoHeads()
+    x, y, i = of(range(14))
+    assert DynamicReweighter("kmm", N_TRAIN, N_VAL, loss=both).weighted_loss(model, (x, y, i), VAL).isfinite()
+    last = MetaGradient("last_layer", optimizer=optimizer_of(model))
+    for method in (DynamicReweighter("auto", N_TRAIN, N_VAL, loss=both), MWNet(N_TRAIN, loss=both, gradient=last)):
+        with pytest.raises(ValueError, match=r"needs? a model that predicts one tensor; this one gives a dict"):
+            method.weighted_loss(model, (x, y, i), VAL)
+
+
+def test_features_are_heard_in_a_model_that_ran_compiled_before():
+    torch.compiler.reset()
+    plain = Network(0, has_norm=False).train()
+    called = torch.compile(plain, backend="eager")
+    called(X[:14])  # before anything listens
+    one, other = StableNet(N_TRAIN, 6), StableNet(N_TRAIN, 6)
+    one.weighted_loss(called, of(range(14)))
+    other.weighted_loss(plain, of(range(14)))
+    torch.testing.assert_close(one.weights_, other.weights_)
