@@ -14,7 +14,14 @@ from densratio.training import DynamicReweighter, MetaGradient, MWNet, StableNet
 from densratio.training.registry import METHODS
 
 # Methods by name, made for the small network.
-GIVEN = {"n_val": N_VAL, "y_train": Y, "n_classes": C, "epochs": 1.0, "irreducible": torch.zeros(N_TRAIN)}
+GIVEN = {
+    "n_val": N_VAL,
+    "y_train": Y,
+    "n_classes": C,
+    "epochs": 1.0,
+    "irreducible": torch.zeros(N_TRAIN),
+    "first": torch.linspace(-1, 1, N_TRAIN),
+}
 
 
 def made(name):

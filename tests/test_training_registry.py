@@ -33,7 +33,7 @@ def test_every_method_trains_two_batches_in_one_loop(name):
 
 
 # Methods that take the column of a label, and those that train rows on labels of their own making.
-LOOKS_UP = {"gdw", "bilaw", "lilaw", "lrw_opt", "lrw_opt_hard", "lrt", "plc", "margin_based"}
+LOOKS_UP = {"gdw", "bilaw", "lilaw", "lrw_opt", "lrw_opt_hard", "lrt", "plc", "joint_optimization", "margin_based"}
 OWN_LABELS = {"cmw_net_sl", "cmw_net_sl_no_mixup", "elr", "m_correction"}
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_classes
+from ..loop.labels import check_indices
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
@@ -63,7 +63,7 @@ class JointOptimization(BatchReweighter):
         check_count("window", window, more=", the predictions that are kept of each row")
         for name, value in (("alpha", alpha), ("beta", beta)):
             check_number(name, value, "[0, inf)")
-        self.check_targets = partial(check_classes, "JointOptimization", n_classes=n_classes)
+        self.check_targets = partial(check_indices, "JointOptimization", n_classes=n_classes)
         self.n_classes, self.alpha, self.beta, self.hard = n_classes, alpha, beta, hard
         self.register_buffer("prior", _shares(prior, n_classes), persistent=False)
         # 0 until as many predictions were made.
