@@ -78,6 +78,12 @@ def test_texts_are_a_column_of_any_library(texts, column):
     pd.testing.assert_frame_equal(*frames)
 
 
+@pytest.fixture
+def quick_model(monkeypatch):
+    """What reads the rows is in question, and not which model predicts them best."""
+    monkeypatch.setattr("densratio.labels.find.default_model", lambda *given: LogisticRegression())
+
+
 AS_ARRAY = {
     "objects": lambda frame: frame.to_numpy(dtype=object),
     "texts": lambda frame: frame.to_numpy(dtype=str),
@@ -87,7 +93,7 @@ AS_ARRAY = {
 
 @pytest.mark.parametrize("columns", [["text"], ["kind"], ["text", "kind", "size"]])
 @pytest.mark.parametrize("container", AS_ARRAY)
-def test_an_array_that_holds_texts_is_read_as_a_frame(texts, columns, container):
+def test_an_array_that_holds_texts_is_read_as_a_frame(texts, columns, container, quick_model):
     """One column (n, 1) too; the oracle is the frame of the same columns."""
     rows, labels, _ = texts
     draw = np.random.default_rng(0)
@@ -114,7 +120,7 @@ FRAMES = {"pandas": lambda f: f, "Arrow": pa.Table.from_pandas, "polars": pl.fro
 
 
 @pytest.mark.parametrize("fitted", FRAMES)
-def test_a_frame_of_any_library_does_at_predict_what_it_does_at_fit(fitted):
+def test_a_frame_of_any_library_does_at_predict_what_it_does_at_fit(fitted, quick_model):
     draw, y = np.random.default_rng(0), np.arange(60) % 2
     frame = pd.DataFrame({"a": y + draw.normal(size=60), "b": draw.integers(0, 9, 60)})
     clean = frame[:10], y[:10]
