@@ -69,19 +69,19 @@ def test_a_missing_text_is_an_empty_one(texts, gap, container):
     np.testing.assert_allclose(model.predict_proba(container([gap, gap])), np.repeat(told[:1], 2, axis=0), rtol=1e-5)
 
 
+@pytest.fixture
+def quick_model(monkeypatch):
+    """What reads the rows is in question, and not which model predicts them best."""
+    monkeypatch.setattr("densratio.labels.find.default_model", lambda *given: LogisticRegression())
+
+
 @pytest.mark.parametrize("column", [pl.Series, pa.array, lambda texts: pa.chunked_array([texts[:100], texts[100:]])])
-def test_texts_are_a_column_of_any_library(texts, column):
+def test_texts_are_a_column_of_any_library(texts, column, quick_model):
     rows, labels, _ = texts
     model = NoisyLabelClassifier(max_iter=2).fit(column(rows), labels)
     np.testing.assert_array_equal(model.predict_proba(column(rows)), model.predict_proba(rows))
     frames = [find_label_issues(X, labels, n_repeats=1, random_state=0) for X in (column(rows), rows)]
     pd.testing.assert_frame_equal(*frames)
-
-
-@pytest.fixture
-def quick_model(monkeypatch):
-    """What reads the rows is in question, and not which model predicts them best."""
-    monkeypatch.setattr("densratio.labels.find.default_model", lambda *given: LogisticRegression())
 
 
 AS_ARRAY = {
