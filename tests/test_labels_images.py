@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from densratio import find_label_issues
+from densratio import NoisyLabelClassifier, find_label_issues
 from densratio.labels.default_model import default_model
 from densratio.labels.encoding import as_numbers
 from densratio.labels.image_network import image_network, moved
@@ -104,3 +104,18 @@ def test_a_last_batch_of_one_row_is_left_out_of_normalization():
     x, y = np.random.default_rng(0).standard_normal((129, 3)), np.arange(129) % 2
     network = MeanNetwork(lambda d, k: torch.nn.Sequential(torch.nn.BatchNorm1d(d), torch.nn.Linear(d, k)), epochs=2)
     assert network.fit(x, y).predict_proba(x).shape == (129, 2)
+
+
+def test_the_classifier_learns_shapes_that_lie_anywhere_in_spite_of_wrong_labels():
+    images, true = drawn(500, [CROSS, SQUARE], seed=5)
+    labels = np.where(np.random.default_rng(6).random(300) < 0.2, 1 - true[:300], true[:300])
+    model = NoisyLabelClassifier(max_iter=30).fit(images[:300], labels)
+    assert (model.predict(images[300:]) == true[300:]).mean() > 0.97
+    assert roc_auc_score(labels != true[:300], model.label_issues_.sort_values("row").score) > 0.97
+
+
+def test_the_classifier_mirrors_no_images_whose_side_matters():
+    images, which = drawn(300, [ARROW, ARROW[:, ::-1]], seed=7)
+    model = NoisyLabelClassifier("uniform", max_iter=15).fit(images[:, :, :, None].repeat(3, axis=3), which)
+    found = model.predict_proba(np.stack([images[:, :, ::-1]] * 3, axis=1))
+    assert (found.argmax(axis=1) == 1 - which).mean() > 0.97  # the mirror images are the others

@@ -59,8 +59,10 @@ def moved(images: Tensor, *, flips: bool) -> Tensor:
     n, _, *sides = images.shape
     reach = [side // _MOVE for side in sides]
     padded = functional.pad(images, (reach[1], reach[1], reach[0], reach[0]), mode="reflect") if any(reach) else images
-    rows, columns = (torch.arange(side) + torch.randint(2 * far + 1, (n, 1)) for side, far in zip(sides, reach, strict=True))
-    if flips:
-        columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
+    with images.device:
+        rows, columns = (torch.arange(side) + torch.randint(2 * far + 1, (n, 1)) for side, far in zip(sides, reach, strict=True))
+        if flips:
+            columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
+        at = torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
     # Channels come last where several axes are looked up, and convolutions like them there.
-    return padded.permute(0, 2, 3, 1)[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded.permute(0, 2, 3, 1)[at].permute(0, 3, 1, 2)

@@ -18,11 +18,13 @@ from ..training.meta import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
 from .held_out import calibrated_loss
+from .image_network import image_network, moved
 from .networks import made_network, small_network
 from .rows import Rows, dealt, held_shares
 
 __all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "stopped", "train", "train_reweighted"]
 
+_LONGER = 5.0  # steps of a network with batch normalization
 _LINEAR_REACH = 3.0  # rate times steps: standardized columns get weights of that size at most
 _PATIENCE = 5  # epochs without a better held-out loss
 _FEWEST = 5  # rows of a class that can be held against each other
@@ -40,7 +42,10 @@ class Plan:
     """Network, epochs, steps and device of every training of a fit. factory(shape, n_classes) gives an nn.Module, or None.
 
     decay: half of it times the squares of the weights is added to the mean loss. reach: rate times steps of a training at least.
+    moves: how images are moved while they are learned, as of `MeanNetwork`.
     """
+
+    moves = "no"
 
     def __init__(
         self, factory: Any, n_classes: int, epochs: int, rate: float, batch_size: int, device: str, tick: Callable[[], None],
@@ -55,6 +60,12 @@ class Plan:
         """This plan with a linear network, which begins at 0 and takes steps that are long enough to leave it."""
         changed = copy(self)
         changed.factory, changed.decay, changed.reach = _linear_network, decay, _LINEAR_REACH
+        return changed
+
+    def of_images(self, moves: str, epochs: int) -> Plan:
+        """This plan for images that are moved, with a network that takes longer steps, for as many epochs."""
+        changed = copy(self)
+        changed.factory, changed.moves, changed.rate, changed.epochs = image_network, moves, _LONGER * self.rate, epochs
         return changed
 
     def shorter(self, share: float) -> Plan:
@@ -87,6 +98,10 @@ class Training:
         self.optimizer = torch.optim.Adam(_groups(self.model, plan.decay), lr=rate)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps) if falls else None
         self.order = torch.Generator().manual_seed(seed)
+
+    def rows(self, i: Tensor) -> Tensor:
+        """The rows of a batch; images as they are moved this time."""
+        return self.x[i] if self.plan.moves == "no" else moved(self.x[i], flips=self.plan.moves == "flips")
 
     def epoch(self, loss: Callable[[Tensor], Tensor]) -> float:
         """One pass over the rows; the mean of loss(index)."""
@@ -125,7 +140,7 @@ def train(plan: Plan, rows: Rows, weight: np.ndarray, seed: int) -> tuple[nn.Mod
 
 
 def _weighted(run: Training, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda i: (functional.cross_entropy(run.model(run.x[i]), run.y[i], reduction="none") * weight[i]).mean()
+    return lambda i: (functional.cross_entropy(run.model(run.rows(i)), run.y[i], reduction="none") * weight[i]).mean()
 
 
 @torch.no_grad()
@@ -267,7 +282,7 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
 
     def loss(i: Tensor) -> Tensor:
         val = validation() if method.needs_validation else None
-        return method.weighted_loss(run.model, (run.x[i], run.y[i], i), val)
+        return method.weighted_loss(run.model, (run.rows(i), run.y[i], i), val)
 
     history = []
     for _ in range(plan.epochs):

@@ -1,4 +1,4 @@
-"""Which network a table gets where none is named: a perceptron, or a linear one that is held back."""
+"""Which network rows get where none is named: a perceptron, or a linear one that is held back; of images convolutions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["with_network"]
 
 _TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # rows of the trial at most; its folds, each of which is held out where rows are few
 _DECAYS = 0.03, 0.1, 0.3, 1.0  # of few columns, and of embeddings
+_TRIAL_IMAGES, _TRIAL_EPOCHS = 3000, 10
+_PART, _STEPS = 0.25, 300  # of the epochs: convolutions learn images in that, if it is as many steps
 _LESS = 1.0 / 3.0  # of the penalty that wrong labels ask for is enough where they have small weights
 # By which a perceptron, which is stopped where it predicts these rows best, has to predict better: a share, and standard errors.
 _MARGIN, _ERRORS = 0.02, 2.0
@@ -25,10 +27,13 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
     """The plan with a linear network where a logistic regression predicts the labels of held-out rows as well as a perceptron.
 
     Its penalty is that of the regression, or less where wrong labels are found before it is trained. A perceptron learns them by
-    heart where columns are many beside rows.
+    heart where columns are many beside rows. Images (n, c, h, w) get convolutions, and are moved while these learn.
     """
-    if plan.factory is not None or rows.x.ndim != 2 or len(rows.y) < _FOLDS:
+    if plan.factory is not None or len(rows.y) < _FOLDS:
         return plan
+    if rows.x.ndim == 4:
+        fewer = max(round(_PART * plan.epochs), -(-_STEPS // -(-len(rows.y) // plan.batch_size)))
+        return plan.of_images(_moves(plan, rows, seed), min(plan.epochs, fewer) if finds_wrong else plan.epochs)
     some = rows.take(np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL])
     shares = held_shares(some, _FOLDS, seed).T
     deals = [dealt(some, share) for share in (shares if len(some.y) <= _FEW else shares[:1]) if (share > 0).any()]
@@ -43,6 +48,19 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
     error = np.sqrt(counts @ (more - np.average(more, weights=counts)) ** 2) / counts.sum()
     margin = max(_MARGIN * float(np.average(perceptron, weights=counts)), float(_ERRORS * error))
     return plan.linear(_LESS * best if finds_wrong else best) if np.average(more, weights=counts) < margin else plan
+
+
+def _moves(plan: Plan, rows: Rows, seed: int) -> str:
+    """Whether labels of held-out images are predicted better where images are mirrored too while they are learned."""
+    some = rows.take(np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL_IMAGES])
+    own, held = dealt(some, held_shares(some, _FOLDS, seed)[:, 0])
+    if not len(held.y) or len(np.unique(own.y)) < 2:
+        return "shifts"
+    losses = {}
+    for moves in ("shifts", "flips"):
+        found = stopped(plan.of_images(moves, min(plan.epochs, _TRIAL_EPOCHS)), own, held, seed)
+        losses[moves] = float(np.average(calibrated_losses(found, held.y, held.counts), weights=held.counts))
+    return min(losses, key=losses.__getitem__)
 
 
 def _regression_losses(decay: float, own: Rows, held: Rows, n_classes: int) -> np.ndarray:
