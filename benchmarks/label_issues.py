@@ -196,9 +196,8 @@ def table(record: Path) -> None:
     rows.sort(key=lambda row: list(dict.fromkeys(case[0] for case in CASES)).index(row["data"]))
     note = (
         "All methods have the same model: that of `find_label_issues` by itself, boosted trees on wine (white wines of "
-        f"quality 6 and above, against the others), convolutions on {N_IMAGES['cifar10']:,} images of CIFAR-10, or "
-        "all, with labels that people gave, and on embeddings of all by a pretrained EfficientNet-Lite0 again that of "
-        "`find_label_issues`, a logistic regression. densratio deals the rows into folds as often as by default: 4 times on digits"
+        f"quality 6 and above, against the others). On {N_IMAGES['cifar10']:,} images of CIFAR-10, or all, with labels that "
+        "people gave, it is convolutions; on embeddings of all by a pretrained EfficientNet-Lite0 a logistic regression. densratio deals the rows into folds as often as by default: 4 times on digits"
         " and wine, twice on 10,000 images, once on letters and all images; cleanlab has the probabilities of one deal, "
         "and where there are several, the mean of all in a further row. Precision is that of the rows said to be issues. "
         "Clean rows and rows that were looked at, drawn at random, are left out of the figures, but for the interval "
