@@ -197,8 +197,9 @@ def table(record: Path) -> None:
     note = (
         "All methods have the same model: that of `find_label_issues` by itself, boosted trees on wine (white wines of "
         f"quality 6 and above, against the others). On {N_IMAGES['cifar10']:,} images of CIFAR-10, or all, with labels that "
-        "people gave, it is convolutions; on embeddings of all by a pretrained EfficientNet-Lite0 a logistic regression. densratio deals the rows into folds as often as by default: 4 times on digits"
-        " and wine, twice on 10,000 images, once on letters and all images; cleanlab has the probabilities of one deal, "
+        "people gave, it is convolutions; on embeddings of all by a pretrained EfficientNet-Lite0 a logistic regression. "
+        "densratio deals the rows into folds as often as by default: 4 times on digits and wine, "
+        "twice on 10,000 images, once on letters and all images; cleanlab has the probabilities of one deal, "
         "and where there are several, the mean of all in a further row. Precision is that of the rows said to be issues. "
         "Clean rows and rows that were looked at, drawn at random, are left out of the figures, but for the interval "
         "`n_issues_interval`, of which the means are given; `checked_labels.md` has more draws of the latter. CIFAR-10's wrong "
