@@ -17,7 +17,7 @@ from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
 from .._validation import check_sample_weight, seed_of
 from ..tables.reading import column_names
-from .encoding import FrameEncoder, encoder_of
+from .encoding import FrameEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
 from .given import clean_rows, warn_of_labels
 from .rows import Rows, merged
@@ -89,7 +89,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, clean: Any = None) -> NoisyLabelClassifier:
-        """Learn from rows X (n, d), a frame, texts (n,), or images (n, c, h, w) or (n, h, w), with given labels y (n,).
+        """Learn from rows X (n, d), a frame, texts (n,), or images as for `find_label_issues`, with given labels y (n,).
 
         With a model of your own rows may have any shape (n, c, ...).
         clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
@@ -155,7 +155,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         x = self._numbers(X, reset=True)
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        warn_of_labels(X, codes)
+        warn_of_labels(X, codes, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         if not weight.any():
@@ -200,8 +200,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         check_table(X)
         X = check_container(X.to_pandas() if is_frame(X) and library_of(X) == "pyarrow" else X)
         _check_sizes(X)
-        if self.model is None and not is_frame(X) and not is_sparse(X) and np.ndim(X) == 3:
-            X = np.asarray(to_host(X))[:, None]  # gray images
+        if self.model is None and not is_frame(X) and not is_sparse(X) and np.ndim(X) in (3, 4):
+            X = as_images(np.asarray(to_host(X)))
         x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
         if x.ndim < 2 or (x.ndim > 4 and self.model is None):
             raise ValueError(f"X must be (n, d) or images (n, c, h, w) or (n, h, w); got shape {x.shape}. Others need model=.")

@@ -86,12 +86,20 @@ class JointOptimization(BatchReweighter):
     def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
         """The two terms, which hold in a warm-up too, and the predictions, whose means are the first labels that replace others."""
         p, kept = class_probabilities(batch.prediction), self.predictions[rows.positions]
-        log_p = torch.log_softmax(batch.prediction.to(p.dtype), dim=1)
-        mean, prior = rows.mean_row(p).clamp(min=torch.finfo(p.dtype).tiny), self.prior.to(p.dtype)
-        spread = (torch.xlogy(prior, prior) - prior * mean.log()).sum()
+        limits, prior = torch.finfo(p.dtype), self.prior.to(p.dtype)
+        # A logit of -inf, of a class that is ruled out, has no part in either sum.
+        log_p = torch.log_softmax(batch.prediction.to(p.dtype), dim=1).clamp(min=limits.min)
+        spread = (torch.xlogy(prior, prior) - prior * self._mean(p, rows).clamp(min=limits.tiny).log()).sum()
         added = self.alpha * spread - self.beta * (p * log_p).sum(dim=1)
         batch.found.update(log_p=log_p, predictions=kept, added=added)
         rows.write(self.predictions, torch.cat([kept[:, 1:], p.detach().to(kept.dtype)[:, None]], dim=1))
+
+    def _mean(self, p: Tensor, rows: RowBatch) -> Tensor:
+        """Mean (K,) of p (n, K) over all rows, in which each counts as its base weight says."""
+        if self.base_weights is None:
+            return rows.mean_row(p)
+        base = self.base_weights[rows.positions].to(p.dtype)
+        return rows.mean_row(base[:, None] * p) / rows.mean(base).clamp(min=torch.finfo(p.dtype).tiny)
 
 
 def _means(predictions: Tensor) -> Tensor:
