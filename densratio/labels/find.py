@@ -180,7 +180,7 @@ def _check_lengths(rows: Any, given: np.ndarray, n_rows: int) -> None:
 
 
 def _alone(given: np.ndarray, names: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Mask (n,) of the rows of classes that are one row, or one group of the rows (n,), with a warning. Raises ValueError for all."""
+    """Mask (n,) of the rows of classes that are one row, or one of the groups (n,), with a warning; a ValueError for all."""
     n_groups = len(given) if groups is None else int(groups.max()) + 1
     pairs = np.unique(given * n_groups + (np.arange(n_groups) if groups is None else groups))
     alone = np.bincount(pairs // n_groups)[given] < 2
