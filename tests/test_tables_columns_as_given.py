@@ -190,13 +190,15 @@ def test_a_table_or_labels_without_rows_are_called_empty():
         DUMMY(SOURCE, "a")
 
 
-@pytest.mark.parametrize("weight", ["a", ["x"] * 60, [None, "y"] * 30, {"a": 1.0}])
-def test_weights_that_are_no_numbers_are_refused_in_plain_words(weight):
+@pytest.mark.parametrize(
+    ("weight", "odd"), [("a", "'a'"), ([1.0, *["x"] * 59], "'x'"), ([1.0, "y"] * 30, "'y'"), ({"a": 1.0}, "dict|{'a'")]
+)
+def test_weights_that_are_no_numbers_are_refused_in_plain_words(weight, odd):
     for fit in (
         lambda: importance_weights(SOURCE, TARGET, sample_weight=weight),
         lambda: KMM().fit(SOURCE[["a"]].to_numpy(), np.arange(60) % 2, sample_weight=weight),
     ):
-        with pytest.raises(ValueError, match=r"sample_weight must be \(60,\), one number >= 0 for each row"):
+        with pytest.raises(ValueError, match=r"sample_weight must be \(60,\), one number >= 0 for each row.*got " + odd):
             fit()
 
 

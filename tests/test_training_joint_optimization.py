@@ -102,6 +102,7 @@ def test_predictions_that_are_certain_give_a_finite_loss_and_slope():
         ({"beta": float("nan")}, r"beta must be a number in \[0, inf\)"),
         ({"window": 0}, "window must be an int >= 1, the predictions that are kept"),
         ({"prior": [0.5, 0.5]}, r"prior must be \(3,\) finite shares >= 0"),
+        ({"prior": [0.5, 0.5, "rest"]}, r"prior must be \(3,\) finite shares >= 0.*got 'rest'"),
         ({"prior": [0.0, 0.0, 0.0]}, "not all 0"),
         ({"prior": [1.0, -1.0, 1.0]}, "shares >= 0"),
     ],

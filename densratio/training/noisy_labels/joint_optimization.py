@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..._columns import numbers_of
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import check_indices
@@ -111,7 +112,8 @@ def _means(predictions: Tensor) -> Tensor:
 
 def _shares(prior: Any, n_classes: int) -> Tensor:
     """The prior (K,) with sum 1. Raises ValueError for one that is none."""
-    shares = np.ones(n_classes) if prior is None else np.asarray(prior, dtype=np.float64)
+    needed = f"({n_classes},) finite shares >= 0 of the classes, not all 0"
+    shares = np.ones(n_classes) if prior is None else numbers_of(prior, "prior", needed)
     if shares.shape != (n_classes,) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.any():
-        raise ValueError(f"prior must be ({n_classes},) finite shares >= 0 of the classes, not all 0; got {prior!r}.")
+        raise ValueError(f"prior must be {needed}; got {prior!r}.")
     return torch.as_tensor(shares / shares.sum(), dtype=torch.float32)
