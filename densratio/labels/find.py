@@ -81,7 +81,7 @@ def find_label_issues(
         TF-IDF weights, as texts (n,) do, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X
         to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row are a group where
-        most rows have some, as in tables in which classes were made alike by copying.
+        most rows have some, as in tables in which classes were made alike by copying. A class of one group can't be judged.
     cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
         that a model learned from, ranks them; scores are as sure as they are over the deals on average. None for 4 times up to
         5,000 rows, fewer for more, once above 10,000.
