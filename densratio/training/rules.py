@@ -135,7 +135,9 @@ def _first_margins(first: Any, n_train: int) -> Tensor:
     # A copy: load_state_dict writes into the buffer.
     values = torch.as_tensor(first, dtype=torch.float32).detach().clone()
     if values.shape != (n_train,) or not bool((values.abs() <= 1.0).all()):
-        raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got shape {tuple(values.shape)}.")
+        got = f"shape {tuple(values.shape)}"
+        got += f", from {values.min():.4g} to {values.max():.4g}" if values.shape == (n_train,) else ""
+        raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got {got}.")
     return values
 
 
