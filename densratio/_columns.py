@@ -116,7 +116,8 @@ def numbers_of(values: Any, name: str, needed: str) -> np.ndarray:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be {needed}; got {shown(values)}.") from None
+        odd = next((value for value in np.ravel(np.asarray(values, dtype=object)) if not _is_number(value)), values)
+        raise ValueError(f"{name} must be {needed}; got {shown(odd)}.") from None
 
 
 def shown(value: Any) -> str:
@@ -231,9 +232,9 @@ def _check_texts(X: Any) -> None:
             )
 
 
-def _is_number(text: str) -> bool:
+def _is_number(value: Any) -> bool:
     try:
-        float(text)
-    except ValueError:
+        float(value)
+    except (TypeError, ValueError):
         return False
     return True

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import densratio.labels
 from densratio.cli import app
 from densratio.cli.labeled import labeled
-from densratio.cli.tables import Reading
+from densratio.cli.tables import Reading, open_table
+from densratio.cli.tables.text import TextTable
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,19 @@ def test_codes_stay_as_they_are_written_in_every_file(tmp_path_factory, data, ty
         written = {name: frame[name].tolist() if name in padded else frame[name].astype(int).tolist() for name in ("zip", "y")}
         assert {"zip": read.rows["zip"].tolist(), "y": read.labels.tolist()} == written
     assert all(any(f"column '{name}' holds codes, such as '01'" in note for note in notes) for name in padded)
+
+
+def test_only_columns_with_a_zero_before_a_digit_are_read_anew(tmp_path, monkeypatch):
+    path, read = tmp_path / "data.csv", []
+    inner = TextTable._frame
+    monkeypatch.setattr(TextTable, "_frame", lambda self, names: read.extend(names) or inner(self, names))
+    lines = ["n,half,code,quoted,none,date,long", '10,0.5,007,"a,01",0,01/02/2003,x', '200,1.5, 8 ," 02",10,-05,"y\n01"']
+    path.write_text("\n".join(lines))
+    found = open_table(path).texts(["date", "n", "half", "code", "quoted", "none", "long"])
+    assert found == {"date": ["-05", "01/02/2003"], "code": ["007", "8"], "quoted": ["02", "a,01"]}
+    assert read == list(found)
+    path.write_text("\n".join([*lines, f"1,2,03,4,5,6,{'z' * 200_000}"]))
+    assert open_table(path).texts(["n", "code"]) == {"code": ["007", "03", "8"]}
 
 
 @pytest.mark.parametrize("names", [("01", "1"), ("x1", "1")])

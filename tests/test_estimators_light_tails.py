@@ -157,6 +157,17 @@ def test_an_atom_has_a_column_and_the_others_are_as_without_it(seed, name):
     np.testing.assert_allclose(weighted.transform(X), copied.transform(X), rtol=1e-9, atol=1e-9)
 
 
+@given(seed=seeds, atom=st.sampled_from([0.1, -99.9, 1e-30]), exact_first=st.booleans())
+def test_rows_rounded_to_single_precision_have_the_atoms_of_the_exact_ones(seed, atom, exact_first):
+    X, y, _ = with_sentinels(300, seed, None, {atom: (0.05, 0.3)})
+    learned, seen = (X, X.astype(np.float32)) if exact_first else (X.astype(np.float32), X)
+    tails = LightTails().fit(learned, y)
+    np.testing.assert_allclose(tails.transform(seen), tails.transform(learned), atol=1e-6)
+    # Another value that was learned is no atom, however near.
+    X[0] = np.nextafter(atom, 1.0)
+    assert LightTails().fit(X, y).transform(X)[0, 1] == 0.0
+
+
 @given(seed=seeds, n=st.integers(60, 400))
 def test_counts_levels_and_atoms_that_do_not_differ_get_no_column(seed, n):
     rng = np.random.default_rng(seed)

@@ -100,6 +100,19 @@ def test_images_with_gaps_are_named():
         find_label_issues(images, labels)
 
 
+def test_pixels_may_be_objects_that_are_numbers():
+    images = drawn(4, [CROSS], seed=0)[0]
+    np.testing.assert_array_equal(as_numbers(images.astype(object), "auto", has_model=False, keeps_images=True)[:, 0], images)
+    with pytest.raises(ValueError, match="pixels are not all numbers"):
+        as_numbers(np.full((4, 5, 5), "black"), "auto", has_model=False, keeps_images=True)
+
+
+def test_a_classifier_sees_the_same_images_with_channels_first_or_last():
+    images, which = np.random.default_rng(0).random((40, 3, 6, 7)), np.arange(40) % 2
+    first, last = (NoisyLabelClassifier(max_iter=1, random_state=0).fit(x, which) for x in (images, np.moveaxis(images, 1, 3)))
+    np.testing.assert_array_equal(first.predict_proba(images), last.predict_proba(np.moveaxis(images, 1, 3)))
+
+
 def test_a_last_batch_of_one_row_is_left_out_of_normalization():
     x, y = np.random.default_rng(0).standard_normal((129, 3)), np.arange(129) % 2
     network = MeanNetwork(lambda d, k: torch.nn.Sequential(torch.nn.BatchNorm1d(d), torch.nn.Linear(d, k)), epochs=2)

@@ -284,6 +284,14 @@ def test_classes_of_one_row_count_as_right():
     assert found.set_index("row").score[3] == 0.0
 
 
+def test_a_class_of_one_group_counts_as_right():
+    X, labels = np.random.default_rng(0).normal(size=(60, 2)), np.repeat([0, 1, 2], 20)
+    groups = np.where(labels == 2, 0, 1 + np.arange(60) // 4)
+    with pytest.warns(UserWarning, match=r"Classes of one row, or whose rows are one group or copies, can't be judged.*\[2\]"):
+        found = find_label_issues(X, labels, groups=groups, model=GaussianNB(), n_repeats=1, random_state=0)
+    assert (found.score[found.given_label == 2] == 0.0).all()
+
+
 ROWS = np.random.default_rng(0).normal(size=(20, 2))
 TWO = np.repeat([0, 1], 10)
 BAD = {
@@ -291,6 +299,7 @@ BAD = {
     "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first row 0"),
     "mixed": (lambda: find_label_issues(ROWS, np.array(["a", *TWO[1:].tolist()], dtype=object)), "mix text and numbers"),
     "more classes than rows": (lambda: find_label_issues(ROWS, np.arange(20)), "has one row"),
+    "classes as groups": (lambda: find_label_issues(ROWS, TWO, groups=TWO), "All rows of each class are one group"),
     "lengths": (lambda: find_label_issues(ROWS, TWO[:-1].tolist()), "20 rows and there are 19 labels"),
     "clean class": (lambda: find_label_issues(ROWS, TWO, clean=(ROWS, TWO + 1)), "which labels lack"),
     "clean rows": (lambda: find_label_issues(ROWS, TWO, clean=[25]), "row numbers from 0 to 19"),

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,12 +100,31 @@ def test_a_column_that_tells_every_label_is_told_of(labels, names, broken, frame
     if not is_told:
         column[broken] = None
     table = frame({"x": list(range(len(labels))), "y": column})
-    # So many rows as classes are told apart by a count of rows, too.
-    expected = ["y"] * is_told + ["x"] * (len(set(labels)) == len(labels))
+    # So many classes are told apart by a count of rows, too.
+    expected = ["y"] * (is_told and 2 * len(set(labels)) <= len(labels))
+    assert told_of(table, np.array(labels)) == expected
+
+
+def told_of(table, labels):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        warn_of_labels(table, np.array(labels))
-    assert sorted(str(w.message).split("'")[1] for w in seen) == sorted(expected)
+        warn_of_labels(table, labels, 1)
+    return [str(w.message).split("'")[1] for w in seen]
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 99), n=st.integers(3, 40), unit=st.sampled_from([-1e6, 0.01, 1.0]), zero=st.sampled_from([0.0, 50.0]),
+    dtype=st.sampled_from([np.float32, np.float64]), frame=st.sampled_from([pd.DataFrame, pl.DataFrame, pa.table]),
+    slip=st.sampled_from([0.0, 0.01, 1.0]),
+)  # fmt: skip
+def test_a_column_that_measures_something_else_than_the_numbers_is_not_told_of(seed, n, unit, zero, dtype, frame, slip):
+    rng = np.random.default_rng(seed)
+    y, texts = rng.normal(size=n), [f"name {i}" for i in range(n)]
+    other = y.copy()
+    other[1] += slip
+    columns = {"count": np.arange(n), "near": (unit * (other + zero)).astype(dtype), "far": rng.normal(size=n), "text": texts}
+    assert told_of(frame(columns), y) == ["near"] * (slip == 0.0)
 
 
 def test_both_ways_to_find_wrong_labels_warn_of_the_labels_among_the_columns():
@@ -116,6 +136,10 @@ def test_both_ways_to_find_wrong_labels_warn_of_the_labels_among_the_columns():
         NoisyLabelClassifier(max_iter=1, random_state=0).fit(table, labels)
     with pytest.warns(UserWarning, match="Column 'a' of X tells every label"):
         find_label_issues(SOURCE, SOURCE["a"], model=LinearRegression(), n_repeats=1)
+    with pytest.warns(UserWarning, match="tells every label") as seen:
+        DUMMY(table, labels)
+        NoisyLabelClassifier(max_iter=1, random_state=0).fit(table, labels)
+    assert [w.filename for w in seen if "tells every" in str(w.message)] == [__file__, __file__]
 
 
 def test_who_looked_at_rows_is_not_told_to_but_to_look_at_more():
@@ -166,13 +190,15 @@ def test_a_table_or_labels_without_rows_are_called_empty():
         DUMMY(SOURCE, "a")
 
 
-@pytest.mark.parametrize("weight", ["a", ["x"] * 60, [None, "y"] * 30, {"a": 1.0}])
-def test_weights_that_are_no_numbers_are_refused_in_plain_words(weight):
+@pytest.mark.parametrize(
+    ("weight", "odd"), [("a", "'a'"), ([1.0, *["x"] * 59], "'x'"), ([1.0, "y"] * 30, "'y'"), ({"a": 1.0}, "dict|{'a'")]
+)
+def test_weights_that_are_no_numbers_are_refused_in_plain_words(weight, odd):
     for fit in (
         lambda: importance_weights(SOURCE, TARGET, sample_weight=weight),
         lambda: KMM().fit(SOURCE[["a"]].to_numpy(), np.arange(60) % 2, sample_weight=weight),
     ):
-        with pytest.raises(ValueError, match=r"sample_weight must be \(60,\), one number >= 0 for each row"):
+        with pytest.raises(ValueError, match=r"sample_weight must be \(60,\), one number >= 0 for each row.*got " + odd):
             fit()
 
 

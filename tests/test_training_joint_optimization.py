@@ -102,6 +102,7 @@ def test_predictions_that_are_certain_give_a_finite_loss_and_slope():
         ({"beta": float("nan")}, r"beta must be a number in \[0, inf\)"),
         ({"window": 0}, "window must be an int >= 1, the predictions that are kept"),
         ({"prior": [0.5, 0.5]}, r"prior must be \(3,\) finite shares >= 0"),
+        ({"prior": [0.5, 0.5, "rest"]}, r"prior must be \(3,\) finite shares >= 0.*got 'rest'"),
         ({"prior": [0.0, 0.0, 0.0]}, "not all 0"),
         ({"prior": [1.0, -1.0, 1.0]}, "shares >= 0"),
     ],
@@ -114,3 +115,33 @@ def test_parameters_that_cannot_be_are_refused(params, words):
 def test_another_number_of_classes_is_refused_in_a_warm_up_already():
     with pytest.raises(ValueError, match=r"JointOptimization needs logits \(n, 4\).*got \(9, 3\)"):
         JointOptimization(N_TRAIN, C + 1).weighted_loss(Network(0, has_norm=False).train(), of(range(9)))
+
+
+@drawn
+@given(seed=st.integers(0, 99), counts=st.lists(st.integers(0, 3), min_size=8, max_size=8).filter(any))
+def test_a_base_weight_of_k_is_k_copies_in_the_mean_prediction_too(seed, counts):
+    model, base = Network(seed, has_norm=False).train(), torch.zeros(N_TRAIN)
+    base[:8] = torch.tensor(counts, dtype=torch.float32)
+    based, plain = (JointOptimization(N_TRAIN, C, warmup_epochs=1.0) for _ in range(2))
+    based.set_base_weights(base)
+    expected = plain.weighted_loss(model, of(torch.arange(8).repeat_interleave(torch.tensor(counts))))
+    expected = expected * (base[:8].mean() / base.mean())
+    loss = based.weighted_loss(model, of(range(8)))
+    torch.testing.assert_close(loss, expected)
+    slopes = [torch.autograd.grad(each, list(model.parameters())) for each in (loss, expected)]
+    for own, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_class_whose_logit_is_minus_infinity_has_no_part_in_the_loss():
+    logits = torch.randn(6, C)
+    logits[:, 2] = -float("inf")
+    model = torch.nn.Embedding.from_pretrained(logits, freeze=False)
+    reweighter = JointOptimization(6, C, alpha=0.0, warmup_epochs=0.0)
+    for _ in range(2):
+        loss = reweighter.weighted_loss(model, (torch.arange(6), torch.arange(6) % 2, range(6)))
+    log_p = torch.log_softmax(logits[:, :2], dim=1)
+    own = log_p.exp()
+    torch.testing.assert_close(loss.detach(), -(1.8 * own * log_p).sum(dim=1).mean())
+    (slope,) = torch.autograd.grad(loss, [model.weight])
+    assert bool(torch.isfinite(slope).all())

@@ -127,6 +127,18 @@ def test_rows_unlike_the_others_of_their_label_lose_their_share(seed):
     assert weights[is_wrong].mean() < 0.9 and weights[~is_wrong].mean() > 1.03
 
 
+def test_features_too_large_for_the_network_train_on_even_shares(caplog):
+    model, x, y = Features(), torch.tensor([[3e38, 0.5], [3e38, -1.0], [3e38, 2.0]]), torch.tensor([0, 0, 1])
+    with torch.no_grad():
+        model.out.weight[:, 0] = 0.0
+    reweighter = MetaCleaner(3, 2, warmup_epochs=0.0)
+    loss = reweighter.weighted_loss(model, (x, y, range(3)))
+    logits = model(x)
+    mixed = torch.stack([logits[:2].mean(dim=0), logits[:2].mean(dim=0), logits[2]])
+    torch.testing.assert_close(loss, cross_entropy(mixed, y))
+    assert reweighter.vanished_ == 1 and torch.equal(reweighter.weights_, torch.ones(3)) and "trains unweighted" in caplog.text
+
+
 class Ending(nn.Module):
     def __init__(self):
         super().__init__()

@@ -290,6 +290,7 @@ def test_a_batch_of_certain_rows_trains_unweighted_and_is_told(caplog):
         (lambda: MarginBased(3, first=[0.1, 0.2]), r"first must be \(3,\) margins in \[-1, 1\].*got shape \(2,\)"),
         (lambda: MarginBased(2, first=[0.1, float("nan")]), r"margins in \[-1, 1\]"),
         (lambda: JustTrainTwice(3, [0.1, 0.2]), r"first must be \(3,\) margins in \[-1, 1\].*got shape \(2,\)"),
+        (lambda: JustTrainTwice(2, [0.1, 1.2]), r"margins in \[-1, 1\].*got shape \(2,\), from 0.1 to 1.2"),
         (lambda: JustTrainTwice(2, [0.1, 0.2], upweight=0.0), r"upweight must be a number in \(0, inf\); got 0.0"),
         (lambda: RHOLoss(5, [0.1, 0.2]), r"irreducible must be \(5,\) finite losses.*got \(2,\)"),
         (lambda: RHOLoss(2, [0.1, float("nan")]), "finite losses"),

@@ -91,8 +91,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, clean: Any = None) -> NoisyLabelClassifier:
-        """Learn from rows X (n, d), a frame, texts (n,), or images (n, c, h, w), (n, h, w, c) or (n, h, w), with given labels
-        y (n,).
+        """Learn from rows X (n, d), a frame, texts (n,), or images as for `find_label_issues`, with given labels y (n,).
 
         With a model of your own rows may have any shape (n, c, ...).
         clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
@@ -158,7 +157,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         x = self._numbers(X, reset=True)
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        warn_of_labels(X, codes)
+        warn_of_labels(X, codes, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         if not weight.any():

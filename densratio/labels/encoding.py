@@ -195,6 +195,10 @@ def as_images(values: np.ndarray) -> np.ndarray:
 
 
 def _whole(images: np.ndarray) -> np.ndarray:
+    try:
+        images = images if images.dtype.kind in "fiub" else images.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError("X holds images (n, ...) whose pixels are not all numbers: make them numbers first.") from None
     is_bad = ~np.isfinite(images.reshape(len(images), -1)).all(axis=1)
     if is_bad.any():
         raise ValueError(

@@ -81,10 +81,10 @@ def find_label_issues(
         TF-IDF weights, as texts (n,) do, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X
         to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row are a group where
-        most rows have some, as in tables in which classes were made alike by copying.
+        most rows have some, as in tables in which classes were made alike by copying. A class of one group can't be judged.
     cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
         that a model learned from, ranks them; scores are as sure as they are over the deals on average. None for 4 times up to
-        5,000 rows, fewer for more, once above 10,000.
+        5,000 rows, of images twice, fewer for more, once above 10,000.
     random_state : int or Generator. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
@@ -115,7 +115,7 @@ def find_label_issues(
             raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
-        warn_of_labels(X, targets)
+        warn_of_labels(X, targets, 2)
         codes = _groups(groups, n_rows, n_rows)
         how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
         predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
@@ -123,18 +123,20 @@ def find_label_issues(
         return issue_frame(targets, predicted, wrong)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
-    warn_of_labels(X, given)
+    warn_of_labels(X, given, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
     _check_lengths(rows, given, n_rows)
     together = copies_of(rows) if groups is None else _groups(groups, n_rows, len(given))
-    deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_deals(n_repeats, len(given)))]
+    n_repeats = n_deals(n_repeats, len(given), are_images=getattr(rows, "ndim", 2) > 2)
+    deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_repeats)]
+    is_alone = _alone(given, names, together)
     chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
     if n_rows >= _MANY:
         _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
     dealt = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
-    return class_issues(names, given, dealt, is_clean | _alone(given, names), seen, n_rows)
+    return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:
@@ -178,12 +180,17 @@ def _check_lengths(rows: Any, given: np.ndarray, n_rows: int) -> None:
         raise ValueError(f"X has {n_found - len(given) + n_rows} rows and there are {n_rows} labels: pass one label for each row.")
 
 
-def _alone(given: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Mask (n,) of the rows that are the only one of their class, with a warning."""
-    alone = np.bincount(given)[given] < 2
+def _alone(given: np.ndarray, names: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Mask (n,) of the rows of classes that are one row, or one of the groups (n,), with a warning; a ValueError for all."""
+    n_groups = len(given) if groups is None else int(groups.max()) + 1
+    pairs = np.unique(given * n_groups + (np.arange(n_groups) if groups is None else groups))
+    alone = np.bincount(pairs // n_groups)[given] < 2
+    if alone.all():
+        raise ValueError("All rows of each class are one group, or copies: none else tells what they look like. Give other groups.")
     if alone.any():
-        lonely = names[given[alone]].tolist()[:5]
-        warnings.warn(f"Classes of one row can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
+        lonely = names[np.unique(given[alone])].tolist()[:5]
+        told = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
+        warnings.warn(f"{told} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
     return alone
 
 

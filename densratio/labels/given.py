@@ -60,19 +60,22 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
     return names, np.array([number[value] for value in values.tolist()])
 
 
-def warn_of_labels(X: Any, labels: np.ndarray) -> None:
+def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
     """Warn of a column of a frame X that holds the labels (n,), by whatever names: with it every label is predicted as it is."""
     for name in column_names(X) if is_frame(X) else []:
         if _tells_all(X[name], labels):
             warnings.warn(
                 f"Column {name!r} of X tells every label, so none can be found wrong. If it holds the labels, leave it out of X.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=stacklevel + 1,
             )
 
 
 def _tells_all(column: Any, labels: np.ndarray) -> bool:
-    """Whether each value of the column goes with one label, and each label with one value."""
+    """Whether each value of the column goes with one label, and each label with one value; of numbers that differ, in a line."""
+    # Where most labels differ any count of the rows goes with them so, and any measured column.
+    if 2 * len(np.unique(labels)) > len(labels):
+        return _are_in_line(column, labels)
     label_of: dict[Any, Any] = {}
     value_of: dict[Any, Any] = {}
     values = column.to_pylist() if hasattr(column, "to_pylist") else column
@@ -82,6 +85,18 @@ def _tells_all(column: Any, labels: np.ndarray) -> bool:
         if label_of.setdefault(value, label) != label or value_of.setdefault(label, value) != value:
             return False
     return len(value_of) > 1
+
+
+def _are_in_line(column: Any, labels: np.ndarray) -> bool:
+    """Whether the labels (n,) are a + b times the column, b not 0, but for the rounding of single precision."""
+    try:
+        x, y = np.asarray(column).astype(np.float64), labels.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    if x.shape != y.shape or not np.isfinite(x).all() or np.ptp(x) == 0.0:
+        return False
+    x, y = (x - x.mean()) / np.ptp(x), (y - y.mean()) / np.ptp(y)
+    return bool(np.abs(y - (x @ y) / (x @ x) * x).max() < 1e-5)
 
 
 def clean_rows(clean: Any, n_rows: int) -> np.ndarray:

@@ -20,10 +20,10 @@ _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
 _MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
 
 
-def n_deals(n_repeats: int | None, n_rows: int) -> int:
-    """How often rows are dealt into folds: as given, or by None as often as 20,000 rows allow, at most 4 times."""
+def n_deals(n_repeats: int | None, n_rows: int, *, are_images: bool = False) -> int:
+    """How often rows are dealt into folds: as given, or by None as often as 20,000 rows allow, at most 4 times, images twice."""
     if n_repeats is None:
-        return max(1, min(_MOST_DEALS, _ROWS // n_rows))
+        return max(1, min(2 if are_images else _MOST_DEALS, _ROWS // n_rows))
     check_count("n_repeats", n_repeats)
     return n_repeats
 

@@ -17,7 +17,7 @@ _MOVE = 12  # a part of a side by which an image is moved at most
 def image_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """Three 3 x 3 convolutions, each pooled, the last two with a residual pair, and the largest value of each channel.
 
-    For images (c, h, w) of any size; those of 64 pixels and more a side are averaged to 32 to 63 first.
+    For images (c, h, w) of any size; those of 64 pixels and more a side are averaged to 32 to 47 first.
     Source: He, Zhang, Ren & Sun (2016), Deep residual learning for image recognition.
     """
     channels, *sides = input_shape

@@ -18,6 +18,7 @@ from .networks import made_network, small_network
 __all__ = ["MeanNetwork"]
 
 _STEPS = 300  # the fewest steps of a training
+_AT_ONCE = 256  # rows that are predicted: 2048 images of 60 x 60 pixels took 1.2 GB within the convolutions, and no less time
 
 
 class MeanNetwork(ClassifierMixin, BaseEstimator):
@@ -89,7 +90,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         self.model_.eval()
         for state in self.states_:
             self.model_.load_state_dict(state)
-            total += torch.cat([torch.softmax(self.model_(block), dim=1) for block in x.split(2048)]).numpy()
+            total += torch.cat([torch.softmax(self.model_(block), dim=1) for block in x.split(_AT_ONCE)]).numpy()
         return total / len(self.states_)
 
     def predict(self, X: Any) -> np.ndarray:

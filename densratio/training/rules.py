@@ -118,17 +118,16 @@ class JustTrainTwice(BatchReweighter):
     Source: Liu et al. (2021), Just train twice: improving group robustness without training group information.
     """
 
-    first: Tensor
+    row_weights: Tensor
 
     def __init__(self, n_train: int, first: Any, *, upweight: float = 5.0, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_number("upweight", upweight, "(0, inf)")
-        self.upweight = upweight
-        self.register_buffer("first", _first_margins(first, n_train))
+        weights = torch.where(_first_margins(first, n_train) < 0.0, upweight, 1.0).double()
+        self.register_buffer("row_weights", (weights / weights.mean()).float())
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        weights = torch.where(self.first < 0.0, self.upweight, 1.0)
-        return (weights / weights.mean())[rows.positions].to(self.weights_.dtype)
+        return self.row_weights[rows.positions]
 
 
 def _first_margins(first: Any, n_train: int) -> Tensor:
@@ -136,7 +135,9 @@ def _first_margins(first: Any, n_train: int) -> Tensor:
     # A copy: load_state_dict writes into the buffer.
     values = torch.as_tensor(first, dtype=torch.float32).detach().clone()
     if values.shape != (n_train,) or not bool((values.abs() <= 1.0).all()):
-        raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got shape {tuple(values.shape)}.")
+        got = f"shape {tuple(values.shape)}"
+        got += f", from {values.min():.4g} to {values.max():.4g}" if values.shape == (n_train,) else ""
+        raise ValueError(f"first must be ({n_train},) margins in [-1, 1], one for each row; got {got}.")
     return values
 
 

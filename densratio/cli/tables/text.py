@@ -6,7 +6,6 @@ import codecs
 import csv
 import gzip
 import io
-import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -80,16 +79,20 @@ class TextTable(Table):
         return self._frame(self.names if self.reading.thousands else self.reading.text)[list(names)]
 
     def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
-        separator = re.escape(self.separator)
-        has_zero = re.compile(rf'(?:^|["\s{separator}])0\d+(?:["\s{separator}]|$)').search
-        with self._faults(), self._open() as file:
-            if not any(map(has_zero, file)):
-                return {}
-        # Numbers with decimals are none.
-        read = self.read(names)
-        names = [name for name in names if read[name].dtype.kind != "f" or not (read[name] % 1).any()]
-        frame = self._frame(names)
+        numbers = self._padded()
+        names = [name for name in names if self.names.index(name) in numbers]
+        frame = self._frame(names) if names else {}
         return {name: sorted(set(map(str.strip, frame[name].dropna().unique()))) for name in names}
+
+    def _padded(self) -> set[int]:
+        """The numbers of the columns with a value that begins with 0 and another digit."""
+        with self._faults():
+            return {
+                number
+                for _, record in self._records(keeps_empty_lines=False)
+                for number, field in enumerate(record)
+                if (text := field.lstrip())[:1] == "0" and text[1:2].isdigit()
+            }
 
     def _frame(self, as_text: Sequence[str]) -> Any:
         """All columns as a pandas frame, some as texts."""

@@ -24,6 +24,7 @@ _HEAVY = 4.0  # kurtosis of a column whose values are replaced by scores, 3 bein
 _KNOTS = 1000  # values that a fitted map of a column keeps
 _OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean of so many other values or more; standard errors between the domains
 _ATOMS, _ALL_ATOMS = 3, 10  # of a column, and of all
+_ROUNDED = float(np.finfo(np.float32).eps)
 
 
 class Standardized(StandardScaler):
@@ -40,15 +41,20 @@ class Standardized(StandardScaler):
 
 
 class _Column(NamedTuple):
-    """How a column is mapped: values (k,) and their scores (k,), or None where it stays; atoms (a,) and what stands for them."""
+    """How a column is mapped: values (k,) and their scores (k,), or None where it stays; atoms (a,) and what stands for them.
+
+    near (a,): how far from an atom a value is still the atom, as one that was rounded to single precision.
+    """
 
     map: tuple[np.ndarray, np.ndarray] | None
     atoms: np.ndarray
+    near: np.ndarray
     middle: float
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The column (n,) and the indicators of its atoms, (n, 1 + a)."""
-        is_atom = x[:, None] == self.atoms
+        with np.errstate(over="ignore"):
+            is_atom = np.abs(x[:, None] - self.atoms) <= self.near
         mapped = x if self.map is None else _scored(x, *self.map)
         return np.column_stack([np.where(is_atom.any(axis=1), self.middle, mapped), is_atom])
 
@@ -92,12 +98,15 @@ class LightTails(TransformerMixin, BaseEstimator):
 
 def _mapped(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray], atoms: np.ndarray, heaviest: float) -> _Column:
     """The map of values (n,), of which `atoms` are set apart."""
+    with np.errstate(over="ignore"):
+        # Of other values that were learned, the nearest is another one.
+        near = np.array([min(_ROUNDED * abs(atom), np.abs(x[x != atom] - atom).min() / 2.0) for atom in atoms])
     rest = ~np.isin(x, atoms)
     x, weight, domains = x[rest], weight[rest], [at[rest] for at in domains]
     found = _scores(x, weight) if _kurtosis(x, weight, domains) > heaviest else None
     if not len(atoms):
-        return _Column(found, atoms, 0.0)
-    return _Column(found, atoms, float(weight / weight.sum() @ (x if found is None else _scored(x, *found))))
+        return _Column(found, atoms, near, 0.0)
+    return _Column(found, atoms, near, float(weight / weight.sum() @ (x if found is None else _scored(x, *found))))
 
 
 def _atoms(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray]) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..._columns import numbers_of
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import check_indices
@@ -86,12 +87,20 @@ class JointOptimization(BatchReweighter):
     def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
         """The two terms, which hold in a warm-up too, and the predictions, whose means are the first labels that replace others."""
         p, kept = class_probabilities(batch.prediction), self.predictions[rows.positions]
-        log_p = torch.log_softmax(batch.prediction.to(p.dtype), dim=1)
-        mean, prior = rows.mean_row(p).clamp(min=torch.finfo(p.dtype).tiny), self.prior.to(p.dtype)
-        spread = (torch.xlogy(prior, prior) - prior * mean.log()).sum()
+        limits, prior = torch.finfo(p.dtype), self.prior.to(p.dtype)
+        # A logit of -inf, of a class that is ruled out, has no part in either sum.
+        log_p = torch.log_softmax(batch.prediction.to(p.dtype), dim=1).clamp(min=limits.min)
+        spread = (torch.xlogy(prior, prior) - prior * self._mean(p, rows).clamp(min=limits.tiny).log()).sum()
         added = self.alpha * spread - self.beta * (p * log_p).sum(dim=1)
         batch.found.update(log_p=log_p, predictions=kept, added=added)
         rows.write(self.predictions, torch.cat([kept[:, 1:], p.detach().to(kept.dtype)[:, None]], dim=1))
+
+    def _mean(self, p: Tensor, rows: RowBatch) -> Tensor:
+        """Mean (K,) of p (n, K) over all rows, in which each counts as its base weight says."""
+        if self.base_weights is None:
+            return rows.mean_row(p)
+        base = self.base_weights[rows.positions].to(p.dtype)
+        return rows.mean_row(base[:, None] * p) / rows.mean(base).clamp(min=torch.finfo(p.dtype).tiny)
 
 
 def _means(predictions: Tensor) -> Tensor:
@@ -103,7 +112,8 @@ def _means(predictions: Tensor) -> Tensor:
 
 def _shares(prior: Any, n_classes: int) -> Tensor:
     """The prior (K,) with sum 1. Raises ValueError for one that is none."""
-    shares = np.ones(n_classes) if prior is None else np.asarray(prior, dtype=np.float64)
+    needed = f"({n_classes},) finite shares >= 0 of the classes, not all 0"
+    shares = np.ones(n_classes) if prior is None else numbers_of(prior, "prior", needed)
     if shares.shape != (n_classes,) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.any():
-        raise ValueError(f"prior must be ({n_classes},) finite shares >= 0 of the classes, not all 0; got {prior!r}.")
+        raise ValueError(f"prior must be {needed}; got {prior!r}.")
     return torch.as_tensor(shares / shares.sum(), dtype=torch.float32)

@@ -97,7 +97,8 @@ class MetaCleaner(BatchReweighter):
                     loss = self.losses((even * of_all) @ rows.all(logits.detach()), y).mean()
                     return rows.own(torch.autograd.grad(loss, of_all)[0])
 
-            weights = learned_weights(self, weights_now, slope_of, rows)
+            # Before they choose what is summed: features too large for the network have no shares.
+            weights = self._or_even(learned_weights(self, weights_now, slope_of, rows), rows)
             # The layer is affine and shares sum to 1: the logits of the sum of features are the sum of the logits.
             mine = rows.own(even) * weights.to(logits.dtype)[:, None]
             batch.found["weighted"] = rows.own(self.losses(rows.total(mine.mT @ logits), y))
