@@ -183,13 +183,14 @@ def few_steps(monkeypatch):
     monkeypatch.setattr("densratio.labels.held_out._MOST_DEALS", 1)
 
 
-def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_steps):
+def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_steps, monkeypatch):
+    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 100)
     out, page = folders / "issues.csv", folders / "page.html"
     result = call("labels", folders / "wrong", "--out", out, "--report", page)
     assert result.exit_code == 0, result.output
     issues = pd.read_csv(out)
     first = [Path(file) for file in issues.file[:10]]
-    assert sum(file.parent.name != file.name[0] for file in first) >= 9 and len(issues) == 120
+    assert sum(file.parent.name != file.name[0] for file in first) >= 8 and len(issues) == 120
     shown = [b64decode(part.split("'")[0]) for part in page.read_text().split("base64,")[1:]]
     assert len(shown) == issues.is_issue.sum() > 0
     np.testing.assert_array_equal(Image.open(BytesIO(shown[0])), Image.open(first[0]))

@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from .held_out import calibrated_loss, fitted, label_folds
+from .held_out import calibrated_losses, fitted, label_folds
 
 __all__ = ["default_model", "has_torch"]
 
@@ -21,6 +21,7 @@ _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000
 _RIDGES = 0.1, 0.001  # of few columns, and of embeddings: C of logistic regressions
 _FEW_IMAGES = 5000
 _SMALL_IMAGE = 256  # pixels times channels up to which images can be seen as columns of a table
+_ERRORS = 2.0  # standard errors
 _MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
 
 
@@ -39,15 +40,19 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     )
     if len(np.unique(given[learned])) < 2:
         return networks[0]
-    losses = [_held_out_loss(model, rows, given, learned, held) for model in models]
-    margins = np.repeat([1.0, 1.0 + _MARGIN], [len(networks), len(others)])
-    return models[int(np.argmin(margins * losses))]
+    losses = np.stack([_held_out_losses(model, rows, given, learned, held) for model in models])
+    means = losses.mean(axis=1)
+    network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))
+    gain, margin = losses[network] - losses[other], _MARGIN * means[other]
+    if rows.ndim == 4:  # what sees the neighbors of a pixel is given up for more than chance
+        margin = max(margin, _ERRORS * float(gain.std()) / len(gain) ** 0.5)
+    return models[other if gain.mean() > margin else network]
 
 
-def _held_out_loss(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> float:
+def _held_out_losses(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
     full = np.zeros((len(held), int(given.max()) + 1))
     full[:, np.unique(given[learned])] = fitted(model, rows[learned], given[learned]).predict_proba(rows[held])
-    return calibrated_loss(full, given[held])
+    return calibrated_losses(full, given[held])
 
 
 def _small_models(seed: int) -> list[Any]:
@@ -59,11 +64,12 @@ def _small_models(seed: int) -> list[Any]:
 
 
 def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
-    """Convolutions on images that are moved, or mirrored too; and models of the pixels (n, d), of large ones a network alone."""
+    """Convolutions on images that are moved, or mirrored too, or stay; and of pixels (n, d), of large ones a network alone."""
     network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
     # Few rows are few steps of large batches.
     how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
     convolutions = [network(factory, moves=moves, **how) for moves in ("shifts", "flips")]
+    convolutions.append(network(random_state=seed))  # without normalization, for few or small images
     of_pixels = [network(one_unit=True, random_state=seed)]
     if images[0].size <= _SMALL_IMAGE:
         of_pixels += _small_models(seed)
