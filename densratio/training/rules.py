@@ -114,7 +114,7 @@ class JustTrainTwice(BatchReweighter):
 
     first (n_train,) : margins of all rows under the first model, `margins` of its predictions; below 0 is wrong.
     upweight > 0 : lambda, published with 4 to 100. It and the length of the first training are chosen by the accuracy of the worst
-        group of validation rows.
+    group of validation rows.
     Source: Liu et al. (2021), Just train twice: improving group robustness without training group information.
     """
 
