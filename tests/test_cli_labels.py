@@ -285,7 +285,7 @@ def test_mistakes_end_in_one_line(files, arguments, words, monkeypatch):
     assert result.exit_code == 2 and words in " ".join(result.stderr.split())
 
 
-def test_doubts_about_the_number_are_notes_in_the_words_of_the_command(tmp_path):
+def test_doubts_about_the_number_are_notes_in_the_words_of_the_command(tmp_path, few_steps):
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"a": draw.normal(size=120), "y": draw.integers(0, 2, 120)})
     table.to_csv(tmp_path / "noise.csv", index=False)

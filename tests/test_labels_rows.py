@@ -27,6 +27,12 @@ from densratio.labels.rows import Rows, held_shares, merged
 WORDS = [["red", "blue", "green"], ["cat", "dog", "cow"], ["car", "bus", "van"]]
 
 
+@pytest.fixture
+def quick_model(monkeypatch):
+    """What reads the rows is in question, and not which model predicts them best."""
+    monkeypatch.setattr("densratio.labels.find.default_model", lambda *given: LogisticRegression())
+
+
 @pytest.fixture(scope="module")
 def texts():
     draw = np.random.default_rng(0)
@@ -37,7 +43,7 @@ def texts():
 
 
 @pytest.mark.parametrize("container", [list, pd.Series, lambda texts: np.array(texts, dtype=object), np.array])
-def test_a_column_of_texts_is_told_by_its_words(texts, container):
+def test_a_column_of_texts_is_told_by_its_words(texts, container, quick_model):
     rows, labels, wrong = texts
     frame = find_label_issues(container(rows), labels, n_repeats=1, random_state=0)
     listed = frame[frame.is_issue]
@@ -67,12 +73,6 @@ def test_a_missing_text_is_an_empty_one(texts, gap, container):
     told = model.predict_proba(empty)
     np.testing.assert_array_equal(told, NoisyLabelClassifier(max_iter=2).fit(empty, labels).predict_proba(empty))
     np.testing.assert_allclose(model.predict_proba(container([gap, gap])), np.repeat(told[:1], 2, axis=0), rtol=1e-5)
-
-
-@pytest.fixture
-def quick_model(monkeypatch):
-    """What reads the rows is in question, and not which model predicts them best."""
-    monkeypatch.setattr("densratio.labels.find.default_model", lambda *given: LogisticRegression())
 
 
 @pytest.mark.parametrize("column", [pl.Series, pa.array, lambda texts: pa.chunked_array([texts[:100], texts[100:]])])
