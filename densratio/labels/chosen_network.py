@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from .held_out import calibrated_losses
+from .held_out import calibrated_losses, is_better
 from .rows import Rows, dealt, held_shares
 from .training import Plan, stopped
 
@@ -44,10 +44,9 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
     best = min(_DECAYS, key=lambda decay: counts @ losses[decay])
     found = [calibrated_losses(stopped(plan, own, held, seed), held.y, held.counts) for own, held in deals]
     perceptron = np.concatenate(found)
-    more = losses[best] - perceptron
-    error = np.sqrt(counts @ (more - np.average(more, weights=counts)) ** 2) / counts.sum()
-    margin = max(_MARGIN * float(np.average(perceptron, weights=counts)), float(_ERRORS * error))
-    return plan.linear(_LESS * best if finds_wrong else best) if np.average(more, weights=counts) < margin else plan
+    if is_better(perceptron, losses[best], _MARGIN, _ERRORS, counts):
+        return plan
+    return plan.linear(_LESS * best if finds_wrong else best)
 
 
 def _moves(plan: Plan, rows: Rows, seed: int) -> str:

@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from .held_out import calibrated_losses, fitted, label_folds
+from .held_out import calibrated_losses, fitted, is_better, label_folds
 
 __all__ = ["default_model", "has_torch"]
 
@@ -43,10 +43,9 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     losses = np.stack([_held_out_losses(model, rows, given, learned, held) for model in models])
     means = losses.mean(axis=1)
     network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))
-    gain, margin = losses[network] - losses[other], _MARGIN * means[other]
-    if rows.ndim == 4:  # what sees the neighbors of a pixel is given up for more than chance
-        margin = max(margin, _ERRORS * float(gain.std()) / len(gain) ** 0.5)
-    return models[other if gain.mean() > margin else network]
+    # What sees the neighbors of a pixel is given up for more than chance.
+    errors = _ERRORS if rows.ndim == 4 else 0.0
+    return models[other if is_better(losses[other], losses[network], _MARGIN, errors) else network]
 
 
 def _held_out_losses(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 
 from .._validation import check_count
 
-__all__ = ["calibrated_loss", "calibrated_losses", "copies_of", "fitted", "label_folds", "n_deals", "out_of_fold"]
+__all__ = ["calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "n_deals", "out_of_fold"]
 
 _COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
 _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
@@ -90,6 +90,15 @@ def calibrated_losses(proba: np.ndarray, given: np.ndarray, counts: np.ndarray |
 def calibrated_loss(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> float:
     """The mean of `calibrated_losses`."""
     return float(np.average(calibrated_losses(proba, given, counts), weights=counts))
+
+
+def is_better(losses: np.ndarray, others: np.ndarray, share: float, errors: float, counts: np.ndarray | None = None) -> bool:
+    """Whether losses (n,) are below others by more than a share of their mean, and by so many standard errors of the difference."""
+    counts = np.ones(len(losses)) if counts is None else counts
+    gain = others - losses
+    mean = float(np.average(gain, weights=counts))
+    error = float(np.sqrt(counts @ (gain - mean) ** 2) / counts.sum())
+    return mean > max(share * float(np.average(losses, weights=counts)), errors * error)
 
 
 def out_of_fold(
