@@ -289,5 +289,5 @@ def test_doubts_about_the_number_are_notes_in_the_words_of_the_command(tmp_path,
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"a": draw.normal(size=120), "y": draw.integers(0, 2, 120)})
     table.to_csv(tmp_path / "noise.csv", index=False)
-    done = call("labels", tmp_path / "noise.csv", "--label", "y", "--out", tmp_path / "issues.csv")
+    done = call("labels", tmp_path / "noise.csv", "--label", "y", "--repeats", 1, "--out", tmp_path / "issues.csv")
     assert "--checked right.csv" in done.output and "UserWarning" not in done.output and "checked=(" not in done.output

@@ -68,10 +68,10 @@ def test_images_of_every_size_have_logits_and_few_numbers(channels, height, widt
 
 
 def test_wrong_labels_of_shapes_that_lie_anywhere_are_found(monkeypatch):
-    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 150)
+    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 120)
     images, true = drawn(400, [CROSS, SQUARE], seed=0)
     labels = np.where(np.random.default_rng(1).random(400) < 0.2, 1 - true, true)
-    issues = find_label_issues(images, labels, cv=3, n_repeats=1, random_state=0).sort_values("row")
+    issues = find_label_issues(images, labels, cv=2, n_repeats=1, random_state=0).sort_values("row")
     is_wrong = labels != true
     assert roc_auc_score(is_wrong, issues.score) > 0.99
     assert abs(issues.attrs["n_issues"] - is_wrong.sum()) <= 0.1 * is_wrong.sum()
@@ -119,7 +119,8 @@ def test_a_last_batch_of_one_row_is_left_out_of_normalization():
     assert network.fit(x, y).predict_proba(x).shape == (129, 2)
 
 
-def test_the_classifier_learns_shapes_that_lie_anywhere_in_spite_of_wrong_labels():
+def test_the_classifier_learns_shapes_that_lie_anywhere_in_spite_of_wrong_labels(monkeypatch):
+    monkeypatch.setattr("densratio.labels.chosen_network._STEPS", 120)
     images, true = drawn(360, [CROSS, SQUARE], seed=5)
     labels = np.where(np.random.default_rng(6).random(160) < 0.2, 1 - true[:160], true[:160])
     model = NoisyLabelClassifier(max_iter=20).fit(images[:160], labels)
