@@ -75,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
         help="of the rate: constant, quarters, linear, cosine, at:80/100 (times 0.1 there), at:160/180:0.01, cosine:10 (begins "
         "anew each 10)",
     )
+    add("--crop-padding", type=int, help="images are padded by so many pixels and cropped at random")
+    add("--flip", action=argparse.BooleanOptionalAction, help="images are mirrored left to right at random")
     add("--network", help="small, lenet5, convnet, lstm or resnet18")
     add("--n-val", help="clean validation rows; several separated by commas")
     add("--layer", default="losses", help="what is compared: losses (-L), hidden (-F), or a module's name; several, commas")
@@ -170,7 +172,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {"run": run, "profil
 def experiments(arguments: argparse.Namespace) -> Iterator[Experiment]:
     """All combinations of the shifts, validation sizes and layers that are asked for."""
     name = arguments.data.partition(":")[0]
-    names = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule")
+    names = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule", "crop_padding", "flip")
     changes = {name: getattr(arguments, name) for name in names}
     for shift, n_val, layer in product(_listed(arguments.noise), _listed(arguments.n_val or ""), _listed(arguments.layer)):
         shift_of(shift)
