@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -48,6 +49,17 @@ def test_a_column_of_texts_is_told_by_its_words(texts, container, quick_model):
     frame = find_label_issues(container(rows), labels, n_repeats=1, random_state=0)
     listed = frame[frame.is_issue]
     assert wrong[listed.row].mean() > 0.9 and wrong[listed.row].sum() > 0.9 * wrong.sum()
+
+
+def test_a_pipeline_that_reads_texts_or_frames_gets_them_as_they_are(texts):
+    rows, labels, _ = texts
+    words, columns = make_pipeline(TfidfVectorizer(), LogisticRegression()), {"text": rows, "size": np.arange(300) % 7}
+    how = {"n_repeats": 1, "random_state": 0}
+    one = find_label_issues(rows, labels, model=words, **how)
+    pd.testing.assert_frame_equal(one, find_label_issues(rows, labels, model=words, encoder=None, **how))
+    of_columns = make_pipeline(make_column_transformer((TfidfVectorizer(), "text")), LogisticRegression())
+    for frame in (pd.DataFrame(columns), pl.DataFrame(columns)):
+        pd.testing.assert_frame_equal(one, find_label_issues(frame, labels, model=of_columns, **how))
 
 
 def test_a_classifier_takes_a_column_of_texts(texts):

@@ -19,7 +19,7 @@ from .._validation import check_sample_weight, seed_of
 from ..tables.reading import column_names
 from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
-from .given import clean_rows, warn_of_labels
+from .given import check_one_each, clean_rows, warn_of_labels
 from .rows import Rows, merged
 
 __all__ = ["NoisyLabelClassifier"]
@@ -293,6 +293,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
+    check_one_each(y, name)
     labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")

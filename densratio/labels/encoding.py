@@ -10,7 +10,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_array
+from sklearn.utils import check_array, get_tags
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_table, is_frame, is_missing, library_of
@@ -18,7 +18,16 @@ from ..tables import TableEncoder
 from ..tables.reading import column_names
 from ..tables.spelling import spells_number
 
-__all__ = ["FrameEncoder", "SparseEncoder", "as_images", "as_numbers", "encoder_of", "joined_rows", "table_of_texts"]
+__all__ = [
+    "FrameEncoder",
+    "SparseEncoder",
+    "as_images",
+    "as_numbers",
+    "encoder_of",
+    "encodes_itself",
+    "joined_rows",
+    "table_of_texts",
+]
 
 _CHANNELS = 1, 3, 4  # of gray images, in color, and with transparency
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
@@ -185,6 +194,15 @@ def _is_column(X: Any) -> bool:
     if isinstance(X, list | tuple):
         return len(X) > 0
     return not is_frame(X) and (hasattr(X, "to_pylist") or len(getattr(X, "shape", ())) == 1) and len(X) > 0
+
+
+def encodes_itself(model: Any) -> bool:
+    """Whether a model is a pipeline that begins with what reads a frame, texts or categories as they are."""
+    first = model.steps[0][1] if hasattr(model, "steps") else None
+    if not hasattr(first, "__sklearn_tags__"):
+        return False
+    tags = get_tags(first).input_tags
+    return tags.string or tags.categorical or hasattr(first, "transformers")
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
