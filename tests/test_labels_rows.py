@@ -24,6 +24,7 @@ from densratio.labels.default_model import default_model
 from densratio.labels.frame import suggested_classes
 from densratio.labels.held_out import copies_of, label_folds
 from densratio.labels.rows import Rows, held_shares, merged
+from densratio.labels.sentinels import sentinels_in
 
 WORDS = [["red", "blue", "green"], ["cat", "dog", "cow"], ["car", "bus", "van"]]
 
@@ -346,3 +347,33 @@ def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():
     assert len({len(rows_out) for rows_out in held_out.values()}) == 1 and len(held_out["lrw_hard"]) > 0
     assert not set(held_out["lrw_hard"]) & set(held_out["lrw_easy"])
     assert own[held_out["lrw_hard"]].mean() < own[held_out["lrw_random"]].mean() < own[held_out["lrw_easy"]].mean()
+
+
+@pytest.mark.parametrize("container", [np.array, pd.DataFrame, lambda rows: pl.DataFrame(rows, schema=["0", "1"], orient="row")])
+@pytest.mark.parametrize("sentinel", [-999.0, 99999.0])
+def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, quick_model):
+    rows, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    rows[:4, 1] = sentinel
+    for call in (
+        lambda X: find_label_issues(X, labels, n_repeats=1, random_state=0),
+        lambda X: NoisyLabelClassifier(max_iter=1, model=torch.nn.Linear).fit(X, labels),
+    ):
+        with pytest.warns(UserWarning, match=f"share the number {sentinel:g}, far beyond all others, in column .?1.?[.] If it"):
+            call(container(rows))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.integers(-50, 50), min_size=6, max_size=30, unique=True),
+    n=st.integers(1, 5), far=st.integers(1, 2000), is_low=st.booleans(),
+)  # fmt: skip
+def test_sentinels_are_shared_by_several_rows_and_far_from_all_others(values, n, far, is_low):
+    least, most = min(values), max(values)
+    sentinel = least - far if is_low else most + far
+    expected = [sentinel] if n >= 3 and far > 5 * (most - least) else []
+    assert list(sentinels_in(np.array([*values, *[sentinel] * n], dtype=float))) == expected
+
+
+def test_indicators_constants_and_gaps_hold_no_sentinel():
+    for values in ([0.0] * 5 + [1.0] * 40, [7.0] * 9, [], [0.0] * 30 + [100.0, 101.0]):
+        assert list(sentinels_in(np.array(values))) == []

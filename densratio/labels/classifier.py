@@ -21,6 +21,7 @@ from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
 from .given import check_one_each, clean_rows, warn_of_labels
 from .rows import Rows, merged
+from .sentinels import warn_of_sentinels
 
 __all__ = ["NoisyLabelClassifier"]
 
@@ -160,6 +161,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         warn_of_labels(X, codes, 3)
+        warn_of_sentinels(X, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         if not weight.any():

@@ -22,6 +22,7 @@ from .given import class_codes, clean_rows, label_array, warn_of_labels
 from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
+from .sentinels import warn_of_sentinels
 
 __all__ = ["find_label_issues"]
 
@@ -118,6 +119,7 @@ def find_label_issues(
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
         warn_of_labels(X, targets, 2)
+        warn_of_sentinels(X, 2)
         codes = _groups(groups, n_rows, n_rows)
         how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
         predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
@@ -126,6 +128,7 @@ def find_label_issues(
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
     warn_of_labels(X, given, 2)
+    warn_of_sentinels(X, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)
