@@ -62,7 +62,7 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
 
 
 def _without_empty_columns(rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Samples (n, d), in which columns without a value in the first are 0: nothing is learned of them, and boosting refuses NaN alone."""
+    """Samples (n, d), in which columns that the first has no value of are 0: boosting refuses them, and they tell nothing."""
     if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f" or not (is_empty := np.isnan(rows).all(axis=0)).any():
         return [rows, *others]
     return [np.where(is_empty, 0.0, sample) for sample in (rows, *others)]
