@@ -216,7 +216,8 @@ def check_index(index: Any, n_rows: int, n_declared: int | None, name: str = "in
         raise ValueError(f"{name} must be >= 0; got {index.min()}.")
     if n_declared is not None and len(index) and index.max() >= n_declared:
         raise ValueError(
-            f"{name} {index.max()} is out of range: the largest allowed is {n_declared - 1} ({n_declared} rows were declared)."
+            f"{name} {index.max()} is out of range: the largest allowed is {n_declared - 1} ({n_declared} rows were declared). "
+            "If the set is a part of a larger one, number the rows of the part: Indexed(Subset(...)), not Subset(Indexed(...))."
         )
     return index
 

@@ -60,6 +60,17 @@ def test_the_wrong_labels_of_a_table_are_listed_first_with_a_page(files, few_ste
     assert "median of &lt;dog&gt;" in page.read_text() and "<dog>" not in page.read_text()
 
 
+def test_the_page_of_numbers_shows_the_columns_beside_the_predicted_number(tmp_path):
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    pd.DataFrame({"a": x[:, 0], "<b>": x[:, 1], "y": np.r_[50.5, 3 * x[1:, 0] + 0.1 * x[1:, 1]]}).to_csv(tmp_path / "x.csv")
+    result = call("labels", tmp_path / "x.csv", "--label", "y", "--columns", "a,<b>", "--repeats", 1,
+                  "--out", tmp_path / "issues.csv", "--report", tmp_path / "page.html")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    page, row = (tmp_path / "page.html").read_text(), pd.read_csv(tmp_path / "issues.csv").iloc[0]
+    assert row["row"] == 0 and "<th>predicted</th>" in page and f"<td>0</td><td>50.5</td><td>{row.suggested_label:.5g}</td>" in page
+    assert f"a = {x[0, 0]:g}; &lt;b&gt; = {x[0, 1]:g}" in page
+
+
 @pytest.mark.parametrize("column", ["kind", "code"])
 def test_rows_that_were_looked_at_are_listed_as_they_are(files, few_steps, column):
     """Labels of text, and of whole numbers that are written with decimals."""
@@ -245,7 +256,8 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label; its columns are a, b, kind"),
+        (("labels", "wrong.csv", "--label", "kinds"), "has no column 'kinds', the label. Did you mean 'kind'?"),
+        (("labels", "wrong.csv", "--label", "sort"), "has no column 'sort', the label. The columns are 'a', 'b' and 'kind'."),
         (("labels", "none.csv", "--label", "kind"), "none.csv does not exist"),
         (("labels", "table.txt", "--label", "kind"), "table.txt has none of the suffixes .csv"),
         (("labels", "stray.csv", "--label", "kind"), "column 'a' has 'x' on line 4 where a number belongs. Repair these values or"),

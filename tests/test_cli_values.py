@@ -104,6 +104,19 @@ def test_decimal_commas_beside_other_texts_and_dots_are_told_apart(folder):
         assert words in error_of(folder, "source.csv", "target.csv", "--decimal", ",")
 
 
+def test_decimals_in_one_column_tell_what_the_commas_of_another_are(folder):
+    for name in ("source.csv", "target.csv"):
+        Path(name).write_text("h;g\n0,1;1,234\n0,2;2,345\n0,3;1,456\n")
+    said = error_of(folder, "source.csv", "target.csv")
+    assert "--decimal , reads decimals." in said and "--thousands" not in said
+
+
+def test_gaps_and_texts_are_told_at_once(folder):
+    write(lambda v: v, lambda i, value: "" if i == 3 else value)
+    said = error_of(folder, "source.csv", "target.csv")
+    assert "column 'x' has no value on line 5" in said and said.endswith("--drop x. Text, in 'job', needs --encode.")
+
+
 @given(
     value=st.floats(-1e12, 1e12).map(lambda v: round(v, 3)),
     marks=st.sampled_from([(".", None), (",", None), (".", ","), (",", "."), (",", " "), (".", "'")]),

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, sem
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 from zoo_cases import sorted_rows
 
 from densratio import KLIEP, KMM, LSIF, GaussianRatio, KDERatio, NearestNeighborsRatio, StackedRatio, stack_domains
 from densratio.datasets import make_gaussian_shift, make_mixture_shift
+from densratio.diagnostics.remedies import describe
 from densratio.estimators.stacked.combination import Held, combined
 from densratio.estimators.stacked.members import members_for
 from densratio.model_selection import stratified_folds
@@ -216,3 +218,10 @@ def test_a_coefficient_beyond_single_precision_keeps_the_weights(monkeypatch):
     assert alone.weights_.max() > 3.5 and stack.weights_.dtype == np.float32
     np.testing.assert_allclose(stack.weights_, alone.weights_, rtol=1e-5)
     np.testing.assert_allclose(stack.transform(X), alone.transform(X), rtol=1e-5)
+
+
+def test_a_report_names_the_members_by_their_factors():
+    stack = StackedRatio([KMM(), GaussianRatio()])
+    assert describe(stack).startswith("StackedRatio(estimators=")
+    stack.coefficients_ = {"kmm": 0.1234, "gaussian": 0.9, "lsif": 0.0}
+    assert describe(make_pipeline(stack)) == "StackedRatio(0.9 gaussian + 0.12 kmm)"

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integration_cases import one_thread  # noqa: F401
+from scipy.sparse import csc_matrix, csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -141,6 +142,30 @@ def test_images_text_labels_frames_pickles_and_searches():
     assert search.best_params_["method"] in ("auto", "uniform") and clone(search.best_estimator_).get_params()["max_iter"] == 2
 
 
+def test_sparse_rows_are_dense_ones_and_an_array_with_gaps_is_a_frame():
+    X, y = (part[:90] for part in blobs()[:2])
+    gaps = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
+
+    def predicted(train, new):
+        return NoisyLabelClassifier(**QUICK).fit(train, y).predict_proba(new)
+
+    assert np.array_equal(predicted(csc_matrix(X), csr_array(X)), predicted(X, X))
+    assert np.array_equal(predicted(gaps, gaps), predicted(pd.DataFrame(gaps), pd.DataFrame(gaps)))
+    assert np.array_equal(predicted(torch.tensor(gaps), gaps.tolist()), predicted(gaps, gaps))
+    lacking, filled = X.copy(), X.copy()
+    lacking[:, 1], filled[:, 1] = np.nan, X[:, 1].mean()
+    np.testing.assert_allclose(predicted(X, lacking), predicted(X, filled), atol=1e-5)
+    with pytest.raises(ValueError, match="X has 2 features, but NoisyLabelClassifier is expecting 3"):
+        predicted(gaps, gaps[:, :2])
+
+
+def test_wide_sparse_rows_are_learned_by_their_main_directions():
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    words = csr_array((rng.random((120, 400)) < 0.02 + 0.1 * (np.arange(400) % 2 == y[:, None])).astype(int))
+    assert NoisyLabelClassifier(max_iter=10).fit(words, y).score(words, y) > 0.95
+
+
 def test_rows_of_weight_0_are_no_issues_and_before_the_fit_there_are_none():
     X, y = (part[:60] for part in blobs()[:2])
     model = NoisyLabelClassifier(**QUICK)
@@ -167,7 +192,10 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
         ({"y": [None, *["a"] * 59]}, "1 are missing"),
         ({"y": np.linspace(0.1, 1, 60)}, "Unknown label type"),
         ({"y": [1, 2]}, "X has 60 rows and 2 labels were given"),
-        ({"X": np.full((60, 3), np.nan)}, "Input X contains NaN"),
+        ({"X": np.full((60, 3), np.nan)}, "No column is left to tell rows apart by. x0: dropped: no value in any row"),
+        ({"X": np.full((60, 1, 8, 8), np.nan), "model": None}, "Input X contains NaN"),
+        ({"X": csr_array(np.full((60, 3), np.inf))}, "Input X contains infinity"),
+        ({"clean": (np.full((2, 3), np.nan), np.zeros(2))}, "Input X contains NaN"),
         ({"X": [np.zeros((1, 8, 8)), np.zeros((1, 9, 8))]}, r"All images must be of one size; got \(1, 8, 8\), \(1, 9, 8\)"),
         ({"X": np.zeros((60, 1, 3, 3, 3)), "model": None}, r"images \(n, c, h, w\) or \(n, h, w\); got shape \(60, 1, 3, 3, 3\)"),
         ({"clean": (np.zeros((2, 3)), np.array([0, 7]))}, "clean has classes that no label in y has: 7"),

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
-from densratio import find_label_issues, label_issues_from_probabilities
+from densratio import NoisyLabelClassifier, find_label_issues, label_issues_from_probabilities
 from densratio.labels.confusion import less_sure
 from densratio.labels.encoding import FrameEncoder
 from densratio.labels.held_out import n_deals
@@ -297,6 +297,8 @@ TWO = np.repeat([0, 1], 10)
 BAD = {
     "one class": (lambda: find_label_issues(ROWS, np.zeros(20, int)), "one class alone"),
     "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first row 0"),
+    "sets": (lambda: find_label_issues(ROWS, [{"a"}, {"a", "b"}] * 10), "Rows of labels have several labels, such as .*MultiLabel"),
+    "lists": (lambda: NoisyLabelClassifier().fit(ROWS, [["a"], ["a", "b"]] * 10), r"Rows of y have several labels, such as .'a'."),
     "mixed": (lambda: find_label_issues(ROWS, np.array(["a", *TWO[1:].tolist()], dtype=object)), "mix text and numbers"),
     "more classes than rows": (lambda: find_label_issues(ROWS, np.arange(20)), "has one row"),
     "classes as groups": (lambda: find_label_issues(ROWS, TWO, groups=TWO), "All rows of each class are one group"),

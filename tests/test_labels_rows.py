@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -23,6 +24,7 @@ from densratio.labels.default_model import default_model
 from densratio.labels.frame import suggested_classes
 from densratio.labels.held_out import copies_of, label_folds
 from densratio.labels.rows import Rows, held_shares, merged
+from densratio.labels.sentinels import sentinels_in
 
 WORDS = [["red", "blue", "green"], ["cat", "dog", "cow"], ["car", "bus", "van"]]
 
@@ -48,6 +50,17 @@ def test_a_column_of_texts_is_told_by_its_words(texts, container, quick_model):
     frame = find_label_issues(container(rows), labels, n_repeats=1, random_state=0)
     listed = frame[frame.is_issue]
     assert wrong[listed.row].mean() > 0.9 and wrong[listed.row].sum() > 0.9 * wrong.sum()
+
+
+def test_a_pipeline_that_reads_texts_or_frames_gets_them_as_they_are(texts):
+    rows, labels, _ = texts
+    words, columns = make_pipeline(TfidfVectorizer(), LogisticRegression()), {"text": rows, "size": np.arange(300) % 7}
+    how = {"n_repeats": 1, "random_state": 0}
+    one = find_label_issues(rows, labels, model=words, **how)
+    pd.testing.assert_frame_equal(one, find_label_issues(rows, labels, model=words, encoder=None, **how))
+    of_columns = make_pipeline(make_column_transformer((TfidfVectorizer(), "text")), LogisticRegression())
+    for frame in (pd.DataFrame(columns), pl.DataFrame(columns)):
+        pd.testing.assert_frame_equal(one, find_label_issues(frame, labels, model=of_columns, **how))
 
 
 def test_a_classifier_takes_a_column_of_texts(texts):
@@ -334,3 +347,33 @@ def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():
     assert len({len(rows_out) for rows_out in held_out.values()}) == 1 and len(held_out["lrw_hard"]) > 0
     assert not set(held_out["lrw_hard"]) & set(held_out["lrw_easy"])
     assert own[held_out["lrw_hard"]].mean() < own[held_out["lrw_random"]].mean() < own[held_out["lrw_easy"]].mean()
+
+
+@pytest.mark.parametrize("container", [np.array, pd.DataFrame, lambda rows: pl.DataFrame(rows, schema=["0", "1"], orient="row")])
+@pytest.mark.parametrize("sentinel", [-999.0, 99999.0])
+def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, quick_model):
+    rows, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    rows[:4, 1] = sentinel
+    for call in (
+        lambda X: find_label_issues(X, labels, n_repeats=1, random_state=0),
+        lambda X: NoisyLabelClassifier(max_iter=1, model=torch.nn.Linear).fit(X, labels),
+    ):
+        with pytest.warns(UserWarning, match=f"share the number {sentinel:g}, far beyond all others, in column .?1.?[.] If it"):
+            call(container(rows))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.integers(-50, 50), min_size=6, max_size=30, unique=True),
+    n=st.integers(1, 5), far=st.integers(1, 2000), is_low=st.booleans(),
+)  # fmt: skip
+def test_sentinels_are_shared_by_several_rows_and_far_from_all_others(values, n, far, is_low):
+    least, most = min(values), max(values)
+    sentinel = least - far if is_low else most + far
+    expected = [sentinel] if n >= 3 and far > 5 * (most - least) else []
+    assert list(sentinels_in(np.array([*values, *[sentinel] * n], dtype=float))) == expected
+
+
+def test_indicators_constants_and_gaps_hold_no_sentinel():
+    for values in ([0.0] * 5 + [1.0] * 40, [7.0] * 9, [], [0.0] * 30 + [100.0, 101.0]):
+        assert list(sentinels_in(np.array(values))) == []

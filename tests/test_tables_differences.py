@@ -56,7 +56,7 @@ def test_what_is_left_out_is_listed_with_the_reason(pair):
     reasons = {
         "text": "350 different texts, of which none is frequent: they read as dates: pandas.to_datetime(X['text'])",
         "same": "the same value in all rows, 5",
-        "none": "no value in either sample",
+        "none": "no value in any row",
         "size": "as asked",
     }
     assert {use.name: use.reason for use in found.dropped} == reasons

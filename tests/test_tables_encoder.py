@@ -123,9 +123,9 @@ def test_times_are_days(values, number, words):
         ([5.0, 5.0, 5.0], "the same value in all rows, 5"),
         (["x", "x", "x"], "the same value in all rows, 'x'"),
         ([START] * 3, "the same value in all rows, 2020-01-01"),
-        ([None, None, None], "no value in either sample"),
-        ([np.nan, np.nan, np.nan], "no value in either sample"),
-        ([pd.NaT, pd.NaT, pd.NaT], "no value in either sample"),
+        ([None, None, None], "no value in any row"),
+        ([np.nan, np.nan, np.nan], "no value in any row"),
+        ([pd.NaT, pd.NaT, pd.NaT], "no value in any row"),
         (["a", "b", "c"], "3 different texts, of which none is frequent: they name rows and do not describe them"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_column_that_a_sample_lacks_can_be_left_out():
 
 
 def test_samples_in_which_no_column_differs_between_rows_are_refused():
-    with pytest.raises(ValueError, match=re.escape("No column is left to compare the samples by. k: dropped: the same value")):
+    with pytest.raises(ValueError, match=re.escape("No column is left to tell rows apart by. k: dropped: the same value")):
         importance_weights(GOOD[["k"]].assign(k="x"), GOOD[["k"]].assign(k="x"))
     with pytest.raises(ValueError, match="drop leaves out all of them"):
         importance_weights(GOOD, GOOD, drop=["a", "k"])

@@ -136,7 +136,7 @@ def test_a_column_without_a_value_is_left_out_where_gaps_are_marked(tmp_path, mo
     for name, frame in (("source", SOURCE), ("target", TARGET)):
         frame.assign(none=np.nan).to_csv(f"{name}.csv", index=False)
     done = call("source.csv", "target.csv", "--missing", "indicate", "--method", "gaussian")
-    assert done.exit_code == 0 and "column 'none'          dropped: no value in either sample\n" in done.stdout
+    assert done.exit_code == 0 and "column 'none'          dropped: no value in any row\n" in done.stdout
     plain = importance_weights(SOURCE, TARGET, method="gaussian").weights
     np.testing.assert_allclose(np.loadtxt("weights.csv", skiprows=1), plain, rtol=1e-6)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, of, optimizer_of
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from densratio.training import DynamicReweighter, MetaGradient, MWNet, StableNet, reweighter
+from densratio.training import DynamicReweighter, MetaGradient, MWNet, StableNet, losses, reweighter
 from densratio.training.registry import METHODS
 
 # Methods by name, made for the small network.
@@ -110,3 +113,58 @@ def test_features_are_heard_in_a_model_that_ran_compiled_before():
     one.weighted_loss(called, of(range(14)))
     other.weighted_loss(plain, of(range(14)))
     torch.testing.assert_close(one.weights_, other.weights_)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_whose_weights_are_1_for_a_row_alone_says_so_and_no_other_does(name):
+    method, model, _ = made(name)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for step in (0, 1, 2, 3):
+            method.weighted_loss(model, of(torch.tensor([step])), VAL).backward()
+    said = [str(warning.message) for warning in told if "Batches have one row each" in str(warning.message)]
+    assert len(said) == method.normalize and all(type(method).__name__ in sentence for sentence in said)
+    if method.normalize:
+        assert torch.equal(method.weights_[:4], torch.ones(4))
+
+
+def test_a_last_batch_of_one_row_is_no_fault(recwarn):
+    method, model, _ = made("lsif")
+    for rows in [[0, 1, 2], [3]] * 4:
+        method.weighted_loss(model, of(torch.tensor(rows)), VAL).backward()
+    assert not [warning for warning in recwarn if "Batches have one row each" in str(warning.message)]
+
+
+class Returning(nn.Module):
+    """A network whose outputs are wrapped."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.network, self.wrap = nn.Linear(X.shape[1], C), wrap
+
+    def forward(self, x):
+        return self.wrap(self.network(x))
+
+
+@pytest.mark.parametrize("name", ["lsif", "l2r", "lilaw", "elr", "gdw", "uniform"])
+@pytest.mark.parametrize(
+    ("wrap", "part"),
+    [
+        (lambda logits: (logits, None), r"returns self.model\(x\)\[0\]"),
+        (lambda logits: {"logits": logits}, r'self.model\(\*\*x\)\["logits"\] where x is a dict'),
+        (lambda logits: SimpleNamespace(logits=logits), r"The model returns a SimpleNamespace, .*\.logits"),
+    ],
+)
+def test_a_model_that_returns_no_tensor_is_told_what_to_wrap(name, wrap, part):
+    model = Returning(wrap)
+    method = reweighter(name, N_TRAIN, model=model, optimizer=optimizer_of(model), **GIVEN)
+    with pytest.raises(ValueError, match=part):
+        method.weighted_loss(model, of(torch.arange(4)), VAL)
+    with pytest.raises(ValueError, match=r"takes the torch.nn.Module that you train; got a function"):
+        method.weighted_loss(lambda x: model(x), of(torch.arange(4)), VAL)
+
+
+@pytest.mark.parametrize("loss", [losses.squared_error, losses.multilabel, losses.token_cross_entropy, losses.pixel_cross_entropy])
+def test_other_losses_name_the_part_too(loss):
+    with pytest.raises(ValueError, match="The model returns a tuple"):
+        loss((torch.zeros(2, 3),), torch.zeros(2, 3))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from .console import quoted
 from .tables import Table, is_numeral
 
-__all__ = ["Choice", "as_argument", "check_id", "choose", "known", "listed"]
+__all__ = ["Choice", "as_argument", "check_id", "choose", "hint_of", "known", "listed"]
 
+_MOST_NAMED = 8  # columns in one message
 _NAMELESS = re.compile(r"Unnamed: \d+")
 
 
@@ -34,7 +35,7 @@ class Choice:
 def check_id(id: str | None, source: Table, columns: str | None) -> None:
     """Raise ValueError for names of rows that the source lacks, or that are to be used as well."""
     if id is not None and id not in source.names:
-        raise ValueError(f"--id: {source.path} has no column '{id}'; its columns are {quoted(source.names)}.")
+        raise ValueError(f"--id: {source.path} has no column '{id}'. {hint_of(id, source.names)}")
     if id == "weight":
         raise ValueError("--id: the output has a column 'weight' already; rename that column of the source.")
     if id is not None and columns is not None and id in listed(columns):
@@ -88,11 +89,21 @@ def known(option: str, text: str, source: Table, target: Table) -> tuple[str, ..
     columns = list(dict.fromkeys([*source.names, *target.names]))
     for name in names:
         if name not in columns:
-            near = difflib.get_close_matches(name.lower(), [other.lower() for other in columns], n=3)
-            near = [other for other in columns if other.lower() in near]
-            hint = f"Did you mean {quoted(near)}?" if near else f"The columns are {quoted(columns)}."
-            raise ValueError(f"{option}: neither file has a column '{name}'. {hint}")
+            which = f"{source.path} has no" if source is target else "neither file has a"
+            raise ValueError(f"{option}: {which} column '{name}'. {hint_of(name, columns)}")
     return names
+
+
+def hint_of(name: str, columns: Sequence[str]) -> str:
+    """The columns whose names are like one that is none, or all of them."""
+    near = difflib.get_close_matches(name.lower(), [other.lower() for other in columns], n=3)
+    # A part of a name is like it too.
+    near = [other for other in columns if other.lower() in near or (len(name) > 2 and name.lower() in other.lower())]
+    if near:
+        return f"Did you mean {quoted(near[:3])}?"
+    # A label is often the last one.
+    last = f"; the last is '{columns[-1]}'" if len(columns) > _MOST_NAMED else ""
+    return f"The columns are {quoted(columns, _MOST_NAMED)}{last}."
 
 
 def _check_same(source: Table, target: Table, choice: Choice, target_names: list[str]) -> None:

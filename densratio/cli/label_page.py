@@ -13,7 +13,7 @@ from .labeled import Labeled
 
 __all__ = ["page"]
 
-_MOST_SHOWN, _COLUMNS_SHOWN, _LONGEST = 50, 3, 300
+_MOST_SHOWN, _COLUMNS_SHOWN, _NUMBERS_SHOWN, _LONGEST = 50, 3, 12, 300
 _STYLE = (
     "body{font-family:sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse}td,th{padding:.3em .8em;"
     "border-bottom:1px solid #ddd;text-align:left}td.n{text-align:right}img{height:6em;image-rendering:pixelated}"
@@ -26,28 +26,29 @@ def page(issues: Any, given: Labeled, title: str) -> str:
     pairs = found.groupby(["given_label", "suggested_label"]).size().sort_values(ascending=False).head(_MOST_SHOWN)
     counts = [[_text(label), _text(suggested), f"{n:,}"] for (label, suggested), n in pairs.items()]
     worst = [
-        [*map(_text, (row.row, row.given_label, row.suggested_label, f"{row.score:.1%}")), _shown(given, row)]
+        [*map(_text, (row.row, row.given_label, row.suggested_label, f"{row.score:.1%}")), _shown(given, row, are_classes)]
         for row in found.head(_MOST_SHOWN).itertuples()
     ]
     facts = f"{len(found):,} of {len(given.labels):,} labels are likely wrong; {issues['score'].sum():,.0f} are expected."
-    last = "image" if given.files else "text, and columns that speak against the given label"
-    heads = ["row", "given", "suggested", "probability of being wrong", last]
+    last = "image" if given.files else "text, and columns that speak against the given label" if are_classes else "columns"
+    heads = ["row", "given", "suggested" if are_classes else "predicted", "probability of being wrong", last]
     parts = [f"<h1>{escape(title)}</h1><p>{facts}</p>", "<h2>The most doubtful rows</h2>", _table(heads, worst)]
     parts += ["<h2>By classes</h2>", _table(["given", "suggested", "rows"], counts)] * are_classes
     return f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>{''.join(parts)}\n"
 
 
 def _text(value: Any) -> str:
-    return escape(str(value))
+    return escape(f"{value:.5g}" if isinstance(value, float) else str(value))
 
 
-def _shown(given: Labeled, row: Any) -> str:
-    """The picture of an image; of a row its texts and the columns against its label."""
+def _shown(given: Labeled, row: Any, are_classes: bool) -> str:
+    """The picture of an image; of a row its texts, and the columns against its class or beside its number."""
     if given.files:
         return _picture(given.rows[row.row], given.files[row.row])
     texts = given.rows.iloc[row.row].drop(given.rows.select_dtypes("number").columns).dropna()
     words = [f"{name}: {shorten(str(text), _LONGEST)}" for name, text in texts.items()]
-    return _text("; ".join([*words, *filter(None, [_against(given.rows, given.labels, row)])]))
+    numbers = _against(given.rows, given.labels, row) if are_classes else _beside(given.rows.select_dtypes("number").iloc[row.row])
+    return _text("; ".join([*words, *filter(None, [numbers])]))
 
 
 def _picture(image: Any, file: Path) -> str:
@@ -75,6 +76,11 @@ def _against(X: Any, y: Any, row: Any) -> str:
     return "; ".join(
         f"{name} = {x:g}, median of {row.given_label} {a:g}, of {row.suggested_label} {b:g}" for name, (x, a, b) in words
     )
+
+
+def _beside(values: Any) -> str:
+    """The first numbers of a row, as name = value."""
+    return "; ".join(f"{name} = {value:g}" for name, value in values[:_NUMBERS_SHOWN].items())
 
 
 def _table(heads: list[str], rows: list[list[Any]]) -> str:

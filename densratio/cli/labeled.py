@@ -11,7 +11,7 @@ import numpy as np
 
 from .codes import declare_codes
 from .column import Column, column_of
-from .columns import as_argument, choose, listed
+from .columns import as_argument, choose, hint_of, listed
 from .console import quoted
 from .tables import Reading, Table, open_table
 from .values import Treatment, check_columns, strays, trimmed
@@ -54,7 +54,7 @@ def labeled(
         raise ValueError(f"--size is for images, and {paths[0]} is a table.")
     tables = [open_table(path, reading) for path in paths]
     if label is None:
-        raise ValueError(f"--label must name the column of the label in {paths[0]}: {', '.join(tables[0].names[:20])}.")
+        raise ValueError(f"--label must name the column of the label in {paths[0]}. {hint_of('label', tables[0].names)}")
     _check_names(tables, label, columns, reading)
     # Each is held against the first, which raises where columns differ.
     beside = (label,) if groups is None else (label, groups)
@@ -104,7 +104,7 @@ def _images(path: Path, label: str | None, chosen: str | None, size: int | None)
 def _check_names(tables: Sequence[Table], label: str, columns: str | None, reading: Reading) -> None:
     for table in tables:
         if label not in table.names:
-            raise ValueError(f"{table.path} has no column '{label}', the label; its columns are {', '.join(table.names[:20])}.")
+            raise ValueError(f"{table.path} has no column '{label}', the label. {hint_of(label, table.names)}")
     if missing := [name for name in reading.text if not any(name in table.names for table in tables)]:
         raise ValueError(f"--text: no file has a column {quoted(missing)}.")
     if columns is not None and label in listed(columns):
@@ -144,7 +144,7 @@ def _group_names(table: Table, name: str | None) -> np.ndarray | None:
     if name is None:
         return None
     if name not in table.names:
-        raise ValueError(f"--groups: {table.path} has no column '{name}'; its columns are {', '.join(table.names[:20])}.")
+        raise ValueError(f"--groups: {table.path} has no column '{name}'. {hint_of(name, table.names)}")
     groups = column_of(table, table.read([name])[name], is_code=True, fills_gaps=False)
     if not groups.is_present.all():
         raise ValueError(f"{groups.where} names no group on {groups.places(~groups.is_present)}.")

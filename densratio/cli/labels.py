@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ import typer
 from .console import moving_bar, plain_errors, say
 from .options import Checked, Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
-__all__ = ["labels"]
+__all__ = ["labels", "told"]
 
 _COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
 # What the library's messages call the options.
@@ -93,11 +95,16 @@ def _issues(given: Any, known: Any, seen: Any, settings: dict[str, Any]) -> tupl
             issues = find_label_issues(given.rows, given.labels, **samples, **settings)
         except ValueError as error:
             raise ValueError(_in_words(str(error))) from None
-    return issues, [_in_words(str(warning.message)) for warning in caught if warning.category is UserWarning]
+    return issues, told(caught)
+
+
+def told(caught: Sequence[warnings.WarningMessage]) -> list[str]:
+    """What the library warned of, in the words of the command line."""
+    return [_in_words(str(warning.message)) for warning in caught if warning.category is UserWarning]
 
 
 def _in_words(sentence: str) -> str:
-    """A message of the library, in the words of this command."""
+    """A message of the library, in the words of the command line."""
     for name, option in _OPTIONS.items():
         sentence = sentence.replace(name, option)
-    return sentence
+    return re.sub(r"make it one: X\.replace\(.*\)", "leave these cells empty", sentence)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .console import check_installed, moving_bar, plain_errors, quoted, say
+from .labels import told
 from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["train"]
@@ -47,8 +49,11 @@ def train(
         for sentence in notes:
             say("note", sentence)
         # Three cross-fitted networks in two rounds, and the final one.
-        with moving_bar("Training", 7 * epochs) as tick:
+        with moving_bar("Training", 7 * epochs) as tick, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
             model.fit(table.rows, table.labels, clean=(known[0].rows, known[0].labels) if known else None)
+        for sentence in told(caught):
+            say("note", sentence)
         say("accuracy", f"{model.score(right.rows, right.labels):.2%} of {len(right.labels):,} test rows", width=18)
         say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)

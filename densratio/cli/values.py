@@ -72,9 +72,12 @@ def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) 
 def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> None:
     """Raise ValueError for the values that can't be used of columns, each as it is in one table or several."""
     found = [(pair, list(_faults(pair, treatment))) for pair in pairs]
+    wordy = [pair[0] for pair, faults in found if not faults and not treatment.takes(pair[0])]
     if faulty := [pair for pair, faults in found if faults]:
-        raise ValueError(_of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment))
-    if wordy := [pair[0] for pair in pairs if not treatment.takes(pair[0])]:
+        said = _of_faults([fault for _, faults in found for fault in faults], faulty, choice, treatment)
+        texts = [column.name for column in wordy if column.is_text]
+        raise ValueError(said + (f" Text, in {quoted(texts)}, needs --encode." if texts else ""))
+    if wordy:
         held = [f"text such as {shown(c.values.dropna().iloc[0])}" if c.is_text else c.kind for c in wordy]
         described = enumerated([f"'{column.name}' ({words})" for column, words in zip(wordy, held, strict=True)])
         remedy = f"Leave out {choice.without([column.name for column in wordy])}"
@@ -87,7 +90,10 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
     sentences = [fault.text for fault in faults[:_MOST_FAULTS]]
     if len(faults) > _MOST_FAULTS:
         sentences.append(f"And {len(faults) - _MOST_FAULTS} more.")
-    sentences += [hint for hint in dict.fromkeys(fault.hint for fault in faults) if hint]
+    hints = [hint for hint in dict.fromkeys(fault.hint for fault in faults) if hint]
+    # One column with decimals tells what the commas of the others are.
+    are_decimals = any(hint.startswith("--decimal") for hint in hints)
+    sentences += [hint for hint in hints if not (are_decimals and hint.startswith("--thousands") and "--decimal" in hint)]
     out = f"Repair these values or leave the column{'s' * (len(faulty) > 1)} out {choice.without([p[0].name for p in faulty])}"
     codes = [pair[0].name for pair in faulty if treatment.encode and any(column.is_text for column in pair)]
     declared = f", or declare codes that are no numbers with --text {as_argument(codes)}" if codes else ""

@@ -32,7 +32,7 @@ def weights(
     method: Annotated[
         str,
         typer.Option(
-            help="auto, a stack of four quick ones (with options of kmm: kmm), an estimator (kmm, kliep, lsif, ...; a wrong name "
+            help="auto, a stack of five quick ones (with options of kmm: kmm), an estimator (kmm, kliep, lsif, ...; a wrong name "
             "lists all) or stacked: all that suit, in a minute."
         ),
     ] = "auto",

@@ -90,11 +90,14 @@ def _only_extends(ratio: Any) -> bool:
 
 
 def describe(ratio: Any) -> str:
-    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); empty for what is no estimator."""
+    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); of a stack its members; empty for what is no estimator."""
     if not hasattr(ratio, "get_params") or isinstance(ratio, type):
         return ""
     if hasattr(ratio, "steps"):
         return " + ".join(describe(step) for _, step in ratio.steps)
+    if hasattr(ratio, "coefficients_"):
+        members = sorted(ratio.coefficients_.items(), key=lambda member: -member[1])
+        return f"{type(ratio).__name__}({' + '.join(f'{coef:.2g} {name}' for name, coef in members if coef > 0.0)})"
     given = {name: value for name, value in ratio.get_params(deep=False).items() if _differs(ratio, name, value)}
     # What the fit chose from the data; a kernel that only extends weights to new rows says nothing about these.
     found = {"gamma": ratio.gamma_} if hasattr(ratio, "gamma_") and not _only_extends(ratio) else {}

@@ -17,10 +17,11 @@ from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
 from .._validation import check_sample_weight, seed_of
 from ..tables.reading import column_names
-from .encoding import FrameEncoder, as_images, encoder_of
+from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
-from .given import clean_rows, warn_of_labels
+from .given import check_one_each, clean_rows, warn_of_labels
 from .rows import Rows, merged
+from .sentinels import warn_of_sentinels
 
 __all__ = ["NoisyLabelClassifier"]
 
@@ -62,11 +63,12 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     label_issues_ : frame as of `find_label_issues`, the worst row first: row, given_label, suggested_label, score, is_issue. With a
         method by name only rows of weight below 1 to which the network gives another label have a score: its doubt of the given
         one. Needs pandas.
-    module_ : the network. encoder_ : what turned a frame with text, categories or gaps into numbers, or None.
+    module_ : the network. encoder_ : what turned sparse rows, or a table with text, categories or gaps, into numbers; or None.
 
     Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that neither their order nor how
     copies are written matters. A class of fewer than 5 rows can't be doubted: its weights are those of right labels.
-    Raises ValueError for one class, NaN in an array, labels that are missing or continuous; ImportError without torch.
+    Raises ValueError for one class, infinite numbers, NaN in images, labels that are missing or continuous; ImportError without
+    torch.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, clean: Any = None) -> NoisyLabelClassifier:
-        """Learn from rows X (n, d), a frame, texts (n,), or images as for `find_label_issues`, with given labels y (n,).
+        """Learn from rows X (n, d), sparse ones too, a frame, texts (n,), or images as for `find_label_issues`, with labels y (n,).
 
         With a model of your own rows may have any shape (n, c, ...).
         clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
@@ -121,8 +123,9 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         check_is_fitted(self, "module_")
         from .training import predicted
 
-        x = self._numbers(X, reset=False)
-        return predicted(self._plan(len(x)), self.module_, ((x - self._center) / self._spread).astype(np.float32))
+        x = (self._numbers(X, reset=False, has_gaps=True) - self._center) / self._spread
+        # What no row of the fit lacked is its mean in a row that lacks it.
+        return predicted(self._plan(len(x)), self.module_, np.where(np.isnan(x), 0.0, x).astype(np.float32))
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class (n,) of each row."""
@@ -158,6 +161,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         warn_of_labels(X, codes, 3)
+        warn_of_sentinels(X, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
         if not weight.any():
@@ -185,17 +189,21 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         both = np.concatenate([x, x_clean]), np.concatenate([codes, np.searchsorted(self.classes_, labels)])
         return *both, np.concatenate([weight, np.ones(n)]), np.concatenate([is_clean, np.ones(n, dtype=bool)])
 
-    def _numbers(self, X: Any, *, reset: bool) -> np.ndarray:
-        """X as float64 (n, d) or (n, c, ...), texts and a frame with text or gaps by their encoder."""
+    def _numbers(self, X: Any, *, reset: bool, has_gaps: bool = False) -> np.ndarray:
+        """X as float64 (n, d) or (n, c, ...), by an encoder where it has one. has_gaps: NaN in rows (n, d) stays."""
         if reset:
             self.encoder_ = encoder_of(X)
             self.__dict__.pop("feature_names_in_", None)
-            if isinstance(self.encoder_, FrameEncoder):
-                names = column_names(X if is_frame(X) else np.asarray(X, dtype=object))
-                self.n_features_in_ = len(names)
-                if is_frame(X):
-                    self.feature_names_in_ = np.asarray(names, dtype=object)
+            if isinstance(self.encoder_, FrameEncoder | SparseEncoder):
+                self.n_features_in_ = np.shape(X)[1]
+            if isinstance(self.encoder_, FrameEncoder) and is_frame(X):
+                self.feature_names_in_ = np.asarray(column_names(X), dtype=object)
         if self.encoder_ is not None:
+            has_width = isinstance(self.encoder_, FrameEncoder | SparseEncoder) and not is_frame(X) and np.ndim(X) == 2
+            if has_width and (width := np.shape(X)[1]) != self.n_features_in_:
+                raise ValueError(
+                    f"X has {width} features, but NoisyLabelClassifier is expecting {self.n_features_in_} features as input."
+                )
             x = np.asarray(self.encoder_.transform(X), dtype=np.float64)
             self._shape = x.shape[1:]
             return x
@@ -204,7 +212,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         _check_sizes(X)
         if self.model is None and not is_frame(X) and not is_sparse(X) and np.ndim(X) in (3, 4):
             X = as_images(np.asarray(to_host(X)))
-        x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64))
+        finite = "allow-nan" if has_gaps and len(self._shape) == 1 else True
+        x = np.asarray(validate_data(self, X, reset=reset, allow_nd=True, dtype=np.float64, ensure_all_finite=finite))
         if x.ndim < 2 or (x.ndim > 4 and self.model is None):
             raise ValueError(f"X must be (n, d) or images (n, c, h, w) or (n, h, w); got shape {x.shape}. Others need model=.")
         if reset:
@@ -212,6 +221,11 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         if x.shape[1:] != self._shape:
             raise ValueError(f"Rows of X have shape {x.shape[1:]}, and the classifier was fitted on rows of {self._shape}.")
         return x
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.sparse = True
+        return tags
 
     # ------------------------------------------------------------ the fit
 
@@ -281,6 +295,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
+    check_one_each(y, name)
     labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")

@@ -10,6 +10,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import check_array, get_tags
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_table, is_frame, is_missing, library_of
@@ -17,7 +18,16 @@ from ..tables import TableEncoder
 from ..tables.reading import column_names
 from ..tables.spelling import spells_number
 
-__all__ = ["FrameEncoder", "as_images", "as_numbers", "encoder_of", "joined_rows", "table_of_texts"]
+__all__ = [
+    "FrameEncoder",
+    "SparseEncoder",
+    "as_images",
+    "as_numbers",
+    "encoder_of",
+    "encodes_itself",
+    "joined_rows",
+    "table_of_texts",
+]
 
 _CHANNELS = 1, 3, 4  # of gray images, in color, and with transparency
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
@@ -36,7 +46,7 @@ class FrameEncoder:
 
     def transform(self, X: Any) -> np.ndarray:
         """The numbers (n, k) of another frame, or array, with these columns."""
-        X = X if is_frame(X) or hasattr(X, "dtype") else np.asarray(X, dtype=object)
+        X = X if is_frame(X) else to_host(X) if hasattr(X, "dtype") else np.asarray(X, dtype=object)
         parts = [] if self.others is None else [self.others.transform(X)]
         parts += [pipeline.transform(_texts(_column(X, name))) for name, pipeline in self.texts.items()]
         return np.column_stack(parts)
@@ -65,6 +75,8 @@ def table_of_texts(X: Any) -> np.ndarray | None:
 
 def _free_text(column: Any) -> list[str] | None:
     """Texts (n,) of a column that holds sentences, not names of categories; None for another column."""
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
+        return None
     values = [value for value in _values(column) if not is_missing(value)]
     if not values or not all(isinstance(value, str) for value in values):
         return None
@@ -96,17 +108,50 @@ class TextEncoder:
         return self.pipeline.transform(_texts(X))
 
 
-def encoder_of(X: Any) -> FrameEncoder | TextEncoder | None:
-    """A fitted encoder of texts, and of tables with columns that are no numbers or frames that have gaps; None for other rows."""
+class SparseEncoder:
+    """Turn sparse rows (n, d) into dense ones: as they are up to 100 columns, beyond by their main directions."""
+
+    def fit(self, X: Any) -> SparseEncoder:
+        """Learn from sparse rows (n, d)."""
+        rows = check_array(X, accept_sparse="csr", dtype=np.float64, input_name="X")
+        self.directions = _main_directions(rows).fit(rows) if rows.shape[1] > _DIRECTIONS else None
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The numbers (n, k) of other rows, sparse or dense."""
+        rows = check_array(X if is_sparse(X) else to_host(X), accept_sparse="csr", dtype=np.float64, input_name="X")
+        if self.directions is not None:
+            return self.directions.transform(rows)
+        return _dense(rows) if is_sparse(rows) else rows
+
+
+def _dense_rows(rows: Any) -> np.ndarray:
+    return SparseEncoder().fit(rows).transform(rows).astype(np.float32)
+
+
+def encoder_of(X: Any) -> FrameEncoder | SparseEncoder | TextEncoder | None:
+    """A fitted encoder of texts, sparse rows, and tables with gaps or columns that are no numbers; None for other rows."""
     if _are_texts(X):
         return TextEncoder().fit(X)
+    if is_sparse(X):
+        return SparseEncoder().fit(X)
     if (table := table_of_texts(X)) is not None:
         return FrameEncoder().fit(table)
     if not is_frame(X):
-        return None
+        return FrameEncoder().fit(np.asarray(to_host(X))) if _has_gaps(X) else None
     kinds = [getattr(dtype, "kind", "O") for dtype in getattr(X, "dtypes", [None])]
     has_others = any(kind not in "fiu" for kind in kinds)
     return FrameEncoder().fit(X) if has_others or np.isnan(np.asarray(X, dtype=np.float64)).any() else None
+
+
+def _has_gaps(X: Any) -> bool:
+    """Whether rows (n, d) that are no frame hold NaN or None."""
+    try:
+        values = np.asarray(to_host(X))
+        values = values.astype(np.float64) if values.dtype.kind == "O" else values
+    except (TypeError, ValueError):
+        return False
+    return values.ndim == 2 and values.dtype.kind == "f" and bool(np.isnan(values).any())
 
 
 def _text_pipeline(texts: list[str]) -> Any:
@@ -136,13 +181,6 @@ def _main_directions(terms: Any) -> TruncatedSVD:
     return TruncatedSVD(min(_n_directions(terms), terms.shape[1] - 1), random_state=0)
 
 
-def _directions(rows: Any) -> np.ndarray:
-    """Sparse rows (n, d) by their main directions (n, k)."""
-    if rows.shape[1] < 2:
-        return rows.toarray().astype(np.float32)
-    return _main_directions(rows).fit_transform(rows).astype(np.float32)
-
-
 def _are_texts(X: Any) -> bool:
     """Whether X is a column of texts (n,), of which some may be missing."""
     if not _is_column(X):
@@ -158,13 +196,22 @@ def _is_column(X: Any) -> bool:
     return not is_frame(X) and (hasattr(X, "to_pylist") or len(getattr(X, "shape", ())) == 1) and len(X) > 0
 
 
+def encodes_itself(model: Any) -> bool:
+    """Whether a model is a pipeline that begins with what reads a frame, texts or categories as they are."""
+    first = model.steps[0][1] if hasattr(model, "steps") else None
+    if not hasattr(first, "__sklearn_tags__"):
+        return False
+    tags = get_tags(first).input_tags
+    return tags.string or tags.categorical or hasattr(first, "transformers")
+
+
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
     """Rows (n, d) for a model, or images (n, c, h, w) where they are kept. encoder: as in `find_label_issues`."""
     if encoder is None:
         return X
     if hasattr(encoder, "fit_transform"):
         rows = encoder.fit_transform(X)
-        return rows if has_model or not is_sparse(rows) else _directions(rows)
+        return rows if has_model or not is_sparse(rows) else _dense_rows(rows)
     if callable(encoder):
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":
@@ -173,7 +220,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     if table is not None:
         return FrameEncoder().fit(table).transform(table).astype(np.float32)
     if is_sparse(X):
-        return X if has_model else _directions(X)
+        return X if has_model else _dense_rows(X)
     if not has_model and _are_texts(X):
         return TextEncoder().fit(X).transform(X).astype(np.float32)
     rows = _array(X)

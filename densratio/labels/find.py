@@ -16,12 +16,13 @@ from .._columns import check_container, is_frame
 from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, has_torch
-from .encoding import as_numbers, joined_rows
+from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array, warn_of_labels
 from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
+from .sentinels import warn_of_sentinels
 
 __all__ = ["find_label_issues"]
 
@@ -78,8 +79,9 @@ def find_label_issues(
         boosted trees, large or small, or logistic regression, whichever predicts best; of numbers for boosted trees; of images for
         convolutions, which learn them moved by a few pixels, and mirrored where that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
-        TF-IDF weights, as texts (n,) do, and for arrays without a model), a function X -> (n, d), a transformer, or None to hand X
-        to the model as it is.
+        TF-IDF weights, as texts (n,) do, and for arrays without a model; nothing for a pipeline that begins with a column
+        transformer, a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, or None to hand X to
+        the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row are a group where
         most rows have some, as in tables in which classes were made alike by copying. A class of one group can't be judged.
     cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
@@ -107,6 +109,7 @@ def find_label_issues(
             n_repeats=n_repeats, random_state=seed, n_jobs=n_jobs, verbose=verbose,
         )  # fmt: skip
         return _by_column(pandas, labels, clean, one)
+    encoder = None if isinstance(encoder, str) and encoder == "auto" and encodes_itself(model) else encoder
     targets = None if kind == "classes" else as_targets(labels, kind)
     if targets is not None:
         if checked is not None:
@@ -116,6 +119,7 @@ def find_label_issues(
         rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
         _check_lengths(rows, targets, n_rows)
         warn_of_labels(X, targets, 2)
+        warn_of_sentinels(X, 2)
         codes = _groups(groups, n_rows, n_rows)
         how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
         predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
@@ -124,6 +128,7 @@ def find_label_issues(
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
     warn_of_labels(X, given, 2)
+    warn_of_sentinels(X, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)
     keeps_images = has_torch() if model is None else not hasattr(model, "predict_proba")
     rows = as_numbers(X, encoder, has_model=model is not None, keeps_images=keeps_images)

@@ -13,7 +13,7 @@ from .._arrays import to_host
 from .._columns import check_container, is_frame, is_missing
 from ..tables.reading import column_names
 
-__all__ = ["class_codes", "clean_rows", "label_array", "warn_of_labels"]
+__all__ = ["check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels"]
 
 
 def label_array(labels: Any, name: str = "labels") -> np.ndarray:
@@ -22,6 +22,7 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
         raise ValueError(
             f"{name} is the text {labels!r}: pass the labels (n,) themselves, X[{labels!r}], and X without that column."
         )
+    check_one_each(labels, name)
     values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
         raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
@@ -32,6 +33,20 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
             f"and {name}."
         )
     return values
+
+
+def check_one_each(labels: Any, name: str) -> None:
+    """Raise ValueError for a set or a list of labels for each row."""
+    values = labels.tolist() if hasattr(labels, "tolist") and getattr(labels.dtype, "kind", "O") == "O" else labels
+    if not isinstance(values, list | tuple):
+        return
+    several = [value for value in values if isinstance(value, set | frozenset | list | tuple)]
+    is_table = len({len(value) for value in several}) == 1 and not any(isinstance(label, str) for label in several[0])
+    if several and not (is_table and isinstance(several[0], list | tuple)):
+        raise ValueError(
+            f"Rows of {name} have several labels, such as {several[0]!r}: give each label a column of 0 and 1, "
+            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(labels)."
+        )
 
 
 def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from .._validation import check_count
 __all__ = ["calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "n_deals", "out_of_fold"]
 
 _COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
+_MANY_CLASSES = "The number of unique classes is greater"  # said in words of our own where classes have one row
 _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
 _MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
 
@@ -49,7 +50,7 @@ def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int
     n_folds = min(cv, most, n_groups)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
+        warnings.filterwarnings("ignore", message=f"The least populated class|{_MANY_CLASSES}")
         return list(kind(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(given)), given, groups))
 
 
@@ -109,7 +110,7 @@ def out_of_fold(
         model = _OfAnyClasses(model)  # a class of one row is held out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="Number of classes in training fold")
+        warnings.filterwarnings("ignore", message=f"Number of classes in training fold|{_MANY_CLASSES}")
         how = {"method": "predict_proba", "n_jobs": n_jobs, "verbose": verbose}
         found = np.stack([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals])
     if not np.isfinite(found).all():

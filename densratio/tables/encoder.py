@@ -94,7 +94,7 @@ class TableEncoder(TransformerMixin, Estimator):
         ]
         if not any(use.encoded_names for use in uses):
             reasons = "; ".join(map(str, uses))
-            raise ValueError(f"No column is left to compare the samples by. {reasons or 'drop leaves out all of them'}.")
+            raise ValueError(f"No column is left to tell rows apart by. {reasons or 'drop leaves out all of them'}.")
         self.columns_ = (*uses, *(dropped(name, "as asked") for name in left_out))
         self.feature_names_in_ = objects([use.name for use in uses if use.kind != "dropped"])
         self.n_features_in_ = len(self.feature_names_in_)

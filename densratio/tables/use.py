@@ -108,7 +108,7 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is
     """What to do with a column, from its values in both samples, which are of one kind; undeclared texts may be something else."""
     gaps = [column.is_gap for column in (source, target)]
     if all(gap.all() for gap in gaps):
-        return dropped(name, "no value in either sample")
+        return dropped(name, "no value in any row")
     has_gaps = bool(any(gap.any() for gap in gaps))
     apart = tuple(_gaps_apart(*gaps))
     if source.kind in ("booleans", "categories"):

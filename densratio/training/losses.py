@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from .._validation import check_number
 __all__ = [
     "Loss",
     "backward_corrected",
+    "check_tensor",
     "cross_entropy",
     "focal",
     "forward_corrected",
@@ -36,6 +37,7 @@ IGNORED = -100  # torch's mark of a position that has no label
 
 def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
     """Cross entropy (n,) of logits (n, C) and labels (n,), or probabilities (n, C). A ValueError for others says what to use."""
+    check_tensor(prediction)
     try:
         return functional.cross_entropy(prediction, label, reduction="none")
     except (IndexError, RuntimeError, ValueError) as error:
@@ -44,6 +46,17 @@ def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
             raise
         given = f"a prediction {tuple(prediction.shape)} and labels {tuple(label.shape)} of {label.dtype}"
         raise ValueError(f"Cross entropy takes logits (n, C) and labels (n,), integers 0 to C - 1; got {given}. {hint}") from error
+
+
+def check_tensor(prediction: Any) -> None:
+    """Raise ValueError for a model's output that is no tensor, with the part of it that may be meant."""
+    if isinstance(prediction, Tensor):
+        return
+    part = ".logits" if hasattr(prediction, "logits") else '["logits"]' if isinstance(prediction, Mapping) else "[0]"
+    raise ValueError(
+        f"The model returns a {type(prediction).__name__}, and a tensor is needed. Train a module around the model, whose "
+        f"forward(x) returns self.model(x){part}, or self.model(**x){part} where x is a dict."
+    )
 
 
 def focal(prediction: Tensor, label: Tensor, gamma: float = 2.0) -> Tensor:
@@ -160,6 +173,7 @@ def _label_margins(margins: Tensor, scale: float, prediction: Tensor, label: Ten
 
 
 def _check_classes(name: str, of_classes: Tensor, prediction: Tensor) -> None:
+    check_tensor(prediction)
     n_classes = len(of_classes)
     if prediction.ndim != 2 or prediction.shape[1] != n_classes:
         raise ValueError(f"{name} has {n_classes} classes, so logits must be (n, {n_classes}); got {tuple(prediction.shape)}.")
@@ -167,21 +181,25 @@ def _check_classes(name: str, of_classes: Tensor, prediction: Tensor) -> None:
 
 def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
     """Mean squared error (n,) of each row; prediction and label (n,) or (n, ...) of equal sizes, (n, 1) beside (n,) too."""
+    check_tensor(prediction)
     return rows_mean((prediction.reshape(label.shape) - label) ** 2)
 
 
 def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
     """Mean binary cross entropy (n,) over the labels of each row; logits and 0 / 1 labels (n, L)."""
+    check_tensor(prediction)
     return rows_mean(functional.binary_cross_entropy_with_logits(prediction, label.to(prediction.dtype), reduction="none"))
 
 
 def token_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
     """Mean cross entropy (n,) over the tokens of each sequence; logits (n, T, C), labels (n, T), -100 where there is none."""
+    check_tensor(prediction)
     return pixel_cross_entropy(prediction.movedim(-1, 1), label)
 
 
 def pixel_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
     """Mean cross entropy (n,) over the pixels of each image; logits (n, C, h, w), labels (n, h, w), -100 where there is none."""
+    check_tensor(prediction)
     each = functional.cross_entropy(prediction, label, reduction="none", ignore_index=IGNORED)
     return rows_mean(each, label != IGNORED)
 

@@ -54,10 +54,18 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
     at_source, at_target = np.empty(len(source)), np.zeros(len(target))
     folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
     for kept, held_out in folds:
-        model = clone(regressor).fit(source[kept], losses[kept])
-        at_source[held_out] = model.predict(source[held_out])
-        at_target += model.predict(target) / len(folds)
+        learned, rows, new_rows = _without_empty_columns(source[kept], source[held_out], target)
+        model = clone(regressor).fit(learned, losses[kept])
+        at_source[held_out] = model.predict(rows)
+        at_target += model.predict(new_rows) / len(folds)
     return Regressed(at_source, at_target)
+
+
+def _without_empty_columns(rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Samples (n, d), in which columns that the first has no value of are 0: boosting refuses them, and they tell nothing."""
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f" or not (is_empty := np.isnan(rows).all(axis=0)).any():
+        return [rows, *others]
+    return [np.where(is_empty, 0.0, sample) for sample in (rows, *others)]
 
 
 def can_refit(ratio: Any) -> bool:

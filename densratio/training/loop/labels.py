@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._arrays import to_host
+from ..losses import check_tensor
 from .late_errors import waits_for
 
 __all__ = ["check_classes", "check_indices", "check_range", "checked_labels", "training_labels"]
@@ -31,6 +32,7 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
 
     name: of what needs them.
     """
+    check_tensor(prediction)
     is_of_classes = prediction.ndim == 2 and (prediction.shape[1] >= 2 if n_classes is None else prediction.shape[1] == n_classes)
     are_labels = isinstance(y, Tensor) and y.shape == prediction.shape[:1] and not y.is_floating_point()
     if not is_of_classes or not are_labels:

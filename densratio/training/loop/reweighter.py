@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -24,6 +26,8 @@ from .row_losses import RowLosses
 from .state import check_numbers, snapshot
 
 __all__ = ["Reweighter", "where_named"]
+
+_LONE = 3  # batches of one row in a row that are no accident
 
 
 class Reweighter(nn.Module, Joinable, ABC):
@@ -45,6 +49,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
     """Whether the method looks at validation rows at all."""
+    normalize: bool = False
+    """Whether weights are scaled to mean 1 in each batch, where a row alone has the weight 1 whatever it is."""
     no_base_weights: str = ""
     """What to say to weights of one's own, where the method can't take them."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
@@ -69,6 +75,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
+        self._lone_batches = 0
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
@@ -173,6 +180,11 @@ class Reweighter(nn.Module, Joinable, ABC):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
         if not callable(model):
             raise ValueError(f"weighted_loss(model, train, val) takes the model first; got {type(model).__name__}.")
+        if not hasattr(model, "parameters"):
+            raise ValueError(
+                f"weighted_loss takes the torch.nn.Module that you train; got a {type(model).__name__}. Make it the forward(x) of "
+                "a module around the model."
+            )
         if val is None and self.needs_validation:
             raise ValueError(
                 f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
@@ -183,7 +195,21 @@ class Reweighter(nn.Module, Joinable, ABC):
             if n_ranks() == 1 and _is_empty(index):
                 raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
-        return parts_of(train, "training")
+        x, y, index = parts_of(train, "training")
+        self._warn_of_lone_rows(index)
+        return x, y, index
+
+    def _warn_of_lone_rows(self, index: Any) -> None:
+        """Warn where one batch after another has one row; the last of an epoch may."""
+        is_lone = self.normalize and n_ranks() == 1 and np.shape(index) == (1,)
+        self._lone_batches = self._lone_batches + 1 if is_lone else 0
+        if self._lone_batches == _LONE:
+            warnings.warn(
+                f"Batches have one row each. {type(self).__name__} scales weights to mean 1 in each batch, so that of a single row "
+                "is 1, whatever its label: give batches of several rows.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _notify_join(self, model: Any) -> None:
         """Tell torch's Join, where one is on, that this rank has a batch. Raises ValueError where it lets ranks end one by one."""

@@ -28,6 +28,7 @@ class L2R(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
+    normalize = True
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
-from ..losses import Loss, cross_entropy
+from ..losses import Loss, check_tensor, cross_entropy
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
 
@@ -43,6 +43,7 @@ def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any)
 
 
 def _check_labels(prediction: Tensor, y: Tensor) -> None:
+    check_tensor(prediction)
     if prediction.ndim != 2 or y.ndim != 1 or y.is_floating_point():
         raise ValueError(
             f"LiLAW needs logits (n, C) and class labels (n,), integers; got {tuple(prediction.shape)} and {tuple(y.shape)} of "

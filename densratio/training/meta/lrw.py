@@ -92,6 +92,7 @@ class TrainTwice(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
+    normalize = True
     keeps: ClassVar[tuple[str, ...]] = ("last_layer",)
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "network_optimizer")
 

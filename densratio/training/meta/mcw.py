@@ -50,6 +50,7 @@ class MCW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
+    normalize = True
 
     row_weights: Tensor
     conditional: Tensor

@@ -126,6 +126,7 @@ class DynamicReweighter(Reweighter):
             for name in names
         )  # fmt: skip
         self.agreement = Agreement(len(names)) if is_auto else None
+        self.normalize = normalize
         self.n_val = n_val
         self.layer = layer
         self.transformation = transformation

@@ -1,0 +1,62 @@
+"""Numbers that stand for a missing value, such as -999, which outweigh all others where rows are learned from as numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .._arrays import is_sparse, to_host
+from .._columns import is_frame
+from ..tables.reading import column_names
+
+__all__ = ["sentinels_in", "warn_of_sentinels"]
+
+_ROWS, _SHARE, _APART = 3, 0.5, 5.0  # fewest rows and largest share of a sentinel; its distance in ranges of the other values
+_NAMED = 3
+
+
+def warn_of_sentinels(X: Any, stacklevel: int) -> None:
+    """Warn of each number that rows of a column of X (n, d) share far beyond all its others; rows of other kinds have none."""
+    found: dict[float, list[Any]] = {}
+    for name, values in _number_columns(X):
+        for sentinel in sentinels_in(values):
+            found.setdefault(sentinel, []).append(name)
+    for sentinel, names in found.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        new = f"X.replace({sentinel:.15g}, numpy.nan)" if is_frame(X) else f"numpy.where(X == {sentinel:.15g}, numpy.nan, X)"
+        warnings.warn(
+            f"Rows of X share the number {sentinel:.15g}, far beyond all others, in column{'s' * (len(names) > 1)} "
+            f"{', '.join(map(repr, names[:_NAMED]))}{more}. If it stands for a missing value, make it one: {new}.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _number_columns(X: Any) -> Iterator[tuple[Any, np.ndarray]]:
+    """The columns of numbers, (n,) each without gaps, of a frame or of rows (n, d)."""
+    columns: Iterable[tuple[Any, np.ndarray]]
+    if is_frame(X):
+        columns = ((name, np.asarray(X[name])) for name in column_names(X))
+    elif is_sparse(X) or isinstance(X, list | tuple) or len(getattr(X, "shape", ())) != 2:
+        return
+    else:
+        columns = enumerate(np.asarray(to_host(X)).T)
+    for name, values in columns:
+        if values.dtype.kind in "iuf":
+            yield name, values[np.isfinite(values)]
+
+
+def sentinels_in(values: np.ndarray) -> Iterator[float]:
+    """The least and the largest value, where several rows share it and all other values lie together far from it."""
+    if len(values) == 0:
+        return
+    for end in (values.min(), values.max()):
+        is_end = values == end
+        if not _ROWS <= is_end.sum() <= _SHARE * len(values):
+            continue
+        least, most = float(values[~is_end].min()), float(values[~is_end].max())
+        if min(abs(end - least), abs(end - most)) > _APART * (most - least) > 0.0:
+            yield float(end)
