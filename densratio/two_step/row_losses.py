@@ -21,14 +21,19 @@ __all__ = ["RowLosses", "row_losses"]
 class RowLosses(NamedTuple):
     """A metric on n rows: `values(weights)` (n,) are such that sum w values / sum w is the weighted metric.
 
-    name: what the metric is called. bounds: the least and the largest value that the metric can have. kinds: (n,) which rows the
-    metric compares with each other, or None.
+    name: what the metric is called. bounds: the least and the largest value that the metric can have. kinds: (n,) the classes that
+    the metric compares with each other, or None.
     """
 
     name: str
     bounds: tuple[float, float]
     values: Callable[[np.ndarray], np.ndarray]
     kinds: np.ndarray | None = None
+
+    def without_weight(self, weights: np.ndarray) -> list[Any]:
+        """The kinds without a row of positive weight (n,): where there is one, the metric has no value."""
+        kinds = [] if self.kinds is None else np.unique(self.kinds).tolist()
+        return [kind for kind in kinds if not weights[self.kinds == kind].any()]
 
     @property
     def negated(self) -> RowLosses:
@@ -155,7 +160,8 @@ def _auc(model: Any, X: Any, y: np.ndarray) -> RowLosses:
             "class against the rest, pass a model and y of two classes."
         )
     scores, is_positive = _scores(model, X), _is_class("roc_auc", y, classes)[:, 1]
-    return RowLosses("roc_auc", (0.0, 1.0), lambda weights: _auc_values(scores, is_positive, weights), is_positive)
+    values = partial(_auc_values, scores, is_positive)
+    return RowLosses("roc_auc", (0.0, 1.0), values, classes[is_positive.astype(int)])
 
 
 def _is_class(name: str, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
