@@ -96,7 +96,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
 
-        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing.
+        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing, and under
+        torch.no_grad() or torch.inference_mode().
         """
 
     def transform(self, index: Any) -> Tensor:
@@ -167,12 +168,20 @@ class Reweighter(nn.Module, Joinable, ABC):
             ) from error
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
-        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
+        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given, and where
+        gradients are off."""
         name = type(self).__name__
         if isinstance(model, type):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
         if not callable(model):
             raise ValueError(f"weighted_loss(model, train, val) takes the model first; got {type(model).__name__}.")
+        if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+            off = "torch.inference_mode()" if torch.is_inference_mode_enabled() else "torch.no_grad()"
+            raise ValueError(
+                f"weighted_loss of {name} is the loss of a training step, which needs gradients: call it outside of {off}. The "
+                "loss of rows that are not trained on is reweighter.losses(model(x), y).mean(), the weights of training rows are "
+                "reweighter.transform(index)."
+            )
         if val is None and self.needs_validation:
             raise ValueError(
                 f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
