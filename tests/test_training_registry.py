@@ -112,7 +112,7 @@ def test_titles_differ():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("kleip", r"There is no method 'kleip'. Did you mean 'kliep'"), ("mw_nett", "Did you mean 'mw_net' or "),
+    [("kleip", r"There is no method 'kleip'. Did you mean 'kliep'"), ("mw_nett", "Did you mean 'mw_net'"),
      ("zzz", r"There is no method 'zzz'. The methods are val_only, uniform,"), (3, "There is no method 3"), ("", "no method ''")],
 )  # fmt: skip
 def test_an_unknown_name_is_told_the_nearest_ones(name, words):

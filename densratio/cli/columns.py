@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._names import nearest
 from .console import quoted
 from .tables import Table, is_numeral
 
@@ -88,8 +89,7 @@ def known(option: str, text: str, source: Table, target: Table) -> tuple[str, ..
     columns = list(dict.fromkeys([*source.names, *target.names]))
     for name in names:
         if name not in columns:
-            near = difflib.get_close_matches(name.lower(), [other.lower() for other in columns], n=3)
-            near = [other for other in columns if other.lower() in near]
+            near = nearest(name, columns)
             hint = f"Did you mean {quoted(near)}?" if near else f"The columns are {quoted(columns)}."
             raise ValueError(f"{option}: neither file has a column '{name}'. {hint}")
     return names

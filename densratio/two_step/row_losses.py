@@ -13,6 +13,7 @@ from scipy.special import xlogy
 
 from .._arrays import to_host
 from .._columns import check_container, is_missing, shown
+from .._names import did_you_mean
 from .weights import name_of
 
 __all__ = ["RowLosses", "row_losses"]
@@ -254,5 +255,6 @@ def _no_mean(name: str) -> ValueError:
         return ValueError(
             f"{name!r} is no mean over rows, so no weighted mean estimates it on the target. Those that are: {', '.join(_NAMES)} "
             "(which has rows through its influence function); or a function (y_true, y_pred) -> values of the rows (n,)."
+            f"{did_you_mean(name, _NAMES)}"
         )
-    return ValueError(f"There is no metric {name!r}. Those that are known: {', '.join(_NAMES)}.")
+    return ValueError(f"There is no metric {name!r}.{did_you_mean(name, _NAMES)} Those that are known: {', '.join(_NAMES)}.")

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
+from ..._names import plain
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
@@ -254,7 +255,7 @@ def _is_empty(index: Any) -> bool:
 def where_named(text: str) -> str:
     """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
     known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
-    key = "".join(c for c in text.lower() if c.isalnum())
+    key = plain(text)
     # The longest class that the name begins with, or else the shortest that begins with the name.
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
