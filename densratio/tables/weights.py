@@ -123,7 +123,7 @@ def importance_weights(
         What then makes the weights less extreme: "pareto", or a partial `tame_weights` with an amount or a number of effective
         rows. `taming` of the result says what it did.
     random_state : int, RandomState, Generator or None
-        Seed of the density ratio and of the diagnosis.
+        Seed of the density ratio and of the diagnosis; None draws others in each call.
     verbose : bool
         Whether to show the progress of searches and stacks, as `densratio.show_progress` does.
 

@@ -90,7 +90,7 @@ class Discriminator(RatioEstimator):
         map; it needs thousands of rows, and weights take few values. None: uncalibrated odds, which need predict_proba.
     n_jobs : number of joblib processes for the folds.
     random_state : int, RandomState, Generator or None
-        Seed of the folds; a classifier has its own random_state.
+        Seed of the folds; None draws others in each fit. A classifier has its own random_state.
 
     sample_weight is passed to every step of the classifier that accepts it (metadata routing is ignored). Whole numbers count as
     copies; others are scaled in each domain to the effective sample size.

@@ -49,6 +49,7 @@ class LabelShiftRatio(Estimator):
     n_bootstrap : int
         Draws of the bootstrap, and of the test.
     random_state : int, RandomState, Generator or None
+        Seed of the folds and the bootstrap; None draws others in each fit.
 
     Attributes
     ----------
