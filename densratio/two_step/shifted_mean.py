@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold
 
+from .._threads import threads_for
 from ..diagnostics.divergence import as_chosen
 from .row_losses import RowLosses
 
@@ -54,10 +55,11 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
         regressor = HistGradientBoostingRegressor(max_iter=50, min_samples_leaf=10, random_state=seed)
     at_source, at_target = np.empty(len(source)), np.zeros(len(target))
     folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
-    for kept, held_out in folds:
-        model = clone(regressor).fit(source[kept], losses[kept])
-        at_source[held_out] = model.predict(source[held_out])
-        at_target += model.predict(target) / len(folds)
+    with threads_for(*source.shape):
+        for kept, held_out in folds:
+            model = clone(regressor).fit(source[kept], losses[kept])
+            at_source[held_out] = model.predict(source[held_out])
+            at_target += model.predict(target) / len(folds)
     return Regressed(at_source, at_target)
 
 
