@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .column import code_texts
 from .tables import Table, is_numeral
 
 __all__ = ["declare_codes"]
@@ -16,7 +17,8 @@ _PADDED = re.compile(r"0\d+")
 def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, ...]:
     """Columns that are text in all tables: those that --text names, and those of `names` that hold codes in one of the tables.
 
-    Read as numbers, 01 and 1 would be one value. The tables read these as texts from now on, and their notes say so.
+    Read as numbers, 01 and 1 would be one value. The tables read these as texts from now on, and their notes say so. A table that
+    has lost the zeros of all codes of a column gets them back.
     """
     declared = tables[0].reading.text
     found: dict[str, str] = {}
@@ -32,7 +34,31 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
     codes = (*declared, *found)
     for table in tables:
         table.reading = replace(table.reading, text=codes)
+    for name in codes:
+        _give_zeros_back([table for table in tables if name in table.names], name)
     return codes
+
+
+def _give_zeros_back(tables: Sequence[Table], name: str) -> None:
+    """Let tables without any zero before a code, which a program may have dropped, read the codes as the others write them."""
+    written = [code_texts(table.read([name])[name].dropna().drop_duplicates()) for table in tables]
+    whole = [[text.strip() for text in texts if text.strip().isdecimal()] for texts in written]
+    has_zeros = [any(map(_PADDED.fullmatch, texts)) for texts in whole]
+    if all(has_zeros) or not any(has_zeros):
+        return
+    full = {text for texts, padded in zip(whole, has_zeros, strict=True) if padded for text in texts}
+    by_number = {int(text): text for text in full}
+    if len(by_number) < len(full):
+        return  # 01 and 1 are two codes here
+    widths = {len(text) for text in full}
+    for table, texts, padded in zip(tables, whole, has_zeros, strict=True):
+        given = {text: by_number.get(int(text), text.zfill(max(widths)) if len(widths) == 1 else text) for text in texts}
+        if not padded and (changed := {text: code for text, code in given.items() if code != text}):
+            table.respelled = {**table.respelled, name: changed}
+            text, code = min(changed.items())
+            other = tables[has_zeros.index(True)].path
+            note = f"{table.path}: column '{name}' has no zeros before its codes: '{text}' is read as '{code}', as in {other}."
+            table.notes += (note,)
 
 
 def _code(texts: Sequence[str]) -> str | None:
