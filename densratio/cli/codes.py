@@ -40,24 +40,20 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
 
 
 def _give_zeros_back(tables: Sequence[Table], name: str) -> None:
-    """Let tables without any zero before a code, which a program may have dropped, read the codes as the others write them."""
+    """Let tables without a zero before any code, which a program may have dropped, read codes at the others' length, if it is one."""
     written = [code_texts(table.read([name])[name].dropna().drop_duplicates()) for table in tables]
-    whole = [[text.strip() for text in texts if text.strip().isdecimal()] for texts in written]
-    has_zeros = [any(map(_PADDED.fullmatch, texts)) for texts in whole]
-    if all(has_zeros) or not any(has_zeros):
-        return
-    full = {text for texts, padded in zip(whole, has_zeros, strict=True) if padded for text in texts}
-    by_number = {int(text): text for text in full}
-    if len(by_number) < len(full):
-        return  # 01 and 1 are two codes here
-    widths = {len(text) for text in full}
-    for table, texts, padded in zip(tables, whole, has_zeros, strict=True):
-        given = {text: by_number.get(int(text), text.zfill(max(widths)) if len(widths) == 1 else text) for text in texts}
-        if not padded and (changed := {text: code for text, code in given.items() if code != text}):
+    codes = [{text.strip() for text in texts if text.strip().isdecimal()} for texts in written]
+    has_zeros = [any(map(_PADDED.fullmatch, own)) for own in codes]
+    lengths = {len(code) for own, padded in zip(codes, has_zeros, strict=True) if padded for code in own}
+    if len(lengths) != 1:
+        return  # 01 and 1 may be two codes
+    for table, own, padded in zip(tables, codes, has_zeros, strict=True):
+        changed = {code: full for code in sorted(own) if (full := code.zfill(*lengths)) != code}
+        if changed and not padded:
             table.respelled = {**table.respelled, name: changed}
-            text, code = min(changed.items())
+            code, full = next(iter(changed.items()))
             other = tables[has_zeros.index(True)].path
-            note = f"{table.path}: column '{name}' has no zeros before its codes: '{text}' is read as '{code}', as in {other}."
+            note = f"{table.path}: column '{name}' has no zeros before its codes: '{code}' is read as '{full}', as in {other}."
             table.notes += (note,)
 
 
