@@ -40,7 +40,7 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
 
 
 def _give_zeros_back(tables: Sequence[Table], name: str) -> None:
-    """Let tables without a zero before any code, which a program may have dropped, read codes at the others' length, if it is one."""
+    """Let tables without a zero before any code, which a program may have dropped, read codes at the others' one length."""
     written = [code_texts(table.read([name])[name].dropna().drop_duplicates()) for table in tables]
     codes = [{text.strip() for text in texts if text.strip().isdecimal()} for texts in written]
     has_zeros = [any(map(_PADDED.fullmatch, own)) for own in codes]
