@@ -162,7 +162,7 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
     name = ratio.lower() if isinstance(ratio, str) else ratio
     if not isinstance(name, str) or name not in IN_LOOPS:
         names = sorted([*IN_LOOPS, "auto"])
-        hint = did_you_mean(ratio, names) or f" {where_named(ratio)}" if isinstance(ratio, str) else ""
+        hint = f"{did_you_mean(ratio, names)} {where_named(ratio)}" if isinstance(ratio, str) else ""
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.{hint}")
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
