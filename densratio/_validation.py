@@ -28,6 +28,7 @@ from ._columns import (
     shape_of,
     shown,
 )  # fmt: skip
+from ._names import did_you_mean
 
 __all__ = [
     "check_count", "check_index", "check_number", "check_rows", "check_sample_weight", "check_two_dimensional", "from_registry",
@@ -355,7 +356,9 @@ def _check_finite(X: Array, names: list, *, takes_nan: bool = False) -> None:
 def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
     """The entry `name` of a registry; a ValueError that lists the names where there is none."""
     if not isinstance(name, str) or name not in registry:
-        raise ValueError(f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.")
+        raise ValueError(
+            f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.{did_you_mean(name, [*registry, *also])}"
+        )
     return registry[name]
 
 

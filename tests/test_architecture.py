@@ -22,6 +22,7 @@ ROOMS = [
     "_columns",
     "_distances",
     "_estimator",
+    "_names",
     "_progress",
     "_scale",
     "_validation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from inspect import signature
 
 import joblib
 import numpy as np
@@ -22,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from zoo_cases import quick, source_places
 
+import densratio.labels
 from densratio import KLIEP, KMM, LSIF, DensityRatio, stack_domains
 from densratio.estimators import ESTIMATORS, IN_LOOPS
 from densratio.features import Gaussian
@@ -368,6 +370,19 @@ def test_numbers_of_numpy_are_numbers_and_a_later_plain_parameter_is_the_one_in_
     ratio.set_params(regularization=50.0).partial_fit(X, y)
     direct = LSIF(n_centers=20, regularization=50.0, gamma=ratio.gamma_, random_state=0).fit(X, y)
     assert ratio.coef_ == pytest.approx(direct.coef_, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_fits_with_default_parameters_are_one_and_the_same(name):
+    X, y = stack_domains(*table(name, n_target=120))  # more rows than centers
+    first, second = (ESTIMATORS[name]().set_params(**quick(name)).fit(X, y) for _ in range(2))
+    assert np.array_equal(first.weights_, second.weights_)
+
+
+def test_whatever_draws_has_the_same_seed_in_each_call_by_default():
+    public = [getattr(module, name) for module in (densratio, densratio.labels) for name in module.__all__]
+    drawing = [signature(thing).parameters.get("random_state") for thing in public if callable(thing)]
+    assert {parameter.default for parameter in drawing if parameter is not None} == {0}
 
 
 def test_a_ratio_fitted_on_one_kind_of_rows_takes_the_others():

@@ -14,6 +14,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
@@ -30,6 +31,7 @@ from densratio.estimators.discriminator import Discriminator, calibration
 from densratio.estimators.discriminator.calibration import Isotonic, Sigmoid
 from densratio.estimators.discriminator.classifiers import Landmarks, default_classifiers
 from densratio.estimators.discriminator.cross_fitting import Table, dealt
+from densratio.estimators.discriminator.weighted_bins import WeightedBins
 from densratio.estimators.gaussian import GaussianRatio
 
 # ---------------------------------------------------------------- classifiers: cross-fitting
@@ -366,3 +368,19 @@ def test_a_column_that_is_constant_in_a_fold_has_no_unit_in_the_others(seed, pow
     X[rng.integers(12), 2] = 1.0
     weights = [Discriminator().fit(X * [1.0, 1.0, 10.0**p], y).weights_ for p in (0, power)]
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-6)
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 999), whole=st.booleans(), n_digits=st.integers(1, 3))
+def test_bins_found_at_once_give_the_trees_of_boostings_own(seed, whole, n_digits):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(260, 500))
+    rows = np.column_stack([rng.normal(size=n), np.round(rng.normal(size=n), n_digits)])
+    rows[rng.random(n) < 0.1, 0] = np.nan
+    y, weight = (rng.random(n) < 0.5).astype(int), rng.integers(1, 5, n) if whole else rng.exponential(size=n)
+    boosting = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=5)
+    new = np.concatenate([rows, np.round(rng.normal(size=(300, 2)), 3)])
+    own = clone(boosting).fit(rows, y, sample_weight=weight).predict_proba(new)
+    bins = WeightedBins().fit(rows, y, weight)
+    at_once = clone(boosting).fit(bins.transform(rows), y, sample_weight=weight)
+    assert np.array_equal(at_once.predict_proba(bins.transform(new)), own)

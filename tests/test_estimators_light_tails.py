@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kurtosis, norm, rankdata, t
+from zoo_cases import nmse
 
 from densratio import stack_domains
 from densratio.estimators.discriminator import Discriminator
@@ -141,6 +142,12 @@ def test_values_of_many_rows_have_ratios_of_their_own(name, shares):
         X, y, ratio = with_sentinels(600, seed, name, shares)
         errors.append(np.abs(np.log(Discriminator(n_repeats=1).fit(X, y).transform(X) / ratio))[y == 1].mean())
     assert np.mean(errors) < 0.15
+
+
+def test_no_far_row_gets_a_huge_ratio_where_half_of_the_rows_are_0():
+    """The linear classifier hardly fits the others, which the zeros hide from a likelihood of all."""
+    X, y, ratio = with_sentinels(300, 1, "log-normal", SHARES[1])
+    assert nmse(Discriminator(n_repeats=1).fit(X, y).weights_, ratio[y == 0]) < 1.0
 
 
 @given(seed=seeds, name=st.sampled_from([None, "log-normal"]))

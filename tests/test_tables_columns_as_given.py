@@ -37,6 +37,7 @@ from densratio import (
 from densratio.labels.given import warn_of_labels
 from densratio.plotting import BalanceDisplay, PerformanceDisplay, WeightsDisplay
 from densratio.tables import TableEncoder
+from densratio.tables.spelling import numbers_spelled, spells_number
 
 RNG = np.random.default_rng(0)
 SOURCE = pd.DataFrame({"a": RNG.normal(size=60), "b": np.where(RNG.random(60) < 0.2, np.nan, RNG.normal(size=60))})
@@ -243,3 +244,16 @@ def test_a_chunk_that_no_source_row_is_like_says_so_and_the_others_are_told(metr
     assert np.isnan(june.estimate) and june.interval == (0.0, np.inf) and june.warning.startswith("Can't say: the ratio is 0")
     assert june.effective_rows == 0.0 and "nan" in str(june)
     PerformanceDisplay.from_estimates([june, may], ax=Figure().subplots())
+
+
+SPELLINGS = st.sampled_from(
+    ["1", "-2.5", " 3 ", "1e5", "1_000", "nan", "NaN", "-nan", "inf", "1e400", "", "1,5", "0x1", "cat", "５"]
+)
+
+
+@given(texts=st.lists(SPELLINGS, max_size=6), as_type=st.sampled_from([str, object]))
+def test_texts_are_read_at_once_as_one_by_one(texts, as_type):
+    numbers = numbers_spelled(np.array(texts, dtype=as_type))
+    assert (numbers is not None) == all(map(spells_number, texts))
+    if numbers is not None:
+        np.testing.assert_array_equal(numbers, [float(text) for text in texts])

@@ -7,8 +7,10 @@ import pytest
 import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import ThreadpoolController
 
-from densratio import KMM, LSIF, SpectralRatio, SubspaceLSIF, Wasserstein, stack_domains
+from densratio import KMM, LSIF, Discriminator, SpectralRatio, SubspaceLSIF, Wasserstein, stack_domains
 from densratio._threads import blas, few_threads, one_thread
 
 
@@ -48,6 +50,22 @@ def test_a_fit_of_few_rows_factors_matrices_by_one_thread(name, two_threads, mon
     rng = np.random.default_rng(0)
     FITS[name].fit(*stack_domains(rng.normal(size=(60, 2)), rng.normal(0.5, 1.0, (50, 2))))
     assert set(seen) == {1} and n_threads() == 2
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(60, 1), (6000, 2)])
+def test_a_classifier_of_few_rows_takes_one_thread_of_openmp(n_rows, expected, two_threads):
+    openmp = ThreadpoolController().select(user_api="openmp")
+    seen = []
+
+    class Counting(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            seen.extend(library["num_threads"] for library in openmp.info())
+            return super().fit(X, y, sample_weight)
+
+    rows = np.random.default_rng(0).normal(size=(n_rows, 1))
+    with openmp.limit(limits=2):
+        Discriminator(Counting(), cv=1).fit(*stack_domains(rows, rows + 0.5))
+        assert set(seen) == {expected} and {library["num_threads"] for library in openmp.info()} == {2}
 
 
 def test_long_matrices_have_all_threads_and_errors_restore_them(two_threads):

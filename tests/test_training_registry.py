@@ -32,6 +32,29 @@ def test_every_method_trains_two_batches_in_one_loop(name):
     assert any(not torch.equal(p, start) for p, start in zip(model.parameters(), before, strict=True))
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_without_gradients_is_refused_in_the_name_of_the_method_and_changes_nothing(name, off):
+    method, model, optimizer = made(name)
+    train(method, model, optimizer, plan(1))
+    before = stored(method.state_dict())
+    words = rf"^weighted_loss of {type(method).__name__} .* outside of torch.{off.__name__}\(\)"
+    with off(), pytest.raises(ValueError, match=words):
+        method.weighted_loss(model, of([0, 1, 2]), VAL)
+    assert_same(method.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_frozen_model_is_told_in_words_or_needs_no_gradient(name):
+    method, model, _ = made(name)
+    method.warmup_epochs = 0.0
+    model.requires_grad_(False)
+    try:
+        method.weighted_loss(model, of(range(14)), VAL)
+    except ValueError as error:
+        assert "All parameters of the model are frozen" in str(error)
+
+
 # Methods that take the column of a label, and those that train rows on labels of their own making.
 LOOKS_UP = {"gdw", "bilaw", "lilaw", "lrw_opt", "lrw_opt_hard", "lrt", "plc", "joint_optimization", "margin_based"}
 OWN_LABELS = {"cmw_net_sl", "cmw_net_sl_no_mixup", "elr", "m_correction"}
@@ -89,7 +112,7 @@ def test_titles_differ():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("kleip", r"There is no method 'kleip'. Did you mean 'kliep'"), ("mw_nett", "Did you mean 'mw_net' or "),
+    [("kleip", r"There is no method 'kleip'. Did you mean 'kliep'"), ("mw_nett", "Did you mean 'mw_net'"),
      ("zzz", r"There is no method 'zzz'. The methods are val_only, uniform,"), (3, "There is no method 3"), ("", "no method ''")],
 )  # fmt: skip
 def test_an_unknown_name_is_told_the_nearest_ones(name, words):

@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import accuracy_score, brier_score_loss, get_scorer, log_loss, make_scorer, roc_auc_score, zero_one_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from two_step_cases import N, fitted_ratio, ones, table, tilt
 
-from densratio import ImportanceWeighted, target_performance
+from densratio import ImportanceWeighted, stack_domains, target_performance
 from densratio.diagnostics.weights import effective_sample_size
 from densratio.two_step.performance import interval_of_share
 from densratio.two_step.row_losses import row_losses
+from densratio.two_step.shifted_mean import Regressed, refitted_means
 
 X, RESPONSE, LABELS = table()
 MODEL = LogisticRegression().fit(X, LABELS)
@@ -168,6 +170,57 @@ def test_other_losses_keep_the_interval_of_their_spread(metric):
     y = model.predict(X)
     found = target_performance(model, ones, X, y, X, metric=metric, method="iw")
     assert found.interval[1] - found.interval[0] < 4.5 * found.standard_error + 1e-9
+
+
+# ---------------------------------------------------------------- a class without weight
+
+
+class Below(BaseEstimator):
+    """A ratio that is 1 up to the largest target value of the first column, and 0 above it."""
+
+    def fit(self, X, y):
+        self.most_ = X[y == 1, 0].max()
+        return self
+
+    def transform(self, X):
+        return (X[:, 0] <= self.most_).astype(float)
+
+
+@pytest.mark.parametrize("method", ["iw", "dr"])
+def test_a_chunk_whose_ratio_is_0_at_a_class_takes_no_other_chunk_with_it(method):
+    y, negative = Right().predict(X), X[X[:, 0] < 0.0]
+    target, months = np.concatenate([X, negative]), np.repeat(["all", "negative"], [N, len(negative)])
+    ratio = Below().fit(*stack_domains(X, X))
+    settings = {"metric": "roc_auc", "method": method, "n_bootstrap": 2}
+    told, untold = target_performance(Right(), ratio, X, y, target, chunks=months, **settings)
+    assert told.estimate == 1.0 and not (told.warning or "").startswith("Can't say")
+    assert np.isnan(untold.estimate) and untold.interval == (0.0, 1.0) and untold.source_estimate == 1.0
+    message = "Can't say: 'roc_auc' compares two classes, and the ratio is 0 at every source row of class 1"
+    assert untold.warning.startswith(message)
+    with pytest.raises(ValueError, match=message):
+        target_performance(Right(), Below().fit(*stack_domains(X, negative)), X, y, negative, **settings)
+
+
+@given(n=st.integers(4, 12), seed=st.integers(0, 99))
+def test_draws_without_a_class_are_drawn_again(n, seed):
+    y = (np.arange(n) == 0).astype(int)
+    losses, nothing = row_losses("roc_auc", MODEL, X[:n], y), Regressed(np.zeros(n), np.zeros(3))
+
+    def ones_of(drawn, drawn_target):
+        assert 0 in drawn and drawn.any()
+        return np.ones(n)
+
+    assert len(list(refitted_means(losses, nothing, ones_of, 20, np.random.default_rng(seed)))) == 20
+
+
+def test_refits_whose_ratio_is_0_at_a_class_are_left_out_and_said():
+    # One positive row, which half of the draws of the target leave above their largest value.
+    rows = X[np.argsort(X[:, 0])]
+    y = (np.arange(N) == N - 1).astype(int)
+    ratio = Below().fit(*stack_domains(rows, rows))
+    warning = target_performance(Right(), ratio, rows, y, rows, metric="roc_auc", n_bootstrap=20, method="iw").warning
+    lost = int(re.search(r"(\d+) of 20 draws of the bootstrap have no ratio, or none at a class, and are left out", warning)[1])
+    assert 1 <= lost <= 14
 
 
 # ---------------------------------------------------------------- models that search by themselves

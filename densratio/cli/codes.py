@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .column import code_texts
 from .tables import Table, is_numeral
 
 __all__ = ["declare_codes"]
@@ -16,7 +17,8 @@ _PADDED = re.compile(r"0\d+")
 def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, ...]:
     """Columns that are text in all tables: those that --text names, and those of `names` that hold codes in one of the tables.
 
-    Read as numbers, 01 and 1 would be one value. The tables read these as texts from now on, and their notes say so.
+    Read as numbers, 01 and 1 would be one value. The tables read these as texts from now on, and their notes say so. A table that
+    has lost the zeros of all codes of a column gets them back.
     """
     declared = tables[0].reading.text
     found: dict[str, str] = {}
@@ -32,7 +34,27 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
     codes = (*declared, *found)
     for table in tables:
         table.reading = replace(table.reading, text=codes)
+    for name in codes:
+        _give_zeros_back([table for table in tables if name in table.names], name)
     return codes
+
+
+def _give_zeros_back(tables: Sequence[Table], name: str) -> None:
+    """Let tables without a zero before any code, which a program may have dropped, read codes at the others' one length."""
+    written = [code_texts(table.read([name])[name].dropna().drop_duplicates()) for table in tables]
+    codes = [{text.strip() for text in texts if text.strip().isdecimal()} for texts in written]
+    has_zeros = [any(map(_PADDED.fullmatch, own)) for own in codes]
+    lengths = {len(code) for own, padded in zip(codes, has_zeros, strict=True) if padded for code in own}
+    if len(lengths) != 1:
+        return  # 01 and 1 may be two codes
+    for table, own, padded in zip(tables, codes, has_zeros, strict=True):
+        changed = {code: full for code in sorted(own) if (full := code.zfill(*lengths)) != code}
+        if changed and not padded:
+            table.respelled = {**table.respelled, name: changed}
+            code, full = next(iter(changed.items()))
+            other = tables[has_zeros.index(True)].path
+            note = f"{table.path}: column '{name}' has no zeros before its codes: '{code}' is read as '{full}', as in {other}."
+            table.notes += (note,)
 
 
 def _code(texts: Sequence[str]) -> str | None:

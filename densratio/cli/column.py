@@ -13,7 +13,7 @@ from .console import enumerated
 from .numerals import is_gap, numbers_in
 from .tables import Table
 
-__all__ = ["LISTS", "Column", "column_of", "shown"]
+__all__ = ["LISTS", "Column", "code_texts", "column_of", "shown"]
 
 LISTS = "lists or mixed values"
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
@@ -70,11 +70,8 @@ class Column(NamedTuple):
 def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool, is_label: bool = False) -> Column:
     """A column of a table. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts; is_label: no dates."""
     if is_code:
-        # 7 and not 7.0, which numbers become beside a missing one.
-        codes = values.astype(object).map(
-            lambda x: str(int(x) if isinstance(x, float) and x.is_integer() else x), na_action="ignore"
-        )
-        return Column(table, codes, "categories")
+        codes, other = code_texts(values), table.respelled.get(values.name, {})
+        return Column(table, codes.map(lambda text: other.get(text.strip(), text), na_action="ignore"), "categories")
     column = Column(table, values, _kind(values))
     if column.is_text and not table.has_types and (spelled := _spelled(column, fills_gaps, is_label)) is not None:
         column = Column(table, spelled, _kind(spelled))
@@ -82,6 +79,11 @@ def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool, is_
         floats = column.values.to_numpy(dtype=np.float64, na_value=np.nan)
         return column._replace(values=type(values)(floats, name=values.name))
     return column
+
+
+def code_texts(values: Any) -> Any:
+    """Codes (n,) as texts: 7 and not 7.0, which numbers become beside a missing one."""
+    return values.astype(object).map(lambda x: str(int(x) if isinstance(x, float) and x.is_integer() else x), na_action="ignore")
 
 
 def shown(value: Any) -> str:

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._names import nearest
 from .console import quoted
 from .tables import Table, is_numeral
 
@@ -96,11 +97,8 @@ def known(option: str, text: str, source: Table, target: Table) -> tuple[str, ..
 
 def hint_of(name: str, columns: Sequence[str]) -> str:
     """The columns whose names are like one that is none, or all of them."""
-    near = difflib.get_close_matches(name.lower(), [other.lower() for other in columns], n=3)
-    # A part of a name is like it too.
-    near = [other for other in columns if other.lower() in near or (len(name) > 2 and name.lower() in other.lower())]
-    if near:
-        return f"Did you mean {quoted(near[:3])}?"
+    if near := nearest(name, columns):
+        return f"Did you mean {quoted(near)}?"
     # A label is often the last one.
     last = f"; the last is '{columns[-1]}'" if len(columns) > _MOST_NAMED else ""
     return f"The columns are {quoted(columns, _MOST_NAMED)}{last}."

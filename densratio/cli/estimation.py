@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._names import did_you_mean
 from ..diagnostics.advice import advise
 from ..diagnostics.remedies import Remedies, describe, parameters_of
 from ..estimators import ESTIMATORS
@@ -55,7 +56,8 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
     """
     method = method.lower()
     if method not in ("auto", *ESTIMATORS):
-        raise ValueError(f"--method {method} is not known; use one of auto, {', '.join(sorted(ESTIMATORS))}.")
+        names = ("auto", *sorted(ESTIMATORS))
+        raise ValueError(f"--method {method} is not known; use one of {', '.join(names)}.{did_you_mean(method, names)}")
     if method == "auto" and not settings:
         return method
     ratio = named_ratio("kmm" if method == "auto" else method, seed)

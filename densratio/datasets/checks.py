@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
+from .._names import did_you_mean
 from .._validation import shown
 
 __all__ = ["check_kind", "generator", "numbers"]
@@ -16,7 +17,7 @@ __all__ = ["check_kind", "generator", "numbers"]
 def check_kind(what: str, kind: Any, known: Iterable[str]) -> str:
     """`kind`, if it is one of the names `known`; a ValueError that begins with `what` and lists them otherwise."""
     if not isinstance(kind, str) or kind not in known:
-        raise ValueError(f"{what} {shown(kind)} is not known; use one of {list(known)}.")
+        raise ValueError(f"{what} {shown(kind)} is not known; use one of {list(known)}.{did_you_mean(kind, known)}")
     return kind
 
 

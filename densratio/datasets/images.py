@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._names import did_you_mean
 from .folders import home_of, read_cifar, read_idx, read_names
 
 __all__ = [
@@ -196,7 +197,8 @@ def load_labelled(spec: str) -> Labelled:
     name, _, path = spec.partition(":")
     if name not in LOADERS:
         known = ", ".join(f"{data}:{kind}" for data, kind in _PATH_KINDS.items())
-        raise ValueError(f"Data {spec!r} is not known; use digits, {known} (cifar10 takes a FOLDER too).")
+        hint = did_you_mean(name, LOADERS)
+        raise ValueError(f"Data {spec!r} is not known; use digits, {known} (cifar10 takes a FOLDER too).{hint}")
     if name == "digits":
         if path:
             raise ValueError("digits comes with scikit-learn and takes no file.")

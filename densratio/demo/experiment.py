@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from .._arrays import to_device
+from .._names import did_you_mean
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
 from ..labels.networks import small_network
 from ..training.loop.reweighter import Reweighter
@@ -44,7 +45,8 @@ class NoiseExperiment:
         transition_matrix(*self.parsed_noise(), 2, {})
         unknown = [m for m in self.methods if m not in METHODS]
         if unknown or not self.methods:
-            raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.")
+            hint = did_you_mean(unknown[0], METHODS) if unknown else ""
+            raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.{hint}")
         to_device(np.zeros(1, dtype=np.float32), self.device)
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
             if getattr(self, name) < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays import Array, are_alike, is_sparse, put, take_rows, to_device, to_host, weighted_mean
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
+from .._threads import threads_for
 from .._validation import check_rows, seed_of, split_domains
 from .off_sample import KnownRows
 from .samples import Samples, counts, mean_one, over_mean, vanishes
@@ -70,8 +72,9 @@ class RatioEstimator(Estimator, ABC):
             self._draw_seed()
             scaled = counted.mapped(self._scaled)
             distinct = scaled.merged() if self._search.of_distinct else scaled
-            search(self, distinct)
-            raw = self._fit(distinct if self._merges_copies else scaled)
+            with threads_for(sum(distinct.sizes), self._width(distinct)):
+                search(self, distinct)
+                raw = self._fit(distinct if self._merges_copies else scaled)
             if self._merges_copies:
                 raw = distinct.of_each_source_row(raw)
             self._store_weights(raw, samples, counted, like)
@@ -119,6 +122,11 @@ class RatioEstimator(Estimator, ABC):
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
 
     # ------------------------------------------------------------ parts
+
+    def _width(self, samples: Samples) -> int:
+        """Columns of the widest matrix of the fit: those of the rows, or the centers of a kernel."""
+        n_columns, n_centers = int(samples.source.shape[1]), getattr(self, "n_centers", 1)
+        return max(n_columns, int(n_centers) if isinstance(n_centers, Integral) else sum(samples.sizes))
 
     def _draw_seed(self) -> None:
         """Draw one seed from random_state, shared by all candidates of a search and by the fit."""

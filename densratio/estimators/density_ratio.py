@@ -82,8 +82,8 @@ class DensityRatio(RatioEstimator):
         None: the columns are used as they are. `update`, a batch of a training loop, is never scaled.
     device : str or None
         "cuda", "cpu", "mps": compute there in torch and return numpy arrays. None: compute where the input is.
-    random_state : int, RandomState or None
-        Seed of the choice of centers and of random features.
+    random_state : int, RandomState, Generator or None
+        Seed of the choice of centers and of random features; None draws others in each fit.
     cv : int, scikit-learn splitter, iterable of (train, test), or None
         Folds of cross-validation for "cv" and sequences. With an iterable, the rows of `test` are held out and all others
         fitted. None: five folds of each domain, or the closed-form leave-one-out score if there is one (uLSIF).
@@ -130,7 +130,7 @@ class DensityRatio(RatioEstimator):
         max_iter: int = 10_000,
         scale: str | None = "auto",
         device: str | None = None,
-        random_state: Any = None,
+        random_state: Any = 0,
         cv: Any = None,
         n_jobs: int | None = None,
     ):

@@ -35,6 +35,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
     false_alarms : float between 0 and 1
     cv : int, number of folds of the reference rows
     random_state : int, RandomState, Generator or None
+        Seed of the ratio and the folds; None draws others in each fit.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ class SpectralRatio(RatioEstimator):
     n_centers : int or None
         Number of source rows, drawn at random, in whose kernels the eigenfunctions are expanded; None: all, at cubic cost.
     random_state : int, RandomState, Generator or None
-        Seed of the choice of centers.
+        Seed of the choice of centers; None draws others in each fit.
     cv, n_jobs :
         Folds (by default 5) and joblib processes of "cv" and sequences, which maximize
         mean r(target) - mean r(source)^2 / 2 on held-out rows, less its standard error over the folds: else a few rows of a heavy
@@ -108,7 +108,7 @@ class SpectralRatio(RatioEstimator):
         gamma: float | str | Sequence[float | str] = "median",
         n_components: int | str | Sequence[int] = "cv",
         n_centers: int | None = 200,
-        random_state: Any = None,
+        random_state: Any = 0,
         cv: Any = None,
         n_jobs: int | None = None,
         scale: str | None = "auto",

@@ -113,7 +113,7 @@ class Wasserstein(DensityRatio):
         max_iter: int = 10_000,
         scale: str | None = "auto",
         device: str | None = None,
-        random_state: Any = None,
+        random_state: Any = 0,
         cv: Any = None,
         n_jobs: int | None = None,
     ):

@@ -52,7 +52,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     learning_rate : float, of Adam; of a linear network at least that under which the weights can reach 3.
     device : str, such as "cpu" or "cuda".
     random_state : int, RandomState, Generator or None
-        torch's global state is left alone.
+        Seed of the networks and the folds; None draws others in each fit. torch's global state is left alone.
     verbose : callable or None
         Called after each epoch of any network.
 

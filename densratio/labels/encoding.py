@@ -16,7 +16,7 @@ from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_table, is_frame, is_missing, library_of
 from ..tables import TableEncoder
 from ..tables.reading import column_names
-from ..tables.spelling import spells_number
+from ..tables.spelling import numbers_spelled
 
 __all__ = [
     "FrameEncoder",
@@ -70,7 +70,9 @@ def table_of_texts(X: Any) -> np.ndarray | None:
         return None
     if values.ndim != 2:
         return None
-    return values if any(isinstance(value, str) and not spells_number(value) for value in values.flat) else None
+    is_text = values.dtype.kind == "U"
+    texts = values if is_text else np.array([value for value in values.flat if isinstance(value, str)], dtype=object)
+    return values if numbers_spelled(texts) is None else None
 
 
 def _free_text(column: Any) -> list[str] | None:
@@ -216,6 +218,8 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":
         raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
+    if not has_model and isinstance(X, np.ndarray) and X.ndim > 1 and X.dtype.kind in "US":
+        X = X if (numbers := numbers_spelled(X)) is None else numbers
     table = X if is_frame(X) else None if has_model else table_of_texts(X)
     if table is not None:
         return FrameEncoder().fit(table).transform(table).astype(np.float32)

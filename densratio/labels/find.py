@@ -41,7 +41,7 @@ def find_label_issues(
     groups: Any = None,
     cv: int = 5,
     n_repeats: int | None = None,
-    random_state: Any = None,
+    random_state: Any = 0,
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Any:
@@ -87,7 +87,7 @@ def find_label_issues(
     cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
         that a model learned from, ranks them; scores are as sure as they are over the deals on average. None for 4 times up to
         5,000 rows, of images twice, fewer for more, once above 10,000.
-    random_state : int or Generator. n_jobs : folds at a time.
+    random_state : int, Generator, or None for other folds in each call. n_jobs : folds at a time.
     verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as

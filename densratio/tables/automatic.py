@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from .._arrays import is_sparse, take_rows
 from .._scale import distinct
 from ..estimators import KMM, Discriminator, GaussianRatio, RatioEstimator, StackedRatio
+from ..estimators.discriminator.weighted_bins import WeightedBins
 
 __all__ = ["automatic"]
 
@@ -59,4 +60,4 @@ def _boosted(depth: int, is_long: bool, leaf: int, seed: int) -> Discriminator:
     boosting = HistGradientBoostingClassifier(
         max_depth=depth, max_iter=rounds, early_stopping=is_long, min_samples_leaf=leaf, l2_regularization=1.0, random_state=seed
     )
-    return Discriminator(boosting, cv=1)
+    return Discriminator(make_pipeline(WeightedBins(), boosting), cv=1)

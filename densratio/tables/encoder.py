@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import is_frame
 from .._estimator import Estimator
+from .._names import nearest
 from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
 from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
@@ -149,7 +149,7 @@ class TableEncoder(TransformerMixin, Estimator):
         for name in left_out:
             if name not in known:
                 names_of = {str(other): other for other in known}
-                near = difflib.get_close_matches(str(name), names_of, n=1)
+                near = nearest(name, names_of, n=1)
                 hint = f"Did you mean {names_of[near[0]]!r}?" if near else f"The columns are {known}."
                 raise ValueError(f"drop: neither sample has a column {name!r}. {hint}")
         mine, theirs = ([name for name in some if name not in left_out] for some in names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_table, is_frame, is_missing, is_real, library_of
-from .spelling import spells_number
+from .spelling import numbers_spelled, spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
 
@@ -112,10 +112,9 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
     # One table is not compared with another, and its reader may have no such parameter.
     leave_out = f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
-    column = _of_values(values, is_category, has_zone)
-    if not is_frame(X) and values.dtype.kind in "US" and all(map(spells_number, values)):
-        # An array has one type for all columns.
-        column = Column("numbers", values.astype(np.float64))
+    # An array has one type for all columns.
+    numbers = numbers_spelled(values) if not is_frame(X) and values.dtype.kind in "US" else None
+    column = _of_values(values, is_category, has_zone) if numbers is None else Column("numbers", numbers)
     if isinstance(column, str):
         raise ValueError(
             f"Column {name!r} of the {sample} holds {column}: turn it into numbers, text or dates, or leave it out{leave_out}."

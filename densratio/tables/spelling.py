@@ -11,7 +11,7 @@ import numpy as np
 
 from .._columns import is_real
 
-__all__ = ["advice_on_texts", "instead_of_texts", "is_date", "spells_number"]
+__all__ = ["advice_on_texts", "instead_of_texts", "is_date", "numbers_spelled", "spells_number"]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a name of something
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
@@ -28,6 +28,15 @@ def spells_number(text: Any) -> bool:
         return bool(np.isfinite(float(text))) or str(text).lower() == "nan"
     except ValueError:
         return False
+
+
+def numbers_spelled(texts: np.ndarray) -> np.ndarray | None:
+    """The numbers that all texts of an array spell, as `spells_number` tells of one; None where one of them spells none."""
+    try:
+        numbers = texts.astype(np.float64)
+    except ValueError:
+        return None
+    return numbers if all(map(spells_number, texts[~np.isfinite(numbers)].tolist())) else None
 
 
 def is_date(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 import warnings
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from .._arrays import to_host
 from .._columns import library_of, shown
+from .._names import did_you_mean
 from .._progress import show_progress
 from .._validation import check_number, seed_of, stack_domains
 from ..diagnostics import Report, diagnose
@@ -123,7 +123,7 @@ def importance_weights(
         What then makes the weights less extreme: "pareto", or a partial `tame_weights` with an amount or a number of effective
         rows. `taming` of the result says what it did.
     random_state : int, RandomState, Generator or None
-        Seed of the density ratio and of the diagnosis.
+        Seed of the density ratio and of the diagnosis; None draws others in each call.
     verbose : bool
         Whether to show the progress of searches and stacks, as `densratio.show_progress` does.
 
@@ -188,8 +188,7 @@ def ratio_of(method: Any, source: Any, target: Any, seed: int, sample_weight: np
 def named_ratio(name: str, seed: int) -> Any:
     """The unfitted density ratio of a name in ESTIMATORS, with the seed if it takes one."""
     if name.lower() not in ESTIMATORS:
-        near = difflib.get_close_matches(name.lower(), ESTIMATORS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, [*ESTIMATORS, "auto"])
         raise ValueError(f'method must be "auto", a density ratio, or one of {sorted(ESTIMATORS)}; got {name!r}.{hint}')
     ratio = ESTIMATORS[name.lower()]()
     return ratio.set_params(random_state=seed) if "random_state" in ratio.get_params(deep=False) else ratio

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._names import did_you_mean, plain
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.reweighter import Reweighter
 from .loop.validation_pass import last_linear
@@ -218,12 +218,10 @@ def reweighter(
 
 def key_of(name: Any) -> str:
     """The key in METHODS that a name means in any spelling. Raises ValueError, with the nearest names, where there is none."""
-    keys = {_plain(key): key for key in METHODS}
-    if isinstance(name, str) and _plain(name) in keys:
-        return keys[_plain(name)]
-    near = difflib.get_close_matches(_plain(str(name)), keys, n=3)
-    hint = f" Did you mean {' or '.join(repr(keys[key]) for key in near)}?" if near else ""
-    raise ValueError(f"There is no method {name!r}.{hint} The methods are {', '.join(METHODS)}.")
+    keys = {plain(key): key for key in METHODS}
+    if isinstance(name, str) and plain(name) in keys:
+        return keys[plain(name)]
+    raise ValueError(f"There is no method {name!r}.{did_you_mean(name, METHODS)} The methods are {', '.join(METHODS)}.")
 
 
 def keys_of(text: str) -> tuple[str, ...]:
@@ -235,7 +233,3 @@ def keys_of(text: str) -> tuple[str, ...]:
 def title_of(name: str) -> str:
     """What tables and figures call a method."""
     return METHODS[name].title
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())

@@ -72,7 +72,7 @@ class WeightedConformal(WithRatio):
         "absolute", "quantile" or "lac".
     calibration_size : share of the rows that "split" scores
     cv : number of folds of "cross"
-    random_state : int, Generator, RandomState or None, of the split or the folds, and of "aps"
+    random_state : int, Generator, RandomState, or None for others in each fit, of the split or the folds, and of "aps"
 
     Attributes
     ----------

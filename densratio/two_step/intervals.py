@@ -58,7 +58,7 @@ def weight_intervals(
     *,
     confidence: float = 0.95,
     n_replicas: int = 200,
-    random_state: Any = None,
+    random_state: Any = 0,
     n_jobs: int | None = None,
     verbose: bool = False,
 ) -> WeightIntervals:
@@ -79,7 +79,7 @@ def weight_intervals(
     X : (n, d), y : (n,) domains, the smaller value the source, as in its `fit`
     confidence : level of the intervals, between 0 and 1
     n_replicas : number of refits
-    random_state : int, Generator or None, for the draws
+    random_state : int, Generator, or None for other draws in each call
     n_jobs : number of processes, as in scikit-learn
     verbose : whether to show the progress, as `densratio.show_progress` does
 

@@ -131,8 +131,8 @@ def target_performance(
     verbose : whether to show the progress, as `densratio.show_progress` does
 
     Raises ValueError for a metric that is no mean over rows, a model without the predictions that it needs, samples with
-    different columns, and a ratio that is 0 at every source row. Sources: Shimodaira (2000), J. Stat. Plan. Inference 90; Robins,
-    Rotnitzky & Zhao (1994), JASA 89.
+    different columns, and, without chunks, a ratio that is 0 at every source row, or at those of a class of AUC. Sources:
+    Shimodaira (2000), J. Stat. Plan. Inference 90; Robins, Rotnitzky & Zhao (1994), JASA 89.
     """
     if method not in _METHODS:
         raise ValueError(f'method must be "dr" (doubly robust) or "iw" (importance-weighted); got {method!r}.')
@@ -160,9 +160,9 @@ def target_performance(
 
 def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
     own = refitted(ratio, *stack_domains(source, target), plan.seed)
-    if not (raw := ratio_at(own, source)).any():
-        # An error would take the other chunks with it, which can say.
-        why = "the ratio is 0 at every source row: none of them is like a target row."
+    raw = ratio_at(own, source)
+    # An error would take the other chunks with it, which can say.
+    if why := _why_untold(losses, raw):
         return replace(_untold(plan, losses, len(raw), why), chunk=label)
     return replace(_estimate(plan, losses, own, source, target), chunk=label)
 
@@ -207,9 +207,13 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
     samples, weights = _samples(source, target), row_weights(ratio, source)
     regressed = _regressed(plan, losses, weights, samples)
     mean, known_error = shifted_mean(losses.values(weights), weights, regressed)
-    error = max(known_error, _bootstrapped_error(plan, losses, ratio, samples, regressed))
+    refits = _refits(plan, losses, ratio, samples, regressed)
+    error = max(known_error, float(np.std(refits, ddof=1)) if len(refits) > 1 else 0.0)
     effective = effective_sample_size(weights)
     warning, is_blind = _warning(ratio, weights, samples, effective)
+    if can_refit(ratio) and (n_lost := plan.n_bootstrap - len(refits)):
+        lost = f"{n_lost} of {plan.n_bootstrap} draws of the bootstrap have no ratio, or none at a class, and are left out."
+        warning = lost if warning is None else f"{warning} {lost}"
     half = error * t.ppf(0.5 + 0.5 * plan.confidence, max(effective - 1.0, 1.0))
     return TargetPerformance(
         estimate=float(np.clip(mean, *losses.bounds)),
@@ -223,6 +227,18 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
         confidence=plan.confidence,
         n_rows=len(weights),
     )
+
+
+def _why_untold(losses: RowLosses, weights: np.ndarray) -> str | None:
+    """Why weights (n,) of the source rows give the metric no value, or None where they do."""
+    if not weights.any():
+        return "the ratio is 0 at every source row: none of them is like a target row."
+    if absent := losses.without_weight(weights):
+        return (
+            f"{losses.name!r} compares two classes, and the ratio is 0 at every source row of class {absent[0]!r}: none of them is "
+            "like a target row. metric='accuracy' and 'log_loss' need no second class."
+        )
+    return None
 
 
 def _untold(plan: _Plan, losses: RowLosses, n_rows: int, why: str) -> TargetPerformance:
@@ -242,9 +258,9 @@ def _untold(plan: _Plan, losses: RowLosses, n_rows: int, why: str) -> TargetPerf
 
 
 def _regressed(plan: _Plan, losses: RowLosses, weights: np.ndarray, samples: _Samples) -> Regressed:
+    if why := _why_untold(losses, weights):
+        raise ValueError(f"Can't say: {why}")
     values = losses.values(weights)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{losses.name!r} has no value on the target: one of the classes has no row of positive weight.")
     source, target = (samples.table[samples.domain == k] for k in (0, 1))
     if plan.method == "iw":
         return Regressed(np.zeros(len(source)), np.zeros(len(target)))
@@ -296,10 +312,10 @@ def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tu
     return (high - above * factor, high - above / factor) if np.isinf(below) else (low + below / factor, low + below * factor)
 
 
-def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Samples, regressed: Regressed) -> float:
-    """Standard deviation of the estimate over samples with a ratio of their own; 0 where there are no two of them."""
+def _refits(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Samples, regressed: Regressed) -> list[float]:
+    """Estimates from drawn samples with a ratio of their own; none for a ratio that is a function."""
     if not can_refit(ratio):
-        return 0.0
+        return []
     source, target = (np.flatnonzero(samples.domain == k) for k in (0, 1))
     X = rows_at(samples.stacked, source)
 
@@ -308,9 +324,8 @@ def _bootstrapped_error(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Sa
         return ratio_at(refitted(ratio, rows_at(samples.stacked, rows), samples.domain[rows], plan.seed), X)
 
     rng = np.random.default_rng(plan.seed)
-    found = refitted_means(losses.values, regressed, weights_of, plan.n_bootstrap, rng)
-    means = list(ticked(found, plan.n_bootstrap, "Refits of the ratio"))
-    return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+    found = refitted_means(losses, regressed, weights_of, plan.n_bootstrap, rng)
+    return list(ticked(found, plan.n_bootstrap, "Refits of the ratio"))
 
 
 def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:

@@ -13,6 +13,7 @@ from scipy.special import xlogy
 
 from .._arrays import to_host
 from .._columns import check_container, is_missing, shown
+from .._names import did_you_mean
 from .weights import name_of
 
 __all__ = ["RowLosses", "row_losses"]
@@ -21,14 +22,19 @@ __all__ = ["RowLosses", "row_losses"]
 class RowLosses(NamedTuple):
     """A metric on n rows: `values(weights)` (n,) are such that sum w values / sum w is the weighted metric.
 
-    name: what the metric is called. bounds: the least and the largest value that the metric can have. kinds: (n,) which rows the
-    metric compares with each other, or None.
+    name: what the metric is called. bounds: the least and the largest value that the metric can have. kinds: (n,) the classes that
+    the metric compares with each other, or None.
     """
 
     name: str
     bounds: tuple[float, float]
     values: Callable[[np.ndarray], np.ndarray]
     kinds: np.ndarray | None = None
+
+    def without_weight(self, weights: np.ndarray) -> list[Any]:
+        """The kinds without a row of positive weight (n,): where there is one, the metric has no value."""
+        kinds = [] if self.kinds is None else np.unique(self.kinds).tolist()
+        return [kind for kind in kinds if not weights[self.kinds == kind].any()]
 
     @property
     def negated(self) -> RowLosses:
@@ -155,7 +161,8 @@ def _auc(model: Any, X: Any, y: np.ndarray) -> RowLosses:
             "class against the rest, pass a model and y of two classes."
         )
     scores, is_positive = _scores(model, X), _is_class("roc_auc", y, classes)[:, 1]
-    return RowLosses("roc_auc", (0.0, 1.0), lambda weights: _auc_values(scores, is_positive, weights), is_positive)
+    values = partial(_auc_values, scores, is_positive)
+    return RowLosses("roc_auc", (0.0, 1.0), values, classes[is_positive.astype(int)])
 
 
 def _is_class(name: str, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -248,5 +255,6 @@ def _no_mean(name: str) -> ValueError:
         return ValueError(
             f"{name!r} is no mean over rows, so no weighted mean estimates it on the target. Those that are: {', '.join(_NAMES)} "
             "(which has rows through its influence function); or a function (y_true, y_pred) -> values of the rows (n,)."
+            f"{did_you_mean(name, _NAMES)}"
         )
-    return ValueError(f"There is no metric {name!r}. Those that are known: {', '.join(_NAMES)}.")
+    return ValueError(f"There is no metric {name!r}.{did_you_mean(name, _NAMES)} Those that are known: {', '.join(_NAMES)}.")

@@ -11,7 +11,9 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold
 
+from .._threads import threads_for
 from ..diagnostics.divergence import as_chosen
+from .row_losses import RowLosses
 
 __all__ = ["Regressed", "ShiftedMean", "can_refit", "cross_fitted", "refitted", "refitted_means", "shifted_mean"]
 
@@ -53,11 +55,12 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
         regressor = HistGradientBoostingRegressor(max_iter=50, min_samples_leaf=10, random_state=seed)
     at_source, at_target = np.empty(len(source)), np.zeros(len(target))
     folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
-    for kept, held_out in folds:
-        learned, rows, new_rows = _without_empty_columns(source[kept], source[held_out], target)
-        model = clone(regressor).fit(learned, losses[kept])
-        at_source[held_out] = model.predict(rows)
-        at_target += model.predict(new_rows) / len(folds)
+    with threads_for(*source.shape):
+        for kept, held_out in folds:
+            learned, rows, new_rows = _without_empty_columns(source[kept], source[held_out], target)
+            model = clone(regressor).fit(learned, losses[kept])
+            at_source[held_out] = model.predict(rows)
+            at_target += model.predict(new_rows) / len(folds)
     return Regressed(at_source, at_target)
 
 
@@ -87,7 +90,7 @@ def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0, fit_params: dict[st
 
 
 def refitted_means(
-    values: Callable[[np.ndarray], np.ndarray],
+    losses: RowLosses,
     regressed: Regressed,
     weights_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
     n_bootstrap: int,
@@ -95,19 +98,20 @@ def refitted_means(
 ) -> Iterator[float]:
     """Estimates from samples of the source and the target rows drawn with replacement; the regression stays as it is.
 
-    values(weights) -> losses (n,); weights_of(source rows, target rows) -> weights (n,) of all source rows from the ratio that is
-    fitted on the drawn ones. A draw on which no ratio can be fitted gives nothing.
+    weights_of(source rows, target rows) -> weights (n,) of all source rows from the ratio that is fitted on the drawn ones. Source
+    rows without one of the metric's classes are drawn again. A draw on which no ratio can be fitted, or whose ratio is 0 at a
+    class, gives nothing.
     """
     n, m = len(regressed.source), len(regressed.target)
     for _ in range(n_bootstrap):
-        drawn, drawn_target = rng.integers(n, size=n), rng.integers(m, size=m)
+        drawn = rng.integers(n, size=n)
+        while losses.without_weight(counts := np.bincount(drawn, minlength=n)):
+            drawn = rng.integers(n, size=n)
+        drawn_target = rng.integers(m, size=m)
         try:
-            weights = weights_of(drawn, drawn_target) * np.bincount(drawn, minlength=n)
+            weights = weights_of(drawn, drawn_target) * counts
         except (ValueError, np.linalg.LinAlgError):
             continue
-        mean = float("nan")
-        if np.sum(weights) > 0.0:
+        if weights.any() and not losses.without_weight(weights):
             of_target = Regressed(regressed.source, regressed.target[drawn_target])
-            mean = shifted_mean(values(weights), weights, of_target).estimate
-        if np.isfinite(mean):
-            yield mean
+            yield shifted_mean(losses.values(weights), weights, of_target).estimate

@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import exprel
 
 from .._columns import library_of, shown
+from .._names import did_you_mean
 from ..diagnostics.weights import effective_sample_size, pareto_k, pareto_tail, weight_shares
 
 __all__ = ["TAMINGS", "TamedWeights", "tame_weights", "tamed_by"]
@@ -79,7 +80,7 @@ def tame_weights(
     (2000), J. Stat. Plan. Inference 90, for flattening; Li, Morgan & Zaslavsky (2018), JASA 113, for overlap weights.
     """
     if method not in TAMINGS:
-        raise ValueError(f"method must be one of {list(TAMINGS)}; got {shown(method)}.")
+        raise ValueError(f"method must be one of {list(TAMINGS)}; got {shown(method)}.{did_you_mean(method, TAMINGS)}")
     shares = weight_shares(weights)
     before = shares * len(shares)
     if method != "pareto":

@@ -27,7 +27,7 @@ class Table(ABC):
     """The table of a file: `names`, its columns in their order; `place`, what a person counts in it; and two readers.
 
     has_types : whether the file itself says what is number and what is text; in a CSV the values do.
-    notes : what was passed over in the file.
+    notes : what was passed over in the file. respelled : by column, what stands for a code that is written otherwise elsewhere.
     """
 
     has_types: ClassVar[bool]
@@ -37,6 +37,7 @@ class Table(ABC):
 
     def __init__(self, path: Path, reading: Reading):
         self.path, self.reading = path, reading
+        self.respelled: dict[str, dict[str, str]] = {}
         # A pipe can be read once.
         self._content = None if path.is_file() else path.read_bytes()
 

@@ -31,13 +31,16 @@ from .mixed import Schema, reads_columns, takes_missing
 
 __all__ = ["Discriminator", "weight_arguments"]
 
+# With one standard error a linear model that hardly fits is kept, and far rows, of which likelihood says little, get huge ratios.
+_DOUBT = 0.5
+
 
 def _classifiers(ratio: Discriminator, samples: Samples) -> list[Pipeline]:
     return default_classifiers(samples.source.shape[1], is_sparse=is_sparse(samples.source))
 
 
 def _scores(ratio: Discriminator, candidates: list[dict[str, Any]], samples: Samples) -> np.ndarray:
-    """Held-out log-likelihoods (n_candidates, 1), minus one standard error of the gain over the best earlier candidate."""
+    """Held-out log-likelihoods (n_candidates, 1), minus half a standard error of the gain over the best earlier candidate."""
     table = table_of(samples)
     held_out = ratio._held_out(table, samples)
     if held_out.shape[1] == 1:
@@ -49,7 +52,7 @@ def _scores(ratio: Discriminator, candidates: list[dict[str, Any]], samples: Sam
         gain = likelihood - likelihoods[best]
         mean = float(gain @ share)
         error = (max(float(gain**2 @ share) - mean**2, 0.0) / size) ** 0.5
-        scores.append(scores[best] + mean - error)
+        scores.append(scores[best] + mean - _DOUBT * error)
         if scores[number] > scores[best]:
             best = number
     return np.array(scores)[:, None]
@@ -73,7 +76,7 @@ class Discriminator(RatioEstimator):
     classifier : scikit-learn classifier, "cv", or a sequence of classifiers
         A classifier with predict_proba or decision_function, or a Pipeline; it is cloned before fitting. It gets missing values,
         and frames with their text and categories, if its tags (or those of its first step) take them. A sequence: the one with
-        the highest held-out log-likelihood, where each must beat the best before it by one standard error: put the simplest
+        the highest held-out log-likelihood, where each must beat the best before it by half a standard error: put the simplest
         first. "cv": linear, quadratic and kernel logistic regression of standardized columns, those with heavy tails by their
         normal scores; only linear for CSR rows.
     cv : int, splitter or iterable of (train, test)
@@ -90,7 +93,7 @@ class Discriminator(RatioEstimator):
         map; it needs thousands of rows, and weights take few values. None: uncalibrated odds, which need predict_proba.
     n_jobs : number of joblib processes for the folds.
     random_state : int, RandomState, Generator or None
-        Seed of the folds; a classifier has its own random_state.
+        Seed of the folds; None draws others in each fit. A classifier has its own random_state.
 
     sample_weight is passed to every step of the classifier that accepts it (metadata routing is ignored). Whole numbers count as
     copies; others are scaled in each domain to the effective sample size.

@@ -87,7 +87,7 @@ class KMM(DensityRatio):
         max_iter: int = 10_000,
         scale: str | None = "auto",
         device: str | None = None,
-        random_state: Any = None,
+        random_state: Any = 0,
         cv: Any = None,
         n_jobs: int | None = None,
     ):

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..._arrays import to_host
 from ..._columns import check_container, is_frame, is_missing
 from ..._estimator import Estimator, unchanged_on_error
+from ..._names import did_you_mean
 from ..._scale import Scale
 from ..._validation import check_count, check_number, check_rows, seed_of, split_domains
 from ..discriminator.estimator import weight_arguments
@@ -48,6 +49,7 @@ class LabelShiftRatio(Estimator):
     n_bootstrap : int
         Draws of the bootstrap, and of the test.
     random_state : int, RandomState, Generator or None
+        Seed of the folds and the bootstrap; None draws others in each fit.
 
     Attributes
     ----------
@@ -144,7 +146,8 @@ class LabelShiftRatio(Estimator):
 
     def _check_parameters(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method={self.method!r} is not known; use one of {sorted(METHODS)}.")
+            hint = did_you_mean(self.method, METHODS)
+            raise ValueError(f"method={self.method!r} is not known; use one of {sorted(METHODS)}.{hint}")
         check_number("confidence", self.confidence, "(0, 1)", ", such as 0.95")
         check_count("cv", self.cv, 2)
         check_count("n_bootstrap", self.n_bootstrap)

@@ -52,7 +52,7 @@ class StackedRatio(RatioEstimator):
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
         If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
     random_state : int, RandomState, Generator or None
-        Seed of the members of "auto".
+        Seed of the members of "auto"; None draws another in each fit.
     n_jobs : int or None
         joblib processes, one for each member and fold.
     verbose : bool

@@ -80,7 +80,7 @@ class SubspaceLSIF(RatioEstimator):
         alpha of the divergence that selects subspace and kernel; 0 is the Pearson divergence of the paper, which is sensitive to
         single rows with a large ratio. The fitted ratio always has alpha = 0.
     random_state : int, RandomState, Generator or None
-        Seed of the choice of centers and of redrawn directions.
+        Seed of the choice of centers and of redrawn directions; None draws others in each fit.
     cv, n_jobs :
         Folds and joblib processes of the choice of n_components and max_iter. If a domain has
         a single distinct row, nothing can be held out: "cv" then means n_components 1, max_iter 0, the median rule and
@@ -114,7 +114,7 @@ class SubspaceLSIF(RatioEstimator):
         max_iter: int | str | Sequence[int] = "cv",
         n_restarts: int = 2,
         search_alpha: float = 0.5,
-        random_state: Any = None,
+        random_state: Any = 0,
         cv: Any = 2,
         n_jobs: int | None = None,
         scale: str | None = "auto",

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
+from ..._names import plain
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
@@ -103,7 +104,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
 
-        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing.
+        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing, and under
+        torch.no_grad() or torch.inference_mode().
         """
 
     def transform(self, index: Any) -> Tensor:
@@ -174,7 +176,8 @@ class Reweighter(nn.Module, Joinable, ABC):
             ) from error
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
-        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
+        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given, and where
+        gradients are off."""
         name = type(self).__name__
         if isinstance(model, type):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
@@ -184,6 +187,13 @@ class Reweighter(nn.Module, Joinable, ABC):
             raise ValueError(
                 f"weighted_loss takes the torch.nn.Module that you train; got a {type(model).__name__}. Make it the forward(x) of "
                 "a module around the model."
+            )
+        if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+            off = "torch.inference_mode()" if torch.is_inference_mode_enabled() else "torch.no_grad()"
+            raise ValueError(
+                f"weighted_loss of {name} is the loss of a training step, which needs gradients: call it outside of {off}. The "
+                "loss of rows that are not trained on is reweighter.losses(model(x), y).mean(), the weights of training rows are "
+                "reweighter.transform(index)."
             )
         if val is None and self.needs_validation:
             raise ValueError(
@@ -271,7 +281,7 @@ def _is_empty(index: Any) -> bool:
 def where_named(text: str) -> str:
     """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
     known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
-    key = "".join(c for c in text.lower() if c.isalnum())
+    key = plain(text)
     # The longest class that the name begins with, or else the shortest that begins with the name.
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]

@@ -105,13 +105,18 @@ class MetaGradient(nn.Module):
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError where the optimizer is missing, is not known, or trains another model."""
+        """Raise ValueError where the optimizer is missing, is not known, or trains another model, and where none is trained."""
         parameters = [p for p in unwrapped(model).parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError(
+                "All parameters of the model are frozen, and the weights follow the gradient of the validation loss in those that "
+                "are trained: type model.requires_grad_(True), or the same of the layers that train."
+            )
         if self.mode == "exact":
             if self.optimizer is None:
                 raise ValueError(_NO_OPTIMIZER)
             rule_of(self.optimizer)
-        if parameters and all(isinstance(rate, float) and rate == 0.0 for rate in learning_rates(self.optimizer, parameters)):
+        if all(isinstance(rate, float) and rate == 0.0 for rate in learning_rates(self.optimizer, parameters)):
             held = {id(p) for group in getattr(self.optimizer, "param_groups", []) for p in group["params"]}
             if not any(id(p) in held for p in parameters):
                 raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._names import did_you_mean
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
 from ...estimators.solve import make_features
 from ...objectives import Wasserstein1
@@ -160,8 +161,9 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
         return ratio
     name = ratio.lower() if isinstance(ratio, str) else ratio
     if not isinstance(name, str) or name not in IN_LOOPS:
-        names, hint = sorted([*IN_LOOPS, "auto"]), where_named(ratio) if isinstance(ratio, str) else ""
-        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}. {hint}".rstrip())
+        names = sorted([*IN_LOOPS, "auto"])
+        hint = f"{did_you_mean(ratio, names)} {where_named(ratio)}" if isinstance(ratio, str) else ""
+        raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.{hint}")
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
 

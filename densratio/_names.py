@@ -1,0 +1,97 @@
+"""Which of the known names a person may have meant: what messages about an unknown one suggest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["did_you_mean", "nearest", "plain"]
+
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    # Density ratios.
+    "kmm": ("kernel mean matching", "maximum mean discrepancy"),
+    "kliep": ("Kullback-Leibler importance estimation procedure",),
+    "lsif": ("unconstrained least-squares importance fitting", "uLSIF", "RuLSIF"),
+    "wasserstein": ("optimal transport", "earth mover's distance"),
+    "discriminator": ("probabilistic classification", "classifier", "logistic regression"),
+    "gaussian": ("normal distributions",),
+    "kde": ("kernel density estimation",),
+    "nearest_neighbors": ("k nearest neighbors", "knn"),
+    "spectral": ("eigenfunctions",),
+    "subspace_lsif": ("least-squares hetero-distributional subspace search", "LHSS"),
+    # Methods in a training loop.
+    "val_only": ("validation only",),
+    "uniform": ("unweighted", "plain cross entropy", "empirical risk minimization", "erm"),
+    "diw": ("dynamic importance weighting",),
+    "l2r": ("learning to reweight",),
+    "mw_net": ("meta-weight-net",),
+    "cmw_net": ("class-aware meta-weight-net",),
+    "gdw": ("generalized data weighting",),
+    "fsr": ("fast sample reweighting",),
+    "gce": ("generalized cross entropy",),
+    "sce": ("symmetric cross entropy",),
+    "elr": ("early-learning regularization",),
+    "m_correction": ("beta mixture", "dynamic bootstrapping"),
+    "lrt": ("likelihood ratio test",),
+    "plc": ("progressive label correction",),
+    "jtt": ("just train twice",),
+    "rho_loss": ("reducible holdout loss",),
+    # Class ratios.
+    "mlls": ("maximum likelihood", "expectation maximization", "saerens"),
+    "bbse": ("black box shift estimation", "confusion matrix"),
+    "rlls": ("regularized learning under label shift",),
+    # Metrics.
+    "mean_squared_error": ("mse",),
+    "mean_absolute_error": ("mae",),
+    "mean_absolute_percentage_error": ("mape",),
+    "log_loss": ("cross entropy", "negative log likelihood", "nll"),
+    "roc_auc": ("area under the curve", "auroc"),
+    # Taming.
+    "pareto": ("psis", "smoothing"),
+    "truncate": ("clip", "trim"),
+}
+"""What the field calls the same thing, by the names that are known here."""
+
+_LEAST = 2  # letters from which a part of a name tells of it
+_LEAST_WITHIN = 3
+
+
+def plain(name: str) -> str:
+    """Letters and digits of a name, all small: "MW-Net" and "mw_net" are one name."""
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
+    """At most n of the known names that `name` may mean, the likeliest first; none where it is far from all of them.
+
+    Of these the first that finds any: the same letters; names that begin with it, and those that the field calls so; the longest
+    that it begins with; names that hold it; a small edit distance.
+    """
+    keys: dict[str, str] = {}
+    for each in known:
+        keys.setdefault(plain(each), each)
+    text = plain(str(name))
+    if text in keys or not text:
+        return [keys[text]] if text in keys else []
+    begun = [key for key in keys if len(text) >= _LEAST and key.startswith(text)]
+    begins = sorted((key for key in keys if len(key) >= _LEAST and text.startswith(key)), key=len, reverse=True)[:1]
+    others = {key: [plain(other) for other in _OTHER_NAMES.get(each, ())] for key, each in keys.items()}
+    if equal := [key for key in keys if text in others[key]]:
+        return [keys[key] for key in equal][:n]
+    same = [key for key in keys if any(_is_within(text, other) for other in others[key])]
+    within = [key for key in keys if _is_within(text, key)]
+    near = difflib.get_close_matches(text, keys, n=n)
+    return [keys[key] for key in (list(dict.fromkeys([*begun, *same])) or begins or within or near)][:n]
+
+
+def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
+    """ " Did you mean 'a' or 'b'?", the end of a message, or "" where no known name is near."""
+    names = nearest(name, known, n)
+    return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def _is_within(one: str, other: str) -> bool:
+    """Whether one of two names holds the other."""
+    short, long = sorted((one, other), key=len)
+    return len(short) >= _LEAST_WITHIN and short in long
