@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .._arrays import to_device
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
+from ..labels.epochs import seeded
 from ..labels.networks import small_network
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.row_losses import RowLosses
@@ -152,8 +153,7 @@ def _made(
     method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int
 ) -> tuple[nn.Module, Reweighter, torch.optim.Optimizer]:
     """Model, reweighter and optimizer, drawn by the seed alone."""
-    with torch.random.fork_rng(devices=[config.device] if config.device.startswith("cuda") else []):
-        torch.manual_seed(seed)
+    with seeded(torch.device(config.device), seed):
         model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         made = reweighter(

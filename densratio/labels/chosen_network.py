@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from .held_out import calibrated_losses, is_better
+from .held_out import calibrated_losses, is_better, probabilities
 from .rows import Rows, dealt, held_shares
 from .training import Plan, stopped
 
@@ -63,10 +63,8 @@ def _moves(plan: Plan, rows: Rows, seed: int) -> str:
 
 
 def _regression_losses(decay: float, own: Rows, held: Rows, n_classes: int) -> np.ndarray:
-    proba = np.zeros((len(held.y), n_classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression = LogisticRegression(C=1.0 / (decay * len(own.y)), max_iter=200)
         regression.fit(own.x, own.y, sample_weight=own.counts / own.counts.mean())
-    proba[:, regression.classes_] = regression.predict_proba(held.x)
-    return calibrated_losses(proba, held.y, held.counts)
+    return calibrated_losses(probabilities(regression, held.x, n_classes), held.y, held.counts)

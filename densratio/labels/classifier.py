@@ -225,7 +225,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """P(class) (m, C) of each row in the light of its label, and the weights (m,); the network is kept."""
         from .chosen_network import with_network
-        from .training import label_model, seeded, train, train_reweighted
+        from .epochs import seeded
+        from .training import label_model, train, train_reweighted
 
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]

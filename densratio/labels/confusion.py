@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from .held_out import log_losses
 from .label_rows import SMALLEST, LabelRows, label_rows, raised
 from .transition import (
     MISTAKEN,
@@ -171,7 +172,7 @@ def _calibrated(proba: np.ndarray, given: np.ndarray, counts: np.ndarray) -> np.
         return raised(part * log_proba + (1.0 - part) * log_shares, 1.0)
 
     def gain(proba: np.ndarray) -> float:
-        return float(own_counts @ np.log(np.maximum(proba[np.arange(len(own)), own], SMALLEST)))
+        return -float(own_counts @ log_losses(proba, own))
 
     best, part = max((gain(between(part, log_proba)), part) for part in _CALIBRATIONS)
     worth = n_classes * (n_classes + 1)

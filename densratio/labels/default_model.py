@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from .held_out import calibrated_losses, fitted, is_better, label_folds
+from .held_out import calibrated_losses, fitted, is_better, label_folds, probabilities
 
 __all__ = ["default_model", "has_torch"]
 
@@ -49,9 +49,8 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
 
 
 def _held_out_losses(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    full = np.zeros((len(held), int(given.max()) + 1))
-    full[:, np.unique(given[learned])] = fitted(model, rows[learned], given[learned]).predict_proba(rows[held])
-    return calibrated_losses(full, given[held])
+    learner = fitted(model, rows[learned], given[learned])
+    return calibrated_losses(probabilities(learner, rows[held], int(given.max()) + 1), given[held])
 
 
 def _small_models(seed: int) -> list[Any]:

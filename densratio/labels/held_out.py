@@ -13,10 +13,14 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 
 from .._validation import check_count
 
-__all__ = ["calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "n_deals", "out_of_fold"]
+__all__ = [
+    "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "log_losses", "n_deals",
+    "out_of_fold", "probabilities",
+]  # fmt: skip
 
 _COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
 _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
+_SMALLEST = 1e-9
 _MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
 
 
@@ -61,6 +65,13 @@ def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
         return clone(model).fit(rows, given)
 
 
+def probabilities(model: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
+    """Probabilities (n, K) by a classifier of class numbers; 0 for the classes that it did not learn from."""
+    proba = np.zeros((len(rows), n_classes))
+    proba[:, model.classes_] = model.predict_proba(rows)
+    return proba
+
+
 class _OfAnyClasses(ClassifierMixin, BaseEstimator):
     """A classifier that also learns from rows of one class, which it is then sure of."""
 
@@ -77,6 +88,11 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def log_losses(proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """-log of the probability (n,) of each label, which counts as 1e-9 where it is less; proba (n, K)."""
+    return -np.log(np.maximum(proba[np.arange(len(given)), given], _SMALLEST))
 
 
 def calibrated_losses(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:

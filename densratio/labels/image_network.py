@@ -51,17 +51,20 @@ class _ResidualPair(nn.Module):
         return x + self.pair(x)
 
 
-def moved(images: Tensor, *, flips: bool) -> Tensor:
-    """Images (n, c, h, w), each moved by some pixels, up to a twelfth of its side, and mirrored in one of two where `flips`.
+def moved(images: Tensor, moves: str) -> Tensor:
+    """Images (n, c, h, w), each shifted at random by up to a twelfth of its side.
 
-    What is moved in are its own mirrored pixels. It draws from torch's global state.
+    moves : "no" leaves them as they are; "shifts"; "flips" also mirrors every second one left to right.
+    The image's own pixels, mirrored at its edge, fill the gap. The draws are from torch's global state.
     """
+    if moves == "no":
+        return images
     n, _, *sides = images.shape
     reach = [side // _MOVE for side in sides]
     padded = functional.pad(images, (reach[1], reach[1], reach[0], reach[0]), mode="reflect") if any(reach) else images
     with images.device:
         rows, columns = (torch.arange(side) + torch.randint(2 * far + 1, (n, 1)) for side, far in zip(sides, reach, strict=True))
-        if flips:
+        if moves == "flips":
             columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
         at = torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
     # Channels come last where several axes are looked up, and convolutions like them there.

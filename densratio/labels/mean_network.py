@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._scale import Scale
+from .epochs import one_epoch, seeded
 from .image_network import moved
 from .networks import made_network, small_network
 
@@ -55,8 +56,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         x = np.asarray(X, dtype=np.float32)
         # A column that is mostly one value keeps its rare values small, which its standard deviation would not.
         self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+        with seeded(torch.device("cpu"), self.random_state):
             self._train(self._scaled(x), torch.as_tensor(codes))
         return self
 
@@ -68,16 +68,12 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=epochs * per_epoch)
         self.states_: list[dict[str, Tensor]] = []
+
+        def loss(i: Tensor) -> Tensor:
+            return functional.cross_entropy(model(moved(x[i], self.moves)), y[i])
+
         for epoch in range(epochs):
-            for i in torch.randperm(len(x)).split(self.batch_size):
-                if len(i) == 1 < len(x):
-                    break  # Batch normalization can't take one row.
-                rows = x[i] if self.moves == "no" else moved(x[i], flips=self.moves == "flips")
-                loss = functional.cross_entropy(model(rows), y[i])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+            one_epoch(torch.randperm(len(x)), self.batch_size, loss, optimizer, schedule)
             # About ten states of the last two thirds stand for all of them.
             if epoch >= int((1 - self.share) * epochs) and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
                 self.states_.append({name: value.clone() for name, value in model.state_dict().items()})
