@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from .._arrays import to_device
-from ..training.meta import ChosenRows
+from ..training.loop.data import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
 from .epochs import one_epoch, seeded

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
+from .loop.model import last_linear
 from .loop.reweighter import Reweighter
-from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import FSR, GDW, L2R, MCW, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from .._validation import check_number
 from .loop.batch_reweighter import BatchReweighter
 from .loop.labels import check_indices, training_labels
-from .loop.moving_average import evaluation
+from .loop.model import device_of_model
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
-from .loop.validation_pass import device_of_model
+from .loop.validation_pass import evaluation
 from .losses import Loss, class_probabilities, cross_entropy, focal_factor
 
 __all__ = [

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from math import pi, sqrt
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .._validation import check_count, check_number
 from .loop.batch_reweighter import BatchReweighter
+from .loop.draws import generator_of
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .losses import Loss, cross_entropy
@@ -117,8 +117,7 @@ class StableNet(BatchReweighter):
 
     def _draws(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Frequencies and phases (d, f) for each step, drawn on the host: the same on every rank and after a resume."""
-        seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(seed[0]))
+        generator = generator_of(self.seed, self.steps_seen)
         shape = self.n_steps, self.n_features, self.n_functions
         omega = torch.randn(shape, generator=generator)
         phi = 2.0 * pi * torch.rand(shape, generator=generator)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
+from .model import compile_anew, device_of_model, warn_unless_training
 from .reweighter import Reweighter
 from .row_batch import RowBatch
 from .training_pass import TrainingPass
-from .validation_pass import compile_anew, device_of_model, warn_unless_training
 
 __all__ = ["BatchReweighter"]
 

@@ -37,7 +37,8 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
         got = f"{tuple(y.shape)} of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         columns = "C" if n_classes is None else n_classes
         raise ValueError(
-            f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}."
+            f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}. "
+            "DynamicReweighter, MWNet and L2R weigh rows with other targets."
         )
 
 

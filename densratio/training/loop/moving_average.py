@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -12,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..._validation import check_number
-from .validation_pass import device_of_model, unwrapped, validation_pass
+from .model import device_of_model, unwrapped
+from .validation_pass import evaluation, validation_pass
 
-__all__ = ["MovingAverage", "evaluation"]
+__all__ = ["MovingAverage"]
 
 
 class MovingAverage(nn.Module):
@@ -60,15 +59,3 @@ class MovingAverage(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load the values of a state_dict."""
         self.values, self.n_steps = {name: value.clone() for name, value in state["values"].items()}, state["n_steps"]
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Within it every layer of the model is in eval mode."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, is_training in modes:
-            layer.training = is_training

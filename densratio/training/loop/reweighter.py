@@ -21,7 +21,7 @@ from .monitor import Monitor
 from .ranks import n_ranks
 from .row_batch import positions_of
 from .row_losses import RowLosses
-from .state import check_numbers, snapshot
+from .state import all_or_nothing, check_numbers
 
 __all__ = ["Reweighter", "where_named"]
 
@@ -156,15 +156,12 @@ class Reweighter(nn.Module, Joinable, ABC):
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
         check_numbers(state_dict, self.state_dict())
-        restore = snapshot(self)
-        try:
+        message = (
+            f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
+            "Make the reweighter as it was made when it was saved: the same class, sizes and parameters."
+        )
+        with all_or_nothing(self, message):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except Exception as error:
-            restore()
-            raise RuntimeError(
-                f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
-                f"Make the reweighter as it was made when it was saved: the same class, sizes and parameters. {error}"
-            ) from error
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
         """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""

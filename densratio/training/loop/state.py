@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["before_loading", "check_numbers", "snapshot"]
+__all__ = ["all_or_nothing", "before_loading", "check_numbers", "snapshot"]
 
 Prepare = Callable[[Any, dict[str, Tensor]], None]
 
@@ -40,6 +41,17 @@ def check_numbers(state: dict[str, Any], own: dict[str, Any]) -> None:
 
 def _is_finite(value: Any) -> bool:
     return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(torch.isfinite(value).all())
+
+
+@contextmanager
+def all_or_nothing(module: nn.Module, message: str) -> Iterator[None]:
+    """Inside it an error leaves the module as it was, and becomes a RuntimeError that starts with `message`."""
+    restore = snapshot(module)
+    try:
+        yield
+    except Exception as error:
+        restore()
+        raise RuntimeError(f"{message} {error}") from error
 
 
 def snapshot(module: nn.Module) -> Callable[[], None]:

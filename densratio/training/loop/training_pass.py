@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..losses import Loss
+from .model import Listener, device_of_model, unwrapped
 from .ranks import Rows
-from .validation_pass import Listener, device_of_model, frozen_buffers, same_draws, unwrapped, validation_pass
+from .validation_pass import frozen_buffers, same_draws, validation_pass
 
 __all__ = ["LastLayer", "Layer", "TrainingPass", "last_layer", "weighted_gradient"]
 

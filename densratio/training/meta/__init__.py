@@ -1,7 +1,6 @@
 """Learned reweighting: weights that follow the gradient of the validation loss after the next training step, and LiLAW."""
 
 from .bilaw import BiLAW
-from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
 from .cmw_net_sl import CMWNetSL
 from .fsr import FSR
@@ -17,6 +16,6 @@ from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "FSR", "GDW", "L2R", "MCW", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW",
+    "FSR", "GDW", "L2R", "MCW", "BiLAW", "CMWNet", "CMWNetSL", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW",
     "MWNet", "MetaGradient", "SoftLabels", "WeightNetwork",
 ]  # fmt: skip

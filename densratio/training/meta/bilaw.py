@@ -15,8 +15,8 @@ from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from ..rules import class_margins
 from .gradient import MetaGradient
-from .lrw import FeatureNetwork
 from .mw_net import MWNet
+from .weight_network import FeatureNetwork
 
 __all__ = ["BiLAW"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..._validation import check_count
+from ..loop.draws import generator_of
 from ..loop.late_errors import waits_for
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
@@ -173,8 +173,7 @@ class FSR(L2R):
     def _drawn(self) -> tuple[Tensor, Tensor, None]:
         """Rows (x, y, None) of the dictionary, as many of each class that has some."""
         assert self.inputs is not None
-        seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
-        chance = torch.rand(self.n_drawn, generator=torch.Generator().manual_seed(int(seed[0])))
+        chance = torch.rand(self.n_drawn, generator=generator_of(self.seed, self.steps_seen))
         # Without non_blocking the host would wait for the copy.
         chance = chance.to(self.rows_.device, non_blocking=True)
         count = (self.rows_ >= 0).sum(dim=1)

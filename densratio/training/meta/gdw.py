@@ -15,7 +15,7 @@ from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
-from .gradient import MetaGradient, gradient_from
+from .gradient import MetaGradient, gradient_from, step_of_size
 from .mw_net import MWNet
 from .weight_network import learned_weights
 
@@ -96,7 +96,9 @@ class GDW(MWNet):
         weights = learned_weights(self, lambda: self.network_weights(batch, rows), slope_of, rows)
         if not first:
             return weights
-        by_class = self._stepped(*first[0], rows)
+        weights, slope = first[0]
+        step = step_of_size(slope, self.step, rows).clamp(-self.clip, self.clip)
+        by_class = (weights[:, None] - step).clamp(min=_LEAST)
         own = _weight_of_label(batch, by_class)
         if self.normalize:
             by_class, own = by_class / rows.mean(own), rows.mean_one(own)
@@ -115,14 +117,6 @@ class GDW(MWNet):
         even = n_classes * weights.repeat_interleave(n_classes)
         slope = self.meta.of_loss(by_class, even, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
         return n_classes * slope.reshape(errors.shape)
-
-    def _stepped(self, weights: Tensor, slope: Tensor, rows: RowBatch) -> Tensor:
-        """Weights (n, C) after the step, from those (n,) before it."""
-        mean = rows.mean(slope.abs())
-        moved = (self.step * slope / mean).clamp(-self.clip, self.clip)
-        # A slope that is 0 or not finite moves nothing.
-        moved = torch.where((mean > 0.0) & (mean < float("inf")), moved, 0.0)
-        return (weights[:, None] - moved).clamp(min=_LEAST)
 
 
 def _weight_of_label(batch: TrainingPass, by_class: Tensor) -> Tensor:

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..._validation import check_count
+from ..loop.model import last_linear, unwrapped
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
 from ..loop.validation_bank import ValidationBank
-from ..loop.validation_pass import first_rows, last_linear, unwrapped, validation_pass
+from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss
 from .products import PRODUCTS, can_split_by_layers, layerwise, tolerance
 from .virtual_step import learning_rates, rule_of, virtual_step
 
-__all__ = ["MODES", "MetaGradient", "gradient_from"]
+__all__ = ["MODES", "MetaGradient", "gradient_from", "step_of_size"]
 
 Predict = Callable[[Any], Tensor]
 ValidationLoss = Callable[[Predict], Tensor]
@@ -279,6 +280,12 @@ def gradient_from(
         both = ", ".join(f"{name}=" for name in given)
         raise ValueError(f"gradient= and {both} were both given: put {both} into the MetaGradient(...).")
     return gradient
+
+
+def step_of_size(slope: Tensor, size: float, rows: Rows) -> Tensor:
+    """The slope (n, ...) scaled to a mean absolute value of `size` over all rows; 0 if it is 0 everywhere or not finite."""
+    mean = rows.mean(slope.abs())
+    return torch.where((mean > 0.0) & (mean < float("inf")), size * slope / mean, 0.0)
 
 
 def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_range
+from ..loop.labels import check_indices
 from ..loop.late_errors import waits_for
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
@@ -40,16 +41,6 @@ def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any)
     return Difficulty(
         torch.sigmoid(alpha * s_y - s_max), torch.sigmoid(-(beta * s_y - s_max)), torch.exp(-((delta * s_y - s_max) ** 2) / 2.0)
     )
-
-
-def _check_labels(prediction: Tensor, y: Tensor) -> None:
-    if prediction.ndim != 2 or y.ndim != 1 or y.is_floating_point():
-        raise ValueError(
-            f"LiLAW needs logits (n, C) and class labels (n,), integers; got {tuple(prediction.shape)} and {tuple(y.shape)} of "
-            f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet "
-            "or L2R."
-        )
-    check_range("LiLAW", y, prediction.shape[1])
 
 
 class LiLAW(BatchReweighter):
@@ -85,7 +76,7 @@ class LiLAW(BatchReweighter):
     """
 
     uses_validation: ClassVar[bool] = True
-    check_targets = staticmethod(_check_labels)
+    check_targets = staticmethod(partial(check_indices, "LiLAW"))
 
     difficulty: Tensor
 
@@ -166,6 +157,6 @@ class LiLAW(BatchReweighter):
 
 def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the label (n,) and the largest (n,) of logits (n, C). Raises ValueError for others."""
-    _check_labels(prediction, y)
+    check_indices("LiLAW", prediction, y)
     softmax = torch.softmax(prediction.float(), dim=1)
     return softmax.gather(1, y[:, None].long())[:, 0], softmax.amax(dim=1)

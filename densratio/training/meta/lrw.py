@@ -12,53 +12,14 @@ from torch.optim import Adam
 
 from ..._arrays import to_host
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.moving_average import evaluation
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import evaluation
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .weight_network import learned_weights
+from .weight_network import FeatureNetwork, WeightOfInput, learned_weights
 
-__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "WeightOfInput", "features_of"]
-
-
-class FeatureNetwork(nn.Module):
-    """v = sigmoid(linear(relu(linear(features)))): features (n, d) -> (n,)."""
-
-    def __init__(self, n_features: int, hidden: int = 100):
-        super().__init__()
-        if n_features < 1 or hidden < 1:
-            raise ValueError(f"n_features and hidden must be >= 1; got {n_features} and {hidden}.")
-        self.n_features = n_features
-        self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        self.check(features)
-        with torch.autocast(features.device.type, enabled=False):
-            return torch.sigmoid(self.logits(features.to(next(self.parameters()).dtype)))
-
-    def check(self, features: Tensor) -> None:
-        """Raise ValueError for features (n, d) of another number of columns."""
-        if features.shape[1] != self.n_features:
-            raise ValueError(f"n_features={self.n_features} were declared and the features have {features.shape[1]} columns.")
-
-    def logits(self, features: Tensor) -> Tensor:
-        """The same before the sigmoid (n,)."""
-        return self.layers(features)[:, 0]
-
-
-class WeightOfInput(nn.Module):
-    """v = sigmoid(network(x)), for a network that gives one number for each row: x (n, ...) -> (n,)."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Any) -> Tensor:
-        logits = self.network(x)
-        if logits.numel() != len(logits):
-            raise ValueError(f"The weight network must give one number for each row, (n,) or (n, 1); got {tuple(logits.shape)}.")
-        return torch.sigmoid(logits.flatten())
+__all__ = ["HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
 
 
 class HeldOut(NamedTuple):

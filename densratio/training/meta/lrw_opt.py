@@ -18,8 +18,8 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, Predict, gradient_from
-from .lrw import FeatureNetwork, WeightOfInput, features_of
-from .weight_network import learned_weights
+from .lrw import features_of
+from .weight_network import FeatureNetwork, WeightOfInput, learned_weights
 
 __all__ = ["LRWOpt"]
 

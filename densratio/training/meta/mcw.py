@@ -13,7 +13,7 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from ..rules import class_balanced_weights
-from .gradient import MetaGradient, gradient_from
+from .gradient import MetaGradient, gradient_from, step_of_size
 
 __all__ = ["MCW"]
 
@@ -83,13 +83,7 @@ class MCW(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         by_class, own = (of_rows[rows.positions] for of_rows in (self.row_weights, self.conditional))
         if self.is_due:
-            own = self._stepped(self.meta.of(batch, by_class, val), rows).to(by_class.dtype)
+            own = -step_of_size(self.meta.of(batch, by_class, val), self.step, rows).to(by_class.dtype)
             rows.write(self.conditional, own)
         # Where all are 0 the quotient is NaN, and the batch trains unweighted.
         return rows.mean_one((by_class + own).clamp(min=0.0))
-
-    def _stepped(self, slope: Tensor, rows: RowBatch) -> Tensor:
-        """e (n,) of the meta-gradient (n,)."""
-        mean = rows.mean(slope.abs())
-        # A slope that is 0 or not finite moves nothing.
-        return torch.where((mean > 0.0) & (mean < float("inf")), -self.step * slope / mean, 0.0)

@@ -1,4 +1,4 @@
-"""The network that turns a row's loss into its weight, and how networks that give the weights learn."""
+"""Networks that give each row its weight, from its loss, its features or its input, and the step by which they learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..loop.late_errors import waits_for
 from ..loop.own_step import move
 from ..loop.ranks import Rows
 
-__all__ = ["WeightNetwork", "groups_of_classes", "learned_weights"]
+__all__ = ["FeatureNetwork", "WeightNetwork", "WeightOfInput", "groups_of_classes", "learned_weights"]
 
 _log = logging.getLogger("densratio")
 
@@ -45,6 +45,45 @@ class WeightNetwork(nn.Module):
         """Weight (K, n) that each head gives to these losses (n,)."""
         losses = losses.to(self.linear.weight.device)
         return torch.stack([self(losses, torch.full((len(losses),), k, device=losses.device)) for k in range(self.K)])
+
+
+class FeatureNetwork(nn.Module):
+    """v = sigmoid(linear(relu(linear(features)))): features (n, d) -> (n,)."""
+
+    def __init__(self, n_features: int, hidden: int = 100):
+        super().__init__()
+        if n_features < 1 or hidden < 1:
+            raise ValueError(f"n_features and hidden must be >= 1; got {n_features} and {hidden}.")
+        self.n_features = n_features
+        self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.check(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return torch.sigmoid(self.logits(features.to(next(self.parameters()).dtype)))
+
+    def check(self, features: Tensor) -> None:
+        """Raise ValueError for features (n, d) of another number of columns."""
+        if features.shape[1] != self.n_features:
+            raise ValueError(f"n_features={self.n_features} were declared and the features have {features.shape[1]} columns.")
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The same before the sigmoid (n,)."""
+        return self.layers(features)[:, 0]
+
+
+class WeightOfInput(nn.Module):
+    """v = sigmoid(network(x)), for a network that gives one number for each row: x (n, ...) -> (n,)."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Tensor:
+        logits = self.network(x)
+        if logits.numel() != len(logits):
+            raise ValueError(f"The weight network must give one number for each row, (n,) or (n, 1); got {tuple(logits.shape)}.")
+        return torch.sigmoid(logits.flatten())
 
 
 def groups_of_classes(labels: np.ndarray, K: int) -> Tensor:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
+
+from ..loop.draws import generator_of
 
 __all__ = ["CriticBatch", "heads", "own_output", "perceptron", "units_of"]
 
@@ -117,5 +118,4 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
 
 def _even(size: tuple[int, ...], n_in: int, seed: tuple[int, ...]) -> Tensor:
     """Even on [-1, 1] / sqrt(n_in), as torch starts its linear layers."""
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
-    return (2.0 * torch.rand(size, generator=generator) - 1.0) / n_in**0.5
+    return (2.0 * torch.rand(size, generator=generator_of(*seed)) - 1.0) / n_in**0.5

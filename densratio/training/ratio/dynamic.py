@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
+from ..loop.model import warn_unless_training
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.state import before_loading, snapshot
 from ..loop.validation_bank import ValidationBank
-from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
+from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss, cross_entropy
 from .class_priors import ClassFrequencies
 from .mixture import Agreement

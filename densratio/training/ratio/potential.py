@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...objectives.row_weights import WeightSet
+from ..loop.draws import generator_of
 from ..loop.row_batch import RowBatch
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
@@ -122,8 +123,7 @@ class Potential(nn.Module, ABC):
         # While a CUDA graph is captured only the device's own generator can be drawn from; a replay then draws on.
         if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
             return None
-        seed = np.random.SeedSequence((self.seed, self.n_batches)).generate_state(1, np.uint64)
-        return torch.Generator(device).manual_seed(int(seed[0]))
+        return generator_of(self.seed, self.n_batches, device=device)
 
 
 def chance_factor(weights: Tensor, m: int) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..loop.labels import checked_labels
 from ..loop.late_errors import LateErrors
+from ..loop.model import Listener, compile_anew
 from ..loop.ranks import on_all_ranks
 from ..loop.row_batch import RowBatch, held_by_all
 from ..loop.training_pass import LastLayer, last_layer
-from ..loop.validation_pass import Listener, compile_anew
 from ..losses import Loss
 
 __all__ = ["Compared", "Comparison", "Given", "Transformation", "TwoSamples", "collect"]

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ..loop.labels import training_labels
-from ..loop.moving_average import MovingAverage
-from ..loop.state import snapshot
-from ..loop.validation_pass import device_of_model
-from ..losses import Loss, cross_entropy
+from ...losses import Loss, cross_entropy
+from ..labels import training_labels
+from ..model import device_of_model
+from ..moving_average import MovingAverage
+from ..state import all_or_nothing
 
 __all__ = ["ChosenRows"]
 
@@ -114,13 +114,9 @@ class ChosenRows(nn.Module):
             raise
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Go on from a state_dict; where it does not fit, that is a RuntimeError, and nothing has changed."""
-        restore = snapshot(self)
-        try:
+        """Continue from a state_dict. Raises RuntimeError, and changes nothing, where it does not fit."""
+        with all_or_nothing(self, f"This state does not fit ChosenRows of {self.n_val} rows; nothing was loaded."):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except Exception as error:
-            restore()
-            raise RuntimeError(f"This state does not fit ChosenRows of {self.n_val} rows; nothing was loaded. {error}") from error
 
     def _next(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         self.average.follow(model)
