@@ -163,8 +163,8 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
     ("change", "words"),
     [
         ({"y": np.zeros(60)}, "at least two classes; the labels hold one class, 0.0"),
-        ({"y": np.r_[[np.nan], np.ones(59)]}, "1 are missing .None or NaN., first in row 0. Leave these rows out"),
-        ({"y": [None, *["a"] * 59]}, "1 are missing"),
+        ({"y": np.r_[[np.nan], np.ones(59)]}, "1 have none, the first is row 0. Leave these rows out"),
+        ({"y": [None, *["a"] * 59]}, "1 have none"),
         ({"y": np.linspace(0.1, 1, 60)}, "Unknown label type"),
         ({"y": [1, 2]}, "X has 60 rows and 2 labels were given"),
         ({"X": np.full((60, 3), np.nan)}, "Input X contains NaN"),

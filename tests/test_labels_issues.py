@@ -296,7 +296,7 @@ ROWS = np.random.default_rng(0).normal(size=(20, 2))
 TWO = np.repeat([0, 1], 10)
 BAD = {
     "one class": (lambda: find_label_issues(ROWS, np.zeros(20, int)), "one class alone"),
-    "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first row 0"),
+    "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first is row 0"),
     "mixed": (lambda: find_label_issues(ROWS, np.array(["a", *TWO[1:].tolist()], dtype=object)), "mix text and numbers"),
     "more classes than rows": (lambda: find_label_issues(ROWS, np.arange(20)), "has one row"),
     "classes as groups": (lambda: find_label_issues(ROWS, TWO, groups=TWO), "All rows of each class are one group"),

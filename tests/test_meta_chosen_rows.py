@@ -26,9 +26,10 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed
+from densratio.training.loop.data import ChosenRows
 from densratio.training.loop.moving_average import MovingAverage
 from densratio.training.losses import cross_entropy
-from densratio.training.meta import ChosenRows, LiLAW, LRWHard, MWNet
+from densratio.training.meta import LiLAW, LRWHard, MWNet
 
 drawn = settings(max_examples=10)
 DATA = TensorDataset(X, Y)

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_table, is_frame, library_of
+from .._columns import check_container, check_none_missing, check_table, is_frame, library_of
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
 from .._validation import check_sample_weight, seed_of
@@ -285,12 +285,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
-    missing = [row for row, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
-    if missing:
-        raise ValueError(
-            f"{name} must hold a label for each row; {len(missing)} are missing (None or NaN), first in row {missing[0]}. "
-            "Leave these rows out."
-        )
+    check_none_missing(labels, name)
     check_classification_targets(labels)
     return labels
 

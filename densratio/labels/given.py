@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container, is_frame, is_missing
+from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing
 from ..tables.reading import column_names
 
 __all__ = ["class_codes", "clean_rows", "label_array", "warn_of_labels"]
@@ -25,12 +25,7 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
         raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
-    missing = [row for row, value in enumerate(values.tolist()) if is_missing(value)]
-    if missing:
-        raise ValueError(
-            f"{name} must hold a label for each row; {len(missing)} have none, first row {missing[0]}. Leave these rows out of X "
-            f"and {name}."
-        )
+    check_none_missing(values, name)
     return values
 
 
@@ -39,8 +34,7 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
     values = label_array(labels)
     if not len(values):
         raise ValueError("labels are empty: they need at least two rows of each of two classes.")
-    if values.dtype.kind == "f" and (values != np.round(values)).any():
-        raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
+    check_no_fractions(values)
     try:
         found = np.unique(values)
     except TypeError as error:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._arrays import to_host
-from ..._columns import check_container, is_frame, is_missing
+from ..._columns import check_container, check_no_fractions, check_none_missing, is_frame
 from ..._estimator import Estimator, unchanged_on_error
 from ..._scale import Scale
 from ..._validation import check_count, check_number, check_rows, seed_of, split_domains
@@ -157,16 +157,8 @@ class LabelShiftRatio(Estimator):
             raise ValueError(
                 f"labels must be ({n_source},), the classes of the source rows, or ({len(is_source)},); got shape {labels.shape}."
             )
-        missing = [row for row, label in enumerate(labels.tolist()) if is_missing(label)]
-        if missing:
-            raise ValueError(
-                f"labels must hold a class for each source row; {len(missing)} have none, the first is source row {missing[0]}. "
-                "Leave these rows out."
-            )
-        if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
-            raise ValueError(
-                "labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target."
-            )
+        check_none_missing(labels, "labels", "class", "source row")
+        check_no_fractions(labels)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"labels have one class only ({self.classes_.tolist()[0]!r}): there is no shift of classes.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
+from ..._columns import check_none_missing
 from .row_batch import RowBatch
 
 __all__ = ["RowLosses", "suspicious_rows"]
@@ -105,10 +106,7 @@ def _checked(labels: Any, n: int) -> list[Any]:
     labels = np.asarray(to_host(labels))
     if labels.shape != (n,):
         raise ValueError(f"labels must be ({n},), the given label of each training row; got shape {labels.shape}.")
-    # NaN and pandas' NA are not equal to themselves.
-    missing = [i for i, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
-    if missing:
-        raise ValueError(f"labels must hold the given label of each row; {len(missing)} have none, first row {missing[0]}.")
+    check_none_missing(labels, "labels")
     return labels.tolist()
 
 
