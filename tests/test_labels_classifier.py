@@ -177,7 +177,7 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
         ({"model": lambda n_features, n_classes: 3}, "it gave int"),
         ({"max_iter": 0}, "max_iter must be an int >= 1; got 0"),
         ({"batch_size": 1}, "batch_size must be an int >= 2 or None; got 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be > 0; got 0.0"),
+        ({"learning_rate": 0.0}, r"learning_rate must be a number in \(0, inf\); got 0.0"),
     ],
 )
 def test_what_can_not_be_is_said(change, words):

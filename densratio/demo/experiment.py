@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from .._arrays import to_device
+from .._validation import check_count
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
 from ..labels.epochs import seeded
 from ..labels.networks import small_network
@@ -48,8 +49,7 @@ class NoiseExperiment:
             raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.")
         to_device(np.zeros(1, dtype=np.float32), self.device)
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
+            check_count(name, getattr(self, name))
         twice = [m for m in self.methods if m in TRAIN_TWICE]
         if twice and self.epochs < 2:
             raise ValueError(f"{twice} train twice: epochs must be >= 2; got {self.epochs}.")

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._arrays import is_tensor, to_host
 from .._columns import check_columns, check_container
 from .._estimator import Estimator, unchanged_on_error
-from .._validation import check_number, seed_of
+from .._validation import check_count, check_number, seed_of
 from ..model_selection import stratified_folds
 from .kliep import KLIEP
 
@@ -107,8 +107,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
 
     def _check(self) -> None:
         check_number("false_alarms", self.false_alarms, "(0, 1)", ", such as 0.05")
-        if isinstance(self.cv, bool) or not isinstance(self.cv, int | np.integer) or self.cv < 2:
-            raise ValueError(f"cv must be a whole number of folds >= 2; got {self.cv!r}.")
+        check_count("cv", self.cv, 2, more=", the number of folds")
         if isinstance(self.ratio, type) or not (self.ratio is None or hasattr(self.ratio, "transform")):
             raise ValueError(f"ratio must be an unfitted density ratio, such as KLIEP(), or None; got {self.ratio!r}.")
 

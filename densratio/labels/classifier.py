@@ -15,7 +15,7 @@ from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_none_missing, check_table, is_frame, library_of
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
-from .._validation import check_sample_weight, seed_of
+from .._validation import check_count, check_number, check_sample_weight, seed_of
 from ..tables.reading import column_names
 from .encoding import FrameEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
@@ -132,12 +132,10 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     # ------------------------------------------------------------ rows
 
     def _check_params(self) -> None:
-        if not (isinstance(self.max_iter, int | np.integer) and self.max_iter >= 1):
-            raise ValueError(f"max_iter must be an int >= 1; got {self.max_iter!r}.")
-        if self.batch_size is not None and not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 2):
-            raise ValueError(f"batch_size must be an int >= 2 or None; got {self.batch_size!r}.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be > 0; got {self.learning_rate!r}.")
+        check_count("max_iter", self.max_iter)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size, 2, more=" or None")
+        check_number("learning_rate", self.learning_rate, "(0, inf)")
         if self.model is not None and (
             not callable(self.model) or (hasattr(self.model, "parameters") and not isinstance(self.model, type))
         ):

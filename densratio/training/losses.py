@@ -74,8 +74,7 @@ def generalized_cross_entropy(prediction: Tensor, label: Tensor, q: float = 0.7)
     Logits (n, C), labels (n,). Source: Zhang & Sabuncu (2018), Generalized cross entropy loss for training deep neural networks
     with noisy labels.
     """
-    if not 0.0 < q <= 1.0:
-        raise ValueError(f"q must be in (0, 1]; got {q!r}.")
+    check_number("q", q, "(0, 1]")
     return -torch.expm1(-q * cross_entropy(prediction, label)) / q
 
 

@@ -178,8 +178,9 @@ class SelfPaced(BatchReweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        if not (0.0 < start <= 1.0 and 0.0 < end <= 1.0 and n_epochs > 0):
-            raise ValueError(f"start and end must be in (0, 1] and n_epochs > 0; got {start!r}, {end!r} and {n_epochs!r}.")
+        check_number("start", start, "(0, 1]")
+        check_number("end", end, "(0, 1]")
+        check_number("n_epochs", n_epochs, "(0, inf]")
         self.start, self.end, self.n_epochs = start, end, n_epochs
 
     @property
@@ -217,9 +218,7 @@ class RHOLoss(BatchReweighter):
         values = torch.as_tensor(irreducible, dtype=torch.float32).detach().clone()
         if values.shape != (n_train,) or not bool(torch.isfinite(values).all()):
             raise ValueError(f"irreducible must be ({n_train},) finite losses, one for each row; got {tuple(values.shape)}.")
-        if not 0.0 < share <= 1.0:
-            raise ValueError(f"share must be in (0, 1]; got {share!r}.")
-        self.share = share
+        self.share = check_number("share", share, "(0, 1]")
         self.register_buffer("irreducible", values)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:

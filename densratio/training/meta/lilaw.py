@@ -105,12 +105,11 @@ class LiLAW(BatchReweighter):
         if isinstance(parts, str) or not parts or len(set(parts)) < len(parts) or not set(parts) <= set(Difficulty._fields):
             raise ValueError(f"parts must be some of {list(Difficulty._fields)}, each once; got {parts!r}.")
         self.bounded, self.temperature, self.parts = bounded, float(temperature), tuple(parts)
-        if not (learning_rate >= 0 and weight_decay >= 0):
-            raise ValueError(f"learning_rate and weight_decay must be >= 0; got {learning_rate!r} and {weight_decay!r}.")
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
         self.beta = nn.Parameter(torch.tensor(float(beta)))
         self.delta = nn.Parameter(torch.tensor(float(delta)))
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.learning_rate = check_number("learning_rate", learning_rate, "[0, inf)")
+        self.weight_decay = check_number("weight_decay", weight_decay, "[0, inf)")
         self.register_buffer("difficulty", torch.zeros(n_train, 3))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..._arrays import to_host
+from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -86,8 +87,7 @@ class TrainTwice(BatchReweighter):
         values = np.asarray(to_host(margins), dtype=np.float64)
         if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
             raise ValueError(f"margins must be (n,) finite numbers, n >= 2; got shape {values.shape}.")
-        if not 0.0 < share < 1.0:
-            raise ValueError(f"share must be in (0, 1); got {share!r}.")
+        check_number("share", share, "(0, 1)")
         n_val = min(max(1, round(share * len(values))), len(values) - 1)
         order = cls._order(values, np.random.default_rng(seed))
         return HeldOut(np.sort(order[n_val:]), np.sort(order[:n_val]))

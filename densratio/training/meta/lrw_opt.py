@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from ..._validation import check_number
+from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import check_indices
 from ..loop.own_step import move
@@ -117,13 +117,13 @@ class LRWOpt(BatchReweighter):
             )
         if gradient.mode == "last_layer":
             raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
-        if not 0.0 < share < 1.0 or regularize_every < 1:
-            raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
+        check_number("share", share, "(0, 1)")
+        check_count("regularize_every", regularize_every)
         check_number("threshold", threshold, "(0, 1)", ", the probability of training up to which a hard split holds a row out")
         if threshold != _HALF and not hard_split:
             raise ValueError(f"threshold={threshold!r} is of a hard split: give hard_split=True too, or leave it out.")
-        if not splitter_warmup >= 0 or n_classes < 2:
-            raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
+        check_number("splitter_warmup", splitter_warmup, "[0, inf]")
+        check_count("n_classes", n_classes, 2)
         super().__init__(n_train, loss, gradient=gradient)
         self.check_targets = partial(check_indices, "LRWOpt", n_classes=n_classes)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)

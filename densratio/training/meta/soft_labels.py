@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_number
 from ..loop.mixed_labels import MixedLabels, check_mixable
 from ..loop.moving_average import MovingAverage
 from ..loop.row_batch import RowBatch
@@ -34,8 +35,10 @@ class SoftLabels(nn.Module):
 
     def __init__(self, decay: float = 0.99, ensemble: float | None = 0.9, mixup: float | None = 1.0, seed: int = 0):
         super().__init__()
-        if (ensemble is not None and not 0.0 <= ensemble < 1.0) or (mixup is not None and not mixup > 0.0):
-            raise ValueError(f"ensemble must be in [0, 1) and mixup > 0, or None; got {ensemble!r} and {mixup!r}.")
+        if ensemble is not None:
+            check_number("ensemble", ensemble, "[0, 1)", " or None")
+        if mixup is not None:
+            check_number("mixup", mixup, "(0, inf)", " or None")
         self.average = MovingAverage(decay)
         self.ensemble = ensemble
         self.mixup = mixup

@@ -11,6 +11,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from ..._validation import check_count
 from ..loop.late_errors import waits_for
 from ..loop.own_step import move
 from ..loop.ranks import Rows
@@ -28,9 +29,8 @@ class WeightNetwork(nn.Module):
 
     def __init__(self, K: int = 1, hidden: int = 100):
         super().__init__()
-        if K < 1 or hidden < 1:
-            raise ValueError(f"K, the number of heads, and hidden must be >= 1; got {K} and {hidden}.")
-        self.K = K
+        self.K = check_count("K", K, more=", the number of heads")
+        check_count("hidden", hidden)
         self.linear = nn.Linear(1, hidden)
         self.heads = nn.Linear(hidden, K)
 
@@ -52,9 +52,8 @@ class FeatureNetwork(nn.Module):
 
     def __init__(self, n_features: int, hidden: int = 100):
         super().__init__()
-        if n_features < 1 or hidden < 1:
-            raise ValueError(f"n_features and hidden must be >= 1; got {n_features} and {hidden}.")
-        self.n_features = n_features
+        self.n_features = check_count("n_features", n_features)
+        check_count("hidden", hidden)
         self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, features: Tensor) -> Tensor:

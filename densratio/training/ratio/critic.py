@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_count, check_number
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
 from .critic_network import CriticBatch, heads, own_output, perceptron, units_of
@@ -64,17 +65,12 @@ class Critic(Potential):
         super().__init__(relaxation, seed, step_size)
         if len(widths) == 0 or min(widths) < 1:
             raise ValueError(f"widths must be at least one int >= 1, the units of each hidden layer; got {widths!r}.")
-        if not penalty >= 0.0 or not learning_rate > 0.0 or not all(0.0 <= beta < 1.0 for beta in betas):
-            got = f"{penalty!r}, {learning_rate!r} and {betas!r}"
-            raise ValueError(f"penalty must be >= 0, learning_rate > 0 and betas in [0, 1); got {got}.")
-        if n_updates < 1 or n_pretraining < 0:
-            raise ValueError(f"n_updates must be >= 1 and n_pretraining >= 0; got {n_updates!r} and {n_pretraining!r}.")
         self.widths = tuple(widths)
-        self.penalty = penalty
-        self.learning_rate = learning_rate
-        self.betas = betas
-        self.n_updates = n_updates
-        self.n_pretraining = n_pretraining
+        self.penalty = check_number("penalty", penalty, "[0, inf)")
+        self.learning_rate = check_number("learning_rate", learning_rate, "(0, inf)")
+        self.betas = tuple(check_number("betas", beta, "[0, 1)", ", both of them") for beta in betas)
+        self.n_updates = check_count("n_updates", n_updates)
+        self.n_pretraining = check_count("n_pretraining", n_pretraining, 0)
         self._makes_network = network is None
         self._units: tuple[Tensor, Tensor] | None = None
         self.register_buffer("n_updated", torch.zeros((), dtype=torch.int64))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from ...._validation import check_count, check_number
 from ...losses import Loss, cross_entropy
 from ..labels import training_labels
 from ..model import device_of_model
@@ -73,9 +74,8 @@ class ChosenRows(nn.Module):
             raise ValueError(f'by must be "loss" or "chance"; got {by!r}.')
         if isinstance(mixup, str):
             mixup = _usual_mixup(mixup, by)
-        if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
-            raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
-        self.k, self.by, self.batch_size, self.mixup = k, by, batch_size, mixup
+        self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", ', None or "auto"')
+        self.k, self.by, self.batch_size = check_count("k", k, more=" of each class"), by, check_count("batch_size", batch_size)
         self.n_classes = int(self.labels.max()) + 1
         self.average = MovingAverage(decay)
         self._random = np.random.default_rng(seed)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...._validation import check_count
+
 __all__ = ["DeviceData"]
 
 
@@ -46,8 +48,8 @@ class DeviceData:
         self.x, self.y = (torch.as_tensor(part, device=device) for part in (x, y))
         if len(self.x) != len(self.y) or len(self.x) < 1 or self.x.device != self.y.device:
             raise ValueError(f"x and y must have as many rows, at least one, on one device; got {len(self.x)} and {len(self.y)}.")
-        if batch_size < 1 or crop_padding < 0:
-            raise ValueError(f"batch_size must be >= 1 and crop_padding >= 0; got {batch_size} and {crop_padding}.")
+        check_count("batch_size", batch_size)
+        check_count("crop_padding", crop_padding, 0)
         if drop_last and batch_size > len(self.x):
             raise ValueError(f"With drop_last {len(self.x)} rows give no batch of {batch_size}.")
         if (crop_padding or flip or mean is not None or std is not None) and self.x.ndim != 4:
