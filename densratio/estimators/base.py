@@ -15,7 +15,7 @@ from .._estimator import Estimator, unchanged_on_error
 from .._scale import Scale
 from .._validation import check_rows, seed_of, split_domains
 from .off_sample import KnownRows
-from .samples import Samples, counts, mean_one, over_mean, vanishes
+from .samples import Samples, counting_rows, mean_one, over_mean, vanishes
 from .search import ParameterSearch, is_search, search
 
 __all__ = ["RatioEstimator"]
@@ -101,7 +101,7 @@ class RatioEstimator(Estimator, ABC):
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
         source, target = (self._relative(rows) for rows in (samples.source, samples.target))
-        return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
+        return float(self._score_of(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
 
@@ -113,7 +113,7 @@ class RatioEstimator(Estimator, ABC):
     def _ratio(self, rows: Array) -> Array:
         """The ratio (n,) at rows (n, d), finite and >= 0, up to the same factor."""
 
-    def _agreement(
+    def _score_of(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
@@ -198,7 +198,7 @@ class RatioEstimator(Estimator, ABC):
 
     def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
         """Weights (n_s,) of all source rows from those of the rows with positive weight; the others get the ratio at the row."""
-        count = counts(samples.source_weight)
+        count = counting_rows(samples.source_weight)
         full = np.empty(len(count), dtype=to_host(weights).dtype)
         full[count] = to_host(weights)
         others = take_rows(samples.source, np.flatnonzero(~count))

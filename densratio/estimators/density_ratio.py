@@ -243,7 +243,7 @@ class DensityRatio(RatioEstimator):
         is_here = is_sparse(rows) or are_alike(rows, self._coef)
         return (self._predictor if is_here else self._predictor.to(rows))(rows)
 
-    def _agreement(
+    def _score_of(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         return objective_of(self).score(source_ratio, target_ratio, source_weight, target_weight)

@@ -11,12 +11,13 @@ from .._arrays import Array, concat_rows, eps, host_numbers, namespace, put, tak
 from .._scale import distinct_of_any_columns
 from ..model_selection import Fold
 
+__all__ = [
+    "Samples", "WeightedRows", "counting_rows", "mean_one", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
+    "weighted_sides",
+]  # fmt: skip
+
 _MOST_COPIES = 2.0**31
 _NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
-
-__all__ = [
-    "Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
-]  # fmt: skip
 
 
 class Samples(NamedTuple):
@@ -59,7 +60,7 @@ class Samples(NamedTuple):
         """The samples without the rows of weight 0, or of so little weight that sums do not notice them."""
         if self.source_weight is None:
             return self
-        return self.taking(*(np.flatnonzero(counts(weight)) for weight in (self.source_weight, self.target_weight)))
+        return self.taking(*(np.flatnonzero(counting_rows(weight)) for weight in (self.source_weight, self.target_weight)))
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
@@ -156,7 +157,7 @@ def over_mean(raw: Array, mean: float) -> Array:
     return xp.clip(raw, max=min(largest**0.4 * mean, largest)) / mean
 
 
-class Measure(NamedTuple):
+class WeightedRows(NamedTuple):
     """Rows (k, d), dense or CSR, and how much each counts (k,)."""
 
     rows: Any
@@ -171,10 +172,10 @@ class Measure(NamedTuple):
         return values.T @ (self.weight[:, None] * values) / self.weight.sum()
 
 
-def measures(samples: Samples) -> tuple[Measure, Measure]:
+def weighted_sides(samples: Samples) -> tuple[WeightedRows, WeightedRows]:
     """Source and target in float64 on the host, with their `row_counts`."""
     counts = row_counts(samples)
-    return Measure(host_numbers(samples.source), counts[0]), Measure(host_numbers(samples.target), counts[1])
+    return WeightedRows(host_numbers(samples.source), counts[0]), WeightedRows(host_numbers(samples.target), counts[1])
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +195,7 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     return source * (source.sum() / (source @ source)), target * (target.sum() / (target @ target))
 
 
-def counts(weight: Array) -> np.ndarray:
+def counting_rows(weight: Array) -> np.ndarray:
     """Which rows (n,) count: those whose weight is not below rounding of the largest."""
     host = to_host(weight)
     return host > host.max(initial=0.0) * _NOTHING

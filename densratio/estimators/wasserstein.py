@@ -19,7 +19,7 @@ from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio, bandwidths
 from .off_sample import Predictor
-from .samples import Samples, measures
+from .samples import Samples, weighted_sides
 from .search import ParameterSearch
 from .solve import Assembly, objective_of
 
@@ -133,7 +133,7 @@ class Wasserstein(DensityRatio):
         if objective.regularization == 0.0:
             raise ValueError(f"potential={self.potential!r} needs regularization > 0, which turns the potential into weights.")
         fit_ratio = _critic_room(self.potential).fit_ratio
-        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in measures(samples))
+        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in weighted_sides(samples))
         found = fit_ratio(
             source,
             target,

@@ -111,16 +111,10 @@ def find_label_issues(
     if targets is not None:
         if checked is not None:
             raise ValueError("checked is for classes, and these labels are numbers: leave it out.")
-        if isinstance(clean, tuple):
-            raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
-        rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
-        _check_lengths(rows, targets, n_rows)
         warn_of_labels(X, targets, 2)
-        codes = _groups(groups, n_rows, n_rows)
-        how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
-        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
-        wrong = wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows))
-        return issue_frame(targets, predicted, wrong)
+        rows = as_numbers(X, encoder, has_model=model is not None)
+        how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs, verbose
+        return _number_issues(rows, targets, clean, model, groups, how)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
     warn_of_labels(X, given, 2)
@@ -137,6 +131,18 @@ def find_label_issues(
         _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
     dealt = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
+
+
+def _number_issues(
+    rows: Any, targets: np.ndarray, clean: Any, model: Any, groups: Any, how: tuple[int, int, int, int | None, int]
+) -> Any:
+    """The frame of numbers (n,) that are likely wrong. how: folds, deals, seed, jobs and verbosity."""
+    if isinstance(clean, tuple):
+        raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
+    n_rows = len(targets)
+    _check_lengths(rows, targets, n_rows)
+    predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
+    return issue_frame(targets, predicted, wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows)))
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:

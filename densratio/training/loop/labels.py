@@ -38,7 +38,7 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
         columns = "C" if n_classes is None else n_classes
         raise ValueError(
             f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}. "
-            "DynamicReweighter, MWNet and L2R weigh rows with other targets."
+            "For other targets use DynamicReweighter, MWNet or L2R."
         )
 
 

@@ -13,7 +13,7 @@ from torch.optim import Adam
 from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import check_indices
-from ..loop.own_step import move
+from ..loop.optimizer_step import step_with
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
@@ -238,7 +238,7 @@ class LRWOpt(BatchReweighter):
             gradients = torch.autograd.grad(loss, parameters)
         # A batch that a device found unusable may hold NaN.
         is_finite = torch.isfinite(loss.detach())
-        move(self.splitter_optimizer, parameters, [torch.where(is_finite, gradient, 0.0) for gradient in gradients])
+        step_with(self.splitter_optimizer, parameters, [torch.where(is_finite, gradient, 0.0) for gradient in gradients])
 
     def _split_loss(self, logits: Tensor, y: Tensor, is_right: Tensor, losses: Tensor) -> Tensor:
         q = torch.sigmoid(logits)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_count
 from ..loop.late_errors import waits_for
-from ..loop.own_step import move
+from ..loop.optimizer_step import step_with
 from ..loop.ranks import Rows
 
 __all__ = ["FeatureNetwork", "WeightNetwork", "WeightOfInput", "groups_of_classes", "learned_weights"]
@@ -126,5 +126,5 @@ def _step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], 
         # A slope of 0 times a weight that is NaN is NaN.
         filled = [gradient.nan_to_num(0.0, 0.0, 0.0) for gradient in filled]
     summed = rows.sum_of(filled)
-    move(optimizer, parameters, summed)
+    step_with(optimizer, parameters, summed)
     return summed

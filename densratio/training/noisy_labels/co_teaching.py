@@ -13,7 +13,7 @@ from torch.func import functional_call
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.model import device_of_model, unwrapped
-from ..loop.own_step import move
+from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -128,7 +128,7 @@ class CoTeaching(BatchReweighter):
         is_sound = torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all()
         sound = [rows.accept(torch.where(is_sound, g, 0.0), torch.zeros_like(g)) for g in gradients]
         with torch.enable_grad():
-            move(self.peer_optimizer, parameters, sound)
+            step_with(self.peer_optimizer, parameters, sound)
         # Of parameters that the optimizer does not train too.
         self.peer.zero_grad(set_to_none=True)
         if n_ranks() > 1:

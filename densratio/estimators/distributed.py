@@ -1,4 +1,4 @@
-"""Functions for fits whose rows are elsewhere, such as on a cluster: the estimator reads a sample and gets the solution."""
+"""Fits whose rows are distributed, such as over a cluster: the estimator reads a sample of them, and is given the solution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from .samples import Samples
 from .search import search
 from .solve import Assembly, assemble, make_features, objective_of, warn_unless_converged
 
-__all__ = ["Sampled", "agreement", "check_sample", "finish", "plain_parts", "portable", "raw_ratio", "sample_of", "samples_of_rows"]
+__all__ = [
+    "Sampled",
+    "check_sample",
+    "finish",
+    "objective_and_features",
+    "portable",
+    "raw_ratio",
+    "sample_of",
+    "samples_of_rows",
+    "score_of",
+]
 
 
 class Sampled(NamedTuple):
@@ -29,7 +39,7 @@ class Sampled(NamedTuple):
     """An empty array of the type of the input"""
 
 
-def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
+def objective_and_features(ratio: DensityRatio) -> tuple[Objective, Features]:
     """Objective and unfitted features, with defaults for parameters that cross-validation has yet to choose."""
     defaults = type(ratio)().get_params()
     plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._search.grids})
@@ -86,8 +96,8 @@ def raw_ratio(ratio: DensityRatio, rows: Array) -> Array:
     return ratio._ratio(rows)
 
 
-def agreement(
+def score_of(
     ratio: DensityRatio, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
 ) -> float:
     """`score` from the ratio's values at held-out rows."""
-    return float(ratio._agreement(source_ratio, target_ratio, source_weight, target_weight))
+    return float(ratio._score_of(source_ratio, target_ratio, source_weight, target_weight))
