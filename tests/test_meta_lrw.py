@@ -78,7 +78,7 @@ def test_margins_come_as_any_kind(kind):
         ([0.1, float("nan")], 0.5, "finite numbers"),
         ([0.1, 0.2], 0.0, r"share must be a number in \(0, 1\); got 0.0"),
         ([0.1, 0.2], 1.0, r"share must be a number in \(0, 1\); got 1.0"),
-        ([0.1, 0.2], float("nan"), "share must be in"),
+        ([0.1, 0.2], float("nan"), "share must be a number in"),
     ],
 )
 @pytest.mark.parametrize("method", SPLITS)
@@ -191,10 +191,10 @@ def test_a_classifier_without_features_is_told_to_have_a_backbone():
     ("make", "message"),
     [
         (lambda: LRWHard(5, 0), "n_features must be an int >= 1; got 0"),
-        (lambda: LRWHard(5, 3, hidden=0), "got 3 and 0"),
+        (lambda: LRWHard(5, 3, hidden=0), "hidden must be an int >= 1; got 0"),
         (lambda: LRWHard(5, 3, every=0), "every must be an int >= 1"),
         (lambda: LRWOpt(5, 3, 2, share=0.0), r"share must be a number in \(0, 1\); got 0.0"),
-        (lambda: LRWOpt(5, 3, 2, regularize_every=0), "got 0.1 and 0"),
+        (lambda: LRWOpt(5, 3, 2, regularize_every=0), "regularize_every must be an int >= 1; got 0"),
         (lambda: LRWOpt(5, 3, 2, mode="last_layer"), 'use mode="exact" or mode="first_order"'),
         (lambda: LRWOpt(5, 3, 2, mode="second"), "mode must be one of"),
     ],

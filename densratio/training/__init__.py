@@ -1,4 +1,4 @@
-"""Reweighting inside torch training loops. Beside the demonstrations the only room that imports torch."""
+"""Reweighting inside torch training loops."""
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop import Reweighter

@@ -1,4 +1,4 @@
-"""Every reweighting method by name, as the library, the demonstrations, the command line and the benchmarks make them."""
+"""Every reweighting method by name: the library, the demonstrations, the command line and the benchmarks make them here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["METHODS", "TRAIN_TWICE", "Ingredients", "Method", "reweighter", "tit
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What methods are made of: the arguments of `reweighter`, None where they were not given."""
+    """The arguments of `reweighter`, from which a method is made; None for one that was not given."""
 
     n_train: int
     n_val: Any = None
@@ -50,17 +50,17 @@ class Ingredients:
 
     @property
     def losses(self) -> Tensor:
-        """The irreducible losses, also where a function gives them."""
+        """The irreducible losses; a function that was given in their place is called."""
         return self.irreducible() if callable(self.irreducible) else self.irreducible
 
     @property
     def margins(self) -> Any:
-        """The margins of a first training, also where a function gives them."""
+        """The margins of a first training; a function that was given in their place is called."""
         return self.first() if callable(self.first) else self.first
 
 
 class Method(NamedTuple):
-    """A method: what tables and figures call it, how it is made, and which arguments of `reweighter` it needs beside n_train."""
+    """A method: its title in tables, how it is made, and the arguments of `reweighter` that it needs besides n_train."""
 
     title: str
     make: Callable[[Ingredients], Reweighter]
@@ -192,21 +192,22 @@ def reweighter(
     first: Any = None,
     seed: int = 0,
 ) -> Reweighter:
-    """The reweighter of a name, with its default parameters, for `loss = reweighter.weighted_loss(model, train, val)`.
+    """Make a reweighting method by its name, with its default parameters.
 
-    Each method takes of the arguments what it needs and leaves the others alone, so that one call serves all of them. For other
-    parameters of a method make its class. Of a train-twice method it is the reweighter of the second training.
+    The result serves `loss = reweighter.weighted_loss(model, train, val)`. Each method takes the arguments that it needs and
+    ignores the others, so the same call serves all methods. For other parameters make the method's class. A train-twice method
+    gives the reweighter of its second training.
 
     name : a key of `densratio.training.registry.METHODS`, in any spelling: "mw_net", "MW-Net".
     n_train, n_val : int, rows of the training and the validation set.
     y_train : (n_train,) int, given labels. n_classes : int.
-    model, optimizer : the classifier, and what trains it.
-    epochs : passes over the training rows that are planned.
-    irreducible : (n_train,) losses under a model that learned from other rows, for "rho_loss", or a function that gives them.
-    first : (n_train,) margins under a model that was trained before, for "jtt", or a function that gives them.
-    seed : int, of the method's own draws. Networks that a method learns are drawn from torch's global generator.
+    model, optimizer : the classifier and its optimizer.
+    epochs : planned passes over the training rows.
+    irreducible : (n_train,) losses under a model that was trained on other rows, for "rho_loss"; or a function that returns them.
+    first : (n_train,) margins under a model that was trained before, for "jtt"; or a function that returns them.
+    seed : int, of the method's own draws. A network that a method learns is drawn from torch's global generator.
 
-    Raises ValueError for an unknown name, with the nearest ones, and where the method needs an argument that is missing.
+    Raises ValueError for an unknown name, with the closest ones, and for a missing argument.
     """
     method = METHODS[key_of(name)]
     given = Ingredients(n_train, n_val, y_train, n_classes, model, optimizer, epochs, irreducible, seed, first)
@@ -217,7 +218,7 @@ def reweighter(
 
 
 def key_of(name: Any) -> str:
-    """The key in METHODS that a name means in any spelling. Raises ValueError, with the nearest names, where there is none."""
+    """The key in METHODS of a name in any spelling. Raises ValueError, with the closest names, if there is none."""
     keys = {_plain(key): key for key in METHODS}
     if isinstance(name, str) and _plain(name) in keys:
         return keys[_plain(name)]
@@ -227,13 +228,13 @@ def key_of(name: Any) -> str:
 
 
 def keys_of(text: str) -> tuple[str, ...]:
-    """Keys in METHODS of the names in a list with commas, in any spelling; "all" for every one. Raises ValueError as `key_of`."""
+    """The keys in METHODS of comma-separated names in any spelling; "all" gives every key. Raises ValueError as `key_of` does."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     return tuple(METHODS) if [name.lower() for name in names] == ["all"] else tuple(dict.fromkeys(map(key_of, names)))
 
 
 def title_of(name: str) -> str:
-    """What tables and figures call a method."""
+    """The title of a method in tables and figures."""
     return METHODS[name].title
 
 

@@ -1,4 +1,4 @@
-"""StableNet: weights of a batch under which random functions of different features are uncorrelated; no validation rows."""
+"""StableNet: weights of a batch that make random functions of different features uncorrelated; it needs no validation rows."""
 
 from __future__ import annotations
 
@@ -22,33 +22,34 @@ _MOMENTUM = 0.9
 
 
 class StableNet(BatchReweighter):
-    """w = n softmax(a) (n,) from a few steps down D(w) / D(1) + penalty mean(w^2), taken anew in each batch from a = 1.
+    """w = n softmax(a) (n,), where a few gradient steps from a = 1 in each batch reduce D(w) / D(1) + penalty mean(w^2).
 
-    D is the sum of the squared covariances, under the weights, of sqrt(2) cos(omega z_i + phi) and sqrt(2) cos(omega' z_j + phi')
-    for all features i != j, the columns of the input of the classifier's last nn.Linear; omega standard normal and phi uniform in
-    [0, 2 pi] are drawn anew for each step. Features are divided by their standard deviation. Beside the rows of the batch the
-    covariances count `n_saved` saved rows with weights of their own, moving averages of the batches so far: place k of them
-    follows the k-th row of each batch. Weights have mean 1.
+    D sums the squared weighted covariances of sqrt(2) cos(omega z_i + phi) and sqrt(2) cos(omega' z_j + phi') over all pairs of
+    features i != j. The features are the inputs of the classifier's last nn.Linear, divided by their standard deviations. Each step
+    draws omega (standard normal) and phi (uniform on [0, 2 pi]). The covariances also count `n_saved` saved rows with weights of
+    their
+    own: saved row k is the moving average of the k-th rows of the batches so far. The weights have mean 1.
 
-    Where one feature tells the class by a shortcut that goes along with another in the training rows, the weights part the two,
-    so that the classifier may rely on what holds elsewhere too. They say nothing of wrong labels.
+    If a shortcut feature reveals the class and is correlated with another feature in the training rows, the weights decorrelate the
+    two, so that the classifier can rely on the one that also holds in other data. The weights say nothing about wrong labels.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     n_features : int
-        Columns of the input of the last nn.Linear.
+        Inputs of the last nn.Linear.
     n_functions : int
-        Functions of each feature: 1 as in the authors' program, the paper has 5; cost and memory grow with the square.
+        Functions of each feature: 1 in the authors' program, 5 in the paper; time and memory grow with the square.
     n_saved : int >= 0
         Saved rows.
     decay : float in [0, 1)
-        Of the saved rows and weights; in the first batches they are the mean of those so far.
+        Of the moving averages; in the first batches they are plain means.
     n_steps, learning_rate : int, float
-        Steps with momentum 0.9 on n times the slope, of a root mean square of 1 at most; the second half at a tenth of the rate.
+        Gradient steps with momentum 0.9. The gradient is n times the slope, of root mean square at most 1; the second half of the
+        steps uses a tenth of the rate.
     penalty : float >= 0
-        On uneven weights; the larger, the nearer to 1 they stay.
+        Penalty on unequal weights; a larger one keeps them closer to 1.
     seed : int
         Of the draws.
     warmup_epochs, loss : as in `MWNet`.
@@ -145,7 +146,7 @@ class StableNet(BatchReweighter):
         return torch.where(feature[:, None] == feature, 0.0, covariance).square().sum()
 
     def _save(self, features: Tensor, scores: Tensor, rows: RowBatch) -> None:
-        """Let the saved rows follow those of the batch; not where one of these is not finite."""
+        """Move the saved rows toward those of the batch, unless a value of the batch is not finite."""
         n, is_sound = min(len(features), len(self.visits)), torch.isfinite(features).all() & torch.isfinite(scores).all()
         visits = self.visits[:n]
         share = (1.0 / (visits + 1.0)).clamp(min=1.0 - self.decay)

@@ -1,4 +1,4 @@
-"""BatchReweighter: the loop of the methods that weigh the rows of a batch after one pass of it through the model."""
+"""BatchReweighter: the loop of the methods that weight the rows of a batch after one pass through the model."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def _nothing(batch: TrainingPass, rows: RowBatch) -> None:
 
 
 class BatchReweighter(Reweighter):
-    """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
+    """A method that is one function, `batch_weights(batch, rows, val)`: the weights (n,) of a batch from its pass.
 
-    gradient: a `MetaGradient` where the weights follow one, as `meta`; None for rules.
-    vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" warned of it.
-    On a device that the host does not wait for, a batch with losses that are NaN or infinite, or with an index out of range, stores
+    gradient: the `MetaGradient` that the weights follow, stored as `meta`; None for rules.
+    vanished_: number of batches whose weights were all 0 or not finite. They trained unweighted, and the logger "densratio" warned.
+    On a device that the host does not wait for, a batch with a loss that is NaN or infinite, or with an index out of range, stores
     nothing, and a later batch raises its error.
     """
 
@@ -64,11 +64,11 @@ class BatchReweighter(Reweighter):
 
     @abstractmethod
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
+        """Weights (n,) of a batch; backward follows their graph to the model's parameters, if they have one.
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
-        A loss (n,) or () that a method puts in `batch.found` as "added" is added to the weighted losses; one (n,) put there as
-        "weighted" is what the weights multiply, in place of the rows' own losses.
+        A method may put a loss into `batch.found`: one (n,) or () named "added" is added to the weighted losses, and one (n,) named
+        "weighted" takes the place of the rows' own losses.
         """
 
     @property

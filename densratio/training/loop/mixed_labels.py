@@ -1,4 +1,4 @@
-"""A batch mixed with itself, each row with a given label and a pseudo-label."""
+"""A batch mixed with itself, in which each row has a given label and a pseudo-label."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class MixedLabels(NamedTuple):
 
     @classmethod
     def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
-        """The batch with a share of Beta(mixup, mixup) and an order drawn at random, or as it is where mixup is None.
+        """The batch with a share from Beta(mixup, mixup) and a random order; unmixed if mixup is None.
 
-        Every rank mixes its own rows in an order of its own; the draws left in the generator are the same on all.
+        Every rank mixes its own rows in an order of its own, and leaves its generator in the same state as all others.
         """
         share, order = 1.0, torch.arange(len(y))
         if mixup is not None:
@@ -43,16 +43,16 @@ class MixedLabels(NamedTuple):
         return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
 
     def shared(self, v: Tensor, v_of_order: Tensor) -> Tensor:
-        """Weights (4n,) of the four losses of each row, for shares v (n,) of the given label in rows and in rows[order].
+        """Weights (4n,) of the four losses of each row; v (n,) is the share of the given label in rows, v_of_order in rows[order].
 
-        They are scaled so that their mean with the losses is the mean over rows.
+        They are scaled so that the mean of weight times loss is the mean over rows.
         """
         parts = zip((self.share, 1.0 - self.share), (v, v_of_order), strict=True)
         return 4.0 * torch.cat([part for a, b in parts for part in (a * b, a * (1.0 - b))])
 
     @property
     def weight_scale(self) -> float:
-        """What the first n of these weights are multiplied by to be v."""
+        """The factor that turns the first n of these weights back into v."""
         return 1.0 / (4.0 * self.share)
 
     @staticmethod

@@ -29,7 +29,7 @@ def device_of_model(model: nn.Module) -> torch.device:
 
 
 def last_linear(model: nn.Module) -> nn.Linear | None:
-    """The last nn.Linear of a model, None where it has none."""
+    """The last nn.Linear of a model; None if it has none."""
     return next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
 
 
@@ -50,16 +50,16 @@ def is_compiled(model: nn.Module) -> bool:
 
 
 def compile_anew(model: nn.Module) -> None:
-    """Let a compiled model be compiled anew, before the first pass that listens to it.
+    """Have a compiled model compiled again before the first pass that listens to it.
 
-    Code that was compiled before, for this model or another of its class, would tell nothing of its layers.
+    Code compiled earlier, for this model or another of its class, would not call the hooks.
     """
     if is_compiled(model):
         torch.compiler.reset()
 
 
 def warn_unless_training(model: nn.Module) -> None:
-    """Warn where a model with dropout or normalization is in evaluation mode."""
+    """Warn if a model with dropout or normalization is in evaluation mode."""
     modes = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
     if not model.training and any(isinstance(module, modes) for module in model.modules()):
         warnings.warn(
@@ -71,9 +71,9 @@ def warn_unless_training(model: nn.Module) -> None:
 
 
 class Listener:
-    """Keeps, in a pass through a model, the output of the module named `layer`, and input and output of the last linear layer.
+    """Keeps, in a pass through a model, the output of the module named `layer`, and the input and output of the last linear layer.
 
-    One object serves every pass: a compiled model keeps writing to the object of its first pass. A copy has kept nothing.
+    One object serves every pass, because a compiled model keeps writing to the object of its first pass. A copy is empty.
     """
 
     def __init__(self, layer: str | None, *, keeps_last_layer: bool = False):
@@ -88,7 +88,7 @@ class Listener:
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
-        """Within it the outputs of a pass through `model` are kept."""
+        """Inside it the outputs of a pass through `model` are kept."""
         self._outputs.clear()
         self._last.clear()
         handles = []
@@ -103,7 +103,7 @@ class Listener:
                 handle.remove()
 
     def output(self, n_rows: int) -> Tensor:
-        """The last output of the layer (n_rows, d), detached and flattened. Raises ValueError where it has another form."""
+        """The last output of the layer (n_rows, d), detached and flattened. Raises ValueError for an output of another form."""
         output = self._outputs[-1] if self._outputs else None
         if not isinstance(output, Tensor) or len(output) != n_rows:
             got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -114,7 +114,7 @@ class Listener:
         return output.detach().flatten(1)
 
     def last(self) -> tuple[Tensor | None, Tensor | None]:
-        """The last input (n, h) and output of the last linear layer, detached; no output where it was changed in place since."""
+        """The last input (n, h) and output of the last linear layer, detached; no output if it was changed in place since."""
         if not self._last:
             return None, None
         entry, output, version = self._last[-1]

@@ -17,10 +17,9 @@ __all__ = ["MovingAverage"]
 
 
 class MovingAverage(nn.Module):
-    """value <- decay value + (1 - decay) parameter in each step; counts are copied as they are. decay in [0, 1).
+    """value <- decay value + (1 - decay) parameter in each step; integer buffers are copied. decay in [0, 1).
 
-    In the first steps the average is over all steps so far, so that the first parameters do not count for long. The values
-    are in state_dict.
+    The first steps average all steps so far, so that the initial parameters do not dominate. The values are in state_dict.
     """
 
     def __init__(self, decay: float = 0.99):
@@ -46,7 +45,7 @@ class MovingAverage(nn.Module):
         self.n_steps += 1
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:
-        """Prediction of the averaged model, in eval mode, for the rows x; no gradients, and no trace in `model`."""
+        """Prediction of the averaged model, in eval mode, for the rows x; without gradients, and without a trace in `model`."""
         inner, device = unwrapped(model), device_of_model(model)
         self.values = {name: value.to(device) for name, value in self.values.items()}
         with validation_pass(inner), evaluation(inner):

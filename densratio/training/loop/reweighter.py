@@ -1,4 +1,4 @@
-"""Reweighter: the one line of a training loop that every method is."""
+"""Reweighter: the base of all methods, which share one line in a training loop."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = ["Reweighter", "where_named"]
 class Reweighter(nn.Module, Joinable, ABC):
     """One line of a training loop: `loss = reweighter.weighted_loss(model, (x, y, i), (x_val, y_val, j))`.
 
-    weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
+    weights_ (n_train,): the current weight of each training row, of mean 1 in the batch that estimated it.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
-    warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train; warmup_steps: the same as a number
-    of batches, in place of them, or None.
-    set_base_weights: weights of your own, as sample_weight, beside those of the method.
+    warmup_epochs: initial passes over the data with all weights 1, counted in rows seen / n_train. warmup_steps: a number of
+    batches in place of warmup_epochs, or None.
+    set_base_weights: weights of your own, as sample_weight, that multiply those of the method.
     monitor: a `Monitor` that logs statistics of the weights, or None.
-    row_losses: mean loss of each row, which `suspicious_rows` ranks by.
-    With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
-    ranks together, and so is the gradient once DistributedDataParallel has averaged it. Ranks need as many batches each; within
-    torch's Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
+    row_losses: the mean loss of each row, by which `suspicious_rows` ranks.
+    With torch.distributed each rank passes its own rows. The weights equal those of one process with the rows of all ranks, and so
+    does the gradient once DistributedDataParallel has averaged it. All ranks need the same number of batches; within torch's
+    Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
     """
 
     weights_: Tensor
@@ -90,13 +90,13 @@ class Reweighter(nn.Module, Joinable, ABC):
     @property
     @abstractmethod
     def needs_validation(self) -> bool:
-        """Whether the next batch needs validation rows; val may be None where it does not."""
+        """Whether the next batch needs validation rows; otherwise val may be None."""
 
     @abstractmethod
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
+        """The weighted loss () of a batch, ready for backward; train = (x, y, index), val = (x_val, y_val, val_index).
 
-        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing.
+        val is ignored, and may be None, if `needs_validation` is false. Raises ValueError if it is missing.
         """
 
     def transform(self, index: Any) -> Tensor:
@@ -104,10 +104,10 @@ class Reweighter(nn.Module, Joinable, ABC):
         return self.weights_[self._positions(index)]
 
     def set_base_weights(self, sample_weight: Any) -> None:
-        """Weights of your own (n_train,), which multiply those of the method in the loss, scaled to mean 1; None for none.
+        """Set weights of your own (n_train,), scaled to mean 1, that multiply those of the method in the loss; None removes them.
 
-        The method estimates its weights, which `weights_` holds, as if there were no others.
-        Raises ValueError for a weight that is negative or not finite, or where all are 0.
+        The method estimates `weights_` as if there were no others.
+        Raises ValueError for a weight that is negative or not finite, or if all are 0.
         """
         if sample_weight is not None and self.no_base_weights:
             raise ValueError(self.no_base_weights)
@@ -121,11 +121,11 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.base_weights = torch.as_tensor(scaled / scaled.mean(), dtype=self.weights_.dtype, device=self.weights_.device)
 
     def check(self) -> None:
-        """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
+        """Wait for the device, and raise the error of an earlier unusable batch: at the end of an epoch, for example."""
         self.late_errors.raise_if_seen(wait=True)
 
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """`loss` of each row (n,). Raises ValueError where it gives something else."""
+        """`loss` of each row (n,). Raises ValueError if it returns another shape."""
         losses = self.loss(prediction, label)
         if losses.ndim != 1:
             raise ValueError(
@@ -151,7 +151,7 @@ class Reweighter(nn.Module, Joinable, ABC):
                 setattr(self, name, value)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Go on from a state_dict. Where it raises, nothing has changed.
+        """Continue from a state_dict; an error leaves everything as it was.
 
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
@@ -164,7 +164,7 @@ class Reweighter(nn.Module, Joinable, ABC):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
-        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given."""
+        """(x, y, index) of the training batch. Raises ValueError for another form, or if the validation batch is missing."""
         name = type(self).__name__
         if isinstance(model, type):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
@@ -193,12 +193,12 @@ class Reweighter(nn.Module, Joinable, ABC):
         Join.notify_join_context(self)
 
     def join_hook(self, divide_by_initial_world_size: bool = True) -> JoinHook:  # type: ignore[override]
-        """What torch's Join calls on a rank without batches: nothing. The argument is DistributedDataParallel's."""
+        """What torch's Join does on a rank that has run out of batches: nothing. The argument is DistributedDataParallel's."""
         return JoinHook()
 
     @property
     def join_device(self) -> torch.device:
-        """The device of what the ranks exchange."""
+        """The device of the tensors that the ranks exchange."""
         return self.weights_.device
 
     @property
@@ -240,7 +240,7 @@ def _is_empty(index: Any) -> bool:
 
 
 def where_named(text: str) -> str:
-    """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
+    """Text that lists the method classes of `densratio.training`, first the one that a name such as "mw_net" means."""
     known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
     key = "".join(c for c in text.lower() if c.isalnum())
     # The longest class that the name begins with, or else the shortest that begins with the name.

@@ -31,10 +31,10 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingPass:
-    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what is needed to compute them again.
+    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what recomputing them takes.
 
-    found: what a method computed from the rows and needs again in the same batch, by name.
-    weight_scale: what a weight here is multiplied by to be the weight of its row.
+    found: values that a method computed from the rows and needs again in the same batch, by name.
+    weight_scale: the factor that turns a weight here into the weight of its row.
     """
 
     model: nn.Module
@@ -52,9 +52,9 @@ class TrainingPass:
 
     @classmethod
     def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
-        """Pass the rows through the model, in the mode it is in, as plain training would.
+        """Pass the rows through the model, in its present mode, as plain training would.
 
-        keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
+        keeps: "last_layer" keeps the input and output of the last linear layer, "layers" those of every layer with parameters.
         """
         if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
             y = y.long()  # torch's losses take labels of 8 bits, and its indexing does not
@@ -71,7 +71,7 @@ class TrainingPass:
         return {name: p for name, p in unwrapped(self.model).named_parameters() if p.requires_grad}
 
     def losses_at(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Losses (n,) under other parameters, with the same draws of dropout; leaves no trace in the model."""
+        """Losses (n,) under other parameters, with the same dropout draws; they leave no trace in the model."""
         device = device_of_model(self.model)
         with frozen_buffers(self.model), same_draws(device):
             torch.set_rng_state(self.draws[0])
@@ -85,9 +85,9 @@ class TrainingPass:
         return _ends_in(self.prediction, self.entry, self.output)
 
     def features(self, name: str, n_features: int) -> Tensor:
-        """The input (n, n_features) of the last linear layer, which was kept; detached.
+        """The kept input (n, n_features) of the last linear layer, detached.
 
-        Raises ValueError, in the name of a method, where the model has another one or none.
+        Raises ValueError, in the name of a method, if the model has no such layer or one of another width.
         """
         entry = self.entry
         if entry is None or entry.ndim != 2 or len(entry) != len(self.losses) or entry.shape[1] != n_features:
@@ -99,7 +99,7 @@ class TrainingPass:
         return entry.detach()
 
     def last_layer(self) -> LastLayer:
-        """Factors of the rows' gradients in the last linear layer. Raises ValueError where the predictions are not its output."""
+        """Factors of the rows' gradients in the last linear layer. Raises ValueError if the predictions are not its output."""
         return _last_layer(self.prediction, self.y, self.loss, self.entry, self.output)
 
     def last_layer_of(self, x: Any, y: Any) -> LastLayer:
@@ -152,7 +152,7 @@ def weighted_gradient(layer: LastLayer, weights: Tensor) -> Tensor:
 
 @contextmanager
 def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
-    """Within it every call of a module with parameters of its own is added to `layers`, unless that is None."""
+    """Inside it every call of a module with its own parameters is added to `layers`, unless that is None."""
 
     def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if layers is not None and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):

@@ -1,4 +1,4 @@
-"""Passes of validation rows through a model that is being trained, which leave no trace in it."""
+"""Passes of validation rows through a model in training, which leave no trace in it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["evaluation", "first_rows", "frozen_buffers", "same_draws", "validati
 
 @contextmanager
 def validation_pass(model: nn.Module) -> Iterator[None]:
-    """Within it no gradient is recorded; afterwards normalization layers and random generators are as they were.
+    """Inside it no gradient is recorded; afterwards normalization layers and random generators are as they were before.
 
-    The mode of the model stays: in training mode validation rows get the same normalization and dropout as training rows,
-    so that a loss means the same on both.
+    The model keeps its mode: in training mode validation rows get the same normalization and dropout as training rows, so that a
+    loss means the same for both.
     """
     with torch.no_grad(), frozen_buffers(model), same_draws(device_of_model(model)):
         yield
@@ -27,7 +27,7 @@ def validation_pass(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_buffers(model: nn.Module) -> Iterator[None]:
-    """Within it layers in training mode, such as normalization, work as usual; afterwards their buffers are as they were."""
+    """Inside it layers in training mode, such as normalization, work as usual; afterwards their buffers are as they were before."""
     recorded = [
         (layer, name, buffer)
         for layer in model.modules()
@@ -47,7 +47,7 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def same_draws(device: torch.device) -> Iterator[None]:
-    """Afterwards the random generators of the CPU and of `device` are as they were."""
+    """Afterwards the random generators of the CPU and of `device` are as they were before."""
     # While a CUDA graph is captured its generator cannot be read; a replay then draws on.
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         yield
@@ -59,7 +59,7 @@ def same_draws(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Within it every layer of the model is in eval mode."""
+    """Inside it every layer of the model is in eval mode."""
     modes = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     try:

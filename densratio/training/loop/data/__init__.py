@@ -1,4 +1,4 @@
-"""Data sets and samplers of a loop: rows with their index, shifted labels, a set on the device, draws by weight."""
+"""Data sets and samplers of a loop: rows with their index, shifted labels, data on the device, draws by weight, chosen rows."""
 
 from .chosen_rows import ChosenRows
 from .indexed import Indexed, endless

@@ -1,4 +1,4 @@
-"""Validation batches without a clean validation set: training rows of each class, those easiest to an averaged model or any."""
+"""Validation batches without a clean validation set: the easiest training rows of each class, or random ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["ChosenRows"]
 
 
 class ChosenRows(nn.Module):
-    """Batches (x, y, index) of k training rows of each class: of the least loss under a moving average of the classifier, or drawn.
+    """Validation batches (x, y, index) of k training rows per class: those easiest for an averaged model, or random ones.
 
-    Call `choose(model)` at the start of each epoch and `batch(model)` for each step: it is what `weighted_loss` takes as val, of
-    n_val rows. A class that has fewer rows than k gives all of them, some more than once.
+    Call `choose(model)` at the start of each epoch and `batch(model)` in each step: it returns what `weighted_loss` takes as val.
+    A class with fewer than k rows gives all of them, some more than once.
 
     Parameters
     ----------
@@ -35,21 +35,21 @@ class ChosenRows(nn.Module):
     k : int
         Rows of each class.
     by : "loss" or "chance"
-        Those of the least loss, for wrong labels; or drawn anew in each choice, for unequal classes with right labels: then k is
-        the size of the smallest class, as published.
+        "loss": the rows of the least loss, for wrong labels. "chance": rows drawn anew in each choice, for unequal classes with
+        right labels; k is then the size of the smallest class, as published.
     batch_size : int
-        Rows of a batch; at most n_val are given.
+        Rows of a batch, at most n_val.
     mixup : float, None or "auto"
         Beta parameter of the share in which each row is mixed with another of its batch; labels are then probabilities (m, C).
-        None: rows and labels as they are. "auto", as published: 1 of rows by their loss, None of rows by chance.
+        None: rows and labels stay as they are. "auto", as published: 1 with by="loss", None with by="chance".
     decay : float in [0, 1)
-        Of the moving average.
+        Of the moving average of the model.
     seed : int
         Of the draws, the order of the rows and mixup.
-    loss : per-row loss that ranks.
+    loss : per-row loss that ranks the rows.
 
     n_val : k C. rows_ (n_val,): the training rows chosen last. All state is in state_dict.
-    Source: Shu et al. (2023), CMW-Net, which chooses its meta data so.
+    Source: Shu et al. (2023), CMW-Net, where the meta data are chosen this way.
     """
 
     rows_: Tensor
@@ -84,12 +84,12 @@ class ChosenRows(nn.Module):
 
     @property
     def n_val(self) -> int:
-        """Rows that validate, k of each class."""
+        """Number of validation rows, k of each class."""
         return self.k * self.n_classes
 
     @torch.no_grad()
     def choose(self, model: nn.Module) -> None:
-        """Choose the rows, class by class; by their losses that takes one pass over all training rows."""
+        """Choose the rows, class by class; with by="loss" this takes one pass over all training rows."""
         order = self._random.permutation(len(self.labels)) if self.by == "chance" else self._by_loss(model)
         chosen = [np.resize(order[self.labels[order] == c][: self.k], self.k) for c in range(self.n_classes)]
         self.rows_.copy_(torch.as_tensor(np.concatenate(chosen)))
@@ -103,7 +103,7 @@ class ChosenRows(nn.Module):
         return np.argsort(torch.cat(parts).cpu().numpy(), kind="stable")
 
     def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """The next batch (x, y, index), on the model's device, after the average was moved towards its present parameters."""
+        """Move the average toward the model's present parameters, and return the next batch (x, y, index) on the model's device."""
         average, drawn = (dict(self.average.values), self.average.n_steps), (self._random.bit_generator.state, self._order)
         rows = self.rows_.clone()
         try:

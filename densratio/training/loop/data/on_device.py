@@ -1,4 +1,4 @@
-"""A data set held on one device: its batches are gathered, augmented and normalized there."""
+"""A data set on one device: its batches are gathered, augmented and normalized there."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["DeviceData"]
 
 
 class DeviceData:
-    """Batches (x, y, index), without a loader's workers and copies: what a small data set on a GPU is trained from.
+    """Batches (x, y, index) without a loader's workers and copies, to train from a small data set on a GPU.
 
     An image is padded by `crop_padding` zero pixels on each side and cropped at random to its size, mirrored left to right
-    with probability 1/2 where `flip`, and then normalized to (x - mean) / std.
+    with probability 1/2 if `flip`, and then normalized to (x - mean) / std.
 
-    x : (n, ...) tensor or array; images are (n, c, h, w). Bytes are kept as bytes and scaled to [0, 1] batch by batch.
-    y : (n, ...) labels. batch_size : rows of a batch; the last one of a pass has the rest, or is left out where `drop_last`.
+    x : (n, ...) tensor or array; images are (n, c, h, w). Bytes stay bytes, and are scaled to [0, 1] batch by batch.
+    y : (n, ...) labels. batch_size : rows of a batch; the last batch of a pass has the rest, or is left out if `drop_last`.
     device : where everything happens; None: where x is. shuffle : draw a new order for each pass.
     mean, std : one number for each channel (c,), in the units of x in [0, 1]; None: 0 and 1.
-    seed : of the torch.Generator that orders and augments; no global random state is touched.
+    seed : of the torch.Generator that orders and augments; no global random state is used.
 
-    Iterating continues where it stopped, in the middle of a pass too, and ends with the pass: a `state_dict` taken between two
-    batches and loaded into the same data elsewhere gives the batches that would have come. No step waits for the device.
+    Iteration continues where it stopped, also in the middle of a pass, and ends with the pass. A `state_dict` taken between two
+    batches and loaded into the same data elsewhere gives the batches that would have followed. No step waits for the device.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class DeviceData:
         return x if self._std is None else x / self._std
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator, and how far the pass has come."""
+        """The generator, and the place in the pass."""
         return {"generator": self._generator.get_state(), "order": self._order, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where the `state_dict` was taken. Raises ValueError for one of a data set of another size or kind of device."""
+        """Continue from a `state_dict`. Raises ValueError for one of a data set of another size or kind of device."""
         order, position, generator = state["order"], int(state["position"]), state["generator"].cpu()
         if order is not None and len(order) != self.n_rows:
             raise ValueError(f"This state is of {len(order)} rows and the data set has {self.n_rows}.")

@@ -17,15 +17,16 @@ __all__ = ["ShiftedDataset", "labels_of"]
 
 
 class ShiftedDataset(Dataset):
-    """Items (x, y, ...) of `dataset` with y from `labels`, and x from `outside` in the rows that `outside_rows` names.
+    """Items (x, y, ...) of `dataset` with y from `labels`, and with x from `outside` in the rows that `outside_rows` selects.
 
-    labels (n,) or (n, ...), an array or tensor; None: its own. They replace y as the data set gives it, after a
-    target_transform. A bare x becomes (x, y). y stays a number where the data set gives one, a tensor where it gives that.
-    outside : a map-style data set of (x, ...) or x, already transformed. outside_rows (n,): the row of `outside` whose x comes
-    in, -1 where a row keeps its own, as `densratio.datasets.open_set_rows` draws them.
+    labels (n,) or (n, ...), an array or tensor; None: its own. They replace y as the data set returns it, after a
+    target_transform. A bare x becomes (x, y). y stays a number if the data set returns a number, and a tensor if it returns a
+    tensor.
+    outside : a map-style data set of (x, ...) or x, already transformed. outside_rows (n,): the row of `outside` whose x is used,
+    -1 for a row that keeps its own, as `densratio.datasets.open_set_rows` draws them.
 
-    Fewer rows: torch.utils.data.Subset, of this or below it. Raises ValueError for lengths or rows that don't fit, TypeError
-    for items that are no tuples or lists.
+    For fewer rows put torch.utils.data.Subset around this data set or around `dataset`. Raises ValueError for lengths or rows that
+    don't fit, TypeError for items that are not tuples or lists.
     """
 
     def __init__(self, dataset: Any, *, labels: Any = None, outside: Any = None, outside_rows: Any = None):
@@ -66,10 +67,10 @@ class ShiftedDataset(Dataset):
 
 
 def labels_of(dataset: Any) -> np.ndarray:
-    """Labels (n,) or (n, ...) of a map-style data set of (x, y, ...), without loading its inputs where that can be.
+    """Labels (n,) or (n, ...) of a map-style data set of (x, y, ...), if possible without loading its inputs.
 
-    Taken from its `targets`, `labels` or `tensors[1]`, under its target_transform, and through Subset, ConcatDataset, `Indexed`
-    and `ShiftedDataset`; read item by item where it has none of these.
+    They are its `targets`, `labels` or `tensors[1]`, under its target_transform, and are found through Subset, ConcatDataset,
+    `Indexed` and `ShiftedDataset`; a data set with none of these is read item by item.
     """
     if isinstance(dataset, Subset):
         return labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
