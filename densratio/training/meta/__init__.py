@@ -1,4 +1,4 @@
-"""Learned reweighting: weights that follow the gradient of the validation loss after the next training step, and LiLAW."""
+"""Learned reweighting: methods whose weights follow the gradient of the validation loss after the next training step, and LiLAW."""
 
 from .bilaw import BiLAW
 from .cmw_net import CMWNet

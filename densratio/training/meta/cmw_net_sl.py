@@ -1,4 +1,4 @@
-"""CMWNetSL: CMW-Net whose weights share each row's loss between its given label and a pseudo-label of an averaged model."""
+"""CMWNetSL: CMW-Net whose weights divide each row's loss between its given label and a pseudo-label of an averaged model."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ __all__ = ["CMWNetSL"]
 
 
 class CMWNetSL(CMWNet):
-    """loss_i = v_i CE(y_i) + (1 - v_i) CE(z_i), v_i = V_k(l_i) as in `CMWNet` and z_i a pseudo-label; with mixup of the rows.
+    """loss_i = v_i CE(y_i) + (1 - v_i) CE(z_i), v_i = V_k(l_i) as in `CMWNet` and z_i a pseudo-label; mixup mixes the rows.
 
     Parameters
     ----------
     soft_labels : SoftLabels or None
-        Moving average, ensemble and mixup of the pseudo-labels; None: as published. On rows of measurements mixup may cost more
-        than it gives: SoftLabels(mixup=None).
+        Moving average, ensemble and mixup of the pseudo-labels; None: as published. On rows of measurements mixup may cost
+        accuracy: SoftLabels(mixup=None).
     gradient : MetaGradient or None
-        The engine, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The paper's
-        algorithm has every=1.
-    optimizer, mode, product, every, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
+        The meta-gradient, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The
+        algorithm in the paper has every=1.
+    optimizer, mode, product, every, fixed_step_length : parameters of `MetaGradient`, in place of `gradient`.
     warmup_epochs : float
-        First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier. With
-        0, as published, the pseudo-labels at first say nothing, and v_i may go to 1 for all rows and stay there.
-    y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is cross entropy of class labels.
+        Initial passes over the data with all weights 1, on the given labels alone, while the average already follows the
+        classifier. With 0, as published, the first pseudo-labels are meaningless, and v_i may go to 1 for all rows and stay there.
+    y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is the cross entropy of class labels.
 
-    weights_ holds v_i. `transfer` keeps the soft labels: their decay, ensemble and mixup, with an average that starts anew.
+    weights_ holds v_i. `transfer` keeps the decay, ensemble and mixup of the soft labels; their average starts anew.
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
 

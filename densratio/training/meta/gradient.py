@@ -1,4 +1,4 @@
-"""The meta-gradient: how the validation loss after the next training step moves with the weight of each training row."""
+"""The meta-gradient: how the validation loss after the next training step changes with the weight of each training row."""
 
 from __future__ import annotations
 
@@ -43,33 +43,33 @@ class Slopes(NamedTuple):
 class MetaGradient(nn.Module):
     """c_i = dL_val / dw_i = -(1/n) <D g_val, g_i> for the training loss (1/n) sum_i w_i l_i(theta) of a batch.
 
-    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal by which the optimizer's step
-    moves with its gradient.
+    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal derivative of the optimizer's
+    step in its gradient.
 
-    It can be made before the model: MWNet(n_train, gradient=MetaGradient(mode="exact", every=5)), and `reweighter.optimizer = ...`
-    once there is one.
+    It can be made before the model: MWNet(n_train, gradient=MetaGradient(mode="exact", every=5)), and later
+    `reweighter.optimizer = ...`.
 
     mode : "exact": g_val at the parameters after the optimizer's own next step (SGD, momentum, Nesterov, Adam, AdamW, with weight
-        decay), D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
-        the last nn.Linear alone: two products of matrices on what the passes gave anyway, no further pass.
-    optimizer : the classifier's; "exact" needs it. Without it the other modes take 1 for the learning rate. It may be assigned
-        later, and is not in state_dict.
-    product : how <D g_val, g_i> is computed: "layers" (from the training pass's own backward, a product in each layer, where all
-        layers are linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation), "double_backward",
-        "finite_differences"; or "auto": the first of the last three that the model can do, found with the first batch, and from
-        then on "layers" where that gave the same. Kept as `product_`.
+        decay), and D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
+        the last nn.Linear alone, as two matrix products of quantities that the usual passes give.
+    optimizer : the classifier's optimizer, which "exact" needs. Without it the other modes take 1 as the learning rate. It may be
+        assigned later, and is not in state_dict.
+    product : how <D g_val, g_i> is computed: "layers" (from the backward pass of the training batch, one product per layer; all
+        layers must be linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation),
+        "double_backward" or "finite_differences". "auto" takes in the first batch the first of the last three that the model
+        supports, and from then on "layers" if that gave the same result. The choice is stored as `product_`.
     every : batches from one meta-gradient to the next.
-    n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are kept and
-        only val_refresh of them renewed a step.
-    fixed_step_length : g_val counts only where it turns the training step, not along the step itself, which rows of large gradient
-        lengthen: with D G, G the weighted gradient of the batch, c_i = -(1/n) <D (g_val - (<g_val, D G> / |D G|^2) D G), g_i>, so
-        that sum_i w_i c_i = 0. The next validation loss falls with a longer step whatever rows lengthen it; of the long run that
-        says nothing (short-horizon bias).
+    n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are stored, and a
+        step renews only val_refresh of them.
+    fixed_step_length : count only the part of g_val that turns the training step, not the part along the step, which rows with
+        large gradients lengthen. With D G, G the weighted gradient of the batch,
+        c_i = -(1/n) <D (g_val - (<g_val, D G> / |D G|^2) D G), g_i>, so that sum_i w_i c_i = 0. A longer step lowers the next
+        validation loss whichever rows lengthen it; this says nothing about the long run (short-horizon bias).
 
-    Running statistics, random draws and gradients of the model are left as they are. With torch.distributed they
-    are those of the rows of all ranks together.
-    Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net. fixed_step_length is this package's own; of
-    the bias: Wu et al. (2018), Understanding short-horizon bias in stochastic meta-optimization.
+    Running statistics, random draws and gradients of the model stay as they are. With torch.distributed the result is that of the
+    rows of all ranks together.
+    Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net. fixed_step_length is this package's own;
+    for the bias see Wu et al. (2018), Understanding short-horizon bias in stochastic meta-optimization.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MetaGradient(nn.Module):
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError where the optimizer is missing, is not known, or trains another model."""
+        """Raise ValueError if the optimizer is missing, unknown, or trains another model."""
         parameters = [p for p in unwrapped(model).parameters() if p.requires_grad]
         if self.mode == "exact":
             if self.optimizer is None:
@@ -118,9 +118,9 @@ class MetaGradient(nn.Module):
                 raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")
 
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
-        """The training pass of a batch, which `of` starts from. keeps: what else to keep of it, as in `TrainingPass.of`.
+        """The training pass of a batch, which `of` starts from. keeps: what else it stores, as in `TrainingPass.of`.
 
-        A model under torch.compile runs uncompiled: its compiled backward could be used only once.
+        A model under torch.compile runs uncompiled, because its compiled backward could be used only once.
         """
         model = getattr(model, "_orig_mod", model)
         own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
@@ -133,7 +133,7 @@ class MetaGradient(nn.Module):
         return self.of_loss(rows, weights, lambda predict: mean_of_rows(rows.loss(predict(val[0]), val[1])))
 
     def of_loss(self, rows: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
-        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. A mean over rows is that of `Rows.mean`."""
+        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. Take means over rows by `Rows.mean`."""
         parameters = list(rows.named_parameters.values())
         needs_step = self.mode == "exact" or self.fixed_step_length
         gradients, of_layers = self._training_gradient(rows, weights, parameters) if needs_step else ([], None)
@@ -147,7 +147,7 @@ class MetaGradient(nn.Module):
     # ------------------------------------------------------------ the gradients
 
     def _next_step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Any]]:
-        """Where the validation gradient is taken, and D."""
+        """The parameters at which the validation gradient is taken, and D."""
         if self.mode != "exact":
             return [p.detach() for p in parameters], learning_rates(self.optimizer, parameters)
         if self.optimizer is None:
@@ -157,9 +157,9 @@ class MetaGradient(nn.Module):
     def _training_gradient(
         self, rows: TrainingPass, weights: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[list[Tensor | None], Slopes | None]:
-        """Gradients of the weighted loss, None where a parameter has no part in it, and in each layer's output.
+        """Gradients of the weighted loss, None for a parameter without a part in it; and its gradients in each layer's output.
 
-        The latter are None where the layers are not kept.
+        The latter are None if the layers are not kept.
         """
         layers = [layer.output for layer in rows.layers or []] if self._may_split(rows) else []
         weights = weights.detach().to(rows.losses.dtype)
@@ -268,7 +268,7 @@ def gradient_from(
     usual_mode: str = "exact",
     usual_every: int = 1,
 ) -> MetaGradient:
-    """The engine of a method: `gradient`, or one of the parameters beside it that are not None. Raises ValueError for both."""
+    """The meta-gradient of a method: `gradient`, or one of the other parameters that are not None. Raises ValueError for both."""
     names = ("optimizer", "mode", "product", "every", "n_val", "val_refresh", "fixed_step_length")
     values = (optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
     given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
@@ -289,7 +289,7 @@ def step_of_size(slope: Tensor, size: float, rows: Rows) -> Tensor:
 
 
 def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
-    """Products (n,) and the name of the function that gave them."""
+    """Products (n,), and the name of the function that computed them."""
     reasons = []
     for name, product in PRODUCTS.items():
         try:
@@ -302,7 +302,7 @@ def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Ten
 
 
 def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
-    """The part of the gradient that is orthogonal to the step; all of it where the step is 0."""
+    """The component of the gradient orthogonal to the step; all of it if the step is 0."""
     length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in step]))
     unit = [torch.where(length > 0, u / length, 0.0) for u in step]
     along = torch.stack([(g * u).sum() for g, u in zip(gradient, unit, strict=True)]).sum()
@@ -310,7 +310,7 @@ def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _n_rows(rows: TrainingPass) -> Tensor | int:
-    """Losses of all rows."""
+    """Number of losses on all ranks."""
     return Rows(len(rows.losses)).count(rows.losses)
 
 

@@ -26,7 +26,7 @@ _log = logging.getLogger("densratio")
 
 
 class Difficulty(NamedTuple):
-    """The three parts (n,) of LiLAW's weights, whose sum they are.
+    """The three parts (n,) of LiLAW's weights; a weight is their sum.
 
     easy: sigmoid(alpha s_y - s_max); hard: sigmoid(-(beta s_y - s_max)); moderate: exp(-(delta s_y - s_max)^2 / 2).
     """
@@ -46,32 +46,33 @@ def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any)
 class LiLAW(BatchReweighter):
     """w_i = easy_i + hard_i + moderate_i of `Difficulty`, with alpha, beta and delta learned on the validation batch.
 
-    The classifier descends mean(w l) with its weights, functions of its softmax, followed by backward: held constant they would
-    drive it towards wrong labels more than towards right ones. In each batch one plain gradient step on mean(w l) of the
-    validation rows moves the three; as published it comes after the classifier's step: here at the beginning of the
-    next batch. The validation rows may be noisy like the others.
+    The classifier minimizes mean(w l), and backward also follows the weights, which are functions of its softmax: as constants they
+    would drive it toward wrong labels more than toward right ones. In each batch alpha, beta and delta take one plain gradient step
+    on mean(w l) of the validation rows. The paper takes it after the classifier's step, this class at the beginning of the next
+    batch. The validation rows may be noisy like the others.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     alpha, beta, delta : float
-        Where the three start.
+        Initial values.
     learning_rate, weight_decay : float
-        Of the three.
+        Of their steps.
     bounded : bool
-        After each step of the three alpha >= 1 and delta >= beta, as the paper asks. Their starts must be so too.
+        Whether each step is followed by the paper's constraints alpha >= 1 and delta >= beta. The initial values must satisfy them
+        too.
     temperature : float > 0
-        Of the softmax that the weights are functions of.
+        Of the softmax in the weights.
     parts : names among "easy", "hard", "moderate"
-        Those whose sum the weights are; a number of a part that is left out stays where it is, but for its decay.
+        The parts that are summed; the number of a part that is left out only decays.
     warmup_epochs : float
-        First passes with all weights 1, in which the three stay.
+        Initial passes with all weights 1, in which the three numbers stay.
     loss : per-row loss of class labels, such as `densratio.training.losses.focal`.
 
-    alpha, beta, delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight when
-    it was last in a batch, in the order of `Difficulty`; in the first epochs the easy part ranks wrong labels best.
-    The weights are as the formula gives them, not of mean 1.
+    alpha, beta and delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight
+    when it was last in a batch, in the order of `Difficulty`; in the first epochs the easy part ranks wrong labels best.
+    The weights are not scaled to mean 1.
     Source: Moturu, Goldenberg & Taati (2025), LiLAW: lightweight learnable adaptive weighting.
     """
 
@@ -121,7 +122,7 @@ class LiLAW(BatchReweighter):
 
     @torch.no_grad()
     def weights_at(self, s_y: Any, s_max: Any) -> Tensor:
-        """Weights (n,) that the three now give to the softmax of the label (n,) and the largest softmax (n,)."""
+        """Present weights (n,) for the softmax of the label (n,) and the largest softmax (n,)."""
         s_y, s_max = (torch.as_tensor(part, device=self.alpha.device) for part in (s_y, s_max))
         return self._sum(lilaw_weights(s_y, s_max, self.alpha, self.beta, self.delta))
 

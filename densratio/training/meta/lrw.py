@@ -1,4 +1,4 @@
-"""LRW: a network weighs each row by its features, learned on rows held out by how hard they are: train once, split, train again."""
+"""LRW: a network of a row's features gives its weight, learned on rows held out by difficulty: train once, split, train again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features
 
 
 class HeldOut(NamedTuple):
-    """Row numbers of a training set, ascending: those that are trained on and those held out for validation."""
+    """Ascending row numbers of a training set: the rows that are trained on, and the rows held out for validation."""
 
     train: np.ndarray
     val: np.ndarray
@@ -33,9 +33,9 @@ class HeldOut(NamedTuple):
 class TrainTwice(BatchReweighter):
     """w = g(features of x), of mean 1 in the batch, learned by the meta-gradient on the rows that `split` held out.
 
-    The base of `LRWHard`, `LRWRandom` and `LRWEasy`, which differ in the rows that they hold out.
+    The base of `LRWHard`, `LRWRandom` and `LRWEasy`, which hold out different rows.
 
-    Train once; give the margins of the trained model (`densratio.training.rules.margins`) to `split`; train anew on the rows
+    Train once; pass the margins of the trained model (`densratio.training.rules.margins`) to `split`; train again on the rows
     `train` of the split, with the rows `val` as the validation set.
 
     Parameters
@@ -47,9 +47,10 @@ class TrainTwice(BatchReweighter):
     backbone : nn.Module or None
         A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
     network : nn.Module or None
-        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which learns. None: one of the features.
-    hidden, learning_rate, weight_decay : of the weight network and of Adam on it.
-    Other parameters as in `MWNet`, of which `gradient` is one.
+        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which is trained. None: a network of the
+        features.
+    hidden, learning_rate, weight_decay : of the weight network and its Adam.
+    Other parameters as in `MWNet`.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
 
@@ -83,7 +84,7 @@ class TrainTwice(BatchReweighter):
 
     @classmethod
     def split(cls, margins: Any, share: float = 0.1, *, seed: int = 0) -> HeldOut:
-        """Hold out a share in (0, 1) of the rows by their margins (n,), at least one on each side. seed: of the random split."""
+        """Hold out a share in (0, 1) of the rows by their margins (n,); each side gets a row or more. seed: of the random split."""
         values = np.asarray(to_host(margins), dtype=np.float64)
         if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
             raise ValueError(f"margins must be (n,) finite numbers, n >= 2; got shape {values.shape}.")
@@ -129,7 +130,7 @@ class LRWRandom(TrainTwice):
 
 
 def features_of(batch: TrainingPass, backbone: nn.Module | None) -> Tensor:
-    """Features (n, d) of the rows of a batch, detached: a frozen backbone's, or the input of the classifier's last linear layer."""
+    """Features (n, d) of a batch, detached: of a frozen backbone, or the input of the classifier's last linear layer."""
     if backbone is not None:
         if "features" not in batch.found:
             with torch.no_grad(), evaluation(backbone):

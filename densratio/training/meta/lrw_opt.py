@@ -1,4 +1,4 @@
-"""LRWOpt: a splitter chooses which training rows validate, and a weight network learns on what it chose."""
+"""LRWOpt: a splitter chooses which training rows validate, and a weight network learns on its choice."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ _LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
 class LRWOpt(BatchReweighter):
     """The classifier trains on (1 - q_i) g(x_i), scaled to mean 1; g learns on the validation loss sum_i q_i l_i / sum_i q_i.
 
-    q_i = P(validation | x_i, y_i) of the splitter, which wants easy rows, those that the classifier gets right, to be trained on,
-    and the validation loss to be large. Every `every` batches the weight network g takes a step by the meta-gradient and the
-    splitter one on
+    q_i = P(validation | x_i, y_i) comes from the splitter, which wants to train on easy rows, those that the classifier gets right,
+    and wants a large validation loss. Every `every` batches the weight network g takes a step by the meta-gradient, and the
+    splitter takes one on
 
         cross entropy(1 - q, is right) - sum_i q_i l_i / sum_i q_i + KL(mean q | share) + KL of each side's classes to all classes
 
-    with the two KL terms in each `regularize_every`-th of these. No validation rows are needed: val may be None, and is not used.
+    with the two KL terms in each `regularize_every`-th of these steps. No validation rows are needed: val may be None, and is
+    ignored.
 
-    With hard_split=True, as published, each row is on one side for a whole pass over the data: held out, and weighed 0, where
-    1 - q_i <= threshold when the pass began. Where more than a `share` of all rows are, those with the largest q_i; and where the
-    splitter finds fewer than half of that share, the next ones too, so that batches have rows that validate.
-    g then learns on the held-out rows in the batch, or on `val` where the loop gives a batch of them, and it rests during
-    splitter_warmup, in which the classifier trains alone on a random split.
+    With hard_split=True, as published, each row is on one side for a whole pass over the data. A row is held out, with weight 0, if
+    1 - q_i <= threshold when the pass begins. If this holds for more than a `share` of all rows, only those with the largest q_i
+    are held out; if for fewer than half of that share, the next ones are held out too, so that batches have validation rows.
+    g then learns on the held-out rows of the batch, or on `val` if the loop passes one. It rests during splitter_warmup, in which
+    the classifier trains alone on a random split.
 
     Parameters
     ----------
@@ -52,27 +53,29 @@ class LRWOpt(BatchReweighter):
     n_features : int
         Columns of the features that both networks see.
     share : float in (0, 1)
-        delta, the part of the rows that is to validate; of a hard split the most.
+        delta, the share of the rows that should validate; with a hard split the largest share.
     backbone : nn.Module or None
         A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
     gradient : MetaGradient or None
-        The engine, "exact" or "first_order"; None: MetaGradient(every=5), `every` being Q, the classifier's steps for each outer
-        step.
-    optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
+        The meta-gradient, "exact" or "first_order"; None: MetaGradient(every=5). `every` is Q, the classifier's steps for each
+        outer step.
+    optimizer, mode, product, every : parameters of `MetaGradient`, in place of `gradient`.
     hard_split : bool
-        Whether each row is on one side. False: masses q and 1 - q of each row, which learn from every batch.
+        Whether each row is on one side. False: each row counts with mass q on one side and 1 - q on the other, which every batch
+        updates.
     threshold : float in (0, 1)
-        Of a hard split: the probability of training, 1 - q, up to which a row is held out; less for the hardest rows alone.
+        Of a hard split: a row is held out up to this probability of training, 1 - q; a smaller one holds out only the hardest rows.
     splitter_warmup : float
-        First passes over the data with a random split of this share; the splitter learns and splits after them.
-    warmup_epochs : not of this method, whose weights are never held at 1: the old name of splitter_warmup, which says so.
+        Initial passes over the data with a random split of this share; afterwards the splitter learns and splits.
+    warmup_epochs : the old name of splitter_warmup; raises an error that says so.
     network : nn.Module or None
-        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which learns. None: one of the features.
-    hidden, learning_rate, weight_decay : of both networks and of Adam on each. seed : of the random split.
+        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which is trained. None: a network of the
+        features.
+    hidden, learning_rate, weight_decay : of both networks and their Adams. seed : of the random split.
 
     split_ : (n_train,) the last q of each row. held_out_ : (k,) the rows held out in this pass, with hard_split=True.
-    gap_ : mean loss of the held-out rows less that of the others, over the last whole pass with a learned split.
-    should_stop : whether that gap was smaller than in the pass before (or than 0 in the first): the published early stop.
+    gap_ : mean loss of the held-out rows minus that of the others, over the last whole pass with a learned split.
+    should_stop : whether that gap was smaller than in the pass before (or than 0 in the first): the published early stopping.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
 
@@ -150,7 +153,7 @@ class LRWOpt(BatchReweighter):
 
     @property
     def gap_(self) -> float:
-        """Mean loss held out less that trained on, of the last whole pass with a learned split; waits for the device."""
+        """Mean held-out loss minus mean training loss, of the last whole pass with a learned split; waits for the device."""
         return float(self.gaps[0])
 
     @property
@@ -160,7 +163,7 @@ class LRWOpt(BatchReweighter):
 
     @property
     def is_split_at_random(self) -> bool:
-        """Whether the splitter does not split yet."""
+        """Whether the split is still the random one of the warm-up."""
         return self.epoch < self.splitter_warmup
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
@@ -202,7 +205,7 @@ class LRWOpt(BatchReweighter):
 
     @torch.no_grad()
     def _count_sides(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """Add the losses of both sides; with the last batch of a pass, the gap of the pass and the split of the next."""
+        """Add the losses of both sides; with the last batch of a pass, store the gap and make the next split."""
         q, losses = self.is_held_out[rows.positions], batch.losses.detach().to(self.sides.dtype)
         sums = [rows.sum(side * part) for side in (q, 1.0 - q) for part in (losses, torch.ones_like(losses))]
         self.sides.copy_(rows.accept(self.sides + torch.stack(sums).reshape(2, 2), self.sides))
@@ -216,7 +219,7 @@ class LRWOpt(BatchReweighter):
         self.sides.zero_()
 
     def _new_split(self) -> Tensor:
-        """1 for the rows (n_train,) that the next pass holds out: the surest of those that the splitter holds out."""
+        """1 for the rows (n_train,) that the next pass holds out, those with the largest q."""
         most = max(1, int(self.share * self.n_train))
         least = max(1, int(_LEAST_HELD * most))
         n_held = (1.0 - self.split_ <= self.threshold).sum().clamp(least, most)
@@ -248,7 +251,7 @@ class LRWOpt(BatchReweighter):
         return loss
 
     def _class_kl(self, mass: Tensor, y: Tensor) -> Tensor:
-        """KL of the classes' shares in `mass` (n,) from their shares in the batch."""
+        """KL divergence of the classes' shares in `mass` (n,) from their shares in the batch."""
         one_hot = functional.one_hot(y, self.n_classes).to(mass.dtype)
         part, whole = mass @ one_hot / mass.sum().clamp(min=_LEAST), one_hot.mean(dim=0)
         # 0 log 0 is 0, with a finite slope.

@@ -1,4 +1,4 @@
-"""Products <tangent, g_i> of one direction with the gradient of each row's loss: four ways to the same numbers."""
+"""Products <tangent, g_i> of one direction with the gradient of each row's loss, computed in four ways."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def forward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
 
 
 def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
-    """Differentiation (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
+    """Derivative (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
 
-    A pass of its own, because the kernels of the training pass may be ones that can't be differentiated twice.
+    It runs a pass of its own, because the kernels of the training pass may not be differentiable twice.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         parameters = {name: p.detach().requires_grad_() for name, p in rows.named_parameters.items()}
@@ -48,7 +48,7 @@ def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
 def finite_differences(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Central differences (n,) of the losses along the tangent, for layers without forward mode and double backward.
 
-    Right to about eps^(2/3) of the losses' own scale, eps that of the parameters' precision.
+    Accurate to about eps^(2/3) of the losses' own scale, eps the precision of the parameters.
     """
     with torch.no_grad():
         named = rows.named_parameters
@@ -63,7 +63,7 @@ def finite_differences(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
 
 
 def tolerance(x: Tensor) -> float:
-    """Share of its norm by which x, as it was computed here, may be off: the square root of its rounding."""
+    """Relative error that x may have from rounding in the way it was computed: the square root of its precision."""
     dtype = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
     return float(torch.finfo(dtype).eps ** 0.5)
 
@@ -82,9 +82,9 @@ These classes alone: a subclass may compute something else.
 
 
 def can_split_by_layers(rows: TrainingPass) -> bool:
-    """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that keep the rows apart, as far as can be seen.
+    """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that visibly keep the rows apart.
 
-    Rows that are combined in between, and outputs changed in place, can't be seen here; compare the numbers with another product.
+    Rows that are combined between layers, and outputs changed in place, are not visible here; compare with another product.
     """
     layers, n = rows.layers, len(rows.losses)
     if layers is None or any(isinstance(module, nn.modules.batchnorm._NormBase) for module in rows.model.modules()):
@@ -104,9 +104,9 @@ def _keeps_rows(layer: Layer, n: int) -> bool:
 
 
 def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[int, Tensor]) -> Tensor:
-    """sum over layers <slope_i, layer(entry_i) with the tangent as its parameters> (n,): one product a layer, no further pass.
+    """sum over layers <slope_i, layer(entry_i) with the tangent as its parameters> (n,): one product per layer, no other pass.
 
-    slopes: d (sum of losses) / d output of each layer, (n, ...). tangents: by the id of the parameter; 0 where there is none.
+    slopes: d (sum of losses) / d output of each layer, (n, ...). tangents: by the id of the parameter; 0 for a missing one.
     """
     total: Tensor | None = None
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Pseudo-labels of an averaged model and mixup, for training rows whose labels the weights distrust."""
+"""Pseudo-labels of an averaged model, and mixup, for training rows whose labels the weights distrust."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["SoftLabels"]
 
 
 class SoftLabels(nn.Module):
-    """z = softmax of a moving average of the classifier, and the draws of mixup.
+    """Pseudo-labels z, the softmax of a moving average of the classifier, and the draws of mixup.
 
     decay : of the moving average of the parameters.
     ensemble : alpha of a temporal ensemble z <- alpha z + (1 - alpha) p over the epochs, or None.
-    mixup : the Beta parameter of the shares, or None for no mixup.
+    mixup : Beta parameter of the shares, or None for no mixup.
     seed : int, of the draws.
     kept : (n_train, C) the ensemble, after the first batch.
-    Its state, with that of the draws, is in state_dict.
+    state_dict holds all state, the draws included.
     Source: Shu et al. (2023), CMW-Net-SL; Laine & Aila (2017), temporal ensembling.
     """
 
@@ -65,7 +65,7 @@ class SoftLabels(nn.Module):
 
     @contextmanager
     def unchanged_on_error(self) -> Iterator[None]:
-        """Within it an error leaves the average and the draws as they were."""
+        """Inside it an error leaves the average and the draws as they were before."""
         average, draws, kept = (dict(self.average.values), self.average.n_steps), self._random.bit_generator.state, self.kept
         try:
             yield

@@ -67,12 +67,12 @@ class FeatureNetwork(nn.Module):
             raise ValueError(f"n_features={self.n_features} were declared and the features have {features.shape[1]} columns.")
 
     def logits(self, features: Tensor) -> Tensor:
-        """The same before the sigmoid (n,)."""
+        """The output (n,) before the sigmoid."""
         return self.layers(features)[:, 0]
 
 
 class WeightOfInput(nn.Module):
-    """v = sigmoid(network(x)), for a network that gives one number for each row: x (n, ...) -> (n,)."""
+    """v = sigmoid(network(x)), for a network with one output per row: x (n, ...) -> (n,)."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -86,10 +86,10 @@ class WeightOfInput(nn.Module):
 
 
 def groups_of_classes(labels: np.ndarray, K: int) -> Tensor:
-    """Group (C,) of each class 0..C-1, 0 for the smallest to K - 1 for the largest: k-means on their numbers of rows in `labels`.
+    """Group (C,) of each class 0..C-1, from 0 for the smallest to K - 1 for the largest classes, by k-means on the class sizes.
 
-    Where fewer sizes differ there are fewer groups, spread over 0 to K - 1: the largest classes are K - 1, whatever lies between;
-    classes of one size are 0.
+    If there are fewer distinct sizes than K there are fewer groups, spread over 0 to K - 1: the largest classes always get K - 1.
+    Classes that all have the same size get 0.
     """
     sizes = np.bincount(labels)
     means = KMeans(min(K, len(np.unique(sizes))), n_init=10, random_state=0).fit(sizes[:, None])
@@ -98,10 +98,10 @@ def groups_of_classes(labels: np.ndarray, K: int) -> Tensor:
 
 
 def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
-    """Weights (n,), without a graph, after the step of the learner's `network` on sum_i c_i w_i where one is due.
+    """Weights (n,), without a graph, after a step of the learner's `network` on sum_i c_i w_i if one is due.
 
-    weights_now(): weights (n,) as the network gives them, with the graph to its parameters. slope_of(weights): c (n,). A slope that
-    is not finite moves nothing; on a device that the host does not wait for it counts as 0.
+    weights_now(): weights (n,) as the network gives them, with the graph to its parameters. slope_of(weights): c (n,). If a slope
+    is not finite there is no step; on a device that the host does not wait for it counts as 0.
     """
     if learner.is_due:
         weights = weights_now()
@@ -119,7 +119,7 @@ def learned_weights(learner: Any, weights_now: Callable[[], Tensor], slope_of: C
 
 
 def _step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, rows: Rows) -> Sequence[Tensor]:
-    """One step down the sum of `loss` over the ranks, and its gradients; on a device, those that are NaN or infinite count as 0."""
+    """One step down the sum of `loss` over the ranks, and its gradients; on a device, NaN and infinity in a gradient count as 0."""
     gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
     filled = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
     if waits_for(loss.device):
