@@ -1,4 +1,4 @@
-"""Critic: the Wasserstein-1 distance of rows of several columns, from a network trained to separate weighted source and target."""
+"""Critic: the Wasserstein-1 distance between rows of several columns, by a network that separates weighted source and target."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
 class Critic(Potential):
-    """A network f of slope about 1, trained a little in each batch to maximize mean_j f(v_j) - mean_i w_i f(x_i).
+    """A network f of slope about 1, trained briefly in each batch to maximize mean_j f(v_j) - mean_i w_i f(x_i).
 
     loss = -(mean_j f(v_j) - mean_i w_i f(x_i)) + penalty * E(|grad f(z)| - 1)^2, z = u v + (1 - u) x on segments between
-    target rows v and source rows x drawn in proportion to w, u even on [0, 1]. The distance is |mean f(v) - mean w f(x)|.
-    Class by class each class has an output of its own, and one training serves them all: the sum of the classes' losses, times
-    their share of the target. So one critic serves classes whose shifts differ.
-    f sees the rows centerd and divided by their mean absolute deviation in the batch; the distance is in the rows' own units.
+    target rows v and source rows x drawn in proportion to w, u uniform on [0, 1]. The distance is |mean f(v) - mean w f(x)|.
+    With estimates class by class, each class has an output of its own, and one training serves all: it minimizes the sum of the
+    classes' losses times their shares of the target. So one critic serves classes with different shifts.
+    f sees the rows centered and divided by their mean absolute deviation in the batch; the distance is in the units of the rows.
 
-    network : nn.Module (n, d) -> (n,) or (n, classes), differentiable, without dropout and batch normalization; it is taken
-        over. None: a perceptron with `widths` hidden units, made with the first batch.
-    penalty, learning_rate, betas, n_updates : weight of the penalty, Adam's rate and averages, updates of f a batch.
-    n_pretraining : batches at first without the penalty, in which the weights stay; those of a warm-up count.
+    network : nn.Module (n, d) -> (n,) or (n, classes), differentiable, without dropout and batch normalization. It is trained in
+        place. None: a perceptron with `widths` hidden units, made with the first batch.
+    penalty, learning_rate, betas, n_updates : weight of the penalty, Adam's rate and averages, updates of f per batch.
+    n_pretraining : initial batches without the penalty, in which the weights stay; those of a warm-up count.
     relaxation, step_size, seed : see `Potential`.
 
-    All state is in state_dict. A batch that can't be used, or whose gradient overflows, leaves the network as it is.
+    All state is in state_dict. A batch that is unusable, or whose gradient overflows, leaves the network as it is.
     Sources: Gulrajani et al. (2017) for the penalty; Kingma & Ba (2015) for Adam; ADIW's Wasserstein variant.
     """
 
@@ -147,7 +147,7 @@ class Critic(Potential):
 
     @torch.no_grad()
     def _update(self, parameters: list[nn.Parameter], gradient: Tensor, rows: RowBatch | None) -> None:
-        """A step of Adam, unless the batch can't be used: torch's own could not be skipped without waiting for the device."""
+        """A step of Adam, unless the batch is unusable; torch's own could not be skipped without waiting for the device."""
         keep = torch.isfinite(gradient).all()
         keep = keep if rows is None else rows.accept(keep, torch.zeros_like(keep))
         self.n_updated += keep
@@ -168,7 +168,7 @@ class Critic(Potential):
     # ------------------------------------------------------------ the network
 
     def _network_for(self, rows: Tensor, n_classes: int) -> nn.Module:
-        """The network, made for rows (n, d) or given an output more for each new class."""
+        """The network: made for rows (n, d), or extended by one output for each new class."""
         if self.network is None:
             return self._take_over(perceptron((rows.shape[1], *self.widths), n_classes, self.seed).to(rows.device))
         if not self._makes_network:
