@@ -1,4 +1,4 @@
-"""Which network rows get where none is named: a perceptron, or a linear one that is held back; of images convolutions."""
+"""The default network for rows: a perceptron, or a linear one with a penalty; convolutions for images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MARGIN, _ERRORS = 0.02, 2.0
 
 
 def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Plan:
-    """The plan with a linear network where a logistic regression predicts the labels of held-out rows as well as a perceptron.
+    """The plan with a linear network if a logistic regression predicts held-out labels as well as a perceptron does.
 
-    Its penalty is that of the regression, or less where wrong labels are found before it is trained. A perceptron learns them by
-    heart where columns are many beside rows. Images (n, c, h, w) get convolutions, and are moved while these learn.
+    Its penalty is that of the regression, or smaller if wrong labels are found before it is trained. A perceptron memorizes wrong
+    labels if there are many columns and few rows. Images (n, c, h, w) get convolutions, and are moved during training.
     """
     if plan.factory is not None or len(rows.y) < _FOLDS:
         return plan
@@ -50,7 +50,7 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
 
 
 def _moves(plan: Plan, rows: Rows, seed: int) -> str:
-    """Whether labels of held-out images are predicted better where images are mirrored too while they are learned."""
+    """Whether to move images by "shifts" or by "flips": the latter if mirroring images during training improves the prediction of held-out labels."""
     some = rows.take(np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL_IMAGES])
     own, held = dealt(some, held_shares(some, _FOLDS, seed)[:, 0])
     if not len(held.y) or len(np.unique(own.y)) < 2:

@@ -1,4 +1,4 @@
-"""The classifier that `find_label_issues` takes where none is given."""
+"""The default classifier of `find_label_issues`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARGIN = 0.03  # by which others have to predict better than networks, which le
 
 
 def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Any:
-    """The network, boosted trees or logistic regression that predicts held-out labels best, on as many rows as a trial needs.
+    """The network, boosted trees or logistic regression that predicts held-out labels best in a trial on some of the rows.
 
     rows (n, d), or images (n, c, h, w) with torch. groups (n,): rows of one group are held out together.
     """
@@ -54,7 +54,7 @@ def _held_out_losses(model: Any, rows: np.ndarray, given: np.ndarray, learned: n
 
 
 def _small_models(seed: int) -> list[Any]:
-    """Trees, and models that learn little of the noise where rows are few, or columns many or of little to say."""
+    """Trees, and models that learn little noise from few rows, or from many or uninformative columns."""
     trees = [
         HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=n, early_stopping=False, random_state=seed) for n in (31, 4)
     ]
@@ -62,7 +62,7 @@ def _small_models(seed: int) -> list[Any]:
 
 
 def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
-    """Convolutions on images that are moved, or mirrored too, or stay; and of pixels (n, d), of large ones a network alone."""
+    """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), a network if images are large."""
     network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
     # Few rows are few steps of large batches.
     how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
@@ -79,7 +79,7 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 
 def has_torch() -> bool:
-    """Whether torch is installed, without which there are no models for images."""
+    """Whether torch is installed; without it there are no models for images."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -88,9 +88,9 @@ def _torch_network() -> Any:
 
 
 def _networks(n_rows: int, seed: int) -> list[Any]:
-    """Networks by torch, whose probabilities are steadier; one by scikit-learn where torch is not installed.
+    """Networks of torch, whose probabilities are steadier; one of scikit-learn without torch.
 
-    Columns of one unit, such as pixels, are learned better as they are: their small spreads are mostly noise.
+    Columns with one unit, such as pixels, are learned better unscaled: their small spreads are mostly noise.
     """
     if has_torch():
         return [_torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]

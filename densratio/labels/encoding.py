@@ -43,14 +43,14 @@ class FrameEncoder:
 
 
 def _column(X: Any, name: Any) -> Any:
-    """The column of a name that `column_names` gives. Raises ValueError where there is none."""
+    """The column with a name of `column_names`. Raises ValueError if there is none."""
     if name not in (names := column_names(X)):
         raise ValueError(f"X has no column {name!r}, which the encoder was fitted on; its columns are {names}.")
     return X[name] if is_frame(X) else X[:, names.index(name)]
 
 
 def table_of_texts(X: Any) -> np.ndarray | None:
-    """X (n, d) as an array, if it is a list of rows or an array of which some entries are texts that spell no numbers."""
+    """X (n, d) as an array, if it is a list of rows or an array in which some entries are texts other than numbers; else None."""
     is_list = isinstance(X, list | tuple) and len(X) > 0 and all(isinstance(row, list | tuple) for row in X)
     if not is_list and not (isinstance(X, np.ndarray) and X.dtype.kind in "OU"):
         return None
@@ -97,7 +97,7 @@ class TextEncoder:
 
 
 def encoder_of(X: Any) -> FrameEncoder | TextEncoder | None:
-    """A fitted encoder of texts, and of tables with columns that are no numbers or frames that have gaps; None for other rows."""
+    """A fitted encoder for texts, for tables with columns that are not numbers, and for frames with gaps; None for other rows."""
     if _are_texts(X):
         return TextEncoder().fit(X)
     if (table := table_of_texts(X)) is not None:
@@ -110,7 +110,7 @@ def encoder_of(X: Any) -> FrameEncoder | TextEncoder | None:
 
 
 def _text_pipeline(texts: list[str]) -> Any:
-    """A fitted pipeline from texts (n,) to numbers (n, k). Words are what has two letters or digits; where none has, all parts."""
+    """A fitted pipeline from texts (n,) to numbers (n, k). A word has two letters or digits; without any, every part counts."""
     if not any(map(str.strip, texts)):
         raise ValueError("A column of text holds no words: all texts are empty or missing.")
     weights = TfidfVectorizer(sublinear_tf=True, max_features=50_000)
@@ -137,14 +137,14 @@ def _main_directions(terms: Any) -> TruncatedSVD:
 
 
 def _directions(rows: Any) -> np.ndarray:
-    """Sparse rows (n, d) by their main directions (n, k)."""
+    """Sparse rows (n, d) projected on their main directions (n, k)."""
     if rows.shape[1] < 2:
         return rows.toarray().astype(np.float32)
     return _main_directions(rows).fit_transform(rows).astype(np.float32)
 
 
 def _are_texts(X: Any) -> bool:
-    """Whether X is a column of texts (n,), of which some may be missing."""
+    """Whether X is a column of texts (n,), some of which may be missing."""
     if not _is_column(X):
         return False
     values = _values(X)
@@ -159,7 +159,7 @@ def _is_column(X: Any) -> bool:
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
-    """Rows (n, d) for a model, or images (n, c, h, w) where they are kept. encoder: as in `find_label_issues`."""
+    """Rows (n, d) for a model, or images (n, c, h, w) with `keeps_images`. encoder: as in `find_label_issues`."""
     if encoder is None:
         return X
     if hasattr(encoder, "fit_transform"):
@@ -187,7 +187,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
 
 
 def as_images(values: np.ndarray) -> np.ndarray:
-    """Images (n, c, h, w) from such, from gray ones (n, h, w), or from those whose channels come last (n, h, w, c)."""
+    """Images (n, c, h, w), from gray ones (n, h, w), from ones with channels last (n, h, w, c), or as they are."""
     if values.ndim == 3:
         return values[:, None]
     is_last = values.ndim == 4 and values.shape[1] not in _CHANNELS and values.shape[3] in _CHANNELS

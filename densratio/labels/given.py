@@ -30,7 +30,7 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
 
 
 def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """(classes (K,), class numbers (n,)) of labels. Raises ValueError for one class, mixed types, or a label that classes lack."""
+    """(classes (K,), class numbers (n,)) of labels. Raises ValueError for one class, mixed types, or a label outside `classes`."""
     values = label_array(labels)
     if not len(values):
         raise ValueError("labels are empty: they need at least two rows of each of two classes.")
@@ -55,7 +55,7 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
 
 
 def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
-    """Warn of a column of a frame X that holds the labels (n,), by whatever names: with it every label is predicted as it is."""
+    """Warn of a column of a frame X that holds the labels (n,), possibly renamed: a model would simply copy it."""
     for name in column_names(X) if is_frame(X) else []:
         if _tells_all(X[name], labels):
             warnings.warn(
@@ -66,7 +66,7 @@ def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
 
 
 def _tells_all(column: Any, labels: np.ndarray) -> bool:
-    """Whether each value of the column goes with one label, and each label with one value; of numbers that differ, in a line."""
+    """Whether the column determines the label and the label the column; if most labels differ, whether both are on a line."""
     # Where most labels differ any count of the rows goes with them so, and any measured column.
     if 2 * len(np.unique(labels)) > len(labels):
         return _are_in_line(column, labels)
@@ -82,7 +82,7 @@ def _tells_all(column: Any, labels: np.ndarray) -> bool:
 
 
 def _are_in_line(column: Any, labels: np.ndarray) -> bool:
-    """Whether the labels (n,) are a + b times the column, b not 0, but for the rounding of single precision."""
+    """Whether the labels (n,) are a + b times the column, b not 0, up to the rounding of single precision."""
     try:
         x, y = np.asarray(column).astype(np.float64), labels.astype(np.float64)
     except (TypeError, ValueError):
@@ -94,7 +94,7 @@ def _are_in_line(column: Any, labels: np.ndarray) -> bool:
 
 
 def clean_rows(clean: Any, n_rows: int) -> np.ndarray:
-    """Mask (n,) of the rows that clean, row numbers or None, says are right."""
+    """Mask (n,) of the rows in `clean`: row numbers, a mask, or None."""
     mask = np.zeros(n_rows, dtype=bool)
     if clean is None:
         return mask

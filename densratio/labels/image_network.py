@@ -1,4 +1,4 @@
-"""A convolutional network for images, and how images are moved while it learns."""
+"""A convolutional network for images, and random moves of images during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network whose probabilities are means over its training, before it has learned wrong labels by heart."""
+"""A network whose probabilities are means over its training, before it has memorized wrong labels."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _AT_ONCE = 256  # rows that are predicted: 2048 images of 60 x 60 pixels took 1.
 
 
 class MeanNetwork(ClassifierMixin, BaseEstimator):
-    """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over a share of its epochs, the last ones.
+    """Train a network with AdamW and a one-cycle learning rate; predict_proba is the mean over the last share of its epochs.
 
-    factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`. one_unit: all columns keep their sizes to each
-    other, as those of pixels or embeddings; otherwise each is scaled alone. Images have one unit. moves: whether images
-    (n, c, h, w) are moved by chance while they are learned: "no", "shifts", or "flips", which mirror them too.
+    factory(n_features or shape, n_classes) returns an nn.Module; None: `small_network`. one_unit: whether all columns share one
+    scale, as pixels and embeddings do, or each has its own; images always share one. moves: "no", "shifts", or "flips", see
+    `moved`.
     """
 
     def __init__(
@@ -98,6 +98,6 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
 
 def _one_scale(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The numbers of all columns, places and channels in one unit."""
+    """Scale all numbers by their common mean and standard deviation."""
     middle, spread = rows.mean(), rows.std() or 1.0
     return lambda x: (x - middle) / spread

@@ -37,9 +37,9 @@ def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 25
 
 
 def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:
-    """What factory(n_features or shape, n_classes) makes for rows (n, ...), with logits (n, n_classes).
+    """The result of factory(n_features or shape, n_classes) for rows (n, ...), with logits (n, n_classes).
 
-    Raises ValueError where it is no module, can't take the rows, or gives other shapes.
+    Raises ValueError if it is not a module, can't take the rows, or gives other shapes.
     """
     shape = tuple(rows.shape[1:])
     made = factory(shape[0] if len(shape) == 1 else shape, n_classes)

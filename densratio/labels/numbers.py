@@ -1,4 +1,4 @@
-"""Wrong numbers in the target of a regression: which targets are unlikely of their row and likely of any other."""
+"""Wrong numbers in the target of a regression: targets that are unlikely for their row and likely for any other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIRST_SHARES, _MOST_WRONG = (0.1, 0.01), (0.6, 0.3)
 
 
 class _Rows(NamedTuple):
-    """Errors (n,) of the predictions in units of their median; what tells their spread; log-densities of wrong numbers.
+    """Errors (n,) of the predictions in units of their median; predictors of their spread; log densities of wrong numbers.
 
     resolution: half the step of the targets.
     """
@@ -48,7 +48,7 @@ class _Rows(NamedTuple):
 
 
 def as_targets(labels: Any, kind: str) -> np.ndarray | None:
-    """Numbers (n,) float64; None, where kind is "auto", for labels that are classes. Raises ValueError where kind is "numbers"."""
+    """Numbers (n,) float64. For labels that are classes: None if kind is "auto", ValueError if it is "numbers"."""
     try:
         values = label_array(labels)
         if values.dtype.kind == "M":
@@ -67,7 +67,7 @@ def as_targets(labels: Any, kind: str) -> np.ndarray | None:
 def out_of_fold_numbers(
     model: Any, rows: Any, targets: np.ndarray, groups: Any, cv: int, n_deals: int, seed: int, n_jobs: int | None, verbose: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (n,) and their mean absolute errors (n,) as models that learned from other rows predict them, means over deals."""
+    """Out-of-fold predictions (n,) of the targets and of their absolute errors (n,), each a mean over the deals."""
     kind = KFold if groups is None else GroupKFold
     trees = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed)
 
@@ -83,12 +83,13 @@ def out_of_fold_numbers(
 
 
 def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
-    """P(wrong) (n,), where a wrong number is one of any row, or any at all between the smallest and the largest.
+    """P(wrong) (n,); a wrong number comes from any row, or is arbitrary between the smallest and the largest.
 
     p(y | row) = (1 - a - b) t(y - predicted) + a g(y) + b / range: Student's t with a spread on each side, which follows the given
-    spread and the prediction; a kernel estimate g of all targets. All are those under which the targets are likeliest. A share, a
-    or b, that gains less than ln(n) in log-likelihood is half a row: rows that say little of the targets have broad errors, which
-    are no evidence of wrong ones. Then the scores are small and give an order. Whole numbers are spread by half their step.
+    spread and the prediction; a kernel estimate g of all targets. All parameters maximize the likelihood of the targets. A share, a
+    or b, that gains less than ln(n) in log-likelihood is half a row: if rows say little about the targets, their errors are broad,
+    which is no evidence of wrong numbers. The scores are then small, and only rank the rows. Whole numbers are spread by half their
+    step.
     """
     rows = _in_units(targets, predicted, spread, is_clean)
     few = rows.every(max(1, len(targets) // _FIT_ROWS))
@@ -114,7 +115,7 @@ def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is
 
 
 def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[float, np.ndarray]:
-    """Log-likelihood, less what its free shares are worth, and the parameters (9,); a share that is not free is half a row."""
+    """Log-likelihood minus the worth of its free shares, and the parameters (9,); a share that is not free is half a row."""
     half_row = logit(0.5 / n_rows)
     most = [logit(share) if free else half_row for share, free in zip(_MOST_WRONG, is_free, strict=True)]
     bounds = [*_BOUNDS, *((half_row, top) for top in most)]
@@ -136,7 +137,7 @@ def _wrong(parameters: np.ndarray, rows: _Rows) -> np.ndarray:
 
 
 def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms (n,) of the density as a right number and as a wrong one, each times its share."""
+    """Log densities (n,) of a right number and of a wrong one, each times its share."""
     shift, below, above, tail, power, slope, lean = parameters[:7]
     other, far = expit(parameters[7:])
     log_width, leaning = power * rows.log_spread + slope * rows.place, lean * rows.place
@@ -149,7 +150,7 @@ def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndar
 
 
 def _log_density(y: np.ndarray, half: float) -> np.ndarray:
-    """A kernel estimate (n,) of the density of all targets, from at most 1000 of their quantiles, no finer than their steps."""
+    """Log of a kernel estimate (n,) of the density of all targets, from at most 1000 quantiles, not finer than their steps."""
     n_points = min(_KDE_ROWS, len(y))
     points = np.quantile(y, (np.arange(n_points) + 0.5) / n_points)
     density = gaussian_kde(points)

@@ -27,16 +27,16 @@ def label_issues_from_probabilities(
 ) -> Any:
     """List rows by how likely their label is wrong, from probabilities of a model that did not learn from them.
 
-    The probabilities are of given labels, so they hold the noise: the confusion between true and given classes and the true
-    class of each row are estimated together (an expectation-maximization, see `find_label_issues`).
+    The model predicts given labels, so its probabilities contain the noise: the confusion between true and given classes and the
+    true class of each row are estimated together (by expectation-maximization, see `find_label_issues`).
 
-    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), of r deals of the
-    rows into folds. classes (K,): None for the sorted distinct labels. clean: indices of rows whose label is known to be right.
-    checked: rows drawn at random and their right labels, as of `find_label_issues`.
-    groups: must be None; rows of a group have to be held out together when the probabilities are made.
-    Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
-    sequences are right. All tokens share one confusion.
-    Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError
+    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), from r deals of the
+    rows into folds. classes (K,): None for the sorted distinct labels. clean: row numbers of labels known to be right.
+    checked: rows drawn at random and their right labels, as in `find_label_issues`.
+    groups: must be None; rows of a group must be held out together when the probabilities are made.
+    Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean then names
+    sequences. All tokens share one confusion.
+    Returns the frame of `find_label_issues`; for tokens row is the sequence, and a column token the place in it. Raises ValueError
     for missing labels, one class, or probabilities that don't fit.
     """
     pandas_module()
@@ -99,6 +99,6 @@ def class_issues(
 
 
 def wrong_scores(right: np.ndarray) -> np.ndarray:
-    """1 - P(label right) (n,), within 1e-6, in an order that rounding keeps down to probabilities of 1e-100."""
+    """1 - P(label right) (n,), within 1e-6, in an order that rounding preserves down to probabilities of 1e-100."""
     right = right.clip(0.0, 1.0)
     return (1.0 - _ORDERING) * (1.0 - right) + _ORDERING * (1.0 - right**0.1)

@@ -1,4 +1,4 @@
-"""The training of a network on the rows of a fit: plain with weights, cross-fitted, or by a reweighting method."""
+"""Training a network on the rows of a fit: plainly with weights, cross-fitted, or by a reweighting method."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Training:
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Parameters for an optimizer, of which the matrices decay and the others don't."""
+    """Parameter groups for an optimizer: matrices decay, other parameters do not."""
     kinds: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
         kinds[parameter.ndim > 1].append(parameter)
@@ -149,13 +149,13 @@ def _linear_network(n_features: int, n_classes: int) -> nn.Module:
 
 
 def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, float]:
-    """P(true class) (m, C) of each row, by networks that did not learn from it, and the share of their epochs after which they
-    were best; None for too few rows.
+    """P(true class) (m, C) of each row by networks that did not learn from it, and the share of epochs after which these were best.
 
-    First the networks learn from the given labels and stop where the held-out ones are predicted best. As many rows as are likely
-    wrong, at most half, are left out, those first whose label is least likely right under the confusion of labels: one that many
-    rows of another class have is likely for them too, and seldom right. New networks learn from the rest, and their probabilities
-    and the confusion that fits them say which class each row has. A class of few rows keeps its labels.
+    The probabilities are None for too few rows. First the networks learn from the given labels and stop when held-out labels are
+    predicted best. Then as many rows as are likely wrong, at most half, are left out, the least likely right first under the
+    confusion
+    of labels: a label common among rows of another class is expected there, and seldom right. New networks learn from the rest, and
+    their probabilities and the fitted confusion give the class of each row. A class of few rows keeps its labels.
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
     if (~is_known).sum() < 4 * _FOLDS:
@@ -172,8 +172,9 @@ def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, f
 
 
 def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops: bool) -> tuple[np.ndarray, float]:
-    """Probabilities (m, C) of each row by a network that learned from the kept rows of the other folds; and the share of the epochs
-    after which the networks were best, 1 where they stop.
+    """Probabilities (m, C) of each row by a network that learned from the kept rows of other folds; and the share of best epochs.
+
+    The share is that after which the networks were best; 1 if they stop early (`stops`).
     """
     proba, shares = np.zeros((len(rows.y), plan.n_classes)), []
     for number, held_share in enumerate(held_shares(rows, _FOLDS, seed).T):
@@ -190,7 +191,7 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops
 
 
 def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
-    """Probabilities of the held-out rows after the epoch in which they tell the kept ones best, and the share of epochs to it."""
+    """Probabilities of the held-out rows after the epoch that predicts the kept ones best, and the share of epochs up to it."""
     run, best, found, at = Training(plan, own, seed), np.inf, np.empty(0), 0
     loss = _weighted(run, own.counts)
     for epoch in range(plan.epochs):
@@ -205,7 +206,7 @@ def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> 
 
 
 def stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
-    """Probabilities of the held-out rows at the epoch in which they predict the given labels best."""
+    """Probabilities of the held-out rows at the epoch that predicts the given labels best."""
     run = Training(plan, own, seed, falls=False)
     loss = _weighted(run, own.counts)
     best, found, since = np.inf, np.empty(0), 0
@@ -225,8 +226,8 @@ def stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
 def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
     """A network, the weights (m,) of a method, and the losses.
 
-    The method is held against the clean rows, or against the rows of each class that an averaged network finds easiest; one that
-    trains twice against the rows that the margins of a plain training hold out, of weight 0.
+    The method validates on the clean rows, or on the rows of each class that are easiest for an averaged network; a method that
+    trains twice validates on the rows that the margins of a plain training hold out, which have weight 0.
     """
     twice = TRAIN_TWICE.get(key_of(name))
     if twice is None:
@@ -240,7 +241,7 @@ def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed
 
 
 def _margins(proba: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """P(label) minus that of the likeliest other class (m,)."""
+    """P(label) minus that of the most probable other class (m,)."""
     at, others = (np.arange(len(y)), y), proba.copy()
     others[at] = -1.0
     return proba[at] - others.max(axis=1)
