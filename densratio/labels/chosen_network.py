@@ -50,7 +50,7 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
 
 
 def _moves(plan: Plan, rows: Rows, seed: int) -> str:
-    """Whether to move images by "shifts" or by "flips": the latter if mirroring images during training improves the prediction of held-out labels."""
+    """The moves of images in training: "flips" if mirroring improves the prediction of held-out labels, or else "shifts" alone."""
     some = rows.take(np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL_IMAGES])
     own, held = dealt(some, held_shares(some, _FOLDS, seed)[:, 0])
     if not len(held.y) or len(np.unique(own.y)) < 2:

@@ -62,7 +62,7 @@ def _small_models(seed: int) -> list[Any]:
 
 
 def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
-    """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), a network if images are large."""
+    """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), of large images a network."""
     network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
     # Few rows are few steps of large batches.
     how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}

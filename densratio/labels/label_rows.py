@@ -140,7 +140,7 @@ class WholeRows(LabelRows):
 
 @dataclass(frozen=True)
 class LikeliestRows(LabelRows):
-    """Rows of many classes: proba (n, m + 1) has a column for each of `classes` (n, m), among them the given one, and one for the rest.
+    """Rows of many classes: proba (n, m + 1) has a column for each of `classes` (n, m), with the given one, and one for the rest.
 
     The other classes of a row share the last column equally, and have the mean rates of all classes.
     """
