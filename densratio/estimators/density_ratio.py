@@ -172,11 +172,12 @@ class DensityRatio(RatioEstimator):
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
         """Update the fit with one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
-        KLIEP and LSIF add the problem of the batch to that of all earlier batches, and solve the sum: a stream gives the same
-        result as `fit` on all its rows, with the centers and bandwidth of the first batch, on which "cv" chooses too. weights_
-        belong to the source rows of this batch. If coef_ belongs to source rows (KMM, Wasserstein), the batch takes `n_steps`
-        steps from the stored weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest
-        index, with 1 for rows not seen yet; without `index` each batch must hold the same source rows.
+        KLIEP and LSIF add the problem of the batch to that of all earlier batches and solve the sum: a stream gives the same result
+        as `fit` on all its rows, with the centers and the bandwidth of the first batch, on which "cv" chooses too. weights_ belong
+        to the source rows of this batch. If coef_ belongs to source rows (KMM, Wasserstein), the batch takes `n_steps` steps from
+        the stored
+        weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index, with 1 for rows
+        that have not occurred yet; without `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
         with unchanged_on_error(self):

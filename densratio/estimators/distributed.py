@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Sampled(NamedTuple):
-    """A sample of the rows as an estimator reads it, with the objective and the features fitted on it."""
+    """A sample of the rows as an estimator reads it, with the objective and the features fitted to it."""
 
     samples: Samples
     assembly: Assembly
@@ -40,7 +40,7 @@ class Sampled(NamedTuple):
 
 
 def objective_and_features(ratio: DensityRatio) -> tuple[Objective, Features]:
-    """Objective and unfitted features, with defaults for parameters that cross-validation has yet to choose."""
+    """Objective and unfitted features; parameters that cross-validation has yet to choose have their defaults."""
     defaults = type(ratio)().get_params()
     plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._search.grids})
     objective = objective_of(plain)
@@ -84,7 +84,7 @@ def samples_of_rows(
 
 
 def portable(ratio: Any) -> Any:
-    """A shallow copy of a fitted ratio with only what `transform` needs: every worker gets one, and the rest may be large."""
+    """A shallow copy of a fitted ratio with only what `transform` needs, since every worker gets one and the rest may be large."""
     light = copy.copy(ratio)
     for name in ("_problem", "weights_"):
         vars(light).pop(name, None)
@@ -99,5 +99,5 @@ def raw_ratio(ratio: DensityRatio, rows: Array) -> Array:
 def score_of(
     ratio: DensityRatio, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
 ) -> float:
-    """`score` from the ratio's values at held-out rows."""
+    """The `score` of the ratio's values at held-out rows."""
     return float(ratio._score_of(source_ratio, target_ratio, source_weight, target_weight))

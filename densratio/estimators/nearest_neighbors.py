@@ -128,9 +128,9 @@ class NearestNeighborsRatio(RatioEstimator):
         return quotients.mean(axis=0)
 
     def _balls(self, rows: Any, sought: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Radii (k, n) of the balls around rows, and the counts of other source rows inside, which are nearest to `sought` (k, n).
+        """Radii (k, n) of balls around rows, and the counts of other source rows inside, as close as possible to `sought` (k, n).
 
-        Where many rows are at the distance of the last neighbor sought, the ball that ends before them may be nearer.
+        If many rows are at the distance of the last neighbor sought, the ball that ends before them may be closer.
         """
         radii = self._source.radii(rows, sought + own)
         inside = self._source.masses(rows, radii) - own
@@ -168,7 +168,7 @@ class _Index(ABC):
 
     @abstractmethod
     def width(self, n_neighbors: int) -> int:
-        """Number of distances in memory for each query row."""
+        """Number of distances in memory per query row."""
 
     @abstractmethod
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:

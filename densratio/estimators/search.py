@@ -36,7 +36,7 @@ def scores_of_clones(ratio: Any, candidates: Candidates, samples: Samples) -> np
 
 
 def scores_by_gamma(ratio: Any, candidates: Candidates, samples: Samples, scores_at: Callable[..., np.ndarray]) -> np.ndarray:
-    """Scores (n_candidates, n_folds) with a task for each bandwidth, whose features serve all values of the other parameters.
+    """Scores (n_candidates, n_folds), with one task per bandwidth, whose features serve all values of the other parameters.
 
     scores_at: (ratio, gamma, candidates of this bandwidth, samples, folds) -> (k, n_folds).
     """
@@ -62,7 +62,7 @@ def in_order(groups: dict[Any, list[int]], parts: Sequence[np.ndarray]) -> np.nd
 
 
 class ParameterSearch(NamedTuple):
-    """How an estimator chooses the parameters that are given as "cv" or a sequence."""
+    """How an estimator chooses a parameter given as "cv" or a sequence."""
 
     grids: Mapping[str, Callable[[Any, Samples], Sequence[Any]]]
     """By name of the parameter: the values that "cv" stands for, from the estimator and the samples."""
@@ -105,7 +105,7 @@ def folds_by(cv: Any, samples: Samples) -> list[Fold]:
 
 
 def _in_units_of(samples: Samples, fold: Fold) -> Fold:
-    """The fold with its counts in the units of the samples' weights, which may have none."""
+    """The fold with its counts in the units of the samples' weights."""
     if fold.source_weight is None or fold.target_weight is None:
         return fold
     unit = [
@@ -116,7 +116,7 @@ def _in_units_of(samples: Samples, fold: Fold) -> Fold:
 
 
 def _of_distinct_rows(fold: Fold, samples: Samples) -> Fold:
-    """The fold of merged rows from one of the rows of X."""
+    """The fold of merged rows that corresponds to a fold of the rows of X."""
     sides = []
     for out, kind, index in (
         (fold.source, samples.source_kind, samples.source_index),

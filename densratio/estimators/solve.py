@@ -204,7 +204,7 @@ def _added_up(parts: Iterable[Any]) -> Any:
 
 
 def takes_batches(ratio: Any) -> bool:
-    """Raises ValueError for a parameter that no batch can serve, and is true otherwise."""
+    """Raises ValueError for a parameter that batches do not support, and returns True otherwise."""
     for name, refusal in ratio._for_tables.items():
         if (value := getattr(ratio, name)) is not None:
             raise ValueError(refusal.format(value))

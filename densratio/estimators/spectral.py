@@ -210,7 +210,7 @@ def _orthonormal(features: Features, source: WeightedRows, basis: np.ndarray) ->
 
 
 def _counted(samples: Samples) -> list[WeightedRows]:
-    """The rows of both domains with their weights as they are, which add up."""
+    """The rows of both domains with their weights as given, so that they add up."""
     weights = (np.ones(rows.shape[0]) if w is None else w.astype(np.float64) for rows, w in samples.sides)
     return [WeightedRows(rows.astype(np.float64), w) for (rows, _), w in zip(samples.sides, weights, strict=True)]
 

@@ -168,7 +168,7 @@ class Wasserstein(DensityRatio):
 
 
 def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor | None:
-    """The ratio at any row by the solver's potentials; None where there are none."""
+    """The ratio at any row from the solver's potentials; None if there are none."""
     problem: Any = solution.problem
     on_line = isinstance(problem, Transport)
     potentials = problem.potentials if on_line else getattr(solution.state.memory, "potentials", None)

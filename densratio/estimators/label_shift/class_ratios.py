@@ -21,7 +21,7 @@ _ENOUGH = 1e-10
 
 
 class Predictions(NamedTuple):
-    """What the estimates of class ratios need; arrays as in the module."""
+    """The inputs of the estimates of class ratios; arrays as in the module."""
 
     source: np.ndarray
     classes: np.ndarray
@@ -41,12 +41,12 @@ def class_shares(classes: np.ndarray, counts: np.ndarray, n_classes: int) -> np.
 
 
 def mlls(given: Predictions) -> np.ndarray:
-    """Maximum likelihood: the target's class shares under which its rows are most likely, by Newton steps on the simplex.
+    """Maximum likelihood: the class shares that make the target rows most likely, by accelerated expectation maximization.
 
     maximize  sum_j t_j log sum_y q_y p(y | v_j) + a sum_y p_source(y) log q_y  over  q >= 0,  sum_y p_source(y) q_y = 1,
-    a concave problem. The second term, as if a = K more target rows had the source's classes, keeps small samples from putting
-    classes that are hard to tell apart at 0. Each step is one of expectation maximization, which never leaves the simplex,
-    extrapolated as far as the objective rises.
+    a concave problem. The second term acts like a = K more target rows with the source's class frequencies; it keeps small samples
+    from setting the share of a class that is hard to distinguish to 0. Each step is one of expectation maximization, which never
+    leaves the simplex, extrapolated if the objective rises.
     Source: Saerens, Latinne & Decaestecker (2002); Alexandari, Kundaje & Shrikumar (2020).
     """
     n_classes, count = given.source.shape[1], given.target_count
@@ -89,7 +89,7 @@ def bbse(given: Predictions) -> np.ndarray:
 def rlls(given: Predictions) -> np.ndarray:
     """Regularized: q = 1 + theta with theta minimizing |C theta - (mu - C 1)|^2 + strength |theta|^2.
 
-    The strength is the sampling variance of a share in mu - C 1, so that theta is near 0 where the samples do not tell.
+    The strength is the sampling variance of a share in mu - C 1, so that theta is near 0 if the samples are not informative.
     Source: Azizzadenesheli, Liu, Yang & Anandkumar (2019).
     """
     confusion, shares = _confusion(given)

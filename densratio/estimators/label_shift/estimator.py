@@ -29,8 +29,8 @@ __all__ = ["LabelShiftRatio"]
 class LabelShiftRatio(Estimator):
     """Label shift: p_target(x | y) = p_source(x | y), so a row's weight is that of its class, q_y = p_target(y) / p_source(y).
 
-    A classifier is cross-fitted on the source rows; its probabilities on source rows that it did not see and on target rows
-    determine q. No labels of target rows are needed.
+    A classifier is cross-fitted on the source rows; q follows from its probabilities on held-out source rows and on target rows.
+    Labels of target rows are not needed.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class LabelShiftRatio(Estimator):
         With predict_proba; None: logistic regression on standardized columns. One that reads the columns of a frame by name or
         type, such as a Pipeline that begins with a ColumnTransformer, gets the frame as it is; one that takes NaN gets NaN.
     method : {"mlls", "bbse", "rlls"}
-        "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good, with one more target row
-        for each class, of the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, drawn towards no shift
-        where the samples are small.
+        "mlls": maximum likelihood on calibrated probabilities, the most accurate if these are good, with one additional target row
+        per class in the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, shrunk toward no shift if the
+        samples are small.
     cv : int
         Number of folds, with all classes in each.
     confidence : float in (0, 1)
@@ -83,9 +83,9 @@ class LabelShiftRatio(Estimator):
     def fit(self, X: Any, y: Any, *, labels: Any, sample_weight: Any = None) -> LabelShiftRatio:
         """Estimate the class ratios. X (n, d) and y (n,) as `stack_domains` makes them.
 
-        labels: the classes of the source rows (n_source,), or of all rows (n,), of which those of target rows are not looked at.
+        labels: the classes of the source rows (n_source,), or of all rows (n,); those of target rows are ignored.
         sample_weight (n,) >= 0: whole numbers count copies, others are scaled to the effective number of rows. It is passed to
-        every step of the classifier that takes it. Raises ValueError for a class with fewer source rows than two.
+        every step of the classifier that takes it. Raises ValueError for a class with fewer than two source rows.
         """
         with unchanged_on_error(self):
             rows, is_source, weight = self._split(X, y, sample_weight)

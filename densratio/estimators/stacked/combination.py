@@ -25,7 +25,7 @@ class Held(NamedTuple):
 
     @classmethod
     def joined(cls, folds: Sequence[Held]) -> Held:
-        """The rows of several folds."""
+        """The rows of several folds together."""
         return cls(*(np.concatenate(part) for part in zip(*folds, strict=True)))
 
     def scores(self, coef: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ class Held(NamedTuple):
 def combined(folds: Sequence[Held], pull: float, is_simple: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The coefficients (K,), and the held-out scores of the members and of the stack (K + 1,).
 
-    is_simple (K,): which members have few parameters. The stack is scored fold by fold with the coefficients of the other folds.
+    is_simple (K,): which members have few parameters. The score of the stack on a fold uses the coefficients of the other folds.
     """
     whole = Held.joined(folds)
     others = (_coef(Held.joined([*folds[:k], *folds[k + 1 :]]), pull, is_simple) for k in range(len(folds)))
@@ -62,7 +62,7 @@ def _coef(held: Held, pull: float, is_simple: np.ndarray) -> np.ndarray:
 
 
 def _standard_error(held: Held, logs: np.ndarray, mean: np.ndarray, pair: list[int]) -> float:
-    """Of the difference of two members' mean log r(target) / b, in which both samples are drawn."""
+    """Standard error of the difference of two members' mean log r(target) / b, from the variation of both samples."""
     of_source = (held.source / mean)[:, pair]
     sides = (logs[:, pair], held.target_count), (of_source, held.source_count)
     return float(np.sqrt(sum(_squared_error(values[:, 0] - values[:, 1], count) for values, count in sides)))

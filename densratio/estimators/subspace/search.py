@@ -217,7 +217,7 @@ class Search:
 
 
 def _within_reach(domain: WeightedRows) -> WeightedRows:
-    """The rows (n, d), moved towards the center where they are far: moments of one far row would leave all others to rounding."""
+    """The rows (n, d), with far ones moved toward the center: in moments with a far row all others would be lost to rounding."""
     reach, norm = _REACH * np.sqrt(domain.rows.shape[1]), np.linalg.norm(domain.rows, axis=1)
     return WeightedRows(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
 

@@ -1,4 +1,4 @@
-"""A Lightning callback that supplies validation batches, moves the reweighter and puts it into the checkpoint."""
+"""A Lightning callback that supplies validation batches, moves the reweighter and saves it in the checkpoint."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Reweighting(Callback):
         Trainer(callbacks=[reweighting]).fit(Net(), DataLoader(Indexed(train_set), batch_size=128, shuffle=True))
 
     reweighter : Reweighter; it is moved to the device of the module, and stays there.
-    val_set : map-style data set of (x, y), or Indexed(..., y_key=...) of one of mappings; collate_fn and num_workers are those of
-        its DataLoader, seed that of its order.
-    batch_size : validation rows of a step, on each rank; with `val_refresh` not more than that.
-    Validation batches go through the module's transfer hooks, as training batches do. Resumed with `ckpt_path`, a run gives the
-    weights of one that did not stop, as far as Lightning gives it the same batches.
+    val_set : map-style data set of (x, y), or Indexed(..., y_key=...) around one of mappings; collate_fn and num_workers are those
+        of its DataLoader, seed that of its order.
+    batch_size : validation rows of a step, on each rank; with `val_refresh` at most that.
+    Validation batches go through the module's transfer hooks, as training batches do. A run resumed with `ckpt_path` gives the same
+    weights as one that did not stop, if Lightning gives it the same batches.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Reweighting(Callback):
         self._transferred: Callable[[Any], Any] | None = None
 
     def weighted_loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """What `training_step` returns. batch = (x, y, index), as Indexed gives it; model: the LightningModule, or a part of it.
+        """Returned by `training_step`. batch = (x, y, index), as Indexed gives it; model: the LightningModule or a part of it.
 
         Raises ValueError for a batch of another form.
         """
