@@ -168,7 +168,7 @@ def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], 
     """Peak memory of a batch; model and reweighter are restored afterwards."""
     trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
     model.train()
-    # As many batches as lie between two meta-gradients, of which one has the peak.
+    # One of the batches from one meta-gradient to the next has the peak.
     peaks = [peak_memory(step, torch.device(device)) for _ in range(getattr(reweighter, "every", 1))]
     model.load_state_dict(trained[0])
     reweighter.load_state_dict(trained[1])

@@ -13,9 +13,9 @@ from .given import label_array
 
 __all__ = ["Checked", "checked_rows", "recalibrated"]
 
-_FLOOR = 0.002  # share of rows on which a score may be wrong however sure it is: no checked row decides alone
-_SPREADS = np.array([1.5, 0.5])  # prior deviations of the shift of log odds, and of the logarithm of their slope
-_DEVIATIONS = 1.645  # on each side of an interval of 90 %
+_FLOOR = 0.002  # error rate even of certain scores, so that no checked row decides alone
+_SPREADS = np.array([1.5, 0.5])  # prior deviations of the shift and of the log slope of log odds
+_DEVIATIONS = 1.645  # standard deviations on each side of a 90 % interval
 
 
 class Checked(NamedTuple):

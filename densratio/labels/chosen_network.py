@@ -14,12 +14,12 @@ from .training import Plan, stopped
 
 __all__ = ["with_network"]
 
-_TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # rows of the trial at most; its folds, each of which is held out where rows are few
-_DECAYS = 0.03, 0.1, 0.3, 1.0  # of few columns, and of embeddings
+_TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # most rows of the trial; its folds; and rows up to which every fold is held out
+_DECAYS = 0.03, 0.1, 0.3, 1.0  # penalties for few columns up to embeddings
 _TRIAL_IMAGES, _TRIAL_EPOCHS = 3000, 10
-_PART, _STEPS = 0.25, 300  # of the epochs: convolutions learn images in that, if it is as many steps
-_LESS = 1.0 / 3.0  # of the penalty that wrong labels ask for is enough where they have small weights
-# By which a perceptron, which is stopped where it predicts these rows best, has to predict better: a share, and standard errors.
+_PART, _STEPS = 0.25, 300  # share of the epochs that convolutions need, and their fewest steps
+_LESS = 1.0 / 3.0  # share of the penalty that suffices if wrong labels have small weights
+# A perceptron, stopped where it predicts these rows best, must predict better by this share and these standard errors.
 _MARGIN, _ERRORS = 0.02, 2.0
 
 

@@ -252,7 +252,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """Store the weights and label issues of the rows in their given order."""
         is_used = place >= 0
         weights = np.where(is_used, weight[place], 0.0)
-        # A method that trains on validation rows alone gives all others the weight 0.
+        # A method that trains on validation rows alone gives all others weight 0.
         self.weights_ = weights / (weights[is_used].mean() or 1.0)
         may_be_wrong = is_used & ~is_clean
         score = np.where(may_be_wrong, 1.0 - posterior[place, given], 0.0).clip(0.0, 1.0)
@@ -266,7 +266,7 @@ def _scale(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     def mean(values: np.ndarray) -> np.ndarray:
         by_row = values if values.ndim == 2 else values.reshape(*values.shape[:2], -1).mean(axis=2)
-        # In one order of the rows, whatever theirs is, so that rounding is the same.
+        # Sorted, so that rounding does not depend on the order of the rows.
         total = np.sort(by_row * counts[:, None], axis=0).sum(axis=0) / counts.sum()
         return total.reshape(-1, *[1] * (values.ndim - 2))
 

@@ -28,13 +28,13 @@ from .transition import (
 __all__ = ["LabelModel", "careful_posterior", "label_posterior", "less_sure"]
 
 _CALIBRATIONS = np.geomspace(0.01, 1.0, 30)
-_RIDGE = 100.0  # times the squares of its coefficients are held against the mean loss
+_RIDGE = 100.0  # penalty on the squared coefficients, relative to the mean loss
 _LOWERINGS = 20
-_SOME_ROWS, _SOME_NUMBERS = 10_000, 1_000_000  # rows at least, and probabilities, by which a calibration is chosen
+_SOME_ROWS, _SOME_NUMBERS = 10_000, 1_000_000  # least rows, and numbers of their probabilities, on which a calibration is chosen
 _LESS_LIKELY = 1.35  # in log-likelihood: the limits of an interval of 90 %
-_SPREAD_OF_SLOPES, _FLATTEST = 0.5, -2.0  # of the logarithm of a slope of log odds: its prior deviation, and the least
+_SPREAD_OF_SLOPES, _FLATTEST = 0.5, -2.0  # prior deviation of the log slope of log odds, and its least value
 _CERTAIN, _MANY_CERTAIN = 0.9, 0.5  # probability of a true class, and share of the rows of a class
-_FEWER = 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.0  # times the wrong labels of the likeliest T
+_FEWER = 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.0  # multiples of the wrong labels of the most likely T
 _MORE = 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0
 
 
@@ -175,7 +175,7 @@ def _calibrated(proba: np.ndarray, given: np.ndarray, counts: np.ndarray) -> np.
 
     best, part = max((gain(between(part, log_proba)), part) for part in _CALIBRATIONS)
     worth = n_classes * (n_classes + 1)
-    # No probabilities gain more than those of certainty.
+    # No probabilities gain more than certainty does.
     if -best > worth and len(np.unique(own)) == n_classes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -17,12 +17,12 @@ from .held_out import calibrated_losses, fitted, is_better, label_folds, probabi
 
 __all__ = ["default_model", "has_torch"]
 
-_TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000, trees can still seem better than networks
-_RIDGES = 0.1, 0.001  # of few columns, and of embeddings: C of logistic regressions
+_TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
+_RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
 _FEW_IMAGES = 5000
-_SMALL_IMAGE = 256  # pixels times channels up to which images can be seen as columns of a table
+_SMALL_IMAGE = 256  # pixels times channels up to which an image can be a row of a table
 _ERRORS = 2.0  # standard errors
-_MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
+_MARGIN = 0.03  # by which others must predict better than networks, which gain most from more rows
 
 
 def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Any:
@@ -43,7 +43,7 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     losses = np.stack([_held_out_losses(model, rows, given, learned, held) for model in models])
     means = losses.mean(axis=1)
     network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))
-    # What sees the neighbors of a pixel is given up for more than chance.
+    # Networks that see neighboring pixels are only replaced for a significant gain.
     errors = _ERRORS if rows.ndim == 4 else 0.0
     return models[other if is_better(losses[other], losses[network], _MARGIN, errors) else network]
 
@@ -64,7 +64,7 @@ def _small_models(seed: int) -> list[Any]:
 def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
     """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), of large images a network."""
     network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
-    # Few rows are few steps of large batches.
+    # With few rows large batches would give few steps.
     how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
     convolutions = [network(factory, moves=moves, **how) for moves in ("shifts", "flips")]
     convolutions.append(network(random_state=seed))  # without normalization, for few or small images

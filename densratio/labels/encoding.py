@@ -19,8 +19,8 @@ from ..tables.spelling import spells_number
 
 __all__ = ["FrameEncoder", "as_images", "as_numbers", "encoder_of", "joined_rows", "table_of_texts"]
 
-_CHANNELS = 1, 3, 4  # of gray images, in color, and with transparency
-_WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
+_CHANNELS = 1, 3, 4  # gray, color, and color with transparency
+_WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # least mean words and share of distinct values in free text; directions kept
 
 
 class FrameEncoder:
@@ -90,7 +90,7 @@ class TextEncoder:
 
     def transform(self, X: Any) -> np.ndarray:
         """The numbers (n, k) of other texts."""
-        # Texts of which all are missing are texts too.
+        # A column of missing texts only is accepted too.
         if not (_are_texts(X) or (_is_column(X) and all(map(is_missing, _values(X))))):
             raise ValueError("The classifier was fitted on texts (n,): pass a list, an array or a column of them.")
         return self.pipeline.transform(_texts(X))
@@ -118,7 +118,7 @@ def _text_pipeline(texts: list[str]) -> Any:
         terms = weights.fit_transform(texts)
     except ValueError:
         terms = weights.set_params(token_pattern=r"\S+").fit_transform(texts)
-    # A direction less than words can be the one that tells the texts apart.
+    # One direction fewer than words could lose the one that distinguishes the texts.
     directions = FunctionTransformer(_dense) if terms.shape[1] <= _n_directions(terms) else _main_directions(terms)
     return make_pipeline(weights, directions.fit(terms))
 
@@ -128,7 +128,7 @@ def _dense(rows: Any) -> np.ndarray:
 
 
 def _n_directions(terms: Any) -> int:
-    # Of few texts most directions are noise.
+    # With few texts most directions are noise.
     return max(1, min(_DIRECTIONS, terms.shape[0] // 10))
 
 

@@ -25,7 +25,7 @@ from .probabilities import class_issues
 
 __all__ = ["find_label_issues"]
 
-_MANY = 100_000  # rows from which the time is told beforehand
+_MANY = 100_000  # rows from which the expected time is announced
 
 
 def find_label_issues(

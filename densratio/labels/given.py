@@ -67,7 +67,7 @@ def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
 
 def _tells_all(column: Any, labels: np.ndarray) -> bool:
     """Whether the column determines the label and the label the column; if most labels differ, whether both are on a line."""
-    # Where most labels differ any count of the rows goes with them so, and any measured column.
+    # If most labels differ, so does any row number or measured column, which proves nothing.
     if 2 * len(np.unique(labels)) > len(labels):
         return _are_in_line(column, labels)
     label_of: dict[Any, Any] = {}

@@ -18,10 +18,10 @@ __all__ = [
     "out_of_fold", "probabilities",
 ]  # fmt: skip
 
-_COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
+_COPIED, _DISTINCT = 0.5, 0.1  # shares of copied and of distinct rows above which copies are held out together
 _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
 _SMALLEST = 1e-9
-_MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
+_MOST_DEALS, _ROWS = 4, 20_000  # most deals, and most rows in all deals together: more would cost more than they bring
 
 
 def n_deals(n_repeats: int | None, n_rows: int, *, are_images: bool = False) -> int:
@@ -60,7 +60,7 @@ def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int
 def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
     """A copy of the model, fitted to the rows."""
     with warnings.catch_warnings():
-        # The perceptron stops after so many epochs on purpose: it would learn wrong labels by heart.
+        # The perceptron stops early on purpose: it would memorize wrong labels.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return clone(model).fit(rows, given)
 
@@ -122,7 +122,7 @@ def out_of_fold(
 ) -> np.ndarray:
     """Probabilities (r, n, K) of each row for each deal, by copies of the model that learned from the other folds."""
     if any(len(np.unique(given[learned])) < 2 for folds in deals for learned, _ in folds):
-        model = _OfAnyClasses(model)  # a class of one row is held out
+        model = _OfAnyClasses(model)  # a fold holds out a class of one row
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="Number of classes in training fold")

@@ -9,9 +9,9 @@ from torch.nn import functional
 __all__ = ["image_network", "moved"]
 
 _WIDTHS = 24, 48, 96
-_SIDE = 64  # pixels of a side from which an image is averaged to a smaller one first
-_SMALLEST = 6  # pixels of a side that is pooled
-_MOVE = 12  # a part of a side by which an image is moved at most
+_SIDE = 64  # side in pixels from which an image is first averaged to a smaller one
+_SMALLEST = 6  # least side in pixels that is pooled
+_MOVE = 12  # an image moves by at most this fraction of its side, 1 / 12
 
 
 def image_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -27,7 +27,7 @@ def image_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     for stage, width in enumerate(_WIDTHS):
         pools = tuple(2 if side >= _SMALLEST else 1 for side in sides)
         sides = [side // pool for side, pool in zip(sides, pools, strict=True)]
-        # Of the pooled pixels alone, normalization and ReLU take a quarter of the time.
+        # After pooling, normalization and ReLU take a quarter of the time.
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.MaxPool2d(pools)]
         layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         if stage > 0:
@@ -67,5 +67,5 @@ def moved(images: Tensor, moves: str) -> Tensor:
         if moves == "flips":
             columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
         at = torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
-    # Channels come last where several axes are looked up, and convolutions like them there.
+    # Indexing several axes puts channels last, as the convolutions want them.
     return padded.permute(0, 2, 3, 1)[at].permute(0, 3, 1, 2)

@@ -19,7 +19,7 @@ from .networks import made_network, small_network
 __all__ = ["MeanNetwork"]
 
 _STEPS = 300  # the fewest steps of a training
-_AT_ONCE = 256  # rows that are predicted: 2048 images of 60 x 60 pixels took 1.2 GB within the convolutions, and no less time
+_AT_ONCE = 256  # rows per prediction: 2048 images of 60 x 60 pixels took 1.2 GB in the convolutions, and as much time
 
 
 class MeanNetwork(ClassifierMixin, BaseEstimator):
@@ -54,7 +54,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         """Learn from rows X (n, ...) with labels y (n,)."""
         self.classes_, codes = np.unique(y, return_inverse=True)
         x = np.asarray(X, dtype=np.float32)
-        # A column that is mostly one value keeps its rare values small, which its standard deviation would not.
+        # In a column that is mostly one value rare values stay small; division by its standard deviation would enlarge them.
         self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
         with seeded(torch.device("cpu"), self.random_state):
             self._train(self._scaled(x), torch.as_tensor(codes))
@@ -74,7 +74,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
         for epoch in range(epochs):
             one_epoch(torch.randperm(len(x)), self.batch_size, loss, optimizer, schedule)
-            # About ten states of the last two thirds stand for all of them.
+            # About ten states of the last two thirds represent all.
             if epoch >= int((1 - self.share) * epochs) and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
                 self.states_.append({name: value.clone() for name, value in model.state_dict().items()})
         self.model_ = model

@@ -16,11 +16,11 @@ from .given import label_array
 
 __all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
-_LEAST_SPREAD = 0.1  # of the median one: no row is taken to be certain
-_MOST_CLASSES, _MANY_CLASSES = 50, 0.25  # whole numbers, and share of the rows, beyond which they are no classes
+_LEAST_SPREAD = 0.1  # times the median spread: no row counts as certain
+_MOST_CLASSES, _MANY_CLASSES = 50, 0.25  # distinct whole numbers, and their share of the rows, above which they are not classes
 _KDE_ROWS, _FIT_ROWS = 1000, 20_000
-_WORTH = 1.0  # times ln(n): what a share of wrong numbers has to gain in log-likelihood
-# What is searched: shift, logarithms of the spread below and above, of the tail, power of the given spread, slopes of the spread
+_WORTH = 1.0  # times ln(n): the gain in log-likelihood that a share of wrong numbers requires
+# The parameters: shift, logarithms of the spread below and above, of the tail, power of the given spread, slopes of the spread
 # and of its lean along the predictions, logits of the shares of other targets and of far ones.
 _BOUNDS = [(-2.0, 2.0), (-4.0, 4.0), (-4.0, 4.0), (-4.0, 4.6), (0.0, 1.5), (-1.0, 1.0), (-1.0, 1.0)]
 _LEAST_TAIL, _FIRST_TAILS = 1.5, (3.0, 20.0)  # degrees of freedom

@@ -18,8 +18,8 @@ from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
-_ORDERING = 1e-6  # the most that a score is moved so that 1 - P(label right) does not round to 1 for all certain rows
-_UNSURE = 0.05  # share of the rows between the smallest number of wrong labels and the largest, from which a warning says so
+_ORDERING = 1e-6  # largest change of a score that keeps 1 - P(label right) of certain rows from rounding to 1
+_UNSURE = 0.05  # gap between the fewest and the most wrong labels, as a share of the rows, that triggers a warning
 
 
 def label_issues_from_probabilities(
@@ -79,7 +79,7 @@ def class_issues(
         score, limits = recalibrated(score, is_clean[rows], checked)
     suggested = names[suggested_classes(model.posterior[rows], given[rows], score)]
     if checked is not None:
-        # A class that no given label has may need more letters.
+        # A class outside the given labels may need a longer string type.
         suggested = suggested.astype(np.result_type(suggested, checked.labels))
         suggested[checked.rows] = checked.labels
     frame = issue_frame(names[given[rows]], suggested, score)
@@ -93,7 +93,7 @@ def class_issues(
             f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or {more}",
             UserWarning, stacklevel=3,
         )  # fmt: skip
-    # Lists: pandas compares attributes with ==, which has no one answer for arrays.
+    # Lists, because pandas compares attributes with ==, which is ambiguous for arrays.
     frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist(), n_issues_interval=[least, most])
     return frame
 

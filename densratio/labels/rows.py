@@ -61,7 +61,7 @@ def dealt(rows: Rows, held_share: np.ndarray) -> tuple[Rows, Rows]:
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     flat = np.ascontiguousarray(values.reshape(len(values), -1))
-    # Adding 0 leaves no -0.0, which has other bytes.
+    # Adding 0 turns -0.0, which has other bytes, into 0.
     return (flat + 0.0 if flat.dtype.kind == "f" else flat).view(np.uint8)
 
 

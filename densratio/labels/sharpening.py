@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["EvenTransition", "LikeliestClasses", "sharpened", "sharpened_likeliest"]
 
-_SHARPENINGS, _BLOCK = 30, 256  # steps; rows at a time, which stay in the cache of the processor
+_SHARPENINGS, _BLOCK = 30, 256  # steps; rows per block, which fit into the processor's cache
 _LEAST = 1e-9
 
 
@@ -50,7 +50,7 @@ class LikeliestClasses:
 
     def __init__(self, classes: np.ndarray, n_classes: int):
         self.classes, self.n_classes = classes, n_classes
-        # Bytes are sorted in a time that goes with their number.
+        # Small integers are sorted in linear time.
         flat = classes.ravel().astype(np.uint16 if n_classes <= 65535 else np.int64)
         self.order = np.argsort(flat, kind="stable")
         self.begins = np.searchsorted(flat[self.order], np.arange(n_classes + 1))

@@ -24,11 +24,11 @@ from .rows import Rows, dealt, held_shares
 
 __all__ = ["Plan", "crossfitted", "label_model", "predicted", "stopped", "train", "train_reweighted"]
 
-_LONGER = 5.0  # steps of a network with batch normalization
-_LINEAR_REACH = 3.0  # rate times steps: standardized columns get weights of that size at most
+_LONGER = 5.0  # times the learning rate, for networks with batch normalization
+_LINEAR_REACH = 3.0  # learning rate times steps, which bounds the weights of standardized columns
 _PATIENCE = 5  # epochs without a better held-out loss
 _FOLDS = 3  # of cross-fitting
-_FEWEST = 5  # rows of a class that can be held against each other
+_FEWEST = 5  # fewest rows of a class that can be compared with each other
 
 
 @dataclass
@@ -163,7 +163,7 @@ def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, f
     everything, at = np.ones(len(rows.y), dtype=bool), (np.arange(len(rows.y)), rows.y)
     proba, _ = crossfitted(plan, rows, everything, seed, stops=True)
     right = label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
-    # Half of the rows are learned from at least.
+    # At least half of the rows stay.
     n_wrong = min(rows.counts @ (1.0 - right), 0.5 * rows.counts[~is_known].sum())
     order, is_kept = np.argsort(np.where(is_known, 1.0, right), kind="stable"), is_known.copy()
     is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
@@ -197,7 +197,7 @@ def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> 
     for epoch in range(plan.epochs):
         run.epoch(loss)
         proba = predicted(plan, run.model, held.x)
-        # What is held back by a penalty need not stop.
+        # A network with a penalty need not stop.
         tells = is_kept.any() and plan.decay == 0.0
         value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if tells else 0.0
         if value <= best:

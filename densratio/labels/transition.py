@@ -21,15 +21,15 @@ __all__ = [
 ]
 
 _ROUNDS, _MANY_ROUNDS, _STEPS = 7, 40, 5
-_LEAST_GAIN = 1.0  # in log-likelihood by as many rounds
+_LEAST_GAIN = 1.0  # least gain in log-likelihood over that many rounds
 _SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
-_SUREST, _FEWEST_SURE = 0.2, 5  # share of the rows of a class, and number of them
-MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it is: no clean row decides alone
-_LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
-_DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
+_SUREST, _FEWEST_SURE = 0.2, 5  # share, and fewest, of the rows of a class
+MISTAKEN = 0.02  # error rate even of certain predictions, so that no clean row decides alone
+_LIKE = 0.8  # share of the wrong labels that a simpler T must explain
+_DEVIATIONS = 2.0  # standard deviations from which a class has its own rate
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
-_FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
+_FACTORS = 1.3, 1.1, 1.04  # factors tried on a rate of wrong labels
 
 
 class Fit(NamedTuple):
@@ -214,7 +214,7 @@ def _moved(near: LabelRows, power: float, transition: np.ndarray, group: np.ndar
         if once > begin:
             further = _with_rate(transition, group, factor ** (2 * sign))
             found, trial = max((once, trial), (value(further), further), key=lambda each: each[0])
-            # The labels alone hardly tell the rates: a move is worth a parameter.
+            # The labels alone hardly determine the rates: a move must gain as much as a parameter.
             return trial if found > begin + 1.0 else transition
     return transition
 

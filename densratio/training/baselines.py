@@ -37,9 +37,9 @@ class RandomWeights(BatchReweighter):
         self._generator = torch.Generator().manual_seed(seed)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # Every rank draws for the rows of all, so that its generator is that of one process.
+        # Every rank draws for the rows of all ranks, so that its generator equals that of one process.
         drawn = torch.randn(len(rows.all_positions), generator=self._generator).clamp(min=0.0)
-        # A batch without a positive draw trains with even weights.
+        # A batch without a positive draw trains with equal weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
         return rows.own(weights.to(batch.losses.device, non_blocking=True))
 

@@ -31,7 +31,7 @@ __all__ = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction, label) of n rows -> losses (n,)."""
 
-IGNORED = -100  # torch's mark of a position that has no label
+IGNORED = -100  # torch's label of a position without one
 
 
 def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor
 def _backward_corrected(inverse: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
     _check_classes("transition", inverse, prediction)
     of_classes = -torch.log_softmax(prediction, dim=1)
-    # Not by an index, for which -1 would be the last class.
+    # Not by indexing, where -1 would be the last class.
     return (functional.embedding(label, inverse.to(prediction.device, of_classes.dtype)) * of_classes).sum(dim=1)
 
 
@@ -193,7 +193,7 @@ def rows_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return values.flatten(1).mean(dim=1) if values.ndim > 1 else values
     counted = mask.to(values.dtype).flatten(1)
-    # Where a mask is false a loss may be infinite, and infinity times 0 is NaN.
+    # A masked loss may be infinite, and infinity times 0 is NaN.
     kept = values.flatten(1).where(counted > 0, 0.0)
     return kept.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)
 

@@ -94,7 +94,7 @@ class StableNet(BatchReweighter):
         self.register_buffer("visits", torch.zeros(n_saved))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # Every rank weighs the rows of all, so that what it saves is that of one process.
+        # Every rank weights the rows of all ranks, so that it saves the same rows as one process.
         features = rows.all(batch.features("StableNet", self.n_features).to(self.saved_features.dtype))
         with torch.autocast(features.device.type, enabled=False):
             scores = self._descended(features)
@@ -109,7 +109,7 @@ class StableNet(BatchReweighter):
         saved_scores = torch.where(self.visits > 0, self.saved_scores, -float("inf"))
         known, scores, velocity = _scaled(known, even), torch.ones_like(features[:, 0]), torch.zeros_like(features[:, 0])
         for step, (omega, phi) in enumerate(self._draws(features)):
-            # (N, d f), the functions of one feature beside each other.
+            # (N, d f), with the functions of one feature side by side.
             functions = (sqrt(2.0) * torch.cos(known[:, :, None] * omega + phi)).flatten(1)
             velocity = _MOMENTUM * velocity + self._slope(scores, saved_scores, functions, even)
             rate = self.learning_rate if 2 * step < self.n_steps else 0.1 * self.learning_rate
@@ -135,7 +135,7 @@ class StableNet(BatchReweighter):
             dependence = self._dependence(functions, weights) / base
             value = dependence + self.penalty * n * scores.softmax(dim=0).square().sum()
             slope = n * torch.autograd.grad(value, scores)[0]
-        # Where one weight outgrows all others both terms are steep, and a step too long would not come back.
+        # If one weight outgrows all others both terms are steep, and too long a step would not return.
         return slope / slope.square().mean().sqrt().clamp(min=1.0)
 
     def _dependence(self, functions: Tensor, weights: Tensor) -> Tensor:

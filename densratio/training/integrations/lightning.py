@@ -67,7 +67,7 @@ class Reweighting(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""
         dataset = getattr(trainer.train_dataloader, "dataset", None)
-        # A part of an Indexed set may well have fewer rows, and a stream may have no length.
+        # A Subset of an Indexed set may have fewer rows, and a stream may have no length.
         if isinstance(dataset, Indexed):
             self._state.check_train(len(dataset))
         self.reweighter.to(trainer.strategy.root_device)

@@ -111,7 +111,7 @@ class ReweightedNet(NeuralNet):
         val = None if batch_val is None else (*batch_val[0], batch_val[1])
         state.take_optimizer(getattr(self, "optimizer_", None))
         model = Prediction(self.module_, partial(self.infer, **fit_params))
-        # A reweighter that kept a method of the net could not be pickled with it.
+        # A reweighter that held a method of the net could not be pickled with it.
         with _replaced(state.reweighter, "loss", self._losses):
             try:
                 loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), val)

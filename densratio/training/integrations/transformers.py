@@ -27,9 +27,9 @@ from .validation import NumberedCollate, NumberedRows
 
 __all__ = ["ReweightedTrainer"]
 
-INDEX = "row_index"  # of a batch: the rows (n,) that it holds
-SHARE = "row_share"  # of a batch: its part of the rows of an optimizer step, times the batches of the step
-FILE = "reweighter.pt"  # in a checkpoint folder
+INDEX = "row_index"  # column of a batch with its row numbers (n,)
+SHARE = "row_share"  # entry of a batch: its share of the rows of an optimizer step, times the number of batches in the step
+FILE = "reweighter.pt"  # name in a checkpoint folder
 
 
 class ReweightedTrainer(Trainer):

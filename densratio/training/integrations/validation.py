@@ -105,7 +105,7 @@ class ValidationBatches:
 
     def _loader(self) -> DataLoader:
         rows = _batches_of_rows(len(self.dataset), self.batch_size, self.seed, self._rows_drawn, rank_here(), n_ranks())
-        # A generator of its own, as a loader draws the seed of its workers from it or else from the global one.
+        # A loader draws the seed of its workers from this generator, not from the global one.
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             self.dataset, batch_sampler=rows, collate_fn=self.collate_fn, num_workers=self.num_workers, generator=generator

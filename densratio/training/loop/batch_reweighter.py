@@ -116,7 +116,7 @@ class BatchReweighter(Reweighter):
             self.observe(batch, rows)
             if not self.is_warming_up:
                 weights = self.batch_weights(batch, rows, val)
-                # Rows without a weight train on what is added.
+                # Rows without a weight train on the added loss.
                 weights = weights if "added" in batch.found else self._or_even(weights, rows)
         except Exception:
             rows.take_back()

@@ -36,7 +36,7 @@ class MixedLabels(NamedTuple):
         share, order = 1.0, torch.arange(len(y))
         if mixup is not None:
             share = random.beta(mixup, mixup)
-            # As many numbers are drawn on every rank, whatever rows it has.
+            # Every rank draws equally many numbers, whatever its rows.
             own = np.random.default_rng(random.integers(2**63, size=n_ranks())[rank_here()])
             share, order = max(share, 1.0 - share), torch.as_tensor(own.permutation(len(y)))
         order = order.to(x.device, non_blocking=True)

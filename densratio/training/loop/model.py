@@ -83,7 +83,7 @@ class Listener:
         self._last: list[tuple[Any, Any, int]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        # What a pass has left hangs on its graph, which cannot be copied.
+        # The outputs of a pass hold its graph, which cannot be copied.
         return {**self.__dict__, "_outputs": [], "_last": []}
 
     @contextmanager
@@ -128,7 +128,7 @@ class Listener:
 
 
 def _module(model: nn.Module, layer: str) -> nn.Module:
-    # Wrappers, those of unwrapped and the frameworks' adapters, keep the model under a name of their own.
+    # Wrappers, torch's and the frameworks' adapters, hold the model under a name of their own.
     inner = model
     for _ in range(4):
         modules = dict(inner.named_modules())

@@ -14,7 +14,7 @@ from ...diagnostics import effective_sample_size
 __all__ = ["Monitor"]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_ROUNDING = 1e-5  # relative, of a weight at its bound in single precision
+_ROUNDING = 1e-5  # relative tolerance for a weight at its bound in single precision
 
 
 class Monitor:
@@ -105,7 +105,7 @@ class Monitor:
             yield f"quantile_{round(100 * q):02d}", float(value)
         yield "share_at_zero", float(np.mean(weights == 0.0))
         classes: Any = getattr(reweighter, "classes", None)
-        # -1 where the reweighter does not know the label.
+        # -1 if the reweighter does not know the label.
         labels = None if classes is None else np.asarray(to_host(classes.y_train))
         if (bound := _bound(reweighter, labels)) is not None:
             yield "share_at_bound", float(np.mean(weights >= bound * (1.0 - _ROUNDING)))
@@ -164,6 +164,6 @@ def _bound(reweighter: Any, labels: np.ndarray | None) -> float | np.ndarray | N
     if labels is None:
         return float(upper)
     known = np.unique(labels)
-    # A class of ratio 0 has no other weight than 0, which is no saturation.
+    # A class of ratio 0 has weight 0, which is not saturation.
     prior = [reweighter.classes.ratio(int(label)) or np.inf if label >= 0 else np.inf for label in known]
     return float(upper) * np.array(prior)[np.searchsorted(known, labels)]

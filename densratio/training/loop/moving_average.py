@@ -34,13 +34,13 @@ class MovingAverage(nn.Module):
         """Add the present parameters to the average."""
         decay = min(self.decay, self.n_steps / (self.n_steps + 1.0))
         inner = unwrapped(model)
-        # Tied weights come once here, by the one name that functional_call takes.
+        # Tied weights appear once, by the name that functional_call takes.
         for name, value in chain(inner.named_parameters(), inner.named_buffers()):
             value = value.detach()
             if name not in self.values or not value.is_floating_point():
                 self.values[name] = value.detach().clone()
             else:
-                # A new tensor: whoever holds the old values can go back to them.
+                # A new tensor, so that a holder of the old values can restore them.
                 self.values[name] = torch.lerp(self.values[name].to(value.device), value, 1.0 - decay)
         self.n_steps += 1
 

@@ -116,7 +116,7 @@ class Rows:
         """Mean () of the entries of `values` (n, ...) over all rows."""
         if n_ranks() == 1:
             return values.mean()
-        # Half precision has no room for the number of rows.
+        # Half precision cannot represent the number of rows.
         exact = values.to(torch.promote_types(values.dtype, torch.float32))
         total = _SumOverRanks.apply(torch.stack([exact.sum(), exact.new_tensor(float(values.numel()))]))
         return (total[0] / total[1]).to(values.dtype)

@@ -72,7 +72,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
-        # They belong to the data, as labels do, and are given anew after a resume.
+        # Not in state_dict: like labels they belong to the data, and are passed again after a resume.
         self.register_buffer("base_weights", None, persistent=False)
 
     @property
@@ -143,7 +143,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load the attributes `saved` of a state_dict."""
         for name in self.saved:
-            # An optimizer would go on in the tensors of the state itself.
+            # A copy: an optimizer would update the tensors of the state itself.
             value = copy.deepcopy(state[name])
             if hasattr(part := getattr(self, name), "load_state_dict"):
                 part.load_state_dict(value)
@@ -176,7 +176,7 @@ class Reweighter(nn.Module, Joinable, ABC):
             )
         if val is not None and self.needs_validation:
             index = parts_of(val, "validation")[2]
-            # Of several ranks one may have no rows, where the others have.
+            # With several ranks one may have no rows while others have some.
             if n_ranks() == 1 and _is_empty(index):
                 raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
@@ -243,12 +243,12 @@ def where_named(text: str) -> str:
     """Text that lists the method classes of `densratio.training`, first the one that a name such as "mw_net" means."""
     known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
     key = "".join(c for c in text.lower() if c.isalnum())
-    # The longest class that the name begins with, or else the shortest that begins with the name.
+    # First the longest class name that begins the text, then the shortest that begins with it.
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
     call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
     first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
-    # Names such as "lrt" are those of a class with a parameter, and only the registry knows them.
+    # Names such as "lrt" mean a class with a parameter; only the registry knows them.
     by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name."
     return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}. {by_name}"
 

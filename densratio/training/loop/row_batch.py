@@ -173,7 +173,7 @@ def _names_rows(index: Any, n_rows: int, n_declared: int) -> bool:
     """Whether `index` is a tensor on the CPU with n_rows numbers in range, the usual case in a loop; False decides nothing."""
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (n_rows,) or n_rows == 0:
         return False
-    # As unsigned numbers negative ones are the largest.
+    # As unsigned integers negative numbers are the largest.
     return index.device.type == "cpu" and int(index.numpy().view(np.uint64).max()) < n_declared
 
 
@@ -188,13 +188,13 @@ def _is_finite_on_host(values: Tensor) -> bool:
     if waits_for(values.device):
         return False
     if values.device.type == "cpu" and values.dtype in _NUMPY:
-        # As a numpy array a vector of a batch costs a fifth.
+        # For a vector of a batch numpy costs a fifth as much.
         return _is_finite(values.numpy())
     return bool(torch.isfinite(values).all())
 
 
 def _is_finite(values: np.ndarray) -> bool:
-    # A sum shows NaN and infinity, and overflows but for the largest finite numbers: one pass without a second array.
+    # A sum reveals NaN and infinity in one pass without a second array; it overflows only for the largest numbers.
     return bool(np.isfinite(np.add.reduce(values, axis=None))) or bool(np.isfinite(values).all())
 
 

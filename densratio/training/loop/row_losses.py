@@ -14,7 +14,7 @@ from .row_batch import RowBatch
 
 __all__ = ["RowLosses", "suspicious_rows"]
 
-_LOW = 0.25  # quantile of a class that represents its right labels, while fewer than three quarters of its labels are wrong
+_LOW = 0.25  # quantile that represents the right labels of a class, if fewer than three quarters of its labels are wrong
 
 
 class RowLosses(nn.Module):

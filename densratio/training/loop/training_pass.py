@@ -57,7 +57,7 @@ class TrainingPass:
         keeps: "last_layer" keeps the input and output of the last linear layer, "layers" those of every layer with parameters.
         """
         if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
-            y = y.long()  # torch's losses take labels of 8 bits, and its indexing does not
+            y = y.long()  # torch's losses take 8-bit labels, its indexing does not
         listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
         draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         layers: list[Layer] | None = [] if "layers" in keeps else None

@@ -27,7 +27,7 @@ class ValidationBank(nn.Module):
     def __init__(self, n_val: int, forget: float = 0.0):
         super().__init__()
         self.forget = forget
-        # Whether the host has seen that every row has a value, which then stays so.
+        # Whether the host has seen that every row has a value; this remains true.
         self._is_full = False
         self.register_buffer("age", torch.full((n_val,), -1, dtype=torch.int64))
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -74,7 +74,7 @@ class ValidationBank(nn.Module):
         if not waits_for(self.age.device) and bool(is_known.all()):
             self._is_full = True
             return self.values
-        # Ranks of the known rows come first, and the others take these in turn: no shape depends on how many there are.
+        # Known rows come first, and the others take their values in turn: no shape depends on their number.
         order = torch.argsort((~is_known).to(torch.int8), stable=True)
         place = torch.arange(self.n_rows, device=self.age.device)
         turn = order[torch.remainder(place, is_known.sum().clamp(min=1))]

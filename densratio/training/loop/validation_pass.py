@@ -35,7 +35,7 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
         for name, buffer in layer._buffers.items()
         if buffer is not None
     ]
-    # Stand-ins take the updates, so that the true buffers are not written to and autograd sees no change in them.
+    # Copies take the updates, so that autograd sees no change in the true buffers.
     for layer, name, buffer in recorded:
         layer._buffers[name] = buffer.clone()
     try:

@@ -106,7 +106,7 @@ class CMWNetSL(CMWNet):
             return super()._passed(model, x, y, index)
         rows = self._rows(index, len(y))
         mixed = self.soft_labels.mix(model, x, y, rows, self.n_train)
-        # Of the rows as they were given, before a bad one is mixed with others.
+        # Check the given rows, before a bad one is mixed with others.
         rows.check(mixed.z, self.n_train, self.late_errors)
         batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
         rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)

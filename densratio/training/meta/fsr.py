@@ -92,7 +92,7 @@ class FSR(L2R):
         self.seed = seed
         self.register_buffer("rows_", torch.full((n_classes, k), -1, dtype=torch.int64))
         self.register_buffer("scores", torch.zeros(n_train))
-        # Of the shape of the input, which is known with the first batch.
+        # The shape of the input is known with the first batch.
         self.register_buffer("inputs", None)
         self.register_buffer("direction", None)
         before_loading(self, _make_buffers)
@@ -102,14 +102,14 @@ class FSR(L2R):
             return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
         except Exception:
             if self.steps_seen == 0:
-                # Their shapes are those of the first batch that is trained on.
+                # The first batch that trains determines their shapes.
                 self.inputs = self.direction = None
             raise
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         self._check_rows(x, y)
         batch, rows = super()._passed(model, x, y, index)
-        # In the outputs alone where another engine takes models without a last nn.Linear whose input has a row for each.
+        # Other modes take models without a suitable last nn.Linear; then the gradient in the outputs alone counts.
         is_last = self.meta.mode == "last_layer"
         layer = batch.last_layer() if is_last else last_layer(batch.prediction, batch.y, batch.loss, batch.entry)
         with torch.no_grad():
@@ -155,7 +155,7 @@ class FSR(L2R):
         of_held, of_new = self._taken_once(new)
         everyone = torch.cat([self.rows_.flatten(), new])
         label = torch.cat([torch.arange(n_classes, device=y.device).repeat_interleave(k), y])
-        # One class more, for rows that are not to be chosen.
+        # An additional class, for rows that must not be chosen.
         label = torch.where(torch.cat([of_held, of_new & (y >= 0) & (y < n_classes)]), label, n_classes)
         at, is_there = _best(label, self.scores[everyone.clamp(min=0)], n_classes, k)
         inputs = torch.cat([self.inputs.flatten(0, 1), rows.all(batch.x).to(self.inputs.dtype)])[at]

@@ -114,7 +114,7 @@ class GDW(MWNet):
             return (errors * prediction).flatten()
 
         by_class = replace(batch, loss=terms, losses=terms(batch.prediction, batch.y), layers=None)
-        # The engine takes the mean over n C losses where the loop takes that over n rows.
+        # The meta-gradient averages over n C losses, the loop over n rows.
         even = n_classes * weights.repeat_interleave(n_classes)
         slope = self.meta.of_loss(by_class, even, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
         return n_classes * slope.reshape(errors.shape)
@@ -122,7 +122,7 @@ class GDW(MWNet):
 
 def _weight_of_label(batch: TrainingPass, by_class: Tensor) -> Tensor:
     """v_iy (n,) of the weights (n, C): the mean of the others by their probability."""
-    # Not p / (1 - p_y), which is 0 / 0 of a row that is known by heart.
+    # Not p / (1 - p_y), which is 0 / 0 for a memorized row.
     others = batch.prediction.detach().to(by_class.dtype).scatter(1, batch.y[:, None], -float("inf")).softmax(dim=1)
     return (others * by_class).sum(dim=1)
 
@@ -130,7 +130,7 @@ def _weight_of_label(batch: TrainingPass, by_class: Tensor) -> Tensor:
 def _with_gradient(batch: TrainingPass, errors: Tensor, by_class: Tensor, own: Tensor) -> Tensor:
     """v_iy (n,), whose product with l has the gradient sum_j v_ij (p_ij - y_ij) dz_ij: the weight supplies what v_iy dl lacks."""
     beyond = (by_class - own[:, None]) * errors.scatter(1, batch.y[:, None], 0.0)
-    # l >= 1 - p_y but for rounding, so that the quotient is at most 1.
+    # l >= 1 - p_y up to rounding, so the quotient is at most 1.
     size = torch.maximum(batch.losses.detach(), errors.amin(dim=1).abs()).clamp(min=torch.finfo(errors.dtype).tiny)
     through = (beyond / size[:, None] * batch.prediction).sum(dim=1)
     return own + through - through.detach()

@@ -163,9 +163,9 @@ class MetaGradient(nn.Module):
         """
         layers = [layer.output for layer in rows.layers or []] if self._may_split(rows) else []
         weights = weights.detach().to(rows.losses.dtype)
-        # Rows of weight 0 keep a trace of their slope, far below the rounding of the gradient; it is divided by this weight later.
+        # Rows of weight 0 get a tiny one, far below the rounding of the gradient; their slopes are divided by it later.
         weights = weights.clamp(min=_LEAST_WEIGHT) if layers else weights
-        # The sum's, divided later: in half precision the mean's would underflow more often.
+        # The gradient of the sum is divided later: in half precision that of the mean would underflow more often.
         loss = (weights * rows.losses).sum()
         found = torch.autograd.grad(loss, [*parameters, *layers], retain_graph=True, allow_unused=True)
         n = len(parameters)
@@ -196,13 +196,13 @@ class MetaGradient(nn.Module):
             return split
         products, name = _first_that_runs(rows, tangent)
         if split is None or products.device.type == "meta":
-            # Layers that were frozen since may come back.
+            # Layers frozen since then may be trained again later.
             self.product_ = self.product_ or name
             return products
         if not bool(products.norm() > 0):
             # A learning rate of 0 shows nothing: the next batch decides.
             return products
-        # Waits for the device, once in a run: whether both are the same but for rounding.
+        # Waits for the device once in a run, to see whether both agree up to rounding.
         self.product_ = "layers" if bool((split - products).norm() <= tolerance(split) * products.norm()) else name
         return split if self.product_ == "layers" else products
 
@@ -296,7 +296,7 @@ def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Ten
             return product(rows, tangent), name
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # what torch raises for a layer that can't be differentiated so
+        except RuntimeError as error:  # torch's error for a layer that can't be differentiated this way
             reasons.append(f"{name}: {error}")
     raise RuntimeError("This model can't be differentiated in any of the known ways. " + " ".join(reasons))
 

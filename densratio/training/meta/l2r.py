@@ -50,5 +50,5 @@ class L2R(BatchReweighter):
             weights = (-self.meta.of(batch, torch.zeros_like(batch.losses), val)).clamp(min=0.0)
         else:
             weights = self.weights_[rows.positions]
-        # Where all are 0 the quotient is NaN, and the batch trains unweighted.
+        # If all are 0 the quotient is NaN, and the batch trains unweighted.
         return rows.mean_one(weights)

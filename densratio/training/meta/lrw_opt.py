@@ -24,8 +24,8 @@ from .weight_network import FeatureNetwork, WeightOfInput, learned_weights
 __all__ = ["LRWOpt"]
 
 _HALF = 0.5  # threshold of the splitter
-_LEAST_HELD = 0.5  # of `share`, which a hard split holds out in any case, so that batches have rows that validate
-_LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
+_LEAST_HELD = 0.5  # part of `share` that a hard split always holds out, so that batches have validation rows
+_LEAST = 1e-12  # least mass in quotients and logarithms
 
 
 class LRWOpt(BatchReweighter):
@@ -182,7 +182,7 @@ class LRWOpt(BatchReweighter):
             with torch.no_grad():
                 rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
         q = (self.is_held_out if self.hard_split else self.split_)[rows.positions]
-        # Of a batch that is held out as a whole the weights are those of its rows: a mean of 0 would give NaN.
+        # If a whole batch is held out its rows are weighted as usual: a mean of 0 would give NaN.
         mass = (1.0 - q).clamp(min=_LEAST)
         if self.hard_split and self.is_split_at_random:
             return rows.mean_one(mass)

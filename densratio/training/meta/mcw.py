@@ -76,7 +76,7 @@ class MCW(BatchReweighter):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, gradient=engine)
         check_number("step", step, "[0, inf)")
         self.step = step
-        # They belong to the labels, which are given anew after a resume.
+        # Not in state_dict, because the labels are passed again after a resume.
         self.register_buffer("row_weights", class_balanced_weights(n_train, y_train, beta), persistent=False)
         self.register_buffer("conditional", torch.zeros(n_train))
 
@@ -85,5 +85,5 @@ class MCW(BatchReweighter):
         if self.is_due:
             own = -step_of_size(self.meta.of(batch, by_class, val), self.step, rows).to(by_class.dtype)
             rows.write(self.conditional, own)
-        # Where all are 0 the quotient is NaN, and the batch trains unweighted.
+        # If all are 0 the quotient is NaN, and the batch trains unweighted.
         return rows.mean_one((by_class + own).clamp(min=0.0))

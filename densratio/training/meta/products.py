@@ -39,7 +39,7 @@ def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
         gradients = torch.autograd.grad((v * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
         whole = torch.stack([(g * t).sum() for g, t in zip(gradients, tangent, strict=True) if g is not None]).sum()
         products = torch.autograd.grad(whole, v)[0] if whole.requires_grad else torch.zeros_like(losses.detach())
-        # Linear in v: what is lost on the way, in a backward pass that was written without a graph, is missing from the sum.
+        # The whole is linear in v: a backward pass written without a graph loses a part, and the sum reveals it.
         if (products.sum() - whole.detach()).abs() > tolerance(products) * products.norm():
             raise RuntimeError("A layer's backward pass can't be differentiated.")
         return products
@@ -97,7 +97,7 @@ def can_split_by_layers(rows: TrainingPass) -> bool:
 
 def _keeps_rows(layer: Layer, n: int) -> bool:
     has_rows = len(layer.entry) == len(layer.output) == n
-    # Half precision of torch.float16 has no room for the least weights that slopes are divided by.
+    # torch.float16 cannot represent the least weights, by which slopes are divided.
     return (
         has_rows and layer.output.requires_grad and layer.output._version == layer.version and layer.output.dtype != torch.float16
     )
@@ -114,7 +114,7 @@ def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[
             named = layer.module.named_parameters(recurse=False)
             parameters = {name: tangents.get(id(p), torch.zeros_like(p)) for name, p in named}
             moved = functional_call(layer.module, parameters, (layer.entry,))
-            # One pass over both, without a product in memory.
+            # One pass over both, without the product in memory.
             part = torch.linalg.vecdot(slope.flatten(1), moved.flatten(1).to(slope.dtype))
             total = part if total is None else total + part
     assert total is not None

@@ -58,7 +58,7 @@ class SoftLabels(nn.Module):
         if self.ensemble is None:
             return p
         if self.kept is None:
-            # Of sum 0 until the row's first visit.
+            # Rows sum to 0 until their first visit.
             self.kept = p.new_zeros((n_train, p.shape[1]))
         kept = self.kept[positions]
         return torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)

@@ -58,7 +58,7 @@ def _sgd(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any
     step, share, momentum = gradient, 1.0, group["momentum"]
     if momentum != 0:
         buffer = state.get("momentum_buffer")
-        # Of sparse gradients, as of nn.EmbeddingBag(sparse=True), torch keeps a sparse buffer.
+        # For sparse gradients, as of nn.EmbeddingBag(sparse=True), torch keeps a sparse buffer.
         buffer = buffer.to_dense() if buffer is not None and buffer.is_sparse else buffer
         # The first step is not dampened.
         share = 1.0 if buffer is None else 1.0 - group["dampening"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 __all__ = ["BetaMixture"]
 
 _N_STEPS = 10
-_EDGE = 1e-3  # of the unit interval: a beta density may be infinite at its ends
+_EDGE = 1e-3  # margin at both ends of the unit interval, where a beta density may be infinite
 _N_CELLS = 100
 
 
@@ -40,7 +40,7 @@ class BetaMixture(nn.Module):
     def fit(self, losses: Tensor, is_known: Tensor) -> None:
         """Fit the mixture to the losses (n,) where `is_known` (n,) is true."""
         in_order = torch.where(is_known, losses, float("inf")).sort().values
-        # Of no losses every one counts as low. A tensor () as an index would be read on the host.
+        # Without losses every one counts as low. A tensor () as an index would be read on the host.
         at = (torch.linspace(0.05, 0.95, 2, device=losses.device) * (is_known.sum() - 1)).round().long().clamp(min=0)
         low, high = in_order.index_select(0, at).nan_to_num(posinf=0.0)
         self.ends.copy_(torch.stack([low, high]))
@@ -68,7 +68,7 @@ class BetaMixture(nn.Module):
         x = torch.linspace(_EDGE, 1.0 - _EDGE, _N_CELLS, device=self.table.device, dtype=self.table.dtype)
         means = self.shapes[:, 0] / self.shapes.sum(dim=1)
         least = means.min().clamp(_EDGE, 1.0 - _EDGE)
-        # Below its mean too: among few rows a wide upper component may be likelier there, and take the rows of least loss.
+        # With few rows a wide upper component may be more probable below that mean, and claim the rows of least loss.
         upper = torch.minimum(self._upper(x, means), self._upper(torch.maximum(x, least), means))
         at = torch.arange(_N_CELLS, device=x.device)
         held = torch.where(at >= upper.argmax(), upper.max(), upper)

@@ -102,7 +102,7 @@ class CoTeaching(BatchReweighter):
     def _learn(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
         """Losses (n,) of the batch under the peer, detached, after the peer's step on the model's easiest rows."""
         model, device = unwrapped(batch.model), device_of_model(self.peer)
-        # In the place of the model's own, so that what is around the network and the mode of each layer are the same for both.
+        # In place of the model's own tensors, so that the surrounding module and the mode of each layer are the same for both.
         tensors = {f"{_place(self.peer, model)}{name}": value for name, value in _tensors(self.peer).items()}
         with same_draws(device), torch.autocast(device.type, enabled=False), torch.enable_grad():
             losses = self.losses(functional_call(model, tensors, (batch.x,)), batch.y)
@@ -129,10 +129,10 @@ class CoTeaching(BatchReweighter):
         sound = [rows.accept(torch.where(is_sound, g, 0.0), torch.zeros_like(g)) for g in gradients]
         with torch.enable_grad():
             step_with(self.peer_optimizer, parameters, sound)
-        # Of parameters that the optimizer does not train too.
+        # Also for parameters that the optimizer does not train.
         self.peer.zero_grad(set_to_none=True)
         if n_ranks() > 1:
-            # Running statistics are those of the rows of one rank: their mean is the same on all.
+            # Each rank has the running statistics of its own rows; their mean is the same on all ranks.
             statistics = [buffer for buffer in self.peer.buffers() if buffer.is_floating_point()]
             for buffer, mean in zip(statistics, rows.gradient(statistics), strict=True):
                 buffer.copy_(mean)
@@ -177,7 +177,7 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module
 def _start_anew(network: nn.Module) -> None:
     """Draw the parameters of every layer anew. Raises ValueError for a layer that has no method for it."""
     for layer in network.modules():
-        # Attention has it under a private name.
+        # nn.MultiheadAttention has it under a private name.
         reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
         if reset is not None:
             reset()

@@ -17,7 +17,7 @@ from ..losses import Loss, class_probabilities, cross_entropy
 
 __all__ = ["ELR"]
 
-_LEAST = 1e-4  # of a probability: log(1 - <p, t>) has no bound where both are sure
+_LEAST = 1e-4  # least probability: log(1 - <p, t>) is unbounded if both are certain
 
 
 class ELR(BatchReweighter):

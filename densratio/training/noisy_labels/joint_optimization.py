@@ -68,7 +68,7 @@ class JointOptimization(BatchReweighter):
         self.check_targets = partial(check_indices, "JointOptimization", n_classes=n_classes)
         self.n_classes, self.alpha, self.beta, self.hard = n_classes, alpha, beta, hard
         self.register_buffer("prior", _shares(prior, n_classes), persistent=False)
-        # 0 until as many predictions were made.
+        # 0 until that many predictions were made.
         self.register_buffer("predictions", torch.zeros(n_train, window, n_classes))
 
     @property
@@ -89,7 +89,7 @@ class JointOptimization(BatchReweighter):
         """Add the two terms and store the predictions, also in a warm-up: their means are the first labels that replace others."""
         p, kept = class_probabilities(batch.prediction), self.predictions[rows.positions]
         limits, prior = torch.finfo(p.dtype), self.prior.to(p.dtype)
-        # A logit of -inf, of a class that is ruled out, has no part in either sum.
+        # A logit of -inf, for an excluded class, contributes to neither sum.
         log_p = torch.log_softmax(batch.prediction.to(p.dtype), dim=1).clamp(min=limits.min)
         spread = (torch.xlogy(prior, prior) - prior * self._mean(p, rows).clamp(min=limits.tiny).log()).sum()
         added = self.alpha * spread - self.beta * (p * log_p).sum(dim=1)

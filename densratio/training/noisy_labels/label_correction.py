@@ -19,7 +19,7 @@ __all__ = ["LabelCorrection"]
 
 RULES = ("lrt", "plc")
 _FIRST_OF_PLC, _STEP_OF_PLC, _LAST_OF_PLC = 0.3, 0.1, 0.9
-_FEW = 1e-3  # of all rows: with fewer corrections in a pass PLC asks for less
+_FEW = 1e-3  # share of all rows: after a pass with fewer corrections PLC raises its threshold
 _FIRST_OF_LRT, _STEP_OF_LRT = 1.2, 0.02  # of the inverse ratio
 
 
@@ -68,7 +68,7 @@ class LabelCorrection(BatchReweighter):
             raise ValueError(f"rule must be one of {list(RULES)}; got {rule!r}.")
         check_number("decay", decay, "[0, 1)")
         self.n_classes, self.rule, self.decay = n_classes, rule, decay
-        # Passes that corrected labels, and the number of the last one.
+        # Number of passes that corrected labels, and the number of the last such pass.
         self.n_passes, self.last_pass = 0, -1
         self.register_buffer("averages", torch.zeros(n_train, n_classes))
         self.register_buffer("corrected", torch.full((n_train,), -1))
@@ -89,7 +89,7 @@ class LabelCorrection(BatchReweighter):
         rows.write(self.corrected, torch.where(stands, -1, now))
         batch.found["added"] = torch.where(stands, 0.0, self.losses(batch.prediction, now))
         if begins:
-            # Last of all: a number can't be taken back.
+            # Last, because a number can't be taken back.
             self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
         return stands.to(batch.losses.dtype)
 

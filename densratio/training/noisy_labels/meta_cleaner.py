@@ -74,12 +74,12 @@ class MetaCleaner(BatchReweighter):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         self.n_features = check_count("n_features", n_features, more=", the inputs of the last nn.Linear")
         self.k = check_count("k", k, more=", the rows of a group")
-        # A bias of the scores would leave the softmax as it is.
+        # A bias of the scores would not change the softmax.
         self.network = nn.Sequential(nn.Linear(2 * n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # Every rank groups the rows of all.
+        # Every rank groups the rows of all ranks.
         features, y = rows.all(batch.found["features"]), rows.all(batch.y)
         is_mate, logits = _groups(y, self.k), batch.prediction.to(torch.promote_types(batch.prediction.dtype, torch.float32))
         even = is_mate.to(logits.dtype) / is_mate.sum(dim=1, keepdim=True)
@@ -96,7 +96,7 @@ class MetaCleaner(BatchReweighter):
                     loss = self.losses((even * of_all) @ rows.all(logits.detach()), y).mean()
                     return rows.own(torch.autograd.grad(loss, of_all)[0])
 
-            # Before they choose what is summed: features too large for the network have no shares.
+            # Before the weights choose what is summed: features too large for the network give no shares.
             weights = self._or_even(learned_weights(self, weights_now, slope_of, rows), rows)
             # The layer is affine and shares sum to 1: the logits of the sum of features are the sum of the logits.
             mine = rows.own(even) * weights.to(logits.dtype)[:, None]

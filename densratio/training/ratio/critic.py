@@ -123,7 +123,7 @@ class Critic(Potential):
 
         def estimate(weights: Tensor) -> Estimate:
             gap = of_target.mean() - (weights * of_source).mean()
-            # -f is as good a critic as f, and shows what is missing where the weights have gone too far.
+            # -f is as good a critic as f, and is the one that applies if the weights have gone too far.
             return Estimate(gap.abs(), -gap.sign() * of_source / n, chance_factor(weights, m) * spread)
 
         return estimate
@@ -184,13 +184,13 @@ class Critic(Potential):
             new = heads(range(last.out_features, n_classes), last.in_features, self.seed).to(last.weight)
             last.weight = nn.Parameter(torch.cat([last.weight, new]), requires_grad=False)
             last.out_features = n_classes
-            # The last layer's weight is the last of the parameters, so what is new comes last among the moments.
+            # The last layer's weight is the last parameter, so the new entries come last in the moments.
             moments = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
             self.first_moment, self.second_moment = moments
         return self.network
 
     def _take_over(self, network: nn.Module) -> nn.Module:
-        # The loop's optimizers, and what wraps its modules, skip parameters that need no gradient.
+        # The loop's optimizers, and wrappers of its modules, skip parameters that need no gradient.
         self.network = network.requires_grad_(False)
         flat = nn.utils.parameters_to_vector(network.parameters())
         self.first_moment, self.second_moment = torch.zeros_like(flat), torch.zeros_like(flat)
@@ -202,7 +202,7 @@ class Critic(Potential):
 
 
 def _make_network(critic: Critic, stored: dict[str, Tensor]) -> None:
-    # The network is made with the first batch, or here in the sizes of the stored one.
+    # The network is made with the first batch, or here with the sizes of the stored one.
     if not critic._makes_network:
         return
     first, last = (stored.get(f"network.{layer}.weight") for layer in (0, 2 * len(critic.widths)))

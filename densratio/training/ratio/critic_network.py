@@ -14,7 +14,7 @@ from ..loop.draws import generator_of
 
 __all__ = ["CriticBatch", "heads", "own_output", "perceptron", "units_of"]
 
-_SLOPE = 0.2  # of the rectifiers below 0
+_SLOPE = 0.2  # slope of the rectifiers below 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def heads(labels: range, n_in: int, seed: int) -> Tensor:
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    # The default start would draw from the global generator.
+    # The default initialization would draw from the global generator.
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
     with torch.no_grad():
         layer.weight.copy_(weight)

@@ -21,12 +21,12 @@ __all__ = ["CriticFit", "CriticRatio", "fit_ratio"]
 _WIDTHS = (64, 64)
 _LEARNING_RATE = 1e-3
 _BETAS = (0.5, 0.9)
-_KEPT = 0.98  # share of the average network that an update leaves as it is
-_BATCH = 512  # most rows of each sample in an update; so many are drawn where there are more, or where they count unequally
-_HELD_OUT = 0.25  # share of the rows by whose score the number of updates is chosen
-_LEAST_ROWS = 8  # of a sample, below which none are held out
-_EVERY, _PATIENCE, _MOST = 10, 5, 500  # updates between two scores, scores without a better one at which to stop, and most updates
-_UNTESTED = 100  # updates where no rows are held out
+_KEPT = 0.98  # share of the average network that an update keeps
+_BATCH = 512  # most rows of each sample in an update; as many are drawn if there are more rows or unequal counts
+_HELD_OUT = 0.25  # share of the rows whose score decides the number of updates
+_LEAST_ROWS = 8  # rows of a sample below which none are held out
+_EVERY, _PATIENCE, _MOST = 10, 5, 500  # updates between two scores, scores without improvement until the stop, and most updates
+_UNTESTED = 100  # updates if no rows are held out
 
 
 class CriticFit(NamedTuple):

@@ -121,7 +121,7 @@ class DynamicReweighter(Reweighter):
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
         self.steps = nn.ModuleList(
-            # A potential is for the one step that takes it.
+            # Only one step takes a potential.
             StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence,
                        normalize=normalize, potential=potential if not is_auto or name == "wasserstein" else None)
             for name in names
@@ -186,7 +186,7 @@ class DynamicReweighter(Reweighter):
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         if torch.compiler.is_compiling():
-            # A step that is compiled as a whole leaves this part as it is.
+            # If a whole step is compiled this part stays uncompiled.
             return torch.compiler.disable(self.partial_fit)(train, val, index, val_index, y, y_val, losses)
         self.late_errors.raise_if_seen()
         with _single_precision(self.weights_.device):
@@ -217,7 +217,7 @@ class DynamicReweighter(Reweighter):
         x, y, index = self._given(model, train, val)
         if self.steps_seen == 0:
             warn_unless_training(model)
-        # Gradients of both samples are compared where validation rows are looked at.
+        # Gradients of both samples are compared in steps that use validation rows.
         needs_validation = self.needs_validation
         own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
         other, val_index, y_val = self._validation(model, val) if needs_validation else (None, None, None)
@@ -267,7 +267,7 @@ class DynamicReweighter(Reweighter):
     def _against(self, bank: ValidationBank, batch: TwoSamples) -> TwoSamples:
         """The batch with all rows of the bank, after its renewal, as the target."""
         bank.refresh(batch.target, batch.val_rows)
-        # On a device no row may be known yet, and then there is nothing to compare with.
+        # On a device possibly no row is known yet, and then there is nothing to compare with.
         rows, everyone = (batch.rows.only_if((bank.age >= 0).any()), torch.arange(self.n_val, device=batch.target.device))
         return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
 
@@ -336,7 +336,7 @@ class DynamicReweighter(Reweighter):
 
 
 def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
-    # Classes that were given with the batches are known to a resumed run before its first batch.
+    # A resumed run knows the classes given with earlier batches before its own first batch.
     if reweighter.classes is None and "classes.y_train" in stored:
         unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
         reweighter.classes = unknown.to(reweighter.weights_.device)

@@ -11,7 +11,7 @@ from ..loop.training_pass import LastLayer, weighted_gradient
 
 __all__ = ["Agreement"]
 
-_MEMORY = 0.99  # of an agreement at the next look at validation rows: about the last hundred count
+_MEMORY = 0.99  # decay of an agreement per look at validation rows: about the last hundred count
 
 
 class Agreement(nn.Module):

@@ -17,7 +17,7 @@ from ..loop.row_batch import RowBatch
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
 
-_ROUNDING = 100.0  # units of rounding below which a slope is even
+_ROUNDING = 100.0  # units of rounding below which a slope counts as constant
 
 
 class Estimate(NamedTuple):
@@ -146,5 +146,5 @@ def _polyak_move(estimate: Estimate) -> Tensor:
 
 def _projected(max_weight: float | None, weights: Tensor) -> Tensor:
     feasible = WeightSet(len(weights), max_weight)
-    # As numpy arrays a vector of a batch costs half.
+    # For a vector of a batch numpy costs half as much.
     return torch.from_numpy(feasible.project(weights.numpy())) if weights.device.type == "cpu" else feasible.project(weights)

@@ -16,7 +16,7 @@ from .dynamic import DynamicReweighter
 
 __all__ = ["RECIPES", "Published", "Training", "published"]
 
-_MAX_WEIGHT = 50.0  # B of DIW's published program, with its tolerance of the mean
+_MAX_WEIGHT = 50.0  # B of DIW's published program
 
 
 class Training(NamedTuple):

@@ -43,7 +43,7 @@ class Sliced(Potential):
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         n, m = len(source), len(target)
         points = (torch.cat([source, target]) @ self.directions(source)).T.contiguous()
-        # On a CPU numpy sorts three times as fast.
+        # numpy sorts three times as fast on a CPU.
         is_host = points.device.type == "cpu"
         order = torch.from_numpy(np.argsort(points.numpy(), axis=1)) if is_host else points.argsort(dim=1)
         points = points.gather(1, order)

@@ -21,11 +21,11 @@ from .two_samples import TwoSamples
 
 __all__ = ["StoredStep", "cheapest", "ratio_for_loops"]
 
-# One step a batch from the last weights is a regularization by itself.
+# One step per batch from the last weights regularizes by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {name: {"regularization": 0.0} for name in ("kmm", "wasserstein")}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
-_BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
-_LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
+_BANK_CENTERS = 64  # validation rows of a bank that are kernel centers in a step; the next step takes others
+_LEAST_ROWS = 2  # of a class in each sample of a batch: the weight of a single row is always 1
 
 
 class StoredStep(nn.Module):
@@ -57,7 +57,7 @@ class StoredStep(nn.Module):
         if not self.stores_weights:
             _check_coefficients(ratio, objective, n_train)
         self._takes_potential = isinstance(objective, Wasserstein1)
-        # One column has a closed form, which is left out only for a potential that is asked for.
+        # One column has a closed form, unless a potential is requested.
         self._closed_columns = 1 if potential is None else 0
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.potential = None if potential is None else _potential(potential, ratio)

@@ -95,7 +95,7 @@ def collect(given: Given, check: Callable[[Given], Any], sizes: tuple[int, int],
         RowBatch.of(index, part.shape[0], size, device, name)
         for index, part, size, name in zip((given.index, val_index), (source, target), sizes, ("index", "val_index"), strict=True)
     )
-    # What is wrong with the values of one rank's rows is raised after the exchange, on every rank.
+    # Errors in the values of one rank's rows are raised after the exchange, on every rank.
     y, y_val = None if y is None else rows.all(y), None if y_val is None else val_rows.all(y_val)
     losses = None if given.losses is None else rows.all(given.losses.detach().to(device, non_blocking=True))
     source, target = rows.all(source), val_rows.all(target)

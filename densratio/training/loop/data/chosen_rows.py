@@ -97,7 +97,7 @@ class ChosenRows(nn.Module):
     def _by_loss(self, model: nn.Module) -> np.ndarray:
         """All rows (n_train,), those of the least loss first."""
         device, parts = device_of_model(model), []
-        # A loader draws a seed for its workers, needed or not: here not from the global generator.
+        # A loader always draws a seed for its workers; this keeps it from the global generator.
         for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size), generator=torch.Generator()):
             parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
         return np.argsort(torch.cat(parts).cpu().numpy(), kind="stable")

@@ -88,7 +88,7 @@ class DeviceData:
             batch = self.inputs(index), self.y[index], index
             self._position += 1
             if self._position == len(self):
-                # What is asked of the state from here on finds the pass over, also before the loop around has ended.
+                # From here on a state_dict shows the pass as over, even before the surrounding loop ends.
                 self._order = None
                 yield batch
                 return
@@ -137,6 +137,6 @@ class DeviceData:
         if self.flip:
             columns = torch.where(torch.rand((n, 1), **place) < 0.5, columns.flip(1), columns)
         padded = functional.pad(x, (self.crop_padding,) * 4)
-        # One place for each pixel of an image, the same in all channels: a third of the time of four broadcast indices.
+        # One index per pixel, shared by all channels, takes a third of the time of four broadcast indices.
         places = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).reshape(n, 1, height * width)
         return padded.flatten(2).gather(2, places.expand(n, channels, height * width)).reshape(x.shape)

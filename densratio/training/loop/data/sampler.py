@@ -106,7 +106,7 @@ def importance_sampler(
 
 def _with_replacement(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     sums = np.cumsum(weights)
-    # Past rounding a number can reach the last sum, and the last row may have weight 0: the last one above 0 takes it.
+    # By rounding a number can reach the last sum, whose row may have weight 0: the last row above 0 takes it.
     last = int(np.flatnonzero(weights)[-1])
     return np.minimum(np.searchsorted(sums, rng.random(n_draws) * sums[-1], side="right"), last)
 

@@ -33,7 +33,7 @@ class ShiftedDataset(Dataset):
         if (outside is None) != (outside_rows is None):
             raise ValueError("Give both outside, a data set, and outside_rows, which of its rows come in where.")
         self.dataset, self.outside = map_style(dataset, "dataset"), outside
-        # A copy: labels changed later by the caller, or in one worker, must not change some of the items.
+        # A copy: later changes by the caller, or in one worker, must not change some of the items.
         self.labels = None if labels is None else torch.tensor(np.asarray(to_host(labels)))
         self.outside_rows = None if outside_rows is None else np.array(to_host(outside_rows))
         for name, values in (("labels", self.labels), ("outside_rows", self.outside_rows)):
@@ -79,7 +79,7 @@ def labels_of(dataset: Any) -> np.ndarray:
     if (isinstance(dataset, Indexed) and dataset.y_key is None) or (isinstance(dataset, ShiftedDataset) and dataset.labels is None):
         return labels_of(dataset.dataset)
     for labels in _stored_labels(dataset):
-        # A list of class names or paths under one of these names is not the labels.
+        # A list of class names or paths may have one of these names too.
         if labels.ndim and len(labels) == len(dataset) and labels.dtype.kind in "biuf":
             transform = getattr(dataset, "target_transform", None)
             return labels if transform is None else np.array([to_host(transform(label)) for label in labels.tolist()])
@@ -91,7 +91,7 @@ def _stored_labels(dataset: Any) -> Iterator[np.ndarray]:
         if isinstance(labels, list | tuple | range | np.ndarray) or is_tensor(labels):
             try:
                 yield np.array(to_host(labels))
-            except ValueError:  # of lists of unequal lengths, as of boxes of a detection data set
+            except ValueError:  # from lists of unequal lengths, such as the boxes of a detection data set
                 continue
 
 
