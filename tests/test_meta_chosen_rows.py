@@ -225,7 +225,7 @@ class Whole(torch.utils.data.Dataset):
         (lambda: ChosenRows(DATA, Y, batch_size=0), "batch_size must be an int >= 1; got 0"),
         (lambda: ChosenRows(DATA, Y, mixup=0.0), "mixup must be a number in"),
         (lambda: ChosenRows(DATA, Y, mixup=float("nan")), "mixup must be a number in"),
-        (lambda: ChosenRows(DATA, Y, mixup="beta"), "mixup must be a number > 0, None or \"auto\"; got 'beta'"),
+        (lambda: ChosenRows(DATA, Y, mixup="beta"), "mixup must be a number in .*, None or \"auto\"; got 'beta'"),
         (lambda: ChosenRows(DATA, Y, decay=1.0), r"decay must be a number in \[0, 1\)"),
         (lambda: ChosenRows(Whole(), [0, 1, 0, 1]).batch(nn.Sequential(nn.Embedding(4, 2), nn.Flatten())), "give mixup=None"),
     ],

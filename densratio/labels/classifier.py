@@ -223,7 +223,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """P(true class) (m, C) of each row given its label, and the weights (m,); the network is stored."""
         from .chosen_network import with_network
         from .epochs import seeded
-        from .training import label_model, train, train_reweighted
+        from .training import label_model, predicted, train, train_reweighted
 
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]
@@ -237,16 +237,11 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)
-                proba = self._of_rows(plan, rows)
+                proba = predicted(plan, self.module_, rows.x)
                 is_doubted = (proba.argmax(axis=1) != rows.y) & (weight <= weight.mean())
                 posterior = np.where(is_doubted[:, None], proba, posterior)
         self.n_iter_ = len(self.history_)
         return posterior, weight
-
-    def _of_rows(self, plan: Any, rows: Rows) -> np.ndarray:
-        from .training import predicted
-
-        return predicted(plan, self.module_, rows.x)
 
     def _store(self, posterior: Any, weight: Any, given: Any, place: Any, is_clean: Any) -> NoisyLabelClassifier:
         """Store the weights and label issues of the rows in their given order."""

@@ -94,7 +94,8 @@ def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray
     rows = _in_units(targets, predicted, spread, is_clean)
     few = rows.every(max(1, len(targets) // _FIT_ROWS))
     found = [_likeliest(few, shares, len(targets)) for shares in product((False, True), repeat=2)]
-    return _wrong(max(found, key=lambda fit: fit[0])[1], rows)
+    right, wrong = _log_parts(max(found, key=lambda fit: fit[0])[1], rows)
+    return np.where(is_clean, 0.0, expit(wrong - right))
 
 
 def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> _Rows:
@@ -129,11 +130,6 @@ def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[flo
     starts = [[0.0, 0.0, 0.0, np.log(tail - _LEAST_TAIL), 0.5, 0.0, 0.0, *first] for tail in _FIRST_TAILS]
     found = min((minimize(loss, start, bounds=bounds, method="L-BFGS-B") for start in starts), key=lambda one: one.fun)
     return -len(rows.error) * float(found.fun) - _WORTH * np.log(len(rows.error)) * sum(is_free), found.x
-
-
-def _wrong(parameters: np.ndarray, rows: _Rows) -> np.ndarray:
-    right, wrong = _log_parts(parameters, rows)
-    return np.where(rows.is_clean, 0.0, expit(wrong - right))
 
 
 def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:

@@ -72,8 +72,8 @@ class ChosenRows(nn.Module):
         self.labels = training_labels(labels, len(dataset), "labels")  # type: ignore[arg-type]
         if by not in ("loss", "chance"):
             raise ValueError(f'by must be "loss" or "chance"; got {by!r}.')
-        if isinstance(mixup, str):
-            mixup = _usual_mixup(mixup, by)
+        if mixup == "auto":
+            mixup = 1.0 if by == "loss" else None
         self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", ', None or "auto"')
         self.k, self.by, self.batch_size = check_count("k", k, more=" of each class"), by, check_count("batch_size", batch_size)
         self.n_classes = int(self.labels.max()) + 1
@@ -149,9 +149,3 @@ class ChosenRows(nn.Module):
         other, one_hot = torch.as_tensor(self._random.permutation(n)), functional.one_hot(y, self.n_classes).to(x.dtype)
         of_x = share.reshape(-1, *([1] * (x.ndim - 1)))
         return of_x * x + (1 - of_x) * x[other], share[:, None] * one_hot + (1 - share[:, None]) * one_hot[other]
-
-
-def _usual_mixup(mixup: str, by: str) -> float | None:
-    if mixup != "auto":
-        raise ValueError(f'mixup must be a number > 0, None or "auto"; got {mixup!r}.')
-    return 1.0 if by == "loss" else None
