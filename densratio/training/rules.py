@@ -112,8 +112,7 @@ class JustTrainTwice(BatchReweighter):
     with strong weight decay, so that it learns the shortcut but does not memorize the exceptions; then train a new model with these
     weights. The labels should be right, because the first model misclassifies wrong labels too.
 
-    first (n_train,) : margins of all rows under the first model, `margins` of its predictions; a negative margin is a wrong
-        prediction.
+    first (n_train,) : margins of all rows under the first model, `margins` of its predictions; wrong ones are negative.
     upweight > 0 : lambda; 4 to 100 in the paper. Choose it, and the length of the first training, by the accuracy of the worst
     group of validation rows.
     Source: Liu et al. (2021), Just train twice: improving group robustness without training group information.
