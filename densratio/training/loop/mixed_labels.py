@@ -62,10 +62,10 @@ class MixedLabels(NamedTuple):
         of_labels = mixed.y, mixed.z.to(prediction.dtype), mixed.y[mixed.order], mixed.z[mixed.order].to(prediction.dtype)
         return torch.cat([cross_entropy(prediction, label) for label in of_labels])
 
-    def given_losses(self, rows: TrainingPass) -> Tensor:
+    def given_losses(self, batch: TrainingPass) -> Tensor:
         """Losses (2n,) of the pass against the given labels y and y[order], detached."""
         n = len(self.y)
-        losses = rows.losses.detach()
+        losses = batch.losses.detach()
         return torch.cat([losses[:n], losses[2 * n : 3 * n]])
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..loop.mixed_labels import MixedLabels
-from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .cmw_net import CMWNet
@@ -91,10 +90,7 @@ class CMWNetSL(CMWNet):
             first, second = mixed.given_losses(batch).chunk(2)
             return mixed.shared(self.network(first, groups), self.network(second, groups[mixed.order]))
 
-        def slope_of(weights: Tensor) -> Tensor:
-            return self.meta.of_loss(batch, weights, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
-
-        return learned_weights(self, weights_now, slope_of, rows)
+        return learned_weights(self, weights_now, lambda weights: self.meta.of(batch, weights, val, self.losses), rows)
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         with self.soft_labels.unchanged_on_error():

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..._validation import check_number
 from ..loop.labels import check_indices
-from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
@@ -116,8 +115,7 @@ class GDW(MWNet):
         by_class = replace(batch, loss=terms, losses=terms(batch.prediction, batch.y), layers=None)
         # The meta-gradient averages over n C losses, the loop over n rows.
         even = n_classes * weights.repeat_interleave(n_classes)
-        slope = self.meta.of_loss(by_class, even, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
-        return n_classes * slope.reshape(errors.shape)
+        return n_classes * self.meta.of(by_class, even, val, self.losses).reshape(errors.shape)
 
 
 def _weight_of_label(batch: TrainingPass, by_class: Tensor) -> Tensor:

@@ -126,23 +126,27 @@ class MetaGradient(nn.Module):
         own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
         return TrainingPass.of(model, x, y, loss, keeps=[*own, *keeps])
 
-    def of(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
-        """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
-        if self.mode == "last_layer":
-            return self._in_last_layer(rows, weights, val)
-        return self.of_loss(rows, weights, lambda predict: mean_of_rows(rows.loss(predict(val[0]), val[1])))
+    def of(self, batch: TrainingPass, weights: Tensor, val: Any, loss: Loss | None = None) -> Tensor:
+        """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached.
 
-    def of_loss(self, rows: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
+        loss: that of the validation rows, where the batch trains on another one, "exact" or "first_order".
+        """
+        if self.mode == "last_layer":
+            return self._in_last_layer(batch, weights, val)
+        own = batch.loss if loss is None else loss
+        return self.of_loss(batch, weights, lambda predict: mean_of_rows(own(predict(val[0]), val[1])))
+
+    def of_loss(self, batch: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
         """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. Take means over rows by `Rows.mean`."""
-        parameters = list(rows.named_parameters.values())
+        parameters = list(batch.named_parameters.values())
         needs_step = self.mode == "exact" or self.fixed_step_length
-        gradients, of_layers = self._training_gradient(rows, weights, parameters) if needs_step else ([], None)
+        gradients, of_layers = self._training_gradient(batch, weights, parameters) if needs_step else ([], None)
         at, slope = self._next_step(parameters, gradients)
-        gradient = self._validation_gradient(rows, at, val_loss)
+        gradient = self._validation_gradient(batch, at, val_loss)
         if self.fixed_step_length:
             gradient = _across(gradient, [d * g for d, g in zip(slope, _or_zero(gradients, parameters), strict=True)])
-        products = self._products(rows, [d * g for d, g in zip(slope, gradient, strict=True)], of_layers)
-        return -products.detach() / _n_rows(rows)
+        products = self._products(batch, [d * g for d, g in zip(slope, gradient, strict=True)], of_layers)
+        return -products.detach() / _n_rows(batch)
 
     # ------------------------------------------------------------ the gradients
 
@@ -155,46 +159,46 @@ class MetaGradient(nn.Module):
         return virtual_step(self.optimizer, parameters, gradients)
 
     def _training_gradient(
-        self, rows: TrainingPass, weights: Tensor, parameters: Sequence[Tensor]
+        self, batch: TrainingPass, weights: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[list[Tensor | None], Slopes | None]:
         """Gradients of the weighted loss, None for a parameter without a part in it; and its gradients in each layer's output.
 
         The latter are None if the layers are not kept.
         """
-        layers = [layer.output for layer in rows.layers or []] if self._may_split(rows) else []
-        weights = weights.detach().to(rows.losses.dtype)
+        layers = [layer.output for layer in batch.layers or []] if self._may_split(batch) else []
+        weights = weights.detach().to(batch.losses.dtype)
         # Rows of weight 0 get a tiny one, far below the rounding of the gradient; their slopes are divided by it later.
         weights = weights.clamp(min=_LEAST_WEIGHT) if layers else weights
         # The gradient of the sum is divided later: in half precision that of the mean would underflow more often.
-        loss = (weights * rows.losses).sum()
+        loss = (weights * batch.losses).sum()
         found = torch.autograd.grad(loss, [*parameters, *layers], retain_graph=True, allow_unused=True)
         n = len(parameters)
-        total = _n_rows(rows)
-        gradients = [None if g is None else g / total for g in Rows(len(rows.losses)).sum_of(_dense(found[:n], parameters))]
+        total = _n_rows(batch)
+        gradients = [None if g is None else g / total for g in Rows(len(batch.losses)).sum_of(_dense(found[:n], parameters))]
         if not layers:
             return gradients, None
         return gradients, Slopes(_or_zero(found[n:], layers), weights)
 
-    def _may_split(self, rows: TrainingPass) -> bool:
-        return self.product_ in (None, "layers") and can_split_by_layers(rows)
+    def _may_split(self, batch: TrainingPass) -> bool:
+        return self.product_ in (None, "layers") and can_split_by_layers(batch)
 
-    def _validation_gradient(self, rows: TrainingPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
-        model, names = unwrapped(rows.model), list(rows.named_parameters)
+    def _validation_gradient(self, batch: TrainingPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
+        model, names = unwrapped(batch.model), list(batch.named_parameters)
         points = [p.detach().requires_grad_() for p in at]
-        with validation_pass(rows.model), torch.enable_grad():
+        with validation_pass(batch.model), torch.enable_grad():
             value = val_loss(lambda x: functional_call(model, dict(zip(names, points, strict=True)), (x,)))
             gradients = torch.autograd.grad(value, points, allow_unused=True)
-        return Rows(len(rows.losses)).gradient(_or_zero(gradients, points))
+        return Rows(len(batch.losses)).gradient(_or_zero(gradients, points))
 
-    def _products(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
+    def _products(self, batch: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         if self.product_ in PRODUCTS:
-            return PRODUCTS[self.product_](rows, tangent)
-        split = self._split(rows, tangent, slopes) if self._may_split(rows) else None
+            return PRODUCTS[self.product_](batch, tangent)
+        split = self._split(batch, tangent, slopes) if self._may_split(batch) else None
         if self.product == "layers" and split is None:
             raise ValueError('product="layers" needs layers that keep the rows apart; "forward" works with any others.')
         if self.product_ == "layers" and split is not None:
             return split
-        products, name = _first_that_runs(rows, tangent)
+        products, name = _first_that_runs(batch, tangent)
         if split is None or products.device.type == "meta":
             # Layers frozen since then may be trained again later.
             self.product_ = self.product_ or name
@@ -206,40 +210,40 @@ class MetaGradient(nn.Module):
         self.product_ = "layers" if bool((split - products).norm() <= tolerance(split) * products.norm()) else name
         return split if self.product_ == "layers" else products
 
-    def _split(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
-        assert rows.layers is not None
-        tangents = {id(p): t for p, t in zip(rows.named_parameters.values(), tangent, strict=True)}
+    def _split(self, batch: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
+        assert batch.layers is not None
+        tangents = {id(p): t for p, t in zip(batch.named_parameters.values(), tangent, strict=True)}
         if slopes is None:
-            layers = [layer.output for layer in rows.layers]
-            found = torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True)
-            slopes = Slopes(_or_zero(found, layers), torch.ones_like(rows.losses))
-        return layerwise(rows.layers, slopes.of_outputs, tangents) / slopes.weights
+            layers = [layer.output for layer in batch.layers]
+            found = torch.autograd.grad(batch.losses.sum(), layers, retain_graph=True, allow_unused=True)
+            slopes = Slopes(_or_zero(found, layers), torch.ones_like(batch.losses))
+        return layerwise(batch.layers, slopes.of_outputs, tangents) / slopes.weights
 
     # ------------------------------------------------------------ the last layer
 
-    def _in_last_layer(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
-        train, gradient = rows.last_layer(), self._last_gradient(rows, val)
-        linear = last_linear(unwrapped(rows.model))
+    def _in_last_layer(self, batch: TrainingPass, weights: Tensor, val: Any) -> Tensor:
+        train, gradient = batch.last_layer(), self._last_gradient(batch, val)
+        linear = last_linear(unwrapped(batch.model))
         assert linear is not None
         is_trained = [p is not None and p.requires_grad for p in (linear.weight, linear.bias)]
         rates = learning_rates(self.optimizer, [linear.weight, linear.bias])
         weight, bias = (rate if trained else 0.0 for rate, trained in zip(rates, is_trained, strict=True))
         if self.fixed_step_length:
-            total = Rows(len(rows.losses)).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
+            total = Rows(len(batch.losses)).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
             gradient = _across([gradient], [torch.cat([weight * total[:, :-1], bias * total[:, -1:]], dim=1)])[0]
         along = weight * (train.entry @ gradient[:, :-1].mT) + bias * gradient[:, -1]
-        return -(train.slope * along).sum(dim=1) / _n_rows(rows)
+        return -(train.slope * along).sum(dim=1) / _n_rows(batch)
 
-    def _last_gradient(self, rows: TrainingPass, val: Any) -> Tensor:
+    def _last_gradient(self, batch: TrainingPass, val: Any) -> Tensor:
         """Gradient (C, h + 1) of the mean validation loss in the last layer's weights and biases."""
         x, y, index = val
         if self.bank is not None and self.val_refresh is not None:
             x, y = (first_rows(part, self.val_refresh) for part in (x, y))
             index = None if index is None else first_rows(index, self.val_refresh)
-            layer = self._banked(self.bank, rows.last_layer_of(x, y), index)
+            layer = self._banked(self.bank, batch.last_layer_of(x, y), index)
             is_known = self.bank.is_known().to(layer.slope.dtype)
             return weighted_gradient(layer, is_known) / is_known.sum()
-        layer = rows.last_layer_of(x, y)
+        layer = batch.last_layer_of(x, y)
         of_val = Rows(len(layer.slope))
         total = of_val.sum_of([weighted_gradient(layer, torch.ones_like(layer.slope[:, 0]))])[0]
         return total / of_val.count(total)
@@ -288,12 +292,12 @@ def step_of_size(slope: Tensor, size: float, rows: Rows) -> Tensor:
     return torch.where((mean > 0.0) & (mean < float("inf")), size * slope / mean, 0.0)
 
 
-def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
+def _first_that_runs(batch: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
     """Products (n,), and the name of the function that computed them."""
     reasons = []
     for name, product in PRODUCTS.items():
         try:
-            return product(rows, tangent), name
+            return product(batch, tangent), name
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # torch's error for a layer that can't be differentiated this way
@@ -309,9 +313,9 @@ def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
     return [g - along * u for g, u in zip(gradient, unit, strict=True)]
 
 
-def _n_rows(rows: TrainingPass) -> Tensor | int:
+def _n_rows(batch: TrainingPass) -> Tensor | int:
     """Number of losses on all ranks."""
-    return Rows(len(rows.losses)).count(rows.losses)
+    return Rows(len(batch.losses)).count(batch.losses)
 
 
 def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:

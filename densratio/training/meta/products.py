@@ -17,24 +17,24 @@ __all__ = ["PRODUCTS", "can_split_by_layers", "double_backward", "finite_differe
 Product = Callable[[TrainingPass, Sequence[Tensor]], Tensor]
 
 
-def forward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
+def forward(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Forward-mode differentiation (n,): one pass that carries the tangent along and keeps no graph."""
     # Fused attention has no forward mode; the plain products have.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        pairs = zip(rows.named_parameters.items(), tangent, strict=True)
-        losses = rows.losses_at({name: forward_ad.make_dual(p.detach(), t) for (name, p), t in pairs})
+        pairs = zip(batch.named_parameters.items(), tangent, strict=True)
+        losses = batch.losses_at({name: forward_ad.make_dual(p.detach(), t) for (name, p), t in pairs})
         products = forward_ad.unpack_dual(losses).tangent
         return torch.zeros_like(losses) if products is None else products
 
 
-def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
+def double_backward(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Derivative (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
 
     It runs a pass of its own, because the kernels of the training pass may not be differentiable twice.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        parameters = {name: p.detach().requires_grad_() for name, p in rows.named_parameters.items()}
-        losses = rows.losses_at(parameters)
+        parameters = {name: p.detach().requires_grad_() for name, p in batch.named_parameters.items()}
+        losses = batch.losses_at(parameters)
         v = torch.ones_like(losses, requires_grad=True)
         gradients = torch.autograd.grad((v * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
         whole = torch.stack([(g * t).sum() for g, t in zip(gradients, tangent, strict=True) if g is not None]).sum()
@@ -45,18 +45,18 @@ def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
         return products
 
 
-def finite_differences(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
+def finite_differences(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Central differences (n,) of the losses along the tangent, for layers without forward mode and double backward.
 
     Accurate to about eps^(2/3) of the losses' own scale, eps the precision of the parameters.
     """
     with torch.no_grad():
-        named = rows.named_parameters
+        named = batch.named_parameters
         length, size = (torch.linalg.vector_norm(torch.stack([t.norm() for t in part])) for part in (tangent, list(named.values())))
         tiny = torch.finfo(length.dtype)
         step = tiny.eps ** (1 / 3) * size.clamp(min=1.0) / length.clamp(min=tiny.tiny)
         ends = (
-            rows.losses_at({name: p + sign * step * t for (name, p), t in zip(named.items(), tangent, strict=True)})
+            batch.losses_at({name: p + sign * step * t for (name, p), t in zip(named.items(), tangent, strict=True)})
             for sign in (1.0, -1.0)
         )
         return torch.where(length > 0, (next(ends) - next(ends)) / (2.0 * step), 0.0)
@@ -69,7 +69,7 @@ def tolerance(x: Tensor) -> float:
 
 
 PRODUCTS: dict[str, Product] = {"forward": forward, "double_backward": double_backward, "finite_differences": finite_differences}
-"""(rows, tangent) -> (n,), the first that a model can do is taken."""
+"""(batch, tangent) -> (n,); the first that a model supports is taken."""
 
 LINEAR_IN_PARAMETERS = {
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding,
@@ -81,17 +81,17 @@ These classes alone: a subclass may compute something else.
 """
 
 
-def can_split_by_layers(rows: TrainingPass) -> bool:
+def can_split_by_layers(batch: TrainingPass) -> bool:
     """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that visibly keep the rows apart.
 
     Rows that are combined between layers, and outputs changed in place, are not visible here; compare with another product.
     """
-    layers, n = rows.layers, len(rows.losses)
-    if layers is None or any(isinstance(module, nn.modules.batchnorm._NormBase) for module in rows.model.modules()):
+    layers, n = batch.layers, len(batch.losses)
+    if layers is None or any(isinstance(module, nn.modules.batchnorm._NormBase) for module in batch.model.modules()):
         return False
     linear = [layer.module for layer in layers if type(layer.module) in LINEAR_IN_PARAMETERS]
     held = {id(p) for module in linear for p in module.parameters(recurse=False)}
-    is_covered = all(id(p) in held for p in rows.named_parameters.values())
+    is_covered = all(id(p) in held for p in batch.named_parameters.values())
     return is_covered and len(linear) == len(layers) and all(_keeps_rows(layer, n) for layer in layers)
 
 
