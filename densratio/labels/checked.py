@@ -40,7 +40,7 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
         checked = [row for row, _ in pairs], [label for _, label in pairs]
     if not (isinstance(checked, tuple) and len(checked) == 2):
         raise ValueError(
-            "checked must be (row numbers, right labels) of rows that were drawn at random and looked at again, or a dict of "
+            "checked must be (row numbers, right labels) of rows that were drawn at random and checked, or a dict of "
             f"labels by row number; got {type(checked).__name__}."
         )
     rows, labels = np.asarray(to_host(checked[0])), label_array(checked[1], "checked labels")
@@ -54,7 +54,7 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
         raise ValueError(f"checked has {len(rows) - len(np.unique(rows))} rows twice: leave each in once.")
     if not np.isin(labels, given).any():
         known = np.unique(given)[:20].tolist()
-        raise ValueError(f"checked has the labels {labels[:5].tolist()}, of which labels have none: they are {known}.")
+        raise ValueError(f"checked has the labels {labels[:5].tolist()}, and labels have none of them: they are {known}.")
     return Checked(rows.astype(int), labels, labels != given[rows])
 
 

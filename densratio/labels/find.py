@@ -152,12 +152,12 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
     names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
     columns = list(np.asarray(to_host(labels)).T)
     alike = [len(column) > 0 and bool((column == column[0]).all()) for column in columns]
-    is_one_told = any(alike) and not all(alike)
-    if is_one_told:
-        told = ", ".join(str(name) for name, is_alike in zip(names, alike, strict=True) if is_alike)
-        warnings.warn(f"Columns of labels that hold one value alone have no issues: {told}.", UserWarning, stacklevel=3)
+    skips = any(alike) and not all(alike)
+    if skips:
+        skipped = ", ".join(str(name) for name, is_alike in zip(names, alike, strict=True) if is_alike)
+        warnings.warn(f"Columns of labels that hold one value alone have no issues: {skipped}.", UserWarning, stacklevel=3)
     found = [
-        issue_frame(column, column, np.zeros(len(column))) if is_one_told and is_alike else one(column.tolist())
+        issue_frame(column, column, np.zeros(len(column))) if skips and is_alike else one(column.tolist())
         for column, is_alike in zip(columns, alike, strict=True)
     ]
     n_issues = sum(frame.attrs["n_issues"] for frame in found)
@@ -192,11 +192,13 @@ def _alone(given: np.ndarray, names: np.ndarray, groups: np.ndarray | None) -> n
     pairs = np.unique(given * n_groups + (np.arange(n_groups) if groups is None else groups))
     alone = np.bincount(pairs // n_groups)[given] < 2
     if alone.all():
-        raise ValueError("All rows of each class are one group, or copies: none else tells what they look like. Give other groups.")
+        raise ValueError(
+            "All rows of each class are one group, or copies: no other row shows what it looks like. Pass other groups."
+        )
     if alone.any():
         lonely = names[np.unique(given[alone])].tolist()[:5]
-        told = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
-        warnings.warn(f"{told} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
+        which = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
+        warnings.warn(f"{which} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
     return alone
 
 

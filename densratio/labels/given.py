@@ -46,7 +46,7 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
         )
     names = found if classes is None else np.asarray(classes)
     if len(names) < 2:
-        raise ValueError(f"labels hold one class alone, {found.tolist()}: a wrong label can't be told without a second one.")
+        raise ValueError(f"labels hold one class alone, {found.tolist()}: finding wrong labels takes a second class.")
     number = {name: code for code, name in enumerate(names.tolist())}
     unknown = [name for name in found.tolist() if name not in number]
     if unknown:

@@ -52,6 +52,6 @@ def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"The network that model makes can't take rows of shape {shape}: {error}") from error
     if getattr(found, "shape", None) != (len(some), n_classes):
-        told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise ValueError(f"The network that model makes must give logits (n, {n_classes}); of {len(some)} rows it gave {told}.")
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(f"The network that model makes must give logits (n, {n_classes}); for {len(some)} rows it gave {got}.")
     return network.train()

@@ -100,7 +100,7 @@ def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray
 
 def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> _Rows:
     if np.ptp(targets) == 0.0:
-        raise ValueError("All targets are equal: a wrong one can't be told.")
+        raise ValueError("All targets are equal: none of them can be found wrong.")
     # Half the step from a target to the next value: 0.5 for whole numbers, nearly 0 for measured ones.
     values, counts = np.unique(targets, return_counts=True)
     gaps = np.concatenate([[np.inf], np.diff(values), [np.inf]])

@@ -89,7 +89,7 @@ def class_issues(
         more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
         more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
         warnings.warn(
-            f"From {least} to {most} of {len(rows)} labels can be wrong: the rows tell the classes apart too poorly to say, and "
+            f"Between {least} and {most} of {len(rows)} labels can be wrong: the rows do not separate the classes well enough, and "
             f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or {more}",
             UserWarning, stacklevel=3,
         )  # fmt: skip

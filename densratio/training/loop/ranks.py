@@ -55,8 +55,8 @@ def on_all_ranks(check: Callable[[], V]) -> V:
         found = check()
     except ValueError as own:
         error = own
-    if told := _errors("" if error is None else str(error)):
-        raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in told.items()))
+    if errors := _errors("" if error is None else str(error)):
+        raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in errors.items()))
     return found  # type: ignore[return-value]
 
 
@@ -71,9 +71,9 @@ def _errors(words: str) -> dict[int, str]:
         ) from error
     if not any(bool(length) for length in lengths):
         return {}
-    told: list[str] = [""] * n_ranks()
-    dist.all_gather_object(told, words)
-    return {rank: theirs for rank, theirs in enumerate(told) if theirs}
+    of_ranks: list[str] = [""] * n_ranks()
+    dist.all_gather_object(of_ranks, words)
+    return {rank: theirs for rank, theirs in enumerate(of_ranks) if theirs}
 
 
 class Rows:
