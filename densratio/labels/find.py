@@ -192,9 +192,7 @@ def _alone(given: np.ndarray, names: np.ndarray, groups: np.ndarray | None) -> n
     pairs = np.unique(given * n_groups + (np.arange(n_groups) if groups is None else groups))
     alone = np.bincount(pairs // n_groups)[given] < 2
     if alone.all():
-        raise ValueError(
-            "All rows of each class are one group, or copies: no other row shows what it looks like. Pass other groups."
-        )
+        raise ValueError("All rows of each class are one group, or copies: no other row shows what it looks like. Change groups.")
     if alone.any():
         lonely = names[np.unique(given[alone])].tolist()[:5]
         which = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
