@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from .held_out import calibrated_losses, is_better, probabilities
+from .held_out import calibrated_loss, calibrated_losses, is_better, probabilities
 from .rows import Rows, dealt, held_shares
 from .training import Plan, stopped
 
@@ -58,7 +58,7 @@ def _moves(plan: Plan, rows: Rows, seed: int) -> str:
     losses = {}
     for moves in ("shifts", "flips"):
         found = stopped(plan.of_images(moves, min(plan.epochs, _TRIAL_EPOCHS)), own, held, seed)
-        losses[moves] = float(np.average(calibrated_losses(found, held.y, held.counts), weights=held.counts))
+        losses[moves] = calibrated_loss(found, held.y, held.counts)
     return min(losses, key=losses.__getitem__)
 
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from .held_out import calibrated_losses, fitted, is_better, label_folds, probabilities
 
-__all__ = ["default_model", "has_torch"]
+__all__ = ["default_model", "has_torch", "torch_network"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
@@ -63,7 +63,7 @@ def _small_models(seed: int) -> list[Any]:
 
 def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
     """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), of large images a network."""
-    network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
+    network, factory = torch_network(), importlib.import_module(".image_network", __package__).image_network
     # With few rows large batches would give few steps.
     how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
     convolutions = [network(factory, moves=moves, **how) for moves in ("shifts", "flips")]
@@ -83,7 +83,8 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def _torch_network() -> Any:
+def torch_network() -> Any:
+    """The class `MeanNetwork`. Raises ImportError without torch."""
     return importlib.import_module(".mean_network", __package__).MeanNetwork
 
 
@@ -93,6 +94,6 @@ def _networks(n_rows: int, seed: int) -> list[Any]:
     Columns with one unit, such as pixels, are learned better unscaled: their small spreads are mostly noise.
     """
     if has_torch():
-        return [_torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
+        return [torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
     perceptron = MLPClassifier((256, 256), batch_size=min(128, n_rows), max_iter=max(30, 150_000 // n_rows), random_state=seed)
     return [make_pipeline(StandardScaler(), perceptron)]

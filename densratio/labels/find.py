@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame
 from .._validation import check_count, seed_of
 from .checked import checked_rows
-from .default_model import default_model, has_torch
+from .default_model import default_model, has_torch, torch_network
 from .encoding import as_numbers, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array, warn_of_labels
@@ -234,9 +233,9 @@ def _classifier(model: Any, seed: int) -> Any:
             "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
             f"nn.Module; got {model!r}."
         )
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')
-    return importlib.import_module(".mean_network", __package__).MeanNetwork(model, random_state=seed)
+    return torch_network()(model, random_state=seed)
 
 
 def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,29 +190,31 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops
     return proba, float(np.mean(shares)) if shares else 1.0
 
 
+def _held_out_after_each(plan: Plan, own: Rows, held: Rows, seed: int, *, falls: bool) -> Iterator[np.ndarray]:
+    """Probabilities of the held-out rows after each epoch of a training on the rows `own`."""
+    run = Training(plan, own, seed, falls=falls)
+    loss = _weighted(run, own.counts)
+    for _ in range(plan.epochs):
+        run.epoch(loss)
+        yield predicted(plan, run.model, held.x)
+
+
 def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
     """Probabilities of the held-out rows after the epoch that predicts the kept ones best, and the share of epochs up to it."""
-    run, best, found, at = Training(plan, own, seed), np.inf, np.empty(0), 0
-    loss = _weighted(run, own.counts)
-    for epoch in range(plan.epochs):
-        run.epoch(loss)
-        proba = predicted(plan, run.model, held.x)
-        # A network with a penalty need not stop.
-        tells = is_kept.any() and plan.decay == 0.0
-        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if tells else 0.0
+    best, found, at = np.inf, np.empty(0), 0
+    # A network with a penalty need not stop.
+    looks = is_kept.any() and plan.decay == 0.0
+    for epoch, proba in enumerate(_held_out_after_each(plan, own, held, seed, falls=True), start=1):
+        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if looks else 0.0
         if value <= best:
-            best, found, at = value, proba, epoch + 1
+            best, found, at = value, proba, epoch
     return found, at / plan.epochs
 
 
 def stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
     """Probabilities of the held-out rows at the epoch that predicts the given labels best."""
-    run = Training(plan, own, seed, falls=False)
-    loss = _weighted(run, own.counts)
     best, found, since = np.inf, np.empty(0), 0
-    for _ in range(plan.epochs):
-        run.epoch(loss)
-        proba = predicted(plan, run.model, held.x)
+    for proba in _held_out_after_each(plan, own, held, seed, falls=False):
         value = np.average(log_losses(proba, held.y), weights=held.counts)
         best, found, since = (value, proba, 0) if value < best else (best, found, since + 1)
         if since >= _PATIENCE:
