@@ -94,7 +94,7 @@ def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray
     rows = _in_units(targets, predicted, spread, is_clean)
     few = rows.every(max(1, len(targets) // _FIT_ROWS))
     found = [_likeliest(few, shares, len(targets)) for shares in product((False, True), repeat=2)]
-    right, wrong = _log_parts(max(found, key=lambda fit: fit[0])[1], rows)
+    right, wrong = _log_densities(max(found, key=lambda fit: fit[0])[1], rows)
     return np.where(is_clean, 0.0, expit(wrong - right))
 
 
@@ -123,7 +123,7 @@ def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[flo
     first = [logit(share) if free else half_row for share, free in zip(_FIRST_SHARES, is_free, strict=True)]
 
     def loss(parameters: np.ndarray) -> float:
-        right, wrong = _log_parts(parameters, rows)
+        right, wrong = _log_densities(parameters, rows)
         # A clean number is right.
         return -float(np.mean(np.where(rows.is_clean, right, np.logaddexp(right, wrong))))
 
@@ -132,7 +132,7 @@ def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[flo
     return -len(rows.error) * float(found.fun) - _WORTH * np.log(len(rows.error)) * sum(is_free), found.x
 
 
-def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
+def _log_densities(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
     """Log densities (n,) of a right number and of a wrong one, each times its share."""
     shift, below, above, tail, power, slope, lean = parameters[:7]
     other, far = expit(parameters[7:])

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from ..loop.data.indexed import Indexed
-from ..loop.reweighter import Reweighter, parts_of
+from ..loop.reweighter import Reweighter, x_y_index
 from .state import LoopState
 from .validation import Collate
 
@@ -61,8 +61,8 @@ class Reweighting(Callback):
         """
         if self._transferred is None:
             raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
-        train, val = parts_of(batch, "training"), self._state.next_validation()
-        return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_x_y_index(*val)))
+        train, val = x_y_index(batch, "training"), self._state.next_validation()
+        return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_validation_batch(*val)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""
@@ -96,7 +96,7 @@ class Reweighting(Callback):
         self._state.load_state_dict(state_dict)
 
 
-def _x_y_index(values: Any, index: Tensor) -> tuple[Any, Any, Tensor]:
+def _validation_batch(values: Any, index: Tensor) -> tuple[Any, Any, Tensor]:
     if not isinstance(values, tuple | list) or len(values) != 2:
         got = f"{len(values)} parts" if isinstance(values, tuple | list) else type(values).__name__
         raise ValueError(

@@ -175,12 +175,12 @@ class Reweighter(nn.Module, Joinable, ABC):
                 f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
             )
         if val is not None and self.needs_validation:
-            index = parts_of(val, "validation")[2]
+            index = x_y_index(val, "validation")[2]
             # With several ranks one may have no rows while others have some.
             if n_ranks() == 1 and _is_empty(index):
                 raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
-        return parts_of(train, "training")
+        return x_y_index(train, "training")
 
     def _notify_join(self, model: Any) -> None:
         """Tell torch's Join, where one is on, that this rank has a batch. Raises ValueError where it lets ranks end one by one."""
@@ -220,7 +220,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         return weights * self.base_weights[self._positions(index)].to(weights.device)
 
 
-def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
+def x_y_index(batch: Any, kind: str) -> tuple[Any, Any, Any]:
     """x, y and index of a batch. Raises ValueError for anything else."""
     if isinstance(batch, tuple | list) and len(batch) == 3:
         x, y, index = batch
