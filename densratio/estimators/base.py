@@ -45,10 +45,10 @@ class RatioEstimator(Estimator, ABC):
     _search: ClassVar[ParameterSearch] = ParameterSearch({})
     _returns: ClassVar[tuple[str, ...]] = ()
     _merges_copies: ClassVar[bool] = True
-    """Whether `_fit` gets the distinct rows in an order of their own, which no draw by position can tell from the given rows."""
+    """Whether `_fit` gets the distinct rows, in an order that depends neither on the given order nor on copies."""
 
     _known: KnownRows | None = None
-    """What the fit found at rows of its own, in their own units, which takes the place of the ratio there."""
+    """The values of the fit at its own rows, in their own units, which replace the ratio there."""
 
     weights_: Any
     scale_: np.ndarray

@@ -111,9 +111,9 @@ class DensityRatio(RatioEstimator):
     _of_objective: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are passed to the objective."""
     _of_map: ClassVar[tuple[str, ...]] = ()
-    """Names of the parameters that say when an explicit map takes the place of the kernel, see `map_instead`."""
+    """Names of the parameters that decide when an explicit map replaces the kernel, see `map_instead`."""
     _for_tables: ClassVar[Mapping[str, str]] = {}
-    """Names of parameters that, unless they are None, no batch can serve, and what to say of each."""
+    """Names of parameters that batches support only as None, and the error message of each."""
 
     n_iter_: int
 

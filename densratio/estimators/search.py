@@ -65,15 +65,15 @@ class ParameterSearch(NamedTuple):
     """How an estimator chooses a parameter given as "cv" or a sequence."""
 
     grids: Mapping[str, Callable[[Any, Samples], Sequence[Any]]]
-    """By name of the parameter: the values that "cv" stands for, from the estimator and the samples."""
+    """By name of the parameter: a function (estimator, samples) -> the values that "cv" stands for."""
     scores: Callable[[Any, Candidates, Samples], np.ndarray] = scores_of_clones
     """(estimator, candidates, samples) -> scores (n_candidates, n_folds), higher is better."""
     most_rows: int = 10_000
     """Rows of each domain in the search, a seeded sample, unless `cv` names rows or is a splitter."""
     is_cautious: bool = False
-    """Whether a candidate's mean score counts less its standard error over the folds."""
+    """Whether the standard error over the folds is subtracted from a candidate's mean score."""
     of_distinct: bool = True
-    """Whether equal rows are one row, which counts as often as they do."""
+    """Whether equal rows are merged into one row that counts as often as they do."""
 
 
 def search(estimator: Any, samples: Samples) -> None:

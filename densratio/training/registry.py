@@ -140,7 +140,7 @@ METHODS: dict[str, Method] = {
 """Every method by name, in the order of tables."""
 
 TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {"lrw_hard": LRWHard, "lrw_random": LRWRandom, "lrw_easy": LRWEasy}
-"""Methods of two trainings, the second on a split that the first one's margins give."""
+"""Methods with two trainings, the second on a split by the margins of the first."""
 
 
 def reweighter(

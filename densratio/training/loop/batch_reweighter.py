@@ -41,18 +41,18 @@ class BatchReweighter(Reweighter):
 
     uses_validation: ClassVar[bool] = False
     keeps: ClassVar[tuple[str, ...]] = ()
-    """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
+    """What `batch_weights` needs from the training pass besides losses and predictions, as in `TrainingPass.of`."""
     learns: bool = True
     """Whether the method still takes meta-gradients."""
 
     _is_heard: bool = False
-    """Whether a model was listened to in a pass that no meta-gradient follows, which runs compiled."""
+    """Whether a pass without a meta-gradient, which runs compiled, has listened to a model."""
 
     check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
-    """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
+    """A check that raises ValueError for predictions and labels that the method can't weight, also in a warm-up."""
 
     observe: Callable[[TrainingPass, RowBatch], None] = staticmethod(_nothing)
-    """What a method stores or finds of each batch, before the weights and in a warm-up too; an error takes its writes back."""
+    """What a method stores or computes for each batch, before the weights and also in a warm-up; an error reverts its writes."""
 
     vanished: Tensor
     meta: Any

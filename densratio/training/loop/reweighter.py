@@ -44,11 +44,11 @@ class Reweighter(nn.Module, Joinable, ABC):
     weights_: Tensor
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
-    """Whether the method looks at validation rows at all."""
+    """Whether the method ever uses validation rows."""
     no_base_weights: str = ""
-    """What to say to weights of one's own, where the method can't take them."""
+    """The error message for base weights if the method does not support them."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
-    """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""
+    """Attributes in state_dict besides parameters and buffers: numbers, and objects with a state of their own."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

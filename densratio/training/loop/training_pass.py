@@ -26,7 +26,7 @@ class Layer(NamedTuple):
     entry: Tensor
     output: Tensor
     version: int
-    """That of the output, which is another once it was changed in place."""
+    """Version of the output, which changes when it is modified in place."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LastLayer(NamedTuple):
     slope: Tensor
     """(n, C) d loss_i / d output_i."""
     entry: Tensor
-    """(n, h) its input; h = 0 where the model has no such layer."""
+    """(n, h) its input; h = 0 if the model has no such layer."""
 
     def of_all_rows(self) -> LastLayer:
         """The factors of the rows of all ranks."""

@@ -50,7 +50,7 @@ class MWNet(BatchReweighter):
 
     network: nn.Module
     network_input: ClassVar[staticmethod[[TrainingPass], Tensor]] = staticmethod(_losses)
-    """What the network sees of a pass: (n,), or (n, k)."""
+    """The network's input from a pass: (n,), or (n, k)."""
 
     def __init__(
         self,

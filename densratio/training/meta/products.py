@@ -75,9 +75,9 @@ LINEAR_IN_PARAMETERS = {
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding,
     nn.LayerNorm, nn.GroupNorm,
 }  # fmt: skip
-"""Layers whose output is linear in their weights and biases: with the tangent in their place they give its derivative.
+"""Layers whose output is linear in their weights and biases: with the tangent in their place they give the derivative.
 
-These classes alone: a subclass may compute something else.
+Exactly these classes, because a subclass may compute something else.
 """
 
 

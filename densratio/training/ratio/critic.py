@@ -44,7 +44,7 @@ class Critic(Potential):
     second_moment: Tensor | None
     n_updated: Tensor
     fixed_units: tuple[Tensor, Tensor] | None = None
-    """Center and unit of the rows in every batch; None: those of the batch."""
+    """Fixed center and unit of the rows; None: those of each batch."""
     may_be_flat: bool = False
     """Whether a slope below 1 costs nothing."""
 

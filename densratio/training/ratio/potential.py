@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     grad: Tensor
     """(n,) a slope of `value` in the weights."""
     chance: Tensor
-    """() what `value` would be expected to be between two such samples of one distribution."""
+    """() expected `value` for two such samples of one distribution."""
 
 
 class Potential(nn.Module, ABC):
@@ -44,7 +44,7 @@ class Potential(nn.Module, ABC):
     """
 
     n_pretraining: int = 0
-    """Batches at first in which the weights stay."""
+    """Number of initial batches in which the weights stay."""
 
     def __init__(self, relaxation: float = 0.5, seed: int = 0, step_size: float | None = None):
         super().__init__()

@@ -74,7 +74,7 @@ RECIPES: dict[tuple[str, str, str], tuple[Training, Steps]] = {
         Steps({"adiw-km": 0.5, "adiw-kl": 0.5, "adiw-ls": 0.5, "adiw-wa": 0.003}, {**_NARROW, "adiw-kl": 0.5}),
     ),
 }
-"""Training and steps by (data, kind of shift, what is compared): Appendix E of the ADIW paper; DIW's width on a hidden layer,
+"""Training and steps by (data, kind of shift, what is compared): Appendix E of the ADIW paper. DIW's width on a hidden layer,
 which it does not give, is that of ADIW-KM."""
 
 
@@ -85,7 +85,7 @@ class Published(NamedTuple):
     training: Training
     ratio: DensityRatio
     step_size: float | None
-    """None for DIW, which solves each batch"""
+    """None for DIW, which solves each batch to convergence"""
     compares: str
 
     def reweighter(
