@@ -24,7 +24,7 @@ _NOT_FITTED = (
     "This %(name)s instance is not fitted yet. Call 'fit' with appropriate arguments before using this estimator: "
     "fit(*stack_domains(X_source, X_target))."
 )
-_MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
+_MOST_UNCOUNTED = 1e4  # largest weight of a row that is left out because it hardly counts: their product is still negligible
 
 
 class RatioEstimator(Estimator, ABC):

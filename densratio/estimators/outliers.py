@@ -92,7 +92,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         held_out = []
         for fold in folds:
             rows, kept = reference[fold.target], np.delete(reference, fold.target, axis=0)
-            # The fit has seen the new rows as such, so the rows that they are compared with are seen in the same way.
+            # The fit has seen the new rows as new, so the held-out rows must be seen in the same way.
             seen = others if new is None else np.concatenate([others, rows])
             held_out.append(self._fitted(seen, kept).transform(rows))
         self.reference_scores_ = np.sort(np.concatenate([to_host(scores) for scores in held_out]))

@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 _MOST_COPIES = 2.0**31
-_NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
+_NOTHING = 1e-12  # share of the largest weight below which a row does not count
 
 
 class Samples(NamedTuple):
@@ -146,7 +146,7 @@ def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
 
 def vanishes(mean: Array) -> Array:
     """Whether a mean () is 0, or so small that its numbers have lost digits: all rows are then too far away."""
-    # Negated, so that it is true of NaN.
+    # Negated, so that it is true for NaN.
     return ~(mean > float(namespace(mean).finfo(mean.dtype).smallest_normal) / eps(mean))
 
 
@@ -186,7 +186,7 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     if samples.source_weight is None:
         return np.ones(samples.sizes[0]), np.ones(samples.sizes[1])
     source, target = map(host_numbers, (samples.source_weight, samples.target_weight))
-    # Huge floats are whole by the way they are stored.
+    # Huge floats are always whole.
     if all(part.max(initial=0.0) <= _MOST_COPIES and np.array_equal(part, np.rint(part)) for part in (source, target)):
         return source, target
     # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.

@@ -26,8 +26,8 @@ from .solve import Assembly, objective_of
 __all__ = ["Envelope", "Wasserstein"]
 
 _CERTAIN = 1e-5  # largest gap of a solution that counts as exact, relative to the value
-_MISS = 1e-3  # largest error of the formula at the rows of the fit, relative to the largest weight, at which others get it
-_CRITICS = {"critic": "densratio.training.ratio.critic_ratio"}  # modules that need torch, loaded when they are asked for
+_MISS = 1e-3  # largest error of the formula at the rows of the fit, relative to the largest weight, with which it is used
+_CRITICS = {"critic": "densratio.training.ratio.critic_ratio"}  # modules that need torch, loaded on request
 
 
 @dataclass(frozen=True, eq=False)

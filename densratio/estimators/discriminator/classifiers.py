@@ -22,8 +22,8 @@ _DENSE_SOLVE = 1000  # columns beyond which a Newton step costs more than many o
 _MOST_PRODUCTS = 1000
 _HEAVY = 4.0  # kurtosis of a column whose values are replaced by scores, 3 being that of a Gaussian one, and three standard errors
 _KNOTS = 1000  # values that a fitted map of a column keeps
-_OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean of so many other values or more; standard errors between the domains
-_ATOMS, _ALL_ATOMS = 3, 10  # of a column, and of all
+_OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean count of so many other values; standard errors between the domains
+_ATOMS, _ALL_ATOMS = 3, 10  # most atoms of a column, and of all columns
 _ROUNDED = float(np.finfo(np.float32).eps)
 
 
@@ -99,7 +99,7 @@ class LightTails(TransformerMixin, BaseEstimator):
 def _mapped(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray], atoms: np.ndarray, heaviest: float) -> _Column:
     """The map of a column (n,) with these atoms."""
     with np.errstate(over="ignore"):
-        # Of other values that were learned, the nearest is another one.
+        # An atom ends halfway to the nearest other value of the fit.
         near = np.array([min(_ROUNDED * abs(atom), np.abs(x[x != atom] - atom).min() / 2.0) for atom in atoms])
     rest = ~np.isin(x, atoms)
     x, weight, domains = x[rest], weight[rest], [at[rest] for at in domains]

@@ -95,7 +95,7 @@ def rlls(given: Predictions) -> np.ndarray:
     confusion, shares = _confusion(given)
     excess = shares - confusion.sum(axis=1)
     sizes = given.source_count.sum(), given.target_count.sum()
-    # Without the penalty theta has about the size that is expected of it.
+    # The unpenalized theta shows the expected size of theta.
     spread = max(1.0, float(np.mean((np.linalg.lstsq(confusion, shares, rcond=None)[0] - 1.0) ** 2)))
     strength = (1.0 / sizes[0] + 1.0 / sizes[1]) / (len(shares) * spread)
     matrix = confusion.T @ confusion + strength * np.eye(len(shares))
@@ -124,7 +124,7 @@ class Calibration(NamedTuple):
             whole = np.exp(score).sum(axis=1)
             difference = share[:, None] * (np.exp(score) / whole[:, None] - own)
             value = share @ (np.log(whole) - score[np.arange(len(score)), classes])
-            # A trace of a penalty keeps classes that are told apart without error from a temperature of 0.
+            # A tiny penalty keeps the temperature above 0 if the classes are separated without error.
             value += 5e-5 * (parameters[0] ** 2 + parameters[1:] @ parameters[1:])
             slope = np.append(np.sum(difference * logit), difference.sum(axis=0)) + 1e-4 * parameters
             return float(value), slope

@@ -23,7 +23,7 @@ from .members import members_for
 
 __all__ = ["StackedRatio"]
 
-_ROWS_PER_PARAMETER = 20  # of each domain, from which a model of a fixed form is known well
+_ROWS_PER_PARAMETER = 20  # rows of each domain per parameter, from which a model of a fixed form is well determined
 
 
 class StackedRatio(RatioEstimator):
@@ -106,7 +106,7 @@ class StackedRatio(RatioEstimator):
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
-        # Distinct rows, as in the folds: boosting counts the rows of a leaf, whatever they weigh.
+        # Distinct rows, as in the folds, because boosting counts the rows of a leaf regardless of their weights.
         table = distinct.stacked()
         chosen = [name for name in names if self.coefficients_[name] > 0.0]
         tasks = (delayed(_fitted)(members[name], table) for name in chosen)
@@ -170,7 +170,7 @@ def _values(member: RatioEstimator, kept: Samples, held_out: Samples) -> tuple[n
 
 def _fitted(member: RatioEstimator, table: tuple[Any, ...]) -> RatioEstimator:
     with warnings.catch_warnings():
-        # A member that stopped early, or has no overlap in a fold, gets the coefficient that it deserves.
+        # The coefficient of a member takes account of an early stop, or of a fold without overlap.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)
         return clone(member).fit(*table)

@@ -24,7 +24,7 @@ __all__ = ["SubspaceLSIF"]
 
 _GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
-_FAR = 10.0  # spreads beyond which an entry is far: in the covariance it counts as this
+_FAR = 10.0  # spreads at which entries are clipped in the covariance
 _LONG = 60  # ascent steps that "cv" compares with 0
 
 

@@ -19,11 +19,11 @@ __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
 _EVERY = 15  # ascent steps between choices of the kernel
 _FIRST = 1.0 / 32.0  # length of the first step of an ascent
-_SLOPE = 1e-5  # of the divergence, per radian, below which an ascent ends
+_SLOPE = 1e-5  # slope of the divergence per radian below which an ascent ends
 _MEDIAN_ROWS = 100
-_FARTHEST = 1e50  # of whitened entries, so that fourth powers do not overflow
+_FARTHEST = 1e50  # largest whitened entry, so that fourth powers do not overflow
 _REACH = 10.0  # spreads from the center beyond which a row counts as at that distance in the moments that starts compare
-_TIE = 1e-3  # part that decides between directions in which the domains differ alike, as where one has few rows
+_TIE = 1e-3  # weight of the term that decides between directions with equal differences, as with few rows
 # Least gain of a step, and of the leave-one-out score by a round. Further steps along a flat divergence learn its curvature from
 # differences of nearly equal slopes: each would magnify rounding a hundred times.
 _ENOUGH = 1e-4
