@@ -157,7 +157,7 @@ class StackedRatio(RatioEstimator):
 
 
 def _gaussian_parameters(n_columns: int) -> int:
-    """Of two Gaussians: two means and two symmetric covariance matrices."""
+    """Number of parameters of two Gaussians: two means and two symmetric covariance matrices."""
     return n_columns * (n_columns + 3)
 
 
