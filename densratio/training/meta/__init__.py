@@ -1,5 +1,6 @@
 """Learned reweighting: methods whose weights follow the gradient of the validation loss after the next training step, and LiLAW."""
 
+from ..loop.data import ChosenRows
 from .bilaw import BiLAW
 from .cmw_net import CMWNet
 from .cmw_net_sl import CMWNetSL
@@ -16,6 +17,6 @@ from .soft_labels import SoftLabels
 from .weight_network import WeightNetwork
 
 __all__ = [
-    "FSR", "GDW", "L2R", "MCW", "BiLAW", "CMWNet", "CMWNetSL", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW",
+    "FSR", "GDW", "L2R", "MCW", "BiLAW", "CMWNet", "CMWNetSL", "ChosenRows", "LRWEasy", "LRWHard", "LRWOpt", "LRWRandom", "LiLAW",
     "MWNet", "MetaGradient", "SoftLabels", "WeightNetwork",
 ]  # fmt: skip
