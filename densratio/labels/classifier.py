@@ -30,7 +30,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
     method="auto": cross-fitted networks, which did not learn from a row, estimate the probability that its label is right, in two
     rounds; the second leaves out the rows that the first doubts. The confusion of the classes is estimated at the same time, so
-    that right labels get nearly equal weights. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for the
+    that labels that are all right get nearly equal weights. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for the
     number of epochs that was best for held-out rows in the second round. This costs about three plain trainings.
 
     Parameters
@@ -43,7 +43,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         images convolutions with batch normalization, which train with five times the learning rate on images moved by a few pixels,
         and mirrored if that helps.
     max_iter : int
-        Epochs of the final training, with "auto" at most; a quarter for images without a model of their own. The learning rate
+        Epochs of the final training; with "auto" at most, and for images without `model` a quarter of them. The learning rate
         falls to 0 along a half cosine. Networks of the first round stop when held-out given labels are predicted best.
     batch_size : int or None
         None: 128, or 64 for fewer than 5,000 rows.
