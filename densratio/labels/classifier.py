@@ -30,8 +30,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
     method="auto": cross-fitted networks, which did not learn from a row, estimate the probability that its label is right, in two
     rounds; the second leaves out the rows that the first doubts. The confusion of the classes is estimated at the same time, so
-    that labels that are all right get nearly equal weights. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for the
-    number of epochs that was best for held-out rows in the second round. This costs about three plain trainings.
+    labels that are all right get nearly equal weights. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for
+    the number of epochs that was best for held-out rows in the second round. This costs about three plain trainings.
 
     Parameters
     ----------
