@@ -12,8 +12,8 @@ import numpy as np
 from ._arrays import is_sparse, is_tensor, to_host
 
 __all__ = [
-    "check_columns", "check_container", "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real",
-    "is_series", "library_of", "numbers_of", "shape_of", "shown",
+    "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_table", "holds_categories", "is_frame",
+    "is_missing", "is_polars", "is_real", "is_series", "library_of", "numbers_of", "shape_of", "shown",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
@@ -156,7 +156,22 @@ def is_real(value: Any) -> bool:
 
 def is_missing(value: Any) -> bool:
     """Whether an entry of a column of Python objects stands for a missing value."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    is_float = isinstance(value, float | np.floating)
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (is_float and value != value)
+
+
+def check_none_missing(values: np.ndarray, name: str, what: str = "label", row: str = "row") -> None:
+    """Raise ValueError where values (n,), of which each `row` must have a `what`, hold None or NaN."""
+    missing = [place for place, value in enumerate(values.tolist()) if is_missing(value)]
+    if missing:
+        found = f"{len(missing)} have none, the first is {row} {missing[0]}"
+        raise ValueError(f"{name} must hold a {what} for each {row}; {found}. Leave these rows out.")
+
+
+def check_no_fractions(labels: np.ndarray) -> None:
+    """Raise ValueError where labels (n,) of classes hold fractions."""
+    if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
+        raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
 
 
 def holds_categories(column: Any) -> bool:

@@ -118,5 +118,5 @@ def test_gaps_of_an_arrow_column_are_named_as_those_of_a_series():
         with pytest.raises(ValueError, match="sample_weight must hold finite numbers >= 0; row 1 of X has nan"):
             LSIF().fit(X, DOMAIN, sample_weight=column(gaps))
     for column in (pd.Series, pa.array):
-        with pytest.raises(ValueError, match="labels must hold a label for each row; 1 have none, first row 2"):
+        with pytest.raises(ValueError, match="labels must hold a label for each row; 1 have none, the first is row 2"):
             find_label_issues(X, column(["a", "b", None, *(["a"] * (N - 3))]))

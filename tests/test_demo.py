@@ -92,7 +92,7 @@ def test_a_folder_without_permission_is_told_before_the_training(tmp_path, monke
         (["--noise", "symmetric:1.5"], "rate must be a number in [0, 1]"),
         (["--methods", "kmm,kleip"], "There is no method 'kleip'. Did you mean 'kliep'"),
         (["--data", "digit"], "'digit' is not known; use digits, letters:FILE"),
-        (["--epochs", "0"], "epochs must be >= 1"),
+        (["--epochs", "0"], "epochs must be an int >= 1"),
     ],
 )
 def test_a_slip_of_the_pen_lists_the_names_and_leaves_no_folder(arguments, words, tmp_path):

@@ -87,7 +87,7 @@ def test_the_fit_is_that_of_the_ratio_of_the_reference_to_the_new_rows():
     [
         ({"false_alarms": 1.0}, r"false_alarms must be a number in \(0, 1\)"),
         ({"false_alarms": "auto"}, "got 'auto'"),
-        ({"cv": 1}, "cv must be a whole number of folds >= 2; got 1"),
+        ({"cv": 1}, "cv must be an int >= 2, the number of folds; got 1"),
         ({"ratio": KLIEP}, "such as KLIEP"),
         ({"ratio": "kliep"}, "got 'kliep'"),
     ],

@@ -15,7 +15,7 @@ from spectral_cases import QUICK, draw, kernel, nmse
 
 from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift
-from densratio.estimators.samples import measures
+from densratio.estimators.samples import weighted_sides
 from densratio.estimators.spectral import SpectralRatio
 from densratio.estimators.subspace import SubspaceLSIF
 
@@ -233,7 +233,7 @@ def test_measures_hold_each_distinct_row_once_with_its_count(seed, n_copies):
     X, y = stack_domains(np.tile(rows, (n_copies, 1)), rows)
     for place in (X, scipy.sparse.csr_array(X)):
         samples, _ = SpectralRatio(scale=None)._samples(place, y, None, reset=True)
-        found = measures(samples.counted().merged())[0]
+        found = weighted_sides(samples.counted().merged())[0]
         dense = found.rows.toarray() if scipy.sparse.issparse(found.rows) else found.rows
         kinds, counts = np.unique(rows, axis=0, return_counts=True)
         order = np.lexsort(dense.T[::-1])

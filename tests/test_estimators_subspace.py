@@ -11,7 +11,7 @@ from spectral_cases import QUICK, draw, kernel, nmse
 
 from densratio import LSIF, stack_domains
 from densratio.datasets import make_subspace_shift
-from densratio.estimators.samples import Measure
+from densratio.estimators.samples import WeightedRows
 from densratio.estimators.subspace import SubspaceLSIF
 from densratio.estimators.subspace.divergence import ProjectedDivergence
 from densratio.estimators.subspace.search import Choice, Search, Whitening, ascend
@@ -95,7 +95,7 @@ def test_an_ascent_to_convergence_ends_where_the_slope_vanishes_on_the_manifold(
 def test_the_kernel_is_chosen_by_leaving_out_one_copy_of_each_row(alpha):
     rng = np.random.default_rng(0)
     weights = [np.array([1.0, 2.0, 3.0] * 4), np.array([3.0, 1.0] * 5)]
-    source, target = (Measure(rng.normal(size=(len(w), 2)), w) for w in weights)
+    source, target = (WeightedRows(rng.normal(size=(len(w), 2)), w) for w in weights)
     centers, basis = target.rows[:5], orthonormal(2, 1)
     search = Search(source, target, centers, [0.2, 1.5], False, [0.1, 1.0], alpha)
     scores = {(g, s): brute_leave_one_out(source, target, centers, basis, g, s, alpha) for g in (0.2, 1.5) for s in (0.1, 1.0)}
@@ -126,7 +126,7 @@ def test_whitened_samples_have_a_pooled_second_moment_of_one_whatever_the_column
     source, target = draw(50, 40, 4)
     X = np.vstack([source, target]) * [1e-150, 1.0, 1e150, 1.0] + [0.0, 1e6, 0.0, 0.0]
     X = np.column_stack([X, np.full(90, 7.3), X[:, 1] - 2.0 * X[:, 3]])
-    measure = Measure(X[:50], np.ones(50)), Measure(X[50:], np.ones(40))
+    measure = WeightedRows(X[:50], np.ones(50)), WeightedRows(X[50:], np.ones(40))
     white = [Whitening.of(*measure)(m.rows) for m in measure]
     assert white[0].shape[1] == 4
     np.testing.assert_allclose(sum(m.mean(z) for m, z in zip(measure, white, strict=True)), 0.0, atol=1e-8)
@@ -234,7 +234,7 @@ def test_parameters_are_chosen_by_the_score_of_fits_on_the_rows_kept():
 def test_the_gains_of_directions_rank_those_that_matter_first():
     rng = np.random.default_rng(0)
     source, target = rng.normal(size=(400, 3)), rng.normal(size=(400, 3)) * [1.0, 0.4, 1.0]
-    measure = Measure(source, np.ones(400)), Measure(target, np.ones(400))
+    measure = WeightedRows(source, np.ones(400)), WeightedRows(target, np.ones(400))
     search = Search(*measure, target[:50], [1.0], True, [0.1], 0.5)
     gain = search._gain(np.eye(3))
     assert np.argmax(np.abs(np.linalg.eigh(gain)[1][:, -1])) == 1

@@ -142,7 +142,7 @@ WRONG = [
     (([], []), {}, "row numbers from 0 to 59"),
     (([0, 1], [0]), {}, "2 rows and 1 labels"),
     (([0, 1], [0, None]), {}, "checked labels must hold a label for each row"),
-    (([0, 1], ["a", "b"]), {}, "of which labels have none"),
+    (([0, 1], ["a", "b"]), {}, "labels have none of them"),
     (([0], [1]), {"kind": "numbers"}, "these labels are numbers"),
 ]
 

@@ -68,11 +68,11 @@ class NotANumber(nn.Linear):
 
 
 NETWORKS = [
-    (lambda d, k: nn.Linear(d, 2), r"must give logits \(n, 3\); of 2 rows it gave shape \(2, 2\)"),
+    (lambda d, k: nn.Linear(d, 2), r"must give logits \(n, 3\); for 2 rows it gave shape \(2, 2\)"),
     (lambda d, k: nn.Linear(7, k), r"can't take rows of shape \(4,\)"),
     (lambda d, k: nn.Conv2d(1, 3, 3), r"can't take rows of shape \(4,\)"),
     (lambda d, k: 3, "it gave int"),
-    (Tuple, "of 2 rows it gave a tuple"),
+    (Tuple, "for 2 rows it gave a tuple"),
     (NotANumber, "The loss of the network is nan|probabilities that are NaN"),
 ]
 

@@ -37,7 +37,7 @@ def test_a_moved_image_is_a_part_of_the_mirrored_plane(channels, height, width, 
     images = torch.as_tensor(np.random.default_rng(seed).standard_normal((6, channels, height, width)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = moved(images, flips=flips).numpy()
+        found = moved(images, "flips" if flips else "shifts").numpy()
     assert found.shape == images.shape
     up, aside = height // 12, width // 12
     for image, own in zip(images.numpy(), found, strict=True):
@@ -51,7 +51,7 @@ def test_every_move_and_mirror_image_is_drawn():
     image = torch.arange(24.0 * 24).reshape(1, 1, 24, 24).expand(3000, 1, 24, 24)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        kinds, counts = np.unique(moved(image, flips=True).reshape(3000, -1).numpy(), axis=0, return_counts=True)
+        kinds, counts = np.unique(moved(image, "flips").reshape(3000, -1).numpy(), axis=0, return_counts=True)
     # 25 moves of two images, 60 of each expected; a deviation of 7.7.
     assert len(kinds) == 50 and counts.min() > 60 - 5 * 7.7 and counts.max() < 60 + 5 * 7.7
 

@@ -296,7 +296,7 @@ ROWS = np.random.default_rng(0).normal(size=(20, 2))
 TWO = np.repeat([0, 1], 10)
 BAD = {
     "one class": (lambda: find_label_issues(ROWS, np.zeros(20, int)), "one class alone"),
-    "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first row 0"),
+    "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first is row 0"),
     "sets": (lambda: find_label_issues(ROWS, [{"a"}, {"a", "b"}] * 10), "Rows of labels have several labels, such as .*MultiLabel"),
     "lists": (lambda: NoisyLabelClassifier().fit(ROWS, [["a"], ["a", "b"]] * 10), r"Rows of y have several labels, such as .'a'."),
     "mixed": (lambda: find_label_issues(ROWS, np.array(["a", *TWO[1:].tolist()], dtype=object)), "mix text and numbers"),

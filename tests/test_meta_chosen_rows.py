@@ -26,9 +26,10 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from densratio.training import DynamicReweighter, Indexed
+from densratio.training.loop.data import ChosenRows
 from densratio.training.loop.moving_average import MovingAverage
 from densratio.training.losses import cross_entropy
-from densratio.training.meta import ChosenRows, LiLAW, LRWHard, MWNet
+from densratio.training.meta import LiLAW, LRWHard, MWNet
 
 drawn = settings(max_examples=10)
 DATA = TensorDataset(X, Y)
@@ -220,11 +221,11 @@ class Whole(torch.utils.data.Dataset):
         (lambda: ChosenRows(DATA, Y.double()), "dtype float64"),
         (lambda: ChosenRows(DATA, Y - 1), "integers >= 0"),
         (lambda: ChosenRows(DATA, torch.where(Y == 1, 3, Y)), r"the classes \[1\] have none. Number the classes from 0 on"),
-        (lambda: ChosenRows(DATA, Y, k=0), "k and batch_size must be >= 1 and mixup > 0 or None; got 0, 128 and 1.0"),
-        (lambda: ChosenRows(DATA, Y, batch_size=0), "got 10, 0"),
-        (lambda: ChosenRows(DATA, Y, mixup=0.0), "mixup > 0"),
-        (lambda: ChosenRows(DATA, Y, mixup=float("nan")), "mixup > 0"),
-        (lambda: ChosenRows(DATA, Y, mixup="beta"), "mixup must be a number > 0, None or \"auto\"; got 'beta'"),
+        (lambda: ChosenRows(DATA, Y, k=0), "k must be an int >= 1 of each class; got 0"),
+        (lambda: ChosenRows(DATA, Y, batch_size=0), "batch_size must be an int >= 1; got 0"),
+        (lambda: ChosenRows(DATA, Y, mixup=0.0), "mixup must be a number in"),
+        (lambda: ChosenRows(DATA, Y, mixup=float("nan")), "mixup must be a number in"),
+        (lambda: ChosenRows(DATA, Y, mixup="beta"), "mixup must be a number in .*, None or \"auto\"; got 'beta'"),
         (lambda: ChosenRows(DATA, Y, decay=1.0), r"decay must be a number in \[0, 1\)"),
         (lambda: ChosenRows(Whole(), [0, 1, 0, 1]).batch(nn.Sequential(nn.Embedding(4, 2), nn.Flatten())), "give mixup=None"),
     ],

@@ -76,9 +76,9 @@ def test_margins_come_as_any_kind(kind):
         ([0.1], 0.5, r"margins must be \(n,\) finite numbers, n >= 2; got shape \(1,\)"),
         ([[0.1, 0.2]], 0.5, r"got shape \(1, 2\)"),
         ([0.1, float("nan")], 0.5, "finite numbers"),
-        ([0.1, 0.2], 0.0, r"share must be in \(0, 1\); got 0.0"),
-        ([0.1, 0.2], 1.0, r"share must be in \(0, 1\); got 1.0"),
-        ([0.1, 0.2], float("nan"), "share must be in"),
+        ([0.1, 0.2], 0.0, r"share must be a number in \(0, 1\); got 0.0"),
+        ([0.1, 0.2], 1.0, r"share must be a number in \(0, 1\); got 1.0"),
+        ([0.1, 0.2], float("nan"), "share must be a number in"),
     ],
 )
 @pytest.mark.parametrize("method", SPLITS)
@@ -190,11 +190,11 @@ def test_a_classifier_without_features_is_told_to_have_a_backbone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LRWHard(5, 0), "n_features and hidden must be >= 1; got 0 and 100"),
-        (lambda: LRWHard(5, 3, hidden=0), "got 3 and 0"),
+        (lambda: LRWHard(5, 0), "n_features must be an int >= 1; got 0"),
+        (lambda: LRWHard(5, 3, hidden=0), "hidden must be an int >= 1; got 0"),
         (lambda: LRWHard(5, 3, every=0), "every must be an int >= 1"),
-        (lambda: LRWOpt(5, 3, 2, share=0.0), r"share must be in \(0, 1\) and regularize_every >= 1; got 0.0 and 1"),
-        (lambda: LRWOpt(5, 3, 2, regularize_every=0), "got 0.1 and 0"),
+        (lambda: LRWOpt(5, 3, 2, share=0.0), r"share must be a number in \(0, 1\); got 0.0"),
+        (lambda: LRWOpt(5, 3, 2, regularize_every=0), "regularize_every must be an int >= 1; got 0"),
         (lambda: LRWOpt(5, 3, 2, mode="last_layer"), 'use mode="exact" or mode="first_order"'),
         (lambda: LRWOpt(5, 3, 2, mode="second"), "mode must be one of"),
     ],

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from densratio.training import Indexed
 from densratio.training.losses import cross_entropy
 from densratio.training.meta import LRWHard, LRWOpt, weight_network
-from densratio.training.meta.lrw import FeatureNetwork
+from densratio.training.meta.weight_network import FeatureNetwork
 
 drawn = settings(max_examples=10)
 few = settings(max_examples=5)

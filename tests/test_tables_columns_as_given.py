@@ -211,7 +211,7 @@ def test_weights_that_are_no_numbers_are_refused_in_plain_words(weight, odd):
     [
         (
             np.where(np.arange(50) < 30, "May", None),
-            "chunks must name .* each target row; 20 have none, the first is row 30",
+            "chunks must hold a label for each target row; 20 have none, the first is target row 30",
         ),
         (np.array(["May", 6] * 25, dtype=object), "chunks mix texts and numbers"),
     ],

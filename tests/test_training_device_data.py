@@ -147,8 +147,8 @@ def test_the_state_of_another_number_of_rows_is_refused():
     [
         (4, 3, {}, "as many rows.*4 and 3"),
         (0, 0, {}, "at least one.*0 and 0"),
-        (4, 4, {"batch_size": 0}, "batch_size must be >= 1.*got 0"),
-        (4, 4, {"crop_padding": -1}, "crop_padding >= 0.*-1"),
+        (4, 4, {"batch_size": 0}, "batch_size must be an int >= 1; got 0"),
+        (4, 4, {"crop_padding": -1}, "crop_padding must be an int >= 0; got -1"),
         (4, 4, {"batch_size": 5, "drop_last": True}, "4 rows give no batch of 5"),
         (4, 4, {"flip": True}, r"take images \(n, c, h, w\); got rows of \(3,\)"),
         (4, 4, {"mean": [0.0]}, "take images"),

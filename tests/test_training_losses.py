@@ -115,7 +115,7 @@ def test_a_loss_with_a_parameter_survives_pickling(loss):
         (lambda: symmetric_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), -0.1), r"alpha must be a number in \[0, inf\)"),
         (lambda: symmetric_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), log_zero=1.0), "-log_zero must be a number in"),
         (lambda: label_margins([3, 0]), r"class_sizes must be \(C,\) numbers > 0"),
-        (lambda: generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), 0.0), r"q must be in \(0, 1\]"),
+        (lambda: generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), 0.0), r"q must be a number in \(0, 1\]"),
         (lambda: focal(torch.zeros(1, 2), torch.tensor([0]), -1.0), r"gamma must be a number in \[0, inf\); got -1.0"),
         (lambda: focal(torch.zeros(1, 2), torch.tensor([0]), float("inf")), r"gamma must be a number in \[0, inf\); got inf"),
         (lambda: forward_corrected(np.eye(3))(torch.zeros(1, 2), torch.tensor([0])), r"logits must be \(n, 3\); got \(1, 2\)"),

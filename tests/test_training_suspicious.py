@@ -202,7 +202,7 @@ def test_labels_must_be_one_for_each_row():
     "labels", [["a", None, None], [1.0, float("nan"), float("nan")], np.array(["a", None, np.nan], dtype=object)]
 )
 def test_a_row_without_a_label_is_told(labels):
-    with pytest.raises(ValueError, match="2 have none, first row 1"):
+    with pytest.raises(ValueError, match="2 have none, the first is row 1"):
         suspicious_rows(with_means([1, 2, 3]), labels=labels)
 
 

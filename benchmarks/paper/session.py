@@ -18,7 +18,7 @@ from densratio.labels.rows import Rows
 from densratio.labels.training import Plan, label_model
 from densratio.training import endless
 from densratio.training.loop.data import DeviceData
-from densratio.training.loop.moving_average import evaluation
+from densratio.training.loop.validation_pass import evaluation
 from densratio.training.registry import Ingredients
 from densratio.training.rules import irreducible_losses, margins
 

@@ -67,7 +67,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def run(arguments: argparse.Namespace, plan: Plan, parts: list[str], folder: Path) -> None:
-    """Measure the parts one after another; each leaves PART_runs.json in `folder`."""
+    """WeightedRows the parts one after another; each leaves PART_runs.json in `folder`."""
     limit_threads(arguments.threads)
     everyone, start = contenders(arguments.contenders), time.monotonic()
 

@@ -10,7 +10,7 @@ from dask.base import is_dask_collection
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_rows
-from ..estimators.elsewhere import portable
+from ..estimators.distributed import portable
 from .partitions import check_collection, is_frame, witness
 
 __all__ = ["transform"]

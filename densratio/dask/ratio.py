@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._estimator import Estimator
 from .._validation import check_count
 from ..estimators import DensityRatio
-from ..estimators.elsewhere import agreement, check_sample, plain_parts, portable, sample_of
+from ..estimators.distributed import check_sample, objective_and_features, portable, sample_of, score_of
 from ..features import Features
 from .blockwise import transform
 from .partitions import Partitions
@@ -98,7 +98,7 @@ class DaskRatio(Estimator):
         values, labels, *weight = (np.asarray(side) for side in dask.compute(*sides))
         domains = [labels == label for label in found.labels]
         weights = [weight[0][is_member] if weight else None for is_member in domains]
-        return agreement(self.ratio_, *(values[is_member] for is_member in domains), *weights)
+        return score_of(self.ratio_, *(values[is_member] for is_member in domains), *weights)
 
     def _take(self, ratio: DensityRatio, weights: da.Array) -> None:
         for stale in [name for name in vars(self) if name.endswith("_")]:
@@ -113,7 +113,7 @@ def _summable(ratio: Any) -> tuple[DensityRatio, Features]:
     """An unfitted clone of a ratio whose problem is made of sums over rows, and its features. Raises ValueError for others."""
     objective = None
     if isinstance(ratio, DensityRatio):
-        objective, features = plain_parts(ratio)
+        objective, features = objective_and_features(ratio)
     if objective is None or not objective.is_sum:
         kind = type(ratio).__name__
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from .._arrays import Array, host_numbers, namespace, widest_here
 from .._blocks import row_slices
 from ..estimators import DensityRatio
-from ..estimators.elsewhere import Sampled, finish, portable, raw_ratio, samples_of_rows
+from ..estimators.distributed import Sampled, finish, portable, raw_ratio, samples_of_rows
 from ..estimators.samples import Samples
 from ..estimators.solve import Assembly, problem_of, solve
 from ..objectives import Problem

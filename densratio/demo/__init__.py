@@ -1,4 +1,4 @@
-"""Demonstrations: networks trained on wrong labels with every method, on the same data, seeds and budget. Imports torch."""
+"""Demonstrations: networks trained on wrong labels with every method, on the same data, seeds and budget."""
 
 from .experiment import NoiseExperiment, Run, run_method, summarize
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from .._arrays import to_device
 from .._names import did_you_mean
+from .._validation import check_count
 from ..datasets import ASYMMETRIC, Labelled, label_noise, transition_matrix
+from ..labels.epochs import seeded
 from ..labels.networks import small_network
 from ..training.loop.reweighter import Reweighter
 from ..training.loop.row_losses import RowLosses
@@ -49,8 +51,7 @@ class NoiseExperiment:
             raise ValueError(f"Methods {unknown} are not known; use some of {list(METHODS)}.{hint}")
         to_device(np.zeros(1, dtype=np.float32), self.device)
         for name in ("epochs", "seeds", "n_val", "n_test", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
+            check_count(name, getattr(self, name))
         twice = [m for m in self.methods if m in TRAIN_TWICE]
         if twice and self.epochs < 2:
             raise ValueError(f"{twice} train twice: epochs must be >= 2; got {self.epochs}.")
@@ -68,8 +69,8 @@ class NoiseExperiment:
 class Run:
     """One method with one seed: test accuracy after each epoch, final weights (n,), flipped rows (n,) bool.
 
-    n: the training rows; of a train-twice method those that it did not hold out. peak_memory: bytes that a batch takes at its peak
-    above what was taken before it, None where that is not known. model, reweighter: as trained.
+    n: the training rows; for a train-twice method without those that it held out. peak_memory: bytes that a batch takes at its peak
+    above the memory in use before it, None if unknown. model, reweighter: as trained.
     """
 
     method: str
@@ -107,8 +108,8 @@ def run_method(
 ) -> Run:
     """Train one network with one method. on_epoch(test accuracy) is called after each epoch.
 
-    A train-twice method spends half of the epochs on plain training, whose margins say which rows are held out, and the other
-    half on training anew.
+    A train-twice method spends half of the epochs on plain training, whose margins determine the held-out rows, and the other half
+    on training again.
     """
     split = split_rows(data, config, seed)
     if method not in TRAIN_TWICE:
@@ -154,8 +155,7 @@ def _made(
     method: str, seed: int, split: Split, config: NoiseExperiment, epochs: int
 ) -> tuple[nn.Module, Reweighter, torch.optim.Optimizer]:
     """Model, reweighter and optimizer, drawn by the seed alone."""
-    with torch.random.fork_rng(devices=[config.device] if config.device.startswith("cuda") else []):
-        torch.manual_seed(seed)
+    with seeded(torch.device(config.device), seed):
         model = small_network(tuple(split.x.shape[1:]), split.n_classes).to(config.device)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
         made = reweighter(
@@ -167,10 +167,10 @@ def _made(
 
 
 def _peak_of_batch(model: nn.Module, reweighter: Reweighter, step: Callable[[], None], device: str) -> int | None:
-    """Peak memory of a batch, which leaves no trace in what was trained."""
+    """Peak memory of a batch; model and reweighter are restored afterwards."""
     trained = copy.deepcopy((model.state_dict(), reweighter.state_dict()))
     model.train()
-    # As many batches as lie between two meta-gradients, of which one has the peak.
+    # One of the batches from one meta-gradient to the next has the peak.
     peaks = [peak_memory(step, torch.device(device)) for _ in range(getattr(reweighter, "every", 1))]
     model.load_state_dict(trained[0])
     reweighter.load_state_dict(trained[1])
@@ -181,8 +181,8 @@ def summarize(runs: list[Run]) -> dict[str, float | None]:
     """Means over the seeds of one method's runs, as results.json holds them.
 
     accuracy_mean, accuracy_std: of the mean test accuracy of the last ten epochs, the latter None with one seed. weight_clean,
-    weight_flipped: mean final weights. auroc: of the weight as a score of clean rows, None where there is only one kind.
-    seconds_per_epoch: median. peak_memory: most bytes that a batch takes above what was taken before it.
+    weight_flipped: mean final weights. auroc: of the weight as a score of clean rows, None if there is only one kind.
+    seconds_per_epoch: median. peak_memory: most bytes that a batch takes above the memory in use before it.
     """
     last = [float(np.mean(run.accuracy[-10:])) for run in runs]
     has_both = all(0 < run.is_flipped.sum() < len(run.is_flipped) for run in runs)
@@ -244,7 +244,7 @@ def _irreducible(seed: int, split: Split, config: NoiseExperiment, epochs: int) 
 
 
 def _ignore(accuracy: float) -> None:
-    """What a training that is no run of its own tells after an epoch."""
+    """on_epoch of a training that is not a run of its own."""
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""How much memory a training step takes at its peak, above what was taken before it."""
+"""The peak memory of a training step, above the memory in use before it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["peak_memory"]
 
 
 def peak_memory(step: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes that torch had taken at most within `step()`, less those taken before; None where torch cannot tell.
+    """Most bytes in use by torch within `step()`, minus those in use before; None if torch cannot measure it.
 
-    On the CPU torch does not see what was taken before and is given back within, such as old gradients: that is not subtracted.
-    What the step writes to standard error is lost there.
+    On the CPU torch does not see memory that was in use before and is freed within, such as old gradients; it is not subtracted.
+    Output of the step to standard error is lost there.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""The density-ratio estimators: DensityRatio and its subclasses, which minimize an objective, and the other methods."""
+"""The density-ratio estimators: DensityRatio and its subclasses, which minimize an objective, and other methods."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ from .._scale import Scale
 from .._threads import threads_for
 from .._validation import check_rows, seed_of, split_domains
 from .off_sample import KnownRows
-from .samples import Samples, counts, mean_one, over_mean, vanishes
+from .samples import Samples, counting_rows, mean_one, over_mean, vanishes
 from .search import ParameterSearch, is_search, search
 
 __all__ = ["RatioEstimator"]
@@ -26,7 +26,7 @@ _NOT_FITTED = (
     "This %(name)s instance is not fitted yet. Call 'fit' with appropriate arguments before using this estimator: "
     "fit(*stack_domains(X_source, X_target))."
 )
-_MOST_UNCOUNTED = 1e4  # weight of a row that is left out because it hardly counts: its product with that is still nothing
+_MOST_UNCOUNTED = 1e4  # largest weight of a row that is left out because it hardly counts: their product is still negligible
 
 
 class RatioEstimator(Estimator, ABC):
@@ -47,10 +47,10 @@ class RatioEstimator(Estimator, ABC):
     _search: ClassVar[ParameterSearch] = ParameterSearch({})
     _returns: ClassVar[tuple[str, ...]] = ()
     _merges_copies: ClassVar[bool] = True
-    """Whether `_fit` gets the distinct rows in an order of their own, which no draw by position can tell from the given rows."""
+    """Whether `_fit` gets the distinct rows, in an order that depends neither on the given order nor on copies."""
 
     _known: KnownRows | None = None
-    """What the fit found at rows of its own, in their own units, which takes the place of the ratio there."""
+    """The values of the fit at its own rows, in their own units, which replace the ratio there."""
 
     weights_: Any
     scale_: np.ndarray
@@ -104,7 +104,7 @@ class RatioEstimator(Estimator, ABC):
         self._check_is_fitted()
         samples, _ = self._samples(X, y, sample_weight, reset=False)
         source, target = (self._relative(rows) for rows in (samples.source, samples.target))
-        return float(self._agreement(source, target, samples.source_weight, samples.target_weight))
+        return float(self._score_of(source, target, samples.source_weight, samples.target_weight))
 
     # ------------------------------------------------------------ what a subclass implements
 
@@ -116,7 +116,7 @@ class RatioEstimator(Estimator, ABC):
     def _ratio(self, rows: Array) -> Array:
         """The ratio (n,) at rows (n, d), finite and >= 0, up to the same factor."""
 
-    def _agreement(
+    def _score_of(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         return weighted_mean(target_ratio, target_weight) - 0.5 * weighted_mean(source_ratio * source_ratio, source_weight)
@@ -206,7 +206,7 @@ class RatioEstimator(Estimator, ABC):
 
     def _spread_over_all(self, weights: Array, samples: Samples) -> Array:
         """Weights (n_s,) of all source rows from those of the rows with positive weight; the others get the ratio at the row."""
-        count = counts(samples.source_weight)
+        count = counting_rows(samples.source_weight)
         full = np.empty(len(count), dtype=to_host(weights).dtype)
         full[count] = to_host(weights)
         others = take_rows(samples.source, np.flatnonzero(~count))

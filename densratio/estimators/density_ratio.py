@@ -111,9 +111,9 @@ class DensityRatio(RatioEstimator):
     _of_objective: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that are passed to the objective."""
     _of_map: ClassVar[tuple[str, ...]] = ()
-    """Names of the parameters that say when an explicit map takes the place of the kernel, see `map_instead`."""
+    """Names of the parameters that decide when an explicit map replaces the kernel, see `map_instead`."""
     _for_tables: ClassVar[Mapping[str, str]] = {}
-    """Names of parameters that, unless they are None, no batch can serve, and what to say of each."""
+    """Names of parameters that batches support only as None, and the error message of each."""
 
     n_iter_: int
 
@@ -172,11 +172,12 @@ class DensityRatio(RatioEstimator):
     def partial_fit(self, X: Any, y: Any = None, index: Any = None, sample_weight: Any = None) -> DensityRatio:
         """Update the fit with one batch. X (n, d); y (n,) and sample_weight (n,) as in `fit`.
 
-        KLIEP and LSIF add the problem of the batch to that of all earlier batches, and solve the sum: a stream gives the same
-        result as `fit` on all its rows, with the centers and bandwidth of the first batch, on which "cv" chooses too. weights_
-        belong to the source rows of this batch. If coef_ belongs to source rows (KMM, Wasserstein), the batch takes `n_steps`
-        steps from the stored weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest
-        index, with 1 for rows not seen yet; without `index` each batch must hold the same source rows.
+        KLIEP and LSIF add the problem of the batch to that of all earlier batches and solve the sum: a stream gives the same result
+        as `fit` on all its rows, with the centers and the bandwidth of the first batch, on which "cv" chooses too. weights_ belong
+        to the source rows of this batch. If coef_ belongs to source rows (KMM, Wasserstein), the batch takes `n_steps` steps from
+        the stored
+        weights: `index` (n_source of the batch,) names the source rows, and weights_ grows to the largest index, with 1 for rows
+        that have not occurred yet; without `index` each batch must hold the same source rows.
         """
         is_first = not hasattr(self, "coef_")
         with unchanged_on_error(self):
@@ -243,7 +244,7 @@ class DensityRatio(RatioEstimator):
         is_here = is_sparse(rows) or are_alike(rows, self._coef)
         return (self._predictor if is_here else self._predictor.to(rows))(rows)
 
-    def _agreement(
+    def _score_of(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         return objective_of(self).score(source_ratio, target_ratio, source_weight, target_weight)

@@ -57,7 +57,7 @@ class GaussianRatio(RatioEstimator):
     def _fit(self, samples: Samples) -> Array:
         counts = row_counts(samples)
         given = [part.astype(np.float64) for part in (samples.source, samples.target)]
-        # A value of the column itself, so that differences to it are exact where a large offset would take the digits.
+        # A value of the column itself, so that differences to it are exact in spite of a large offset.
         self._origin = np.quantile(np.concatenate(given), 0.5, axis=0, method="lower")
         rows = [_minus(part, self._origin) for part in given]
         sizes = [float(count.sum()) for count in counts]

@@ -97,13 +97,13 @@ class LSIF(DensityRatio):
         self.nonnegative = nonnegative
         self.alpha = alpha
 
-    def _agreement(
+    def _score_of(
         self, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
     ) -> Array:
         if self.alpha == 0.0:
-            return super()._agreement(source_ratio, target_ratio, source_weight, target_weight)
+            return super()._score_of(source_ratio, target_ratio, source_weight, target_weight)
         # `transform` has mean 1 over the source, but a relative ratio has mean 1 over the mixture.
         assert isinstance(self._problem, LeastSquares)
         mean = float(self._problem.mixture_mean(self._coef))
         scale = self.normalization_ / mean if mean > 0.0 else 1.0
-        return super()._agreement(scale * source_ratio, scale * target_ratio, source_weight, target_weight)
+        return super()._score_of(scale * source_ratio, scale * target_ratio, source_weight, target_weight)

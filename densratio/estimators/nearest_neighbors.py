@@ -21,7 +21,7 @@ __all__ = ["NearestNeighborsRatio"]
 
 _TREE_COLUMNS = 3  # with more columns a tree visits nearly every row, and a matrix product is faster
 _SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary and ties are inside despite rounding
-_ERROR = 1e-10  # of a squared distance, per unit of resolution
+_ERROR = 1e-10  # absolute error of a squared distance, per unit of resolution
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
 _GRID = 2.0 ** np.arange(-3, 4)  # numbers of neighbors that "cv" tries, as multiples of the default
 
@@ -101,7 +101,7 @@ class NearestNeighborsRatio(RatioEstimator):
         # Squared distances of huge or tiny rows would overflow or underflow; scaled rows are neither.
         self._largest_entry = 1.0 if self._unit is not None else max(_largest(part) for part in rows) or 1.0
         kind = _Brute if is_sparse(rows[0]) or rows[0].shape[1] > _TREE_COLUMNS else _Tree
-        # Of the columns as they are it is not known which distances are small.
+        # For unscaled columns it is unknown which distances are small.
         resolution = 0.0 if self._unit is None else 1.0
         self._source, self._target = (
             kind(part / self._largest_entry, count, resolution) for part, count in zip(rows, counts, strict=True)
@@ -128,9 +128,9 @@ class NearestNeighborsRatio(RatioEstimator):
         return quotients.mean(axis=0)
 
     def _balls(self, rows: Any, sought: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Radii (k, n) of the balls around rows, and the counts of other source rows inside, which are nearest to `sought` (k, n).
+        """Radii (k, n) of balls around rows, and the counts of other source rows inside, as close as possible to `sought` (k, n).
 
-        Where many rows are at the distance of the last neighbor sought, the ball that ends before them may be nearer.
+        If many rows are at the distance of the last neighbor sought, the ball that ends before them may be closer.
         """
         radii = self._source.radii(rows, sought + own)
         inside = self._source.masses(rows, radii) - own
@@ -168,7 +168,7 @@ class _Index(ABC):
 
     @abstractmethod
     def width(self, n_neighbors: int) -> int:
-        """Number of distances in memory for each query row."""
+        """Number of distances in memory per query row."""
 
     @abstractmethod
     def radii(self, rows: Any, masses: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class KnownRows:
         return cls(host_numbers(rows), to_host(values))
 
     def __call__(self, rows: Array, ratio: Array) -> Array:
-        """`ratio` (n,) at rows (n, d), with the known values at known rows."""
+        """`ratio` (n,) at rows (n, d), replaced by the known values at known rows."""
         known, asked = self.rows, host_numbers(rows)
         if is_sparse(known) != is_sparse(asked):
             known, asked = (scipy.sparse.csr_array(part) for part in (known, asked))

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._arrays import is_tensor, to_host
 from .._columns import check_columns, check_container
 from .._estimator import Estimator, unchanged_on_error
-from .._validation import check_number, seed_of
+from .._validation import check_count, check_number, seed_of
 from ..model_selection import stratified_folds
 from .kliep import KLIEP
 
@@ -19,14 +19,14 @@ __all__ = ["RatioOutlierDetector"]
 
 
 class RatioOutlierDetector(OutlierMixin, Estimator):
-    """Inliers are rows with a large estimated ratio p_reference(x) / p_new(x), outliers those with a small one.
+    """Outliers are rows with a small estimated ratio p_reference(x) / p_new(x).
 
-    `fit(X, new=rows)` compares clean reference rows X with the rows to be judged: where only some of them are odd, the ratio is
-    about 1 at the others and near 0 at these. `fit(X)` alone compares X with rows drawn evenly over its range, widened by half of
-    it on each side; the ratio is then proportional to the density of X.
+    `fit(X, new=rows)` compares clean reference rows X with the rows to be judged: if only some of them are odd, the ratio is about
+    1 at the others and near 0 at the odd ones. `fit(X)` alone compares X with rows drawn uniformly over its range, widened by half
+    of it on each side; the ratio is then proportional to the density of X.
 
-    A row is an outlier if its score is among the lowest `false_alarms` of the scores that reference rows get from fits where
-    they are no reference. Of clean rows about that share is called outliers.
+    A row is an outlier if its score is among the lowest `false_alarms` of the scores of held-out reference rows. About that share
+    of clean rows is called outliers.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
     Attributes
     ----------
     ratio_ : the fitted ratio. offset_ : the score below which a row is an outlier.
-    reference_scores_ : (n,) scores of the reference rows from fits where they are none, ascending.
+    reference_scores_ : (n,) scores of the reference rows from fits that held them out, ascending.
     n_features_in_, feature_names_in_ : as in scikit-learn.
 
     Source: Hido, Tsuboi, Kashima, Sugiyama & Kanamori (2011), Statistical outlier detection using direct density ratio estimation,
@@ -54,7 +54,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, *, new: Any = None) -> RatioOutlierDetector:
-        """Learn from clean reference rows X (n, d), and from the rows `new` (m, d) to be judged, if they are known. y: ignored."""
+        """Learn from clean reference rows X (n, d), and from the rows `new` (m, d) to be judged, if known. y is ignored."""
         with unchanged_on_error(self):
             self._check()
             reference = self._rows(X, least=2)
@@ -74,12 +74,12 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         return np.where(self.decision_function(X) < 0.0, -1, 1)
 
     def p_values(self, X: Any) -> np.ndarray:
-        """Share (n,) of the reference rows, and the row itself, with a score as low: small for outliers, even for clean rows."""
+        """Share (n,) of the reference rows and the row itself with a score as low: small for outliers, uniform for clean rows."""
         scores = self.score_samples(X)
         return (1.0 + np.searchsorted(self.reference_scores_, scores, side="right")) / (1.0 + len(self.reference_scores_))
 
     def _rows(self, X: Any, name: str = "X", least: int = 0) -> np.ndarray:
-        """Rows (n, d) of numbers; `least` rows or more where they are those of the fit."""
+        """Rows (n, d) of numbers; `least` > 0 says that they define the columns, and how many there must be."""
         X = check_container(X, name)
         check_columns(X, type(self).__name__)
         return validate_data(
@@ -93,7 +93,7 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
         held_out = []
         for fold in folds:
             rows, kept = reference[fold.target], np.delete(reference, fold.target, axis=0)
-            # The fit has seen the new rows as such, so the rows that they are compared with are seen in the same way.
+            # The fit has seen the new rows as new, so the held-out rows must be seen in the same way.
             seen = others if new is None else np.concatenate([others, rows])
             held_out.append(self._fitted(seen, kept).transform(rows))
         self.reference_scores_ = np.sort(np.concatenate([to_host(scores) for scores in held_out]))
@@ -108,14 +108,13 @@ class RatioOutlierDetector(OutlierMixin, Estimator):
 
     def _check(self) -> None:
         check_number("false_alarms", self.false_alarms, "(0, 1)", ", such as 0.05")
-        if isinstance(self.cv, bool) or not isinstance(self.cv, int | np.integer) or self.cv < 2:
-            raise ValueError(f"cv must be a whole number of folds >= 2; got {self.cv!r}.")
+        check_count("cv", self.cv, 2, more=", the number of folds")
         if isinstance(self.ratio, type) or not (self.ratio is None or hasattr(self.ratio, "transform")):
             raise ValueError(f"ratio must be an unfitted density ratio, such as KLIEP(), or None; got {self.ratio!r}.")
 
 
 def _even(reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many rows as the reference, even over its range, widened by half of it on each side."""
+    """As many rows as the reference, uniform over its range, widened by half of it on each side."""
     low, high = reference.min(axis=0), reference.max(axis=0)
     half = (high - low) / 2.0
     return rng.uniform(low - half, high + half, reference.shape)

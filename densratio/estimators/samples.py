@@ -11,21 +11,22 @@ from .._arrays import Array, concat_rows, eps, host_numbers, namespace, put, tak
 from .._scale import distinct_of_any_columns
 from ..model_selection import Fold
 
-_MOST_COPIES = 2.0**31
-_NOTHING = 1e-12  # share of the largest weight below which a row is as good as not there
-
 __all__ = [
-    "Measure", "Samples", "counts", "mean_one", "measures", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
+    "Samples", "WeightedRows", "counting_rows", "mean_one", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
+    "weighted_sides",
 ]  # fmt: skip
+
+_MOST_COPIES = 2.0**31
+_NOTHING = 1e-12  # share of the largest weight below which a row does not count
 
 
 class Samples(NamedTuple):
     """Validated rows of the two domains, and how often each row counts.
 
     source (n_s, d), target (n_t, d); their weights (n_s,), (n_t,) as given, both None if each row counts once; is_source (n,),
-    the domain of each row of X; the positions in X of the source and target rows; and, where equal rows were merged, the number
-    in `source` and `target` of the row at each of these positions, and the weight (n,) of each row of X. given_source: the source
-    rows before they were mapped and merged.
+    the domain of each row of X; the positions in X of the source and target rows. If equal rows were merged: the number in `source`
+    and `target` of the row at each of these positions, and the weight (n,) of each row of X. given_source: the source rows before
+    they were mapped and merged.
     """
 
     source: Array
@@ -56,10 +57,10 @@ class Samples(NamedTuple):
         return self.source.shape[0], self.target.shape[0]
 
     def counted(self) -> Samples:
-        """The samples without the rows of weight 0, or of so little weight that sums do not notice them."""
+        """The samples without the rows of weight 0, or of so little weight that it is lost in sums."""
         if self.source_weight is None:
             return self
-        return self.taking(*(np.flatnonzero(counts(weight)) for weight in (self.source_weight, self.target_weight)))
+        return self.taking(*(np.flatnonzero(counting_rows(weight)) for weight in (self.source_weight, self.target_weight)))
 
     def mapped(self, function: Callable[[Array], Array]) -> Samples:
         """The samples with function(rows) in place of the rows."""
@@ -72,8 +73,7 @@ class Samples(NamedTuple):
     def merged(self) -> Samples:
         """The distinct rows in an order of their own, with the summed weights of their copies.
 
-        Everything that is drawn by position from it depends neither on the order of the rows or columns nor on copies versus
-        weights.
+        So draws by position from it do not depend on the order of the rows or columns, nor on whether rows are copied or weighted.
         """
         sides = [distinct_of_any_columns(rows) for rows in (self.source, self.target)]
         rows = [take_rows(rows, first) for rows, (first, _) in zip((self.source, self.target), sides, strict=True)]
@@ -102,7 +102,7 @@ class Samples(NamedTuple):
         return Samples(rows[0], rows[1], weights[0], weights[1], self.is_source, *places)
 
     def split(self, fold: Fold) -> tuple[Samples, Samples]:
-        """The rows that a fold keeps and those that it holds out; the index of each is its positions here."""
+        """The rows that a fold keeps and those that it holds out; the index of each contains its positions here."""
         here = self._replace(source_index=np.arange(self.sizes[0]), target_index=np.arange(self.sizes[1]), source_kind=None)
         held_out = here.taking(fold.source, fold.target)
         if fold.source_weight is None or fold.target_weight is None:
@@ -145,8 +145,8 @@ def mean_one(raw: Array, weight: Array | None = None) -> tuple[Array, Array]:
 
 
 def vanishes(mean: Array) -> Array:
-    """Whether a mean () is 0, or so small that its numbers have lost digits: rows are then as far as any."""
-    # Negated, so that it is true of NaN.
+    """Whether a mean () is 0, or so small that its numbers have lost digits: all rows are then too far away."""
+    # Negated, so that it is true for NaN.
     return ~(mean > float(namespace(mean).finfo(mean.dtype).smallest_normal) / eps(mean))
 
 
@@ -156,7 +156,7 @@ def over_mean(raw: Array, mean: float) -> Array:
     return xp.clip(raw, max=min(largest**0.4 * mean, largest)) / mean
 
 
-class Measure(NamedTuple):
+class WeightedRows(NamedTuple):
     """Rows (k, d), dense or CSR, and how much each counts (k,)."""
 
     rows: Any
@@ -171,14 +171,14 @@ class Measure(NamedTuple):
         return values.T @ (self.weight[:, None] * values) / self.weight.sum()
 
 
-def measures(samples: Samples) -> tuple[Measure, Measure]:
+def weighted_sides(samples: Samples) -> tuple[WeightedRows, WeightedRows]:
     """Source and target in float64 on the host, with their `row_counts`."""
     counts = row_counts(samples)
-    return Measure(host_numbers(samples.source), counts[0]), Measure(host_numbers(samples.target), counts[1])
+    return WeightedRows(host_numbers(samples.source), counts[0]), WeightedRows(host_numbers(samples.target), counts[1])
 
 
 def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """How many rows each source row (n_s,) and target row (n_t,) counts as, for rules that depend on the sample size.
+    """The number of rows that each source row (n_s,) and target row (n_t,) counts as, for rules that depend on the sample size.
 
     Weights that are all whole numbers count as copies. Other weights have no unit, so they are scaled in each domain to the sum
     (sum w)^2 / sum w^2, the effective sample size (Kish, 1965). Without weights every row counts once.
@@ -186,7 +186,7 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     if samples.source_weight is None:
         return np.ones(samples.sizes[0]), np.ones(samples.sizes[1])
     source, target = map(host_numbers, (samples.source_weight, samples.target_weight))
-    # Huge floats are whole by the way they are stored.
+    # Huge floats are always whole.
     if all(part.max(initial=0.0) <= _MOST_COPIES and np.array_equal(part, np.rint(part)) for part in (source, target)):
         return source, target
     # Divide by the largest first: squares of huge or tiny weights would overflow or underflow.
@@ -194,8 +194,8 @@ def row_counts(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     return source * (source.sum() / (source @ source)), target * (target.sum() / (target @ target))
 
 
-def counts(weight: Array) -> np.ndarray:
-    """Which rows (n,) count: those whose weight is not below rounding of the largest."""
+def counting_rows(weight: Array) -> np.ndarray:
+    """Which rows (n,) count: those whose weight is not negligible beside the largest."""
     host = to_host(weight)
     return host > host.max(initial=0.0) * _NOTHING
 

@@ -36,7 +36,7 @@ def scores_of_clones(ratio: Any, candidates: Candidates, samples: Samples) -> np
 
 
 def scores_by_gamma(ratio: Any, candidates: Candidates, samples: Samples, scores_at: Callable[..., np.ndarray]) -> np.ndarray:
-    """Scores (n_candidates, n_folds) with a task for each bandwidth, whose features serve all values of the other parameters.
+    """Scores (n_candidates, n_folds), with one task per bandwidth, whose features serve all values of the other parameters.
 
     scores_at: (ratio, gamma, candidates of this bandwidth, samples, folds) -> (k, n_folds).
     """
@@ -62,18 +62,18 @@ def in_order(groups: dict[Any, list[int]], parts: Sequence[np.ndarray]) -> np.nd
 
 
 class ParameterSearch(NamedTuple):
-    """How an estimator chooses the parameters that are given as "cv" or a sequence."""
+    """How an estimator chooses a parameter given as "cv" or a sequence."""
 
     grids: Mapping[str, Callable[[Any, Samples], Sequence[Any]]]
-    """By name of the parameter: the values that "cv" stands for, from the estimator and the samples."""
+    """By name of the parameter: a function (estimator, samples) -> the values that "cv" stands for."""
     scores: Callable[[Any, Candidates, Samples], np.ndarray] = scores_of_clones
     """(estimator, candidates, samples) -> scores (n_candidates, n_folds), higher is better."""
     most_rows: int = 10_000
     """Rows of each domain in the search, a seeded sample, unless `cv` names rows or is a splitter."""
     is_cautious: bool = False
-    """Whether a candidate's mean score counts less its standard error over the folds."""
+    """Whether the standard error over the folds is subtracted from a candidate's mean score."""
     of_distinct: bool = True
-    """Whether equal rows are one row, which counts as often as they do."""
+    """Whether equal rows are merged into one row that counts as often as they do."""
 
 
 def search(estimator: Any, samples: Samples) -> None:
@@ -105,7 +105,7 @@ def folds_by(cv: Any, samples: Samples) -> list[Fold]:
 
 
 def _in_units_of(samples: Samples, fold: Fold) -> Fold:
-    """The fold with its counts in the units of the samples' weights, which may have none."""
+    """The fold with its counts in the units of the samples' weights."""
     if fold.source_weight is None or fold.target_weight is None:
         return fold
     unit = [
@@ -116,7 +116,7 @@ def _in_units_of(samples: Samples, fold: Fold) -> Fold:
 
 
 def _of_distinct_rows(fold: Fold, samples: Samples) -> Fold:
-    """The fold of merged rows from one of the rows of X."""
+    """The fold of merged rows that corresponds to a fold of the rows of X."""
     sides = []
     for out, kind, index in (
         (fold.source, samples.source_kind, samples.source_index),

@@ -137,7 +137,7 @@ def assemble(ratio: Any, samples: Samples, gamma: Any = None, objective: Objecti
     if gamma == "median" and objective.anchors == "target":
         if objective.needs_nonnegative_features:
             width *= features.narrowed(samples.source, samples.target)
-        # Few distinct rows, and enough copies of them to tell their frequencies.
+        # Few distinct rows, with enough copies to determine their frequencies.
         kinds, n_rows = sum(samples.sizes), sum(count.sum() for count in row_counts(samples))
         if not features.is_map and kinds <= _FEW_KINDS and n_rows >= _COPIES * kinds:
             width = max(width, features.bandwidth_apart(samples.source, samples.target))
@@ -204,7 +204,7 @@ def _added_up(parts: Iterable[Any]) -> Any:
 
 
 def takes_batches(ratio: Any) -> bool:
-    """Raises ValueError for a parameter that no batch can serve, and is true otherwise."""
+    """Raises ValueError for a parameter that batches do not support, and returns True otherwise."""
     for name, refusal in ratio._for_tables.items():
         if (value := getattr(ratio, name)) is not None:
             raise ValueError(refusal.format(value))

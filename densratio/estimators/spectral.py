@@ -19,7 +19,7 @@ from ..features import Features, Gaussian, Nystroem
 from ..model_selection import Fold
 from ..objectives.moments import Moments
 from .base import RatioEstimator
-from .samples import Measure, Samples, measures
+from .samples import Samples, WeightedRows, weighted_sides
 from .search import ParameterSearch, by_gamma, folds_by, in_order
 
 __all__ = ["SpectralRatio"]
@@ -30,7 +30,7 @@ _GAMMAS = np.logspace(-1.5, 1.5, 9)
 
 
 def _gammas(ratio: SpectralRatio, samples: Samples) -> list[float]:
-    source, target = measures(samples)
+    source, target = weighted_sides(samples)
     width = float(Gaussian().bandwidth(source.rows, target.rows, source.weight, target.weight))
     return [float(width * factor) for factor in _GAMMAS] if min(samples.sizes) > 1 else [width]
 
@@ -44,7 +44,7 @@ def _scores(ratio: SpectralRatio, candidates: list[dict[str, Any]], samples: Sam
     """Scores with one task per bandwidth, whose features serve all numbers of components."""
     if len(candidates) == min(samples.sizes) == 1:
         return np.zeros((1, 1))
-    source, target = measures(samples)
+    source, target = weighted_sides(samples)
     numbers = [_count(candidate.get("n_components", ratio.n_components)) for candidate in candidates]
     groups = by_gamma(ratio, candidates)
     maps = [ratio._map(source, target, gamma) for gamma in groups]
@@ -130,7 +130,7 @@ class SpectralRatio(RatioEstimator):
         return self._returned(values, rows)
 
     def _fit(self, samples: Samples) -> Array:
-        source, target = measures(samples)
+        source, target = weighted_sides(samples)
         # The eigenfunctions are features(x) @ basis, basis (k, J).
         self._features = features = self._map(source, target, self._chosen("gamma"))
         eigenvalues, basis = _eigenbasis(_moments(features, source, features.n_columns).second)
@@ -152,7 +152,7 @@ class SpectralRatio(RatioEstimator):
         ratio = over_rows(lambda part: features(part) @ self._coef, rows.astype(np.float64), features.n_columns)
         return np.clip(ratio, 0.0, self._most)
 
-    def _map(self, source: Measure, target: Measure, gamma: Any) -> Features:
+    def _map(self, source: WeightedRows, target: WeightedRows, gamma: Any) -> Features:
         """The explicit map of the kernel that is exact on the centers, which are source rows."""
         n = source.rows.shape[0]
         most = n if self.n_centers is None else check_count("n_centers", self.n_centers, more=" or None")
@@ -178,18 +178,18 @@ def _held_out_scores(features: Features, samples: Samples, folds: list[Fold], nu
     return scores
 
 
-def _partial_mean(features: Features, measure: Measure, terms: np.ndarray, power: int) -> np.ndarray:
-    """Mean (J,) of r_j^power over a measure, where r_j = max(0, sum of the first j columns of features @ terms)."""
+def _partial_mean(features: Features, domain: WeightedRows, terms: np.ndarray, power: int) -> np.ndarray:
+    """Mean (J,) of r_j^power over a sample, where r_j = max(0, sum of the first j columns of features @ terms)."""
     total = np.zeros(terms.shape[1])
-    for block in row_slices(measure.rows.shape[0], terms.shape[0]):
-        total += measure.weight[block] @ np.maximum(np.cumsum(features(measure.rows[block, :]) @ terms, axis=1), 0.0) ** power
-    return total / measure.weight.sum()
+    for block in row_slices(domain.rows.shape[0], terms.shape[0]):
+        total += domain.weight[block] @ np.maximum(np.cumsum(features(domain.rows[block, :]) @ terms, axis=1), 0.0) ** power
+    return total / domain.weight.sum()
 
 
-def _moments(features: Callable[[np.ndarray], np.ndarray], measure: Measure, width: int) -> Moments:
-    """Moments of the features over a measure, computed in blocks of rows that take `width` entries each."""
-    blocks = row_slices(measure.rows.shape[0], width)
-    return reduce(Moments.plus, (Moments.of(features(measure.rows[block, :]), measure.weight[block]) for block in blocks))
+def _moments(features: Callable[[np.ndarray], np.ndarray], domain: WeightedRows, width: int) -> Moments:
+    """Moments of the features over a sample, computed in blocks of rows that take `width` entries each."""
+    blocks = row_slices(domain.rows.shape[0], width)
+    return reduce(Moments.plus, (Moments.of(features(domain.rows[block, :]), domain.weight[block]) for block in blocks))
 
 
 def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +201,7 @@ def _eigenbasis(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return eigenvalues[usable], vectors[:, usable] / np.sqrt(eigenvalues[usable])[None, :]
 
 
-def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.ndarray:
+def _orthonormal(features: Features, source: WeightedRows, basis: np.ndarray) -> np.ndarray:
     """The basis (k, J) orthonormalized again under the source, because small eigenvalues magnify rounding errors."""
     second = _moments(lambda rows: features(rows) @ basis, source, basis.shape[0]).second
     with few_threads(len(second)):
@@ -209,10 +209,10 @@ def _orthonormal(features: Features, source: Measure, basis: np.ndarray) -> np.n
     return scipy.linalg.solve_triangular(lower, basis.T, lower=True).T
 
 
-def _counted(samples: Samples) -> list[Measure]:
-    """The rows of both domains with their weights as they are, which add up."""
+def _counted(samples: Samples) -> list[WeightedRows]:
+    """The rows of both domains with their weights as given, so that they add up."""
     weights = (np.ones(rows.shape[0]) if w is None else w.astype(np.float64) for rows, w in samples.sides)
-    return [Measure(rows.astype(np.float64), w) for (rows, _), w in zip(samples.sides, weights, strict=True)]
+    return [WeightedRows(rows.astype(np.float64), w) for (rows, _), w in zip(samples.sides, weights, strict=True)]
 
 
 def _count(n_components: Any) -> int:

@@ -19,15 +19,15 @@ from ..objectives.wasserstein import Transport
 from ..solvers import Solution, Solver
 from .density_ratio import DensityRatio, bandwidths
 from .off_sample import Predictor
-from .samples import Samples, measures
+from .samples import Samples, weighted_sides
 from .search import ParameterSearch
 from .solve import Assembly, objective_of
 
 __all__ = ["Envelope", "Wasserstein"]
 
 _CERTAIN = 1e-5  # largest gap of a solution that counts as exact, relative to the value
-_MISS = 1e-3  # largest error of the formula at the rows of the fit, relative to the largest weight, at which others get it
-_CRITICS = {"critic": "densratio.training.ratio.critic_ratio"}  # modules that need torch, loaded when they are asked for
+_MISS = 1e-3  # largest error of the formula at the rows of the fit, relative to the largest weight, with which it is used
+_CRITICS = {"critic": "densratio.training.ratio.critic_ratio"}  # modules that need torch, loaded on request
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ class Wasserstein(DensityRatio):
         if objective.regularization == 0.0:
             raise ValueError(f"potential={self.potential!r} needs regularization > 0, which turns the potential into weights.")
         fit_ratio = _critic_room(self.potential).fit_ratio
-        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in measures(samples))
+        source, target = (part._replace(weight=part.weight / part.weight.mean()) for part in weighted_sides(samples))
         found = fit_ratio(
             source,
             target,
@@ -168,7 +168,7 @@ class Wasserstein(DensityRatio):
 
 
 def _formula(solution: Solution, samples: Samples, objective: Any) -> Predictor | None:
-    """The ratio at any row by the solver's potentials; None where there are none."""
+    """The ratio at any row from the solver's potentials; None if there are none."""
     problem: Any = solution.problem
     on_line = isinstance(problem, Transport)
     potentials = problem.potentials if on_line else getattr(solution.state.memory, "potentials", None)

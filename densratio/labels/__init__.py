@@ -1,4 +1,4 @@
-"""Wrong labels: which rows, how sure and how many, and a classifier that trains well in spite of them."""
+"""Wrong labels: which rows have them, how certainly and how many, and a classifier that trains well in spite of them."""
 
 from .classifier import NoisyLabelClassifier
 from .find import find_label_issues

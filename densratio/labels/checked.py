@@ -1,4 +1,4 @@
-"""Rows drawn at random and looked at again: they tell how many labels are wrong, and how sure the scores may be."""
+"""Rows drawn at random and checked by a person: they show how many labels are wrong, and how sure the scores may be."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .given import label_array
 
 __all__ = ["Checked", "checked_rows", "recalibrated"]
 
-_FLOOR = 0.002  # share of rows on which a score may be wrong however sure it is: no checked row decides alone
-_SPREADS = np.array([1.5, 0.5])  # prior deviations of the shift of log odds, and of the logarithm of their slope
-_DEVIATIONS = 1.645  # on each side of an interval of 90 %
+_FLOOR = 0.002  # error rate even of certain scores, so that no checked row decides alone
+_SPREADS = np.array([1.5, 0.5])  # prior deviations of the shift and of the log slope of log odds
+_DEVIATIONS = 1.645  # standard deviations on each side of a 90 % interval
 
 
 class Checked(NamedTuple):
-    """Row numbers (m,), the label (m,) that each should have, and whether the given one is another (m,)."""
+    """Row numbers (m,), the right label (m,) of each, and whether the given label is another one (m,)."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -27,10 +27,10 @@ class Checked(NamedTuple):
 
 
 def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
-    """Rows that were looked at again, from a pair (row numbers, right labels), or a dict or Series of labels by row number.
+    """Checked rows from a pair (row numbers, right labels), or from a dict or Series of labels by row number.
 
-    given (n,): the given labels. A right label may be a class that the given ones lack. Raises ValueError for other shapes, rows
-    that there are not, a row twice, and labels of another type.
+    given (n,): the given labels. A right label may be a class that no given label has. Raises ValueError for other shapes, row
+    numbers out of range, repeated rows, and labels of another type.
     """
     if checked is None:
         return None
@@ -40,7 +40,7 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
         checked = [row for row, _ in pairs], [label for _, label in pairs]
     if not (isinstance(checked, tuple) and len(checked) == 2):
         raise ValueError(
-            "checked must be (row numbers, right labels) of rows that were drawn at random and looked at again, or a dict of "
+            "checked must be (row numbers, right labels) of rows that were drawn at random and checked, or a dict of "
             f"labels by row number; got {type(checked).__name__}."
         )
     rows, labels = np.asarray(to_host(checked[0])), label_array(checked[1], "checked labels")
@@ -54,16 +54,16 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
         raise ValueError(f"checked has {len(rows) - len(np.unique(rows))} rows twice: leave each in once.")
     if not np.isin(labels, given).any():
         known = np.unique(given)[:20].tolist()
-        raise ValueError(f"checked has the labels {labels[:5].tolist()}, of which labels have none: they are {known}.")
+        raise ValueError(f"checked has the labels {labels[:5].tolist()}, and labels have none of them: they are {known}.")
     return Checked(rows.astype(int), labels, labels != given[rows])
 
 
 def recalibrated(score: np.ndarray, is_known: np.ndarray, checked: Checked) -> tuple[np.ndarray, tuple[float, float]]:
-    """Scores (n,) with which the checked rows agree, 0 or 1 for these; and the fewest and the most wrong labels.
+    """Scores (n,) that agree with the checked rows, 0 or 1 for these; and the fewest and the most wrong labels.
 
-    Log odds of the scores times a slope and plus a shift, the most probable ones given the rows that were checked: a logistic
-    regression, whose scores sum to as many as are wrong among rows that were drawn at random. The order stays. The interval is of
-    90 %, by the curvature at the most probable ones. is_known (n,): rows known to be right, which keep their score.
+    The log odds of the scores get a slope and a shift, the most probable ones given the checked rows: a logistic regression, whose
+    scores sum to the number of wrong labels if the rows were drawn at random. The order of the scores stays. The interval has a
+    level of 90 %, from the curvature at the most probable values. is_known (n,): rows known to be right, which keep their score.
     """
     odds = logit(_FLOOR + (1.0 - 2.0 * _FLOOR) * score)
     tells = ~is_known[checked.rows]

@@ -1,4 +1,4 @@
-"""Which network rows get where none is named: a perceptron, or a linear one that is held back; of images convolutions."""
+"""The default network for rows: a perceptron, or a linear one with a penalty; convolutions for images."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from .held_out import calibrated_losses, is_better
+from .held_out import calibrated_loss, calibrated_losses, is_better, probabilities
 from .rows import Rows, dealt, held_shares
 from .training import Plan, stopped
 
 __all__ = ["with_network"]
 
-_TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # rows of the trial at most; its folds, each of which is held out where rows are few
-_DECAYS = 0.03, 0.1, 0.3, 1.0  # of few columns, and of embeddings
+_TRIAL, _FOLDS, _FEW = 8000, 3, 3000  # most rows of the trial; its folds; and rows up to which every fold is held out
+_DECAYS = 0.03, 0.1, 0.3, 1.0  # penalties for few columns up to embeddings
 _TRIAL_IMAGES, _TRIAL_EPOCHS = 3000, 10
-_PART, _STEPS = 0.25, 300  # of the epochs: convolutions learn images in that, if it is as many steps
-_LESS = 1.0 / 3.0  # of the penalty that wrong labels ask for is enough where they have small weights
-# By which a perceptron, which is stopped where it predicts these rows best, has to predict better: a share, and standard errors.
+_PART, _STEPS = 0.25, 300  # share of the epochs that convolutions need, and their fewest steps
+_LESS = 1.0 / 3.0  # share of the penalty that suffices if wrong labels have small weights
+# A perceptron, stopped where it predicts these rows best, must predict better by this share and these standard errors.
 _MARGIN, _ERRORS = 0.02, 2.0
 
 
 def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Plan:
-    """The plan with a linear network where a logistic regression predicts the labels of held-out rows as well as a perceptron.
+    """The plan with a linear network if a logistic regression predicts held-out labels as well as a perceptron does.
 
-    Its penalty is that of the regression, or less where wrong labels are found before it is trained. A perceptron learns them by
-    heart where columns are many beside rows. Images (n, c, h, w) get convolutions, and are moved while these learn.
+    Its penalty is that of the regression, or smaller if wrong labels are found before it is trained. A perceptron memorizes wrong
+    labels if there are many columns and few rows. Images (n, c, h, w) get convolutions, and are moved during training.
     """
     if plan.factory is not None or len(rows.y) < _FOLDS:
         return plan
@@ -50,7 +50,7 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
 
 
 def _moves(plan: Plan, rows: Rows, seed: int) -> str:
-    """Whether labels of held-out images are predicted better where images are mirrored too while they are learned."""
+    """The moves of images in training: "flips" if mirroring improves the prediction of held-out labels, or else "shifts" alone."""
     some = rows.take(np.random.default_rng(seed).permutation(len(rows.y))[:_TRIAL_IMAGES])
     own, held = dealt(some, held_shares(some, _FOLDS, seed)[:, 0])
     if not len(held.y) or len(np.unique(own.y)) < 2:
@@ -58,15 +58,13 @@ def _moves(plan: Plan, rows: Rows, seed: int) -> str:
     losses = {}
     for moves in ("shifts", "flips"):
         found = stopped(plan.of_images(moves, min(plan.epochs, _TRIAL_EPOCHS)), own, held, seed)
-        losses[moves] = float(np.average(calibrated_losses(found, held.y, held.counts), weights=held.counts))
+        losses[moves] = calibrated_loss(found, held.y, held.counts)
     return min(losses, key=losses.__getitem__)
 
 
 def _regression_losses(decay: float, own: Rows, held: Rows, n_classes: int) -> np.ndarray:
-    proba = np.zeros((len(held.y), n_classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression = LogisticRegression(C=1.0 / (decay * len(own.y)), max_iter=200)
         regression.fit(own.x, own.y, sample_weight=own.counts / own.counts.mean())
-    proba[:, regression.classes_] = regression.predict_proba(held.x)
-    return calibrated_losses(proba, held.y, held.counts)
+    return calibrated_losses(probabilities(regression, held.x, n_classes), held.y, held.counts)

@@ -1,4 +1,4 @@
-"""NoisyLabelClassifier: a network that learns from labels of which some are wrong."""
+"""NoisyLabelClassifier: a network that learns from partly wrong labels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_table, is_frame, library_of
+from .._columns import check_container, check_none_missing, check_table, is_frame, library_of
 from .._estimator import Estimator, unchanged_on_error
 from .._scale import as_counts
-from .._validation import check_sample_weight, seed_of
+from .._validation import check_count, check_number, check_sample_weight, seed_of
 from ..tables.reading import column_names
 from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
@@ -27,48 +27,46 @@ __all__ = ["NoisyLabelClassifier"]
 
 
 class NoisyLabelClassifier(ClassifierMixin, Estimator):
-    """Train a network on rows weighted by how likely their labels are right.
+    """Train a network on rows weighted by the probability that their labels are right.
 
-    method="auto": networks that did not learn from a row say how likely its label is right, in two rounds of cross-fitting, the
-    second without the rows that the first one doubts; the confusion of the classes is estimated with it, so that where all
-    labels are right nearly all weights are alike. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for as
-    many epochs as were best for rows held out in the second round. It costs about three plain trainings.
+    method="auto": cross-fitted networks, which did not learn from a row, estimate the probability that its label is right, in two
+    rounds; the second leaves out the rows that the first doubts. The confusion of the classes is estimated at the same time, so
+    labels that are all right get nearly equal weights. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for
+    the number of epochs that was best for held-out rows in the second round. This costs about three plain trainings.
 
     Parameters
     ----------
     method : "auto", or the name of a method in `densratio.training.registry.METHODS`
-        A method by name is held against the clean rows, or without them against `ChosenRows`.
+        A method by name uses the clean rows as its validation set, or `ChosenRows` without them.
     model : callable (n_features, or the shape of a row, n_classes) -> nn.Module, or None
-        What it gives maps rows (n, ...) of float32 to logits (n, n_classes). None: for tables a perceptron with two hidden layers
-        of 512, or a linear network with a penalty where a logistic regression predicts labels of held-out rows as well, as of
-        embeddings; for images convolutions with batch normalization, to which images are shown moved by a few pixels, and mirrored
-        where that helps, with steps five times as long.
+        Its result maps rows (n, ...) of float32 to logits (n, n_classes). None: for tables a perceptron with two hidden layers of
+        512, or a linear network with a penalty if a logistic regression predicts held-out labels as well, as for embeddings. For
+        images convolutions with batch normalization, which train with five times the learning rate on images moved by a few pixels,
+        and mirrored if that helps.
     max_iter : int
-        Epochs of the final training, with "auto" at most, and a quarter for images without a model of their own; the step length
-        falls to 0 along a half cosine. Cross-fitted networks of the first round stop where the given labels of held-out rows are
-        predicted best.
+        Epochs of the final training; with "auto" at most, and for images without `model` a quarter of them. The learning rate
+        falls to 0 along a half cosine. Networks of the first round stop when held-out given labels are predicted best.
     batch_size : int or None
         None: 128, or 64 for fewer than 5,000 rows.
-    learning_rate : float, of Adam; of a linear network at least that under which the weights can reach 3.
+    learning_rate : float, of Adam; for a linear network at least the rate at which the weights can reach 3.
     device : str, such as "cpu" or "cuda".
     random_state : int, RandomState, Generator or None
         Seed of the networks and the folds; None draws others in each fit. torch's global state is left alone.
     verbose : callable or None
-        Called after each epoch of any network.
+        Called after each epoch of every network.
 
     Attributes
     ----------
     classes_ : (C,). n_iter_ : int, epochs. history_ : list of float, the training loss after each.
-    weights_ : (n,) weights of the rows of X, of mean 1 over those with sample_weight > 0, in the order of X.
-    label_issues_ : frame as of `find_label_issues`, the worst row first: row, given_label, suggested_label, score, is_issue. With a
-        method by name only rows of weight below 1 to which the network gives another label have a score: its doubt of the given
-        one. Needs pandas.
+    weights_ : (n,) weights of the rows of X, in their order, of mean 1 over the rows with sample_weight > 0.
+    label_issues_ : frame as of `find_label_issues`, the worst row first: row, given_label, suggested_label, score, is_issue. For a
+        method by name only rows of weight below 1 to which the network gives another label have a score, its doubt of the given
+        label. Needs pandas.
     module_ : the network. encoder_ : what turned sparse rows, or a table with text, categories or gaps, into numbers; or None.
 
-    Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that neither their order nor how
-    copies are written matters. A class of fewer than 5 rows can't be doubted: its weights are those of right labels.
-    Raises ValueError for one class, infinite numbers, NaN in images, labels that are missing or continuous; ImportError without
-    torch.
+    Columns of tables are standardized. Equal rows with equal labels are merged into counts, so that the order of the rows and the
+    form of copies do not matter. A class of fewer than 5 rows can't be doubted: its labels count as right.
+    Raises ValueError for one class, infinite numbers, NaN in images, missing or continuous labels; ImportError without torch.
     """
 
     def __init__(
@@ -96,8 +94,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """Learn from rows X (n, d), sparse ones too, a frame, texts (n,), or images as for `find_label_issues`, with labels y (n,).
 
         With a model of your own rows may have any shape (n, c, ...).
-        clean: rows known to be right, as numbers of rows of X or as a second (X, y); they are learned with full weight.
-        sample_weight (n,): how much each row counts: whole numbers are copies; others have no unit.
+        clean: rows known to be right, as row numbers of X or as a second (X, y); they have full weight.
+        sample_weight (n,): how much each row counts. Whole numbers are copies; other weights have no unit.
         """
         if find_spec("torch") is None:
             raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')
@@ -109,11 +107,11 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
                 only = self.classes_[distinct.y[0]]
                 raise ValueError(f"NoisyLabelClassifier needs rows of at least two classes; the labels hold one class, {only}.")
             posterior, weight = self._trained(distinct)
-            return self._told(posterior, weight, rows.y[:n_own], place[:n_own], own_clean)
+            return self._store(posterior, weight, rows.y[:n_own], place[:n_own], own_clean)
 
     @property
     def label_issues_(self) -> Any:
-        """All rows of X, those first whose labels are most likely wrong."""
+        """All rows of X, the most likely wrong labels first."""
         check_is_fitted(self, "module_")
         given, suggested, score = self._issues
         return issue_frame(self.classes_[given], self.classes_[suggested], score)
@@ -135,12 +133,10 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     # ------------------------------------------------------------ rows
 
     def _check_params(self) -> None:
-        if not (isinstance(self.max_iter, int | np.integer) and self.max_iter >= 1):
-            raise ValueError(f"max_iter must be an int >= 1; got {self.max_iter!r}.")
-        if self.batch_size is not None and not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 2):
-            raise ValueError(f"batch_size must be an int >= 2 or None; got {self.batch_size!r}.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be > 0; got {self.learning_rate!r}.")
+        check_count("max_iter", self.max_iter)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size, 2, more=" or None")
+        check_number("learning_rate", self.learning_rate, "(0, inf)")
         if self.model is not None and (
             not callable(self.model) or (hasattr(self.model, "parameters") and not isinstance(self.model, type))
         ):
@@ -156,7 +152,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             key_of(self.method)
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, clean: Any) -> tuple[Rows, int, np.ndarray]:
-        """All rows, those of a second (X, y) last; how many are of X; and which of X are known to be right (n,)."""
+        """All rows, those of a second (X, y) last; the number of rows of X; and which of these are known to be right (n,)."""
         x = self._numbers(X, reset=True)
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -190,7 +186,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         return *both, np.concatenate([weight, np.ones(n)]), np.concatenate([is_clean, np.ones(n, dtype=bool)])
 
     def _numbers(self, X: Any, *, reset: bool, has_gaps: bool = False) -> np.ndarray:
-        """X as float64 (n, d) or (n, c, ...), by an encoder where it has one. has_gaps: NaN in rows (n, d) stays."""
+        """X as float64 (n, d) or (n, c, ...), by an encoder if it needs one. has_gaps: NaN in rows (n, d) stays."""
         if reset:
             self.encoder_ = encoder_of(X)
             self.__dict__.pop("feature_names_in_", None)
@@ -237,9 +233,10 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         return Plan(self.model, len(self.classes_), self.max_iter, self.learning_rate, batch_size, self.device, tick)
 
     def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """P(class) (m, C) of each row in the light of its label, and the weights (m,); the network is kept."""
+        """P(true class) (m, C) of each row given its label, and the weights (m,); the network is stored."""
         from .chosen_network import with_network
-        from .training import label_model, seeded, train, train_reweighted
+        from .epochs import seeded
+        from .training import label_model, predicted, train, train_reweighted
 
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]
@@ -253,22 +250,17 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)
-                proba = self._of_rows(plan, rows)
+                proba = predicted(plan, self.module_, rows.x)
                 is_doubted = (proba.argmax(axis=1) != rows.y) & (weight <= weight.mean())
                 posterior = np.where(is_doubted[:, None], proba, posterior)
         self.n_iter_ = len(self.history_)
         return posterior, weight
 
-    def _of_rows(self, plan: Any, rows: Rows) -> np.ndarray:
-        from .training import predicted
-
-        return predicted(plan, self.module_, rows.x)
-
-    def _told(self, posterior: Any, weight: Any, given: Any, place: Any, is_clean: Any) -> NoisyLabelClassifier:
-        """Weights and label issues of the rows as they were given."""
+    def _store(self, posterior: Any, weight: Any, given: Any, place: Any, is_clean: Any) -> NoisyLabelClassifier:
+        """Store the weights and label issues of the rows in their given order."""
         is_used = place >= 0
         weights = np.where(is_used, weight[place], 0.0)
-        # A method that trains on validation rows alone gives all others the weight 0.
+        # A method that trains on validation rows alone gives all others weight 0.
         self.weights_ = weights / (weights[is_used].mean() or 1.0)
         may_be_wrong = is_used & ~is_clean
         score = np.where(may_be_wrong, 1.0 - posterior[place, given], 0.0).clip(0.0, 1.0)
@@ -278,11 +270,11 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
 
 def _scale(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, or channel, over rows (n, c, ...) that count so often; 1 where none varies."""
+    """Mean and standard deviation of each column, or channel, of rows (n, c, ...) with these counts; 1 where none varies."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         by_row = values if values.ndim == 2 else values.reshape(*values.shape[:2], -1).mean(axis=2)
-        # In one order of the rows, whatever theirs is, so that rounding is the same.
+        # Sorted, so that rounding does not depend on the order of the rows.
         total = np.sort(by_row * counts[:, None], axis=0).sum(axis=0) / counts.sum()
         return total.reshape(-1, *[1] * (values.ndim - 2))
 
@@ -292,19 +284,14 @@ def _scale(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
-    """Labels (n,). Raises ValueError where some are missing, or they are no classes."""
+    """Labels (n,). Raises ValueError if some are missing, or if they are not classes."""
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
     check_one_each(y, name)
     labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
-    missing = [row for row, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
-    if missing:
-        raise ValueError(
-            f"{name} must hold a label for each row; {len(missing)} are missing (None or NaN), first in row {missing[0]}. "
-            "Leave these rows out."
-        )
+    check_none_missing(labels, name)
     check_classification_targets(labels)
     return labels
 

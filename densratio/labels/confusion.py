@@ -1,4 +1,4 @@
-"""Wrong labels as a latent class: out-of-fold probabilities of labels, and the confusion between true and given ones."""
+"""The confusion between true and given labels, from out-of-fold probabilities of given labels: the true class is latent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from .held_out import log_losses
 from .label_rows import SMALLEST, LabelRows, label_rows, raised
 from .transition import (
     MISTAKEN,
@@ -27,13 +28,13 @@ from .transition import (
 __all__ = ["LabelModel", "careful_posterior", "label_posterior", "less_sure"]
 
 _CALIBRATIONS = np.geomspace(0.01, 1.0, 30)
-_RIDGE = 100.0  # times the squares of its coefficients are held against the mean loss
+_RIDGE = 100.0  # penalty on the squared coefficients, relative to the mean loss
 _LOWERINGS = 20
-_SOME_ROWS, _SOME_NUMBERS = 10_000, 1_000_000  # rows at least, and probabilities, by which a calibration is chosen
+_SOME_ROWS, _SOME_NUMBERS = 10_000, 1_000_000  # least rows, and numbers of their probabilities, on which a calibration is chosen
 _LESS_LIKELY = 1.35  # in log-likelihood: the limits of an interval of 90 %
-_SPREAD_OF_SLOPES, _FLATTEST = 0.5, -2.0  # of the logarithm of a slope of log odds: its prior deviation, and the least
+_SPREAD_OF_SLOPES, _FLATTEST = 0.5, -2.0  # prior deviation of the log slope of log odds, and its least value
 _CERTAIN, _MANY_CERTAIN = 0.9, 0.5  # probability of a true class, and share of the rows of a class
-_FEWER = 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.0  # times the wrong labels of the likeliest T
+_FEWER = 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.0  # multiples of the wrong labels of the most likely T
 _MORE = 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0
 
 
@@ -45,7 +46,7 @@ class LabelModel(NamedTuple):
 
 
 class _Careful(NamedTuple):
-    """P(true class) (n, K); P(label right) (n,) as if no row were known to be; T; fewest and most wrong labels."""
+    """P(true class) (n, K); P(label right) (n,) as if no row were known to be right; T; the fewest and the most wrong labels."""
 
     posterior: np.ndarray
     right: np.ndarray
@@ -61,20 +62,19 @@ def label_posterior(
     *,
     holds_noise: bool = True,
 ) -> LabelModel:
-    """True classes from probabilities proba (n, K) of rows that the model did not learn from.
+    """True classes, from probabilities proba (n, K) of a model that did not learn from these rows.
 
-    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k) a model of given labels predicts sum_k q_k T_kj, after it is
-    calibrated on them. For a T, q is
-    taken back out of the probabilities (Richardson-Lucy steps) and raised to the power under which the given labels are likeliest.
-    Products q T alone don't tell T: it is known where the true class of many rows is nearly certain. So T starts at confident
-    counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that don't differ by more than chance are
-    one rate; then the rates of the classes are moved to where the labels are likelier. A T that treats all classes alike is
-    taken instead unless it explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or just worse and fewer
-    wrong ones. Rates are lowered until no label is given to more rows of another class than of its own.
-    P(label right) is q_g T_gg / sum_k q_k T_kg, for a given label g. A clean row says its true class: its label is likely under q
-    alone, and counts for no confusion.
+    With q_k(x) = P(true class k | x) and T_kj = P(given j | true k), a calibrated model of given labels predicts sum_k q_k T_kj.
+    For each T, q is recovered from the probabilities by Richardson-Lucy steps, and raised to the power that makes the given labels
+    most likely. The products q T alone do not determine T; rows whose true class is nearly certain do. So T starts at confident
+    counts (Northcutt et al. 2021) and follows by expectation-maximization, in which rates that differ by no more than chance are
+    one rate; then the rates of the classes move to where the labels are more likely. A T that treats all classes alike replaces it,
+    unless that T explains the labels worse by more than the rates of T are worth, ln(n) / 2 each, or explains fewer wrong labels
+    and is worse at all. Rates are lowered until no label is given to more rows of another class than of its own.
+    P(label right) is q_g T_gg / sum_k q_k T_kg, for a given label g. A clean row reveals its true class: its label is likely under
+    q alone, and counts for no confusion.
     given (n,): class numbers. is_clean (n,): rows whose given label is known to be right. counts (n,): how often each row counts.
-    holds_noise: whether proba is learned from labels as they were given, or from right ones, and is q up to a power.
+    holds_noise: True if proba was learned from labels as given; False if it was learned from right ones, and is q up to a power.
     """
     rows = _rows(proba, given, is_clean, np.ones(len(given)) if counts is None else counts, holds_noise)
     fit = _mostly_right(rows, likelier(rows))
@@ -82,16 +82,16 @@ def label_posterior(
 
 
 def careful_posterior(dealt: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> tuple[LabelModel, tuple[float, float]]:
-    """`label_posterior` with no more wrong labels than the given ones ask for; and how many are wrong at least and at most.
+    """`label_posterior` with no more wrong labels than the given ones require; and the fewest and the most wrong labels.
 
-    Where classes overlap, the probabilities under a T are those under a smaller T too, of classes that overlap more, and the labels
-    hardly tell one from the other. So where less than half of the rows of a class are nearly certain, T is moved to fewer wrong
-    labels, and where none is, down to the lower limit; the rates between two classes follow the less certain of both, so that those
-    between classes that are well apart stay. The limits are those of an interval of 90 % by likelihood, in which all rates move
-    together. Clean rows say how sure the probabilities may be, see `less_sure`.
+    If classes overlap, a T and a smaller T with more overlap predict the same probabilities, and the labels hardly distinguish
+    them. So if less than half of the rows of a class are nearly certain, T moves to fewer wrong labels, and if none is, down to the
+    lower limit. The rates between two classes follow the less certain one, so that rates between well separated classes stay. The
+    limits are those of a 90 % likelihood interval, in which all rates move together. Clean rows show how sure the probabilities may
+    be, see `less_sure`.
 
-    dealt (r, n, K): probabilities of r deals of the rows into folds. Their mean ranks the rows. What is certain by one deal is less
-    so by another, so P(label right) takes the values that its mean over the deals has, in this order.
+    dealt (r, n, K): probabilities from r deals of the rows into folds. Their mean ranks the rows. One deal is sure of rows of which
+    another is less sure, so P(label right) takes, in this order, the values of its mean over the deals.
     """
     at = np.arange(len(given)), given
     each = [_careful(proba, given, is_clean) for proba in dealt]
@@ -117,7 +117,7 @@ def _careful(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray) -> _Car
 
 
 def _in_order_of(order: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The values (n,), each where the order (n,) has the value of the same rank; equal ones share the mean of theirs."""
+    """The values (n,) rearranged to the ranks of `order` (n,); ties share their mean."""
     _, place, counts = np.unique(order, return_inverse=True, return_counts=True)
     ranked = np.empty_like(values)
     ranked[np.argsort(order, kind="stable")] = np.sort(values)
@@ -125,11 +125,11 @@ def _in_order_of(order: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def less_sure(right: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
-    """P(label right) (n,) with log odds times a slope of at most 1, and as many right among the rows that are not clean.
+    """P(label right) (n,) whose log odds have a slope of at most 1, with the same sum over the rows that are not clean.
 
-    Clean rows are a draw of those whose label is right, so the density of a row among them goes with P(label right): the slope is
-    that under which they are likeliest, and near 1 where they are few. It mends probabilities that are too sure where wrong labels
-    lie on hard rows, and leaves the order of the rows as it is.
+    Clean rows are a sample of the rows with a right label, so the density of a row among them is proportional to P(label right).
+    The slope is the one that makes them most likely, and is near 1 if they are few. This corrects probabilities that are too sure,
+    when wrong labels are on hard rows, and keeps the order of the rows.
     """
     if not is_clean.any() or is_clean.all():
         return right
@@ -157,10 +157,10 @@ def _rows(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray, counts: np
 
 
 def _calibrated(proba: np.ndarray, given: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Probabilities (n, K) under which the given labels are likelier, so that a model's habits are not taken for a confusion.
+    """Probabilities (n, K) under which the given labels are more likely, so that a model's bias is not taken for a confusion.
 
-    They are the model's, between it and the shares of the classes, since models are surer than right; or those of a logistic
-    regression on their logarithms where it gains more than its coefficients are worth.
+    Candidates lie between the model's probabilities and the class frequencies, since models are overconfident; and the
+    probabilities of a logistic regression on the model's log probabilities, if it gains more than its coefficients are worth.
     """
     n_classes = proba.shape[1]
     some = np.sort(np.random.default_rng(0).permutation(len(given))[: max(_SOME_ROWS, _SOME_NUMBERS // n_classes)])
@@ -171,11 +171,11 @@ def _calibrated(proba: np.ndarray, given: np.ndarray, counts: np.ndarray) -> np.
         return raised(part * log_proba + (1.0 - part) * log_shares, 1.0)
 
     def gain(proba: np.ndarray) -> float:
-        return float(own_counts @ np.log(np.maximum(proba[np.arange(len(own)), own], SMALLEST)))
+        return -float(own_counts @ log_losses(proba, own))
 
     best, part = max((gain(between(part, log_proba)), part) for part in _CALIBRATIONS)
     worth = n_classes * (n_classes + 1)
-    # No probabilities gain more than those of certainty.
+    # No probabilities gain more than certainty does.
     if -best > worth and len(np.unique(own)) == n_classes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -186,10 +186,10 @@ def _calibrated(proba: np.ndarray, given: np.ndarray, counts: np.ndarray) -> np.
 
 
 def _mostly_right(rows: LabelRows, fit: Fit) -> Fit:
-    """The fit after rates were lowered until no label is given to more rows of another class than to those of its own.
+    """The fit after lowering rates until no label is given to more rows of another class than to those of its own.
 
-    It stays as it is where clean rows are likelier under it by more than a rate of each class is worth: of a rare class most labels
-    can be wrong.
+    The fit stays as it is if this makes clean rows less likely by more than one rate per class is worth: most labels of a rare
+    class can be wrong.
     """
     given = fit
     for _ in range(_LOWERINGS):
@@ -211,7 +211,7 @@ def _certain(rows: LabelRows, q: np.ndarray) -> np.ndarray:
 
 
 def _limit(rows: LabelRows, fit: Fit, scales: tuple[float, ...], less: float, parts: np.ndarray | float = 1.0) -> Fit:
-    """The last fit on the way to other numbers of wrong labels that is less likely than the likeliest by no more than `less`."""
+    """The last fit, on the way to other numbers of wrong labels, that is at most `less` less likely than the best."""
     best, last, at = fit.value, fit, 1.0
     for scale in scales:
         found = _scaled(rows, fit.transition, scale, last.power, parts)
@@ -224,7 +224,7 @@ def _limit(rows: LabelRows, fit: Fit, scales: tuple[float, ...], less: float, pa
 
 
 def _scaled(rows: LabelRows, transition: np.ndarray, scale: float, power: float, parts: np.ndarray | float) -> Fit:
-    """The fit of T with scale^parts times the wrong labels, half a row at least; parts in [0, 1], or (K, K) of them."""
+    """The fit of T with scale^parts times the wrong labels, at least half a row; parts in [0, 1], or (K, K) of them."""
     wrong = np.where(np.eye(len(transition), dtype=bool), 0.0, transition)
     least = 0.5 / (max(rows.counts.sum(), 1.0) * max(wrong.sum(axis=1).max(), SMALLEST))
     return fitted_confusion(rows, with_diagonal(wrong * max(scale, least) ** parts), power * NEXT_POWERS)

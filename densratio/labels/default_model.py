@@ -1,4 +1,4 @@
-"""The classifier that `find_label_issues` takes where none is given."""
+"""The default classifier of `find_label_issues`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from .held_out import calibrated_losses, fitted, is_better, label_folds
+from .held_out import calibrated_losses, fitted, is_better, label_folds, probabilities
 
-__all__ = ["default_model", "has_torch"]
+__all__ = ["default_model", "has_torch", "torch_network"]
 
-_TRIAL, _TRIAL_FOLDS = 8000, 3  # rows on which the models are compared: of 4000, trees can still seem better than networks
-_RIDGES = 0.1, 0.001  # of few columns, and of embeddings: C of logistic regressions
+_TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
+_RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
 _FEW_IMAGES = 5000
-_SMALL_IMAGE = 256  # pixels times channels up to which images can be seen as columns of a table
+_SMALL_IMAGE = 256  # pixels times channels up to which an image can be a row of a table
 _ERRORS = 2.0  # standard errors
-_MARGIN = 0.03  # by which others have to predict better than networks, which learn the most from further rows
+_MARGIN = 0.03  # by which others must predict better than networks, which gain most from more rows
 
 
 def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Any:
-    """The network, boosted trees or logistic regression that predicts held-out labels best, on as many rows as a trial needs.
+    """The network, boosted trees or logistic regression that predicts held-out labels best in a trial on some of the rows.
 
     rows (n, d), or images (n, c, h, w) with torch. groups (n,): rows of one group are held out together.
     """
@@ -43,19 +43,18 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     losses = np.stack([_held_out_losses(model, rows, given, learned, held) for model in models])
     means = losses.mean(axis=1)
     network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))
-    # What sees the neighbors of a pixel is given up for more than chance.
+    # Networks that see neighboring pixels are only replaced for a significant gain.
     errors = _ERRORS if rows.ndim == 4 else 0.0
     return models[other if is_better(losses[other], losses[network], _MARGIN, errors) else network]
 
 
 def _held_out_losses(model: Any, rows: np.ndarray, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    full = np.zeros((len(held), int(given.max()) + 1))
-    full[:, np.unique(given[learned])] = fitted(model, rows[learned], given[learned]).predict_proba(rows[held])
-    return calibrated_losses(full, given[held])
+    learner = fitted(model, rows[learned], given[learned])
+    return calibrated_losses(probabilities(learner, rows[held], int(given.max()) + 1), given[held])
 
 
 def _small_models(seed: int) -> list[Any]:
-    """Trees, and models that learn little of the noise where rows are few, or columns many or of little to say."""
+    """Trees, and models that learn little noise from few rows, or from many or uninformative columns."""
     trees = [
         HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=n, early_stopping=False, random_state=seed) for n in (31, 4)
     ]
@@ -63,9 +62,9 @@ def _small_models(seed: int) -> list[Any]:
 
 
 def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
-    """Convolutions on images that are moved, or mirrored too, or stay; and of pixels (n, d), of large ones a network alone."""
-    network, factory = _torch_network(), importlib.import_module(".image_network", __package__).image_network
-    # Few rows are few steps of large batches.
+    """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), of large images a network."""
+    network, factory = torch_network(), importlib.import_module(".image_network", __package__).image_network
+    # With few rows large batches would give few steps.
     how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
     convolutions = [network(factory, moves=moves, **how) for moves in ("shifts", "flips")]
     convolutions.append(network(random_state=seed))  # without normalization, for few or small images
@@ -80,20 +79,21 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 
 def has_torch() -> bool:
-    """Whether torch is installed, without which there are no models for images."""
+    """Whether torch is installed; without it there are no models for images."""
     return importlib.util.find_spec("torch") is not None
 
 
-def _torch_network() -> Any:
+def torch_network() -> Any:
+    """The class `MeanNetwork`. Raises ImportError without torch."""
     return importlib.import_module(".mean_network", __package__).MeanNetwork
 
 
 def _networks(n_rows: int, seed: int) -> list[Any]:
-    """Networks by torch, whose probabilities are steadier; one by scikit-learn where torch is not installed.
+    """Networks of torch, whose probabilities are steadier; one of scikit-learn without torch.
 
-    Columns of one unit, such as pixels, are learned better as they are: their small spreads are mostly noise.
+    Columns with one unit, such as pixels, are learned better unscaled: their small spreads are mostly noise.
     """
     if has_torch():
-        return [_torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
+        return [torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
     perceptron = MLPClassifier((256, 256), batch_size=min(128, n_rows), max_iter=max(30, 150_000 // n_rows), random_state=seed)
     return [make_pipeline(StandardScaler(), perceptron)]

@@ -29,8 +29,8 @@ __all__ = [
     "table_of_texts",
 ]
 
-_CHANNELS = 1, 3, 4  # of gray images, in color, and with transparency
-_WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # free text has as many words in the mean; more of it than this share is distinct
+_CHANNELS = 1, 3, 4  # gray, color, and color with transparency
+_WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # least mean words and share of distinct values in free text; directions kept
 
 
 class FrameEncoder:
@@ -53,14 +53,14 @@ class FrameEncoder:
 
 
 def _column(X: Any, name: Any) -> Any:
-    """The column of a name that `column_names` gives. Raises ValueError where there is none."""
+    """The column with a name of `column_names`. Raises ValueError if there is none."""
     if name not in (names := column_names(X)):
         raise ValueError(f"X has no column {name!r}, which the encoder was fitted on; its columns are {names}.")
     return X[name] if is_frame(X) else X[:, names.index(name)]
 
 
 def table_of_texts(X: Any) -> np.ndarray | None:
-    """X (n, d) as an array, if it is a list of rows or an array of which some entries are texts that spell no numbers."""
+    """X (n, d) as an array, if it is a list of rows or an array in which some entries are texts other than numbers; else None."""
     is_list = isinstance(X, list | tuple) and len(X) > 0 and all(isinstance(row, list | tuple) for row in X)
     if not is_list and not (isinstance(X, np.ndarray) and X.dtype.kind in "OU"):
         return None
@@ -104,7 +104,7 @@ class TextEncoder:
 
     def transform(self, X: Any) -> np.ndarray:
         """The numbers (n, k) of other texts."""
-        # Texts of which all are missing are texts too.
+        # A column of missing texts only is accepted too.
         if not (_are_texts(X) or (_is_column(X) and all(map(is_missing, _values(X))))):
             raise ValueError("The classifier was fitted on texts (n,): pass a list, an array or a column of them.")
         return self.pipeline.transform(_texts(X))
@@ -132,7 +132,7 @@ def _dense_rows(rows: Any) -> np.ndarray:
 
 
 def encoder_of(X: Any) -> FrameEncoder | SparseEncoder | TextEncoder | None:
-    """A fitted encoder of texts, sparse rows, and tables with gaps or columns that are no numbers; None for other rows."""
+    """A fitted encoder for texts, sparse rows, and tables with gaps or columns that are not numbers; None for other rows."""
     if _are_texts(X):
         return TextEncoder().fit(X)
     if is_sparse(X):
@@ -157,7 +157,7 @@ def _has_gaps(X: Any) -> bool:
 
 
 def _text_pipeline(texts: list[str]) -> Any:
-    """A fitted pipeline from texts (n,) to numbers (n, k). Words are what has two letters or digits; where none has, all parts."""
+    """A fitted pipeline from texts (n,) to numbers (n, k). A word has two letters or digits; without any, every part counts."""
     if not any(map(str.strip, texts)):
         raise ValueError("A column of text holds no words: all texts are empty or missing.")
     weights = TfidfVectorizer(sublinear_tf=True, max_features=50_000)
@@ -165,7 +165,7 @@ def _text_pipeline(texts: list[str]) -> Any:
         terms = weights.fit_transform(texts)
     except ValueError:
         terms = weights.set_params(token_pattern=r"\S+").fit_transform(texts)
-    # A direction less than words can be the one that tells the texts apart.
+    # One direction fewer than words could lose the one that distinguishes the texts.
     directions = FunctionTransformer(_dense) if terms.shape[1] <= _n_directions(terms) else _main_directions(terms)
     return make_pipeline(weights, directions.fit(terms))
 
@@ -175,7 +175,7 @@ def _dense(rows: Any) -> np.ndarray:
 
 
 def _n_directions(terms: Any) -> int:
-    # Of few texts most directions are noise.
+    # With few texts most directions are noise.
     return max(1, min(_DIRECTIONS, terms.shape[0] // 10))
 
 
@@ -184,7 +184,7 @@ def _main_directions(terms: Any) -> TruncatedSVD:
 
 
 def _are_texts(X: Any) -> bool:
-    """Whether X is a column of texts (n,), of which some may be missing."""
+    """Whether X is a column of texts (n,), some of which may be missing."""
     if not _is_column(X):
         return False
     values = _values(X)
@@ -208,7 +208,7 @@ def encodes_itself(model: Any) -> bool:
 
 
 def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = False) -> Any:
-    """Rows (n, d) for a model, or images (n, c, h, w) where they are kept. encoder: as in `find_label_issues`."""
+    """Rows (n, d) for a model, or images (n, c, h, w) with `keeps_images`. encoder: as in `find_label_issues`."""
     if encoder is None:
         return X
     if hasattr(encoder, "fit_transform"):
@@ -238,7 +238,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
 
 
 def as_images(values: np.ndarray) -> np.ndarray:
-    """Images (n, c, h, w) from such, from gray ones (n, h, w), or from those whose channels come last (n, h, w, c)."""
+    """Images (n, c, h, w), from gray ones (n, h, w), from ones with channels last (n, h, w, c), or as they are."""
     if values.ndim == 3:
         return values[:, None]
     is_last = values.ndim == 4 and values.shape[1] not in _CHANNELS and values.shape[3] in _CHANNELS

@@ -1,8 +1,7 @@
-"""`find_label_issues`: rows of a table, of images or of texts whose label is likely wrong, in one call."""
+"""`find_label_issues`: rows of a table, of images or of texts whose label is likely wrong."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame
 from .._validation import check_count, seed_of
 from .checked import checked_rows
-from .default_model import default_model, has_torch
+from .default_model import default_model, has_torch, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array, warn_of_labels
@@ -26,7 +25,7 @@ from .sentinels import warn_of_sentinels
 
 __all__ = ["find_label_issues"]
 
-_MANY = 100_000  # rows from which the time is told beforehand
+_MANY = 100_000  # rows from which the expected time is announced
 
 
 def find_label_issues(
@@ -45,55 +44,55 @@ def find_label_issues(
     n_jobs: int | None = None,
     verbose: int = 0,
 ) -> Any:
-    """List rows by how likely their label is wrong, with a calibrated probability, and estimate how many are.
+    """List rows by a calibrated probability that their label is wrong, and estimate the number of wrong labels.
 
-    A classifier predicts the labels of rows that it did not learn from. What it predicts holds the noise of the labels, so the
-    confusion T_kj = P(given j | true k) and the true classes q_k(x) are estimated together, from sum_k q_k T_kj alone;
-    score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. Probabilities are calibrated first, and T is even where the labels
-    do not clearly say otherwise. Where the classifier is sure of few rows of a class, classes that overlap and wrong labels look
-    alike: then the number is the lower limit of those that are about as likely, and `clean` rows tell more.
-    Wrong labels are taken to depend on the true class: where they depend on the row too, as hard rows that people mislabel, there
-    are more than estimated, unless the classifier is weak. Clean rows, a draw of those whose label is right, then make the scores
-    less sure where they are too sure, and leave their order and their sum as they are. Checked rows tell the number: log odds of
-    the scores are shifted and stretched so that they agree with what was found, and the number has an interval of 90 %.
+    A classifier predicts the labels of rows that it did not learn from. Its predictions contain the noise of the labels, so the
+    confusion T_kj = P(given j | true k) and the true classes q_k(x) are estimated together from sum_k q_k T_kj, and
+    score = 1 - q_g T_gg / sum_k q_k T_kg for a given label g. Probabilities are calibrated first, and T treats all classes alike
+    unless the labels clearly say otherwise. If the classifier is sure of few rows of a class, overlapping classes and wrong labels
+    look alike: the number is then the lower limit of those that are about as likely, and `clean` rows help.
+    The model assumes that wrong labels depend on the true class. If they also depend on the row, as when people mislabel hard rows,
+    there are more than estimated, unless the classifier is weak. Clean rows, a sample of those whose label is right, then flatten
+    scores that are too sure, and keep their order and their sum. Checked rows determine the number: the log odds of the scores are
+    shifted and stretched to agree with the checks, and the number has a 90 % interval.
 
-    Numbers, the target of a regression, are wrong where they are unlikely of their row, and likely of any other or far from all:
-    out-of-fold predictions and their spread give a Student's t with a spread on each side, the density of all targets that of a
-    number of another row, an even one that of any number at all. Their shares are those under which the targets are likeliest,
-    where they gain more than ln(n) in log-likelihood, else half a row. Where rows say little of the numbers, wrong ones within the
-    range of the others can't be told from broad errors: then few are issues. Each column of labels (n, L), such as the 0 and 1 of
-    several tags, is listed by itself.
+    Numbers, the target of a regression, are wrong if they are unlikely for their row, and likely for any other row or far from all.
+    Out-of-fold predictions and their spread give a Student's t density with a spread on each side; the density of all targets
+    stands for a number from another row, and a uniform one for an arbitrary number. The shares of the latter two maximize the
+    likelihood if they gain more than ln(n) in log-likelihood, else they are half a row. If rows say little about the numbers, wrong
+    numbers within the range of the others can't be distinguished from broad errors: then few are issues. Each column of labels (n,
+    L), such as the 0 and 1 of several tags, is treated separately.
 
     Parameters
     ----------
     X : table (n, d) with numbers, categories, dates and gaps (pandas, polars, Arrow, array), images (n, c, h, w),
         (n, h, w, c) or (n, h, w), embeddings, or anything that `encoder` turns into them.
     labels : (n,) given classes, text or whole numbers; numbers; or (n, L), several for each row.
-    kind : "classes", "numbers", or "auto": numbers where labels hold fractions, or more than 50 whole numbers for four rows each.
-    clean : row numbers or a mask of rows known to be right, or, for classes (n,), a second (X, labels) that is.
-    checked : (row numbers, right labels) of rows drawn at random and looked at again, or a dict of labels by row number; of classes
-        (n,). Draw them among all rows, not among the doubtful ones: 200 tell a tenth to a fifth of the number. They are listed with
-        score 1 where the given label is another, else 0.
-    model : scikit-learn classifier with predict_proba, of numbers a regressor, or a function (n_features or shape, n_classes) ->
-        nn.Module that sees rows (d,) or images (c, h, w) as they are; None for a perceptron, on columns of one unit or scaled each,
-        boosted trees, large or small, or logistic regression, whichever predicts best; of numbers for boosted trees; of images for
-        convolutions, which learn them moved by a few pixels, and mirrored where that helps, or a perceptron.
-    encoder : "auto" (`densratio.tables.TableEncoder` for frames, whose columns of sentences become the 100 main directions of their
-        TF-IDF weights, as texts (n,) do, and for arrays without a model; nothing for a pipeline that begins with a column
-        transformer, a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, or None to hand X to
-        the model as it is.
-    groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row are a group where
-        most rows have some, as in tables in which classes were made alike by copying. A class of one group can't be judged.
-    cv : number of folds. n_repeats : how often the rows are dealt into them. Their mean prediction, which depends less on the rows
-        that a model learned from, ranks them; scores are as sure as they are over the deals on average. None for 4 times up to
-        5,000 rows, of images twice, fewer for more, once above 10,000.
+    kind : "classes", "numbers", or "auto": numbers if labels hold fractions, or more than 50 whole numbers for four rows each.
+    clean : row numbers or a mask of rows known to be right; for classes (n,) also a second (X, labels) that is right.
+    checked : (row numbers, right labels) of rows drawn at random and checked by a person, or a dict of labels by row number; for
+        classes (n,). Draw them from all rows, not from the doubtful ones: 200 determine the number to within a tenth to a fifth.
+        They are listed with score 1 if the given label is wrong, else 0.
+    model : scikit-learn classifier with predict_proba, for numbers a regressor, or a function (n_features or shape, n_classes) ->
+        nn.Module that sees rows (d,) or images (c, h, w) as they are. None: whichever predicts best of a perceptron, on columns
+        with one unit or scaled each, boosted trees, large or small, and logistic regression; for numbers boosted trees; for images
+        convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
+    encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
+        (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
+        a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, or None to pass X to the model as
+        it is.
+    groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row form a group if
+        most rows have copies, as in tables whose classes were balanced by copying. A class of one group can't be judged.
+    cv : number of folds. n_repeats : how often the rows are dealt into folds. The mean prediction, which depends less on the rows
+        that a model learned from, ranks the rows; the scores are as sure as on average over the deals. None: 4 times up to 5,000
+        rows, twice for images, fewer for more rows, once above 10,000.
     random_state : int, Generator, or None for other folds in each call. n_jobs : folds at a time.
-    verbose : above 0, progress over the folds is printed, as by `sklearn.model_selection.cross_val_predict`.
+    verbose : above 0, print progress over the folds, as `sklearn.model_selection.cross_val_predict` does.
 
-    Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; as many are issues as
-    the scores sum to, and of labels (n, L) the column too. Its attrs hold n_issues, and of classes these, the transition, and
-    n_issues_interval: the fewest and the most wrong labels that are about as likely as the likeliest number; with checked rows the
-    ends of an interval of 90 %. A warning says so where they lie far apart: then trust the order, not the number.
+    Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
+    also column. The number of issues is the sum of the scores. Its attrs hold n_issues, and for classes these, the transition, and
+    n_issues_interval: the fewest and the most wrong labels that are about as likely as the most likely number; with checked rows a
+    90 % interval. If these are far apart a warning says so: then trust the order, not the number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
@@ -114,17 +113,11 @@ def find_label_issues(
     if targets is not None:
         if checked is not None:
             raise ValueError("checked is for classes, and these labels are numbers: leave it out.")
-        if isinstance(clean, tuple):
-            raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
-        rows, n_rows = as_numbers(X, encoder, has_model=model is not None), len(targets)
-        _check_lengths(rows, targets, n_rows)
         warn_of_labels(X, targets, 2)
         warn_of_sentinels(X, 2)
-        codes = _groups(groups, n_rows, n_rows)
-        how = cv, n_deals(n_repeats, n_rows), seed, n_jobs, verbose
-        predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, codes, *how)
-        wrong = wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows))
-        return issue_frame(targets, predicted, wrong)
+        rows = as_numbers(X, encoder, has_model=model is not None)
+        how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs, verbose
+        return _number_issues(rows, targets, clean, model, groups, how)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
     warn_of_labels(X, given, 2)
@@ -144,19 +137,31 @@ def find_label_issues(
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
 
+def _number_issues(
+    rows: Any, targets: np.ndarray, clean: Any, model: Any, groups: Any, how: tuple[int, int, int, int | None, int]
+) -> Any:
+    """The frame of numbers (n,) that are likely wrong. how: folds, deals, seed, jobs and verbosity."""
+    if isinstance(clean, tuple):
+        raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
+    n_rows = len(targets)
+    _check_lengths(rows, targets, n_rows)
+    predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
+    return issue_frame(targets, predicted, wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows)))
+
+
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:
-    """What `one` lists of each column of labels (n, L), the worst first."""
+    """The issues of each column of labels (n, L), listed by `one`, together, the worst first."""
     if isinstance(clean, tuple):
         raise ValueError("With labels (n, L) clean must be row numbers or a mask: put the clean rows into X and labels.")
     names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
     columns = list(np.asarray(to_host(labels)).T)
     alike = [len(column) > 0 and bool((column == column[0]).all()) for column in columns]
-    is_one_told = any(alike) and not all(alike)
-    if is_one_told:
-        told = ", ".join(str(name) for name, is_alike in zip(names, alike, strict=True) if is_alike)
-        warnings.warn(f"Columns of labels that hold one value alone have no issues: {told}.", UserWarning, stacklevel=3)
+    skips = any(alike) and not all(alike)
+    if skips:
+        skipped = ", ".join(str(name) for name, is_alike in zip(names, alike, strict=True) if is_alike)
+        warnings.warn(f"Columns of labels that hold one value alone have no issues: {skipped}.", UserWarning, stacklevel=3)
     found = [
-        issue_frame(column, column, np.zeros(len(column))) if is_one_told and is_alike else one(column.tolist())
+        issue_frame(column, column, np.zeros(len(column))) if skips and is_alike else one(column.tolist())
         for column, is_alike in zip(columns, alike, strict=True)
     ]
     n_issues = sum(frame.attrs["n_issues"] for frame in found)
@@ -186,16 +191,16 @@ def _check_lengths(rows: Any, given: np.ndarray, n_rows: int) -> None:
 
 
 def _alone(given: np.ndarray, names: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Mask (n,) of the rows of classes that are one row, or one of the groups (n,), with a warning; a ValueError for all."""
+    """Mask (n,) of rows whose class is one row, or one of the groups (n,), with a warning; ValueError if all are."""
     n_groups = len(given) if groups is None else int(groups.max()) + 1
     pairs = np.unique(given * n_groups + (np.arange(n_groups) if groups is None else groups))
     alone = np.bincount(pairs // n_groups)[given] < 2
     if alone.all():
-        raise ValueError("All rows of each class are one group, or copies: none else tells what they look like. Give other groups.")
+        raise ValueError("All rows of each class are one group, or copies: no other row shows what it looks like. Change groups.")
     if alone.any():
         lonely = names[np.unique(given[alone])].tolist()[:5]
-        told = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
-        warnings.warn(f"{told} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
+        which = "Classes of one row" + ("" if groups is None else ", or whose rows are one group or copies,")
+        warnings.warn(f"{which} can't be judged, and count as right: {lonely}.", UserWarning, stacklevel=3)
     return alone
 
 
@@ -208,7 +213,7 @@ def _clean_codes(labels: Any, names: np.ndarray) -> np.ndarray:
 
 
 def _groups(groups: Any, n_rows: int, n_all: int) -> np.ndarray | None:
-    """A group number of each row; rows of a second clean sample stand alone."""
+    """A group number for each row; each row of a second clean sample is its own group."""
     if groups is None:
         return None
     values = label_array(groups, "groups")
@@ -233,9 +238,9 @@ def _classifier(model: Any, seed: int) -> Any:
             "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
             f"nn.Module; got {model!r}."
         )
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')
-    return importlib.import_module(".mean_network", __package__).MeanNetwork(model, random_state=seed)
+    return torch_network()(model, random_state=seed)
 
 
 def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int) -> None:

@@ -11,7 +11,7 @@ __all__ = ["issue_frame", "pandas_module", "suggested_classes"]
 
 
 def pandas_module() -> Any:
-    """pandas; an ImportError that says what to install where it is missing."""
+    """pandas; without it an ImportError says what to install."""
     try:
         return import_module("pandas")
     except ImportError as error:
@@ -19,7 +19,7 @@ def pandas_module() -> Any:
 
 
 def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """The likeliest class (n,) of each row by P(true class) (n, K), and of the issues the likeliest other than the given one."""
+    """The most probable class (n,) of each row by P(true class) (n, K); for issues the most probable other than the given one."""
     likeliest, others = posterior.argmax(axis=1), posterior.copy()
     others[np.arange(len(given)), given] = -1.0
     issues = _worst_first(score)[: _n_issues(score)]
@@ -28,7 +28,7 @@ def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarra
 
 
 def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> Any:
-    """row, given_label, suggested_label, score, is_issue of all rows, the worst first; as many are issues as the scores sum to."""
+    """row, given_label, suggested_label, score, is_issue of all rows, the worst first; the scores sum to the number of issues."""
     order, n_issues = _worst_first(score), _n_issues(score)
     frame = pandas_module().DataFrame({
         "row": order,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container, is_frame, is_missing
+from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing
 from ..tables.reading import column_names
 
 __all__ = ["check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels"]
@@ -26,12 +26,7 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
         raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
-    missing = [row for row, value in enumerate(values.tolist()) if is_missing(value)]
-    if missing:
-        raise ValueError(
-            f"{name} must hold a label for each row; {len(missing)} have none, first row {missing[0]}. Leave these rows out of X "
-            f"and {name}."
-        )
+    check_none_missing(values, name)
     return values
 
 
@@ -50,12 +45,11 @@ def check_one_each(labels: Any, name: str) -> None:
 
 
 def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """(classes (K,), class numbers (n,)) of labels. Raises ValueError for one class, mixed types, or a label that classes lack."""
+    """(classes (K,), class numbers (n,)) of labels. Raises ValueError for one class, mixed types, or a label outside `classes`."""
     values = label_array(labels)
     if not len(values):
         raise ValueError("labels are empty: they need at least two rows of each of two classes.")
-    if values.dtype.kind == "f" and (values != np.round(values)).any():
-        raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
+    check_no_fractions(values)
     try:
         found = np.unique(values)
     except TypeError as error:
@@ -67,7 +61,7 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
         )
     names = found if classes is None else np.asarray(classes)
     if len(names) < 2:
-        raise ValueError(f"labels hold one class alone, {found.tolist()}: a wrong label can't be told without a second one.")
+        raise ValueError(f"labels hold one class alone, {found.tolist()}: finding wrong labels takes a second class.")
     number = {name: code for code, name in enumerate(names.tolist())}
     unknown = [name for name in found.tolist() if name not in number]
     if unknown:
@@ -76,7 +70,7 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
 
 
 def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
-    """Warn of a column of a frame X that holds the labels (n,), by whatever names: with it every label is predicted as it is."""
+    """Warn of a column of a frame X that holds the labels (n,), possibly renamed: a model would simply copy it."""
     for name in column_names(X) if is_frame(X) else []:
         if _tells_all(X[name], labels):
             warnings.warn(
@@ -87,8 +81,8 @@ def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
 
 
 def _tells_all(column: Any, labels: np.ndarray) -> bool:
-    """Whether each value of the column goes with one label, and each label with one value; of numbers that differ, in a line."""
-    # Where most labels differ any count of the rows goes with them so, and any measured column.
+    """Whether the column determines the label and the label the column; if most labels differ, whether both are on a line."""
+    # If most labels differ, so does any row number or measured column, which proves nothing.
     if 2 * len(np.unique(labels)) > len(labels):
         return _are_in_line(column, labels)
     label_of: dict[Any, Any] = {}
@@ -103,7 +97,7 @@ def _tells_all(column: Any, labels: np.ndarray) -> bool:
 
 
 def _are_in_line(column: Any, labels: np.ndarray) -> bool:
-    """Whether the labels (n,) are a + b times the column, b not 0, but for the rounding of single precision."""
+    """Whether the labels (n,) are a + b times the column, b not 0, up to the rounding of single precision."""
     try:
         x, y = np.asarray(column).astype(np.float64), labels.astype(np.float64)
     except (TypeError, ValueError):
@@ -115,7 +109,7 @@ def _are_in_line(column: Any, labels: np.ndarray) -> bool:
 
 
 def clean_rows(clean: Any, n_rows: int) -> np.ndarray:
-    """Mask (n,) of the rows that clean, row numbers or None, says are right."""
+    """Mask (n,) of the rows in `clean`: row numbers, a mask, or None."""
     mask = np.zeros(n_rows, dtype=bool)
     if clean is None:
         return mask

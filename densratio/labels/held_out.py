@@ -1,4 +1,4 @@
-"""Classifiers of given labels and what they predict of rows that they did not learn from."""
+"""Classifiers of given labels, and their predictions for rows that they did not learn from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 
 from .._validation import check_count
 
-__all__ = ["calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "n_deals", "out_of_fold"]
+__all__ = [
+    "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "log_losses", "n_deals",
+    "out_of_fold", "probabilities",
+]  # fmt: skip
 
-_COPIED, _DISTINCT = 0.5, 0.1  # share of rows that have copies, and of distinct rows, beyond which copies are held out together
-_MANY_CLASSES = "The number of unique classes is greater"  # said in words of our own where classes have one row
+_COPIED, _DISTINCT = 0.5, 0.1  # shares of copied and of distinct rows above which copies are held out together
+_MANY_CLASSES = "The number of unique classes is greater"  # our own message covers classes of one row
 _POWERS, _LEAST = np.geomspace(0.1, 1.0, 9), 1e-6
-_MOST_DEALS, _ROWS = 4, 20_000  # deals, and rows of all of them, beyond which a further one costs more than it brings
+_SMALLEST = 1e-9
+_MOST_DEALS, _ROWS = 4, 20_000  # most deals, and most rows in all deals together: more would cost more than they bring
 
 
 def n_deals(n_repeats: int | None, n_rows: int, *, are_images: bool = False) -> int:
-    """How often rows are dealt into folds: as given, or by None as often as 20,000 rows allow, at most 4 times, images twice."""
+    """How often rows are dealt into folds; None: as often as 20,000 rows in total allow, at most 4 times, images twice."""
     if n_repeats is None:
         return max(1, min(2 if are_images else _MOST_DEALS, _ROWS // n_rows))
     check_count("n_repeats", n_repeats)
@@ -30,7 +34,7 @@ def n_deals(n_repeats: int | None, n_rows: int, *, are_images: bool = False) -> 
 
 
 def copies_of(rows: Any) -> np.ndarray | None:
-    """A number (n,) that equal rows of (n, ...) share, where most rows have copies of few: a copy would tell its label."""
+    """A number (n,) shared by equal rows of (n, ...), if most rows have copies: a copy would reveal its label. Otherwise None."""
     if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiub":
         return None
     flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
@@ -40,7 +44,7 @@ def copies_of(rows: Any) -> np.ndarray | None:
 
 
 def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int) -> list[Any]:
-    """(learned, held out) row numbers of each of at most cv folds, which hold the classes (n,) alike."""
+    """(learned, held out) row numbers of each of at most cv folds, stratified by the classes (n,)."""
     most = int(np.bincount(given).max())
     if most < 2:
         raise ValueError(f"Every one of the {len(given)} classes has one row: a label needs others of its class. Merge classes.")
@@ -55,15 +59,22 @@ def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int
 
 
 def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
-    """A copy of the model that learned the rows."""
+    """A copy of the model, fitted to the rows."""
     with warnings.catch_warnings():
-        # The perceptron stops after so many epochs on purpose: it would learn wrong labels by heart.
+        # The perceptron stops early on purpose: it would memorize wrong labels.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return clone(model).fit(rows, given)
 
 
+def probabilities(model: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
+    """Probabilities (n, K) by a classifier of class numbers; 0 for the classes that it did not learn from."""
+    proba = np.zeros((len(rows), n_classes))
+    proba[:, model.classes_] = model.predict_proba(rows)
+    return proba
+
+
 class _OfAnyClasses(ClassifierMixin, BaseEstimator):
-    """A classifier that also learns from rows of one class, which it is then sure of."""
+    """A classifier that also learns from rows of a single class, and is then certain of it."""
 
     def __init__(self, model: Any):
         self.model = model
@@ -80,8 +91,13 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+def log_losses(proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """-log of the probability (n,) of each label, which counts as 1e-9 where it is less; proba (n, K)."""
+    return -np.log(np.maximum(proba[np.arange(len(given)), given], _SMALLEST))
+
+
 def calibrated_losses(proba: np.ndarray, given: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Log losses (n,) of labels at the best power of the probabilities (n, K): models are surer than right, which is mended."""
+    """Log losses (n,) of labels at the best power of the probabilities (n, K), which corrects the overconfidence of models."""
     logs = np.log(np.maximum(proba, _LEAST))
     own = logs[np.arange(len(given)), given]
     found = [logsumexp(power * logs, axis=1) - power * own for power in _POWERS]
@@ -105,9 +121,9 @@ def is_better(losses: np.ndarray, others: np.ndarray, share: float, errors: floa
 def out_of_fold(
     model: Any, rows: np.ndarray, given: np.ndarray, deals: list[list[Any]], n_jobs: int | None, verbose: int
 ) -> np.ndarray:
-    """Probabilities (r, n, K) of each row, for each deal by copies of the model that learned from the other folds."""
+    """Probabilities (r, n, K) of each row for each deal, by copies of the model that learned from the other folds."""
     if any(len(np.unique(given[learned])) < 2 for folds in deals for learned, _ in folds):
-        model = _OfAnyClasses(model)  # a class of one row is held out
+        model = _OfAnyClasses(model)  # a fold holds out a class of one row
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message=f"Number of classes in training fold|{_MANY_CLASSES}")

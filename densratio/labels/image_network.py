@@ -1,4 +1,4 @@
-"""A convolutional network for images, and how images are moved while it learns."""
+"""A convolutional network for images, and random moves of images during training."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.nn import functional
 __all__ = ["image_network", "moved"]
 
 _WIDTHS = 24, 48, 96
-_SIDE = 64  # pixels of a side from which an image is averaged to a smaller one first
-_SMALLEST = 6  # pixels of a side that is pooled
-_MOVE = 12  # a part of a side by which an image is moved at most
+_SIDE = 64  # side in pixels from which an image is first averaged to a smaller one
+_SMALLEST = 6  # least side in pixels that is pooled
+_MOVE = 12  # an image moves by at most this fraction of its side, 1 / 12
 
 
 def image_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -27,7 +27,7 @@ def image_network(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     for stage, width in enumerate(_WIDTHS):
         pools = tuple(2 if side >= _SMALLEST else 1 for side in sides)
         sides = [side // pool for side, pool in zip(sides, pools, strict=True)]
-        # Of the pooled pixels alone, normalization and ReLU take a quarter of the time.
+        # After pooling, normalization and ReLU take a quarter of the time.
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.MaxPool2d(pools)]
         layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         if stage > 0:
@@ -51,18 +51,21 @@ class _ResidualPair(nn.Module):
         return x + self.pair(x)
 
 
-def moved(images: Tensor, *, flips: bool) -> Tensor:
-    """Images (n, c, h, w), each moved by some pixels, up to a twelfth of its side, and mirrored in one of two where `flips`.
+def moved(images: Tensor, moves: str) -> Tensor:
+    """Images (n, c, h, w), each shifted at random by up to a twelfth of its side.
 
-    What is moved in are its own mirrored pixels. It draws from torch's global state.
+    moves : "no" leaves them as they are; "shifts"; "flips" also mirrors every second one left to right.
+    The image's own pixels, mirrored at its edge, fill the gap. The draws are from torch's global state.
     """
+    if moves == "no":
+        return images
     n, _, *sides = images.shape
     reach = [side // _MOVE for side in sides]
     padded = functional.pad(images, (reach[1], reach[1], reach[0], reach[0]), mode="reflect") if any(reach) else images
     with images.device:
         rows, columns = (torch.arange(side) + torch.randint(2 * far + 1, (n, 1)) for side, far in zip(sides, reach, strict=True))
-        if flips:
+        if moves == "flips":
             columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
         at = torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
-    # Channels come last where several axes are looked up, and convolutions like them there.
+    # Indexing several axes puts channels last, as the convolutions want them.
     return padded.permute(0, 2, 3, 1)[at].permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Rows of given labels: probabilities of all classes, or of the likeliest ones and of all others together."""
+"""Rows with given labels: probabilities of all classes, or of the most probable ones and of all others together."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FEW_CLASSES, _LIKELIEST = 32, 31
 
 @dataclass(frozen=True)
 class LabelRows(ABC):
-    """Probabilities (n, ...), labels (n,), which are known to be right, how often each counts; and of which labels proba tells.
+    """Probabilities (n, ...), labels (n,), which labels are known to be right, how often each row counts, and the origin of proba.
 
-    What is said of classes in each row has columns as those of proba.
+    holds_noise: whether proba was learned from labels as given. Values per class in each row have the columns of proba.
     """
 
     proba: np.ndarray
@@ -33,7 +33,7 @@ class LabelRows(ABC):
     @property
     @abstractmethod
     def n_classes(self) -> int:
-        """K."""
+        """K, the number of classes."""
 
     @property
     @abstractmethod
@@ -42,11 +42,11 @@ class LabelRows(ABC):
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> LabelRows:
-        """The rows of these numbers."""
+        """The rows with these numbers."""
 
     @abstractmethod
     def log_classes(self, transition: np.ndarray) -> np.ndarray:
-        """log P(true class | row) of each class by itself."""
+        """log P(true class | row) of each single class."""
 
     @abstractmethod
     def raised(self, log_q: np.ndarray, power: float) -> np.ndarray:
@@ -58,7 +58,7 @@ class LabelRows(ABC):
 
     @abstractmethod
     def confusion(self, joint: np.ndarray) -> np.ndarray:
-        """Sums (K, K) of a joint probability over the rows by given label, the true class first."""
+        """Sums (K, K) of a joint probability over the rows by given label (columns) and true class (rows)."""
 
     @abstractmethod
     def class_sums(self, q: np.ndarray) -> np.ndarray:
@@ -66,15 +66,15 @@ class LabelRows(ABC):
 
     @abstractmethod
     def of_group(self, q: np.ndarray, group: np.ndarray, least: float) -> np.ndarray:
-        """The numbers of the rows in which a class of a group (K,) has more than so much of q."""
+        """The numbers of the rows in which some class of a group (K,) has more than `least` of q."""
 
     @abstractmethod
     def likeliest(self, least: np.ndarray) -> np.ndarray:
-        """The likeliest class (n,) of those that reach a probability (K,) of their own; -1 for none."""
+        """The most probable class (n,) among those that reach their own least probability (K,); -1 for none."""
 
     @abstractmethod
     def surest(self, numbers: np.ndarray) -> np.ndarray:
-        """Sums (K, K) over as many rows as numbers (K,) say of what proba says of those it gives to each class most surely."""
+        """Sums (K, K) of proba over the rows that it assigns to each class most surely; `numbers` (K,) of them for each class."""
 
     @abstractmethod
     def all_classes(self, q: np.ndarray) -> np.ndarray:
@@ -140,9 +140,9 @@ class WholeRows(LabelRows):
 
 @dataclass(frozen=True)
 class LikeliestRows(LabelRows):
-    """Rows of many classes. proba (n, m + 1) holds those of `classes` (n, m), the given one among them, and the sum of all others.
+    """Rows of many classes: proba (n, m + 1) has a column for each of `classes` (n, m), with the given one, and one for the rest.
 
-    The others of a row share their sum alike, and take the mean rates of all classes.
+    The other classes of a row share the last column equally, and have the mean rates of all classes.
     """
 
     classes: np.ndarray
@@ -224,7 +224,7 @@ class LikeliestRows(LabelRows):
 
 
 def label_rows(proba: np.ndarray, given: np.ndarray, is_clean: np.ndarray, counts: np.ndarray, holds_noise: bool) -> LabelRows:
-    """The rows of proba (n, K), by their likeliest classes where there are many."""
+    """The rows of proba (n, K); with many classes only the most probable ones of each row."""
     n_classes = proba.shape[1]
     if n_classes <= _FEW_CLASSES:
         return WholeRows(proba, given, is_clean, counts, holds_noise)

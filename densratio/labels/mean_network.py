@@ -1,4 +1,4 @@
-"""A network whose probabilities are means over its training, before it has learned wrong labels by heart."""
+"""A network whose probabilities are means over its training, before it has memorized wrong labels."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._scale import Scale
+from .epochs import one_epoch, seeded
 from .image_network import moved
 from .networks import made_network, small_network
 
 __all__ = ["MeanNetwork"]
 
 _STEPS = 300  # the fewest steps of a training
-_AT_ONCE = 256  # rows that are predicted: 2048 images of 60 x 60 pixels took 1.2 GB within the convolutions, and no less time
+_AT_ONCE = 256  # rows per prediction: 2048 images of 60 x 60 pixels took 1.2 GB in the convolutions, and as much time
 
 
 class MeanNetwork(ClassifierMixin, BaseEstimator):
-    """Train a network with AdamW under a one-cycle rate; predict_proba is the mean over a share of its epochs, the last ones.
+    """Train a network with AdamW and a one-cycle learning rate; predict_proba is the mean over the last share of its epochs.
 
-    factory(n_features or shape, n_classes) gives an nn.Module, None `small_network`. one_unit: all columns keep their sizes to each
-    other, as those of pixels or embeddings; otherwise each is scaled alone. Images have one unit. moves: whether images
-    (n, c, h, w) are moved by chance while they are learned: "no", "shifts", or "flips", which mirror them too.
+    factory(n_features or shape, n_classes) returns an nn.Module; None: `small_network`. one_unit: whether all columns share one
+    scale, as pixels and embeddings do, or each has its own; images always share one. moves: "no", "shifts", or "flips", see
+    `moved`.
     """
 
     def __init__(
@@ -53,10 +54,9 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         """Learn from rows X (n, ...) with labels y (n,)."""
         self.classes_, codes = np.unique(y, return_inverse=True)
         x = np.asarray(X, dtype=np.float32)
-        # A column that is mostly one value keeps its rare values small, which its standard deviation would not.
+        # In a column that is mostly one value rare values stay small; division by its standard deviation would enlarge them.
         self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+        with seeded(torch.device("cpu"), self.random_state):
             self._train(self._scaled(x), torch.as_tensor(codes))
         return self
 
@@ -68,17 +68,13 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=epochs * per_epoch)
         self.states_: list[dict[str, Tensor]] = []
+
+        def loss(i: Tensor) -> Tensor:
+            return functional.cross_entropy(model(moved(x[i], self.moves)), y[i])
+
         for epoch in range(epochs):
-            for i in torch.randperm(len(x)).split(self.batch_size):
-                if len(i) == 1 < len(x):
-                    break  # Batch normalization can't take one row.
-                rows = x[i] if self.moves == "no" else moved(x[i], flips=self.moves == "flips")
-                loss = functional.cross_entropy(model(rows), y[i])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            # About ten states of the last two thirds stand for all of them.
+            one_epoch(torch.randperm(len(x)), self.batch_size, loss, optimizer, schedule)
+            # About ten states of the last two thirds represent all.
             if epoch >= int((1 - self.share) * epochs) and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
                 self.states_.append({name: value.clone() for name, value in model.state_dict().items()})
         self.model_ = model
@@ -102,6 +98,6 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
 
 def _one_scale(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The numbers of all columns, places and channels in one unit."""
+    """Scale all numbers by their common mean and standard deviation."""
     middle, spread = rows.mean(), rows.std() or 1.0
     return lambda x: (x - middle) / spread

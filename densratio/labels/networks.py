@@ -32,14 +32,14 @@ def small_network(input_shape: tuple[int, ...], n_classes: int, hidden: int = 25
         nn.ReLU(),
         nn.Linear(128, n_classes),
     )
-    # With few channels CPUs take half the time where those of a pixel lie side by side, and for a ReLU of the pooled pixels alone.
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch takes it, its types do not say so
+    # With few channels, channels-last memory halves the time on CPUs, and so does pooling before the ReLU.
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's types
 
 
 def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:
-    """What factory(n_features or shape, n_classes) makes for rows (n, ...), with logits (n, n_classes).
+    """The result of factory(n_features or shape, n_classes) for rows (n, ...), with logits (n, n_classes).
 
-    Raises ValueError where it is no module, can't take the rows, or gives other shapes.
+    Raises ValueError if it is not a module, can't take the rows, or gives other shapes.
     """
     shape = tuple(rows.shape[1:])
     made = factory(shape[0] if len(shape) == 1 else shape, n_classes)
@@ -52,6 +52,6 @@ def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"The network that model makes can't take rows of shape {shape}: {error}") from error
     if getattr(found, "shape", None) != (len(some), n_classes):
-        told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise ValueError(f"The network that model makes must give logits (n, {n_classes}); of {len(some)} rows it gave {told}.")
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(f"The network that model makes must give logits (n, {n_classes}); for {len(some)} rows it gave {got}.")
     return network.train()

@@ -1,4 +1,4 @@
-"""Wrong numbers in the target of a regression: which targets are unlikely of their row and likely of any other."""
+"""Wrong numbers in the target of a regression: targets that are unlikely for their row and likely for any other."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .given import label_array
 
 __all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
-_LEAST_SPREAD = 0.1  # of the median one: no row is taken to be certain
-_MOST_CLASSES, _MANY_CLASSES = 50, 0.25  # whole numbers, and share of the rows, beyond which they are no classes
+_LEAST_SPREAD = 0.1  # times the median spread: no row counts as certain
+_MOST_CLASSES, _MANY_CLASSES = 50, 0.25  # distinct whole numbers, and their share of the rows, above which they are not classes
 _KDE_ROWS, _FIT_ROWS = 1000, 20_000
-_WORTH = 1.0  # times ln(n): what a share of wrong numbers has to gain in log-likelihood
-# What is searched: shift, logarithms of the spread below and above, of the tail, power of the given spread, slopes of the spread
+_WORTH = 1.0  # times ln(n): the gain in log-likelihood that a share of wrong numbers requires
+# The parameters: shift, logarithms of the spread below and above, of the tail, power of the given spread, slopes of the spread
 # and of its lean along the predictions, logits of the shares of other targets and of far ones.
 _BOUNDS = [(-2.0, 2.0), (-4.0, 4.0), (-4.0, 4.0), (-4.0, 4.6), (0.0, 1.5), (-1.0, 1.0), (-1.0, 1.0)]
 _LEAST_TAIL, _FIRST_TAILS = 1.5, (3.0, 20.0)  # degrees of freedom
@@ -28,7 +28,7 @@ _FIRST_SHARES, _MOST_WRONG = (0.1, 0.01), (0.6, 0.3)
 
 
 class _Rows(NamedTuple):
-    """Errors (n,) of the predictions in units of their median; what tells their spread; log-densities of wrong numbers.
+    """Errors (n,) of the predictions in units of their median; predictors of their spread; log densities of wrong numbers.
 
     resolution: half the step of the targets.
     """
@@ -48,7 +48,7 @@ class _Rows(NamedTuple):
 
 
 def as_targets(labels: Any, kind: str) -> np.ndarray | None:
-    """Numbers (n,) float64; None, where kind is "auto", for labels that are classes. Raises ValueError where kind is "numbers"."""
+    """Numbers (n,) float64. For labels that are classes: None if kind is "auto", ValueError if it is "numbers"."""
     try:
         values = label_array(labels)
         if values.dtype.kind == "M":
@@ -67,7 +67,7 @@ def as_targets(labels: Any, kind: str) -> np.ndarray | None:
 def out_of_fold_numbers(
     model: Any, rows: Any, targets: np.ndarray, groups: Any, cv: int, n_deals: int, seed: int, n_jobs: int | None, verbose: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (n,) and their mean absolute errors (n,) as models that learned from other rows predict them, means over deals."""
+    """Out-of-fold predictions (n,) of the targets and of their absolute errors (n,), each a mean over the deals."""
     kind = KFold if groups is None else GroupKFold
     trees = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed)
 
@@ -83,22 +83,24 @@ def out_of_fold_numbers(
 
 
 def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> np.ndarray:
-    """P(wrong) (n,), where a wrong number is one of any row, or any at all between the smallest and the largest.
+    """P(wrong) (n,); a wrong number comes from any row, or is arbitrary between the smallest and the largest.
 
     p(y | row) = (1 - a - b) t(y - predicted) + a g(y) + b / range: Student's t with a spread on each side, which follows the given
-    spread and the prediction; a kernel estimate g of all targets. All are those under which the targets are likeliest. A share, a
-    or b, that gains less than ln(n) in log-likelihood is half a row: rows that say little of the targets have broad errors, which
-    are no evidence of wrong ones. Then the scores are small and give an order. Whole numbers are spread by half their step.
+    spread and the prediction; a kernel estimate g of all targets. All parameters maximize the likelihood of the targets. A share, a
+    or b, that gains less than ln(n) in log-likelihood is half a row: if rows say little about the targets, their errors are broad,
+    which is no evidence of wrong numbers. The scores are then small, and only rank the rows. Whole numbers are spread by half their
+    step.
     """
     rows = _in_units(targets, predicted, spread, is_clean)
     few = rows.every(max(1, len(targets) // _FIT_ROWS))
     found = [_likeliest(few, shares, len(targets)) for shares in product((False, True), repeat=2)]
-    return _wrong(max(found, key=lambda fit: fit[0])[1], rows)
+    right, wrong = _log_densities(max(found, key=lambda fit: fit[0])[1], rows)
+    return np.where(is_clean, 0.0, expit(wrong - right))
 
 
 def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> _Rows:
     if np.ptp(targets) == 0.0:
-        raise ValueError("All targets are equal: a wrong one can't be told.")
+        raise ValueError("All targets are equal: none of them can be found wrong.")
     # Half the step from a target to the next value: 0.5 for whole numbers, nearly 0 for measured ones.
     values, counts = np.unique(targets, return_counts=True)
     gaps = np.concatenate([[np.inf], np.diff(values), [np.inf]])
@@ -114,14 +116,14 @@ def _in_units(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is
 
 
 def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[float, np.ndarray]:
-    """Log-likelihood, less what its free shares are worth, and the parameters (9,); a share that is not free is half a row."""
+    """Log-likelihood minus the worth of its free shares, and the parameters (9,); a share that is not free is half a row."""
     half_row = logit(0.5 / n_rows)
     most = [logit(share) if free else half_row for share, free in zip(_MOST_WRONG, is_free, strict=True)]
     bounds = [*_BOUNDS, *((half_row, top) for top in most)]
     first = [logit(share) if free else half_row for share, free in zip(_FIRST_SHARES, is_free, strict=True)]
 
     def loss(parameters: np.ndarray) -> float:
-        right, wrong = _log_parts(parameters, rows)
+        right, wrong = _log_densities(parameters, rows)
         # A clean number is right.
         return -float(np.mean(np.where(rows.is_clean, right, np.logaddexp(right, wrong))))
 
@@ -130,13 +132,8 @@ def _likeliest(rows: _Rows, is_free: tuple[bool, ...], n_rows: int) -> tuple[flo
     return -len(rows.error) * float(found.fun) - _WORTH * np.log(len(rows.error)) * sum(is_free), found.x
 
 
-def _wrong(parameters: np.ndarray, rows: _Rows) -> np.ndarray:
-    right, wrong = _log_parts(parameters, rows)
-    return np.where(rows.is_clean, 0.0, expit(wrong - right))
-
-
-def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms (n,) of the density as a right number and as a wrong one, each times its share."""
+def _log_densities(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities (n,) of a right number and of a wrong one, each times its share."""
     shift, below, above, tail, power, slope, lean = parameters[:7]
     other, far = expit(parameters[7:])
     log_width, leaning = power * rows.log_spread + slope * rows.place, lean * rows.place
@@ -149,7 +146,7 @@ def _log_parts(parameters: np.ndarray, rows: _Rows) -> tuple[np.ndarray, np.ndar
 
 
 def _log_density(y: np.ndarray, half: float) -> np.ndarray:
-    """A kernel estimate (n,) of the density of all targets, from at most 1000 of their quantiles, no finer than their steps."""
+    """Log of a kernel estimate (n,) of the density of all targets, from at most 1000 quantiles, not finer than their steps."""
     n_points = min(_KDE_ROWS, len(y))
     points = np.quantile(y, (np.arange(n_points) + 0.5) / n_points)
     density = gaussian_kde(points)

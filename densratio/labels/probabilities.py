@@ -18,8 +18,8 @@ from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
-_ORDERING = 1e-6  # the most that a score is moved so that 1 - P(label right) does not round to 1 for all certain rows
-_UNSURE = 0.05  # share of the rows between the smallest number of wrong labels and the largest, from which a warning says so
+_ORDERING = 1e-6  # largest change of a score that keeps 1 - P(label right) of certain rows from rounding to 1
+_UNSURE = 0.05  # gap between the fewest and the most wrong labels, as a share of the rows, that triggers a warning
 
 
 def label_issues_from_probabilities(
@@ -27,16 +27,16 @@ def label_issues_from_probabilities(
 ) -> Any:
     """List rows by how likely their label is wrong, from probabilities of a model that did not learn from them.
 
-    The probabilities are of given labels, so they hold the noise: the confusion between true and given classes and the true
-    class of each row are estimated together (an expectation-maximization, see `find_label_issues`).
+    The model predicts given labels, so its probabilities contain the noise: the confusion between true and given classes and the
+    true class of each row are estimated together (by expectation-maximization, see `find_label_issues`).
 
-    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), of r deals of the
-    rows into folds. classes (K,): None for the sorted distinct labels. clean: indices of rows whose label is known to be right.
-    checked: rows drawn at random and their right labels, as of `find_label_issues`.
-    groups: must be None; rows of a group have to be held out together when the probabilities are made.
-    Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean says which
-    sequences are right. All tokens share one confusion.
-    Returns the frame of `find_label_issues`; of tokens row is the sequence, and a column token the place in it. Raises ValueError
+    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), from r deals of the
+    rows into folds. classes (K,): None for the sorted distinct labels. clean: row numbers of labels known to be right.
+    checked: rows drawn at random and their right labels, as in `find_label_issues`.
+    groups: must be None; rows of a group must be held out together when the probabilities are made.
+    Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean then names
+    sequences. All tokens share one confusion.
+    Returns the frame of `find_label_issues`; for tokens row is the sequence, and a column token the place in it. Raises ValueError
     for missing labels, one class, or probabilities that don't fit.
     """
     pandas_module()
@@ -79,7 +79,7 @@ def class_issues(
         score, limits = recalibrated(score, is_clean[rows], checked)
     suggested = names[suggested_classes(model.posterior[rows], given[rows], score)]
     if checked is not None:
-        # A class that no given label has may need more letters.
+        # A class outside the given labels may need a longer string type.
         suggested = suggested.astype(np.result_type(suggested, checked.labels))
         suggested[checked.rows] = checked.labels
     frame = issue_frame(names[given[rows]], suggested, score)
@@ -89,16 +89,16 @@ def class_issues(
         more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
         more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
         warnings.warn(
-            f"From {least} to {most} of {len(rows)} labels can be wrong: the rows tell the classes apart too poorly to say, and "
+            f"Between {least} and {most} of {len(rows)} labels can be wrong: the rows do not separate the classes well enough, and "
             f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or {more}",
             UserWarning, stacklevel=3,
         )  # fmt: skip
-    # Lists: pandas compares attributes with ==, which has no one answer for arrays.
+    # Lists, because pandas compares attributes with ==, which is ambiguous for arrays.
     frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist(), n_issues_interval=[least, most])
     return frame
 
 
 def wrong_scores(right: np.ndarray) -> np.ndarray:
-    """1 - P(label right) (n,), within 1e-6, in an order that rounding keeps down to probabilities of 1e-100."""
+    """1 - P(label right) (n,), within 1e-6, in an order that rounding preserves down to probabilities of 1e-100."""
     right = right.clip(0.0, 1.0)
     return (1.0 - _ORDERING) * (1.0 - right) + _ORDERING * (1.0 - right**0.1)

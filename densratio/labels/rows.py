@@ -1,4 +1,4 @@
-"""The rows of a fit: numbers of one scale, labels as class numbers, equal rows merged into counts."""
+"""The rows of a fit: numbers on one scale, labels as class numbers, equal rows merged into counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Rows", "dealt", "held_shares", "merged"]
 
 
 class Rows(NamedTuple):
-    """Distinct rows x (m, ...) float32 with label y (m,), how much each counts, and whether its label is known."""
+    """Distinct rows x (m, ...) float32 with labels y (m,), how much each counts, and whether its label is known to be right."""
 
     x: np.ndarray
     y: np.ndarray
@@ -18,14 +18,14 @@ class Rows(NamedTuple):
     is_clean: np.ndarray
 
     def take(self, rows: np.ndarray) -> Rows:
-        """The rows of these numbers, or where a mask is true."""
+        """The rows with these numbers, or where a mask is true."""
         return Rows(self.x[rows], self.y[rows], self.counts[rows], self.is_clean[rows])
 
 
 def merged(rows: Rows) -> tuple[Rows, np.ndarray]:
-    """Rows without copies in an order of their own, and the place (n,) of each given row; rows that count 0 are left out, place -1.
+    """Distinct rows in an order of their own, and the place (n,) of each given row in it, -1 for a row that counts 0.
 
-    So the order of the rows does not matter, and a row that counts k is k copies.
+    So the order of the rows does not matter, and a row that counts k equals k copies.
     """
     used = np.flatnonzero(rows.counts > 0)
     keys = np.column_stack([_bytes(rows.x[used]), _bytes(rows.y[used]), _bytes(rows.is_clean[used])])
@@ -39,8 +39,8 @@ def merged(rows: Rows) -> tuple[Rows, np.ndarray]:
 def held_shares(rows: Rows, folds: int, seed: int) -> np.ndarray:
     """Share (m, folds) of each distinct row that a fold holds out.
 
-    Rows of equal x are held out together, so that a copy does not tell its label, nor a row of another label the opposite of it.
-    But where labels of one x differ, and it has a copy for each fold, its rows are no copies of one: each label's are dealt evenly.
+    Rows with equal x are held out together, so that a copy does not reveal its label, nor a row with another label that it is
+    wrong. But if the labels of one x differ, and it has a copy for each fold, the rows of each label are dealt evenly.
     """
     draw = np.random.default_rng(seed)
     _, kind, n_labels = np.unique(_whole(_bytes(rows.x)), return_inverse=True, return_counts=True)
@@ -54,14 +54,14 @@ def held_shares(rows: Rows, folds: int, seed: int) -> np.ndarray:
 
 
 def dealt(rows: Rows, held_share: np.ndarray) -> tuple[Rows, Rows]:
-    """What is learned from and what is held out, where a fold holds out a share (m,) of each row."""
+    """The learned and the held-out rows, if a fold holds out a share (m,) of each row."""
     learned, held = (rows._replace(counts=rows.counts * share).take(share > 0.0) for share in (1.0 - held_share, held_share))
     return learned, held
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     flat = np.ascontiguousarray(values.reshape(len(values), -1))
-    # Adding 0 leaves no -0.0, which has other bytes.
+    # Adding 0 turns -0.0, which has other bytes, into 0.
     return (flat + 0.0 if flat.dtype.kind == "f" else flat).view(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""True classes q taken back out of probabilities of given labels: q with q T near proba (Richardson-Lucy steps)."""
+"""True classes q recovered from probabilities of given labels: q with q T near proba, by Richardson-Lucy steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["EvenTransition", "LikeliestClasses", "sharpened", "sharpened_likeliest"]
 
-_SHARPENINGS, _BLOCK = 30, 256  # steps; rows at a time, which stay in the cache of the processor
+_SHARPENINGS, _BLOCK = 30, 256  # steps; rows per block, which fit into the processor's cache
 _LEAST = 1e-9
 
 
@@ -24,7 +24,7 @@ def sharpened(proba: np.ndarray, transition: np.ndarray) -> np.ndarray:
 
 
 class EvenTransition(NamedTuple):
-    """T = common[:, None] + diag(own) + a few entries: products with q take K steps a row, not K^2.
+    """T = common[:, None] + diag(own) + a few entries, so that a product with q takes K steps per row in place of K^2.
 
     pairs (e, 2), values (e,): true class, given class and value of each entry.
     """
@@ -46,11 +46,11 @@ class EvenTransition(NamedTuple):
 
 
 class LikeliestClasses:
-    """The classes (n, m) that rows keep of n_classes, and where each of them is."""
+    """The classes (n, m) out of n_classes that each row keeps, and their places."""
 
     def __init__(self, classes: np.ndarray, n_classes: int):
         self.classes, self.n_classes = classes, n_classes
-        # Bytes are sorted in a time that goes with their number.
+        # Small integers are sorted in linear time.
         flat = classes.ravel().astype(np.uint16 if n_classes <= 65535 else np.int64)
         self.order = np.argsort(flat, kind="stable")
         self.begins = np.searchsorted(flat[self.order], np.arange(n_classes + 1))
@@ -73,7 +73,7 @@ class LikeliestClasses:
 
 
 def sharpened_likeliest(proba: np.ndarray, transition: np.ndarray, kept: LikeliestClasses) -> np.ndarray:
-    """`sharpened` of proba (n, m + 1): columns of the classes that each row keeps, and the sum of all others, which are alike."""
+    """`sharpened` for proba (n, m + 1): a column for each class that a row keeps, and one for all others, which are alike."""
     parts, (n, m) = EvenTransition.of(transition), kept.classes.shape
     # The last digits don't matter, and half of the bytes take half of the time.
     common, own = (np.empty((n, m + 1), np.float32) for _ in range(2))

@@ -21,9 +21,9 @@ def are_sequences(labels: Any) -> bool:
 
 
 def token_issues(labels: Any, proba: Any, clean: Any, list_issues: Callable[..., Any]) -> Any:
-    """The frame that `list_issues` gives of all tokens; row is the sequence, and token the place in it.
+    """The frame of `list_issues` for all tokens; row is the sequence, and token the place in it.
 
-    clean: sequences of which all labels are right. Raises ValueError where labels and probabilities differ in number.
+    clean: sequences whose labels are all right. Raises ValueError if labels and probabilities differ in number.
     """
     lengths = [len(one) for one in labels]
     found = [np.asarray(to_host(one), dtype=np.float64) for one in proba]

@@ -1,10 +1,9 @@
-"""The training of a network on the rows of a fit: plain with weights, cross-fitted, or by a reweighting method."""
+"""Training a network on the rows of a fit: plainly with weights, cross-fitted, or by a reweighting method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,65 +13,60 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from .._arrays import to_device
-from ..training.meta import ChosenRows
+from ..training.loop.data import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
-from .held_out import calibrated_loss
+from .epochs import one_epoch, seeded
+from .held_out import calibrated_loss, log_losses
 from .image_network import image_network, moved
 from .networks import made_network, small_network
 from .rows import Rows, dealt, held_shares
 
-__all__ = ["Plan", "crossfitted", "label_model", "predicted", "seeded", "stopped", "train", "train_reweighted"]
+__all__ = ["Plan", "crossfitted", "label_model", "predicted", "stopped", "train", "train_reweighted"]
 
-_LONGER = 5.0  # steps of a network with batch normalization
-_LINEAR_REACH = 3.0  # rate times steps: standardized columns get weights of that size at most
+_LONGER = 5.0  # times the learning rate, for networks with batch normalization
+_LINEAR_REACH = 3.0  # learning rate times steps, which bounds the weights of standardized columns
 _PATIENCE = 5  # epochs without a better held-out loss
-_FEWEST = 5  # rows of a class that can be held against each other
+_FOLDS = 3  # of cross-fitting
+_FEWEST = 5  # fewest rows of a class that can be compared with each other
 
 
-@contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Within it torch draws from the seed; after it the global state is as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
+@dataclass
 class Plan:
-    """Network, epochs, steps and device of every training of a fit. factory(shape, n_classes) gives an nn.Module, or None.
+    """How each network of a fit is trained.
 
-    decay: half of it times the squares of the weights is added to the mean loss. reach: rate times steps of a training at least.
-    moves: how images are moved while they are learned, as of `MeanNetwork`.
+    factory : (shape, n_classes) -> nn.Module, or None for `small_network`. tick : called after each epoch.
+    decay : half of it times the squared weights is added to the mean loss.
+    reach : least product of the learning rate and the number of steps.
+    moves : how images are moved while they are learned, as in `moved`.
     """
 
-    moves = "no"
+    factory: Any
+    n_classes: int
+    epochs: int
+    rate: float
+    batch_size: int
+    device: Any
+    tick: Callable[[], None]
+    decay: float = 0.0
+    reach: float = 0.0
+    moves: str = "no"
 
-    def __init__(
-        self, factory: Any, n_classes: int, epochs: int, rate: float, batch_size: int, device: str, tick: Callable[[], None],
-        decay: float = 0.0, reach: float = 0.0,
-    ):  # fmt: skip
-        self.factory, self.n_classes, self.epochs, self.rate = factory, n_classes, epochs, rate
-        self.batch_size, self.tick, self.decay, self.reach = batch_size, tick, decay, reach
-        # A device that is not there is told of before the training.
-        self.device = to_device(np.zeros(1, dtype=np.float32), str(device)).device
+    def __post_init__(self) -> None:
+        # An unknown device raises its error before the training.
+        self.device = to_device(np.zeros(1, dtype=np.float32), str(self.device)).device
 
     def linear(self, decay: float) -> Plan:
-        """This plan with a linear network, which begins at 0 and takes steps that are long enough to leave it."""
-        changed = copy(self)
-        changed.factory, changed.decay, changed.reach = _linear_network, decay, _LINEAR_REACH
-        return changed
+        """This plan with a linear network, which starts at 0 and takes steps that are long enough to leave it."""
+        return replace(self, factory=_linear_network, decay=decay, reach=_LINEAR_REACH)
 
     def of_images(self, moves: str, epochs: int) -> Plan:
-        """This plan for images that are moved, with a network that takes longer steps, for as many epochs."""
-        changed = copy(self)
-        changed.factory, changed.moves, changed.rate, changed.epochs = image_network, moves, _LONGER * self.rate, epochs
-        return changed
+        """This plan for `epochs` epochs on moved images, with a convolutional network and longer steps."""
+        return replace(self, factory=image_network, moves=moves, rate=_LONGER * self.rate, epochs=epochs)
 
     def shorter(self, share: float) -> Plan:
         """This plan with a share of the epochs."""
-        changed = copy(self)
-        changed.epochs = max(1, round(share * self.epochs))
-        return changed
+        return replace(self, epochs=max(1, round(share * self.epochs)))
 
     def network(self, rows: Tensor, seed: int) -> nn.Module:
         """A fresh network for rows (n, ...), drawn by the seed."""
@@ -100,23 +94,14 @@ class Training:
         self.order = torch.Generator().manual_seed(seed)
 
     def rows(self, i: Tensor) -> Tensor:
-        """The rows of a batch; images as they are moved this time."""
-        return self.x[i] if self.plan.moves == "no" else moved(self.x[i], flips=self.plan.moves == "flips")
+        """The rows of a batch; images are moved anew each time."""
+        return moved(self.x[i], self.plan.moves)
 
     def epoch(self, loss: Callable[[Tensor], Tensor]) -> float:
         """One pass over the rows; the mean of loss(index)."""
         self.model.train()
-        losses: list[Tensor] = []
-        for i in torch.randperm(len(self.y), generator=self.order).split(self.plan.batch_size):
-            if len(i) == 1 and len(losses) > 0:
-                break  # Batch normalization can't take one row.
-            value = loss(i.to(self.plan.device))
-            self.optimizer.zero_grad()
-            value.backward()
-            self.optimizer.step()
-            if self.schedule is not None:
-                self.schedule.step()
-            losses.append(value.detach())
+        order = torch.randperm(len(self.y), generator=self.order).to(self.plan.device)
+        losses = one_epoch(order, self.plan.batch_size, loss, self.optimizer, self.schedule)
         self.plan.tick()
         mean = float(torch.stack(losses).mean())
         if not np.isfinite(mean):
@@ -125,7 +110,7 @@ class Training:
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Parameters for an optimizer, of which the matrices decay and the others don't."""
+    """Parameter groups for an optimizer: matrices decay, other parameters do not."""
     kinds: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
         kinds[parameter.ndim > 1].append(parameter)
@@ -135,12 +120,14 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 def train(plan: Plan, rows: Rows, weight: np.ndarray, seed: int) -> tuple[nn.Module, list[float]]:
     """A network trained on the cross entropy of the rows times weight (m,), and its loss after each epoch."""
     run = Training(plan, rows, seed)
-    loss = _weighted(run, plan.tensor((weight / weight.mean()).astype(np.float32)))
+    loss = _weighted(run, weight)
     return run.model, [run.epoch(loss) for _ in range(plan.epochs)]
 
 
-def _weighted(run: Training, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda i: (functional.cross_entropy(run.model(run.rows(i)), run.y[i], reduction="none") * weight[i]).mean()
+def _weighted(run: Training, weight: np.ndarray) -> Callable[[Tensor], Tensor]:
+    """The mean cross entropy of a batch, given its index, with weights (m,) that are scaled to mean 1."""
+    scaled = run.plan.tensor((weight / weight.mean()).astype(np.float32))
+    return lambda i: (functional.cross_entropy(run.model(run.rows(i)), run.y[i], reduction="none") * scaled[i]).mean()
 
 
 @torch.no_grad()
@@ -161,35 +148,36 @@ def _linear_network(n_features: int, n_classes: int) -> nn.Module:
 # ---------------------------------------------------------------- no method: probabilities of rows that were held out
 
 
-def label_model(plan: Plan, rows: Rows, seed: int, folds: int = 3) -> tuple[LabelModel | None, float]:
-    """P(true class) (m, C) of each row, by networks that did not learn from it, and the share of their epochs after which they
-    were best; None for too few rows.
+def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, float]:
+    """P(true class) (m, C) of each row by networks that did not learn from it, and the share of epochs after which these were best.
 
-    First the networks learn from the given labels and stop where the held-out ones are predicted best. As many rows as are likely
-    wrong, at most half, are left out, those first whose label is least likely right under the confusion of labels: one that many
-    rows of another class have is likely for them too, and seldom right. New networks learn from the rest, and their probabilities
-    and the confusion that fits them say which class each row has. A class of few rows keeps its labels.
+    The probabilities are None for too few rows. First the networks learn from the given labels and stop when held-out labels are
+    predicted best. Then as many rows as are likely wrong, at most half, are left out, the least likely right first under the
+    confusion
+    of labels: a label common among rows of another class is expected there, and seldom right. New networks learn from the rest, and
+    their probabilities and the fitted confusion give the class of each row. A class of few rows keeps its labels.
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
-    if (~is_known).sum() < 4 * folds:
+    if (~is_known).sum() < 4 * _FOLDS:
         return None, 1.0
     everything, at = np.ones(len(rows.y), dtype=bool), (np.arange(len(rows.y)), rows.y)
-    proba, _ = crossfitted(plan, rows, everything, seed, folds, stops=True)
+    proba, _ = crossfitted(plan, rows, everything, seed, stops=True)
     right = label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
-    # Half of the rows are learned from at least.
+    # At least half of the rows stay.
     n_wrong = min(rows.counts @ (1.0 - right), 0.5 * rows.counts[~is_known].sum())
     order, is_kept = np.argsort(np.where(is_known, 1.0, right), kind="stable"), is_known.copy()
     is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
-    proba, share = crossfitted(plan, rows, is_kept, seed + 1, folds, stops=False)
+    proba, share = crossfitted(plan, rows, is_kept, seed + 1, stops=False)
     return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False), share
 
 
-def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: int, *, stops: bool) -> tuple[np.ndarray, float]:
-    """Probabilities (m, C) of each row by a network that learned from the kept rows of the other folds; and the share of the epochs
-    after which the networks were best, 1 where they stop.
+def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops: bool) -> tuple[np.ndarray, float]:
+    """Probabilities (m, C) of each row by a network that learned from the kept rows of other folds; and the share of best epochs.
+
+    The share is that after which the networks were best; 1 if they stop early (`stops`).
     """
     proba, shares = np.zeros((len(rows.y), plan.n_classes)), []
-    for number, held_share in enumerate(held_shares(rows, folds, seed).T):
+    for number, held_share in enumerate(held_shares(rows, _FOLDS, seed).T):
         is_held = held_share > 0.0
         own, held = dealt(rows, held_share)
         own = own.take(is_kept[held_share < 1.0])
@@ -202,30 +190,32 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, folds: i
     return proba, float(np.mean(shares)) if shares else 1.0
 
 
-def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
-    """Probabilities of the held-out rows after the epoch in which they tell the kept ones best, and the share of epochs to it."""
-    run, best, found, at = Training(plan, own, seed), np.inf, np.empty(0), 0
-    loss = _weighted(run, plan.tensor((own.counts / own.counts.mean()).astype(np.float32)))
-    for epoch in range(plan.epochs):
+def _held_out_after_each(plan: Plan, own: Rows, held: Rows, seed: int, *, falls: bool) -> Iterator[np.ndarray]:
+    """Probabilities of the held-out rows after each epoch of a training on the rows `own`."""
+    run = Training(plan, own, seed, falls=falls)
+    loss = _weighted(run, own.counts)
+    for _ in range(plan.epochs):
         run.epoch(loss)
-        proba = predicted(plan, run.model, held.x)
-        # What is held back by a penalty need not stop.
-        tells = is_kept.any() and plan.decay == 0.0
-        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if tells else 0.0
+        yield predicted(plan, run.model, held.x)
+
+
+def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """Probabilities of the held-out rows after the epoch that predicts the kept ones best, and the share of epochs up to it."""
+    best, found, at = np.inf, np.empty(0), 0
+    # A network with a penalty need not stop.
+    looks = is_kept.any() and plan.decay == 0.0
+    for epoch, proba in enumerate(_held_out_after_each(plan, own, held, seed, falls=True), start=1):
+        value = calibrated_loss(proba[is_kept], held.y[is_kept], held.counts[is_kept]) if looks else 0.0
         if value <= best:
-            best, found, at = value, proba, epoch + 1
+            best, found, at = value, proba, epoch
     return found, at / plan.epochs
 
 
 def stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
-    """Probabilities of the held-out rows at the epoch in which they predict the given labels best."""
-    run = Training(plan, own, seed, falls=False)
-    loss = _weighted(run, plan.tensor((own.counts / own.counts.mean()).astype(np.float32)))
+    """Probabilities of the held-out rows at the epoch that predicts the given labels best."""
     best, found, since = np.inf, np.empty(0), 0
-    for _ in range(plan.epochs):
-        run.epoch(loss)
-        proba = predicted(plan, run.model, held.x)
-        value = -np.average(np.log(np.maximum(proba[np.arange(len(held.y)), held.y], 1e-9)), weights=held.counts)
+    for proba in _held_out_after_each(plan, own, held, seed, falls=False):
+        value = np.average(log_losses(proba, held.y), weights=held.counts)
         best, found, since = (value, proba, 0) if value < best else (best, found, since + 1)
         if since >= _PATIENCE:
             break
@@ -238,8 +228,8 @@ def stopped(plan: Plan, own: Rows, held: Rows, seed: int) -> np.ndarray:
 def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
     """A network, the weights (m,) of a method, and the losses.
 
-    The method is held against the clean rows, or against the rows of each class that an averaged network finds easiest; one that
-    trains twice against the rows that the margins of a plain training hold out, of weight 0.
+    The method validates on the clean rows, or on the rows of each class that are easiest for an averaged network; a method that
+    trains twice validates on the rows that the margins of a plain training hold out, which have weight 0.
     """
     twice = TRAIN_TWICE.get(key_of(name))
     if twice is None:
@@ -253,7 +243,7 @@ def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed
 
 
 def _margins(proba: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """P(label) minus that of the likeliest other class (m,)."""
+    """P(label) minus that of the most probable other class (m,)."""
     at, others = (np.arange(len(y)), y), proba.copy()
     others[at] = -1.0
     return proba[at] - others.max(axis=1)
@@ -293,10 +283,9 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
 
 
 def _held_out_losses(plan: Plan, rows: Rows, seed: int) -> Tensor:
-    own = _held_out(plan, rows, seed)[np.arange(len(rows.y)), rows.y]
-    return torch.as_tensor(-np.log(np.maximum(own, 1e-9)), dtype=torch.float32)
+    return torch.as_tensor(log_losses(_held_out(plan, rows, seed), rows.y), dtype=torch.float32)
 
 
 def _held_out(plan: Plan, rows: Rows, seed: int) -> np.ndarray:
     """Probabilities (m, K) by networks that learned from other rows."""
-    return crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, 3, stops=True)[0]
+    return crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, stops=True)[0]

@@ -1,4 +1,4 @@
-"""The confusion T_kj = P(given label j | true class k) under which given labels are likeliest, by expectation-maximization."""
+"""The confusion T_kj = P(given label j | true class k) that makes given labels most likely, by expectation-maximization."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = [
 ]
 
 _ROUNDS, _MANY_ROUNDS, _STEPS = 7, 40, 5
-_LEAST_GAIN = 1.0  # in log-likelihood by as many rounds
+_LEAST_GAIN = 1.0  # least gain in log-likelihood over that many rounds
 _SOME_ROWS, _SOME_ROWS_A_CLASS = 5000, 200
-_SUREST, _FEWEST_SURE = 0.2, 5  # share of the rows of a class, and number of them
-MISTAKEN = 0.02  # share of rows on which a model may be wrong however sure it is: no clean row decides alone
-_LIKE = 0.8  # share of the wrong labels that a simpler T has to explain
-_DEVIATIONS = 2.0  # standard deviations from which a rate is taken to be one of its own
+_SUREST, _FEWEST_SURE = 0.2, 5  # share, and fewest, of the rows of a class
+MISTAKEN = 0.02  # error rate even of certain predictions, so that no clean row decides alone
+_LIKE = 0.8  # share of the wrong labels that a simpler T must explain
+_DEVIATIONS = 2.0  # standard deviations from which a class has its own rate
 _FIRST_POWERS = np.geomspace(0.35, 4.0, 13)
 NEXT_POWERS = np.array([0.8, 0.9, 1.0, 1.1, 1.25])
-_FACTORS = 1.3, 1.1, 1.04  # of a rate of wrong labels, in search of a likelier one
+_FACTORS = 1.3, 1.1, 1.04  # factors tried on a rate of wrong labels
 
 
 class Fit(NamedTuple):
-    """Log-likelihood of the labels, T, the power, and the true classes q under both, in columns as those of the rows."""
+    """Log-likelihood of the labels, T, the power, and the true classes q under both, in the columns of the rows."""
 
     value: float
     transition: np.ndarray
@@ -50,7 +50,7 @@ class _Round(NamedTuple):
 
 
 def likelier(rows: LabelRows) -> Fit:
-    """The likeliest T found: of its own rates for classes that differ by more than chance, or one that treats all classes alike."""
+    """The most likely T found: with own rates for classes that differ by more than chance, or one that treats all alike."""
     n_classes = rows.n_classes
     confusion, power = _expected(rows)
     transition, has_own, n_rates = _pooled(confusion)
@@ -64,7 +64,7 @@ def likelier(rows: LabelRows) -> Fit:
 
 
 def true_classes(rows: LabelRows, fit: Fit) -> np.ndarray:
-    """P(true class | row, given label), in columns as those of the rows."""
+    """P(true class | row, given label), in the columns of the rows."""
     joint = fit.q * rows.likelihood(fit.transition)
     clean = np.flatnonzero(rows.is_clean)
     joint[clean] = 0.0
@@ -73,12 +73,12 @@ def true_classes(rows: LabelRows, fit: Fit) -> np.ndarray:
 
 
 def n_wrong(rows: LabelRows, fit: Fit) -> float:
-    """How many labels are wrong of those that may be."""
+    """Expected number of wrong labels."""
     return float(rows.counts @ (1.0 - rows.of_given(true_classes(rows, fit))))
 
 
 def fitted_confusion(rows: LabelRows, transition: np.ndarray, powers: np.ndarray) -> Fit:
-    """The fit of T at the power under which the labels are likeliest."""
+    """The fit of T at the power that makes the labels most likely."""
     log_q = rows.log_classes(transition)
     powers = np.clip(powers, _FIRST_POWERS[0], _FIRST_POWERS[-1])
     fits = [(log_likelihood(rows, q, transition), p, q) for p, q in ((p, rows.raised(log_q, p)) for p in powers)]
@@ -87,7 +87,7 @@ def fitted_confusion(rows: LabelRows, transition: np.ndarray, powers: np.ndarray
 
 
 def with_diagonal(wrong: np.ndarray) -> np.ndarray:
-    """T from its entries off the diagonal; of each class, more labels are right than of any one other class."""
+    """T from its off-diagonal entries; for each class more labels are right than belong to any single other class."""
     most = wrong.sum(axis=1, keepdims=True) + wrong.max(axis=1, keepdims=True)
     wrong = wrong * np.minimum(1.0, 0.99 / np.maximum(most, SMALLEST))
     return wrong + np.diag(1.0 - wrong.sum(axis=1))
@@ -110,7 +110,7 @@ def _expected(rows: LabelRows) -> tuple[np.ndarray, float]:
 
 
 def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarray, most: int) -> _Round:
-    """The likeliest of at most so many rounds from counts (K, K), which end where several of them gain little."""
+    """The most likely of at most `most` rounds from counts (K, K); they end when several of them gain little."""
     found: list[_Round] = []
     for _ in range(most):
         transition = _pooled(counts)[0]
@@ -124,7 +124,7 @@ def _rounds(rows: LabelRows, counts: np.ndarray, power: float, factors: np.ndarr
 
 
 def _confident(rows: LabelRows) -> np.ndarray:
-    """Counts (K, K) of rows, each for the class that is the likeliest of those above the mean of their own rows."""
+    """Counts (K, K) of rows: each counts for its most probable class among those above the mean of their own rows."""
     n_classes, given = rows.n_classes, rows.given
     sizes = np.bincount(given, rows.counts, n_classes)
     means = np.bincount(given, rows.counts * rows.of_given(rows.proba), n_classes) / np.maximum(sizes, SMALLEST)
@@ -136,7 +136,7 @@ def _confident(rows: LabelRows) -> np.ndarray:
 
 
 def _surest(rows: LabelRows) -> np.ndarray:
-    """Counts (K, K): what the model says of the rows that it gives to a class most surely, a fifth as many as have its label."""
+    """Counts (K, K): the probabilities of the rows most surely in each class, a fifth as many as have its label."""
     n_classes = rows.n_classes
     n_surest = np.maximum(_FEWEST_SURE, _SUREST * np.bincount(rows.given, minlength=n_classes)).astype(int)
     return rows.surest(n_surest)
@@ -155,10 +155,10 @@ def _counted(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> tuple[fl
 
 
 def _pooled(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """T from counts (K, K), the classes with a rate of their own (K,), and how many rates there are beside the common one.
+    """T from counts (K, K), the classes with a rate of their own (K,), and the number of rates besides the common one.
 
-    A class has the common rate of wrong labels unless it differs by more than chance, and takes every other class for the true one
-    alike, but for those that it takes more often than chance.
+    A class has the common rate of wrong labels unless it differs by more than chance. Its wrong labels are spread evenly over the
+    other classes, except those that occur more often than chance.
     """
     n_classes = len(confusion)
     off = ~np.eye(n_classes, dtype=bool)
@@ -180,14 +180,14 @@ def _differs(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def log_likelihood(rows: LabelRows, q: np.ndarray, transition: np.ndarray) -> float:
-    """Of the given labels under q T, with q the true classes; of clean rows under q alone."""
+    """Log-likelihood of the given labels under q T, with q the true classes; of clean rows under q alone."""
     right = (1.0 - MISTAKEN) * rows.of_given(q) + MISTAKEN / rows.n_classes
     likelihood = np.where(rows.is_clean, right, np.einsum("ij,ij->i", q, rows.likelihood(transition)))
     return float(rows.counts @ np.log(np.maximum(likelihood, np.finfo(float).tiny)))
 
 
 def _climbed(rows: LabelRows, fit: Fit, has_own: np.ndarray) -> Fit:
-    """The fit after the rates of wrong labels, of each class that has its own and of all others at once, were moved one by one."""
+    """The fit after moving the rates of wrong labels one by one: those of each class with its own, and of all others at once."""
     groups = [np.arange(len(has_own)) == k for k in np.flatnonzero(has_own)]
     groups += [~has_own] if not has_own.all() else []
     for factor in _FACTORS:
@@ -202,7 +202,7 @@ def _climbed(rows: LabelRows, fit: Fit, has_own: np.ndarray) -> Fit:
 
 
 def _moved(near: LabelRows, power: float, transition: np.ndarray, group: np.ndarray, factor: float) -> np.ndarray:
-    """The likeliest of T and T with the rates of a group times the factor or its square, or divided by one of them."""
+    """The most likely of T and of T with the rates of a group times or divided by the factor or its square."""
 
     def value(transition: np.ndarray) -> float:
         return log_likelihood(near, near.raised(near.log_classes(transition), power), transition)
@@ -214,17 +214,17 @@ def _moved(near: LabelRows, power: float, transition: np.ndarray, group: np.ndar
         if once > begin:
             further = _with_rate(transition, group, factor ** (2 * sign))
             found, trial = max((once, trial), (value(further), further), key=lambda each: each[0])
-            # The labels alone hardly tell the rates: a move is worth a parameter.
+            # The labels alone hardly determine the rates: a move must gain as much as a parameter.
             return trial if found > begin + 1.0 else transition
     return transition
 
 
 def _with_rate(transition: np.ndarray, group: np.ndarray, factor: float) -> np.ndarray:
-    """T with that many times the wrong labels in the classes of a group (K,)."""
+    """T with `factor` times the wrong labels in the classes of a group (K,)."""
     factors = np.where(group, factor, 1.0)[:, None]
     return with_diagonal(np.where(np.eye(len(group), dtype=bool), 0.0, transition) * factors)
 
 
 def _even(wrong: float, n_classes: int) -> np.ndarray:
-    """T that takes each class for each other one alike."""
+    """T with `wrong` labels spread evenly over the other classes."""
     return np.where(np.eye(n_classes, dtype=bool), 1.0 - wrong, wrong / (n_classes - 1))

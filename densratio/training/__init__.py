@@ -1,8 +1,8 @@
-"""Reweighting inside torch training loops. Beside the demonstrations the only room that imports torch."""
+"""Reweighting inside torch training loops."""
 
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop import Reweighter
-from .loop.data import ImportanceSampler, Indexed, ShiftedDataset, endless, importance_sampler, labels_of
+from .loop.data import ChosenRows, ImportanceSampler, Indexed, ShiftedDataset, endless, importance_sampler, labels_of
 from .loop.monitor import Monitor
 from .loop.row_losses import suspicious_rows
 from .meta import (
@@ -11,7 +11,6 @@ from .meta import (
     L2R,
     MCW,
     BiLAW,
-    ChosenRows,
     CMWNet,
     CMWNetSL,
     LiLAW,

@@ -1,4 +1,4 @@
-"""Baselines with the same line of code: even weights, random weights, validation rows alone, and DIW."""
+"""Baselines with the same interface: equal weights, random weights, validation rows alone, and DIW."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Uniform(BatchReweighter):
 
 
 class RandomWeights(BatchReweighter):
-    """Rectified standard normal weights, drawn anew for each batch and scaled to mean 1. seed: int."""
+    """Rectified standard normal weights, drawn anew in each batch and scaled to mean 1. seed: int."""
 
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "generator")
 
@@ -37,9 +37,9 @@ class RandomWeights(BatchReweighter):
         self._generator = torch.Generator().manual_seed(seed)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # Every rank draws for the rows of all, so that its generator is that of one process.
+        # Every rank draws for the rows of all ranks, so that its generator equals that of one process.
         drawn = torch.randn(len(rows.all_positions), generator=self._generator).clamp(min=0.0)
-        # A batch without a positive draw trains with even weights.
+        # A batch without a positive draw trains with equal weights.
         weights = drawn / drawn.mean() if drawn.sum() > 0 else torch.ones_like(drawn)
         return rows.own(weights.to(batch.losses.device, non_blocking=True))
 
@@ -54,7 +54,7 @@ class RandomWeights(BatchReweighter):
 
 
 class ValidationOnly(BatchReweighter):
-    """Every training row has weight 0 and the validation batch is what is learned; training rows pass for their losses alone."""
+    """Training on the validation batch alone; the training rows have weight 0, and pass through the model only for their losses."""
 
     uses_validation: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Losses of each row: for noisy or unequal classes, and for tasks whose prediction has more than one number a row."""
+"""Losses per row: for noisy labels, unequal classes, and predictions of more than one number per row."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ __all__ = [
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction, label) of n rows -> losses (n,)."""
 
-IGNORED = -100  # torch's mark of a position that has no label
+IGNORED = -100  # torch's label of a position without one
 
 
 def cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Cross entropy (n,) of logits (n, C) and labels (n,), or probabilities (n, C). A ValueError for others says what to use."""
+    """Cross entropy (n,) of logits (n, C) and labels (n,) or class probabilities (n, C).
+
+    Raises ValueError for other inputs, and names the loss that takes them.
+    """
     check_tensor(prediction)
     try:
         return functional.cross_entropy(prediction, label, reduction="none")
@@ -87,19 +90,18 @@ def generalized_cross_entropy(prediction: Tensor, label: Tensor, q: float = 0.7)
     Logits (n, C), labels (n,). Source: Zhang & Sabuncu (2018), Generalized cross entropy loss for training deep neural networks
     with noisy labels.
     """
-    if not 0.0 < q <= 1.0:
-        raise ValueError(f"q must be in (0, 1]; got {q!r}.")
+    check_number("q", q, "(0, 1]")
     return -torch.expm1(-q * cross_entropy(prediction, label)) / q
 
 
 def symmetric_cross_entropy(
     prediction: Tensor, label: Tensor, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0
 ) -> Tensor:
-    """alpha times the cross entropy plus beta times the reverse one (n,), that of the label under the prediction.
+    """alpha times the cross entropy plus beta times the reverse cross entropy (n,).
 
-    The reverse cross entropy -sum_k p_k log q_k of a one-hot label q has log 0 in it, for which `log_zero` < 0 stands: it is
-    -log_zero (1 - p), p the probability of the label. It is bounded, and so is its slope, while cross entropy speeds the learning.
-    Logits (n, C), labels (n,); alpha, beta >= 0.
+    The reverse cross entropy of a one-hot label q is -sum_k p_k log q_k, where `log_zero` < 0 stands for log 0. It equals
+    -log_zero (1 - p), p the probability of the label. The reverse term is bounded, and so is its slope; the cross entropy speeds up
+    learning. Logits (n, C), labels (n,); alpha, beta >= 0.
     Source: Wang et al. (2019), Symmetric cross entropy for robust learning with noisy labels, with alpha and beta of CIFAR-10.
     """
     for name, value in (("alpha", alpha), ("beta", beta), ("-log_zero", -log_zero)):
@@ -109,7 +111,7 @@ def symmetric_cross_entropy(
 
 
 def forward_corrected(transition: Any) -> Loss:
-    """The loss -log (T' p)_y: cross entropy of the noisy labels that probabilities p would give, T[i, j] = P(noisy j | clean i).
+    """The loss -log (T' p)_y: cross entropy of the noisy label, p the prediction of the clean one, T[i, j] = P(noisy j | clean i).
 
     transition (C, C): rows of sum 1. Returns a loss of logits (n, C) and labels (n,). Raises ValueError for another matrix.
     Source: Patrini et al. (2017), Making deep neural networks robust to label noise: a loss correction approach.
@@ -118,10 +120,10 @@ def forward_corrected(transition: Any) -> Loss:
 
 
 def backward_corrected(transition: Any) -> Loss:
-    """The loss sum_j (T^-1)[y, j] l_j for the cross entropies l_j of all classes, T[i, j] = P(noisy j | clean i): it is unbiased.
+    """The loss sum_j (T^-1)[y, j] l_j, l_j the cross entropy of class j, T[i, j] = P(noisy j | clean i): it is unbiased.
 
-    Its mean over the noisy labels of a row is the cross entropy of the right one. Single losses can be below 0, and the less T can
-    be told from a singular matrix the more they vary: forward correction varies less.
+    Its mean over the noisy labels of a row is the cross entropy of the right label. The loss of a single row may be negative, and
+    it varies more the closer T is to a singular matrix; forward correction varies less.
     transition (C, C): rows of sum 1, with an inverse. Returns a loss of logits (n, C) and labels (n,). Raises ValueError for
     another matrix. Source: Patrini et al. (2017), as for `forward_corrected`.
     """
@@ -149,15 +151,15 @@ def _forward_corrected(log_transition: Tensor, prediction: Tensor, label: Tensor
 def _backward_corrected(inverse: Tensor, prediction: Tensor, label: Tensor) -> Tensor:
     _check_classes("transition", inverse, prediction)
     of_classes = -torch.log_softmax(prediction, dim=1)
-    # Not by an index, for which -1 would be the last class.
+    # Not by indexing, where -1 would be the last class.
     return (functional.embedding(label, inverse.to(prediction.device, of_classes.dtype)) * of_classes).sum(dim=1)
 
 
 def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -> Loss:
-    """LDAM's loss: cross entropy of scale * (logits less a margin of the label's class, largest (n_min / n_c)^(1/4)).
+    """LDAM's loss: cross entropy of scaled logits, after a margin largest (n_min / n_c)^(1/4) is subtracted from the label's logit.
 
-    class_sizes (C,): training rows of each class. Returns a loss of logits (n, C), which should be cosines of features and class
-    vectors as published, and labels (n,).
+    class_sizes (C,): training rows of each class. Returns a loss of logits (n, C) and labels (n,). In the paper the logits are
+    cosines of features and class vectors.
     Source: Cao et al. (2019), Learning imbalanced datasets with label-distribution-aware margin loss.
     """
     sizes = torch.as_tensor(class_sizes, dtype=torch.float64)
@@ -180,7 +182,7 @@ def _check_classes(name: str, of_classes: Tensor, prediction: Tensor) -> None:
 
 
 def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean squared error (n,) of each row; prediction and label (n,) or (n, ...) of equal sizes, (n, 1) beside (n,) too."""
+    """Mean squared error (n,) of each row; prediction and label have shape (n,) or (n, ...), and (n, 1) may meet (n,)."""
     check_tensor(prediction)
     return rows_mean((prediction.reshape(label.shape) - label) ** 2)
 
@@ -192,30 +194,30 @@ def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def token_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean cross entropy (n,) over the tokens of each sequence; logits (n, T, C), labels (n, T), -100 where there is none."""
+    """Mean cross entropy (n,) over the tokens of each sequence; logits (n, T, C), labels (n, T), -100 for no label."""
     check_tensor(prediction)
     return pixel_cross_entropy(prediction.movedim(-1, 1), label)
 
 
 def pixel_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean cross entropy (n,) over the pixels of each image; logits (n, C, h, w), labels (n, h, w), -100 where there is none."""
+    """Mean cross entropy (n,) over the pixels of each image; logits (n, C, h, w), labels (n, h, w), -100 for no label."""
     check_tensor(prediction)
     each = functional.cross_entropy(prediction, label, reduction="none", ignore_index=IGNORED)
     return rows_mean(each, label != IGNORED)
 
 
 def rows_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean (n,) of the entries of each row of `values` (n, ...), of those alone where `mask` (n, ...) is true; 0 where none is."""
+    """Mean (n,) of the entries of each row of `values` (n, ...); only of those where `mask` (n, ...) is true; 0 if none is."""
     if mask is None:
         return values.flatten(1).mean(dim=1) if values.ndim > 1 else values
     counted = mask.to(values.dtype).flatten(1)
-    # Where a mask is false a loss may be infinite, and infinity times 0 is NaN.
+    # A masked loss may be infinite, and infinity times 0 is NaN.
     kept = values.flatten(1).where(counted > 0, 0.0)
     return kept.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)
 
 
 def other_task(prediction: Tensor, label: Tensor) -> str | None:
-    """What to do about a prediction and labels that cross entropy does not take; None where they look right."""
+    """Advice for a prediction and labels that cross entropy does not take; None if they look right."""
     n, n_classes = len(prediction), prediction.shape[-1]
     if prediction.ndim == 1 or (prediction.ndim == 2 and n_classes == 1):
         return "The model gives one number a row: loss=densratio.training.losses.squared_error, or a logit for each class."

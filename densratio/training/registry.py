@@ -1,9 +1,11 @@
-"""Every reweighting method by name, as the library, the demonstrations, the command line and the benchmarks make them."""
+"""Every reweighting method by name: the library, the demonstrations, the command line and the benchmarks make them here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +13,8 @@ from torch import Tensor, nn
 
 from .._names import did_you_mean, plain
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
+from .loop.model import last_linear
 from .loop.reweighter import Reweighter
-from .loop.validation_pass import last_linear
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import FSR, GDW, L2R, MCW, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
 from .noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
@@ -25,7 +27,7 @@ __all__ = ["METHODS", "TRAIN_TWICE", "Ingredients", "Method", "reweighter", "tit
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What methods are made of: the arguments of `reweighter`, None where they were not given."""
+    """The arguments of `reweighter`, from which a method is made; None for one that was not given."""
 
     n_train: int
     n_val: Any = None
@@ -48,134 +50,97 @@ class Ingredients:
             )
         return linear.in_features
 
-    @property
-    def losses(self) -> Tensor:
-        """The irreducible losses, also where a function gives them."""
-        return self.irreducible() if callable(self.irreducible) else self.irreducible
-
-    @property
-    def margins(self) -> Any:
-        """The margins of a first training, also where a function gives them."""
-        return self.first() if callable(self.first) else self.first
+    def value(self, name: str) -> Any:
+        """An argument by name; a function that was given in place of irreducible losses or first margins is called."""
+        value = getattr(self, name)
+        return value() if name in ("irreducible", "first") and callable(value) else value
 
 
 class Method(NamedTuple):
-    """A method: what tables and figures call it, how it is made, and which arguments of `reweighter` it needs beside n_train."""
+    """A method: its title in tables and figures, its class, and how its parameters follow from the arguments of `reweighter`."""
 
     title: str
-    make: Callable[[Ingredients], Reweighter]
-    needs: tuple[str, ...] = ()
+    kind: Callable[..., Reweighter]
+    takes: tuple[str, ...] = ()
+    """Ingredients that the class takes under the same name."""
+    of_epochs: Mapping[str, Callable[[float], float]] = MappingProxyType({})
+    """Parameters of the class as functions of the planned epochs."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arguments of `reweighter` that it needs besides n_train."""
+        given = ["model" if name == "n_features" else name for name in self.takes if name != "seed"]
+        return *given, *(["epochs"] if self.of_epochs else [])
+
+    def make(self, given: Ingredients) -> Reweighter:
+        """The reweighter."""
+        parameters = {name: given.value(name) for name in self.takes}
+        return self.kind(given.n_train, **parameters, **{name: of(given.epochs) for name, of in self.of_epochs.items()})
 
 
-def _dynamic(ratio: str, title: str) -> Method:
-    return Method(title, lambda given: DynamicReweighter(ratio, given.n_train, given.n_val), ("n_val",))
+def _up_to(most: float) -> dict[str, Callable[[float], float]]:
+    """A warm-up of a third of the epochs, at most `most` of them."""
+    return {"warmup_epochs": lambda epochs: min(most, epochs / 3)}
 
 
-def _twice(kind: type[LRWHard | LRWRandom | LRWEasy], title: str) -> Method:
-    return Method(title, lambda given: kind(given.n_train, given.n_features, optimizer=given.optimizer), ("model", "optimizer"))
+def _without_mixup(n_train: int, y_train: Any, optimizer: torch.optim.Optimizer) -> Reweighter:
+    return CMWNetSL(n_train, y_train, optimizer=optimizer, soft_labels=SoftLabels(mixup=None))
 
 
-def _splitting(title: str, hard_split: bool) -> Method:
-    def make(given: Ingredients) -> Reweighter:
-        return LRWOpt(
-            given.n_train, given.n_features, given.n_classes, optimizer=given.optimizer, hard_split=hard_split,
-            splitter_warmup=min(25.0, given.epochs / 3), seed=given.seed,
-        )  # fmt: skip
-
-    return Method(title, make, ("model", "n_classes", "optimizer", "epochs"))
-
-
-def _correcting(title: str, rule: str, warmup: float) -> Method:
-    def make(given: Ingredients) -> Reweighter:
-        return LabelCorrection(given.n_train, given.n_classes, rule=rule, warmup_epochs=min(warmup, given.epochs / 3))
-
-    return Method(title, make, ("n_classes", "epochs"))
-
-
-_BY_LABELS = ("y_train", "optimizer")
+_LATE: dict[str, Callable[[float], float]] = {"warmup_epochs": lambda epochs: 0.8 * epochs}
+_HALF: dict[str, Callable[[float], float]] = {"n_epochs": lambda epochs: epochs / 2}
+_SPLITTER: dict[str, Callable[[float], float]] = {"splitter_warmup": lambda epochs: min(25.0, epochs / 3)}
+_BY_LABELS, _BY_FEATURES = ("y_train", "optimizer"), ("n_features", "optimizer")
+_SPLITS = ("n_features", "n_classes", "optimizer", "seed")
 
 METHODS: dict[str, Method] = {
-    "val_only": Method("Val-Only", lambda given: ValidationOnly(given.n_train)),
-    "uniform": Method("Uniform", lambda given: Uniform(given.n_train)),
-    "random": Method("Random", lambda given: RandomWeights(given.n_train, seed=given.seed)),
-    "auto": _dynamic("auto", "Auto"),
-    "diw": Method("DIW", lambda given: DIW(given.n_train, given.n_val), ("n_val",)),
-    "kmm": _dynamic("kmm", "KMM"),
-    "kliep": _dynamic("kliep", "KLIEP"),
-    "lsif": _dynamic("lsif", "LSIF"),
-    "wasserstein": _dynamic("wasserstein", "Wasserstein"),
-    "l2r": Method("L2R", lambda given: L2R(given.n_train)),
-    "mw_net": Method("MW-Net", lambda given: MWNet(given.n_train, optimizer=given.optimizer), ("optimizer",)),
-    "mw_net_fixed_step": Method(
-        "MW-Net, fixed step",
-        lambda given: MWNet(given.n_train, optimizer=given.optimizer, fixed_step_length=True),
-        ("optimizer",),
-    ),
-    "cmw_net": Method("CMW-Net", lambda given: CMWNet(given.n_train, given.y_train, optimizer=given.optimizer), _BY_LABELS),
-    "cmw_net_fixed_step": Method(
-        "CMW-Net, fixed step",
-        lambda given: CMWNet(given.n_train, given.y_train, optimizer=given.optimizer, fixed_step_length=True),
-        _BY_LABELS,
-    ),
-    "cmw_net_sl": Method(
-        "CMW-Net-SL", lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer), _BY_LABELS
-    ),
-    "cmw_net_sl_no_mixup": Method(
-        "CMW-Net-SL, no mixup",
-        lambda given: CMWNetSL(given.n_train, given.y_train, optimizer=given.optimizer, soft_labels=SoftLabels(mixup=None)),
-        _BY_LABELS,
-    ),
-    "mcw": Method(
-        "MCW",
-        lambda given: MCW(given.n_train, given.y_train, warmup_epochs=0.8 * given.epochs, optimizer=given.optimizer),
-        ("y_train", "optimizer", "epochs"),
-    ),
-    "gdw": Method("GDW", lambda given: GDW(given.n_train, optimizer=given.optimizer), ("optimizer",)),
-    "bilaw": Method(
-        "BiLAW", lambda given: BiLAW(given.n_train, given.n_classes, optimizer=given.optimizer), ("n_classes", "optimizer")
-    ),
-    "fsr": Method(
-        "FSR",
-        lambda given: FSR(given.n_train, given.n_classes, warmup_epochs=0.8 * given.epochs, seed=given.seed),
-        ("n_classes", "epochs"),
-    ),
-    "lilaw": Method("LiLAW", lambda given: LiLAW(given.n_train)),
-    "lrw_opt": _splitting("LRW-Opt", False),
-    "lrw_opt_hard": _splitting("LRW-Opt, hard split", True),
-    "focal": Method("Focal", lambda given: Focal(given.n_train)),
-    "gce": Method("GCE", lambda given: Uniform(given.n_train, generalized_cross_entropy)),
-    "sce": Method("SCE", lambda given: Uniform(given.n_train, symmetric_cross_entropy)),
-    "elr": Method("ELR", lambda given: ELR(given.n_train, given.n_classes), ("n_classes",)),
-    "co_teaching": Method(
-        "Co-teaching", lambda given: CoTeaching(given.n_train, given.model, given.optimizer), ("model", "optimizer")
-    ),
-    "m_correction": Method(
-        "M-correction", lambda given: MCorrection(given.n_train, warmup_epochs=min(10.0, given.epochs / 3)), ("epochs",)
-    ),
-    "joint_optimization": Method(
-        "Joint optimization",
-        lambda given: JointOptimization(given.n_train, given.n_classes, warmup_epochs=min(10.0, given.epochs / 3)),
-        ("n_classes", "epochs"),
-    ),
-    "meta_cleaner": Method("MetaCleaner", lambda given: MetaCleaner(given.n_train, given.n_features), ("model",)),
-    "lrt": _correcting("LRT", "lrt", 20.0),
-    "plc": _correcting("PLC", "plc", 8.0),
-    "class_balanced": Method("Class-balanced", lambda given: ClassBalanced(given.n_train, given.y_train), ("y_train",)),
-    "self_paced": Method("Self-paced", lambda given: SelfPaced(given.n_train, n_epochs=given.epochs / 2), ("epochs",)),
-    "margin_based": Method("Margin-based", lambda given: MarginBased(given.n_train)),
-    "jtt": Method("Just train twice", lambda given: JustTrainTwice(given.n_train, given.margins), ("first",)),
-    "rho_loss": Method("RHO-loss", lambda given: RHOLoss(given.n_train, given.losses, share=0.5), ("irreducible",)),
-    "stable_net": Method(
-        "StableNet", lambda given: StableNet(given.n_train, given.n_features, seed=given.seed), ("model",)
-    ),
-    "lrw_hard": _twice(LRWHard, "LRW-Hard"),
-    "lrw_random": _twice(LRWRandom, "LRW-Random"),
-    "lrw_easy": _twice(LRWEasy, "LRW-Easy"),
-}  # fmt: skip
+    "val_only": Method("Val-Only", ValidationOnly),
+    "uniform": Method("Uniform", Uniform),
+    "random": Method("Random", RandomWeights, ("seed",)),
+    "auto": Method("Auto", partial(DynamicReweighter, "auto"), ("n_val",)),
+    "diw": Method("DIW", DIW, ("n_val",)),
+    "kmm": Method("KMM", partial(DynamicReweighter, "kmm"), ("n_val",)),
+    "kliep": Method("KLIEP", partial(DynamicReweighter, "kliep"), ("n_val",)),
+    "lsif": Method("LSIF", partial(DynamicReweighter, "lsif"), ("n_val",)),
+    "wasserstein": Method("Wasserstein", partial(DynamicReweighter, "wasserstein"), ("n_val",)),
+    "l2r": Method("L2R", L2R),
+    "mw_net": Method("MW-Net", MWNet, ("optimizer",)),
+    "mw_net_fixed_step": Method("MW-Net, fixed step", partial(MWNet, fixed_step_length=True), ("optimizer",)),
+    "cmw_net": Method("CMW-Net", CMWNet, _BY_LABELS),
+    "cmw_net_fixed_step": Method("CMW-Net, fixed step", partial(CMWNet, fixed_step_length=True), _BY_LABELS),
+    "cmw_net_sl": Method("CMW-Net-SL", CMWNetSL, _BY_LABELS),
+    "cmw_net_sl_no_mixup": Method("CMW-Net-SL, no mixup", _without_mixup, _BY_LABELS),
+    "mcw": Method("MCW", MCW, _BY_LABELS, _LATE),
+    "gdw": Method("GDW", GDW, ("optimizer",)),
+    "bilaw": Method("BiLAW", BiLAW, ("n_classes", "optimizer")),
+    "fsr": Method("FSR", FSR, ("n_classes", "seed"), _LATE),
+    "lilaw": Method("LiLAW", LiLAW),
+    "lrw_opt": Method("LRW-Opt", LRWOpt, _SPLITS, _SPLITTER),
+    "lrw_opt_hard": Method("LRW-Opt, hard split", partial(LRWOpt, hard_split=True), _SPLITS, _SPLITTER),
+    "focal": Method("Focal", Focal),
+    "gce": Method("GCE", partial(Uniform, loss=generalized_cross_entropy)),
+    "sce": Method("SCE", partial(Uniform, loss=symmetric_cross_entropy)),
+    "elr": Method("ELR", ELR, ("n_classes",)),
+    "co_teaching": Method("Co-teaching", CoTeaching, ("model", "optimizer")),
+    "m_correction": Method("M-correction", MCorrection, (), _up_to(10.0)),
+    "joint_optimization": Method("Joint optimization", JointOptimization, ("n_classes",), _up_to(10.0)),
+    "meta_cleaner": Method("MetaCleaner", MetaCleaner, ("n_features",)),
+    "lrt": Method("LRT", partial(LabelCorrection, rule="lrt"), ("n_classes",), _up_to(20.0)),
+    "plc": Method("PLC", partial(LabelCorrection, rule="plc"), ("n_classes",), _up_to(8.0)),
+    "class_balanced": Method("Class-balanced", ClassBalanced, ("y_train",)),
+    "self_paced": Method("Self-paced", SelfPaced, (), _HALF),
+    "margin_based": Method("Margin-based", MarginBased),
+    "jtt": Method("Just train twice", JustTrainTwice, ("first",)),
+    "rho_loss": Method("RHO-loss", partial(RHOLoss, share=0.5), ("irreducible",)),
+    "stable_net": Method("StableNet", StableNet, ("n_features", "seed")),
+    "lrw_hard": Method("LRW-Hard", LRWHard, _BY_FEATURES),
+    "lrw_random": Method("LRW-Random", LRWRandom, _BY_FEATURES),
+    "lrw_easy": Method("LRW-Easy", LRWEasy, _BY_FEATURES),
+}
 """Every method by name, in the order of tables."""
 
 TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {"lrw_hard": LRWHard, "lrw_random": LRWRandom, "lrw_easy": LRWEasy}
-"""Methods of two trainings, the second on a split that the first one's margins give."""
+"""Methods with two trainings, the second on a split by the margins of the first."""
 
 
 def reweighter(
@@ -192,21 +157,22 @@ def reweighter(
     first: Any = None,
     seed: int = 0,
 ) -> Reweighter:
-    """The reweighter of a name, with its default parameters, for `loss = reweighter.weighted_loss(model, train, val)`.
+    """Make a reweighting method by its name, with its default parameters.
 
-    Each method takes of the arguments what it needs and leaves the others alone, so that one call serves all of them. For other
-    parameters of a method make its class. Of a train-twice method it is the reweighter of the second training.
+    The result serves `loss = reweighter.weighted_loss(model, train, val)`. Each method takes the arguments that it needs and
+    ignores the others, so the same call serves all methods. For other parameters make the method's class. A train-twice method
+    gives the reweighter of its second training.
 
     name : a key of `densratio.training.registry.METHODS`, in any spelling: "mw_net", "MW-Net".
     n_train, n_val : int, rows of the training and the validation set.
     y_train : (n_train,) int, given labels. n_classes : int.
-    model, optimizer : the classifier, and what trains it.
-    epochs : passes over the training rows that are planned.
-    irreducible : (n_train,) losses under a model that learned from other rows, for "rho_loss", or a function that gives them.
-    first : (n_train,) margins under a model that was trained before, for "jtt", or a function that gives them.
-    seed : int, of the method's own draws. Networks that a method learns are drawn from torch's global generator.
+    model, optimizer : the classifier and its optimizer.
+    epochs : planned passes over the training rows.
+    irreducible : (n_train,) losses under a model that was trained on other rows, for "rho_loss"; or a function that returns them.
+    first : (n_train,) margins under a model that was trained before, for "jtt"; or a function that returns them.
+    seed : int, of the method's own draws. A network that a method learns is drawn from torch's global generator.
 
-    Raises ValueError for an unknown name, with the nearest ones, and where the method needs an argument that is missing.
+    Raises ValueError for an unknown name, with the closest ones, and for a missing argument.
     """
     method = METHODS[key_of(name)]
     given = Ingredients(n_train, n_val, y_train, n_classes, model, optimizer, epochs, irreducible, seed, first)
@@ -217,7 +183,7 @@ def reweighter(
 
 
 def key_of(name: Any) -> str:
-    """The key in METHODS that a name means in any spelling. Raises ValueError, with the nearest names, where there is none."""
+    """The key in METHODS of a name in any spelling. Raises ValueError, with the closest names, if there is none."""
     keys = {plain(key): key for key in METHODS}
     if isinstance(name, str) and plain(name) in keys:
         return keys[plain(name)]
@@ -225,11 +191,11 @@ def key_of(name: Any) -> str:
 
 
 def keys_of(text: str) -> tuple[str, ...]:
-    """Keys in METHODS of the names in a list with commas, in any spelling; "all" for every one. Raises ValueError as `key_of`."""
+    """The keys in METHODS of comma-separated names in any spelling; "all" gives every key. Raises ValueError as `key_of` does."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     return tuple(METHODS) if [name.lower() for name in names] == ["all"] else tuple(dict.fromkeys(map(key_of, names)))
 
 
 def title_of(name: str) -> str:
-    """What tables and figures call a method."""
+    """The title of a method in tables and figures."""
     return METHODS[name].title

@@ -1,4 +1,4 @@
-"""Weights by a rule of the row's own loss, class or margin: no validation rows, nothing learned."""
+"""Weights by a rule of the row's own loss, class or margin: they need no validation rows, and nothing is learned."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from .._validation import check_number
 from .loop.batch_reweighter import BatchReweighter
 from .loop.labels import check_indices, training_labels
-from .loop.moving_average import evaluation
+from .loop.model import device_of_model
 from .loop.ranks import Rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
-from .loop.validation_pass import device_of_model
+from .loop.validation_pass import evaluation
 from .losses import Loss, class_probabilities, cross_entropy, focal_factor
 
 __all__ = [
@@ -64,10 +64,10 @@ def class_balanced_weights(n_train: int, y_train: Any, beta: float) -> Tensor:
 
 
 class Focal(BatchReweighter):
-    """w_i = (1 - p_i)^gamma, p_i = exp(-l_i) the probability of the row's label under its cross entropy: the focal loss.
+    """w_i = (1 - p_i)^gamma, the focal loss; p_i = exp(-l_i) is the probability of the row's label under its cross entropy.
 
-    The gradient goes through the weights too, as published. gamma >= 0; 0 is plain training. The weights are in [0, 1], of no
-    fixed mean. Source: Lin et al. (2017), Focal loss for dense object detection.
+    As published, the gradient also flows through the weights. gamma >= 0; 0 is plain training. The weights lie in [0, 1] and have
+    no fixed mean. Source: Lin et al. (2017), Focal loss for dense object detection.
     """
 
     def __init__(self, n_train: int, *, gamma: float = 2.0, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
@@ -82,9 +82,9 @@ class Focal(BatchReweighter):
 class MarginBased(BatchReweighter):
     """w_i proportional to 1 - m_i, of mean 1 in the batch, for the probabilistic margin m_i = p_y - max_{j != y} p_j in [-1, 1].
 
-    favors : "hard", rows of small margin, for clean labels; or "easy", 1 + m_i, which keeps wrong labels small.
-    first (n_train,) : margins of all rows under a model that was trained before, which stay, as published: `margins` of its
-    predictions. None: those of the model in training.
+    favors : "hard", rows of small margin, for clean labels; or "easy", 1 + m_i, which gives wrong labels small weights.
+    first (n_train,) : fixed margins of all rows under a model that was trained before, as published: `margins` of its predictions.
+    None: the margins of the model in training.
     Source: margin-based reweighting (MBR) as a baseline in Jain et al. (2024), Improving generalization via meta-learning on hard
     samples; the linear form is this library's.
     """
@@ -106,14 +106,14 @@ class MarginBased(BatchReweighter):
 
 
 class JustTrainTwice(BatchReweighter):
-    """w_i = `upweight` for rows that a first model classified wrongly and 1 for the others, of mean 1 over the training rows.
+    """w_i = `upweight` for rows that a first model misclassified and 1 for the others, scaled to mean 1 over the training rows.
 
-    For groups of rows that plain training neglects, as those without a shortcut, where the groups are not known: train a first
-    model, for a short time or with strong weight decay, so that it learns the shortcut and not the exceptions by heart; then a new
-    one with these weights. Wrong labels are classified wrongly too, so labels should be right.
+    It is for unknown groups of rows that plain training neglects, such as rows without a shortcut. Train a first model briefly, or
+    with strong weight decay, so that it learns the shortcut but does not memorize the exceptions; then train a new model with these
+    weights. The labels should be right, because the first model misclassifies wrong labels too.
 
-    first (n_train,) : margins of all rows under the first model, `margins` of its predictions; below 0 is wrong.
-    upweight > 0 : lambda, published with 4 to 100. It and the length of the first training are chosen by the accuracy of the worst
+    first (n_train,) : margins of all rows under the first model, `margins` of its predictions; wrong ones are negative.
+    upweight > 0 : lambda; 4 to 100 in the paper. Choose it, and the length of the first training, by the accuracy of the worst
     group of validation rows.
     Source: Liu et al. (2021), Just train twice: improving group robustness without training group information.
     """
@@ -160,10 +160,10 @@ def class_margins(prediction: Tensor, y: Tensor) -> Tensor:
 
 
 class SelfPaced(BatchReweighter):
-    """w_i = 1 / s for the share s of the batch with the least losses and 0 for the rest; s grows from `start` to `end`.
+    """w_i = 1 / s for the share s of the batch with the smallest losses and 0 for the rest; s grows from `start` to `end`.
 
-    start, end in (0, 1] : shares at first and after n_epochs epochs, linear in between. With wrong labels an `end` of about the
-    share of right ones keeps the others out. The threshold on the loss is that of each batch.
+    start, end in (0, 1] : shares at first and after n_epochs epochs, linear in between. If labels are wrong, an `end` near the
+    share of right labels leaves most wrong ones out. Each batch has its own threshold.
     Source: Kumar, Packer & Koller (2010), Self-paced learning for latent variable models.
     """
 
@@ -178,8 +178,9 @@ class SelfPaced(BatchReweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
-        if not (0.0 < start <= 1.0 and 0.0 < end <= 1.0 and n_epochs > 0):
-            raise ValueError(f"start and end must be in (0, 1] and n_epochs > 0; got {start!r}, {end!r} and {n_epochs!r}.")
+        check_number("start", start, "(0, 1]")
+        check_number("end", end, "(0, 1]")
+        check_number("n_epochs", n_epochs, "(0, inf]")
         self.start, self.end, self.n_epochs = start, end, n_epochs
 
     @property
@@ -192,7 +193,7 @@ class SelfPaced(BatchReweighter):
 
 
 def top_share(scores: Tensor, share: float, rows: Rows) -> Tensor:
-    """Weights (n,) of mean 1: even for the round(share N) rows of all N, at least one, of the largest scores (n,), else 0."""
+    """Weights (n,) of mean 1: equal for the round(share N) >= 1 rows with the largest scores (n,) of all N, 0 for the rest."""
     of_all = rows.all(scores)
     n_kept = max(1, round(share * len(of_all)))
     kept = torch.topk(of_all, n_kept).indices
@@ -200,10 +201,10 @@ def top_share(scores: Tensor, share: float, rows: Rows) -> Tensor:
 
 
 class RHOLoss(BatchReweighter):
-    """w_i = 1 / s for the share s of the batch with the largest reducible loss l_i - irreducible_i, 0 for the rest.
+    """w_i = 1 / s for the share s of the batch with the largest reducible losses l_i - irreducible_i, and 0 for the rest.
 
     irreducible (n_train,) : losses of the training rows under a model that was trained on other rows: `irreducible_losses`.
-    share in (0, 1] : rows of the batch that are trained on; 0.1 of large batches as published.
+    share in (0, 1] : share of the batch that is trained on; the paper takes 0.1 of large batches.
     Source: Mindermann et al. (2022), Prioritized training on points that are learnable, worth learning, and not yet learnt.
     """
 
@@ -217,9 +218,7 @@ class RHOLoss(BatchReweighter):
         values = torch.as_tensor(irreducible, dtype=torch.float32).detach().clone()
         if values.shape != (n_train,) or not bool(torch.isfinite(values).all()):
             raise ValueError(f"irreducible must be ({n_train},) finite losses, one for each row; got {tuple(values.shape)}.")
-        if not 0.0 < share <= 1.0:
-            raise ValueError(f"share must be in (0, 1]; got {share!r}.")
-        self.share = share
+        self.share = check_number("share", share, "(0, 1]")
         self.register_buffer("irreducible", values)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""StableNet: weights of a batch under which random functions of different features are uncorrelated; no validation rows."""
+"""StableNet: weights of a batch that make random functions of different features uncorrelated; it needs no validation rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from math import pi, sqrt
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .._validation import check_count, check_number
 from .loop.batch_reweighter import BatchReweighter
+from .loop.draws import generator_of
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
 from .losses import Loss, cross_entropy
@@ -22,33 +22,34 @@ _MOMENTUM = 0.9
 
 
 class StableNet(BatchReweighter):
-    """w = n softmax(a) (n,) from a few steps down D(w) / D(1) + penalty mean(w^2), taken anew in each batch from a = 1.
+    """w = n softmax(a) (n,), where a few gradient steps from a = 1 in each batch reduce D(w) / D(1) + penalty mean(w^2).
 
-    D is the sum of the squared covariances, under the weights, of sqrt(2) cos(omega z_i + phi) and sqrt(2) cos(omega' z_j + phi')
-    for all features i != j, the columns of the input of the classifier's last nn.Linear; omega standard normal and phi uniform in
-    [0, 2 pi] are drawn anew for each step. Features are divided by their standard deviation. Beside the rows of the batch the
-    covariances count `n_saved` saved rows with weights of their own, moving averages of the batches so far: place k of them
-    follows the k-th row of each batch. Weights have mean 1.
+    D sums the squared weighted covariances of sqrt(2) cos(omega z_i + phi) and sqrt(2) cos(omega' z_j + phi') over all pairs of
+    features i != j. The features are the inputs of the classifier's last nn.Linear, divided by their standard deviations. Each step
+    draws omega (standard normal) and phi (uniform on [0, 2 pi]). The covariances also count `n_saved` saved rows with weights of
+    their
+    own: saved row k is the moving average of the k-th rows of the batches so far. The weights have mean 1.
 
-    Where one feature tells the class by a shortcut that goes along with another in the training rows, the weights part the two,
-    so that the classifier may rely on what holds elsewhere too. They say nothing of wrong labels.
+    If a shortcut feature reveals the class and is correlated with another feature in the training rows, the weights decorrelate the
+    two, so that the classifier can rely on the one that also holds in other data. The weights say nothing about wrong labels.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     n_features : int
-        Columns of the input of the last nn.Linear.
+        Inputs of the last nn.Linear.
     n_functions : int
-        Functions of each feature: 1 as in the authors' program, the paper has 5; cost and memory grow with the square.
+        Functions of each feature: 1 in the authors' program, 5 in the paper; time and memory grow with the square.
     n_saved : int >= 0
         Saved rows.
     decay : float in [0, 1)
-        Of the saved rows and weights; in the first batches they are the mean of those so far.
+        Of the moving averages; in the first batches they are plain means.
     n_steps, learning_rate : int, float
-        Steps with momentum 0.9 on n times the slope, of a root mean square of 1 at most; the second half at a tenth of the rate.
+        Gradient steps with momentum 0.9. The gradient is n times the slope, of root mean square at most 1; the second half of the
+        steps uses a tenth of the rate.
     penalty : float >= 0
-        On uneven weights; the larger, the nearer to 1 they stay.
+        Penalty on unequal weights; a larger one keeps them closer to 1.
     seed : int
         Of the draws.
     warmup_epochs, loss : as in `MWNet`.
@@ -93,7 +94,7 @@ class StableNet(BatchReweighter):
         self.register_buffer("visits", torch.zeros(n_saved))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # Every rank weighs the rows of all, so that what it saves is that of one process.
+        # Every rank weights the rows of all ranks, so that it saves the same rows as one process.
         features = rows.all(batch.features("StableNet", self.n_features).to(self.saved_features.dtype))
         with torch.autocast(features.device.type, enabled=False):
             scores = self._descended(features)
@@ -108,7 +109,7 @@ class StableNet(BatchReweighter):
         saved_scores = torch.where(self.visits > 0, self.saved_scores, -float("inf"))
         known, scores, velocity = _scaled(known, even), torch.ones_like(features[:, 0]), torch.zeros_like(features[:, 0])
         for step, (omega, phi) in enumerate(self._draws(features)):
-            # (N, d f), the functions of one feature beside each other.
+            # (N, d f), with the functions of one feature side by side.
             functions = (sqrt(2.0) * torch.cos(known[:, :, None] * omega + phi)).flatten(1)
             velocity = _MOMENTUM * velocity + self._slope(scores, saved_scores, functions, even)
             rate = self.learning_rate if 2 * step < self.n_steps else 0.1 * self.learning_rate
@@ -117,8 +118,7 @@ class StableNet(BatchReweighter):
 
     def _draws(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Frequencies and phases (d, f) for each step, drawn on the host: the same on every rank and after a resume."""
-        seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(seed[0]))
+        generator = generator_of(self.seed, self.steps_seen)
         shape = self.n_steps, self.n_features, self.n_functions
         omega = torch.randn(shape, generator=generator)
         phi = 2.0 * pi * torch.rand(shape, generator=generator)
@@ -135,7 +135,7 @@ class StableNet(BatchReweighter):
             dependence = self._dependence(functions, weights) / base
             value = dependence + self.penalty * n * scores.softmax(dim=0).square().sum()
             slope = n * torch.autograd.grad(value, scores)[0]
-        # Where one weight outgrows all others both terms are steep, and a step too long would not come back.
+        # If one weight outgrows all others both terms are steep, and too long a step would not return.
         return slope / slope.square().mean().sqrt().clamp(min=1.0)
 
     def _dependence(self, functions: Tensor, weights: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class StableNet(BatchReweighter):
         return torch.where(feature[:, None] == feature, 0.0, covariance).square().sum()
 
     def _save(self, features: Tensor, scores: Tensor, rows: RowBatch) -> None:
-        """Let the saved rows follow those of the batch; not where one of these is not finite."""
+        """Move the saved rows toward those of the batch, unless a value of the batch is not finite."""
         n, is_sound = min(len(features), len(self.visits)), torch.isfinite(features).all() & torch.isfinite(scores).all()
         visits = self.visits[:n]
         share = (1.0 / (visits + 1.0)).clamp(min=1.0 - self.decay)

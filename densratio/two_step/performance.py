@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import beta, t
 
 from .._arrays import to_host
-from .._columns import is_missing
+from .._columns import check_none_missing
 from .._progress import show_progress, ticked
 from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
@@ -176,11 +176,7 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
     labels = np.asarray(to_host(chunks))
     if labels.shape != (n_rows,):
         raise ValueError(f"chunks must be a number or a label for each target row, shape ({n_rows},); got shape {labels.shape}.")
-    if missing := [row for row, label in enumerate(labels.tolist()) if is_missing(label)]:
-        raise ValueError(
-            f"chunks must name the chunk of each target row; {len(missing)} have none, the first is row {missing[0]}. Leave these "
-            "rows out, or give them a label of their own."
-        )
+    check_none_missing(labels, "chunks", row="target row")
     try:
         names, codes = np.unique(labels, return_inverse=True)
     except TypeError as error:

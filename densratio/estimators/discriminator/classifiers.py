@@ -22,13 +22,13 @@ _DENSE_SOLVE = 1000  # columns beyond which a Newton step costs more than many o
 _MOST_PRODUCTS = 1000
 _HEAVY = 4.0  # kurtosis of a column whose values are replaced by scores, 3 being that of a Gaussian one, and three standard errors
 _KNOTS = 1000  # values that a fitted map of a column keeps
-_OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean of so many other values or more; standard errors between the domains
-_ATOMS, _ALL_ATOMS = 3, 10  # of a column, and of all
+_OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean count of so many other values; standard errors between the domains
+_ATOMS, _ALL_ATOMS = 3, 10  # most atoms of a column, and of all columns
 _ROUNDED = float(np.finfo(np.float32).eps)
 
 
 class Standardized(StandardScaler):
-    """`StandardScaler` by which a column that does not vary is 0 in all rows: in unseen ones it would count in its own units."""
+    """`StandardScaler` that maps a constant column to 0 in all rows; in unseen rows it would otherwise count in its own units."""
 
     scale_: Any
 
@@ -41,9 +41,9 @@ class Standardized(StandardScaler):
 
 
 class _Column(NamedTuple):
-    """How a column is mapped: values (k,) and their scores (k,), or None where it stays; atoms (a,) and what stands for them.
+    """The map of a column: values (k,) and their scores (k,), or None if it stays; atoms (a,), and the value that replaces them.
 
-    near (a,): how far from an atom a value is still the atom, as one that was rounded to single precision.
+    near (a,): the distance up to which a value counts as the atom, such as one that was rounded to single precision.
     """
 
     map: tuple[np.ndarray, np.ndarray] | None
@@ -60,17 +60,17 @@ class _Column(NamedTuple):
 
 
 class LightTails(TransformerMixin, BaseEstimator):
-    """Columns with heavy tails as normal scores: the Gaussian quantile of the share of rows below a value. Others stay.
+    """Columns with heavy tails as normal scores: the Gaussian quantile of the share of rows below a value. Other columns stay.
 
-    Values that many rows share among others that few do, as -999 for no answer or the 0 of no purchase, are atoms: where their
-    share differs between the domains they get a column of 0 and 1, and the mean of the other values stands in their place. In the
-    ranks of all values an atom and its neighbors would be close, and so would their ratios.
+    Atoms are values that many rows share while few rows share any other value, such as -999 for no answer or the 0 of no purchase.
+    If the share of an atom differs between the domains it gets a 0/1 column, and the mean of the other values replaces it. Among
+    the ranks of all values an atom and its neighbors would be close, and so would their ratios.
 
-    A ratio does not depend on the units of a column, nor on any increasing map of it; products and kernels of standardized columns
-    do, and a few far values then decide the fit. The tails are heavy if the kurtosis within the domains is over 4 and three
+    A ratio does not depend on the units of a column, nor on an increasing map of it. Products and kernels of standardized columns
+    do, and a few extreme values then decide the fit. The tails are heavy if the kurtosis within the domains is over 4 plus three
     standard errors, sqrt(24 / n); a Gaussian column stays, because its log ratio is a polynomial. Between values of the fit the
     scores are linear, beyond them constant.
-    Attribute: maps_, for each column its map, of at most 1000 values.
+    Attribute: maps_, the map of each column, of at most 1000 values.
     Source: the scores are those of van der Waerden (1952), Order tests for the two-sample problem and their power.
     """
 
@@ -90,16 +90,16 @@ class LightTails(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The columns (n, d + a), those with heavy tails as scores, and a column for each of a atoms behind that of its value."""
+        """The columns (n, d + a), those with heavy tails as scores; the columns of the a atoms follow those of their values."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return np.column_stack([found(x) for x, found in zip(X.T, self.maps_, strict=True)])
 
 
 def _mapped(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray], atoms: np.ndarray, heaviest: float) -> _Column:
-    """The map of values (n,), of which `atoms` are set apart."""
+    """The map of a column (n,) with these atoms."""
     with np.errstate(over="ignore"):
-        # Of other values that were learned, the nearest is another one.
+        # An atom ends halfway to the nearest other value of the fit.
         near = np.array([min(_ROUNDED * abs(atom), np.abs(x[x != atom] - atom).min() / 2.0) for atom in atoms])
     rest = ~np.isin(x, atoms)
     x, weight, domains = x[rest], weight[rest], [at[rest] for at in domains]
@@ -110,7 +110,7 @@ def _mapped(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray], atoms:
 
 
 def _atoms(x: np.ndarray, weight: np.ndarray, domains: list[np.ndarray]) -> list[tuple[float, float]]:
-    """For each atom of values (n,) by how many standard errors its share differs between two domains, and the atom itself."""
+    """For each atom of values (n,) the difference of its share between two domains in standard errors, and the atom."""
     values, kind = np.unique(x, return_inverse=True)
     counts = np.array([np.bincount(kind[at], weight[at], len(values)) for at in domains])
     total, sizes = counts.sum(axis=0), counts.sum(axis=1)

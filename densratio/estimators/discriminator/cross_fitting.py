@@ -71,7 +71,7 @@ def dealt(table: Table, n_folds: int, seed: int | list[int]) -> np.ndarray:
         shares[rows] = (before[1] - before[0]) / (end - start)[:, None]
     if np.array_equal(table.copies, table.counts):
         return shares
-    # Which of equal rows got which card depends on their order, and their weights differ: they share alike.
+    # The cards of equal rows depend on their order, and their weights differ: they share equally.
     sizes = np.maximum(np.bincount(table.group), 1)
     return np.stack([(np.bincount(table.group, held_out) / sizes)[table.group] for held_out in shares.T], axis=1)
 

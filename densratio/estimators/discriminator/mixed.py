@@ -1,4 +1,4 @@
-"""Frames with columns that are no numbers, for classifiers that read them: as rows of objects, and as frames again."""
+"""Frames with columns that are not numbers, for classifiers that read them: as rows of objects, and back."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def reads_columns(classifier: Any, X: Any) -> bool:
 
 
 def takes_missing(classifier: Any) -> bool:
-    """Whether the classifier takes NaN: by the tags of all steps of a Pipeline, up to one that fills or encodes it."""
+    """Whether the classifier takes NaN, by the tags of the steps of a Pipeline up to one that imputes or encodes."""
     for _, step in getattr(classifier, "steps", [("", classifier)]):
         if hasattr(step, "transformers"):
             return True

@@ -110,7 +110,7 @@ class KMM(DensityRatio):
         names = {kind: name for name, kind in MAPS.items()}
         self.approximation_ = names.get(type(assembly.features), "exact")
         if hasattr(self, "approximation_error_"):
-            # It belongs to an earlier fit.
+            # Left from an earlier fit.
             del self.approximation_error_
         average, strength = super()._predictor_of(assembly, problem, samples), self._chosen("regularization")
         if strength == 0.0:

@@ -21,7 +21,7 @@ _ENOUGH = 1e-10
 
 
 class Predictions(NamedTuple):
-    """What the estimates of class ratios need; arrays as in the module."""
+    """The inputs of the estimates of class ratios; arrays as in the module."""
 
     source: np.ndarray
     classes: np.ndarray
@@ -41,12 +41,12 @@ def class_shares(classes: np.ndarray, counts: np.ndarray, n_classes: int) -> np.
 
 
 def mlls(given: Predictions) -> np.ndarray:
-    """Maximum likelihood: the target's class shares under which its rows are most likely, by Newton steps on the simplex.
+    """Maximum likelihood: the class shares that make the target rows most likely, by accelerated expectation maximization.
 
     maximize  sum_j t_j log sum_y q_y p(y | v_j) + a sum_y p_source(y) log q_y  over  q >= 0,  sum_y p_source(y) q_y = 1,
-    a concave problem. The second term, as if a = K more target rows had the source's classes, keeps small samples from putting
-    classes that are hard to tell apart at 0. Each step is one of expectation maximization, which never leaves the simplex,
-    extrapolated as far as the objective rises.
+    a concave problem. The second term acts like a = K more target rows with the source's class frequencies; it keeps small samples
+    from setting the share of a class that is hard to distinguish to 0. Each step is one of expectation maximization, which never
+    leaves the simplex, extrapolated if the objective rises.
     Source: Saerens, Latinne & Decaestecker (2002); Alexandari, Kundaje & Shrikumar (2020).
     """
     n_classes, count = given.source.shape[1], given.target_count
@@ -89,13 +89,13 @@ def bbse(given: Predictions) -> np.ndarray:
 def rlls(given: Predictions) -> np.ndarray:
     """Regularized: q = 1 + theta with theta minimizing |C theta - (mu - C 1)|^2 + strength |theta|^2.
 
-    The strength is the sampling variance of a share in mu - C 1, so that theta is near 0 where the samples do not tell.
+    The strength is the sampling variance of a share in mu - C 1, so that theta is near 0 if the samples are not informative.
     Source: Azizzadenesheli, Liu, Yang & Anandkumar (2019).
     """
     confusion, shares = _confusion(given)
     excess = shares - confusion.sum(axis=1)
     sizes = given.source_count.sum(), given.target_count.sum()
-    # Without the penalty theta has about the size that is expected of it.
+    # The unpenalized theta shows the expected size of theta.
     spread = max(1.0, float(np.mean((np.linalg.lstsq(confusion, shares, rcond=None)[0] - 1.0) ** 2)))
     strength = (1.0 / sizes[0] + 1.0 / sizes[1]) / (len(shares) * spread)
     matrix = confusion.T @ confusion + strength * np.eye(len(shares))
@@ -124,7 +124,7 @@ class Calibration(NamedTuple):
             whole = np.exp(score).sum(axis=1)
             difference = share[:, None] * (np.exp(score) / whole[:, None] - own)
             value = share @ (np.log(whole) - score[np.arange(len(score)), classes])
-            # A trace of a penalty keeps classes that are told apart without error from a temperature of 0.
+            # A tiny penalty keeps the temperature above 0 if the classes are separated without error.
             value += 5e-5 * (parameters[0] ** 2 + parameters[1:] @ parameters[1:])
             slope = np.append(np.sum(difference * logit), difference.sum(axis=0)) + 1e-4 * parameters
             return float(value), slope

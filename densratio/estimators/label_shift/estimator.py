@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._arrays import to_host
-from ..._columns import check_container, is_frame, is_missing
+from ..._columns import check_container, check_no_fractions, check_none_missing, is_frame
 from ..._estimator import Estimator, unchanged_on_error
 from ..._names import did_you_mean
 from ..._scale import Scale
@@ -30,8 +30,8 @@ __all__ = ["LabelShiftRatio"]
 class LabelShiftRatio(Estimator):
     """Label shift: p_target(x | y) = p_source(x | y), so a row's weight is that of its class, q_y = p_target(y) / p_source(y).
 
-    A classifier is cross-fitted on the source rows; its probabilities on source rows that it did not see and on target rows
-    determine q. No labels of target rows are needed.
+    A classifier is cross-fitted on the source rows; q follows from its probabilities on held-out source rows and on target rows.
+    Labels of target rows are not needed.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class LabelShiftRatio(Estimator):
         With predict_proba; None: logistic regression on standardized columns. One that reads the columns of a frame by name or
         type, such as a Pipeline that begins with a ColumnTransformer, gets the frame as it is; one that takes NaN gets NaN.
     method : {"mlls", "bbse", "rlls"}
-        "mlls": maximum likelihood on calibrated probabilities, the most accurate where they are good, with one more target row
-        for each class, of the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, drawn towards no shift
-        where the samples are small.
+        "mlls": maximum likelihood on calibrated probabilities, the most accurate if these are good, with one additional target row
+        per class in the source's frequencies. "bbse": from the confusion matrix. "rlls": the same, shrunk toward no shift if the
+        samples are small.
     cv : int
         Number of folds, with all classes in each.
     confidence : float in (0, 1)
@@ -85,9 +85,9 @@ class LabelShiftRatio(Estimator):
     def fit(self, X: Any, y: Any, *, labels: Any, sample_weight: Any = None) -> LabelShiftRatio:
         """Estimate the class ratios. X (n, d) and y (n,) as `stack_domains` makes them.
 
-        labels: the classes of the source rows (n_source,), or of all rows (n,), of which those of target rows are not looked at.
+        labels: the classes of the source rows (n_source,), or of all rows (n,); those of target rows are ignored.
         sample_weight (n,) >= 0: whole numbers count copies, others are scaled to the effective number of rows. It is passed to
-        every step of the classifier that takes it. Raises ValueError for a class with fewer source rows than two.
+        every step of the classifier that takes it. Raises ValueError for a class with fewer than two source rows.
         """
         with unchanged_on_error(self):
             rows, is_source, weight = self._split(X, y, sample_weight)
@@ -160,16 +160,8 @@ class LabelShiftRatio(Estimator):
             raise ValueError(
                 f"labels must be ({n_source},), the classes of the source rows, or ({len(is_source)},); got shape {labels.shape}."
             )
-        missing = [row for row, label in enumerate(labels.tolist()) if is_missing(label)]
-        if missing:
-            raise ValueError(
-                f"labels must hold a class for each source row; {len(missing)} have none, the first is source row {missing[0]}. "
-                "Leave these rows out."
-            )
-        if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
-            raise ValueError(
-                "labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target."
-            )
+        check_none_missing(labels, "labels", "class", "source row")
+        check_no_fractions(labels)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"labels have one class only ({self.classes_.tolist()[0]!r}): there is no shift of classes.")

@@ -1,4 +1,4 @@
-"""Whether a shift is a label shift: target rows against source rows that are weighted by their class ratios."""
+"""Test of label shift: target rows against source rows weighted by their class ratios."""
 
 from __future__ import annotations
 

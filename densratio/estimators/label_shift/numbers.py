@@ -1,4 +1,4 @@
-"""Rows of any values as numbers that a kernel can compare: what the test of label shift reads."""
+"""Rows of any values as numbers that a kernel can compare, for the test of label shift."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MOST_LEVELS = 30
 
 
 def comparable(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Source (n, k) and target rows (m, k) of numbers; rows (n, d) and (m, d) of numbers without gaps stay as they are.
+    """Source (n, k) and target rows (m, k) as numbers; rows of numbers without gaps stay as they are.
 
-    A gap in numbers is their median and marked in a column of its own; other values are a 0/1 column for each frequent one.
+    A gap in numbers becomes their median and is marked in a column of its own; other values get a 0/1 column for each frequent one.
     """
     if source.dtype.kind == "f" and not (np.isnan(source).any() or np.isnan(target).any()):
         return source, target

@@ -9,8 +9,8 @@ import numpy as np
 
 __all__ = ["Held", "combined"]
 
-_LARGEST = 100.0  # factor from 1, up or down, that counts: a single target row at which a member is 0 would decide
-_FEW = 2.0  # target rows for which a member must account to take part: what fewer tell is mostly noise
+_LARGEST = 100.0  # ratios are clipped to 1 / 100 and 100, or a single target row at which a member is 0 would decide
+_FEW = 2.0  # target rows for which a member must account to take part: fewer are mostly noise
 _STEPS = 200
 _ENOUGH = 1e-9
 
@@ -25,7 +25,7 @@ class Held(NamedTuple):
 
     @classmethod
     def joined(cls, folds: Sequence[Held]) -> Held:
-        """The rows of several folds."""
+        """The rows of several folds together."""
         return cls(*(np.concatenate(part) for part in zip(*folds, strict=True)))
 
     def scores(self, coef: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ class Held(NamedTuple):
 def combined(folds: Sequence[Held], pull: float, is_simple: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The coefficients (K,), and the held-out scores of the members and of the stack (K + 1,).
 
-    is_simple (K,): which members have few parameters. The stack is scored fold by fold with the coefficients of the other folds.
+    is_simple (K,): which members have few parameters. The score of the stack on a fold uses the coefficients of the other folds.
     """
     whole = Held.joined(folds)
     others = (_coef(Held.joined([*folds[:k], *folds[k + 1 :]]), pull, is_simple) for k in range(len(folds)))
@@ -46,7 +46,7 @@ def combined(folds: Sequence[Held], pull: float, is_simple: np.ndarray) -> tuple
 
 
 def _coef(held: Held, pull: float, is_simple: np.ndarray) -> np.ndarray:
-    # A mean below 1, that of every ratio, is no merit.
+    # Every ratio has mean 1, so a smaller mean is no merit.
     mean = np.maximum(np.average(held.source, axis=0, weights=held.source_count), 1.0)
     relative = np.clip(held.target / mean, 1.0 / _LARGEST, _LARGEST)
     logs = np.log(relative)
@@ -54,7 +54,7 @@ def _coef(held: Held, pull: float, is_simple: np.ndarray) -> np.ndarray:
     best, simple = int(np.argmax(likelihood)), int(np.argmax(np.where(is_simple, likelihood, -np.inf)))
     if is_simple[simple] and likelihood[best] - likelihood[simple] <= _standard_error(held, logs, mean, [best, simple]):
         return np.eye(len(mean))[simple] / mean
-    # The likelihood of the others, less than a constant's, may rest on a few rows.
+    # A member less likely than a constant may owe its likelihood to a few rows.
     kept = np.flatnonzero((likelihood > 0.0) | (np.arange(len(mean)) == best))
     shares = pull * np.eye(len(mean))[best]
     shares[kept] += (1.0 - pull) * _shares(relative[:, kept], held.target_count)
@@ -62,7 +62,7 @@ def _coef(held: Held, pull: float, is_simple: np.ndarray) -> np.ndarray:
 
 
 def _standard_error(held: Held, logs: np.ndarray, mean: np.ndarray, pair: list[int]) -> float:
-    """Of the difference of two members' mean log r(target) / b, in which both samples are drawn."""
+    """Standard error of the difference of two members' mean log r(target) / b, from the variation of both samples."""
     of_source = (held.source / mean)[:, pair]
     sides = (logs[:, pair], held.target_count), (of_source, held.source_count)
     return float(np.sqrt(sum(_squared_error(values[:, 0] - values[:, 1], count) for values, count in sides)))

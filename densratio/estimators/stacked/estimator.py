@@ -13,8 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..._arrays import Array, is_sparse, to_host
 from ..._progress import run_all, show_progress
-from ..._validation import seed_of
-from ...objectives.base import is_number
+from ..._validation import check_number, seed_of
 from ..base import RatioEstimator
 from ..gaussian import GaussianRatio
 from ..samples import Samples, row_counts
@@ -24,7 +23,7 @@ from .members import members_for
 
 __all__ = ["StackedRatio"]
 
-_ROWS_PER_PARAMETER = 20  # of each domain, from which a model of a fixed form is known well
+_ROWS_PER_PARAMETER = 20  # rows of each domain per parameter, from which a model of a fixed form is well determined
 
 
 class StackedRatio(RatioEstimator):
@@ -33,13 +32,13 @@ class StackedRatio(RatioEstimator):
         ratio(x) = pull r_l(x) / b_l + (1 - pull) sum_k c_k r_k(x) / b_k,
         c maximizes  sum_j log sum_k c_k r_k(v_j) / b_k - 2 sum_{k: c_k > 0} log c_k  over  c >= 0,  sum_k c_k = 1,
 
-    r = out-of-fold ratios of the members, b_k = mean of r_k over the source or 1 if that is more, v = target rows, l = the
-    likeliest member alone. So target rows are a mixture of the samples that the members expect, as in KLIEP, whose kernels are
-    members here. The proportions c are found by expectation maximization from even ones: a member that accounts for fewer than two
-    target rows drops out, and so do members less likely than a constant.
-    If `GaussianRatio` is a member and has at least 20 rows of each domain a parameter, it is the stack unless another member
-    is likelier by more than the standard error of the difference: what held-out rows tell about small differences is mostly
-    noise, and a model of few parameters, where it fits, is the most accurate.
+    r = out-of-fold ratios of the members, b_k = mean of r_k over the source or 1 if that is more, v = target rows, l = the single
+    member with the highest likelihood. So target rows are a mixture of the samples that the members expect, as in KLIEP, whose
+    kernels are members here. Expectation maximization finds the proportions c from equal ones: a member that accounts for fewer
+    than two target rows drops out, and so do members less likely than a constant.
+    If `GaussianRatio` is a member and each domain has at least 20 rows per parameter, it is the stack unless another member has a
+    likelihood higher by more than the standard error of the difference: small differences on held-out rows are mostly noise, and a
+    model with few parameters is the most accurate if it fits.
 
     Parameters
     ----------
@@ -47,10 +46,10 @@ class StackedRatio(RatioEstimator):
         The members, unfitted density ratios. "auto": those of densratio that suit the size of the table, from eight or nine for
         a few thousand rows to four for a million.
     pull : float from 0 to 1
-        The share that the likeliest member gets beforehand: 0 is the mixture, 1 the likeliest member alone.
+        The share that the member with the highest likelihood gets beforehand: 0 is the mixture, 1 that member alone.
     cv : int, scikit-learn splitter or iterable of (train, test)
         Folds, as in `DensityRatio`; every member is fitted on each, and once more on all rows if its coefficient is not 0.
-        If a domain has a single distinct row, nothing can be held out, and the coefficients are even.
+        If a domain has a single distinct row, nothing can be held out, and the coefficients are equal.
     random_state : int, RandomState, Generator or None
         Seed of the members of "auto"; None draws another in each fit.
     n_jobs : int or None
@@ -92,8 +91,7 @@ class StackedRatio(RatioEstimator):
     # ------------------------------------------------------------ parts
 
     def _fit(self, samples: Samples) -> Array:
-        if not (is_number(self.pull) and 0.0 <= self.pull <= 1.0):
-            raise ValueError(f"pull must be a number from 0 to 1; got {self.pull!r}.")
+        check_number("pull", self.pull, "[0, 1]")
         members = self._members(samples)
         with show_progress(self.verbose):
             return self._combine(members, samples)
@@ -108,7 +106,7 @@ class StackedRatio(RatioEstimator):
         names = list(members)
         self.coefficients_ = dict(zip(names, coef.tolist(), strict=True))
         self.scores_ = dict(zip([*names, "stack"], scores.tolist(), strict=True))
-        # Distinct rows, as in the folds: boosting counts the rows of a leaf, whatever they weigh.
+        # Distinct rows, as in the folds, because boosting counts the rows of a leaf regardless of their weights.
         table = distinct.stacked()
         chosen = [name for name in names if self.coefficients_[name] > 0.0]
         tasks = (delayed(_fitted)(members[name], table) for name in chosen)
@@ -159,7 +157,7 @@ class StackedRatio(RatioEstimator):
 
 
 def _gaussian_parameters(n_columns: int) -> int:
-    """Of two Gaussians: two means and two symmetric covariance matrices."""
+    """Number of parameters of two Gaussians: two means and two symmetric covariance matrices."""
     return n_columns * (n_columns + 3)
 
 
@@ -172,7 +170,7 @@ def _values(member: RatioEstimator, kept: Samples, held_out: Samples) -> tuple[n
 
 def _fitted(member: RatioEstimator, table: tuple[Any, ...]) -> RatioEstimator:
     with warnings.catch_warnings():
-        # A member that stopped early, or has no overlap in a fold, gets the coefficient that it deserves.
+        # The coefficient of a member takes account of an early stop, or of a fold without overlap.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)
         return clone(member).fit(*table)

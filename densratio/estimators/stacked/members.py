@@ -13,10 +13,10 @@ from ..subspace import SubspaceLSIF
 
 __all__ = ["members_for"]
 
-_FEW = 10  # distinct rows of a domain from which it can be cut into folds of folds
+_FEW = 10  # distinct rows of a domain that nested folds need
 _LONG = 20_000  # rows of both domains beyond which only methods in one pass over the rows take part
 _SMALL = 4_000  # rows up to which the slower searches take part
-_MANY_COLUMNS = 6  # from which a search for a subspace is worth its time
+_MANY_COLUMNS = 6  # columns from which a search for a subspace is worth its time
 
 
 def members_for(n_source: int, n_target: int, n_columns: int, *, is_sparse: bool, seed: int) -> dict[str, RatioEstimator]:
@@ -35,7 +35,7 @@ def members_for(n_source: int, n_target: int, n_columns: int, *, is_sparse: bool
     if n <= _LONG:
         members["kmm"] = KMM(random_state=seed)
         members["near_neighbors"] = NearestNeighborsRatio()
-        # Where the ratio is smooth, more neighbors than the rule takes have less noise.
+        # For a smooth ratio, more neighbors than the rule takes have less noise.
         members["far_neighbors"] = NearestNeighborsRatio(n_neighbors="many")
     if is_sparse:
         return members

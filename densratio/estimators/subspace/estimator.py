@@ -15,7 +15,7 @@ from ..._validation import check_count, check_number, seed_of
 from ...model_selection import Fold
 from ...model_selection.leave_one_out import LEAST_ROWS
 from ..base import RatioEstimator
-from ..samples import Measure, Samples, measures
+from ..samples import Samples, WeightedRows, weighted_sides
 from ..search import ParameterSearch, folds_by
 from .divergence import gaussian
 from .search import Search, Whitening
@@ -24,7 +24,7 @@ __all__ = ["SubspaceLSIF"]
 
 _GAMMAS = (0.1, 0.316, 1.0, 3.16, 10.0)  # times the median rule
 _STRENGTHS = (0.01, 0.0316, 0.1, 0.316, 1.0)
-_FAR = 10.0  # spreads beyond which an entry is far: in the covariance it counts as this
+_FAR = 10.0  # spreads at which entries are clipped in the covariance
 _LONG = 60  # ascent steps that "cv" compares with 0
 
 
@@ -133,7 +133,7 @@ class SubspaceLSIF(RatioEstimator):
 
     def _fit(self, samples: Samples) -> Array:
         n_components, max_iter = self._chosen("n_components"), self._chosen("max_iter")
-        self._fitted = fitted = self._searched(*measures(samples), n_components, max_iter, seed_of(self.random_state))
+        self._fitted = fitted = self._searched(*weighted_sides(samples), n_components, max_iter, seed_of(self.random_state))
         unit = np.ones(samples.source.shape[1]) if self._unit is None else self._unit.spread
         self.subspace_ = fitted.whitening.subspace(fitted.basis, unit)
         self.n_components_ = fitted.basis.shape[1]
@@ -146,13 +146,13 @@ class SubspaceLSIF(RatioEstimator):
 
     def _held_out_score(self, samples: Samples, fold: Fold, n_components: int, max_iter: int, seed: int) -> float:
         kept, test = samples.split(fold)
-        source, target = measures(kept)
+        source, target = weighted_sides(kept)
         fitted = self._searched(source, target, n_components, max_iter, seed)
         mean = float(source.mean(fitted.ratio(source.rows)))
         at_source, at_target = (fitted.ratio(rows) / (mean if mean > 0.0 else 1.0) for rows in (test.source, test.target))
-        return float(self._agreement(at_source, at_target, test.source_weight, test.target_weight))
+        return float(self._score_of(at_source, at_target, test.source_weight, test.target_weight))
 
-    def _searched(self, source: Measure, target: Measure, n_components: int, max_iter: int, seed: int) -> _Fitted:
+    def _searched(self, source: WeightedRows, target: WeightedRows, n_components: int, max_iter: int, seed: int) -> _Fitted:
         self._check(n_components, max_iter)
         whitening = Whitening.of(source, target, np.inf if self.scale is None else _FAR)
         source, target = (_in_canonical_order(domain, whitening) for domain in (source, target))
@@ -163,7 +163,7 @@ class SubspaceLSIF(RatioEstimator):
         coef, divergence = search.criterion(choice, 0.0).solve(basis)
         return _Fitted(whitening, basis, centers @ basis, coef, choice.gamma, choice.regularization, divergence, 1 + n_iter)
 
-    def _subspace_search(self, source: Measure, target: Measure, centers: np.ndarray) -> Search:
+    def _subspace_search(self, source: WeightedRows, target: WeightedRows, centers: np.ndarray) -> Search:
         can_leave_out = min(source.weight.sum(), target.weight.sum()) >= LEAST_ROWS
         gammas, strengths = _listed(self.gamma), _listed(self.regularization)
         if gammas_are_relative := _is_cv(self.gamma):
@@ -206,13 +206,13 @@ class _Fitted(NamedTuple):
         return np.maximum(over_rows(part, rows, max(len(self.coef), rows.shape[1])), 0.0)
 
 
-def _in_canonical_order(domain: Measure, whitening: Whitening) -> Measure:
+def _in_canonical_order(domain: WeightedRows, whitening: Whitening) -> WeightedRows:
     """Whitened rows in an order invariant to rotations of the data: sorted by distance from the center, then shuffled."""
     white = whitening(domain.rows)
-    # Round, so that rows at equal distances keep their order in the measure.
+    # Round, so that rows at equal distances keep their order.
     order = np.argsort(np.round(np.sum(white * white, axis=1), 9), kind="stable")
     order = order[np.random.default_rng(0).permutation(len(order))]
-    return Measure(white[order], domain.weight[order])
+    return WeightedRows(white[order], domain.weight[order])
 
 
 def _listed(value: Any) -> list[Any]:

@@ -12,18 +12,18 @@ from scipy.optimize import minimize
 
 from ...features import Gaussian
 from ...model_selection.leave_one_out import LEAST_ROWS, leave_one_out_scores
-from ..samples import Measure
+from ..samples import WeightedRows
 from .divergence import ProjectedDivergence, gaussian
 
 __all__ = ["Choice", "Search", "Whitening", "ascend"]
 
 _EVERY = 15  # ascent steps between choices of the kernel
 _FIRST = 1.0 / 32.0  # length of the first step of an ascent
-_SLOPE = 1e-5  # of the divergence, per radian, below which an ascent ends
+_SLOPE = 1e-5  # slope of the divergence per radian below which an ascent ends
 _MEDIAN_ROWS = 100
-_FARTHEST = 1e50  # of whitened entries, so that fourth powers do not overflow
+_FARTHEST = 1e50  # largest whitened entry, so that fourth powers do not overflow
 _REACH = 10.0  # spreads from the center beyond which a row counts as at that distance in the moments that starts compare
-_TIE = 1e-3  # part that decides between directions in which the domains differ alike, as where one has few rows
+_TIE = 1e-3  # weight of the term that decides between directions with equal differences, as with few rows
 # Least gain of a step, and of the leave-one-out score by a round. Further steps along a flat divergence learn its curvature from
 # differences of nearly equal slopes: each would magnify rounding a hundred times.
 _ENOUGH = 1e-4
@@ -37,7 +37,7 @@ class Whitening(NamedTuple):
     matrix: np.ndarray
 
     @classmethod
-    def of(cls, source: Measure, target: Measure, most: float = np.inf) -> Whitening:
+    def of(cls, source: WeightedRows, target: WeightedRows, most: float = np.inf) -> Whitening:
         """The map after which the mean covariance of both domains about their midpoint is I; constant directions are dropped.
 
         Entries beyond `most` count as `most` in the covariance, so that a few far rows do not shrink all others to a point.
@@ -108,8 +108,8 @@ class Search:
     `gammas_are_relative`); alpha: see `ProjectedDivergence`.
     """
 
-    source: Measure
-    target: Measure
+    source: WeightedRows
+    target: WeightedRows
     centers: np.ndarray
     gammas: Sequence[Any]
     gammas_are_relative: bool
@@ -216,10 +216,10 @@ class Search:
         return np.linalg.qr(np.column_stack([kept, draw]))[0]
 
 
-def _within_reach(domain: Measure) -> Measure:
-    """The rows (n, d), moved towards the center where they are far: moments of one far row would leave all others to rounding."""
+def _within_reach(domain: WeightedRows) -> WeightedRows:
+    """The rows (n, d), with far ones moved toward the center: in moments with a far row all others would be lost to rounding."""
     reach, norm = _REACH * np.sqrt(domain.rows.shape[1]), np.linalg.norm(domain.rows, axis=1)
-    return Measure(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
+    return WeightedRows(domain.rows * (reach / np.maximum(norm, reach))[:, None], domain.weight)
 
 
 def _without_ties(matrix: np.ndarray, by_content: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A Lightning callback that supplies validation batches, moves the reweighter and puts it into the checkpoint."""
+"""A Lightning callback that supplies validation batches, moves the reweighter and saves it in the checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from ..loop.data.indexed import Indexed
-from ..loop.reweighter import Reweighter, parts_of
+from ..loop.reweighter import Reweighter, x_y_index
 from .state import LoopState
 from .validation import Collate
 
@@ -33,11 +33,11 @@ class Reweighting(Callback):
         Trainer(callbacks=[reweighting]).fit(Net(), DataLoader(Indexed(train_set), batch_size=128, shuffle=True))
 
     reweighter : Reweighter; it is moved to the device of the module, and stays there.
-    val_set : map-style data set of (x, y), or Indexed(..., y_key=...) of one of mappings; collate_fn and num_workers are those of
-        its DataLoader, seed that of its order.
-    batch_size : validation rows of a step, on each rank; with `val_refresh` not more than that.
-    Validation batches go through the module's transfer hooks, as training batches do. Resumed with `ckpt_path`, a run gives the
-    weights of one that did not stop, as far as Lightning gives it the same batches.
+    val_set : map-style data set of (x, y), or Indexed(..., y_key=...) around one of mappings; collate_fn and num_workers are those
+        of its DataLoader, seed that of its order.
+    batch_size : validation rows of a step, on each rank; with `val_refresh` at most that.
+    Validation batches go through the module's transfer hooks, as training batches do. A run resumed with `ckpt_path` gives the same
+    weights as one that did not stop, if Lightning gives it the same batches.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class Reweighting(Callback):
         self._transferred: Callable[[Any], Any] | None = None
 
     def weighted_loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """What `training_step` returns. batch = (x, y, index), as Indexed gives it; model: the LightningModule, or a part of it.
+        """Returned by `training_step`. batch = (x, y, index), as Indexed gives it; model: the LightningModule or a part of it.
 
         Raises ValueError for a batch of another form.
         """
         if self._transferred is None:
             raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
-        train, val = parts_of(batch, "training"), self._state.next_validation()
-        return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_x_y_index(*val)))
+        train, val = x_y_index(batch, "training"), self._state.next_validation()
+        return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_validation_batch(*val)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""
         dataset = getattr(trainer.train_dataloader, "dataset", None)
-        # A part of an Indexed set may well have fewer rows, and a stream may have no length.
+        # A Subset of an Indexed set may have fewer rows, and a stream may have no length.
         if isinstance(dataset, Indexed):
             self._state.check_train(len(dataset))
         self.reweighter.to(trainer.strategy.root_device)
@@ -96,7 +96,7 @@ class Reweighting(Callback):
         self._state.load_state_dict(state_dict)
 
 
-def _x_y_index(values: Any, index: Tensor) -> tuple[Any, Any, Tensor]:
+def _validation_batch(values: Any, index: Tensor) -> tuple[Any, Any, Tensor]:
     if not isinstance(values, tuple | list) or len(values) != 2:
         got = f"{len(values)} parts" if isinstance(values, tuple | list) else type(values).__name__
         raise ValueError(

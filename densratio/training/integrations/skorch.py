@@ -37,14 +37,14 @@ class ReweightedNet(NeuralNet):
             reweighter=DynamicReweighter, reweighter__ratio="kliep",
         ).fit(X, y)
 
-    reweighter : a Reweighter class, or a function that gives one; `reweighter__*` are its parameters. It is made anew in each
-        `fit`, for the training rows that `train_split` leaves, so that the net can be cloned and searched over.
+    reweighter : a Reweighter class, or a function that returns a reweighter; `reweighter__*` are its parameters. Each `fit` makes a
+        new one for the training rows that `train_split` leaves, so the net can be cloned and searched over.
     val_set : (X_val, y_val), or a Dataset of right rows; `val_set__batch_size` (the net's by default), `val_set__seed` and
-        `val_set__num_workers` say how they come.
-    reweighter_ : the fitted Reweighter. Pickles hold it, and `save_params(f_reweighting=...)` writes it; `load_params` takes it
-        up where `reweighter__n_train` is given, as the training rows aren't known then.
-    The criterion has a `reduction`, as torch's have, and its mean is over rows. `fit(X, y, sample_weight=...)` takes weights of
-    your own: the loss of a row counts with the product of both.
+        `val_set__num_workers` set its batches.
+    reweighter_ : the fitted Reweighter. Pickles hold it, and `save_params(f_reweighting=...)` writes it; `load_params` restores it
+        if `reweighter__n_train` is given, since the training rows are unknown then.
+    The criterion must have a `reduction`, as torch's losses have, and its mean is over rows. `fit(X, y, sample_weight=...)` takes
+    weights of your own, which multiply those of the reweighter.
     """
 
     prefixes_ = [*NeuralNet.prefixes_, "reweighter", "val_set"]  # noqa: RUF012
@@ -62,7 +62,7 @@ class ReweightedNet(NeuralNet):
         return state.reweighter
 
     def initialize(self) -> ReweightedNet:
-        """The net and its weights, from the start. Raises TypeError where reweighter or val_set is missing."""
+        """Start the net and its weights anew. Raises TypeError if reweighter or val_set is missing."""
         self.reweighting_ = None
         if not callable(getattr(self, "reweighter", None)) or isinstance(self.reweighter, nn.Module):
             raise TypeError(
@@ -88,7 +88,7 @@ class ReweightedNet(NeuralNet):
             self._given = None
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """skorch's; the batches of a training set know their rows."""
+        """skorch's; the batches of a training set carry the index of their rows."""
         if not training:
             return super().get_iterator(dataset, training=False)
         rows = NumberedRows(dataset, "The training set")
@@ -111,7 +111,7 @@ class ReweightedNet(NeuralNet):
         val = None if batch_val is None else (*batch_val[0], batch_val[1])
         state.take_optimizer(getattr(self, "optimizer_", None))
         model = Prediction(self.module_, partial(self.infer, **fit_params))
-        # A reweighter that kept a method of the net could not be pickled with it.
+        # A reweighter that held a method of the net could not be pickled with it.
         with _replaced(state.reweighter, "loss", self._losses):
             try:
                 loss = state.reweighter.weighted_loss(model, (X, y, batch.row_index), val)
@@ -131,7 +131,7 @@ class ReweightedNet(NeuralNet):
         return self
 
     def _weights_of(self, dataset: Any) -> Any:
-        """The part of sample_weight that belongs to the rows of the training set; None where none was given."""
+        """The part of sample_weight that belongs to the rows of the training set; None if none was given."""
         if self._given is None:
             return None
         X, weight = self._given
@@ -173,7 +173,7 @@ class ReweightedNet(NeuralNet):
         return self.reweighter(**params)
 
     def _explain(self, X: Any, X_val: Any, error: RuntimeError) -> None:
-        """Raise ValueError where the rows of X, those of X_val and the module are not of one kind."""
+        """Raise ValueError if the rows of X, those of X_val and the module do not match."""
         own = next((p.dtype for p in self.module_.parameters() if p.is_floating_point()), None)
         kinds = [(x.dtype, tuple(x.shape[1:])) for x in (X, X if X_val is None else X_val) if isinstance(x, Tensor)]
         if len(kinds) == 2 and (kinds[0] != kinds[1] or kinds[0][0] != own):

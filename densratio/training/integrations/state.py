@@ -15,11 +15,11 @@ __all__ = ["LoopState", "Prediction"]
 
 
 class LoopState:
-    """A reweighter and the validation batches that it is given.
+    """A reweighter and its validation batches.
 
-    val_set: map-style data set, wrapped in Indexed or not; messages call it `name`. batch_size: rows of a batch; where the
-    reweighter has `val_refresh`, not more than that.
-    Raises ValueError where the reweighter was made for another number of validation rows.
+    val_set: map-style data set, wrapped in Indexed or not; messages call it `name`. batch_size: rows of a batch; at most the
+    reweighter's `val_refresh`, if it has one.
+    Raises ValueError if the reweighter was made for another number of validation rows.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class LoopState:
             )
 
     def check_train(self, n_rows: int) -> None:
-        """Raise ValueError where the reweighter was made for another number of training rows."""
+        """Raise ValueError if the reweighter was made for another number of training rows."""
         n_train = len(self.reweighter.weights_)
         if n_train != n_rows:
             raise ValueError(f"The reweighter was made for n_train={n_train} training rows and the training set has {n_rows}.")
 
     def take_optimizer(self, optimizer: Any) -> None:
-        """Give the framework's optimizer to a method that follows its step, unless it was given another."""
+        """Give the framework's optimizer to a method that follows its step, unless the method already has another."""
         if optimizer is not None and getattr(self.reweighter, "optimizer", optimizer) is None:
             self.reweighter.optimizer = optimizer
 
@@ -65,16 +65,16 @@ class LoopState:
         return {"reweighter": self.reweighter.state_dict(), "rows_drawn": self.batches.rows_drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         rows_drawn = state["rows_drawn"]
         self.reweighter.load_state_dict(state["reweighter"])
         self.batches.rows_drawn = rows_drawn
 
 
 class Prediction(nn.Module):
-    """Calls a model of other arguments and outputs, and keeps its outputs.
+    """Calls a model with other arguments and outputs, and keeps its outputs.
 
-    module: the model, whose layers, mode and device count. call(x) -> its outputs; prediction(outputs) -> what a loss takes.
+    module: the model, for its layers, mode and device. call(x) -> its outputs; prediction(outputs) -> the input of a loss.
     """
 
     def __init__(self, module: nn.Module, call: Callable[[Any], Any], prediction: Callable[[Any], Any] = lambda outputs: outputs):
@@ -90,7 +90,7 @@ class Prediction(nn.Module):
         return self._prediction(outputs)
 
     def outputs(self, x: Any) -> Any:
-        """The model's outputs for x, from the pass of x, or from a new one without gradients where there was none."""
+        """The model's outputs for x: from the pass of x if there was one, or from a new pass without gradients."""
         for given, outputs in self._given:
             if given is x:
                 return outputs

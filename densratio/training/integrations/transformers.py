@@ -27,9 +27,9 @@ from .validation import NumberedCollate, NumberedRows
 
 __all__ = ["ReweightedTrainer"]
 
-INDEX = "row_index"  # of a batch: the rows (n,) that it holds
-SHARE = "row_share"  # of a batch: its part of the rows of an optimizer step, times the batches of the step
-FILE = "reweighter.pt"  # in a checkpoint folder
+INDEX = "row_index"  # column of a batch with its row numbers (n,)
+SHARE = "row_share"  # entry of a batch: its share of the rows of an optimizer step, times the number of batches in the step
+FILE = "reweighter.pt"  # name in a checkpoint folder
 
 
 class ReweightedTrainer(Trainer):
@@ -40,13 +40,13 @@ class ReweightedTrainer(Trainer):
             reweighter=DynamicReweighter("kliep", len(train_set), len(val_set)), val_dataset=val_set,
         )
 
-    reweighter : Reweighter. Its `loss` of the model's logits and labels is what is weighted: cross entropy of a classifier by
-        default, `token_cross_entropy` and others of `densratio.training.losses` for other tasks.
-    val_dataset : data set of the same columns as train_dataset, whose rows are right. Batches have
-        args.per_device_train_batch_size rows, with `val_refresh` not more than that.
-    All others are the Trainer's. Training rows keep their index through column removal and any data_collator. The loss of an
-    optimizer step is the mean over the rows of all its batches on all ranks, the last smaller one too. Checkpoints hold the
-    reweighter: a run resumed with `resume_from_checkpoint` gives the weights of one that did not stop.
+    reweighter : Reweighter. Its `loss` of the model's logits and labels is weighted: by default the cross entropy of a classifier;
+        `token_cross_entropy` and others of `densratio.training.losses` serve other tasks.
+    val_dataset : data set with the columns of train_dataset, whose rows are right. Batches have
+        args.per_device_train_batch_size rows, with `val_refresh` at most that.
+    All other parameters are the Trainer's. Training rows keep their index through column removal and any data_collator. The loss of
+    an optimizer step is the mean over the rows of all its batches on all ranks, a smaller last one included. Checkpoints hold the
+    reweighter: a run resumed with `resume_from_checkpoint` gives the same weights as one that did not stop.
     Raises ValueError for label_smoothing_factor, which belongs into the reweighter's loss.
     """
 
@@ -94,7 +94,7 @@ class ReweightedTrainer(Trainer):
         )
 
     def prediction(self, outputs: Any) -> Any:
-        """What the reweighter's loss takes of the model's outputs: the logits. Override it for other models."""
+        """The part of the model's outputs that the reweighter's loss takes: the logits. Override it for other models."""
         if isinstance(outputs, Mapping):
             if "logits" not in outputs:
                 raise ValueError(f"The model gives {list(outputs)} and no logits: override ReweightedTrainer.prediction.")
@@ -102,7 +102,7 @@ class ReweightedTrainer(Trainer):
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
     def get_train_dataloader(self) -> DataLoader:
-        """The Trainer's, whose batches hold the index of their rows. Raises ValueError where the reweighter has another number."""
+        """The Trainer's, with the index of rows in each batch. Raises ValueError if the reweighter has another number of rows."""
         if self.train_dataset is None:
             return super().get_train_dataloader()
         rows = NumberedRows(self.train_dataset, "train_dataset")

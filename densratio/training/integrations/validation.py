@@ -1,4 +1,4 @@
-"""Batches with the index of each row, in an order that a resumed run continues where the stopped one was."""
+"""Batches with the index of each row, in an order that a resumed run continues at the same place."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Collate = Callable[[list[Any]], Any]
 
 
 class NumberedRows(Dataset):
-    """A map-style data set whose items come with their index as (item, i), whatever an item is; in messages it is called `name`.
+    """A map-style data set whose items have the form (item, i), whatever an item is; messages call it `name`.
 
-    Of an `Indexed` one the items are those without its index.
+    The items of an `Indexed` data set are taken without its index.
     """
 
     def __init__(self, dataset: Any, name: str = "dataset"):
@@ -36,7 +36,7 @@ class NumberedRows(Dataset):
         return self.dataset.item(index) if type(self.dataset) is Indexed else self.dataset[index], index
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Any, int]]:
-        """Several items, at one go where the data set knows how."""
+        """Several items, at once if the data set supports it."""
         together = getattr(self.dataset, "__getitems__", None)
         return [self[i] for i in indices] if together is None else list(zip(together(indices), indices, strict=True))
 
@@ -55,9 +55,9 @@ class NumberedCollate:
 class ValidationBatches:
     """Endless batches (batch, index) of a map-style data set.
 
-    The rows come in passes, each a permutation drawn from (seed, number of the pass), and a batch may hold the end of one pass
-    and the start of the next. With several ranks the next batch_size * ranks rows are dealt out among them.
-    rows_drawn: rows of all ranks given so far; set it to continue from there. At most len(dataset) rows make a batch.
+    The rows come in passes, each a permutation drawn from (seed, number of the pass), and a batch may contain the end of one pass
+    and the start of the next. With several ranks the next batch_size * ranks rows are divided among them.
+    rows_drawn: number of rows given so far, on all ranks; set it to continue from there. A batch has at most len(dataset) rows.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ValidationBatches:
 
     def _loader(self) -> DataLoader:
         rows = _batches_of_rows(len(self.dataset), self.batch_size, self.seed, self._rows_drawn, rank_here(), n_ranks())
-        # A generator of its own, as a loader draws the seed of its workers from it or else from the global one.
+        # A loader draws the seed of its workers from this generator, not from the global one.
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             self.dataset, batch_sampler=rows, collate_fn=self.collate_fn, num_workers=self.num_workers, generator=generator

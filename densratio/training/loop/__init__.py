@@ -1,4 +1,4 @@
-"""What a training loop lends every method: the rows of a batch, passes, the validation bank, losses, the monitor, and data."""
+"""What every method of a training loop uses: the rows of a batch, passes, the validation bank, losses, the monitor, and data."""
 
 from .batch_reweighter import BatchReweighter
 from .reweighter import Reweighter

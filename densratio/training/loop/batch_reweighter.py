@@ -1,4 +1,4 @@
-"""BatchReweighter: the loop of the methods that weigh the rows of a batch after one pass of it through the model."""
+"""BatchReweighter: the loop of the methods that weight the rows of a batch after one pass through the model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
+from .model import compile_anew, device_of_model, warn_unless_training
 from .reweighter import Reweighter
 from .row_batch import RowBatch
 from .training_pass import TrainingPass
-from .validation_pass import compile_anew, device_of_model, warn_unless_training
 
 __all__ = ["BatchReweighter"]
 
@@ -31,28 +31,28 @@ def _nothing(batch: TrainingPass, rows: RowBatch) -> None:
 
 
 class BatchReweighter(Reweighter):
-    """A method that is one function: `batch_weights(batch, rows, val)` -> weights (n,) of a batch from its pass.
+    """A method that is one function, `batch_weights(batch, rows, val)`: the weights (n,) of a batch from its pass.
 
-    gradient: a `MetaGradient` where the weights follow one, as `meta`; None for rules.
-    vanished_: batches whose weights were all 0 or not finite; they trained unweighted, and the logger "densratio" warned of it.
-    On a device that the host does not wait for, a batch with losses that are NaN or infinite, or with an index out of range, stores
+    gradient: the `MetaGradient` that the weights follow, stored as `meta`; None for rules.
+    vanished_: number of batches whose weights were all 0 or not finite. They trained unweighted, and the logger "densratio" warned.
+    On a device that the host does not wait for, a batch with a loss that is NaN or infinite, or with an index out of range, stores
     nothing, and a later batch raises its error.
     """
 
     uses_validation: ClassVar[bool] = False
     keeps: ClassVar[tuple[str, ...]] = ()
-    """What `batch_weights` needs of the training pass besides losses and predictions, as in `TrainingPass.of`."""
+    """What `batch_weights` needs from the training pass besides losses and predictions, as in `TrainingPass.of`."""
     learns: bool = True
     """Whether the method still takes meta-gradients."""
 
     _is_heard: bool = False
-    """Whether a model was listened to in a pass that no meta-gradient follows, which runs compiled."""
+    """Whether a pass without a meta-gradient, which runs compiled, has listened to a model."""
 
     check_targets: Callable[[Tensor, Any], None] = staticmethod(_any)
-    """What raises ValueError for a prediction and labels that the method can't weigh, in the first batch of a warm-up already."""
+    """A check that raises ValueError for predictions and labels that the method can't weight, also in a warm-up."""
 
     observe: Callable[[TrainingPass, RowBatch], None] = staticmethod(_nothing)
-    """What a method stores or finds of each batch, before the weights and in a warm-up too; an error takes its writes back."""
+    """What a method stores or computes for each batch, before the weights and also in a warm-up; an error reverts its writes."""
 
     vanished: Tensor
     meta: Any
@@ -64,11 +64,11 @@ class BatchReweighter(Reweighter):
 
     @abstractmethod
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        """Weights (n,) of a batch; a graph to the parameters of the model is followed by backward.
+        """Weights (n,) of a batch; backward follows their graph to the model's parameters, if they have one.
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
-        A loss (n,) or () that a method puts in `batch.found` as "added" is added to the weighted losses; one (n,) put there as
-        "weighted" is what the weights multiply, in place of the rows' own losses.
+        A method may put a loss into `batch.found`: one (n,) or () named "added" is added to the weighted losses, and one (n,) named
+        "weighted" takes the place of the rows' own losses.
         """
 
     @property
@@ -116,7 +116,7 @@ class BatchReweighter(Reweighter):
             self.observe(batch, rows)
             if not self.is_warming_up:
                 weights = self.batch_weights(batch, rows, val)
-                # Rows without a weight train on what is added.
+                # Rows without a weight train on the added loss.
                 weights = weights if "added" in batch.found else self._or_even(weights, rows)
         except Exception:
             rows.take_back()

@@ -1,4 +1,4 @@
-"""Class labels as a loop gives them: integers >= 0, one for each row."""
+"""Class labels in a loop: integers >= 0, one for each row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_classes", "check_indices", "check_range", "checked_labels", "t
 
 
 def checked_labels(y: Any, n: int, what: str) -> Tensor:
-    """Labels (n,) as int64. Raises ValueError, which starts with `what`, for anything but an integer >= 0 for each row."""
+    """Labels (n,) as int64. Raises ValueError, which starts with `what`, for anything but one integer >= 0 for each row."""
     if not isinstance(y, Tensor) and np.asarray(y).dtype.kind in "OSU":
         raise ValueError(f"{what}, integers ({n},); got texts or other objects. Number the classes from 0 on.")
     labels = torch.as_tensor(y)
@@ -28,9 +28,9 @@ def checked_labels(y: Any, n: int, what: str) -> Tensor:
 
 
 def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> None:
-    """Raise ValueError for anything but logits (n, C), C >= 2 or n_classes where that is given, and integer labels (n,).
+    """Raise ValueError for anything but logits (n, C), with C >= 2 or C = n_classes if that is given, and integer labels (n,).
 
-    name: of what needs them.
+    name: what the message says needs them.
     """
     check_tensor(prediction)
     is_of_classes = prediction.ndim == 2 and (prediction.shape[1] >= 2 if n_classes is None else prediction.shape[1] == n_classes)
@@ -39,21 +39,22 @@ def check_classes(name: str, prediction: Tensor, y: Any, n_classes: int | None =
         got = f"{tuple(y.shape)} of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         columns = "C" if n_classes is None else n_classes
         raise ValueError(
-            f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}."
+            f"{name} needs logits (n, {columns}) and class labels (n,), integers; got {tuple(prediction.shape)} and {got}. "
+            "For other targets use DynamicReweighter, MWNet or L2R."
         )
 
 
 def check_indices(name: str, prediction: Tensor, y: Any, n_classes: int | None = None) -> None:
-    """`check_classes`, and a ValueError for labels beyond 0 to C - 1, such as torch's -100 for no label, where the host sees them.
+    """`check_classes`, and ValueError for labels outside 0 to C - 1, such as torch's -100 for no label, if the host sees them.
 
-    For what takes the column of a label: the losses leave rows of the label -100 out.
+    For methods that look up the column of a label, where the losses would skip such rows.
     """
     check_classes(name, prediction, y, n_classes)
     check_range(name, y, prediction.shape[1])
 
 
 def check_range(name: str, y: Tensor, n_classes: int) -> None:
-    """Raise ValueError for labels (n,) other than 0 to n_classes - 1, where the host sees them."""
+    """Raise ValueError for labels (n,) outside 0 to n_classes - 1, if the host sees them."""
     if waits_for(y.device):
         return
     strange = ((y < 0) | (y >= n_classes)).nonzero()[:, 0]
@@ -66,7 +67,7 @@ def check_range(name: str, y: Tensor, n_classes: int) -> None:
 
 
 def training_labels(labels: Any, n_train: int, name: str = "y_train", *, each_has_rows: bool = True) -> np.ndarray:
-    """Classes (n_train,) of the training rows. Raises ValueError for others, and for a class without rows if `each_has_rows`."""
+    """Classes (n_train,) of the training rows. Raises ValueError for other labels, and with `each_has_rows` for an empty class."""
     values = np.asarray(to_host(labels))
     if values.shape != (n_train,) or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
         got = f"shape {values.shape} and dtype {values.dtype}" + ("" if values.shape != (n_train,) else f", from {values.min()} on")

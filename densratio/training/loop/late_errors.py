@@ -13,16 +13,16 @@ _NONE = 2**62  # no row
 
 
 def waits_for(device: torch.device) -> bool:
-    """Whether the host would have to wait for a value there. On "meta" there are no values: a step that runs there never waits."""
+    """Whether the host would wait for a value on this device. "meta" holds no values: a step that runs there never waits."""
     return device.type in ("cuda", "meta")
 
 
 class LateErrors(nn.Module):
-    """Remembers on the device which rows of the first unusable batch were at fault, until the host looks.
+    """Keeps on the device which rows of the first unusable batch were at fault, until the host looks.
 
-    `usable` decides whether anything of a batch is written; `raise_if_seen` reads a copy that arrived without a wait, so that
-    an error on a GPU comes with the next batch or the one after it. rows (2, 10): the places of training and of validation rows
-    at fault, -1 for one that is out of range, and `_NONE` where there are no more. Nothing here is in state_dict.
+    `usable` decides whether anything of a batch is written; `raise_if_seen` reads a copy that arrives without a wait, so that
+    an error on a GPU comes with the next batch or the one after it. rows (2, 10): places of the training and of the validation rows
+    at fault, -1 for an index out of range, and `_NONE` for no more. It has no entries in state_dict.
     """
 
     rows: Tensor
@@ -33,7 +33,7 @@ class LateErrors(nn.Module):
         self._on_host: Tensor | None = None
 
     def usable(self, *samples: tuple[Tensor, Tensor, int]) -> Tensor:
-        """Whether () of each sample all values (n, d) are finite and all positions (n,) from 0 to below its size."""
+        """Whether () all values (n, d) of each sample are finite and all its positions (n,) are at least 0 and below its size."""
         found = [_at_fault(*sample) for sample in samples]
         rows, held = torch.stack(found) if len(found) > 1 else found[0][None], self.rows[: len(found)]
         torch.where(self.rows.amin() == _NONE, rows, held, out=held)
@@ -44,7 +44,7 @@ class LateErrors(nn.Module):
         return rows.amin() == _NONE
 
     def raise_if_seen(self, *, wait: bool = False) -> None:
-        """Raise ValueError for the first unusable batch. wait: look at the device itself, and wait for it."""
+        """Raise ValueError for the first unusable batch. wait: read the device itself, and wait for it."""
         if self.rows.device.type == "meta" or (not wait and self._on_host is None):
             return
         if int((self.rows if wait or self._on_host is None else self._on_host).min()) == _NONE:
@@ -56,14 +56,14 @@ class LateErrors(nn.Module):
         raise not_finite("training", named[0]) if named[0] else not_finite("validation", named[1])
 
     def forget(self) -> None:
-        """As if all batches had been usable."""
+        """Reset: as if all batches had been usable."""
         for rows in (self.rows, self._on_host):
             if rows is not None:
                 rows.fill_(_NONE)
 
 
 def not_finite(name: str, rows: list[int], n_rows: int | None = None) -> ValueError:
-    """The error for NaN or infinity at `rows`, of n_rows where they were counted."""
+    """The error for NaN or infinity at `rows`, out of n_rows if these were counted."""
     more = " ..." if len(rows) > _NAMED or (n_rows is None and len(rows) == _NAMED) else ""
     shown = f"{rows[:_NAMED]}{more}" + ("" if n_rows is None else f" ({len(rows)} of {n_rows})")
     return ValueError(

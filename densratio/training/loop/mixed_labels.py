@@ -1,4 +1,4 @@
-"""A batch mixed with itself, each row with a given label and a pseudo-label."""
+"""A batch mixed with itself, in which each row has a given label and a pseudo-label."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class MixedLabels(NamedTuple):
 
     @classmethod
     def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
-        """The batch with a share of Beta(mixup, mixup) and an order drawn at random, or as it is where mixup is None.
+        """The batch with a share from Beta(mixup, mixup) and a random order; unmixed if mixup is None.
 
-        Every rank mixes its own rows in an order of its own; the draws left in the generator are the same on all.
+        Every rank mixes its own rows in an order of its own, and leaves its generator in the same state as all others.
         """
         share, order = 1.0, torch.arange(len(y))
         if mixup is not None:
             share = random.beta(mixup, mixup)
-            # As many numbers are drawn on every rank, whatever rows it has.
+            # Every rank draws equally many numbers, whatever its rows.
             own = np.random.default_rng(random.integers(2**63, size=n_ranks())[rank_here()])
             share, order = max(share, 1.0 - share), torch.as_tensor(own.permutation(len(y)))
         order = order.to(x.device, non_blocking=True)
         return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
 
     def shared(self, v: Tensor, v_of_order: Tensor) -> Tensor:
-        """Weights (4n,) of the four losses of each row, for shares v (n,) of the given label in rows and in rows[order].
+        """Weights (4n,) of the four losses of each row; v (n,) is the share of the given label in rows, v_of_order in rows[order].
 
-        They are scaled so that their mean with the losses is the mean over rows.
+        They are scaled so that the mean of weight times loss is the mean over rows.
         """
         parts = zip((self.share, 1.0 - self.share), (v, v_of_order), strict=True)
         return 4.0 * torch.cat([part for a, b in parts for part in (a * b, a * (1.0 - b))])
 
     @property
     def weight_scale(self) -> float:
-        """What the first n of these weights are multiplied by to be v."""
+        """The factor that turns the first n of these weights back into v."""
         return 1.0 / (4.0 * self.share)
 
     @staticmethod
@@ -62,10 +62,10 @@ class MixedLabels(NamedTuple):
         of_labels = mixed.y, mixed.z.to(prediction.dtype), mixed.y[mixed.order], mixed.z[mixed.order].to(prediction.dtype)
         return torch.cat([cross_entropy(prediction, label) for label in of_labels])
 
-    def given_losses(self, rows: TrainingPass) -> Tensor:
+    def given_losses(self, batch: TrainingPass) -> Tensor:
         """Losses (2n,) of the pass against the given labels y and y[order], detached."""
         n = len(self.y)
-        losses = rows.losses.detach()
+        losses = batch.losses.detach()
         return torch.cat([losses[:n], losses[2 * n : 3 * n]])
 
 

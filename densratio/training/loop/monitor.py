@@ -14,44 +14,44 @@ from ...diagnostics import effective_sample_size
 __all__ = ["Monitor"]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_ROUNDING = 1e-5  # relative, of a weight at its bound in single precision
+_ROUNDING = 1e-5  # relative tolerance for a weight at its bound in single precision
 
 
 class Monitor:
     """Logs statistics of a reweighter's weights every `every` steps: `reweighter.monitor = Monitor(log)`.
 
-    log : TensorBoard SummaryWriter, or whatever has add_scalar(tag, value, step); or a callable (name, value, step).
-    every : int >= 1. Between two logs a step is only counted; at a log the weights come to the host, which waits for the device.
-    labels (n_train,) : classes of the training rows, for the means of each; None: those that the reweighter knows, if any.
+    log : TensorBoard SummaryWriter, or anything with add_scalar(tag, value, step); or a callable (name, value, step).
+    every : int >= 1. Steps in between are only counted; at a log the weights come to the host, which waits for the device.
+    labels (n_train,) : classes of the training rows, for the mean weight of each; None: those that the reweighter knows, if any.
 
-    Names, of all stored weights unless the batch is named:
+    Names, for all stored weights unless the name says batch:
 
     - weights/effective_share, weights/batch_effective_share : (sum w)^2 / (n sum w^2), Kish's effective sample size over n
     - weights/quantile_05, _25, _50, _75, _95
     - weights/share_at_zero
-    - weights/share_at_bound : share at the ratio's max_weight (class by class: times the class-prior ratio), where it has one
+    - weights/share_at_bound : share at the ratio's max_weight (class by class: times the class-prior ratio), if it has one
     - weights/drift : mean absolute change since the last log, from the second log on
+    - weights/total_change : sum over the logs so far of |w - w of the last log|_1; with every=1 the sum over all steps
     - weights/class_Y : mean weight of class Y
-    - weights/share_METHOD : its share in the mixture of "auto"
-    - parameters/NAME : of methods of a few learned numbers, such as LiLAW's alpha, beta and delta
-    - weights/total_change : sum over the logs so far of |w - w of the last log|_1; sums of every step with every=1
+    - weights/share_METHOD : share of a method in the mixture of "auto"
+    - parameters/NAME : for methods with a few learned numbers, such as LiLAW's alpha, beta and delta
 
-    `gradient(model)` after backward logs of the gradient that the optimizer is given
+    `gradient(model)`, called after backward, logs of the gradient of the batch
 
-    - gradient/norm : its norm, that of the batch
-    - gradient/mean_square : the mean so far of the products <g_t, g_t-1> of the gradients of consecutive calls, an estimate of
-      the mean square of the norm of the gradient over all data. The noise of two batches is independent, while a square of one
-      batch's gradient has its variance in it. What is left of that is a step times the curvature; the estimate can be below 0.
-    - gradient/mean_square_times_root : that mean times sqrt(T), T the number of products: theorems of convergence to a stationary
-      point at the rate 1 / sqrt(T) say that it stays bounded where the steps are 1 / sqrt(T) too
+    - gradient/norm : its norm
+    - gradient/mean_square : the mean so far of the products <g_t, g_t-1> of consecutive gradients. It estimates the mean squared
+      norm of the gradient over all data, because the noise of two batches is independent, while the square of one gradient contains
+      its variance. The remaining error is a step times the curvature; the estimate can be negative.
+    - gradient/mean_square_times_root : that mean times sqrt(T), T the number of products. Theorems of convergence to a stationary
+      point at the rate 1 / sqrt(T) say that it stays bounded if the steps are 1 / sqrt(T) too
 
-    and methods with a weight network log meta_gradient/norm and so on, of the gradient that the network is given, every `every`
-    of its steps.
+    Methods with a weight network log the same for the network's gradient, as meta_gradient/norm and so on, every `every` of its
+    steps.
 
     The step is the reweighter's `steps_seen`, which continues after a resume, or else the number of steps since the monitor was
-    assigned. With several ranks assign it on one of them. The monitor is no part of state_dict; it is copied and pickled with
-    the reweighter where its log can be.
-    Raises ValueError for a wrong `every`, and with the first step where there is not one label for each row; TypeError for `log`.
+    assigned. With several ranks assign it on one of them. The monitor is not in state_dict; it is copied and pickled with the
+    reweighter if its log can be.
+    Raises ValueError for a wrong `every`, and in the first step if there is not one label for each row; TypeError for `log`.
     """
 
     def __init__(self, log: Any, every: int = 100, labels: Any = None):
@@ -66,7 +66,7 @@ class Monitor:
         self._last: np.ndarray | None = None
 
     def step(self, reweighter: Any, index: Any) -> None:
-        """Count a step of the reweighter on the training rows `index` (n,), and log if it is time."""
+        """Count a step of the reweighter on the training rows `index` (n,), and log if one is due."""
         self.steps = getattr(reweighter, "steps_seen", self.steps + 1)
         n_train = len(reweighter.weights_)
         if self.labels is not None and self.labels.shape != (n_train,):
@@ -79,9 +79,9 @@ class Monitor:
                 write(f"parameters/{name}", float(parameter), self.steps)
 
     def gradient(self, model: Any) -> None:
-        """Take the gradients of the model's parameters into account, and log them every `every` calls: between backward and step.
+        """Record the gradients of the model's parameters, after backward and before the step, and log them every `every` calls.
 
-        Between two logs nothing waits for the device. Raises ValueError where no parameter has a gradient.
+        Calls in between do not wait for the device. Raises ValueError if no parameter has a gradient.
         """
         parts = [p.grad for p in model.parameters() if p.grad is not None]
         if not parts:
@@ -89,7 +89,7 @@ class Monitor:
         self.take("gradient", parts)
 
     def take(self, title: str, gradients: Sequence[Any]) -> None:
-        """The same for gradients that are given, logged as title/norm and so on."""
+        """Record the given gradients, and log them as title/norm and so on."""
         track = self._tracks.setdefault(title, _Gradients())
         track.add([gradient.detach().clone().float() for gradient in gradients])
         if track.n % self.every == 0:
@@ -105,7 +105,7 @@ class Monitor:
             yield f"quantile_{round(100 * q):02d}", float(value)
         yield "share_at_zero", float(np.mean(weights == 0.0))
         classes: Any = getattr(reweighter, "classes", None)
-        # -1 where the reweighter does not know the label.
+        # -1 if the reweighter does not know the label.
         labels = None if classes is None else np.asarray(to_host(classes.y_train))
         if (bound := _bound(reweighter, labels)) is not None:
             yield "share_at_bound", float(np.mean(weights >= bound * (1.0 - _ROUNDING)))
@@ -164,6 +164,6 @@ def _bound(reweighter: Any, labels: np.ndarray | None) -> float | np.ndarray | N
     if labels is None:
         return float(upper)
     known = np.unique(labels)
-    # A class of ratio 0 has no other weight than 0, which is no saturation.
+    # A class of ratio 0 has weight 0, which is not saturation.
     prior = [reweighter.classes.ratio(int(label)) or np.inf if label >= 0 else np.inf for label in known]
     return float(upper) * np.array(prior)[np.searchsorted(known, labels)]

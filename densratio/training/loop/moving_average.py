@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -12,16 +10,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..._validation import check_number
-from .validation_pass import device_of_model, unwrapped, validation_pass
+from .model import device_of_model, unwrapped
+from .validation_pass import evaluation, validation_pass
 
-__all__ = ["MovingAverage", "evaluation"]
+__all__ = ["MovingAverage"]
 
 
 class MovingAverage(nn.Module):
-    """value <- decay value + (1 - decay) parameter in each step; counts are copied as they are. decay in [0, 1).
+    """value <- decay value + (1 - decay) parameter in each step; integer buffers are copied. decay in [0, 1).
 
-    In the first steps the average is over all steps so far, so that the first parameters do not count for long. The values
-    are in state_dict.
+    The first steps average all steps so far, so that the initial parameters do not dominate. The values are in state_dict.
     """
 
     def __init__(self, decay: float = 0.99):
@@ -36,18 +34,18 @@ class MovingAverage(nn.Module):
         """Add the present parameters to the average."""
         decay = min(self.decay, self.n_steps / (self.n_steps + 1.0))
         inner = unwrapped(model)
-        # Tied weights come once here, by the one name that functional_call takes.
+        # Tied weights appear once, by the name that functional_call takes.
         for name, value in chain(inner.named_parameters(), inner.named_buffers()):
             value = value.detach()
             if name not in self.values or not value.is_floating_point():
                 self.values[name] = value.detach().clone()
             else:
-                # A new tensor: whoever holds the old values can go back to them.
+                # A new tensor, so that a holder of the old values can restore them.
                 self.values[name] = torch.lerp(self.values[name].to(value.device), value, 1.0 - decay)
         self.n_steps += 1
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:
-        """Prediction of the averaged model, in eval mode, for the rows x; no gradients, and no trace in `model`."""
+        """Prediction of the averaged model, in eval mode, for the rows x; without gradients, and without a trace in `model`."""
         inner, device = unwrapped(model), device_of_model(model)
         self.values = {name: value.to(device) for name, value in self.values.items()}
         with validation_pass(inner), evaluation(inner):
@@ -60,15 +58,3 @@ class MovingAverage(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load the values of a state_dict."""
         self.values, self.n_steps = {name: value.clone() for name, value in state["values"].items()}, state["n_steps"]
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Within it every layer of the model is in eval mode."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, is_training in modes:
-            layer.training = is_training

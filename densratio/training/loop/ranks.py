@@ -1,4 +1,4 @@
-"""Rows of a batch among those of all ranks of a distributed run: gathered, summed and averaged over all of them."""
+"""Rows of a batch among those of all ranks of a distributed run: gathered, summed and averaged."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ V = TypeVar("V")
 
 
 def n_ranks() -> int:
-    """Processes of the run; 1 where torch.distributed was not started."""
+    """Number of processes in the run; 1 if torch.distributed was not started."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank_here() -> int:
-    """Number of this process among them, from 0 on."""
+    """Number of this process, from 0 on."""
     return dist.get_rank() if n_ranks() > 1 else 0
 
 
 def of_all_ranks(values: Tensor) -> Tensor:
-    """Rows (N, ...) of every rank, given those of this one (n, ...); the same on all ranks, and `values` itself with one rank.
+    """Rows (N, ...) of all ranks, from those of this one (n, ...); the same on all ranks, and `values` itself with one rank.
 
-    On the CPU the ranks may have different numbers of rows. On a GPU they must have as many each, as DistributedSampler gives
-    them: to ask would make the host wait for the device.
+    On the CPU the ranks may have different numbers of rows. On a GPU they must have equally many, as DistributedSampler gives them,
+    because asking would make the host wait for the device.
     """
     if n_ranks() == 1:
         return values
@@ -43,9 +43,10 @@ def of_all_ranks(values: Tensor) -> Tensor:
 
 
 def on_all_ranks(check: Callable[[], V]) -> V:
-    """What `check` gives on this rank. Where it raises ValueError on one rank every rank raises it, and none waits for another.
+    """The result of `check` on this rank. If it raises ValueError on one rank, every rank raises it, and none waits for another.
 
-    Where ranks exchange tensors of a GPU alone each raises its own: to ask the others would make the host wait for the device.
+    If the ranks exchange only tensors on a GPU, each raises its own error: asking the others would make the host wait for the
+    device.
     """
     if n_ranks() == 1 or "cpu" not in dist.get_backend_config():
         return check()
@@ -54,13 +55,13 @@ def on_all_ranks(check: Callable[[], V]) -> V:
         found = check()
     except ValueError as own:
         error = own
-    if told := _errors("" if error is None else str(error)):
-        raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in told.items()))
+    if errors := _errors("" if error is None else str(error)):
+        raise error or ValueError("; ".join(f"rank {rank}: {words}" for rank, words in errors.items()))
     return found  # type: ignore[return-value]
 
 
 def _errors(words: str) -> dict[int, str]:
-    """What the ranks found wrong, by rank, given what this one found, "" for nothing."""
+    """The errors of all ranks, by rank, given the error of this one, "" for none."""
     try:
         lengths = _gathered(torch.tensor(len(words)))
     except RuntimeError as error:
@@ -70,16 +71,16 @@ def _errors(words: str) -> dict[int, str]:
         ) from error
     if not any(bool(length) for length in lengths):
         return {}
-    told: list[str] = [""] * n_ranks()
-    dist.all_gather_object(told, words)
-    return {rank: theirs for rank, theirs in enumerate(told) if theirs}
+    of_ranks: list[str] = [""] * n_ranks()
+    dist.all_gather_object(of_ranks, words)
+    return {rank: theirs for rank, theirs in enumerate(of_ranks) if theirs}
 
 
 class Rows:
     """n rows of this process among the rows of all ranks. With one rank every method is the plain operation.
 
-    Sums and means keep the graph, through the values of the other ranks too: their gradients have the scale that averaging over
-    the ranks expects, as DistributedDataParallel and `gradient` do it. holds_all: whether the rows here are those of all ranks.
+    Sums and means keep the graph, also through the values of the other ranks. Their gradients have the scale that averaging over
+    the ranks expects, as DistributedDataParallel and `gradient` average. holds_all: whether the rows here are those of all ranks.
     """
 
     def __init__(self, n_rows: int, *, holds_all: bool = False):
@@ -87,11 +88,11 @@ class Rows:
         self.holds_all = holds_all
 
     def all(self, values: Tensor) -> Tensor:
-        """Values (N, ...) of all rows, given those of the rows here (n, ...); without a graph to those of other ranks."""
+        """Values (N, ...) of all rows, from those of the rows here (n, ...); without a graph to those of other ranks."""
         return values if self.holds_all else of_all_ranks(values)
 
     def own(self, values: Tensor) -> Tensor:
-        """Those (n, ...) of the rows here, given the values (N, ...) of all rows."""
+        """Values (n, ...) of the rows here, from the values (N, ...) of all rows."""
         if n_ranks() == 1:
             return values
         ranks = of_all_ranks(torch.full((self.n_rows,), rank_here(), device=values.device))
@@ -115,7 +116,7 @@ class Rows:
         """Mean () of the entries of `values` (n, ...) over all rows."""
         if n_ranks() == 1:
             return values.mean()
-        # Half precision has no room for the number of rows.
+        # Half precision cannot represent the number of rows.
         exact = values.to(torch.promote_types(values.dtype, torch.float32))
         total = _SumOverRanks.apply(torch.stack([exact.sum(), exact.new_tensor(float(values.numel()))]))
         return (total[0] / total[1]).to(values.dtype)
@@ -128,7 +129,7 @@ class Rows:
         return total[:-1] / total[-1]
 
     def mean_one(self, weights: Tensor) -> Tensor:
-        """weights (n,) divided by their mean over all rows, with the graph of both; NaN where all are 0."""
+        """weights (n,) divided by their mean over all rows, with the graph of both; NaN if all are 0."""
         return weights / self.mean(weights)
 
     def sum_of(self, tensors: Sequence[T]) -> list[T]:
@@ -141,7 +142,7 @@ class Rows:
         return list(tensors)
 
     def gradient(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient of a function of `sum` and `mean` over all rows, given what backward found of it on this rank."""
+        """The gradient of a function of `sum` and `mean` over all rows, from what backward found on this rank."""
         return [part / n_ranks() for part in self.sum_of(parts)]
 
 
@@ -157,7 +158,7 @@ def _gathered(values: Tensor) -> list[Tensor]:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over the ranks; its gradient is the sum of theirs, of which a gradient can be taken again."""
+    """The sum over the ranks; its gradient is the sum of theirs, and can be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reweighter: the one line of a training loop that every method is."""
+"""Reweighter: the base of all methods, which share one line in a training loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .monitor import Monitor
 from .ranks import n_ranks
 from .row_batch import positions_of
 from .row_losses import RowLosses
-from .state import check_numbers, snapshot
+from .state import all_or_nothing, check_numbers
 
 __all__ = ["Reweighter", "where_named"]
 
@@ -34,28 +34,28 @@ _LONE = 3  # batches of one row in a row that are no accident
 class Reweighter(nn.Module, Joinable, ABC):
     """One line of a training loop: `loss = reweighter.weighted_loss(model, (x, y, i), (x_val, y_val, j))`.
 
-    weights_ (n_train,): the current weight of each training row, mean 1 in each batch it was estimated in.
+    weights_ (n_train,): the current weight of each training row, of mean 1 in the batch that estimated it.
     loss: per-row loss (prediction, label) -> (n,); cross entropy by default.
-    warmup_epochs: first passes over the data with all weights 1, counted in rows seen / n_train; warmup_steps: the same as a number
-    of batches, in place of them, or None.
-    set_base_weights: weights of your own, as sample_weight, beside those of the method.
+    warmup_epochs: initial passes over the data with all weights 1, counted in rows seen / n_train. warmup_steps: a number of
+    batches in place of warmup_epochs, or None.
+    set_base_weights: weights of your own, as sample_weight, that multiply those of the method.
     monitor: a `Monitor` that logs statistics of the weights, or None.
-    row_losses: mean loss of each row, which `suspicious_rows` ranks by.
-    With torch.distributed each rank gives its own rows. The weights are those that one process would give for the rows of all
-    ranks together, and so is the gradient once DistributedDataParallel has averaged it. Ranks need as many batches each; within
-    torch's Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
+    row_losses: the mean loss of each row, by which `suspicious_rows` ranks.
+    With torch.distributed each rank passes its own rows. The weights equal those of one process with the rows of all ranks, and so
+    does the gradient once DistributedDataParallel has averaged it. All ranks need the same number of batches; within torch's
+    Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
     """
 
     weights_: Tensor
     base_weights: Tensor | None
     uses_validation: ClassVar[bool] = True
-    """Whether the method looks at validation rows at all."""
+    """Whether the method ever uses validation rows."""
     normalize: bool = False
-    """Whether weights are scaled to mean 1 in each batch, where a row alone has the weight 1 whatever it is."""
+    """Whether weights are scaled to mean 1 in each batch, so that a row alone has the weight 1 in any case."""
     no_base_weights: str = ""
-    """What to say to weights of one's own, where the method can't take them."""
+    """The error message for base weights if the method does not support them."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
-    """Attributes that are in state_dict besides parameters and buffers: numbers, and what has a state of its own."""
+    """Attributes in state_dict besides parameters and buffers: numbers, and objects with a state of their own."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -80,7 +80,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
-        # They belong to the data, as labels do, and are given anew after a resume.
+        # Not in state_dict: like labels they belong to the data, and are passed again after a resume.
         self.register_buffer("base_weights", None, persistent=False)
 
     @property
@@ -98,13 +98,13 @@ class Reweighter(nn.Module, Joinable, ABC):
     @property
     @abstractmethod
     def needs_validation(self) -> bool:
-        """Whether the next batch needs validation rows; val may be None where it does not."""
+        """Whether the next batch needs validation rows; otherwise val may be None."""
 
     @abstractmethod
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        """Scalar ready for backward; train = (x, y, index), val = (x_val, y_val, val_index), a batch of each.
+        """The weighted loss () of a batch, ready for backward; train = (x, y, index), val = (x_val, y_val, val_index).
 
-        val may be None where `needs_validation` is false, and is ignored then. Raises ValueError where it is missing, and under
+        val is ignored, and may be None, if `needs_validation` is false. Raises ValueError if it is missing, and under
         torch.no_grad() or torch.inference_mode().
         """
 
@@ -113,10 +113,10 @@ class Reweighter(nn.Module, Joinable, ABC):
         return self.weights_[self._positions(index)]
 
     def set_base_weights(self, sample_weight: Any) -> None:
-        """Weights of your own (n_train,), which multiply those of the method in the loss, scaled to mean 1; None for none.
+        """Set weights of your own (n_train,), scaled to mean 1, that multiply those of the method in the loss; None removes them.
 
-        The method estimates its weights, which `weights_` holds, as if there were no others.
-        Raises ValueError for a weight that is negative or not finite, or where all are 0.
+        The method estimates `weights_` as if there were no others.
+        Raises ValueError for a weight that is negative or not finite, or if all are 0.
         """
         if sample_weight is not None and self.no_base_weights:
             raise ValueError(self.no_base_weights)
@@ -130,11 +130,11 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.base_weights = torch.as_tensor(scaled / scaled.mean(), dtype=self.weights_.dtype, device=self.weights_.device)
 
     def check(self) -> None:
-        """Raise the error of a batch that could not be used, after waiting for the device: at the end of an epoch, say."""
+        """Wait for the device, and raise the error of an earlier unusable batch: at the end of an epoch, for example."""
         self.late_errors.raise_if_seen(wait=True)
 
     def losses(self, prediction: Tensor, label: Tensor) -> Tensor:
-        """`loss` of each row (n,). Raises ValueError where it gives something else."""
+        """`loss` of each row (n,). Raises ValueError if it returns another shape."""
         losses = self.loss(prediction, label)
         if losses.ndim != 1:
             raise ValueError(
@@ -152,7 +152,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Load the attributes `saved` of a state_dict."""
         for name in self.saved:
-            # An optimizer would go on in the tensors of the state itself.
+            # A copy: an optimizer would update the tensors of the state itself.
             value = copy.deepcopy(state[name])
             if hasattr(part := getattr(self, name), "load_state_dict"):
                 part.load_state_dict(value)
@@ -160,24 +160,23 @@ class Reweighter(nn.Module, Joinable, ABC):
                 setattr(self, name, value)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Go on from a state_dict. Where it raises, nothing has changed.
+        """Continue from a state_dict; an error leaves everything as it was.
 
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
         check_numbers(state_dict, self.state_dict())
-        restore = snapshot(self)
-        try:
+        message = (
+            f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
+            "Make the reweighter as it was made when it was saved: the same class, sizes and parameters."
+        )
+        with all_or_nothing(self, message):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except Exception as error:
-            restore()
-            raise RuntimeError(
-                f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
-                f"Make the reweighter as it was made when it was saved: the same class, sizes and parameters. {error}"
-            ) from error
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
-        """(x, y, index) of the training batch. Raises ValueError where something else, or no validation batch, was given, and where
-        gradients are off."""
+        """(x, y, index) of the training batch.
+
+        Raises ValueError for another form, if the validation batch is missing, or if gradients are off.
+        """
         name = type(self).__name__
         if isinstance(model, type):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
@@ -200,12 +199,12 @@ class Reweighter(nn.Module, Joinable, ABC):
                 f"{name} needs validation rows for this batch: weighted_loss(model, (x, y, index), (x_val, y_val, val_index))."
             )
         if val is not None and self.needs_validation:
-            index = parts_of(val, "validation")[2]
-            # Of several ranks one may have no rows, where the others have.
+            index = x_y_index(val, "validation")[2]
+            # With several ranks one may have no rows while others have some.
             if n_ranks() == 1 and _is_empty(index):
                 raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
-        x, y, index = parts_of(train, "training")
+        x, y, index = x_y_index(train, "training")
         self._warn_of_lone_rows(index)
         return x, y, index
 
@@ -232,12 +231,12 @@ class Reweighter(nn.Module, Joinable, ABC):
         Join.notify_join_context(self)
 
     def join_hook(self, divide_by_initial_world_size: bool = True) -> JoinHook:  # type: ignore[override]
-        """What torch's Join calls on a rank without batches: nothing. The argument is DistributedDataParallel's."""
+        """What torch's Join does on a rank that has run out of batches: nothing. The argument is DistributedDataParallel's."""
         return JoinHook()
 
     @property
     def join_device(self) -> torch.device:
-        """The device of what the ranks exchange."""
+        """The device of the tensors that the ranks exchange."""
         return self.weights_.device
 
     @property
@@ -259,7 +258,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         return weights * self.base_weights[self._positions(index)].to(weights.device)
 
 
-def parts_of(batch: Any, kind: str) -> tuple[Any, Any, Any]:
+def x_y_index(batch: Any, kind: str) -> tuple[Any, Any, Any]:
     """x, y and index of a batch. Raises ValueError for anything else."""
     if isinstance(batch, tuple | list) and len(batch) == 3:
         x, y, index = batch
@@ -279,15 +278,15 @@ def _is_empty(index: Any) -> bool:
 
 
 def where_named(text: str) -> str:
-    """The classes of `densratio.training` that are methods of their own, first the one that a name such as "mw_net" means."""
+    """Text that lists the method classes of `densratio.training`, first the one that a name such as "mw_net" means."""
     known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
     key = plain(text)
-    # The longest class that the name begins with, or else the shortest that begins with the name.
+    # First the longest class name that begins the text, then the shortest that begins with it.
     begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
     meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
     call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
     first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
-    # Names such as "lrt" are those of a class with a parameter, and only the registry knows them.
+    # Names such as "lrt" mean a class with a parameter; only the registry knows them.
     by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name."
     return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}. {by_name}"
 

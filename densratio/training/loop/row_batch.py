@@ -1,4 +1,4 @@
-"""The training rows of a batch: where their values are stored, on every rank the same, and whether the batch can be used."""
+"""The training rows of a batch: where their values are stored, equally on every rank, and whether the batch is usable."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NUMPY = {torch.float32, torch.float64, torch.int64}
 
 
 class RowBatch(Rows):
-    """Rows that a loop named by their index, and the one way to write what was computed of them into a vector of all rows.
+    """Rows that a loop names by index, and the one way to write values computed for them into a vector of all rows.
 
-    positions (n,): the rows here, each within the stored vectors; all_positions (N,): those of all ranks; named (N,): the same
-    as the loop named them, which on a device may be out of range.
-    A batch that a device found unusable, with NaN or an index out of range, writes nothing; where the host looks itself, it raises
-    an error instead.
+    positions (n,): the rows here, each within the stored vectors; all_positions (N,): those of all ranks; named (N,): the index as
+    the loop gave it, which on a device may be out of range.
+    A batch that a device found unusable, with NaN or an index out of range, writes nothing; where the host checks the batch itself,
+    it raises an error instead.
     """
 
     def __init__(self, positions: Tensor, of_all: Tensor, is_usable: Tensor | bool = True, *, holds_all: bool = False):
@@ -36,7 +36,7 @@ class RowBatch(Rows):
 
     @classmethod
     def of(cls, index: Any, n_rows: int, n_stored: int, device: torch.device, name: str = "index") -> RowBatch:
-        """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, where a host sees others."""
+        """The rows that `index` (n_rows,) names among n_stored. Raises ValueError, on every rank, if a host finds it wrong."""
         host_looks = not waits_for(device)
         if n_ranks() == 1 and host_looks:
             positions = positions_of(index, n_rows, name, device, n_stored)
@@ -59,13 +59,13 @@ class RowBatch(Rows):
 
     @classmethod
     def skipping(cls, index: Any, values: Tensor, n_stored: int, name: str) -> RowBatch:
-        """The rows of `values` (n, d), all of which are left out, without an error, where one of them is not finite."""
+        """The rows of `values` (n, d); if one of them is not finite, all are left out without an error."""
         rows = cls.of(index, len(values), n_stored, values.device, name)
         rows._is_usable = torch.isfinite(rows.all(values)).all() & (rows.named == rows.all_positions).all()
         return rows
 
     def check(self, losses: Tensor, n_stored: int, late: LateErrors) -> None:
-        """Look whether all losses (n, k) are finite. Raises ValueError, on every rank, where the host sees that one is not.
+        """Check that all losses (n, k) are finite. Raises ValueError, on every rank, if the host finds one that is not.
 
         On a device `late` raises the error with a later batch.
         """
@@ -78,7 +78,7 @@ class RowBatch(Rows):
             _check_finite(losses, self.all_positions, "training")
 
     def beside(self, positions: Tensor) -> RowBatch:
-        """Other rows of the same batch, which every rank holds; `take_back` is for both."""
+        """Other rows of the same batch, which every rank holds; `take_back` serves both."""
         rows = RowBatch.held(positions, self._is_usable)
         rows._written = self._written
         return rows
@@ -88,19 +88,19 @@ class RowBatch(Rows):
         return self.beside(self.positions[at])
 
     def only_if(self, condition: Tensor) -> RowBatch:
-        """The same rows, which every rank holds; where the host does not look, usable only if the condition () holds too."""
+        """The same rows, which every rank holds; on a device they are usable only if the condition () holds too."""
         rows = self.beside(self.positions)
         rows._is_usable = self._is_usable if self._is_usable is True else self._is_usable & condition
         return rows
 
     def accept(self, new: Any, old: Tensor) -> Tensor:
-        """What the batch makes of a state: `new`, or `old` where the batch can't be used."""
+        """The next value of a state: `new`, or `old` if the batch is unusable."""
         return new if self._is_usable is True else torch.where(torch.as_tensor(self._is_usable, device=old.device), new, old)
 
     def write(self, stored: Tensor, values: Tensor) -> None:
-        """stored[positions] = values (n, ...) of all rows, and their mean where a row occurs more than once.
+        """stored[positions] = values (n, ...) of all rows; a row that occurs more than once gets the mean of its values.
 
-        Values that are not finite are left out, and all of them where the batch can't be used; no wait for a device.
+        Values that are not finite are left out, and all are if the batch is unusable; it never waits for a device.
         """
         values, at = self.all(_like(stored, values)), self.all_positions
         is_simple = self._is_usable is True and stored.device.type == "cpu" and stored.dtype in _NUMPY
@@ -112,18 +112,18 @@ class RowBatch(Rows):
         _write_means(stored, at, torch.where(is_kept, values, old))
 
     def remember(self, stored: Tensor) -> None:
-        """Let `take_back` know what is about to be changed of `stored` otherwise than by `write`."""
+        """Record `stored` for `take_back`, before something other than `write` changes it."""
         self._written.append((stored, None, stored.clone()))
 
     def take_back(self) -> None:
-        """Give everything that was written the values from before."""
+        """Restore everything that was written to its earlier values."""
         for stored, at, old in reversed(self._written):
             stored.copy_(old) if at is None else stored.index_copy_(0, at, old)
 
     def add(self, total: Tensor, mass: Tensor, values: Tensor, *, scale: float) -> None:
         """total[positions] += scale * values and mass[positions] += scale, for the finite values (n,) of all rows.
 
-        Nothing is added where the batch can't be used; no wait for a device.
+        Nothing is added if the batch is unusable; it never waits for a device.
         """
         values = self.all(_like(total, values))
         if self._is_usable is True and _is_finite_on_host(values):
@@ -138,9 +138,9 @@ class RowBatch(Rows):
 def held_by_all(
     samples: tuple[RowBatch, RowBatch], values: tuple[Tensor, Tensor], sizes: tuple[int, int], late: LateErrors
 ) -> tuple[RowBatch, RowBatch]:
-    """Training and validation rows of all ranks, once every rank holds their values (n, d), (m, d) and these were checked.
+    """Training and validation rows of all ranks, after every rank holds their values (n, d), (m, d) and these were checked.
 
-    Raises ValueError where the host sees NaN or infinity; on a device `late` raises it with a later batch. sizes: rows stored.
+    Raises ValueError if the host finds NaN or infinity; on a device `late` raises it with a later batch. sizes: rows stored.
     """
     rows, val_rows = samples
     if waits_for(late.rows.device):
@@ -154,7 +154,7 @@ def held_by_all(
 
 
 def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_declared: int | None = None) -> Tensor:
-    """Row numbers (n,) on `device`, one for each row; below n_declared where that is given and the host holds them."""
+    """Row numbers (n,) on `device`, one for each row; checked to be below n_declared if that is given and the host holds them."""
     if isinstance(index, range):
         index = np.arange(index.start, index.stop, index.step)
     if isinstance(index, Tensor) and waits_for(index.device):
@@ -170,10 +170,10 @@ def positions_of(index: Any, n_rows: int, name: str, device: torch.device, n_dec
 
 
 def _names_rows(index: Any, n_rows: int, n_declared: int) -> bool:
-    """Whether `index` is a tensor of the CPU with n_rows numbers in range, what a loop most often gives; False says nothing."""
+    """Whether `index` is a tensor on the CPU with n_rows numbers in range, the usual case in a loop; False decides nothing."""
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (n_rows,) or n_rows == 0:
         return False
-    # As unsigned numbers negative ones are the largest.
+    # As unsigned integers negative numbers are the largest.
     return index.device.type == "cpu" and int(index.numpy().view(np.uint64).max()) < n_declared
 
 
@@ -188,13 +188,13 @@ def _is_finite_on_host(values: Tensor) -> bool:
     if waits_for(values.device):
         return False
     if values.device.type == "cpu" and values.dtype in _NUMPY:
-        # As a numpy array a vector of a batch costs a fifth.
+        # For a vector of a batch numpy costs a fifth as much.
         return _is_finite(values.numpy())
     return bool(torch.isfinite(values).all())
 
 
 def _is_finite(values: np.ndarray) -> bool:
-    # A sum shows NaN and infinity, and overflows but for the largest finite numbers: one pass without a second array.
+    # A sum reveals NaN and infinity in one pass without a second array; it overflows only for the largest numbers.
     return bool(np.isfinite(np.add.reduce(values, axis=None))) or bool(np.isfinite(values).all())
 
 
@@ -206,7 +206,7 @@ def _like(stored: Tensor, values: Tensor) -> Tensor:
 
 
 def _write_distinct(stored: np.ndarray, positions: np.ndarray, values: np.ndarray) -> bool:
-    """Write values of rows that occur once; False where they do not, or NaN, and then what was written is of no account."""
+    """Write values of distinct rows; False if rows repeat or a value is NaN, and then the caller writes again."""
     stored[positions] = values
     return np.array_equal(stored[positions], values) and _is_finite(values)
 

@@ -1,4 +1,4 @@
-"""Rows ranked by how likely their label is wrong: a running mean of each row's loss, kept while training."""
+"""Rows ranked by how likely their label is wrong, by a running mean of each row's loss during training."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from ..._arrays import to_host
+from ..._columns import check_none_missing
 from .row_batch import RowBatch
 
 __all__ = ["RowLosses", "suspicious_rows"]
 
-_LOW = 0.25  # quantile of a class that represents its right labels, while fewer than three quarters of its labels are wrong
+_LOW = 0.25  # quantile that represents the right labels of a class, if fewer than three quarters of its labels are wrong
 
 
 class RowLosses(nn.Module):
-    """Mean loss of each training row over its visits, a visit in epoch t counting t times: total / mass.
+    """Mean loss of each training row over its visits, total / mass; a visit in epoch t counts t times.
 
-    total, mass (n_train,): two numbers for each row, sums over its visits of t loss and of t; 0 where it was never visited.
-    The first losses say little, and late ones little of rows that are by then learned by heart: so the late ones count more,
-    and in a long training not much more.
+    total, mass (n_train,): sums over a row's visits of t times the loss, and of t; 0 for a row that was never visited.
+    Losses of the first epochs say little, and so do late ones, when the model has memorized the rows. So late visits count more,
+    but in a long training not much more.
     """
 
     total: Tensor
@@ -33,30 +34,30 @@ class RowLosses(nn.Module):
             self.register_buffer(name, torch.zeros(n_train))
 
     def record(self, losses: Tensor, rows: RowBatch, epoch: float) -> None:
-        """Add the losses (n,) of a batch, those that are finite; no wait for the device. epoch > 0."""
+        """Add the finite losses (n,) of a batch, without waiting for the device. epoch > 0."""
         rows.add(self.total, self.mass, losses, scale=epoch)
 
     def means(self) -> Tensor:
-        """Mean loss (n_train,) of each row; NaN where it was never visited."""
+        """Mean loss (n_train,) of each row; NaN for a row that was never visited."""
         return self.total / self.mass
 
 
 def suspicious_rows(
     reweighter: nn.Module, k: int | None = None, labels: Any = None, *, by: str = "losses", return_scores: bool = False
 ) -> Any:
-    """Numbers (k,) of the training rows whose labels are most likely wrong, the most likely first; all rows where k is None.
+    """Numbers (k,) of the training rows whose labels are most likely wrong, the most likely first; all rows if k is None.
 
-    Rows are ranked by their mean loss while training under the weights (`RowLosses`): weights near 0 keep the network from
-    learning wrong labels by heart, so that their losses stay high, and a mean over visits is steadier than one loss or weight.
-    Where `partial_fit` was given features and no losses the current weights rank, the least first. Equal rows come in their
-    order, and rows never visited last.
-    labels (n_train,): given labels; each row is then held against the lower quartile of its class. Give them where some classes
-    are rare or hard: their losses are high as a whole.
-    by: "losses" as above, or "easy": of `LiLAW`, W_alpha = sigmoid(alpha s_y - s_max) when the row was last in a batch, the least
-    first (Moturu et al., 2025).
-    return_scores: also the score (k,) of each of these rows: its mean loss, less that quartile where labels are given; minus its
-    weight where no losses were recorded, or minus W_alpha; NaN for a row never visited.
-    Raises ValueError while the reweighter is warming up, where there is nothing to rank by, and for k, labels or by that don't fit.
+    Rows are ranked by their mean loss during training under the weights (`RowLosses`). Weights near 0 keep the network from
+    memorizing wrong labels, so that their losses stay high, and a mean over visits is steadier than a single loss or weight.
+    If only features were passed to `partial_fit`, and no losses, the current weights rank the rows, the smallest first. Ties keep
+    their order, and rows that were never visited come last.
+    labels (n_train,): given labels; the score of a row is then its loss minus the lower quartile of its class. Pass them if some
+    classes are rare or hard, since the losses of such a class are all high.
+    by: "losses" as above; or "easy", for `LiLAW`: the smallest W_alpha = sigmoid(alpha s_y - s_max) of the row's last batch first
+    (Moturu et al., 2025).
+    return_scores: also return the score (k,) of each of these rows: its mean loss, minus that quartile if labels are given; minus
+    its weight if no losses were recorded; or minus W_alpha. It is NaN for a row that was never visited.
+    Raises ValueError during the warm-up, if there is nothing to rank by, and for unsuitable k, labels or by.
     """
     if getattr(reweighter, "is_warming_up", False):
         raise ValueError(
@@ -76,7 +77,7 @@ def suspicious_rows(
 
 
 def _scores(reweighter: nn.Module) -> np.ndarray:
-    """Score (n_train,) of each row, higher where it is more likely wrong; NaN where nothing is known."""
+    """Score (n_train,) of each row, higher if its label is more likely wrong; NaN if nothing is known."""
     losses: RowLosses | None = getattr(reweighter, "row_losses", None)
     means = None if losses is None else np.array(to_host(losses.means()), dtype=np.float64)
     if means is not None and not np.isnan(means).all():
@@ -105,15 +106,12 @@ def _checked(labels: Any, n: int) -> list[Any]:
     labels = np.asarray(to_host(labels))
     if labels.shape != (n,):
         raise ValueError(f"labels must be ({n},), the given label of each training row; got shape {labels.shape}.")
-    # NaN and pandas' NA are not equal to themselves.
-    missing = [i for i, label in enumerate(labels.tolist()) if label is None or (label != label) is not False]
-    if missing:
-        raise ValueError(f"labels must hold the given label of each row; {len(missing)} have none, first row {missing[0]}.")
+    check_none_missing(labels, "labels")
     return labels.tolist()
 
 
 def _within_classes(scores: np.ndarray, labels: list[Any]) -> np.ndarray:
-    """Scores less the lower quartile of their class, over its rows that have one."""
+    """Scores minus the lower quartile of their class, over the rows of the class that have a score."""
     number = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     code = np.array([number[label] for label in labels])
     known = [scores[(code == c) & ~np.isnan(scores)] for c in range(len(number))]

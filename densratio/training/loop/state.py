@@ -1,25 +1,26 @@
-"""The state of a module: what it makes with its first batch, made in time for loading, and loading that changes all or nothing."""
+"""The state of a module: buffers that a first batch would make are made for loading, and loading changes all or nothing."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["before_loading", "check_numbers", "snapshot"]
+__all__ = ["all_or_nothing", "before_loading", "check_numbers", "snapshot"]
 
 Prepare = Callable[[Any, dict[str, Tensor]], None]
 
 
 def before_loading(module: nn.Module, prepare: Prepare) -> None:
-    """Call prepare(module, stored) before the module loads a state_dict; stored: the entries of the module, by its own names.
+    """Call prepare(module, stored) before the module loads a state_dict; stored: the module's entries, by its own names.
 
-    prepare: a function of a module, so that the object can be pickled. It makes the buffers and modules that `stored` holds and
-    the object lacks, and forgets what was computed from the old values.
+    prepare: a module-level function, so that the object can be pickled. It makes the buffers and modules that `stored` holds and
+    the object lacks, and discards what was computed from the old values.
     """
     module.register_load_state_dict_pre_hook(partial(_prepare, prepare))
 
@@ -29,9 +30,9 @@ def _prepare(prepare: Prepare, module: nn.Module, state_dict: dict[str, Any], pr
 
 
 def check_numbers(state: dict[str, Any], own: dict[str, Any]) -> None:
-    """Raise ValueError where an entry of a state_dict holds NaN or infinity, and that of the module itself does not.
+    """Raise ValueError if an entry of a state_dict holds NaN or infinity, and the module's own entry does not.
 
-    A mask of minus infinity, in a backbone say, is no fault.
+    So a mask of minus infinity, in a backbone for example, is accepted.
     """
     for key, value in state.items():
         if not _is_finite(value) and _is_finite(own.get(key)):
@@ -42,8 +43,19 @@ def _is_finite(value: Any) -> bool:
     return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(torch.isfinite(value).all())
 
 
+@contextmanager
+def all_or_nothing(module: nn.Module, message: str) -> Iterator[None]:
+    """Inside it an error leaves the module as it was, and becomes a RuntimeError that starts with `message`."""
+    restore = snapshot(module)
+    try:
+        yield
+    except Exception as error:
+        restore()
+        raise RuntimeError(f"{message} {error}") from error
+
+
 def snapshot(module: nn.Module) -> Callable[[], None]:
-    """What gives parameters, buffers, parts and extra state of the module and its parts the values that they have now."""
+    """A function that restores the present parameters, buffers, submodules and extra state of the module and its submodules."""
     parts = [(part, [dict(held) for held in _held(part)], _extra_state(part)) for part in module.modules()]
     tensors = [tensor for _, held, _ in parts for tensor in (held[0] | held[1]).values() if tensor is not None]
     values = [tensor.detach().clone() for tensor in tensors]

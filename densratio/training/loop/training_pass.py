@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..losses import Loss
+from .model import Listener, device_of_model, unwrapped
 from .ranks import Rows
-from .validation_pass import Listener, device_of_model, frozen_buffers, same_draws, unwrapped, validation_pass
+from .validation_pass import frozen_buffers, same_draws, validation_pass
 
 __all__ = ["LastLayer", "Layer", "TrainingPass", "last_layer", "weighted_gradient"]
 
@@ -25,15 +26,15 @@ class Layer(NamedTuple):
     entry: Tensor
     output: Tensor
     version: int
-    """That of the output, which is another once it was changed in place."""
+    """Version of the output, which changes when it is modified in place."""
 
 
 @dataclass(frozen=True)
 class TrainingPass:
-    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what is needed to compute them again.
+    """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what recomputing them takes.
 
-    found: what a method computed from the rows and needs again in the same batch, by name.
-    weight_scale: what a weight here is multiplied by to be the weight of its row.
+    found: values that a method computed from the rows and needs again in the same batch, by name.
+    weight_scale: the factor that turns a weight here into the weight of its row.
     """
 
     model: nn.Module
@@ -51,12 +52,12 @@ class TrainingPass:
 
     @classmethod
     def of(cls, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
-        """Pass the rows through the model, in the mode it is in, as plain training would.
+        """Pass the rows through the model, in its present mode, as plain training would.
 
-        keeps: "last_layer" keeps the input and the output of the last linear layer, "layers" those of every layer with parameters.
+        keeps: "last_layer" keeps the input and output of the last linear layer, "layers" those of every layer with parameters.
         """
         if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
-            y = y.long()  # torch's losses take labels of 8 bits, and its indexing does not
+            y = y.long()  # torch's losses take 8-bit labels, its indexing does not
         listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
         draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         layers: list[Layer] | None = [] if "layers" in keeps else None
@@ -70,7 +71,7 @@ class TrainingPass:
         return {name: p for name, p in unwrapped(self.model).named_parameters() if p.requires_grad}
 
     def losses_at(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Losses (n,) under other parameters, with the same draws of dropout; leaves no trace in the model."""
+        """Losses (n,) under other parameters, with the same dropout draws; they leave no trace in the model."""
         device = device_of_model(self.model)
         with frozen_buffers(self.model), same_draws(device):
             torch.set_rng_state(self.draws[0])
@@ -84,9 +85,9 @@ class TrainingPass:
         return _ends_in(self.prediction, self.entry, self.output)
 
     def features(self, name: str, n_features: int) -> Tensor:
-        """The input (n, n_features) of the last linear layer, which was kept; detached.
+        """The kept input (n, n_features) of the last linear layer, detached.
 
-        Raises ValueError, in the name of a method, where the model has another one or none.
+        Raises ValueError, in the name of a method, if the model has no such layer or one of another width.
         """
         entry = self.entry
         if entry is None or entry.ndim != 2 or len(entry) != len(self.losses) or entry.shape[1] != n_features:
@@ -98,7 +99,7 @@ class TrainingPass:
         return entry.detach()
 
     def last_layer(self) -> LastLayer:
-        """Factors of the rows' gradients in the last linear layer. Raises ValueError where the predictions are not its output."""
+        """Factors of the rows' gradients in the last linear layer. Raises ValueError if the predictions are not its output."""
         return _last_layer(self.prediction, self.y, self.loss, self.entry, self.output)
 
     def last_layer_of(self, x: Any, y: Any) -> LastLayer:
@@ -115,7 +116,7 @@ class LastLayer(NamedTuple):
     slope: Tensor
     """(n, C) d loss_i / d output_i."""
     entry: Tensor
-    """(n, h) its input; h = 0 where the model has no such layer."""
+    """(n, h) its input; h = 0 if the model has no such layer."""
 
     def of_all_rows(self) -> LastLayer:
         """The factors of the rows of all ranks."""
@@ -151,7 +152,7 @@ def weighted_gradient(layer: LastLayer, weights: Tensor) -> Tensor:
 
 @contextmanager
 def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
-    """Within it every call of a module with parameters of its own is added to `layers`, unless that is None."""
+    """Inside it every call of a module with its own parameters is added to `layers`, unless that is None."""
 
     def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if layers is not None and len(args) == 1 and isinstance(args[0], Tensor) and isinstance(output, Tensor):

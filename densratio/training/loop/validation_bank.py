@@ -1,4 +1,4 @@
-"""The last known value of every validation row, so that a step need only refresh a few of them."""
+"""The last known value of every validation row, so that a step refreshes only a few of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["ValidationBank"]
 
 
 class ValidationBank(nn.Module):
-    """values (n_val, d): losses or features of the validation rows when they were last seen; age (n_val,) in steps, -1 = never;
-    turn (): steps so far.
+    """values (n_val, d): last losses or features of the validation rows; age (n_val,) in steps, -1: never seen; turn (): steps.
 
-    Rows that were never seen, and with forget > 0 those not seen in the last 1 / forget steps, are replaced by rows that were:
-    their share of the target goes to what is known of it now. Where none was, those seen last replace them.
+    Rows that were never seen are represented by rows that were, and so are, with forget > 0, rows not seen in the last 1 / forget
+    steps: their share of the target goes to the rows with a current value. If no row is current, the most recent ones represent
+    all.
     """
 
     age: Tensor
@@ -27,7 +27,7 @@ class ValidationBank(nn.Module):
     def __init__(self, n_val: int, forget: float = 0.0):
         super().__init__()
         self.forget = forget
-        # Whether the host has seen that every row has a value, which then stays so.
+        # Whether the host has seen that every row has a value; this remains true.
         self._is_full = False
         self.register_buffer("age", torch.full((n_val,), -1, dtype=torch.int64))
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -40,10 +40,7 @@ class ValidationBank(nn.Module):
         return len(self.age)
 
     def refresh(self, fresh: Tensor, rows: RowBatch) -> None:
-        """Count a step and store the values fresh (m, d), m >= 0, of the rows.
-
-        Raises ValueError for another number of columns.
-        """
+        """Count a step and store the values fresh (m, d), m >= 0, of the rows. Raises ValueError for another number of columns."""
         if self.values is None:
             self.values = fresh.new_zeros((self.n_rows, fresh.shape[1]))
         if fresh.shape[1] != self.values.shape[1]:
@@ -57,11 +54,11 @@ class ValidationBank(nn.Module):
         rows.write(self.age, torch.zeros_like(rows.positions))
 
     def look_again(self) -> None:
-        """Look anew whether every row has a value: ages have changed."""
+        """Check again whether every row has a value: ages have changed."""
         self._is_full = False
 
     def is_known(self) -> Tensor:
-        """Which rows (n_val,) have a value, with forget > 0 one of the last 1 / forget steps, or else the last one there is."""
+        """Which rows (n_val,) have a value; with forget > 0 one of the last 1 / forget steps, or else the most recent."""
         is_known = self.age >= 0
         if self.forget == 0.0:
             return is_known
@@ -69,7 +66,7 @@ class ValidationBank(nn.Module):
         return is_known & (self.age <= (youngest * self.forget).clamp(min=1.0) / self.forget)
 
     def known(self) -> Tensor:
-        """Values (n_val, d), where nothing or nothing recent is known those of other rows."""
+        """Values (n_val, d); a row without a (recent) value has that of another row."""
         assert self.values is not None
         if self._is_full and self.forget == 0.0:
             return self.values
@@ -77,7 +74,7 @@ class ValidationBank(nn.Module):
         if not waits_for(self.age.device) and bool(is_known.all()):
             self._is_full = True
             return self.values
-        # Ranks of the known rows come first, and the others take these in turn: no shape depends on how many there are.
+        # Known rows come first, and the others take their values in turn: no shape depends on their number.
         order = torch.argsort((~is_known).to(torch.int8), stable=True)
         place = torch.arange(self.n_rows, device=self.age.device)
         turn = order[torch.remainder(place, is_known.sum().clamp(min=1))]

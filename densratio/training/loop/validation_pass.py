@@ -1,37 +1,25 @@
-"""Passes of validation rows through a model that is being trained, which leave no trace in it."""
+"""Passes of validation rows through a model in training, which leave no trace in it."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "Listener",
-    "compile_anew",
-    "device_of_model",
-    "first_rows",
-    "frozen_buffers",
-    "is_compiled",
-    "last_linear",
-    "same_draws",
-    "unwrapped",
-    "validation_pass",
-    "warn_unless_training",
-]
+from .model import device_of_model
+
+__all__ = ["evaluation", "first_rows", "frozen_buffers", "same_draws", "validation_pass"]
 
 
 @contextmanager
 def validation_pass(model: nn.Module) -> Iterator[None]:
-    """Within it no gradient is recorded; afterwards normalization layers and random generators are as they were.
+    """Inside it no gradient is recorded; afterwards normalization layers and random generators are as they were before.
 
-    The mode of the model stays: in training mode validation rows get the same normalization and dropout as training rows,
-    so that a loss means the same on both.
+    The model keeps its mode: in training mode validation rows get the same normalization and dropout as training rows, so that a
+    loss means the same for both.
     """
     with torch.no_grad(), frozen_buffers(model), same_draws(device_of_model(model)):
         yield
@@ -39,7 +27,7 @@ def validation_pass(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_buffers(model: nn.Module) -> Iterator[None]:
-    """Within it layers in training mode, such as normalization, work as usual; afterwards their buffers are as they were."""
+    """Inside it layers in training mode, such as normalization, work as usual; afterwards their buffers are as they were before."""
     recorded = [
         (layer, name, buffer)
         for layer in model.modules()
@@ -47,7 +35,7 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
         for name, buffer in layer._buffers.items()
         if buffer is not None
     ]
-    # Stand-ins take the updates, so that the true buffers are not written to and autograd sees no change in them.
+    # Copies take the updates, so that autograd sees no change in the true buffers.
     for layer, name, buffer in recorded:
         layer._buffers[name] = buffer.clone()
     try:
@@ -57,16 +45,28 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
             layer._buffers[name] = buffer
 
 
-def warn_unless_training(model: nn.Module) -> None:
-    """Warn where a model with dropout or normalization is in evaluation mode."""
-    modes = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
-    if not model.training and any(isinstance(module, modes) for module in model.modules()):
-        warnings.warn(
-            "The model is in eval mode: dropout is off and the statistics of its normalization do not change. Call model.train() "
-            "before the epoch, unless this is what you want.",
-            UserWarning,
-            stacklevel=4,
-        )
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Afterwards the random generators of the CPU and of `device` are as they were before."""
+    # While a CUDA graph is captured its generator cannot be read; a replay then draws on.
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        yield
+        return
+    has_generator = device.type not in ("cpu", "meta")
+    with torch.random.fork_rng(devices=[device] if has_generator else [], device_type=device.type if has_generator else "cuda"):
+        yield
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Inside it every layer of the model is in eval mode."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, is_training in modes:
+            layer.training = is_training
 
 
 def first_rows(batch: Any, n: int) -> Any:
@@ -76,120 +76,3 @@ def first_rows(batch: Any, n: int) -> Any:
     if isinstance(batch, tuple | list) and any(isinstance(part, Tensor | Mapping) for part in batch):
         return type(batch)(first_rows(part, n) for part in batch)
     return batch[:n]
-
-
-def device_of_model(model: nn.Module) -> torch.device:
-    """The device of the first parameter or buffer; the CPU for a model without any."""
-    first: Tensor | None = next(chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if first is None else first.device
-
-
-class Listener:
-    """Keeps, in a pass through a model, the output of the module named `layer`, and input and output of the last linear layer.
-
-    One object serves every pass: a compiled model keeps writing to the object of its first pass. A copy has kept nothing.
-    """
-
-    def __init__(self, layer: str | None, *, keeps_last_layer: bool = False):
-        self.layer = layer
-        self._keeps_last_layer = keeps_last_layer
-        self._outputs: list[Any] = []
-        self._last: list[tuple[Any, Any, int]] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        # What a pass has left hangs on its graph, which cannot be copied.
-        return {**self.__dict__, "_outputs": [], "_last": []}
-
-    @contextmanager
-    def of(self, model: nn.Module) -> Iterator[None]:
-        """Within it the outputs of a pass through `model` are kept."""
-        self._outputs.clear()
-        self._last.clear()
-        handles = []
-        if self.layer is not None:
-            handles.append(_module(model, self.layer).register_forward_hook(self._keep_output))
-        if self._keeps_last_layer and (linear := last_linear(model)) is not None:
-            handles.append(linear.register_forward_hook(self._keep_last))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def output(self, n_rows: int) -> Tensor:
-        """The last output of the layer (n_rows, d), detached and flattened. Raises ValueError where it has another form."""
-        output = self._outputs[-1] if self._outputs else None
-        if not isinstance(output, Tensor) or len(output) != n_rows:
-            got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(
-                f"The layer {self.layer!r} must give a tensor with a row for each of the {n_rows} rows; got {got}. A compiled "
-                "model that ran before it was listened to gives none: call torch.compiler.reset() before the step."
-            )
-        return output.detach().flatten(1)
-
-    def last(self) -> tuple[Tensor | None, Tensor | None]:
-        """The last input (n, h) and output of the last linear layer, detached; no output where it was changed in place since."""
-        if not self._last:
-            return None, None
-        entry, output, version = self._last[-1]
-        return entry.detach(), output.detach() if output._version == version else None
-
-    def _keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._outputs.append(output)
-
-    def _keep_last(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._last.append((args[0], output, output._version))
-
-
-def last_linear(model: nn.Module) -> nn.Linear | None:
-    """The last nn.Linear of a model, None where it has none."""
-    return next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model within wrappers such as torch.compile and DistributedDataParallel."""
-    inner: Any = model
-    while True:
-        is_parallel = isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel)
-        part = inner.module if is_parallel else getattr(inner, "_orig_mod", None)
-        if not isinstance(part, nn.Module):
-            return inner
-        inner = part
-
-
-def is_compiled(model: nn.Module) -> bool:
-    """Whether the model or a part of it runs under torch.compile."""
-    return any(hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) for part in model.modules())
-
-
-def compile_anew(model: nn.Module) -> None:
-    """Let a compiled model be compiled anew, before the first pass that listens to it.
-
-    Code that was compiled before, for this model or another of its class, would tell nothing of its layers.
-    """
-    if is_compiled(model):
-        torch.compiler.reset()
-
-
-def _module(model: nn.Module, layer: str) -> nn.Module:
-    # Wrappers, those of unwrapped and the frameworks' adapters, keep the model under a name of their own.
-    inner = model
-    for _ in range(4):
-        modules = dict(inner.named_modules())
-        if layer in modules:
-            return modules[layer]
-        inner = next((part for name in ("module", "_orig_mod") if isinstance(part := getattr(inner, name, None), nn.Module)), inner)
-    names = [name for name, _ in inner.named_modules() if name]
-    raise ValueError(f"The model has no layer {layer!r}; its layers are {names[:30]}{' ...' if len(names) > 30 else ''}.")
-
-
-@contextmanager
-def same_draws(device: torch.device) -> Iterator[None]:
-    """Afterwards the random generators of the CPU and of `device` are as they were."""
-    # While a CUDA graph is captured its generator cannot be read; a replay then draws on.
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        yield
-        return
-    has_generator = device.type not in ("cpu", "meta")
-    with torch.random.fork_rng(devices=[device] if has_generator else [], device_type=device.type if has_generator else "cuda"):
-        yield

@@ -1,7 +1,7 @@
-"""Learned reweighting: weights that follow the gradient of the validation loss after the next training step, and LiLAW."""
+"""Learned reweighting: methods whose weights follow the gradient of the validation loss after the next training step, and LiLAW."""
 
+from ..loop.data import ChosenRows
 from .bilaw import BiLAW
-from .chosen_rows import ChosenRows
 from .cmw_net import CMWNet
 from .cmw_net_sl import CMWNetSL
 from .fsr import FSR

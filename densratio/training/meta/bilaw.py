@@ -1,4 +1,4 @@
-"""BiLAW: Meta-Weight-Net that sees a row's margins over all classes in the place of its loss."""
+"""BiLAW: Meta-Weight-Net whose network sees a row's margins over all classes instead of its loss."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from ..rules import class_margins
 from .gradient import MetaGradient
-from .lrw import FeatureNetwork
 from .mw_net import MWNet
+from .weight_network import FeatureNetwork
 
 __all__ = ["BiLAW"]
 
@@ -26,14 +26,15 @@ def _margins(batch: TrainingPass) -> Tensor:
 
 
 class BiLAW(MWNet):
-    """w_i = V(m_i), m_i = p_y - p (C,) the margins of the row's label over each class, 0 over itself.
+    """w_i = V(m_i), where m_i = p_y - p (C,) holds the margins of the row's label over each class, 0 over itself.
 
-    V = linear(C, hidden), relu, linear(hidden, 1), sigmoid. Unlike a loss the margins say which classes a row lies near to.
-    The published method trains and validates on adversarial rows, which are the loop's to make: with x and x_val moved by an
-    attack on the model the margins and losses are theirs; with the rows as they are it is the method without the attack.
+    V = linear(C, hidden), relu, linear(hidden, 1), sigmoid. Unlike a loss, the margins show which classes a row is close to.
+    The published method trains and validates on adversarial rows, which the loop has to make: if x and x_val were moved by an
+    attack on the model, the margins and losses are those of the moved rows. With unmoved rows this is the method without the
+    attack.
 
     n_classes : int >= 2, columns of the logits.
-    Other parameters as in `MWNet`, of which `gradient` is one.
+    Other parameters as in `MWNet`.
 
     Raises ValueError for predictions that are not logits (n, n_classes), or labels that are not integers (n,).
     Source: Holtz, Weng & Mishne (2022), Learning sample reweighting for accuracy and adversarial robustness.

@@ -1,4 +1,4 @@
-"""CMWNet: Meta-Weight-Net with a head for each group of classes of like size; it can be taken to another data set."""
+"""CMWNet: Meta-Weight-Net with a head for each group of classes of similar size; it can be transferred to another data set."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class CMWNet(BatchReweighter):
     y_train : (n_train,) int
         Classes of the training rows, 0..C-1. k-means groups the classes by their sizes, the smallest first.
     K : int
-        Groups, each with its own head on a shared layer.
+        Number of groups; each has its own head on a shared layer.
     normalize : bool
-        Divide the weights by their mean in the batch.
-    soft_labels : False; soft labels are `CMWNetSL`, and True says what to type.
-    Other parameters as in `MWNet`, of which `gradient` is one.
+        Whether the weights are divided by their mean in the batch.
+    soft_labels : False
+        Soft labels are the class `CMWNetSL`; True raises an error that says so.
+    Other parameters as in `MWNet`.
 
     groups_ : (C,) the group of each class. is_frozen : whether the network no longer learns, after `transfer`.
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
@@ -83,18 +84,18 @@ class CMWNet(BatchReweighter):
         self.normalize = normalize
 
     def transfer(self, n_train: int, y_train: Any, *, warmup_epochs: float = 1.0) -> CMWNet:
-        """The learned network on another data set, its classes grouped anew; it learns no more and needs no validation rows.
+        """The learned network on another data set, whose classes are grouped anew. It is frozen and needs no validation rows.
 
-        warmup_epochs: first passes with all weights 1: before anything is learned all losses are large, and the few that are not
+        warmup_epochs: initial passes with all weights 1. Before anything is learned all losses are large, and the few small ones
         would get nearly all the weight.
-        Classes that all have one size are one group, which takes the head of the smallest classes.
+        Classes that all have the same size form one group, with the head of the smallest classes.
         """
         K, hidden = self.network.K, self.network.linear.out_features
         moved = CMWNet(n_train, y_train, K=K, normalize=self.normalize, hidden=hidden, warmup_epochs=warmup_epochs, loss=self.loss)
         return self._handed_to(moved)
 
     def _handed_to(self, moved: Kind) -> Kind:
-        """The other method with this network, frozen."""
+        """Give the other method this network, frozen."""
         moved.network.load_state_dict(self.network.state_dict())
         moved.is_frozen = True
         return moved.to(self.weights_.device)

@@ -1,4 +1,4 @@
-"""CMWNetSL: CMW-Net whose weights share each row's loss between its given label and a pseudo-label of an averaged model."""
+"""CMWNetSL: CMW-Net whose weights divide each row's loss between its given label and a pseudo-label of an averaged model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..loop.mixed_labels import MixedLabels
-from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from .cmw_net import CMWNet
@@ -21,23 +20,23 @@ __all__ = ["CMWNetSL"]
 
 
 class CMWNetSL(CMWNet):
-    """loss_i = v_i CE(y_i) + (1 - v_i) CE(z_i), v_i = V_k(l_i) as in `CMWNet` and z_i a pseudo-label; with mixup of the rows.
+    """loss_i = v_i CE(y_i) + (1 - v_i) CE(z_i), v_i = V_k(l_i) as in `CMWNet` and z_i a pseudo-label; mixup mixes the rows.
 
     Parameters
     ----------
     soft_labels : SoftLabels or None
-        Moving average, ensemble and mixup of the pseudo-labels; None: as published. On rows of measurements mixup may cost more
-        than it gives: SoftLabels(mixup=None).
+        Moving average, ensemble and mixup of the pseudo-labels; None: as published. On rows of measurements mixup may cost
+        accuracy: SoftLabels(mixup=None).
     gradient : MetaGradient or None
-        The engine, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The paper's
-        algorithm has every=1.
-    optimizer, mode, product, every, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
+        The meta-gradient, "exact" or "first_order"; None: MetaGradient(every=10), whose optimizer may be assigned later. The
+        algorithm in the paper has every=1.
+    optimizer, mode, product, every, fixed_step_length : parameters of `MetaGradient`, in place of `gradient`.
     warmup_epochs : float
-        First passes over the data with all weights 1, on the given labels alone; the average already follows the classifier. With
-        0, as published, the pseudo-labels at first say nothing, and v_i may go to 1 for all rows and stay there.
-    y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is cross entropy of class labels.
+        Initial passes over the data with all weights 1, on the given labels alone, while the average already follows the
+        classifier. With 0, as published, the first pseudo-labels are meaningless, and v_i may go to 1 for all rows and stay there.
+    y_train, K, hidden, learning_rate, weight_decay : as in `CMWNet`. The loss is the cross entropy of class labels.
 
-    weights_ holds v_i. `transfer` keeps the soft labels: their decay, ensemble and mixup, with an average that starts anew.
+    weights_ holds v_i. `transfer` keeps the decay, ensemble and mixup of the soft labels; their average starts anew.
     Source: Shu et al. (2023), CMW-Net: learning a class-aware sample weighting mapping for robust deep learning.
     """
 
@@ -91,10 +90,7 @@ class CMWNetSL(CMWNet):
             first, second = mixed.given_losses(batch).chunk(2)
             return mixed.shared(self.network(first, groups), self.network(second, groups[mixed.order]))
 
-        def slope_of(weights: Tensor) -> Tensor:
-            return self.meta.of_loss(batch, weights, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
-
-        return learned_weights(self, weights_now, slope_of, rows)
+        return learned_weights(self, weights_now, lambda weights: self.meta.of(batch, weights, val, self.losses), rows)
 
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         with self.soft_labels.unchanged_on_error():
@@ -106,7 +102,7 @@ class CMWNetSL(CMWNet):
             return super()._passed(model, x, y, index)
         rows = self._rows(index, len(y))
         mixed = self.soft_labels.mix(model, x, y, rows, self.n_train)
-        # Of the rows as they were given, before a bad one is mixed with others.
+        # Check the given rows, before a bad one is mixed with others.
         rows.check(mixed.z, self.n_train, self.late_errors)
         batch = self.meta.rows(model, mixed.x, mixed, MixedLabels.losses)
         rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)

@@ -1,14 +1,14 @@
-"""FSR: L2R whose validation rows are training rows, those of each class whose loss a training step lowers most."""
+"""FSR: L2R whose validation rows are training rows, in each class those whose loss a training step lowers most."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..._validation import check_count
+from ..loop.draws import generator_of
 from ..loop.late_errors import waits_for
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
@@ -23,39 +23,39 @@ _MOMENTUM = 0.9
 
 
 class FSR(L2R):
-    """Weights of `L2R` held against a dictionary of training rows, the k best of each class; no validation rows.
+    """Weights of `L2R` against a dictionary of training rows, the k best of each class, in place of validation rows.
 
-    The score of a row is the sum over its visits of the decrease of its loss in the direction of training, to first order in the
-    last nn.Linear: <g_i, m>, m the moving average of the weighted gradients of the batches before. A wrong label, whose gradient
-    is against those of the others, is seldom among the best of its class. Each batch draws `n_drawn` rows of the dictionary, as
-    many of each class, and the meta-gradient is that of the last layer alone, whose factors the usual pass gives. The dictionary
-    holds the inputs of its rows and follows the training from the first batch on, also while the method warms up;
-    with several ranks they exchange the inputs of each batch.
+    The score of a row is the sum over its visits of <g_i, m>, the first-order decrease of its loss along the direction of training:
+    g_i is its gradient in the last nn.Linear, and m the moving average of the weighted gradients of earlier batches. A wrong label
+    has a gradient against those of the other rows, and so is seldom among the best of its class. Each batch draws `n_drawn` rows of
+    the dictionary, equally many of each class. The meta-gradient is that of the last layer alone, whose factors the usual pass
+    gives. The dictionary stores the inputs of its rows, and is updated from the first batch on, also during the warm-up; several
+    ranks exchange the inputs of each batch.
 
-    As published the scores come from a step of the batch with momentum. Its own gradient is left out of it here: a row with a
-    large gradient, as of a wrong label, lowers its own loss most.
+    In the paper the scores come from a step of the batch with momentum. Here the batch's own gradient is left out of the step,
+    because a row with a large gradient, such as one with a wrong label, lowers its own loss most.
 
     Parameters
     ----------
     n_train, n_classes : int
         Training rows, and classes of their labels.
     warmup_epochs : float
-        First passes with all weights 1; published with 160 of 200, up to the decay of the rate. After few of
-        them, and with a small k, wrong labels are among the best, and give each other weight.
+        Initial passes with all weights 1; 160 of 200 in the paper, until the learning rate decays. After a short warm-up, and with
+        a small k, wrong labels are among the best rows, and give each other weight.
     k : int
-        Rows of each class; published with 200 and 300.
+        Rows of each class; 200 and 300 in the paper.
     n_drawn : int
-        Rows that validate a batch, at least one of each class; published with 200 and 800.
+        Rows that validate a batch, at least one of each class; 200 and 800 in the paper.
     gradient : MetaGradient or None
-        The engine; None: MetaGradient("last_layer").
-    optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
+        The meta-gradient; None: MetaGradient("last_layer").
+    optimizer, mode, product, every : parameters of `MetaGradient`, in place of `gradient`.
     seed : int
         Of the draws.
     loss : as in `MWNet`.
 
-    rows_ (C, k): the training rows in the dictionary, -1 where there is none yet.
+    rows_ (C, k): the training rows in the dictionary, -1 for an empty place.
     Raises ValueError for an input that is not one tensor with rows of one shape, for labels that are not integers (n,) below
-    n_classes, and in the last layer for a model whose predictions are not the output of its last nn.Linear.
+    n_classes, and with mode="last_layer" for a model whose predictions are not the output of its last nn.Linear.
     Source: Zhang & Pfister (2021), Learning fast sample re-weighting without reward data.
     """
 
@@ -92,7 +92,7 @@ class FSR(L2R):
         self.seed = seed
         self.register_buffer("rows_", torch.full((n_classes, k), -1, dtype=torch.int64))
         self.register_buffer("scores", torch.zeros(n_train))
-        # Of the shape of the input, which is known with the first batch.
+        # The shape of the input is known with the first batch.
         self.register_buffer("inputs", None)
         self.register_buffer("direction", None)
         before_loading(self, _make_buffers)
@@ -102,14 +102,14 @@ class FSR(L2R):
             return super().batch_weights(batch, rows, self._drawn() if self.is_due else None)
         except Exception:
             if self.steps_seen == 0:
-                # Their shapes are those of the first batch that is trained on.
+                # The first batch that trains determines their shapes.
                 self.inputs = self.direction = None
             raise
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         self._check_rows(x, y)
         batch, rows = super()._passed(model, x, y, index)
-        # In the outputs alone where another engine takes models without a last nn.Linear whose input has a row for each.
+        # Other modes take models without a suitable last nn.Linear; then the gradient in the outputs alone counts.
         is_last = self.meta.mode == "last_layer"
         layer = batch.last_layer() if is_last else last_layer(batch.prediction, batch.y, batch.loss, batch.entry)
         with torch.no_grad():
@@ -118,7 +118,7 @@ class FSR(L2R):
         return batch, rows
 
     def _check_rows(self, x: Any, y: Any) -> None:
-        """Raise ValueError for rows that the dictionary can't hold."""
+        """Raise ValueError for rows that the dictionary can't store."""
         labels_are_classes = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
         if not isinstance(x, Tensor) or not labels_are_classes:
             got = [f"{tuple(part.shape)} of {part.dtype}" if isinstance(part, Tensor) else type(part).__name__ for part in (x, y)]
@@ -134,7 +134,7 @@ class FSR(L2R):
             raise ValueError(f"n_classes={n_classes} were declared and a label is {int(y.max())}: give one more than the largest.")
 
     def _score(self, layer: LastLayer, rows: RowBatch) -> None:
-        """Add <g_i, m> to the scores of the rows, and let m follow."""
+        """Add <g_i, m> to the scores of the rows, and update m."""
         total = rows.sum_of([weighted_gradient(layer, self.weights_[rows.positions].to(layer.slope.dtype))])[0]
         share = 1.0 - _MOMENTUM
         if self.direction is None:
@@ -146,7 +146,7 @@ class FSR(L2R):
         self.direction.copy_(rows.accept(moved, self.direction))
 
     def _keep_best(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """Let the dictionary hold the k best of each class among its rows and those of the batch."""
+        """Keep in the dictionary the k best rows of each class among its own and those of the batch."""
         if self.inputs is None:
             self.inputs = batch.x.new_zeros((*self.rows_.shape, *batch.x.shape[1:]))
         for stored in (self.rows_, self.inputs):
@@ -155,7 +155,7 @@ class FSR(L2R):
         of_held, of_new = self._taken_once(new)
         everyone = torch.cat([self.rows_.flatten(), new])
         label = torch.cat([torch.arange(n_classes, device=y.device).repeat_interleave(k), y])
-        # One class more, for rows that are not to be chosen.
+        # An additional class, for rows that must not be chosen.
         label = torch.where(torch.cat([of_held, of_new & (y >= 0) & (y < n_classes)]), label, n_classes)
         at, is_there = _best(label, self.scores[everyone.clamp(min=0)], n_classes, k)
         inputs = torch.cat([self.inputs.flatten(0, 1), rows.all(batch.x).to(self.inputs.dtype)])[at]
@@ -164,17 +164,16 @@ class FSR(L2R):
         self.inputs.copy_(rows.accept(inputs.reshape(self.inputs.shape), self.inputs))
 
     def _taken_once(self, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Which rows of the dictionary (C k,) are not in the batch (N,), and which of the batch do not come again in it."""
+        """Which rows of the dictionary (C k,) are not in the batch (N,), and which of the batch do not occur again later in it."""
         number = torch.arange(len(new), device=new.device)
         last = torch.full_like(self.scores, -1, dtype=torch.int64).scatter_reduce(0, new, number, "amax")
         held = self.rows_.flatten()
         return (held >= 0) & (last[held.clamp(min=0)] < 0), last[new] == number
 
     def _drawn(self) -> tuple[Tensor, Tensor, None]:
-        """Rows (x, y, None) of the dictionary, as many of each class that has some."""
+        """Rows (x, y, None) of the dictionary, equally many of each class that has rows."""
         assert self.inputs is not None
-        seed = np.random.SeedSequence((self.seed, self.steps_seen)).generate_state(1, np.uint64)
-        chance = torch.rand(self.n_drawn, generator=torch.Generator().manual_seed(int(seed[0])))
+        chance = torch.rand(self.n_drawn, generator=generator_of(self.seed, self.steps_seen))
         # Without non_blocking the host would wait for the copy.
         chance = chance.to(self.rows_.device, non_blocking=True)
         count = (self.rows_ >= 0).sum(dim=1)
@@ -187,9 +186,9 @@ class FSR(L2R):
 
 
 def _best(label: Tensor, score: Tensor, n_classes: int, k: int) -> tuple[Tensor, Tensor]:
-    """Places (C k,) of the k highest scores of each class 0..C-1, the highest first, and whether there is one.
+    """Places (C k,) of the k highest scores of each class 0..C-1, the highest first, and whether there is such a row.
 
-    Nothing waits for a device. Those of a class that has fewer than k rows, and of labels (N,) of C or more, have place 0.
+    It never waits for a device. A missing row has place 0; rows with labels (N,) of C or more are never chosen.
     """
     order = torch.argsort(score, descending=True, stable=True)
     order = order[torch.argsort(label[order], stable=True)]

@@ -1,4 +1,4 @@
-"""GDW: the flow of a row's gradient through each class's logit has a weight of its own, refined by one meta-gradient step."""
+"""GDW: each class of a row has its own weight, refined by one step down the meta-gradient."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ..._validation import check_number
 from ..loop.labels import check_indices
-from ..loop.ranks import mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import class_probabilities
-from .gradient import MetaGradient, gradient_from
+from .gradient import MetaGradient, gradient_from, step_of_size
 from .mw_net import MWNet
 from .weight_network import learned_weights
 
@@ -25,26 +24,27 @@ _LEAST = 1e-6  # of a class weight, as published
 
 
 class GDW(MWNet):
-    """Logit j of row i has the gradient v_ij (p_ij - y_ij) / n: generalized data weighting, a weight for each row and class.
+    """Logit j of row i has the gradient v_ij (p_ij - y_ij) / n: generalized data weighting, with a weight for each row and class.
 
-    At first v_ij = V(l_i), the weights of `MWNet`, whose network learns as there. Then one step down the meta-gradient
-    c_ij = dL_val / dv_ij: v_ij - s_ij, s_ij = step c_ij / mean |c|, at most `clip` in size. The weight of the label is the mean of
-    the other classes' weights by their probability, v_iy = sum_{j != y} p_ij v_ij / (1 - p_iy), so that the row's gradients in its
-    logits still sum to 0.
-    `weights_` holds v_iy: how strongly the row's label is learned. With equal weights of all classes this is `MWNet`. In batches
-    that are not due (`every` > 1) they are equal.
+    First v_ij = V(l_i), the weights of `MWNet`, whose network learns as there. Then v_ij takes one step down the meta-gradient
+    c_ij = dL_val / dv_ij: v_ij - s_ij with s_ij = step c_ij / mean |c|, at most `clip` in size. The weight of the label is the mean
+    of the other classes' weights by their probability, v_iy = sum_{j != y} p_ij v_ij / (1 - p_iy), so that the gradients of a row
+    in its logits still sum to 0.
+    `weights_` holds v_iy: how strongly the row's label is learned. If all classes have equal weights this is `MWNet`; so it is in
+    batches that are not due (`every` > 1).
 
     Parameters
     ----------
     gradient : MetaGradient or None
-        The engine, "exact" or "first_order".
-    optimizer, mode, product, every, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
+        The meta-gradient, "exact" or "first_order".
+    optimizer, mode, product, every, fixed_step_length : parameters of `MetaGradient`, in place of `gradient`.
     step, clip : float > 0
-        Of the step of the class weights; 0.1 and 0.2 are what the published numbers come to, a rate of 100 on the slope divided by
-        its sum over 100 rows and 10 classes, and of 1000 for 100 classes.
+        Of the step of the class weights. 0.1 and 0.2 correspond to the published numbers: a rate of 100 on the slope divided by its
+        sum over 100 rows and 10 classes, and of 1000 for 100 classes.
     normalize : bool
-        Divide V by its mean in the batch before the step, and v by the mean of v_iy after it. False: V in (0, 1), as published.
-    hidden, learning_rate, weight_decay, warmup_epochs : as in `MWNet`. The loss is cross entropy of class labels.
+        Whether V is divided by its mean in the batch before the step, and v by the mean of v_iy after it. False: V in (0, 1), as
+        published.
+    hidden, learning_rate, weight_decay, warmup_epochs : as in `MWNet`. The loss is the cross entropy of class labels.
 
     Raises ValueError for predictions that are not logits (n, C), or labels that are not integers (n,).
     Source: Chen et al. (2021), Generalized data weighting via class-level gradient manipulation.
@@ -84,7 +84,7 @@ class GDW(MWNet):
         self.step, self.clip = step, clip
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        """v_iy (n,), with a graph by which the gradient of each weighted loss in the logits is v_ij (p_ij - y_ij)."""
+        """v_iy (n,), with a graph that gives each weighted loss the gradient v_ij (p_ij - y_ij) in its logits."""
         others = class_probabilities(batch.prediction.detach()).scatter(1, batch.y[:, None], 0.0)
         errors = others.scatter(1, batch.y[:, None], -others.sum(dim=1, keepdim=True))
         first: list[tuple[Tensor, Tensor]] = []
@@ -96,14 +96,16 @@ class GDW(MWNet):
         weights = learned_weights(self, lambda: self.network_weights(batch, rows), slope_of, rows)
         if not first:
             return weights
-        by_class = self._stepped(*first[0], rows)
+        weights, slope = first[0]
+        step = step_of_size(slope, self.step, rows).clamp(-self.clip, self.clip)
+        by_class = (weights[:, None] - step).clamp(min=_LEAST)
         own = _weight_of_label(batch, by_class)
         if self.normalize:
             by_class, own = by_class / rows.mean(own), rows.mean_one(own)
         return _with_gradient(batch, errors, by_class, own)
 
     def _slope_of_classes(self, batch: TrainingPass, errors: Tensor, weights: Tensor, val: Any) -> Tensor:
-        """c (n, C) where all classes of row i have the weight w_i; 0 where one is not finite."""
+        """c (n, C) if all classes of row i have the weight w_i; 0 if an entry is not finite."""
         n_classes = errors.shape[1]
 
         def terms(prediction: Tensor, label: Any) -> Tensor:
@@ -111,31 +113,22 @@ class GDW(MWNet):
             return (errors * prediction).flatten()
 
         by_class = replace(batch, loss=terms, losses=terms(batch.prediction, batch.y), layers=None)
-        # The engine takes the mean over n C losses where the loop takes that over n rows.
+        # The meta-gradient averages over n C losses, the loop over n rows.
         even = n_classes * weights.repeat_interleave(n_classes)
-        slope = self.meta.of_loss(by_class, even, lambda predict: mean_of_rows(self.losses(predict(val[0]), val[1])))
-        return n_classes * slope.reshape(errors.shape)
-
-    def _stepped(self, weights: Tensor, slope: Tensor, rows: RowBatch) -> Tensor:
-        """Weights (n, C) after the step, from those (n,) before it."""
-        mean = rows.mean(slope.abs())
-        moved = (self.step * slope / mean).clamp(-self.clip, self.clip)
-        # A slope that is 0 or not finite moves nothing.
-        moved = torch.where((mean > 0.0) & (mean < float("inf")), moved, 0.0)
-        return (weights[:, None] - moved).clamp(min=_LEAST)
+        return n_classes * self.meta.of(by_class, even, val, self.losses).reshape(errors.shape)
 
 
 def _weight_of_label(batch: TrainingPass, by_class: Tensor) -> Tensor:
     """v_iy (n,) of the weights (n, C): the mean of the others by their probability."""
-    # Not p / (1 - p_y), which is 0 / 0 of a row that is known by heart.
+    # Not p / (1 - p_y), which is 0 / 0 for a memorized row.
     others = batch.prediction.detach().to(by_class.dtype).scatter(1, batch.y[:, None], -float("inf")).softmax(dim=1)
     return (others * by_class).sum(dim=1)
 
 
 def _with_gradient(batch: TrainingPass, errors: Tensor, by_class: Tensor, own: Tensor) -> Tensor:
-    """v_iy (n,), times the loss l of the gradient sum_j v_ij (p_ij - y_ij) dz_ij: what v_iy dl lacks comes through the weight."""
+    """v_iy (n,), whose product with l has the gradient sum_j v_ij (p_ij - y_ij) dz_ij: the weight supplies what v_iy dl lacks."""
     beyond = (by_class - own[:, None]) * errors.scatter(1, batch.y[:, None], 0.0)
-    # l >= 1 - p_y but for rounding, so that the quotient is at most 1.
+    # l >= 1 - p_y up to rounding, so the quotient is at most 1.
     size = torch.maximum(batch.losses.detach(), errors.amin(dim=1).abs()).clamp(min=torch.finfo(errors.dtype).tiny)
     through = (beyond / size[:, None] * batch.prediction).sum(dim=1)
     return own + through - through.detach()

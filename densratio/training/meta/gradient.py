@@ -1,4 +1,4 @@
-"""The meta-gradient: how the validation loss after the next training step moves with the weight of each training row."""
+"""The meta-gradient: how the validation loss after the next training step changes with the weight of each training row."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..._validation import check_count
+from ..loop.model import last_linear, unwrapped
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
 from ..loop.validation_bank import ValidationBank
-from ..loop.validation_pass import first_rows, last_linear, unwrapped, validation_pass
+from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss
 from .products import PRODUCTS, can_split_by_layers, layerwise, tolerance
 from .virtual_step import learning_rates, rule_of, virtual_step
 
-__all__ = ["MODES", "MetaGradient", "gradient_from"]
+__all__ = ["MODES", "MetaGradient", "gradient_from", "step_of_size"]
 
 Predict = Callable[[Any], Tensor]
 ValidationLoss = Callable[[Predict], Tensor]
@@ -42,33 +43,33 @@ class Slopes(NamedTuple):
 class MetaGradient(nn.Module):
     """c_i = dL_val / dw_i = -(1/n) <D g_val, g_i> for the training loss (1/n) sum_i w_i l_i(theta) of a batch.
 
-    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal by which the optimizer's step
-    moves with its gradient.
+    g_i is the gradient of l_i at theta, g_val that of the mean validation loss, and D the diagonal derivative of the optimizer's
+    step in its gradient.
 
-    It can be made before the model: MWNet(n_train, gradient=MetaGradient(mode="exact", every=5)), and `reweighter.optimizer = ...`
-    once there is one.
+    It can be made before the model: MWNet(n_train, gradient=MetaGradient(mode="exact", every=5)), and later
+    `reweighter.optimizer = ...`.
 
     mode : "exact": g_val at the parameters after the optimizer's own next step (SGD, momentum, Nesterov, Adam, AdamW, with weight
-        decay), D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
-        the last nn.Linear alone: two products of matrices on what the passes gave anyway, no further pass.
-    optimizer : the classifier's; "exact" needs it. Without it the other modes take 1 for the learning rate. It may be assigned
-        later, and is not in state_dict.
-    product : how <D g_val, g_i> is computed: "layers" (from the training pass's own backward, a product in each layer, where all
-        layers are linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation), "double_backward",
-        "finite_differences"; or "auto": the first of the last three that the model can do, found with the first batch, and from
-        then on "layers" where that gave the same. Kept as `product_`.
+        decay), and D of that step. "first_order": g_val at theta, D the learning rate. "last_layer": the same in the parameters of
+        the last nn.Linear alone, as two matrix products of quantities that the usual passes give.
+    optimizer : the classifier's optimizer, which "exact" needs. Without it the other modes take 1 as the learning rate. It may be
+        assigned later, and is not in state_dict.
+    product : how <D g_val, g_i> is computed: "layers" (from the backward pass of the training batch, one product per layer; all
+        layers must be linear in their parameters and keep the rows apart), "forward" (forward-mode differentiation),
+        "double_backward" or "finite_differences". "auto" takes in the first batch the first of the last three that the model
+        supports, and from then on "layers" if that gave the same result. The choice is stored as `product_`.
     every : batches from one meta-gradient to the next.
-    n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are kept and
-        only val_refresh of them renewed a step.
-    fixed_step_length : g_val counts only where it turns the training step, not along the step itself, which rows of large gradient
-        lengthen: with D G, G the weighted gradient of the batch, c_i = -(1/n) <D (g_val - (<g_val, D G> / |D G|^2) D G), g_i>, so
-        that sum_i w_i c_i = 0. The next validation loss falls with a longer step whatever rows lengthen it; of the long run that
-        says nothing (short-horizon bias).
+    n_val, val_refresh : with "last_layer" and both given, the last known gradient factors of all validation rows are stored, and a
+        step renews only val_refresh of them.
+    fixed_step_length : count only the part of g_val that turns the training step, not the part along the step, which rows with
+        large gradients lengthen. With D G, G the weighted gradient of the batch,
+        c_i = -(1/n) <D (g_val - (<g_val, D G> / |D G|^2) D G), g_i>, so that sum_i w_i c_i = 0. A longer step lowers the next
+        validation loss whichever rows lengthen it; this says nothing about the long run (short-horizon bias).
 
-    Running statistics, random draws and gradients of the model are left as they are. With torch.distributed they
-    are those of the rows of all ranks together.
-    Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net. fixed_step_length is this package's own; of
-    the bias: Wu et al. (2018), Understanding short-horizon bias in stochastic meta-optimization.
+    Running statistics, random draws and gradients of the model stay as they are. With torch.distributed the result is that of the
+    rows of all ranks together.
+    Source: Ren et al. (2018), Learning to reweight; Shu et al. (2019), Meta-Weight-Net. fixed_step_length is this package's own;
+    for the bias see Wu et al. (2018), Understanding short-horizon bias in stochastic meta-optimization.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class MetaGradient(nn.Module):
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError where the optimizer is missing, is not known, or trains another model, and where none is trained."""
+        """Raise ValueError if the optimizer is missing, unknown, or trains another model, or if all parameters are frozen."""
         parameters = [p for p in unwrapped(model).parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(
@@ -122,36 +123,40 @@ class MetaGradient(nn.Module):
                 raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")
 
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
-        """The training pass of a batch, which `of` starts from. keeps: what else to keep of it, as in `TrainingPass.of`.
+        """The training pass of a batch, which `of` starts from. keeps: what else it stores, as in `TrainingPass.of`.
 
-        A model under torch.compile runs uncompiled: its compiled backward could be used only once.
+        A model under torch.compile runs uncompiled, because its compiled backward could be used only once.
         """
         model = getattr(model, "_orig_mod", model)
         own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
         return TrainingPass.of(model, x, y, loss, keeps=[*own, *keeps])
 
-    def of(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
-        """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached."""
-        if self.mode == "last_layer":
-            return self._in_last_layer(rows, weights, val)
-        return self.of_loss(rows, weights, lambda predict: mean_of_rows(rows.loss(predict(val[0]), val[1])))
+    def of(self, batch: TrainingPass, weights: Tensor, val: Any, loss: Loss | None = None) -> Tensor:
+        """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached.
 
-    def of_loss(self, rows: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
-        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. A mean over rows is that of `Rows.mean`."""
-        parameters = list(rows.named_parameters.values())
+        loss: that of the validation rows, where the batch trains on another one, "exact" or "first_order".
+        """
+        if self.mode == "last_layer":
+            return self._in_last_layer(batch, weights, val)
+        own = batch.loss if loss is None else loss
+        return self.of_loss(batch, weights, lambda predict: mean_of_rows(own(predict(val[0]), val[1])))
+
+    def of_loss(self, batch: TrainingPass, weights: Tensor, val_loss: ValidationLoss) -> Tensor:
+        """c (n,) for any loss of validation rows, "exact" or "first_order"; detached. Take means over rows by `Rows.mean`."""
+        parameters = list(batch.named_parameters.values())
         needs_step = self.mode == "exact" or self.fixed_step_length
-        gradients, of_layers = self._training_gradient(rows, weights, parameters) if needs_step else ([], None)
+        gradients, of_layers = self._training_gradient(batch, weights, parameters) if needs_step else ([], None)
         at, slope = self._next_step(parameters, gradients)
-        gradient = self._validation_gradient(rows, at, val_loss)
+        gradient = self._validation_gradient(batch, at, val_loss)
         if self.fixed_step_length:
             gradient = _across(gradient, [d * g for d, g in zip(slope, _or_zero(gradients, parameters), strict=True)])
-        products = self._products(rows, [d * g for d, g in zip(slope, gradient, strict=True)], of_layers)
-        return -products.detach() / _n_rows(rows)
+        products = self._products(batch, [d * g for d, g in zip(slope, gradient, strict=True)], of_layers)
+        return -products.detach() / _n_rows(batch)
 
     # ------------------------------------------------------------ the gradients
 
     def _next_step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Any]]:
-        """Where the validation gradient is taken, and D."""
+        """The parameters at which the validation gradient is taken, and D."""
         if self.mode != "exact":
             return [p.detach() for p in parameters], learning_rates(self.optimizer, parameters)
         if self.optimizer is None:
@@ -159,91 +164,91 @@ class MetaGradient(nn.Module):
         return virtual_step(self.optimizer, parameters, gradients)
 
     def _training_gradient(
-        self, rows: TrainingPass, weights: Tensor, parameters: Sequence[Tensor]
+        self, batch: TrainingPass, weights: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[list[Tensor | None], Slopes | None]:
-        """Gradients of the weighted loss, None where a parameter has no part in it, and in each layer's output.
+        """Gradients of the weighted loss, None for a parameter without a part in it; and its gradients in each layer's output.
 
-        The latter are None where the layers are not kept.
+        The latter are None if the layers are not kept.
         """
-        layers = [layer.output for layer in rows.layers or []] if self._may_split(rows) else []
-        weights = weights.detach().to(rows.losses.dtype)
-        # Rows of weight 0 keep a trace of their slope, far below the rounding of the gradient; it is divided by this weight later.
+        layers = [layer.output for layer in batch.layers or []] if self._may_split(batch) else []
+        weights = weights.detach().to(batch.losses.dtype)
+        # Rows of weight 0 get a tiny one, far below the rounding of the gradient; their slopes are divided by it later.
         weights = weights.clamp(min=_LEAST_WEIGHT) if layers else weights
-        # The sum's, divided later: in half precision the mean's would underflow more often.
-        loss = (weights * rows.losses).sum()
+        # The gradient of the sum is divided later: in half precision that of the mean would underflow more often.
+        loss = (weights * batch.losses).sum()
         found = torch.autograd.grad(loss, [*parameters, *layers], retain_graph=True, allow_unused=True)
         n = len(parameters)
-        total = _n_rows(rows)
-        gradients = [None if g is None else g / total for g in Rows(len(rows.losses)).sum_of(_dense(found[:n], parameters))]
+        total = _n_rows(batch)
+        gradients = [None if g is None else g / total for g in Rows(len(batch.losses)).sum_of(_dense(found[:n], parameters))]
         if not layers:
             return gradients, None
         return gradients, Slopes(_or_zero(found[n:], layers), weights)
 
-    def _may_split(self, rows: TrainingPass) -> bool:
-        return self.product_ in (None, "layers") and can_split_by_layers(rows)
+    def _may_split(self, batch: TrainingPass) -> bool:
+        return self.product_ in (None, "layers") and can_split_by_layers(batch)
 
-    def _validation_gradient(self, rows: TrainingPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
-        model, names = unwrapped(rows.model), list(rows.named_parameters)
+    def _validation_gradient(self, batch: TrainingPass, at: Sequence[Tensor], val_loss: ValidationLoss) -> list[Tensor]:
+        model, names = unwrapped(batch.model), list(batch.named_parameters)
         points = [p.detach().requires_grad_() for p in at]
-        with validation_pass(rows.model), torch.enable_grad():
+        with validation_pass(batch.model), torch.enable_grad():
             value = val_loss(lambda x: functional_call(model, dict(zip(names, points, strict=True)), (x,)))
             gradients = torch.autograd.grad(value, points, allow_unused=True)
-        return Rows(len(rows.losses)).gradient(_or_zero(gradients, points))
+        return Rows(len(batch.losses)).gradient(_or_zero(gradients, points))
 
-    def _products(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
+    def _products(self, batch: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
         if self.product_ in PRODUCTS:
-            return PRODUCTS[self.product_](rows, tangent)
-        split = self._split(rows, tangent, slopes) if self._may_split(rows) else None
+            return PRODUCTS[self.product_](batch, tangent)
+        split = self._split(batch, tangent, slopes) if self._may_split(batch) else None
         if self.product == "layers" and split is None:
             raise ValueError('product="layers" needs layers that keep the rows apart; "forward" works with any others.')
         if self.product_ == "layers" and split is not None:
             return split
-        products, name = _first_that_runs(rows, tangent)
+        products, name = _first_that_runs(batch, tangent)
         if split is None or products.device.type == "meta":
-            # Layers that were frozen since may come back.
+            # Layers frozen since then may be trained again later.
             self.product_ = self.product_ or name
             return products
         if not bool(products.norm() > 0):
             # A learning rate of 0 shows nothing: the next batch decides.
             return products
-        # Waits for the device, once in a run: whether both are the same but for rounding.
+        # Waits for the device once in a run, to see whether both agree up to rounding.
         self.product_ = "layers" if bool((split - products).norm() <= tolerance(split) * products.norm()) else name
         return split if self.product_ == "layers" else products
 
-    def _split(self, rows: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
-        assert rows.layers is not None
-        tangents = {id(p): t for p, t in zip(rows.named_parameters.values(), tangent, strict=True)}
+    def _split(self, batch: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
+        assert batch.layers is not None
+        tangents = {id(p): t for p, t in zip(batch.named_parameters.values(), tangent, strict=True)}
         if slopes is None:
-            layers = [layer.output for layer in rows.layers]
-            found = torch.autograd.grad(rows.losses.sum(), layers, retain_graph=True, allow_unused=True)
-            slopes = Slopes(_or_zero(found, layers), torch.ones_like(rows.losses))
-        return layerwise(rows.layers, slopes.of_outputs, tangents) / slopes.weights
+            layers = [layer.output for layer in batch.layers]
+            found = torch.autograd.grad(batch.losses.sum(), layers, retain_graph=True, allow_unused=True)
+            slopes = Slopes(_or_zero(found, layers), torch.ones_like(batch.losses))
+        return layerwise(batch.layers, slopes.of_outputs, tangents) / slopes.weights
 
     # ------------------------------------------------------------ the last layer
 
-    def _in_last_layer(self, rows: TrainingPass, weights: Tensor, val: Any) -> Tensor:
-        train, gradient = rows.last_layer(), self._last_gradient(rows, val)
-        linear = last_linear(unwrapped(rows.model))
+    def _in_last_layer(self, batch: TrainingPass, weights: Tensor, val: Any) -> Tensor:
+        train, gradient = batch.last_layer(), self._last_gradient(batch, val)
+        linear = last_linear(unwrapped(batch.model))
         assert linear is not None
         is_trained = [p is not None and p.requires_grad for p in (linear.weight, linear.bias)]
         rates = learning_rates(self.optimizer, [linear.weight, linear.bias])
         weight, bias = (rate if trained else 0.0 for rate, trained in zip(rates, is_trained, strict=True))
         if self.fixed_step_length:
-            total = Rows(len(rows.losses)).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
+            total = Rows(len(batch.losses)).sum_of([weighted_gradient(train, weights.detach().to(train.slope.dtype))])[0]
             gradient = _across([gradient], [torch.cat([weight * total[:, :-1], bias * total[:, -1:]], dim=1)])[0]
         along = weight * (train.entry @ gradient[:, :-1].mT) + bias * gradient[:, -1]
-        return -(train.slope * along).sum(dim=1) / _n_rows(rows)
+        return -(train.slope * along).sum(dim=1) / _n_rows(batch)
 
-    def _last_gradient(self, rows: TrainingPass, val: Any) -> Tensor:
+    def _last_gradient(self, batch: TrainingPass, val: Any) -> Tensor:
         """Gradient (C, h + 1) of the mean validation loss in the last layer's weights and biases."""
         x, y, index = val
         if self.bank is not None and self.val_refresh is not None:
             x, y = (first_rows(part, self.val_refresh) for part in (x, y))
             index = None if index is None else first_rows(index, self.val_refresh)
-            layer = self._banked(self.bank, rows.last_layer_of(x, y), index)
+            layer = self._banked(self.bank, batch.last_layer_of(x, y), index)
             is_known = self.bank.is_known().to(layer.slope.dtype)
             return weighted_gradient(layer, is_known) / is_known.sum()
-        layer = rows.last_layer_of(x, y)
+        layer = batch.last_layer_of(x, y)
         of_val = Rows(len(layer.slope))
         total = of_val.sum_of([weighted_gradient(layer, torch.ones_like(layer.slope[:, 0]))])[0]
         return total / of_val.count(total)
@@ -272,7 +277,7 @@ def gradient_from(
     usual_mode: str = "exact",
     usual_every: int = 1,
 ) -> MetaGradient:
-    """The engine of a method: `gradient`, or one of the parameters beside it that are not None. Raises ValueError for both."""
+    """The meta-gradient of a method: `gradient`, or one of the other parameters that are not None. Raises ValueError for both."""
     names = ("optimizer", "mode", "product", "every", "n_val", "val_refresh", "fixed_step_length")
     values = (optimizer, mode, product, every, n_val, val_refresh, fixed_step_length)
     given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
@@ -286,30 +291,36 @@ def gradient_from(
     return gradient
 
 
-def _first_that_runs(rows: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
-    """Products (n,) and the name of the function that gave them."""
+def step_of_size(slope: Tensor, size: float, rows: Rows) -> Tensor:
+    """The slope (n, ...) scaled to a mean absolute value of `size` over all rows; 0 if it is 0 everywhere or not finite."""
+    mean = rows.mean(slope.abs())
+    return torch.where((mean > 0.0) & (mean < float("inf")), size * slope / mean, 0.0)
+
+
+def _first_that_runs(batch: TrainingPass, tangent: Sequence[Tensor]) -> tuple[Tensor, str]:
+    """Products (n,), and the name of the function that computed them."""
     reasons = []
     for name, product in PRODUCTS.items():
         try:
-            return product(rows, tangent), name
+            return product(batch, tangent), name
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # what torch raises for a layer that can't be differentiated so
+        except RuntimeError as error:  # torch's error for a layer that can't be differentiated this way
             reasons.append(f"{name}: {error}")
     raise RuntimeError("This model can't be differentiated in any of the known ways. " + " ".join(reasons))
 
 
 def _across(gradient: Sequence[Tensor], step: Sequence[Tensor]) -> list[Tensor]:
-    """The part of the gradient that is orthogonal to the step; all of it where the step is 0."""
+    """The component of the gradient orthogonal to the step; all of it if the step is 0."""
     length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(u) for u in step]))
     unit = [torch.where(length > 0, u / length, 0.0) for u in step]
     along = torch.stack([(g * u).sum() for g, u in zip(gradient, unit, strict=True)]).sum()
     return [g - along * u for g, u in zip(gradient, unit, strict=True)]
 
 
-def _n_rows(rows: TrainingPass) -> Tensor | int:
-    """Losses of all rows."""
-    return Rows(len(rows.losses)).count(rows.losses)
+def _n_rows(batch: TrainingPass) -> Tensor | int:
+    """Number of losses on all ranks."""
+    return Rows(len(batch.losses)).count(batch.losses)
 
 
 def _dense(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:

@@ -1,4 +1,4 @@
-"""L2R: the weight of a row is how much its gradient agrees with the validation gradient."""
+"""L2R: the weight of a row is the agreement of its gradient with the validation gradient."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ __all__ = ["L2R"]
 class L2R(BatchReweighter):
     """w_i proportional to max(<g_val, g_i>, 0), of mean 1 in the batch: learning to reweight examples.
 
-    g_val at the parameters of the model is what the published virtual step with all weights 0 gives for plain SGD
-    (mode="first_order", the default here); mode="exact" follows the optimizer's step with a gradient of 0, its momentum for one.
+    g_val is taken at the present parameters (mode="first_order", the default), where the published virtual step with all weights 0
+    leaves them under plain SGD; mode="exact" follows the optimizer's step with a gradient of 0, which momentum still moves.
     In batches that are not due (`every` > 1) rows keep their last weight, scaled to mean 1.
-    A batch in which no row agrees trains unweighted.
-    Parameters as in `MWNet`, of which `gradient` is one. Source: Ren et al. (2018), Learning to reweight examples for robust deep
-    learning.
+    If no row of a batch agrees, the batch trains unweighted.
+    Parameters as in `MWNet`. Source: Ren et al. (2018), Learning to reweight examples for robust deep learning.
     """
 
     uses_validation: ClassVar[bool] = True
@@ -52,5 +51,5 @@ class L2R(BatchReweighter):
             weights = (-self.meta.of(batch, torch.zeros_like(batch.losses), val)).clamp(min=0.0)
         else:
             weights = self.weights_[rows.positions]
-        # Where all are 0 the quotient is NaN, and the batch trains unweighted.
+        # If all are 0 the quotient is NaN, and the batch trains unweighted.
         return rows.mean_one(weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor, nn
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.labels import check_range
+from ..loop.labels import check_indices
 from ..loop.late_errors import waits_for
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
-from ..losses import Loss, check_tensor, cross_entropy
+from ..losses import Loss, cross_entropy
 
 __all__ = ["Difficulty", "LiLAW", "lilaw_weights"]
 
@@ -25,7 +26,7 @@ _log = logging.getLogger("densratio")
 
 
 class Difficulty(NamedTuple):
-    """The three parts (n,) of LiLAW's weights, whose sum they are.
+    """The three parts (n,) of LiLAW's weights; a weight is their sum.
 
     easy: sigmoid(alpha s_y - s_max); hard: sigmoid(-(beta s_y - s_max)); moderate: exp(-(delta s_y - s_max)^2 / 2).
     """
@@ -42,51 +43,41 @@ def lilaw_weights(s_y: Tensor, s_max: Tensor, alpha: Any, beta: Any, delta: Any)
     )
 
 
-def _check_labels(prediction: Tensor, y: Tensor) -> None:
-    check_tensor(prediction)
-    if prediction.ndim != 2 or y.ndim != 1 or y.is_floating_point():
-        raise ValueError(
-            f"LiLAW needs logits (n, C) and class labels (n,), integers; got {tuple(prediction.shape)} and {tuple(y.shape)} of "
-            f"{y.dtype}. Its weights are functions of the softmax of one label: for other targets use DynamicReweighter, MWNet "
-            "or L2R."
-        )
-    check_range("LiLAW", y, prediction.shape[1])
-
-
 class LiLAW(BatchReweighter):
     """w_i = easy_i + hard_i + moderate_i of `Difficulty`, with alpha, beta and delta learned on the validation batch.
 
-    The classifier descends mean(w l) with its weights, functions of its softmax, followed by backward: held constant they would
-    drive it towards wrong labels more than towards right ones. In each batch one plain gradient step on mean(w l) of the
-    validation rows moves the three; as published it comes after the classifier's step: here at the beginning of the
-    next batch. The validation rows may be noisy like the others.
+    The classifier minimizes mean(w l), and backward also follows the weights, which are functions of its softmax: as constants they
+    would drive it toward wrong labels more than toward right ones. In each batch alpha, beta and delta take one plain gradient step
+    on mean(w l) of the validation rows. The paper takes it after the classifier's step, this class at the beginning of the next
+    batch. The validation rows may be noisy like the others.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     alpha, beta, delta : float
-        Where the three start.
+        Initial values.
     learning_rate, weight_decay : float
-        Of the three.
+        Of their steps.
     bounded : bool
-        After each step of the three alpha >= 1 and delta >= beta, as the paper asks. Their starts must be so too.
+        Whether each step is followed by the paper's constraints alpha >= 1 and delta >= beta. The initial values must satisfy them
+        too.
     temperature : float > 0
-        Of the softmax that the weights are functions of.
+        Of the softmax in the weights.
     parts : names among "easy", "hard", "moderate"
-        Those whose sum the weights are; a number of a part that is left out stays where it is, but for its decay.
+        The parts that are summed; the number of a part that is left out only decays.
     warmup_epochs : float
-        First passes with all weights 1, in which the three stay.
+        Initial passes with all weights 1, in which the three numbers stay.
     loss : per-row loss of class labels, such as `densratio.training.losses.focal`.
 
-    alpha, beta, delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight when
-    it was last in a batch, in the order of `Difficulty`; in the first epochs the easy part ranks wrong labels best.
-    The weights are as the formula gives them, not of mean 1.
+    alpha, beta and delta are parameters of the module and in state_dict. difficulty (n_train, 3): the parts of each row's weight
+    when it was last in a batch, in the order of `Difficulty`; in the first epochs the easy part ranks wrong labels best.
+    The weights are not scaled to mean 1.
     Source: Moturu, Goldenberg & Taati (2025), LiLAW: lightweight learnable adaptive weighting.
     """
 
     uses_validation: ClassVar[bool] = True
-    check_targets = staticmethod(_check_labels)
+    check_targets = staticmethod(partial(check_indices, "LiLAW"))
 
     difficulty: Tensor
 
@@ -115,12 +106,11 @@ class LiLAW(BatchReweighter):
         if isinstance(parts, str) or not parts or len(set(parts)) < len(parts) or not set(parts) <= set(Difficulty._fields):
             raise ValueError(f"parts must be some of {list(Difficulty._fields)}, each once; got {parts!r}.")
         self.bounded, self.temperature, self.parts = bounded, float(temperature), tuple(parts)
-        if not (learning_rate >= 0 and weight_decay >= 0):
-            raise ValueError(f"learning_rate and weight_decay must be >= 0; got {learning_rate!r} and {weight_decay!r}.")
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
         self.beta = nn.Parameter(torch.tensor(float(beta)))
         self.delta = nn.Parameter(torch.tensor(float(delta)))
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.learning_rate = check_number("learning_rate", learning_rate, "[0, inf)")
+        self.weight_decay = check_number("weight_decay", weight_decay, "[0, inf)")
         self.register_buffer("difficulty", torch.zeros(n_train, 3))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
@@ -132,7 +122,7 @@ class LiLAW(BatchReweighter):
 
     @torch.no_grad()
     def weights_at(self, s_y: Any, s_max: Any) -> Tensor:
-        """Weights (n,) that the three now give to the softmax of the label (n,) and the largest softmax (n,)."""
+        """Present weights (n,) for the softmax of the label (n,) and the largest softmax (n,)."""
         s_y, s_max = (torch.as_tensor(part, device=self.alpha.device) for part in (s_y, s_max))
         return self._sum(lilaw_weights(s_y, s_max, self.alpha, self.beta, self.delta))
 
@@ -167,6 +157,6 @@ class LiLAW(BatchReweighter):
 
 def _softmax(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the label (n,) and the largest (n,) of logits (n, C). Raises ValueError for others."""
-    _check_labels(prediction, y)
+    check_indices("LiLAW", prediction, y)
     softmax = torch.softmax(prediction.float(), dim=1)
     return softmax.gather(1, y[:, None].long())[:, 0], softmax.amax(dim=1)

@@ -1,4 +1,4 @@
-"""LRW: a network weighs each row by its features, learned on rows held out by how hard they are: train once, split, train again."""
+"""LRW: a network of a row's features gives its weight, learned on rows held out by difficulty: train once, split, train again."""
 
 from __future__ import annotations
 
@@ -11,58 +11,20 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..._arrays import to_host
+from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.moving_average import evaluation
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import evaluation
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, gradient_from
-from .weight_network import learned_weights
+from .weight_network import FeatureNetwork, WeightOfInput, learned_weights
 
-__all__ = ["FeatureNetwork", "HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "WeightOfInput", "features_of"]
-
-
-class FeatureNetwork(nn.Module):
-    """v = sigmoid(linear(relu(linear(features)))): features (n, d) -> (n,)."""
-
-    def __init__(self, n_features: int, hidden: int = 100):
-        super().__init__()
-        if n_features < 1 or hidden < 1:
-            raise ValueError(f"n_features and hidden must be >= 1; got {n_features} and {hidden}.")
-        self.n_features = n_features
-        self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        self.check(features)
-        with torch.autocast(features.device.type, enabled=False):
-            return torch.sigmoid(self.logits(features.to(next(self.parameters()).dtype)))
-
-    def check(self, features: Tensor) -> None:
-        """Raise ValueError for features (n, d) of another number of columns."""
-        if features.shape[1] != self.n_features:
-            raise ValueError(f"n_features={self.n_features} were declared and the features have {features.shape[1]} columns.")
-
-    def logits(self, features: Tensor) -> Tensor:
-        """The same before the sigmoid (n,)."""
-        return self.layers(features)[:, 0]
-
-
-class WeightOfInput(nn.Module):
-    """v = sigmoid(network(x)), for a network that gives one number for each row: x (n, ...) -> (n,)."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Any) -> Tensor:
-        logits = self.network(x)
-        if logits.numel() != len(logits):
-            raise ValueError(f"The weight network must give one number for each row, (n,) or (n, 1); got {tuple(logits.shape)}.")
-        return torch.sigmoid(logits.flatten())
+__all__ = ["HeldOut", "LRWEasy", "LRWHard", "LRWRandom", "TrainTwice", "features_of"]
 
 
 class HeldOut(NamedTuple):
-    """Row numbers of a training set, ascending: those that are trained on and those held out for validation."""
+    """Ascending row numbers of a training set: the rows that are trained on, and the rows held out for validation."""
 
     train: np.ndarray
     val: np.ndarray
@@ -71,9 +33,9 @@ class HeldOut(NamedTuple):
 class TrainTwice(BatchReweighter):
     """w = g(features of x), of mean 1 in the batch, learned by the meta-gradient on the rows that `split` held out.
 
-    The base of `LRWHard`, `LRWRandom` and `LRWEasy`, which differ in the rows that they hold out.
+    The base of `LRWHard`, `LRWRandom` and `LRWEasy`, which hold out different rows.
 
-    Train once; give the margins of the trained model (`densratio.training.rules.margins`) to `split`; train anew on the rows
+    Train once; pass the margins of the trained model (`densratio.training.rules.margins`) to `split`; train again on the rows
     `train` of the split, with the rows `val` as the validation set.
 
     Parameters
@@ -85,9 +47,10 @@ class TrainTwice(BatchReweighter):
     backbone : nn.Module or None
         A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
     network : nn.Module or None
-        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which learns. None: one of the features.
-    hidden, learning_rate, weight_decay : of the weight network and of Adam on it.
-    Other parameters as in `MWNet`, of which `gradient` is one.
+        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which is trained. None: a network of the
+        features.
+    hidden, learning_rate, weight_decay : of the weight network and its Adam.
+    Other parameters as in `MWNet`.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
 
@@ -122,12 +85,11 @@ class TrainTwice(BatchReweighter):
 
     @classmethod
     def split(cls, margins: Any, share: float = 0.1, *, seed: int = 0) -> HeldOut:
-        """Hold out a share in (0, 1) of the rows by their margins (n,), at least one on each side. seed: of the random split."""
+        """Hold out a share in (0, 1) of the rows by their margins (n,); each side gets a row or more. seed: of the random split."""
         values = np.asarray(to_host(margins), dtype=np.float64)
         if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
             raise ValueError(f"margins must be (n,) finite numbers, n >= 2; got shape {values.shape}.")
-        if not 0.0 < share < 1.0:
-            raise ValueError(f"share must be in (0, 1); got {share!r}.")
+        check_number("share", share, "(0, 1)")
         n_val = min(max(1, round(share * len(values))), len(values) - 1)
         order = cls._order(values, np.random.default_rng(seed))
         return HeldOut(np.sort(order[n_val:]), np.sort(order[:n_val]))
@@ -169,7 +131,7 @@ class LRWRandom(TrainTwice):
 
 
 def features_of(batch: TrainingPass, backbone: nn.Module | None) -> Tensor:
-    """Features (n, d) of the rows of a batch, detached: a frozen backbone's, or the input of the classifier's last linear layer."""
+    """Features (n, d) of a batch, detached: of a frozen backbone, or the input of the classifier's last linear layer."""
     if backbone is not None:
         if "features" not in batch.found:
             with torch.no_grad(), evaluation(backbone):

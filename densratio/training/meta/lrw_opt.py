@@ -1,4 +1,4 @@
-"""LRWOpt: a splitter chooses which training rows validate, and a weight network learns on what it chose."""
+"""LRWOpt: a splitter chooses which training rows validate, and a weight network learns on its choice."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from ..._validation import check_number
+from ..._validation import check_count, check_number
 from ..loop.batch_reweighter import BatchReweighter
 from ..loop.labels import check_indices
-from ..loop.own_step import move
+from ..loop.optimizer_step import step_with
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, cross_entropy
 from .gradient import MetaGradient, Predict, gradient_from
-from .lrw import FeatureNetwork, WeightOfInput, features_of
-from .weight_network import learned_weights
+from .lrw import features_of
+from .weight_network import FeatureNetwork, WeightOfInput, learned_weights
 
 __all__ = ["LRWOpt"]
 
 _HALF = 0.5  # threshold of the splitter
-_LEAST_HELD = 0.5  # of `share`, which a hard split holds out in any case, so that batches have rows that validate
-_LEAST = 1e-12  # below which a mass counts as this, in quotients and logarithms
+_LEAST_HELD = 0.5  # part of `share` that a hard split always holds out, so that batches have validation rows
+_LEAST = 1e-12  # least mass in quotients and logarithms
 
 
 class LRWOpt(BatchReweighter):
     """The classifier trains on (1 - q_i) g(x_i), scaled to mean 1; g learns on the validation loss sum_i q_i l_i / sum_i q_i.
 
-    q_i = P(validation | x_i, y_i) of the splitter, which wants easy rows, those that the classifier gets right, to be trained on,
-    and the validation loss to be large. Every `every` batches the weight network g takes a step by the meta-gradient and the
-    splitter one on
+    q_i = P(validation | x_i, y_i) comes from the splitter, which wants to train on easy rows, those that the classifier gets right,
+    and wants a large validation loss. Every `every` batches the weight network g takes a step by the meta-gradient, and the
+    splitter takes one on
 
         cross entropy(1 - q, is right) - sum_i q_i l_i / sum_i q_i + KL(mean q | share) + KL of each side's classes to all classes
 
-    with the two KL terms in each `regularize_every`-th of these. No validation rows are needed: val may be None, and is not used.
+    with the two KL terms in each `regularize_every`-th of these steps. No validation rows are needed: val may be None, and is
+    ignored.
 
-    With hard_split=True, as published, each row is on one side for a whole pass over the data: held out, and weighed 0, where
-    1 - q_i <= threshold when the pass began. Where more than a `share` of all rows are, those with the largest q_i; and where the
-    splitter finds fewer than half of that share, the next ones too, so that batches have rows that validate.
-    g then learns on the held-out rows in the batch, or on `val` where the loop gives a batch of them, and it rests during
-    splitter_warmup, in which the classifier trains alone on a random split.
+    With hard_split=True, as published, each row is on one side for a whole pass over the data. A row is held out, with weight 0, if
+    1 - q_i <= threshold when the pass begins. If this holds for more than a `share` of all rows, only those with the largest q_i
+    are held out; if for fewer than half of that share, the next ones are held out too, so that batches have validation rows.
+    g then learns on the held-out rows of the batch, or on `val` if the loop passes one. It rests during splitter_warmup, in which
+    the classifier trains alone on a random split.
 
     Parameters
     ----------
@@ -52,27 +53,29 @@ class LRWOpt(BatchReweighter):
     n_features : int
         Columns of the features that both networks see.
     share : float in (0, 1)
-        delta, the part of the rows that is to validate; of a hard split the most.
+        delta, the share of the rows that should validate; with a hard split the largest share.
     backbone : nn.Module or None
         A frozen network that gives the features (n, d) of x. None: the input of the classifier's last nn.Linear, detached.
     gradient : MetaGradient or None
-        The engine, "exact" or "first_order"; None: MetaGradient(every=5), `every` being Q, the classifier's steps for each outer
-        step.
-    optimizer, mode, product, every : those of `MetaGradient`, in place of `gradient`.
+        The meta-gradient, "exact" or "first_order"; None: MetaGradient(every=5). `every` is Q, the classifier's steps for each
+        outer step.
+    optimizer, mode, product, every : parameters of `MetaGradient`, in place of `gradient`.
     hard_split : bool
-        Whether each row is on one side. False: masses q and 1 - q of each row, which learn from every batch.
+        Whether each row is on one side. False: each row counts with mass q on one side and 1 - q on the other, which every batch
+        updates.
     threshold : float in (0, 1)
-        Of a hard split: the probability of training, 1 - q, up to which a row is held out; less for the hardest rows alone.
+        Of a hard split: a row is held out up to this probability of training, 1 - q; a smaller one holds out only the hardest rows.
     splitter_warmup : float
-        First passes over the data with a random split of this share; the splitter learns and splits after them.
-    warmup_epochs : not of this method, whose weights are never held at 1: the old name of splitter_warmup, which says so.
+        Initial passes over the data with a random split of this share; afterwards the splitter learns and splits.
+    warmup_epochs : the old name of splitter_warmup; raises an error that says so.
     network : nn.Module or None
-        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which learns. None: one of the features.
-    hidden, learning_rate, weight_decay : of both networks and of Adam on each. seed : of the random split.
+        g as a network of the input, x -> (n,) or (n, 1) before the sigmoid, all of which is trained. None: a network of the
+        features.
+    hidden, learning_rate, weight_decay : of both networks and their Adams. seed : of the random split.
 
     split_ : (n_train,) the last q of each row. held_out_ : (k,) the rows held out in this pass, with hard_split=True.
-    gap_ : mean loss of the held-out rows less that of the others, over the last whole pass with a learned split.
-    should_stop : whether that gap was smaller than in the pass before (or than 0 in the first): the published early stop.
+    gap_ : mean loss of the held-out rows minus that of the others, over the last whole pass with a learned split.
+    should_stop : whether that gap was smaller than in the pass before (or than 0 in the first): the published early stopping.
     Source: Jain et al. (2024), Improving generalization via meta-learning on hard samples.
     """
 
@@ -117,13 +120,13 @@ class LRWOpt(BatchReweighter):
             )
         if gradient.mode == "last_layer":
             raise ValueError('LRWOpt validates on shares of rows: use mode="exact" or mode="first_order".')
-        if not 0.0 < share < 1.0 or regularize_every < 1:
-            raise ValueError(f"share must be in (0, 1) and regularize_every >= 1; got {share!r} and {regularize_every!r}.")
+        check_number("share", share, "(0, 1)")
+        check_count("regularize_every", regularize_every)
         check_number("threshold", threshold, "(0, 1)", ", the probability of training up to which a hard split holds a row out")
         if threshold != _HALF and not hard_split:
             raise ValueError(f"threshold={threshold!r} is of a hard split: give hard_split=True too, or leave it out.")
-        if not splitter_warmup >= 0 or n_classes < 2:
-            raise ValueError(f"splitter_warmup must be >= 0 and n_classes >= 2; got {splitter_warmup!r} and {n_classes!r}.")
+        check_number("splitter_warmup", splitter_warmup, "[0, inf]")
+        check_count("n_classes", n_classes, 2)
         super().__init__(n_train, loss, gradient=gradient)
         self.check_targets = partial(check_indices, "LRWOpt", n_classes=n_classes)
         self.network = WeightOfInput(network) if network is not None else FeatureNetwork(n_features, hidden)
@@ -150,7 +153,7 @@ class LRWOpt(BatchReweighter):
 
     @property
     def gap_(self) -> float:
-        """Mean loss held out less that trained on, of the last whole pass with a learned split; waits for the device."""
+        """Mean held-out loss minus mean training loss, of the last whole pass with a learned split; waits for the device."""
         return float(self.gaps[0])
 
     @property
@@ -160,7 +163,7 @@ class LRWOpt(BatchReweighter):
 
     @property
     def is_split_at_random(self) -> bool:
-        """Whether the splitter does not split yet."""
+        """Whether the split is still the random one of the warm-up."""
         return self.epoch < self.splitter_warmup
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
@@ -179,7 +182,7 @@ class LRWOpt(BatchReweighter):
             with torch.no_grad():
                 rows.write(self.split_, torch.sigmoid(self._split_logits(features, batch.y)))
         q = (self.is_held_out if self.hard_split else self.split_)[rows.positions]
-        # Of a batch that is held out as a whole the weights are those of its rows: a mean of 0 would give NaN.
+        # If a whole batch is held out its rows are weighted as usual: a mean of 0 would give NaN.
         mass = (1.0 - q).clamp(min=_LEAST)
         if self.hard_split and self.is_split_at_random:
             return rows.mean_one(mass)
@@ -202,7 +205,7 @@ class LRWOpt(BatchReweighter):
 
     @torch.no_grad()
     def _count_sides(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """Add the losses of both sides; with the last batch of a pass, the gap of the pass and the split of the next."""
+        """Add the losses of both sides; with the last batch of a pass, store the gap and make the next split."""
         q, losses = self.is_held_out[rows.positions], batch.losses.detach().to(self.sides.dtype)
         sums = [rows.sum(side * part) for side in (q, 1.0 - q) for part in (losses, torch.ones_like(losses))]
         self.sides.copy_(rows.accept(self.sides + torch.stack(sums).reshape(2, 2), self.sides))
@@ -216,7 +219,7 @@ class LRWOpt(BatchReweighter):
         self.sides.zero_()
 
     def _new_split(self) -> Tensor:
-        """1 for the rows (n_train,) that the next pass holds out: the surest of those that the splitter holds out."""
+        """1 for the rows (n_train,) that the next pass holds out, those with the largest q."""
         most = max(1, int(self.share * self.n_train))
         least = max(1, int(_LEAST_HELD * most))
         n_held = (1.0 - self.split_ <= self.threshold).sum().clamp(least, most)
@@ -238,7 +241,7 @@ class LRWOpt(BatchReweighter):
             gradients = torch.autograd.grad(loss, parameters)
         # A batch that a device found unusable may hold NaN.
         is_finite = torch.isfinite(loss.detach())
-        move(self.splitter_optimizer, parameters, [torch.where(is_finite, gradient, 0.0) for gradient in gradients])
+        step_with(self.splitter_optimizer, parameters, [torch.where(is_finite, gradient, 0.0) for gradient in gradients])
 
     def _split_loss(self, logits: Tensor, y: Tensor, is_right: Tensor, losses: Tensor) -> Tensor:
         q = torch.sigmoid(logits)
@@ -248,7 +251,7 @@ class LRWOpt(BatchReweighter):
         return loss
 
     def _class_kl(self, mass: Tensor, y: Tensor) -> Tensor:
-        """KL of the classes' shares in `mass` (n,) from their shares in the batch."""
+        """KL divergence of the classes' shares in `mass` (n,) from their shares in the batch."""
         one_hot = functional.one_hot(y, self.n_classes).to(mass.dtype)
         part, whole = mass @ one_hot / mass.sum().clamp(min=_LEAST), one_hot.mean(dim=0)
         # 0 log 0 is 0, with a finite slope.

@@ -1,4 +1,4 @@
-"""MWNet: a small network, learned by the meta-gradient, gives each row its weight from its loss."""
+"""MWNet: a small network of a row's loss, learned by the meta-gradient, gives the row its weight."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ def _losses(batch: TrainingPass) -> Tensor:
 class MWNet(BatchReweighter):
     """w_i = V(l_i), V = linear(1, 100), relu, linear(100, 1), sigmoid: Meta-Weight-Net.
 
-    The classifier trains on the mean of w l, w divided by its mean in the batch. normalize=False takes w in (0, 1) as V gives it,
-    the formula as printed: early on, when every row helps, all weights then rise together until the sigmoid is flat.
+    The classifier trains on the mean of w l, w divided by its mean in the batch. normalize=False leaves w in (0, 1) as V gives it,
+    the printed formula; early in training, when every row helps, all weights then rise together until the sigmoid saturates.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set, over which the index ranges.
     gradient : MetaGradient or None
-        The engine: MetaGradient(mode="exact", every=5), say. None: one of the parameters that follow.
-    optimizer, mode, product, every, n_val, val_refresh, fixed_step_length : those of `MetaGradient`, in place of `gradient`.
-    hidden, learning_rate, weight_decay : of V and of Adam on it.
+        The meta-gradient, such as MetaGradient(mode="exact", every=5). None: one made from the next parameters.
+    optimizer, mode, product, every, n_val, val_refresh, fixed_step_length : parameters of `MetaGradient`, in place of `gradient`.
+    normalize : bool
+        Whether the weights are divided by their mean in the batch.
+    hidden, learning_rate, weight_decay : of V and its Adam.
     warmup_epochs : float
-        First passes over the data with all weights 1.
+        Initial passes over the data with all weights 1.
     loss : per-row loss of training and validation rows.
 
     Source: Shu et al. (2019), Meta-Weight-Net: learning an explicit mapping for sample weighting.
@@ -48,7 +50,7 @@ class MWNet(BatchReweighter):
 
     network: nn.Module
     network_input: ClassVar[staticmethod[[TrainingPass], Tensor]] = staticmethod(_losses)
-    """What the network sees of a pass: (n,), or (n, k)."""
+    """The network's input from a pass: (n,), or (n, k)."""
 
     def __init__(
         self,
@@ -81,6 +83,6 @@ class MWNet(BatchReweighter):
         )
 
     def network_weights(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
-        """Weights (n,) as the network gives them now, with the graph to its parameters."""
+        """Present weights (n,) of the network, with the graph to its parameters."""
         weights = self.network(self.network_input(batch))
         return rows.mean_one(weights) if self.normalize else weights

@@ -1,4 +1,4 @@
-"""Products <tangent, g_i> of one direction with the gradient of each row's loss: four ways to the same numbers."""
+"""Products <tangent, g_i> of one direction with the gradient of each row's loss, computed in four ways."""
 
 from __future__ import annotations
 
@@ -17,96 +17,96 @@ __all__ = ["PRODUCTS", "can_split_by_layers", "double_backward", "finite_differe
 Product = Callable[[TrainingPass, Sequence[Tensor]], Tensor]
 
 
-def forward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
+def forward(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Forward-mode differentiation (n,): one pass that carries the tangent along and keeps no graph."""
     # Fused attention has no forward mode; the plain products have.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        pairs = zip(rows.named_parameters.items(), tangent, strict=True)
-        losses = rows.losses_at({name: forward_ad.make_dual(p.detach(), t) for (name, p), t in pairs})
+        pairs = zip(batch.named_parameters.items(), tangent, strict=True)
+        losses = batch.losses_at({name: forward_ad.make_dual(p.detach(), t) for (name, p), t in pairs})
         products = forward_ad.unpack_dual(losses).tangent
         return torch.zeros_like(losses) if products is None else products
 
 
-def double_backward(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
-    """Differentiation (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
+def double_backward(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
+    """Derivative (n,) of sum_i v_i <tangent, g_i> in v: backward through the graph of a backward pass.
 
-    A pass of its own, because the kernels of the training pass may be ones that can't be differentiated twice.
+    It runs a pass of its own, because the kernels of the training pass may not be differentiable twice.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        parameters = {name: p.detach().requires_grad_() for name, p in rows.named_parameters.items()}
-        losses = rows.losses_at(parameters)
+        parameters = {name: p.detach().requires_grad_() for name, p in batch.named_parameters.items()}
+        losses = batch.losses_at(parameters)
         v = torch.ones_like(losses, requires_grad=True)
         gradients = torch.autograd.grad((v * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True)
         whole = torch.stack([(g * t).sum() for g, t in zip(gradients, tangent, strict=True) if g is not None]).sum()
         products = torch.autograd.grad(whole, v)[0] if whole.requires_grad else torch.zeros_like(losses.detach())
-        # Linear in v: what is lost on the way, in a backward pass that was written without a graph, is missing from the sum.
+        # The whole is linear in v: a backward pass written without a graph loses a part, and the sum reveals it.
         if (products.sum() - whole.detach()).abs() > tolerance(products) * products.norm():
             raise RuntimeError("A layer's backward pass can't be differentiated.")
         return products
 
 
-def finite_differences(rows: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
+def finite_differences(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
     """Central differences (n,) of the losses along the tangent, for layers without forward mode and double backward.
 
-    Right to about eps^(2/3) of the losses' own scale, eps that of the parameters' precision.
+    Accurate to about eps^(2/3) of the losses' own scale, eps the precision of the parameters.
     """
     with torch.no_grad():
-        named = rows.named_parameters
+        named = batch.named_parameters
         length, size = (torch.linalg.vector_norm(torch.stack([t.norm() for t in part])) for part in (tangent, list(named.values())))
         tiny = torch.finfo(length.dtype)
         step = tiny.eps ** (1 / 3) * size.clamp(min=1.0) / length.clamp(min=tiny.tiny)
         ends = (
-            rows.losses_at({name: p + sign * step * t for (name, p), t in zip(named.items(), tangent, strict=True)})
+            batch.losses_at({name: p + sign * step * t for (name, p), t in zip(named.items(), tangent, strict=True)})
             for sign in (1.0, -1.0)
         )
         return torch.where(length > 0, (next(ends) - next(ends)) / (2.0 * step), 0.0)
 
 
 def tolerance(x: Tensor) -> float:
-    """Share of its norm by which x, as it was computed here, may be off: the square root of its rounding."""
+    """Relative error that x may have from rounding in the way it was computed: the square root of its precision."""
     dtype = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
     return float(torch.finfo(dtype).eps ** 0.5)
 
 
 PRODUCTS: dict[str, Product] = {"forward": forward, "double_backward": double_backward, "finite_differences": finite_differences}
-"""(rows, tangent) -> (n,), the first that a model can do is taken."""
+"""(batch, tangent) -> (n,); the first that a model supports is taken."""
 
 LINEAR_IN_PARAMETERS = {
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding,
     nn.LayerNorm, nn.GroupNorm,
 }  # fmt: skip
-"""Layers whose output is linear in their weights and biases: with the tangent in their place they give its derivative.
+"""Layers whose output is linear in their weights and biases: with the tangent in their place they give the derivative.
 
-These classes alone: a subclass may compute something else.
+Exactly these classes, because a subclass may compute something else.
 """
 
 
-def can_split_by_layers(rows: TrainingPass) -> bool:
-    """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that keep the rows apart, as far as can be seen.
+def can_split_by_layers(batch: TrainingPass) -> bool:
+    """Whether every trained parameter belongs to layers of LINEAR_IN_PARAMETERS that visibly keep the rows apart.
 
-    Rows that are combined in between, and outputs changed in place, can't be seen here; compare the numbers with another product.
+    Rows that are combined between layers, and outputs changed in place, are not visible here; compare with another product.
     """
-    layers, n = rows.layers, len(rows.losses)
-    if layers is None or any(isinstance(module, nn.modules.batchnorm._NormBase) for module in rows.model.modules()):
+    layers, n = batch.layers, len(batch.losses)
+    if layers is None or any(isinstance(module, nn.modules.batchnorm._NormBase) for module in batch.model.modules()):
         return False
     linear = [layer.module for layer in layers if type(layer.module) in LINEAR_IN_PARAMETERS]
     held = {id(p) for module in linear for p in module.parameters(recurse=False)}
-    is_covered = all(id(p) in held for p in rows.named_parameters.values())
+    is_covered = all(id(p) in held for p in batch.named_parameters.values())
     return is_covered and len(linear) == len(layers) and all(_keeps_rows(layer, n) for layer in layers)
 
 
 def _keeps_rows(layer: Layer, n: int) -> bool:
     has_rows = len(layer.entry) == len(layer.output) == n
-    # Half precision of torch.float16 has no room for the least weights that slopes are divided by.
+    # torch.float16 cannot represent the least weights, by which slopes are divided.
     return (
         has_rows and layer.output.requires_grad and layer.output._version == layer.version and layer.output.dtype != torch.float16
     )
 
 
 def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[int, Tensor]) -> Tensor:
-    """sum over layers <slope_i, layer(entry_i) with the tangent as its parameters> (n,): one product a layer, no further pass.
+    """sum over layers <slope_i, layer(entry_i) with the tangent as its parameters> (n,): one product per layer, no other pass.
 
-    slopes: d (sum of losses) / d output of each layer, (n, ...). tangents: by the id of the parameter; 0 where there is none.
+    slopes: d (sum of losses) / d output of each layer, (n, ...). tangents: by the id of the parameter; 0 for a missing one.
     """
     total: Tensor | None = None
     with torch.no_grad():
@@ -114,7 +114,7 @@ def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[
             named = layer.module.named_parameters(recurse=False)
             parameters = {name: tangents.get(id(p), torch.zeros_like(p)) for name, p in named}
             moved = functional_call(layer.module, parameters, (layer.entry,))
-            # One pass over both, without a product in memory.
+            # One pass over both, without the product in memory.
             part = torch.linalg.vecdot(slope.flatten(1), moved.flatten(1).to(slope.dtype))
             total = part if total is None else total + part
     assert total is not None

@@ -1,4 +1,4 @@
-"""Pseudo-labels of an averaged model and mixup, for training rows whose labels the weights distrust."""
+"""Pseudo-labels of an averaged model, and mixup, for training rows whose labels the weights distrust."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_number
 from ..loop.mixed_labels import MixedLabels, check_mixable
 from ..loop.moving_average import MovingAverage
 from ..loop.row_batch import RowBatch
@@ -19,14 +20,14 @@ __all__ = ["SoftLabels"]
 
 
 class SoftLabels(nn.Module):
-    """z = softmax of a moving average of the classifier, and the draws of mixup.
+    """Pseudo-labels z, the softmax of a moving average of the classifier, and the draws of mixup.
 
     decay : of the moving average of the parameters.
     ensemble : alpha of a temporal ensemble z <- alpha z + (1 - alpha) p over the epochs, or None.
-    mixup : the Beta parameter of the shares, or None for no mixup.
+    mixup : Beta parameter of the shares, or None for no mixup.
     seed : int, of the draws.
     kept : (n_train, C) the ensemble, after the first batch.
-    Its state, with that of the draws, is in state_dict.
+    state_dict holds all state, the draws included.
     Source: Shu et al. (2023), CMW-Net-SL; Laine & Aila (2017), temporal ensembling.
     """
 
@@ -34,8 +35,10 @@ class SoftLabels(nn.Module):
 
     def __init__(self, decay: float = 0.99, ensemble: float | None = 0.9, mixup: float | None = 1.0, seed: int = 0):
         super().__init__()
-        if (ensemble is not None and not 0.0 <= ensemble < 1.0) or (mixup is not None and not mixup > 0.0):
-            raise ValueError(f"ensemble must be in [0, 1) and mixup > 0, or None; got {ensemble!r} and {mixup!r}.")
+        if ensemble is not None:
+            check_number("ensemble", ensemble, "[0, 1)", " or None")
+        if mixup is not None:
+            check_number("mixup", mixup, "(0, inf)", " or None")
         self.average = MovingAverage(decay)
         self.ensemble = ensemble
         self.mixup = mixup
@@ -55,14 +58,14 @@ class SoftLabels(nn.Module):
         if self.ensemble is None:
             return p
         if self.kept is None:
-            # Of sum 0 until the row's first visit.
+            # Rows sum to 0 until their first visit.
             self.kept = p.new_zeros((n_train, p.shape[1]))
         kept = self.kept[positions]
         return torch.where(kept.sum(dim=1, keepdim=True) > 0, self.ensemble * kept + (1.0 - self.ensemble) * p, p)
 
     @contextmanager
     def unchanged_on_error(self) -> Iterator[None]:
-        """Within it an error leaves the average and the draws as they were."""
+        """Inside it an error leaves the average and the draws as they were before."""
         average, draws, kept = (dict(self.average.values), self.average.n_steps), self._random.bit_generator.state, self.kept
         try:
             yield

@@ -1,4 +1,4 @@
-"""The next step of a torch optimizer, without taking it: where it would lead, and how it moves with the gradient."""
+"""The next step of a torch optimizer without taking it: where it leads, and its derivative in the gradient."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class VirtualStep(NamedTuple):
 
 
 def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> VirtualStep:
-    """The step that `optimizer` would take from its present state with these gradients; nothing of it changes.
+    """The step that `optimizer` would take from its present state with these gradients; the optimizer does not change.
 
-    The rules of torch act entry by entry, so that the derivative is a diagonal: SGD and momentum lr, Nesterov lr (1 + mu),
+    The rules of torch act entry by entry, so the derivative is diagonal: SGD and momentum lr, Nesterov lr (1 + mu),
     Adam lr [(1 - b1) / c1 / q - m (1 - b2) g / (c2 s q^2)] with s = sqrt(v), q = s + eps. Parameters that the optimizer does
-    not have stay where they are. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes.
+    not hold stay. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes.
     """
     rule, optimizer = rule_of(optimizer), _innermost(optimizer)
     groups = _groups(optimizer)
@@ -46,7 +46,7 @@ def virtual_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor],
 
 
 def learning_rates(optimizer: torch.optim.Optimizer | None, parameters: Sequence[Tensor]) -> list[Any]:
-    """Learning rate of each parameter, 0 for those that the optimizer does not have; 1 for all where there is none."""
+    """Learning rate of each parameter, 0 for one that the optimizer does not hold; 1 for all without an optimizer."""
     if optimizer is None:
         return [1.0 for _ in parameters]
     groups = _groups(_innermost(optimizer))
@@ -58,7 +58,7 @@ def _sgd(parameter: Tensor, gradient: Tensor, group: Group, state: dict[str, Any
     step, share, momentum = gradient, 1.0, group["momentum"]
     if momentum != 0:
         buffer = state.get("momentum_buffer")
-        # Of sparse gradients, as of nn.EmbeddingBag(sparse=True), torch keeps a sparse buffer.
+        # For sparse gradients, as of nn.EmbeddingBag(sparse=True), torch keeps a sparse buffer.
         buffer = buffer.to_dense() if buffer is not None and buffer.is_sparse else buffer
         # The first step is not dampened.
         share = 1.0 if buffer is None else 1.0 - group["dampening"]
@@ -104,13 +104,13 @@ OPTIMIZERS: dict[type[torch.optim.Optimizer], Rule] = {
 
 
 def _count(state: dict[str, Any]) -> Any:
-    """Steps taken so far: a float in full precision, or a tensor where the host would wait for it."""
+    """Number of steps taken: a float in full precision, or a tensor if the host would wait for it."""
     step = state.get("step", 0)
     return float(step) if isinstance(step, Tensor) and not waits_for(step.device) else step
 
 
 def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
-    """The rule of its steps. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
+    """The rule of the optimizer's steps. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
     optimizer = _innermost(optimizer)
     if type(optimizer) not in OPTIMIZERS:
         names = ", ".join(sorted(kind.__name__ for kind in OPTIMIZERS))

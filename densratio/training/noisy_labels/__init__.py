@@ -1,4 +1,4 @@
-"""Methods for wrong labels that correct the loss or the labels, or let a second network choose the rows: no validation rows."""
+"""Methods for wrong labels that correct the loss or the labels, or let a second network choose the rows; no validation rows."""
 
 from .co_teaching import CoTeaching
 from .elr import ELR

@@ -1,4 +1,4 @@
-"""Two beta distributions of the losses of all rows, one of right and one of wrong labels, by expectation-maximization."""
+"""A mixture of two beta distributions for the losses of all rows, one for right and one for wrong labels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 __all__ = ["BetaMixture"]
 
 _N_STEPS = 10
-_EDGE = 1e-3  # of the unit interval: a beta density may be infinite at its ends
+_EDGE = 1e-3  # margin at both ends of the unit interval, where a beta density may be infinite
 _N_CELLS = 100
 
 
 class BetaMixture(nn.Module):
-    """p(l) = sum_k share_k Beta(l; a_k, b_k) of losses brought to [0, 1], and the probability that a loss is of the lower one.
+    """p(l) = sum_k share_k Beta(l; a_k, b_k) of losses scaled to [0, 1], and the probability of the lower component given a loss.
 
-    `fit` takes the losses between their 5 % and 95 % quantiles, which go to 0 and 1; ten steps of expectation-maximization, whose
-    maximization matches the weighted mean and variance of each component. `lower` reads a table of 100 cells. From the loss on
-    where the upper component is likeliest it stays so: the tails of two beta densities may cross once more. Below the mean of the
-    lower component the upper one is no likelier than there, which is not in the source. Before the first fit, and after one to no
-    losses, the probability is 1.
-    Nothing here waits for a device.
+    `fit` scales the losses so that their 5 % and 95 % quantiles become 0 and 1, and uses those in between. It takes ten steps of
+    expectation-maximization, whose maximization matches the weighted mean and variance of each component. `lower` reads a table of
+    100 cells. Beyond the loss at which the upper component is most probable its probability stays at that maximum, because the
+    tails of two beta densities may cross again. Below the mean of the lower component the upper one is at most as probable as at
+    that mean; this is not in the source. Before the first fit, and after a fit to no losses, the probability is 1.
+    It never waits for a device.
     Source: Arazo et al. (2019), Unsupervised label noise modeling and loss correction.
     """
 
@@ -38,9 +38,9 @@ class BetaMixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, losses: Tensor, is_known: Tensor) -> None:
-        """Fit the mixture to those losses (n,) that are known (n,)."""
+        """Fit the mixture to the losses (n,) where `is_known` (n,) is true."""
         in_order = torch.where(is_known, losses, float("inf")).sort().values
-        # Of no losses every one counts as low. A tensor () as an index would be read on the host.
+        # Without losses every one counts as low. A tensor () as an index would be read on the host.
         at = (torch.linspace(0.05, 0.95, 2, device=losses.device) * (is_known.sum() - 1)).round().long().clamp(min=0)
         low, high = in_order.index_select(0, at).nan_to_num(posinf=0.0)
         self.ends.copy_(torch.stack([low, high]))
@@ -68,7 +68,7 @@ class BetaMixture(nn.Module):
         x = torch.linspace(_EDGE, 1.0 - _EDGE, _N_CELLS, device=self.table.device, dtype=self.table.dtype)
         means = self.shapes[:, 0] / self.shapes.sum(dim=1)
         least = means.min().clamp(_EDGE, 1.0 - _EDGE)
-        # Below its mean too: among few rows a wide upper component may be likelier there, and take the rows of least loss.
+        # With few rows a wide upper component may be more probable below that mean, and claim the rows of least loss.
         upper = torch.minimum(self._upper(x, means), self._upper(torch.maximum(x, least), means))
         at = torch.arange(_N_CELLS, device=x.device)
         held = torch.where(at >= upper.argmax(), upper.max(), upper)

@@ -1,4 +1,4 @@
-"""Co-teaching: two networks, each of which trains on the rows whose losses are small under the other."""
+"""Co-teaching: two networks, each of which trains on the rows with small losses under the other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch.func import functional_call
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
-from ..loop.own_step import move
+from ..loop.model import device_of_model, unwrapped
+from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..loop.validation_pass import device_of_model, same_draws, unwrapped
+from ..loop.validation_pass import same_draws
 from ..losses import Loss, cross_entropy
 from ..rules import top_share
 
@@ -24,35 +25,35 @@ __all__ = ["CoTeaching"]
 
 
 class CoTeaching(BatchReweighter):
-    """w_i = 1 / s for the share s of the batch with the least losses under a peer network, which trains on the model's easiest.
+    """w_i = 1 / s for the share s of the batch with the least losses under a peer, which trains on the model's easiest rows.
 
-    The peer is kept here. It takes its own step within `weighted_loss`, so that the loop stays as it is:
-    s = 1 - forget_rate min(1, epoch^exponent / n_epochs) of the rows train each of the two, chosen by the other.
+    The reweighter holds the peer, which takes its own step within `weighted_loss`, so the loop needs no change. Each network trains
+    on s = 1 - forget_rate min(1, epoch^exponent / n_epochs) of the rows, chosen by the other.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     model : nn.Module
-        The network that trains, alone or within the module that `weighted_loss` is given, where the peer runs in its place. The
-        peer is a copy with parameters drawn anew: each layer's own `reset_parameters`, from
-        torch's global generator, which every rank must have seeded alike.
+        The network that trains, alone or inside the module that `weighted_loss` gets; there the peer runs in its place. The peer is
+        a copy whose parameters are drawn anew by each layer's own `reset_parameters`, from torch's global generator, which every
+        rank must have seeded alike.
     optimizer : torch.optim.Optimizer
-        What trains the model. The peer has a copy of it, which follows its step lengths and other settings, schedules included.
+        The optimizer of the model. The peer has a copy, which follows its learning rates and other settings, schedules included.
     peer : nn.Module or None
-        A network of the same form whose parameters the peer starts with, for models that cannot start anew layer by layer or are
-        pretrained: the same one with a new last layer, say.
+        A network of the same form with the peer's initial parameters, for models that cannot start anew layer by layer or are
+        pretrained; for example the same model with a new last layer.
     forget_rate : float in [0, 1)
-        Share of the rows that is left out in the end: the share of wrong labels, as published.
+        Share of the rows that is left out in the end; as published the share of wrong labels.
     n_epochs : float > 0
-        Epochs until then; as published 10.
+        Epochs until then; 10 as published.
     exponent : float > 0
-        c of the schedule; as published 1.
+        c of the schedule; 1 as published.
     loss : per-row loss.
 
-    The weights have mean 1 in each batch. `peer` is in state_dict with its optimizer. Its pass is in full precision, as no
-    GradScaler reaches its step; where gradients are accumulated it steps with every batch. A gradient of the peer that is not
-    finite counts as 0. Two passes and two steps cost a little over twice plain training.
+    The weights have mean 1 in each batch. `peer` and its optimizer are in state_dict. The peer passes in full precision, because no
+    GradScaler reaches its step; with gradient accumulation it steps in every batch. A peer gradient that is not finite counts as 0.
+    Two passes and two steps cost slightly more than two plain trainings.
     Raises ValueError for a layer that cannot start anew, and for an optimizer of other parameters.
     Source: Han et al. (2018), Co-teaching: robust training of deep neural networks with extremely noisy labels.
     """
@@ -93,15 +94,15 @@ class CoTeaching(BatchReweighter):
         return _easiest(batch.found["peer_losses"], self.share, rows)
 
     def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """The peer's losses and step, in a warm-up too: it has the model's experience when it begins to choose."""
+        """The peer's losses and step, also in a warm-up, so that it is as experienced as the model when it begins to choose."""
         for buffer in self.peer.buffers():
             rows.remember(buffer)
         batch.found["peer_losses"] = self._learn(batch, rows)
 
     def _learn(self, batch: TrainingPass, rows: RowBatch) -> Tensor:
-        """Losses (n,) of the batch under the peer, detached, and the peer's step on the rows that the model finds easiest."""
+        """Losses (n,) of the batch under the peer, detached, after the peer's step on the model's easiest rows."""
         model, device = unwrapped(batch.model), device_of_model(self.peer)
-        # In the place of the model's own, so that what is around the network and the mode of each layer are the same for both.
+        # In place of the model's own tensors, so that the surrounding module and the mode of each layer are the same for both.
         tensors = {f"{_place(self.peer, model)}{name}": value for name, value in _tensors(self.peer).items()}
         with same_draws(device), torch.autocast(device.type, enabled=False), torch.enable_grad():
             losses = self.losses(functional_call(model, tensors, (batch.x,)), batch.y)
@@ -127,18 +128,18 @@ class CoTeaching(BatchReweighter):
         is_sound = torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all()
         sound = [rows.accept(torch.where(is_sound, g, 0.0), torch.zeros_like(g)) for g in gradients]
         with torch.enable_grad():
-            move(self.peer_optimizer, parameters, sound)
-        # Of parameters that the optimizer does not train too.
+            step_with(self.peer_optimizer, parameters, sound)
+        # Also for parameters that the optimizer does not train.
         self.peer.zero_grad(set_to_none=True)
         if n_ranks() > 1:
-            # Running statistics are those of the rows of one rank: their mean is the same on all.
+            # Each rank has the running statistics of its own rows; their mean is the same on all ranks.
             statistics = [buffer for buffer in self.peer.buffers() if buffer.is_floating_point()]
             for buffer, mean in zip(statistics, rows.gradient(statistics), strict=True):
                 buffer.copy_(mean)
 
 
 def _easiest(losses: Tensor, share: float, rows: RowBatch) -> Tensor:
-    """Weights (n,) of the rows with the least losses (n,); those without a number come last."""
+    """Weights (n,) of the rows with the least losses (n,); losses that are NaN come last."""
     return top_share(-losses.nan_to_num(float("inf"), posinf=float("inf")), share, rows)
 
 
@@ -148,9 +149,9 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _place(peer: nn.Module, model: nn.Module) -> str:
-    """Prefix of the names of the peer's tensors in the model that is trained, which may hold the network in an adapter or a module.
+    """Prefix of the peer's tensor names in the model that trains, which may hold the network in an adapter or a module.
 
-    Raises ValueError where the model has no such network.
+    Raises ValueError if the model has no such network.
     """
     shapes = {name: value.shape for name, value in _tensors(peer).items()}
     for name, module in model.named_modules():
@@ -160,9 +161,9 @@ def _place(peer: nn.Module, model: nn.Module) -> str:
 
 
 def _twin(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A copy of the model, and of the optimizer for the copy's parameters, without its state.
+    """A copy of the model, and a copy of the optimizer for its parameters, without state.
 
-    Raises ValueError where the optimizer trains others.
+    Raises ValueError if the optimizer has other parameters too.
     """
     twin, its_optimizer = copy.deepcopy((unwrapped(model), optimizer))
     own = {id(p) for p in twin.parameters()}
@@ -174,9 +175,9 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module
 
 
 def _start_anew(network: nn.Module) -> None:
-    """Draw the parameters of every layer anew. Raises ValueError for a layer that does not say how."""
+    """Draw the parameters of every layer anew. Raises ValueError for a layer that has no method for it."""
     for layer in network.modules():
-        # Attention has it under a private name.
+        # nn.MultiheadAttention has it under a private name.
         reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
         if reset is not None:
             reset()

@@ -1,4 +1,4 @@
-"""ELR: a moving average of each row's predictions holds the network at what it learned early, before it knows wrong labels."""
+"""ELR: a moving average of each row's predictions keeps the network at what it learned before it memorizes wrong labels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ..losses import Loss, class_probabilities, cross_entropy
 
 __all__ = ["ELR"]
 
-_LEAST = 1e-4  # of a probability: log(1 - <p, t>) has no bound where both are sure
+_LEAST = 1e-4  # least probability: log(1 - <p, t>) is unbounded if both are certain
 
 
 class ELR(BatchReweighter):
     """loss_i = l_i + strength log(1 - <p_i, t_i>), t_i <- decay t_i + (1 - decay) p_i a moving average of the row's softmax p_i.
 
-    The second term pulls p_i to its own past. Where the label is right that keeps the slope of a row that is learned from
-    vanishing; where it is wrong it cancels the slope towards the label.
+    The second term pulls p_i toward its own past. If the label is right, this keeps the gradient of a learned row from vanishing;
+    if it is wrong, it cancels the gradient toward the label.
 
     n_train : int, rows of the training set.
-    n_classes : int, K. targets (n_train, K): the t_i, 0 for a row that was in no batch; their argmax is the class that the row
-        was last taken for.
-    strength >= 0 : lambda; 3 as published for CIFAR-10 and 7 for CIFAR-100. With few rows or few epochs it may be too much.
+    n_classes : int, K. targets (n_train, K): the t_i, 0 for a row that was in no batch; the argmax is the class last predicted for
+        the row.
+    strength >= 0 : lambda; 3 as published for CIFAR-10 and 7 for CIFAR-100. With few rows or few epochs this may be too much.
     decay in [0, 1) : beta; 0.7 as published for CIFAR-10 and 0.9 for CIFAR-100.
-    warmup_epochs : first passes with the plain loss, in which the averages stay 0.
+    warmup_epochs : initial passes with the plain loss, in which the averages stay 0.
     loss : per-row loss of logits (n, K) and class labels (n,).
 
-    Every weight is 1, so `weights_` says nothing of a row; `suspicious_rows` ranks by the plain losses.
+    All weights are 1, so `weights_` carries no information; `suspicious_rows` ranks by the plain losses.
     Raises ValueError with the first batch for other predictions or labels.
     Source: Liu et al. (2020), Early-learning regularization prevents memorization of noisy labels.
     """

@@ -1,4 +1,4 @@
-"""Label correction: a row's label becomes the class that the model has long preferred to it, by a test of the likelihood ratio."""
+"""Label correction: a class that the model has long preferred replaces a row's label, by a likelihood-ratio test."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["LabelCorrection"]
 
 RULES = ("lrt", "plc")
 _FIRST_OF_PLC, _STEP_OF_PLC, _LAST_OF_PLC = 0.3, 0.1, 0.9
-_FEW = 1e-3  # of all rows: with fewer corrections in a pass PLC asks for less
+_FEW = 1e-3  # share of all rows: after a pass with fewer corrections PLC raises its threshold
 _FIRST_OF_LRT, _STEP_OF_LRT = 1.2, 0.02  # of the inverse ratio
 
 
 class LabelCorrection(BatchReweighter):
-    """y_i becomes k = argmax_k q_ik where q_iy / q_ik < threshold, for the row's averaged softmax q_i and its present label y_i.
+    """y_i becomes k = argmax_k q_ik if q_iy / q_ik < threshold, for the row's averaged softmax q_i and its present label y_i.
 
-    The model trains on the present labels. They change at most once in a pass over the data, when the row is in a batch, by the
+    The model trains on the present labels. A label changes at most once in a pass over the data, when the row is in a batch, by the
     average of its predictions before that batch: q_i <- decay q_i + (1 - decay) p_i.
 
     n_train : int, rows of the training set.
-    n_classes : int, K. averages (n_train, K): the q_i, not of sum 1 at first, which no ratio sees.
-    rule : "plc": the threshold begins at 0.3 and rises by 0.1, to 0.9 at most, after each pass that corrected fewer than 0.1 % of
+    n_classes : int, K. averages (n_train, K): the q_i. They do not sum to 1 at first, which does not affect the ratios.
+    rule : "plc": the threshold starts at 0.3 and rises by 0.1, to at most 0.9, after each pass that corrected fewer than 0.1 % of
         the rows. "lrt": 1 / (1.2 + 0.02 t) in pass t = 1, 2, ... of correction.
-    decay in [0, 1) : 0.8 counts about the last five predictions, as PLC's window does; LRT's has ten.
-    warmup_epochs : first passes on the given labels; 8 as published for PLC, 20 to 25 for LRT.
+    decay in [0, 1) : 0.8 averages about the last five predictions, like PLC's window; LRT's has ten.
+    warmup_epochs : initial passes on the given labels; 8 as published for PLC, 20 to 25 for LRT.
     loss : per-row loss of logits (n, K) and class labels (n,).
 
-    corrected (n_train,): the present label of each row that was corrected, -1 where the given label stands. weights_ is 1 where it
-    stands, else 0. threshold: a tensor ().
+    corrected (n_train,): the present label of each corrected row, -1 if the given label stands. weights_ is 1 if it stands, else 0.
+    threshold: a tensor ().
     Raises ValueError with the first batch for other predictions or labels.
     Source: Zheng et al. (2020), Error-bounded correction of noisy labels, without its retroactive loss; Zhang et al. (2021),
     Learning with feature-dependent label noise: a progressive approach.
@@ -68,7 +68,7 @@ class LabelCorrection(BatchReweighter):
             raise ValueError(f"rule must be one of {list(RULES)}; got {rule!r}.")
         check_number("decay", decay, "[0, 1)")
         self.n_classes, self.rule, self.decay = n_classes, rule, decay
-        # Passes that corrected labels, and the number of the last one.
+        # Number of passes that corrected labels, and the number of the last such pass.
         self.n_passes, self.last_pass = 0, -1
         self.register_buffer("averages", torch.zeros(n_train, n_classes))
         self.register_buffer("corrected", torch.full((n_train,), -1))
@@ -89,12 +89,12 @@ class LabelCorrection(BatchReweighter):
         rows.write(self.corrected, torch.where(stands, -1, now))
         batch.found["added"] = torch.where(stands, 0.0, self.losses(batch.prediction, now))
         if begins:
-            # Last of all: a number can't be taken back.
+            # Last, because a number can't be taken back.
             self.n_passes, self.last_pass = self.n_passes + 1, int(self.epoch)
         return stands.to(batch.losses.dtype)
 
     def _begin_pass(self, rows: RowBatch) -> None:
-        """The threshold of this pass, by the number of corrections in the last one."""
+        """Set the threshold of this pass from the number of corrections in the last one."""
         for stored in (self.threshold, self.n_corrected):
             rows.remember(stored)
         if self.rule == "lrt":
@@ -105,7 +105,7 @@ class LabelCorrection(BatchReweighter):
         self.n_corrected.zero_()
 
     def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """Averages before and after the batch, while warming up too, so that the first corrections rest on several predictions."""
+        """Store the averages before and after the batch, also in a warm-up: the first corrections rest on several predictions."""
         p = class_probabilities(batch.prediction.detach())
         batch.found["averages"] = self.averages[rows.positions].to(p.dtype)
         rows.write(self.averages, torch.lerp(p, batch.found["averages"], self.decay))

@@ -1,4 +1,4 @@
-"""M-correction: each row's loss is shared between its label and the model's own class, by a beta mixture of all losses."""
+"""M-correction: each row's loss is divided between its label and the model's own class, by a beta mixture of all losses."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ __all__ = ["MCorrection"]
 
 
 class MCorrection(BatchReweighter):
-    """loss_i = v_i l(y_i) + (1 - v_i) l(z_i), z_i the class the model predicts, v_i = P(right | l_i) by a mixture of all losses.
+    """loss_i = v_i l(y_i) + (1 - v_i) l(z_i), z_i the predicted class, v_i = P(label right | l_i) from a mixture of all losses.
 
-    The mixture of two beta distributions is fitted at the head of each pass over the data to the losses that the rows had when
-    they were last in a batch; v_i is that of the row's present loss. With prior > 0 a term
-    prior sum_k (1/K) log((1/K) / mean_i p_ik) keeps the predictions of a batch from going to few classes.
+    At the start of each pass over the data a mixture of two beta distributions is fitted to the losses that the rows had in their
+    last batch; v_i is the probability for the row's present loss. With prior > 0 a term
+    prior sum_k (1/K) log((1/K) / mean_i p_ik) keeps the predictions of a batch from collapsing to few classes.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     hard : bool
-        Whether z_i is the likeliest class, or else all classes by their softmax, without a gradient.
+        True: z_i is the most probable class. False: all classes by their softmax, without a gradient.
     mixup : float > 0 or None
-        The Beta parameter of mixup, 32 as published, or None for none: on rows of measurements it may cost more than it gives. A
-        mixed row has the shared losses of both its rows, whose v_i and z_i are those of a pass of the rows as they are, without a
-        gradient: 1.6 times the cost. It needs input of one tensor of floats and cross entropy, and takes no base weights.
+        Beta parameter of mixup, 32 as published, or None for none; on rows of measurements mixup may cost accuracy. A mixed row has
+        the divided losses of both its rows; their v_i and z_i come from a pass of the unmixed rows without a gradient, so a step
+        costs 1.6 times as much. The input must be one tensor of floats, the loss cross entropy, and base weights are not supported.
     prior : float >= 0
-        Weight of that term; 1 as published. It assumes classes of equal sizes: 0 for others.
+        Weight of that term; 1 as published. It assumes classes of equal sizes; use 0 for others.
     warmup_epochs : float
-        First passes on the given labels alone, not mixed, after which losses must still tell right from wrong labels. As
-        published 105 of 300, at a large step length; a small network learns wrong labels by heart within tens.
+        Initial passes on the given labels alone, unmixed, after which losses must still separate right from wrong labels. The paper
+        takes 105 of 300 at a large learning rate; a small network memorizes wrong labels within tens.
     seed : int
         Of the draws of mixup.
-    loss : per-row loss of logits (n, K) and class labels (n,); cross entropy where hard=False or rows are mixed.
+    loss : per-row loss of logits (n, K) and class labels (n,); cross entropy with hard=False or mixup.
 
-    weights_ holds v_i. last_losses (n_train,): those of each row's last batch. mixture: the `BetaMixture`.
+    weights_ holds v_i. last_losses (n_train,): the losses of each row's last batch. mixture: the `BetaMixture`.
     Raises ValueError with the first batch for other predictions or labels.
     Source: Arazo et al. (2019), Unsupervised label noise modeling and loss correction.
     """
@@ -121,7 +121,7 @@ class MCorrection(BatchReweighter):
         return batch, rows
 
     def _mixed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        """The pass of the mixed batch, after one of the rows as they are, which leaves no trace."""
+        """The pass of the mixed batch, after a pass of the unmixed rows that leaves no trace."""
         check_mixable(x)
         with validation_pass(model):
             plain = TrainingPass.of(model, x, y, self.losses)

@@ -1,4 +1,4 @@
-"""MetaCleaner: a few rows with one given label train as one representation, in which a network gives each its share."""
+"""MetaCleaner: a few rows with the same given label train as one representation, in which a network gives each row its share."""
 
 from __future__ import annotations
 
@@ -23,31 +23,30 @@ __all__ = ["MetaCleaner"]
 class MetaCleaner(BatchReweighter):
     """loss = mean_i l(sum_j a_j W f_j + b, y_i) over the rows j of i's group, a = softmax of a network's scores in the group.
 
-    The rows of a batch with one given label, in their order, are groups of k; those that are left over are a smaller one. The score
-    of row i is network(f_i, mean of the others' f), f the input of the classifier's last nn.Linear, so that a row is judged against
-    rows that should be alike. The group's representation sum_j a_j f_j is classified by that layer; the network learns from the
-    same loss, by Adam. A wrong label that gets a share near 0 is nearly not learned. Predictions are made row by row, as those of a
-    group of one.
+    The rows of a batch with the same given label form groups of k, in their order; the remaining rows form a smaller group. The
+    score of row i is network(f_i, mean of the others' f), f the input of the classifier's last nn.Linear, so a row is compared with
+    rows that should be alike. That layer classifies the group's representation sum_j a_j f_j, and the network learns from the same
+    loss by Adam. A wrong label with a share near 0 is hardly learned. Predictions treat each row as a group of one.
 
-    As published k feature vectors side by side go through a network that has k scores, and its slope goes through the features too;
-    here the network has one score, so that a group of any size can be judged, and learns from features as they are.
+    In the paper k feature vectors side by side enter a network with k scores, and its gradient also flows into the features. Here
+    the network has one score, so that groups may have any size, and the features are fixed for it.
 
     Parameters
     ----------
     n_train : int
         Rows of the training set.
     n_features : int
-        Columns of the input of the last nn.Linear, whose output the predictions are.
+        Inputs of the last nn.Linear, whose output must be the predictions.
     k : int >= 1
-        Rows of a group. A batch should have several times as many rows as there are classes, or most groups are of one row, which
-        trains as in plain training; k = 1 is plain training.
-    hidden, learning_rate, weight_decay : of the network and of Adam on it.
+        Rows of a group. A batch should have several times as many rows as there are classes; otherwise most groups have one row,
+        which trains plainly. k = 1 is plain training.
+    hidden, learning_rate, weight_decay : of the network and its Adam.
     warmup_epochs : float
-        First passes of plain training, in place of a pretrained model as published: without, the network may learn to choose the
-        wrong rows, which a model that knows nothing yet can be trained on as well.
+        Initial passes of plain training, in place of the paper's pretrained model. Without them the network may learn to choose the
+        wrong rows, which an untrained model can fit equally well.
     loss : per-row loss of logits (n, C) and class labels (n,).
 
-    weights_ holds a_i times the rows of the group: of mean 1 in each group. With several ranks the groups are those of all rows.
+    weights_ holds a_i times the size of the group, of mean 1 in each group. With several ranks the groups are those of all rows.
     Raises ValueError for base weights, with the first batch for predictions other than logits (n, C) of the last nn.Linear with
     n_features inputs, and for labels that are not integers (n,).
     Source: Zhang, Wang & Qiao (2019), MetaCleaner: learning to hallucinate clean representations for noisy-labeled visual
@@ -75,12 +74,12 @@ class MetaCleaner(BatchReweighter):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         self.n_features = check_count("n_features", n_features, more=", the inputs of the last nn.Linear")
         self.k = check_count("k", k, more=", the rows of a group")
-        # A bias of the scores would leave the softmax as it is.
+        # A bias of the scores would not change the softmax.
         self.network = nn.Sequential(nn.Linear(2 * n_features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
         self.network_optimizer = Adam(self.network.parameters(), learning_rate, weight_decay=weight_decay)
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        # Every rank groups the rows of all.
+        # Every rank groups the rows of all ranks.
         features, y = rows.all(batch.found["features"]), rows.all(batch.y)
         is_mate, logits = _groups(y, self.k), batch.prediction.to(torch.promote_types(batch.prediction.dtype, torch.float32))
         even = is_mate.to(logits.dtype) / is_mate.sum(dim=1, keepdim=True)
@@ -97,7 +96,7 @@ class MetaCleaner(BatchReweighter):
                     loss = self.losses((even * of_all) @ rows.all(logits.detach()), y).mean()
                     return rows.own(torch.autograd.grad(loss, of_all)[0])
 
-            # Before they choose what is summed: features too large for the network have no shares.
+            # Before the weights choose what is summed: features too large for the network give no shares.
             weights = self._or_even(learned_weights(self, weights_now, slope_of, rows), rows)
             # The layer is affine and shares sum to 1: the logits of the sum of features are the sum of the logits.
             mine = rows.own(even) * weights.to(logits.dtype)[:, None]
@@ -105,7 +104,7 @@ class MetaCleaner(BatchReweighter):
         return weights
 
     def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
-        """Features (n, d). Raises ValueError for a model whose rows can't be summed, in a warm-up already."""
+        """Keep the features (n, d). Raises ValueError, also in a warm-up, for a model whose rows can't be summed."""
         batch.found["features"] = batch.features("MetaCleaner", self.n_features)
         if not batch.ends_in_last_layer:
             raise ValueError(
@@ -114,7 +113,7 @@ class MetaCleaner(BatchReweighter):
             )
 
     def _seen(self, features: Tensor, is_mate: Tensor) -> Tensor:
-        """What the network sees of each row (N, 2 n_features): its features and the mean of its mates', or its own again."""
+        """Input of the network for each row (N, 2 n_features): its features, and the mean of its mates' (without mates its own)."""
         mates = is_mate.to(features.dtype)
         others = (mates @ features - features) / (mates.sum(dim=1, keepdim=True) - 1.0).clamp(min=1.0)
         has_mates = is_mate.sum(dim=1, keepdim=True) > 1
@@ -122,7 +121,7 @@ class MetaCleaner(BatchReweighter):
 
 
 def _groups(y: Tensor, k: int) -> Tensor:
-    """Whether two rows are of one group (N, N), given their labels (N,): groups are the rows of a label, k by k in their order."""
+    """Whether two rows are in one group (N, N), from their labels (N,): groups are the rows of a label, k by k in their order."""
     is_alike = y[:, None] == y
     group = (is_alike.tril().sum(dim=1) - 1) // k
     return is_alike & (group[:, None] == group)

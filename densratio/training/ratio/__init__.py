@@ -1,4 +1,4 @@
-"""Density ratios in a loop: the reweighter whose weights are warm-started steps of a divergence, and its Wasserstein critics."""
+"""Density ratios in a loop: the reweighter that takes warm-started steps of a divergence, and its Wasserstein critics."""
 
 from .critic import Critic
 from .dynamic import DynamicReweighter

@@ -1,4 +1,4 @@
-"""Weights estimated class by class, times the ratio of the class frequencies."""
+"""The class-prior ratio that multiplies weights estimated class by class."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["ClassFrequencies"]
 
 
 class ClassFrequencies(nn.Module):
-    """Labels of the rows of both samples, as far as they are known, and the class-prior ratio that they give.
+    """The known labels of both samples, and the class-prior ratio that they give.
 
-    y_train (n_train,), y_val (n_val,): integer labels >= 0, declared, or given batch by batch; -1 where not known yet.
+    y_train (n_train,), y_val (n_val,): integer labels >= 0, declared or given batch by batch; -1 for a label not known yet.
     """
 
     y_train: Tensor
@@ -38,7 +38,7 @@ class ClassFrequencies(nn.Module):
 
     @classmethod
     def declared(cls, y_train: Any, y_val: Any, n_train: int, n_val: int) -> ClassFrequencies:
-        """All labels are known. Raises ValueError for labels that are no integers >= 0, or not one for each row."""
+        """All labels are known. Raises ValueError for anything but one integer >= 0 for each row."""
         given = (("y_train", y_train, n_train), ("y_val", y_val, n_val))
         return cls(*(checked_labels(y, n, f"{name} must hold the class of each row") for name, y, n in given))
 
@@ -50,13 +50,13 @@ class ClassFrequencies(nn.Module):
                 self.look_again()
 
     def look_again(self) -> None:
-        """Compute the ratio anew: labels have changed."""
+        """Compute the ratio again: labels have changed."""
         self._ratio = None
 
     def ratio(self, label: int) -> float | None:
-        """(n_val,y / n_val) / (n_train,y / n_train); None where the class has not occurred in both samples yet.
+        """(n_val,y / n_val) / (n_train,y / n_train); None if the class has not occurred in both samples yet.
 
-        0 for a class that no validation row has, which is certain where all their labels are known.
+        0 for a class without validation rows, if all their labels are known.
         """
         if self._ratio is None:
             self._ratio = self._ratios()

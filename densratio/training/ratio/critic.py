@@ -1,4 +1,4 @@
-"""Critic: the Wasserstein-1 distance of rows of several columns, from a network trained to separate weighted source and target."""
+"""Critic: the Wasserstein-1 distance between rows of several columns, by a network that separates weighted source and target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_count, check_number
 from ..loop.row_batch import RowBatch
 from ..loop.state import before_loading
 from .critic_network import CriticBatch, heads, own_output, perceptron, units_of
@@ -20,21 +21,21 @@ _UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
 class Critic(Potential):
-    """A network f of slope about 1, trained a little in each batch to maximize mean_j f(v_j) - mean_i w_i f(x_i).
+    """A network f of slope about 1, trained briefly in each batch to maximize mean_j f(v_j) - mean_i w_i f(x_i).
 
     loss = -(mean_j f(v_j) - mean_i w_i f(x_i)) + penalty * E(|grad f(z)| - 1)^2, z = u v + (1 - u) x on segments between
-    target rows v and source rows x drawn in proportion to w, u even on [0, 1]. The distance is |mean f(v) - mean w f(x)|.
-    Class by class each class has an output of its own, and one training serves them all: the sum of the classes' losses, times
-    their share of the target. So one critic serves classes whose shifts differ.
-    f sees the rows centerd and divided by their mean absolute deviation in the batch; the distance is in the rows' own units.
+    target rows v and source rows x drawn in proportion to w, u uniform on [0, 1]. The distance is |mean f(v) - mean w f(x)|.
+    With estimates class by class, each class has an output of its own, and one training serves all: it minimizes the sum of the
+    classes' losses times their shares of the target. So one critic serves classes with different shifts.
+    f sees the rows centered and divided by their mean absolute deviation in the batch; the distance is in the units of the rows.
 
-    network : nn.Module (n, d) -> (n,) or (n, classes), differentiable, without dropout and batch normalization; it is taken
-        over. None: a perceptron with `widths` hidden units, made with the first batch.
-    penalty, learning_rate, betas, n_updates : weight of the penalty, Adam's rate and averages, updates of f a batch.
-    n_pretraining : batches at first without the penalty, in which the weights stay; those of a warm-up count.
+    network : nn.Module (n, d) -> (n,) or (n, classes), differentiable, without dropout and batch normalization. It is trained in
+        place. None: a perceptron with `widths` hidden units, made with the first batch.
+    penalty, learning_rate, betas, n_updates : weight of the penalty, Adam's rate and averages, updates of f per batch.
+    n_pretraining : initial batches without the penalty, in which the weights stay; those of a warm-up count.
     relaxation, step_size, seed : see `Potential`.
 
-    All state is in state_dict. A batch that can't be used, or whose gradient overflows, leaves the network as it is.
+    All state is in state_dict. A batch that is unusable, or whose gradient overflows, leaves the network as it is.
     Sources: Gulrajani et al. (2017) for the penalty; Kingma & Ba (2015) for Adam; ADIW's Wasserstein variant.
     """
 
@@ -43,7 +44,7 @@ class Critic(Potential):
     second_moment: Tensor | None
     n_updated: Tensor
     fixed_units: tuple[Tensor, Tensor] | None = None
-    """Center and unit of the rows in every batch; None: those of the batch."""
+    """Fixed center and unit of the rows; None: those of each batch."""
     may_be_flat: bool = False
     """Whether a slope below 1 costs nothing."""
 
@@ -64,17 +65,12 @@ class Critic(Potential):
         super().__init__(relaxation, seed, step_size)
         if len(widths) == 0 or min(widths) < 1:
             raise ValueError(f"widths must be at least one int >= 1, the units of each hidden layer; got {widths!r}.")
-        if not penalty >= 0.0 or not learning_rate > 0.0 or not all(0.0 <= beta < 1.0 for beta in betas):
-            got = f"{penalty!r}, {learning_rate!r} and {betas!r}"
-            raise ValueError(f"penalty must be >= 0, learning_rate > 0 and betas in [0, 1); got {got}.")
-        if n_updates < 1 or n_pretraining < 0:
-            raise ValueError(f"n_updates must be >= 1 and n_pretraining >= 0; got {n_updates!r} and {n_pretraining!r}.")
         self.widths = tuple(widths)
-        self.penalty = penalty
-        self.learning_rate = learning_rate
-        self.betas = betas
-        self.n_updates = n_updates
-        self.n_pretraining = n_pretraining
+        self.penalty = check_number("penalty", penalty, "[0, inf)")
+        self.learning_rate = check_number("learning_rate", learning_rate, "(0, inf)")
+        self.betas = tuple(check_number("betas", beta, "[0, 1)", ", both of them") for beta in betas)
+        self.n_updates = check_count("n_updates", n_updates)
+        self.n_pretraining = check_count("n_pretraining", n_pretraining, 0)
         self._makes_network = network is None
         self._units: tuple[Tensor, Tensor] | None = None
         self.register_buffer("n_updated", torch.zeros((), dtype=torch.int64))
@@ -127,7 +123,7 @@ class Critic(Potential):
 
         def estimate(weights: Tensor) -> Estimate:
             gap = of_target.mean() - (weights * of_source).mean()
-            # -f is as good a critic as f, and shows what is missing where the weights have gone too far.
+            # -f is as good a critic as f, and is the one that applies if the weights have gone too far.
             return Estimate(gap.abs(), -gap.sign() * of_source / n, chance_factor(weights, m) * spread)
 
         return estimate
@@ -151,7 +147,7 @@ class Critic(Potential):
 
     @torch.no_grad()
     def _update(self, parameters: list[nn.Parameter], gradient: Tensor, rows: RowBatch | None) -> None:
-        """A step of Adam, unless the batch can't be used: torch's own could not be skipped without waiting for the device."""
+        """A step of Adam, unless the batch is unusable; torch's own could not be skipped without waiting for the device."""
         keep = torch.isfinite(gradient).all()
         keep = keep if rows is None else rows.accept(keep, torch.zeros_like(keep))
         self.n_updated += keep
@@ -172,7 +168,7 @@ class Critic(Potential):
     # ------------------------------------------------------------ the network
 
     def _network_for(self, rows: Tensor, n_classes: int) -> nn.Module:
-        """The network, made for rows (n, d) or given an output more for each new class."""
+        """The network: made for rows (n, d), or extended by one output for each new class."""
         if self.network is None:
             return self._take_over(perceptron((rows.shape[1], *self.widths), n_classes, self.seed).to(rows.device))
         if not self._makes_network:
@@ -188,13 +184,13 @@ class Critic(Potential):
             new = heads(range(last.out_features, n_classes), last.in_features, self.seed).to(last.weight)
             last.weight = nn.Parameter(torch.cat([last.weight, new]), requires_grad=False)
             last.out_features = n_classes
-            # The last layer's weight is the last of the parameters, so what is new comes last among the moments.
+            # The last layer's weight is the last parameter, so the new entries come last in the moments.
             moments = (torch.cat([moment, moment.new_zeros(new.numel())]) for moment in self._moments())
             self.first_moment, self.second_moment = moments
         return self.network
 
     def _take_over(self, network: nn.Module) -> nn.Module:
-        # The loop's optimizers, and what wraps its modules, skip parameters that need no gradient.
+        # The loop's optimizers, and wrappers of its modules, skip parameters that need no gradient.
         self.network = network.requires_grad_(False)
         flat = nn.utils.parameters_to_vector(network.parameters())
         self.first_moment, self.second_moment = torch.zeros_like(flat), torch.zeros_like(flat)
@@ -206,7 +202,7 @@ class Critic(Potential):
 
 
 def _make_network(critic: Critic, stored: dict[str, Tensor]) -> None:
-    # The network is made with the first batch, or here in the sizes of the stored one.
+    # The network is made with the first batch, or here with the sizes of the stored one.
     if not critic._makes_network:
         return
     first, last = (stored.get(f"network.{layer}.weight") for layer in (0, 2 * len(critic.widths)))

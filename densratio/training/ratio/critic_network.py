@@ -1,4 +1,4 @@
-"""What a critic is made of: its network, and a batch as its loss takes it."""
+"""Parts of a critic: its network, and a batch in the form that its loss needs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from ..loop.draws import generator_of
+
 __all__ = ["CriticBatch", "heads", "own_output", "perceptron", "units_of"]
 
-_SLOPE = 0.2  # of the rectifiers below 0
+_SLOPE = 0.2  # slope of the rectifiers below 0
 
 
 @dataclass(frozen=True)
 class CriticBatch:
     """Rows (n + m, d) of both samples, the source's n first, and their mass in the sum over the classes.
 
-    signed_mass (n + m,): -a_i and b_j, equal in total in every class; classes (n + m,). order (n,): source rows class by class;
-    reached (n,): their cumulative weights in that order; start, mass (C,): what is reached before a class, and its weight.
+    signed_mass (n + m,): -a_i and b_j, with equal totals in every class; classes (n + m,). order (n,): source rows sorted by class;
+    reached (n,): their cumulative weights in that order; start, mass (C,): the cumulative weight before a class, and its weight.
     """
 
     rows: Tensor
@@ -35,7 +36,7 @@ class CriticBatch:
 
     @classmethod
     def of(cls, weights: Tensor, source: Tensor, target: Tensor, y: Tensor, y_val: Tensor, n_classes: int) -> CriticBatch:
-        """b_j = 1 / m and a_i = w_i times the class's share of the target over its weight; 0 in a class that one sample lacks."""
+        """b_j = 1 / m, and a_i = w_i times the class's share of the target over its weight; 0 in a class that one sample lacks."""
         weights = weights.to(source.dtype)
         mass = weights @ one_hot(y, n_classes).to(source.dtype)
         share = one_hot(y_val, n_classes).to(source.dtype).mean(0)
@@ -65,7 +66,7 @@ class CriticBatch:
         return self.classes[self.n :]
 
     def points_between(self, generator: torch.Generator | None) -> Tensor:
-        """Points (m, d) on the segments from each target row to a source row of its class, drawn in proportion to its weight."""
+        """Points (m, d) on segments from each target row to a source row of its class, drawn in proportion to its weight."""
         target, y = self.rows[self.n :], self.target_classes
         drawn = torch.rand((2, len(target)), generator=generator, dtype=target.dtype, device=target.device)
         place = torch.searchsorted(self.reached, self.start[y] + drawn[0] * self.mass[y], right=True).clamp(max=self.n - 1)
@@ -73,7 +74,7 @@ class CriticBatch:
 
 
 def units_of(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and mean absolute deviation () of all rows; 1 for the latter where it is 0."""
+    """Mean (d,) and mean absolute deviation () of all rows; a deviation of 0 becomes 1."""
     rows = torch.cat([source, target])
     center = rows.mean(0)
     spread = (rows - center).abs().mean()
@@ -81,7 +82,7 @@ def units_of(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def own_output(outputs: Tensor, classes: Tensor) -> Tensor:
-    """The output (n,) of each row's class, of outputs (n, K); the one there is where K = 1."""
+    """The output (n,) for each row's class, from outputs (n, K); the only one if K = 1."""
     if outputs.shape[1] == 1:
         return outputs[:, 0]
     # The gradient of a gather adds up in no fixed order on a GPU, and ranks would drift apart.
@@ -89,7 +90,7 @@ def own_output(outputs: Tensor, classes: Tensor) -> Tensor:
 
 
 def perceptron(sizes: Sequence[int], n_outputs: int, seed: int) -> nn.Sequential:
-    """Linear layers of sizes[0] columns, then sizes[1:] rectified units, then n_outputs without a constant, which W leaves free.
+    """Linear layers of sizes[0] columns, then sizes[1:] rectified units, then n_outputs without a bias, which W does not determine.
 
     Drawn by `seed` alone, on the CPU.
     """
@@ -101,12 +102,12 @@ def perceptron(sizes: Sequence[int], n_outputs: int, seed: int) -> nn.Sequential
 
 
 def heads(labels: range, n_in: int, seed: int) -> Tensor:
-    """Weights (len(labels), n_in) of a perceptron's outputs: the same whenever an output is made."""
+    """Weights (len(labels), n_in) of a perceptron's outputs; they do not depend on when an output is made."""
     return torch.stack([_even((n_in,), n_in, (seed, 1, label)) for label in labels])
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    # The default start would draw from the global generator.
+    # The default initialization would draw from the global generator.
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -117,5 +118,4 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
 
 def _even(size: tuple[int, ...], n_in: int, seed: tuple[int, ...]) -> Tensor:
     """Even on [-1, 1] / sqrt(n_in), as torch starts its linear layers."""
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
-    return (2.0 * torch.rand(size, generator=generator) - 1.0) / n_in**0.5
+    return (2.0 * torch.rand(size, generator=generator_of(*seed)) - 1.0) / n_in**0.5

@@ -21,16 +21,16 @@ __all__ = ["CriticFit", "CriticRatio", "fit_ratio"]
 _WIDTHS = (64, 64)
 _LEARNING_RATE = 1e-3
 _BETAS = (0.5, 0.9)
-_KEPT = 0.98  # share of the average network that an update leaves as it is
-_BATCH = 512  # most rows of each sample in an update; so many are drawn where there are more, or where they count unequally
-_HELD_OUT = 0.25  # share of the rows by whose score the number of updates is chosen
-_LEAST_ROWS = 8  # of a sample, below which none are held out
-_EVERY, _PATIENCE, _MOST = 10, 5, 500  # updates between two scores, scores without a better one at which to stop, and most updates
-_UNTESTED = 100  # updates where no rows are held out
+_KEPT = 0.98  # share of the average network that an update keeps
+_BATCH = 512  # most rows of each sample in an update; as many are drawn if there are more rows or unequal counts
+_HELD_OUT = 0.25  # share of the rows whose score decides the number of updates
+_LEAST_ROWS = 8  # rows of a sample below which none are held out
+_EVERY, _PATIENCE, _MOST = 10, 5, 500  # updates between two scores, scores without improvement until the stop, and most updates
+_UNTESTED = 100  # updates if no rows are held out
 
 
 class CriticFit(NamedTuple):
-    """A fitted ratio, the dual value that it reaches, the number of updates, and whether held-out rows have ended them."""
+    """A fitted ratio, its dual value, the number of updates, and whether held-out rows stopped them."""
 
     ratio: CriticRatio
     value: float
@@ -53,7 +53,7 @@ class CriticRatio:
         return put(np.clip((self.height(rows) - self.level) / self.regularization, 0.0, self.upper), rows)
 
     def to(self, like: Array) -> CriticRatio:
-        """The same: rows are moved to the network."""
+        """The same: rows move to the network instead."""
         return self
 
     def height(self, rows: Array) -> np.ndarray:
@@ -69,7 +69,7 @@ class CriticRatio:
 
 
 class _Sample(NamedTuple):
-    """Distinct rows (n, d) as a tensor, and how often each counts (n,), with mean 1."""
+    """Distinct rows (n, d) as a tensor, and their counts (n,), scaled to mean 1."""
 
     rows: Tensor
     counts: np.ndarray
@@ -80,7 +80,7 @@ class _Sample(NamedTuple):
         return _Sample(self.rows[where], self.counts[places] / self.counts[places].mean())
 
     def drawn(self, rng: np.random.Generator) -> Tensor:
-        """The rows of an update: all, or a draw in which each is as likely as it counts."""
+        """The rows of an update: all, or a draw in proportion to the counts."""
         n = len(self.rows)
         if n <= _BATCH and np.ptp(self.counts) == 0.0:
             return self.rows
@@ -88,11 +88,11 @@ class _Sample(NamedTuple):
         return self.rows[torch.as_tensor(places, device=self.rows.device)]
 
     def mean(self, values: np.ndarray) -> float:
-        """The mean of values (n,) over the rows as they count."""
+        """The mean of values (n,) over the rows, weighted by their counts."""
         return float(np.average(values, weights=self.counts))
 
     def split(self, rng: np.random.Generator) -> tuple[_Sample, _Sample]:
-        """The rows without the held-out ones, and these."""
+        """The kept rows, and the held-out rows."""
         order, n_out = rng.permutation(len(self.rows)), int(_HELD_OUT * len(self.rows))
         return self.at(np.sort(order[n_out:])), self.at(np.sort(order[:n_out]))
 
@@ -153,12 +153,12 @@ def fit_ratio(
     seed: int,
     device: Any = "cpu",
 ) -> CriticFit:
-    """The ratio of two samples, each as distinct rows (n, d) and how often each counts (n,).
+    """The ratio of two samples, each given as distinct rows (n, d) and their counts (n,).
 
-    The critic maximizes mean_j f(v_j) - mean_i phi(f(x_i)) less 10 E max(|grad f| - 1, 0)^2, the dual of the regularized problem,
-    phi(f) = max over 0 <= w <= max_weight of w f - regularization w^2 / 2: the critic loss of the ADIW paper (16) at the weights
-    that are best for the present f. Updates end where the score of held-out rows stops rising; then it learns from all rows, for
-    as many, on `device`.
+    The critic maximizes mean_j f(v_j) - mean_i phi(f(x_i)) - 10 E max(|grad f| - 1, 0)^2, the dual of the regularized problem, with
+    phi(f) = max over 0 <= w <= max_weight of w f - regularization w^2 / 2. This is the critic loss (16) of the ADIW paper at the
+    best weights for the present f. Updates stop when the score of held-out rows no longer rises; then a new critic learns from all
+    rows for as many updates, on `device`.
     """
     first, second = (_Sample(_wide(rows, device), counts / counts.mean()) for rows, counts in (source, target))
     samples = first, second
@@ -173,13 +173,13 @@ def fit_ratio(
 
 
 def _wide(rows: Array, device: Any) -> Tensor:
-    """Rows in float64, if the device has it, so that a large offset costs no digits before they are centered."""
+    """Rows in float64 if the device supports it, so that a large offset costs no digits before they are centered."""
     tensor = rows if isinstance(rows, Tensor) else torch.tensor(rows)
     return widest_here(tensor.to(device))
 
 
 def _best_count(samples: tuple[_Sample, _Sample], strength: tuple[float, float | None, int], max_iter: int) -> tuple[int, bool]:
-    """The number of updates with the best score of held-out rows, and whether later ones were seen to be worse."""
+    """The number of updates with the best score of held-out rows, and whether later ones proved worse."""
     rng = np.random.default_rng((strength[2], 1))
     (source, source_out), (target, target_out) = (sample.split(rng) for sample in samples)
     learning = _Learning((source, target), *strength)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
+from ..loop.model import warn_unless_training
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.state import before_loading, snapshot
 from ..loop.validation_bank import ValidationBank
-from ..loop.validation_pass import first_rows, validation_pass, warn_unless_training
+from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss, cross_entropy
 from .class_priors import ClassFrequencies
 from .mixture import Agreement
@@ -28,16 +29,16 @@ __all__ = ["DynamicReweighter"]
 class DynamicReweighter(Reweighter):
     """Dynamic importance weighting: weights of the training rows under which their losses match the validation losses.
 
-    Each `partial_fit` reads the stored entries of the batch, does the ratio's `n_steps` projected-gradient (KLIEP:
+    Each `partial_fit` reads the stored entries of the batch, takes the ratio's `n_steps` projected-gradient (KLIEP:
     expectation-maximization) steps from them, and stores the result. KMM and Wasserstein store one weight for each
-    training row; KLIEP and LSIF one coefficient for each validation row, the kernel centers of the batch.
+    training row; KLIEP and LSIF one coefficient for each validation row, since these are the kernel centers of the batch.
 
     Parameters
     ----------
     ratio : DensityRatio, or a name in {"kmm", "kliep", "lsif", "wasserstein"} for that method with gamma="target_spread"; or
-        "auto" for all four side by side, and a mixture of their weights by how well each one's training gradient in the last
-        linear layer agrees with the validation gradient. `weighted_loss` sees these gradients; `partial_fit` alone does not,
-        and keeps the shares as they are, even at first.
+        "auto" for all four side by side and a mixture of their weights, by how well each method's training gradient in the last
+        linear layer agrees with the validation gradient. Only `weighted_loss` sees these gradients; `partial_fit` alone keeps the
+        shares as they are.
     n_train, n_val : int
         Rows in the training and the validation set, over which index and val_index range.
     layer : str or None
@@ -49,27 +50,27 @@ class DynamicReweighter(Reweighter):
         Classes of all rows. The estimate is then class by class in every batch, times the class-prior ratio
         (n_val,y / n_val) / (n_train,y / n_train). Without them the classes given with the batches so far determine that ratio.
     val_refresh : int or None
-        Keep the last known value of every validation row, renew this many rows a step (`weighted_loss` passes on only as many
+        Store the last known value of every validation row, renew this many rows in each step (`weighted_loss` passes only as many
         of the validation batch), and compare with all. None: compare with the validation batch.
     val_every : int
-        With val_refresh: of so many calls `weighted_loss` looks at validation rows in one, from the first on. In the others, where
-        `needs_validation` is false, no validation pass runs and val may be None: draw the next validation batch only where it is
-        needed, or else some rows of an unshuffled validation set are never looked at.
+        With val_refresh: `weighted_loss` looks at validation rows in one of so many calls, from the first on. In the others
+        `needs_validation` is false, no validation pass runs, and val may be None. Draw the next validation batch only if it is
+        needed; otherwise some rows of an unshuffled validation set are never used.
     forget : float in [0, 1)
-        For a target that drifts: stored weights and coefficients move this share of the way to 1 before each step, and of the
-        kept validation values only those of the last 1 / forget steps count, the last ones looked at in any case.
+        For a drifting target: stored weights and coefficients move this share of the way to 1 before each step, and of the
+        stored validation values only those of the last 1 / forget steps count, or else the most recent.
     to_convergence : bool
         Solve each batch to the ratio's tolerance in place of the steps.
     normalize : bool
         Scale the weights of each batch to mean 1. False leaves them as the divergence gives them: KMM's mean within mean_tol of 1,
-        LSIF's whatever its coefficients give. Training then feels the mean as a change of its learning rate.
+        LSIF's as its coefficients give it. A mean other than 1 acts like a change of the learning rate.
     warmup_epochs : float
-        First passes over the data with all weights 1, counted in rows seen / n_train; the first losses say little.
+        Initial passes over the data with all weights 1, counted in rows seen / n_train; the first losses carry little information.
     warmup_steps : int or None
-        The same as a number of batches, in place of warmup_epochs.
+        A number of batches in place of warmup_epochs.
     potential : "critic", "sliced", a `Critic` or a `Sliced`, or None
-        What estimates the Wasserstein distance. None: the closed form for rows of one column, such as losses, and a critic, made
-        with the first such batch, for more columns.
+        The estimate of the Wasserstein distance. None: the closed form for rows of one column, such as losses; for more columns a
+        critic, made with the first such batch.
     loss : per-row loss of `weighted_loss`.
 
     Attributes
@@ -77,12 +78,12 @@ class DynamicReweighter(Reweighter):
     weights_ : (n_train,) current weights.
     coef_ : (n_val,) coefficients of KLIEP and LSIF.
     share_ : dict, name -> share in the mixture, of "auto".
-    row_losses : `RowLosses`, the mean loss of each row so far, which `suspicious_rows` ranks by.
+    row_losses : `RowLosses`, the mean loss of each row so far, by which `suspicious_rows` ranks.
     too_small_ : dict, class -> batches in which it had fewer than two rows in either sample and kept its stored weights.
 
-    All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, with
-    another number of ranks too.
-    On a GPU no step waits for the device, except one class by class: a batch that can't be used (NaN, infinity, an index out of
+    All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, also with
+    another number of ranks.
+    On a GPU no step waits for the device, except one class by class. A batch that is unusable there (NaN, infinity, an index out of
     range) changes no stored entry, and its error comes with the next batch or the one after it.
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
@@ -120,7 +121,7 @@ class DynamicReweighter(Reweighter):
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
         self.steps = nn.ModuleList(
-            # A potential is for the one step that takes it.
+            # Only one step takes a potential.
             StoredStep(ratio_for_loops(name), n_train, n_val, forget=forget, to_convergence=to_convergence,
                        normalize=normalize, potential=potential if not is_auto or name == "wasserstein" else None)
             for name in names
@@ -145,7 +146,7 @@ class DynamicReweighter(Reweighter):
 
     @property
     def ratio(self) -> DensityRatio:
-        """The ratio whose steps are done; of "auto" the first."""
+        """The ratio whose steps are taken; with "auto" the first."""
         return self._steps[0].ratio
 
     @property
@@ -177,16 +178,16 @@ class DynamicReweighter(Reweighter):
     ) -> DynamicReweighter:
         """Estimate the weights of a batch. train (n,) or (n, d): its losses or features; val (m,) or (m, d); index (n,).
 
-        val may be None with val_refresh once validation rows are known: nothing is renewed.
-        val_index (m,) names the validation rows; KLIEP and LSIF need it unless val holds all n_val rows in order, as do
-        val_refresh and an estimate class by class. y (n,), y_val (m,): the classes; with them (or where they were declared) the
-        estimate is class by class, and a class of fewer than two rows in either sample keeps its stored weights.
-        losses (n,): what `suspicious_rows` ranks by, where train is something else; a train of one column is taken for them.
+        With val_refresh, val may be None once validation rows are known; then none is renewed.
+        val_index (m,) names the validation rows. KLIEP and LSIF, val_refresh, and an estimate class by class need it, unless val
+        holds all n_val rows in order. y (n,), y_val (m,): the classes; with them (or if they were declared) the estimate is class
+        by class, and a class with fewer than two rows in either sample keeps its stored weights.
+        losses (n,): what `suspicious_rows` ranks by if train holds something else; a train of one column is taken for them.
         A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
         if torch.compiler.is_compiling():
-            # A step that is compiled as a whole leaves this part as it is.
+            # If a whole step is compiled this part stays uncompiled.
             return torch.compiler.disable(self.partial_fit)(train, val, index, val_index, y, y_val, losses)
         self.late_errors.raise_if_seen()
         with _single_precision(self.weights_.device):
@@ -208,16 +209,16 @@ class DynamicReweighter(Reweighter):
 
     @torch.compiler.disable
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
-        """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index), which may
-        be None where `needs_validation` is false.
+        """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index).
 
-        The validation rows pass through the model in the mode it is in, and leave neither gradients nor a trace in the running
-        statistics and the random generators. Call it inside autocast or not: the estimate is in single precision.
+        The latter may be None if `needs_validation` is false. The validation rows pass through the model in its present mode, and
+        leave neither gradients nor a trace in running statistics and random generators. It works inside autocast and outside; the
+        estimate is in single precision.
         """
         x, y, index = self._given(model, train, val)
         if self.steps_seen == 0:
             warn_unless_training(model)
-        # Gradients of both samples are compared where validation rows are looked at.
+        # Gradients of both samples are compared in steps that use validation rows.
         needs_validation = self.needs_validation
         own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
         other, val_index, y_val = self._validation(model, val) if needs_validation else (None, None, None)
@@ -235,13 +236,13 @@ class DynamicReweighter(Reweighter):
     # ------------------------------------------------------------ what a step takes
 
     def _validation(self, model: nn.Module, val: Any) -> tuple[Compared, Any, Any]:
-        """Of the validation rows that this step looks at: what is compared, places and labels."""
+        """The compared values, places and labels of the validation rows that this step uses."""
         x, y, index = val if self.val_refresh is None else (first_rows(part, self.val_refresh) for part in val)
         with validation_pass(model):
             return self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None), index, y
 
     def _val_index(self, given: Given) -> Any:
-        """Places of the validation rows. Raises ValueError for what does not go together."""
+        """Places of the validation rows. Raises ValueError for arguments that do not go together."""
         val, val_index, by_class = given.val, given.val_index, given.y is not None or self.classes is not None
         if val is not None and (given.y is None) != (given.y_val is None):
             raise ValueError("Give both y and y_val, the classes of the training and of the validation rows, or neither.")
@@ -265,16 +266,16 @@ class DynamicReweighter(Reweighter):
         )
 
     def _against(self, bank: ValidationBank, batch: TwoSamples) -> TwoSamples:
-        """The batch with all rows of the bank, once it was renewed, for target."""
+        """The batch with all rows of the bank, after its renewal, as the target."""
         bank.refresh(batch.target, batch.val_rows)
-        # On a device no row may be known yet, and then there is nothing to compare with.
+        # On a device possibly no row is known yet, and then there is nothing to compare with.
         rows, everyone = (batch.rows.only_if((bank.age >= 0).any()), torch.arange(self.n_val, device=batch.target.device))
         return batch._replace(target=bank.known(), rows=rows, val_rows=rows.beside(everyone), y_val=None)
 
     # ------------------------------------------------------------ the step
 
     def _step(self, batch: TwoSamples) -> TwoSamples:
-        """The batch with the target that it was compared with."""
+        """Take the step, and return the batch with the target that it was compared with."""
         steps = self._steps
         if self.steps_seen == 0:
             for step in steps:
@@ -295,13 +296,13 @@ class DynamicReweighter(Reweighter):
         return batch
 
     def _kept(self) -> tuple[Any, ...]:
-        """What a step may make or replace, besides the entries that its rows write."""
+        """State that a step may make or replace, besides the entries that its rows write."""
         parts = [part for part in (self.bank, self.classes) if part is not None]
         potentials = [(step, step.potential, None if step.potential is None else snapshot(step.potential)) for step in self._steps]
         return self.classes, dict(self.too_small_), [(part, dict(part._buffers)) for part in parts], potentials
 
     def _take_back(self, batch: TwoSamples, kept: tuple[Any, ...]) -> None:
-        """Leave everything that is stored as it was before the step."""
+        """Restore all stored state to what it was before the step."""
         self.classes, self.too_small_, parts, potentials = kept
         for part, buffers in parts:
             part._buffers.update(buffers)
@@ -336,7 +337,7 @@ class DynamicReweighter(Reweighter):
 
 
 def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> None:
-    # Classes that were given with the batches are known to a resumed run before its first batch.
+    # A resumed run knows the classes given with earlier batches before its own first batch.
     if reweighter.classes is None and "classes.y_train" in stored:
         unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
         reweighter.classes = unknown.to(reweighter.weights_.device)
@@ -351,6 +352,6 @@ def _check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:
 
 
 def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Within it the loop's autocast is off."""
+    """Inside it the loop's autocast is off."""
     is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if is_on else nullcontext()

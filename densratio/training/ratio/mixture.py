@@ -11,15 +11,15 @@ from ..loop.training_pass import LastLayer, weighted_gradient
 
 __all__ = ["Agreement"]
 
-_MEMORY = 0.99  # of an agreement at the next look at validation rows: about the last hundred count
+_MEMORY = 0.99  # decay of an agreement per look at validation rows: about the last hundred count
 
 
 class Agreement(nn.Module):
     """p_k proportional to exp(sum over past looks of 0.99^age cos(G(w_k), G_val)), for the weights w_k of method k.
 
     G(w) = sum_i w_i g_i and G_val = sum_j g_j are the gradients of the weighted training loss and of the validation loss in the
-    last linear layer: two products of matrices, and no pass through the model. Where a method's weights point the training
-    step along the validation gradient, its share grows. The shares start even; nothing here waits for the device.
+    last linear layer, from two matrix products without another pass. The share of a method grows if its weights point the training
+    step along the validation gradient. The shares start equal; it never waits for the device.
     """
 
     evidence: Tensor
@@ -34,7 +34,7 @@ class Agreement(nn.Module):
         return torch.softmax(self.evidence, dim=0)
 
     def record(self, weights: Sequence[Tensor], train: LastLayer, val: LastLayer) -> None:
-        """Add the evidence of a batch: weights (n,) of each method for the rows of `train`, those of all ranks."""
+        """Add the evidence of a batch: weights (n,) of each method for the rows of `train`, on all ranks."""
         train, val = train.of_all_rows(), val.of_all_rows()
         target = weighted_gradient(val, torch.ones_like(val.slope[:, 0]))
         gradients = torch.stack([weighted_gradient(train, w.to(train.slope.dtype)).flatten() for w in weights])

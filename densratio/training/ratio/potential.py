@@ -1,4 +1,4 @@
-"""Potential: the Wasserstein-1 distance of rows of several columns, and the weight step down its slope."""
+"""Potential: the Wasserstein-1 distance between rows of several columns, and the weight step down its slope."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...objectives.row_weights import WeightSet
+from ..loop.draws import generator_of
 from ..loop.row_batch import RowBatch
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
 
-_ROUNDING = 100.0  # units of rounding below which a slope is even
+_ROUNDING = 100.0  # units of rounding below which a slope counts as constant
 
 
 class Estimate(NamedTuple):
-    """The distance between the weighted source and the target, as far as a potential sees it."""
+    """The distance between the weighted source and the target, as a potential estimates it."""
 
     value: Tensor
     """() >= 0, in the units of the rows."""
     grad: Tensor
     """(n,) a slope of `value` in the weights."""
     chance: Tensor
-    """() what `value` would be expected to be between two such samples of one distribution."""
+    """() expected `value` for two such samples of one distribution."""
 
 
 class Potential(nn.Module, ABC):
     """Base of the estimates of W(w) = sup_{Lip(f) <= 1} mean_j f(v_j) - mean_i w_i f(x_i), whose slope is -f(x_i) / n.
 
-    w <- project(w - relaxation * max(W - chance, 0) / |g|^2 * g), g the part of the slope along the plane of mean 1: Polyak's
-    step to the distance that samples of one distribution have, whatever the scale of the rows. Towards 0, which two samples
-    in several columns never reach, each step would fit their noise.
-    relaxation: number in (0, 2), share of that step. step_size: number > 0, a fixed step w <- project(w + step_size f(x)) in its
-    place, as in published recipes; None for Polyak's. seed: int; the draws of a batch depend on it and on the number of the
-    batch alone, which is in state_dict, so that a resumed run and every rank draw the same.
+    w <- project(w - relaxation * max(W - chance, 0) / |g|^2 * g), g the part of the slope along the plane of mean 1. This is
+    Polyak's step toward the distance between samples of one distribution, whatever the scale of the rows. Two samples in several
+    columns never reach distance 0, so steps toward 0 would fit their noise.
+    relaxation: number in (0, 2), the share of that step. step_size: number > 0 for a fixed step w <- project(w + step_size f(x)),
+    as in published recipes; None for Polyak's. seed: int; the draws of a batch depend only on it and on the number of the batch,
+    which is in state_dict, so a resumed run and every rank draw the same.
     Source: Polyak (1969).
     """
 
     n_pretraining: int = 0
-    """Batches at first in which the weights stay."""
+    """Number of initial batches in which the weights stay."""
 
     def __init__(self, relaxation: float = 0.5, seed: int = 0, step_size: float | None = None):
         super().__init__()
@@ -57,7 +58,7 @@ class Potential(nn.Module, ABC):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the pre-training, if there is one, is over and weights may be stepped."""
+        """Whether the pre-training, if any, is over and weights may be stepped."""
         return self.n_pretraining == 0 or self.n_batches > self.n_pretraining
 
     def learn(
@@ -69,10 +70,10 @@ class Potential(nn.Module, ABC):
         y_val: Tensor | None = None,
         rows: RowBatch | None = None,
     ) -> None:
-        """Learn from a batch before its weights are stepped: from all of it, where they are stepped class by class.
+        """Learn from a whole batch before its weights are stepped, possibly class by class.
 
-        weights (n,) of the rows source (n, d); target (m, d); y (n,), y_val (m,): classes >= 0, -1 where not known. rows: the
-        rows of the batch, from which nothing is learned where it can't be used.
+        weights (n,) of the rows source (n, d); target (m, d); y (n,), y_val (m,): classes >= 0, -1 if unknown. rows: the rows of
+        the batch; nothing is learned if they are unusable.
         """
         self.n_batches += 1
         try:
@@ -85,7 +86,7 @@ class Potential(nn.Module, ABC):
     def learn_from(
         self, weights: Tensor, source: Tensor, target: Tensor, y: Tensor | None, y_val: Tensor | None, rows: RowBatch | None
     ) -> None:
-        """What `learn` does with the batch number n_batches."""
+        """`learn` for the batch number n_batches."""
 
     @abstractmethod
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
@@ -94,7 +95,7 @@ class Potential(nn.Module, ABC):
     def step(
         self, max_weight: float | None, n_steps: int, weights: Tensor, source: Tensor, target: Tensor, label: int = 0
     ) -> Tensor:
-        """Weights (n,) of mean 1 after n_steps steps of at most max_weight (None: no bound); it never waits for the device."""
+        """Weights (n,) of mean 1 and at most max_weight (None: no bound) after n_steps steps; it never waits for the device."""
         weights = _projected(max_weight, weights)
         if not self.is_ready:
             return weights
@@ -118,16 +119,15 @@ class Potential(nn.Module, ABC):
         self.n_batches = state["n_batches"]
 
     def _generator(self, device: torch.device) -> torch.Generator | None:
-        """The generator of this batch's draws; None where only the device's own can be used."""
+        """The generator of this batch's draws; None if only the device's own can be used."""
         # While a CUDA graph is captured only the device's own generator can be drawn from; a replay then draws on.
         if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
             return None
-        seed = np.random.SeedSequence((self.seed, self.n_batches)).generate_state(1, np.uint64)
-        return torch.Generator(device).manual_seed(int(seed[0]))
+        return generator_of(self.seed, self.n_batches, device=device)
 
 
 def chance_factor(weights: Tensor, m: int) -> Tensor:
-    """E|mean of m draws - weighted mean of others| in standard deviations (): sqrt(2 / pi (1 / n_effective + 1 / m))."""
+    """Expected |mean of m draws - weighted mean of others| in standard deviations (): sqrt(2 / pi (1 / n_effective + 1 / m))."""
     unit = weights / weights.sum()
     return (2.0 / np.pi * ((unit * unit).sum() + 1.0 / m)).sqrt()
 
@@ -146,5 +146,5 @@ def _polyak_move(estimate: Estimate) -> Tensor:
 
 def _projected(max_weight: float | None, weights: Tensor) -> Tensor:
     feasible = WeightSet(len(weights), max_weight)
-    # As numpy arrays a vector of a batch costs half.
+    # For a vector of a batch numpy costs half as much.
     return torch.from_numpy(feasible.project(weights.numpy())) if weights.device.type == "cpu" else feasible.project(weights)

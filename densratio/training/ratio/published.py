@@ -1,4 +1,4 @@
-"""The recipes of the ADIW paper: how its methods and classifiers were trained on each of its settings."""
+"""The recipes of the ADIW paper: how its methods and classifiers were trained in each setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .dynamic import DynamicReweighter
 
 __all__ = ["RECIPES", "Published", "Training", "published"]
 
-_MAX_WEIGHT = 50.0  # B of DIW's published program, with its tolerance of the mean
+_MAX_WEIGHT = 50.0  # B of DIW's published program
 
 
 class Training(NamedTuple):
@@ -33,7 +33,7 @@ class Training(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Of a setting: the step size of each method and its kernel width, gamma; and LSIF's penalty."""
+    """The step size and kernel width gamma of each method in a setting, and LSIF's penalty."""
 
     rates: dict[str, float]
     widths: dict[str, float]
@@ -74,18 +74,18 @@ RECIPES: dict[tuple[str, str, str], tuple[Training, Steps]] = {
         Steps({"adiw-km": 0.5, "adiw-kl": 0.5, "adiw-ls": 0.5, "adiw-wa": 0.003}, {**_NARROW, "adiw-kl": 0.5}),
     ),
 }
-"""Training and steps by (data, kind of shift, what is compared): Appendix E of the ADIW paper; DIW's width on a hidden layer,
+"""Training and steps by (data, kind of shift, what is compared): Appendix E of the ADIW paper. DIW's width on a hidden layer,
 which it does not give, is that of ADIW-KM."""
 
 
 class Published(NamedTuple):
-    """A method of a setting with its published numbers, see `published`."""
+    """A method with its published numbers in a setting, see `published`."""
 
     method: str
     training: Training
     ratio: DensityRatio
     step_size: float | None
-    """None for DIW, which solves each batch"""
+    """None for DIW, which solves each batch to convergence"""
     compares: str
 
     def reweighter(
@@ -123,22 +123,22 @@ class Published(NamedTuple):
 
 
 def published(method: str, *, data: str, shift: str = "label_noise", compares: str = "losses") -> Published:
-    """A method of the ADIW paper as it was run there: the step sizes, widths and penalty, and how the classifier was trained.
+    """A method of the ADIW paper as it was run there: step sizes, kernel widths, penalty, and the training of the classifier.
 
     recipe = published("adiw-kl", data="fashion_mnist"); reweighter = recipe.reweighter(n_train, n_val);
     optimizer = recipe.optimizer(model.parameters()); schedule = recipe.schedule(optimizer).
 
     method : "adiw-km", "adiw-kl", "adiw-ls", "adiw-wa" or "diw".
-    data, shift, compares : "fashion_mnist", "cifar10", "cifar100" or "imagenet"; "label_noise" or, of Fashion-MNIST,
-        "class_prior"; "losses" or, of CIFAR-10, "hidden".
+    data, shift, compares : "fashion_mnist", "cifar10", "cifar100" or "imagenet"; "label_noise" or, for Fashion-MNIST,
+        "class_prior"; "losses" or, for CIFAR-10, "hidden".
 
-    One plain gradient step a batch, weights not scaled to mean 1. What the paper leaves open is read so: the step of KM is on
-    (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean; that of WA on n times (15), as by (15) itself no weight
-    would move by a tenth in all 400 epochs. KL and LS model the ratio by the mean of a step's k kernels, sum_l theta_l phi_l / k,
-    with theta of 1 at first; k is the number of validation rows of the batch, or of its class where it is class by class. Their
-    step is k times the printed one: theta <- theta - eta k grad, where eta grad alone moves an entry of KL by some thousandths.
-    Were the ratio the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as its
-    coefficients.
+    A batch takes one plain gradient step, and the weights are not scaled to mean 1. Where the paper is not explicit, this is the
+    reading. The step of KM is on (K w - kappa) / n, with 0 <= w <= 50 and DIW's tolerance of the mean. That of WA is on n times
+    (15): by (15) itself no weight would move by a tenth in all 400 epochs. KL and LS model the ratio as the mean of a step's k
+    kernels, sum_l theta_l phi_l / k, with theta initially 1; k is the number of validation rows of the batch, or of its class.
+    Their step is k times the printed one, theta <- theta - eta k grad: eta grad alone would move an entry of KL by some
+    thousandths. If the ratio were the sum of the kernels, LS's first weights would be k, and KL's step a hundred times as long as
+    its coefficients.
     Raises ValueError for a combination that the paper does not have.
     """
     key = data, shift, compares

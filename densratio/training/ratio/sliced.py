@@ -1,4 +1,4 @@
-"""Sliced: the Wasserstein-1 distance of rows of several columns, averaged over random directions, each in closed form."""
+"""Sliced: the Wasserstein-1 distance between rows of several columns, as a mean over random directions of the closed form."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Sliced"]
 class Sliced(Potential):
     """Mean over random directions u of the Wasserstein-1 distance between the projections x.u and v.u: one sort, no critic.
 
-    For each direction W = int |F_w - F_target| dt and dW/dw_i = (1/n) int_{x_i.u}^inf sign(F_w - F_target)(t) dt, exact.
-    n_directions: int >= 1, drawn evenly from the unit sphere, anew for each batch. relaxation, step_size, seed: see `Potential`.
-    The expected distance of two samples of one distribution is mean over u of int sqrt(F (1 - F)) dt, F = F_target, times
+    For each direction W = int |F_w - F_target| dt and dW/dw_i = (1/n) int_{x_i.u}^inf sign(F_w - F_target)(t) dt, exactly.
+    n_directions: int >= 1, drawn uniformly from the unit sphere, anew for each batch. relaxation, step_size, seed: see `Potential`.
+    The expected distance between two samples of one distribution is mean over u of int sqrt(F (1 - F)) dt, F = F_target, times
     sqrt(2 / pi (1 / n_effective + 1 / m)).
     Sources: Bonneel et al. (2015) for the slices; del Barrio, Gine & Matran (1999) for the expectation.
     """
@@ -43,7 +43,7 @@ class Sliced(Potential):
     def between(self, source: Tensor, target: Tensor, label: int = 0) -> Callable[[Tensor], Estimate]:
         n, m = len(source), len(target)
         points = (torch.cat([source, target]) @ self.directions(source)).T.contiguous()
-        # On a CPU numpy sorts three times as fast.
+        # numpy sorts three times as fast on a CPU.
         is_host = points.device.type == "cpu"
         order = torch.from_numpy(np.argsort(points.numpy(), axis=1)) if is_host else points.argsort(dim=1)
         points = points.gather(1, order)

@@ -22,18 +22,18 @@ from .two_samples import TwoSamples
 
 __all__ = ["StoredStep", "cheapest", "ratio_for_loops"]
 
-# One step a batch from the last weights is a regularization by itself.
+# One step per batch from the last weights regularizes by itself.
 _LOOP_DEFAULTS: dict[str, dict[str, float]] = {name: {"regularization": 0.0} for name in ("kmm", "wasserstein")}
 _POTENTIALS: dict[str, type[Potential]] = {"critic": Critic, "sliced": Sliced}
-_BANK_CENTERS = 64  # validation rows that are kernel centers in a step where a bank is the target: others in the next
-_LEAST_ROWS = 2  # of a class, in both samples of a batch: one row's weight is 1 whatever the others are
+_BANK_CENTERS = 64  # validation rows of a bank that are kernel centers in a step; the next step takes others
+_LEAST_ROWS = 2  # of a class in each sample of a batch: the weight of a single row is always 1
 
 
 class StoredStep(nn.Module):
-    """A ratio and what it stored: weights_ (n_train,) of KMM and Wasserstein, with `normalize` of mean 1 in the batch (class by
-    class: in the class) they were estimated in, or coef_ (n_val,) of KLIEP and LSIF, whose kernel centers are validation rows; with
-    `PlainGradient(of_mean=True)` those of the mean of a step's kernels, not of their sum.
+    """A ratio and its stored vector: weights_ (n_train,) of KMM and Wasserstein, or coef_ (n_val,) of KLIEP and LSIF.
 
+    With `normalize` weights have mean 1 in the batch that estimated them (class by class: in the class). The kernel centers of
+    coef_ are validation rows; with `PlainGradient(of_mean=True)` it belongs to the mean of a step's kernels, not to their sum.
     Parameters as in `DynamicReweighter`. Raises ValueError for a potential that does not suit the ratio.
     """
 
@@ -58,7 +58,7 @@ class StoredStep(nn.Module):
         if not self.stores_weights:
             _check_coefficients(ratio, objective, n_train)
         self._takes_potential = isinstance(objective, Wasserstein1)
-        # One column has a closed form, which is left out only for a potential that is asked for.
+        # One column has a closed form, unless a potential is requested.
         self._closed_columns = 1 if potential is None else 0
         self._max_weight = objective.max_weight if isinstance(objective, Wasserstein1) else None
         self.potential = None if potential is None else _potential(potential, ratio)
@@ -75,12 +75,12 @@ class StoredStep(nn.Module):
         return stored
 
     def check(self, batch: TwoSamples) -> None:
-        """Raise ValueError for parameters that are out of range: with the first batch, not when the warm-up is over."""
+        """Raise ValueError for parameters out of range: with the first batch, not only when the warm-up is over."""
         width = 1 if self._needs_potential(batch) else None
         self.ratio.update(*cheapest(batch.source[:, :width], batch.target[:, :width]))
 
     def learn(self, batch: TwoSamples, classes: ClassFrequencies | None) -> None:
-        """Let the potential learn from the batch, where one is needed, in the warm-up too."""
+        """Let the potential learn from the batch if one is needed, also in the warm-up."""
         if not self._needs_potential(batch):
             return
         if self.potential is None:
@@ -96,10 +96,10 @@ class StoredStep(nn.Module):
         self.potential.learn(weights, batch.source, batch.target, y, y_val, batch.rows)
 
     def weights(self, batch: TwoSamples, turn: Tensor | None, label: int = 0) -> Tensor:
-        """Weights (n,) of the rows of the batch after the step, with `normalize` of mean 1; its result is stored.
+        """Weights (n,) of the rows of the batch after the step, with `normalize` of mean 1; stores the result.
 
-        turn (): number of the step where the target is a whole bank, of which some rows in turn are kernel centers; else None.
-        label: the class of all rows, where the estimate is class by class.
+        turn (): number of the step if the target is a whole bank, of which some rows in turn are kernel centers; else None.
+        label: the class of all rows, if the estimate is class by class.
         """
         centers, rows = None, batch.rows if self.stores_weights else batch.val_rows
         if turn is not None and not self.stores_weights:
@@ -117,7 +117,7 @@ class StoredStep(nn.Module):
     ) -> tuple[Tensor, list[int]]:
         """Weights (n,) after a step in each class, times the class-prior ratio; and the classes too small for a step.
 
-        Rows of such classes get their entry of `kept` (n,).
+        Rows of the latter get their entry of `kept` (n,).
         """
         weights, too_small = kept.to(batch.source.dtype, copy=True), []
         y, y_val = classes.y_train[batch.rows.positions], classes.y_val[batch.val_rows.positions]
@@ -156,7 +156,7 @@ def _make_critic(step: StoredStep, stored: dict[str, Tensor]) -> None:
 
 
 def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
-    """The ratio itself, or the one that a name means in a training loop."""
+    """The ratio itself, or the ratio of a name in a training loop."""
     if isinstance(ratio, DensityRatio):
         return ratio
     name = ratio.lower() if isinstance(ratio, str) else ratio
@@ -168,7 +168,7 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
 
 
 def _check_coefficients(ratio: DensityRatio, objective: Any, n_train: int) -> None:
-    """Raise ValueError where not each validation row has one coefficient, as its entry is stored."""
+    """Raise ValueError unless each validation row has one coefficient, which is stored as its entry."""
     is_split = getattr(objective, "is_split", False)
     if is_split or make_features(ratio, objective, n_train, None, 1.0).is_map:
         what = "l1_ratio > 0 with nonnegative=False" if is_split else f"kernel={ratio.kernel!r}"
@@ -193,14 +193,14 @@ def _potential(potential: str | Potential, ratio: DensityRatio) -> Potential:
 
 
 def cheapest(*tensors: Tensor) -> tuple[Any, ...]:
-    """The same memory as numpy arrays on a CPU, where an operation on a batch costs numpy half of what it costs torch."""
+    """The same memory as numpy arrays on a CPU, where an operation on a batch costs numpy half as much as torch."""
     return tuple(t.numpy() for t in tensors) if tensors[0].device.type == "cpu" else tensors
 
 
 def _in_turn(n: int, turn: Tensor) -> Tensor:
-    """At most 64 places of n, evenly spread, one further with each turn.
+    """At most 64 places of n, evenly spread, shifted by one each turn.
 
-    Centers that never change have too much time to fit the few validation rows they are; a whole bank of them too little.
+    Fixed centers have too much time to fit the few validation rows they are; a whole bank of centers has too little.
     """
     n_chosen = min(n, _BANK_CENTERS)
     first = torch.arange(n_chosen, device=turn.device) * n // n_chosen

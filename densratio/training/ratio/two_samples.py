@@ -1,4 +1,4 @@
-"""What a step compares: of a pass through the model, and of the rows of all ranks, checked, with their places and classes."""
+"""The quantities that a step compares: from a pass through the model, and from the rows of all ranks, checked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..loop.labels import checked_labels
 from ..loop.late_errors import LateErrors
+from ..loop.model import Listener, compile_anew
 from ..loop.ranks import on_all_ranks
 from ..loop.row_batch import RowBatch, held_by_all
 from ..loop.training_pass import LastLayer, last_layer
-from ..loop.validation_pass import Listener, compile_anew
 from ..losses import Loss
 
 __all__ = ["Compared", "Comparison", "Given", "Transformation", "TwoSamples", "collect"]
@@ -23,7 +23,7 @@ Transformation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Compared(NamedTuple):
-    """Of the rows of one pass: losses (n,), values (n,) or (n, d) to compare, and gradients in the last layer where asked for."""
+    """From one pass: losses (n,), values (n,) or (n, d) to compare, and, if requested, gradients in the last layer."""
 
     losses: Tensor
     values: Tensor
@@ -31,7 +31,7 @@ class Compared(NamedTuple):
 
 
 class Comparison:
-    """A pass through the model that keeps what is compared: of `layer`, or else of `transformation`, or else the losses."""
+    """A pass through the model that keeps what is compared: the output of `layer`, or `transformation`, or the losses."""
 
     def __init__(self, layer: str | None, transformation: Transformation | None, *, keeps_last_layer: bool):
         self.transformation = transformation
@@ -53,8 +53,11 @@ class Comparison:
 
 
 class TwoSamples(NamedTuple):
-    """source (n, d), target (m, d): losses or features; rows, val_rows: their places. m = 0 where the step looks at no validation
-    rows. y (n,), y_val (m,): classes, where the estimate is class by class. losses (n,): to be recorded, where they are known."""
+    """source (n, d), target (m, d): losses or features; rows, val_rows: their places.
+
+    m = 0 if the step uses no validation rows. y (n,), y_val (m,): classes, if the estimate is class by class. losses (n,): losses
+    to record, if they are known.
+    """
 
     source: Tensor
     target: Tensor
@@ -70,7 +73,7 @@ class TwoSamples(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The same of the rows of one rank, as they were given: places are named by index and val_index."""
+    """The same for the rows of one rank, as they were given: index and val_index name their places."""
 
     train: Tensor
     val: Tensor | None
@@ -82,9 +85,9 @@ class Given(NamedTuple):
 
 
 def collect(given: Given, check: Callable[[Given], Any], sizes: tuple[int, int], late: LateErrors) -> TwoSamples:
-    """The samples of all ranks. Raises ValueError, on every rank where the host can look, for bad input.
+    """The samples of all ranks. Raises ValueError for bad input, on every rank if the host can look.
 
-    check: what else is to be checked of one rank's rows; it gives the index of the validation rows. sizes: rows declared of both.
+    check: further checks of one rank's rows, which return the index of the validation rows. sizes: declared rows of both.
     """
     device = late.rows.device
     source, target, y, y_val, val_index = on_all_ranks(lambda: _checked(given, check, device))
@@ -92,7 +95,7 @@ def collect(given: Given, check: Callable[[Given], Any], sizes: tuple[int, int],
         RowBatch.of(index, part.shape[0], size, device, name)
         for index, part, size, name in zip((given.index, val_index), (source, target), sizes, ("index", "val_index"), strict=True)
     )
-    # What is wrong with the values of one rank's rows is raised after the exchange, on every rank.
+    # Errors in the values of one rank's rows are raised after the exchange, on every rank.
     y, y_val = None if y is None else rows.all(y), None if y_val is None else val_rows.all(y_val)
     losses = None if given.losses is None else rows.all(given.losses.detach().to(device, non_blocking=True))
     source, target = rows.all(source), val_rows.all(target)

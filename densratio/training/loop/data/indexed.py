@@ -11,10 +11,10 @@ __all__ = ["Indexed", "endless", "map_style"]
 
 
 class Indexed(Dataset):
-    """A map-style data set whose items carry their index last: (x, y) becomes (x, y, i), and a bare x becomes (x, i).
+    """A map-style data set whose items end with their index: (x, y) becomes (x, y, i), and a bare x becomes (x, i).
 
-    y_key: of items that are mappings, the name of the label; x_key: that of the input, None for a dict of all others. An item
-    then becomes (x, y, i) too.
+    y_key: for items that are mappings, the name of the label; x_key: the name of the input, None for a dict of all others. Such an
+    item becomes (x, y, i) too.
     """
 
     def __init__(self, dataset: Any, *, x_key: Any = None, y_key: Any = None):
@@ -45,7 +45,7 @@ class Indexed(Dataset):
 
 
 def map_style(dataset: Any, name: str) -> Any:
-    """`dataset` itself. Raises TypeError, with what to give as `name`, where it has no length or no items by number."""
+    """`dataset` itself. Raises TypeError, with what to pass as `name`, if it has no length or no items by number."""
     if isinstance(dataset, DataLoader):
         hint = f"Give the data set and not the loader: {name}=loader.dataset."
     elif isinstance(dataset, Mapping):
@@ -62,7 +62,7 @@ def map_style(dataset: Any, name: str) -> Any:
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:
-    """Batches of `loader` over and over, shuffled anew in each pass if it shuffles. Make it once, outside the epochs."""
+    """Batches of `loader` over and over, shuffled again in each pass if it shuffles. Make it once, outside the epochs."""
     while True:
         is_empty = True
         for batch in loader:

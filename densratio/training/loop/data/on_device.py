@@ -1,4 +1,4 @@
-"""A data set held on one device: its batches are gathered, augmented and normalized there."""
+"""A data set on one device: its batches are gathered, augmented and normalized there."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...._validation import check_count
+
 __all__ = ["DeviceData"]
 
 
 class DeviceData:
-    """Batches (x, y, index), without a loader's workers and copies: what a small data set on a GPU is trained from.
+    """Batches (x, y, index) without a loader's workers and copies, to train from a small data set on a GPU.
 
     An image is padded by `crop_padding` zero pixels on each side and cropped at random to its size, mirrored left to right
-    with probability 1/2 where `flip`, and then normalized to (x - mean) / std.
+    with probability 1/2 if `flip`, and then normalized to (x - mean) / std.
 
-    x : (n, ...) tensor or array; images are (n, c, h, w). Bytes are kept as bytes and scaled to [0, 1] batch by batch.
-    y : (n, ...) labels. batch_size : rows of a batch; the last one of a pass has the rest, or is left out where `drop_last`.
+    x : (n, ...) tensor or array; images are (n, c, h, w). Bytes stay bytes, and are scaled to [0, 1] batch by batch.
+    y : (n, ...) labels. batch_size : rows of a batch; the last batch of a pass has the rest, or is left out if `drop_last`.
     device : where everything happens; None: where x is. shuffle : draw a new order for each pass.
     mean, std : one number for each channel (c,), in the units of x in [0, 1]; None: 0 and 1.
-    seed : of the torch.Generator that orders and augments; no global random state is touched.
+    seed : of the torch.Generator that orders and augments; no global random state is used.
 
-    Iterating continues where it stopped, in the middle of a pass too, and ends with the pass: a `state_dict` taken between two
-    batches and loaded into the same data elsewhere gives the batches that would have come. No step waits for the device.
+    Iteration continues where it stopped, also in the middle of a pass, and ends with the pass. A `state_dict` taken between two
+    batches and loaded into the same data elsewhere gives the batches that would have followed. No step waits for the device.
     """
 
     def __init__(
@@ -46,8 +48,8 @@ class DeviceData:
         self.x, self.y = (torch.as_tensor(part, device=device) for part in (x, y))
         if len(self.x) != len(self.y) or len(self.x) < 1 or self.x.device != self.y.device:
             raise ValueError(f"x and y must have as many rows, at least one, on one device; got {len(self.x)} and {len(self.y)}.")
-        if batch_size < 1 or crop_padding < 0:
-            raise ValueError(f"batch_size must be >= 1 and crop_padding >= 0; got {batch_size} and {crop_padding}.")
+        check_count("batch_size", batch_size)
+        check_count("crop_padding", crop_padding, 0)
         if drop_last and batch_size > len(self.x):
             raise ValueError(f"With drop_last {len(self.x)} rows give no batch of {batch_size}.")
         if (crop_padding or flip or mean is not None or std is not None) and self.x.ndim != 4:
@@ -86,7 +88,7 @@ class DeviceData:
             batch = self.inputs(index), self.y[index], index
             self._position += 1
             if self._position == len(self):
-                # What is asked of the state from here on finds the pass over, also before the loop around has ended.
+                # From here on a state_dict shows the pass as over, even before the surrounding loop ends.
                 self._order = None
                 yield batch
                 return
@@ -103,11 +105,11 @@ class DeviceData:
         return x if self._std is None else x / self._std
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator, and how far the pass has come."""
+        """The generator, and the place in the pass."""
         return {"generator": self._generator.get_state(), "order": self._order, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where the `state_dict` was taken. Raises ValueError for one of a data set of another size or kind of device."""
+        """Continue from a `state_dict`. Raises ValueError for one of a data set of another size or kind of device."""
         order, position, generator = state["order"], int(state["position"]), state["generator"].cpu()
         if order is not None and len(order) != self.n_rows:
             raise ValueError(f"This state is of {len(order)} rows and the data set has {self.n_rows}.")
@@ -135,6 +137,6 @@ class DeviceData:
         if self.flip:
             columns = torch.where(torch.rand((n, 1), **place) < 0.5, columns.flip(1), columns)
         padded = functional.pad(x, (self.crop_padding,) * 4)
-        # One place for each pixel of an image, the same in all channels: a third of the time of four broadcast indices.
+        # One index per pixel, shared by all channels, takes a third of the time of four broadcast indices.
         places = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).reshape(n, 1, height * width)
         return padded.flatten(2).gather(2, places.expand(n, channels, height * width)).reshape(x.shape)

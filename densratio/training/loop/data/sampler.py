@@ -17,31 +17,31 @@ __all__ = ["ImportanceSampler", "importance_sampler"]
 
 
 class ImportanceSampler(Sampler[int]):
-    """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights), each rank its part of one draw.
+    """A sampler for DataLoader that draws row i with probability weights[i] / sum(weights); each rank takes its part of one draw.
 
-    All ranks make the same draw of `num_samples` rows from the seed and the epoch, and rank r takes every num_replicas-th row of
-    it, from its r-th on; a draw that does not divide is made longer, so that all ranks get as many. Call `set_epoch` before
-    each pass, or every pass draws the same rows.
+    All ranks draw the same `num_samples` rows from the seed and the epoch, and rank r takes every num_replicas-th row, from the
+    r-th on. A draw that does not divide evenly is made longer, so that all ranks get equally many. Call `set_epoch` before each
+    pass; otherwise every pass draws the same rows.
 
-    With replacement: uniform numbers looked up among the cumulative sums of the weights. Without: the rows of the largest
-    log(weight) + Gumbel noise, which are those of drawing one after the other. Either takes any number of rows.
+    With replacement, uniform numbers are looked up among the cumulative weights. Without replacement, the rows with the largest
+    log(weight) + Gumbel noise are taken, which equals drawing one row after another. Both take any number of rows.
 
     Parameters
     ----------
     weights : (n,) numpy or tensor
-        The `weights_` of a ratio fitted on these rows as its source, for one. `set_weights` changes them.
+        For example the `weights_` of a ratio fitted with these rows as its source. `set_weights` changes them.
     num_samples : int or None
-        Rows of one pass of all ranks together, n if None.
+        Rows of one pass of all ranks together; None: n.
     replacement : bool
         False draws no row twice.
     num_replicas, rank : int or None
-        As in torch's DistributedSampler; None: those of torch.distributed where it is on, else 1 and 0.
+        As in torch's DistributedSampler; None: those of torch.distributed if it is initialized, else 1 and 0.
     seed : int, torch.Generator or None
-        A generator on the CPU, or None for torch's global state, draws each pass anew, for one rank alone.
+        A generator on the CPU, or None for torch's global state, draws each pass anew; both serve one rank only.
 
-    Do not also multiply the loss by the weights: each row would count by its weight squared.
-    Raises ValueError for weights that are not 1-D, finite, >= 0 and somewhere > 0, or too few rows of weight > 0 to draw
-    num_samples without replacement.
+    Do not also multiply the loss by the weights: each row would count by its squared weight.
+    Raises ValueError for weights that are not 1-D, finite, >= 0 and somewhere > 0, or if fewer than num_samples rows of weight > 0
+    can be drawn without replacement.
     Source: Efraimidis & Spirakis (2006), Weighted random sampling with a reservoir.
     """
 
@@ -66,7 +66,7 @@ class ImportanceSampler(Sampler[int]):
         self.set_weights(weights)
 
     def set_weights(self, weights: Any) -> None:
-        """Weights (n,) of the next passes, the same on every rank: those that a reweighter has by then, for one."""
+        """Set the weights (n,) of the next passes, equal on every rank: the current weights of a reweighter, for example."""
         values = _check_weights(weights)
         wanted = len(values) if self._wanted is None else int(self._wanted)
         n_draws = -(-wanted // self.num_replicas) * self.num_replicas
@@ -81,7 +81,7 @@ class ImportanceSampler(Sampler[int]):
         self._weights, self._n_draws = values / values.max(), n_draws
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which pass is next: the draw follows from it and the seed."""
+        """Set the number of the next pass, which determines the draw together with the seed."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ def importance_sampler(
 
 def _with_replacement(weights: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     sums = np.cumsum(weights)
-    # Past rounding a number can reach the last sum, and the last row may have weight 0: the last one above 0 takes it.
+    # By rounding a number can reach the last sum, whose row may have weight 0: the last row above 0 takes it.
     last = int(np.flatnonzero(weights)[-1])
     return np.minimum(np.searchsorted(sums, rng.random(n_draws) * sums[-1], side="right"), last)
 

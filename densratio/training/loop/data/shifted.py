@@ -17,22 +17,23 @@ __all__ = ["ShiftedDataset", "labels_of"]
 
 
 class ShiftedDataset(Dataset):
-    """Items (x, y, ...) of `dataset` with y from `labels`, and x from `outside` in the rows that `outside_rows` names.
+    """Items (x, y, ...) of `dataset` with y from `labels`, and with x from `outside` in the rows that `outside_rows` selects.
 
-    labels (n,) or (n, ...), an array or tensor; None: its own. They replace y as the data set gives it, after a
-    target_transform. A bare x becomes (x, y). y stays a number where the data set gives one, a tensor where it gives that.
-    outside : a map-style data set of (x, ...) or x, already transformed. outside_rows (n,): the row of `outside` whose x comes
-    in, -1 where a row keeps its own, as `densratio.datasets.open_set_rows` draws them.
+    labels (n,) or (n, ...), an array or tensor; None: its own. They replace y as the data set returns it, after a
+    target_transform. A bare x becomes (x, y). y stays a number if the data set returns a number, and a tensor if it returns a
+    tensor.
+    outside : a map-style data set of (x, ...) or x, already transformed. outside_rows (n,): the row of `outside` whose x is used,
+    -1 for a row that keeps its own, as `densratio.datasets.open_set_rows` draws them.
 
-    Fewer rows: torch.utils.data.Subset, of this or below it. Raises ValueError for lengths or rows that don't fit, TypeError
-    for items that are no tuples or lists.
+    For fewer rows put torch.utils.data.Subset around this data set or around `dataset`. Raises ValueError for lengths or rows that
+    don't fit, TypeError for items that are not tuples or lists.
     """
 
     def __init__(self, dataset: Any, *, labels: Any = None, outside: Any = None, outside_rows: Any = None):
         if (outside is None) != (outside_rows is None):
             raise ValueError("Give both outside, a data set, and outside_rows, which of its rows come in where.")
         self.dataset, self.outside = map_style(dataset, "dataset"), outside
-        # A copy: labels changed later by the caller, or in one worker, must not change some of the items.
+        # A copy: later changes by the caller, or in one worker, must not change some of the items.
         self.labels = None if labels is None else torch.tensor(np.asarray(to_host(labels)))
         self.outside_rows = None if outside_rows is None else np.array(to_host(outside_rows))
         for name, values in (("labels", self.labels), ("outside_rows", self.outside_rows)):
@@ -66,10 +67,10 @@ class ShiftedDataset(Dataset):
 
 
 def labels_of(dataset: Any) -> np.ndarray:
-    """Labels (n,) or (n, ...) of a map-style data set of (x, y, ...), without loading its inputs where that can be.
+    """Labels (n,) or (n, ...) of a map-style data set of (x, y, ...), if possible without loading its inputs.
 
-    Taken from its `targets`, `labels` or `tensors[1]`, under its target_transform, and through Subset, ConcatDataset, `Indexed`
-    and `ShiftedDataset`; read item by item where it has none of these.
+    They are its `targets`, `labels` or `tensors[1]`, under its target_transform, and are found through Subset, ConcatDataset,
+    `Indexed` and `ShiftedDataset`; a data set with none of these is read item by item.
     """
     if isinstance(dataset, Subset):
         return labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
@@ -78,7 +79,7 @@ def labels_of(dataset: Any) -> np.ndarray:
     if (isinstance(dataset, Indexed) and dataset.y_key is None) or (isinstance(dataset, ShiftedDataset) and dataset.labels is None):
         return labels_of(dataset.dataset)
     for labels in _stored_labels(dataset):
-        # A list of class names or paths under one of these names is not the labels.
+        # A list of class names or paths may have one of these names too.
         if labels.ndim and len(labels) == len(dataset) and labels.dtype.kind in "biuf":
             transform = getattr(dataset, "target_transform", None)
             return labels if transform is None else np.array([to_host(transform(label)) for label in labels.tolist()])
@@ -90,7 +91,7 @@ def _stored_labels(dataset: Any) -> Iterator[np.ndarray]:
         if isinstance(labels, list | tuple | range | np.ndarray) or is_tensor(labels):
             try:
                 yield np.array(to_host(labels))
-            except ValueError:  # of lists of unequal lengths, as of boxes of a detection data set
+            except ValueError:  # from lists of unequal lengths, such as the boxes of a detection data set
                 continue
 
 

@@ -1,4 +1,4 @@
-"""Validation batches without a clean validation set: training rows of each class, those easiest to an averaged model or any."""
+"""Validation batches without a clean validation set: the easiest training rows of each class, or random ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ..loop.labels import training_labels
-from ..loop.moving_average import MovingAverage
-from ..loop.state import snapshot
-from ..loop.validation_pass import device_of_model
-from ..losses import Loss, cross_entropy
+from ...._validation import check_count, check_number
+from ...losses import Loss, cross_entropy
+from ..labels import training_labels
+from ..model import device_of_model
+from ..moving_average import MovingAverage
+from ..state import all_or_nothing
 
 __all__ = ["ChosenRows"]
 
 
 class ChosenRows(nn.Module):
-    """Batches (x, y, index) of k training rows of each class: of the least loss under a moving average of the classifier, or drawn.
+    """Validation batches (x, y, index) of k training rows per class: those easiest for an averaged model, or random ones.
 
-    Call `choose(model)` at the start of each epoch and `batch(model)` for each step: it is what `weighted_loss` takes as val, of
-    n_val rows. A class that has fewer rows than k gives all of them, some more than once.
+    Call `choose(model)` at the start of each epoch and `batch(model)` in each step: it returns what `weighted_loss` takes as val.
+    A class with fewer than k rows gives all of them, some more than once.
 
     Parameters
     ----------
@@ -34,21 +35,21 @@ class ChosenRows(nn.Module):
     k : int
         Rows of each class.
     by : "loss" or "chance"
-        Those of the least loss, for wrong labels; or drawn anew in each choice, for unequal classes with right labels: then k is
-        the size of the smallest class, as published.
+        "loss": the rows of the least loss, for wrong labels. "chance": rows drawn anew in each choice, for unequal classes with
+        right labels; k is then the size of the smallest class, as published.
     batch_size : int
-        Rows of a batch; at most n_val are given.
+        Rows of a batch, at most n_val.
     mixup : float, None or "auto"
         Beta parameter of the share in which each row is mixed with another of its batch; labels are then probabilities (m, C).
-        None: rows and labels as they are. "auto", as published: 1 of rows by their loss, None of rows by chance.
+        None: rows and labels stay as they are. "auto", as published: 1 with by="loss", None with by="chance".
     decay : float in [0, 1)
-        Of the moving average.
+        Of the moving average of the model.
     seed : int
         Of the draws, the order of the rows and mixup.
-    loss : per-row loss that ranks.
+    loss : per-row loss that ranks the rows.
 
     n_val : k C. rows_ (n_val,): the training rows chosen last. All state is in state_dict.
-    Source: Shu et al. (2023), CMW-Net, which chooses its meta data so.
+    Source: Shu et al. (2023), CMW-Net, where the meta data are chosen this way.
     """
 
     rows_: Tensor
@@ -71,11 +72,10 @@ class ChosenRows(nn.Module):
         self.labels = training_labels(labels, len(dataset), "labels")  # type: ignore[arg-type]
         if by not in ("loss", "chance"):
             raise ValueError(f'by must be "loss" or "chance"; got {by!r}.')
-        if isinstance(mixup, str):
-            mixup = _usual_mixup(mixup, by)
-        if k < 1 or batch_size < 1 or (mixup is not None and not mixup > 0):
-            raise ValueError(f"k and batch_size must be >= 1 and mixup > 0 or None; got {k}, {batch_size} and {mixup}.")
-        self.k, self.by, self.batch_size, self.mixup = k, by, batch_size, mixup
+        if mixup == "auto":
+            mixup = 1.0 if by == "loss" else None
+        self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", ', None or "auto"')
+        self.k, self.by, self.batch_size = check_count("k", k, more=" of each class"), by, check_count("batch_size", batch_size)
         self.n_classes = int(self.labels.max()) + 1
         self.average = MovingAverage(decay)
         self._random = np.random.default_rng(seed)
@@ -84,12 +84,12 @@ class ChosenRows(nn.Module):
 
     @property
     def n_val(self) -> int:
-        """Rows that validate, k of each class."""
+        """Number of validation rows, k of each class."""
         return self.k * self.n_classes
 
     @torch.no_grad()
     def choose(self, model: nn.Module) -> None:
-        """Choose the rows, class by class; by their losses that takes one pass over all training rows."""
+        """Choose the rows, class by class; with by="loss" this takes one pass over all training rows."""
         order = self._random.permutation(len(self.labels)) if self.by == "chance" else self._by_loss(model)
         chosen = [np.resize(order[self.labels[order] == c][: self.k], self.k) for c in range(self.n_classes)]
         self.rows_.copy_(torch.as_tensor(np.concatenate(chosen)))
@@ -97,13 +97,13 @@ class ChosenRows(nn.Module):
     def _by_loss(self, model: nn.Module) -> np.ndarray:
         """All rows (n_train,), those of the least loss first."""
         device, parts = device_of_model(model), []
-        # A loader draws a seed for its workers, needed or not: here not from the global generator.
+        # A loader always draws a seed for its workers; this keeps it from the global generator.
         for x, y, *_ in DataLoader(self.dataset, max(512, self.batch_size), generator=torch.Generator()):
             parts.append(self.loss(self.average.predict(model, x.to(device)), y.to(device)).float())
         return np.argsort(torch.cat(parts).cpu().numpy(), kind="stable")
 
     def batch(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """The next batch (x, y, index), on the model's device, after the average was moved towards its present parameters."""
+        """Move the average toward the model's present parameters, and return the next batch (x, y, index) on the model's device."""
         average, drawn = (dict(self.average.values), self.average.n_steps), (self._random.bit_generator.state, self._order)
         rows = self.rows_.clone()
         try:
@@ -114,13 +114,9 @@ class ChosenRows(nn.Module):
             raise
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Go on from a state_dict; where it does not fit, that is a RuntimeError, and nothing has changed."""
-        restore = snapshot(self)
-        try:
+        """Continue from a state_dict. Raises RuntimeError, and changes nothing, where it does not fit."""
+        with all_or_nothing(self, f"This state does not fit ChosenRows of {self.n_val} rows; nothing was loaded."):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        except Exception as error:
-            restore()
-            raise RuntimeError(f"This state does not fit ChosenRows of {self.n_val} rows; nothing was loaded. {error}") from error
 
     def _next(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         self.average.follow(model)
@@ -153,9 +149,3 @@ class ChosenRows(nn.Module):
         other, one_hot = torch.as_tensor(self._random.permutation(n)), functional.one_hot(y, self.n_classes).to(x.dtype)
         of_x = share.reshape(-1, *([1] * (x.ndim - 1)))
         return of_x * x + (1 - of_x) * x[other], share[:, None] * one_hot + (1 - share[:, None]) * one_hot[other]
-
-
-def _usual_mixup(mixup: str, by: str) -> float | None:
-    if mixup != "auto":
-        raise ValueError(f'mixup must be a number > 0, None or "auto"; got {mixup!r}.')
-    return 1.0 if by == "loss" else None

@@ -1,4 +1,4 @@
-"""Functions for fits whose rows are elsewhere, such as on a cluster: the estimator reads a sample and gets the solution."""
+"""Fits whose rows are distributed, such as over a cluster: the estimator reads a sample of them, and is given the solution."""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ from .samples import Samples
 from .search import search
 from .solve import Assembly, assemble, make_features, objective_of, warn_unless_converged
 
-__all__ = ["Sampled", "agreement", "check_sample", "finish", "plain_parts", "portable", "raw_ratio", "sample_of", "samples_of_rows"]
+__all__ = [
+    "Sampled",
+    "check_sample",
+    "finish",
+    "objective_and_features",
+    "portable",
+    "raw_ratio",
+    "sample_of",
+    "samples_of_rows",
+    "score_of",
+]
 
 
 class Sampled(NamedTuple):
-    """A sample of the rows as an estimator reads it, with the objective and the features fitted on it."""
+    """A sample of the rows as an estimator reads it, with the objective and the features fitted to it."""
 
     samples: Samples
     assembly: Assembly
@@ -29,8 +39,8 @@ class Sampled(NamedTuple):
     """An empty array of the type of the input"""
 
 
-def plain_parts(ratio: DensityRatio) -> tuple[Objective, Features]:
-    """Objective and unfitted features, with defaults for parameters that cross-validation has yet to choose."""
+def objective_and_features(ratio: DensityRatio) -> tuple[Objective, Features]:
+    """Objective and unfitted features; parameters that cross-validation has yet to choose have their defaults."""
     defaults = type(ratio)().get_params()
     plain = clone(ratio).set_params(**{name: defaults[name] for name in ratio._search.grids})
     objective = objective_of(plain)
@@ -74,7 +84,7 @@ def samples_of_rows(
 
 
 def portable(ratio: Any) -> Any:
-    """A shallow copy of a fitted ratio with only what `transform` needs: every worker gets one, and the rest may be large."""
+    """A shallow copy of a fitted ratio with only what `transform` needs, since every worker gets one and the rest may be large."""
     light = copy.copy(ratio)
     for name in ("_problem", "weights_"):
         vars(light).pop(name, None)
@@ -86,8 +96,8 @@ def raw_ratio(ratio: DensityRatio, rows: Array) -> Array:
     return ratio._ratio(rows)
 
 
-def agreement(
+def score_of(
     ratio: DensityRatio, source_ratio: Array, target_ratio: Array, source_weight: Array | None, target_weight: Array | None
 ) -> float:
-    """`score` from the ratio's values at held-out rows."""
-    return float(ratio._agreement(source_ratio, target_ratio, source_weight, target_weight))
+    """The `score` of the ratio's values at held-out rows."""
+    return float(ratio._score_of(source_ratio, target_ratio, source_weight, target_weight))

@@ -1,4 +1,4 @@
-"""The step of parameters that a method learns by itself."""
+"""A step of a method's own optimizer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["move"]
+__all__ = ["step_with"]
 
 
-def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
-    """One step with these gradients."""
+def step_with(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
+    """One step of the optimizer with these gradients of its parameters."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     for moved, state in optimizer.state.items():

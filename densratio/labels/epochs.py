@@ -1,0 +1,41 @@
+"""One epoch of a network, and draws from a seed that leave torch's global state as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+__all__ = ["one_epoch", "seeded"]
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside it torch draws from the seed; afterwards the global state is as it was before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def one_epoch(
+    order: Tensor,
+    batch_size: int,
+    loss: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None,
+) -> list[Tensor]:
+    """A step on loss(index) for each batch of the rows in the order (n,); returns the losses, detached."""
+    losses = []
+    for index in order.split(batch_size):
+        if len(index) == 1 < len(order):
+            break  # Batch normalization can't take one row.
+        value = loss(index)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        losses.append(value.detach())
+    return losses
