@@ -9,7 +9,7 @@ from dataclasses import replace
 from .column import code_texts
 from .tables import Table, is_numeral
 
-__all__ = ["declare_codes"]
+__all__ = ["declare_codes", "give_zeros_back"]
 
 _PADDED = re.compile(r"0\d+")
 
@@ -35,11 +35,11 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
     for table in tables:
         table.reading = replace(table.reading, text=codes)
     for name in codes:
-        _give_zeros_back([table for table in tables if name in table.names], name)
+        give_zeros_back([table for table in tables if name in table.names], name)
     return codes
 
 
-def _give_zeros_back(tables: Sequence[Table], name: str) -> None:
+def give_zeros_back(tables: Sequence[Table], name: str) -> None:
     """Let tables without a zero before any code, which a program may have dropped, read codes at the others' one length."""
     written = [code_texts(table.read([name])[name].dropna().drop_duplicates()) for table in tables]
     codes = [{text.strip() for text in texts if text.strip().isdecimal()} for texts in written]
