@@ -84,7 +84,7 @@ def checked_labels(path: Path, label: str, reading: Reading, given: Labeled) -> 
             f"{path} has no column {quoted(missing)}: it needs 'row', the number of a row from 0, and '{label}', its right label."
         )
     if given.column is not None and is_code:
-        give_zeros_back([given.column.table, table], label)
+        give_zeros_back([given.column.table, table], [label])
     number, right = _columns(table, ["row", label])
     right = right if given.column is None else _spelled_as(given.column, right)
     if number.is_text or not number.is_present.all():
