@@ -68,21 +68,22 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
     Of these the first that finds any: the same letters; names that begin with it, and those that the field calls so; the longest
     that it begins with; names that hold it; a small edit distance.
     """
-    keys: dict[str, str] = {}
+    keys: dict[str, list[str]] = {}
     for each in known:
-        keys.setdefault(plain(each), each)
+        keys.setdefault(plain(each), []).append(each)
+    keys.pop("", None)
     text = plain(str(name))
-    if text in keys or not text:
-        return [keys[text]] if text in keys else []
+    if text in keys:
+        return keys[text][:n]
     begun = [key for key in keys if len(text) >= _LEAST and key.startswith(text)]
     begins = sorted((key for key in keys if len(key) >= _LEAST and text.startswith(key)), key=len, reverse=True)[:1]
-    others = {key: [plain(other) for other in _OTHER_NAMES.get(each, ())] for key, each in keys.items()}
-    if equal := [key for key in keys if text in others[key]]:
-        return [keys[key] for key in equal][:n]
+    others = {key: [plain(other) for each in names for other in _OTHER_NAMES.get(each, ())] for key, names in keys.items()}
+    equal = [key for key in keys if text in others[key]]
     same = [key for key in keys if any(_is_within(text, other) for other in others[key])]
     within = [key for key in keys if _is_within(text, key)]
     near = difflib.get_close_matches(text, keys, n=n)
-    return [keys[key] for key in (list(dict.fromkeys([*begun, *same])) or begins or within or near)][:n]
+    found = equal or list(dict.fromkeys([*begun, *same])) or begins or within or near
+    return [each for key in found for each in keys[key]][:n]
 
 
 def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:

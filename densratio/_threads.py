@@ -14,10 +14,10 @@ __all__ = ["blas", "few_threads", "one_thread", "threads_for"]
 
 _SMALL = 1000
 """Rows of a square matrix up to which one thread takes a hundredth of a second for its factor, half a second for eigenvectors."""
-_FEW_ROWS = 10_000
-"""Rows up to which boosting's threads have little to share out."""
-_HELD: dict[str, list[Any]] = {}
-"""By library, what restores the number of threads, once for each thread of Python that wants one."""
+_FEW_ROWS, _FEW_CELLS = 10_000, 500_000
+"""Rows, and numbers in them, up to which boosting's threads have little to share out."""
+_HELD: list[Any] = []
+"""What restores the number of threads of BLAS, once for each thread of Python that wants one."""
 _LOCK = Lock()
 
 
@@ -33,17 +33,16 @@ def blas() -> ThreadpoolController:
 
 
 @contextmanager
-def one_thread(library: str = "blas") -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Within it BLAS takes one thread. Of threads of Python that overlap, the last one to leave restores what the first found."""
-    held = _HELD.setdefault(library, [])
     with _LOCK:
-        held.append(held[0] if held else _pools(library).limit(limits=1))
+        _HELD.append(_HELD[0] if _HELD else blas().limit(limits=1))
     try:
         yield
     finally:
         with _LOCK:
-            limit = held.pop()
-            if not held:
+            limit = _HELD.pop()
+            if not _HELD:
                 limit.restore_original_limits()
 
 
@@ -64,6 +63,7 @@ def threads_for(n_rows: int, width: int) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(few_threads(n_rows, width))
-        if n_rows <= _FEW_ROWS:
-            stack.enter_context(one_thread("openmp"))
+        if n_rows <= _FEW_ROWS and n_rows * width <= _FEW_CELLS:
+            # OpenMP, unlike BLAS, has a number for each thread of Python.
+            stack.enter_context(_pools("openmp").limit(limits=1))
         yield

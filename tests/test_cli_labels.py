@@ -138,14 +138,14 @@ def test_only_columns_with_a_zero_before_a_digit_are_read_anew(tmp_path, monkeyp
     assert open_table(path).texts(["n", "code"]) == {"code": ["007", "03", "8"]}
 
 
-@pytest.mark.parametrize("names", [("01", "1"), ("x1", "1")])
+@pytest.mark.parametrize("names", [("01", "1"), ("x1", "1"), ("10", "01")])
 def test_codes_are_classes_of_their_own_and_files_of_right_labels_are_read_alike(tmp_path, few_steps, names):
     rng, y, names = np.random.default_rng(0), np.arange(120) % 2, np.array(names)
     rows = pd.DataFrame(8.0 * y[:, None] + rng.normal(size=(120, 2)), columns=["a", "b"])
     given = names[np.where(np.arange(120) < 6, 1 - y, y)]
     rows.assign(y=given).to_csv(tmp_path / "given.csv", index=False)
-    # These hold numbers alone.
-    right = rows.assign(row=range(120), y=names[y])[y == 1]
+    # These hold numbers alone, without the zero that a program may have dropped.
+    right = rows.assign(row=range(120), y=int(names[1]))[y == 1]
     right[["row", "y"]][:20].to_csv(tmp_path / "checked.csv", index=False)
     right[["a", "b", "y"]][20:].to_csv(tmp_path / "clean.csv", index=False)
     out, more = tmp_path / "issues.csv", ("--clean", tmp_path / "clean.csv", "--checked", tmp_path / "checked.csv")
@@ -153,6 +153,7 @@ def test_codes_are_classes_of_their_own_and_files_of_right_labels_are_read_alike
     assert result.exit_code == 0, result.output
     issues = pd.read_csv(out, dtype=str)
     assert set(issues["row"][:6]) == set("012345") and set(issues["given_label"]) == set(names)
+    assert ("checked.csv: column 'y' has no zeros before its codes" in "".join(result.output.split("\n"))) == (names[1] == "01")
 
 
 def test_the_options_of_labels_are_those_of_the_call(tmp_path, monkeypatch):

@@ -299,6 +299,7 @@ BAD = {
     "missing": (lambda: find_label_issues(ROWS, [None, *TWO[1:]]), "first is row 0"),
     "sets": (lambda: find_label_issues(ROWS, [{"a"}, {"a", "b"}] * 10), "Rows of labels have several labels, such as .*MultiLabel"),
     "lists": (lambda: NoisyLabelClassifier().fit(ROWS, [["a"], ["a", "b"]] * 10), r"Rows of y have several labels, such as .'a'."),
+    "one column": (lambda: find_label_issues(ROWS, [["a"], ["b"]] * 10), r"One column of them is y\[:, 0\]"),
     "mixed": (lambda: find_label_issues(ROWS, np.array(["a", *TWO[1:].tolist()], dtype=object)), "mix text and numbers"),
     "more classes than rows": (lambda: find_label_issues(ROWS, np.arange(20)), "has one row"),
     "classes as groups": (lambda: find_label_issues(ROWS, TWO, groups=TWO), "All rows of each class are one group"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import sklearn.datasets
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +27,7 @@ from densratio.labels.default_model import default_model
 from densratio.labels.frame import suggested_classes
 from densratio.labels.held_out import copies_of, label_folds
 from densratio.labels.rows import Rows, held_shares, merged
-from densratio.labels.sentinels import sentinels_in
+from densratio.labels.sentinels import sentinels_in, warn_of_sentinels
 
 WORDS = [["red", "blue", "green"], ["cat", "dog", "cow"], ["car", "bus", "van"]]
 
@@ -358,8 +361,16 @@ def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, q
         lambda X: find_label_issues(X, labels, n_repeats=1, random_state=0),
         lambda X: NoisyLabelClassifier(max_iter=1, model=torch.nn.Linear).fit(X, labels),
     ):
-        with pytest.warns(UserWarning, match=f"share the number {sentinel:g}, far beyond all others, in column .?1.?[.] If it"):
+        with pytest.warns(
+            UserWarning, match=f"share the number {sentinel:g}, far beyond all others, in column .?1.?[.] If it"
+        ) as told:
             call(container(rows))
+    advice = str(told[0].message).split("make it one: ")[1][:-1]
+    mended = eval(advice, {"X": container(rows), "numpy": np, "polars": pl})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_sentinels(mended, 1)
+    assert np.isnan(np.asarray(mended, dtype=float)).sum() == 4
 
 
 @settings(max_examples=50, deadline=None)
@@ -377,3 +388,13 @@ def test_sentinels_are_shared_by_several_rows_and_far_from_all_others(values, n,
 def test_indicators_constants_and_gaps_hold_no_sentinel():
     for values in ([0.0] * 5 + [1.0] * 40, [7.0] * 9, [], [0.0] * 30 + [100.0, 101.0]):
         assert list(sentinels_in(np.array(values))) == []
+    doses, ports = np.arange(90) % 3, np.array([80, 443, 8080])
+    for values in (10.0**doses, 32 * 8**doses, ports[doses]):
+        assert list(sentinels_in(values)) == []
+    assert list(sentinels_in(np.where(doses == 2, -999, doses))) == [-999.0]
+
+
+@pytest.mark.parametrize("load", ["iris", "wine", "breast_cancer", "digits", "diabetes"])
+def test_measured_tables_hold_no_sentinel(load):
+    X = getattr(sklearn.datasets, f"load_{load}")().data
+    assert [list(sentinels_in(column)) for column in X.T] == [[]] * X.shape[1]

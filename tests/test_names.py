@@ -48,6 +48,10 @@ def test_what_is_far_from_all_names_suggests_none(name):
     assert nearest(name, METHODS) == []
 
 
+def test_all_columns_of_the_same_letters_are_suggested_and_signs_alone_mean_none():
+    assert nearest("AB", ["a b", "%", "a_b", "abc"]) == ["a b", "a_b"] and nearest("#", ["%", "a"]) == []
+
+
 def named_classifier(name):
     return NoisyLabelClassifier(method=name).fit(X, LABELS)
 

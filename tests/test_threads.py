@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -11,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
 from densratio import KMM, LSIF, Discriminator, SpectralRatio, SubspaceLSIF, Wasserstein, stack_domains
-from densratio._threads import blas, few_threads, one_thread
+from densratio._threads import blas, few_threads, one_thread, threads_for
 
 
 def n_threads():
@@ -88,3 +90,31 @@ def test_uses_that_overlap_restore_the_threads_when_the_last_one_ends(order):
                 held[number] = one_thread()
                 held[number].__enter__()
             assert n_threads() == (1 if held else before)
+
+
+def test_each_thread_of_python_gets_its_own_number_back_for_openmp():
+    """OpenMP counts by threads of Python: the second one leaves last, and the first one has its number already."""
+    openmp, seen = ThreadpoolController().select(user_api="openmp"), []
+    entered, leave = Event(), Event()
+
+    def numbers():
+        return {library["num_threads"] for library in openmp.info()}
+
+    def second():
+        with openmp.limit(limits=2):
+            with threads_for(60, 1):
+                seen.append(numbers())
+                entered.set()
+                leave.wait(5.0)
+            seen.append(numbers())
+
+    thread = Thread(target=second)
+    with openmp.limit(limits=2):
+        with threads_for(60, 1):
+            thread.start()
+            assert entered.wait(5.0) and numbers() == {1}
+        leave.set()
+        thread.join()
+        assert seen == [{1}, {2}] and numbers() == {2}
+        with threads_for(6000, 200):
+            assert numbers() == {2}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from .column import code_texts
 from .tables import Table, is_numeral
 
-__all__ = ["declare_codes"]
+__all__ = ["declare_codes", "give_zeros_back"]
 
 _PADDED = re.compile(r"0\d+")
 
@@ -34,15 +35,25 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
     codes = (*declared, *found)
     for table in tables:
         table.reading = replace(table.reading, text=codes)
-    for name in codes:
-        _give_zeros_back([table for table in tables if name in table.names], name)
+    give_zeros_back(tables, codes)
     return codes
 
 
-def _give_zeros_back(tables: Sequence[Table], name: str) -> None:
+def give_zeros_back(tables: Sequence[Table], names: Sequence[str]) -> None:
     """Let tables without a zero before any code, which a program may have dropped, read codes at the others' one length."""
-    written = [code_texts(table.read([name])[name].dropna().drop_duplicates()) for table in tables]
-    codes = [{text.strip() for text in texts if text.strip().isdecimal()} for texts in written]
+    shared = [name for name in names if sum(name in table.names for table in tables) > 1]
+    frames = [table.read([name for name in shared if name in table.names]) for table in tables] if shared else []
+    for name in shared:
+        _give_back([(table, _codes(frame[name])) for table, frame in zip(tables, frames, strict=True) if name in frame], name)
+
+
+def _codes(values: Any) -> set[str]:
+    texts = map(str.strip, code_texts(values.dropna().drop_duplicates()))
+    return {text for text in texts if text.isdecimal()}
+
+
+def _give_back(written: Sequence[tuple[Table, set[str]]], name: str) -> None:
+    tables, codes = zip(*written, strict=True)
     has_zeros = [any(map(_PADDED.fullmatch, own)) for own in codes]
     lengths = {len(code) for own, padded in zip(codes, has_zeros, strict=True) if padded for code in own}
     if len(lengths) != 1:

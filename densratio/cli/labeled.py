@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .codes import declare_codes
+from .codes import declare_codes, give_zeros_back
 from .column import Column, column_of
 from .columns import as_argument, choose, hint_of, listed
 from .console import quoted
@@ -72,22 +72,24 @@ def labeled(
     return [found[0]._replace(groups=_group_names(tables[0], groups)), *found[1:]], notes
 
 
-def checked_labels(path: Path, label: str, reading: Reading, given: Labeled) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers and right labels (m,) of a table with the columns row and `label`, which are read as the given ones are.
+def checked_labels(path: Path, label: str, reading: Reading, given: Labeled) -> tuple[tuple[np.ndarray, np.ndarray], Sequence[str]]:
+    """Row numbers and right labels (m,) of a table with the columns row and `label`, which are read as the given ones are; notes.
 
     Raises ValueError for another table.
     """
-    codes = () if given.column is None else given.column.table.reading.text
-    table = open_table(path, replace(reading, text=tuple(name for name in codes if name == label)))
+    is_code = given.column is not None and label in given.column.table.reading.text
+    table = open_table(path, replace(reading, text=(label,) if is_code else ()))
     if missing := [name for name in ("row", label) if name not in table.names]:
         raise ValueError(
             f"{path} has no column {quoted(missing)}: it needs 'row', the number of a row from 0, and '{label}', its right label."
         )
+    if given.column is not None and is_code:
+        give_zeros_back([given.column.table, table], [label])
     number, right = _columns(table, ["row", label])
     right = right if given.column is None else _spelled_as(given.column, right)
     if number.is_text or not number.is_present.all():
         raise ValueError(f"{number.where} must hold a row number from 0 in each row.")
-    return _whole(number.values.to_numpy()), _whole(_label_values(right, trimmed([right], [])[0]))
+    return (_whole(number.values.to_numpy()), _whole(_label_values(right, trimmed([right], [])[0]))), table.notes
 
 
 def _images(path: Path, label: str | None, chosen: str | None, size: int | None) -> Labeled:

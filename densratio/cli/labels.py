@@ -66,7 +66,7 @@ def labels(
         how = reading(decimal, thousands, encoding, text)
         (given, *right), notes = labeled(paths, label, columns, drop, how, size=size, groups=groups)
         known = (right[0].rows, right[0].labels) if right else None
-        seen = None if checked is None else checked_labels(checked, label or "label", how, given)
+        seen, more = (None, ()) if checked is None else checked_labels(checked, label or "label", how, given)
         settings = {"kind": kind, "cv": folds, "n_repeats": repeats, "n_jobs": jobs, "random_state": seed}
         with moving_bar("Folds are learned and held out"):
             issues, said = _issues(given, known, seen, settings)
@@ -76,7 +76,7 @@ def labels(
         if report is not None:
             made[report] = page(issues, given, f"Labels of {data.name}").encode()
         write_all(made)
-        for sentence in [*notes, *said]:
+        for sentence in [*notes, *more, *said]:
             say("note", sentence)
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.labels):,} labels", width=14)
         if "n_issues_interval" in issues.attrs:

@@ -31,12 +31,14 @@ def label_array(labels: Any, name: str = "labels") -> np.ndarray:
 
 
 def check_one_each(labels: Any, name: str) -> None:
-    """Raise ValueError for a set or a list of labels for each row."""
-    values = labels.tolist() if hasattr(labels, "tolist") and getattr(labels.dtype, "kind", "O") == "O" else labels
+    """Raise ValueError for a set or a list of labels for each row. Rows of one label each, or of as many numbers, are a table."""
+    is_column = getattr(getattr(labels, "dtype", None), "kind", "") == "O" and len(labels.shape) == 1
+    values = labels.tolist() if is_column else labels
     if not isinstance(values, list | tuple):
         return
     several = [value for value in values if isinstance(value, set | frozenset | list | tuple)]
-    is_table = len({len(value) for value in several}) == 1 and not any(isinstance(label, str) for label in several[0])
+    widths = {len(value) for value in several}
+    is_table = len(widths) == 1 and (widths == {1} or not any(isinstance(label, str) for label in several[0]))
     if several and not (is_table and isinstance(several[0], list | tuple)):
         raise ValueError(
             f"Rows of {name} have several labels, such as {several[0]!r}: give each label a column of 0 and 1, "

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import is_frame
+from .._columns import is_frame, is_polars
 from ..tables.reading import column_names
 
 __all__ = ["sentinels_in", "warn_of_sentinels"]
 
 _ROWS, _SHARE, _APART = 3, 0.5, 5.0  # fewest rows and largest share of a sentinel; its distance in ranges of the other values
+_VALUES, _NINES = 6, {"9"}  # different other values from which on any number may be one; the digits of one beside fewer
 _NAMED = 3
 
 
@@ -26,13 +27,19 @@ def warn_of_sentinels(X: Any, stacklevel: int) -> None:
             found.setdefault(sentinel, []).append(name)
     for sentinel, names in found.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        new = f"X.replace({sentinel:.15g}, numpy.nan)" if is_frame(X) else f"numpy.where(X == {sentinel:.15g}, numpy.nan, X)"
         warnings.warn(
             f"Rows of X share the number {sentinel:.15g}, far beyond all others, in column{'s' * (len(names) > 1)} "
-            f"{', '.join(map(repr, names[:_NAMED]))}{more}. If it stands for a missing value, make it one: {new}.",
+            f"{', '.join(map(repr, names[:_NAMED]))}{more}. If it stands for a missing value, make it one: {_repair(X, sentinel)}.",
             UserWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def _repair(X: Any, sentinel: float) -> str:
+    number = f"{sentinel:.15g}"
+    if is_polars(X):
+        return f"X.with_columns(polars.selectors.numeric().replace({number}, None))"
+    return f"X.replace({number}, numpy.nan)" if is_frame(X) else f"numpy.where(X == {number}, numpy.nan, X)"
 
 
 def _number_columns(X: Any) -> Iterator[tuple[Any, np.ndarray]]:
@@ -50,13 +57,19 @@ def _number_columns(X: Any) -> Iterator[tuple[Any, np.ndarray]]:
 
 
 def sentinels_in(values: np.ndarray) -> Iterator[float]:
-    """The least and the largest value, where several rows share it and all other values lie together far from it."""
+    """The least and the largest value, where several rows share it and all other values lie together far from it.
+
+    Beside few values only a number of nines is one.
+    """
     if len(values) == 0:
         return
     for end in (values.min(), values.max()):
         is_end = values == end
         if not _ROWS <= is_end.sum() <= _SHARE * len(values):
             continue
-        least, most = float(values[~is_end].min()), float(values[~is_end].max())
-        if min(abs(end - least), abs(end - most)) > _APART * (most - least) > 0.0:
+        others = values[~is_end].astype(np.float64)
+        least, most = others.min(), others.max()
+        is_far = min(abs(end - least), abs(end - most)) > _APART * (most - least) > 0.0
+        # Few values may be codes or doses: 0, 1, 10.
+        if is_far and (set(f"{abs(end):.15g}") == _NINES or len(np.unique(others)) >= _VALUES):
             yield float(end)

@@ -153,9 +153,8 @@ def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, f
 
     The probabilities are None for too few rows. First the networks learn from the given labels and stop when held-out labels are
     predicted best. Then as many rows as are likely wrong, at most half, are left out, the least likely right first under the
-    confusion
-    of labels: a label common among rows of another class is expected there, and seldom right. New networks learn from the rest, and
-    their probabilities and the fitted confusion give the class of each row. A class of few rows keeps its labels.
+    confusion of labels: a label common among rows of another class is expected there, and seldom right. New networks learn from the
+    rest, and their probabilities and the fitted confusion give the class of each row. A class of few rows keeps its labels.
     """
     is_known = rows.is_clean | (np.bincount(rows.y, minlength=plan.n_classes)[rows.y] < _FEWEST)
     if (~is_known).sum() < 4 * _FOLDS:
