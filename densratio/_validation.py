@@ -43,10 +43,10 @@ _MOST_COPIES = 2.0**32  # larger whole numbers are no counts of rows
 
 
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
-    """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, which take turns.
+    """Join two samples into one (X, y), with y = 0 for source (training) rows and 1 for target (test) rows.
 
-    The rows of each sample keep their order, so that X[y == 0] is the source and `weights_` belong to its rows. Because they
-    take turns, every block of rows has both, as scikit-learn's default folds need.
+    Source and target rows alternate, so that every block of rows has both, as scikit-learn's default folds need. The rows of each
+    sample keep their order: X[y == 0] is the source, and `weights_` are in the order of its rows.
     X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (returned as CSR), or
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """

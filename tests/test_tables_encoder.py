@@ -375,7 +375,7 @@ def test_a_column_of_numbers_with_a_stray_text_is_told(made):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             TableEncoder(max_levels=30).fit_samples(made(frame), made(frame))
-        told = [str(warning.message) for warning in caught if "for the most part" in str(warning.message)]
+        told = [str(warning.message) for warning in caught if "holds mostly numbers" in str(warning.message)]
         assert len(told) == is_told
         if is_told:
             stray = next(text for text in column if not text.isdigit())

@@ -136,7 +136,7 @@ def _median(values: np.ndarray, counts: np.ndarray) -> float:
 
 
 def numbers_rows(source: Column, target: Column) -> bool:
-    """Whether whole numbers count on without repeating in a sample, as row numbers do, whichever rows are whose."""
+    """Whether whole numbers are consecutive without repeating, as row numbers are; the samples of the rows do not matter."""
     if source.kind != "numbers" or source.is_gap.any() or target.is_gap.any():
         return False
     values, counts = np.unique(np.concatenate([source.values, target.values]), return_counts=True)
