@@ -69,8 +69,7 @@ def weights(
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="For --method lsif: a relative ratio, bounded by 1 / alpha.")] = None,
     max_weight: Annotated[float | None, typer.Option(help="For --method kmm and others: an upper bound on each weight.")] = None,
-    flatten: Annotated[float, typer.Option(help="Power of the ratio: 1 is the ratio itself, 0 gives equal weights.")] =
-    1.0,
+    flatten: Annotated[float, typer.Option(help="Power of the ratio: 1 is the ratio itself, 0 gives equal weights.")] = 1.0,
     tame: Annotated[
         str | None, typer.Option(help="Make weights less extreme: pareto, truncate, flatten or overlap. Default: unchanged.")
     ] = None,

@@ -155,7 +155,7 @@ def _frame_columns(X: Any) -> Columns:
 
 
 def _as_times(values: np.ndarray) -> np.ndarray:
-    """An object column (n,) of dates as datetime64, in UTC if they have a time zone; any other column as it is."""
+    """An object column (n,) of dates as datetime64, in UTC if they have a time zone; any other column unchanged."""
     present = [value for value in values if not is_missing(value)] if values.dtype.kind == "O" else []
     if not present or not all(isinstance(value, datetime.date) for value in present):
         return values

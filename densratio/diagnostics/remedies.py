@@ -90,7 +90,7 @@ def _only_extends(ratio: Any) -> bool:
 
 
 def describe(ratio: Any) -> str:
-    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); of a stack its members; empty for what is no estimator."""
+    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); a stack by its members; "" for anything but an estimator."""
     if not hasattr(ratio, "get_params") or isinstance(ratio, type):
         return ""
     if hasattr(ratio, "steps"):
