@@ -39,7 +39,7 @@ def squared_euclidean(x: Array, y: Array, resolution: float = 0.0) -> Array:
 
 
 def _in_two_ways(x: Array, y: Array, resolution: float) -> Array:
-    """Products for rows that are near the middle, differences for the others."""
+    """Products for pairs of rows near the middle, differences for all other pairs."""
     origin = _rough_middle(y)
     x_near, y_near = (_is_near(rows, origin, resolution) for rows in (x, y))
     if not (x_near.any() or y_near.any()):

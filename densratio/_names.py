@@ -51,9 +51,9 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "pareto": ("psis", "smoothing"),
     "truncate": ("clip", "trim"),
 }
-"""What the field calls the same thing, by the names that are known here."""
+"""Synonyms in the field, by the name that is known here."""
 
-_LEAST = 2  # letters from which a part of a name tells of it
+_LEAST = 2  # letters from which a part of a name is significant
 _LEAST_WITHIN = 3
 
 
