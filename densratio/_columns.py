@@ -16,7 +16,7 @@ __all__ = [
     "is_missing", "is_polars", "is_real", "is_series", "library_of", "numbers_of", "shape_of", "shown",
 ]  # fmt: skip
 
-_DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
+_DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it with Dask:
     from densratio import LSIF
     from densratio.dask import DaskRatio, stack_domains
     X, y = stack_domains(X_source, X_target)

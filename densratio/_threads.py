@@ -13,11 +13,11 @@ from threadpoolctl import ThreadpoolController
 __all__ = ["blas", "few_threads", "one_thread", "threads_for"]
 
 _SMALL = 1000
-"""Rows of a square matrix up to which one thread takes a hundredth of a second for its factor, half a second for eigenvectors."""
+"""Rows of a square matrix up to which one thread takes 0.01 s for its factor, and half a second for its eigenvectors."""
 _FEW_ROWS = 10_000
 """Rows up to which boosting has little work to share between threads."""
 _HELD: dict[str, list[Any]] = {}
-"""By library, what restores the number of threads, once for each thread of Python that wants one."""
+"""By library: the limits that restore the number of threads, one for each Python thread that asked for one thread."""
 _LOCK = Lock()
 
 

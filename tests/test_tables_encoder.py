@@ -223,9 +223,9 @@ def numbered(values):
 def test_whole_numbers_that_count_on_are_row_numbers_and_are_left_out(source, target):
     source, target = numbered(source), numbered(target)
     for pooled in (False, True):
-        with pytest.warns(UserWarning, match=r"Column 'id' counts on without repeating, .*TableEncoder\(keep=\['id'\]\)"):
+        with pytest.warns(UserWarning, match=r"Column 'id' counts up without repeating, .*TableEncoder\(keep=\['id'\]\)"):
             use = TableEncoder().fit_samples(source, target, pooled=pooled).columns_[0]
-        assert str(use) == "id: dropped: whole numbers that count on: they name rows and do not describe them"
+        assert str(use) == "id: dropped: consecutive whole numbers: they name rows and do not describe them"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert TableEncoder(keep="id").fit_samples(source, target).columns_[0].kind == "numbers"

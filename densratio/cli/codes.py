@@ -29,7 +29,7 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
                 found[name] = code
                 table.notes += (
                     f"{table.path}: column '{name}' holds codes, such as '{code}', and is read as text, as by --text; numbers are "
-                    "written without a zero before them.",
+                    "written without leading zeros.",
                 )
     codes = (*declared, *found)
     for table in tables:

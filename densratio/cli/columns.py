@@ -65,7 +65,7 @@ def choose(source: Table, target: Table, columns: str | None, drop: str | None, 
     _check_same(source, target, Choice(tuple(kept[0]), left_out), kept[1])
     if not kept[0]:
         raise ValueError(
-            "No column is left to use: all are left out." if left_out else f"There is no column beside {quoted(beside)}."
+            "No column is left to use: all are left out." if left_out else f"There is no column besides {quoted(beside)}."
         )
     choice = Choice(tuple(kept[0]), left_out)
     if nameless := [name for name in kept[0] if _NAMELESS.fullmatch(name)]:

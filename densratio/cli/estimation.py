@@ -82,7 +82,7 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
         except MemoryError:
             raise ValueError(
                 f"Not enough memory for this method on {len(frames.source) + len(frames.target)} rows; the memory of --method lsif "
-                "grows with the rows alone."
+                "grows only with the number of rows."
             ) from None
     fitted, weights = result.ratio[-1], np.zeros(len(frames.is_kept))
     weights[frames.is_kept] = result.weights

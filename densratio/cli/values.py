@@ -95,7 +95,7 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
     sentences += [hint for hint in hints if not (are_decimals and hint.startswith("--thousands") and "--decimal" in hint)]
     out = f"Repair these values or leave the column{'s' * (len(faulty) > 1)} out {choice.without([p[0].name for p in faulty])}"
     codes = [pair[0].name for pair in faulty if treatment.encode and any(column.is_text for column in pair)]
-    declared = f", or declare codes that are no numbers with --text {as_argument(codes)}" if codes else ""
+    declared = f", or declare codes with --text {as_argument(codes)}" if codes else ""
     return " ".join([*sentences, f"{out}{declared}."])
 
 

@@ -170,7 +170,7 @@ def _series_in(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         values = np.array([list(map(float, row.split(","))) for row, _, _ in series], dtype=np.float32)
     except ValueError as error:
         raise ValueError(
-            f"{path} must hold in each line as many numbers, separated by commas, then a colon and the class: {error}"
+            f"{path} must hold in each line the same number of numbers, separated by commas, then a colon and the class: {error}"
         ) from None
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{path} must hold finite numbers; it holds {'gaps or infinite ones' if values.size else 'no series'}.")

@@ -133,7 +133,7 @@ def _little_removed(report: Report, remedies: Remedies) -> Iterator[str]:
     if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
         yield (
             f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
-            f"only. {alternatives(remedies.fit())} Where overlap is poor, no method can do better."
+            f"only. {alternatives(remedies.fit())} If overlap is poor, no method can do better."
         )
 
 

@@ -102,7 +102,7 @@ class Report:
 
     def _facts(self) -> list[Fact]:
         tail = "no tail" if self.pareto_k == -math.inf else "n/a" if math.isnan(self.pareto_k) else f"{self.pareto_k:.2f}"
-        equal = f"at most {_number(self.mmd_chance)} where the samples do not differ"
+        equal = f"at most {_number(self.mmd_chance)} if the samples do not differ"
         return [
             *([Fact("Ratio", "", self.ratio)] if self.ratio else []),
             Fact("Source rows", str(self.n_source)),
@@ -115,8 +115,8 @@ class Report:
             Fact("Pareto k-hat", tail, "above 0.7 a weighted mean may not converge"),
             Fact("Squared MMD before", _number(self.mmd_before), equal),
             Fact("Squared MMD after", _number(self.mmd_after)),
-            Fact("Two-sample test", f"p = {_number(self.p_value)}", "before weighting; small where the samples differ"),
-            Fact("Target far from source", _percent(self.outside_share), "of the target rows; 1 % where the samples do not differ"),
+            Fact("Two-sample test", f"p = {_number(self.p_value)}", "before weighting; small if the samples differ"),
+            Fact("Target far from source", _percent(self.outside_share), "of the target rows; 1 % if the samples do not differ"),
         ]
 
     def _shown(self) -> list[tuple[str, str, str]]:

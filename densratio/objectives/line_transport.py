@@ -199,7 +199,7 @@ class _Slope:
             places, changes = ahead.nearest(self.count)
             lengths, after = places.copy(), self.steepness + changes.cumsum()
             slopes = after - changes
-            slopes[slopes < _NOTHING * self.total] = 0.0  # a long flat piece would rise by what rounding has left
+            slopes[slopes < _NOTHING * self.total] = 0.0  # else a long flat piece would rise by rounding
             lengths[0] -= here
             lengths[1:] -= places[:-1]
             rises = (slopes * lengths).cumsum()

@@ -168,12 +168,12 @@ class TableEncoder(TransformerMixin, Estimator):
         found = [name for name, columns in pairs.items() if name not in as_names(self.keep) and numbers_rows(*columns)]
         for name in found:
             warnings.warn(
-                f"Column {name!r} counts on without repeating, as row numbers do: it is left out. If it measures something, "
+                f"Column {name!r} counts up without repeating, as row numbers do: it is left out. If it measures something, "
                 f"encoder=TableEncoder(keep=[{name!r}]) keeps it, and --columns on the command line.",
                 UserWarning,
                 stacklevel=4,
             )
-        return {name: dropped(name, "whole numbers that count on: they name rows and do not describe them") for name in found}
+        return {name: dropped(name, "consecutive whole numbers: they name rows and do not describe them") for name in found}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

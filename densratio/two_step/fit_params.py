@@ -34,7 +34,7 @@ _DRAW = """fit this one on rows drawn in proportion to the weights:
     w, rng = ratio.transform(X), np.random.default_rng(0)
     rows = rng.choice(len(w), size=len(w), p=w / w.sum())
     model.fit(X[rows], y[rows])"""
-_SKORCH = """{name} is a skorch net, which hands sample_weight to its module and not to its loss. Draw its rows by their weights:
+_SKORCH = """{name} is a skorch net, which passes sample_weight to its module and not to its loss. Draw its rows by their weights:
     from densratio.training import importance_sampler
     sampler = importance_sampler(ratio.transform(X))
     net.set_params(train_split=None, iterator_train__sampler=sampler).fit(X, y)

@@ -70,7 +70,7 @@ class TargetPerformance:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How to estimate: what all chunks share."""
+    """Settings of the estimate, shared by all chunks."""
 
     method: str
     confidence: float

@@ -248,13 +248,13 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
 def _no_mean(name: str) -> ValueError:
     if "root_mean_squared" in name:
         return ValueError(
-            f"{name!r} is the root of a mean, and not a mean over rows: estimate 'mean_squared_error' and take the roots of "
+            f"{name!r} is the root of a mean, not a mean over rows: estimate 'mean_squared_error' and take the roots of "
             "`estimate` and `interval`."
         )
     if hasattr(sklearn.metrics, name) or name in sklearn.metrics.get_scorer_names():
         return ValueError(
-            f"{name!r} is no mean over rows, so no weighted mean estimates it on the target. Those that are: {', '.join(_NAMES)} "
-            "(which has rows through its influence function); or a function (y_true, y_pred) -> values of the rows (n,)."
+            f"{name!r} is not a mean over rows, so no weighted mean estimates it on the target. Use one of {', '.join(_NAMES)} "
+            "(by its influence function), or a function (y_true, y_pred) -> values of the rows (n,)."
             f"{did_you_mean(name, _NAMES)}"
         )
-    return ValueError(f"There is no metric {name!r}.{did_you_mean(name, _NAMES)} Those that are known: {', '.join(_NAMES)}.")
+    return ValueError(f"There is no metric {name!r}.{did_you_mean(name, _NAMES)} Known are {', '.join(_NAMES)}.")

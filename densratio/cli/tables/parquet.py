@@ -30,7 +30,7 @@ class ParquetTable(Table):
         except PermissionError:
             raise
         except faults:
-            raise ValueError(f"{path} is no Parquet file, or it is damaged or cut short.") from None
+            raise ValueError(f"{path} is not a Parquet file, or it is damaged or cut short.") from None
         self.names = tuple(name for name in schema.names if name not in index)
         self._check_names()
 

@@ -49,12 +49,12 @@ class TextTable(Table):
         for magic, words in _MAGIC.items():
             is_expected = self._is_compressed if magic == b"\x1f\x8b" else reading.encoding and "UTF-16" in words
             if start.startswith(magic) and not is_expected:
-                raise ValueError(f"{path} is no CSV file: {words}.")
+                raise ValueError(f"{path} is not a CSV file: {words}.")
         with self._faults():
             with self._open() as file:
                 head = file.read(HEAD)
             if "\0" in head:
-                raise ValueError(f"{path} is no CSV file: it holds binary data.")
+                raise ValueError(f"{path} is not a CSV file: it holds binary data.")
             tab = "\t" if ".tsv" in Path(name).suffixes[-2:] else None
             self.separator, self._header_line = layout(head, tab, reading.decimal)
             header = next(self._records(keeps_empty_lines=False), (0, []))[1]
@@ -157,9 +157,9 @@ class TextTable(Table):
                     f"the separator {self.separator!r} in quotes."
                 )
         if "EOF inside string" in str(error):
-            return f"{self.path} is no CSV file: a quotation mark is opened and never closed."
+            return f"{self.path} is not a CSV file: a quotation mark is opened and never closed."
         detail = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        return f"{self.path} is no CSV file: {detail}."
+        return f"{self.path} is not a CSV file: {detail}."
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -173,6 +173,6 @@ class TextTable(Table):
         except LookupError:
             raise ValueError(f"--encoding {self.reading.encoding} is not known: use utf-8, cp1252, latin-1, utf-16, ...") from None
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise ValueError(f"{self.path} is no gzip file, or it is damaged or cut short.") from None
+            raise ValueError(f"{self.path} is not a gzip file, or it is damaged or cut short.") from None
         except csv.Error as error:
-            raise ValueError(f"{self.path} is no CSV file: {error}.") from None
+            raise ValueError(f"{self.path} is not a CSV file: {error}.") from None
