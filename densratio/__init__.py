@@ -1,8 +1,8 @@
 """Density ratios (importance weights) for tables and training loops.
 
 `importance_weights(source, target)` weights the rows of any two tables. `from densratio import KMM, KLIEP, LSIF, stack_domains` and
-the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` tells whether to. `NoisyLabelClassifier` learns from
-labels of which some are wrong. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
+the other methods; `ImportanceWeighted` trains with a ratio, `diagnose` says whether to. `NoisyLabelClassifier` learns from
+partly wrong labels. `densratio.datasets` has shifts with known ratios, `densratio.training` the torch side.
 """
 
 from functools import partial as _partial
@@ -87,7 +87,7 @@ _HOMES = {
     "two_step": "ImportanceWeighted WeightedConformal importance_weighted_score make_iw_scorer tame_weights target_performance "
     "weight_intervals",
 }
-"""The names of each room, but for the estimators."""
+"""The names of each room, without the estimators."""
 _SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
 """Names that people know from other libraries, and the parameters of LSIF that they stand for."""
 _ROOMS = (
@@ -103,10 +103,10 @@ _ROOMS = (
     "two_step",
 )
 
-if not TYPE_CHECKING:  # A checker that saw this function would take every name for a public one.
+if not TYPE_CHECKING:  # With this function, a type checker would accept any name as public.
 
     def __getattr__(name: str) -> Any:
-        """Load a public name, or a room, when it is first used: the command line shows its help without numpy."""
+        """Load a public name, or a room, at its first use: the command line shows its help without numpy."""
         if name in _ROOMS:
             return _import_module(f".{name}", __name__)
         if name in _SHORT_FOR:

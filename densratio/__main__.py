@@ -1,4 +1,4 @@
-"""Entry of `densratio` and `python -m densratio`."""
+"""Entry point of `densratio` and `python -m densratio`."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def clipped_at_zero(x: Array) -> Array:
 
 
 def exp_of_negative(x: Array, most: float | None = None) -> Array:
-    """exp(-x) of a temporary array, in place for numpy; of `most` where x is larger."""
+    """exp(-min(x, most)) of a temporary array, in place for numpy."""
     if is_numpy_array(x):
         x = x if most is None else np.minimum(x, most, out=x)
         return np.exp(np.negative(x, out=x), out=x)
@@ -84,7 +84,7 @@ def device_of(x: Array) -> Any:
 
 
 def are_alike(x: Array, y: Array) -> bool:
-    """Whether two arrays have the same library, dtype and device, as those in one operation must."""
+    """Whether two arrays have the same library, dtype and device, as required in one operation."""
     return is_tensor(x) == is_tensor(y) and x.dtype == y.dtype and device_of(x) == device_of(y)
 
 
@@ -136,7 +136,7 @@ def host_numbers(x: Array) -> Any:
 
 
 def dense(x: Array) -> Array:
-    """`x` with all its zeros, if it is sparse."""
+    """`x` as a dense array, if it is sparse."""
     return x.toarray() if is_sparse(x) else x
 
 
@@ -209,7 +209,7 @@ def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Arr
 
 
 def eigh(matrix: Array) -> tuple[Array, Array]:
-    """Ascending eigenvalues (n,) and eigenvectors (n, n), one a column, of a symmetric matrix (n, n)."""
+    """Ascending eigenvalues (n,) and eigenvectors, the columns (n, n), of a symmetric matrix (n, n)."""
     with few_threads(len(matrix)) if is_numpy_array(matrix) else nullcontext():
         values, vectors = namespace(matrix).linalg.eigh(matrix)
     return values, vectors
@@ -232,9 +232,9 @@ def shifted_block(matrix: Array, rows: Array, diagonal: Array) -> Array:
 
 
 def map_arrays(tree: Any, function: Callable[[Array], Array], keeps: type | tuple[type, ...] = ()) -> Any:
-    """`tree` with function(array) for each array in it: in tuples, in fields of dataclasses, and in what these hold.
+    """`tree` with function(array) for each array in it: in tuples, in fields of dataclasses, and in their contents.
 
-    Instances of `keeps` stay as they are.
+    Instances of `keeps` stay unchanged.
     """
     if isinstance(tree, keeps):
         return tree

@@ -1,4 +1,4 @@
-"""Rows in blocks: the one block size, the one loop over blocks, and products with a tall matrix taken block by block."""
+"""Rows in blocks: the block size, the loop over blocks, and products with a tall matrix, block by block."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _PIECE = 2**16  # entries of a block that a product converts at a time: they sta
 
 
 def row_slices(n: int, n_columns: int, most: int | None = None) -> list[slice]:
-    """Consecutive slices of n rows with n_columns entries each: at most `most` entries (`BLOCK`) a slice, and at least one row."""
+    """Consecutive slices of n rows with n_columns entries each: at most `most` entries (`BLOCK`) per slice, at least one row."""
     step = max(1, (most or BLOCK) // max(1, n_columns))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: Array) -> list[T]:
-    """function of each block, in their order. For numpy arrays in as many threads as BLAS would use.
+    """function of each block, in order; for numpy arrays in as many threads as BLAS would use.
 
-    Each thread takes whole blocks with a BLAS of one thread: this also shares out the work that is not BLAS, and no thread
-    waits at a barrier for a core that another process has.
+    Each thread takes whole blocks with a single-threaded BLAS: this also parallelizes the work outside BLAS, and no thread waits
+    at a barrier for a core that another process uses.
     """
     is_shared = len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like))
     n_threads = max((library["num_threads"] for library in blas().info()), default=1) if is_shared else 1
     if n_threads == 1:
         return [function(block) for block in blocks]
-    # What numpy does about overflow is part of the context, which threads do not share by themselves.
+    # numpy's handling of overflow is part of the context, which threads do not inherit.
     contexts = [copy_context() for _ in blocks]
     with one_thread(), ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(lambda context, block: context.run(function, block), contexts, blocks))
 
 
 def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -> Array:
-    """function (b, d) -> (b, ...) of all rows (n, d), block by block, where each row takes n_columns entries of memory."""
+    """function (b, d) -> (b, ...) of all rows (n, d), block by block; each row takes n_columns entries of memory."""
     blocks = row_slices(rows.shape[0], n_columns)
     if len(blocks) <= 1:
         return function(rows)
@@ -79,7 +79,7 @@ def transposed_times(matrix: Array, vector: Array) -> Array:
 
 
 def _in_dtype(block: Array, dtype: Any) -> Iterator[tuple[slice, Array]]:
-    """The rows of a block (n, k) in this dtype, with their place: piece by piece where the host has to convert them."""
+    """The rows of a block (n, k) in this dtype, with their positions: piece by piece if the host has to convert them."""
     (n, k), is_in_pieces = block.shape, is_numpy_array(block) and block.dtype != dtype
     for at in row_slices(n, k, _PIECE) if is_in_pieces and n else [slice(0, n)]:
         yield at, namespace(block).astype(block[at, :], dtype, copy=False)

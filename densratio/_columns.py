@@ -1,4 +1,4 @@
-"""What can't be read as rows of real numbers: tables that are elsewhere, missing or complex values, columns of other things."""
+"""Errors for input that can't be read as rows of real numbers: tables outside memory, missing or complex values, other columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
     "is_missing", "is_polars", "is_real", "is_series", "library_of", "numbers_of", "shape_of", "shown",
 ]  # fmt: skip
 
-_DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it where it is:
+_DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it with Dask:
     from densratio import LSIF
     from densratio.dask import DaskRatio, stack_domains
     X, y = stack_domains(X_source, X_target)
@@ -37,7 +37,7 @@ _WITH_TEXT = {
         "With new rows: RatioOutlierDetector().fit(encode.fit_transform(X), new=encode.transform(new)).",
     ),
 }
-"""Imports and last lines of the code that fits an estimator to text; others stand at the end of a Pipeline."""
+"""Imports and last lines of code that fits an estimator to text; other estimators are the last step of a Pipeline."""
 
 
 def is_frame(X: Any) -> bool:
@@ -46,7 +46,7 @@ def is_frame(X: Any) -> bool:
 
 
 def library_of(x: Any) -> str:
-    """The package that the class of x comes from."""
+    """The package of the class of x."""
     return type(x).__module__.split(".")[0]
 
 
@@ -66,7 +66,7 @@ def shape_of(X: Any) -> tuple[int, ...]:
 
 
 def check_container(X: Any, name: str = "X") -> Any:
-    """X, if it may hold rows of real numbers in memory; a plain array for an Arrow one, and a masked one without missing values.
+    """X, if it may hold rows of real numbers in memory; Arrow arrays, and masked arrays without missing values, as plain arrays.
 
     Raises ValueError for Dask collections, lazy frames, Arrow tables, structured, masked and complex arrays.
     """
@@ -99,11 +99,11 @@ def _unmasked(X: Any, name: str) -> np.ndarray:
 
 
 def check_table(X: Any, name: str = "X") -> None:
-    """Raises ValueError for one column and for what becomes a frame, with the code that makes it one."""
+    """Raise ValueError for one column, and for dicts, with the code that makes a frame of it."""
     if is_series(X):
         raise ValueError(f"{name} is a {library_of(X)} Series, one column: pass a frame of it, with to_frame().")
     is_of_dicts = isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], dict)
-    # Sparse rows by their keys are a dict too.
+    # scipy's DOK matrix is a dict, too.
     if is_of_dicts or (isinstance(X, dict) and not is_sparse(X)):
         raise ValueError(
             f"{name} is a {'list of dicts' if is_of_dicts else 'dict'}: pass a frame of it, with pandas.DataFrame(...)."
@@ -111,7 +111,7 @@ def check_table(X: Any, name: str = "X") -> None:
 
 
 def numbers_of(values: Any, name: str, needed: str) -> np.ndarray:
-    """Values as float64 on the host, in an array of their own. Raises ValueError where they are none, with what is `needed`."""
+    """Values as a new float64 array on the host. Raises ValueError for anything but numbers; `needed` completes the message."""
     values = to_host(check_container(values, name))
     try:
         return np.array(values, dtype=np.float64)
@@ -121,7 +121,7 @@ def numbers_of(values: Any, name: str, needed: str) -> np.ndarray:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: as it is written, or, where that is long, what it is."""
+    """A value in a message: its repr, or its type if that is long."""
     text = repr(value)
     if len(text) <= 80 and "\n" not in text:
         return text
@@ -130,9 +130,9 @@ def shown(value: Any) -> str:
 
 
 def check_columns(X: Any, estimator: str) -> None:
-    """Raises ValueError for columns of X that hold no real numbers, with code that turns them into numbers.
+    """Raise ValueError for columns of X without real numbers, with code that turns them into numbers.
 
-    estimator: the name of the class that was to be fitted.
+    estimator: the name of the class to be fitted.
     """
     if not is_frame(X):
         _check_texts(X)
@@ -161,7 +161,7 @@ def is_missing(value: Any) -> bool:
 
 
 def check_none_missing(values: np.ndarray, name: str, what: str = "label", row: str = "row") -> None:
-    """Raise ValueError where values (n,), of which each `row` must have a `what`, hold None or NaN."""
+    """Raise ValueError if values (n,) contain None or NaN; row, what: words of the message, such as "row" and "label"."""
     missing = [place for place, value in enumerate(values.tolist()) if is_missing(value)]
     if missing:
         found = f"{len(missing)} have none, the first is {row} {missing[0]}"
@@ -169,24 +169,24 @@ def check_none_missing(values: np.ndarray, name: str, what: str = "label", row: 
 
 
 def check_no_fractions(labels: np.ndarray) -> None:
-    """Raise ValueError where labels (n,) of classes hold fractions."""
+    """Raise ValueError if class labels (n,) contain fractions."""
     if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
         raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
 
 
 def holds_categories(column: Any) -> bool:
-    """Whether a column of a frame holds text or categories that are no numbers."""
+    """Whether a column of a frame holds text or non-numeric categories."""
     return _kind(column) == "text or categories"
 
 
 def _kind(column: Any) -> str | None:
-    """What a column holds in place of real numbers, or None."""
+    """What a column holds instead of real numbers, or None."""
     if getattr(column.dtype, "kind", "") in tuple("fiub"):
         return None
     values = np.asarray(column)
     if values.dtype.kind in _KINDS:
         return _KINDS[values.dtype.kind]
-    # A column of arrays comes as a table from polars.
+    # polars converts a column of arrays to a table.
     other = column[0] if values.ndim > 1 else next((v for v in values if not is_real(v) and not is_missing(v)), None)
     return None if other is None else _kind_of_value(other)
 
@@ -236,7 +236,7 @@ def _remedy(X: Any, name: Any, kind: str) -> str:
 
 
 def _check_texts(X: Any) -> None:
-    """Raises ValueError for an array that holds text which is no number."""
+    """Raise ValueError for an array with text that is not a number."""
     if is_sparse(X) or getattr(getattr(X, "dtype", None), "kind", "") not in tuple("OUS"):
         return
     for place, value in np.ndenumerate(X):

@@ -1,4 +1,4 @@
-"""Squared Euclidean and Manhattan distances between rows, right to rounding also where some rows are far from the others."""
+"""Squared Euclidean and Manhattan distances between rows, accurate to rounding even if some rows are far from the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._blocks import over_rows
 
 __all__ = ["manhattan", "squared_euclidean"]
 
-_MIDDLE_ROWS = 64  # rows whose medians stand for the middle of all
+_MIDDLE_ROWS = 64  # rows whose medians approximate the middle of all rows
 _FEW_COLUMNS = 5  # up to which sums of squared differences take no longer than a matrix product
 _ERROR = {4: 1e-4, 8: 1e-10}  # harmless rounding error of a squared distance, per unit of resolution, by bytes of a number
 
@@ -32,14 +32,14 @@ def squared_euclidean(x: Array, y: Array, resolution: float = 0.0) -> Array:
         difference = x - xp.matrix_transpose(y)
         # In place for numpy: a second large array costs more than the arithmetic.
         return np.multiply(difference, difference, out=difference) if is_numpy_array(difference) else difference * difference
-    # In few columns differences are as fast, and only on a host can it be seen, without a wait, which rows are far.
+    # In few columns differences are as fast, and only a host can see which rows are far without waiting for a device.
     is_on_host = is_numpy_array(x) or (is_tensor(x) and x.device.type == "cpu")
     is_worth_it = resolution > 0.0 and x.shape[1] > _FEW_COLUMNS and is_on_host
     return _in_two_ways(x, y, resolution) if is_worth_it else _from_differences(x, y)
 
 
 def _in_two_ways(x: Array, y: Array, resolution: float) -> Array:
-    """Products where all rows are near the middle, differences where one is not."""
+    """Products for pairs of rows near the middle, differences for all other pairs."""
     origin = _rough_middle(y)
     x_near, y_near = (_is_near(rows, origin, resolution) for rows in (x, y))
     if not (x_near.any() or y_near.any()):
@@ -64,7 +64,7 @@ def _is_near(rows: Array, origin: Array | None, resolution: float) -> np.ndarray
 
 
 def _rough_middle(rows: Array) -> Array | None:
-    """Medians (1, d) of the columns of a few rows; None for CSR rows, which are not moved."""
+    """Medians (1, d) of the columns of a few rows; None for CSR rows, which are not centered."""
     if is_sparse(rows):
         return None
     some = rows[:: max(1, rows.shape[0] // _MIDDLE_ROWS), :]
@@ -99,7 +99,7 @@ def _from_differences(x: Array, y: Array) -> Array:
 
 
 def _dense_by_blocks(x: Any, y: Any) -> np.ndarray:
-    """`_from_differences` of rows of which some are CSR, made dense block by block."""
+    """`_from_differences` for CSR rows in either sample, made dense block by block."""
     width = x.shape[1]
 
     def to_all(part: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Objects that a failing call leaves as they were: `unchanged_on_error`, and parameters that are all set or none."""
+"""Objects that stay unchanged if a call fails: `unchanged_on_error`, and parameters that are all set or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Estimator", "unchanged_on_error"]
 
 @contextmanager
 def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Give an object the attributes back that it had, if what is done to it raises an error."""
+    """Restore the attributes of an object if the block raises an error."""
     before = vars(estimator).copy()
     try:
         yield
@@ -24,7 +24,7 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
 
 
 class Estimator(BaseEstimator):
-    """scikit-learn's estimator, whose parameters are all set or, where one has an unknown name, none."""
+    """scikit-learn's estimator, whose parameters are all set, or none if a name is unknown."""
 
     _sealed: ClassVar[Mapping[str, str]] = {}
     """Names of parameters whose own parameters can't be set, and why not."""

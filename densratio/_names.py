@@ -1,4 +1,4 @@
-"""Which of the known names a person may have meant: what messages about an unknown one suggest."""
+"""Suggestions in messages about unknown names: the known names that a person may have meant."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "pareto": ("psis", "smoothing"),
     "truncate": ("clip", "trim"),
 }
-"""What the field calls the same thing, by the names that are known here."""
+"""Synonyms in the field, by the name that is known here."""
 
-_LEAST = 2  # letters from which a part of a name tells of it
+_LEAST = 2  # letters from which a part of a name is significant
 _LEAST_WITHIN = 3
 
 
 def plain(name: str) -> str:
-    """Letters and digits of a name, all small: "MW-Net" and "mw_net" are one name."""
+    """Letters and digits of a name, in lower case: "MW-Net" and "mw_net" are one name."""
     return "".join(c for c in name.lower() if c.isalnum())
 
 
 def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
-    """At most n of the known names that `name` may mean, the likeliest first; none where it is far from all of them.
+    """At most n of the known names that `name` may mean, the most likely first; none if it is far from all of them.
 
-    Of these the first that finds any: the same letters; names that begin with it, and those that the field calls so; the longest
-    that it begins with; names that hold it; a small edit distance.
+    The first of these rules that finds any: the same letters; known names that begin with it, and synonyms; the longest known name
+    that it begins with; known names that contain it; a small edit distance.
     """
     keys: dict[str, list[str]] = {}
     for each in known:
@@ -87,12 +87,12 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
-    """ " Did you mean 'a' or 'b'?", the end of a message, or "" where no known name is near."""
+    """ " Did you mean 'a' or 'b'?", the end of a message, or "" if no known name is near."""
     names = nearest(name, known, n)
     return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
 def _is_within(one: str, other: str) -> bool:
-    """Whether one of two names holds the other."""
+    """Whether one of two names contains the other."""
     short, long = sorted((one, other), key=len)
     return len(short) >= _LEAST_WITHIN and short in long

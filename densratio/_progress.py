@@ -1,4 +1,4 @@
-"""How far long calls are: a bar on a terminal, lines in a log elsewhere; silent unless it is asked for."""
+"""The progress of long calls: a bar on a terminal, log lines elsewhere; silent by default."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _is_shown: ContextVar[bool] = ContextVar("densratio_progress", default=False)
 
 @contextmanager
 def show_progress(verbose: bool = True) -> Iterator[None]:
-    """Show how far the long calls within are, also those that have no `verbose`, such as a search by gamma="cv".
+    """Show the progress of long calls in the block, including those without `verbose`, such as a search by gamma="cv".
 
         with show_progress():
             KMM(gamma="cv", regularization="cv").fit(X, y)
 
-    On a terminal it is a bar on standard error, if rich is installed. Elsewhere the logger "densratio" gets lines of level INFO
-    every two seconds, which go to standard error where no handler is set up. verbose: False changes nothing.
+    On a terminal it is a bar on standard error, if rich is installed. Elsewhere the logger "densratio" gets a line of level INFO
+    every two seconds, which goes to standard error if no handler is set up. verbose: False shows nothing.
     """
     before = _is_shown.get()
     _is_shown.set(before or bool(verbose))
@@ -40,9 +40,9 @@ def show_progress(verbose: bool = True) -> Iterator[None]:
 
 
 def ticked(results: Iterable[_T], total: int, label: str) -> Iterator[_T]:
-    """The results, which are computed as they are taken, each counted on the display, if progress is shown.
+    """Yield the results, which are computed lazily, and count each on the display if progress is shown.
 
-    Of calls within calls the outer one alone is shown.
+    For nested calls only the outer one is shown.
     """
     if not _is_shown.get():
         yield from results
@@ -58,7 +58,7 @@ def ticked(results: Iterable[_T], total: int, label: str) -> Iterator[_T]:
 
 
 def run_all(tasks: Iterable[Any], total: int, label: str, n_jobs: int | None) -> list[Any]:
-    """The results of joblib's delayed tasks, in their order, each counted as `ticked` does."""
+    """The results of joblib's delayed tasks, in order, each counted as in `ticked`."""
     return list(ticked(Parallel(n_jobs=n_jobs, return_as="generator")(tasks), total, label))
 
 
@@ -90,7 +90,7 @@ def _lines(label: str, total: int) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _heard() -> Iterator[None]:
-    """Lines of level INFO reach a handler, standard error if none is set up."""
+    """Let lines of level INFO reach a handler: standard error if none is set up."""
     handler, level = None if _LOG.hasHandlers() else logging.StreamHandler(), _LOG.level
     if handler is not None:
         _LOG.addHandler(handler)

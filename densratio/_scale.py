@@ -1,4 +1,4 @@
-"""Columns without a unit, rows and columns without an order: one scale for all columns, and the distinct rows in one order."""
+"""Invariance to the units of columns and the order of rows and columns: a scale of the columns, an order of the distinct rows."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ._arrays import Array, host_numbers, is_sparse, namespace, put, to_host
 
 __all__ = ["Scale", "as_counts", "column_values", "distinct", "distinct_of_any_columns", "some_of"]
 
-_LEVELS = 96  # quantiles that stand for a column with more distinct values
+_LEVELS = 96  # quantiles that represent a column with more distinct values
 _GAUSSIAN = {0.25: 0.4506242231, 0.5: 0.9538725524}  # quantiles of the difference of two draws from N(0, 1)
-_APART, _LEAST = 0.15, 0.4  # Wasserstein distance of a column in units of its spread from which on it counts in full; the least
-_BOUND = 3.0  # spreads from the middle at which values are clipped for it, so that a sentinel is not all that counts
-_PARTS = 16  # of the ranks of a column, by which columns are told apart
+_APART, _LEAST = 0.15, 0.4  # Wasserstein distance, in spreads, from which a column counts in full; the least factor
+_BOUND = 3.0  # spreads from the middle at which values are clipped for this distance, so that sentinels do not dominate it
+_PARTS = 16  # parts of the ranks of a column, from which columns are ordered
 _MOST = 0.9 * float(np.finfo(np.float64).max)
 _FARTHEST = 0.3  # power of the largest number of a dtype at which scaled values are clipped, so that their squares are finite
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """The map (x - middle) / spread of each column, after which units and origins of the columns do not matter.
+    """The map (x - middle) / spread of each column, which removes units and origins of the columns.
 
     middle (d,): the median of the column, one of its values, so that the difference to it is exact. spread (d,): the median
-    difference of two rows of one sample that differ, divided by 0.954, or their lower quartile, divided by 0.451, if that is
-    less. For a Gaussian column both are the standard deviation. A shift between the samples leaves the spread as it is, and
-    clusters make it little larger, so that a column is not shrunk because the samples differ in it. A few far values hardly change
-    it; a column of two values has it too, however rare one of them is. It is infinite for a constant column: scaled values are 0.
+    difference of two unequal rows of one sample, divided by 0.954, or their lower quartile, divided by 0.451, if that is less. For
+    a Gaussian column both are the standard deviation. A shift between the samples does not change the spread, and clusters hardly
+    increase it, so that a column is not shrunk because the samples differ in it. A few outliers hardly change it. A column of two
+    values has a finite spread, however rare one of them is. The spread is infinite for a constant column: scaled values are 0.
     """
 
     middle: np.ndarray
@@ -45,11 +45,11 @@ class Scale:
 
     @classmethod
     def between(cls, source: tuple[Array, Array | None], target: tuple[Array, Array | None]) -> Scale:
-        """The scale for distances that are to tell two samples apart: columns that both distribute alike count less.
+        """The scale for distances that separate two samples: columns with similar distributions in both count less.
 
-        A column counts 0.4 + 0.6 min(W / 0.15, 1) times what the most different one does, W the Wasserstein distance between its
-        values in both samples, in units of the spread and clipped at 3 of them. Distances in columns in which the samples do not
-        differ blur a ratio that depends on others; all in which they visibly differ count alike.
+        A column counts 0.4 + 0.6 min(W / 0.15, 1) times, with W the Wasserstein distance between its values in the two samples, in
+        units of the spread and clipped at 3 units. Distances in columns in which the samples do not differ blur a ratio that
+        depends on others; all columns in which they visibly differ count equally.
         """
         middle, spread, apart = _of_columns((source, target))
         counts = _LEAST + (1.0 - _LEAST) * np.minimum(apart / _APART, 1.0)
@@ -79,7 +79,7 @@ class Scale:
 
 
 def _moved(rows: Any, by: np.ndarray) -> scipy.sparse.csc_array:
-    """CSR or CSC rows (n, d) plus `by` (d,). Columns with a median other than 0 are mostly not 0, and are stored in full."""
+    """CSR or CSC rows (n, d) plus `by` (d,). Columns with a nonzero median are mostly nonzero, and are stored in full."""
     columns, at = scipy.sparse.csc_array(rows, copy=True), np.flatnonzero(by)
     if not len(at):
         return columns
@@ -126,24 +126,24 @@ def distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
 def distinct_of_any_columns(rows: Array) -> tuple[np.ndarray, np.ndarray]:
     """The same as `distinct`, in an order that does not depend on the order of the columns either.
 
-    It is lexicographic in columns that are ordered by what their ranks are, together with those of all other columns. Columns
-    that these do not tell apart stay in their order.
+    It is lexicographic in columns that are ordered by their ranks, together with the ranks of all other columns. Columns with equal
+    ranks keep their order.
     """
     position, kind = distinct(rows)
     if rows.shape[1] < 2 or len(position) < 2:
         return position, kind
     columns = scipy.sparse.csc_array(rows) if is_sparse(rows) else to_host(rows)
-    # Columns are ordered by the distinct rows: how many copies there are must not matter.
+    # Columns are ordered by the distinct rows: the number of copies must not matter.
     order = _column_order(columns[position, :])
     return (position, kind) if np.array_equal(order, np.arange(len(order))) else distinct(columns[:, order])
 
 
 def _column_order(rows: Array) -> np.ndarray:
-    """Columns (d,) of rows (n, d) by moments of the sixteenths l of the ranks in each, and of their sums over all columns.
+    """The order (d,) of the columns of rows (n, d), by moments of the sixteenths of their ranks and of the sums over all columns.
 
-    They are whole numbers, without rounding, so that neither units nor the order of rows change them.
+    The moments are whole numbers, without rounding, so that neither units nor the order of rows change them.
     """
-    # A row's sum over the columns is the same in any order of them.
+    # A row's sum over the columns does not depend on their order.
     total = np.zeros(rows.shape[0], dtype=np.int64)
     for part in _parts(rows):
         total += part
@@ -152,16 +152,16 @@ def _column_order(rows: Array) -> np.ndarray:
 
 
 def _parts(rows: Array) -> Iterator[np.ndarray]:
-    """For each column of rows (n, d), in which sixteenth (n,) of its sorted values each value lies, 0 to 15."""
+    """For each column of rows (n, d), the sixteenth (n,) of its sorted values that contains each value, 0 to 15."""
     ends = np.arange(1, _PARTS) * rows.shape[0] // _PARTS
     for values in column_values(rows):
         yield np.searchsorted(np.partition(values, ends)[ends], values)
 
 
 def some_of(n: int, most: int) -> np.ndarray:
-    """Positions of at most `most` of n rows, one drawn from each of as many runs of rows.
+    """Positions of at most `most` of n rows, one drawn from each of `most` runs of rows.
 
-    Of rows in the order of `distinct` they have the spread of all; other positions could be wide or narrow in every sample.
+    In the order of `distinct` these rows are spread like all rows; fixed positions could be too wide or too narrow in every sample.
     """
     if n <= most:
         return np.arange(n)
@@ -170,7 +170,7 @@ def some_of(n: int, most: int) -> np.ndarray:
 
 
 def _of_columns(samples: Sequence[tuple[Array, Array | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each column (d,): its median, its spread (infinite if it is constant), how far apart the first two samples lie in it."""
+    """For each column (d,): the median, the spread (infinite if it is constant), and the distance of the first two samples."""
     mass = [np.ones(rows.shape[0]) if w is None else host_numbers(w) for rows, w in samples]
     columns = zip(*(column_values(rows) for rows, _ in samples), strict=True)
     middle, spread, apart = np.reshape([_of_column(values, mass) for values in columns], (-1, 3)).T
@@ -178,7 +178,7 @@ def _of_columns(samples: Sequence[tuple[Array, Array | None]]) -> tuple[np.ndarr
 
 
 def _of_column(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """The same of one column (n,) of each sample, whose rows count `mass` (n,) times; the spread of a constant one is 0."""
+    """The same for one column, (n,) in each sample, whose rows count `mass` (n,) times; the spread of a constant column is 0."""
     found, kind = np.unique(np.concatenate(values), return_inverse=True)
     kinds = np.split(kind, np.cumsum([len(column) for column in values])[:-1])
     shares = np.array([np.bincount(at, m / m.max(), len(found)) for at, m in zip(kinds, mass, strict=True)])
@@ -196,7 +196,7 @@ def _of_column(values: Sequence[np.ndarray], mass: Sequence[np.ndarray]) -> tupl
 
 
 def _apart(found: np.ndarray, shares: np.ndarray, middle: float, spread: float) -> float:
-    """Wasserstein distance, in spreads, of the first two samples of clipped values (k,) with shares (., k); 0 of one sample."""
+    """Wasserstein distance, in spreads, of the first two samples of clipped values (k,) with shares (., k); 0 for one sample."""
     if len(shares) < 2 or spread == 0.0:
         return 0.0
     with np.errstate(over="ignore"):
@@ -205,7 +205,7 @@ def _apart(found: np.ndarray, shares: np.ndarray, middle: float, spread: float) 
 
 
 def _spread(difference: np.ndarray, weight: np.ndarray) -> float:
-    """The standard deviation of the Gaussian whose lower quartile or median of differences is the least relative to these (k,)."""
+    """The smaller estimate of a Gaussian's standard deviation from the lower quartile and the median of differences (k,)."""
     if not len(difference):
         return 0.0
     order = np.argsort(difference)
@@ -214,7 +214,7 @@ def _spread(difference: np.ndarray, weight: np.ndarray) -> float:
 
 
 class _Distinct(NamedTuple):
-    """Distinct values (k,), ascending, and the share (k,) of the rows that each has."""
+    """Distinct values (k,), ascending, and the share (k,) of the rows with each."""
 
     values: np.ndarray
     share: np.ndarray
@@ -226,12 +226,12 @@ class _Distinct(NamedTuple):
         kept, count = np.unique(self.values[_reached(self.share, (np.arange(_LEVELS) + 0.5) / _LEVELS)], return_counts=True)
         if len(kept) > 1:
             return _Distinct(kept, count / _LEVELS)
-        # Nearly all rows have one value: the others are compared as if each occurred once.
+        # If nearly all rows have one value, the others are compared as if each occurred once.
         kept = self.values[np.linspace(0, len(self.values) - 1, _LEVELS).astype(int)]
         return _Distinct(kept, np.full(_LEVELS, 1.0 / _LEVELS))
 
     def differences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Differences of pairs of the values, and the share of all pairs of rows that each has."""
+        """Differences of pairs of the values, and the share of each among all pairs of rows."""
         low, high = _pairs(len(self.values))
         with np.errstate(over="ignore"):
             return self.values[high] - self.values[low], self.share[low] * self.share[high]
@@ -248,7 +248,7 @@ def _pairs(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_counts(weight: np.ndarray) -> np.ndarray:
-    """How often each row counts (n,): whole numbers of times, or other weights with mean 1, as they have no unit. Not all are 0."""
+    """How often each row counts (n,): whole numbers unchanged; other weights have no unit and get mean 1. Not all are 0."""
     if np.array_equal(weight, np.rint(weight)):
         return weight
     share = weight / weight.max()

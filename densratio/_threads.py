@@ -13,11 +13,11 @@ from threadpoolctl import ThreadpoolController
 __all__ = ["blas", "few_threads", "one_thread", "threads_for"]
 
 _SMALL = 1000
-"""Rows of a square matrix up to which one thread takes a hundredth of a second for its factor, half a second for eigenvectors."""
+"""Rows of a square matrix up to which one thread takes 0.01 s for its factor, and half a second for its eigenvectors."""
 _FEW_ROWS, _FEW_CELLS = 10_000, 500_000
-"""Rows, and numbers in them, up to which boosting's threads have little to share out."""
+"""Rows, and numbers in them, up to which boosting has little work to share between threads."""
 _HELD: list[Any] = []
-"""What restores the number of threads of BLAS, once for each thread of Python that wants one."""
+"""The limits that restore the number of BLAS threads, one for each Python thread that asked for one thread."""
 _LOCK = Lock()
 
 
@@ -34,7 +34,7 @@ def blas() -> ThreadpoolController:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within it BLAS takes one thread. Of threads of Python that overlap, the last one to leave restores what the first found."""
+    """Use one BLAS thread in the block. If Python threads overlap, the last to leave restores the number that the first found."""
     with _LOCK:
         _HELD.append(_HELD[0] if _HELD else blas().limit(limits=1))
     try:
@@ -47,19 +47,19 @@ def one_thread() -> Iterator[None]:
 
 
 def few_threads(n: int, width: int | None = None) -> AbstractContextManager[None]:
-    """Within it BLAS takes one thread for a matrix (n, width) or (n, n) that is small, to factor it or multiply it by itself.
+    """Use one BLAS thread in the block if the matrix (n, width) or (n, n) is small, to factor it or multiply it by itself.
 
-    The threads wait for each other at every step. Where another process has a core, Cholesky's factor of 200 rows took 0.7 s with
-    two threads on two cores, and 0.2 ms with one.
+    The threads wait for each other at every step. With another process on one of two cores, the Cholesky factor of 200 rows took
+    0.7 s with two threads, and 0.2 ms with one.
     """
     return one_thread() if n * (n if width is None else width) ** 2 <= _SMALL**3 else nullcontext()
 
 
 @contextmanager
 def threads_for(n_rows: int, width: int) -> Iterator[None]:
-    """Within it a fit of few rows, whose matrices have `width` columns, takes one thread of BLAS and of OpenMP.
+    """Use one thread of BLAS and of OpenMP in the block for a fit of few rows, whose matrices have `width` columns.
 
-    Where another process has a core, boosting of 2,800 rows took a minute with two threads on two cores, and a second with one.
+    With another process on one of two cores, boosting of 2,800 rows took a minute with two threads, and a second with one.
     """
     with ExitStack() as stack:
         stack.enter_context(few_threads(n_rows, width))

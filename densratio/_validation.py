@@ -43,15 +43,15 @@ _MOST_COPIES = 2.0**32  # larger whole numbers are no counts of rows
 
 
 def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
-    """Two samples as one (X, y) with y = 0 for source (training) and 1 for target (test) rows, which take turns.
+    """Join two samples into one (X, y), with y = 0 for source (training) rows and 1 for target (test) rows.
 
-    The rows of each sample keep their order, so that X[y == 0] is the source and `weights_` belong to its rows. Because they
-    take turns, every block of rows has both, as scikit-learn's default folds need.
+    Source and target rows alternate, so that every block of rows has both, as scikit-learn's default folds need. The rows of each
+    sample keep their order: X[y == 0] is the source, and `weights_` are in the order of its rows.
     X_source (n_s, d), X_target (n_t, d): numpy arrays, torch tensors (on one device), scipy sparse rows (returned as CSR), or
     pandas or polars frames with the same columns (returned as frames). Raises ValueError for an empty sample or different columns.
     """
     samples = [_sample(X, name) for X, name in ((X_source, "source"), (X_target, "target"))]
-    # Places in the source rows followed by the target rows, such that both are spread evenly.
+    # Positions in the source rows followed by the target rows, with both spread evenly.
     turns = np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in (shape_of(X)[0] for X in samples)]), kind="stable")
     y: Any = (turns >= shape_of(samples[0])[0]).astype(int)
     if any(map(is_tensor, samples)):
@@ -76,7 +76,7 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
 
 
 def with_columns_of(X_source: Any, X_target: Any) -> Any:
-    """The frame X_target with its columns in the order of X_source. Raises ValueError where the names differ."""
+    """The frame X_target with its columns in the order of X_source. Raises ValueError if the names differ."""
     names, others = list(X_source.columns), list(X_target.columns)
     if names == others:
         return X_target
@@ -124,7 +124,7 @@ def split_domains(
 
 
 def ordered_labels(values: Sequence[Any]) -> tuple[tuple[Any, Any], str]:
-    """(source, target) of two sorted labels, and why that order needs to be told: "" for 0 and 1, and for words that name them.
+    """(source, target) of two sorted labels, and the reason to warn of that order: "" for 0 and 1, and for the words below.
 
     "source", "train" and "training" are the source, "target", "test" and "testing" the target; else the smaller is the source.
     """
@@ -156,7 +156,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
 
 
 def check_two_dimensional(shape: Sequence[int], kind: str = "array") -> None:
-    """Raises ValueError for rows that are not (n, d)."""
+    """Raise ValueError for rows that are not (n, d)."""
     if len(shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(shape)}D {kind} instead: X has shape {tuple(shape)} and must be (n, d). Reshape your "
@@ -165,9 +165,9 @@ def check_two_dimensional(shape: Sequence[int], kind: str = "array") -> None:
 
 
 def check_sample_weight(sample_weight: Any, n_rows: int, of: str = " of X") -> np.ndarray | None:
-    """sample_weight (n,) as finite numbers >= 0 on the host in an array of its own, one for each of `n_rows` rows, or None.
+    """sample_weight (n,) as a new array of finite numbers >= 0 on the host, one for each of `n_rows` rows, or None.
 
-    of: what the rows are those of, for the messages.
+    of: completes "row" in messages.
     """
     if sample_weight is None:
         return None
@@ -182,14 +182,14 @@ def check_sample_weight(sample_weight: Any, n_rows: int, of: str = " of X") -> n
 
 
 def _as_counts(weights: np.ndarray, is_source: np.ndarray) -> np.ndarray:
-    """Weights (n,) as numbers of rows. Whole numbers are; others have no unit, and their sum becomes the effective number of
-    rows, (sum w)^2 / sum w^2 (Kish, 1965). Rows whose weight is lost in the rounding of the sums count 0.
+    """Weights (n,) as numbers of rows. Whole numbers are copies; other weights have no unit, and are scaled to sum to the effective
+    number of rows, (sum w)^2 / sum w^2 (Kish, 1965). Rows whose weight is lost in the rounding of the sums count 0.
     """
     if weights.max() <= _MOST_COPIES and np.array_equal(weights, np.rint(weights)):
         return weights
     domains = [is_source, ~is_source]
     largest = [weights[rows].max() for rows in domains]
-    # In units that are too far apart for one sum the domains are scaled on their own.
+    # If their units are too far apart for one sum, the domains are scaled separately.
     groups = [np.ones_like(is_source)] if max(largest) / _MOST_COPIES <= min(largest) else domains
     counts = np.empty_like(weights)
     for rows in groups:
@@ -252,7 +252,7 @@ def _concat_frames(X_source: Any, X_target: Any, turns: np.ndarray) -> Any:
 
 
 def _labels(y: Any) -> np.ndarray:
-    """Labels (n,) without missing ones; numbers that come as objects as an array of numbers."""
+    """Labels (n,), none of them missing; numbers stored as objects become an array of numbers."""
     labels = np.asarray(y)
     is_bad = ~np.isfinite(labels) if labels.dtype.kind == "f" else np.zeros(len(labels), dtype=bool)
     if labels.dtype.kind == "O":
@@ -315,7 +315,7 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
 
 
 def _check_size(estimator: Any, X: Array, names: list) -> None:
-    """Raises ValueError for columns whose squares would overflow in the dtype of X, unless the estimator scales them first."""
+    """Raise ValueError for columns whose squares would overflow in the dtype of X, unless the estimator scales them first."""
     if getattr(estimator, "scale", None) == "auto" or (is_sparse(X) and not X.nnz):
         return
     xp = namespace(X)
@@ -354,7 +354,7 @@ def _check_finite(X: Array, names: list, *, takes_nan: bool = False) -> None:
 
 
 def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tuple[str, ...] = ()) -> type[T]:
-    """The entry `name` of a registry; a ValueError that lists the names where there is none."""
+    """The entry `name` of a registry. Raises ValueError with the known names if there is none."""
     if not isinstance(name, str) or name not in registry:
         raise ValueError(
             f"{what}={name!r} is not known; use one of {sorted([*registry, *also])}.{did_you_mean(name, [*registry, *also])}"
@@ -363,7 +363,7 @@ def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tupl
 
 
 def check_count(name: str, value: Any, least: int = 1, more: str = "") -> int:
-    """The value of a parameter as an int >= `least`. Raises ValueError for anything else; more: what the message says beside."""
+    """The value of a parameter as an int >= `least`. Raises ValueError for anything else; more: an addition to the message."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be an int >= {least}{more}; got {shown(value)}.")
     return int(value)
@@ -379,7 +379,7 @@ def check_number(name: str, value: Any, within: str, more: str = "") -> float:
 
 @cache
 def _ends(within: str) -> tuple[float, float]:
-    """The least and the largest number within an interval; steps in a loop check their parameters too."""
+    """The least and the largest number in an interval; cached, since steps in a loop check their parameters too."""
     low, high = map(float, within[1:-1].split(","))
     return low if within[0] == "[" else nextafter(low, inf), high if within[-1] == "]" else nextafter(high, -inf)
 

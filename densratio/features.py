@@ -37,10 +37,10 @@ __all__ = ["BANDWIDTHS", "FEATURES", "Features", "Gaussian", "Laplacian", "Nystr
 
 T = TypeVar("T")
 Anchors = Literal["source", "target"]
-_NARROWEST = 3  # part of the median distance that is the width of a kernel
+_NARROWEST = 3  # largest divisor of the median distance for the width of a kernel
 _MEDIAN_ROWS = 512  # rows whose pairwise distances the median rule sorts
 NO_TRACE = 172.0
-"""Exponent beyond which kernels, of less than 1e-74, change no sum; products of them are slow to compute."""
+"""Exponent beyond which kernels, below 1e-74, change no sum; products of such small numbers are slow to compute."""
 
 
 # ---------------------------------------------------------------- bandwidth rules
@@ -57,7 +57,7 @@ def median_bandwidth(
     """1 / (2 median) of the positive distances between pairs of pooled rows, on at most 256 rows of each sample.
 
     With the squared Euclidean distance this is gamma = 1 / (2 sigma^2) with sigma the median distance. Pairs are weighted by
-    the product of the weights of their rows. degree: the power with which the distance grows with the rows.
+    the product of the weights of their rows. degree: the power of the scale of the rows with which the distance grows.
     """
     (source, source_weight), (target, target_weight) = _subsample(source, source_weight), _subsample(target, target_weight)
     pooled = concat_rows(source, target)
@@ -94,7 +94,7 @@ def target_spread_bandwidth(
     """1 / (distance between the 10 % and 90 % quantiles of the target columns), or the pooled range if that is 0.
 
     In a training loop, rows to be down-weighted would widen the pooled median; the spread of the clean target is unaffected.
-    Target rows count as often as they weigh; the weights of source rows do not matter.
+    Target rows count as often as their weights say; the weights of source rows do not matter.
     """
     if is_sparse(target):
         source, target = (np.stack(list(column_values(rows)), axis=1) for rows in (source, target))
@@ -105,7 +105,7 @@ def target_spread_bandwidth(
     else:
         low, high = _weighted_quantiles(target, target_weight)
     spread = _gap(high, low, distance)
-    if is_numpy_array(spread) and spread > 0.0:  # what a host can see need not be computed
+    if is_numpy_array(spread) and spread > 0.0:  # on the host a branch saves computing the range
         return _reciprocal(spread)
     least = xp.minimum(xp.min(source, axis=0, keepdims=True), ordered[:1, :])
     largest = xp.maximum(xp.max(source, axis=0, keepdims=True), ordered[-1:, :])
@@ -113,7 +113,7 @@ def target_spread_bandwidth(
 
 
 def _gap(high: Array, low: Array, distance: Callable[[Array, Array], Array]) -> Array:
-    """Distance () between two rows (1, d); 0 where they differ by no more than the rounding of their entries."""
+    """Distance () between two rows (1, d); 0 if they differ by no more than the rounding of their entries."""
     gap, rounding = distance(high, low)[0, 0], distance(8.0 * eps(high) * high, 0.0 * high)[0, 0]
     return namespace(gap).where(gap > rounding, gap, 0.0 * gap)
 
@@ -125,7 +125,7 @@ def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
     total = float(reached[-1, 0])
     found = []
     for share in (0.1, 0.9):
-        # Of whole numbers the same place as among the copies.
+        # For whole numbers this is the same position as among the copies.
         place = round(share * (total - 1.0)) if total.is_integer() else share * total
         at = xp.sum(xp.astype(reached <= place, xp.int64), axis=0)
         column = [rows[int(order[int(row), j]), j] for j, row in enumerate(xp.clip(at, max=rows.shape[0] - 1))]
@@ -137,7 +137,7 @@ BANDWIDTHS: dict[str, Callable[..., Array]] = {"median": median_bandwidth, "targ
 
 
 def rule_of(gamma: Any, rules: Mapping[str, T]) -> T | None:
-    """The rule that gamma names, None for a number. Raises ValueError for anything else."""
+    """The rule with the name gamma, None for a number. Raises ValueError for anything else."""
     if isinstance(gamma, str) and gamma not in rules:
         raise ValueError(
             f"gamma={gamma!r} is not a known rule; give a number > 0 or one of {sorted(rules)}; an estimator's fit also takes "
@@ -159,7 +159,7 @@ def _subsample(rows: Array, weight: Array | None) -> tuple[Array, Array | None]:
 
 
 def _reciprocal(scale: Array) -> Array:
-    """1 / scale; 1 if the data have no scale (all rows equal)."""
+    """1 / scale; 1 if the data have no scale (all rows are equal)."""
     xp = namespace(scale)
     safe = xp.where(scale > tiny(scale), scale, xp.ones_like(scale))
     return 1.0 / safe
@@ -227,17 +227,17 @@ class Features(ABC):
     def bandwidth(
         self, source: Array, target: Array, source_weight: Array | None = None, target_weight: Array | None = None
     ) -> Array:
-        """The number gamma () that `gamma` gives on these samples, with weighted rows."""
+        """The value () of `gamma`, a number or a rule, on these samples with weighted rows."""
         rule = rule_of(self.gamma, BANDWIDTHS)
         if rule is None:
             return put(float(self.gamma), source)
         return rule(source, target, self._distance, source_weight, target_weight, self._degree)
 
     def narrowed(self, source: Array, target: Array) -> float:
-        """The factor of gamma that divides the width of the kernel by the number of columns that vary, at most by 3.
+        """The factor of gamma that divides the width of the kernel by the number of varying columns, at most by 3.
 
-        The median distance of rows grows with the number of columns. Sums of so wide kernels, with coefficients >= 0, hardly
-        vary; a third of it gives the least error on known ratios of 2 to 20 columns.
+        The median distance of rows grows with the number of columns. Sums of such wide kernels, with coefficients >= 0, hardly
+        vary; a third of the median distance gives the least error on known ratios of 2 to 20 columns.
         """
         ends = zip(column_values(source), column_values(target), strict=True)
         varying = sum(min(a.min(), b.min()) < max(a.max(), b.max()) for a, b in ends)
@@ -246,7 +246,7 @@ class Features(ABC):
     def bandwidth_apart(self, source: Array, target: Array) -> float:
         """The gamma at which the kernel of any two different rows is at most 1 %; 0 if all rows are equal.
 
-        Kernels of discrete rows that overlap, with coefficients >= 0, could not follow their frequencies.
+        Overlapping kernels of discrete rows, with coefficients >= 0, could not follow the frequencies of the rows.
         """
         pooled = concat_rows(source, target)
         distances = to_host(self._distance(pooled, pooled))
@@ -349,7 +349,7 @@ FEATURES: dict[str, type[Features]] = {
 
 
 def at_bandwidths(features: Sequence[Features], x: Array) -> Iterator[Array]:
-    """The features (n, k) of rows `x` (n, d), of fitted features that differ in their bandwidths alone.
+    """The features (n, k) of rows `x` (n, d) for each of several fitted features that differ only in their bandwidths.
 
     Kernels share the distances to the centers, and are at least exp(-NO_TRACE).
     """

@@ -30,7 +30,7 @@ BAD = {
     "a row too short": ("age,income,score\n1,2,3\n4,5\n", ["column 'score' has no value on line 3"]),
     "an open quote": ('age,income,score\n1,2,3\n4,5,"6\n', ["a quotation mark is opened and never closed"]),
     "quotes alone": ('""\n', ["source.csv is empty"]),
-    "binary data": (b"\x00\x01\x02\x03", ["source.csv is no CSV file"]),
+    "binary data": (b"\x00\x01\x02\x03", ["source.csv is not a CSV file"]),
     "another encoding": ("age,income,prénom\n1,2,3\n".encode("latin-1"), ["source.csv is not UTF-8", "--encoding cp1252"]),
     "UTF-16": ("age,income,score\n1,2,3\n".encode("utf-16"), ["UTF-16", "--encoding utf-16"]),
     "a Parquet file": (b"PAR1\x00\x00", ["it is a Parquet file: name it .parquet"]),
@@ -102,14 +102,14 @@ def test_parquet_names_the_row_and_the_types_that_differ(folder):
 
 def test_a_damaged_file_is_said_to_be_one(folder):
     Path("source.parquet").write_text("age,income,score\n1,2,3\n")
-    assert "source.parquet is no Parquet file" in error_of(folder, "source.parquet", "target.csv")
+    assert "source.parquet is not a Parquet file" in error_of(folder, "source.parquet", "target.csv")
     samples()[0].to_parquet("source.parquet")
     Path("source.parquet").write_bytes(Path("source.parquet").read_bytes()[:-20])
-    assert "source.parquet is no Parquet file" in error_of(folder, "source.parquet", "target.csv")
+    assert "source.parquet is not a Parquet file" in error_of(folder, "source.parquet", "target.csv")
     Path("source.csv.gz").write_bytes(gzip.compress(Path("source.csv").read_bytes())[:-30])
-    assert "source.csv.gz is no gzip file, or it is damaged" in error_of(folder, "source.csv.gz", "target.csv")
+    assert "source.csv.gz is not a gzip file, or it is damaged" in error_of(folder, "source.csv.gz", "target.csv")
     Path("source.csv.gz").write_text("age,income,score\n1,2,3\n")
-    assert "source.csv.gz is no gzip file" in error_of(folder, "source.csv.gz", "target.csv")
+    assert "source.csv.gz is not a gzip file" in error_of(folder, "source.csv.gz", "target.csv")
 
 
 def test_a_column_of_names_is_left_out_and_that_is_said(folder):

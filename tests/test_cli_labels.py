@@ -274,7 +274,7 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "wrong.csv", "--label", "kind", "--columns", "a,kind"), "'kind' is what is learned: leave it out"),
         (("labels", "wrong.csv", "--label", "kind", "--text", "zip"), "--text: no file has a column 'zip'"),
         (("labels", "head.csv", "--label", "kind"), "head.csv has column names but no rows"),
-        (("labels", "one.csv", "--label", "kind"), "There is no column beside 'kind'"),
+        (("labels", "one.csv", "--label", "kind"), "There is no column besides 'kind'"),
         (("labels", "latin.csv", "--label", "kind"), "latin.csv is not UTF-8 text: name its encoding, such as --encoding cp1252"),
         (("train", "wrong.csv", "--label", "kind", "--test", "other.csv"), "only wrong.csv has 'b'; only other.csv has 'c'"),
         (("train", "wrong.csv", "--label", "kind", "--test", "numbers.csv"), "in numbers.csv the column holds numbers"),

@@ -191,7 +191,7 @@ def test_row_numbers_are_used_where_columns_names_them_alone(folder):
         frame.assign(id=range(len(frame))).to_csv(f"{name}.csv", index=False)
     np.testing.assert_allclose(weights("source.csv", "target.csv"), plain, rtol=1e-9)
     said = call("source.csv", "target.csv").stdout
-    assert "warning: Column 'id' counts on without repeating" in said and "column 'id'            dropped: whole numbers" in said
+    assert "warning: Column 'id' counts up without repeating" in said and "column 'id'            dropped: consecutive" in said
     used = expected(source.assign(id=range(60)), target.assign(id=range(40)), random_state=0)
     np.testing.assert_allclose(weights("source.csv", "target.csv", "--columns", "age,income,score,id"), used, rtol=1e-9)
 

@@ -88,7 +88,7 @@ def test_the_sign_of_a_difference_is_said_and_zero_has_none():
     assert report.balance[0].before < 0.0 and "Standardized mean difference, source minus target" in str(report)
     tiny = dataclasses.replace(report, balance=(report.balance[0]._replace(before=-1e-5, after=-0.0),))
     assert "+0.000" in str(tiny) and "-0.000" not in str(tiny)
-    assert "negative where the target is larger" in tiny.to_html()
+    assert "negative if the target is larger" in tiny.to_html()
 
 
 def test_levels_that_begin_with_a_sign_are_quoted_and_masked_entries_are_missing():

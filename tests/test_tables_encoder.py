@@ -223,9 +223,9 @@ def numbered(values):
 def test_whole_numbers_that_count_on_are_row_numbers_and_are_left_out(source, target):
     source, target = numbered(source), numbered(target)
     for pooled in (False, True):
-        with pytest.warns(UserWarning, match=r"Column 'id' counts on without repeating, .*TableEncoder\(keep=\['id'\]\)"):
+        with pytest.warns(UserWarning, match=r"Column 'id' counts up without repeating, .*TableEncoder\(keep=\['id'\]\)"):
             use = TableEncoder().fit_samples(source, target, pooled=pooled).columns_[0]
-        assert str(use) == "id: dropped: whole numbers that count on: they name rows and do not describe them"
+        assert str(use) == "id: dropped: consecutive whole numbers: they name rows and do not describe them"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert TableEncoder(keep="id").fit_samples(source, target).columns_[0].kind == "numbers"
@@ -375,7 +375,7 @@ def test_a_column_of_numbers_with_a_stray_text_is_told(made):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             TableEncoder(max_levels=30).fit_samples(made(frame), made(frame))
-        told = [str(warning.message) for warning in caught if "for the most part" in str(warning.message)]
+        told = [str(warning.message) for warning in caught if "holds mostly numbers" in str(warning.message)]
         assert len(told) == is_told
         if is_told:
             stray = next(text for text in column if not text.isdigit())

@@ -116,7 +116,7 @@ def test_levels_that_differ_in_case_or_spaces_alone_are_told(levels, is_told):
         warnings.simplefilter("always")
         TableEncoder().fit_samples(frame, frame)
     said = [str(warning.message) for warning in caught]
-    assert len(said) == is_told and all("differ in case or spaces alone" in text for text in said)
+    assert len(said) == is_told and all("differ only in case or spaces" in text for text in said)
 
 
 def test_tamed_weights_keep_the_index_of_a_series(result):

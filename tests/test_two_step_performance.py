@@ -467,10 +467,10 @@ def call(**changes):
     ("changes", "message"),
     [
         ({"X_target": np.zeros((5, 3))}, "The samples differ in their columns: the source has 2 and the target has 3"),
-        ({"metric": "f1"}, "'f1' is no mean over rows"),
-        ({"metric": sklearn.metrics.r2_score}, "'r2_score' is no mean over rows"),
+        ({"metric": "f1"}, "'f1' is not a mean over rows"),
+        ({"metric": sklearn.metrics.r2_score}, "'r2_score' is not a mean over rows"),
         ({"metric": "neg_root_mean_squared_error"}, "is the root of a mean.*estimate 'mean_squared_error'"),
-        ({"metric": "acuracy"}, "There is no metric 'acuracy'. Did you mean 'accuracy'. Those that are known: accuracy, "),
+        ({"metric": "acuracy"}, "There is no metric 'acuracy'. Did you mean 'accuracy'. Known are accuracy, "),
         ({"metric": 3}, "metric must be a name or a function"),
         ({"metric": lambda y, p: np.mean(y == p)}, r"must return one number for each row, shape \(60,\).*got shape \(\)"),
         ({"metric": lambda y, p: np.where(y == p, np.nan, 0.0)}, "is nan at row"),

@@ -147,7 +147,7 @@ def test_the_repr_says_before_and_after():
         ({"method": "flatten", "amount": 1.5}, "amount of 'flatten' must be a number from 0 to 1; got 1.5"),
         ({"method": "flatten", "amount": True}, "got True"),
         ({"method": "truncate", "amount": 0.0}, "amount of 'truncate' must be a number > 0"),
-        ({"method": "overlap", "amount": 0.5, "effective_rows": 3}, "Give amount or effective_rows, and not both"),
+        ({"method": "overlap", "amount": 0.5, "effective_rows": 3}, "Give amount or effective_rows, not both"),
         ({"method": "overlap", "effective_rows": 21}, "at most the number of positive weights, 20; got 21"),
         ({"method": "overlap", "effective_rows": "9"}, "effective_rows must be a number"),
         ({"weights": [0.0, 0.0]}, "All weights are 0"),

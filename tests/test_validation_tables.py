@@ -1,4 +1,4 @@
-"""What tables and labels people have: containers, columns that are no numbers, words for labels, weights of any scale."""
+"""Tables and labels as people have them: containers, columns without numbers, words for labels, weights of any scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: arguments, tables, a progress bar and files around the library; one command a file."""
+"""The command line: arguments, tables, a progress bar and files around the library; one file per command."""
 
 from __future__ import annotations
 

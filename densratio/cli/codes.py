@@ -1,4 +1,4 @@
-"""Columns of codes: digits with a zero before them, such as zip codes, which name something and count nothing."""
+"""Columns of codes: digits with leading zeros, such as zip codes, which are names and not numbers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PADDED = re.compile(r"0\d+")
 
 
 def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, ...]:
-    """Columns that are text in all tables: those that --text names, and those of `names` that hold codes in one of the tables.
+    """Columns to read as text in all tables: those of --text, and those of `names` that hold codes in one of the tables.
 
-    Read as numbers, 01 and 1 would be one value. The tables read these as texts from now on, and their notes say so. A table that
-    has lost the zeros of all codes of a column gets them back.
+    As numbers, 01 and 1 would be one value. The tables read these columns as texts from now on, and their notes say so. A table
+    that has lost the leading zeros of all codes of a column gets them back.
     """
     declared = tables[0].reading.text
     found: dict[str, str] = {}
@@ -30,7 +30,7 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
                 found[name] = code
                 table.notes += (
                     f"{table.path}: column '{name}' holds codes, such as '{code}', and is read as text, as by --text; numbers are "
-                    "written without a zero before them.",
+                    "written without leading zeros.",
                 )
     codes = (*declared, *found)
     for table in tables:
@@ -40,7 +40,7 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
 
 
 def give_zeros_back(tables: Sequence[Table], names: Sequence[str]) -> None:
-    """Let tables without a zero before any code, which a program may have dropped, read codes at the others' one length."""
+    """Restore leading zeros in tables where no code has one, as after some programs, if the other tables' codes have one length."""
     shared = [name for name in names if sum(name in table.names for table in tables) > 1]
     frames = [table.read([name for name in shared if name in table.names]) for table in tables] if shared else []
     for name in shared:
@@ -69,7 +69,7 @@ def _give_back(written: Sequence[tuple[Table, set[str]]], name: str) -> None:
 
 
 def _code(texts: Sequence[str]) -> str | None:
-    """A text of digits that begin with a zero, if no other text is a number of another form, such as 1.5 or -3."""
+    """A text of digits with a leading zero, if no other text is a number of another form, such as 1.5 or -3."""
     if any(is_numeral(text) and any(map(str.isdigit, text)) and not text.isdecimal() for text in texts):
         return None
     return next(filter(_PADDED.fullmatch, texts), None)

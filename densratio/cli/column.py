@@ -1,4 +1,4 @@
-"""One column of one table: its values, what kind they are, and where those stand that are of no kind."""
+"""One column of one table: its values, their kind, and the places of values of another kind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Column(NamedTuple):
 
     @property
     def is_stray(self) -> np.ndarray:
-        """The texts (n,) of this column that are no numbers."""
+        """The texts (n,) of this column that are not numbers."""
         return self.is_present & np.isnan(numbers_in(self.values, self.table.reading))
 
     @property
@@ -68,7 +68,7 @@ class Column(NamedTuple):
 
 
 def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool, is_label: bool = False) -> Column:
-    """A column of a table. is_code: it is text whatever it holds; fills_gaps: NA, ? and such are no texts; is_label: no dates."""
+    """A column of a table. is_code: it is always text; fills_gaps: NA, ? and the like are gaps; is_label: dates stay text."""
     if is_code:
         codes, other = code_texts(values), table.respelled.get(values.name, {})
         return Column(table, codes.map(lambda text: other.get(text.strip(), text), na_action="ignore"), "categories")
@@ -82,18 +82,18 @@ def column_of(table: Table, values: Any, *, is_code: bool, fills_gaps: bool, is_
 
 
 def code_texts(values: Any) -> Any:
-    """Codes (n,) as texts: 7 and not 7.0, which numbers become beside a missing one."""
+    """Codes (n,) as texts: 7 and not 7.0, even if a missing value made the column floating point."""
     return values.astype(object).map(lambda x: str(int(x) if isinstance(x, float) and x.is_integer() else x), na_action="ignore")
 
 
 def shown(value: Any) -> str:
-    """A value in quotes, cut where it is long."""
+    """A value in quotes, shortened if it is long."""
     text = str(value)
     return f"'{text if len(text) <= 30 else text[:27] + '...'}'"
 
 
 def _spelled(column: Column, fills_gaps: bool, is_label: bool) -> Any:
-    """The numbers, dates, or true and false, that all texts of a column spell, or all but the gaps; None where some spell none."""
+    """The numbers, dates or booleans that all texts of a column spell, or all but the gaps; None if some text spells none."""
     values, is_stray = column.values, column.is_stray
     if is_stray.any() and values[is_stray].isin([*_TRUE, *_FALSE]).all() and (is_stray == column.is_present).all():
         return values.astype(object).map(lambda text: text in _TRUE, na_action="ignore")
@@ -105,7 +105,7 @@ def _spelled(column: Column, fills_gaps: bool, is_label: bool) -> Any:
 
 
 def _dates(column: Column, fills_gaps: bool) -> Any:
-    """The dates that all texts of a column spell in ISO format, or all but the gaps; None where some spell none."""
+    """The dates that all texts of a column spell in ISO format, or all but the gaps; None if some text spells none."""
     from pandas import to_datetime
 
     is_there = column.is_present & ~(column.values.map(lambda text: fills_gaps and is_gap(str(text))).to_numpy(dtype=bool))
@@ -113,7 +113,7 @@ def _dates(column: Column, fills_gaps: bool) -> Any:
         return None
     texts = column.values.astype(object).where(is_there, None).map(str.strip, na_action="ignore")
     has_zone = {datetime.datetime.fromisoformat(text).tzinfo is not None for text in texts[is_there].unique()}
-    # Dates with and without a zone can't be put in one order.
+    # Dates with and without a time zone can't be compared.
     return None if len(has_zone) > 1 else to_datetime(texts, format="ISO8601", utc=has_zone == {True})
 
 

@@ -1,4 +1,4 @@
-"""Which columns of two tables are used: --columns, --drop, and the names that differ between the files."""
+"""The columns of two tables to use: --columns, --drop, and names that differ between the files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _NAMELESS = re.compile(r"Unnamed: \d+")
 
 @dataclass(frozen=True)
 class Choice:
-    """The columns to use, in order, and how they were chosen: `left_out` by --drop, or None where --columns named them."""
+    """The columns to use, in order, and how they were chosen: `left_out` by --drop, or None if --columns named them."""
 
     names: tuple[str, ...]
     left_out: tuple[str, ...] | None
 
     def without(self, names: Sequence[str]) -> str:
-        """How to leave out some columns more, as an end of a sentence."""
+        """How to leave out more columns, as the end of a sentence."""
         if self.left_out is None:
             return f"without {quoted(names)} in --columns"
         return f"with --drop {as_argument([*self.left_out, *names])}"
 
 
 def check_id(id: str | None, source: Table, columns: str | None) -> None:
-    """Raise ValueError for names of rows that the source lacks, or that are to be used as well."""
+    """Raise ValueError if the source lacks the column of row names, or if --columns uses it as well."""
     if id is not None and id not in source.names:
         raise ValueError(f"--id: {source.path} has no column '{id}'. {hint_of(id, source.names)}")
     if id == "weight":
@@ -44,12 +44,12 @@ def check_id(id: str | None, source: Table, columns: str | None) -> None:
 
 
 def choose(source: Table, target: Table, columns: str | None, drop: str | None, beside: Sequence[str] = ()) -> Choice:
-    """The columns to use: those of `columns`, or all but `beside` and those of `drop`, which both tables must have.
+    """The columns to use: those of `columns`, or all but `beside` and those of `drop`. Both tables must have them.
 
-    beside : columns that describe no row, such as its name or its label.
+    beside : columns that do not describe the rows, such as names or labels.
 
     columns, drop : names separated by commas, as a line of a CSV file. Raises ValueError for names that are in neither table,
-    columns that are in one only or have no name, and where no column is left.
+    columns that are in only one or have no name, and if no column is left.
     """
     if columns is not None and drop is not None:
         raise ValueError("--columns says what to use and --drop what to leave out: give one of them.")
@@ -65,7 +65,7 @@ def choose(source: Table, target: Table, columns: str | None, drop: str | None, 
     _check_same(source, target, Choice(tuple(kept[0]), left_out), kept[1])
     if not kept[0]:
         raise ValueError(
-            "No column is left to use: all are left out." if left_out else f"There is no column beside {quoted(beside)}."
+            "No column is left to use: all are left out." if left_out else f"There is no column besides {quoted(beside)}."
         )
     choice = Choice(tuple(kept[0]), left_out)
     if nameless := [name for name in kept[0] if _NAMELESS.fullmatch(name)]:
@@ -96,7 +96,7 @@ def known(option: str, text: str, source: Table, target: Table) -> tuple[str, ..
 
 
 def hint_of(name: str, columns: Sequence[str]) -> str:
-    """The columns whose names are like one that is none, or all of them."""
+    """The columns with names similar to an unknown one, or all columns."""
     if near := nearest(name, columns):
         return f"Did you mean {quoted(near)}?"
     # A label is often the last one.
@@ -128,5 +128,5 @@ def _check_same(source: Table, target: Table, choice: Choice, target_names: list
 
 
 def as_argument(names: Sequence[str]) -> str:
-    """Names as one argument of a command line, which can be pasted."""
+    """Names as one command-line argument that can be pasted."""
     return shlex.quote(",".join(f'"{name}"' if "," in name else name for name in names))

@@ -1,4 +1,4 @@
-"""What every command shares: errors in one plain line, names as a phrase, and text that a terminal cannot take for commands."""
+"""Shared by all commands: errors in one plain line, names as a phrase, and text without control characters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["check_installed", "enumerated", "moving_bar", "plain_errors", "print
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Mistakes in the input end in one line on standard error and exit status 2, not in a traceback.
+    """Report mistakes in the input as one line on standard error with exit status 2, not as a traceback.
 
-    A request to stop (SIGTERM, a closed terminal) ends the command as an exception does, so that nothing half done is left.
+    A request to stop (SIGTERM, a closed terminal) raises an exception, so that no partial output is left.
     """
     handlers = {number: signal.signal(number, _stop) for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))}
     try:
@@ -33,7 +33,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def check_installed(needed: Mapping[str, str], this: str = "This needs") -> None:
-    """Raise ImportError for a module that is missing; needed: module -> the extras that install it. this: what is done with it."""
+    """Raise ImportError for a missing module. needed: module -> the extras that install it. this: the start of the message."""
     for module, extras in needed.items():
         if find_spec(module) is None:
             raise ImportError(f'{this} {module}: pip install "densratio-toolkit[{extras}]"')
@@ -41,7 +41,7 @@ def check_installed(needed: Mapping[str, str], this: str = "This needs") -> None
 
 @contextmanager
 def moving_bar(title: str, n_epochs: int | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error for at most so many epochs, after each of which to call what is given, or for work of any length."""
+    """A bar on standard error for at most n_epochs, to be advanced by the yielded function after each, or of unknown length."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -54,7 +54,7 @@ def moving_bar(title: str, n_epochs: int | None = None) -> Iterator[Callable[[],
 
 
 def say(label: str, text: str, style: str = "bold", *, width: int = 0, stderr: bool = False) -> None:
-    """One line of a terminal, as long as it is: a label in a style, and a text without markup."""
+    """Print one line without wrapping: a label in a style, and a text without markup."""
     from rich.console import Console
     from rich.text import Text
 
@@ -64,12 +64,12 @@ def say(label: str, text: str, style: str = "bold", *, width: int = 0, stderr: b
 
 
 def printable(text: str) -> str:
-    r"""Text in which what a terminal would obey, not show, is written out: an escape character as \x1b."""
+    r"""Text with control characters written out: an escape character as \x1b."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def enumerated(things: Sequence[object], limit: int = 8) -> str:
-    """Things as one phrase: 3, 8 and 12; past `limit` of them the rest is counted."""
+    """Things as one phrase: 3, 8 and 12; above `limit` of them the rest is counted."""
     words = [str(thing) for thing in things[:limit]]
     if len(things) > limit:
         words.append(f"{len(things) - limit} more")

@@ -37,9 +37,9 @@ def demo(
 ) -> None:
     """Train on real data with wrong labels, and see the weights repair it.
 
-    Some clean validation rows are all that the methods know of the right labels; every other training label goes through the noise.
+    The methods know the right labels of a few clean validation rows only; all other training labels go through the noise.
 
-    Prints a table and writes OUT/results.json and OUT/weights.png, and OUT/weighting.png where methods learn a weighting function.
+    Prints a table and writes OUT/results.json and OUT/weights.png, and OUT/weighting.png if a method learns a weighting function.
     """
     with plain_errors():
         _demo(noise, methods, epochs, seeds, data, device, out)
@@ -60,7 +60,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
 
     names = keys_of(methods)
     config = experiment.NoiseExperiment(data=data, noise=noise, methods=names, epochs=epochs, seeds=seeds, device=device)
-    # Everything that can fail for a reason outside the training fails before it.
+    # Everything that can fail outside the training fails before it.
     weight_histograms({"check": np.ones(1)}, {"check": np.zeros(1, dtype=bool)})
     labeled = load_labelled(data)
     experiment.split_rows(labeled, config, seed=0)
@@ -90,7 +90,7 @@ def _demo(noise: str, methods: str, epochs: int, seeds: int, data: str, device: 
 
 
 def _check_folder(out: Path) -> None:
-    """Make the folder. Raises ValueError or OSError where the results could not be written there."""
+    """Make the folder. Raises ValueError or OSError if results could not be written there."""
     from .files import check_outputs
 
     if out.exists() and not out.is_dir():
@@ -101,7 +101,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _pictures(first: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Figures by file name, of the first run of each method."""
+    """Figures of the first run of each method, by file name."""
     from ..demo.experiment import weighting_curves
     from ..plotting import weight_histograms, weighting_functions
 
@@ -129,11 +129,11 @@ def _table(results: dict[str, dict[str, float | None]], config: Any) -> Table:
     table = Table(
         title=f"{title}, {config.seeds} seeds" if config.seeds > 1 else f"{title}, 1 seed",
         box=SIMPLE_HEAD,
-        # Eight columns fit a terminal of 80.
+        # Eight columns fit a terminal of width 80.
         padding=(0, 1, 0, 0),
         pad_edge=False,
         caption=f"Accuracy: mean of the last {min(10, config.epochs)} epochs on clean test rows{deviation}. "
-        "AUROC: the weight as a detector of flipped rows. Peak: memory that a batch takes.",
+        "AUROC: the weight as a detector of flipped rows. Peak: memory of a batch.",
     )
     for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True, vertical="bottom")

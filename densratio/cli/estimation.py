@@ -1,4 +1,4 @@
-"""From two frames to weights and what they do: `importance_weights`, in the words of the command line."""
+"""From two frames to weights and their report: `importance_weights`, in the words of the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .values import Frames
 
 __all__ = ["Result", "estimator", "weigh"]
 
-# What the command line has of the advice of `Remedies`.
+# The advice of `Remedies` that applies to the command line.
 _WORDS = {
     "gamma": "--gamma cv",
     "regularization": "--regularization cv",
@@ -39,7 +39,7 @@ _OPTIONS = {"scale": "--no-scale", "n_neighbors": "--neighbors"}
 
 @dataclass(frozen=True)
 class Result:
-    """Weights (n_source,) of mean 1, 0 for rows left out, the method in words, what was done to columns, report and warnings."""
+    """Weights (n_source,) of mean 1 (0 for rows left out), the method in words, what was done to columns, report and warnings."""
 
     weights: np.ndarray
     method: str
@@ -49,10 +49,10 @@ class Result:
 
 
 def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
-    """What `importance_weights` takes as its method: "auto", or the density ratio of a name in ESTIMATORS with settings and seed.
+    """The argument `method` of `importance_weights`: "auto", or a named density ratio of ESTIMATORS with settings and seed.
 
-    settings : parameter -> value, as it was typed. Those of "auto" are of kernel mean matching. Raises ValueError for what a method
-    does not take.
+    settings : parameter -> value, as typed. With "auto" they select kernel mean matching. Raises ValueError for settings that the
+    method does not take.
     """
     method = method.lower()
     if method not in ("auto", *ESTIMATORS):
@@ -70,7 +70,7 @@ def estimator(method: str, settings: Mapping[str, Any], seed: int) -> Any:
 
 
 def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: int, *, keep: Sequence[str] = ()) -> Result:
-    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are its own to the power `flatten`, tamed by `tame`.
+    """Fit `ratio` on two frames, (n_s, d) and (n_t, d); the weights are raised to the power `flatten` and tamed by `tame`.
 
     keep : columns that are used even if they look like row numbers.
     """
@@ -82,11 +82,11 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
         except MemoryError:
             raise ValueError(
                 f"Not enough memory for this method on {len(frames.source) + len(frames.target)} rows; the memory of --method lsif "
-                "grows with the rows alone."
+                "grows only with the number of rows."
             ) from None
     fitted, weights = result.ratio[-1], np.zeros(len(frames.is_kept))
     weights[frames.is_kept] = result.weights
-    # What was done is not advised again.
+    # Remedies already in use are not advised again.
     words = {name: word for name, word in _WORDS.items() if tame is None or name != "tame"}
     remedies = Remedies(parameters_of(fitted) | {"flatten": flatten}, words)
     # The method is named among the facts of the call.
@@ -98,7 +98,7 @@ def weigh(ratio: Any, frames: Frames, flatten: float, tame: str | None, seed: in
 
 
 def _number(option: str, text: str, *words: str, at_least_zero: bool = False) -> float | str:
-    """The number > 0 (or >= 0) of an option, or one of the words that it takes too."""
+    """The value of an option: a number > 0 (or >= 0), or one of `words`."""
     if text in words:
         return text
     try:
@@ -122,7 +122,7 @@ def _neighbors(text: str) -> int | str:
 
 
 def _classifier(name: str) -> Any:
-    """Every classifier stands in scikit-learn's defaults, with leaves large enough for probabilities."""
+    """A classifier with scikit-learn's defaults, except leaves large enough for probabilities."""
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -145,4 +145,4 @@ _READERS = {
     "n_neighbors": _neighbors,
     "classifier": _classifier,
 }
-"""How the text of an option becomes the value of a parameter."""
+"""Conversions of the text of an option to the value of a parameter."""

@@ -1,4 +1,4 @@
-"""Output files, written all or none: first beside their places under passing names, then renamed."""
+"""Output files, all written or none: first under temporary names in the same folders, then renamed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 __all__ = ["check_outputs", "write_all"]
 
-_PASSING = ".densratio-"  # start of the passing names
-_ABANDONED = 3600.0  # seconds after which a file under a passing name is that of a process that was killed
+_PASSING = ".densratio-"  # start of the temporary names
+_ABANDONED = 3600.0  # seconds after which a temporary file belongs to a killed process
 
 
 def check_outputs(outputs: Mapping[str, tuple[Path, tuple[str, ...]]], inputs: tuple[Path, ...]) -> None:
-    """Raises ValueError for an output that could not be written, or that would overwrite an input or another output.
+    """Raise ValueError for an output that could not be written, or that would overwrite an input or another output.
 
-    outputs : option -> (path, the suffixes that it may have).
+    outputs : option -> (path, allowed suffixes).
     """
     seen: dict[Path, str] = {}
     for option, (path, suffixes) in outputs.items():
@@ -42,12 +42,11 @@ def check_outputs(outputs: Mapping[str, tuple[Path, tuple[str, ...]]], inputs: t
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Put the bytes in their places, all or, whatever fails, none.
+    """Write all files or, if anything fails, none.
 
-    A file is renamed to its place only when all are written, so nobody reads half of one. What a killed process left in the
-    same folders more than an hour ago is deleted.
+    Files are renamed to their final names only after all are written, so nobody reads a partial file. Files that a killed process
+    left in the same folders more than an hour ago are deleted.
     """
-    # A link stays one: the file behind it is replaced. A long name could not be lengthened.
     places = [path.resolve() for path in contents]
     fresh = [place.with_name(f"{_PASSING}{secrets.token_hex(6)}") for place in places]
     old = [place.read_bytes() if place.exists() else None for place in places]
@@ -80,7 +79,7 @@ def _place(path: Path, option: str) -> Path:
     try:
         path.stat()
     except OSError as error:
-        # From Python 3.13 on resolve() does not tell.
+        # From Python 3.13 on resolve() raises no error for this.
         if error.errno == errno.ELOOP:
             raise ValueError(f"{option} {path} is a link that leads back to itself: name another file.") from None
     return path.resolve()

@@ -1,4 +1,4 @@
-"""The page of label issues: the most doubtful rows as pictures, texts or columns, and which class was taken for which."""
+"""The page of label issues: the most doubtful rows as pictures, texts or columns, and counts of confused classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STYLE = (
 
 
 def page(issues: Any, given: Labeled, title: str) -> str:
-    """HTML of the most doubtful rows and of the counts by classes."""
+    """HTML of the most doubtful rows and of the counts by class."""
     found, are_classes = issues[issues["is_issue"]], "transition" in issues.attrs
     pairs = found.groupby(["given_label", "suggested_label"]).size().sort_values(ascending=False).head(_MOST_SHOWN)
     counts = [[_text(label), _text(suggested), f"{n:,}"] for (label, suggested), n in pairs.items()]
@@ -42,7 +42,7 @@ def _text(value: Any) -> str:
 
 
 def _shown(given: Labeled, row: Any, are_classes: bool) -> str:
-    """The picture of an image; of a row its texts, and the columns against its class or beside its number."""
+    """The picture of an image; for a table row its texts, and the columns against its class or next to its number."""
     if given.files:
         return _picture(given.rows[row.row], given.files[row.row])
     texts = given.rows.iloc[row.row].drop(given.rows.select_dtypes("number").columns).dropna()
@@ -52,7 +52,7 @@ def _shown(given: Labeled, row: Any, are_classes: bool) -> str:
 
 
 def _picture(image: Any, file: Path) -> str:
-    """An img element that holds the pixels (c, h, w) itself."""
+    """An img element that contains the pixels (c, h, w)."""
     from PIL import Image
 
     pixels = (255.0 * image).round().astype("uint8")
@@ -63,7 +63,7 @@ def _picture(image: Any, file: Path) -> str:
 
 
 def _against(X: Any, y: Any, row: Any) -> str:
-    """The columns in which the row lies farther from the rows of its label than from those of the suggested one, in deviations."""
+    """The columns in which the row is farther from the rows of its label than from those of the suggested one, in deviations."""
     numbers = X.select_dtypes("number")
     own, other = numbers[y == row.given_label], numbers[y == row.suggested_label]
     spread = numbers.std().replace(0.0, 1.0)

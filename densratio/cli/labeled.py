@@ -1,4 +1,4 @@
-"""Tables with a column of labels, as frames with the same columns and their labels; a value without a place is named."""
+"""Tables with a column of labels, as frames with the same columns and labels; errors name the values that do not fit."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Labeled", "checked_labels", "labeled"]
 
 
 class Labeled(NamedTuple):
-    """Rows, a pandas frame in which gaps are missing values or images (n, c, h, w), and their labels (n,).
+    """Rows, a pandas frame with missing values for gaps or images (n, c, h, w), and their labels (n,).
 
-    files: those of the images. column: that of the labels in a table. groups (n,): what names the group of each row, or None.
+    files: of the images. column: of the labels in a table. groups (n,): the name of each row's group, or None.
     """
 
     rows: Any
@@ -42,11 +42,11 @@ def labeled(
     size: int | None = None,
     groups: str | None = None,
 ) -> tuple[list[Labeled], list[str]]:
-    """The tables of several files, which have the same columns, or the images of several folders; and notes on what was done.
+    """The tables of several files with the same columns, or the images of several folders; and notes on what was done.
 
-    groups: the column of the first table that names groups of rows, from which nothing is learned.
-    Raises ValueError for a file that is no table, columns that differ, a row without a label, and, where most values of a column
-    are numbers, for those that are none.
+    groups: the column of the first table that names groups of rows; it is not used as a feature.
+    Raises ValueError for a file that is not a table, columns that differ, a row without a label, and for texts in a column of
+    mostly numbers.
     """
     if any(path.is_dir() for path in paths):
         return [_images(path, label, columns or drop or groups, size) for path in paths], []
@@ -56,7 +56,7 @@ def labeled(
     if label is None:
         raise ValueError(f"--label must name the column of the label in {paths[0]}. {hint_of('label', tables[0].names)}")
     _check_names(tables, label, columns, reading)
-    # Each is held against the first, which raises where columns differ.
+    # Each is compared with the first, which raises if columns differ.
     beside = (label,) if groups is None else (label, groups)
     choice, *_ = [choose(tables[0], other, columns, drop, beside) for other in tables]
     names = [*choice.names, label]
@@ -73,7 +73,7 @@ def labeled(
 
 
 def checked_labels(path: Path, label: str, reading: Reading, given: Labeled) -> tuple[tuple[np.ndarray, np.ndarray], Sequence[str]]:
-    """Row numbers and right labels (m,) of a table with the columns row and `label`, which are read as the given ones are; notes.
+    """Row numbers and right labels (m,) of a table with the columns row and `label`, read like the given ones; notes.
 
     Raises ValueError for another table.
     """
@@ -117,7 +117,7 @@ def _columns(table: Table, names: list[str]) -> list[Column]:
     frame = table.read(names)
     if not len(frame):
         raise ValueError(f"{table.path} has column names but no rows.")
-    # The name of a class may well be one that elsewhere stands for a missing value.
+    # The name of a class may be a text that otherwise stands for a missing value, such as NA.
     codes = table.reading.text
     return [
         column_of(table, frame[name], is_code=name in codes, fills_gaps=name != names[-1], is_label=name == names[-1])
@@ -134,7 +134,7 @@ def _labeled(values: list[Any], label: Column) -> Labeled:
 
 
 def _spelled_as(first: Column, other: Column) -> Column:
-    """The labels of another file, as texts where those of the first are texts of which some are numbers: 7 beside A7."""
+    """The labels of another file, as texts if those of the first file are texts that include numbers: 7 and A7."""
     has_numbers = first.is_text and bool((first.is_present & ~first.is_stray).any())
     if not has_numbers or other.kind != "numbers":
         return other
@@ -154,7 +154,7 @@ def _group_names(table: Table, name: str | None) -> np.ndarray | None:
 
 
 def _label_values(label: Column, values: Any) -> np.ndarray:
-    """The labels (n,). Raises ValueError for gaps, and for strays among numbers."""
+    """The labels (n,). Raises ValueError for gaps, and for texts among numbers."""
     if not label.is_present.all():
         raise ValueError(f"{label.where} has no label on {label.places(~label.is_present)}: give one, or leave these rows out.")
     if label.is_text and label.name not in label.table.reading.text and (found := list(strays(label))):
@@ -163,6 +163,6 @@ def _label_values(label: Column, values: Any) -> np.ndarray:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    """Whole numbers as integers, others as they are."""
+    """Whole numbers as integers, others unchanged."""
     is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
     return values.astype(np.int64) if is_whole else values

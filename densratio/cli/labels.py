@@ -1,4 +1,4 @@
-"""The rows of a table, or images of a folder, whose labels are likely wrong: all of them, the most likely first, and a page."""
+"""List the rows of a table, or the images of a folder, by how likely their labels are wrong, and write a page of the worst."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .options import Checked, Clean, Columns, Decimal, Drop, Encoding, Label, La
 __all__ = ["labels", "told"]
 
 _COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
-# What the library's messages call the options.
+# Names of the options in the library's messages.
 _OPTIONS = {"checked=(rows, right_labels)": "--checked right.csv", "n_jobs=2": "--jobs 2", "kind must be": "--kind must be"}
 _OPTIONS |= {"checked is for classes": "--checked is for classes", "pass row numbers or a mask": "leave it out"}
 _OPTIONS |= {"clean with rows of its own": "--clean"}
@@ -37,22 +37,22 @@ def labels(
     decimal: Decimal = ".",
     thousands: Thousands = None,
     encoding: Encoding = None,
-    kind: Annotated[str, typer.Option(help="What labels are: classes, numbers, or auto, which looks at them.")] = "auto",
+    kind: Annotated[str, typer.Option(help="Labels are classes, numbers, or auto: decided from their values.")] = "auto",
     groups: Annotated[
-        str | None, typer.Option(help="Column that names groups of rows, such as a patient: a group is never held out in part.")
+        str | None, typer.Option(help="Column that names groups of rows, such as a patient: a group is held out as a whole.")
     ] = None,
-    folds: Annotated[int, typer.Option(help="Folds, each of which is predicted by what the others teach.")] = 5,
+    folds: Annotated[int, typer.Option(help="Folds; a model trained on the other folds predicts each of them.")] = 5,
     repeats: Annotated[
-        int | None, typer.Option(help="How often the rows are dealt into folds. Default: 4 times up to 5,000 rows, fewer for more.")
+        int | None, typer.Option(help="Number of random splits into folds. Default: 4 up to 5,000 rows, fewer for more rows.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Folds at a time. Default: 1.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Folds to train in parallel. Default: 1.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of the training.")] = 0,
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
 
-    Writes for each row its number from 0, the given label, the suggested one, the probability that the given one is wrong, and
-    whether it is among as many as are estimated to be wrong; the most likely first. Of images, in a folder for each class, the
-    file too.
+    Writes for each row its number from 0, the given label, the suggested label, the probability that the given label is wrong, and
+    whether it is one of the estimated number of wrong labels; the most likely first. For images, in a folder for each class, also
+    the file.
     """
     with plain_errors():
         from .files import check_outputs, write_all
@@ -68,7 +68,7 @@ def labels(
         known = (right[0].rows, right[0].labels) if right else None
         seen, more = (None, ()) if checked is None else checked_labels(checked, label or "label", how, given)
         settings = {"kind": kind, "cv": folds, "n_repeats": repeats, "n_jobs": jobs, "random_state": seed}
-        with moving_bar("Folds are learned and held out"):
+        with moving_bar("Training on folds"):
             issues, said = _issues(given, known, seen, settings)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
@@ -85,7 +85,7 @@ def labels(
 
 
 def _issues(given: Any, known: Any, seen: Any, settings: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The list of issues, and what the library warns of, in the words of this command."""
+    """The list of issues, and the library's warnings in the words of this command."""
     from ..labels import find_label_issues
 
     samples = {"clean": known, "checked": seen, "groups": given.groups}
@@ -99,7 +99,7 @@ def _issues(given: Any, known: Any, seen: Any, settings: dict[str, Any]) -> tupl
 
 
 def told(caught: Sequence[warnings.WarningMessage]) -> list[str]:
-    """What the library warned of, in the words of the command line."""
+    """The library's warnings, in the words of the command line."""
     return [_in_words(str(warning.message)) for warning in caught if warning.category is UserWarning]
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people write them: read by the announced characters, and recognized where those do not fit."""
+"""Numbers as people write them: read with the characters of the options, and recognized if these do not fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AFFIXED = re.compile(
 
 
 def numbers_in(values: Any, reading: Reading) -> np.ndarray:
-    """The numbers (n,) that a pandas series of texts spells; NaN where a value is missing or no number."""
+    """The numbers (n,) that a pandas series of texts spells; NaN for a missing value and for any other text."""
     is_number, between = _pattern(reading).fullmatch, _marks(reading.thousands or "_")
 
     def number(value: Any) -> float:
@@ -32,12 +32,12 @@ def numbers_in(values: Any, reading: Reading) -> np.ndarray:
 
 
 def is_gap(text: str) -> bool:
-    """Whether a text in a column of numbers is one that programs write for a missing value: NA, nan, ?, ..."""
+    """Whether a text in a column of numbers stands for a missing value: NA, nan, ?, ..."""
     return text.strip().lower() in _GAPS
 
 
 def disguise(texts: list[str], reading: Reading) -> str | None:
-    """What to do about texts that are numbers for the most part, as people write them; None where most are no numbers."""
+    """Advice for texts that are mostly numbers as people write them; None if most are not numbers."""
     most = len(texts) / 2.0
     texts = [text.strip() for text in texts]
     for pattern, words in _written_otherwise(reading):
@@ -59,12 +59,12 @@ def _pattern(reading: Reading) -> re.Pattern[str]:
 
 
 def _marks(thousands: str) -> str:
-    """A pattern of a mark between thousands: a space and an apostrophe have several characters."""
+    """The pattern of a thousands separator: spaces and apostrophes have several characters."""
     return {" ": "[ \u00a0\u2009\u202f]", "'": "['\u2019]"}.get(thousands, re.escape(thousands))
 
 
 def _written_otherwise(reading: Reading) -> list[tuple[str, str]]:
-    """Patterns of numbers with another decimal character, or with thousands set apart, and the options that read them."""
+    """Patterns of numbers with another decimal character, or with a thousands separator, and the options that read them."""
     sign = "," if reading.decimal == "." else "."
     decimal, other = re.escape(reading.decimal), re.escape(sign)
     found = []

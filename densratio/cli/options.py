@@ -1,4 +1,4 @@
-"""Arguments that several commands have: labeled rows, how the text of a file is read, and which columns are left out."""
+"""Arguments of several commands: labeled rows, how the text of a file is read, and which columns are left out."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = [
 _THOUSANDS = (",", ".", "'", " ")
 
 LabeledData = Annotated[Path, typer.Argument(help="CSV, TSV (also .gz), Parquet, or a folder of images by class.", readable=False)]
-Label = Annotated[str | None, typer.Option(help="The column of the label; of a folder, none.")]
+Label = Annotated[str | None, typer.Option(help="The column of the label; leave it out for a folder.")]
 Clean = Annotated[Path | None, typer.Option(help="A table or folder of rows known to be right.", readable=False)]
 Checked = Annotated[
     Path | None,
     typer.Option(
-        help="A table of rows drawn at random and looked at again: row, the number from 0, and the right label, in a column named "
-        "as --label or, of a folder, label.",
+        help="A table of rows that were drawn at random and checked: row, the number from 0, and the right label, in a column "
+        "named as --label or, for a folder, label.",
         readable=False,
     ),
 ]
-Size = Annotated[int | None, typer.Option(help="Pixels of a side that all images are brought to.")]
+Size = Annotated[int | None, typer.Option(help="Resize all images to this number of pixels per side.")]
 Columns = Annotated[str | None, typer.Option(help="Columns to use, separated by commas. Default: all.")]
 Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")]
 Text = Annotated[str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")]
@@ -48,7 +48,7 @@ Encoding = Annotated[str | None, typer.Option(help="Encoding of CSV files: cp125
 
 
 def reading(decimal: str, thousands: str | None, encoding: str | None, text: str | None, *, id: str | None = None) -> Reading:
-    """How files are read. id: one more column of text. Raises ValueError for characters that numbers are not written with."""
+    """How files are read. id: one more column of text. Raises ValueError for characters that do not occur in numbers."""
     if decimal not in (".", ","):
         raise ValueError(f"--decimal is . or , and not '{decimal}'.")
     if thousands is not None and (thousands not in _THOUSANDS or thousands == decimal):

@@ -1,4 +1,4 @@
-"""What is written: the weights as a table, the report as a page, and their pictures, each as bytes."""
+"""The contents of output files, as bytes: the weights as a table, the report as a page, and the pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def contents(
     report: Path | None,
     plot: Path | None,
 ) -> dict[Path, bytes]:
-    """The bytes of each file to be written: path -> bytes. names: a frame of the column that names the rows, or None."""
+    """The bytes of each output file: path -> bytes. names: a frame with the column of row names, or None."""
     has_pictures = find_spec("matplotlib") is not None
     figure = _figure(result) if plot is not None or (report is not None and has_pictures) else None
     made = {out: _table(result.weights, names, suffix_of(out) or "")}
@@ -60,7 +60,7 @@ def drawn(figure: Any, kind: str) -> bytes:
     """A figure as a file of a kind: png, svg or pdf."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A font that lacks a character of a name shows a box.
+        # If the font lacks a character of a name, a box is drawn.
         warnings.filterwarnings("ignore", "Glyph")
         figure.savefig(buffer, format=kind, dpi=120)
     return buffer.getvalue()
@@ -72,7 +72,7 @@ def _figure(result: Result) -> Any:
 
     from ..plotting import BalanceDisplay, WeightsDisplay
 
-    # A gap between the panels, so that no text of one reads on in the other.
+    # A gap between the panels, so that their texts do not run together.
     figure = Figure(figsize=(11.0, 5.0), layout=ConstrainedLayoutEngine(wspace=0.08))
     left, right = figure.subplots(1, 2)
     WeightsDisplay.from_predictions(result.weights, ax=left)

@@ -1,4 +1,4 @@
-"""A classifier from rows or images with wrong labels, and how well it predicts right ones."""
+"""Train a classifier on rows or images with wrong labels, and measure its accuracy on right ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["train"]
 
 def train(
     data: LabeledData,
-    test: Annotated[Path, typer.Option(help="A table or folder with right labels, to measure the accuracy on.", readable=False)],
+    test: Annotated[Path, typer.Option(help="A table or folder with right labels, to measure the accuracy.", readable=False)],
     label: Label = None,
     method: Annotated[str, typer.Option(help="auto, or a reweighting method: mw_net, ...; a wrong name lists all.")] = "auto",
     clean: Clean = None,
@@ -32,7 +32,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
-    """Train a classifier in spite of wrong labels, and print its accuracy on rows with right ones."""
+    """Train a classifier in spite of wrong labels, and print its accuracy on rows with right labels."""
     with plain_errors():
         check_installed({"torch": "torch,cli"}, "This trains networks with")
         from ..labels import NoisyLabelClassifier

@@ -1,4 +1,4 @@
-"""From two tables to two frames for the encoder; a value that has no place in its column is named, with its lines."""
+"""From two tables to two frames for the encoder; errors name the values that do not fit their column, with their lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Treatment(NamedTuple):
     missing: str | None = None
 
     def takes(self, column: Column) -> bool:
-        """Whether a column can be used: texts only where they are to be encoded."""
+        """Whether a column can be used: texts only if they are to be encoded."""
         return self.encode or column.name in self.text if column.is_text else column.kind != LISTS
 
 
@@ -38,7 +38,7 @@ class _Fault(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Two pandas frames with the same columns, the source rows that are in them (n_source,), and what was done, in words."""
+    """Two pandas frames with the same columns, which source rows they contain (n_source,), and what was done, in words."""
 
     source: Any
     target: Any
@@ -47,11 +47,10 @@ class Frames(NamedTuple):
 
 
 def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) -> Frames:
-    """Both tables as frames for `TableEncoder`, with the same columns, and what became of texts and gaps.
+    """Both tables as frames for `TableEncoder`, with the same columns, and notes on texts and gaps.
 
-    Raises ValueError for fewer than two rows, values that are infinite or missing (unless `treatment` says what to do with these),
-    texts that `treatment` does not encode, and lists; a column of which most values are numbers is never text, save one that is
-    declared so.
+    Raises ValueError for fewer than two rows, infinite values, missing values (unless `treatment` says what to do with them), texts
+    that `treatment` does not encode, and lists. A column of mostly numbers is never text, unless it is declared so.
     """
     tables, names = (source, target), list(choice.names)
     frames = [table.read(names) for table in tables]
@@ -70,7 +69,7 @@ def cleaned(source: Table, target: Table, choice: Choice, treatment: Treatment) 
 
 
 def check_columns(pairs: Sequence[Sequence[Column]], choice: Choice, treatment: Treatment) -> None:
-    """Raise ValueError for the values that can't be used of columns, each as it is in one table or several."""
+    """Raise ValueError for values of the columns that can't be used; each column is given for one table or several."""
     found = [(pair, list(_faults(pair, treatment))) for pair in pairs]
     wordy = [pair[0] for pair, faults in found if not faults and not treatment.takes(pair[0])]
     if faulty := [pair for pair, faults in found if faults]:
@@ -91,17 +90,17 @@ def _of_faults(faults: list[_Fault], faulty: Sequence[Sequence[Column]], choice:
     if len(faults) > _MOST_FAULTS:
         sentences.append(f"And {len(faults) - _MOST_FAULTS} more.")
     hints = [hint for hint in dict.fromkeys(fault.hint for fault in faults) if hint]
-    # One column with decimals tells what the commas of the others are.
+    # One column with decimals shows the meaning of the commas in the others.
     are_decimals = any(hint.startswith("--decimal") for hint in hints)
     sentences += [hint for hint in hints if not (are_decimals and hint.startswith("--thousands") and "--decimal" in hint)]
     out = f"Repair these values or leave the column{'s' * (len(faulty) > 1)} out {choice.without([p[0].name for p in faulty])}"
     codes = [pair[0].name for pair in faulty if treatment.encode and any(column.is_text for column in pair)]
-    declared = f", or declare codes that are no numbers with --text {as_argument(codes)}" if codes else ""
+    declared = f", or declare codes with --text {as_argument(codes)}" if codes else ""
     return " ".join([*sentences, f"{out}{declared}."])
 
 
 def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
-    """What is wrong with the values of one column; nothing about texts and lists that are not to be used."""
+    """What is wrong with the values of one column; texts and lists that are not used are ignored."""
     present = [column for column in pair if column.is_present.any()]
     # True and false count as numbers.
     kinds = ["numbers" if column.kind == "booleans" else column.kind for column in present]
@@ -118,7 +117,7 @@ def _faults(pair: Sequence[Column], treatment: Treatment) -> Iterator[_Fault]:
 
 
 def strays(column: Column) -> Iterator[_Fault]:
-    """A fault where most values of a column of texts are dates, or numbers, in digits or as people write them."""
+    """A fault if most values in a column of texts are dates, or numbers, in digits or as people write them."""
     if column.table.has_types:
         return
     is_stray, is_other = column.is_stray, column.is_present & ~column.is_date
@@ -131,7 +130,7 @@ def strays(column: Column) -> Iterator[_Fault]:
 
 
 def _misplaced(column: Column, is_stray: np.ndarray, kind: str, instead: Column | None = None) -> _Fault:
-    """The texts of a mask (n,) stand where a kind of value belongs, which the column has in the file of `instead`."""
+    """The texts of a mask (n,) are in a column of another kind, which the column has in the file of `instead`."""
     texts = column.texts(is_stray)
     words = disguise(texts, column.table.reading) if kind == "number" else None
     hint = _ON_MISSING if all(map(is_gap, texts)) else f"{words}." if words else ""
@@ -151,7 +150,7 @@ def _mixed(typed: Column, other: Column) -> _Fault:
 
 def _gaps(column: Column, treatment: Treatment) -> Iterator[_Fault]:
     is_missing = ~column.is_present
-    # What has no value is left out by the encoder, or marked where one file alone has none.
+    # The encoder leaves out empty columns, or marks the gaps if only one file has no value.
     if is_missing.all() and treatment.missing != "indicate":
         yield _Fault(f"{column.where} has no value at all.")
     elif is_missing.any() and not treatment.missing:
@@ -190,7 +189,7 @@ def _framed(pairs: Sequence[Sequence[Column]], missing: str | None) -> Frames:
 
 
 def trimmed(columns: Sequence[Column], notes: list[str]) -> list[Any]:
-    """Values of one column of each table without the spaces around texts: 'clerk ' and 'clerk' look like one value, and are."""
+    """Values of one column of each table without the spaces around texts: 'clerk ' and 'clerk' are one value."""
     if not columns[0].is_text:
         return [column.values for column in columns]
     texts = [column.values.astype(object).map(str, na_action="ignore") for column in columns]

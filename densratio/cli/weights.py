@@ -1,4 +1,4 @@
-"""The weights of a table's rows: two files in, one weight a row of the first out, with a report and a picture if wanted."""
+"""Weigh the rows of a table: one weight for each row of the first of two files, with an optional report and picture."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _PICTURES = (".png", ".svg", ".pdf")
 
 
 def _path(kind: Any, help: str) -> Any:
-    # The checks of files are ours, and their words too.
+    # Files are checked here, with our own messages.
     return kind(help=help, readable=False)
 
 
 def weights(
-    source: Annotated[Path, _path(typer.Argument, "The table to weigh, the training rows: CSV, TSV (also .gz) or Parquet.")],
+    source: Annotated[Path, _path(typer.Argument, "The table to weigh, with the training rows: CSV, TSV (also .gz) or Parquet.")],
     target: Annotated[Path, _path(typer.Argument, "The table that the weighted rows should look like: where the model is used.")],
     method: Annotated[
         str,
         typer.Option(
-            help="auto, a stack of five quick ones (with options of kmm: kmm), an estimator (kmm, kliep, lsif, ...; a wrong name "
-            "lists all) or stacked: all that suit, in a minute."
+            help="auto, a stack of five quick methods (or kmm, if options of kmm are given); one method (kmm, kliep, lsif, ...; an "
+            "unknown name lists all); or stacked, a stack of all methods that suit, in a minute."
         ),
     ] = "auto",
     columns: Columns = None,
@@ -48,49 +48,49 @@ def weights(
     missing: Annotated[
         str | None,
         typer.Option(
-            help="Missing values: drop their rows, impute the median or the most frequent value, or indicate (a column of 0 and 1 "
-            "says where). Default: an error that names them."
+            help="Missing values: drop their rows, impute the median or the most frequent value, or indicate them in columns of 0 "
+            "and 1. Default: an error that names them."
         ),
     ] = None,
     scale: Annotated[
         bool,
-        typer.Option("--scale/--no-scale", help="Bring the columns to one scale, since units differ, or take them as they are."),
+        typer.Option("--scale/--no-scale", help="Scale the columns, whose units may differ, or leave them unscaled."),
     ] = True,
     gamma: Annotated[
         str | None,
         typer.Option(help="Kernel bandwidth: a number in 1 / (scaled units)^2, median, or cv. Default: the method's own."),
     ] = None,
     regularization: Annotated[
-        str | None, typer.Option(help="Of --method kmm and others: a number, or cv. Default: the method's own.")
+        str | None, typer.Option(help="For --method kmm and others: a number, or cv. Default: the method's own.")
     ] = None,
-    neighbors: Annotated[str | None, typer.Option(help="Of --method nearest_neighbors: how many, auto, many, or cv.")] = None,
+    neighbors: Annotated[str | None, typer.Option(help="For --method nearest_neighbors: a number, auto, many, or cv.")] = None,
     classifier: Annotated[
-        str | None, typer.Option(help="Of --method discriminator: logistic, forest, boosting, or cv, which chooses. Default: cv.")
+        str | None, typer.Option(help="For --method discriminator: logistic, forest, boosting, or cv to choose. Default: cv.")
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Of --method lsif: a relative ratio, bounded by 1 / alpha.")] = None,
-    max_weight: Annotated[float | None, typer.Option(help="Of --method kmm and others: an upper bound on each weight.")] = None,
-    flatten: Annotated[float, typer.Option(help="Power of the weights: 1 is the ratio, 0.5 its root, 0 equal weights.")] = 1.0,
+    alpha: Annotated[float | None, typer.Option(help="For --method lsif: a relative ratio, bounded by 1 / alpha.")] = None,
+    max_weight: Annotated[float | None, typer.Option(help="For --method kmm and others: an upper bound on each weight.")] = None,
+    flatten: Annotated[float, typer.Option(help="Power of the ratio: 1 is the ratio itself, 0 gives equal weights.")] = 1.0,
     tame: Annotated[
-        str | None, typer.Option(help="Make extreme weights less so: pareto, truncate, flatten or overlap. Default: as they are.")
+        str | None, typer.Option(help="Make weights less extreme: pareto, truncate, flatten or overlap. Default: unchanged.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the method's random choices, where it has any.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the method's random choices, if it has any.")] = 0,
     decimal: Decimal = ".",
     thousands: Thousands = None,
     encoding: Encoding = None,
     out: Annotated[Path, _path(typer.Option, f"File for the weights: {', '.join(SUFFIXES)}.")] = Path("weights.csv"),
-    report: Annotated[Path | None, _path(typer.Option, "HTML page on what the weights do, with pictures.")] = None,
+    report: Annotated[Path | None, _path(typer.Option, "HTML report on the effect of the weights, with pictures.")] = None,
     plot: Annotated[Path | None, _path(typer.Option, "Picture of weights and balance: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Weigh the rows of SOURCE so that they look like the rows of TARGET.
 
-    Writes one weight for each row of SOURCE, in its order, of mean 1: the density ratio, for a model's sample_weight.
+    Writes one weight for each row of SOURCE, in the same order, with mean 1: the density ratio, for a model's sample_weight.
 
-    Both files need the same columns, in any order, save those left out. A label belongs in --drop.
+    Both files need the same columns, in any order, except those left out. A label belongs in --drop.
 
-    Output files that are there already are replaced. If anything fails, nothing is written.
+    Existing output files are replaced. If anything fails, nothing is written.
     """
     with plain_errors():
-        # What only a run needs is loaded here: --help answers without numpy.
+        # Imported here, so that --help does not need numpy.
         from rich.console import Console
 
         from ..two_step.taming import TAMINGS
@@ -141,7 +141,7 @@ def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> str | Non
 
 
 def _facts(source: Path, target: Path, result: Result, choice: Choice) -> dict[str, str]:
-    """What the summary and the report say first: the method, the tables, and what became of their columns."""
+    """The first facts of the summary and the report: the method, the tables, and what was done to their columns."""
     facts = {
         "method": result.method,
         "source": f"{source}, {len(result.weights):,} rows",
@@ -150,7 +150,7 @@ def _facts(source: Path, target: Path, result: Result, choice: Choice) -> dict[s
     }
     if choice.left_out:
         facts["left out"] = enumerated(choice.left_out)
-    # Plain numbers are as they were.
+    # Plain numbers are unchanged.
     return facts | {f"column '{use.name}'": use.treatment for use in result.columns if use.treatment != "numbers"}
 
 

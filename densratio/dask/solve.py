@@ -107,7 +107,7 @@ def _problem(samples: Samples, context: Context) -> Problem:
 
 
 def _gathered(problem: Any) -> Any:
-    """The problem with as many target rows as one machine holds."""
+    """The problem with at most as many target rows as one machine can hold."""
     if not isinstance(problem, MaximumLikelihood):
         return problem.compact()
     return problem.thinned(max(1, _GATHERED // problem.target.shape[1]))

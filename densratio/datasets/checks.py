@@ -1,4 +1,4 @@
-"""Checks of what generators of data are given: a kind by name, arrays of numbers, and a seed."""
+"""Checks of the arguments of data generators: a kind by name, arrays of numbers, and a seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_kind(what: str, kind: Any, known: Iterable[str]) -> str:
 
 
 def numbers(name: str, values: Any) -> np.ndarray:
-    """`values` as an array of float64. Raises ValueError for what holds other things than real numbers, or rows of many lengths."""
+    """`values` as an array of float64. Raises ValueError for anything but real numbers, or for rows of different lengths."""
     try:
         return np.asarray(to_host(values), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -30,7 +30,7 @@ def numbers(name: str, values: Any) -> np.ndarray:
 
 
 def generator(random_state: Any) -> np.random.Generator:
-    """The Generator of an int or a Generator itself; None draws anew. Raises ValueError for anything else."""
+    """The Generator of an int seed, or a Generator itself; None for a new seed. Raises ValueError for anything else."""
     try:
         return np.random.default_rng(random_state)
     except (TypeError, ValueError) as error:

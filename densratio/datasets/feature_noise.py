@@ -87,10 +87,10 @@ def instance_dependent_noise(
     n_classes: int | None = None,
     random_state: int | np.random.Generator = 0,
 ) -> NoisyLabels:
-    """Flips row i with a probability q_i of its own, to class j != y_i with chance softmax_j(x_i' W_y), W drawn for each class.
+    """Flip row i with its own probability q_i, to class j != y_i with probability softmax_j(x_i' W_y), W drawn for each class.
 
     q_i is normal with mean `rate` and deviation `spread`, truncated to [0, 1]; the entries of W (d, K) are standard normal.
-    The further the inputs are from 0, the more often rows alike flip to one and the same class.
+    The further the inputs are from 0, the more often similar rows flip to the same class.
 
     labels (n,) integers 0..K-1; inputs (n, ...), flattened to rows. transition: row k is the mean, over the rows of class k, of
     P(noisy label | row); a class without rows has 1 on the diagonal.

@@ -38,7 +38,7 @@ class Labelled(NamedTuple):
 
     test: inputs and labels of the data set's own test split, None if it has none.
     outside: inputs (m, ...) of classes that are not among the labels, None if there are none.
-    given: other labels (n,) of the same rows, as people gave them, by the name of their set; None if there are none.
+    given: other labels (n,) that people gave to the same rows, by the name of the set; None if there are none.
     """
 
     inputs: np.ndarray
@@ -110,7 +110,8 @@ def load_cifar10(path: str | Path) -> Labelled:
 def load_cifar10n(path: str | Path) -> dict[str, np.ndarray]:
     """Human labels (50000,) int64 of CIFAR-10's training rows by name, "worse" or "aggre" among them, from an .npz of arrays.
 
-    Raises ValueError where an array is no labels of these rows. Source: Wei et al. (2022), Learning with noisy labels revisited.
+    Raises ValueError if an array does not hold labels of these rows. Source: Wei et al. (2022), Learning with noisy labels
+    revisited.
     """
     with np.load(path) as archive:
         sets = {name: archive[name] for name in archive.files if name != "original_position"}
@@ -148,8 +149,8 @@ def load_fashion_mnist(path: str | Path) -> Labelled:
 def load_time_series(path: str | Path) -> Labelled:
     """Series (n, length) and their classes from a .ts file of one variable and one length.
 
-    Beside NAME_TRAIN.ts, NAME_TEST.ts becomes the test split if it is there. Raises ValueError where a line is no series with a
-    label, or the files differ in length or classes. Source of such files: timeseriesclassification.com.
+    NAME_TEST.ts in the same folder as NAME_TRAIN.ts becomes the test split. Raises ValueError if a line is not a series with a
+    label, or if the files differ in length or classes. Source of such files: timeseriesclassification.com.
     """
     names, inputs, labels = _series_in(Path(path))
     beside = Path(path).with_name(Path(path).name.replace("_TRAIN", "_TEST"))
@@ -169,7 +170,7 @@ def _series_in(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         values = np.array([list(map(float, row.split(","))) for row, _, _ in series], dtype=np.float32)
     except ValueError as error:
         raise ValueError(
-            f"{path} must hold in each line as many numbers, separated by commas, then a colon and the class: {error}"
+            f"{path} must hold in each line the same number of numbers, separated by commas, then a colon and the class: {error}"
         ) from None
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{path} must hold finite numbers; it holds {'gaps or infinite ones' if values.size else 'no series'}.")
@@ -243,9 +244,9 @@ class ImageFolder(NamedTuple):
 
 
 def load_image_folder(folder: str | Path, size: int | None = None) -> ImageFolder:
-    """Images of FOLDER/CLASS, in the order of their paths, folders within included; one channel where all are gray, else three.
+    """Images of FOLDER/CLASS and its subfolders, in the order of their paths; one channel if all are gray, else three.
 
-    size: all are brought to (size, size); None: all must have one size. Needs Pillow.
+    size: all images are resized to (size, size); None: all must have one size. Needs Pillow.
     Raises ValueError for a folder without images in folders, a broken image, or images of several sizes.
     """
     root = Path(folder)

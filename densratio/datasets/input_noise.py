@@ -1,4 +1,4 @@
-"""Noise of inputs: some rows get normal noise, become a cartoon, or are zoomed or moved aside; they keep their label."""
+"""Input noise: some rows get normal noise, become a cartoon, or are zoomed or shifted; they keep their label."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class NoisyInputs(NamedTuple):
 def input_noise(
     inputs: Any, kind: str, rate: float, *, strength: float | None = None, random_state: int | np.random.Generator = 0
 ) -> NoisyInputs:
-    """Changes the inputs of round(rate * n) rows, drawn at random; the labels do not change.
+    """Change the inputs of round(rate * n) rows, drawn at random; the labels do not change.
 
     inputs: images (n, c, h, w), c 1 or 3, of floating point in [0, 1]; for "covariate" also rows (n, d).
     kind, and its `strength`, by default that of `INPUT_NOISE`:
     "covariate": normal noise of `strength` times the largest pixel of the image, clipped to [0, 1]; in rows, of `strength` times
     the standard deviation of the column, not clipped. Published with 0.5 and, in distribution, with 0.1.
     "domain": the same noise in images, then a cartoon of them: smooth colors and black edges.
-    "zoom": the middle of the image, 1 / `strength` of its height and width, brought to the size of the image (bilinear).
-    "crop": the image moved to the right by `strength` of its width; black comes in on the left.
+    "zoom": the middle of the image, 1 / `strength` of its height and width, resized to the size of the image (bilinear).
+    "crop": the image shifted to the right by `strength` of its width; the left is filled with black.
     Raises ValueError for an unknown kind, a rate outside [0, 1], a strength that does not fit, or other inputs.
     Source: Seedat, Imrie & van der Schaar (2024), Dissecting sample hardness (H-CAT), whose "crop" is 10 of 32 pixels.
     """
@@ -73,7 +73,7 @@ def _zoomed(images: np.ndarray, factor: float, rng: np.random.Generator) -> np.n
     for axis in (2, 3):
         size = images.shape[axis]
         part = max(1, int(size / factor))
-        # Pixels are read at their middles, and beyond the outermost middles as those.
+        # Values are at pixel centers, and constant beyond the outermost centers.
         places = (np.arange(size) + 0.5) * part / size - 0.5
         mixed = np.stack([np.interp(places, np.arange(part), one) for one in np.eye(part)]).astype(images.dtype)
         middle = images.take(np.arange(part) + (size - part) // 2, axis=axis)
@@ -95,7 +95,7 @@ def _cartoon(images: np.ndarray, strength: float, rng: np.random.Generator) -> n
     from scipy.ndimage import median_filter, uniform_filter
 
     done = np.empty_like(images)
-    # A block at a time: the filters need several copies of what they are given.
+    # One block at a time: the filters need several copies of their input.
     for start in range(0, len(images), _BLOCK):
         block = slice(start, start + _BLOCK)
         noisy = _noisy(images[block], strength, rng)
@@ -129,4 +129,4 @@ INPUT_NOISE: dict[str, tuple[float, str, Callable[..., np.ndarray]]] = {
     "zoom": (1.75, "[1, inf)", _zoomed),
     "crop": (10.0 / 32.0, "[0, 1]", _moved),
 }
-"""By kind: the published strength, which ones are allowed, and the change of inputs by a strength and a generator."""
+"""By kind: the published strength, which strengths are allowed, and the change of inputs by a strength and a generator."""

@@ -1,6 +1,6 @@
 """Diagnostics of importance weights: effective sample size, balance, overlap, and whether to weight at all.
 
-`diagnose(ratio, X, y)` gives the whole report; the other functions give its measures one by one.
+`diagnose(ratio, X, y)` gives the whole report; the other functions give single measures.
 """
 
 from .balance import standardized_mean_difference

@@ -1,4 +1,4 @@
-"""Warnings: sentences that say what is wrong with the weights and what to do about it, derived from a report's numbers."""
+"""Warnings from a report's numbers: sentences that say what is wrong with the weights and what to do about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["advise", "advise_on_overlap"]
 
 _LEVEL = 0.05  # of the tests
 _OFF_BALANCE = 0.1  # standardized mean difference, by convention (Austin 2009)
-_OUTSIDE = 0.1  # share of the target rows with no source row nearby; about 0.01 where the samples do not differ
+_OUTSIDE = 0.1  # share of the target rows with no source row nearby; about 0.01 if the samples do not differ
 _HEAVY_K = 0.7  # above it weighted means do not converge in practice (Vehtari et al. 2024)
 _FEW_ROWS = 30.0  # effective rows below which a mean has no useful confidence interval
 _ONE_ROW, _TOP_ROWS = 0.1, 0.25  # of the total weight on the heaviest row, and on the heaviest 1 % of the rows
@@ -33,13 +33,13 @@ def advise(report: Report, remedies: Remedies) -> tuple[str, ...]:
 
 
 def advise_on_overlap(report: Report, remedies: Remedies) -> tuple[str | None, tuple[str, ...]]:
-    """Why weighted means say nothing about a part of the target, or None; and why they are less certain than they look."""
+    """Why weighted means say nothing about a part of the target, or None; and reasons why they are less certain than they look."""
     doubts = (*_handful(report, remedies), *_heavy_tail(report, remedies))
     return next(_no_overlap(report, remedies), None), doubts
 
 
 def _no_overlap(report: Report, _: Remedies) -> Iterator[str]:
-    # A new row lies beyond n others on one side with probability 1 / (n + 1); a few times that is not chance.
+    # A new row lies beyond n others on one side with probability 1 / (n + 1); a few times this share is not chance.
     by_chance = 6.0 / (report.n_source + 1)
     names = [b.name for b in report.balance if b.outside > max(_OUTSIDE, 2.0 * by_chance) or math.isinf(b.before)]
     is_far = report.outside_share > max(_OUTSIDE, by_chance)
@@ -92,7 +92,7 @@ def _handful(report: Report, remedies: Remedies) -> Iterator[str]:
 
 
 def _heavy_tail(report: Report, remedies: Remedies) -> Iterator[str]:
-    # A tail of weights near 1 is heavy in shape only: it does not change a mean.
+    # If all weights are near 1, a heavy tail does not change a mean.
     if report.pareto_k > _HEAVY_K and report.largest_weight >= _CONCENTRATED:
         yield (
             f"The tail of the weights is heavy (Pareto k-hat {report.pareto_k:.2f} > {_HEAVY_K}): a weighted mean may not "
@@ -133,12 +133,12 @@ def _little_removed(report: Report, remedies: Remedies) -> Iterator[str]:
     if remains and not is_worse and not report.is_uniform and report.p_value <= _LEVEL:
         yield (
             f"Weighting removed little of the shift: the squared MMD fell from {report.mmd_before:.3g} to {report.mmd_after:.3g} "
-            f"only. {alternatives(remedies.fit())} Where overlap is poor, no method can do better."
+            f"only. {alternatives(remedies.fit())} If overlap is poor, no method can do better."
         )
 
 
 def _differ(report: Report) -> bool:
-    """Whether the test or a column's mean distinguishes the samples; the means use all rows, the test perhaps a subsample."""
+    """Whether the test or a column's mean distinguishes the samples; the means use all rows, the test possibly a subsample."""
     limit = _chance(report, report.n_source)
     return report.p_value <= _LEVEL or any(abs(b.before) > limit for b in report.balance)
 

@@ -1,4 +1,4 @@
-"""How far apart the columns' means are, before and after weighting, and the share of target rows that no source row is near."""
+"""Differences of the columns' means, before and after weighting, and the share of target rows without a source row nearby."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def standardized_mean_difference(X_source: Any, X_target: Any, weights: Any = No
     """Difference of each column's means in standard deviations, (weighted source - target) / sd, as (d,).
 
     sd = sqrt((s_source^2 + s_target^2) / 2) of the unweighted samples, with or without `weights`, so that weighting can change
-    the difference only by moving the mean. It is positive where the source is larger. weights (n_s,), >= 0, of any scale; None
+    the difference only by moving the mean. It is positive if the source is larger. weights (n_s,), >= 0, of any scale; None
     gives equal weights. Beyond +-0.1 a column is commonly called unbalanced. A column that is constant in both samples gives 0
-    where the constants agree, else +-infinity.
+    if the constants are equal, else +-infinity.
 
     X_source (n_s, d), X_target (n_t, d): arrays, tensors, sparse matrices or frames (text columns are compared level by level).
     Source: Austin (2009), Balance diagnostics for comparing the distribution of baseline covariates, Statistics in Medicine 28.
@@ -56,7 +56,7 @@ def centered(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _mean(x: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
     mean = np.mean(x, axis=0) if shares is None else shares @ x
-    # Summing equal numbers rounds; their mean is known exactly.
+    # A sum of equal numbers has rounding errors; their mean is known exactly.
     return np.where(np.ptp(x, axis=0) == 0.0, x[0], mean)
 
 
@@ -67,7 +67,7 @@ def _variance(x: np.ndarray) -> np.ndarray:
 def outside_share(source: np.ndarray, target: np.ndarray) -> float:
     """Share of the target rows that are farther from their nearest source row than 99 % of the source rows are.
 
-    source (n_s, d), target (n_t, d), on one scale. About 0.01 where the samples do not differ; NaN with one source row.
+    source (n_s, d), target (n_t, d), on one scale. About 0.01 if the samples do not differ; NaN with one source row.
     """
     if len(source) < 2:
         return float("nan")

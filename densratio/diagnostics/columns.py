@@ -1,4 +1,4 @@
-"""Tables as named numeric columns, the form that all diagnostics compute on."""
+"""Tables as named numeric columns, the input of all diagnostics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rare
 
 
 class Columns(NamedTuple):
-    """Names (d) and values (n, d): a float64 array, or a SciPy CSC matrix where the input was sparse."""
+    """Names (d) and values (n, d): a float64 array, or a SciPy CSC matrix for sparse input."""
 
     names: tuple[str, ...]
     values: Any
@@ -38,8 +38,8 @@ def numeric_columns(X: Any, *, is_lenient: bool = False, has_gaps: bool = False)
     A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
     the rest. Arrays get the names x0, x1, ...
     Dates become days since 1970, in UTC if they have a time zone, and durations days.
-    is_lenient: NaN stays. has_gaps: in dense columns the median stands for NaN, and a 0/1 column named `column (missing)` follows
-    for each that has any.
+    is_lenient: NaN stays. has_gaps: in dense columns the median replaces NaN, and each column with NaN is followed by a 0/1 column
+    named `column (missing)`.
     Raises ValueError for text in an array and for infinity and, unless is_lenient, for NaN (naming the column).
     """
     columns = X if isinstance(X, Columns) else _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
@@ -68,13 +68,13 @@ def _filled(columns: Columns) -> Columns:
 
 
 def level_name(column: str, level: Any) -> str:
-    """The name of a text column's indicator: job=clerk, and years='> 7' where a sign after = would read as another."""
+    """The name of a text column's indicator: job=clerk, or years='> 7' if the level begins with another sign."""
     text = str(level)
     return f"{column}={repr(text) if text[:1] in tuple('<>=') else text}"
 
 
 def two_samples(X_source: Any, X_target: Any, *, has_gaps: bool = False) -> tuple[Any, Any]:
-    """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError where their columns differ."""
+    """Numeric columns of two tables, (n_s, d) and (n_t, d). Raises ValueError if their columns differ."""
     # Text must become the same 0/1 columns in both samples, so both are encoded together.
     X, y = stacked(X_source, X_target)
     values, domain = numeric_columns(X, has_gaps=has_gaps).values, to_host(y)
@@ -82,13 +82,13 @@ def two_samples(X_source: Any, X_target: Any, *, has_gaps: bool = False) -> tupl
 
 
 def stacked(X_source: Any, X_target: Any) -> tuple[Any, Any]:
-    """`stack_domains` of two tables, of which Arrow tables become pandas frames."""
+    """`stack_domains` of two tables; Arrow tables become pandas frames first."""
     return stack_domains(*(X.to_pandas() if library_of(X) == "pyarrow" else X for X in (X_source, X_target)))
 
 
 def source_mask(y: Any, n_rows: int) -> np.ndarray:
     """Boolean mask (n,) of the source rows: those with the smaller of the two values of y. Raises as `split_domains`."""
-    # split_domains also checks the rows, which may hold text here; zeros stand in for them.
+    # split_domains also checks the rows, which may hold text here; zeros replace them.
     return np.asarray(split_domains(BaseEstimator(), np.zeros((n_rows, 1)), y, reset=True)[1])
 
 
@@ -116,7 +116,7 @@ def column_blocks(*tables: Any) -> Iterator[list[np.ndarray]]:
     n_rows = max(table.shape[0] for table in tables)
     for columns in row_slices(tables[0].shape[1], n_rows):
         blocks = [table[:, columns] for table in tables]
-        # Sums down a column are several times faster where the column is contiguous in memory.
+        # Sums down a column are several times faster if the column is contiguous in memory.
         yield [np.asfortranarray(block.toarray() if scipy.sparse.issparse(block) else block) for block in blocks]
 
 
@@ -155,7 +155,7 @@ def _frame_columns(X: Any) -> Columns:
 
 
 def _as_times(values: np.ndarray) -> np.ndarray:
-    """An object column (n,) of dates as datetime64, in UTC if they have a time zone; any other column as it is."""
+    """An object column (n,) of dates as datetime64, in UTC if they have a time zone; any other column unchanged."""
     present = [value for value in values if not is_missing(value)] if values.dtype.kind == "O" else []
     if not present or not all(isinstance(value, datetime.date) for value in present):
         return values

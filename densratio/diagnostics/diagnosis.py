@@ -45,16 +45,17 @@ def diagnose(
     """Report on weighting these rows by `ratio`: effective sample size, balance, overlap, and warnings.
 
     ratio: a fitted estimator or Pipeline, whose weights are `ratio.transform` of the source rows; a function of the source
-    rows; or weights (n_source,) in the source rows' order. They are scaled to mean 1. A warning's advice names parameters of
-    the estimator, if it is one, that were not chosen by cross-validation yet.
-    weights (n_source,): those of an estimator `ratio` in place of its transform, such as `ratio.weights_` on the rows of the fit.
+    rows; or weights (n_source,) in the order of the source rows. They are scaled to mean 1. Advice in the warnings names those
+    parameters of an estimator that were not yet chosen by cross-validation.
+    weights (n_source,): weights to use in place of the transform of an estimator `ratio`, such as `ratio.weights_` on the rows of
+    the fit.
     X (n, d), y (n,): as in `fit`, the smaller value of y is the source. Arrays, tensors, sparse matrices and pandas or polars
-    frames; a frame's text columns are compared level by level, and a column with NaN also by its share of missing values. Rows
-    that were held out of the fit judge a ratio best.
+    frames; text columns of a frame are compared level by level, and a column with NaN also by its share of missing values. Use rows
+    that were held out of the fit, if you can: they judge a ratio best.
 
-    The MMD, its test and the distances to the nearest source row use columns in units of their pooled spread, which a few far
-    values leave as it is, clipped at 4 of them; and at most max_rows rows in total, drawn with random_state; they take max_rows^2
-    numbers of memory. Weights and balance use all rows.
+    The MMD, its test and the distances to the nearest source row use columns in units of their pooled spread, which is robust to
+    outliers, clipped at 4 units; and at most max_rows rows in total, drawn with random_state. They take max_rows^2 numbers of
+    memory. Weights and balance use all rows.
     gamma: as in `two_sample_test`, for the scaled columns.
 
     Raises ValueError for inputs that `fit` would not accept, for weights that are negative, not finite or all 0, and for a
@@ -87,7 +88,7 @@ def weights_at(ratio: Any, X: Any, is_source: np.ndarray) -> np.ndarray:
     given = ratio
     if isinstance(ratio, type):
         raise _not_a_ratio(ratio)
-    # A Series of pandas has a transform of its own.
+    # A pandas Series has a transform method, too.
     if is_series(ratio):
         given = ratio
     elif hasattr(ratio, "transform"):
@@ -119,7 +120,7 @@ def _not_a_ratio(ratio: Any) -> ValueError:
 
 
 def balance_of(names: Sequence[str], source: Any, target: Any, weights: np.ndarray) -> tuple[ColumnBalance, ...]:
-    """The balance of each column of two tables of numbers."""
+    """The balance of each column of two numeric tables."""
     measures = mean_differences(source, target), mean_differences(source, target, weights), outside_range(source, target)
     return tuple(ColumnBalance(name, *map(float, row)) for name, *row in zip(names, *measures, strict=True))
 
@@ -132,7 +133,7 @@ def _distances(
     pooled = standardized(dense_rows(source, rows[0]), dense_rows(target, rows[1]))
     kernel, labels, drawn = kernel_matrix(pooled, gamma, rng), signed_labels(n_source, n_target), weights[rows[0]]
     before, permuted = quadratic_form(kernel, labels), permuted_statistics(kernel, labels, n_permutations, rng)
-    # A subsample may miss every row that has weight.
+    # A subsample may miss all rows with positive weight.
     after = quadratic_form(kernel, signed_labels(n_source, n_target, drawn)) if np.max(drawn) > 0.0 else float("nan")
     return {
         "mmd_before": before,

@@ -1,4 +1,4 @@
-"""divergence: how far the target is from the source in KL, Pearson or Jensen-Shannon divergence, with an interval."""
+"""divergence: the KL, Pearson or Jensen-Shannon divergence of the target from the source, with an interval."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Divergence(NamedTuple):
 
 
 class _Bound(NamedTuple):
-    """The values of a divergence at target and source rows with ratio r, and the largest value that it can have."""
+    """The terms of a divergence at target and source rows with ratio r, and its largest possible value."""
 
     target: _Values
     source: _Values
@@ -69,21 +69,21 @@ def divergence(
         "pearson"  1/2 int p_s (r - 1)^2                              mean_t (r - 1/2) - mean_s r^2 / 2
         "js"       1/2 int (p_t log 2r/(1+r) + p_s log 2/(1+r))       the means of the two logs, halved
 
-    The right column is the divergence where r is the true ratio and less elsewhere, by the square of the ratio's error. Its
-    summands are the influence function: the standard error is sqrt(var_t / m + var_s / n), of normal approximation, and the
-    interval lies between 0 and the largest possible value. Its upper end is higher by what the ratio's error is likely to cost:
-    half of what the mean gains at the rows that the ratio was fitted to. Of 95 % intervals from 400 rows of each sample, 94 to 97 %
-    held the divergence of two Gaussians at a small shift, with a quadratic logistic regression for the ratio. Pearson's squared
-    ratio has a long tail where samples are far apart, and its interval is then rough; "js" is between 0 and log 2 and the
-    steadiest.
+    The right column is the divergence if r is the true ratio, and otherwise less, by the order of the squared error of the ratio.
+    Its summands are the influence function: the standard error is sqrt(var_t / m + var_s / n), the interval uses the normal
+    approximation and lies between 0 and the largest possible value. Its upper end is raised by the likely effect of the ratio's
+    error: half of the increase of the mean at the rows that the ratio was fitted to. Of 95 % intervals from 400 rows of each
+    sample, 94 to 97 % contained the divergence of two Gaussians at a small shift, with a quadratic logistic regression as ratio.
+    Pearson's squared ratio has a long tail if the samples are far apart, and then its interval is rough; "js" is between 0 and
+    log 2 and the most stable.
 
     source (n, d), target (m, d): arrays, frames or Arrow tables, with text, dates and gaps, at least two rows each.
-    ratio: a density ratio, fitted or not, which is fitted anew on each of five folds' other rows with the parameters that its
-    search chose; or a function from rows to ratios (n,), taken as it is. None: `Discriminator()`.
+    ratio: a density ratio, fitted or not, which is cross-fitted in five folds with the parameters that its search chose; or a
+    function from rows to ratios (n,), used unchanged. None: `Discriminator()`.
     kind: one of the names above, or None for a dict of all three. random_state: of the folds. verbose: whether to show
     the progress, as `densratio.show_progress` does.
 
-    Warns where the samples hardly overlap. Raises ValueError for an unknown kind, and for a ratio of 0 at target rows if the
+    Warns if the samples hardly overlap. Raises ValueError for an unknown kind, and for a ratio of 0 at target rows if the
     kind takes logarithms.
     Source: Nguyen, Wainwright & Jordan (2010), IEEE Transactions on Information Theory 56, for the bounds.
     """
@@ -93,7 +93,7 @@ def divergence(
     with show_progress(verbose):
         held_out, seen = _ratios(source, target, ratio, seed_of(random_state))
     found = {name: _estimate(name, held_out, seen, float(confidence)) for name in ([kind] if kind else _BOUNDS)}
-    # Not judged by the estimates: a ratio of mean 1 over the source is not near 0 there however far the target is.
+    # The estimates do not show this: a ratio of mean 1 over the source is not near 0 there, however far away the target is.
     if area_under_curve(*held_out) > _APART:
         warnings.warn(
             "The samples hardly overlap: the ratio tells nearly every target row from every source row. The divergence is larger "
@@ -116,7 +116,7 @@ class _At(NamedTuple):
 
 
 def area_under_curve(at_source: np.ndarray, at_target: np.ndarray) -> float:
-    """Share of the pairs in which the target row has the larger ratio."""
+    """Share of the pairs of a source and a target row in which the target row has the larger ratio."""
     return float(roc_auc_score(np.repeat([0, 1], [len(at_source), len(at_target)]), np.concatenate([at_source, at_target])))
 
 
@@ -138,9 +138,9 @@ def _estimate(kind: str, held_out: _At, seen: list[_At], confidence: float) -> D
 
 
 def _lost(mean: float, bound: _Bound, seen: list[_At]) -> float:
-    """What the ratio's error takes from the mean at rows that it did not see.
+    """The decrease of the mean at unseen rows due to the ratio's error.
 
-    To first order in 1 / n it is what it adds at those that it was fitted to, as in Akaike's criterion.
+    To first order in 1 / n it equals the increase at the rows of the fit, as in Akaike's criterion.
     """
     if not seen:
         return 0.0
@@ -149,7 +149,7 @@ def _lost(mean: float, bound: _Bound, seen: list[_At]) -> float:
 
 
 def _ratios(source: Any, target: Any, ratio: Any, seed: int) -> tuple[_At, list[_At]]:
-    """Ratios from fits without the rows, and of each fold at the rows of the fit; none for a function."""
+    """Out-of-fold ratios of all rows, and the ratios of each fold at the rows of its fit; none of the latter for a function."""
     X, domain = stacked(source, target)
     rows = numeric_columns(X, has_gaps=True).values if ratio is None else X
     domain = np.asarray(to_host(domain))

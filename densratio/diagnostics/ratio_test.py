@@ -1,4 +1,4 @@
-"""ratio_test: a permutation test of whether two samples differ, by the score of a least-squares density ratio."""
+"""ratio_test: a permutation test of whether two samples differ, with the score of a least-squares density ratio."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def ratio_test(
     max_rows: int = 10_000,
     random_state: Any = 0,
 ) -> TwoSampleTest:
-    """Permutation test of whether the samples differ, by the score of the relative ratio p_target / p_pooled that fits best.
+    """Permutation test of whether the samples differ, with the score of the best-fitting relative ratio p_target / p_pooled.
 
         statistic = h'(C + regularization I)^-1 h / 2,   h = mean_target psi,   C = mean_pooled psi psi',
         psi = phi - mean_pooled phi
 
-    phi are Gaussian kernels at pooled rows drawn at random. It is the Pearson divergence of the target from both samples together
-    under the least-squares ratio 1 + psi'a. The kernels and C do not depend on which sample a row is from, so all permutations
-    share one factorization and cost one matrix product: (n + m) n_centers numbers of memory, where `two_sample_test` takes
-    (n + m)^2. p_value = (1 + b) / (1 + n_permutations) as there, and P(p <= a) <= a where the samples do not differ.
+    phi are Gaussian kernels at pooled rows drawn at random. The statistic is the Pearson divergence of the target from the pooled
+    samples under the least-squares ratio 1 + psi'a. The kernels and C do not depend on the sample of any row, so all permutations
+    share one factorization and cost one matrix product: (n + m) n_centers numbers of memory, while `two_sample_test` takes
+    (n + m)^2. As there, p_value = (1 + b) / (1 + n_permutations), and P(p <= a) <= a if the samples do not differ.
 
-    X_source (n, d), X_target (m, d): arrays or frames, with text, dates and gaps; columns are put in units of their pooled spread,
-    see `Scale`, and clipped at 4 of them. gamma: a number in 1 / (these units)^2, or "median" of the pooled rows. Beyond max_rows
-    rows in total a subsample is used. random_state seeds the draws.
+    X_source (n, d), X_target (m, d): arrays or frames, with text, dates and gaps; columns are in units of their pooled spread, see
+    `Scale`, clipped at 4 units. gamma: a number in 1 / (these units)^2, or "median" of the pooled rows. Above max_rows rows in
+    total a subsample is used. random_state seeds the draws.
     Raises ValueError for samples with different columns and for settings out of range.
     Source: Sugiyama, Suzuki, Ito, Kanamori & Kimura (2011), Least-squares two-sample test, Neural Networks 24.
     """
@@ -64,7 +64,7 @@ def ratio_test(
 
 
 def _features(pooled: np.ndarray, gamma: float | str, n_centers: int, rng: np.random.Generator) -> np.ndarray:
-    """Kernels (N, k) of the pooled rows at some of them, of mean 0."""
+    """Kernels (N, k) of the pooled rows, centered at some of them, with column means 0."""
     bandwidth = mixed_bandwidth(pooled, gamma, rng)
     centers = pooled[rng.permutation(len(pooled))[:n_centers]]
     kernels = np.asarray(Gaussian(gamma=bandwidth).fit(centers, centers, anchors="source")(pooled))

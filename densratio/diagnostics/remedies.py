@@ -1,4 +1,4 @@
-"""A fitted ratio in one line, and what can be done about its weights, in the words of one method and one interface."""
+"""Advice on a fitted ratio's weights, in the words of its method and interface, and the ratio in one line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _IN_PYTHON = {
 
 @dataclass(frozen=True)
 class Remedies:
-    """Advice on a ratio: only what it and the interface have, and not what was already done.
+    """Advice on a ratio: only for parameters that it and the interface have, and that are not yet in use.
 
-    parameters : those of the ratio, or None where only its weights are known. words : parameter -> how a person sets it, without
-    those that the interface does not have.
+    parameters : of the ratio, or None if only its weights are known. words : parameter -> how a person sets it, without those that
+    the interface lacks.
     """
 
     parameters: Mapping[str, Any] | None = None
@@ -75,13 +75,13 @@ def alternatives(ways: Sequence[str]) -> str:
 
 
 def remedies_for(ratio: Any) -> Remedies:
-    """Remedies for a fitted ratio, or a pipeline that ends in one; for weights and functions those of any ratio."""
+    """Remedies for a fitted ratio, or a pipeline that ends in one; for weights and functions, the remedies of all ratios."""
     last = ratio[-1] if hasattr(ratio, "steps") else ratio
     return Remedies(parameters_of(last) if hasattr(last, "get_params") and not isinstance(last, type) else None)
 
 
 def parameters_of(ratio: Any) -> dict[str, Any]:
-    """The parameters on which the weights of an estimator depend: a kernel that only extends weights to new rows is none."""
+    """The parameters on which an estimator's weights depend, without a kernel that only extends weights to new rows."""
     return {name: value for name, value in ratio.get_params(deep=False).items() if name != "gamma" or not _only_extends(ratio)}
 
 
@@ -90,7 +90,7 @@ def _only_extends(ratio: Any) -> bool:
 
 
 def describe(ratio: Any) -> str:
-    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); of a stack its members; empty for what is no estimator."""
+    """A ratio or a pipeline that ends in one, as KMM(gamma=0.21); a stack by its members; "" for anything but an estimator."""
     if not hasattr(ratio, "get_params") or isinstance(ratio, type):
         return ""
     if hasattr(ratio, "steps"):

@@ -17,12 +17,12 @@ _READING = {
     "Effective sample size": "How many equally weighted rows would estimate a mean as precisely: the cost of weighting.",
     "Pareto k-hat": "The shape of the tail of the weights. Above 0.5 the variance of a weighted mean is infinite; above 0.7 the "
     "mean itself converges at no practical number of rows.",
-    "Squared MMD": "The squared maximum mean discrepancy, a distance between the two samples over all columns: 0 where they "
-    "agree. Weighting should bring it down to what equal samples have by chance.",
-    "Two-sample test": "The probability of so large a distance if the samples did not differ.",
-    "Target far from source": "Target rows for which no source row can stand in, whatever its weight.",
+    "Squared MMD": "The squared maximum mean discrepancy, a distance between the two samples over all columns: 0 if they "
+    "agree. Weighting should reduce it to the level of samples from one distribution.",
+    "Two-sample test": "The probability of a distance at least this large if the samples did not differ.",
+    "Target far from source": "Target rows that no source row can represent, whatever its weight.",
     "Standardized mean difference": "For each column the mean of the source minus that of the target, in standard deviations: "
-    "negative where the target is larger. Beyond 0.1 either way a column is commonly called off balance.",
+    "negative if the target is larger. Beyond 0.1 in either direction a column is commonly called off balance.",
 }
 
 # The surrounding page sets the colors, so that one style sheet works in light and dark mode; only the warning's edge has its own.
@@ -43,7 +43,7 @@ _PAGE_STYLE = ":root { color-scheme: light dark; } body { margin: 2rem auto; max
 
 
 class Fact(NamedTuple):
-    """One line of the report: a label, a value, and an aside on how to read it."""
+    """One line of the report: a label, a value, and a note on how to read it."""
 
     label: str
     value: str
@@ -107,12 +107,12 @@ def html_page(title: str, fragment: str, facts: Mapping[str, str], pictures: Map
 
 
 def _shown(text: str) -> str:
-    # A terminal or a page must not obey what a column's name holds.
+    # A column name must not control a terminal or a page.
     return escape(printable(text))
 
 
 def printable(text: str) -> str:
-    r"""Text in which what a terminal or a page would obey, not show, is written out: an escape character as \x1b."""
+    r"""Text with control characters written out: an escape character as \x1b."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -28,20 +28,20 @@ class Report:
     """Effective sample size, distance between the samples before and after weighting, and warnings.
 
     n_source, n_target : rows.
-    effective_sample_size : Kish's, of the source rows under their weights.
+    effective_sample_size : Kish's, of the weighted source rows.
     largest_weight, largest_share, top_share : the largest weight (mean 1), its share of the total weight, and the share of
         the heaviest 1 % of the rows.
-    pareto_k : shape of the weights' tail; -inf for equal weights, NaN where the tail has too few weights to estimate it.
-    mmd_before, mmd_after, mmd_chance : squared MMD without and with weights, and the 95 % quantile over random relabelings,
-        which samples that do not differ seldom exceed. Columns are in units of their pooled spread.
+    pareto_k : shape of the weights' tail; -inf for equal weights, NaN if the tail has too few weights to estimate it.
+    mmd_before, mmd_after, mmd_chance : squared MMD without and with weights, and the 95 % quantile over random relabelings, which
+        samples from one distribution exceed in 5 % of cases. Columns are in units of their pooled spread.
     p_value : of the permutation test of mmd_before, which does not involve the weights. There is no test of the weighted
         samples: weights fitted on these rows would pass it by construction.
     outside_share : share of the target rows that are farther from their nearest source row than 99 % of the source rows are.
-    n_rows_tested : number of rows that the MMD, its test and outside_share used: all of them, or a seeded subsample.
-    n_permutations : relabelings of the test.
+    n_rows_tested : number of rows for the MMD, its test and outside_share: all rows, or a seeded subsample.
+    n_permutations : number of relabelings in the test.
     balance : one ColumnBalance for each column, in the table's order.
     is_uniform : whether the weights are equal to within a millionth.
-    ratio : the estimator and its parameters in words; empty where weights were given.
+    ratio : the estimator and its parameters in words; empty if weights were given.
     warnings : each says what is wrong and what to do; empty for a healthy shift.
     """
 
@@ -102,7 +102,7 @@ class Report:
 
     def _facts(self) -> list[Fact]:
         tail = "no tail" if self.pareto_k == -math.inf else "n/a" if math.isnan(self.pareto_k) else f"{self.pareto_k:.2f}"
-        equal = f"at most {_number(self.mmd_chance)} where the samples do not differ"
+        equal = f"at most {_number(self.mmd_chance)} if the samples do not differ"
         return [
             *([Fact("Ratio", "", self.ratio)] if self.ratio else []),
             Fact("Source rows", str(self.n_source)),
@@ -115,8 +115,8 @@ class Report:
             Fact("Pareto k-hat", tail, "above 0.7 a weighted mean may not converge"),
             Fact("Squared MMD before", _number(self.mmd_before), equal),
             Fact("Squared MMD after", _number(self.mmd_after)),
-            Fact("Two-sample test", f"p = {_number(self.p_value)}", "before weighting; small where the samples differ"),
-            Fact("Target far from source", _percent(self.outside_share), "of the target rows; 1 % where the samples do not differ"),
+            Fact("Two-sample test", f"p = {_number(self.p_value)}", "before weighting; small if the samples differ"),
+            Fact("Target far from source", _percent(self.outside_share), "of the target rows; 1 % if the samples do not differ"),
         ]
 
     def _shown(self) -> list[tuple[str, str, str]]:
@@ -142,7 +142,7 @@ def _number(x: float) -> str:
 
 
 def _signed(x: float) -> str:
-    # Adding 0 takes the sign off a rounded -0.
+    # Adding 0 removes the sign of a rounded -0.
     return f"{round(x, 3) + 0.0:+.3f}"
 
 

@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy between two samples, and a permutation test of whether they differ at all."""
+"""Maximum mean discrepancy between two samples, and a permutation test of whether they differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROUNDING = 1e-12  # of a sum of kernel values (<= 1) with weights that add up t
 
 
 class TwoSampleTest(NamedTuple):
-    """Squared MMD of the samples, and the probability of one at least as large if the samples do not differ."""
+    """Squared MMD of the samples, and the probability of a value at least as large if the samples do not differ."""
 
     statistic: float
     p_value: float
@@ -37,11 +37,11 @@ def mmd(
     max_rows: int | None = None,
     random_state: Any = 0,
 ) -> float:
-    """Squared maximum mean discrepancy between the weighted source and the target: 0 where their kernel means agree.
+    """Squared maximum mean discrepancy between the weighted source and the target: 0 if their kernel means agree.
 
         MMD^2 = sum_ij w_i w_j k(x_i, x_j) - (2/m) sum_ij w_i k(x_i, v_j) + (1/m^2) sum_ij k(v_i, v_j),   sum_i w_i = 1
 
-    with the Gaussian kernel exp(-gamma |x - v|^2). It is the distance between the two samples as they are, so samples of one
+    with the Gaussian kernel exp(-gamma |x - v|^2). It is the distance between the two samples themselves, so samples from one
     distribution give about 1/n + 1/m, not 0. Put columns of different units on one scale first.
 
     X_source (n, d), X_target (m, d); weights (n,), >= 0, of any scale, None for equal ones. gamma: a number in
@@ -70,10 +70,10 @@ def two_sample_test(
     max_rows: int = 2000,
     random_state: Any = 0,
 ) -> TwoSampleTest:
-    """Permutation test, by the squared MMD, of whether the samples differ at all; it does not involve weights.
+    """Permutation test of whether the samples differ, with the squared MMD; it does not involve weights.
 
     p_value = (1 + b) / (1 + n_permutations), b the number of random relabelings whose MMD is at least the observed one: it is
-    never 0, and P(p <= a) <= a where both samples are independent draws of one distribution.
+    never 0, and P(p <= a) <= a if both samples are independent draws from one distribution.
 
     X_source (n, d), X_target (m, d), in raw units: put columns of different units on one scale first. Beyond max_rows rows in
     total the test uses a subsample of max_rows, about half from each sample: it takes at most max_rows^2 numbers of memory
@@ -107,9 +107,9 @@ def kernel_matrix(pooled: np.ndarray, gamma: float | str, rng: np.random.Generat
 
 
 def mixed_bandwidth(pooled: np.ndarray, gamma: float | str, rng: np.random.Generator) -> float:
-    """The bandwidth gamma of a Gaussian kernel on the pooled rows, which does not depend on which sample a row is from.
+    """The coefficient gamma of a Gaussian kernel on the pooled rows, which does not depend on the sample of any row.
 
-    With one that did, the observed labels would differ from the permuted ones, which would not be exchangeable.
+    Otherwise the observed labels would not be exchangeable with the permuted ones.
     """
     mixed = pooled[rng.permutation(len(pooled))]
     half = len(pooled) // 2
@@ -117,24 +117,24 @@ def mixed_bandwidth(pooled: np.ndarray, gamma: float | str, rng: np.random.Gener
 
 
 def check_max_rows(max_rows: Any) -> None:
-    """Raises ValueError unless max_rows is a whole number >= 2 or None."""
+    """Raise ValueError unless max_rows is a whole number >= 2 or None."""
     if max_rows is not None:
         check_count("max_rows", max_rows, 2, ", at least one row of each sample")
 
 
 def signed_labels(n_source: int, n_target: int, weights: Any = None) -> np.ndarray:
-    """The vector a (N,), the shares of the weights on source and -1/n_target on target rows, whose a'Ka is the squared MMD."""
+    """The vector a (N,) for which a'Ka is the squared MMD: the shares of the weights at source rows, -1/n_target at target rows."""
     shares = weight_shares(np.ones(n_source) if weights is None else weights)
     return np.concatenate([shares, np.full(n_target, -1.0 / n_target)])
 
 
 def quadratic_form(kernel: np.ndarray, labels: np.ndarray) -> float:
-    """labels' kernel labels, a squared length."""
+    """The squared length labels' kernel labels."""
     return max(0.0, float(labels @ kernel @ labels))
 
 
 def permuted_statistics(kernel: np.ndarray, labels: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """Squared MMD (n_permutations,) of random relabelings: all label vectors times the kernel, in one product a block."""
+    """Squared MMD (n_permutations,) of random relabelings: label vectors times the kernel, with one product per block."""
     check_count("n_permutations", n_permutations)
     parts = [np.sum((some @ kernel) * some, axis=1) for some in relabelings(labels, n_permutations, rng)]
     return np.maximum(np.concatenate(parts), 0.0)
@@ -147,15 +147,15 @@ def relabelings(labels: np.ndarray, n_permutations: int, rng: np.random.Generato
 
 
 def permutation_p_value(statistic: float, permuted: np.ndarray) -> float:
-    """(1 + b) / (1 + permutations); a relabeling that ties with the observed one counts, whatever its rounding."""
+    """(1 + b) / (1 + permutations); a relabeling that ties with the observed one up to rounding counts."""
     return float((1 + np.sum(permuted >= statistic - _ROUNDING)) / (1 + len(permuted)))
 
 
 def standardized(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Pooled rows (N, d), source first, each column in units of its spread, no farther than 4 from its median; constant ones are 0.
 
-    The spread is that of `Scale` for all rows as one sample, so that it does not depend on which sample a row is from. A few far
-    values and sentinels leave it, and the distances of the others, as they are.
+    The spread is that of `Scale` for all rows as one sample, so that it does not depend on the sample of any row. A few outliers or
+    sentinels do not change it, nor the distances of the other rows.
     """
     pooled = np.concatenate(centered(source, target))
     return np.clip(np.asarray(Scale.of((pooled, None))(pooled)), -_FARTHEST, _FARTHEST)

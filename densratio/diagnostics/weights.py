@@ -1,4 +1,4 @@
-"""Concentration of a set of weights: effective sample size, shares of the total, and the shape of the tail."""
+"""Concentration of weights: effective sample size, shares of the total, and the shape of the tail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 _MIN_TAIL = 5  # fewer values do not determine the two parameters
-_DISTINCT = 0.25  # share of the tail's weights that differ; fewer are those of a few levels, which have no tail
+_DISTINCT = 0.25  # least share of distinct weights in a tail; the weights of a few levels have no tail
 _ROUNDING = 1e-9
 
 
@@ -43,15 +43,15 @@ def top_share(weights: Any, fraction: float = 0.01) -> float:
 
 
 def pareto_k(weights: Any) -> float:
-    """Shape k of a generalized Pareto distribution fitted to the largest weights: how many moments the weights have.
+    """Shape k of a generalized Pareto distribution fitted to the largest weights, which tells how many moments they have.
 
     Moments above 1/k do not exist: from k = 0.5 on the variance of a weighted mean is infinite, and above 0.7 the mean itself
     does not converge at any practical number of rows. The tail is the ceil(min(n / 5, 3 sqrt n)) largest of the weights (n,), minus
     the next largest; k is the posterior mean of Zhang & Stephens, shrunk to 0.5 with the strength of ten observations.
 
-    -inf: the weights are equal, so there is no tail. NaN: fewer than five weights lie above the tail's threshold, as with
-    few rows or with many weights at a common upper bound, or fewer than five or a fourth of those differ, as with the weights of
-    the levels of a category, so the tail cannot be estimated.
+    -inf: the weights are equal, so there is no tail. NaN: the tail cannot be estimated, because fewer than five weights are above
+    its threshold, as with few rows or many weights at a common upper bound, or because fewer than five or a fourth of these are
+    distinct, as with the weights of the levels of a category.
     Raises ValueError as `effective_sample_size` does. Sources: Zhang & Stephens (2009), Technometrics 51(3); Vehtari, Simpson,
     Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
     """
@@ -63,9 +63,9 @@ def pareto_k(weights: Any) -> float:
 
 
 class ParetoTail(NamedTuple):
-    """The largest of n weights, ascending, and a generalized Pareto distribution of what they exceed the next largest by.
+    """The largest of n weights, ascending, and the generalized Pareto distribution of their excess over the next largest.
 
-    rows (k,): where they stand. threshold, scale: in the units of the weights. shape: as `pareto_k` gives it.
+    rows (k,): their positions. threshold, scale: in the units of the weights. shape: as in `pareto_k`.
     """
 
     rows: np.ndarray
@@ -75,7 +75,7 @@ class ParetoTail(NamedTuple):
 
 
 def pareto_tail(weights: np.ndarray) -> ParetoTail | None:
-    """The tail of checked weights (n,), as `pareto_k` describes it; None where too few differ above its threshold."""
+    """The tail of checked weights (n,), as in `pareto_k`; None if too few distinct weights are above its threshold."""
     n = len(weights)
     order = np.argsort(weights, kind="stable")
     n_tail = int(np.ceil(min(0.2 * n, 3.0 * np.sqrt(n))))
@@ -91,7 +91,7 @@ def pareto_tail(weights: np.ndarray) -> ParetoTail | None:
 
 
 def weight_shares(weights: Any, n_source: int | None = None) -> np.ndarray:
-    """Checked weights (n,) divided by their sum, in float64; n_source, if given, is the number that there must be."""
+    """Checked weights (n,) divided by their sum, in float64; n_source, if given, is their required number."""
     weights = np.asarray(to_host(check_container(weights, "weights")), dtype=np.float64)
     if weights.ndim != 1 or len(weights) == 0:
         raise ValueError(f"weights must be (n,), one for each row, with n >= 1; got shape {weights.shape}.")
@@ -112,7 +112,7 @@ def weight_shares(weights: Any, n_source: int | None = None) -> np.ndarray:
 
 
 def weights_are_equal(shares: np.ndarray, tolerance: float = 1e-12) -> bool:
-    """Whether shares differ by no more than `tolerance` of their size: 1e-12 is rounding, 1e-6 is negligible in practice."""
+    """Whether shares are equal up to a relative `tolerance`: 1e-12 is rounding, 1e-6 is negligible in practice."""
     return bool(np.ptp(shares) <= tolerance * np.max(shares))
 
 

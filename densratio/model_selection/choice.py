@@ -24,14 +24,14 @@ def choose(
 ) -> Choice:
     """Score every combination of the grid's values. scores: candidates -> (n_candidates, n_folds), higher is better.
 
-    Candidates rank by their mean score; is_cautious: less its standard error over the folds. A score that is not finite ranks
+    Candidates rank by their mean score; is_cautious: minus its standard error over the folds. A score that is not finite ranks
     last; its standard deviation is NaN. Raises ValueError if none is finite.
     """
     candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     by_fold = np.asarray(scores(candidates), dtype=np.float64)
     with np.errstate(invalid="ignore"):
         mean = by_fold.mean(axis=1)
-    # Of scores that are not finite there is no deviation.
+    # Scores that are not finite have no deviation.
     finite, n_folds = np.nan_to_num(by_fold, nan=0.0, posinf=0.0, neginf=0.0), by_fold.shape[1]
     deviation = np.where(np.isfinite(mean), finite.std(axis=1), np.nan)
     sure = mean - deviation / (n_folds - 1) ** 0.5 if is_cautious and n_folds > 1 else mean

@@ -63,7 +63,7 @@ def stratified_folds(
 
 
 def folds_of_stacked(domain: np.ndarray, n_splits: int, seed: int) -> list[np.ndarray]:
-    """The rows (k,) that each of these folds holds out of stacked samples; domain (n,): 0 for source and 1 for target rows."""
+    """The rows (k,) of stacked samples that each of these folds holds out; domain (n,): 0 for source and 1 for target rows."""
     source, target = (np.flatnonzero(domain == k) for k in (0, 1))
     folds = stratified_folds(len(source), len(target), n_splits, seed=seed)
     return [np.concatenate([source[fold.source], target[fold.target]]) for fold in folds]
@@ -80,7 +80,7 @@ def _dealt(rare: list[np.ndarray], frequent: np.ndarray, count: np.ndarray, n_sp
     parts = np.repeat(share[None, :], n_splits, axis=0)
     if np.array_equal(count, np.rint(count)):
         left = (count[often] - n_splits * np.floor(share)).astype(np.int64)
-        # The copies that are left over go to the folds in turns.
+        # The remaining copies go to the folds in turn.
         turn = (np.arange(n_splits)[:, None] - (np.cumsum(left) - left)) % n_splits
         parts = np.floor(share) + (turn < left)
     held_out = []
@@ -92,7 +92,7 @@ def _dealt(rare: list[np.ndarray], frequent: np.ndarray, count: np.ndarray, n_sp
 
 
 def are_partition(folds: list[Fold], n_source: int, n_target: int) -> bool:
-    """Whether the folds hold out each row of both domains exactly once, and wholly."""
+    """Whether the folds hold out each row of both domains exactly once, with all its copies."""
     if any(fold.source_weight is not None for fold in folds):
         return False
     sizes = ((n_source, [fold.source for fold in folds]), (n_target, [fold.target for fold in folds]))

@@ -10,7 +10,7 @@ from .._blocks import gram
 
 __all__ = ["LEAST_ROWS", "leave_one_out_scores"]
 
-LEAST_ROWS = 1.5  # effective rows of each sample: below, what is left is no sample
+LEAST_ROWS = 1.5  # effective rows of each sample; with fewer, leaving one out leaves no sample
 
 
 def leave_one_out_scores(
@@ -26,18 +26,18 @@ def leave_one_out_scores(
 ) -> Array:
     """Scores (len(regularization),) of uLSIF, or RuLSIF if alpha > 0: -J on left-out rows, higher is better.
 
-    source (n, k), target (m, k): features, which count source_weight (n,) and target_weight (m,) times (None: once); both sums
+    source (n, k), target (m, k): features that count source_weight (n,) and target_weight (m,) times (None: once); both sums
     N and M are at least 2. Each fit leaves out one copy of one row, or a row that counts less than once,
 
         a = (H + regularization I)^-1 h,   H = alpha mean phi phi' over the target + (1 - alpha) over the source,  h = mean phi
         over the target,   score = mean_j r_j(v_j) - alpha r_j(v_j)^2 / 2 - (1 - alpha) / 2 mean_i r_i(x_i)^2,   r(x) = phi(x)'a,
 
-    with r_j from all rows but one copy of v_j, r_i from all but one copy of x_i, and both clipped at 0 where `nonnegative`.
+    with r_j from all rows but one copy of v_j, r_i from all but one copy of x_i, and both clipped at 0 if `nonnegative`.
     Leaving a row out is a change of rank 1 of a matrix whose eigenvectors do not depend on the regularization: a score costs
     k (n + m), after k^3 + k^2 (n + m) once for all of them.
 
-    left_out: positions of the only source and target rows that are left out in turn, a random sample of both. They give the mean
-    change of the score by leaving a row out, and the score without leaving out comes from the sums over all rows.
+    left_out: positions of the source and target rows to leave out in turn, a random sample of both. They give the mean change of
+    the score when a row is left out; the score of the full fit comes from the sums over all rows.
     Source: Kanamori, Hido & Sugiyama (2009), who leave out a row of each sample at a time; extended to the relative ratio.
     """
     x, v = widest_here(source), widest_here(target)
@@ -118,7 +118,7 @@ class _Path(NamedTuple):
         return self.vectors @ (self.linear[:, None] * self.inverse)
 
     def ratios(self, rows: Array, share: Array | float, linear_share: Array | float) -> tuple[Array, Array]:
-        """phi'(G + regularization I)^-1 h (n, L) for phi each row of `rows` (n, k), and after its part is taken out of G and h.
+        """phi'(G + regularization I)^-1 h (n, L) for each row phi of `rows` (n, k), and the same without its part of G and h.
 
         share, linear_share: (n, 1), or one number for all rows. G loses share phi phi', and h loses linear_share phi.
         """

@@ -38,7 +38,7 @@ class Problem(ABC):
     has_minimizer: bool = False
     """Whether the method `minimizer()` returns the optimum (p,) in closed form."""
     beside_ratio: ClassVar[tuple[str, ...]] = ()
-    """The fields that `ratio` does without, for problems that are dataclasses: `bare` leaves no rows in their arrays."""
+    """The fields that `ratio` does not need, for problems that are dataclasses: `bare` leaves no rows in their arrays."""
 
     @abstractmethod
     def init(self) -> Array:
@@ -49,7 +49,7 @@ class Problem(ABC):
         """Value () and gradient (p,) at `coef` (p,)."""
 
     def grad(self, coef: Array) -> Array:
-        """Gradient (p,) at `coef` (p,), for steps that look at no value."""
+        """Gradient (p,) at `coef` (p,), for steps that do not need the value."""
         return self.value_and_grad(coef)[1]
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Problem(ABC):
 
 
 def _without_rows(array: Array) -> Array:
-    """No rows of an array (n, ...), as an array of its own; scalars as they are."""
+    """A new array with no rows, for an array (n, ...); scalars unchanged."""
     return namespace(array).zeros_like(array[:0]) if array.ndim else array
 
 
@@ -139,7 +139,7 @@ class SumProblem(Problem):
 
 
 class Objective(ABC):
-    """A divergence between the weighted source and the target, with its hyperparameters, checked on construction.
+    """A divergence between the weighted source and the target, with its hyperparameters, which are checked on construction.
 
     It holds no data and knows no solver, estimator or array library: `problem` combines it with two samples into a `Problem`.
     """

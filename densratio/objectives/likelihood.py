@@ -24,7 +24,7 @@ class LikelihoodSums(NamedTuple):
     first: Array
     """(k,) sum_j w_j c_j / (c_j's), with c_j the features of row j over the mean source feature"""
     second: Array | None = None
-    """(k, k) sum_j w_j c_j c_j' / (c_j's)^2; None if it is computed later, where it is needed"""
+    """(k, k) sum_j w_j c_j c_j' / (c_j's)^2; None if it is computed later, on demand"""
 
     def plus(self, other: LikelihoodSums) -> LikelihoodSums:
         """The sums over both parts."""
@@ -127,7 +127,7 @@ class Mixture:
     def second(self, shares: Array) -> Array:
         """The sum of outer products (k, k) at shares (k,) > 0."""
         xp = namespace(self.target)
-        # The factors of rows and columns may be huge each, and their product is at most 1 / ratio.
+        # The factors of rows and columns may each be huge, but their product is at most 1 / ratio.
         scaled = self.target * self.inverse * (xp.sqrt(self.count) * self.scale / self._ratio(shares))[:, None]
         return xp.matrix_transpose(scaled) @ scaled
 
@@ -143,7 +143,7 @@ class Likelihood(NamedTuple):
     sums: Callable[[Array], LikelihoodSums]
     """Maps shares (k,) to the sums in float64, over one block of rows or over the partitions of a table"""
     late_second: Callable[[Array], Array] | None = None
-    """Maps shares (k,) to `second` where `sums` leaves it out; None where one pass gives all"""
+    """Maps shares (k,) to `second` if `sums` leaves it out; None if one pass gives all"""
 
     def curvature(self, shares: Array, sums: LikelihoodSums) -> Array:
         """Curvature (k, k) at the shares (k,) of these sums."""

@@ -8,17 +8,17 @@ import numpy as np
 
 __all__ = ["best_distribution", "best_potential", "lengthened", "shortened"]
 
-_MOVED = 1e4  # strengths of the regularization that knots may move before their places are written anew
-_FEW = 32  # knots that are looked at together, at first
-_OUTWEIGHS = 8.0  # times what it must outweigh: a step that is cut to this long is still long
-_ALL = 1.0 - 1e-12  # share of a rise that rounding leaves of it
-_NOTHING = 1e-12  # share of all steepness that rounding leaves of it
+_MOVED = 1e4  # distance, in units of the regularization, that knots may move before their places are rewritten
+_FEW = 32  # number of knots that are first examined together
+_OUTWEIGHS = 8.0  # a step is cut to this multiple of the length that it must outweigh, and so stays long
+_ALL = 1.0 - 1e-12  # share of a rise that counts as all of it, up to rounding
+_NOTHING = 1e-12  # share of the total steepness that counts as rounding
 
 
 def best_distribution(points: np.ndarray, capacity: np.ndarray, target: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Distribution function (K,) on sorted `points` (K,) with jumps in [0, capacity_k] that is nearest in W1 to sorted `target`.
+    """The distribution function (K,) on sorted `points` (K,) with jumps in [0, capacity_k] that is nearest to `target` in W1.
 
-    reached (m + 1,): the target's distribution function before its first row and at each row, from 0 to 1.
+    target (m,): sorted. reached (m + 1,): its distribution function before the first row and at each row, from 0 to 1.
     Dynamic programming over the points. The cost so far, as a function of the mass so far, is convex and piecewise
     linear; two heaps hold its knots left and right of the minimum. A jump of up to c shifts the right knots by c; each
     level of the target's distribution function before the next point adds a knot.
@@ -72,13 +72,14 @@ def _carry(source: list, sink: list, weight: float, convert) -> None:
 def best_potential(
     steps: np.ndarray, supply: np.ndarray, demand: np.ndarray, regularization: float, upper: float = np.inf
 ) -> np.ndarray:
-    """The function h (K,) on points at distances `steps` (K - 1,) > 0, of slope at most 1, with the least sum of supply phi(h)
-    - demand h.
+    """The function h (K,) of slope at most 1 that minimizes the sum of supply phi(h) - demand h.
+
+    The K points have the distances `steps` (K - 1,) > 0.
 
     phi(t) = max over 0 <= w <= upper of w t - regularization w^2 / 2, regularization > 0. supply (K,) and demand (K,), >= 0,
     of sum 1. The optimal weights are clip(h / regularization, 0, upper) where supply > 0.
-    Dynamic programming: the least sum up to point k, as a function of h_k, has an increasing piecewise linear derivative. A gap
-    to the next point inserts a flat piece at its zero, which moves the knots right and left of it apart.
+    Dynamic programming: the least sum up to point k, as a function of h_k, has an increasing piecewise linear derivative. The step
+    to the next point inserts a flat piece at its zero, which moves the knots on its two sides apart.
     """
     zeros, slope = [], _Slope(4 * len(supply), regularization)
     for mass, drawn, step in zip(supply.tolist(), demand.tolist(), [*steps.tolist(), 0.0], strict=True):
@@ -92,11 +93,11 @@ def best_potential(
 
 
 def shortened(steps: np.ndarray, supply: np.ndarray, demand: np.ndarray, regularization: float) -> np.ndarray:
-    """The steps of `best_potential`, those cut that outweigh all shorter ones and the penalty, for which the weights are the same.
+    """The steps for `best_potential`, shortened where a step outweighs all shorter ones and the penalty; the weights are the same.
 
-    No more mass than must crosses such a step, however long it is: it is over one that is tight that the potential of a receiver
-    is high, but a side that can supply itself has rows with a potential of at most regularization / (its supply).
-    If several are about as long, this may fail where mass can come over either; the gap tells.
+    Only the necessary mass crosses such a step, however long it is: the potential of a receiver is high only across a tight step,
+    but a side that can supply itself has rows with a potential of at most regularization / (its supply).
+    This may fail if several steps are about as long and mass can cross any of them; the gap shows it.
     """
     order = np.argsort(steps)
     sides = [(np.cumsum(mass[::way])[:-1][::way] for mass in (supply, demand)) for way in (1, -1)]
@@ -109,9 +110,9 @@ def shortened(steps: np.ndarray, supply: np.ndarray, demand: np.ndarray, regular
 
 
 def lengthened(height: np.ndarray, flow: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """The heights (K,) on steps that are longer by `more` (K - 1,), with the flow (K - 1,) over them from left to right.
+    """The heights (K,) for steps that are longer by `more` (K - 1,), with the flow (K - 1,) over them from left to right.
 
-    The side that the mass comes to is higher by as much. It has no room of its own, so that its weights are the same.
+    The side that receives mass is higher by the same amount. It has no free capacity, so its weights do not change.
     """
     rises = np.where(np.abs(flow) > _NOTHING, np.sign(flow) * more, 0.0)
     to_right, to_left = np.maximum(rises, 0.0), np.maximum(-rises, 0.0)
@@ -119,7 +120,7 @@ def lengthened(height: np.ndarray, flow: np.ndarray, more: np.ndarray) -> np.nda
 
 
 class _Knots:
-    """The knots on one side of a zero, the nearest last: their places outward, less `moved`, and changes of steepness there."""
+    """The knots on one side of a zero, the nearest last: their distances outward, minus `moved`, and the changes of steepness."""
 
     def __init__(self, sign: float, most: int):
         self.sign, self.moved, self.n = sign, 0.0, 0
@@ -145,7 +146,7 @@ class _Knots:
         return self.places[here][::-1] + self.moved, self.changes[here][::-1]
 
     def shift(self, length: float, most: float) -> None:
-        """Move all knots outward. Up to `most` their way is kept beside them; places near 0 would lose digits to a longer one."""
+        """Move all knots outward. A total of up to `most` is stored separately; a longer one would cost places near 0 digits."""
         self.moved += length
         if self.moved > most:
             self.places[: self.n] += self.moved
@@ -153,9 +154,9 @@ class _Knots:
 
 
 class _Slope:
-    """An increasing piecewise linear function by its zero, its steepness there, and its knots on either side.
+    """An increasing piecewise linear function, given by its zero, its steepness there, and its knots on both sides.
 
-    Where it is negative everywhere, `zero` is a place beyond all knots, at which the function is -short.
+    If it is negative everywhere, `zero` is a place beyond all knots, where the function is -short.
     """
 
     def __init__(self, most: int, unit: float):
@@ -192,13 +193,13 @@ class _Slope:
             self.steepness += change
 
     def _passed(self, ahead: _Knots, behind: _Knots, missing: float) -> float:
-        """Move the zero over the knots ahead, until the function has risen by `missing`, and return what is missing at the end."""
+        """Move the zero over the knots ahead until the function has risen by `missing`, and return the remaining deficit."""
         here = ahead.sign * self.zero
         while ahead.n:
             places, changes = ahead.nearest(self.count)
             lengths, after = places.copy(), self.steepness + changes.cumsum()
             slopes = after - changes
-            slopes[slopes < _NOTHING * self.total] = 0.0  # a long flat piece would rise by what rounding has left
+            slopes[slopes < _NOTHING * self.total] = 0.0  # else a long flat piece would rise by rounding
             lengths[0] -= here
             lengths[1:] -= places[:-1]
             rises = (slopes * lengths).cumsum()

@@ -17,14 +17,14 @@ from .row_weights import RowProblem, WeightSet
 __all__ = ["Marginals", "PlannedTransport", "TransportProblem"]
 
 _MOST_PAIRS = 2**24
-_LP_TOL = 1e-10  # the least that HiGHS takes
+_LP_TOL = 1e-10  # the smallest tolerance that HiGHS accepts
 
 
 class Marginals(NamedTuple):
     """The distinct rows of both samples on the host in float64, and their masses.
 
-    supply (n,) and demand (m,), each of sum 1: the masses of the source rows at even weights, and of the target rows. upper (n,):
-    largest weights. of_source and of_target: the place of each original row among the distinct ones.
+    supply (n,) and demand (m,), each of sum 1: the masses of the source rows at equal weights, and of the target rows. upper (n,):
+    largest weights. of_source and of_target: the position of each original row among the distinct rows.
     """
 
     source: np.ndarray
@@ -90,7 +90,7 @@ class PlannedTransport(TransportProblem):
 
     @property
     def costs(self) -> np.ndarray:
-        """(n, m) distances of the distinct rows, less `nearest`. A target row far from all so costs no digits."""
+        """(n, m) distances of the distinct rows, minus `nearest`, so that a target row far from all others costs no digits."""
         return self._split_distances[0]
 
     @property
@@ -100,7 +100,7 @@ class PlannedTransport(TransportProblem):
 
     @property
     def unavoidable(self) -> float:
-        """The part of the value that all weights have, from the nearest rows."""
+        """The part of the value that is the same for all weights, from the nearest rows."""
         return float(self.marginals.demand @ self.nearest)
 
     @cached_property
@@ -114,7 +114,7 @@ class PlannedTransport(TransportProblem):
         return put(self.unavoidable + value, coef), grad
 
     def _avoidable(self, coef: Array) -> tuple[float, Array]:
-        """The value less its unavoidable part, and the gradient."""
+        """The value minus its unavoidable part, and the gradient."""
         weights, of_source = host_numbers(coef), self.marginals.of_source
         share = self.weights.counted(coef) / self.source.shape[0]
         mass = np.bincount(of_source, host_numbers(share), len(self.marginals.source))
@@ -124,17 +124,17 @@ class PlannedTransport(TransportProblem):
         return distance + penalty, self.weights.counted(put(slope, coef)) / self.source.shape[0]
 
     def curvature(self) -> Array:
-        """The inverse of a step that moves weights by about 1, whatever the unit of the rows: |g|^2 / W at even weights."""
+        """The inverse of a step that moves weights by about 1, for any unit of the rows: |g|^2 / W at equal weights."""
         even = self.init()
         xp, (value, grad) = namespace(even), self.value_and_grad(even)
         along = grad - xp.mean(grad)
         squared = xp.sum(along * along)
-        # An even gradient leaves the rounding of its mean.
+        # A constant gradient leaves the rounding of its mean.
         usable = (value > 0.0) & (squared > (100.0 * eps(grad)) ** 2 * xp.sum(grad * grad))
         return xp.where(usable, squared / xp.where(usable, value, xp.ones_like(value)), xp.ones_like(value))
 
     def gap(self, coef: Array, grad: Array) -> Array:
-        # The potentials of the source rows are in the gradient, and give the target rows the best potentials for them.
+        # The gradient contains the potentials of the source rows, which determine the best potentials of the target rows.
         counts = self.weights.counted(self.init())
         height = np.empty(len(self.marginals.source))
         height[self.marginals.of_source] = host_numbers(self.regularization * coef - grad * self.source.shape[0] / counts)
@@ -154,15 +154,15 @@ class PlannedTransport(TransportProblem):
         return float(self.marginals.demand @ potentials + supply @ (weights * (0.5 * self.regularization * weights - height)))
 
     def _transported(self, mass: np.ndarray) -> tuple[float, np.ndarray]:
-        """The least cost of moving mass (n,) to the target, less the unavoidable, and an optimal f (n,) of its dual, by HiGHS."""
+        """The avoidable part of the least cost of moving mass (n,) to the target, and an optimal f (n,) of its dual, by HiGHS."""
         is_there, demand = mass > 0.0, self.marginals.demand * mass.sum()
         costs = self.costs[is_there]
         nearest = costs.min(axis=0)
-        # Without the cost that no plan of this mass avoids, and in its own unit, the tolerances of the solver are relative.
+        # Without the unavoidable cost of this mass, and in their own unit, costs make the solver's tolerances relative.
         costs = costs - nearest
         unit, (n, m) = costs.max() or 1.0, costs.shape
         sums = scipy.sparse.vstack([scipy.sparse.kron(np.eye(n), np.ones(m)), scipy.sparse.kron(np.ones(n), np.eye(m))])
-        # The last sum follows from the others, and would contradict them by a rounding error.
+        # The last sum follows from the others, and would contradict them by rounding.
         moved = n * np.concatenate([mass[is_there], demand])[:-1]
         options = {"primal_feasibility_tolerance": _LP_TOL, "dual_feasibility_tolerance": _LP_TOL}
         found = linprog(costs.ravel() / unit, A_eq=sums.tocsr()[:-1], b_eq=moved, method="highs", options=options)
@@ -174,7 +174,7 @@ class PlannedTransport(TransportProblem):
 
 
 def _distinct(rows: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows (k, d), in float64, and the place of each row among them."""
+    """The distinct rows (k, d), in float64, and the position of each row among them."""
     # Adding 0 makes -0 equal to 0 for the sort.
     found, place = np.unique(host_numbers(rows) + 0.0, axis=0, return_inverse=True)
     return found, place.ravel()

@@ -16,7 +16,7 @@ __all__ = ["Dense", "Quadratic", "Root"]
 _ROOT_TOL = 1e-13  # trace that a root may leave out, relative to the trace of the matrix
 _FEW = 256  # number of rows up to which a root saves nothing
 _WIDE = 4  # a root with more than a quarter as many columns as rows saves nothing
-_FIRST_LOOK = 32  # columns after which the rank is first predicted
+_FIRST_LOOK = 32  # number of columns after which the rank is first predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,5 +127,5 @@ def pivoted_root(matrix: Array, tol: float) -> Array | None:
 
 
 def _foretold(r: int, rest: float, tol: float) -> float:
-    """Number of columns at which the trace left out is `tol`, if it is `rest` after r columns and decays geometrically."""
+    """Number of columns at which the omitted trace is `tol`, if it is `rest` after r columns and decays geometrically."""
     return r * log(tol) / log(rest) if rest < 1.0 else float("inf")

@@ -39,7 +39,7 @@ class WeightSet:
     counts: Array | None = None
 
     def ones(self, like: Array) -> Array:
-        """The even weights (n,), in the dtype and on the device of `like`."""
+        """Equal weights (n,), in the dtype and on the device of `like`."""
         return namespace(like).ones((self.n,), dtype=like.dtype, device=device_of(like))
 
     def project(self, coef: Array) -> Array:
@@ -122,7 +122,7 @@ class RowProblem(Problem):
 def smoothed_weights(coef: Array, kernel: Array, counts: Array | None = None) -> Array:
     """Kernel average (n,) of the weights `coef` (p,) of the anchors under `kernel` (n, p); 1 far from all anchors.
 
-    The Nadaraya-Watson estimator, in which anchors count `counts` (p,) times: its values stay within the range of the weights.
+    This is the Nadaraya-Watson estimator, with anchors counted `counts` (p,) times: its values stay in the range of the weights.
     """
     xp = namespace(coef, kernel)
     floor = tiny(kernel)

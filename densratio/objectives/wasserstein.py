@@ -17,7 +17,7 @@ from .row_weights import WeightSet, check_bounds, relative
 
 __all__ = ["Transport", "Wasserstein1"]
 
-_CERTAIN = 1e-9  # gap of a solution, relative to its value, at which it is certainly right
+_CERTAIN = 1e-9  # gap of a solution, relative to its value, at which it counts as right
 _ROUNDING = 1e-15  # of each row in a sum of masses
 
 
@@ -57,7 +57,7 @@ class Transport(TransportProblem):
 
     @property
     def least_value(self) -> float:  # type: ignore[override]
-        """The value of even weights at distance 0: the mean square of weights of mean 1 is at least 1."""
+        """The value of equal weights at distance 0: the mean square of weights of mean 1 is at least 1."""
         return 0.5 * self.regularization
 
     @cached_property
@@ -69,7 +69,7 @@ class Transport(TransportProblem):
         points = xp.take(points, order)
         drawn = full_like_row(self.target, 1.0) if self.target_weight is None else self.target_weight
         # Equal points are at distance 0, so the position of the first serves for all.
-        # NaN would get a place beyond the last point, which a GPU refuses later and for good.
+        # NaN would get a position beyond the last point, which on a GPU causes a later error that cannot be recovered.
         place = xp.clip(xp.searchsorted(points, self.source[:, 0] + 0.0), max=points.shape[0] - 1)
         return order, points[1:] - points[:-1], -drawn / self.target.shape[0], place
 
@@ -104,7 +104,7 @@ class Transport(TransportProblem):
     def gap(self, coef: Array, grad: Array) -> Array:
         if self.regularization == 0.0:
             return super().gap(coef, grad)
-        # The subgradient of a value with kinks bounds little, and the dual solution is at hand.
+        # A subgradient gives a loose bound, and the dual solution is available.
         return namespace(coef).clip(self.value_and_grad(coef)[0] - self._dual.value, min=0.0)
 
     def minimizer(self) -> Array:
@@ -116,7 +116,7 @@ class Transport(TransportProblem):
         points, group = np.unique(x, return_inverse=True)
         count = np.bincount(group, counts)
         reached = np.concatenate([[0.0], np.cumsum(drawn[order])])
-        # A bound larger than all the mass on one row never binds.
+        # An upper bound larger than all the mass on one row never binds.
         upper = np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
         cumulative = best_distribution(points, np.minimum(upper * count / n, 1.0), v[order], reached)
         weights = np.clip(np.diff(cumulative, prepend=0.0) / count * n, 0.0, upper)[group]
@@ -130,7 +130,7 @@ class Transport(TransportProblem):
     @cached_property
     def _dual(self) -> _Dual:
         (x, given), counts, drawn = self._on_host
-        # The way of a target row to the range of the source is paid by every plan, and a long one would cost the others digits.
+        # Every plan pays the distance of a target row to the range of the source, and a long one would cost the others digits.
         v = np.clip(given, x.min(), x.max())
         way = np.abs(given - v)
         points, place = np.unique(np.concatenate([x, v]), return_inverse=True)
@@ -148,7 +148,7 @@ class Transport(TransportProblem):
         """The solution for points at distances `steps`, found with the distances `cut`."""
         ridge, upper = self.regularization, np.inf if self.weights.max_weight is None else float(self.weights.max_weight)
         height = best_potential(cut, supply, demand, ridge)
-        # Without the bound the sweep is faster, and exact where no weight passes it.
+        # Without the upper bound the sweep is faster, and exact if no weight exceeds it.
         if height[supply > 0.0].max() > ridge * upper:
             height = best_potential(cut, supply, demand, ridge, upper)
         weights = np.clip(height / ridge, 0.0, upper)
@@ -169,7 +169,7 @@ class Transport(TransportProblem):
 
 
 class _Dual(NamedTuple):
-    """Weights and potentials of points, or of the source and the target rows; the dual value, and its distance to the weights'."""
+    """Weights and potentials of points, or of source and target rows; the dual value, and its distance to the weights' value."""
 
     weights: np.ndarray
     potentials: np.ndarray

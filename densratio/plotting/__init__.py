@@ -1,7 +1,7 @@
 """Plots, drawn with matplotlib: displays with the interface of scikit-learn's, and figures of training runs.
 
-Each display has `from_estimator(ratio, X, y)` and `from_predictions(...)`, keeps what it draws as attributes, and draws it again
-with `plot(ax=...)`. Without `ax` it opens a pyplot figure; pass axes of a `matplotlib.figure.Figure` where there is no screen.
+Each display has `from_estimator(ratio, X, y)` and `from_predictions(...)`, keeps its data as attributes, and draws them again with
+`plot(ax=...)`. Without `ax` it opens a pyplot figure; if there is no screen, pass axes of a `matplotlib.figure.Figure`.
 """
 
 from .balance import BalanceDisplay

@@ -38,7 +38,7 @@ def positions(X: Any, columns: int | str | Sequence[int | str]) -> tuple[int, ..
 
 
 def column_values(X: Any, position: int) -> np.ndarray:
-    """One column (n,) of a table as numbers. Raises ValueError where it is not numeric."""
+    """One column (n,) of a table as numbers. Raises ValueError if it is not numeric."""
     values = _column(X, position)
     if not _is_numeric(values):
         raise ValueError(f"Column {column_names(X)[position]!r} is not numeric; draw the ratio along a numeric column.")

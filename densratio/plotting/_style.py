@@ -1,4 +1,4 @@
-"""What all plots share: colors, axes and the import of matplotlib."""
+"""Shared by all plots: colors, axes and the import of matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CURVES = (SOURCE, TARGET, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def axes_for(ax: Any) -> Any:
-    """`ax`, or where it is None the axes of a new pyplot figure, which a notebook shows; without top and right spines."""
+    """`ax`, or if it is None the axes of a new pyplot figure, which a notebook shows; without top and right spines."""
     return hide_spines(_matplotlib("pyplot").subplots(layout="constrained")[1] if ax is None else ax)
 
 

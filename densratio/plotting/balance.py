@@ -89,12 +89,12 @@ def _draw(ax: Any, names: list[str], before: np.ndarray, after: np.ndarray) -> N
             ax.plot(np.full(np.sum(~is_finite), edge), height[~is_finite], ">", color=color, markersize=size, clip_on=False)
     ax.set_yticks(height, names)
     ax.set(xlim=(0.0, edge), ylim=(-0.7, len(names) - 0.3), xlabel="absolute standardized mean difference")
-    # The points are sorted from the largest down, but of many columns the last may be as far off balance.
+    # The points are sorted from the largest down, but with many columns the last may be as far off balance.
     ax.legend(loc="best", frameon=False)
 
 
 def shortened(name: str) -> str:
-    """A name of at most 30 printable characters that matplotlib draws as it is."""
+    """A name of at most 30 printable characters that matplotlib draws literally."""
     name = printable(name)
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     # Two dollar signs would begin and end a formula.

@@ -1,4 +1,4 @@
-"""DifferencesDisplay: which columns and which rows tell two tables apart, side by side."""
+"""DifferencesDisplay: the columns and the rows in which two tables differ, side by side."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BINS = 30
 
 
 class DifferencesDisplay:
-    """Columns by their distance, those that differ for sure filled; and the ratios of the source and of the target rows.
+    """Columns by their distance, filled if they differ significantly; and the ratios of the source and of the target rows.
 
-    Where the two histograms lie apart, rows tell their sample: target rows on the right have few like them in the source.
-    differences : what `densratio.tables.differences` returned. After `plot`: axes_, figure_.
+    If the two histograms are apart, the samples can be separated: few source rows are like the target rows on the right.
+    differences : the result of `densratio.tables.differences`. After `plot`: axes_, figure_.
     """
 
     def __init__(self, *, differences: Differences):
@@ -29,16 +29,16 @@ class DifferencesDisplay:
 
     @classmethod
     def from_samples(cls, source: Any, target: Any, *, drop: Any = (), max_columns: int = 20, axes: Any = None) -> Any:
-        """Compare two tables, as `densratio.tables.differences` takes them."""
+        """Compare two tables; arguments as in `densratio.tables.differences`."""
         return cls.from_differences(differences(source, target, drop=drop), max_columns=max_columns, axes=axes)
 
     @classmethod
     def from_differences(cls, found: Differences, *, max_columns: int = 20, axes: Any = None) -> DifferencesDisplay:
-        """Draw what `differences` returned."""
+        """Draw the result of `differences`."""
         return cls(differences=found).plot(max_columns=max_columns, axes=axes)
 
     def plot(self, *, max_columns: int = 20, axes: Any = None) -> DifferencesDisplay:
-        """Draw at most max_columns columns. axes: two of them; None opens a pyplot figure."""
+        """Draw at most max_columns columns. axes: a pair of axes; None opens a pyplot figure."""
         check_count("max_columns", max_columns)
         self.axes_ = pair_of_axes(min(max_columns, len(self.differences.columns))) if axes is None else axes
         self.figure_ = self.axes_[0].figure

@@ -1,4 +1,4 @@
-"""Figures of training runs: weights of clean and flipped rows, learned weights, and what a monitor logged."""
+"""Figures of training runs: weights of clean and flipped rows, learned weights, and the log of a monitor."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def weighting_functions(
 def logged_curves(runs: Mapping[str, Iterable[tuple[str, float, int]]], names: Sequence[str]) -> Any:
     """Figure with one panel per name: its values against the step, a curve for each run.
 
-    runs: run -> the (name, value, step) that a `densratio.training.Monitor` gave to its log, such as `logged` of
-    `Monitor(lambda *entry: logged.append(entry))`. names: those to draw, such as "parameters/alpha".
+    runs: run -> the entries (name, value, step) that a `densratio.training.Monitor` logged, such as `logged` of
+    `Monitor(lambda *entry: logged.append(entry))`. names: the names to draw, such as "parameters/alpha".
     Raises ValueError for a name that no run has.
     """
     entries = {run: list(logged) for run, logged in runs.items()}
@@ -67,10 +67,10 @@ def logged_curves(runs: Mapping[str, Iterable[tuple[str, float, int]]], names: S
 
 
 def weight_map(weights: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]], *, resolution: int = 200, title: str = "") -> Any:
-    """Figure with one panel per method: its weight by the softmax of the row's label and the row's largest softmax.
+    """Figure with one panel per method: its weight as a function of the softmax of the row's label and the row's largest softmax.
 
-    weights: method -> a function of both (n,), such as `LiLAW.weights_at`. Rows can be on the line, where the classifier predicts
-    the label, and left of where it crosses the other diagonal, as both softmaxes of another prediction sum to 1 at most.
+    weights: method -> a function of both (n,), such as `LiLAW.weights_at`. Rows are on the diagonal if the classifier predicts the
+    label; otherwise they are left of the other diagonal, because the two softmaxes sum to at most 1.
     """
     figure, axes = panels(len(weights), title)
     for axis, (name, function) in zip(axes, weights.items(), strict=True):

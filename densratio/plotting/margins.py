@@ -1,4 +1,4 @@
-"""Margins of one classifier against those of another: by how much each row's changed, in all and by where it was."""
+"""Margins of one classifier against those of another: how much each row's margin changed, in total and by its first value."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["MarginBins", "margin_bins", "margin_changes"]
 
 
 class MarginBins(NamedTuple):
-    """By bins of the margin before: start (b,), the lower edge; rows (b,); mean (b,) and deviation (b,) of after - before.
+    """For bins of the margin before: start (b,), the lower edge; rows (b,); mean (b,) and deviation (b,) of after - before.
 
-    NaN where a bin has too few rows: none for the mean, one for the deviation.
+    NaN for bins with too few rows: none for the mean, one for the deviation.
     """
 
     start: np.ndarray
@@ -31,7 +31,7 @@ class MarginBins(NamedTuple):
 
 
 def margin_bins(before: Any, after: Any, width: float = 0.2) -> MarginBins:
-    """How margins (n,) in [-1, 1] of the same rows changed, by bins of that width of the margin before; the last bin holds 1.
+    """Changes of margins (n,) in [-1, 1] of the same rows, in bins of the margin before with this width; the last bin includes 1.
 
     The margins are those of `densratio.training.margins`. Raises ValueError for others and for a width outside (0, 2].
     """
@@ -40,7 +40,7 @@ def margin_bins(before: Any, after: Any, width: float = 0.2) -> MarginBins:
         raise ValueError(f"width must be in (0, 2]; got {width!r}.")
     n_bins = int(np.ceil(2.0 / width - 1e-9))
     start = -1.0 + width * np.arange(n_bins)
-    # Rounded, so that a margin on an edge that has no exact binary form is in the bin that it begins.
+    # Rounded, so that a margin on an edge without an exact binary form is in the bin that begins there.
     bins = np.clip(np.searchsorted(np.round(start, 12), np.round(before, 12), side="right") - 1, 0, n_bins - 1)
     parts = [(after - before)[bins == b] for b in range(n_bins)]
     mean = [part.mean() if len(part) else np.nan for part in parts]
@@ -51,8 +51,8 @@ def margin_bins(before: Any, after: Any, width: float = 0.2) -> MarginBins:
 def margin_changes(before: Any, after: Mapping[str, Any], *, width: float = 0.2, title: str = "") -> Any:
     """Figure of the changes of margins: a histogram for each method, and their means by bins of the margin before.
 
-    before (n,): margins of one classifier, such as plain training's, on rows that no one trained on; after: method -> (n,) of the
-    same rows. The bars of the last panel are standard errors. See `margin_bins` for the numbers.
+    before (n,): margins of one classifier, such as plain training's, on rows that were not used for training; after: method -> (n,)
+    of the same rows. The bars of the last panel are standard errors. See `margin_bins` for the numbers.
     """
     pairs = {name: _margins(before, values) for name, values in after.items()}
     figure, axes = panels(len(pairs) + 1, title)

@@ -1,4 +1,4 @@
-"""PerformanceDisplay: what a model scores on chunks of the target, with intervals."""
+"""PerformanceDisplay: a model's metric on chunks of the target, with intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PerformanceDisplay"]
 
 
 class PerformanceDisplay:
-    """Estimates of a metric on chunks of the target, in their order, with intervals; hollow where the data can't say.
+    """Estimates of a metric on chunks of the target, in order, with intervals; hollow if the data can't say.
 
     Create it with `from_estimates`. estimates : list of TargetPerformance.
     After `plot`: ax_, figure_, the axes and the figure.
@@ -25,7 +25,7 @@ class PerformanceDisplay:
 
     @classmethod
     def from_estimates(cls, estimates: Sequence[TargetPerformance], *, ax: Any = None) -> PerformanceDisplay:
-        """The list that `target_performance(..., chunks=...)` returns."""
+        """Draw the list that `target_performance(..., chunks=...)` returns."""
         return cls(estimates=estimates).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> PerformanceDisplay:

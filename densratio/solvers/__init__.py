@@ -1,4 +1,4 @@
-"""The solvers, by name. A solver knows problems and no estimators, and says which problems it can solve."""
+"""The solvers, by name. A solver depends on problems but not on estimators, and declares which problems it can solve."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ SOLVERS: dict[str, type[Solver]] = {
 TO_CONVERGENCE = ("closed_form", "active_set", "primal_dual", "likelihood_newton", "expectation_maximization", "projected_gradient")
 """Order in which solver="auto" looks for a solver that suits the problem, for a fit to convergence."""
 PER_STEP = ("subgradient", "expectation_maximization", "projected_gradient")
-"""The same, for a few steps in a training loop."""
+"""The same order, for a few steps in a training loop."""
 _OLD_NAMES = {"interior_point": "active_set", "expectation_maximisation": "expectation_maximization"}
 
 

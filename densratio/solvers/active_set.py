@@ -20,9 +20,9 @@ _LEAST_RIDGE = 1e-7  # relative to the same: a smaller ridge keeps a proximal te
 _FIRST_PULL = 0.001  # strength of the first proximal term, relative to the mean diagonal
 _WEAKER = 0.1  # strength of each later proximal term, relative to the one before
 _GAP = 0.1  # largest certified gap of a proximal solution, as a share of tol times the value
-_DIGITS = 1e-6  # largest certified gap at which active sets that repeat are taken for the optimum, relative to the terms
-_FIRST_ORDER = 200  # projected-gradient steps where the active sets do not settle
-_ROUNDS = 20  # rounds at the least proximal term after which the value is taken to be unbounded below
+_DIGITS = 1e-6  # largest certified gap, relative to the terms, at which repeating active sets count as the optimum
+_FIRST_ORDER = 200  # projected-gradient steps if the active sets do not settle
+_ROUNDS = 20  # rounds at the least proximal term after which the value counts as unbounded below
 _LONG = 100  # solves of one round after which rounding alone keeps the active sets from settling
 _ENOUGH = 0.25  # share of the initial slope at which the line search stops
 _BISECTIONS = 30
@@ -101,7 +101,7 @@ class ActiveSet(Solver):
             form=form,
         )
         memory = memory._replace(point=_asked(memory, memory.point))
-        # It is final when the active sets have settled: then it is exact, or as near as the proximal rounds bring it.
+        # The state is final when the active sets have settled: then it is exact, or as near as the proximal rounds allow.
         return State(start, namespace(value).ones_like(value), unknown_residual(value), 0, memory, is_final=False)
 
     def step(self, problem: Problem, state: State) -> State:
@@ -135,7 +135,7 @@ class ActiveSet(Solver):
         return state._replace(memory=memory._replace(point=_asked(memory, memory.point)))
 
     def _ended(self, state: State) -> State:
-        """The last state. Where rounding has kept the active sets from the optimum, it is improved by first-order steps."""
+        """The last state, improved by first-order steps if rounding kept the active sets from the optimum."""
         memory = state.memory
         if memory.n_rounds < _ROUNDS and not self._is_optimal(state):
             first_order = ProjectedGradient(tol=self.tol, max_iter=_FIRST_ORDER)
@@ -144,7 +144,7 @@ class ActiveSet(Solver):
         return state._replace(step_size=state.step_size if is_settled else 0.0 * state.step_size, is_final=is_settled)
 
     def _is_optimal(self, state: State) -> bool:
-        """Whether it is near, or the certified gap leaves at most the rounding of a problem whose numbers are far apart to gain."""
+        """Whether it is near, or the certified gap is at most the rounding of a problem with widely different numbers."""
         if self._is_near(state):
             return True
         memory, coef = state.memory, widest(state.coef)

@@ -1,4 +1,4 @@
-"""Solver and Solution: which problems suit a solver, its start, one step, and the loop that ends in a solution."""
+"""Solver and Solution: which problems a solver can solve, its start, one step, and the loop to a solution."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ class Solver(ABC):
         return self.first(problem, self._start(problem, coef))
 
     def single_step(self, problem: Problem, coef: Array | None = None) -> State:
-        """`step` from `init`, where its coef (p,) alone is asked for, as in a training loop.
+        """`step` from `init`, for callers that need only the coef (p,), as in a training loop.
 
-        Solvers leave out the residual, which is then infinite, and what a next step would need, where that saves work.
+        To save work, solvers may leave out the residual, which is then infinite, and data for further steps.
         """
         return self.step(problem, self.init(problem, coef))
 
@@ -163,11 +163,11 @@ class Solver(ABC):
         return float(value), float(problem.gap(state.coef, grad))
 
     def has_converged(self, state: State) -> bool:
-        """Whether the state is final, or `is_near` where the solver stops by that."""
+        """Whether the state is final, or `is_near` for solvers that stop by it."""
         return bool(self.is_near(state) if state.is_final is None else state.is_final)
 
     def is_near(self, state: State) -> Array:
-        """Whether () the residual, and the gap where the state holds one, are at most tol or the resolution of the dtype."""
+        """Whether () the residual, and the gap if the state holds one, are at most tol or the resolution of the dtype."""
         xp = namespace(state.coef)
         resolution = 100.0 * eps(state.coef) * xp.clip(xp.max(xp.abs(state.coef)), min=1.0)
         near = state.residual <= xp.clip(resolution, min=self.tol)

@@ -14,7 +14,7 @@ __all__ = ["ClosedForm"]
 
 @dataclass(frozen=True)
 class ClosedForm(Solver):
-    """One step returns `problem.minimizer()`, whatever the start.
+    """One step returns `problem.minimizer()`, for any start.
 
     The residual of a nonsmooth problem does not vanish at the optimum, so it is set to 0 after the step.
     """

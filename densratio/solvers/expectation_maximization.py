@@ -60,7 +60,7 @@ class ExpectationMaximization(Solver):
 
 
 def _plain_step(problem: Problem, coef: Array, grad: Array) -> tuple[Array, Array]:
-    """The coef (k,) after a step from one whose gradient is `grad`, and what it was multiplied by, up to a common factor."""
+    """The coef (k,) after a step from `coef` with gradient `grad`, and its multipliers (k,), up to a common factor."""
     assert problem.likelihood is not None
     feasible = problem.likelihood.feasible
     ratio = namespace(coef).where(feasible.alive, -grad / feasible.weight, namespace(coef).zeros_like(coef))

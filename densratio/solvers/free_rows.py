@@ -114,7 +114,7 @@ def _dense_inverse(matrix: Array, free: Array, ridge: Array) -> Callable[[Array]
 
 
 def _summing(x: Array, shift: Array, along: Array | None, total: tuple[Array, Array] | None) -> tuple[Array, Array]:
-    """x (p,) with the right-hand side moved by c in place of `shift`, where `along` (p,) is what a move by 1 adds; and c."""
+    """x (p,) with the right-hand side shifted by c instead of `shift`, and c; `along` (p,) is the change of x for a shift by 1."""
     if along is None or total is None:
         return x, shift
     xp, gain = namespace(x), namespace(x).sum(along)

@@ -1,4 +1,4 @@
-"""Projected gradient with a step size that is given, as recipes state it: nothing adapts and nothing is checked."""
+"""Projected gradient with a given step size, as in published recipes: nothing adapts and nothing is checked."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["PlainGradient"]
 class PlainGradient(Solver):
     """coef <- project(coef - step_size * gradient), the same step size throughout; the value may rise if it is too long.
 
-    A stored point of another batch is first projected; it is not rescaled.
+    A stored point from another batch is first projected; it is not rescaled.
     step_size: number > 0 in units of the problem's own gradient (KMM: (K w - kappa) / n); None: 1 / curvature at the start.
-    of_mean: the step is step_size / k for k coefficients, those of a ratio that is the mean of its k kernels, theta = k coef: theta
-    then moves by step_size times the gradient in coef, k times its own. A training loop stores theta, of 1 at first.
+    of_mean: the step is step_size / k for k coefficients, for a ratio that is the mean of its k kernels with theta = k coef: theta
+    then moves by step_size times the gradient in coef, which is k times the gradient in theta. A training loop stores theta,
+    initially 1.
     """
 
     step_size: float | None = None
@@ -30,7 +31,7 @@ class PlainGradient(Solver):
             check_number("step_size", self.step_size, "(0, inf)", ", or None for 1 / curvature")
 
     def _start(self, problem: Problem, coef: Array | None) -> Array:
-        # A problem's own warm start may rescale what is stored, which the recipe does not.
+        # A problem's own warm start may rescale a stored coef; the recipe does not.
         return super()._start(problem, None) if coef is None else problem.project(coef)
 
     def first(self, problem: Problem, start: Array) -> State:
@@ -45,7 +46,7 @@ class PlainGradient(Solver):
     def step(self, problem: Problem, state: State) -> State:
         xp = namespace(state.coef)
         coef = problem.project(state.coef - state.step_size * problem.grad(state.coef))
-        # What a step of the common scale, which is the memory, would change at most.
+        # The largest change by a step of the common scale, which is the memory.
         longer = xp.clip(state.memory / state.step_size, min=1.0)
         residual = longer * xp.max(xp.abs(coef - state.coef))
         return State(coef, state.step_size, residual, state.n_iter + 1, state.memory)

@@ -18,12 +18,12 @@ __all__ = ["PrimalDual"]
 
 _SHORT = 0.995  # share of the step to the boundary
 _DIGITS = 1e-6  # certified gap at which the steps stop, relative to tol and to the regularization
-_NO_PROGRESS = 30  # steps that do not lower the products after which they are left where they are
-_ROUNDING = 1e-11  # relative difference of two values that is none
+_NO_PROGRESS = 30  # steps without lower products after which the solver stops
+_ROUNDING = 1e-11  # relative difference of two values that counts as rounding
 _LEAST_MASS = 1e-7  # least mass of a row, relative to the mean
 _EMPTY = 1e-15  # sum of the products at which only rounding is left
 _RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)  # relative additions to the diagonal until its factor exists
-_ONE_POINT = 1e-9  # a largest weight that is this near to 1 leaves even weights only
+_ONE_POINT = 1e-9  # a largest weight this near to 1 allows only equal weights
 
 
 _Solve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -60,7 +60,7 @@ class _Point(NamedTuple):
         """The share of a step, at most 1, that leads to the boundary."""
         pairs = zip(self.products, step.products, strict=True)
         moves = [(x, dx) for here, there in pairs for x, dx in zip(here, there, strict=True)]
-        # A multiplier of a bound that is none is 0, and stays so.
+        # The multiplier of an absent bound is 0, and stays 0.
         lowest = min(float((dx / np.maximum(x, np.finfo(float).tiny)).min()) for x, dx in moves)
         return 1.0 if lowest >= -1.0 else -1.0 / lowest
 
@@ -77,7 +77,7 @@ class _Program(NamedTuple):
 
     @property
     def is_bounded(self) -> np.ndarray:
-        """(n,) whether a row may be at its largest weight: others would need more mass than there is."""
+        """(n,) whether a row can be at its largest weight: for other rows this would take more than all the mass."""
         return self.upper < 1.0
 
     @property
@@ -90,18 +90,18 @@ class _Memory(NamedTuple):
     program: _Program
     point: _Point
     value: float = float("inf")
-    """Upper bound on the avoidable value at coef; infinite where coef is still the start"""
+    """Upper bound on the avoidable value at coef; infinite while coef is the start"""
     least: float = -float("inf")
     """Lower bound on the avoidable part of the optimum"""
     potentials: np.ndarray | None = None
-    """(m,) of the target rows, with which coef was found"""
+    """(m,) potentials of the target rows from which coef was found"""
     least_gap: float = float("inf")
     """The least sum of products so far"""
     n_stalled: int = 0
 
 
 class _Found(NamedTuple):
-    """What a point gives: weights (n,) of the distinct source rows, bounds on their value and on the optimum, and g (m,)."""
+    """The result at a point: weights (n,) of the distinct source rows, bounds on their value and on the optimum, and g (m,)."""
 
     weights: np.ndarray
     value: float
@@ -111,12 +111,12 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True)
 class PrimalDual(Solver):
-    """Newton steps on the optimality conditions of the plan and its dual, whose products are driven to 0 together.
+    """Newton steps on the optimality conditions of the plan and its dual, whose products go to 0 together.
 
     A step factors one matrix of the size of the smaller sample, in time n m min(n, m) and in memory for ten matrices (n, m);
-    some 20 steps suffice. The weights are clip(f / regularization, 0, max_weight), from the potentials. A plan that is rounded
-    to their masses bounds their value from above, the dual bounds the optimum from below, and the difference is the gap. Runs in
-    float64 on the host, and takes new weights only where they are certainly no worse.
+    about 20 steps suffice. The weights are clip(f / regularization, 0, max_weight), from the potentials. A plan rounded to their
+    masses bounds their value from above, the dual bounds the optimum from below, and the difference is the gap. Runs in float64 on
+    the host, and accepts new weights only if they are certainly no worse.
     Source: Mehrotra (1992), the predictor and corrector.
     """
 
@@ -131,7 +131,7 @@ class PrimalDual(Solver):
 
     def first(self, problem: PlannedTransport, start: Array) -> State:  # type: ignore[override]
         program = _program_of(problem)
-        # It is final when the certified gap is as small as rounding lets it be, and at most tol relative to the value.
+        # The state is final when the certified gap is as small as rounding allows, and at most tol relative to the value.
         return State.at(start, _Memory(program, _start(program)))._replace(is_final=False)
 
     def step(self, problem: PlannedTransport, state: State) -> State:  # type: ignore[override]
@@ -169,7 +169,7 @@ def _program_of(problem: PlannedTransport) -> _Program:
     given, costs = problem.marginals, problem.costs
     room = given.upper * given.supply
     if problem.regularization > 0.0:
-        # Costs that no optimal plan pays may be any: a source row far from all loses no digits either.
+        # Costs that no optimal plan pays are arbitrary, so a source row far from all others costs no digits either.
         costs = np.minimum(costs, 2.0 * _dearest(costs, problem.regularization * given.upper, room))
     unit = max(float(costs.max()), problem.regularization) or 1.0
     supply, demand = (_raised(mass) for mass in (given.supply, given.demand))
@@ -177,25 +177,25 @@ def _program_of(problem: PlannedTransport) -> _Program:
 
 
 def _raised(mass: np.ndarray) -> np.ndarray:
-    """Masses (k,) of sum 1 that are not so small that products with them are nothing beside those of others."""
+    """Masses (k,) of sum 1, none so small that its products vanish next to those of others."""
     raised = np.maximum(mass, _LEAST_MASS / len(mass))
     return raised / raised.sum()
 
 
 def _dearest(costs: np.ndarray, highest: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """An upper bound (m,) on the cost of a pair that an optimal plan uses, for each target row.
+    """An upper bound (m,) on the cost of pairs that an optimal plan uses, for each target row.
 
     A row below its largest weight has a potential of at most highest (n,), which bounds g_j by highest_i + costs_ij. At most k
-    rows are at their largest weights together, so the k + 1 smallest of these have a row that is not.
+    rows can be at their largest weights together, so one of the k + 1 smallest bounds is from a row below its largest weight.
     """
     k = int(np.searchsorted(np.cumsum(np.sort(room)), 1.0 - 1e-9))
     return np.partition(costs + highest[:, None], min(k, len(costs) - 1), axis=0)[min(k, len(costs) - 1)]
 
 
 def _start(program: _Program) -> _Point:
-    """Even weights, each row's mass spread as the target's, and potentials and multipliers that satisfy all equations."""
+    """Equal weights, each row's mass spread like the target's, and potentials and multipliers that satisfy all equations."""
     supply, apart = program.supply, 1.0 + float(program.costs.mean())
-    # Products of about one size: a row's mass is spread over m pairs.
+    # The products have similar sizes: a row's mass is spread over m pairs.
     low = 1.0 / len(program.demand)
     height = np.full(len(supply), program.ridge - low)
     return _Point(
@@ -211,7 +211,7 @@ def _start(program: _Program) -> _Point:
 
 
 def _advanced(program: _Program, at: _Point) -> _Point | None:
-    """The point after a predictor and a corrector; None where rounding leaves no direction."""
+    """The point after a predictor and a corrector; None if rounding leaves no direction."""
     newton_step = _linearized(program, at)
     if newton_step is None:
         return None
@@ -227,8 +227,7 @@ def _advanced(program: _Program, at: _Point) -> _Point | None:
 
 
 def _linearized(program: _Program, at: _Point) -> Callable[[np.ndarray, np.ndarray, np.ndarray], _Point] | None:
-    """The step from a point whose first-order changes of plan * slack, mass * low and room * high are given; None without a
-    factor."""
+    """The map from the first-order changes of plan * slack, mass * low and room * high to the step; None without a factor."""
     share = at.plan / at.slack
     # How the mass of a row changes with its potential, (n,).
     yielding = 1.0 / (program.ridge / program.supply + at.low / at.mass + at.high / at.room)
@@ -237,7 +236,7 @@ def _linearized(program: _Program, at: _Point) -> Callable[[np.ndarray, np.ndarr
         return None
 
     def step(of_plan: np.ndarray, of_mass: np.ndarray, of_room: np.ndarray) -> _Point:
-        # What rounding has left of the equations is removed with each step.
+        # Each step also removes the residual of the equations left by rounding.
         slack_off = program.costs + at.height[:, None] - at.potential - at.slack
         room_off = program.is_bounded * (program.upper - at.mass - at.room)
         weight_off = at.height + at.low - at.high - program.ridge * at.mass / program.supply
@@ -287,7 +286,7 @@ def _laplacian(share: np.ndarray, yielding: np.ndarray) -> _Solve | None:
 def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
     """The solver of diag(sums) - share' diag(1 / total) share (k, k), whose rows sum to excess (k,) >= 0.
 
-    The diagonal is the sum of what is off it: the difference of two large sums would lose the digits that matter.
+    The diagonal is computed from the off-diagonal sums: the difference of two large sums would lose digits.
     """
     scaled = share / np.sqrt(total)[:, None]
     matrix = -(scaled.T @ scaled)
@@ -305,13 +304,13 @@ def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callab
 
 
 def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Found:
-    """The weights that a plan near that of the point gives, its cost, and the dual value of the potentials."""
+    """The weights of a plan near that of the point, its cost, and the dual value of the potentials."""
     potentials, given, smallest = program.unit * point.potential, problem.marginals, np.finfo(float).tiny
     plan = point.plan * (problem.costs <= program.unit * program.costs * (1.0 + 1e-9))
-    # The sums of the columns are off by rounding: scaled, the plan is feasible, and its rows say whose weights it is.
+    # The column sums have rounding errors: scaled, the plan is feasible, and its row sums give the weights.
     plan *= program.demand / plan.sum(axis=0)
     weights = problem.distinct.project_counted(plan.sum(axis=1) / program.supply)
-    # Where a bound or a raised mass has changed a sum, what is missing goes along all pairs in proportion.
+    # If a bound or a raised mass has changed a sum, the missing mass is spread over all pairs in proportion.
     mass = weights * given.supply
     plan *= np.minimum(1.0, given.demand / program.demand)
     plan *= np.minimum(1.0, mass / np.maximum(plan.sum(axis=1), smallest))[:, None]
@@ -323,7 +322,7 @@ def _found(problem: PlannedTransport, program: _Program, point: _Point) -> _Foun
 
 
 def _least_at(problem: PlannedTransport, coef: Array, found: _Found) -> float:
-    """A lower bound on the value at coef: the cost of its masses by the potentials of `found`."""
+    """A lower bound on the value at coef: the cost of its masses under the potentials of `found`."""
     weights, counts = map(host_numbers, (coef, problem.weights.counted(problem.init())))
     height = problem.heights(found.potentials)[problem.marginals.of_source]
     inner = np.mean(counts * weights * (0.5 * problem.regularization * weights - height))

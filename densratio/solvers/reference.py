@@ -42,7 +42,7 @@ class Reference(Solver):
         coefficients, value, constraints = program(problem)
         posed, backend = cp.Problem(cp.Minimize(value), constraints), self.backend or cp.CLARABEL
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that it may be inaccurate, which the state says
+            warnings.simplefilter("ignore", UserWarning)  # of possible inaccuracy, which the state shows
             with contextlib.suppress(cp.SolverError):
                 posed.solve(solver=backend)
         if coefficients.value is None:
@@ -53,7 +53,7 @@ class Reference(Solver):
         coef = problem.project(put(coefficients.value, state.coef))
         grad = problem.value_and_grad(coef)[1]
         residual = problem.residual(coef, grad, residual_scale(problem.curvature()))
-        # It has converged if cvxpy has, to its own tolerance.
+        # Converged means that cvxpy has converged, to its own tolerance.
         return state._replace(coef=coef, residual=residual, n_iter=state.n_iter + 1, is_final=posed.status == cp.OPTIMAL)
 
 
@@ -146,7 +146,7 @@ def _(problem: PlannedTransport):
     cp, given, n = _cvxpy(), problem.marginals, problem.weights.n
     counts = host_numbers(problem.weights.counted(problem.init()))
     w, plan = cp.Variable(n), cp.Variable(problem.costs.shape, nonneg=True)
-    # Without the constant part of the value, beside which a conic solver would lose the rest.
+    # Without the constant part of the value, next to which a conic solver would lose the rest.
     size = max(problem.costs.max(), problem.regularization, np.finfo(float).tiny)
     penalty = problem.regularization / size * cp.sum_squares(cp.multiply(np.sqrt(counts / (2 * n)), w))
     value = cp.sum(cp.multiply(problem.costs / size, plan)) + penalty

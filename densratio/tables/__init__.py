@@ -1,4 +1,4 @@
-"""Tables as people have them: categories, dates and gaps in; weights, differences and alarms out."""
+"""Weights, differences and alarms for tables with categories, dates and gaps."""
 
 from .differences import ColumnDifference, Differences, differences
 from .encoder import TableEncoder

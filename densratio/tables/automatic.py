@@ -1,4 +1,4 @@
-"""The density ratio of a table for which none is named: a stack of few quick methods, each at home in another kind of table."""
+"""The default density ratio of a table: a stack of a few quick methods, each for another kind of shift."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..estimators.discriminator.weighted_bins import WeightedBins
 __all__ = ["automatic"]
 
 _FEW = 100  # rows of a sample below which a choice between methods is mostly noise
-_LONG = 10_000  # distinct rows of both samples from which boosting can spare some to tell when to stop, and two folds are enough
+_LONG = 10_000  # distinct rows of both samples from which boosting holds some out for early stopping, and two folds are enough
 _LEAF = 20  # rows in a leaf
-_ROUNDS = {1: 120, 3: 40}  # of boosting short tables, by the depth of the trees
+_ROUNDS = {1: 120, 3: 40}  # boosting rounds of short tables, by the depth of the trees
 
 
 def automatic(source: Any, target: Any, seed: int, sample_weight: np.ndarray | None = None) -> RatioEstimator:
-    """The unfitted density ratio for rows (n_s, d) and (n_t, d), of which source rows count sample_weight (n_s,) times if given.
+    """The unfitted density ratio for rows (n_s, d) and (n_t, d); source rows count sample_weight (n_s,) times if given.
 
-    Kernel mean matching knows which rows are alike. Logistic regression and Gaussians suit categories and measurements that move.
-    Boosted stumps add up what each column says, whatever its shape, and pass over those that say nothing; deeper trees see what
-    columns say together. Sparse rows, which only the first takes, and few rows get the first alone.
+    Kernel mean matching compares whole rows. Logistic regression and Gaussians suit categories and shifted measurements. Boosted
+    stumps are additive in the columns, for shifts of any shape, and ignore columns without information; deeper trees find
+    interactions. Sparse rows, which only kernel mean matching takes, and few rows get kernel mean matching alone.
     """
     kernel, sizes = KMM(random_state=seed), (_n_rows(source, sample_weight), target.shape[0])
     source = source if sample_weight is None else take_rows(source, np.flatnonzero(sample_weight > 0.0))
@@ -36,7 +36,7 @@ def automatic(source: Any, target: Any, seed: int, sample_weight: np.ndarray | N
         return kernel
     n_distinct = sum(len(distinct(rows)[0]) for rows in (source, target))
     is_long = n_distinct > _LONG
-    # Equal rows are merged, and boosting counts what is left, whatever it weighs.
+    # Equal rows are merged, and boosting counts distinct rows, whatever their weights.
     leaf = max(1, round(_LEAF * n_distinct / sum(sizes)))
     # A tight tolerance, so that a row that counts k times gives the same result as k copies.
     linear = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-6))
@@ -51,7 +51,7 @@ def automatic(source: Any, target: Any, seed: int, sample_weight: np.ndarray | N
 
 
 def _n_rows(rows: Any, weight: np.ndarray | None) -> float:
-    """How many rows these are, copies counted where all weights are whole numbers."""
+    """The number of rows, with copies if all weights are whole numbers."""
     return rows.shape[0] if weight is None or not np.array_equal(weight, np.rint(weight)) else float(weight.sum())
 
 

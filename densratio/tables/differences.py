@@ -1,4 +1,4 @@
-"""differences: which columns and which rows tell two tables apart."""
+"""differences: the columns and the rows in which two tables differ."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _ROUNDING = 1e-9  # of distances in units of their spread
 class ColumnDifference(NamedTuple):
     """How one column differs.
 
-    distance : in [0, 1], the largest difference of the two cumulative distributions, or half of the sum of the differences of the
-        shares of the levels; a gap is a value of its own.
+    distance : in [0, 1]. For numbers the largest difference of the two cumulative distributions; for levels the total variation,
+        half of the sum of the absolute differences of their shares. A gap is a value of its own.
     p_value : of the permutation test, adjusted for the number of columns.
-    lost : what the area under the ratio's ROC curve loses where the column is shuffled: what it tells beyond the others.
+    lost : decrease of the area under the ratio's ROC curve when the column is shuffled: its information beyond the other columns.
     words : what changed most, source -> target.
     """
 
@@ -50,11 +50,11 @@ class ColumnDifference(NamedTuple):
 class Differences:
     """What `differences` returns.
 
-    columns : one ColumnDifference for each column that is compared, the surest difference first.
-    source_ratio, target_ratio : (n,) and (m,) out-of-fold ratios p_target / p_source: a target row with a large one has few like it
-        in the source, a source row with a small one few in the target.
-    auc : area under their ROC curve, 0.5 where no row tells its sample.
-    dropped : one ColumnUse for each column that is not compared, whose `reason` says why.
+    columns : one ColumnDifference for each compared column, the most significant first.
+    source_ratio, target_ratio : (n,) and (m,) out-of-fold ratios p_target / p_source: few source rows are like a target row with a
+        large ratio, and few target rows are like a source row with a small one.
+    auc : area under their ROC curve; 0.5 if the ratio cannot separate the samples.
+    dropped : one ColumnUse for each column that is not compared; its `reason` says why.
     """
 
     columns: tuple[ColumnDifference, ...]
@@ -99,14 +99,14 @@ def differences(
     random_state: Any = 0,
     verbose: bool = False,
 ) -> Differences:
-    """Which columns and which rows tell two tables apart: a distance and a test for each column, a ratio for each row.
+    """Find the columns and the rows in which two tables differ: a distance and a test for each column, a ratio for each row.
 
-    Each column is compared by itself and, through the ratio, beside the others. The p values share their relabelings of the rows,
-    and are adjusted by the distribution of the largest standardized distance: where nothing differs, some of them is at most a with
-    a probability of at most a, however many columns there are and however they depend on each other.
+    Each column is compared alone and, through the ratio, together with the others. All p values use the same relabelings of the
+    rows, and are adjusted by the distribution of the largest standardized distance. So if nothing differs, the smallest p value is
+    at most a with probability at most a, for any number of columns and any dependence between them.
 
-    source, target, drop, method : as in `importance_weights`; the ratio, by default kernel mean matching, which is the quickest, is
-    fitted on five folds and read at the rows of the others.
+    source, target, drop, method : as in `importance_weights`. The ratio is cross-fitted in five folds; the default is kernel mean
+    matching, the quickest method.
     n_permutations : of the test, which uses at most max_rows rows of both samples, drawn with random_state.
     verbose : whether to show the progress, as `densratio.show_progress` does.
 
@@ -126,7 +126,7 @@ def differences(
     with show_progress(verbose):
         at_source, at_target, lost = _compared(encoder, method, source, target, seed)
     found = [
-        # What a column adds to a ratio that tells nothing is noise, of either sign.
+        # With an uninformative ratio the contribution of a column is noise, of either sign.
         ColumnDifference(name, float(_distances(code, labels)[0]), float(p), max(0.0, float(less)), _words(*pair))
         for name, code, p, less, pair in zip(names, codes, p_values, lost, pairs, strict=True)
     ]
@@ -138,7 +138,7 @@ def differences(
 
 
 class _Codes(NamedTuple):
-    """A column of both samples (N,) as whole numbers: the rank of a value or the number of a level, and -1 for a gap."""
+    """A column of both samples (N,) as integers: the rank of a value or the number of a level, and -1 for a gap."""
 
     values: np.ndarray
     is_ordered: bool
@@ -162,7 +162,7 @@ def _distances(codes: _Codes, labels: np.ndarray) -> np.ndarray:
     below_target = np.cumsum(labels[:, order], axis=1)[:, ends - 1]
     difference = (ends - below_target) / n_source - below_target / n_target
     if codes.is_ordered:
-        # The gaps come first: without their share the difference at the end is that of the gaps.
+        # Gaps come first: without their share, the last difference is that of the gaps.
         gaps = difference[:, :1] if codes.values.min() < 0 else 0.0
         return np.abs(difference - gaps).max(axis=1)
     return 0.5 * np.abs(np.diff(difference, axis=1, prepend=0.0)).sum(axis=1)
@@ -180,7 +180,7 @@ def _adjusted(
     for labels in relabelings(observed, n_permutations, rng):
         parts.append([_distances(code, labels) for code in here])
     distances = np.concatenate([np.stack(part, axis=1) for part in parts])
-    # Equal by chance, columns are comparable in units of their spread; the observed labeling is one of those that it is taken over.
+    # Under the null hypothesis columns are comparable in units of their spread, which includes the observed labeling.
     spread = distances.std(axis=0)
     scores = (distances - distances.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
     return np.mean(scores.max(axis=1)[:, None] >= scores[0] - _ROUNDING, axis=0)
@@ -212,11 +212,11 @@ def _moved(what: str, shares: Sequence[float]) -> str:
     return f"{what} {100.0 * shares[0]:.0f} % -> {100.0 * shares[1]:.0f} %"
 
 
-# ---------------------------------------------------------------- each row, and each column beside the others
+# ---------------------------------------------------------------- each row, and each column with the others
 
 
 def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Out-of-fold ratios at the source and the target rows, and what their AUC loses by shuffling each column (d,)."""
+    """Out-of-fold ratios at the source and the target rows, and the decrease of their AUC when each column (d,) is shuffled."""
     X, y = stack_domains(encoder.transform(source), encoder.transform(target))
     y, rng = np.asarray(y), np.random.default_rng(seed)
     uses = [use for use in encoder.columns_ if use.kind != "dropped"]
@@ -235,7 +235,7 @@ def _compared(encoder: TableEncoder, method: Any, source: Any, target: Any, seed
 def _held_out_ratios(
     ratio: Any, X: np.ndarray, y: np.ndarray, held_out: np.ndarray, blocks: Sequence[slice], rng: np.random.Generator
 ) -> np.ndarray:
-    """Ratios (1 + d, k) at held-out rows from a fit to the others: as they are, and with one block of columns shuffled."""
+    """Ratios (1 + d, k) at held-out rows from a fit to the others: unchanged, and with one block of columns shuffled."""
     kept = np.delete(np.arange(len(y)), held_out)
     fitted, rows = ratio.fit(X[kept], y[kept]), X[held_out]
     found = [to_host(fitted.transform(rows))]

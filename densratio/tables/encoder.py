@@ -1,4 +1,4 @@
-"""TableEncoder: any table as numbers, by one rule for each column that is learned from both samples together."""
+"""TableEncoder: converts any table into numbers, with one rule for each column, learned from both samples together."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _NOT_FITTED = "This TableEncoder is not fitted yet: call fit(X, y) or fit_sample
 class TableEncoder(TransformerMixin, Estimator):
     """Turn the columns of a table into numbers for a density ratio, gaps and categories included.
 
-    - Numbers stay; dates are days since 1970 (with a zone: in UTC), durations days, times of the day shares of it. A gap becomes
-      the median of both samples, and one more 0/1 column says where it was.
-    - Text, categories and booleans become one 0/1 column for each frequent level, one for the rarer ones, and one for gaps.
-      Frequent are levels in 10 rows of a sample (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
-      counts as a rare one.
-    - Constant columns, empty ones, texts that hardly repeat, and whole numbers that count on as row numbers do are dropped.
-      `columns_` says so.
+    - Numbers stay. Dates become days since 1970 (in UTC if they have a time zone), durations days, times of the day the elapsed
+      share of the day. A gap becomes the median of both samples, and an additional 0/1 column marks it.
+    - Text, categories and booleans become one 0/1 column for each frequent level, one for all rarer levels, and one for gaps.
+      Levels in 10 rows of a sample are frequent (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
+      counts as rare.
+    - Constant columns, empty ones, texts that hardly repeat, and consecutive whole numbers like row numbers are dropped; `columns_`
+      says so.
 
-    With `scale="auto"` of the density ratios two rows with different levels are then about as far apart as two rows in a column of
-    numbers. Levels are not replaced by their share of target rows, as a target encoder does: fitted on the rows that are
-    weighted it needs cross-fitting, after which `transform` of the source rows would no longer give their weights.
+    With `scale="auto"` in the density ratio, two rows with different levels are then about as far apart as two rows in a column of
+    numbers. Levels are not replaced by their share of target rows, as a target encoder would do: that needs cross-fitting on the
+    rows to be weighted, and then `transform` of the source rows would no longer give their weights.
 
     Parameters
     ----------
     drop : name or sequence of names
         Columns to leave out, such as the label; either sample may lack them.
     max_levels : int or None
-        The most levels of one column that get a 0/1 column each. None: 30, and of those with 20 rows or more of a sample 100.
+        Maximal number of levels of a column with a 0/1 column each. None: 30, or 100 levels with 20 rows or more of a sample each.
     keep : name or sequence of names
-        Columns of whole numbers that look like row numbers, and are measures.
+        Columns of whole numbers that look like row numbers but are measurements.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class TableEncoder(TransformerMixin, Estimator):
         self.keep = keep
 
     def fit(self, X: Any, y: Any = None) -> TableEncoder:
-        """Learn from one table X (n, d), in which y (n,) tells source rows, its smaller value, from target rows."""
+        """Learn from one table X (n, d); the smaller value of y (n,) marks source rows, the other one target rows."""
         X = table_of(X, "X")
         if y is None:
             return self.fit_samples(X, X)
@@ -69,10 +69,10 @@ class TableEncoder(TransformerMixin, Estimator):
         return self.fit_samples(*(_safe_indexing(X, np.flatnonzero(rows)) for rows in (is_source, ~is_source)))
 
     def fit_samples(self, source: Any, target: Any, *, sample_weight: Any = None, pooled: bool = False) -> TableEncoder:
-        """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError where they differ.
+        """Learn from two tables (n_s, d) and (n_t, d) with the same columns. Raises ValueError if the columns differ.
 
-        sample_weight: how often each source row counts (n_s,), as in `importance_weights`; None for once.
-        pooled: whether to look at all rows as one sample, so that the rule for a column does not depend on which row is whose.
+        sample_weight (n_s,): how often each source row counts, as in `importance_weights`; None for once.
+        pooled: whether to treat all rows as one sample, so that the rules do not depend on the sample of any row.
         """
         max_levels = None if self.max_levels is None else check_count("max_levels", self.max_levels)
         is_one = source is target
@@ -103,9 +103,9 @@ class TableEncoder(TransformerMixin, Estimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The numbers (n, k) of a table X (n, d), a frame where `set_output` asks for one.
+        """The numbers (n, k) of a table X (n, d); a frame if `set_output` asks for one.
 
-        Columns that the encoder does not read may be there or not.
+        Columns that the encoder does not read are ignored and may be missing.
         """
         check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         X = table_of(X, "X")
@@ -120,7 +120,7 @@ class TableEncoder(TransformerMixin, Estimator):
         return np.column_stack(blocks)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names (k,) of the numbers: column, column=level, column (missing); one that is taken has an underscore more."""
+        """Names (k,) of the numbers: column, column=level, column (missing); a name already in use gets an underscore."""
         check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         names: dict[str, None] = {}
         for name in (name for use in self._used for name in use.encoded_names):
@@ -136,7 +136,7 @@ class TableEncoder(TransformerMixin, Estimator):
         return [use for use in self.columns_ if use.kind != "dropped"]
 
     def _names(self, source: Any, target: Any) -> tuple[list[Any], list[Any]]:
-        """Names of the columns to look at, in the source's order, and of those that `drop` leaves out."""
+        """Names of the columns to read, in the source's order, and of those that `drop` leaves out."""
         if is_frame(source) != is_frame(target):
             named, plain = ("source", "target") if is_frame(source) else ("target", "source")
             raise ValueError(
@@ -164,16 +164,16 @@ class TableEncoder(TransformerMixin, Estimator):
         return mine, left_out
 
     def _row_numbers(self, pairs: Mapping[Any, tuple[Column, Column]]) -> dict[Any, ColumnUse]:
-        """The columns that number rows and are not to be kept, with a warning for each."""
+        """The columns of row numbers that `keep` does not name, with a warning for each."""
         found = [name for name, columns in pairs.items() if name not in as_names(self.keep) and numbers_rows(*columns)]
         for name in found:
             warnings.warn(
-                f"Column {name!r} counts on without repeating, as row numbers do: it is left out. If it measures something, "
+                f"Column {name!r} counts up without repeating, as row numbers do: it is left out. If it measures something, "
                 f"encoder=TableEncoder(keep=[{name!r}]) keeps it, and --columns on the command line.",
                 UserWarning,
                 stacklevel=4,
             )
-        return {name: dropped(name, "whole numbers that count on: they name rows and do not describe them") for name in found}
+        return {name: dropped(name, "consecutive whole numbers: they name rows and do not describe them") for name in found}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -182,7 +182,7 @@ class TableEncoder(TransformerMixin, Estimator):
 
 
 def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
-    """How often each source row counts (n_rows,): whole numbers of times, or others of mean 1, as they have no unit."""
+    """How often each source row counts (n_rows,): whole numbers unchanged; other weights have no unit and get mean 1."""
     weight = check_sample_weight(sample_weight, n_rows, " of the source")
     if weight is not None and weight.max() == 0.0:
         raise ValueError("sample_weight is 0 in every source row: at least one must be positive.")
@@ -195,7 +195,7 @@ def as_names(drop: Any) -> list[Any]:
 
 
 def _warn_of_texts(texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
-    """Warn of columns that are taken for categories and look like numbers or dates, from their values in both samples."""
+    """Warn of columns that count as categories and look like numbers or dates, from their values in both samples."""
     for name, samples in texts.items():
         advice = advice_on_texts(name, samples)
         if advice is not None:
@@ -203,7 +203,7 @@ def _warn_of_texts(texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:
-    """The column as one of the kind that the encoder knows. Raises ValueError if it holds something else."""
+    """The column, converted to the kind of the fit. Raises ValueError if it holds something else."""
     if column.kind == use.kind or column.kind == "empty":
         return column.of_kind(use.kind)
     if {column.kind, use.kind} == {"numbers", "booleans"}:

@@ -1,4 +1,4 @@
-"""Columns of any table as numpy arrays of one of six kinds, with their gaps: what every later step computes on."""
+"""Read the columns of any table as numpy arrays of one of six kinds, with gaps, for all later steps."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ KINDS = {
     "times": "times of the day",
     "empty": "no value",
 }
-"""What a column can hold, and how a message says so."""
+"""The kinds of columns, and their names in messages."""
 
 _DAY = 86_400e6  # microseconds
 
 
 class Column(NamedTuple):
-    """kind: a name in KINDS. values (n,): str or None for categories; else float64, NaN for a gap, in days for all of time.
+    """kind: a name in KINDS. values (n,): str or None for categories; else float64 with NaN for a gap, in days for dates and times.
 
     counts (n,): how often each row counts; None for once.
     """
@@ -45,7 +45,7 @@ class Column(NamedTuple):
         return np.ones(len(self.values)) if self.counts is None else self.counts
 
     def counted(self, counts: np.ndarray) -> Column:
-        """The rows that count, so often (n,)."""
+        """The rows with positive counts (n,), and these counts."""
         return Column(self.kind, self.values[counts > 0], counts[counts > 0])
 
     @property
@@ -56,7 +56,7 @@ class Column(NamedTuple):
         return np.isnan(self.values)
 
     def of_kind(self, kind: str) -> Column:
-        """The column as one of another kind that it may also be: an empty one of any, true and false as 1 and 0."""
+        """The column converted to another kind if it can be: an empty column to any kind, true and false to 1 and 0."""
         if kind == "categories" and self.kind != kind:
             return Column(kind, np.full(len(self.values), None, dtype=object))
         return Column(kind, self.values)
@@ -68,7 +68,7 @@ class Column(NamedTuple):
 
 
 def table_of(X: Any, name: str) -> Any:
-    """X as a table that `read_column` reads, or an array (n, d). Raises ValueError for what is no table in memory."""
+    """X as a table for `read_column`, or an array (n, d). Raises ValueError for anything that is not a table in memory."""
     if is_sparse(X):
         raise ValueError(
             f"{name} is a sparse matrix: pass {name}.toarray(), or fit a density ratio itself, which takes sparse rows: "
@@ -97,7 +97,7 @@ def _with_rows(X: Any, name: str) -> Any:
 
 
 def column_names(X: Any) -> list[Any]:
-    """Names of the columns; x0, x1, ... for an array. Raises ValueError where two are equal."""
+    """Names of the columns; x0, x1, ... for an array. Raises ValueError if two are equal."""
     if not is_frame(X):
         return [f"x{j}" for j in range(X.shape[1])]
     names = list(getattr(X, "column_names", X.columns))
@@ -108,7 +108,7 @@ def column_names(X: Any) -> list[Any]:
 
 
 def read_column(X: Any, name: Any, sample: str) -> Column:
-    """The column of a name. sample: what messages call the table. Raises ValueError for values that are of no known kind."""
+    """The column with this name. sample: the name of the table in messages. Raises ValueError for values of no known kind."""
     # One table is not compared with another, and its reader may have no such parameter.
     leave_out = f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
@@ -129,7 +129,7 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
 
 
 def loose_values(X: Any, name: Any) -> list[Any]:
-    """The values that are there in a column of texts or of Python objects; none of another, and of declared categories."""
+    """The non-missing values of a column of texts or Python objects; none for other columns and for declared categories."""
     values, is_category = _as_array(X[name])[:2] if is_frame(X) else (X[:, int(name[1:])], False)
     if is_category or values.dtype.kind not in tuple("OUST"):
         return []
@@ -137,9 +137,9 @@ def loose_values(X: Any, name: Any) -> list[Any]:
 
 
 def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[Column, Column]]:
-    """The columns of both tables by name, of one kind each. Raises ValueError where they hold different things.
+    """The columns of both tables by name, each pair of one kind. Raises ValueError if a pair holds different things.
 
-    Where both are one object, it is read and named once, as "table X".
+    If both tables are the same object, it is read once, and is "table X" in messages.
     """
     if source is target:
         return {name: (column, column) for name in names for column in [read_column(source, name, "table X")]}
@@ -176,7 +176,7 @@ def _remedy(name: Any, source: Column, target: Column) -> str:
 
 
 def _as_array(column: Any) -> tuple[np.ndarray, bool, bool]:
-    """A frame's column as an array (n,), whether it is declared to be categories, and whether it has a time zone."""
+    """A frame's column as an array (n,), whether it is declared categorical, and whether it has a time zone."""
     kind = getattr(column, "type", getattr(column, "dtype", None))
     has_zone = any(getattr(kind, name, None) is not None for name in ("tz", "time_zone"))
     if hasattr(column, "to_pylist"):
@@ -192,14 +192,14 @@ def _as_array(column: Any) -> tuple[np.ndarray, bool, bool]:
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:
-    """An array (n,) of any values, also of sequences."""
+    """An array (n,) of any values, sequences included."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
 
 
 def _of_values(values: np.ndarray, is_category: bool, has_zone: bool) -> Column | str:
-    """The column of an array (n,), or what it holds instead."""
+    """The column from an array (n,), or words for its content if it is no column."""
     if values.ndim > 1:
         return "several values in each row"
     kind = values.dtype.kind
@@ -260,4 +260,4 @@ _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
     ("durations", lambda value: isinstance(value, datetime.timedelta), lambda value: value / datetime.timedelta(days=1)),
     ("times", lambda value: isinstance(value, datetime.time), _time_of),
 ]
-"""Kinds of columns of Python objects: the test that one value of each type must pass, and the number of a value."""
+"""Kinds of columns of Python objects: the test for one value of each type, and the conversion of a value to a number."""

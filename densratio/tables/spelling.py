@@ -1,4 +1,4 @@
-"""Texts that spell numbers or dates: what a column of them holds, and how to make it so."""
+"""Texts that spell numbers or dates: what a column of them holds, and how to convert it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._columns import is_real
 
 __all__ = ["advice_on_texts", "instead_of_texts", "is_date", "numbers_spelled", "spells_number"]
 
-_CODE = re.compile(r"[+-]?0\d")  # 01234 is a name of something
+_CODE = re.compile(r"[+-]?0\d")  # 01234 is a code
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
 _CURES = {
     "numbers": "pandas.to_numeric(X[{name!r}])",
@@ -31,7 +31,7 @@ def spells_number(text: Any) -> bool:
 
 
 def numbers_spelled(texts: np.ndarray) -> np.ndarray | None:
-    """The numbers that all texts of an array spell, as `spells_number` tells of one; None where one of them spells none."""
+    """The numbers that all texts of an array spell, as `spells_number` decides for one; None if any spells no number."""
     try:
         numbers = texts.astype(np.float64)
     except ValueError:
@@ -49,7 +49,7 @@ def is_date(text: str) -> bool:
 
 
 def instead_of_texts(name: Any, texts: Collection[str]) -> str | None:
-    """What a column with these different texts holds and how to make it so, or None where some spell neither number nor date.
+    """What a column with these distinct texts holds and how to convert it, or None if some text is neither number nor date.
 
     Numbers that begin with 0, such as 01234, are codes.
     """
@@ -65,20 +65,20 @@ def _spelled(texts: Collection[str]) -> str | None:
 
 
 def advice_on_texts(name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
-    """What to do with the values of both samples in a column that is taken for categories, if they look like numbers or dates."""
+    """Advice for a column that counts as categories, if its values in both samples look like numbers or dates."""
     for values in samples:
         strays = [value for value in values if not is_real(value) and not spells_number(value)]
         if 0 < 2 * len(strays) < len(values):
             return (
-                f"Column {name!r} holds numbers for the most part, and {str(strays[0])!r}: it is taken for categories. For "
+                f"Column {name!r} holds mostly numbers, and {str(strays[0])!r}: it is taken for categories. For "
                 f'numbers, repair it or make a gap of it, pandas.to_numeric(X[{name!r}], errors="coerce"); for categories, declare '
                 f'them, X[{name!r}].astype("category").'
             )
     texts = {str(value) for values in samples for value in values}
     if twins := _twins(texts):
         return (
-            f"Column {name!r} has the levels {', '.join(map(repr, twins))}, which differ in case or spaces alone. If they are one, "
-            f"make them so in both tables: X[{name!r}].str.strip().str.lower()."
+            f"Column {name!r} has the levels {', '.join(map(repr, twins))}, which differ only in case or spaces. If they are one "
+            f"level, make them equal in both tables: X[{name!r}].str.strip().str.lower()."
         )
     if not texts or (instead := instead_of_texts(name, texts)) is None:
         return None
@@ -89,7 +89,7 @@ def advice_on_texts(name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
 
 
 def _twins(texts: Collection[str]) -> list[str]:
-    """The first texts that are equal but for case and spaces around them, or none."""
+    """The first texts that differ only in case and surrounding spaces, or none."""
     spellings: dict[str, list[str]] = {}
     for text in sorted(texts):
         spellings.setdefault(text.strip().lower(), []).append(text)

@@ -21,10 +21,10 @@ class ChunkTest(NamedTuple):
     """One chunk against the reference.
 
     label : as given, or the number of the chunk from 0. n_rows : of the chunk.
-    statistic : estimated Pearson divergence of the chunk from it and the reference together; 0 where nothing differs.
+    statistic : estimated Pearson divergence of the chunk from the pooled chunk and reference; 0 if nothing differs.
     p_value : of the permutation test. is_alarm : whether it is at most the monitor's level.
-    columns : where there is an alarm, names of the columns whose difference is significant by itself.
-    dropped : the columns that the test leaves out, beside those of `drop`, each with the reason.
+    columns : after an alarm, names of the columns that differ significantly on their own.
+    dropped : the columns that the test leaves out, besides those of `drop`, each with the reason.
     """
 
     label: Any
@@ -40,13 +40,13 @@ class StreamMonitor:
     """Test each chunk of a stream against a reference table, with a stated rate of false alarms.
 
     Both are encoded together, and the score of the least-squares ratio of the chunk is compared with its values under random
-    relabelings of the rows: `densratio.diagnostics.ratio_test`. Where the rows of a chunk and the reference are independent draws
-    of one distribution, P(p_value <= level) <= level, for every size of the chunk. Of many chunks without a change a share of
-    `level` still gives an alarm; rows that depend on their neighbors, as in a slow process, give more.
+    relabelings of the rows: `densratio.diagnostics.ratio_test`. If the rows of a chunk and the reference are independent draws
+    from one distribution, P(p_value <= level) <= level, for every size of the chunk. So a share `level` of many unchanged chunks
+    still gives an alarm; rows that depend on their neighbors, as in a slow process, give more.
 
     reference : table (n, d), as `importance_weights` takes it. drop : columns to leave out.
     level : rate of false alarms, for each chunk. n_permutations : of each test; 1 / (n_permutations + 1) must not exceed level.
-    max_rows : of chunk and reference together that a test uses. random_state : of the relabelings.
+    max_rows : most rows of chunk and reference together in a test. random_state : of the relabelings.
 
     Attributes: history, the ChunkTest of each chunk so far.
     """
@@ -83,7 +83,7 @@ class StreamMonitor:
     def update(self, chunk: Any, label: Any = None) -> ChunkTest:
         """Test the next chunk (m, d), and add the result to `history`. Raises as `importance_weights` does."""
         number = len(self.history)
-        # A permutation test is exact where nothing before it knew which row is whose.
+        # A permutation test is exact if no earlier step used the sample of any row.
         encoder = TableEncoder(self.drop).set_output(transform="default").fit_samples(self.reference, chunk, pooled=True)
         rows = encoder.transform(self.reference), encoder.transform(chunk)
         settings = {"n_permutations": self.n_permutations, "max_rows": self.max_rows}

@@ -1,4 +1,4 @@
-"""What is done to one column: how it becomes numbers, why it is left out, and where the samples do not overlap in it."""
+"""The treatment of one column: how it becomes numbers, why it is left out, and where the samples do not overlap."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .spelling import instead_of_texts
 __all__ = ["ColumnUse", "dropped", "numbers_rows", "shown_value", "use_of"]
 
 _SHOWN = 5  # levels that a sentence names
-_FEW_LEVELS, _MANY_LEVELS, _ROWS = 30, 100, 20.0  # with columns of their own: of any table, and of one with so many rows of each
-_COUNTED, _HOLES = 50, 1.05  # rows from which whole numbers that count on are no chance, and how far they reach per number
+_FEW_LEVELS, _MANY_LEVELS, _ROWS = 30, 100, 20.0  # most levels with 0/1 columns: always, and with so many rows of each level
+_COUNTED, _HOLES = 50, 1.05  # rows from which consecutive whole numbers are not by chance, and their largest range per number
 _WORDS = {
     "numbers": "numbers",
     "booleans": "one-hot",
@@ -37,10 +37,10 @@ class ColumnUse:
     kind : "numbers", "booleans", "categories", "dates", "zoned dates", "durations", "times", or "dropped".
     levels : texts with a 0/1 column of their own, sorted.
     n_rest : number of rarer texts, which share one 0/1 column.
-    fill : the number that stands for a gap, the median of both samples; None where the numbers are all the same.
-    has_gaps : whether a 0/1 column says where the value is missing.
+    fill : the number that replaces a gap, the median of both samples; None if all numbers are equal.
+    has_gaps : whether a 0/1 column marks missing values.
     reason : why the column was dropped.
-    no_overlap : sentences on values that one sample has and the other has not.
+    no_overlap : sentences about values that only one sample has.
     """
 
     name: Any
@@ -59,12 +59,12 @@ class ColumnUse:
 
     @property
     def varies(self) -> bool:
-        """Whether the numbers of this column are not all the same."""
+        """Whether the column has more than one number."""
         return self.fill is not None
 
     @property
     def encoded_names(self) -> list[str]:
-        """Names of the columns (k) that stand for this one."""
+        """Names of the k encoded columns."""
         if self.kind == "dropped":
             return []
         if not self.is_one_hot:
@@ -73,7 +73,7 @@ class ColumnUse:
         return [f"{self.name}={level}" for level in (*self.levels, *others)]
 
     def encode(self, column: Column) -> np.ndarray:
-        """The numbers (n, k) that stand for a column (n,) of this kind. A level that is not known counts as a rare one."""
+        """The numbers (n, k) of a column (n,) of this kind. An unknown level counts as rare."""
         gap = column.is_gap
         if not self.is_one_hot:
             parts = [np.where(gap, self.fill or 0.0, column.values)] * self.varies + [gap] * self.has_gaps
@@ -105,7 +105,7 @@ def dropped(name: Any, reason: str) -> ColumnUse:
 
 
 def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is_undeclared: bool = False) -> ColumnUse:
-    """What to do with a column, from its values in both samples, which are of one kind; undeclared texts may be something else."""
+    """What to do with a column, from its values in both samples, of one kind; undeclared texts may be something else."""
     gaps = [column.is_gap for column in (source, target)]
     if all(gap.all() for gap in gaps):
         return dropped(name, "no value in any row")
@@ -120,7 +120,7 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is
         counts = np.concatenate([column.n_times[~gap] for column, gap in zip((source, target), gaps, strict=True)])
         return ColumnUse(name, source.kind, fill=_median(pooled, counts), has_gaps=has_gaps, no_overlap=apart)
     if not has_gaps and abs(pooled[0]) >= 2.0**53:
-        # Whole numbers as large may differ, and floating point does not tell them apart.
+        # Different integers of this size can be equal in floating point.
         return dropped(name, f"one number in floating point, {shown_value(pooled[0], source.kind)}: subtract the smallest value")
     if not has_gaps:
         return dropped(name, f"the same value in all rows, {shown_value(pooled[0], source.kind)}")
@@ -128,7 +128,7 @@ def use_of(name: Any, source: Column, target: Column, max_levels: int | None, is
 
 
 def _median(values: np.ndarray, counts: np.ndarray) -> float:
-    """The median of values (n,) that count so often (n,)."""
+    """The median of values (n,) with counts (n,)."""
     order = np.argsort(values, kind="stable")
     up_to = np.cumsum(counts[order])
     middle = [np.searchsorted(up_to, 0.5 * up_to[-1], side=side).clip(max=len(values) - 1) for side in ("left", "right")]
@@ -136,7 +136,7 @@ def _median(values: np.ndarray, counts: np.ndarray) -> float:
 
 
 def numbers_rows(source: Column, target: Column) -> bool:
-    """Whether whole numbers count on without repeating in a sample, as row numbers do, whichever rows are whose."""
+    """Whether whole numbers are consecutive without repeating, as row numbers are; the samples of the rows do not matter."""
     if source.kind != "numbers" or source.is_gap.any() or target.is_gap.any():
         return False
     values, counts = np.unique(np.concatenate([source.values, target.values]), return_counts=True)
@@ -160,10 +160,10 @@ def _one_hot(
     frequent = [
         level
         for rank, level in enumerate(sorted(known, key=lambda level: -shares[level])[:most])
-        # Of few rows a level beyond the first ones adds more noise than it tells.
+        # With few rows, a level beyond the first ones adds more noise than information.
         if any(count[level] >= max(least, _ROWS * (rank >= few)) for count, least in zip(counts, needed, strict=True))
     ]
-    # One rare level needs no column to share.
+    # A single rare level needs no shared column.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
     if not levels and not has_gaps:
         instead = instead_of_texts(name, known) if is_undeclared else None
@@ -174,7 +174,7 @@ def _one_hot(
 
 
 def _rows_of_texts(column: Column) -> Counter[str]:
-    """How many rows have each text."""
+    """The number of rows with each text."""
     found: Counter[str] = Counter()
     for text, count in zip(_texts(column), column.n_times.tolist(), strict=True):
         if text is not None:
@@ -237,7 +237,7 @@ def _listed(levels: Any) -> str:
 
 
 def shown_value(value: float, kind: str) -> str:
-    """A value of a column of a kind, in words."""
+    """A value of a column of this kind, in words."""
     if kind not in ("dates", "zoned dates"):
         return f"{value:.6g}" + " days" * (kind == "durations")
     try:

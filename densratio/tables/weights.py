@@ -1,4 +1,4 @@
-"""importance_weights: two tables as they are in, weights and all that belongs to them out."""
+"""importance_weights: weights, with diagnosis and fitted ratio, from two tables as they are."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _MOST_SHOWN, _WIDTH = 30, 100  # columns that the repr lists, and its width
 class ImportanceWeights:
     """What `importance_weights` returns.
 
-    weights : (n_source,) of mean 1, in the source's library; a pandas Series has the source's index. They hold `sample_weight`
-        where it was given, and are to be used in its place.
+    weights : (n_source,) of mean 1, in the source's library; a pandas Series has the source's index. They include `sample_weight`
+        if it was given, and replace it.
     ratio : the fitted Pipeline of the encoder and the density ratio; `ratio.transform(table)` gives the ratio at any rows.
     diagnosis : the `Report` of `diagnose`; its `warnings` say what is wrong and what to do.
-    columns : one ColumnUse for each column, with what was done to it and where the samples do not overlap.
-    taming : the TamedWeights whose weights these are, if `tame` was given.
+    columns : one ColumnUse for each column: what was done to it, and where the samples do not overlap.
+    taming : the TamedWeights with these weights, if `tame` was given.
     """
 
     weights: Any
@@ -97,37 +97,38 @@ def importance_weights(
     random_state: Any = 0,
     verbose: bool = False,
 ) -> ImportanceWeights:
-    """Weights of the source rows under which they look like the target rows, from two tables as they are.
+    """Weights that make the source rows look like the target rows, from two tables as they are.
 
-    Categories, booleans, dates and gaps are turned into numbers by one encoder for both samples; `columns` of the result says how.
+    One encoder for both samples turns categories, booleans, dates and gaps into numbers; `columns` of the result says how.
 
     Parameters
     ----------
     source, target : tables (n_s, d) and (n_t, d) with the same columns in any order
-        pandas or polars frames, Arrow tables, or arrays. The source is the sample that is weighted.
+        pandas or polars frames, Arrow tables, or arrays. The source is the sample to be weighted.
     method : "auto", a name in `densratio.estimators.ESTIMATORS`, or an unfitted density ratio
-        "auto": a `StackedRatio` of kernel mean matching, boosted stumps, boosted trees and two Gaussians, and from fewer than 100
-        rows of a sample kernel mean matching alone. "stacked" combines all methods that suit the size of the tables, which takes
-        longer.
+        "auto": a `StackedRatio` of kernel mean matching, logistic regression, boosted stumps, boosted trees and two Gaussians; with
+        fewer than 100 rows in a sample kernel mean matching alone. "stacked" combines all methods that suit the size of the tables,
+        which takes longer.
     drop : name or sequence of names
         Columns to leave out, such as the label; either sample may lack them.
     encoder : "auto" or an unfitted transformer
-        "auto": `TableEncoder`, which says what it does. Another one is fitted on the stacked samples, without sample_weight.
+        "auto": `TableEncoder`. Another encoder is fitted on the stacked samples, without sample_weight.
     sample_weight : (n_s,) numbers >= 0, or None
-        Weights that the source rows have already, such as those of a survey. The ratio is that of the target to the source that
-        they make, and the weights returned are sample_weight times the ratio, ready to be used in their place. Whole numbers are
-        copies of rows; others have no unit. So divide whole numbers of people that a row stands for by their mean.
+        Weights that the source rows already have, such as those of a survey. The ratio is then that of the target to the weighted
+        source, and the returned weights are sample_weight times the ratio, to be used in place of sample_weight. Whole numbers are
+        copies of rows; other weights have no unit. If they are numbers of people that a row stands for, divide them by their mean.
     flatten : float in [0, 1]
-        Power of the ratio: 1 is the ratio, 0.5 its root, 0 equal weights, or sample_weight. Less variance, more bias.
+        Power of the ratio: 1 is the ratio, 0.5 its square root, 0 equal weights, or sample_weight. Below 1: less variance, more
+        bias.
     tame : None, method of `tame_weights`, or function of weights
-        What then makes the weights less extreme: "pareto", or a partial `tame_weights` with an amount or a number of effective
-        rows. `taming` of the result says what it did.
+        Makes the weights less extreme after that: "pareto", or a partial `tame_weights` with an amount or effective_rows. `taming`
+        of the result describes the effect.
     random_state : int, RandomState, Generator or None
-        Seed of the density ratio and of the diagnosis; None draws others in each call.
+        Seed of the density ratio and of the diagnosis; None for a new seed in each call.
     verbose : bool
         Whether to show the progress of searches and stacks, as `densratio.show_progress` does.
 
-    Raises ValueError where the samples differ in their columns or in what a column holds, or for sample_weight with a method whose
+    Raises ValueError if the samples differ in their columns or in what a column holds, or for sample_weight with a method whose
     fit takes none; the message says what to type.
     """
     check_number("flatten", flatten, "[0, 1]", ", from equal weights to the ratio itself")
@@ -155,7 +156,7 @@ def importance_weights(
 
 
 def _warn_of_copies(counts: np.ndarray | None) -> None:
-    """Warn of whole numbers that rather say how many people a row stands for than how often it was drawn."""
+    """Warn of whole numbers that are more likely numbers of people per row than numbers of copies."""
     if counts is None or len(counts) < _MANY_ROWS or not np.array_equal(counts, np.rint(counts)) or counts.mean() < _MANY_COPIES:
         return
     warnings.warn(
@@ -166,7 +167,7 @@ def _warn_of_copies(counts: np.ndarray | None) -> None:
 
 
 def _fitted_ratio(ratio: Any, X: Any, y: np.ndarray, counts: np.ndarray | None) -> Any:
-    """The ratio fitted on both samples, whose source rows count so often (n_source,), or once as target rows do."""
+    """The ratio fitted on both samples. counts (n_source,): how often each source row counts; None for once, as target rows."""
     if counts is None:
         return ratio.fit(X, y)
     weight = np.ones(len(y))
@@ -175,7 +176,7 @@ def _fitted_ratio(ratio: Any, X: Any, y: np.ndarray, counts: np.ndarray | None) 
 
 
 def ratio_of(method: Any, source: Any, target: Any, seed: int, sample_weight: np.ndarray | None = None) -> Any:
-    """The unfitted density ratio of a name for rows (n_s, d) and (n_t, d), or a copy of a given one."""
+    """The unfitted density ratio with this name for rows (n_s, d) and (n_t, d), or a copy of a given one."""
     if isinstance(method, str) and method.lower() == "auto":
         return automatic(source, target, seed, sample_weight)
     if isinstance(method, str):
@@ -186,7 +187,7 @@ def ratio_of(method: Any, source: Any, target: Any, seed: int, sample_weight: np
 
 
 def named_ratio(name: str, seed: int) -> Any:
-    """The unfitted density ratio of a name in ESTIMATORS, with the seed if it takes one."""
+    """The unfitted density ratio with this name in ESTIMATORS, with the seed if it takes one."""
     if name.lower() not in ESTIMATORS:
         hint = did_you_mean(name, [*ESTIMATORS, "auto"])
         raise ValueError(f'method must be "auto", a density ratio, or one of {sorted(ESTIMATORS)}; got {name!r}.{hint}')
@@ -196,7 +197,7 @@ def named_ratio(name: str, seed: int) -> Any:
 
 def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any, sample_weight: Any) -> Any:
     if isinstance(encoder, str) and encoder == "auto":
-        # Whatever scikit-learn's configuration says: the ratio is fitted on arrays, and may be used under another one.
+        # The ratio is fitted on arrays under any scikit-learn configuration, and may be used under another one.
         encoder = TableEncoder(drop).set_output(transform="default")
     elif isinstance(encoder, type) or not all(hasattr(encoder, name) for name in ("fit", "transform", "get_params")):
         raise ValueError(f'encoder must be "auto" or an unfitted transformer, such as TableEncoder(); got {shown(encoder)}.')
@@ -209,7 +210,7 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any, sample_we
 
 
 def _columns(encoder: Any, X: Any) -> Columns:
-    """The encoded rows with the names that the encoder gives them, if it does."""
+    """The encoded rows, with column names if the encoder gives them."""
     columns = numeric_columns(X)
     if not hasattr(encoder, "get_feature_names_out"):
         return columns

@@ -43,7 +43,7 @@ def hold(law: Callable[[Any], None], cases: SearchStrategy[Any], max_examples: i
 
 
 def check_is_a(kind: type, given: Any, name: str, call: str) -> None:
-    """Raises TypeError unless `given`, the argument `name` of `call`, is an instance of `kind`."""
+    """Raise TypeError unless `given`, the argument `name` of `call`, is an instance of `kind`."""
     if isinstance(given, type):
         example = call.replace(f"({name}", f"({given.__name__}()").replace(f" {name}", f" {given.__name__}()")
         raise TypeError(f"{name} is the class {given.__name__}; give an instance of it: {example}.")

@@ -77,7 +77,7 @@ def _the_value_and_gradient_are_finite(case: Case) -> None:
 
 
 def _the_gradient_is_the_slope_of_the_value(case: Case) -> None:
-    # The share of the start keeps the points where the value is smooth, and the direction q - p keeps them feasible.
+    # A share of the start keeps the points where the value is smooth, and the direction q - p keeps them feasible.
     p, q = case.feasible(2)
     middle, along = (case.start() + p + q) / 3.0, q - p
     value, grad = case.value_and_grad(middle)

@@ -110,4 +110,4 @@ def _no_feasible_point_is_nearer_than_the_projection(case: Projected) -> None:
 PROJECTION_LAWS = (
     _projecting_twice_changes_nothing, _projections_come_no_further_apart, _no_feasible_point_is_nearer_than_the_projection,
 )  # fmt: skip
-"""The laws of everything that projects points onto a convex set."""
+"""The laws of all projections onto a convex set."""

@@ -1,4 +1,4 @@
-"""Two-step importance weighting: a fitted ratio gives the weights, with which any scikit-learn model is fitted or scored."""
+"""Two-step importance weighting: any scikit-learn model is fitted or scored with the weights of a fitted ratio."""
 
 from .conformal import WeightedConformal
 from .importance_weighted import ImportanceWeighted

@@ -1,4 +1,4 @@
-"""WeightedConformal: prediction intervals and sets that hold on the target, by conformal prediction with a density ratio."""
+"""WeightedConformal: prediction intervals and sets that are valid on the target, by conformal prediction with a density ratio."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def _for(is_of_classes: bool) -> Callable[[Any], bool]:
 
 
 class WeightedConformal(WithRatio):
-    """Intervals or sets that hold the label of a target row with probability `confidence`, whatever the model.
+    """Intervals or sets that contain the label of a target row with probability `confidence`, for any model.
 
         q(x) = quantile at `confidence` of (sum_i w_i delta_{s_i} + w(x) delta_inf) / (sum_i w_i + w(x))
 
-    s_i are scores of source rows that the model was not fitted on, w the ratio at them and at the new row x. The set of x holds the
-    labels of score q(x) or less. With a known ratio, "split" covers at least `confidence` of the target rows on average; with
-    equal weights it is the plain split conformal quantile, the ceil((n + 1) confidence)-th smallest score. Where w(x) is over
-    1 - confidence of the sum, nothing bounds the score there: the interval is infinite and the set full, which is the
-    honest answer for a row with no source rows like it. `n_unbounded_` counts them.
+    s_i are the scores of source rows that the model was not fitted on, and w is the ratio at these rows and at the new row x. The
+    set of x contains the labels with a score of at most q(x). With a known ratio, "split" covers at least `confidence` of the
+    target rows on average; with equal weights q is the plain split conformal quantile, the ceil((n + 1) confidence)-th smallest
+    score. If w(x) is more than 1 - confidence of the sum, nothing bounds the score at x: the interval is infinite and the set full,
+    which is the honest answer for a row with no source rows like it. `n_unbounded_` counts such rows.
     Source: Tibshirani, Barber, Candes & Ramdas (2019), Conformal prediction under covariate shift, NeurIPS.
 
         X_all, domain = stack_domains(X_train, X_target)
@@ -56,37 +56,38 @@ class WeightedConformal(WithRatio):
     Parameters
     ----------
     estimator : regressor or classifier with predict_proba, or a pair of quantile regressors (lower, upper)
-        Cloned. Wrap it in ImportanceWeighted to fit it for the target too; the coverage does not need it.
+        It is cloned. Wrap it in ImportanceWeighted to fit it for the target as well; the coverage does not need that.
     ratio : fitted density ratio, a Pipeline that ends in one, or a function from rows (n, d) to ratios (n,)
         Shared by clones, never fitted.
-    confidence : share of the target rows that should be covered, between 0 and 1
+    confidence : share of the target rows to cover, between 0 and 1
     method : "split" or "cross"
-        "split" fits on a part of the rows and scores the rest. "cross" fits on each of `cv` folds' other rows and scores all rows:
-        more rows in both, `cv` fits, and only 2 confidence - 1 guaranteed, though it covers about as much. Source of the latter:
-        Barber, Candes, Ramdas & Tibshirani (2021), Annals of Statistics 49 (CV+).
+        "split" fits on one part of the rows and scores the rest. "cross" fits once for each of `cv` folds, on the rows outside the
+        fold, and scores all rows: it uses more rows for both, guarantees only 2 confidence - 1, and covers about `confidence` in
+        practice. Source of "cross": Barber, Candes, Ramdas & Tibshirani (2021), Annals of Statistics 49 (CV+).
     conformity_score : "auto" or a name
-        Regression: "absolute", |y - prediction|; for a pair "quantile", max(lower - y, y - upper), so that the width follows that
-        of the pair (Romano, Patterson & Candes 2019). Classification: "lac", 1 - probability of the class; or "aps", the
-        sum of the probabilities down to the class, from the largest, less a random share of its own (Romano, Sesia & Candes
-        2020): larger sets that adapt more to the row. The shares are drawn by random_state for each position in X. "auto" is
-        "absolute", "quantile" or "lac".
+        Regression: "absolute", |y - prediction|; for a pair "quantile", max(lower - y, y - upper), so that the width follows the
+        pair (Romano, Patterson & Candes 2019). Classification: "lac", 1 - probability of the class; or "aps", the sum of the
+        probabilities from the largest down to that of the class, less a random share of the latter (Romano, Sesia & Candes 2020):
+        larger sets that adapt more to the row. random_state draws the share for each position in X. "auto" is "absolute",
+        "quantile" or "lac".
     calibration_size : share of the rows that "split" scores
     cv : number of folds of "cross"
-    random_state : int, Generator, RandomState, or None for others in each fit, of the split or the folds, and of "aps"
+    random_state : int, Generator, RandomState, or None for a new seed in each fit; for the split or the folds, and for "aps"
 
     Attributes
     ----------
     estimators_ : list of fitted estimators, or of fitted pairs: one for "split", `cv` for "cross".
     scores_ : (n,) scores of the calibration rows. weights_ : (n,) their weights, mean 1.
-    fold_ : (n,) which of estimators_ did not see the row. seed_ : of the draws. unit_ : the mean of the ratio over these rows.
+    fold_ : (n,) index in estimators_ of the one that did not see the row. seed_ : seed of all draws.
+    unit_ : mean of the ratio over the calibration rows.
     classes_ : class labels of a classifier, in the order of the columns of predict_set.
-    n_unbounded_ : rows with an infinite interval or a full set because w(x) outweighs, in the last call of predict_interval or
-        predict_set.
+    n_unbounded_ : number of rows with an infinite interval or a full set, because of a too large w(x), in the last call of
+        predict_interval or predict_set.
 
     Raises
     ------
     ValueError
-        In fit: a parameter that is none of these, a ratio that is not fitted or 0 at every calibration row, a classifier without
+        In fit: a parameter with another value, a ratio that is not fitted or 0 at every calibration row, a classifier without
         predict_proba.
     """
 
@@ -112,14 +113,14 @@ class WeightedConformal(WithRatio):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> WeightedConformal:
-        """Fit clones of `estimator` on parts of the source rows X (n, d), y (n,), and score the rows left out of each."""
+        """Fit clones of `estimator` on parts of the source rows X (n, d), y (n,), and score the rows that each left out."""
         with unchanged_on_error(self):
             self._check()
             self._calibrate(*self._table(X, y))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions (n,): the mean over the fitted estimators; of a pair its middle; of a classifier the likeliest class."""
+        """Predictions (n,): the mean over the fitted estimators, for a pair of its midpoints; the most probable class."""
         check_is_fitted(self, "estimators_")
         if is_classifier(first_of(self.estimator)):
             mean = np.mean([self._probabilities(fitted, X) for fitted in self.estimators_], axis=0)
@@ -127,13 +128,13 @@ class WeightedConformal(WithRatio):
         return np.mean([np.mean(_bounds(fitted, X), axis=0) for fitted in self.estimators_], axis=0)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy or R^2 of `predict` on X (n, d), y (n,), as the estimator's own score; it says nothing about the coverage."""
+        """Accuracy or R^2 of `predict` on X (n, d), y (n,), as in the estimator's own score; this is not the coverage."""
         metric = accuracy_score if is_classifier(first_of(self.estimator)) else r2_score
         return float(metric(y, self.predict(X), sample_weight=sample_weight))
 
     @available_if(_for(False))
     def predict_interval(self, X: Any) -> np.ndarray:
-        """Ends (n, 2) of the interval of each row of X (n, d), lower and upper; infinite where the row's weight outweighs."""
+        """Lower and upper end (n, 2) of the interval of each row of X (n, d); infinite if the weight of the row is too large."""
         need = self._needed(X)
         ends = [_bounds(fitted, X) for fitted in self.estimators_]
         if len(ends) == 1:
@@ -189,7 +190,7 @@ class WeightedConformal(WithRatio):
             scores.append(self._scores(fitted, rows_at(X, rows), y[rows], draws[rows]))
         calibration = rows_at(X, np.concatenate(held_out))
         self.weights_ = row_weights(self.ratio, calibration)
-        # The ratio's unit on these rows, in which the weight of a new row counts.
+        # Weights of new rows are in the same unit.
         self.unit_ = float(np.mean(ratio_at(self.ratio, calibration)))
         self.estimators_, self.scores_ = estimators, np.concatenate(scores)
         self.fold_ = np.repeat(np.arange(len(held_out)), [len(rows) for rows in held_out])
@@ -202,7 +203,7 @@ class WeightedConformal(WithRatio):
         return X, y
 
     def _splits(self, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        # Every part needs every class; a class with one row can't be dealt so.
+        # Every part needs every class, which is impossible for a class with one row.
         is_dealt = is_classifier(first_of(self.estimator)) and np.min(np.unique(y, return_counts=True)[1]) > 1
         if self.method == "cross":
             folds = (StratifiedKFold if is_dealt else KFold)(self.cv, shuffle=True, random_state=self.seed_)
@@ -229,11 +230,11 @@ class WeightedConformal(WithRatio):
         order = np.argsort(-p, axis=1, kind="stable")
         sums = np.empty_like(p)
         np.put_along_axis(sums, order, np.cumsum(np.take_along_axis(p, order, axis=1), axis=1), axis=1)
-        # A random share of the class itself, or every row whose class is the last would have the same score, 1.
+        # Without the random share, every row whose class is the last would have the same score, 1.
         return sums - draws[:, None] * p
 
     def _probabilities(self, fitted: Any, X: Any) -> np.ndarray:
-        """Probabilities (n, K) of all classes; 0 for those that this part of the rows lacked."""
+        """Probabilities (n, K) of all classes; 0 for classes without a row in the estimator's part."""
         given = np.asarray(to_host(fitted.predict_proba(X)), dtype=np.float64)
         p = np.zeros((len(given), len(self.classes_)))
         p[:, np.searchsorted(self.classes_, fitted.classes_)] = given
@@ -247,7 +248,7 @@ class WeightedConformal(WithRatio):
         return need
 
     def _reach(self, ends: np.ndarray, need: np.ndarray) -> np.ndarray:
-        """Upper ends (n,) from those of all folds (cv, n): quantiles of the end of each calibration row's fold plus its score."""
+        """Upper ends (n,) from those of all folds (cv, n): quantiles of each calibration row's score plus its fold's end."""
         blocks = row_slices(ends.shape[1], len(self.scores_))
         parts = [row_quantiles(ends[self.fold_, rows].T + self.scores_, self.weights_, need[rows]) for rows in blocks]
         return np.concatenate(parts)
@@ -259,7 +260,7 @@ class WeightedConformal(WithRatio):
 
 
 def _bounds(fitted: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper prediction (n,) of a pair, or twice that of a regressor."""
+    """Lower and upper prediction (n,) of a pair; for one regressor its prediction twice."""
     pair = fitted if isinstance(fitted, list) else [fitted, fitted]
     lower, upper = (np.asarray(to_host(part.predict(X)), dtype=np.float64).reshape(-1) for part in pair)
     return lower, upper

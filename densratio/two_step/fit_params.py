@@ -1,4 +1,4 @@
-"""Passes sample weights to an estimator's fit: directly, under a Pipeline's step name, through wrappers, or by metadata routing."""
+"""Pass sample weights to an estimator's fit: directly, under a Pipeline's step name, through wrappers, or by metadata routing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DRAW = """fit this one on rows drawn in proportion to the weights:
     w, rng = ratio.transform(X), np.random.default_rng(0)
     rows = rng.choice(len(w), size=len(w), p=w / w.sum())
     model.fit(X[rows], y[rows])"""
-_SKORCH = """{name} is a skorch net, which hands sample_weight to its module and not to its loss. Draw its rows by their weights:
+_SKORCH = """{name} is a skorch net, which passes sample_weight to its module and not to its loss. Draw its rows by their weights:
     from densratio.training import importance_sampler
     sampler = importance_sampler(ratio.transform(X))
     net.set_params(train_split=None, iterator_train__sampler=sampler).fit(X, y)
@@ -42,15 +42,15 @@ A net whose loss is weighted is densratio.training.integrations.skorch.Reweighte
 
 
 def fit_weighted(estimator: Any, X: Any, y: Any, weights: np.ndarray) -> Any:
-    """estimator.fit(X, y) with `weights` (n,), which reach every part of it that learns from y, or ValueError.
+    """estimator.fit(X, y) with `weights` (n,). Raises ValueError if they do not reach every part that learns from y.
 
-    Where the estimator passes them on by metadata routing alone, a clone of it that requests them is fitted and returned.
+    If only metadata routing passes them on, a clone that requests them is fitted and returned.
     """
     model, names = _reaching(estimator, X, y)
     is_routed = names == ["sample_weight"] and model is not estimator
     with routed() if is_routed else nullcontext(), warnings.catch_warnings():
         if len(names) > 1:
-            # The warning says that the weights do not reach the inner estimator; they do, under their second name.
+            # This warning is wrong: the weights reach the inner estimator under their second name.
             warnings.filterwarnings("ignore", message="Since .* does not appear to accept sample_weight")
         return model.fit(X, y, **dict.fromkeys(names, weights))
 
@@ -82,7 +82,7 @@ def weight_names(estimator: Any) -> list[str]:
 def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
     """The estimator, or a clone that requests weights by metadata routing, and the names of the weights in its fit."""
     if isinstance(estimator, FrozenEstimator):
-        raise ValueError("A FrozenEstimator learns nothing, so no weights can change it: pass the estimator in it, unfitted.")
+        raise ValueError("A FrozenEstimator learns nothing, so no weights can change it: pass its inner estimator, unfitted.")
     names, is_routed = weight_names(estimator), sklearn.get_config()["enable_metadata_routing"]
     parts = learners(estimator)
     _refuse_skorch(parts)
@@ -108,7 +108,7 @@ def _reaching(estimator: Any, X: Any, y: Any) -> tuple[Any, list[str]]:
 
 
 def _asking(estimator: Any, X: Any, y: Any) -> Any:
-    """A clone that requests the weights by metadata routing, if they reach every learner so; else None."""
+    """A clone that requests the weights by metadata routing, or None if they do not reach every learner that way."""
     asking = asking_for_weights(estimator)
     with routed():
         return asking if _failure(asking, X, y, ["sample_weight"]) is None else None
@@ -119,7 +119,7 @@ class _UnweightedError(ValueError):
 
 
 def _failure(estimator: Any, X: Any, y: Any, names: list[str]) -> Exception | None:
-    """Why the weights do not reach every learner, or None: from fits on a few rows, and on all where the few do not suffice."""
+    """Why the weights do not reach every learner, or None: from fits on a few rows, and on all rows if a few do not suffice."""
     kind, parts, failure = type(estimator).__name__, learners(estimator), None
     for rows in (few_rows(estimator, y), np.arange(len(np.asarray(y)))):
         try:

@@ -1,4 +1,4 @@
-"""ImportanceWeighted: fits a scikit-learn estimator under covariate shift, with weights from a fitted density ratio."""
+"""ImportanceWeighted: a scikit-learn estimator fitted under covariate shift, with weights from a fitted density ratio."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _handed_on(name: str, doc: str) -> Any:
 
 
 class ImportanceWeighted(WithRatio):
-    """Fits an estimator for the target on source rows, each weighted by the density ratio.
+    """Fit an estimator for the target on source rows, each weighted by the density ratio.
 
         minimize  sum_i w_i loss(f(x_i), y_i),   w_i = r(x_i)^flatten / mean,   r(x) = p_target(x) / p_source(x)
 
-    The weights are a function of x, so a clone fitted on a fold weights the fold's own rows: cross-validation,
+    The weights are a function of x, so a clone that is fitted on a fold weights the rows of that fold: cross-validation,
     grid search, learning curves and bagging stay valid. Source: Shimodaira (2000), J. Stat. Plan. Inference 90.
 
         X, domain = stack_domains(X_train, X_target)
@@ -47,21 +47,21 @@ class ImportanceWeighted(WithRatio):
     Parameters
     ----------
     estimator : a classifier or regressor, a Pipeline included, whose fit takes sample_weight
-        It is cloned, not fitted itself. The weights reach all its parts that learn from y, by names or by metadata routing; a
-        nest that does not show it is tried on a few rows first. If you have enabled routing, your requests count.
+        It is cloned, not fitted itself. The weights reach all parts that learn from y, by parameter names or by metadata routing;
+        for nested estimators where this cannot be seen, fits on a few rows check it. With routing enabled, your own requests count.
     ratio : fitted density ratio, or callable from rows (n, d) to ratios (n,)
         Shared by clones, never fitted or copied. It sees the X passed to `fit`, so wrap ImportanceWeighted around a Pipeline
         instead of making it a step. To search over ratios pass their transforms: {"ratio": [a.transform, b.transform]}.
     flatten : float in [0, 1]
-        Exponent of the ratio: 1 for full weights (unbiased), 0 for none (a plain fit), between them less variance for some bias.
+        Exponent of the ratio: 1 for full weights (unbiased), 0 for a plain fit; in between, less variance at the cost of some bias.
     tame : None, method of `tame_weights`, or function of weights
-        What makes the weights of the rows in `fit` less extreme: "pareto", or a partial `tame_weights` with an amount.
+        Makes the weights in `fit` less extreme: "pareto", or a partial `tame_weights` with an amount.
 
     Attributes
     ----------
     estimator_ : the fitted estimator.
-    weights_ : (n,) weights it was fitted with, mean 1; with sample_weight in fit, their sum is that of sample_weight.
-    classes_, n_features_in_, feature_names_in_ : those of estimator_, if it has them.
+    weights_ : (n,) weights of the fit, mean 1; with sample_weight in fit, their sum is that of sample_weight.
+    classes_, n_features_in_, feature_names_in_ : from estimator_, if it has them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""weight_intervals: how far each weight of a fitted ratio would move with other samples, by the bootstrap."""
+"""weight_intervals: how much each weight of a fitted ratio varies with the samples, by the bootstrap."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["WeightIntervals", "weight_intervals", "weight_name"]
 
 @dataclass(frozen=True, repr=False)
 class WeightIntervals:
-    """Weights of the source rows, and how sure they are.
+    """Weights of the source rows, with intervals.
 
-    weights, lower, upper (n_source,): those of the fit on all rows, and the ends of their intervals at level `confidence`.
+    weights, lower, upper (n_source,): the weights of the fit on all rows, and the ends of their intervals at level `confidence`.
     replicas (n_replicas, n_source): the weights from each pair of resampled samples.
     """
 
@@ -64,14 +64,15 @@ def weight_intervals(
 ) -> WeightIntervals:
     """Weights of the source rows with an interval for each, by the bootstrap of both samples.
 
-    Each replica draws the source and the target rows with replacement, each sample by itself, fits the ratio with the number of
-    draws as sample_weight, and takes it at every source row, drawn or not: r*(x_i), of mean 1 over the drawn source rows. The
-    interval of row i has the quantiles (1 - confidence) / 2 and (1 + confidence) / 2 of the replicas at x_i. Parameters given as
-    "cv" are chosen once, on all rows, so a replica is one solve.
+    Each replica draws source rows and target rows with replacement, each sample separately, fits the ratio with the numbers of
+    draws as sample_weight, and evaluates it at every source row, drawn or not: r*(x_i), of mean 1 over the drawn source rows. The
+    interval of row i ends at the quantiles (1 - confidence) / 2 and (1 + confidence) / 2 of the replicas at x_i. Parameters given
+    as "cv" are chosen once, on all rows, so a replica is one solve.
 
-    The intervals tell how far the weights vary with the samples. They don't count what the method smooths away, so those of a
-    regularized ratio hold the true weight less often than confidence says. At 95 %, with 100 Gaussian rows in each sample, those of
-    LSIF(nonnegative=False) held it for 91.5 % of the rows and those of GaussianRatio for 93.9 %; other sizes were not measured.
+    The intervals show how much the weights vary with the samples. They ignore the bias of a regularized ratio, so they contain the
+    true weight less often than `confidence`. At 95 %, with 100 Gaussian rows in each sample, the intervals of
+    LSIF(nonnegative=False) contained it for 91.5 % of the rows and those of GaussianRatio for 93.9 %; other sizes were not
+    measured.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def weight_intervals(
     X : (n, d), y : (n,) domains, the smaller value the source, as in its `fit`
     confidence : level of the intervals, between 0 and 1
     n_replicas : number of refits
-    random_state : int, Generator, or None for other draws in each call
+    random_state : int, Generator, or None for new draws in each call
     n_jobs : number of processes, as in scikit-learn
     verbose : whether to show the progress, as `densratio.show_progress` does
 
@@ -102,7 +103,7 @@ def weight_intervals(
 
 
 def _draws(is_source: np.ndarray, n_replicas: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each row (n,) was drawn, replica by replica."""
+    """The number of draws of each row (n,), for one replica after another."""
     rng = np.random.default_rng(seed)
     for _ in range(n_replicas):
         counts = np.empty(len(is_source))
@@ -116,9 +117,9 @@ def _replica(fitted: Any, X: Any, y: Any, weight: dict[str, np.ndarray], source:
 
 
 def weight_name(ratio: Any) -> str:
-    """What `fit` of a density ratio, or of a Pipeline that ends in one, calls the sample weights.
+    """The name of the sample weights in `fit` of a density ratio, or of a Pipeline that ends in one.
 
-    Raises ValueError where it takes none.
+    Raises ValueError if `fit` takes none.
     """
     if isinstance(ratio, type) or not can_refit(ratio):
         raise ValueError(f"ratio must be a density ratio, such as GaussianRatio(), that is fitted anew; got {shown(ratio)}.")

@@ -1,4 +1,4 @@
-"""target_performance: what a fitted model scores on the target, from labeled source rows and unlabeled target rows."""
+"""target_performance: a fitted model's metric on the target, from labeled source rows and unlabeled target rows."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _DIAGNOSED_ROWS = 1000
 
 @dataclass(frozen=True, repr=False)
 class TargetPerformance:
-    """Estimate of a metric on the target, and how sure it is.
+    """Estimate of a metric on the target, with its interval.
 
     estimate : the metric on the target.
-    interval : (low, high) at level `confidence`; the metric's whole range where the data can't say.
+    interval : (low, high) at level `confidence`; the metric's whole range if the data can't say.
     standard_error : of the estimate.
     effective_rows : number of equally weighted source rows that would estimate a mean as precisely.
     source_estimate : the plain metric on the source rows.
-    warning : what is wrong, beginning with "Can't say" where a part of the target has no source rows, and the estimate is NaN
-        where no source row of a chunk has weight; None if nothing is.
+    warning : what is wrong, or None. It begins with "Can't say" if a part of the target has no source rows; the estimate is NaN if
+        no source row has weight for a chunk.
     metric, method, confidence : as given. chunk : the label of the target rows. n_rows : number of source rows.
     """
 
@@ -70,7 +70,7 @@ class TargetPerformance:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How to estimate: what all chunks share."""
+    """Settings of the estimate, shared by all chunks."""
 
     method: str
     confidence: float
@@ -95,43 +95,43 @@ def target_performance(
     random_state: Any = 0,
     verbose: bool = False,
 ) -> TargetPerformance | list[TargetPerformance]:
-    """What a fitted model scores on target rows without labels, with a confidence interval.
+    """Estimate a fitted model's metric on target rows without labels, with a confidence interval.
 
         "iw":  sum_i w_i l_i / sum_i w_i              w_i = ratio(x_i), l_i the loss of source row i
         "dr":  mean_target m(x) + sum_i w_i (l_i - m(x_i)) / sum_i w_i
 
-    m is a regression of the loss on x, cross-fitted in five folds. The doubly robust estimate is right where the ratio or m is,
-    and its error is the product of theirs; the weighted one inherits the whole error of the ratio.
+    m is a regression of the loss on x, cross-fitted in five folds. The doubly robust estimate ("dr") is right if the ratio or m is
+    right, and its error is the product of their errors; the importance-weighted estimate ("iw") has the whole error of the ratio.
 
-    The standard error is the larger of two: that of the influence function, which takes the ratio as known, and that over
-    n_bootstrap samples of both X and X_target, on each of which the ratio is fitted anew with the parameters that its search
-    chose. The second needs n_bootstrap fits; it is left out for n_bootstrap=0 and for a ratio that is a function. The interval is
-    the estimate plus and minus a quantile of Student's t with effective_rows - 1 degrees of freedom, within the metric's range.
-    Where hardly any row is wrong, or hardly any is right, it also holds the exact interval of that share among effective_rows.
+    The standard error is the larger of two: that of the influence function, for a known ratio, and that over n_bootstrap samples of
+    both X and X_target, with the ratio refitted on each with the parameters that its search chose. The second needs n_bootstrap
+    fits; it is left out for n_bootstrap=0 and for a ratio that is a function. The interval is the estimate plus and minus a
+    quantile of Student's t with effective_rows - 1 degrees of freedom, within the metric's range. If hardly any row is wrong, or
+    hardly any is right, it also contains the exact interval of that share among effective_rows.
 
     Parameters
     ----------
     model : fitted estimator.
     ratio : fitted density ratio, a Pipeline that ends in one, or a function from rows (n, d) to ratios (n,)
     X : (n, d) source rows, y : (n,) their labels
-        Rows that the model was not trained on. Text and dates are encoded for m and the diagnosis, not for the model.
+        The model must not be trained on these rows. Text and dates are encoded for m and the diagnosis, not for the model.
     X_target : (m, d) target rows, with the columns of X
     metric : name or function
         A metric of sklearn.metrics that is a mean over rows ("accuracy", "zero_one_loss", "log_loss", "brier",
         "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", ...), a scorer's name ("neg_..." is
-        negated), "roc_auc", whose rows count by their influence function, or a function (y_true, y_pred) -> values (n,).
+        negated), "roc_auc" (by its influence function), or a function (y_true, y_pred) -> values (n,).
     method : "dr" (default) or "iw"
     confidence : level of the interval, between 0 and 1
     chunks : None, number of chunks of consecutive rows, or labels (m,) of the target rows, such as their month
-        Given, the result is a list with an estimate for each chunk, in the order of the labels. The ratio is fitted anew for
-        each of them, so it must be an estimator. `densratio.plotting.PerformanceDisplay` draws the list.
+        With chunks the result is a list with an estimate for each chunk, in the order of the labels. The ratio is refitted for
+        each chunk, so it must be an estimator. `densratio.plotting.PerformanceDisplay` draws the list.
     n_bootstrap : number of refits of the ratio, 0 for none
-    regressor : scikit-learn regressor for m; by default gradient boosting over histograms
+    regressor : scikit-learn regressor for m; by default histogram-based gradient boosting
     random_state : int or Generator, for the folds of m and the bootstrap
     verbose : whether to show the progress, as `densratio.show_progress` does
 
-    Raises ValueError for a metric that is no mean over rows, a model without the predictions that it needs, samples with
-    different columns, and, without chunks, a ratio that is 0 at every source row, or at those of a class of AUC. Sources:
+    Raises ValueError for a metric that is not a mean over rows, a model without the predictions that the metric needs, samples with
+    different columns, and, without chunks, a ratio that is 0 at every source row, or for AUC at every row of a class. Sources:
     Shimodaira (2000), J. Stat. Plan. Inference 90; Robins, Rotnitzky & Zhao (1994), JASA 89.
     """
     if method not in _METHODS:
@@ -142,7 +142,7 @@ def target_performance(
     check_ratio(ratio)
     stacked, domain = stack_domains(X, X_target)
     of_domain = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
-    # A frame's target columns are in the order of the source's now.
+    # Now the columns of a target frame are in the order of the source's.
     source, target = (rows_at(stacked, rows) for rows in of_domain)
     n, m = map(len, of_domain)
     if len(y) != n or n < 2:
@@ -161,7 +161,7 @@ def target_performance(
 def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
     own = refitted(ratio, *stack_domains(source, target), plan.seed)
     raw = ratio_at(own, source)
-    # An error would take the other chunks with it, which can say.
+    # An error here would lose the estimates of the other chunks.
     if why := _why_untold(losses, raw):
         return replace(_untold(plan, losses, len(raw), why), chunk=label)
     return replace(_estimate(plan, losses, own, source, target), chunk=label)
@@ -185,7 +185,7 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
 
 
 class _Samples(NamedTuple):
-    """Source and target rows: as given, the domain of each (0 or 1), and as named numbers, NaN where they are missing."""
+    """Source and target rows: as given, the domain of each (0 or 1), and as named numbers, NaN for missing values."""
 
     stacked: Any
     domain: np.ndarray
@@ -226,7 +226,7 @@ def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: A
 
 
 def _why_untold(losses: RowLosses, weights: np.ndarray) -> str | None:
-    """Why weights (n,) of the source rows give the metric no value, or None where they do."""
+    """Why the metric has no value under weights (n,) of the source rows, or None if it has one."""
     if not weights.any():
         return "the ratio is 0 at every source row: none of them is like a target row."
     if absent := losses.without_weight(weights):
@@ -238,7 +238,7 @@ def _why_untold(losses: RowLosses, weights: np.ndarray) -> str | None:
 
 
 def _untold(plan: _Plan, losses: RowLosses, n_rows: int, why: str) -> TargetPerformance:
-    """Where no source row has weight: no estimate, and an interval that holds every value."""
+    """The result if no source row has weight: no estimate, and an interval of all values."""
     return TargetPerformance(
         estimate=float("nan"),
         interval=losses.bounds,
@@ -264,7 +264,7 @@ def _regressed(plan: _Plan, losses: RowLosses, weights: np.ndarray, samples: _Sa
 
 
 def _interval(confidence: float, losses: RowLosses, weights: np.ndarray, mean: float, half: float) -> tuple[float, float]:
-    """The interval of a mean, and, where each row is right or wrong and few are one of the two, that of its share as well."""
+    """The interval of a mean, widened by that of a share if each row is right or wrong and one of the two is rare."""
     low, high = interval_within(mean, half, losses.bounds)
     least, most = losses.bounds
     is_share = np.isfinite(losses.bounds).all() and np.isin(losses.values(weights)[weights > 0.0], losses.bounds).all()
@@ -273,7 +273,7 @@ def _interval(confidence: float, losses: RowLosses, weights: np.ndarray, mean: f
     kinds = np.zeros(len(weights)) if losses.kinds is None else losses.kinds
     n_rows = min(effective_sample_size(weights[kinds == kind]) for kind in np.unique(kinds))
     share = (float(np.clip(mean, least, most)) - least) / (most - least)
-    # Losses that are all equal have no spread, and 40 rows often have no wrong one where 3 % are wrong.
+    # Equal losses have no spread, and 40 rows often have no wrong one if 3 % are wrong.
     if n_rows * min(share, 1.0 - share) >= _FEW_ERRORS:
         return low, high
     ends = [least + (most - least) * end for end in interval_of_share(share, n_rows, confidence)]
@@ -281,7 +281,7 @@ def _interval(confidence: float, losses: RowLosses, weights: np.ndarray, mean: f
 
 
 def interval_of_share(share: float, n_rows: float, confidence: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share among n_rows, whole or not: 0 ... 1 - (alpha / 2)^(1 / n_rows) where it is 0."""
+    """Clopper and Pearson's interval of a share among n_rows, whole or not: 0 ... 1 - (alpha / 2)^(1 / n_rows) for a share of 0."""
     tail = 0.5 - 0.5 * confidence
     one, other = n_rows * share, n_rows * (1.0 - share)
     low = float(beta.ppf(tail, one, other + 1.0)) if one > 0.0 else 0.0
@@ -291,7 +291,7 @@ def interval_of_share(share: float, n_rows: float, confidence: float) -> tuple[f
 def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
     """(low, high) around a mean, symmetric in log(mean - bound), or in the log odds between two bounds, and within them.
 
-    A loss >= 0 has a long tail above: an interval that is symmetric in the loss itself would end too early there.
+    A loss >= 0 has a long upper tail: an interval that is symmetric in the loss itself would be too short on that side.
     """
     low, high = bounds
     below, above = mean - low, high - mean
@@ -309,7 +309,7 @@ def interval_within(mean: float, half: float, bounds: tuple[float, float]) -> tu
 
 
 def _refits(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Samples, regressed: Regressed) -> list[float]:
-    """Estimates from drawn samples with a ratio of their own; none for a ratio that is a function."""
+    """Estimates from drawn samples with the ratio refitted on each; none for a ratio that is a function."""
     if not can_refit(ratio):
         return []
     source, target = (np.flatnonzero(samples.domain == k) for k in (0, 1))
@@ -325,7 +325,7 @@ def _refits(plan: _Plan, losses: RowLosses, ratio: Any, samples: _Samples, regre
 
 
 def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: float) -> tuple[str | None, bool]:
-    """What is wrong with the estimate, or None; and whether nothing can be said about the target."""
+    """What is wrong with the estimate, or None; and whether the data say nothing about the target."""
     filled = numeric_columns(Columns(samples.names, samples.table), has_gaps=True)
     report = diagnose(weights, filled, samples.domain, n_permutations=1, max_rows=_DIAGNOSED_ROWS)
     outside, doubts = advise_on_overlap(report, remedies_for(ratio))

@@ -56,9 +56,9 @@ def wrapped_by(estimator: Any) -> Any:
 
 
 def learners(estimator: Any) -> dict[str, Any]:
-    """The innermost predictors of a nest by their parameter names; the estimator itself, as "", if nothing is nested in it."""
+    """The innermost predictors of a nested estimator by parameter name; the estimator itself, as "", if nothing is nested in it."""
     params = estimator.get_params(deep=True)
-    # What is frozen is not fitted, nor is what stands in it.
+    # A frozen estimator is not fitted, nor is any part of it.
     frozen = tuple(f"{name}__" for name, part in params.items() if isinstance(part, FrozenEstimator))
     parts = {name: part for name, part in params.items() if _is_predictor(part) and not name.startswith(frozen)}
     return {name: part for name, part in parts.items() if not any(n.startswith(f"{name}__") for n in parts)} or {"": estimator}
@@ -67,9 +67,8 @@ def learners(estimator: Any) -> dict[str, Any]:
 def is_settled(estimator: Any) -> bool:
     """Whether inspection shows that the weights reach the learner.
 
-    True for a predictor that names sample_weight, for bagging, which draws its rows by the weights, and tells such a predictor
-    which or gives another only these, for a Pipeline that ends in one of these, and for a wrapper that passes all parameters of
-    its fit on to one.
+    True for a predictor with a parameter sample_weight, for bagging, which draws rows by the weights, for a Pipeline that ends in
+    one of these, and for a wrapper that passes all parameters of its fit on to one of these.
     """
     if hasattr(estimator, "steps"):
         return is_settled(estimator.steps[-1][1])
@@ -77,14 +76,14 @@ def is_settled(estimator: Any) -> bool:
         return is_settled(wrapped_by(estimator))
     if isinstance(estimator, BaggingClassifier | BaggingRegressor):
         bagged = estimator.estimator
-        # What names sample_weight is told the drawn rows by it, and a nest may fail to pass that on.
+        # Bagging passes the drawn rows on as sample_weight, which a nested estimator may lose.
         return bagged is None or not takes_sample_weight(bagged.fit) or is_settled(bagged)
     # A FrozenEstimator learns nothing.
     return list(learners(estimator)) == [""] and _is_predictor(estimator) and takes_sample_weight(estimator.fit)
 
 
 def searches(estimator: Any) -> list[Any]:
-    """The searches over parameters in a nest, itself included."""
+    """The parameter searches in a nested estimator, itself included."""
     parts = [estimator, *estimator.get_params(deep=True).values()]
     return [part for part in parts if hasattr(part, "refit") and hasattr(part, "scoring") and not isinstance(part, type)]
 
@@ -92,13 +91,13 @@ def searches(estimator: Any) -> list[Any]:
 def unweighted_learners(estimator: Any, X: Any, y: Any, rows: np.ndarray, names: list[str]) -> list[str]:
     """The learners that get no weights from a fit on `rows` (k,) with sample weights under `names`. Raises what the fit raises.
 
-    Each learner is made an instance of a subclass that notes what its fit is given.
+    Each learner becomes an instance of a subclass that records the arguments of its fit.
     """
     seen: dict[str, list[bool]] = {}
     model = clone(estimator)
     observed = {name: _observed(learner, name, seen) for name, learner in learners(model).items()}
     model = observed[""] if "" in observed else model.set_params(**observed)
-    # Notes that are taken in another process are lost.
+    # Records in another process are lost.
     model.set_params(**{name: None for name in model.get_params() if name.rpartition("__")[2] == "n_jobs"})
     weights = np.linspace(0.5, 1.5, len(rows))
     with warnings.catch_warnings(), joblib.parallel_config(backend="sequential"):
@@ -108,7 +107,7 @@ def unweighted_learners(estimator: Any, X: Any, y: Any, rows: np.ndarray, names:
 
 
 def changes_with_weights(estimator: Any, X: Any, y: Any, rows: np.ndarray, names: list[str]) -> bool:
-    """Whether weights change the predictions, from fits on `rows` (k,) that stand twice, with two values of y each."""
+    """Whether weights change the predictions, from fits on `rows` (k,) taken twice, with two values of y each."""
     once, other = (np.asarray(_safe_indexing(y, order)) for order in (rows, rows[::-1]))
     X, y = _safe_indexing(X, np.concatenate([rows, rows])), np.concatenate([once, other])
     first, found = np.repeat([1.9, 0.1], len(rows)), []
@@ -129,7 +128,7 @@ def routed() -> AbstractContextManager:
 
 
 def asking_for_weights(estimator: Any) -> Any:
-    """A clone whose predictors request sample_weight in fit and in score, as its searches do, and whose other parts decline it."""
+    """A clone whose predictors and searches request sample_weight in fit and score, and whose other parts decline it."""
     model = clone(estimator)
     with routed():
         for part in [model, *model.get_params(deep=True).values()]:
@@ -142,7 +141,7 @@ def asking_for_weights(estimator: Any) -> Any:
 
 
 def _asking_scoring(scoring: Any) -> Any:
-    """The metrics of a search, which request sample_weight where they take it."""
+    """The metrics of a search, with a request for sample_weight if they take it."""
     if isinstance(scoring, str):
         scoring = get_scorer(scoring)
     elif isinstance(scoring, list | tuple | set):

@@ -1,4 +1,4 @@
-"""Metrics that are a mean over rows, as the values of the rows; and AUC, linearized into such values."""
+"""Metrics that are means over rows, as one value per row; and AUC, linearized into such values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["RowLosses", "row_losses"]
 
 
 class RowLosses(NamedTuple):
-    """A metric on n rows: `values(weights)` (n,) are such that sum w values / sum w is the weighted metric.
+    """A metric on n rows: with v = `values(weights)` (n,), sum w v / sum w is the weighted metric.
 
-    name: what the metric is called. bounds: the least and the largest value that the metric can have. kinds: (n,) the classes that
-    the metric compares with each other, or None.
+    name: of the metric. bounds: the least and the largest value that the metric can have. kinds: (n,) the classes that the metric
+    compares with each other, or None.
     """
 
     name: str
@@ -32,7 +32,7 @@ class RowLosses(NamedTuple):
     kinds: np.ndarray | None = None
 
     def without_weight(self, weights: np.ndarray) -> list[Any]:
-        """The kinds without a row of positive weight (n,): where there is one, the metric has no value."""
+        """The kinds without a row of positive weight (n,): if there is one, the metric has no value."""
         kinds = [] if self.kinds is None else np.unique(self.kinds).tolist()
         return [kind for kind in kinds if not weights[self.kinds == kind].any()]
 
@@ -43,7 +43,7 @@ class RowLosses(NamedTuple):
         return RowLosses(f"neg_{self.name}", (-high, -low), lambda weights: -self.values(weights), self.kinds)
 
 
-_PERCENT_FLOOR = np.finfo(np.float64).eps  # what scikit-learn divides by where y is 0
+_PERCENT_FLOOR = np.finfo(np.float64).eps  # scikit-learn's divisor for y = 0
 _INFINITE = float("inf")
 
 _OF_CLASSES: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
@@ -65,10 +65,10 @@ _ALIASES = {"accuracy_score": "accuracy", "brier_score": "brier", "brier_score_l
 
 
 def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
-    """The values of a metric at rows X (n, d), y (n,) for a fitted model.
+    """The row values of a metric for a fitted model on rows X (n, d), y (n,).
 
     metric: a name or function of sklearn.metrics, a scorer's name ("neg_..." is negated), or a function (y_true, y_pred) ->
-    values (n,). Raises ValueError for a metric that is no mean over rows, and for a model without the predictions it needs.
+    values (n,). Raises ValueError for a metric that is not a mean over rows, and for a model without the predictions it needs.
     """
     if not isinstance(metric, str) and not callable(metric):
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {shown(metric)}.")
@@ -88,10 +88,10 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
 
 
 def _of_scorer(scorer: Any) -> str:
-    """The name of the metric in a scorer of scikit-learn, "neg_..." where it negates a loss."""
+    """The name of the metric in a scorer of scikit-learn, "neg_..." if it negates a loss."""
     function, name = scorer._score_func, name_of(scorer._score_func)
     known = _ALIASES.get(name, name)
-    # The values come from the probabilities or scores of these metrics, whatever the scorer would ask the model for.
+    # These metrics take probabilities or scores, whatever the scorer would ask the model for.
     is_other = known in (*_OF_PROBABILITIES, "roc_auc") and scorer._response_method == "predict"
     if scorer._kwargs or is_other or not str(getattr(function, "__module__", "")).startswith("sklearn.metrics"):
         instead = f"metric={known!r} if that is meant, or " * (known in _NAMES)
@@ -129,7 +129,7 @@ def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: 
 
 
 def _shown(metric: Any) -> str:
-    """What a function is called, with the arguments that a partial one binds; "metric" for a lambda."""
+    """The name of a function, with the arguments that a partial one binds; "metric" for a lambda."""
     name = name_of(metric).replace("<lambda>", "metric")
     if not isinstance(metric, partial):
         return name
@@ -149,7 +149,7 @@ def _of_probabilities(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses
         p = np.clip(p, np.finfo(p.dtype).eps, 1.0 - np.finfo(p.dtype).eps)
         return _constant(name, (0.0, _INFINITE), -np.log(np.sum(is_class * p, axis=1)))
     squares = np.sum((p - is_class) ** 2, axis=1)
-    # Of two classes scikit-learn counts one.
+    # With two classes scikit-learn counts one of them.
     return _constant(name, *(((0.0, 1.0), squares / 2.0) if p.shape[1] == 2 else ((0.0, 2.0), squares)))
 
 
@@ -166,7 +166,7 @@ def _auc(model: Any, X: Any, y: np.ndarray) -> RowLosses:
 
 
 def _is_class(name: str, y: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Whether (n, K) the label of a row is a class of the model. Raises ValueError for labels that are none."""
+    """Whether the label of each row is each class (n, K) of the model. Raises ValueError for labels that are no class of it."""
     is_class = y[:, None] == classes[None, :]
     if not is_class.any(axis=1).all():
         unknown = y.tolist()[np.argmin(is_class.any(axis=1))]
@@ -193,7 +193,7 @@ def _scores(model: Any, X: Any) -> np.ndarray:
 
 
 def _auc_values(scores: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUC plus its influence function (n,), whose weighted mean is the weighted AUC; NaN where a class has no weight.
+    """AUC plus its influence function (n,), whose weighted mean is the weighted AUC; NaN if a class has no weight.
 
     A positive of score s: (F-(s) - AUC) / P(positive), with F- the share of the negatives below, ties counted half; a negative:
     (1 - F+(s) - AUC) / P(negative). Source: DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44, with weights.
@@ -248,13 +248,13 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
 def _no_mean(name: str) -> ValueError:
     if "root_mean_squared" in name:
         return ValueError(
-            f"{name!r} is the root of a mean, and not a mean over rows: estimate 'mean_squared_error' and take the roots of "
+            f"{name!r} is the root of a mean, not a mean over rows: estimate 'mean_squared_error' and take the roots of "
             "`estimate` and `interval`."
         )
     if hasattr(sklearn.metrics, name) or name in sklearn.metrics.get_scorer_names():
         return ValueError(
-            f"{name!r} is no mean over rows, so no weighted mean estimates it on the target. Those that are: {', '.join(_NAMES)} "
-            "(which has rows through its influence function); or a function (y_true, y_pred) -> values of the rows (n,)."
+            f"{name!r} is not a mean over rows, so no weighted mean estimates it on the target. Use one of {', '.join(_NAMES)} "
+            "(by its influence function), or a function (y_true, y_pred) -> values of the rows (n,)."
             f"{did_you_mean(name, _NAMES)}"
         )
-    return ValueError(f"There is no metric {name!r}.{did_you_mean(name, _NAMES)} Those that are known: {', '.join(_NAMES)}.")
+    return ValueError(f"There is no metric {name!r}.{did_you_mean(name, _NAMES)} Known are {', '.join(_NAMES)}.")

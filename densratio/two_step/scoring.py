@@ -18,11 +18,11 @@ _LOSS_ENDINGS = ("_error", "_loss", "_deviance")
 
 
 class ImportanceWeightedScorer:
-    """scorer(estimator, X, y): a metric on source rows with weights w_i = r(x_i), which estimates the metric on the target.
+    """scorer(estimator, X, y): estimates a metric on the target from source rows with weights w_i = r(x_i).
 
         sum_i w_i loss_i / sum_i w_i  ->  E_target[loss]
 
-    Self-normalized: the weights have mean 1 over the rows given, so the scale of the ratio cancels. The estimate is consistent,
+    Self-normalized: the weights have mean 1 over the given rows, so the scale of the ratio cancels. The estimate is consistent,
     with a bias of order 1/n and less variance than mean(w loss), and a metric keeps its range (an accuracy stays in [0, 1]).
     Greater is better, as for every scorer, so losses are negated. Source: Sugiyama, Krauledat, Mueller (2007), JMLR 8.
     Built by `make_iw_scorer`.
@@ -43,7 +43,7 @@ class ImportanceWeightedScorer:
         return f"make_iw_scorer({self.ratio!r}, {self.scoring!r})"
 
     def _accept_sample_weight(self) -> bool:
-        # scikit-learn calls this on each of several scorers when fit gets a sample_weight.
+        # scikit-learn calls this on each of several scorers if fit gets a sample_weight.
         return True
 
 

@@ -37,8 +37,9 @@ class ShiftedMean(NamedTuple):
 def shifted_mean(losses: np.ndarray, weights: np.ndarray, regressed: Regressed) -> ShiftedMean:
     """mean_target m(x) + sum w (l - m) / sum w, with the jackknife's standard error.
 
-    losses (n,), weights (n,) >= 0. With m = 0 it is the weighted mean. The value s_i (l_i - m_i - mean) of the influence function,
-    s_i = w_i / sum w, over 1 - s_i is what the estimate moves by without row i. Source: Robins, Rotnitzky & Zhao (1994), JASA 89.
+    losses (n,), weights (n,) >= 0. With m = 0 it is the weighted mean. Without row i the estimate changes by the value
+    s_i (l_i - m_i - mean) of the influence function, s_i = w_i / sum w, over 1 - s_i. Source: Robins, Rotnitzky & Zhao (1994),
+    JASA 89.
     """
     shares = weights / np.sum(weights)
     rest = losses - regressed.source
@@ -50,7 +51,7 @@ def shifted_mean(losses: np.ndarray, weights: np.ndarray, regressed: Regressed) 
 
 
 def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target: np.ndarray, seed: int) -> Regressed:
-    """Regression of the losses (n,) on the source rows (n, d): at each from the folds without it, at the target from all."""
+    """Regression of the losses (n,) on the source rows (n, d): out-of-fold at the source rows, and from all folds at the target."""
     if regressor is None:
         regressor = HistGradientBoostingRegressor(max_iter=50, min_samples_leaf=10, random_state=seed)
     at_source, at_target = np.empty(len(source)), np.zeros(len(target))
@@ -65,21 +66,21 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
 
 
 def _without_empty_columns(rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Samples (n, d), in which columns that the first has no value of are 0: boosting refuses them, and they tell nothing."""
+    """Samples (n, d) with zeros in the columns that are empty in the first one: boosting refuses empty columns."""
     if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f" or not (is_empty := np.isnan(rows).all(axis=0)).any():
         return [rows, *others]
     return [np.where(is_empty, 0.0, sample) for sample in (rows, *others)]
 
 
 def can_refit(ratio: Any) -> bool:
-    """Whether a ratio is an estimator, which another two samples can be fitted by, and not a function."""
+    """Whether a ratio is an estimator, which can be refitted on other samples, and not a function."""
     return hasattr(ratio, "fit") and hasattr(ratio, "get_params")
 
 
 def refitted(ratio: Any, X: Any, domain: Any, seed: int = 0, fit_params: dict[str, Any] | None = None) -> Any:
     """A clone of the ratio, with the parameters that its search chose, fitted on X (n, d) with the domains (n,).
 
-    seed stands in for a random_state of None. fit_params: more arguments of `fit`, by name.
+    seed replaces a random_state of None. fit_params: more arguments of `fit`, by name.
     """
     fresh = as_chosen(ratio)
     unseeded = [name for name, value in fresh.get_params().items() if name.endswith("random_state") and value is None]
@@ -96,11 +97,11 @@ def refitted_means(
     n_bootstrap: int,
     rng: np.random.Generator,
 ) -> Iterator[float]:
-    """Estimates from samples of the source and the target rows drawn with replacement; the regression stays as it is.
+    """Estimates from source and target rows drawn with replacement; the regression is not refitted.
 
-    weights_of(source rows, target rows) -> weights (n,) of all source rows from the ratio that is fitted on the drawn ones. Source
-    rows without one of the metric's classes are drawn again. A draw on which no ratio can be fitted, or whose ratio is 0 at a
-    class, gives nothing.
+    weights_of(source rows, target rows) -> weights (n,) of all source rows, from the ratio fitted on the drawn rows. Draws of
+    source rows that lack one of the metric's classes are repeated. A draw on which no ratio can be fitted, or whose ratio is 0 at
+    every row of a class, gives no estimate.
     """
     n, m = len(regressed.source), len(regressed.target)
     for _ in range(n_bootstrap):

@@ -1,4 +1,4 @@
-"""tame_weights: extreme weights made less so, at a bias that is bounded and told."""
+"""tame_weights: make extreme weights less extreme, with a bound on the bias."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TAMINGS = ("pareto", "truncate", "flatten", "overlap")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TamedWeights:
-    """Tamed weights, and what taming did to their variance and bias.
+    """Tamed weights, and the effect on variance and bias.
 
-    weights : (n,) of mean 1; a pandas Series with the index of one that was given.
-    method, amount : what was done, and how strongly; the amount of "pareto" is None.
-    effective_rows, largest, pareto_k : (before, after): Kish's effective sample size, which says what the weights cost in
-        variance; the largest weight, where the mean is 1; the shape of the tail.
-    moved : share of the total weight that taming took from some rows and gave to others, the bias: a weighted mean of values from
-        a to b moves by at most moved * (b - a).
+    weights : (n,) of mean 1; a pandas Series with the same index if one was given.
+    method, amount : the method and its strength; the amount of "pareto" is None.
+    effective_rows, largest, pareto_k : (before, after): Kish's effective sample size, which measures the variance due to the
+        weights; the largest weight, for a mean of 1; the shape of the tail.
+    moved : share of the total weight that taming moved from some rows to others. It bounds the bias: a weighted mean of values
+        from a to b changes by at most moved * (b - a).
     """
 
     weights: Any
@@ -59,23 +59,23 @@ class TamedWeights:
 def tame_weights(
     weights: Any, method: str = "pareto", *, amount: float | None = None, effective_rows: float | None = None
 ) -> TamedWeights:
-    """Replace weights w of mean 1 by less extreme ones, and say what that does to bias and variance.
+    """Replace weights w of mean 1 by less extreme ones, and report the effect on bias and variance.
 
-        "pareto"    the tail's order statistics by those expected of the generalized Pareto distribution fitted to it
+        "pareto"    expected order statistics of the generalized Pareto distribution that is fitted to the tail
         "truncate"  min(w, amount)                          amount > 0; by default sqrt(n)
         "flatten"   w^amount                                amount from 0 (equal) to 1 (w itself); by default 0.5
         "overlap"   w / (amount w + 1 - amount)             amount from 0 (w itself) to 1 (equal); by default 0.5
 
-    The result is scaled to mean 1; weights of 0 stay 0, and equal ones equal. Smoothing keeps most of what the tail says, and needs
-    no choice; its tail is that of `pareto_k`, and before the scaling no weight exceeds the largest one. "overlap" is the relative
-    density ratio: weights for the population with the density p_source p_target / (amount p_target + (1 - amount) p_source), where
-    both samples have rows. A target row counts 1 / (amount w + 1 - amount) there.
+    The result is scaled to mean 1. Weights of 0 stay 0, and equal weights stay equal. "pareto" keeps most of the information in the
+    tail and has no parameter; its tail is that of `pareto_k`, and before the scaling no weight exceeds the largest given one.
+    "overlap" is the relative density ratio: weights for the population with the density p_source p_target /
+    (amount p_target + (1 - amount) p_source), where both samples have rows. There a target row counts 1 / (amount w + 1 - amount).
 
     weights (n,): >= 0, of any scale.
-    effective_rows: in place of amount, the least taming under which the weights count as so many rows, found by bisection. Weights
-    that count as more already are left as they are.
+    effective_rows: in place of amount, finds by bisection the least taming that reaches this effective sample size. Weights that
+    already have it are not changed.
 
-    Raises ValueError for an amount or a number of rows out of range, and for "pareto" with either. Sources: Vehtari, Simpson,
+    Raises ValueError for an amount or effective_rows out of range, and for "pareto" with either. Sources: Vehtari, Simpson,
     Gelman, Yao & Gabry (2024), JMLR 25(72), for smoothing; Ionides (2008), J. Comput. Graph. Stat. 17, for truncation; Shimodaira
     (2000), J. Stat. Plan. Inference 90, for flattening; Li, Morgan & Zaslavsky (2018), JASA 113, for overlap weights.
     """
@@ -100,7 +100,7 @@ def tame_weights(
         effective_rows=(effective_sample_size(before), effective_sample_size(after)),
         largest=(float(np.max(before)), float(np.max(after))),
         pareto_k=(pareto_k(before), pareto_k(after)),
-        # What rounding moves is none.
+        # Weight moved by rounding alone counts as none.
         moved=0.0 if np.allclose(after, before, rtol=1e-12, atol=0.0) else float(0.5 * np.mean(np.abs(after - before))),
     )
 
@@ -122,8 +122,8 @@ def tamed_by(tame: Any, weights: np.ndarray) -> TamedWeights:
 
 
 class _Family(NamedTuple):
-    """A way to tame by an amount: the function, the least and the largest amount, the default for n rows, and the amounts that
-    leave weights as they are and make them equal."""
+    """A method with an amount: the function, the least and the largest amount, the default for n rows, and the two amounts that
+    leave weights unchanged and make them equal."""
 
     tame: Callable[[np.ndarray, float], np.ndarray]
     bounds: tuple[float, float]
@@ -148,10 +148,10 @@ _FAMILIES = {
 
 
 def _amount(method: str, weights: np.ndarray, amount: float | None, effective_rows: float | None) -> float:
-    """The amount that was given, that reaches `effective_rows`, or the default. Raises ValueError out of range."""
+    """The given amount, the one that reaches `effective_rows`, or the default. Raises ValueError if it is out of range."""
     _, (low, high), default, _ = _FAMILIES[method]
     if amount is not None and effective_rows is not None:
-        raise ValueError("Give amount or effective_rows, and not both: the second is found by the choice of the first.")
+        raise ValueError("Give amount or effective_rows, not both: effective_rows chooses the amount.")
     if effective_rows is not None:
         return _reaching(method, weights, effective_rows)
     if amount is None:
@@ -164,7 +164,7 @@ def _amount(method: str, weights: np.ndarray, amount: float | None, effective_ro
 
 
 def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
-    """The amount at which the weights count as `effective_rows`; effective rows grow from `mild` to `strong`."""
+    """The amount at which the weights have this effective sample size, which grows from `mild` to `strong`."""
     n_positive = int(np.count_nonzero(weights))
     if not (isinstance(effective_rows, Real) and 0.0 < effective_rows <= n_positive):
         raise ValueError(
@@ -178,7 +178,7 @@ def _reaching(method: str, weights: np.ndarray, effective_rows: float) -> float:
 
     if lacking(mild) >= 0.0:
         return mild
-    # Of equal weights the two differ by the rounding of the sample size.
+    # For equal weights the two differ by rounding.
     if lacking(strong) <= 0.0:
         return strong
     return float(brentq(lacking, mild, strong, xtol=1e-15, rtol=1e-14))

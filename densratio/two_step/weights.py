@@ -23,8 +23,8 @@ def row_weights(ratio: Any, X: Any, *, flatten: float = 1.0, tame: Any = None, s
     """w_i = s_i r(x_i)^flatten / m for the rows of X, with m the mean of r^flatten under the base weights s.
 
     s = sample_weight (n,) or ones. The weights have the sum of s, so their mean is 1 without sample_weight; flatten = 0 gives
-    s itself, and a row of base weight k counts as k rows. 0^0 is 1. tame: what then makes r^flatten less extreme, as `tamed_by`
-    takes it. Source: Shimodaira (2000) for the flattening.
+    s itself, and a row of base weight k counts as k rows. 0^0 is 1. tame then makes r^flatten less extreme, as in `tamed_by`.
+    Source: Shimodaira (2000) for the flattening.
     """
     check_number("flatten", flatten, "[0, 1]", ", from a plain fit to full weights")
     raw = ratio_at(ratio, X)
@@ -89,7 +89,7 @@ def _show_fit(ratio: str) -> str:
 
 
 def name_of(function: Any) -> str:
-    """What a function, a partial one or an object is called."""
+    """The name of a function, of a partial one's function, or of an object's class."""
     function = function.func if isinstance(function, partial) else function
     return getattr(function, "__name__", type(function).__name__)
 
@@ -97,7 +97,7 @@ def name_of(function: Any) -> str:
 def as_rows(X: Any) -> Any:
     """X as passed to the ratio: frames, tensors and arrays unchanged, sparse matrices as CSR, a list of rows as an array.
 
-    Raises ValueError for what can't be read as rows, such as missing values under a mask.
+    Raises ValueError if X can't be read as rows, such as for masked missing values.
     """
     X = check_container(X)
     if is_frame(X) or is_tensor(X):

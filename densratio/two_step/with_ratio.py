@@ -1,4 +1,4 @@
-"""WithRatio: what models share that hold a fitted ratio: clones keep it, and it has no parameters to set."""
+"""WithRatio: base of models with a fitted ratio: clones keep it, and its parameters cannot be set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fitted_attribute(name: str, doc: str) -> property:
 
 
 class WithRatio(MetaEstimatorMixin, Estimator):
-    """Base of estimators with the parameters `estimator`, one or several, and `ratio`, a fitted ratio or a function."""
+    """Base of models with the parameters `estimator`, one or several, and `ratio`, a fitted ratio or a function."""
 
     _sealed: ClassVar[Mapping[str, str]] = {
         "ratio": "the ratio is already fitted, so no weight would change. Fit one ratio for each value and pass their transforms: "
@@ -48,7 +48,7 @@ class WithRatio(MetaEstimatorMixin, Estimator):
         return {name: value for name, value in super().get_params(deep).items() if not name.startswith("ratio__")}
 
     def __sklearn_clone__(self) -> Any:
-        # Cloning would unfit the ratio, so it is left out and passed on as it is.
+        # Cloning would unfit the ratio, so it is passed on uncloned.
         without_ratio = copy.copy(self)
         without_ratio.ratio = None
         cloned = super(WithRatio, without_ratio).__sklearn_clone__()

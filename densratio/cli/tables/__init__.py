@@ -1,4 +1,4 @@
-"""Tables on disk, read by their suffix; one kind of file a module."""
+"""Tables on disk, read by their suffix; one module per kind of file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 def open_table(path: Path, reading: Reading | None = None) -> Table:
-    """The table of a file, by its suffix; a pipe without one holds CSV.
+    """The table in a file, by its suffix; a pipe without a suffix holds CSV.
 
-    Raises ValueError for a folder, another suffix or a file that is no table, OSError.
+    Raises ValueError for a folder, another suffix or a file that is not a table; OSError.
     """
     suffix = suffix_of(path)
     if path.is_dir():
@@ -29,5 +29,5 @@ def open_table(path: Path, reading: Reading | None = None) -> Table:
 
 
 def suffix_of(path: Path) -> str | None:
-    """The suffix of SUFFIXES that a path ends with, capitals or not."""
+    """The suffix of SUFFIXES that a path ends with, in lower or upper case."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)

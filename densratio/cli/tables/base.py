@@ -1,4 +1,4 @@
-"""What a table of a file is: its column names, and readers of its columns and of the places of its rows."""
+"""Base of the tables on disk: column names, and readers of the columns and of the places of rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Reading:
 
 
 class Table(ABC):
-    """The table of a file: `names`, its columns in their order; `place`, what a person counts in it; and two readers.
+    """The table in a file: `names`, its columns in order; `place`, the unit that a person counts, such as lines; and two readers.
 
-    has_types : whether the file itself says what is number and what is text; in a CSV the values do.
-    notes : what was passed over in the file. respelled : by column, what stands for a code that is written otherwise elsewhere.
+    has_types : whether the file says which columns are numbers or text; in a CSV file the values show it.
+    notes : what was skipped in the file. respelled : by column, the spelling of codes that other files write differently.
     """
 
     has_types: ClassVar[bool]
@@ -38,7 +38,7 @@ class Table(ABC):
     def __init__(self, path: Path, reading: Reading):
         self.path, self.reading = path, reading
         self.respelled: dict[str, dict[str, str]] = {}
-        # A pipe can be read once.
+        # A pipe can only be read once.
         self._content = None if path.is_file() else path.read_bytes()
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Table(ABC):
 
     @abstractmethod
     def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
-        """The different texts of those columns `names` in which a number with a zero before it may stand, as they are written."""
+        """The distinct texts, as written, of those columns `names` that may contain numbers with leading zeros."""
 
     @abstractmethod
     def places(self, rows: Sequence[int]) -> list[int]:

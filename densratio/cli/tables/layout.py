@@ -1,4 +1,4 @@
-"""Where the table of a text begins, and what separates its columns."""
+"""Find the header of a table in a text file, and the separator of its columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 __all__ = ["HEAD", "is_data", "is_numeral", "layout"]
 
-HEAD = 2**16  # characters from which the layout is told
+HEAD = 2**16  # characters from which the layout is determined
 _SEPARATORS = ",;\t|"
 _MOST_TITLES = 20  # lines of a title or remarks above the header
 
@@ -18,8 +18,8 @@ _MOST_TITLES = 20  # lines of a title or remarks above the header
 def layout(head: str, separator: str | None, decimal: str) -> tuple[str, int]:
     """The separator and the line of the header, counted from 1, of a text that begins with `head`.
 
-    The separator, if it is not given, is the one that Excel's first line names (sep=;), or among those that cut the header and
-    most rows the one that most often cuts a row as wide as the header. Where two do, the one that cuts more finely.
+    A separator that is not given is the one in Excel's first line (sep=;), or else, among those that split the header and most
+    rows, the one with the most rows as wide as the header; of two such separators the one with more columns.
     """
     named = re.match(r"sep=(.)\r?\n", head)
     if named:
@@ -48,7 +48,7 @@ def is_numeral(text: str) -> bool:
 
 
 def is_data(names: Sequence[str]) -> bool:
-    """Whether a header is all numbers; but columns that are numbered from 0 or from 1 have names."""
+    """Whether a header consists of numbers, and so is data; columns numbered from 0 or 1 are a header."""
     given = [name for name in names if name]
     numbered = [[str(i) for i in range(start, start + len(given))] for start in (0, 1)]
     return bool(given) and all(is_numeral(name) for name in given) and given not in numbered
@@ -68,7 +68,7 @@ def _records(head: str, separator: str) -> list[tuple[int, list[str]]]:
 def _first(records: list[tuple[int, list[str]]]) -> tuple[int, list[str], list[list[str]]]:
     """The line of the header, the header, and the rows below it.
 
-    Lines above it are a title or remarks: one text, or # and anything, where the table is wider.
+    Lines above it are a title or remarks: a single text, or a line that begins with #, if the table is wider.
     """
     widths = Counter(len(record) for _, record in records)
     width = max(widths, key=lambda w: (widths[w], w), default=0)

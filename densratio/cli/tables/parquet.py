@@ -12,9 +12,9 @@ __all__ = ["ParquetTable"]
 
 
 class ParquetTable(Table):
-    """A Parquet file, read with pyarrow; what pandas stored as its row index is no column.
+    """A Parquet file, read with pyarrow; a row index stored by pandas is not a column.
 
-    Raises ValueError for a file that is no Parquet file, ImportError without pyarrow.
+    Raises ValueError for a file that is not a Parquet file, ImportError without pyarrow.
     """
 
     has_types = True
@@ -30,7 +30,7 @@ class ParquetTable(Table):
         except PermissionError:
             raise
         except faults:
-            raise ValueError(f"{path} is no Parquet file, or it is damaged or cut short.") from None
+            raise ValueError(f"{path} is not a Parquet file, or it is damaged or cut short.") from None
         self.names = tuple(name for name in schema.names if name not in index)
         self._check_names()
 
@@ -54,7 +54,7 @@ class ParquetTable(Table):
 
 
 def _pyarrow() -> tuple[Any, tuple[type[Exception], ...]]:
-    """pyarrow.parquet, and what it raises for bytes that are no Parquet file."""
+    """pyarrow.parquet, and its errors for bytes that are not a Parquet file."""
     try:
         import pyarrow
         import pyarrow.parquet as parquet

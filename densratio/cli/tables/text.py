@@ -1,4 +1,4 @@
-"""Tables in text files: CSV and TSV, with the separator found and every fault named by its line."""
+"""Tables in text files: CSV and TSV; the separator is found, and errors name the line."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _MAGIC = {
     b"\xfe\xff": "it is UTF-16 text: read both files with --encoding utf-16, or save it as UTF-8",
     b"\x1f\x8b": "it is compressed with gzip: name it .csv.gz",
 }
-# A field may be as long as a document: Python's limit of 131,072 characters is for other programs.
+# A field may be as long as a document, beyond Python's default limit of 131,072 characters.
 csv.field_size_limit(2**31 - 1)
 
 
 class TextTable(Table):
-    """A text table with a header line; the separator is the one of , ; tab and | that cuts header and rows alike.
+    """A text table with a header line; the separator is the one of , ; tab and | that splits header and rows alike.
 
-    Excel's line sep=; and lines of a title or of remarks (#) above the header are passed over, and `notes` says so.
-    Raises ValueError for a file that is no such table.
+    Excel's line sep=; and lines with a title or remarks (#) above the header are skipped, and `notes` says so.
+    Raises ValueError for a file that is not such a table.
     """
 
     has_types = False
@@ -49,12 +49,12 @@ class TextTable(Table):
         for magic, words in _MAGIC.items():
             is_expected = self._is_compressed if magic == b"\x1f\x8b" else reading.encoding and "UTF-16" in words
             if start.startswith(magic) and not is_expected:
-                raise ValueError(f"{path} is no CSV file: {words}.")
+                raise ValueError(f"{path} is not a CSV file: {words}.")
         with self._faults():
             with self._open() as file:
                 head = file.read(HEAD)
             if "\0" in head:
-                raise ValueError(f"{path} is no CSV file: it holds binary data.")
+                raise ValueError(f"{path} is not a CSV file: it holds binary data.")
             tab = "\t" if ".tsv" in Path(name).suffixes[-2:] else None
             self.separator, self._header_line = layout(head, tab, reading.decimal)
             header = next(self._records(keeps_empty_lines=False), (0, []))[1]
@@ -66,7 +66,7 @@ class TextTable(Table):
                 f"{path} has no header: its first line is data ({', '.join(self.names[:4])}{', ...' * (len(self.names) > 4)}). "
                 "Put a line with the column names above it."
             )
-        # pandas names them so, and so a person can drop them.
+        # These are pandas' names, by which a person can drop the columns.
         self.names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(self.names))
         self._check_names()
         above = [line for line in head.splitlines()[: self._header_line - 1] if line.strip() and line != f"sep={self.separator}"]
@@ -75,7 +75,7 @@ class TextTable(Table):
 
     def read(self, names: Sequence[str]) -> Any:
         """See `Table.read`. Raises ValueError for rows that do not fit the header, or none."""
-        # Where thousands are set apart, pandas takes 1,2,3 for 123: such numbers are read with more care, later.
+        # With a thousands separator pandas would read 1,2,3 as 123: such numbers are read later, more strictly.
         return self._frame(self.names if self.reading.thousands else self.reading.text)[list(names)]
 
     def texts(self, names: Sequence[str]) -> dict[str, list[str]]:
@@ -112,7 +112,7 @@ class TextTable(Table):
             except (ParserError, ParserWarning) as error:
                 raise ValueError(self._misfit(error)) from None
         frame.columns = list(self.names)
-        # An empty line is a missing value where a row has one value, save at the end of the file.
+        # In a table of one column an empty line is a missing value, except at the end of the file.
         while keeps_empty_lines and len(frame) and frame.iloc[-1].isna().all():
             frame = frame.iloc[:-1]
         return frame
@@ -132,7 +132,7 @@ class TextTable(Table):
         if self._is_compressed:
             binary = gzip.GzipFile(fileobj=binary)
         encoding = self.reading.encoding or "utf-8"
-        # The mark that Excel puts first is no part of a name.
+        # Excel's byte order mark is not part of a name.
         encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         return io.TextIOWrapper(binary, encoding=encoding, newline="")
 
@@ -157,9 +157,9 @@ class TextTable(Table):
                     f"the separator {self.separator!r} in quotes."
                 )
         if "EOF inside string" in str(error):
-            return f"{self.path} is no CSV file: a quotation mark is opened and never closed."
+            return f"{self.path} is not a CSV file: a quotation mark is opened and never closed."
         detail = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        return f"{self.path} is no CSV file: {detail}."
+        return f"{self.path} is not a CSV file: {detail}."
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -173,6 +173,6 @@ class TextTable(Table):
         except LookupError:
             raise ValueError(f"--encoding {self.reading.encoding} is not known: use utf-8, cp1252, latin-1, utf-16, ...") from None
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise ValueError(f"{self.path} is no gzip file, or it is damaged or cut short.") from None
+            raise ValueError(f"{self.path} is not a gzip file, or it is damaged or cut short.") from None
         except csv.Error as error:
-            raise ValueError(f"{self.path} is no CSV file: {error}.") from None
+            raise ValueError(f"{self.path} is not a CSV file: {error}.") from None
