@@ -23,6 +23,8 @@ from torch import nn
 from densratio import NoisyLabelClassifier
 from densratio.datasets import label_noise
 from densratio.labels.confusion import label_posterior
+from densratio.labels.rows import Rows
+from densratio.labels.training import corrected
 
 QUICK = {"max_iter": 2, "model": lambda n_features, n_classes: nn.Linear(n_features, n_classes)}
 
@@ -63,6 +65,17 @@ def test_wrong_labels_get_small_weights_and_are_listed_first():
     assert is_wrong[issues.row[:30]].all() and (issues.suggested_label[:30] == y[issues.row[:30]]).all()
     assert issues.is_issue.sum() == round(issues.score.sum()) == issues.attrs["n_issues"] and issues.score.is_monotonic_decreasing
     np.testing.assert_allclose(1.0 - issues.score, (model.weights_ / model.weights_.max())[issues.row], atol=1e-3)
+
+
+@given(st.integers(2, 6), st.floats(0.01, 3.0), st.integers(0, 2**32 - 1))
+def test_rows_are_learned_as_the_class_that_is_nearly_certain(n_classes, spread, seed):
+    rng = np.random.default_rng(seed)
+    posterior, counts = rng.dirichlet(np.full(n_classes, spread), 30), rng.integers(1, 4, size=30).astype(float)
+    rows = Rows(np.zeros((30, 1)), rng.integers(n_classes, size=30), counts, np.zeros(30, dtype=bool))
+    learned = corrected(rows, posterior)
+    for p, label, own, count, weight in zip(posterior, rows.y, learned.y, counts, learned.counts, strict=True):
+        sure = [k for k in range(n_classes) if p[k] > 0.95]
+        assert own == (sure or [label])[0] and weight == count * p[own]
 
 
 def test_hard_rows_are_not_left_out_in_place_of_wrong_labels_that_many_rows_share():

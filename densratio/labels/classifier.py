@@ -32,7 +32,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     method="auto": cross-fitted networks, which did not learn from a row, estimate the probability that its label is right, in two
     rounds; the second leaves out the rows that the first doubts. The confusion of the classes is estimated at the same time, so
     labels that are all right get nearly equal weights. The final network minimizes sum_i w_i loss_i, w_i = P(label i is right), for
-    the number of epochs that was best for held-out rows in the second round. This costs about three plain trainings.
+    the number of epochs that was best for held-out rows in the second round. A row of which another class has a probability above
+    0.95 is learned as this class, with that probability as its weight. This costs about three plain trainings.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     Attributes
     ----------
     classes_ : (C,). n_iter_ : int, epochs. history_ : list of float, the training loss after each.
-    weights_ : (n,) weights of the rows of X, in their order, of mean 1 over the rows with sample_weight > 0.
+    weights_ : (n,) weights of the rows of X as they are labeled, in their order, of mean 1 over the rows with sample_weight > 0.
     label_issues_ : frame as of `find_label_issues`, the worst row first: row, given_label, suggested_label, score, is_issue. For a
         method by name only rows of weight below 1 to which the network gives another label have a score, its doubt of the given
         label. Needs pandas.
@@ -236,7 +237,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         """P(true class) (m, C) of each row given its label, and the weights (m,); the network is stored."""
         from .chosen_network import with_network
         from .epochs import seeded
-        from .training import label_model, predicted, train, train_reweighted
+        from .training import corrected, label_model, predicted, train, train_reweighted
 
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]
@@ -245,8 +246,8 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             if self.method == "auto":
                 found, share = label_model(plan, rows, seed)
                 posterior = posterior if found is None else found.posterior
-                weight = posterior[at]
-                self.module_, self.history_ = train(plan.shorter(share), rows, weight * rows.counts, seed)
+                weight, learned = posterior[at], corrected(rows, posterior)
+                self.module_, self.history_ = train(plan.shorter(share), learned, learned.counts, seed)
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)

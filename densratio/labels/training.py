@@ -22,12 +22,13 @@ from .image_network import image_network, moved
 from .networks import made_network, small_network
 from .rows import Rows, dealt, held_shares
 
-__all__ = ["Plan", "crossfitted", "label_model", "predicted", "stopped", "train", "train_reweighted"]
+__all__ = ["Plan", "corrected", "crossfitted", "label_model", "predicted", "stopped", "train", "train_reweighted"]
 
 _LONGER = 5.0  # times the learning rate, for networks with batch normalization
 _LINEAR_REACH = 3.0  # learning rate times steps, which bounds the weights of standardized columns
 _PATIENCE = 5  # epochs without a better held-out loss
 _FOLDS = 3  # of cross-fitting
+_SURE = 0.95  # probability above which another class replaces a label: suggestions below it are wrong too often to help
 _FEWEST = 5  # fewest rows of a class that can be compared with each other
 
 
@@ -168,6 +169,16 @@ def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, f
     is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
     proba, share = crossfitted(plan, rows, is_kept, seed + 1, stops=False)
     return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False), share
+
+
+def corrected(rows: Rows, posterior: np.ndarray) -> Rows:
+    """The rows as the final network learns them: labels replaced by classes that are nearly certain, counts times P(class).
+
+    posterior (m, C): P(true class) of each row. Rows whose true class is known have all of it there.
+    """
+    at, likely = np.arange(len(rows.y)), posterior.argmax(axis=1)
+    labels = np.where(posterior[at, likely] > _SURE, likely, rows.y)
+    return rows._replace(y=labels, counts=rows.counts * posterior[at, labels])
 
 
 def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops: bool) -> tuple[np.ndarray, float]:
