@@ -62,12 +62,14 @@ def test_the_wrong_labels_of_a_table_are_listed_first_with_a_page(files, few_ste
 
 def test_the_page_of_numbers_shows_the_columns_beside_the_predicted_number(tmp_path):
     x = np.random.default_rng(0).normal(size=(100, 2))
-    pd.DataFrame({"a": x[:, 0], "<b>": x[:, 1], "y": np.r_[50.5, 3 * x[1:, 0] + 0.1 * x[1:, 1]]}).to_csv(tmp_path / "x.csv")
+    pd.DataFrame({"a": x[:, 0], "<b>": x[:, 1], "y": np.r_[1_250_000.0, 3 * x[1:, 0] + 0.1 * x[1:, 1]]}).to_csv(tmp_path / "x.csv")
     result = call("labels", tmp_path / "x.csv", "--label", "y", "--columns", "a,<b>", "--repeats", 1,
                   "--out", tmp_path / "issues.csv", "--report", tmp_path / "page.html")  # fmt: skip
     assert result.exit_code == 0, result.output
     page, row = (tmp_path / "page.html").read_text(), pd.read_csv(tmp_path / "issues.csv").iloc[0]
-    assert row["row"] == 0 and "<th>predicted</th>" in page and f"<td>0</td><td>50.5</td><td>{row.suggested_label:.5g}</td>" in page
+    assert (
+        row["row"] == 0 and "<th>predicted</th>" in page and f"<td>0</td><td>1250000</td><td>{row.suggested_label:g}</td>" in page
+    )
     assert f"a = {x[0, 0]:g}; &lt;b&gt; = {x[0, 1]:g}" in page
 
 

@@ -37,8 +37,13 @@ def page(issues: Any, given: Labeled, title: str) -> str:
     return f"<!doctype html><meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>{''.join(parts)}\n"
 
 
+def _number(value: float) -> str:
+    """Six digits, or all before the point: a price of 1250000 is no 1.25e+06."""
+    return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:g}"
+
+
 def _text(value: Any) -> str:
-    return escape(f"{value:.5g}" if isinstance(value, float) else str(value))
+    return escape(_number(value) if isinstance(value, float) else str(value))
 
 
 def _shown(given: Labeled, row: Any, are_classes: bool) -> str:
@@ -74,13 +79,14 @@ def _against(X: Any, y: Any, row: Any) -> str:
     medians = [(value[name], own[name].median(), other[name].median()) for name in largest.index]
     words = zip(largest.index, medians, strict=True)
     return "; ".join(
-        f"{name} = {x:g}, median of {row.given_label} {a:g}, of {row.suggested_label} {b:g}" for name, (x, a, b) in words
+        f"{name} = {_number(x)}, median of {row.given_label} {_number(a)}, of {row.suggested_label} {_number(b)}"
+        for name, (x, a, b) in words
     )
 
 
 def _beside(values: Any) -> str:
     """The first numbers of a row, as name = value."""
-    return "; ".join(f"{name} = {value:g}" for name, value in values[:_NUMBERS_SHOWN].items())
+    return "; ".join(f"{name} = {_number(value)}" for name, value in values[:_NUMBERS_SHOWN].items())
 
 
 def _table(heads: list[str], rows: list[list[Any]]) -> str:

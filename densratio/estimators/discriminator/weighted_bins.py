@@ -17,7 +17,8 @@ class WeightedBins(TransformerMixin, BaseEstimator):
     """Columns of more than 255 values become the numbers of their bins, between weighted quantiles; without weights none does.
 
     A first step before `HistGradientBoostingClassifier`, which then finds the bins that it would make by itself: the trees are the
-    same. scikit-learn sorts the column anew for each of the 254 quantiles where rows have weights, and takes 50 times as long.
+    same, unless it draws the rows for them: those that early stopping leaves, and of more than 200,000. scikit-learn sorts the
+    column anew for each of the 254 quantiles where rows have weights, and takes 50 times as long.
     """
 
     def fit(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> WeightedBins:
