@@ -253,7 +253,7 @@ def test_measures_are_no_row_numbers(values):
 
 def test_row_numbers_do_not_decide_the_weights():
     source, target = numbered(range(1000)), numbered(range(300))
-    with pytest.warns(UserWarning, match="counts on"):
+    with pytest.warns(UserWarning, match="counts up"):
         weights = importance_weights(source, target, method="gaussian").weights
     assert np.array_equal(weights, importance_weights(source[["x"]], target[["x"]], method="gaussian").weights)
 

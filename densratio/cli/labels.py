@@ -50,9 +50,11 @@ def labels(
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
 
-    Writes for each row its number from 0, the given label, the suggested label, the probability that the given label is wrong, and
-    whether it is one of the estimated number of wrong labels; the most likely first. For images, in a folder for each class, also
-    the file.
+    Writes all rows, the most likely wrong labels first: the number from 0, the given and the suggested label, score and is_issue.
+
+    The score is the probability that the given label is wrong; is_issue marks as many rows as labels are estimated to be wrong.
+
+    For images, in a folder for each class, it also writes the file.
     """
     with plain_errors():
         from .files import check_outputs, write_all
