@@ -1,6 +1,6 @@
 """Hypothesis draws the same problems in every run, so that a red test is red for everyone.
 
-`python -m pytest --hypothesis-profile=thorough` draws new ones, and 300 in place of 15, where a test does not say how many.
+`python -m pytest --hypothesis-profile=thorough` draws new ones, and 300 in place of 10, where a test does not say how many.
 """
 
 import gc
@@ -19,7 +19,7 @@ settings.register_profile(
     "ci",
     deadline=None,
     derandomize=True,
-    max_examples=15,
+    max_examples=10,
     # Explaining a failure traces every line of the fits that it repeats.
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -201,9 +201,9 @@ def few_steps(monkeypatch):
 
 
 def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_steps, monkeypatch):
-    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 300)
+    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 150)
     out, page = folders / "issues.csv", folders / "page.html"
-    result = call("labels", folders / "wrong", "--out", out, "--report", page)
+    result = call("labels", folders / "wrong", "--folds", 2, "--out", out, "--report", page)
     assert result.exit_code == 0, result.output
     issues = pd.read_csv(out)
     first = [Path(file) for file in issues.file[:10]]

@@ -36,10 +36,10 @@ def test_the_test_file_beside_is_the_test_split(tmp_path):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("1,2:a\n1:b", "in each line as many numbers"),
+        ("1,2:a\n1:b", "in each line the same number of numbers"),
         ("1,x:a", "could not convert string to float: 'x'"),
-        ("1,2", "in each line as many numbers"),
-        ("1,?:a", "in each line as many numbers"),
+        ("1,2", "in each line the same number of numbers"),
+        ("1,?:a", "in each line the same number of numbers"),
         ("1,nan:a", "it holds gaps or infinite ones"),
         ("", "it holds no series"),
     ],
