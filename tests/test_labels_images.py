@@ -15,7 +15,7 @@ from densratio.labels.encoding import as_numbers
 from densratio.labels.image_network import image_network, moved
 from densratio.labels.mean_network import MeanNetwork
 
-SIDE = 20
+SIDE = 16
 CROSS = np.array([[1, 0, 0, 0, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 0, 1]], dtype=float)
 SQUARE = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 0, 0, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], dtype=float)
 ARROW = np.array([[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [0, 0, 1, 0, 0]], dtype=float)
