@@ -1,4 +1,4 @@
-"""Numbers that stand for a missing value, such as -999, which outweigh all others where rows are learned from as numbers."""
+"""Warnings of numbers that stand for a missing value, such as -999: a model that learns from them as numbers is misled."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..tables.reading import column_names
 __all__ = ["sentinels_in", "warn_of_sentinels"]
 
 _ROWS, _SHARE, _APART = 3, 0.5, 5.0  # fewest rows and largest share of a sentinel; its distance in ranges of the other values
-_VALUES, _NINES = 6, {"9"}  # different other values from which on any number may be one; the digits of one beside fewer
+_VALUES, _NINES = 6, {"9"}  # with fewer other values only a number of these digits is a sentinel
 _NAMED = 3
 
 
 def warn_of_sentinels(X: Any, stacklevel: int) -> None:
-    """Warn of each number that rows of a column of X (n, d) share far beyond all its others; rows of other kinds have none."""
+    """Warn of each number that several rows of a column of X (n, d) share, far from all others; sparse rows are left out."""
     found: dict[float, list[Any]] = {}
     for name, values in _number_columns(X):
         for sentinel in sentinels_in(values):
@@ -43,7 +43,7 @@ def _repair(X: Any, sentinel: float) -> str:
 
 
 def _number_columns(X: Any) -> Iterator[tuple[Any, np.ndarray]]:
-    """The columns of numbers, (n,) each without gaps, of a frame or of rows (n, d)."""
+    """The numeric columns of a frame or of rows (n, d), without missing values."""
     columns: Iterable[tuple[Any, np.ndarray]]
     if is_frame(X):
         columns = ((name, np.asarray(X[name])) for name in column_names(X))
@@ -57,9 +57,9 @@ def _number_columns(X: Any) -> Iterator[tuple[Any, np.ndarray]]:
 
 
 def sentinels_in(values: np.ndarray) -> Iterator[float]:
-    """The least and the largest value, where several rows share it and all other values lie together far from it.
+    """The smallest and the largest value, each if several rows share it and all other values are far from it.
 
-    Beside few values only a number of nines is one.
+    If the other values are few, only a number of nines counts.
     """
     if len(values) == 0:
         return

@@ -134,7 +134,7 @@ class MetaGradient(nn.Module):
     def of(self, batch: TrainingPass, weights: Tensor, val: Any, loss: Loss | None = None) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached.
 
-        loss: that of the validation rows, where the batch trains on another one, "exact" or "first_order".
+        loss: that of the validation rows, if it differs from the loss of the batch; only for "exact" and "first_order".
         """
         if self.mode == "last_layer":
             return self._in_last_layer(batch, weights, val)
