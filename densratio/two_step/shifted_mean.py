@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold
 
+from .._columns import with_a_value
 from .._threads import threads_for
 from ..diagnostics.divergence import as_chosen
 from .row_losses import RowLosses
@@ -58,18 +59,10 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
     folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
     with threads_for(*source.shape):
         for kept, held_out in folds:
-            learned, rows, new_rows = _without_empty_columns(source[kept], source[held_out], target)
-            model = clone(regressor).fit(learned, losses[kept])
-            at_source[held_out] = model.predict(rows)
-            at_target += model.predict(new_rows) / len(folds)
+            model = clone(regressor).fit(with_a_value(source[kept]), losses[kept])
+            at_source[held_out] = model.predict(source[held_out])
+            at_target += model.predict(target) / len(folds)
     return Regressed(at_source, at_target)
-
-
-def _without_empty_columns(rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Samples (n, d) with zeros in the columns that are empty in the first one: boosting refuses empty columns."""
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f" or not (is_empty := np.isnan(rows).all(axis=0)).any():
-        return [rows, *others]
-    return [np.where(is_empty, 0.0, sample) for sample in (rows, *others)]
 
 
 def can_refit(ratio: Any) -> bool:
