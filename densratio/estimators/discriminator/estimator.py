@@ -222,6 +222,10 @@ class Discriminator(RatioEstimator):
     def _takes_sparse(self) -> bool:  # type: ignore[override]
         return all(hasattr(one, "__sklearn_tags__") and get_tags(one).input_tags.sparse for one in self._given())
 
+    @property
+    def _has_units(self) -> bool:  # type: ignore[override]
+        return bool(self._given())
+
     def _given(self) -> Sequence[Any]:
         """The classifiers that are given, none for "cv"."""
         if isinstance(self.classifier, str):
