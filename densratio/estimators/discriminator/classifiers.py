@@ -40,10 +40,11 @@ class Standardized(StandardScaler):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Standardized:
         """Learn from rows X (n, d), dense or CSR."""
+        X = X if is_sparse(X) else np.asarray(X)
         largest = abs(X).max(axis=0)
         largest = largest.toarray().reshape(-1) if is_sparse(X) else largest
-        # Powers of two, by which division is exact.
-        unit = np.exp2(np.frexp(largest)[1] - 1.0)
+        # Powers of two, by which division is exact, and whose reciprocals are finite.
+        unit = np.exp2(np.maximum(np.frexp(largest)[1] - 1.0, -1000.0))
         super().fit(X * (1.0 / unit) if is_sparse(X) else X / unit, y, sample_weight)
         varies: np.ndarray = self.scale_ == np.sqrt(self.var_)
         self.scale_ = np.where(varies, self.scale_ * unit, np.inf)
@@ -51,12 +52,12 @@ class Standardized(StandardScaler):
         return self
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
-        """The columns (n, d) in standard deviations, clipped so that their products are finite."""
+        """The columns (n, d) in standard deviations, dense ones clipped so that their products are finite."""
+        if is_sparse(X):
+            return super().transform(X, copy)
         with np.errstate(over="ignore"):
-            scaled = super().transform(X, copy)
-        values = scaled.data if is_sparse(scaled) else scaled
-        np.clip(values, -_FAR, _FAR, out=values)
-        return scaled
+            ends = [self.mean_ + sign * _FAR * self.scale_ for sign in (-1.0, 1.0)]
+        return super().transform(np.clip(np.asarray(X), *ends), copy)
 
 
 class _Column(NamedTuple):
