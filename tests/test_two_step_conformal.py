@@ -330,6 +330,11 @@ def test_labels_of_several_columns_are_answered_with_code_that_covers_all_of_the
     assert share == pytest.approx(0.9) and inside.all(axis=0).mean() >= 0.8
 
 
+def test_text_is_no_label_of_a_regressor():
+    with pytest.raises(ValueError, match="y must be .* numbers for a regressor; got 'b'"):
+        WeightedConformal(Ridge(), ones).fit(table()[0], np.full(len(table()[0]), "b"))
+
+
 def test_a_ratio_that_is_not_fitted_or_sees_no_overlap_is_refused():
     X, y, _ = table()
     with pytest.raises(NotFittedError, match="The ratio KLIEP is not fitted"):

@@ -323,8 +323,7 @@ def test_each_chunk_is_estimated_with_a_ratio_of_its_own():
     X_target = np.concatenate([target(60, 1), target(60, 2) - 0.8])
     ratio = KLIEP(gamma=0.5).fit(*stack_domains(X, X_target))
     settings = {"metric": "log_loss", "n_bootstrap": 0}
-    months = np.repeat(["b", "a"], 60)
-    found = target_performance(classifier(), ratio, X, labels, X_target, chunks=months, **settings)
+    found = target_performance(classifier(), ratio, X, labels, X_target, chunks=np.repeat(["b", "a"], 60), **settings)
     assert [one.chunk for one in found] == ["a", "b"]
     for one, rows in zip(found, (X_target[60:], X_target[:60]), strict=True):
         own = KLIEP(gamma=0.5).fit(*stack_domains(X, rows))
@@ -484,6 +483,7 @@ def call(**changes):
         ({"n_bootstrap": -1}, "n_bootstrap must be an int >= 0"),
         ({"ratio": KLIEP()}, "The ratio KLIEP is not fitted"),
         ({"ratio": lambda X: np.zeros(len(X))}, "The ratio is 0 at every row"),
+        ({"model": LogisticRegression}, r"got the class LogisticRegression: LogisticRegression\(...\).fit\(X, y\)"),
         ({"chunks": 3}, "with chunks the ratio must be an estimator"),
         ({"ratio": fitted_ratio(), "chunks": 51}, "chunks must be from 1 to the number of target rows, 50"),
         ({"ratio": fitted_ratio(), "chunks": [1, 2]}, r"a label for each target row, shape \(50,\); got shape \(2,\)"),

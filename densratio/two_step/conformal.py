@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import to_host
 from .._blocks import row_slices
-from .._columns import check_container, shape_of
+from .._columns import check_container, numbers_of, shape_of
 from .._estimator import unchanged_on_error
 from .._validation import check_number, seed_of
 from ..diagnostics.columns import rows_at
@@ -209,6 +209,8 @@ class WeightedConformal(WithRatio):
             )
         X, y = as_rows(X), column_or_1d(y, warn=True)
         check_consistent_length(X, y)
+        if not is_classifier(first_of(self.estimator)):
+            y = numbers_of(y, "y", "(n,) numbers for a regressor")
         return X, y
 
     def _splits(self, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -27,6 +27,10 @@ class Regressed(NamedTuple):
     source: np.ndarray
     target: np.ndarray
 
+    def at(self, rows: np.ndarray) -> Regressed:
+        """The same for a part of the target rows (k,)."""
+        return self._replace(target=self.target[rows])
+
 
 class ShiftedMean(NamedTuple):
     """Estimate of a mean over the target, and its standard error for a known ratio."""
