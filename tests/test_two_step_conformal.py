@@ -331,7 +331,7 @@ def test_labels_of_several_columns_are_answered_with_code_that_covers_all_of_the
 
 
 def test_text_is_no_label_of_a_regressor():
-    with pytest.raises(ValueError, match="y must be .* numbers for a regressor; got 'b'"):
+    with pytest.raises(ValueError, match=r"y must be .* numbers for a regressor; got 'b'"):
         WeightedConformal(Ridge(), ones).fit(table()[0], np.full(len(table()[0]), "b"))
 
 

@@ -148,9 +148,7 @@ def numbers_rows(source: Column, target: Column) -> bool:
     if not is_counted:
         return False
     jump = int(np.argmax(np.diff(values))) + 1
-    return any(
-        all(run[-1] - run[0] < _HOLES * len(run) for run in runs) for runs in ([values], [values[:jump], values[jump:]])
-    )
+    return any(all(run[-1] - run[0] < _HOLES * len(run) for run in runs) for runs in ([values], [values[:jump], values[jump:]]))
 
 
 def _one_hot(
