@@ -26,7 +26,7 @@ __all__ = ["TargetPerformance", "interval_of_share", "interval_within", "target_
 
 _METHODS = {"dr": "doubly robust", "iw": "weighted"}
 _FEW_ROWS = 30.0  # effective rows below which the normal approximation of an interval is rough
-_LEAST_ROWS = 2.0  # and below which there is no spread to estimate it from
+_LEAST_ROWS = 2.0  # rows, effective ones of the source, below which there is no spread to estimate it from
 _FEW_ERRORS = 3.0  # effective rows of the rarer outcome below which their spread says too little about its share
 _DIAGNOSED_ROWS = 1000
 
@@ -340,6 +340,8 @@ def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: floa
     outside, doubts = advise_on_overlap(report, remedies_for(ratio))
     if outside is not None:
         return f"Can't say: {outside[0].lower()}{outside[1:]}", True
+    if np.sum(samples.domain) < _LEAST_ROWS:
+        return "Can't say: one target row does not tell how much rows of the target differ.", True
     if effective < _LEAST_ROWS:
         return f"Can't say: the {len(weights)} source rows count as {effective:.1f} on the target.", True
     if effective < _FEW_ROWS and not doubts:

@@ -51,7 +51,8 @@ def shifted_mean(losses: np.ndarray, weights: np.ndarray, regressed: Regressed) 
     middle = np.sum(shares * rest)
     # A row with all the weight has a residual of 0.
     moves = shares * (rest - middle) / np.maximum(1.0 - shares, np.finfo(np.float64).tiny)
-    variance = np.sum(moves**2) + np.var(regressed.target) / len(regressed.target)
+    m = len(regressed.target)
+    variance = np.sum(moves**2) + np.var(regressed.target, ddof=min(1, m - 1)) / m
     return ShiftedMean(float(np.mean(regressed.target) + middle), float(np.sqrt(variance)))
 
 
