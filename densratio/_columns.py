@@ -94,7 +94,8 @@ def _unmasked(X: Any, name: str) -> np.ndarray:
     masked = np.ma.getmaskarray(X)
     if masked.any():
         where = f"column {np.flatnonzero(masked.any(axis=0))[0]}" if masked.ndim == 2 else f"row {np.flatnonzero(masked)[0]}"
-        raise ValueError(f"Input {name} contains missing (masked) values in {where}. Drop or impute these rows.")
+        subject = name if name.startswith("The ") else f"Input {name}"
+        raise ValueError(f"{subject} contains missing (masked) values in {where}. Drop or impute these rows.")
     return X.data
 
 
