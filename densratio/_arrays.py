@@ -14,7 +14,7 @@ import scipy.sparse
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from array_api_compat import device as _device
 
-from ._threads import few_threads
+from ._threads import few_threads, threads_to_factor
 
 Array = Any
 _NAMESPACES: dict[type, Any] = {}
@@ -190,7 +190,7 @@ def cholesky_solver(matrix: Array, *, overwrites: bool = False) -> Callable[[Arr
     if is_numpy_array(matrix):
         try:
             # The transpose of a C-ordered matrix is in the order of LAPACK, so no copy is made.
-            with few_threads(len(matrix)):
+            with threads_to_factor(len(matrix)):
                 factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=overwrites, check_finite=False)
         except scipy.linalg.LinAlgError:
             return lambda r: np.full_like(r, np.nan)

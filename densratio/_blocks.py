@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
     Each thread takes whole blocks with a single-threaded BLAS: this also parallelizes the work outside BLAS, and no thread waits
     at a barrier for a core that another process uses.
     """
-    is_shared = len(blocks) > 1 and (is_numpy_array(like) or is_sparse(like))
+    is_shared = len(blocks) > 1 and _is_on_host(like)
     n_threads = max((library["num_threads"] for library in blas().info()), default=1) if is_shared else 1
     if n_threads == 1:
         return [function(block) for block in blocks]
@@ -40,12 +41,17 @@ def over_blocks(function: Callable[[slice], T], blocks: Sequence[slice], like: A
         return list(pool.map(lambda context, block: context.run(function, block), contexts, blocks))
 
 
+def _is_on_host(x: Array) -> bool:
+    return is_numpy_array(x) or is_sparse(x)
+
+
 def over_rows(function: Callable[[Array], Array], rows: Array, n_columns: int) -> Array:
     """function (b, d) -> (b, ...) of all rows (n, d), block by block; each row takes n_columns entries of memory."""
     blocks = row_slices(rows.shape[0], n_columns)
     if len(blocks) <= 1:
         return function(rows)
-    first = function(rows[blocks[0], :])
+    with one_thread() if _is_on_host(rows) else nullcontext():
+        first = function(rows[blocks[0], :])
     xp = namespace(first)
     out = xp.empty((rows.shape[0], *first.shape[1:]), dtype=first.dtype, device=device_of(first))
     out[blocks[0], ...] = first

@@ -13,7 +13,7 @@ from ._arrays import is_sparse, is_tensor, to_host
 
 __all__ = [
     "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_table", "holds_categories", "is_frame",
-    "is_missing", "is_polars", "is_real", "is_series", "library_of", "numbers_of", "shape_of", "shown",
+    "is_missing", "is_polars", "is_real", "is_series", "library_of", "numbers_of", "shape_of", "shown", "with_a_value",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it with Dask:
@@ -94,7 +94,8 @@ def _unmasked(X: Any, name: str) -> np.ndarray:
     masked = np.ma.getmaskarray(X)
     if masked.any():
         where = f"column {np.flatnonzero(masked.any(axis=0))[0]}" if masked.ndim == 2 else f"row {np.flatnonzero(masked)[0]}"
-        raise ValueError(f"Input {name} contains missing (masked) values in {where}. Drop or impute these rows.")
+        subject = name if name.startswith("The ") else f"Input {name}"
+        raise ValueError(f"{subject} contains missing (masked) values in {where}. Drop or impute these rows.")
     return X.data
 
 
@@ -158,6 +159,30 @@ def is_missing(value: Any) -> bool:
     """Whether an entry of a column of Python objects stands for a missing value."""
     is_float = isinstance(value, float | np.floating)
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (is_float and value != value)
+
+
+def with_a_value(X: Any) -> Any:
+    """Rows (n, d) for a model to learn from, with 0 in all rows of a column of numbers that has none: boosting refuses it empty.
+
+    A constant column does not matter to the model, whatever values new rows have in it.
+    """
+    if is_frame(X):
+        empty = [name for name in X.columns if _takes_zero(X[name].dtype) and all(map(is_missing, X[name].to_list()))]
+        if is_polars(X):
+            return X.with_columns(**dict.fromkeys(empty, 0.0))
+        X = X.copy() if empty else X
+        X[empty] = 0.0
+        return X
+    if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
+        return X
+    is_empty = np.isnan(X).all(axis=0)
+    return np.where(is_empty, 0.0, X) if is_empty.any() else X
+
+
+def _takes_zero(dtype: Any) -> bool:
+    """Whether a column of this type holds numbers, or objects that may be numbers."""
+    is_numeric = getattr(dtype, "kind", "") in tuple("fiu") or (hasattr(dtype, "is_numeric") and dtype.is_numeric())
+    return is_numeric or str(dtype) in ("object", "Null")
 
 
 def check_none_missing(values: np.ndarray, name: str, what: str = "label", row: str = "row") -> None:

@@ -10,10 +10,14 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["blas", "few_threads", "one_thread", "threads_for"]
+__all__ = ["blas", "few_threads", "one_thread", "threads_for", "threads_to_factor"]
 
 _SMALL = 1000
-"""Rows of a square matrix up to which one thread takes 0.01 s for its factor, and half a second for its eigenvectors."""
+"""Rows of a square matrix up to which one thread takes half a second for its eigenvectors."""
+_FACTORED = 3000
+"""Rows of a square matrix up to which one thread takes 0.2 s for its Cholesky factor."""
+_FEW_CENTERS = 2000
+"""Rows up to which a fit takes one thread whatever the width of its matrices: kernel mean matching takes 0.1 s of it."""
 _FEW_ROWS, _FEW_CELLS = 10_000, 500_000
 """Rows, and numbers in them, up to which boosting has little work to share between threads."""
 _HELD: list[Any] = []
@@ -47,12 +51,17 @@ def one_thread() -> Iterator[None]:
 
 
 def few_threads(n: int, width: int | None = None) -> AbstractContextManager[None]:
-    """Use one BLAS thread in the block if the matrix (n, width) or (n, n) is small, to factor it or multiply it by itself.
-
-    The threads wait for each other at every step. With another process on one of two cores, the Cholesky factor of 200 rows took
-    0.7 s with two threads, and 0.2 ms with one.
-    """
+    """Use one BLAS thread in the block if the matrix (n, width) or (n, n) is small, to decompose it or multiply it by itself."""
     return one_thread() if n * (n if width is None else width) ** 2 <= _SMALL**3 else nullcontext()
+
+
+def threads_to_factor(n: int) -> AbstractContextManager[None]:
+    """Use one BLAS thread in the block for the Cholesky factor of a matrix (n, n), unless it is large, and to solve with it.
+
+    The threads wait for each other at every step. With other processes on two cores, the factor of 2,500 rows took 0.4 to 4 s with
+    two threads, and 0.1 to 0.3 s with one.
+    """
+    return one_thread() if n <= _FACTORED else nullcontext()
 
 
 @contextmanager
@@ -62,7 +71,7 @@ def threads_for(n_rows: int, width: int) -> Iterator[None]:
     With another process on one of two cores, boosting of 2,800 rows took a minute with two threads, and a second with one.
     """
     with ExitStack() as stack:
-        stack.enter_context(few_threads(n_rows, width))
+        stack.enter_context(one_thread() if max(n_rows, width) <= _FEW_CENTERS else few_threads(n_rows, width))
         if n_rows <= _FEW_ROWS and n_rows * width <= _FEW_CELLS:
             # OpenMP, unlike BLAS, has a number for each thread of Python.
             stack.enter_context(_pools("openmp").limit(limits=1))

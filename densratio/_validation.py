@@ -316,7 +316,7 @@ def _check_tensor(estimator: Any, X: Array, *, reset: bool) -> Array:
 
 def _check_size(estimator: Any, X: Array, names: list) -> None:
     """Raise ValueError for columns whose squares would overflow in the dtype of X, unless the estimator scales them first."""
-    if getattr(estimator, "scale", None) == "auto" or (is_sparse(X) and not X.nnz):
+    if getattr(estimator, "scale", None) == "auto" or not getattr(estimator, "_has_units", True) or (is_sparse(X) and not X.nnz):
         return
     xp = namespace(X)
     if is_sparse(X):

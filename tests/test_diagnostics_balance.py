@@ -119,6 +119,14 @@ def test_tables_that_hold_no_numbers_are_refused(X, words):
         numeric_columns(X)
 
 
+@pytest.mark.parametrize("value", [[1, 2], (1, 2), {1}, {"a": 1}, np.zeros(2), 1j])
+def test_columns_of_other_values_are_refused_by_name(value):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": pandas.Series([None, value], dtype=object)})
+    with pytest.raises(ValueError, match=f"Column 'b' holds values of type {type(value).__name__}"):
+        numeric_columns(frame)
+
+
 # ---------------------------------------------------------------- overlap
 
 

@@ -95,6 +95,20 @@ def test_missing_values_are_left_to_a_classifier_that_takes_them(as_frame):
         Discriminator(TREES).fit(np.where(np.isnan(source), np.inf, source), np.arange(1500) % 2)
 
 
+@pytest.mark.parametrize("put", [np.asarray, pd.DataFrame, pl.DataFrame, pl.from_pandas], ids=["array", "ints", "nan", "null"])
+def test_a_column_without_a_value_changes_nothing(put):
+    """Nor does one whose only values are in rows that a fold holds out."""
+    rows = RNG.normal(size=(300, 3))
+    rows[:, 1] = np.nan
+    rows[:1, 2], rows[1:, 2] = 5.0, np.nan
+    named = (lambda rows: put(pd.DataFrame(rows, columns=list("abc")))) if put is pl.from_pandas else put
+    y, new = np.arange(300) % 2, np.nan_to_num(rows, nan=7.0)
+    trees = HistGradientBoostingClassifier(max_iter=9, categorical_features="from_dtype", early_stopping=False)
+    ratio, plain = (Discriminator(trees, cv=StratifiedKFold(3)).fit(X, y) for X in (named(rows), rows[:, :1]))
+    np.testing.assert_allclose(ratio.weights_, plain.weights_, rtol=1e-9)
+    np.testing.assert_allclose(ratio.transform(named(new)), plain.transform(rows[:, :1]), rtol=1e-9)
+
+
 def test_what_the_classifier_does_not_take_is_refused_with_its_column():
     source, target = frames()
     X, y = stack_domains(source, target)

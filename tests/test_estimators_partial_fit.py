@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -45,10 +47,15 @@ def test_wasserstein_partial_fit_repeated_stays_nearer_to_the_target_than_even_w
 
 
 @pytest.mark.parametrize("name", SOURCE_ANCHORED)
-def test_steps_are_counted_over_calls(name):
+def test_steps_are_counted_over_calls_and_the_first_one_on_a_table_says_so(name):
     X, y = stacked(name)
     ratio = new(name, n_steps=3)
-    assert [ratio.partial_fit(X, y).n_iter_ for _ in range(2)] == [3, 6]
+    with pytest.warns(UserWarning, match="takes 3 steps of a training loop .*: call fit") as told:
+        assert [ratio.partial_fit(X, y).n_iter_ for _ in range(2)] == [3, 6]
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new(name).partial_fit(X, y, index=np.arange(np.sum(y == 0)))
 
 
 @pytest.mark.parametrize("name", SOURCE_ANCHORED)

@@ -23,6 +23,7 @@ from torch import nn
 from densratio import NoisyLabelClassifier
 from densratio.datasets import label_noise
 from densratio.labels.confusion import label_posterior
+from densratio.labels.encoding import SparseEncoder
 from densratio.labels.rows import Rows
 from densratio.labels.training import corrected
 
@@ -178,6 +179,14 @@ def test_wide_sparse_rows_are_learned_by_their_main_directions():
     y = np.arange(120) % 2
     words = csr_array((rng.random((120, 400)) < 0.02 + 0.1 * (np.arange(400) % 2 == y[:, None])).astype(int))
     assert NoisyLabelClassifier(max_iter=10).fit(words, y).score(words, y) > 0.95
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_wide_sparse_rows_that_are_all_alike_have_equal_directions_without_a_warning(value):
+    rows = csr_array(np.full((60, 150), value))
+    found = SparseEncoder().fit(rows).transform(rows)
+    assert np.isfinite(found).all() and np.ptp(found, axis=0).max() < 1e-9
 
 
 def test_rows_of_weight_0_are_no_issues_and_before_the_fit_there_are_none():

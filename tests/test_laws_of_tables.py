@@ -53,11 +53,23 @@ names = pytest.mark.parametrize("name", NAMES)
 def test_units_and_offsets_of_the_columns_leave_weights_and_ratios(name, n_source, n_target, seed):
     X, y = table(name, n_source, n_target, seed)
     rng = np.random.default_rng([seed, 1])
-    factor = 10.0 ** rng.uniform(-8.0, 8.0, X.shape[1])
+    factor = 10.0 ** (rng.uniform(-8.0, 8.0, X.shape[1]) + rng.choice([-200, 0, 200]))
     offset = factor * rng.uniform(-100.0, 100.0, X.shape[1])
     plain, moved = new(name).fit(X, y), new(name).fit(X * factor + offset, y)
     assert_same(moved.weights_, plain.weights_)
     assert_same(moved.transform(X * factor + offset), plain.transform(X))
+
+
+@names
+@few
+@given(seed=seeds, where=st.sampled_from([0, 1, -1]), value=st.floats(allow_nan=False, allow_infinity=False))
+def test_a_constant_column_leaves_weights_and_ratios_whatever_unseen_rows_have_in_it(name, seed, where, value):
+    X, y = table(name, 30, 25, seed)
+    plain = new(name).fit(X, y)
+    with_constant, unseen = (np.insert(X, where % (X.shape[1] + 1), column, axis=1) for column in (value, 7.0))
+    ratio = new(name).fit(with_constant, y)
+    assert_same(ratio.weights_, plain.weights_)
+    assert_same(ratio.transform(unseen), plain.transform(X))
 
 
 # ---------------------------------------------------------------- 6: rows and columns have no order, and copies are counts

@@ -218,6 +218,7 @@ def numbered(values):
         (np.random.default_rng(0).permutation(1000)[:700], np.random.default_rng(0).permutation(1000)[700:]),
         (np.delete(np.arange(10**9, 10**9 + 1000), range(0, 1000, 30)), range(10**9, 10**9 + 50)),
         (np.arange(60.0), np.arange(60.0)),
+        (range(700), range(5000, 5030)),
     ],
 )
 def test_whole_numbers_that_count_on_are_row_numbers_and_are_left_out(source, target):
@@ -235,6 +236,7 @@ def test_whole_numbers_that_count_on_are_row_numbers_and_are_left_out(source, ta
     "values",
     [
         np.arange(1000) * 3,
+        np.r_[np.arange(500), 10_000 + 7 * np.arange(500)],
         np.arange(1000) + 0.5,
         np.arange(1000) // 3,
         np.random.default_rng(0).integers(0, 1200, 1000),

@@ -38,8 +38,8 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("name", FITS)
-def test_a_fit_of_few_rows_factors_matrices_by_one_thread(name, two_threads, monkeypatch):
+@pytest.mark.parametrize(("name", "n_rows"), [*((name, 60) for name in FITS), ("kmm", 1100)])
+def test_a_fit_with_an_exact_kernel_factors_matrices_by_one_thread(name, n_rows, two_threads, monkeypatch):
     seen = []
     for module, function in ((scipy.linalg, "cho_factor"), (scipy.linalg, "eigh"), (np.linalg, "eigh"), (np.linalg, "cholesky")):
         inner = getattr(module, function)
@@ -50,7 +50,7 @@ def test_a_fit_of_few_rows_factors_matrices_by_one_thread(name, two_threads, mon
 
         monkeypatch.setattr(module, function, counted)
     rng = np.random.default_rng(0)
-    FITS[name].fit(*stack_domains(rng.normal(size=(60, 2)), rng.normal(0.5, 1.0, (50, 2))))
+    FITS[name].fit(*stack_domains(rng.normal(size=(n_rows, 6)), rng.normal(0.5, 1.0, (n_rows, 6))))
     assert set(seen) == {1} and n_threads() == 2
 
 

@@ -316,6 +316,25 @@ def test_it_says_what_it_refuses(estimator, params, message):
         WeightedConformal(estimator, ones, **params).fit(X, labels)
 
 
+def test_labels_of_several_columns_are_answered_with_code_that_covers_all_of_them():
+    X, y, _ = table()
+    y = np.column_stack([y, np.random.default_rng(0).normal(size=len(y))])
+    with pytest.raises(ValueError, match="y has 2 columns") as refused:
+        WeightedConformal(Ridge(), ones, confidence=0.8).fit(X, y)
+    code = "\n".join(line.strip() for line in str(refused.value).splitlines() if line.startswith("    "))
+    share = float(str(refused.value).split("confidence=")[1].split(",")[0])
+    found = {"X": X, "y": y, "np": np, "model": WeightedConformal(Ridge(), ones, confidence=share)}
+    exec(code, found)
+    ends = np.stack([model.predict_interval(X) for model in found["models"]])
+    inside = (ends[..., 0] <= y.T) & (ends[..., 1] >= y.T)
+    assert share == pytest.approx(0.9) and inside.all(axis=0).mean() >= 0.8
+
+
+def test_text_is_no_label_of_a_regressor():
+    with pytest.raises(ValueError, match=r"y must be .* numbers for a regressor; got 'b'"):
+        WeightedConformal(Ridge(), ones).fit(table()[0], np.full(len(table()[0]), "b"))
+
+
 def test_a_ratio_that_is_not_fitted_or_sees_no_overlap_is_refused():
     X, y, _ = table()
     with pytest.raises(NotFittedError, match="The ratio KLIEP is not fitted"):

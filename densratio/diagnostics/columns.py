@@ -144,7 +144,7 @@ def _frame_columns(X: Any) -> Columns:
     blocks: list[np.ndarray] = []
     for j, name in enumerate(X.columns):
         # By position: a pandas frame may have two columns of the same name.
-        column = _as_times(np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]))
+        column = _as_times(_of_values(name, np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j])))
         if column.dtype.kind in "mM":
             # Days since 1970, or of a duration; NaN where the time is missing.
             column = (column - np.datetime64(0, "D") if column.dtype.kind == "M" else column) / np.timedelta64(1, "D")
@@ -152,6 +152,18 @@ def _frame_columns(X: Any) -> Columns:
         names += added
         blocks.append(block)
     return Columns(tuple(names), np.concatenate(blocks, axis=1))
+
+
+def _of_values(name: Any, column: np.ndarray) -> np.ndarray:
+    """The column (n,) itself. Raises ValueError if it holds complex numbers, or several values in a row."""
+    many = complex, np.complexfloating, list, tuple, set, dict, np.ndarray
+    others = column[:1] if column.ndim > 1 or column.dtype.kind == "c" else column if column.dtype.kind == "O" else ()
+    odd = next((value for value in others if isinstance(value, many)), None)
+    if odd is not None:
+        raise ValueError(
+            f"Column {name!r} holds values of type {type(odd).__name__}: turn it into numbers or text, or leave it out."
+        )
+    return column
 
 
 def _as_times(values: np.ndarray) -> np.ndarray:

@@ -46,6 +46,8 @@ class RatioEstimator(Estimator, ABC):
     _takes_sparse: ClassVar[bool] = False
     _search: ClassVar[ParameterSearch] = ParameterSearch({})
     _returns: ClassVar[tuple[str, ...]] = ()
+    _has_units: ClassVar[bool] = True
+    """Whether, without a parameter `scale`, the squares of the columns must be numbers."""
     _merges_copies: ClassVar[bool] = True
     """Whether `_fit` gets the distinct rows, in an order that depends neither on the given order nor on copies."""
 

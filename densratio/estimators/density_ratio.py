@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -281,6 +282,14 @@ class DensityRatio(RatioEstimator):
 
     def _step_rows(self, samples: Samples, like: Array, index: Any, is_first: bool) -> DensityRatio:
         own, samples = samples, self._counting_once(samples)
+        if is_first and index is None:
+            steps = f"{self.n_steps} step{'s' * (self.n_steps != 1)}"
+            warnings.warn(
+                f"{type(self).__name__}.partial_fit takes {steps} of a training loop at each call, which does not solve for the "
+                "weights of a table: call fit for that. In a loop, index= names the source rows.",
+                UserWarning,
+                stacklevel=3,
+            )
         bank, rows = self._bank(index, samples.source, is_first)
         start = namespace(bank).take(bank, rows)
         assembly = assemble_batch(self, samples.source, samples.target, is_warm=True, features=None, centers=None)

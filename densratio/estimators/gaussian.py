@@ -10,7 +10,7 @@ import scipy.linalg
 
 from .._arrays import Array
 from .base import RatioEstimator
-from .samples import Samples, moments, oas_shrinkage, row_counts
+from .samples import Samples, moments, oas_shrinkage, row_counts, varying_columns, with_all_columns
 
 __all__ = ["GaussianRatio"]
 
@@ -26,8 +26,8 @@ class GaussianRatio(RatioEstimator):
     with means m and shrunk covariances S. It is the best method for Gaussian domains, and cheap: d^2 (n + m) operations. It
     extrapolates: if S_t is larger than S_s in some direction, the ratio grows without bound along that direction.
     Before shrinkage, columns are divided by their pooled standard deviation about the domain means, so their units do not
-    matter. Constant columns, copied columns, a single row and n << d are allowed: a domain whose rows are all equal gets unit
-    covariance in scaled columns, and every variance is at least 1e-9 times the pooled one.
+    matter. Columns that are constant in both domains are left out. Copied columns, a single row and n << d are allowed: a domain
+    whose rows are all equal gets unit covariance in scaled columns, and every variance is at least 1e-9 times the pooled one.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ class GaussianRatio(RatioEstimator):
     Attributes
     ----------
     source_mean_, target_mean_ : (d,).
-    source_covariance_, target_covariance_ : (d, d) shrunk covariances, divided by the number of rows, in squared data units.
+    source_covariance_, target_covariance_ : (d, d) shrunk covariances, divided by the number of rows, in squared data
+        units; 0 in columns that are left out.
     source_shrinkage_, target_shrinkage_ : the shrinkage used.
     weights_, normalization_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
@@ -48,6 +49,7 @@ class GaussianRatio(RatioEstimator):
     Source: Chen, Wiesel, Eldar & Hero (2010) for the shrinkage; Shimodaira (2000) for the weights.
     """
 
+    _has_units: ClassVar[bool] = False
     _returns: ClassVar[tuple[str, ...]] = ("source_mean_", "target_mean_", "source_covariance_", "target_covariance_")
 
     def __init__(self, *, shrinkage: float | str = "auto", shared_covariance: bool = False):
@@ -55,8 +57,9 @@ class GaussianRatio(RatioEstimator):
         self.shared_covariance = shared_covariance
 
     def _fit(self, samples: Samples) -> Array:
-        counts = row_counts(samples)
-        given = [part.astype(np.float64) for part in (samples.source, samples.target)]
+        counts, d = row_counts(samples), samples.source.shape[1]
+        self._varies = varying_columns(samples)
+        given = [part[:, self._varies].astype(np.float64) for part in (samples.source, samples.target)]
         # A value of the column itself, so that differences to it are exact in spite of a large offset.
         self._origin = np.quantile(np.concatenate(given), 0.5, axis=0, method="lower")
         rows = [_minus(part, self._origin) for part in given]
@@ -72,8 +75,15 @@ class GaussianRatio(RatioEstimator):
             _Gaussian(mean, scipy.linalg.cholesky(covariance, lower=True))
             for mean, (covariance, _) in zip(means, shrunk, strict=True)
         )
-        self.source_mean_, self.target_mean_ = (self._origin + mean * scale for mean in means)
-        self.source_covariance_, self.target_covariance_ = (covariance * np.outer(scale, scale) for covariance, _ in shrunk)
+        full = [with_all_columns(self._origin + mean * scale, self._varies, d) for mean in means]
+        constant = np.setdiff1d(np.arange(d), self._varies)
+        for mean in full:
+            mean[constant] = samples.source[0, constant]
+        self.source_mean_, self.target_mean_ = full
+        with np.errstate(over="ignore"):  # infinite for columns whose squares overflow
+            self.source_covariance_, self.target_covariance_ = (
+                with_all_columns(covariance * scale[:, None] * scale, self._varies, d) for covariance, _ in shrunk
+            )
         self.source_shrinkage_, self.target_shrinkage_ = (share for _, share in shrunk)
         at_source = self._log_ratio(samples.source)
         self._largest = float(at_source.max())
@@ -93,7 +103,7 @@ class GaussianRatio(RatioEstimator):
         return (1.0 - share) * covariance + (share * mean_variance + _FLOOR) * identity, share
 
     def _log_ratio(self, rows: np.ndarray) -> np.ndarray:
-        scaled = _minus(rows.astype(np.float64), self._origin) / self._scale
+        scaled = _minus(rows[:, self._varies].astype(np.float64), self._origin) / self._scale
         return self._target.log_density(scaled) - self._source.log_density(scaled)
 
     def _ratio(self, rows: Array) -> Array:

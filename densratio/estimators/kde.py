@@ -14,7 +14,7 @@ from .._blocks import over_rows
 from .._distances import squared_euclidean
 from ..features import rule_of
 from .base import RatioEstimator
-from .samples import Samples, moments, oas_shrinkage, row_counts
+from .samples import Samples, moments, oas_shrinkage, row_counts, varying_columns, with_all_columns
 from .search import ParameterSearch
 
 __all__ = ["BANDWIDTH_RULES", "KDERatio"]
@@ -44,7 +44,7 @@ BANDWIDTH_RULES: dict[str, Callable[[float, int], float]] = {"scott": scott, "si
 
 def _gammas(ratio: Any, samples: Samples) -> list[float | str]:
     counts = row_counts(samples)
-    pooled = np.concatenate([samples.source, samples.target]).astype(np.float64)
+    pooled = np.concatenate([samples.source, samples.target])[:, varying_columns(samples)].astype(np.float64)
     variance = float(np.mean(pooled.var(axis=0))) or 1.0
     factor = wide(min(float(count.sum()) for count in counts), pooled.shape[1])
     return ["wide", *(float(0.5 / (factor**2 * variance) * multiple) for multiple in _GRID)]
@@ -67,7 +67,8 @@ class KDERatio(RatioEstimator):
         kernel of each domain has the covariance of the domain times the square of a factor, n = rows of the domain: "scott"
         n^(-1 / (d + 4)), "silverman" (n (d + 2) / 4)^(-1 / (d + 4)), "wide" 1.4 times Scott's. The covariance is divided by
         n - 1, and its correlations are shrunk by oracle approximating shrinkage; a column that is constant in one domain gets
-        its pooled variance, or 1. "cv": the best of "wide" and seven values of gamma, from 1/4 to 1024
+        its pooled variance. A column that is constant in both is left out, and d does not count it. "cv": the best of "wide"
+        and seven values of gamma, from 1/4 to 1024
         times the gamma of "wide" for pooled rows with equal variances.
     cv, n_jobs :
         Folds (5 by default) and joblib processes of "cv" and sequences, which maximize
@@ -79,7 +80,8 @@ class KDERatio(RatioEstimator):
 
     Attributes
     ----------
-    source_bandwidth_, target_bandwidth_ : (d, d) covariance of each domain's kernel, in squared data units.
+    source_bandwidth_, target_bandwidth_ : (d, d) covariance of each domain's kernel, in squared data units; 0 in columns
+        that are left out.
     weights_, normalization_, best_params_, cv_results_, n_features_in_, feature_names_in_ : as in `DensityRatio`.
 
     Raises ValueError for a gamma that is neither a number > 0 nor a rule.
@@ -105,13 +107,14 @@ class KDERatio(RatioEstimator):
 
     def _fit(self, samples: Samples) -> Array:
         gamma, counts = self._chosen("gamma"), row_counts(samples)
-        rows = [part.astype(np.float64) for part in (samples.source, samples.target)]
+        self._varies, d = varying_columns(samples), samples.source.shape[1]
+        rows = [part[:, self._varies].astype(np.float64) for part in (samples.source, samples.target)]
         rule = rule_of(gamma, BANDWIDTH_RULES)
         bandwidths = [np.eye(rows[0].shape[1]) * (0.5 / gamma)] * 2 if rule is None else _rule_bandwidths(rule, rows, counts)
         self._source, self._target = (_Density.of(*parts) for parts in zip(rows, counts, bandwidths, strict=True))
-        unit = np.where(self.scale_ > 0.0, self.scale_, 1.0) if self._unit is not None else np.ones(rows[0].shape[1])
+        unit = np.ones(d) if self._unit is None else np.where(self.scale_ > 0.0, self.scale_, 1.0)
         with np.errstate(over="ignore"):  # infinite for columns whose squares overflow; the densities are in units of the columns
-            both = [bandwidth * unit[:, None] * unit[None, :] for bandwidth in bandwidths]
+            both = [with_all_columns(bandwidth, self._varies, d) * unit[:, None] * unit[None, :] for bandwidth in bandwidths]
         self.source_bandwidth_, self.target_bandwidth_ = both
         at_source = self._log_ratio(rows[0])
         self._largest = float(at_source.max())
@@ -121,7 +124,8 @@ class KDERatio(RatioEstimator):
         return self._target.log(rows) - self._source.log(rows)
 
     def _ratio(self, rows: Array) -> Array:
-        return np.exp(np.minimum(self._log_ratio(rows.astype(np.float64)) - self._largest, 0.0))
+        at = self._log_ratio(rows[:, self._varies].astype(np.float64))
+        return np.exp(np.minimum(at - self._largest, 0.0))
 
 
 class _Density(NamedTuple):

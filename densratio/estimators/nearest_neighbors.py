@@ -19,7 +19,7 @@ from .search import ParameterSearch
 
 __all__ = ["NearestNeighborsRatio"]
 
-_TREE_COLUMNS = 3  # with more columns a tree visits nearly every row, and a matrix product is faster
+_TREE_COLUMNS = 4  # with more columns a tree visits so many rows that comparing all of them is as fast
 _SLACK = 1e-9  # relative widening of a ball, so that the row on its boundary and ties are inside despite rounding
 _ERROR = 1e-10  # absolute error of a squared distance, per unit of resolution
 _SCALES = (0.5, 1.0, 2.0)  # "auto" averages over these multiples of its number of neighbors
@@ -232,7 +232,8 @@ class _Brute(_Index):
             # Squares from |x|^2 + |y|^2 - 2 x'y have absolute errors.
             edges = radii[:, at] ** 2 * (1.0 + 2.0 * _SLACK) + _ERROR * self.resolution
             for total, edge in zip(totals[:, at], edges, strict=True):
-                total[:] = (squares <= edge[:, None]) @ self.counts
+                is_inside = squares <= edge[:, None]
+                total[:] = np.count_nonzero(is_inside, axis=1) if self.is_plain else is_inside @ self.counts
         return totals
 
 

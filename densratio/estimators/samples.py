@@ -13,7 +13,7 @@ from ..model_selection import Fold
 
 __all__ = [
     "Samples", "WeightedRows", "counting_rows", "mean_one", "moments", "oas_shrinkage", "over_mean", "row_counts", "vanishes",
-    "weighted_sides",
+    "varying_columns", "weighted_sides", "with_all_columns",
 ]  # fmt: skip
 
 _MOST_COPIES = 2.0**31
@@ -222,3 +222,21 @@ def oas_shrinkage(covariance: np.ndarray, size: float) -> float:
     squares, mean_variance = np.mean(covariance**2), np.trace(covariance) / d
     excess = (size + 1.0) * (squares - mean_variance**2 / d)
     return 1.0 if excess <= 0.0 else float(min(1.0, (squares + mean_variance**2) / excess))
+
+
+def varying_columns(samples: Samples) -> np.ndarray:
+    """Positions (k,) of the columns that are not constant over both samples of dense rows; the first column if all are constant.
+
+    A density that counts a constant column has another bandwidth and another shrinkage, and its ratio is another.
+    """
+    lowest, highest = (
+        end(np.stack([end(part, axis=0) for part in (samples.source, samples.target)]), axis=0) for end in (np.min, np.max)
+    )
+    return np.flatnonzero(lowest < highest) if (lowest < highest).any() else np.arange(1)
+
+
+def with_all_columns(values: np.ndarray, at: np.ndarray, d: int) -> np.ndarray:
+    """A vector (d,) or a matrix (d, d) with the values (k,) or (k, k) in the columns `at` (k,), and 0 in the others."""
+    full = np.zeros((d,) * values.ndim)
+    full[np.ix_(*[at] * values.ndim)] = values
+    return full

@@ -116,7 +116,7 @@ class SparseEncoder:
     def fit(self, X: Any) -> SparseEncoder:
         """Learn from sparse rows (n, d)."""
         rows = check_array(X, accept_sparse="csr", dtype=np.float64, input_name="X")
-        self.directions = _main_directions(rows).fit(rows) if rows.shape[1] > _DIRECTIONS else None
+        self.directions = _main_directions(rows) if rows.shape[1] > _DIRECTIONS else None
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -166,8 +166,8 @@ def _text_pipeline(texts: list[str]) -> Any:
     except ValueError:
         terms = weights.set_params(token_pattern=r"\S+").fit_transform(texts)
     # One direction fewer than words could lose the one that distinguishes the texts.
-    directions = FunctionTransformer(_dense) if terms.shape[1] <= _n_directions(terms) else _main_directions(terms)
-    return make_pipeline(weights, directions.fit(terms))
+    is_short = terms.shape[1] <= _n_directions(terms)
+    return make_pipeline(weights, FunctionTransformer(_dense).fit(terms) if is_short else _main_directions(terms))
 
 
 def _dense(rows: Any) -> np.ndarray:
@@ -180,7 +180,9 @@ def _n_directions(terms: Any) -> int:
 
 
 def _main_directions(terms: Any) -> TruncatedSVD:
-    return TruncatedSVD(min(_n_directions(terms), terms.shape[1] - 1), random_state=0)
+    # Rows that are all alike have no variance for scikit-learn to divide by, and directions all the same.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return TruncatedSVD(min(_n_directions(terms), terms.shape[1] - 1), random_state=0).fit(terms)
 
 
 def _are_texts(X: Any) -> bool:

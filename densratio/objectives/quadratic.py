@@ -29,7 +29,7 @@ class Dense:
 
     def times(self, x: Array) -> Array:
         """A x (p,)."""
-        return self.matrix @ x
+        return times(self.matrix, x)
 
     def bound(self, weight: Array | None) -> Array:
         """Upper bound () on the eigenvalues of W^(1/2) A W^(1/2), W = diag(weight), weight (p,); None: W = I."""

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array, host_numbers, put
-from .._threads import few_threads
+from .._threads import threads_to_factor
 from ..objectives.planned_transport import PlannedTransport
 from .base import Kind, Solver, State
 
@@ -295,7 +295,7 @@ def _reduced(share: np.ndarray, total: np.ndarray, excess: np.ndarray) -> Callab
     for ridge in _RIDGES:
         np.fill_diagonal(matrix, diagonal * (1.0 + ridge))
         try:
-            with few_threads(len(matrix)):
+            with threads_to_factor(len(matrix)):
                 factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             continue

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from .._arrays import is_sparse, take_rows
 from .._scale import distinct
 from ..estimators import KMM, Discriminator, GaussianRatio, RatioEstimator, StackedRatio
+from ..estimators.discriminator.classifiers import Standardized
 from ..estimators.discriminator.weighted_bins import WeightedBins
 
 __all__ = ["automatic"]
@@ -39,7 +39,7 @@ def automatic(source: Any, target: Any, seed: int, sample_weight: np.ndarray | N
     # Equal rows are merged, and boosting counts distinct rows, whatever their weights.
     leaf = max(1, round(_LEAF * n_distinct / sum(sizes)))
     # A tight tolerance, so that a row that counts k times gives the same result as k copies.
-    linear = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky", tol=1e-6))
+    linear = make_pipeline(Standardized(), LogisticRegression(solver="newton-cholesky", tol=1e-6))
     members = {
         "kernel": kernel,
         "linear": Discriminator(linear, cv=1),

@@ -202,7 +202,7 @@ def _words(source: Column, target: Column) -> str:
         if abs(missing[1] - missing[0]) > abs(shares[level][1] - shares[level][0]):
             return _moved("missing", missing)
         return _moved(repr(level[:30] if source.kind == "categories" else bool(level)), shares[level])
-    means = [float(np.mean(some)) for some in values]
+    means = [float(np.sum(some / len(some))) for some in values]  # the sum of huge values would overflow
     rounded = [float(f"{mean:.4g}") if source.kind == "numbers" else mean for mean in means]
     middle = " -> ".join(shown_value(mean, source.kind) for mean in rounded)
     return f"mean {middle}" + f", {_moved('missing', missing)}" * (abs(missing[1] - missing[0]) >= 0.01)

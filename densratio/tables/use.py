@@ -136,13 +136,19 @@ def _median(values: np.ndarray, counts: np.ndarray) -> float:
 
 
 def numbers_rows(source: Column, target: Column) -> bool:
-    """Whether whole numbers are consecutive without repeating, as row numbers are; the samples of the rows do not matter."""
+    """Whether whole numbers are consecutive without repeating, as row numbers are, but for one jump, as from sample to sample.
+
+    The samples of the rows do not matter.
+    """
     if source.kind != "numbers" or source.is_gap.any() or target.is_gap.any():
         return False
     values, counts = np.unique(np.concatenate([source.values, target.values]), return_counts=True)
     # Both samples may begin at 0.
     is_counted = len(values) >= _COUNTED and counts.max() <= 2 and bool((values == np.floor(values)).all())
-    return is_counted and values[-1] - values[0] < _HOLES * len(values)
+    if not is_counted:
+        return False
+    jump = int(np.argmax(np.diff(values))) + 1
+    return any(all(run[-1] - run[0] < _HOLES * len(run) for run in runs) for runs in ([values], [values[:jump], values[jump:]]))
 
 
 def _one_hot(

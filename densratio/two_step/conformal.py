@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import to_host
 from .._blocks import row_slices
-from .._columns import check_container
+from .._columns import check_container, numbers_of, shape_of
 from .._estimator import unchanged_on_error
 from .._validation import check_number, seed_of
 from ..diagnostics.columns import rows_at
@@ -87,8 +87,8 @@ class WeightedConformal(WithRatio):
     Raises
     ------
     ValueError
-        In fit: a parameter with another value, a ratio that is not fitted or 0 at every calibration row, a classifier without
-        predict_proba.
+        In fit: a parameter with another value, y of several columns, a ratio that is not fitted or 0 at every calibration row, a
+        classifier without predict_proba.
     """
 
     def __init__(
@@ -198,8 +198,19 @@ class WeightedConformal(WithRatio):
     def _table(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        X, y = as_rows(X), column_or_1d(to_host(check_container(y, "y")), warn=True)
+        y = to_host(check_container(y, "y"))
+        if len(shape := shape_of(y)) == 2 and shape[1] > 1:
+            raise ValueError(
+                f"y has {shape[1]} columns, and an interval or a set is that of one label. Fit one model for each column:\n"
+                "    from sklearn.base import clone\n"
+                "    models = [clone(model).fit(X, column) for column in np.asarray(y).T]\n"
+                f"With confidence={1.0 - (1.0 - self.confidence) / shape[1]:.6g}, all of them hold together for a share of "
+                f"{self.confidence:g} of the rows."
+            )
+        X, y = as_rows(X), column_or_1d(y, warn=True)
         check_consistent_length(X, y)
+        if not is_classifier(first_of(self.estimator)):
+            y = numbers_of(y, "y", "(n,) numbers for a regressor")
         return X, y
 
     def _splits(self, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -26,7 +26,7 @@ __all__ = ["TargetPerformance", "interval_of_share", "interval_within", "target_
 
 _METHODS = {"dr": "doubly robust", "iw": "weighted"}
 _FEW_ROWS = 30.0  # effective rows below which the normal approximation of an interval is rough
-_LEAST_ROWS = 2.0  # and below which there is no spread to estimate it from
+_LEAST_ROWS = 2.0  # rows, effective ones of the source, below which there is no spread to estimate it from
 _FEW_ERRORS = 3.0  # effective rows of the rarer outcome below which their spread says too little about its share
 _DIAGNOSED_ROWS = 1000
 
@@ -154,17 +154,24 @@ def target_performance(
         if chunks is None:
             return _estimate(plan, losses, ratio, source, target)
         parts = _chunks(chunks, m)
-        found = (_of_chunk(plan, losses, ratio, source, rows_at(target, rows), label) for label, rows in parts)
+        # Unless the losses depend on the weights, and so on the chunk, one regression serves all chunks.
+        shared = _regressed(plan, losses, np.ones(n), _samples(source, target)) if losses.kinds is None else None
+        found = (
+            _of_chunk(plan, losses, ratio, source, rows_at(target, rows), label, None if shared is None else shared.at(rows))
+            for label, rows in parts
+        )
         return list(ticked(found, len(parts), "Chunks"))
 
 
-def _of_chunk(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any) -> TargetPerformance:
+def _of_chunk(
+    plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, label: Any, regressed: Regressed | None
+) -> TargetPerformance:
     own = refitted(ratio, *stack_domains(source, target), plan.seed)
     raw = ratio_at(own, source)
     # An error here would lose the estimates of the other chunks.
     if why := _why_untold(losses, raw):
         return replace(_untold(plan, losses, len(raw), why), chunk=label)
-    return replace(_estimate(plan, losses, own, source, target), chunk=label)
+    return replace(_estimate(plan, losses, own, source, target, regressed), chunk=label)
 
 
 def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
@@ -199,9 +206,11 @@ def _samples(source: Any, target: Any) -> _Samples:
     return _Samples(stacked, np.asarray(to_host(domain)), names, dense_rows(values, np.arange(values.shape[0])))
 
 
-def _estimate(plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any) -> TargetPerformance:
+def _estimate(
+    plan: _Plan, losses: RowLosses, ratio: Any, source: Any, target: Any, regressed: Regressed | None = None
+) -> TargetPerformance:
     samples, weights = _samples(source, target), row_weights(ratio, source)
-    regressed = _regressed(plan, losses, weights, samples)
+    regressed = _regressed(plan, losses, weights, samples) if regressed is None else regressed
     mean, known_error = shifted_mean(losses.values(weights), weights, regressed)
     refits = _refits(plan, losses, ratio, samples, regressed)
     error = max(known_error, float(np.std(refits, ddof=1)) if len(refits) > 1 else 0.0)
@@ -331,6 +340,8 @@ def _warning(ratio: Any, weights: np.ndarray, samples: _Samples, effective: floa
     outside, doubts = advise_on_overlap(report, remedies_for(ratio))
     if outside is not None:
         return f"Can't say: {outside[0].lower()}{outside[1:]}", True
+    if np.sum(samples.domain) < _LEAST_ROWS:
+        return "Can't say: one target row does not tell how much rows of the target differ.", True
     if effective < _LEAST_ROWS:
         return f"Can't say: the {len(weights)} source rows count as {effective:.1f} on the target.", True
     if effective < _FEW_ROWS and not doubts:

@@ -72,6 +72,8 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
     """
     if not isinstance(metric, str) and not callable(metric):
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {shown(metric)}.")
+    if isinstance(model, type):
+        raise ValueError(f"model must be a fitted estimator; got the class {model.__name__}: {model.__name__}(...).fit(X, y).")
     y = np.asarray(to_host(check_container(y, "y")))
     y = y.ravel() if y.shape[1:] == (1,) else y
     _check_known(y)

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold
 
+from .._columns import with_a_value
 from .._threads import threads_for
 from ..diagnostics.divergence import as_chosen
 from .row_losses import RowLosses
@@ -25,6 +26,10 @@ class Regressed(NamedTuple):
 
     source: np.ndarray
     target: np.ndarray
+
+    def at(self, rows: np.ndarray) -> Regressed:
+        """The same for a part of the target rows (k,)."""
+        return self._replace(target=self.target[rows])
 
 
 class ShiftedMean(NamedTuple):
@@ -46,7 +51,8 @@ def shifted_mean(losses: np.ndarray, weights: np.ndarray, regressed: Regressed) 
     middle = np.sum(shares * rest)
     # A row with all the weight has a residual of 0.
     moves = shares * (rest - middle) / np.maximum(1.0 - shares, np.finfo(np.float64).tiny)
-    variance = np.sum(moves**2) + np.var(regressed.target) / len(regressed.target)
+    m = len(regressed.target)
+    variance = np.sum(moves**2) + np.var(regressed.target, ddof=min(1, m - 1)) / m
     return ShiftedMean(float(np.mean(regressed.target) + middle), float(np.sqrt(variance)))
 
 
@@ -58,18 +64,10 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
     folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
     with threads_for(*source.shape):
         for kept, held_out in folds:
-            learned, rows, new_rows = _without_empty_columns(source[kept], source[held_out], target)
-            model = clone(regressor).fit(learned, losses[kept])
-            at_source[held_out] = model.predict(rows)
-            at_target += model.predict(new_rows) / len(folds)
+            model = clone(regressor).fit(with_a_value(source[kept]), losses[kept])
+            at_source[held_out] = model.predict(source[held_out])
+            at_target += model.predict(target) / len(folds)
     return Regressed(at_source, at_target)
-
-
-def _without_empty_columns(rows: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Samples (n, d) with zeros in the columns that are empty in the first one: boosting refuses empty columns."""
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind != "f" or not (is_empty := np.isnan(rows).all(axis=0)).any():
-        return [rows, *others]
-    return [np.where(is_empty, 0.0, sample) for sample in (rows, *others)]
 
 
 def can_refit(ratio: Any) -> bool:

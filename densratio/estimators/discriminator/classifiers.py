@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..._arrays import take_rows
+from ..._arrays import is_sparse, take_rows
 from ..._scale import distinct_of_any_columns
 from ...features import Nystroem
 
@@ -24,20 +24,40 @@ _HEAVY = 4.0  # kurtosis of a column whose values are replaced by scores, 3 bein
 _KNOTS = 1000  # values that a fitted map of a column keeps
 _OFTEN, _OTHERS, _APART = 10.0, 20, 3.0  # times the mean count of so many other values; standard errors between the domains
 _ATOMS, _ALL_ATOMS = 3, 10  # most atoms of a column, and of all columns
+_FAR = 1e100  # standard deviations
+_LARGEST = float(np.finfo(np.float64).max) / 4.0  # differences of smaller values are finite
 _ROUNDED = float(np.finfo(np.float32).eps)
 
 
 class Standardized(StandardScaler):
-    """`StandardScaler` that maps a constant column to 0 in all rows; in unseen rows it would otherwise count in its own units."""
+    """`StandardScaler` of columns in any unit, whose squares may be too large or too small for a number.
+
+    A constant column is 0 in all rows; in unseen rows it would otherwise count in its own units.
+    """
 
     scale_: Any
+    mean_: Any
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Standardized:
-        """Learn from rows X (n, d), as `fit` does."""
-        super().partial_fit(X, y, sample_weight)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Standardized:
+        """Learn from rows X (n, d), dense or CSR."""
+        X = X if is_sparse(X) else np.asarray(X)
+        largest = abs(X).max(axis=0)
+        largest = largest.toarray().reshape(-1) if is_sparse(X) else largest
+        # Powers of two, by which division is exact, and whose reciprocals are finite.
+        unit = np.exp2(np.maximum(np.frexp(largest)[1] - 1.0, -1000.0))
+        super().fit(X * (1.0 / unit) if is_sparse(X) else X / unit, y, sample_weight)
         varies: np.ndarray = self.scale_ == np.sqrt(self.var_)
-        self.scale_ = np.where(varies, self.scale_, np.inf)
+        self.scale_ = np.where(varies, self.scale_ * unit, np.inf)
+        self.mean_ = None if self.mean_ is None else self.mean_ * unit
         return self
+
+    def transform(self, X: Any, copy: bool | None = None) -> Any:
+        """The columns (n, d) in standard deviations, dense ones clipped so that their products are finite."""
+        if is_sparse(X):
+            return super().transform(X, copy)
+        with np.errstate(over="ignore"):
+            ends = [self.mean_ + sign * _FAR * self.scale_ for sign in (-1.0, 1.0)]
+        return super().transform(np.clip(np.asarray(X), *ends), copy)
 
 
 class _Column(NamedTuple):
@@ -76,7 +96,7 @@ class LightTails(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> LightTails:
         """Learn from rows X (n, d) of domains y (n,), which count sample_weight (n,) times."""
-        X = validate_data(self, X, dtype=np.float64)
+        X = np.clip(validate_data(self, X, dtype=np.float64), -_LARGEST, _LARGEST)
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         y = np.zeros(len(X)) if y is None else np.asarray(y)
         # A row that counts 0 times has no score.
@@ -92,7 +112,7 @@ class LightTails(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> np.ndarray:
         """The columns (n, d + a), those with heavy tails as scores; the columns of the a atoms follow those of their values."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = np.clip(validate_data(self, X, dtype=np.float64, reset=False), -_LARGEST, _LARGEST)
         return np.column_stack([found(x) for x, found in zip(X.T, self.maps_, strict=True)])
 
 
@@ -161,7 +181,8 @@ def _scores(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndar
 class Landmarks(TransformerMixin, BaseEstimator):
     """Nystroem map of the Gaussian kernel with landmarks drawn from the distinct rows, so that copies have no effect.
 
-    gamma: in 1 / (data units)^2, None for 1 / (2 sqrt(d)), which suits d standardized columns. n_landmarks: largest number.
+    gamma: in 1 / (data units)^2, None for 1 / (2 sqrt(d)), which suits d standardized columns that vary. n_landmarks: largest
+    number.
     Attribute: map_, the fitted features.
     """
 
@@ -174,7 +195,8 @@ class Landmarks(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64)
         first, _ = distinct_of_any_columns(X)
         drawn = take_rows(X, first[np.random.default_rng(0).permutation(len(first))[: self.n_landmarks]])
-        gamma = 0.5 / X.shape[1] ** 0.5 if self.gamma is None else float(self.gamma)
+        d = max(1, int(np.count_nonzero(np.ptp(X, axis=0))))
+        gamma = 0.5 / d**0.5 if self.gamma is None else float(self.gamma)
         self.map_ = Nystroem(gamma=gamma, n_centers=len(drawn)).fit(drawn, drawn[:0], anchors="source")
         return self
 

@@ -18,7 +18,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import validate_data
 
 from ..._arrays import Array, is_sparse, take_rows
-from ..._columns import is_frame
+from ..._columns import is_frame, with_a_value
 from ..._progress import run_all
 from ..._validation import check_count, seed_of
 from ..base import RatioEstimator
@@ -222,6 +222,10 @@ class Discriminator(RatioEstimator):
     def _takes_sparse(self) -> bool:  # type: ignore[override]
         return all(hasattr(one, "__sklearn_tags__") and get_tags(one).input_tags.sparse for one in self._given())
 
+    @property
+    def _has_units(self) -> bool:  # type: ignore[override]
+        return bool(self._given())
+
     def _given(self) -> Sequence[Any]:
         """The classifiers that are given, none for "cv"."""
         if isinstance(self.classifier, str):
@@ -251,7 +255,7 @@ def _fit_fold(
     """A clone fitted to the share `kept` (n,) of each row, and the share `held_out` (n,) of each row times its log odds."""
     weight = table.counts * kept
     rows = np.flatnonzero(weight > 0.0)
-    model = _fitted(classifier, _input(take_rows(table.X, rows), schema), table.y[rows], weight[rows])
+    model = _fitted(classifier, with_a_value(_input(take_rows(table.X, rows), schema)), table.y[rows], weight[rows])
     scores, scored = np.zeros(len(kept)), np.flatnonzero(held_out > 0.0)
     scores[scored] = held_out[scored] * _log_odds(model, _input(take_rows(table.X, scored), schema), bound)
     return model, scores

@@ -70,6 +70,7 @@ class StackedRatio(RatioEstimator):
     """
 
     _search: ClassVar[ParameterSearch] = ParameterSearch({})
+    _has_units: ClassVar[bool] = False  # its members say whether they have
 
     def __init__(
         self,
