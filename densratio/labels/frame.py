@@ -9,6 +9,8 @@ import numpy as np
 
 __all__ = ["issue_frame", "pandas_module", "suggested_classes"]
 
+_LEAST = 0.1  # score from which a row can be an issue: many small scores may sum to one, and are no reason to look at a row
+
 
 def pandas_module() -> Any:
     """pandas; without it an ImportError says what to install."""
@@ -28,7 +30,10 @@ def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarra
 
 
 def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> Any:
-    """row, given_label, suggested_label, score, is_issue of all rows, the worst first; the scores sum to the number of issues."""
+    """row, given_label, suggested_label, score, is_issue of all rows, the worst first.
+
+    As many rows are issues as the scores sum to, rounded, except rows with a score below 0.1.
+    """
     order, n_issues = _worst_first(score), _n_issues(score)
     frame = pandas_module().DataFrame({
         "row": order,
@@ -46,4 +51,4 @@ def _worst_first(score: np.ndarray) -> np.ndarray:
 
 
 def _n_issues(score: np.ndarray) -> int:
-    return round(float(score.sum()))
+    return min(round(float(score.sum())), int((score >= _LEAST).sum()))
