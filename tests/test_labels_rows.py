@@ -352,7 +352,10 @@ def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():
     assert own[held_out["lrw_hard"]].mean() < own[held_out["lrw_random"]].mean() < own[held_out["lrw_easy"]].mean()
 
 
-@pytest.mark.parametrize("container", [np.array, pd.DataFrame, lambda rows: pl.DataFrame(rows, schema=["0", "1"], orient="row")])
+@pytest.mark.parametrize(
+    "container",
+    [np.array, pd.DataFrame, *(lambda rows, of=of: of({"0": rows[:, 0], "1": rows[:, 1]}) for of in (pl.DataFrame, pa.table))],
+)
 @pytest.mark.parametrize("sentinel", [-999.0, 99999.0])
 def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, quick_model):
     rows, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2

@@ -81,8 +81,8 @@ class TableEncoder(TransformerMixin, Estimator):
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)
         of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]
-        texts = {name: [loose_values(table, name) for table in (source, target)] for name in of_text}
-        _warn_of_texts(texts)
+        texts = {name: [loose_values(table, name) for table in ([source] if is_one else [source, target])] for name in of_text}
+        _warn_of_texts(source, texts)
         counted = self._row_numbers(pairs)
         counts = source_counts(sample_weight, source.shape[0])
         if counts is not None:
@@ -194,10 +194,10 @@ def as_names(drop: Any) -> list[Any]:
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
-def _warn_of_texts(texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
-    """Warn of columns that count as categories and look like numbers or dates, from their values in both samples."""
+def _warn_of_texts(X: Any, texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
+    """Warn of columns of X that count as categories and look like numbers or dates, from their values in both samples."""
     for name, samples in texts.items():
-        advice = advice_on_texts(name, samples)
+        advice = advice_on_texts(X, name, samples)
         if advice is not None:
             warnings.warn(advice, UserWarning, stacklevel=3)
 
