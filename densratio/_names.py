@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["did_you_mean", "nearest", "plain"]
+__all__ = ["did_you_mean", "nearest", "plain", "twin"]
 
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     # Density ratios.
@@ -55,6 +55,7 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 
 _LEAST = 2  # letters from which a part of a name is significant
 _LEAST_WITHIN = 3
+_ALIKE = 0.8  # share of letters in common from which two names seem to be two spellings of one
 
 
 def plain(name: str) -> str:
@@ -84,6 +85,13 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
     near = difflib.get_close_matches(text, keys, n=n)
     found = equal or list(dict.fromkeys([*begun, *same])) or begins or within or near
     return [each for key in found for each in keys[key]][:n]
+
+
+def twin(name: Any, known: Iterable[Any]) -> Any:
+    """The known name, such as of a column, that seems to be another spelling of this one; None if there is none."""
+    names = {plain(str(each)): each for each in known}
+    near = difflib.get_close_matches(plain(str(name)), names, n=1, cutoff=_ALIKE)
+    return names[near[0]] if near else None
 
 
 def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
