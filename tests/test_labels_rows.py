@@ -334,8 +334,8 @@ def test_a_class_of_networks_is_a_model_and_clean_may_be_a_mask():
         for clean in (is_clean, np.arange(20))
     )
     np.testing.assert_array_equal(by_mask.predict_proba(rows), by_number.predict_proba(rows))
-    with pytest.raises(ValueError, match="verbose must be None or a function"):
-        NoisyLabelClassifier(verbose=True).fit(rows, labels)
+    with pytest.raises(ValueError, match="verbose must be True, False, or a function"):
+        NoisyLabelClassifier(verbose="yes").fit(rows, labels)
 
 
 def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():

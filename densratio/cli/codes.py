@@ -40,7 +40,7 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
 
 
 def give_zeros_back(tables: Sequence[Table], names: Sequence[str]) -> None:
-    """Restore leading zeros that all or some codes of a table have lost, as in some programs, if another's codes have one length."""
+    """Restore leading zeros that all or some codes of a table have lost, if the codes of another table have one length."""
     shared = [name for name in names if sum(name in table.names for table in tables) > 1]
     frames = [table.read([name for name in shared if name in table.names]) for table in tables] if shared else []
     for name in shared:
@@ -73,7 +73,7 @@ def _has_zeros(codes: set[str]) -> bool:
 
 
 def _is_of(codes: set[str], known: set[str], length: int) -> bool:
-    """Whether codes are all of a length, as known ones are, if zeros are put before the short ones; most of these are known then."""
+    """Whether codes have the length of known ones if zeros are put before the short ones, most of which are known then."""
     short = {code.zfill(length) for code in codes if len(code) < length}
     return max(map(len, codes)) <= length and 2 * len(short & known) >= len(short)
 

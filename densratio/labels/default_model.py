@@ -13,6 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from .._progress import ticked
 from .held_out import calibrated_losses, fitted, is_better, label_folds, probabilities
 
 __all__ = ["default_model", "has_torch", "torch_network"]
@@ -40,7 +41,8 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     )
     if len(np.unique(given[learned])) < 2:
         return networks[0]
-    losses = np.stack([_held_out_losses(model, rows, given, learned, held) for model in models])
+    found = (_held_out_losses(model, rows, given, learned, held) for model in models)
+    losses = np.stack(list(ticked(found, len(models), "Models compared")))
     means = losses.mean(axis=1)
     network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))
     # Networks that see neighboring pixels are only replaced for a significant gain.

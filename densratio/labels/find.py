@@ -12,6 +12,7 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, is_frame
+from .._progress import show_progress
 from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, has_torch, torch_network
@@ -87,7 +88,7 @@ def find_label_issues(
         that a model learned from, ranks the rows; the scores are as sure as on average over the deals. None: 4 times up to 5,000
         rows, twice for images, fewer for more rows, once above 10,000.
     random_state : int, Generator, or None for other folds in each call. n_jobs : folds at a time.
-    verbose : above 0, print progress over the folds, as `sklearn.model_selection.cross_val_predict` does.
+    verbose : whether to show the progress over the models compared and over the folds, as `densratio.show_progress` does.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
     also column. The number of issues is the sum of the scores. Its attrs hold n_issues, and for classes these, the transition, and
@@ -116,8 +117,9 @@ def find_label_issues(
         warn_of_labels(X, targets, 2)
         warn_of_sentinels(X, 2)
         rows = as_numbers(X, encoder, has_model=model is not None)
-        how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs, verbose
-        return _number_issues(rows, targets, clean, model, groups, how)
+        how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs
+        with show_progress(bool(verbose)):
+            return _number_issues(rows, targets, clean, model, groups, how)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
     warn_of_labels(X, given, 2)
@@ -130,17 +132,18 @@ def find_label_issues(
     n_repeats = n_deals(n_repeats, len(given), are_images=getattr(rows, "ndim", 2) > 2)
     deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_repeats)]
     is_alone = _alone(given, names, together)
-    chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
-    if n_rows >= _MANY:
-        _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
-    dealt = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
+    with show_progress(bool(verbose)):
+        chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
+        if n_rows >= _MANY:
+            _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
+        dealt = out_of_fold(chosen, rows, given, deals, n_jobs)
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
 
 def _number_issues(
-    rows: Any, targets: np.ndarray, clean: Any, model: Any, groups: Any, how: tuple[int, int, int, int | None, int]
+    rows: Any, targets: np.ndarray, clean: Any, model: Any, groups: Any, how: tuple[int, int, int, int | None]
 ) -> Any:
-    """The frame of numbers (n,) that are likely wrong. how: folds, deals, seed, jobs and verbosity."""
+    """The frame of numbers (n,) that are likely wrong. how: folds, deals, seed and jobs."""
     if isinstance(clean, tuple):
         raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
     n_rows = len(targets)

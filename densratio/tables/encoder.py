@@ -160,8 +160,8 @@ class TableEncoder(TransformerMixin, Estimator):
             pairs = [f"{name!r} and {other!r}" for name in only[0] if (other := twin(name, only[1])) is not None]
             alike = f" Rename one of {' and of '.join(pairs)}, if they are one column." if pairs else ""
             raise ValueError(
-                f"The samples have different columns: {facts}.{alike} Leave these out with drop={[*left_out, *only[0], *only[1]]}, or "
-                "give both the same names."
+                f"The samples have different columns: {facts}.{alike} Leave these out with "
+                f"drop={[*left_out, *only[0], *only[1]]}, or give both the same names."
             )
         return mine, left_out
 
