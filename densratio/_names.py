@@ -88,8 +88,8 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def twin(name: Any, known: Iterable[Any]) -> Any:
-    """The known name, such as of a column, that seems to be another spelling of this one; None if there is none."""
-    names = {plain(str(each)): each for each in known}
+    """The known name, such as of a column, that seems to be another spelling of this one, with its digits; None if there is none."""
+    names = {plain(str(each)): each for each in known if _digits(each) == _digits(name)}
     near = difflib.get_close_matches(plain(str(name)), names, n=1, cutoff=_ALIKE)
     return names[near[0]] if near else None
 
@@ -98,6 +98,10 @@ def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
     """ " Did you mean 'a' or 'b'?", the end of a message, or "" if no known name is near."""
     names = nearest(name, known, n)
     return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def _digits(name: Any) -> list[str]:
+    return [c for c in str(name) if c.isdigit()]
 
 
 def _is_within(one: str, other: str) -> bool:

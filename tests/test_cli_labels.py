@@ -213,10 +213,17 @@ def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_st
     np.testing.assert_array_equal(Image.open(BytesIO(shown[0])), Image.open(first[0]))
 
 
-def test_a_classifier_learns_from_folders(folders):
+def test_a_classifier_learns_from_folders_and_names_the_stage(folders, caplog):
     result = call("train", folders / "wrong", "--test", folders / "right", "--epochs", "8", "--size", "8")
     assert result.exit_code == 0, result.output
     assert "of 120 test rows" in result.stdout and float(result.stdout.split("accuracy")[1].split("%")[0]) > 90
+    stages = (
+        "Trial of images",
+        "First round, network 2 of 3, epochs: ",
+        "Second round, network 3 of 3",
+        "Final training, epochs: 8 of 8",
+    )
+    assert all(stage in caplog.text for stage in stages)
 
 
 def test_sentences_are_learned_from_and_shown(tmp_path, few_steps):

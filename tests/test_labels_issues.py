@@ -350,10 +350,3 @@ def test_columns_of_one_unit_keep_their_sizes_to_each_other_and_have_no_unit_tog
     scaled = [MeanNetwork(one_unit=True, random_state=1).fit(x, TWO).scale_(x) for x in samples]
     np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-5)
     np.testing.assert_allclose(np.divide(*scaled[0].std(axis=0)), np.divide(*samples[0].std(axis=0)), rtol=1e-5)
-
-
-def test_progress_over_the_folds_is_printed_where_asked_for(capfd):
-    find_label_issues(ROWS, TWO, model=GaussianNB(), random_state=0)
-    assert capfd.readouterr() == ("", "")
-    find_label_issues(ROWS, TWO, model=GaussianNB(), random_state=0, verbose=1)
-    assert "5 out of" in "".join(capfd.readouterr())
