@@ -88,7 +88,7 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
 
 
 def twin(name: Any, known: Iterable[Any]) -> Any:
-    """The known name, such as of a column, that seems to be another spelling of this one, with its digits; None if there is none."""
+    """The known name, as of a column, that seems to be another spelling of this one, with the same digits; None if none is."""
     names = {plain(str(each)): each for each in known if _digits(each) == _digits(name)}
     near = difflib.get_close_matches(plain(str(name)), names, n=1, cutoff=_ALIKE)
     return names[near[0]] if near else None

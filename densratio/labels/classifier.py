@@ -12,15 +12,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_none_missing, check_table, is_frame, library_of
+from .._columns import check_container, check_table, is_frame, library_of, shown
 from .._estimator import Estimator, unchanged_on_error
 from .._progress import show_progress
 from .._scale import as_counts
 from .._validation import check_count, check_number, check_sample_weight, seed_of
 from ..tables.reading import column_names
+from .default_model import makes_networks
 from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
-from .given import check_one_each, clean_rows, warn_of_labels
+from .given import check_no_gaps, check_one_each, clean_rows, warn_of_labels
 from .rows import Rows, merged
 from .sentinels import warn_of_sentinels
 
@@ -140,12 +141,10 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size, 2, more=" or None")
         check_number("learning_rate", self.learning_rate, "(0, inf)")
-        if self.model is not None and (
-            not callable(self.model) or (hasattr(self.model, "parameters") and not isinstance(self.model, type))
-        ):
+        if not (self.model is None or makes_networks(self.model)):
             raise ValueError(
                 "model must be a function (n_features or shape, n_classes) -> nn.Module, such as a class, or None; "
-                f"got {self.model!r}."
+                f"got {shown(self.model)}."
             )
         if not (callable(self.verbose) or self.verbose is None or isinstance(self.verbose, int | np.bool_)):
             raise ValueError(f"verbose must be True, False, or a function that is called after each epoch; got {self.verbose!r}.")
@@ -295,7 +294,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
-    check_none_missing(labels, name)
+    check_no_gaps(y, labels, name)
     check_classification_targets(labels)
     return labels
 

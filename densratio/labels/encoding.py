@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _CHANNELS = 1, 3, 4  # gray, color, and color with transparency
+_IMAGE_FILE = re.compile(r"\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # least mean words and share of distinct values in free text; directions kept
 
 
@@ -99,7 +101,13 @@ class TextEncoder:
 
     def fit(self, X: Any) -> TextEncoder:
         """Learn from texts (n,)."""
-        self.pipeline = _text_pipeline(_texts(X))
+        texts = _texts(X)
+        if all(map(_IMAGE_FILE.search, texts)):
+            raise ValueError(
+                f"X holds names of image files, such as {texts[0]!r}: pass the images themselves, (n, c, h, w) or (n, h, w, c). "
+                "densratio.datasets.load_image_folder(folder) reads a folder of them, .inputs and .labels."
+            )
+        self.pipeline = _text_pipeline(texts)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -269,6 +277,8 @@ def _array(X: Any) -> np.ndarray:
     except ValueError:
         values = np.empty(0, dtype=object)
     if values.dtype.kind == "O" and values.ndim < 2 and not _are_texts(X):
+        if not isinstance(X, list | tuple | np.ndarray):
+            raise ValueError(f"X is a {type(X).__name__}: pass its rows (n, d) or images (n, c, h, w), as an array or a tensor.")
         shapes = sorted({str(np.shape(x)) for x in X})[:3]
         raise ValueError(f"The rows of X have different shapes, {', '.join(shapes)}: bring all images to one size first.")
     if values.dtype.kind in "USO" and values.ndim == 1:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_frame
+from .._columns import check_container, is_frame, shown
 from .._progress import show_progress
 from .._validation import check_count, seed_of
 from .checked import checked_rows
-from .default_model import default_model, has_torch, torch_network
+from .default_model import default_model, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module
 from .given import class_codes, clean_rows, label_array, warn_of_labels
@@ -91,9 +91,10 @@ def find_label_issues(
     verbose : whether to show the progress over the models compared and over the folds, as `densratio.show_progress` does.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
-    also column. The number of issues is the sum of the scores; a row with a score below .1 is none. Its attrs hold n_issues, and for classes these, the transition, and
-    n_issues_interval: the fewest and the most wrong labels that are about as likely as the most likely number; with checked rows a
-    90 % interval. If these are far apart a warning says so: then trust the order, not the number.
+    also column. The number of issues is the sum of the scores, but a row below .1 is none. Its attrs hold n_issues, and for
+    classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely as the
+    most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order, not the
+    number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
@@ -158,6 +159,9 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
         raise ValueError("With labels (n, L) clean must be row numbers or a mask: put the clean rows into X and labels.")
     names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
     columns = list(np.asarray(to_host(labels)).T)
+    for name, column in zip(names, columns, strict=True):
+        label_array(column.tolist(), f"column {name!r} of labels")
+    _warn_of_one_hot(columns)
     alike = [len(column) > 0 and bool((column == column[0]).all()) for column in columns]
     skips = any(alike) and not all(alike)
     if skips:
@@ -174,6 +178,15 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
     whole = pandas.concat(found).sort_values("score", ascending=False, kind="stable", ignore_index=True)
     whole.attrs["n_issues"] = n_issues
     return whole
+
+
+def _warn_of_one_hot(columns: list[np.ndarray]) -> None:
+    if len(columns) > 1 and all(np.isin(column, [0, 1]).all() for column in columns) and (np.sum(columns, axis=0) == 1).all():
+        warnings.warn(
+            "Each row of labels has exactly one 1, as one-hot classes do, and each column is judged on its own. If they are "
+            "classes, pass one label for each row: labels.idxmax(axis=1) of a pandas frame, labels.argmax(axis=1) of an array.",
+            UserWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -227,19 +240,26 @@ def _groups(groups: Any, n_rows: int, n_all: int) -> np.ndarray | None:
 
 
 def _regressor(model: Any) -> Any:
+    _check_instance(model)
     if model is not None and not (hasattr(model, "predict") and hasattr(model, "fit")):
-        raise ValueError(f"model must be a scikit-learn regressor for numbers; got {model!r}.")
+        raise ValueError(f"model must be a scikit-learn regressor for numbers; got {shown(model)}.")
     return model
+
+
+def _check_instance(model: Any) -> None:
+    if isinstance(model, type) and hasattr(model, "fit"):
+        raise ValueError(f"model is a class: pass an instance of it, model={model.__name__}().")
 
 
 def _classifier(model: Any, seed: int) -> Any:
     """A classifier; a function that makes networks becomes one."""
+    _check_instance(model)
     if hasattr(model, "predict_proba"):
         return model
-    if hasattr(model, "fit") or not callable(model):
+    if not makes_networks(model):
         raise ValueError(
             "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
-            f"nn.Module; got {model!r}."
+            f"nn.Module; got {shown(model)}."
         )
     if not has_torch():
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')
