@@ -374,6 +374,17 @@ def test_columns_of_probabilities_that_are_named_after_the_classes_may_have_any_
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_classes_that_differ_in_case_or_spaces_are_told():
+    X, labels = np.random.default_rng(0).normal(size=(60, 2)), np.array(["up", "Up ", "down"] * 20)
+    for call in (
+        lambda: find_label_issues(X, labels, model=GaussianNB(), n_repeats=1),
+        lambda: label_issues_from_probabilities(labels, np.full((60, 3), 1 / 3)),
+        lambda: NoisyLabelClassifier("uniform", model=torch.nn.Linear, max_iter=1).fit(X, labels),
+    ):
+        with pytest.warns(UserWarning, match="Labels have the classes 'Up ', 'up', which differ only in case or spaces"):
+            call()
+
+
 def test_one_hot_labels_are_told():
     X, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 3
     with pytest.warns(UserWarning, match=r"exactly one 1, as one-hot classes do, .*labels.argmax\(axis=1\)"):

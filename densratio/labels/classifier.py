@@ -21,7 +21,7 @@ from ..tables.reading import column_names
 from .default_model import makes_networks
 from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
-from .given import check_no_gaps, check_one_each, clean_rows, warn_of_labels
+from .given import check_no_gaps, check_one_each, clean_rows, warn_of_labels, warn_of_spellings
 from .rows import Rows, merged
 from .sentinels import warn_of_sentinels
 
@@ -159,6 +159,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         warn_of_labels(X, codes, 3)
+        warn_of_spellings(self.classes_, 3)
         warn_of_sentinels(X, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)

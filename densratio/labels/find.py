@@ -18,7 +18,7 @@ from .checked import checked_rows
 from .default_model import default_model, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module
-from .given import class_codes, clean_rows, label_array, warn_of_labels
+from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
 from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
@@ -123,6 +123,7 @@ def find_label_issues(
             return _number_issues(rows, targets, clean, model, groups, how)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
+    warn_of_spellings(names, 2)
     warn_of_labels(X, given, 2)
     warn_of_sentinels(X, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)

@@ -12,8 +12,9 @@ import numpy as np
 from .._arrays import to_host
 from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing, shown
 from ..tables.reading import column_names, objects
+from ..tables.spelling import twins
 
-__all__ = ["check_no_gaps", "check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels"]
+__all__ = ["check_no_gaps", "check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels", "warn_of_spellings"]
 
 
 def label_array(labels: Any, name: str = "labels") -> np.ndarray:
@@ -73,6 +74,17 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
     if unknown:
         raise ValueError(f"labels hold {unknown[:5]}, which classes lack: they are {names.tolist()[:20]}.")
     return names, np.array([number[value] for value in values.tolist()])
+
+
+def warn_of_spellings(classes: np.ndarray, stacklevel: int) -> None:
+    """Warn of classes (K,) that differ in case or surrounding spaces alone."""
+    if same := twins([name for name in classes.tolist() if isinstance(name, str)]):
+        warnings.warn(
+            f"Labels have the classes {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one class, make "
+            "them equal, as by [label.strip().lower() for label in labels].",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:

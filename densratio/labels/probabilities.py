@@ -13,7 +13,7 @@ from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
 from .confusion import careful_posterior
 from .frame import issue_frame, pandas_module, suggested_classes
-from .given import class_codes, clean_rows
+from .given import class_codes, clean_rows, warn_of_spellings
 from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
@@ -50,6 +50,7 @@ def label_issues_from_probabilities(
             raise ValueError("checked is for one label a row, and these are sequences: pass the tokens of all as one list.")
         return token_issues(labels, proba, clean, partial(label_issues_from_probabilities, classes=classes))
     names, given = class_codes(labels, classes)
+    warn_of_spellings(names, 2)
     proba = numbers_of(_in_order(proba, names), "proba", "probabilities (n, K)")
     dealt = proba if proba.ndim == 3 else proba[None]
     if dealt.shape[1:] != (len(given), len(names)) or not len(dealt):

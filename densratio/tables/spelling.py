@@ -12,7 +12,7 @@ import numpy as np
 
 from .._columns import is_frame, is_polars, is_real, library_of
 
-__all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "spells_number"]
+__all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
@@ -94,9 +94,9 @@ def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> str 
                 f"them, {code('categories')}."
             )
     texts = {str(value) for values in samples for value in values}
-    if twins := _twins(texts):
+    if same := twins(texts):
         return (
-            f"Column {name!r} has the levels {', '.join(map(repr, twins))}, which differ only in case or spaces. If they are one "
+            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one "
             f"level, make them equal{there[1:]}: {code('plain texts')}."
         )
     if not texts or (kind := kind_of_texts(texts)) is None:
@@ -107,7 +107,7 @@ def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> str 
     )
 
 
-def _twins(texts: Collection[str]) -> list[str]:
+def twins(texts: Collection[str]) -> list[str]:
     """The first texts that differ only in case and surrounding spaces, or none."""
     spellings: dict[str, list[str]] = {}
     for text in sorted(texts):
