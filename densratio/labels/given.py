@@ -80,8 +80,8 @@ def warn_of_spellings(classes: np.ndarray, stacklevel: int) -> None:
     """Warn of classes (K,) that differ in case or surrounding spaces alone."""
     if same := twins([name for name in classes.tolist() if isinstance(name, str)]):
         warnings.warn(
-            f"Labels have the classes {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one class, make "
-            "them equal, as by [label.strip().lower() for label in labels].",
+            f"Labels have the classes {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one class, "
+            "make them equal, as by [label.strip().lower() for label in labels].",
             UserWarning,
             stacklevel=stacklevel + 1,
         )
