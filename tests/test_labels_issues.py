@@ -322,6 +322,7 @@ BAD = {
     "class": (lambda: find_label_issues(ROWS, TWO, model=LogisticRegression), r"pass an instance of it, model=Log"),
     "network": (lambda: find_label_issues(ROWS, TWO, model=torch.nn.Linear(2, 2)), r"-> nn.Module; got Linear\(in_features=2"),
     "arguments": (lambda: find_label_issues(ROWS, TWO, model=lambda n: None), r"-> nn.Module; model\(2, 2\): "),
+    "encoder": (lambda: find_label_issues(["a b"] * 20, TWO, encoder=LogisticRegression), "pass an instance of it, encoder=Log"),
     "data set": (lambda: find_label_issues(TensorDataset(torch.tensor(ROWS), torch.tensor(TWO)), TWO), "X is a TensorDataset"),
     "files": (lambda: find_label_issues(["a/1.png", "b/2.JPG"] * 10, TWO), "X holds names of image files, such as 'a/1.png'"),
     "NaN in texts": (lambda: find_label_issues(ROWS, ["a", np.nan, *"ab" * 9]), "1 have none, the first is row 1"),

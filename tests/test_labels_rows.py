@@ -203,6 +203,26 @@ def test_weights_that_sum_to_one_count_as_rows_do():
     np.testing.assert_allclose(found[1], found[2], atol=1e-6)
 
 
+class Sentences:
+    """As models of sentence-transformers: it can be called too, with other arguments."""
+
+    def encode(self, texts):
+        assert type(texts) is list
+        return torch.tensor([[len(text), text.count("a")] for text in texts], dtype=torch.float32)
+
+    def __call__(self, features, more):
+        raise AssertionError
+
+
+def test_a_model_of_sentences_encodes_them():
+    texts = ["b" * k + "a" * (5 * (k % 2)) for k in range(60)]
+    rows = Sentences().encode(texts).numpy()
+    how = {"model": LogisticRegression(), "n_repeats": 1, "random_state": 0}
+    expected = find_label_issues(rows, np.arange(60) % 2, **how)
+    for given_texts in (texts, pd.Series(texts, index=range(60, 0, -1))):
+        pd.testing.assert_frame_equal(find_label_issues(given_texts, np.arange(60) % 2, encoder=Sentences(), **how), expected)
+
+
 @settings(max_examples=50)
 @given(seed=st.integers(0, 9999), n_kinds=st.integers(1, 30), n=st.integers(1, 120))
 def test_rows_of_equal_numbers_are_held_out_together_unless_their_labels_differ(seed, n_kinds, n):

@@ -219,13 +219,17 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     """Rows (n, d) for a model, or images (n, c, h, w) with `keeps_images`. encoder: as in `find_label_issues`."""
     if encoder is None:
         return X
+    if isinstance(encoder, type):
+        raise ValueError(f"encoder is a class: pass an instance of it, encoder={encoder.__name__}(...).")
+    if hasattr(encoder, "encode"):
+        return np.asarray(to_host(encoder.encode(_texts(X) if _are_texts(X) else X)))
     if hasattr(encoder, "fit_transform"):
         rows = encoder.fit_transform(X)
         return rows if has_model or not is_sparse(rows) else _dense_rows(rows)
     if callable(encoder):
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":
-        raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
+        raise ValueError(f'encoder must be "auto", None, a function, a transformer, or a model with encode; got {encoder!r}.')
     if not has_model and isinstance(X, np.ndarray) and X.ndim > 1 and X.dtype.kind in "US":
         X = X if (numbers := numbers_spelled(X)) is None else numbers
     table = X if is_frame(X) else None if has_model else table_of_texts(X)

@@ -80,8 +80,8 @@ def find_label_issues(
         convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
         (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
-        a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, or None to pass X to the model as
-        it is.
+        a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, a model of sentences with
+        encode(texts) -> (n, d), or None to pass X to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row form a group if
         most rows have copies, as in tables whose classes were balanced by copying. A class of one group can't be judged.
     cv : number of folds. n_repeats : how often the rows are dealt into folds. The mean prediction, which depends less on the rows
