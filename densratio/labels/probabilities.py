@@ -31,7 +31,8 @@ def label_issues_from_probabilities(
     true class of each row are estimated together (by expectation-maximization, see `find_label_issues`).
 
     labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k], or a frame whose columns are
-    named after the classes; or (r, n, K), from r deals of the rows into folds. classes (K,): None for the sorted distinct labels. clean: row numbers of labels known to be right.
+    named after the classes; or (r, n, K), from r deals of the rows into folds.
+    classes (K,): None for the sorted distinct labels. clean: row numbers of labels known to be right.
     checked: rows drawn at random and their right labels, as in `find_label_issues`.
     groups: must be None; rows of a group must be held out together when the probabilities are made.
     Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean then names
