@@ -291,6 +291,10 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "wrong.csv"), "--label must name the column of the label in wrong.csv"),
         (("labels", "."), "has no images in folders by class, such as"),
         (("labels", ".", "--label", "kind"), "the names of the folders are the labels: leave --label out"),
+        (
+            ("train", ".", "--test", "right.csv"),
+            ". is a folder of images and right.csv is none: give folders alone, or tables alone",
+        ),
         (("labels", ".", "--drop", "a"), "--columns, --drop and --groups are for tables, and . is a folder"),
         (("labels", "wrong.csv", "--label", "kind", "--checked", "right.csv"), "right.csv has no column 'row'"),
         (("labels", "wrong.csv", "--label", "kind", "--checked", "none.csv"), "none.csv does not exist"),

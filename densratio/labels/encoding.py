@@ -221,7 +221,7 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
         return X
     if isinstance(encoder, type):
         raise ValueError(f"encoder is a class: pass an instance of it, encoder={encoder.__name__}(...).")
-    if hasattr(encoder, "encode"):
+    if hasattr(encoder, "encode") and not isinstance(encoder, str):
         return np.asarray(to_host(encoder.encode(_texts(X) if _are_texts(X) else X)))
     if hasattr(encoder, "fit_transform"):
         rows = encoder.fit_transform(X)
