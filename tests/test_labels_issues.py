@@ -396,8 +396,10 @@ def test_one_hot_labels_are_told():
 def test_as_many_rows_are_issues_as_the_scores_sum_to_but_none_that_is_hardly_doubted(score):
     frame = issue_frame(np.zeros(len(score), int), np.zeros(len(score), int), score)
     n_issues, is_likely = frame.attrs["n_issues"], frame.score >= 0.1
-    assert frame.is_issue.sum() == n_issues == min(round(score.sum()), is_likely.sum())
-    assert not (frame.is_issue & ~is_likely).any() and frame.is_issue[:n_issues].all() and frame.score.is_monotonic_decreasing
+    assert n_issues == round(score.sum()) and frame.is_issue.sum() == min(n_issues, is_likely.sum())
+    assert (
+        not (frame.is_issue & ~is_likely).any() and frame.is_issue.is_monotonic_decreasing and frame.score.is_monotonic_decreasing
+    )
 
 
 def test_gaps_are_told_or_learned_from():

@@ -55,4 +55,4 @@ def train(
         for sentence in told(caught):
             say("note", sentence)
         say("accuracy", f"{model.score(right.rows, right.labels):.2%} of {len(right.labels):,} test rows", width=18)
-        say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)
+        say("doubted labels", f"{int(model.label_issues_['is_issue'].sum()):,} of {len(table.labels):,} rows", width=18)

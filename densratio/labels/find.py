@@ -91,10 +91,10 @@ def find_label_issues(
     verbose : whether to show the progress over the models compared and over the folds, as `densratio.show_progress` does.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
-    also column. The number of issues is the sum of the scores, but a row below .1 is none. Its attrs hold n_issues, and for
-    classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely as the
-    most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order, not the
-    number.
+    also column. The worst rows are issues, as many as the scores sum to, but none below .1. Its attrs hold n_issues, the rounded
+    sum, and for classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely
+    as the most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order,
+    not the number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()

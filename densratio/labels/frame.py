@@ -24,7 +24,7 @@ def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarra
     """The most probable class (n,) of each row by P(true class) (n, K); for issues the most probable other than the given one."""
     likeliest, others = posterior.argmax(axis=1), posterior.copy()
     others[np.arange(len(given)), given] = -1.0
-    issues = _worst_first(score)[: _n_issues(score)]
+    issues = _worst_first(score)[: _n_listed(score)]
     likeliest[issues] = others[issues].argmax(axis=1)
     return likeliest
 
@@ -32,17 +32,17 @@ def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarra
 def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> Any:
     """row, given_label, suggested_label, score, is_issue of all rows, the worst first.
 
-    As many rows are issues as the scores sum to, rounded, except rows with a score below 0.1.
+    n_issues in its attrs is the sum of the scores, rounded. The worst so many rows are issues, but none with a score below 0.1.
     """
-    order, n_issues = _worst_first(score), _n_issues(score)
+    order = _worst_first(score)
     frame = pandas_module().DataFrame({
         "row": order,
         "given_label": given[order],
         "suggested_label": suggested[order],
         "score": score[order],
-        "is_issue": np.arange(len(order)) < n_issues,
+        "is_issue": np.arange(len(order)) < _n_listed(score),
     })  # fmt: skip
-    frame.attrs["n_issues"] = n_issues
+    frame.attrs["n_issues"] = round(float(score.sum()))
     return frame
 
 
@@ -50,5 +50,5 @@ def _worst_first(score: np.ndarray) -> np.ndarray:
     return np.argsort(-score, kind="stable")
 
 
-def _n_issues(score: np.ndarray) -> int:
+def _n_listed(score: np.ndarray) -> int:
     return min(round(float(score.sum())), int((score >= _LEAST).sum()))

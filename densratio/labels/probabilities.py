@@ -115,7 +115,7 @@ def class_issues(
         more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
         warnings.warn(
             f"Between {least} and {most} of {len(rows)} labels can be wrong: the rows do not separate the classes well enough, and "
-            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or {more}",
+            f"{int(frame['is_issue'].sum())} are listed as issues. Trust the order of the scores, not the number, or {more}",
             UserWarning, stacklevel=3,
         )  # fmt: skip
     # Lists, because pandas compares attributes with ==, which is ambiguous for arrays.
