@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["did_you_mean", "nearest", "plain"]
+__all__ = ["did_you_mean", "nearest", "plain", "twin"]
 
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     # Density ratios.
@@ -55,6 +55,7 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 
 _LEAST = 2  # letters from which a part of a name is significant
 _LEAST_WITHIN = 3
+_ALIKE = 0.8  # share of letters in common from which two names seem to be two spellings of one
 
 
 def plain(name: str) -> str:
@@ -86,10 +87,21 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
     return [each for key in found for each in keys[key]][:n]
 
 
+def twin(name: Any, known: Iterable[Any]) -> Any:
+    """The known name, as of a column, that seems to be another spelling of this one, with the same digits; None if none is."""
+    names = {plain(str(each)): each for each in known if _digits(each) == _digits(name)}
+    near = difflib.get_close_matches(plain(str(name)), names, n=1, cutoff=_ALIKE)
+    return names[near[0]] if near else None
+
+
 def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
     """ " Did you mean 'a' or 'b'?", the end of a message, or "" if no known name is near."""
     names = nearest(name, known, n)
     return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def _digits(name: Any) -> list[str]:
+    return [c for c in str(name) if c.isdigit()]
 
 
 def _is_within(one: str, other: str) -> bool:

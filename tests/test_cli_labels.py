@@ -213,10 +213,17 @@ def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_st
     np.testing.assert_array_equal(Image.open(BytesIO(shown[0])), Image.open(first[0]))
 
 
-def test_a_classifier_learns_from_folders(folders):
+def test_a_classifier_learns_from_folders_and_names_the_stage(folders, caplog):
     result = call("train", folders / "wrong", "--test", folders / "right", "--epochs", "8", "--size", "8")
     assert result.exit_code == 0, result.output
     assert "of 120 test rows" in result.stdout and float(result.stdout.split("accuracy")[1].split("%")[0]) > 90
+    stages = (
+        "Trial of images",
+        "First round, network 2 of 3, epochs: ",
+        "Second round, network 3 of 3",
+        "Final training, epochs: 8 of 8",
+    )
+    assert all(stage in caplog.text for stage in stages)
 
 
 def test_sentences_are_learned_from_and_shown(tmp_path, few_steps):
@@ -284,6 +291,10 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "wrong.csv"), "--label must name the column of the label in wrong.csv"),
         (("labels", "."), "has no images in folders by class, such as"),
         (("labels", ".", "--label", "kind"), "the names of the folders are the labels: leave --label out"),
+        (
+            ("train", ".", "--test", "right.csv"),
+            ". is a folder of images and right.csv is none: give folders alone, or tables alone",
+        ),
         (("labels", ".", "--drop", "a"), "--columns, --drop and --groups are for tables, and . is a folder"),
         (("labels", "wrong.csv", "--label", "kind", "--checked", "right.csv"), "right.csv has no column 'row'"),
         (("labels", "wrong.csv", "--label", "kind", "--checked", "none.csv"), "none.csv does not exist"),

@@ -136,7 +136,7 @@ def test_rows_of_a_table_their_labels_as_text_and_a_class_that_no_label_has():
 
 WRONG = [
     ([1, 2], {}, "checked must be"),
-    (([1, 1], [0, 1]), {}, "has 1 rows twice"),
+    (([1, 1], [0, 1]), {}, "has row 1 twice"),
     (([0, 90], [0, 1]), {}, "row numbers from 0 to 59"),
     (([0.5], [0]), {}, "row numbers from 0 to 59"),
     (([], []), {}, "row numbers from 0 to 59"),

@@ -203,6 +203,26 @@ def test_weights_that_sum_to_one_count_as_rows_do():
     np.testing.assert_allclose(found[1], found[2], atol=1e-6)
 
 
+class Sentences:
+    """As models of sentence-transformers: it can be called too, with other arguments."""
+
+    def encode(self, texts):
+        assert type(texts) is list
+        return torch.tensor([[len(text), text.count("a")] for text in texts], dtype=torch.float32)
+
+    def __call__(self, features, more):
+        raise AssertionError
+
+
+def test_a_model_of_sentences_encodes_them():
+    texts = ["b" * k + "a" * (5 * (k % 2)) for k in range(60)]
+    rows = Sentences().encode(texts).numpy()
+    how = {"model": LogisticRegression(), "n_repeats": 1, "random_state": 0}
+    expected = find_label_issues(rows, np.arange(60) % 2, **how)
+    for given_texts in (texts, pd.Series(texts, index=range(60, 0, -1))):
+        pd.testing.assert_frame_equal(find_label_issues(given_texts, np.arange(60) % 2, encoder=Sentences(), **how), expected)
+
+
 @settings(max_examples=50)
 @given(seed=st.integers(0, 9999), n_kinds=st.integers(1, 30), n=st.integers(1, 120))
 def test_rows_of_equal_numbers_are_held_out_together_unless_their_labels_differ(seed, n_kinds, n):
@@ -334,8 +354,8 @@ def test_a_class_of_networks_is_a_model_and_clean_may_be_a_mask():
         for clean in (is_clean, np.arange(20))
     )
     np.testing.assert_array_equal(by_mask.predict_proba(rows), by_number.predict_proba(rows))
-    with pytest.raises(ValueError, match="verbose must be None or a function"):
-        NoisyLabelClassifier(verbose=True).fit(rows, labels)
+    with pytest.raises(ValueError, match="verbose must be True, False, or a function"):
+        NoisyLabelClassifier(verbose="yes").fit(rows, labels)
 
 
 def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():
@@ -352,7 +372,10 @@ def test_methods_that_train_twice_hold_out_the_rows_that_their_names_say():
     assert own[held_out["lrw_hard"]].mean() < own[held_out["lrw_random"]].mean() < own[held_out["lrw_easy"]].mean()
 
 
-@pytest.mark.parametrize("container", [np.array, pd.DataFrame, lambda rows: pl.DataFrame(rows, schema=["0", "1"], orient="row")])
+@pytest.mark.parametrize(
+    "container",
+    [np.array, pd.DataFrame, *(lambda rows, of=of: of({"0": rows[:, 0], "1": rows[:, 1]}) for of in (pl.DataFrame, pa.table))],
+)
 @pytest.mark.parametrize("sentinel", [-999.0, 99999.0])
 def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, quick_model):
     rows, labels = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from two_step_cases import ones, table
 
 from densratio import KLIEP, LabelShiftRatio, importance_weights, stack_domains, tame_weights, target_performance
-from densratio._names import nearest, plain
+from densratio._names import nearest, plain, twin
 from densratio.datasets import label_noise
 from densratio.estimators import ESTIMATORS
 from densratio.labels import NoisyLabelClassifier
@@ -28,6 +28,12 @@ KNOWN = list(dict.fromkeys([*METHODS, *ESTIMATORS, *SOLVERS]))
 @given(name=NAMES, sign=st.sampled_from(["", " ", "-", "_"]), change=st.sampled_from([str.upper, str.title, str.lower]))
 def test_a_name_in_another_spelling_is_the_only_one_suggested(name, sign, change):
     assert nearest(change(name.replace("_", sign)), KNOWN) == [name]
+
+
+@given(name=NAMES, sign=st.sampled_from(["", " ", "-"]), end=st.sampled_from(["", "s"]))
+def test_another_spelling_of_a_column_is_its_twin_and_a_longer_name_is_none(name, sign, end):
+    assert twin(name.upper().replace("_", sign) + end, [name, 3, "of something else"]) == name
+    assert twin(name, [f"{name} of something else", f"{name}_2", 3]) is None
 
 
 @given(name=NAMES, n=st.integers(2, 20))

@@ -19,6 +19,7 @@ from densratio import (
     SubspaceLSIF,
     differences,
     divergence,
+    find_label_issues,
     importance_weights,
     show_progress,
     stack_domains,
@@ -26,6 +27,7 @@ from densratio import (
     weight_intervals,
 )
 from densratio._progress import run_all, ticked
+from densratio.labels import NoisyLabelClassifier
 
 RNG = np.random.default_rng(0)
 SOURCE, TARGET = RNG.normal(size=(60, 2)), RNG.normal(0.5, 1.0, (50, 2))
@@ -40,7 +42,14 @@ def score(verbose, **how):
     return target_performance(MODEL, FITTED, SOURCE, LABELS, TARGET, metric="accuracy", n_bootstrap=2, verbose=verbose, **how)
 
 
+def issues(verbose, **how):
+    return find_label_issues(SOURCE, LABELS, model=MODEL, cv=2, n_repeats=3, verbose=verbose, **how)
+
+
 CALLS = {
+    "Folds of the classifier: 6 of 6": issues,
+    "Second round, network 3 of 3, epochs: 2 of 2": lambda v: NoisyLabelClassifier(max_iter=4, verbose=v).fit(SOURCE, LABELS),
+    "Training by mw_net, epochs: 1 of 1": lambda v: NoisyLabelClassifier("mw_net", max_iter=1, verbose=v).fit(SOURCE, LABELS),
     "Members of the stack: ": lambda v: StackedRatio(STACK, pull=0.0, verbose=v).fit(X, Y),
     "Members and folds of the stack: 10 of 10": lambda v: importance_weights(SOURCE, TARGET, method=StackedRatio(STACK), verbose=v),
     "Replicas of the weights: 3 of 3": lambda v: weight_intervals(GaussianRatio(), X, Y, n_replicas=3, random_state=0, verbose=v),

@@ -247,13 +247,14 @@ def test_a_chunk_that_no_source_row_is_like_says_so_and_the_others_are_told(metr
 
 
 SPELLINGS = st.sampled_from(
-    ["1", "-2.5", " 3 ", "1e5", "1_000", "nan", "NaN", "-nan", "inf", "1e400", "", "1,5", "0x1", "cat", "５"]
+    ["1", "-2.5", " 3 ", "1e5", "1_000", "nan", "NaN", "-nan", "inf", "1e400", "", "1,5", "0x1", "cat", "５", "01", "-007"]
 )
 
 
 @given(texts=st.lists(SPELLINGS, max_size=6), as_type=st.sampled_from([str, object]))
 def test_texts_are_read_at_once_as_one_by_one(texts, as_type):
     numbers = numbers_spelled(np.array(texts, dtype=as_type))
-    assert (numbers is not None) == all(map(spells_number, texts))
+    # 01 is a code: as a number it would be 1.
+    assert (numbers is not None) == all(spells_number(text) and text not in ("01", "-007") for text in texts)
     if numbers is not None:
         np.testing.assert_array_equal(numbers, [float(text) for text in texts])

@@ -54,7 +54,7 @@ def test_what_is_left_out_is_listed_with_the_reason(pair):
     with pytest.warns(UserWarning, match="Column 'text' holds text, .* reads as dates"):
         found = differences(source, target, drop="size", **QUICK)
     reasons = {
-        "text": "350 different texts, of which none is frequent: they read as dates: pandas.to_datetime(X['text'])",
+        "text": "350 different texts, of which none is frequent: they read as dates",
         "same": "the same value in all rows, 5",
         "none": "no value in any row",
         "size": "as asked",

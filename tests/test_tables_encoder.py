@@ -6,6 +6,7 @@ import datetime
 import decimal
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -394,38 +395,39 @@ def test_declared_categories_may_be_numbers_and_texts():
 DATES = [f"2024-01-{day:02d}" for day in range(1, 21)]
 
 
+def as_texts(frame):
+    return frame.astype(object).to_numpy()
+
+
 @pytest.mark.parametrize(
-    ("texts", "instead"),
+    ("texts", "kind", "values"),
     [
-        ([str(number) for number in range(20)], "numbers: pandas.to_numeric(X['k'])"),
-        ([f"{number}.5" for number in range(20)], "numbers: pandas.to_numeric(X['k'])"),
-        (DATES, "dates: pandas.to_datetime(X['k'])"),
-        ([f"{day}T08:30:00+02:00" for day in DATES], "dates: pandas.to_datetime(X['k'])"),
-        ([f"{number}.5%" for number in range(20)], "numbers with signs: pandas.to_numeric(X['k'].str.replace("),
-        ([f"{number},000" for number in range(20)], "numbers with signs: pandas.to_numeric(X['k'].str.replace("),
+        ([str(number) for number in range(20)], "numbers", np.arange(20)),
+        ([f"{number}.5" for number in range(20)], "numbers", np.arange(20) + 0.5),
+        (DATES, "dates", pd.to_datetime(DATES)),
+        ([f"{day}T08:30:00+02:00" for day in DATES], "dates", pd.to_datetime(DATES) + pd.Timedelta(hours=6.5)),
+        ([f"{number}.5%" for number in range(20)], "numbers with signs", np.arange(20) + 0.5),
+        ([f"{number},000" for number in range(20)], "numbers with signs", 1000.0 * np.arange(20)),
     ],
 )
 @pytest.mark.parametrize("times", [1, 10])
-@pytest.mark.parametrize("made", [lambda f: f, polars.from_pandas, pyarrow.table], ids=["pandas", "polars", "Arrow"])
-def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_so(made, texts, instead, times):
-    frame = pd.DataFrame({"x": np.sqrt(np.arange(20.0 * times)), "k": texts * times})
-    with pytest.warns(UserWarning, match="Column 'k' holds text, such as .* All of it reads as " + re.escape(instead)):
-        use = TableEncoder().fit_samples(made(frame), made(frame)).columns_[1]
+@pytest.mark.parametrize(
+    "made", [lambda f: f, polars.from_pandas, pyarrow.table, as_texts], ids=["pandas", "polars", "Arrow", "array"]
+)
+def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_so(made, texts, kind, values, times):
+    X = made(pd.DataFrame({"x": np.sqrt(np.arange(20.0 * times)), "k": texts * times}))
+    if made is as_texts and kind == "numbers":
+        assert TableEncoder().fit(X).columns_[1].kind == "numbers"
+        return
+    with pytest.warns(UserWarning, match=f"Column '(k|x1)' holds text, such as .* All of it reads as {kind}: ") as caught:
+        use = TableEncoder().fit(X).columns_[1]
     assert (use.kind == "dropped") == (times == 1)
-    assert times > 1 or f"20 different texts, of which none is frequent: they read as {instead}" in use.reason
-
-
-def test_the_advice_on_texts_that_are_numbers_makes_numbers():
-    for texts, numbers in (
-        (["12.5%", "-3%"] * 9, [12.5, -3.0]),
-        (["1,234", "$5.5"] * 9, [1234.0, 5.5]),
-        (["1e3", "2"] * 9, [1e3, 2]),
-    ):
-        X = column(texts).assign(x=range(18))
-        with pytest.warns(UserWarning) as caught:
-            TableEncoder().fit_samples(X, X)
-        code = re.search(r"pandas\.to_numeric\(.*\)(?=, in both tables)", str(caught[0].message))[0]
-        assert eval(code, {"pandas": pd, "X": X}).tolist() == numbers * 9
+    assert times > 1 or f"20 different texts, of which none is frequent: they read as {kind}" in use.reason
+    code, category = re.search(rf"{kind}: (.*); or declare categories, (.*)[.]$", str(caught[0].message)).groups()
+    column, level = (eval(each, {"pandas": pd, "polars": polars, "X": X}) for each in (code, category))
+    plain = partial(pd.to_datetime, utc=True) if kind == "dates" else np.asarray
+    assert (plain(column.to_list()) == plain(list(values) * times)).all()
+    assert "ategorical" in str(type(level.dtype)) and level.to_list() == texts * times
 
 
 @pytest.mark.parametrize(

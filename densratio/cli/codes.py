@@ -40,7 +40,7 @@ def declare_codes(tables: Sequence[Table], names: Sequence[str]) -> tuple[str, .
 
 
 def give_zeros_back(tables: Sequence[Table], names: Sequence[str]) -> None:
-    """Restore leading zeros in tables where no code has one, as after some programs, if the other tables' codes have one length."""
+    """Restore leading zeros that all or some codes of a table have lost, if the codes of another table have one length."""
     shared = [name for name in names if sum(name in table.names for table in tables) > 1]
     frames = [table.read([name for name in shared if name in table.names]) for table in tables] if shared else []
     for name in shared:
@@ -53,19 +53,29 @@ def _codes(values: Any) -> set[str]:
 
 
 def _give_back(written: Sequence[tuple[Table, set[str]]], name: str) -> None:
-    tables, codes = zip(*written, strict=True)
-    has_zeros = [any(map(_PADDED.fullmatch, own)) for own in codes]
-    lengths = {len(code) for own, padded in zip(codes, has_zeros, strict=True) if padded for code in own}
-    if len(lengths) != 1:
-        return  # 01 and 1 may be two codes
-    for table, own, padded in zip(tables, codes, has_zeros, strict=True):
-        changed = {code: full for code in sorted(own) if (full := code.zfill(*lengths)) != code}
-        if changed and not padded:
+    whole = [(table, own) for table, own in written if _has_zeros(own) and len(set(map(len, own))) == 1]
+    known = set().union(*(own for _, own in whole))
+    lengths = set(map(len, known))
+    # Elsewhere 01 and 1 may be two codes.
+    if len(lengths) != 1 or any(_has_zeros(own) and not _is_of(own, known, *lengths) for _, own in written):
+        return
+    for table, own in written:
+        if changed := {code: full for code in sorted(own) if (full := code.zfill(*lengths)) != code}:
             table.respelled = {**table.respelled, name: changed}
             code, full = next(iter(changed.items()))
-            other = tables[has_zeros.index(True)].path
-            note = f"{table.path}: column '{name}' has no zeros before its codes: '{code}' is read as '{full}', as in {other}."
+            lacks = "lacks the zeros before some of its codes" if _has_zeros(own) else "has no zeros before its codes"
+            note = f"{table.path}: column '{name}' {lacks}: '{code}' is read as '{full}', as in {whole[0][0].path}."
             table.notes += (note,)
+
+
+def _has_zeros(codes: set[str]) -> bool:
+    return any(map(_PADDED.fullmatch, codes))
+
+
+def _is_of(codes: set[str], known: set[str], length: int) -> bool:
+    """Whether codes have the length of known ones if zeros are put before the short ones, most of which are known then."""
+    short = {code.zfill(length) for code in codes if len(code) < length}
+    return max(map(len, codes)) <= length and 2 * len(short & known) >= len(short)
 
 
 def _code(texts: Sequence[str]) -> str | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .._names import nearest
+from .._names import nearest, twin
 from .console import quoted
 from .tables import Table, is_numeral
 
@@ -113,9 +112,8 @@ def _check_same(source: Table, target: Table, choice: Choice, target_names: list
         return
     facts = [f"only {table.path} has {quoted(names)}" for table, names in zip((source, target), only, strict=True) if names]
     for name in only[0]:
-        if near := difflib.get_close_matches(name.lower(), [other.lower() for other in only[1]], n=1, cutoff=0.8):
-            twin = next(other for other in only[1] if other.lower() == near[0])
-            facts.append(f"'{name}' and '{twin}' look like one column, so rename one of them")
+        if (other := twin(name, only[1])) is not None:
+            facts.append(f"'{name}' and '{other}' look like one column, so rename one of them")
     if len(only[0]) == len(choice.names):
         advice = "They share no column, so there is nothing to compare."
     else:

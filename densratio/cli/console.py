@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 import typer
 
-__all__ = ["check_installed", "enumerated", "moving_bar", "plain_errors", "printable", "quoted", "say"]
+__all__ = ["check_installed", "enumerated", "plain_errors", "printable", "quoted", "say"]
 
 
 @contextmanager
@@ -37,20 +37,6 @@ def check_installed(needed: Mapping[str, str], this: str = "This needs") -> None
     for module, extras in needed.items():
         if find_spec(module) is None:
             raise ImportError(f'{this} {module}: pip install "densratio-toolkit[{extras}]"')
-
-
-@contextmanager
-def moving_bar(title: str, n_epochs: int | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error for at most n_epochs, to be advanced by the yielded function after each, or of unknown length."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    count = [] if n_epochs is None else [TextColumn("epoch {task.completed}")]
-    with Progress(TextColumn("{task.description}"), BarColumn(), *count, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=n_epochs)
-        yield lambda: bar.advance(task)
-        if n_epochs is not None:
-            bar.update(task, total=max(1.0, bar.tasks[0].completed))
 
 
 def say(label: str, text: str, style: str = "bold", *, width: int = 0, stderr: bool = False) -> None:

@@ -48,7 +48,10 @@ def labeled(
     Raises ValueError for a file that is not a table, columns that differ, a row without a label, and for texts in a column of
     mostly numbers.
     """
-    if any(path.is_dir() for path in paths):
+    folders = [path for path in paths if path.is_dir()]
+    if folders:
+        if other := next((path for path in paths if path not in folders), None):
+            raise ValueError(f"{folders[0]} is a folder of images and {other} is none: give folders alone, or tables alone.")
         return [_images(path, label, columns or drop or groups, size) for path in paths], []
     if size is not None:
         raise ValueError(f"--size is for images, and {paths[0]} is a table.")

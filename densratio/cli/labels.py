@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import moving_bar, plain_errors, say
+from .console import plain_errors, say
 from .options import Checked, Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["labels", "told"]
@@ -19,7 +19,7 @@ _COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
 # Names of the options in the library's messages.
 _OPTIONS = {"checked=(rows, right_labels)": "--checked right.csv", "n_jobs=2": "--jobs 2", "kind must be": "--kind must be"}
 _OPTIONS |= {"checked is for classes": "--checked is for classes", "pass row numbers or a mask": "leave it out"}
-_OPTIONS |= {"clean with rows of its own": "--clean"}
+_OPTIONS |= {"clean with rows of its own": "--clean", ", as by [label.strip().lower() for label in labels]": " in the file"}
 _OPTIONS |= {f"{name} must be an int": f"{option} must be a whole number" for name, option in _COUNTS.items()}
 
 
@@ -69,9 +69,8 @@ def labels(
         (given, *right), notes = labeled(paths, label, columns, drop, how, size=size, groups=groups)
         known = (right[0].rows, right[0].labels) if right else None
         seen, more = (None, ()) if checked is None else checked_labels(checked, label or "label", how, given)
-        settings = {"kind": kind, "cv": folds, "n_repeats": repeats, "n_jobs": jobs, "random_state": seed}
-        with moving_bar("Training on folds"):
-            issues, said = _issues(given, known, seen, settings)
+        settings = {"kind": kind, "cv": folds, "n_repeats": repeats, "n_jobs": jobs, "random_state": seed, "verbose": 1}
+        issues, said = _issues(given, known, seen, settings)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])
         made = {out: issues.to_csv(index=False).encode()}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .console import check_installed, moving_bar, plain_errors, quoted, say
+from .console import check_installed, plain_errors, quoted, say
 from .labels import told
 from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
@@ -48,12 +48,11 @@ def train(
             notes.append(f"{data} has no label {quoted(unknown)}, which {test} has: such test rows count as wrong.")
         for sentence in notes:
             say("note", sentence)
-        # Three cross-fitted networks in two rounds, and the final one.
-        with moving_bar("Training", 7 * epochs) as tick, warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=tick)
+            model = NoisyLabelClassifier(method, max_iter=epochs, random_state=seed, device=device, verbose=True)
             model.fit(table.rows, table.labels, clean=(known[0].rows, known[0].labels) if known else None)
         for sentence in told(caught):
             say("note", sentence)
         say("accuracy", f"{model.score(right.rows, right.labels):.2%} of {len(right.labels):,} test rows", width=18)
-        say("doubted labels", f"{model.label_issues_.attrs['n_issues']:,} of {len(table.labels):,} rows", width=18)
+        say("doubted labels", f"{int(model.label_issues_['is_issue'].sum()):,} of {len(table.labels):,} rows", width=18)

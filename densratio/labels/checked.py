@@ -51,7 +51,8 @@ def checked_rows(checked: Any, given: np.ndarray) -> Checked | None:
     if len(labels) != len(rows):
         raise ValueError(f"checked has {len(rows)} rows and {len(labels)} labels: pass one label for each row.")
     if len(np.unique(rows)) < len(rows):
-        raise ValueError(f"checked has {len(rows) - len(np.unique(rows))} rows twice: leave each in once.")
+        twice = next(row for number, row in enumerate(rows.tolist()) if row in rows[:number])
+        raise ValueError(f"checked has row {twice} twice: leave each row in once.")
     if not np.isin(labels, given).any():
         known = np.unique(given)[:20].tolist()
         raise ValueError(f"checked has the labels {labels[:5].tolist()}, and labels have none of them: they are {known}.")

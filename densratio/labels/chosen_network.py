@@ -42,8 +42,11 @@ def with_network(plan: Plan, rows: Rows, seed: int, *, finds_wrong: bool) -> Pla
     counts = np.concatenate([held.counts for _, held in deals])
     losses = {decay: np.concatenate([_regression_losses(decay, *deal, plan.n_classes) for deal in deals]) for decay in _DECAYS}
     best = min(_DECAYS, key=lambda decay: counts @ losses[decay])
-    found = [calibrated_losses(stopped(plan, own, held, seed), held.y, held.counts) for own, held in deals]
-    perceptron = np.concatenate(found)
+    trials = [plan.at(f"Choice of the network, trial {number} of {len(deals)}") for number in range(1, len(deals) + 1)]
+    found = [stopped(trial, own, held, seed) for trial, (own, held) in zip(trials, deals, strict=True)]
+    perceptron = np.concatenate(
+        [calibrated_losses(proba, held.y, held.counts) for proba, (_, held) in zip(found, deals, strict=True)]
+    )
     if is_better(perceptron, losses[best], _MARGIN, _ERRORS, counts):
         return plan
     return plan.linear(_LESS * best if finds_wrong else best)
@@ -57,7 +60,8 @@ def _moves(plan: Plan, rows: Rows, seed: int) -> str:
         return "shifts"
     losses = {}
     for moves in ("shifts", "flips"):
-        found = stopped(plan.of_images(moves, min(plan.epochs, _TRIAL_EPOCHS)), own, held, seed)
+        trial = plan.of_images(moves, min(plan.epochs, _TRIAL_EPOCHS)).at(f"Trial of images moved by {moves}")
+        found = stopped(trial, own, held, seed)
         losses[moves] = calibrated_loss(found, held.y, held.counts)
     return min(losses, key=losses.__getitem__)
 

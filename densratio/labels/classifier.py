@@ -12,14 +12,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_none_missing, check_table, is_frame, library_of
+from .._columns import check_container, check_table, is_frame, library_of, shown
 from .._estimator import Estimator, unchanged_on_error
+from .._progress import show_progress
 from .._scale import as_counts
 from .._validation import check_count, check_number, check_sample_weight, seed_of
 from ..tables.reading import column_names
+from .default_model import makes_networks
 from .encoding import FrameEncoder, SparseEncoder, as_images, encoder_of
 from .frame import issue_frame, suggested_classes
-from .given import check_one_each, clean_rows, warn_of_labels
+from .given import check_no_gaps, check_one_each, clean_rows, warn_of_labels, warn_of_spellings
 from .rows import Rows, merged
 from .sentinels import warn_of_sentinels
 
@@ -53,8 +55,9 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
     device : str, such as "cpu" or "cuda".
     random_state : int, RandomState, Generator or None
         Seed of the networks and the folds; None draws others in each fit. torch's global state is left alone.
-    verbose : callable or None
-        Called after each epoch of every network.
+    verbose : bool, or callable
+        Whether to show the progress by stages, as `densratio.show_progress` does. A function is called after each epoch of every
+        network.
 
     Attributes
     ----------
@@ -80,7 +83,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         learning_rate: float = 1e-3,
         device: str = "cpu",
         random_state: Any = 0,
-        verbose: Callable[[], None] | None = None,
+        verbose: bool | Callable[[], None] | None = False,
     ):
         self.method = method
         self.model = model
@@ -138,15 +141,13 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size, 2, more=" or None")
         check_number("learning_rate", self.learning_rate, "(0, inf)")
-        if self.model is not None and (
-            not callable(self.model) or (hasattr(self.model, "parameters") and not isinstance(self.model, type))
-        ):
+        if not (self.model is None or makes_networks(self.model)):
             raise ValueError(
                 "model must be a function (n_features or shape, n_classes) -> nn.Module, such as a class, or None; "
-                f"got {self.model!r}."
+                f"got {shown(self.model)}."
             )
-        if self.verbose is not None and not callable(self.verbose):
-            raise ValueError(f"verbose must be None or a function that is called after each epoch; got {self.verbose!r}.")
+        if not (callable(self.verbose) or self.verbose is None or isinstance(self.verbose, int | np.bool_)):
+            raise ValueError(f"verbose must be True, False, or a function that is called after each epoch; got {self.verbose!r}.")
         if self.method != "auto":
             from ..training.registry import key_of
 
@@ -158,6 +159,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         labels = _labels(y, len(x), "y")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         warn_of_labels(X, codes, 3)
+        warn_of_spellings(self.classes_, 3)
         warn_of_sentinels(X, 3)
         weight = check_sample_weight(sample_weight, len(x))
         weight = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -230,7 +232,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         from .training import Plan
 
         batch_size = self.batch_size or (64 if n_rows < 5000 else 128)
-        tick = self.verbose or (lambda: None)
+        tick = self.verbose if callable(self.verbose) else lambda: None
         return Plan(self.model, len(self.classes_), self.max_iter, self.learning_rate, batch_size, self.device, tick)
 
     def _trained(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -241,13 +243,14 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
 
         plan, seed, at = self._plan(len(rows.y)), seed_of(self.random_state), (np.arange(len(rows.y)), rows.y)
         posterior = np.eye(len(self.classes_))[rows.y]
-        with seeded(plan.device, seed):
+        is_shown = bool(self.verbose) and not callable(self.verbose)
+        with seeded(plan.device, seed), show_progress(is_shown):
             plan = with_network(plan, rows, seed, finds_wrong=self.method == "auto")
             if self.method == "auto":
                 found, share = label_model(plan, rows, seed)
                 posterior = posterior if found is None else found.posterior
                 weight, learned = posterior[at], corrected(rows, posterior)
-                self.module_, self.history_ = train(plan.shorter(share), learned, learned.counts, seed)
+                self.module_, self.history_ = train(plan.shorter(share).at("Final training"), learned, learned.counts, seed)
             else:
                 clean = rows.take(rows.is_clean) if rows.is_clean.any() else None
                 self.module_, weight, self.history_ = train_reweighted(plan, rows, clean, self.method, seed)
@@ -292,7 +295,7 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     labels = column_or_1d(check_container(y, name), warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
-    check_none_missing(labels, name)
+    check_no_gaps(y, labels, name)
     check_classification_targets(labels)
     return labels
 

@@ -13,9 +13,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from .._progress import ticked
 from .held_out import calibrated_losses, fitted, is_better, label_folds, probabilities
 
-__all__ = ["default_model", "has_torch", "torch_network"]
+__all__ = ["default_model", "has_torch", "makes_networks", "torch_network"]
 
 _TRIAL, _TRIAL_FOLDS = 8000, 3  # rows of the comparison (on 4000, trees can still seem better than networks), and its folds
 _RIDGES = 0.1, 0.001  # C of logistic regressions, for few columns and for embeddings
@@ -40,7 +41,8 @@ def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.nda
     )
     if len(np.unique(given[learned])) < 2:
         return networks[0]
-    losses = np.stack([_held_out_losses(model, rows, given, learned, held) for model in models])
+    found = (_held_out_losses(model, rows, given, learned, held) for model in models)
+    losses = np.stack(list(ticked(found, len(models), "Models compared")))
     means = losses.mean(axis=1)
     network, other = int(np.argmin(means[: len(networks)])), len(networks) + int(np.argmin(means[len(networks) :]))
     # Networks that see neighboring pixels are only replaced for a significant gain.
@@ -81,6 +83,12 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 def has_torch() -> bool:
     """Whether torch is installed; without it there are no models for images."""
     return importlib.util.find_spec("torch") is not None
+
+
+def makes_networks(model: Any) -> bool:
+    """Whether a model may be a function that makes networks: no network itself, and no estimator or class of one."""
+    is_network = hasattr(model, "parameters") and not isinstance(model, type)
+    return callable(model) and not is_network and not hasattr(model, "fit")
 
 
 def torch_network() -> Any:

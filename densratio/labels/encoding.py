@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _CHANNELS = 1, 3, 4  # gray, color, and color with transparency
+_IMAGE_FILE = re.compile(r"\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 _WORDS, _DISTINCT, _DIRECTIONS = 3, 0.5, 100  # least mean words and share of distinct values in free text; directions kept
 
 
@@ -99,7 +101,13 @@ class TextEncoder:
 
     def fit(self, X: Any) -> TextEncoder:
         """Learn from texts (n,)."""
-        self.pipeline = _text_pipeline(_texts(X))
+        texts = _texts(X)
+        if all(map(_IMAGE_FILE.search, texts)):
+            raise ValueError(
+                f"X holds names of image files, such as {texts[0]!r}: pass the images themselves, (n, c, h, w) or (n, h, w, c). "
+                "densratio.datasets.load_image_folder(folder) reads a folder of them, .inputs and .labels."
+            )
+        self.pipeline = _text_pipeline(texts)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -213,13 +221,17 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
     """Rows (n, d) for a model, or images (n, c, h, w) with `keeps_images`. encoder: as in `find_label_issues`."""
     if encoder is None:
         return X
+    if isinstance(encoder, type):
+        raise ValueError(f"encoder is a class: pass an instance of it, encoder={encoder.__name__}(...).")
+    if hasattr(encoder, "encode") and not isinstance(encoder, str):
+        return np.asarray(to_host(encoder.encode(_texts(X) if _are_texts(X) else X)))
     if hasattr(encoder, "fit_transform"):
         rows = encoder.fit_transform(X)
         return rows if has_model or not is_sparse(rows) else _dense_rows(rows)
     if callable(encoder):
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":
-        raise ValueError(f'encoder must be "auto", None, a function or a transformer; got {encoder!r}.')
+        raise ValueError(f'encoder must be "auto", None, a function, a transformer, or a model with encode; got {encoder!r}.')
     if not has_model and isinstance(X, np.ndarray) and X.ndim > 1 and X.dtype.kind in "US":
         X = X if (numbers := numbers_spelled(X)) is None else numbers
     table = X if is_frame(X) else None if has_model else table_of_texts(X)
@@ -271,6 +283,8 @@ def _array(X: Any) -> np.ndarray:
     except ValueError:
         values = np.empty(0, dtype=object)
     if values.dtype.kind == "O" and values.ndim < 2 and not _are_texts(X):
+        if not isinstance(X, list | tuple | np.ndarray):
+            raise ValueError(f"X is a {type(X).__name__}: pass its rows (n, d) or images (n, c, h, w), as an array or a tensor.")
         shapes = sorted({str(np.shape(x)) for x in X})[:3]
         raise ValueError(f"The rows of X have different shapes, {', '.join(shapes)}: bring all images to one size first.")
     if values.dtype.kind in "USO" and values.ndim == 1:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, is_frame
+from .._columns import check_container, is_frame, shown
+from .._progress import show_progress
 from .._validation import check_count, seed_of
 from .checked import checked_rows
-from .default_model import default_model, has_torch, torch_network
+from .default_model import default_model, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module
-from .given import class_codes, clean_rows, label_array, warn_of_labels
+from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
 from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
 from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
 from .probabilities import class_issues
@@ -79,20 +80,21 @@ def find_label_issues(
         convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
         (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
-        a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, or None to pass X to the model as
-        it is.
+        a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, a model of sentences with
+        encode(texts) -> (n, d), or None to pass X to the model as it is.
     groups : (n,) rows of one group are never held out while others of it are learned from. None: copies of a row form a group if
         most rows have copies, as in tables whose classes were balanced by copying. A class of one group can't be judged.
     cv : number of folds. n_repeats : how often the rows are dealt into folds. The mean prediction, which depends less on the rows
         that a model learned from, ranks the rows; the scores are as sure as on average over the deals. None: 4 times up to 5,000
         rows, twice for images, fewer for more rows, once above 10,000.
     random_state : int, Generator, or None for other folds in each call. n_jobs : folds at a time.
-    verbose : above 0, print progress over the folds, as `sklearn.model_selection.cross_val_predict` does.
+    verbose : whether to show the progress over the models compared and over the folds, as `densratio.show_progress` does.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
-    also column. The number of issues is the sum of the scores. Its attrs hold n_issues, and for classes these, the transition, and
-    n_issues_interval: the fewest and the most wrong labels that are about as likely as the most likely number; with checked rows a
-    90 % interval. If these are far apart a warning says so: then trust the order, not the number.
+    also column. The worst rows are issues, as many as the scores sum to, but none below .1. Its attrs hold n_issues, the rounded
+    sum, and for classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely
+    as the most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order,
+    not the number.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
     """
     pandas = pandas_module()
@@ -116,10 +118,12 @@ def find_label_issues(
         warn_of_labels(X, targets, 2)
         warn_of_sentinels(X, 2)
         rows = as_numbers(X, encoder, has_model=model is not None)
-        how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs, verbose
-        return _number_issues(rows, targets, clean, model, groups, how)
+        how = cv, n_deals(n_repeats, len(targets)), seed, n_jobs
+        with show_progress(bool(verbose)):
+            return _number_issues(rows, targets, clean, model, groups, how)
     names, given = class_codes(labels)
     n_rows, seen = len(given), checked_rows(checked, names[given])
+    warn_of_spellings(names, 2)
     warn_of_labels(X, given, 2)
     warn_of_sentinels(X, 2)
     X, given, is_clean = _with_clean(X, given, names, clean)
@@ -130,17 +134,18 @@ def find_label_issues(
     n_repeats = n_deals(n_repeats, len(given), are_images=getattr(rows, "ndim", 2) > 2)
     deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_repeats)]
     is_alone = _alone(given, names, together)
-    chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
-    if n_rows >= _MANY:
-        _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
-    dealt = out_of_fold(chosen, rows, given, deals, n_jobs, verbose)
+    with show_progress(bool(verbose)):
+        chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
+        if n_rows >= _MANY:
+            _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
+        dealt = out_of_fold(chosen, rows, given, deals, n_jobs)
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
 
 def _number_issues(
-    rows: Any, targets: np.ndarray, clean: Any, model: Any, groups: Any, how: tuple[int, int, int, int | None, int]
+    rows: Any, targets: np.ndarray, clean: Any, model: Any, groups: Any, how: tuple[int, int, int, int | None]
 ) -> Any:
-    """The frame of numbers (n,) that are likely wrong. how: folds, deals, seed, jobs and verbosity."""
+    """The frame of numbers (n,) that are likely wrong. how: folds, deals, seed and jobs."""
     if isinstance(clean, tuple):
         raise ValueError("clean with rows of its own is for classes, and these labels are numbers: pass row numbers or a mask.")
     n_rows = len(targets)
@@ -155,6 +160,9 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
         raise ValueError("With labels (n, L) clean must be row numbers or a mask: put the clean rows into X and labels.")
     names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
     columns = list(np.asarray(to_host(labels)).T)
+    for name, column in zip(names, columns, strict=True):
+        label_array(column.tolist(), f"column {name!r} of labels")
+    _warn_of_one_hot(columns)
     alike = [len(column) > 0 and bool((column == column[0]).all()) for column in columns]
     skips = any(alike) and not all(alike)
     if skips:
@@ -171,6 +179,15 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
     whole = pandas.concat(found).sort_values("score", ascending=False, kind="stable", ignore_index=True)
     whole.attrs["n_issues"] = n_issues
     return whole
+
+
+def _warn_of_one_hot(columns: list[np.ndarray]) -> None:
+    if len(columns) > 1 and all(np.isin(column, [0, 1]).all() for column in columns) and (np.sum(columns, axis=0) == 1).all():
+        warnings.warn(
+            "Each row of labels has exactly one 1, as one-hot classes do, and each column is judged on its own. If they are "
+            "classes, pass one label for each row: labels.idxmax(axis=1) of a pandas frame, labels.argmax(axis=1) of an array.",
+            UserWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 def _with_clean(X: Any, given: np.ndarray, names: np.ndarray, clean: Any) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -224,19 +241,26 @@ def _groups(groups: Any, n_rows: int, n_all: int) -> np.ndarray | None:
 
 
 def _regressor(model: Any) -> Any:
+    _check_instance(model)
     if model is not None and not (hasattr(model, "predict") and hasattr(model, "fit")):
-        raise ValueError(f"model must be a scikit-learn regressor for numbers; got {model!r}.")
+        raise ValueError(f"model must be a scikit-learn regressor for numbers; got {shown(model)}.")
     return model
+
+
+def _check_instance(model: Any) -> None:
+    if isinstance(model, type) and hasattr(model, "fit"):
+        raise ValueError(f"model is a class: pass an instance of it, model={model.__name__}().")
 
 
 def _classifier(model: Any, seed: int) -> Any:
     """A classifier; a function that makes networks becomes one."""
+    _check_instance(model)
     if hasattr(model, "predict_proba"):
         return model
-    if hasattr(model, "fit") or not callable(model):
+    if not makes_networks(model):
         raise ValueError(
             "model must be a scikit-learn classifier with predict_proba, or a function (n_features or shape, n_classes) -> "
-            f"nn.Module; got {model!r}."
+            f"nn.Module; got {shown(model)}."
         )
     if not has_torch():
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')

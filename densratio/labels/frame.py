@@ -9,6 +9,8 @@ import numpy as np
 
 __all__ = ["issue_frame", "pandas_module", "suggested_classes"]
 
+_LEAST = 0.1  # score from which a row can be an issue: many small scores may sum to one, and are no reason to look at a row
+
 
 def pandas_module() -> Any:
     """pandas; without it an ImportError says what to install."""
@@ -22,22 +24,25 @@ def suggested_classes(posterior: np.ndarray, given: np.ndarray, score: np.ndarra
     """The most probable class (n,) of each row by P(true class) (n, K); for issues the most probable other than the given one."""
     likeliest, others = posterior.argmax(axis=1), posterior.copy()
     others[np.arange(len(given)), given] = -1.0
-    issues = _worst_first(score)[: _n_issues(score)]
+    issues = _worst_first(score)[: _n_listed(score)]
     likeliest[issues] = others[issues].argmax(axis=1)
     return likeliest
 
 
 def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> Any:
-    """row, given_label, suggested_label, score, is_issue of all rows, the worst first; the scores sum to the number of issues."""
-    order, n_issues = _worst_first(score), _n_issues(score)
+    """row, given_label, suggested_label, score, is_issue of all rows, the worst first.
+
+    n_issues in its attrs is the sum of the scores, rounded. The worst so many rows are issues, but none with a score below 0.1.
+    """
+    order = _worst_first(score)
     frame = pandas_module().DataFrame({
         "row": order,
         "given_label": given[order],
         "suggested_label": suggested[order],
         "score": score[order],
-        "is_issue": np.arange(len(order)) < n_issues,
+        "is_issue": np.arange(len(order)) < _n_listed(score),
     })  # fmt: skip
-    frame.attrs["n_issues"] = n_issues
+    frame.attrs["n_issues"] = round(float(score.sum()))
     return frame
 
 
@@ -45,5 +50,5 @@ def _worst_first(score: np.ndarray) -> np.ndarray:
     return np.argsort(-score, kind="stable")
 
 
-def _n_issues(score: np.ndarray) -> int:
-    return round(float(score.sum()))
+def _n_listed(score: np.ndarray) -> int:
+    return min(round(float(score.sum())), int((score >= _LEAST).sum()))

@@ -10,24 +10,29 @@ from typing import Any
 import numpy as np
 
 from .._arrays import to_host
-from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing
-from ..tables.reading import column_names
+from .._columns import check_container, check_no_fractions, check_none_missing, is_frame, is_missing, shown
+from ..tables.reading import column_names, objects
+from ..tables.spelling import twins
 
-__all__ = ["check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels"]
+__all__ = ["check_no_gaps", "check_one_each", "class_codes", "clean_rows", "label_array", "warn_of_labels", "warn_of_spellings"]
 
 
 def label_array(labels: Any, name: str = "labels") -> np.ndarray:
     """Labels (n,) as an array. Raises ValueError for other shapes and for missing labels, with their rows."""
     if isinstance(labels, str):
-        raise ValueError(
-            f"{name} is the text {labels!r}: pass the labels (n,) themselves, X[{labels!r}], and X without that column."
-        )
+        more = ", and X without that column" if "labels" in name else ""
+        raise ValueError(f"{name} is the text {labels!r}: pass the {name} (n,) themselves, X[{labels!r}]{more}.")
     check_one_each(labels, name)
     values = np.asarray(to_host(check_container(labels, name)))
     if values.ndim != 1:
         raise ValueError(f"{name} must be (n,), one label for each row; got shape {values.shape}. One column of them is y[:, 0].")
-    check_none_missing(values, name)
+    check_no_gaps(labels, values, name)
     return values
+
+
+def check_no_gaps(labels: Any, values: np.ndarray, name: str) -> None:
+    """Raise ValueError if labels (n,) are missing. values: the labels as an array; of a list of texts it has NaN as a text."""
+    check_none_missing(objects(labels) if isinstance(labels, list | tuple) else values, name)
 
 
 def check_one_each(labels: Any, name: str) -> None:
@@ -69,6 +74,17 @@ def class_codes(labels: Any, classes: Any = None) -> tuple[np.ndarray, np.ndarra
     if unknown:
         raise ValueError(f"labels hold {unknown[:5]}, which classes lack: they are {names.tolist()[:20]}.")
     return names, np.array([number[value] for value in values.tolist()])
+
+
+def warn_of_spellings(classes: np.ndarray, stacklevel: int) -> None:
+    """Warn of classes (K,) that differ in case or surrounding spaces alone."""
+    if same := twins([name for name in classes.tolist() if isinstance(name, str)]):
+        warnings.warn(
+            f"Labels have the classes {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one class, "
+            "make them equal, as by [label.strip().lower() for label in labels].",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def warn_of_labels(X: Any, labels: np.ndarray, stacklevel: int) -> None:
@@ -119,6 +135,6 @@ def clean_rows(clean: Any, n_rows: int) -> np.ndarray:
     if rows.dtype == bool and rows.shape == (n_rows,):
         return rows.copy()
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu") or ((rows < 0) | (rows >= n_rows)).any():
-        raise ValueError(f"clean must be row numbers from 0 to {n_rows - 1}, or a mask ({n_rows},); got {clean!r}.")
+        raise ValueError(f"clean must be row numbers from 0 to {n_rows - 1}, or a mask ({n_rows},); got {shown(clean)}.")
     mask[rows.astype(int)] = True
     return mask

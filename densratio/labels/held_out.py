@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from joblib import delayed
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.utils import _safe_indexing
 
+from .._progress import run_all
 from .._validation import check_count
 
 __all__ = [
     "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "log_losses", "n_deals",
-    "out_of_fold", "probabilities",
+    "of_all_folds", "out_of_fold", "probabilities",
 ]  # fmt: skip
 
 _COPIED, _DISTINCT = 0.5, 0.1  # shares of copied and of distinct rows above which copies are held out together
@@ -58,17 +63,18 @@ def label_folds(given: np.ndarray, groups: np.ndarray | None, cv: int, seed: int
         return list(kind(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(given)), given, groups))
 
 
-def fitted(model: Any, rows: np.ndarray, given: np.ndarray) -> Any:
+def fitted(model: Any, rows: Any, given: np.ndarray) -> Any:
     """A copy of the model, fitted to the rows."""
     with warnings.catch_warnings():
         # The perceptron stops early on purpose: it would memorize wrong labels.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message=_MANY_CLASSES)
         return clone(model).fit(rows, given)
 
 
-def probabilities(model: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
+def probabilities(model: Any, rows: Any, n_classes: int) -> np.ndarray:
     """Probabilities (n, K) by a classifier of class numbers; 0 for the classes that it did not learn from."""
-    proba = np.zeros((len(rows), n_classes))
+    proba = np.zeros((np.shape(rows)[0], n_classes))
     proba[:, model.classes_] = model.predict_proba(rows)
     return proba
 
@@ -118,17 +124,29 @@ def is_better(losses: np.ndarray, others: np.ndarray, share: float, errors: floa
     return mean > max(share * float(np.average(losses, weights=counts)), errors * error)
 
 
-def out_of_fold(
-    model: Any, rows: np.ndarray, given: np.ndarray, deals: list[list[Any]], n_jobs: int | None, verbose: int
-) -> np.ndarray:
+def out_of_fold(model: Any, rows: Any, given: np.ndarray, deals: list[list[Any]], n_jobs: int | None) -> np.ndarray:
     """Probabilities (r, n, K) of each row for each deal, by copies of the model that learned from the other folds."""
     if any(len(np.unique(given[learned])) < 2 for folds in deals for learned, _ in folds):
         model = _OfAnyClasses(model)  # a fold holds out a class of one row
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message=f"Number of classes in training fold|{_MANY_CLASSES}")
-        how = {"method": "predict_proba", "n_jobs": n_jobs, "verbose": verbose}
-        found = np.stack([cross_val_predict(model, rows, given, cv=folds, **how) for folds in deals])
+    found = of_all_folds(partial(_held_out, model, rows, given), deals, "Folds of the classifier", n_jobs)
     if not np.isfinite(found).all():
         raise ValueError("The model gives probabilities that are NaN or infinite: look at its output, or scale the columns.")
     return found
+
+
+def of_all_folds(
+    predict: Callable[[np.ndarray, np.ndarray], np.ndarray], deals: list[list[Any]], label: str, n_jobs: int | None
+) -> np.ndarray:
+    """predict(learned rows, held-out rows) of each fold, put together as (r, n, ...). label: what the progress says."""
+    folds = [(number, *fold) for number, of_deal in enumerate(deals) for fold in of_deal]
+    tasks = (delayed(predict)(learned, held) for _, learned, held in folds)
+    parts = run_all(tasks, len(folds), label, n_jobs)
+    found = np.empty((len(deals), sum(len(held) for _, held in deals[0]), *parts[0].shape[1:]))
+    for (number, _, held), part in zip(folds, parts, strict=True):
+        found[number, held] = part
+    return found
+
+
+def _held_out(model: Any, rows: Any, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
+    learner = fitted(model, _safe_indexing(rows, learned), given[learned])
+    return probabilities(learner, _safe_indexing(rows, held), int(given.max()) + 1)

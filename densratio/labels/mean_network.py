@@ -65,7 +65,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         model = small_network(shape, n_classes) if self.factory is None else made_network(self.factory, x, n_classes)
         per_epoch = -(-len(x) // self.batch_size)
         epochs = max(self.epochs, -(-_STEPS // per_epoch))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=epochs * per_epoch)
         self.states_: list[dict[str, Tensor]] = []
 

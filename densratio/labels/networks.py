@@ -42,7 +42,13 @@ def made_network(factory: Any, rows: Tensor, n_classes: int) -> nn.Module:
     Raises ValueError if it is not a module, can't take the rows, or gives other shapes.
     """
     shape = tuple(rows.shape[1:])
-    made = factory(shape[0] if len(shape) == 1 else shape, n_classes)
+    size = shape[0] if len(shape) == 1 else shape
+    try:
+        made = factory(size, n_classes)
+    except TypeError as error:
+        raise ValueError(
+            f"model must be a function (n_features or shape, n_classes) -> nn.Module; model({size}, {n_classes}): {error}"
+        ) from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"model must be a function (n_features or shape, n_classes) -> nn.Module; it gave {type(made).__name__}.")
     network, some = made.to(rows.device).eval(), rows[:2]

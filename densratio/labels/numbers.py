@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ from scipy.optimize import minimize
 from scipy.special import expit, gammaln, logit
 from scipy.stats import gaussian_kde
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.utils import _safe_indexing
 
 from .given import label_array
+from .held_out import fitted, of_all_folds
 
 __all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
@@ -65,21 +68,26 @@ def as_targets(labels: Any, kind: str) -> np.ndarray | None:
 
 
 def out_of_fold_numbers(
-    model: Any, rows: Any, targets: np.ndarray, groups: Any, cv: int, n_deals: int, seed: int, n_jobs: int | None, verbose: int
+    model: Any, rows: Any, targets: np.ndarray, groups: Any, cv: int, n_deals: int, seed: int, n_jobs: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Out-of-fold predictions (n,) of the targets and of their absolute errors (n,), each a mean over the deals."""
-    kind = KFold if groups is None else GroupKFold
+    kind, n_rows = KFold if groups is None else GroupKFold, len(targets)
+    dealers = (kind(min(cv, n_rows), shuffle=True, random_state=seed + deal) for deal in range(n_deals))
+    deals = [list(dealer.split(targets, groups=groups)) for dealer in dealers]
     trees = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed)
 
-    def predicted_by(learner: Any, values: np.ndarray) -> np.ndarray:
-        deals = [kind(min(cv, len(targets)), shuffle=True, random_state=seed + deal) for deal in range(n_deals)]
-        how = {"groups": groups, "n_jobs": n_jobs, "verbose": verbose}
-        return np.mean([cross_val_predict(learner, rows, values, cv=folds, **how) for folds in deals], axis=0)
+    def predicted_by(learner: Any, values: np.ndarray, label: str) -> np.ndarray:
+        return of_all_folds(partial(_held_out, learner, rows, values), deals, label, n_jobs).mean(axis=0)
 
-    predicted = predicted_by(trees if model is None else model, targets)
+    predicted = predicted_by(trees if model is None else model, targets, "Folds of the numbers")
     errors = np.abs(targets - predicted)
-    spread = predicted_by(trees, errors)
+    spread = predicted_by(trees, errors, "Folds of their errors")
     return predicted, np.maximum(spread, max(_LEAST_SPREAD * float(np.median(errors)), np.finfo(float).tiny))
+
+
+def _held_out(model: Any, rows: Any, values: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
+    learner = fitted(model, _safe_indexing(rows, learned), values[learned])
+    return np.ravel(learner.predict(_safe_indexing(rows, held)))
 
 
 def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import to_host
-from .._columns import check_container
+from .._columns import is_frame, library_of, numbers_of
+from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
 from .confusion import careful_posterior
 from .frame import issue_frame, pandas_module, suggested_classes
-from .given import class_codes, clean_rows
+from .given import class_codes, clean_rows, warn_of_spellings
 from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
@@ -30,8 +30,9 @@ def label_issues_from_probabilities(
     The model predicts given labels, so its probabilities contain the noise: the confusion between true and given classes and the
     true class of each row are estimated together (by expectation-maximization, see `find_label_issues`).
 
-    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k]; or (r, n, K), from r deals of the
-    rows into folds. classes (K,): None for the sorted distinct labels. clean: row numbers of labels known to be right.
+    labels (n,): given labels. proba (n, K): out-of-fold probabilities, column k for classes[k], or a frame whose columns are
+    named after the classes; or (r, n, K), from r deals of the rows into folds.
+    classes (K,): None for the sorted distinct labels. clean: row numbers of labels known to be right.
     checked: rows drawn at random and their right labels, as in `find_label_issues`.
     groups: must be None; rows of a group must be held out together when the probabilities are made.
     Labels of tokens are a list of sequences, with a list of their probabilities (tokens, K), both without padding; clean then names
@@ -50,12 +51,18 @@ def label_issues_from_probabilities(
             raise ValueError("checked is for one label a row, and these are sequences: pass the tokens of all as one list.")
         return token_issues(labels, proba, clean, partial(label_issues_from_probabilities, classes=classes))
     names, given = class_codes(labels, classes)
-    proba = np.asarray(to_host(check_container(proba, "proba")), dtype=np.float64)
+    warn_of_spellings(names, 2)
+    proba = numbers_of(_in_order(proba, names), "proba", "probabilities (n, K)")
     dealt = proba if proba.ndim == 3 else proba[None]
     if dealt.shape[1:] != (len(given), len(names)) or not len(dealt):
         raise ValueError(
             f"proba must be ({len(given)}, {len(names)}), a row for each label and a column for each class, or several of these; "
-            f"got shape {proba.shape}. Where labels lack a class of the model, pass classes=model.classes_."
+            f"got shape {proba.shape}. "
+            + (
+                "One column p of the second class: numpy.column_stack([1 - p, p])."
+                if proba.ndim == 1 and len(names) == 2
+                else "Where labels lack a class of the model, pass classes=model.classes_."
+            )
         )
     sums_to_one = np.abs(dealt.sum(axis=2) - 1.0) < 1e-3
     is_bad = ~(np.isfinite(dealt).all(axis=2) & (dealt >= 0).all(axis=2) & sums_to_one).all(axis=0)
@@ -66,6 +73,24 @@ def label_issues_from_probabilities(
             "what predict_proba of cross_val_predict gives."
         )
     return class_issues(names, given, dealt, clean_rows(clean, len(given)), checked_rows(checked, names[given]))
+
+
+def _in_order(proba: Any, names: np.ndarray) -> Any:
+    """proba; of a frame the columns in the order of the classes (K,), if they are called as these are, or are numbered.
+
+    Raises ValueError if columns have other names.
+    """
+    if not is_frame(proba):
+        return proba
+    columns = {str(name): name for name in column_names(proba)}
+    if sorted(columns) == sorted(map(str, names)):
+        return np.column_stack([np.asarray(proba[columns[str(name)]]) for name in names])
+    if not all(name == number or name == f"column_{number}" for number, name in enumerate(columns.values())):
+        raise ValueError(
+            f"proba has the columns {list(columns)[:20]}, and the classes are {names.tolist()[:20]}: name the columns after the "
+            "classes, or pass an array with a column for each, in this order."
+        )
+    return proba.to_pandas() if library_of(proba) == "pyarrow" else proba
 
 
 def class_issues(
@@ -90,7 +115,7 @@ def class_issues(
         more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
         warnings.warn(
             f"Between {least} and {most} of {len(rows)} labels can be wrong: the rows do not separate the classes well enough, and "
-            f"{n_issues} are listed as issues. Trust the order of the scores, not the number, or {more}",
+            f"{int(frame['is_issue'].sum())} are listed as issues. Trust the order of the scores, not the number, or {more}",
             UserWarning, stacklevel=3,
         )  # fmt: skip
     # Lists, because pandas compares attributes with ==, which is ambiguous for arrays.

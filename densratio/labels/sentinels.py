@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import is_frame, is_polars
+from .._columns import is_frame, is_polars, library_of
 from ..tables.reading import column_names
 
 __all__ = ["sentinels_in", "warn_of_sentinels"]
@@ -39,7 +39,10 @@ def _repair(X: Any, sentinel: float) -> str:
     number = f"{sentinel:.15g}"
     if is_polars(X):
         return f"X.with_columns(polars.selectors.numeric().replace({number}, None))"
-    return f"X.replace({number}, numpy.nan)" if is_frame(X) else f"numpy.where(X == {number}, numpy.nan, X)"
+    if not is_frame(X):
+        return f"numpy.where(X == {number}, numpy.nan, X)"
+    frame = "X" if library_of(X) == "pandas" else "X.to_pandas()"
+    return f"{frame}.replace({number}, numpy.nan)"
 
 
 def _number_columns(X: Any) -> Iterator[tuple[Any, np.ndarray]]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from .._arrays import to_device
+from .._progress import ticked
 from ..training.loop.data import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
@@ -37,6 +38,7 @@ class Plan:
     """How each network of a fit is trained.
 
     factory : (shape, n_classes) -> nn.Module, or None for `small_network`. tick : called after each epoch.
+    stage : what the progress says that a network is for.
     decay : half of it times the squared weights is added to the mean loss.
     reach : least product of the learning rate and the number of steps.
     moves : how images are moved while they are learned, as in `moved`.
@@ -52,6 +54,7 @@ class Plan:
     decay: float = 0.0
     reach: float = 0.0
     moves: str = "no"
+    stage: str = "Network"
 
     def __post_init__(self) -> None:
         # An unknown device raises its error before the training.
@@ -64,6 +67,10 @@ class Plan:
     def of_images(self, moves: str, epochs: int) -> Plan:
         """This plan for `epochs` epochs on moved images, with a convolutional network and longer steps."""
         return replace(self, factory=image_network, moves=moves, rate=_LONGER * self.rate, epochs=epochs)
+
+    def at(self, stage: str) -> Plan:
+        """This plan for a network of another stage of the fit."""
+        return replace(self, stage=stage)
 
     def shorter(self, share: float) -> Plan:
         """This plan with a share of the epochs."""
@@ -109,6 +116,11 @@ class Training:
             raise ValueError(f"The loss of the network is {mean} after an epoch: lower learning_rate, or look at its output.")
         return mean
 
+    def epochs(self, loss: Callable[[Tensor], Tensor]) -> Iterator[float]:
+        """`epoch` for each epoch of the plan, counted on the display of progress."""
+        n = self.plan.epochs
+        return ticked((self.epoch(loss) for _ in range(n)), n, f"{self.plan.stage}, epochs")
+
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Parameter groups for an optimizer: matrices decay, other parameters do not."""
@@ -122,7 +134,7 @@ def train(plan: Plan, rows: Rows, weight: np.ndarray, seed: int) -> tuple[nn.Mod
     """A network trained on the cross entropy of the rows times weight (m,), and its loss after each epoch."""
     run = Training(plan, rows, seed)
     loss = _weighted(run, weight)
-    return run.model, [run.epoch(loss) for _ in range(plan.epochs)]
+    return run.model, list(run.epochs(loss))
 
 
 def _weighted(run: Training, weight: np.ndarray) -> Callable[[Tensor], Tensor]:
@@ -161,13 +173,13 @@ def label_model(plan: Plan, rows: Rows, seed: int) -> tuple[LabelModel | None, f
     if (~is_known).sum() < 4 * _FOLDS:
         return None, 1.0
     everything, at = np.ones(len(rows.y), dtype=bool), (np.arange(len(rows.y)), rows.y)
-    proba, _ = crossfitted(plan, rows, everything, seed, stops=True)
+    proba, _ = crossfitted(plan.at("First round, network"), rows, everything, seed, stops=True)
     right = label_posterior(proba, rows.y, is_known, rows.counts).posterior[at]
     # At least half of the rows stay.
     n_wrong = min(rows.counts @ (1.0 - right), 0.5 * rows.counts[~is_known].sum())
     order, is_kept = np.argsort(np.where(is_known, 1.0, right), kind="stable"), is_known.copy()
     is_kept[order[np.cumsum(rows.counts[order]) > n_wrong]] = True
-    proba, share = crossfitted(plan, rows, is_kept, seed + 1, stops=False)
+    proba, share = crossfitted(plan.at("Second round, network"), rows, is_kept, seed + 1, stops=False)
     return label_posterior(proba, rows.y, is_known, rows.counts, holds_noise=False), share
 
 
@@ -188,13 +200,14 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops
     """
     proba, shares = np.zeros((len(rows.y), plan.n_classes)), []
     for number, held_share in enumerate(held_shares(rows, _FOLDS, seed).T):
+        one = plan.at(f"{plan.stage} {number + 1} of {_FOLDS}")
         is_held = held_share > 0.0
         own, held = dealt(rows, held_share)
         own = own.take(is_kept[held_share < 1.0])
         if stops:
-            found = stopped(plan, own, held, seed + number)
+            found = stopped(one, own, held, seed + number)
         else:
-            found, share = _best(plan.shorter(0.5), own, held, is_kept[is_held], seed + number)
+            found, share = _best(one.shorter(0.5), own, held, is_kept[is_held], seed + number)
             shares.append(share)
         proba[is_held] += held_share[is_held, None] * found
     return proba, float(np.mean(shares)) if shares else 1.0
@@ -203,9 +216,7 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops
 def _held_out_after_each(plan: Plan, own: Rows, held: Rows, seed: int, *, falls: bool) -> Iterator[np.ndarray]:
     """Probabilities of the held-out rows after each epoch of a training on the rows `own`."""
     run = Training(plan, own, seed, falls=falls)
-    loss = _weighted(run, own.counts)
-    for _ in range(plan.epochs):
-        run.epoch(loss)
+    for _ in run.epochs(_weighted(run, own.counts)):
         yield predicted(plan, run.model, held.x)
 
 
@@ -244,7 +255,7 @@ def train_reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed
     twice = TRAIN_TWICE.get(key_of(name))
     if twice is None:
         return _reweighted(plan, rows, clean, name, seed)
-    first, _ = train(plan, rows, rows.counts, seed)
+    first, _ = train(plan.at("First training"), rows, rows.counts, seed)
     split = twice.split(_margins(predicted(plan, first, rows.x), rows.y), seed=seed)
     model, found, losses = _reweighted(plan, rows.take(split.train), rows.take(split.val), name, seed)
     weight = np.zeros(len(rows.y))
@@ -284,11 +295,13 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
         val = validation() if method.needs_validation else None
         return method.weighted_loss(run.model, (run.rows(i), run.y[i], i), val)
 
-    history = []
-    for _ in range(plan.epochs):
-        if chosen is not None and method.uses_validation:
-            chosen.choose(run.model)
-        history.append(run.epoch(loss))
+    def losses() -> Iterator[float]:
+        for _ in range(plan.epochs):
+            if chosen is not None and method.uses_validation:
+                chosen.choose(run.model)
+            yield run.epoch(loss)
+
+    history = list(ticked(losses(), plan.epochs, f"Training by {name}, epochs"))
     return run.model, method.weights_.cpu().numpy().astype(np.float64), history
 
 
@@ -298,4 +311,4 @@ def _held_out_losses(plan: Plan, rows: Rows, seed: int) -> Tensor:
 
 def _held_out(plan: Plan, rows: Rows, seed: int) -> np.ndarray:
     """Probabilities (m, K) by networks that learned from other rows."""
-    return crossfitted(plan, rows, np.ones(len(rows.y), dtype=bool), seed, stops=True)[0]
+    return crossfitted(plan.at("Losses of held-out rows, network"), rows, np.ones(len(rows.y), dtype=bool), seed, stops=True)[0]

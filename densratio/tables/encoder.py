@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import is_frame
 from .._estimator import Estimator
-from .._names import nearest
+from .._names import nearest, twin
 from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
 from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
@@ -81,8 +81,8 @@ class TableEncoder(TransformerMixin, Estimator):
         names, left_out = self._names(source, target)
         pairs = pairs_of(source, target, names)
         of_text = [name for name, (column, _) in pairs.items() if column.kind == "categories"]
-        texts = {name: [loose_values(table, name) for table in (source, target)] for name in of_text}
-        _warn_of_texts(texts)
+        texts = {name: [loose_values(table, name) for table in ([source] if is_one else [source, target])] for name in of_text}
+        _warn_of_texts(source, texts)
         counted = self._row_numbers(pairs)
         counts = source_counts(sample_weight, source.shape[0])
         if counts is not None:
@@ -157,9 +157,11 @@ class TableEncoder(TransformerMixin, Estimator):
         if any(only):
             sides = zip(("source", "target"), only, strict=True)
             facts = " and ".join(f"only the {side} has {some}" for side, some in sides if some)
+            pairs = [f"{name!r} and {other!r}" for name in only[0] if (other := twin(name, only[1])) is not None]
+            alike = f" Rename one of {' and of '.join(pairs)}, if they are one column." if pairs else ""
             raise ValueError(
-                f"The samples have different columns: {facts}. Leave these out with drop={[*left_out, *only[0], *only[1]]}, or "
-                "give both the same names."
+                f"The samples have different columns: {facts}.{alike} Leave these out with "
+                f"drop={[*left_out, *only[0], *only[1]]}, or give both the same names."
             )
         return mine, left_out
 
@@ -194,10 +196,10 @@ def as_names(drop: Any) -> list[Any]:
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
-def _warn_of_texts(texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
-    """Warn of columns that count as categories and look like numbers or dates, from their values in both samples."""
+def _warn_of_texts(X: Any, texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None:
+    """Warn of columns of X that count as categories and look like numbers or dates, from their values in both samples."""
     for name, samples in texts.items():
-        advice = advice_on_texts(name, samples)
+        advice = advice_on_texts(X, name, samples)
         if advice is not None:
             warnings.warn(advice, UserWarning, stacklevel=3)
 

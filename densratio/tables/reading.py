@@ -112,8 +112,8 @@ def read_column(X: Any, name: Any, sample: str) -> Column:
     # One table is not compared with another, and its reader may have no such parameter.
     leave_out = f" with drop=[{name!r}]" if sample in ("source", "target", "reference") else ""
     values, is_category, has_zone = _as_array(X[name]) if is_frame(X) else (X[:, int(name[1:])], False, False)
-    # An array has one type for all columns.
-    numbers = numbers_spelled(values) if not is_frame(X) and values.dtype.kind in "US" else None
+    # An array can't declare the type of a column.
+    numbers = None if is_frame(X) else _numbers_in_texts(values)
     column = _of_values(values, is_category, has_zone) if numbers is None else Column("numbers", numbers)
     if isinstance(column, str):
         raise ValueError(
@@ -173,6 +173,16 @@ def _remedy(name: Any, source: Column, target: Column) -> str:
 
 
 # ---------------------------------------------------------------- arrays
+
+
+def _numbers_in_texts(values: np.ndarray) -> np.ndarray | None:
+    """The numbers (n,) that the texts of a column (n,) spell, with NaN for gaps; None for a column of another kind."""
+    if values.dtype.kind != "O":
+        return numbers_spelled(values) if values.dtype.kind in "US" else None
+    types = {type(value): value for value in values if not is_missing(value)}
+    if str not in types or not all(kind is str or is_real(value) for kind, value in types.items()):
+        return None
+    return numbers_spelled(np.array([np.nan if is_missing(value) else value for value in values], dtype=object))
 
 
 def _as_array(column: Any) -> tuple[np.ndarray, bool, bool]:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .._columns import is_real
+from .._columns import is_frame, is_polars, is_real, library_of
 
-__all__ = ["advice_on_texts", "instead_of_texts", "is_date", "numbers_spelled", "spells_number"]
+__all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
 
-_CODE = re.compile(r"[+-]?0\d")  # 01234 is a code
+_CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
-_CURES = {
-    "numbers": "pandas.to_numeric(X[{name!r}])",
-    "dates": "pandas.to_datetime(X[{name!r}])",
-    "numbers with signs": 'pandas.to_numeric(X[{name!r}].str.replace(r"[^0-9.+-]", "", regex=True))',
+_IN_PANDAS = {
+    "numbers": "pandas.to_numeric({at})",
+    "dates": "pandas.to_datetime({at})",
+    "numbers with signs": 'pandas.to_numeric({at}.str.replace(r"[^0-9.+-]", "", regex=True))',
+    "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
+    "categories": '{at}.astype("category")',
+    "plain texts": "{at}.str.strip().str.lower()",
+}
+_IN_POLARS = {
+    "numbers": "{at}.cast(polars.Float64)",
+    "dates": "{at}.str.to_datetime()",
+    "numbers with signs": '{at}.str.replace_all(r"[^0-9.+-]", "").cast(polars.Float64)',
+    "numbers and gaps": "{at}.cast(polars.Float64, strict=False)",
+    "categories": "{at}.cast(polars.Categorical)",
+    "plain texts": "{at}.str.strip_chars().str.to_lowercase()",
 }
 
 
@@ -30,13 +42,16 @@ def spells_number(text: Any) -> bool:
         return False
 
 
-def numbers_spelled(texts: np.ndarray) -> np.ndarray | None:
-    """The numbers that all texts of an array spell, as `spells_number` decides for one; None if any spells no number."""
+def numbers_spelled(values: np.ndarray) -> np.ndarray | None:
+    """The numbers, as float64, of an array of texts and numbers that all spell one; None if any spells no number, or a code."""
+    texts = values.tolist() if values.dtype.kind in "US" else [value for value in values.flat if isinstance(value, str)]
     try:
-        numbers = texts.astype(np.float64)
-    except ValueError:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
         return None
-    return numbers if all(map(spells_number, texts[~np.isfinite(numbers)].tolist())) else None
+    if any(map(_CODE.match, map(str, np.ravel(texts)))):
+        return None
+    return numbers if all(map(spells_number, values[~np.isfinite(numbers)].tolist())) else None
 
 
 def is_date(text: str) -> bool:
@@ -48,47 +63,51 @@ def is_date(text: str) -> bool:
     return "-" in text.strip()[4:]
 
 
-def instead_of_texts(name: Any, texts: Collection[str]) -> str | None:
-    """What a column with these distinct texts holds and how to convert it, or None if some text is neither number nor date.
+def _code(kind: str, X: Any, name: Any) -> str:
+    """Code that makes of a column of X, in words of its library, what a kind of `_IN_PANDAS` says."""
+    if is_polars(X):
+        return _IN_POLARS[kind].format(at=f"X[{name!r}]")
+    frame = "X" if library_of(X) == "pandas" else "X.to_pandas()" if is_frame(X) else "pandas.DataFrame(X)"
+    return _IN_PANDAS[kind].format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
+
+
+def kind_of_texts(texts: Collection[str]) -> str | None:
+    """What all of these distinct texts spell, a kind of `_IN_PANDAS`, or None if some text is neither number nor date.
 
     Numbers that begin with 0, such as 01234, are codes.
     """
-    kind = _spelled(texts)
-    return None if kind is None else f"{kind}: {_CURES[kind].format(name=name)}"
-
-
-def _spelled(texts: Collection[str]) -> str | None:
     if any(map(_CODE.match, texts)):
         return None
     tests: dict[str, Callable[[str], Any]] = {"numbers": spells_number, "dates": is_date, "numbers with signs": _MARKED.fullmatch}
     return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
 
 
-def advice_on_texts(name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
-    """Advice for a column that counts as categories, if its values in both samples look like numbers or dates."""
+def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
+    """Advice for a column of X that counts as categories, if its values in one or two samples look like numbers or dates."""
+    code, there = partial(_code, X=X, name=name), ", in both tables" if len(samples) > 1 else ""
     for values in samples:
         strays = [value for value in values if not is_real(value) and not spells_number(value)]
         if 0 < 2 * len(strays) < len(values):
             return (
                 f"Column {name!r} holds mostly numbers, and {str(strays[0])!r}: it is taken for categories. For "
-                f'numbers, repair it or make a gap of it, pandas.to_numeric(X[{name!r}], errors="coerce"); for categories, declare '
-                f'them, X[{name!r}].astype("category").'
+                f"numbers, repair it or make a gap of it, {code('numbers and gaps')}; for categories, declare "
+                f"them, {code('categories')}."
             )
     texts = {str(value) for values in samples for value in values}
-    if twins := _twins(texts):
+    if same := twins(texts):
         return (
-            f"Column {name!r} has the levels {', '.join(map(repr, twins))}, which differ only in case or spaces. If they are one "
-            f"level, make them equal in both tables: X[{name!r}].str.strip().str.lower()."
+            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one "
+            f"level, make them equal{there[1:]}: {code('plain texts')}."
         )
-    if not texts or (instead := instead_of_texts(name, texts)) is None:
+    if not texts or (kind := kind_of_texts(texts)) is None:
         return None
     return (
-        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {instead}, in both "
-        f'tables; or declare categories, X[{name!r}].astype("category").'
+        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}: "
+        f"{code(kind)}{there}; or declare categories, {code('categories')}."
     )
 
 
-def _twins(texts: Collection[str]) -> list[str]:
+def twins(texts: Collection[str]) -> list[str]:
     """The first texts that differ only in case and surrounding spaces, or none."""
     spellings: dict[str, list[str]] = {}
     for text in sorted(texts):

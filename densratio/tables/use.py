@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .reading import Column
-from .spelling import instead_of_texts
+from .spelling import kind_of_texts
 
 __all__ = ["ColumnUse", "dropped", "numbers_rows", "shown_value", "use_of"]
 
@@ -172,8 +172,8 @@ def _one_hot(
     # A single rare level needs no shared column.
     levels = tuple(sorted(frequent)) if len(known) - len(frequent) > 1 else tuple(known)
     if not levels and not has_gaps:
-        instead = instead_of_texts(name, known) if is_undeclared else None
-        what = "they name rows and do not describe them" if instead is None else f"they read as {instead}"
+        kind = kind_of_texts(known) if is_undeclared else None
+        what = "they name rows and do not describe them" if kind is None else f"they read as {kind}"
         return dropped(name, f"{len(known)} different texts, of which none is frequent: {what}")
     notes = (*_levels_apart(levels, counts, sizes), *apart)
     return ColumnUse(name, source.kind, levels, len(known) - len(levels), has_gaps=has_gaps, no_overlap=notes)
