@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._arrays import to_host
 from .._validation import check_number
 
 __all__ = [
@@ -134,7 +135,7 @@ def backward_corrected(transition: Any) -> Loss:
 
 
 def _transition(transition: Any) -> Tensor:
-    matrix = torch.as_tensor(transition, dtype=torch.float64)
+    matrix = torch.as_tensor(to_host(transition), dtype=torch.float64)
     is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     if not is_square or not bool((matrix >= 0).all()) or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[0])):
         raise ValueError(f"transition must be (C, C), rows of sum 1 with entries >= 0; got shape {tuple(matrix.shape)}.")
@@ -162,7 +163,7 @@ def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -
     cosines of features and class vectors.
     Source: Cao et al. (2019), Learning imbalanced datasets with label-distribution-aware margin loss.
     """
-    sizes = torch.as_tensor(class_sizes, dtype=torch.float64)
+    sizes = torch.as_tensor(to_host(class_sizes), dtype=torch.float64)
     if sizes.ndim != 1 or not bool((sizes > 0).all()):
         raise ValueError(f"class_sizes must be (C,) numbers > 0, the training rows of each class; got {class_sizes!r}.")
     return partial(_label_margins, largest * (sizes.min() / sizes) ** 0.25, scale)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..losses import Loss
+from .draws import generator_states, same_draws, set_generators
 from .model import Listener, device_of_model, unwrapped
 from .ranks import Rows
-from .validation_pass import frozen_buffers, same_draws, validation_pass
+from .validation_pass import frozen_buffers, validation_pass
 
 __all__ = ["LastLayer", "Layer", "TrainingPass", "last_layer", "weighted_gradient"]
 
@@ -59,7 +60,7 @@ class TrainingPass:
         if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
             y = y.long()  # torch's losses take 8-bit labels, its indexing does not
         listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
-        draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        draws = generator_states(device)
         layers: list[Layer] | None = [] if "layers" in keeps else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
@@ -74,9 +75,7 @@ class TrainingPass:
         """Losses (n,) under other parameters, with the same dropout draws; they leave no trace in the model."""
         device = device_of_model(self.model)
         with frozen_buffers(self.model), same_draws(device):
-            torch.set_rng_state(self.draws[0])
-            if self.draws[1] is not None:
-                torch.cuda.set_rng_state(self.draws[1], device)
+            set_generators(self.draws, device)
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
 
     @property

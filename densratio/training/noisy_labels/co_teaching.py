@@ -12,12 +12,12 @@ from torch.func import functional_call
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.draws import same_draws
 from ..loop.model import device_of_model, unwrapped
 from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..loop.validation_pass import same_draws
 from ..losses import Loss, cross_entropy
 from ..rules import top_share
 
