@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -16,7 +15,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
-from ..._names import plain
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
@@ -26,7 +24,7 @@ from .row_batch import positions_of
 from .row_losses import RowLosses
 from .state import all_or_nothing, check_numbers
 
-__all__ = ["Reweighter", "where_named"]
+__all__ = ["Reweighter"]
 
 _LONE = 3  # batches of one row in a row that are no accident
 
@@ -275,27 +273,6 @@ def x_y_index(batch: Any, kind: str) -> tuple[Any, Any, Any]:
 def _is_empty(index: Any) -> bool:
     shape = getattr(index, "shape", None)
     return index is not None and (len(index) == 0 if shape is None else 0 in shape)
-
-
-def where_named(text: str) -> str:
-    """Text that lists the method classes of `densratio.training`, first the one that a name such as "mw_net" means."""
-    known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
-    key = plain(text)
-    # First the longest class name that begins the text, then the shortest that begins with it.
-    begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
-    meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
-    call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
-    first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
-    # Names such as "lrt" mean a class with a parameter; only the registry knows them.
-    by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name."
-    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}. {by_name}"
-
-
-def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
-    for below in kind.__subclasses__():
-        if not inspect.isabstract(below):
-            yield below
-        yield from _concrete(below)
 
 
 def _named_after(kind: type, init: Any) -> Any:
