@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 if importlib.util.find_spec("skorch") is None:
@@ -110,7 +109,7 @@ class ReweightedNet(NeuralNet):
         batch_val = state.next_validation()
         val = None if batch_val is None else (*batch_val[0], batch_val[1])
         state.take_optimizer(getattr(self, "optimizer_", None))
-        model = Prediction(self.module_, partial(self.infer, **fit_params))
+        model = Prediction(self.module_, lambda _, x: self.infer(x, **fit_params))
         # A reweighter that held a method of the net could not be pickled with it.
         with _replaced(state.reweighter, "loss", self._losses):
             try:

@@ -142,7 +142,7 @@ class ReweightedTrainer(Trainer):
         train = self._rows(inputs)
         batch = self._weighting.next_validation()
         val = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
-        predicting = Prediction(model, lambda columns: model(**columns), self.prediction)
+        predicting = Prediction(model, lambda module, columns: module(**columns), self.prediction)
         loss = self.reweighter.weighted_loss(predicting, train, val) * inputs.get(SHARE, 1.0)
         return (loss, predicting.outputs(train[0])) if return_outputs else loss
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..._validation import check_count
-from ..loop.model import last_linear, unwrapped
+from ..loop.model import last_linear, uncompiled, unwrapped
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
@@ -127,9 +127,8 @@ class MetaGradient(nn.Module):
 
         A model under torch.compile runs uncompiled, because its compiled backward could be used only once.
         """
-        model = getattr(model, "_orig_mod", model)
         own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
-        return TrainingPass.of(model, x, y, loss, keeps=[*own, *keeps])
+        return TrainingPass.of(uncompiled(model), x, y, loss, keeps=[*own, *keeps])
 
     def of(self, batch: TrainingPass, weights: Tensor, val: Any, loss: Loss | None = None) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached.
