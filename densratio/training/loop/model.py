@@ -136,11 +136,11 @@ class Listener:
         return output.detach().flatten(1)
 
     def last(self) -> tuple[Tensor | None, Tensor | None]:
-        """The last input (n, h) and output of the last linear layer, detached; no output if it was changed in place since."""
+        """The last input (n, h) of the last linear layer, detached, and its output; no output if it was changed in place since."""
         if not self._last:
             return None, None
         entry, output, version = self._last[-1]
-        return entry.detach(), output.detach() if output._version == version else None
+        return entry.detach(), output if output._version == version else None
 
     def _keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
         self._outputs.append(output)
