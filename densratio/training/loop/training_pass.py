@@ -185,8 +185,10 @@ def _is_passed_on(output: Tensor, prediction: Tensor) -> bool:
     """Whether a prediction is a copy of the output, as wrappers make it for another precision or to find unused parameters."""
     node, place = prediction.grad_fn, prediction.output_nr
     while node is not None and (node is not output.grad_fn or place != output.output_nr):
-        name = node.name()
-        if name not in _COPIES:
+        if node.name() not in _COPIES:
             return False
-        node, place = node.next_functions[place if name == _SINK else 0]
+        edges = [edge for edge in node.next_functions if edge[0] is not None]
+        # Of the sink's inputs, the first is no output of the model, and those without a gradient have no edge.
+        needs = getattr(node, "needs_input_grad", ())
+        node, place = edges[sum(needs[1 : 1 + place])] if node.name() == _SINK else edges[0]
     return node is not None

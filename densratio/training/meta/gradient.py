@@ -211,7 +211,7 @@ class MetaGradient(nn.Module):
             # A learning rate of 0 shows nothing: the next batch decides.
             return products
         # Waits for the device once in a run, to see whether both agree up to rounding.
-        self.product_ = "layers" if bool((split - products).norm() <= tolerance(split) * products.norm()) else name
+        self.product_ = "layers" if bool((split - products).norm() <= tolerance(batch) * products.norm()) else name
         return split if self.product_ == "layers" else products
 
     def _split(self, batch: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:
