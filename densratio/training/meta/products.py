@@ -107,7 +107,9 @@ def _keeps_rows(layer: Layer, n: int) -> bool:
 def _fitting(entry: Tensor, parameters: dict[str, Tensor]) -> Tensor:
     """The input of a layer in the precision of its parameters, unless autocast or the layer sees to that."""
     own = next(iter(parameters.values())).dtype
-    return entry if not entry.is_floating_point() or torch.is_autocast_enabled(entry.device.type) else entry.to(own)
+    if entry.dtype == own or not entry.is_floating_point() or torch.is_autocast_enabled(entry.device.type):
+        return entry
+    return entry.to(own)
 
 
 def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[int, Tensor]) -> Tensor:
