@@ -41,7 +41,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     row_losses: the mean loss of each row, by which `suspicious_rows` ranks.
     With torch.distributed each rank passes its own rows. The weights equal those of one process with the rows of all ranks, and so
     does the gradient once DistributedDataParallel has averaged it. All ranks need the same number of batches; within torch's
-    Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
+    Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more. Networks that a method
+    learns start from rank 0's.
     """
 
     weights_: Tensor
@@ -75,6 +76,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
         self._lone_batches = 0
+        self._has_one_start = False
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
@@ -175,6 +177,7 @@ class Reweighter(nn.Module, Joinable, ABC):
 
         Raises ValueError for another form, if the validation batch is missing, or if gradients are off.
         """
+        self._take_parameters_of_rank_0()
         name = type(self).__name__
         if isinstance(model, type):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
@@ -205,6 +208,13 @@ class Reweighter(nn.Module, Joinable, ABC):
         x, y, index = x_y_index(train, "training")
         self._warn_of_lone_rows(index)
         return x, y, index
+
+    def _take_parameters_of_rank_0(self) -> None:
+        """With several ranks, once: networks that a method learns may have been drawn from another seed on each."""
+        if not self._has_one_start and n_ranks() > 1:
+            for parameter in self.parameters():
+                dist.broadcast(parameter.detach(), 0)
+            self._has_one_start = True
 
     def _warn_of_lone_rows(self, index: Any) -> None:
         """Warn where one batch after another has one row; the last of an epoch may."""

@@ -36,8 +36,8 @@ class CoTeaching(BatchReweighter):
         Rows of the training set.
     model : nn.Module
         The network that trains, alone or inside the module that `weighted_loss` gets; there the peer runs in its place. The peer is
-        a copy whose parameters are drawn anew by each layer's own `reset_parameters`, from torch's global generator, which every
-        rank must have seeded alike.
+        a copy whose parameters are drawn anew by each layer's own `reset_parameters`, from torch's global generator; with several
+        ranks it is that of rank 0.
     optimizer : torch.optim.Optimizer
         The optimizer of the model. The peer has a copy, which follows its learning rates and other settings, schedules included.
     peer : nn.Module or None
