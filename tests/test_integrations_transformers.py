@@ -248,7 +248,7 @@ def test_the_trainer_trains_better_with_weights_than_without(hugging):
 @pytest.mark.parametrize(
     ("n_outputs", "label", "words"),
     [
-        ((1,), lambda y: y.float(), "gives one number a row: loss=densratio.training.losses.squared_error"),
+        ((1,), lambda y: y.float(), "one number a row: loss=densratio.training.losses.squared_error for numbers, multilabel"),
         ((4, N_CLASSES), lambda y: y[:, None].repeat(1, 4), "tokens or pixels use loss=densratio.training.losses.token_cross_ent"),
         ((N_CLASSES,), lambda y: y + 2, "has 3 classes and the labels go from 2 to 4"),
         ((N_CLASSES,), lambda y: y.float(), "Make the labels integers"),

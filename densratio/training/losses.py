@@ -189,9 +189,13 @@ def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean binary cross entropy (n,) over the labels of each row; logits and 0 / 1 labels (n, L)."""
+    """Mean binary cross entropy (n,) over the labels of each row; logits and 0 / 1 labels (n, L).
+
+    For one label a row both may be (n,), and logits (n, 1) may meet labels (n,).
+    """
     check_tensor(prediction)
-    return rows_mean(functional.binary_cross_entropy_with_logits(prediction, label.to(prediction.dtype), reduction="none"))
+    logits = prediction.reshape(label.shape) if prediction.numel() == label.numel() else prediction
+    return rows_mean(functional.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none"))
 
 
 def token_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
@@ -221,11 +225,14 @@ def other_task(prediction: Tensor, label: Tensor) -> str | None:
     """Advice for a prediction and labels that cross entropy does not take; None if they look right."""
     n, n_classes = len(prediction), prediction.shape[-1]
     if prediction.ndim == 1 or (prediction.ndim == 2 and n_classes == 1):
-        return "The model gives one number a row: loss=densratio.training.losses.squared_error, or a logit for each class."
+        return (
+            "The model gives one number a row: loss=densratio.training.losses.squared_error for numbers, multilabel there for "
+            "labels 0 and 1, or a logit for each class."
+        )
     if prediction.ndim > 2:
         return "For labels of tokens or pixels use loss=densratio.training.losses.token_cross_entropy or pixel_cross_entropy."
     if label.shape == prediction.shape:
-        return "For several labels a row use loss=densratio.training.losses.multilabel."
+        return "One-hot labels become y.argmax(dim=1). For several labels a row use loss=densratio.training.losses.multilabel."
     if label.shape == (n, 1):
         return "Take the one column of the labels: y[:, 0]."
     if label.shape == (n,) and label.is_floating_point():

@@ -64,8 +64,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
         super().__init__()
         Joinable.__init__(self)
-        if not callable(loss):
-            raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
+        _check_loss(loss)
         n_train = check_count("n_train", n_train, more=", the number of training rows")
         check_number("warmup_epochs", warmup_epochs, "[0, inf]")
         if warmup_steps is not None:
@@ -76,7 +75,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
         self._lone_batches = 0
-        self._has_one_start = False
+        self._has_one_start = self._has_looked = False
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
@@ -137,10 +136,11 @@ class Reweighter(nn.Module, Joinable, ABC):
         """`loss` of each row (n,). Raises ValueError if it returns another shape."""
         losses = self.loss(prediction, label)
         if losses.ndim != 1:
+            met = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (prediction, label)]
             raise ValueError(
-                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)}. Give a loss with "
-                'reduction="none" and average what is left of each row: densratio.training.losses has such losses for several '
-                "labels, tokens and pixels."
+                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)} of a prediction {met[0]} and "
+                f'labels {met[1]}. Give a loss with reduction="none" and average what is left of each row: '
+                "densratio.training.losses has such losses for numbers, several labels, tokens and pixels."
             )
         return losses
 
@@ -207,6 +207,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self._notify_join(model)
         x, y, index = x_y_index(train, "training")
         self._warn_of_lone_rows(index)
+        self._warn_of_other_rows()
         return x, y, index
 
     def _take_parameters_of_rank_0(self) -> None:
@@ -225,7 +226,23 @@ class Reweighter(nn.Module, Joinable, ABC):
                 f"Batches have one row each. {type(self).__name__} scales weights to mean 1 in each batch, so that of a single row "
                 "is 1, whatever its label: give batches of several rows.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
+            )
+
+    def _warn_of_other_rows(self) -> None:
+        """Warn, once after two passes, where only the first rows were named, as if the index held places in the batch."""
+        mass = self.row_losses.mass
+        if self._has_looked or self.rows_seen < 2 * self.n_train or mass.device.type == "meta":
+            return
+        self._has_looked = True
+        n_named = int((mass > 0).sum())
+        if 0 < n_named <= self.n_train // 2 and bool((mass[:n_named] > 0).all()):
+            warnings.warn(
+                f"In {self.epoch:.0f} passes over {self.n_train} training rows only the rows 0 to {n_named - 1} were named. The "
+                "index must be the number of each row in the training set, as Indexed gives it, not its place in the batch; and "
+                "n_train the number of these rows.",
+                UserWarning,
+                stacklevel=5,
             )
 
     def _notify_join(self, model: Any) -> None:
@@ -283,6 +300,16 @@ def x_y_index(batch: Any, kind: str) -> tuple[Any, Any, Any]:
 def _is_empty(index: Any) -> bool:
     shape = getattr(index, "shape", None)
     return index is not None and (len(index) == 0 if shape is None else 0 in shape)
+
+
+def _check_loss(loss: Any) -> None:
+    """Raise ValueError for anything but a function that can give one loss a row."""
+    if isinstance(loss, type):
+        raise ValueError(f'loss is the class {loss.__name__}: type loss={loss.__name__}(reduction="none"), which makes the loss.')
+    if getattr(loss, "reduction", "none") != "none":
+        raise ValueError(f'loss must give one loss a row: type loss={type(loss).__name__}(reduction="none").')
+    if not callable(loss):
+        raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
 
 
 def _named_after(kind: type, init: Any) -> Any:

@@ -77,6 +77,8 @@ class CoTeaching(BatchReweighter):
         check_number("n_epochs", n_epochs, "(0, inf)")
         check_number("exponent", exponent, "(0, inf)")
         self.forget_rate, self.n_epochs, self.exponent = forget_rate, n_epochs, exponent
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"CoTeaching copies the torch.nn.Module that you train; got a {type(model).__name__}.")
         self._followed = optimizer
         self.peer, self.peer_optimizer = _twin(model, optimizer)
         if peer is None:

@@ -162,6 +162,8 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
     if not isinstance(name, str) or name not in IN_LOOPS:
         names = sorted([*IN_LOOPS, "auto"])
         hint = other_method(ratio, names) if isinstance(ratio, str) else ""
+        if isinstance(ratio, type) and issubclass(ratio, DensityRatio):
+            hint = f" Type {ratio.__name__}(...)."
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.{hint}")
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
