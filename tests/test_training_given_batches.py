@@ -188,6 +188,18 @@ def test_a_thing_of_another_kind_is_told_with_what_to_type(make, words):
         make(Network(0))
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
+@pytest.mark.parametrize("name", ["mw_net", "lrw_hard"])
+def test_an_optimizer_of_a_part_of_the_model_is_told(name, is_frozen, recwarn):
+    model = Network(0, has_norm=False).train()
+    model.hidden.requires_grad_(not is_frozen)
+    method = reweighter(name, N_TRAIN, model=model, optimizer=optimizer_of(model.out), **GIVEN)
+    for _ in range(2):
+        method.weighted_loss(model, of(torch.arange(4)), VAL)
+    said = [warning for warning in recwarn if "holds 2 of the model's 4 parameters" in str(warning.message)]
+    assert len(said) == (not is_frozen) and all(warning.filename == __file__ for warning in said)
+
+
 class Returning(nn.Module):
     """A network whose outputs are wrapped."""
 

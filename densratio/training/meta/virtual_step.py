@@ -113,11 +113,6 @@ def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
     """The rule of the optimizer's steps. Raises ValueError for an optimizer that is not in OPTIMIZERS, or one that maximizes."""
     optimizer = _innermost(optimizer)
     if type(optimizer) not in OPTIMIZERS:
-        if isinstance(optimizer, list | tuple):
-            raise ValueError(
-                "The exact meta-gradient follows one optimizer: make one with a group of parameters for each of these, "
-                'SGD([{"params": ..., "lr": ...}, ...]), or type mode="first_order" and leave out optimizer=.'
-            )
         names = ", ".join(sorted(kind.__name__ for kind in OPTIMIZERS))
         raise ValueError(
             f"The exact meta-gradient knows the steps of {names}; got {type(optimizer).__name__}. Use one of these, or "
