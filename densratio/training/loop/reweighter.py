@@ -177,7 +177,6 @@ class Reweighter(nn.Module, Joinable, ABC):
 
         Raises ValueError for another form, if the validation batch is missing, or if gradients are off.
         """
-        self._take_parameters_of_rank_0()
         name = type(self).__name__
         if isinstance(model, type):
             raise ValueError(f"weighted_loss takes the model, not its class: give the {model.__name__}(...) that you train.")
@@ -205,6 +204,7 @@ class Reweighter(nn.Module, Joinable, ABC):
             if n_ranks() == 1 and _is_empty(index):
                 raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
+        self._take_parameters_of_rank_0()
         x, y, index = x_y_index(train, "training")
         self._warn_of_lone_rows(index)
         self._warn_of_other_rows()
