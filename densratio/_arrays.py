@@ -40,6 +40,7 @@ __all__ = [
     "map_arrays",
     "namespace",
     "put",
+    "running_sum",
     "shifted_block",
     "take_rows",
     "tiny",
@@ -143,6 +144,28 @@ def dense(x: Array) -> Array:
 def put(x: Any, like: Array) -> Array:
     """`x` (numpy array or Python scalar) as an array in the library, dtype and device of `like`."""
     return namespace(like).asarray(x, dtype=like.dtype, device=device_of(like))
+
+
+def running_sum(x: Array, axis: int = 0) -> Array:
+    """Cumulative sums along an axis, in the shape of `x`.
+
+    Under torch.use_deterministic_algorithms a GPU raises an error for its own cumulative sum of floats; it then takes log2(n)
+    additions of the whole array.
+    """
+    xp = namespace(x)
+    return _doubled_sum(x, axis) if xp is not np and _must_be_deterministic(x) else xp.cumulative_sum(x, axis=axis)
+
+
+def _must_be_deterministic(x: Array) -> bool:
+    return is_tensor(x) and x.device.type == "cuda" and sys.modules["torch"].are_deterministic_algorithms_enabled()
+
+
+def _doubled_sum(x: Array, axis: int) -> Array:
+    sums, step, n = x.movedim(axis, 0), 1, x.shape[axis]
+    while step < n:
+        sums = namespace(x).concat([sums[:step], sums[step:] + sums[:-step]])
+        step *= 2
+    return sums.movedim(0, axis)
 
 
 def to_device(x: Any, device: str) -> Array:

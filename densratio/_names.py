@@ -10,10 +10,10 @@ __all__ = ["did_you_mean", "nearest", "plain", "twin"]
 
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     # Density ratios.
-    "kmm": ("kernel mean matching", "maximum mean discrepancy"),
-    "kliep": ("Kullback-Leibler importance estimation procedure",),
-    "lsif": ("unconstrained least-squares importance fitting", "uLSIF", "RuLSIF"),
-    "wasserstein": ("optimal transport", "earth mover's distance"),
+    "kmm": ("kernel mean matching", "maximum mean discrepancy", "adiw-km"),
+    "kliep": ("Kullback-Leibler importance estimation procedure", "adiw-kl"),
+    "lsif": ("unconstrained least-squares importance fitting", "uLSIF", "RuLSIF", "adiw-ls"),
+    "wasserstein": ("optimal transport", "earth mover's distance", "adiw-wa"),
     "discriminator": ("probabilistic classification", "classifier", "logistic regression"),
     "gaussian": ("normal distributions",),
     "kde": ("kernel density estimation",),

@@ -25,6 +25,7 @@ from ._arrays import (
     is_sparse,
     namespace,
     put,
+    running_sum,
     take_rows,
     tiny,
     to_host,
@@ -77,7 +78,7 @@ def median_bandwidth(
         weight = xp.concat([xp.ones_like(size[: s.shape[0]]) if w is None else w for s, w in sides])
         weight = weight / xp.max(weight)  # so that products of weights neither overflow nor underflow
         count = xp.take(xp.reshape(weight[:, None] * weight[None, :], (-1,)), order) * xp.astype(ordered > 0.0, ordered.dtype)
-        below = xp.cumulative_sum(count)
+        below = running_sum(count)
         # The tolerance makes ties robust to rounding of the sum of weights.
         middle = xp.sum(xp.astype(below <= 0.5 * below[-1] * (1.0 + 64.0 * eps(below)), xp.int64))
     return _reciprocal(2.0 * xp.take(ordered, xp.reshape(xp.clip(middle, max=n * n - 1), (1,)))[0])
@@ -121,7 +122,7 @@ def _gap(high: Array, low: Array, distance: Callable[[Array, Array], Array]) -> 
 def _weighted_quantiles(rows: Array, weight: Array) -> list[Array]:
     """The 10 % and 90 % quantiles (1, d) of rows (n, d), as if each occurred weight (n,) times."""
     xp, order = namespace(rows), namespace(rows).argsort(rows, axis=0)
-    reached = xp.cumulative_sum(xp.take(weight, xp.reshape(order, (-1,))).reshape(order.shape), axis=0)
+    reached = running_sum(xp.take(weight, xp.reshape(order, (-1,))).reshape(order.shape), axis=0)
     total = float(reached[-1, 0])
     found = []
     for share in (0.1, 0.9):

@@ -5,7 +5,7 @@ No function branches on array values, so a GPU never waits for the host.
 
 from __future__ import annotations
 
-from ._arrays import Array, clipped_at_zero, device_of, full_like_row, namespace
+from ._arrays import Array, clipped_at_zero, device_of, full_like_row, namespace, running_sum
 
 __all__ = ["box", "box_sum", "box_sum_range", "nonnegative", "simplex", "weighted_box_sum", "weighted_box_sum_range"]
 
@@ -29,12 +29,12 @@ def simplex(x: Array, weight: Array, total: float = 1.0) -> Array:
     xp = namespace(x, weight)
     order = xp.argsort(-x / weight)
     w = xp.take(weight, order)
-    squares = xp.cumulative_sum(w * w)
+    squares = running_sum(w * w)
     # Shifts along the weight do not change the projection. After the first pass the sums are of the size of `total`, and the
     # second pass recovers digits lost to a large threshold.
     for _ in range(2):
         # The threshold peaks at Duchi's index rho, so no search is needed.
-        x = x - xp.max((xp.cumulative_sum(w * xp.take(x, order)) - total) / squares) * weight
+        x = x - xp.max((running_sum(w * xp.take(x, order)) - total) / squares) * weight
     return xp.clip(x, min=0.0)
 
 
@@ -52,9 +52,9 @@ def box_sum(x: Array, upper: float, total: float | Array) -> Array:
     knots = xp.concat([x, x - upper])
     slope_change = xp.concat([full_like_row(x, 1.0), full_like_row(x, -1.0)])
     order = xp.argsort(-knots)
-    knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(slope_change, order))
+    knots, active = xp.take(knots, order), running_sum(xp.take(slope_change, order))
     # At the top knot the sum is 0: accumulating from there loses no digits to a large `upper`.
-    gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
+    gained = running_sum(active[:-1] * (knots[:-1] - knots[1:]))
     position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
     tau = xp.take(knots, xp.reshape(position + 1, (1,)))
     # Solve for tau again on the active set of the interpolation, which removes the accumulated rounding error.
@@ -92,8 +92,8 @@ def weighted_box_sum(x: Array, upper: Array, weight: Array, total: float | Array
     start = start - xp.max(start)  # invariant to shifts along the weight; this one keeps digits
     knots = xp.concat([start, start - top])
     order = xp.argsort(-knots)
-    knots, active = xp.take(knots, order), xp.cumulative_sum(xp.take(xp.concat([mass, -mass]), order))
-    gained = xp.cumulative_sum(active[:-1] * (knots[:-1] - knots[1:]))
+    knots, active = xp.take(knots, order), running_sum(xp.take(xp.concat([mass, -mass]), order))
+    gained = running_sum(active[:-1] * (knots[:-1] - knots[1:]))
     position = xp.clip(xp.sum(xp.astype(gained < total, xp.int64)), max=gained.shape[0] - 1)
     segment = xp.reshape(position, (1,))
     # Inside the segment the active set is that of the solution: one step solves for tau, and more remove rounding errors.
@@ -121,6 +121,6 @@ def _plain_simplex(x: Array, total: float) -> Array:
     """`simplex` with a weight of ones, in fewer operations, for bounds that cannot bind, as in most training loops."""
     xp = namespace(x)
     x = x - xp.max(x)
-    sums = xp.cumulative_sum(-xp.sort(-x))
+    sums = running_sum(-xp.sort(-x))
     counts = xp.arange(1, x.shape[0] + 1, dtype=x.dtype, device=device_of(x))
     return clipped_at_zero(x - xp.max((sums - total) / counts))

@@ -103,6 +103,21 @@ def test_no_step_waits_for_the_device(name):
     assert bool(torch.isfinite(reweighter.weights_).all())
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_step_runs_under_deterministic_algorithms(name, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    model = network()
+    reweighter = METHODS[name](torch.optim.SGD(model.parameters(), lr=0.1)).to("cuda")
+    torch.use_deterministic_algorithms(True)
+    try:
+        for seed in range(2):
+            val = batch(100 + seed, N_VAL, REFRESH if "bank" in name else N_VAL)
+            reweighter.weighted_loss(model, batch(seed, N_TRAIN, BATCH), val).backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert bool(torch.isfinite(reweighter.weights_).all())
+
+
 @pytest.mark.parametrize("what", ["no number", "out of range"])
 @pytest.mark.parametrize("name", METHODS)
 def test_an_unusable_batch_changes_no_weight_and_is_told_later(name, what):

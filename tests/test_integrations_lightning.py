@@ -221,6 +221,10 @@ def test_lightning_tells_what_is_wrong(lightning):
         lightning.fit(module, DataLoader(TRAIN_SET, SIZE), 1)
     with pytest.raises(RuntimeError, match=r"callbacks=\[reweighting\]"):
         lightning.Reweighting(dynamic(), VAL_SET).weighted_loss(network(), next(iter(train_loader())))
+    known = lightning.Reweighting(dynamic(), VAL_SET)
+    known.setup(None, None, "fit")  # before the training, such as in Lightning's check of the validation step
+    with pytest.raises(RuntimeError, match=r"the loss of training_step, .* elsewhere take reweighting.reweighter.losses"):
+        known.weighted_loss(network(), next(iter(train_loader())))
     for val_set, words in [
         (DataLoader(VAL_SET), "val_set must be a map-style.*val_set=loader.dataset"),
         (VAL, r"val_set=torch.utils.data.TensorDataset\(X, y\)"),

@@ -330,6 +330,8 @@ def test_a_skorch_net_tells_what_is_wrong(skorch):
         net.partial_fit(ARRAYS[0][:50], ARRAYS[1][:50])
     with pytest.raises(ValueError, match="the criterion of the net is the loss"):
         net_of(skorch, reweighter__loss=squared_error).fit(*ARRAYS)
+    with pytest.raises(ValueError, match=r"takes the logarithm of the predictions for NLLLoss.*criterion=nn.CrossEntropyLoss"):
+        net_of(skorch, criterion=nn.NLLLoss).fit(*ARRAYS)
     with pytest.raises(ValueError, match="doesn't hold the index of its rows"):
         net.train_step_single(TRAIN)
     with pytest.raises(AttributeError, match="before fit"):

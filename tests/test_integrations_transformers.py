@@ -35,7 +35,7 @@ from integration_cases import (
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from densratio.training import DynamicReweighter
+from densratio.training import DynamicReweighter, Indexed
 from densratio.training.losses import squared_error
 
 
@@ -248,7 +248,7 @@ def test_the_trainer_trains_better_with_weights_than_without(hugging):
 @pytest.mark.parametrize(
     ("n_outputs", "label", "words"),
     [
-        ((1,), lambda y: y.float(), "gives one number a row: loss=densratio.training.losses.squared_error"),
+        ((1,), lambda y: y.float(), "one number a row: loss=densratio.training.losses.squared_error for numbers, multilabel"),
         ((4, N_CLASSES), lambda y: y[:, None].repeat(1, 4), "tokens or pixels use loss=densratio.training.losses.token_cross_ent"),
         ((N_CLASSES,), lambda y: y + 2, "has 3 classes and the labels go from 2 to 4"),
         ((N_CLASSES,), lambda y: y.float(), "Make the labels integers"),
@@ -294,12 +294,18 @@ def test_a_validation_set_that_is_none_is_told_by_its_name(hugging, val, words, 
 
 
 def test_the_trainer_tells_what_is_wrong(hugging, tmp_path):
+    from densratio.training.integrations.transformers import ReweightedTrainer
+
     with pytest.raises(ValueError, match=r"n_train=80 .* has 90"):
         hugging(Classifier(), dynamic(n_train=80)).train()
     with pytest.raises(ValueError, match=r"n_val=9 .* has 24"):
         hugging(Classifier(), dynamic(n_val=9))
     with pytest.raises(ValueError, match="label_smoothing_factor is not used"):
         hugging(Classifier(), dynamic(), label_smoothing_factor=0.1)
+    pairs = list(zip(*TRAIN, strict=True))
+    for rows, words in ((pairs, r"got a tuple\.$"), (Indexed(columns(*TRAIN), y_key="labels"), "leave out Indexed")):
+        with pytest.raises(ValueError, match=rf"An item of train_dataset must be a mapping of columns, .*{words}"):
+            ReweightedTrainer(Classifier(), None, train_dataset=rows, reweighter=dynamic(), val_dataset=columns(*VAL))
     unlabeled = [{"x": x} for x in TRAIN[0]]
     with pytest.raises(ValueError, match=r"no \['labels'\]: its columns are \['x', 'row_index'\]"):
         hugging(Classifier(), dynamic(), unlabeled).train()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X, Y, optimizer_of, plan
 
-from densratio import KLIEP, KMM, LSIF
+from densratio import KLIEP, KMM, LSIF, _arrays
 from densratio.objectives.row_weights import WeightSet
 from densratio.training import (
     ELR,
@@ -41,6 +44,7 @@ from densratio.training import (
     Uniform,
     ValidationOnly,
 )
+from densratio.training.loop import draws
 from densratio.training.ratio import potential, stored_step
 
 RATIOS = {
@@ -85,6 +89,39 @@ def test_rows_that_are_no_numbers_are_never_out_of_the_range_of_an_index(ratio):
     source[3] = float("nan")
     update = step.ratio.update(source, target, torch.ones(8))
     assert update.weights.shape == (8,)
+
+
+@pytest.mark.parametrize("name", ["kmm", "wasserstein", "kmm through a map"])
+def test_sums_in_a_fixed_order_give_the_same_weights(name, monkeypatch):
+    monkeypatch.setattr(stored_step, "cheapest", lambda *tensors: tensors)
+    expected = weights(RATIOS[name](), torch.float64, 100, 37, False)
+    n_summed = []
+    monkeypatch.setattr(_arrays, "_must_be_deterministic", lambda x: n_summed.append(len(x)) or True)
+    torch.testing.assert_close(weights(RATIOS[name](), torch.float64, 100, 37, False), expected, rtol=1e-9, atol=1e-9)
+    assert n_summed
+
+
+@given(shape=st.tuples(st.integers(1, 40), st.integers(1, 5)), axis=st.sampled_from([0, 1]), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_a_doubled_sum_is_the_cumulative_sum(shape, axis, seed):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    expected = np.array([x.narrow(axis, 0, k + 1).sum(axis).numpy() for k in range(shape[axis])])
+    np.testing.assert_allclose(_arrays._doubled_sum(x, axis).movedim(axis, 0).numpy(), expected, rtol=0.0, atol=1e-12)
+
+
+def test_the_generator_of_any_device_is_put_back(monkeypatch):
+    state = [torch.zeros(1)]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda device: state[0].clone())
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda new, device: state.__setitem__(0, new))
+    device, host = torch.device("mps"), torch.get_rng_state()
+    states = draws.generator_states(device)
+    with pytest.raises(ZeroDivisionError), draws.same_draws(device):
+        state[0] += torch.rand(1)
+        raise ZeroDivisionError
+    assert torch.equal(state[0], torch.zeros(1)) and torch.equal(torch.get_rng_state(), host)
+    state[0] += torch.rand(1)
+    draws.set_generators(states, device)
+    assert torch.equal(state[0], torch.zeros(1)) and torch.equal(torch.get_rng_state(), host)
 
 
 # ---------------------------------------------------------------- whole steps, as a device takes them

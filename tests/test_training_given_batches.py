@@ -13,7 +13,8 @@ from small_loops import N_TRAIN, N_VAL, VAL, C, Network, X, Y, of, optimizer_of
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from densratio.training import DynamicReweighter, MetaGradient, MWNet, StableNet, losses, reweighter
+from densratio import KMM
+from densratio.training import CoTeaching, DynamicReweighter, MetaGradient, MWNet, StableNet, Uniform, losses, reweighter
 from densratio.training.registry import METHODS
 
 # Methods by name, made for the small network.
@@ -133,6 +134,70 @@ def test_a_last_batch_of_one_row_is_no_fault(recwarn):
     for rows in [[0, 1, 2], [3]] * 4:
         method.weighted_loss(model, of(torch.tensor(rows)), VAL).backward()
     assert not [warning for warning in recwarn if "Batches have one row each" in str(warning.message)]
+
+
+@pytest.mark.parametrize("name", ["lsif", "mw_net", "elr", "val_only"])
+@pytest.mark.parametrize("places", [True, False])
+def test_places_in_a_batch_in_place_of_row_numbers_are_told_once(name, places, recwarn):
+    method, model, _ = made(name)
+    for order in torch.arange(N_TRAIN).reshape(5, -1).repeat(4, 1):
+        x, y, index = of(order)
+        method.weighted_loss(model, (x, y, torch.arange(len(x)) if places else index), VAL).backward()
+    said = [warning for warning in recwarn if "only the rows 0 to 7 were named" in str(warning.message)]
+    assert len(said) == places and all(warning.filename == __file__ for warning in said)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (nn.CrossEntropyLoss, r'is the class CrossEntropyLoss: type loss=CrossEntropyLoss\(reduction="none"\)'),
+        (nn.BCEWithLogitsLoss(), r'one loss a row: type loss=BCEWithLogitsLoss\(reduction="none"\)'),
+    ],
+)
+def test_a_loss_that_is_no_loss_of_rows_is_told_when_a_method_is_made(loss, words):
+    with pytest.raises(ValueError, match=words):
+        Uniform(4, loss=loss)
+
+
+def test_labels_that_met_another_shape_are_told_with_both():
+    method, (x, _, index) = Uniform(N_TRAIN, loss=nn.L1Loss(reduction="none")), of(torch.arange(4))
+    with (
+        pytest.warns(UserWarning, match="broadcasting"),
+        pytest.raises(ValueError, match=r"\(4, 4\) of a prediction \(4, 1\) and labels \(4,\)"),
+    ):
+        method.weighted_loss(nn.Linear(x.shape[1], 1), (x, torch.zeros(4), index))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda model: Uniform([1, 2, 3]), r"n_train must be an int >= 1, .*; got a list, of which len\(...\) is one"),
+        (lambda model: DynamicReweighter(KMM, 4, 4), r"Type KMM\(...\)"),
+        (
+            lambda model: CoTeaching(4, lambda: model, optimizer_of(model)),
+            "copies the torch.nn.Module that you train; got a function",
+        ),
+        (
+            lambda model: MWNet(N_TRAIN, optimizer=[optimizer_of(model)]).weighted_loss(model, of(range(4)), VAL),
+            "follows one optimizer",
+        ),
+    ],
+)
+def test_a_thing_of_another_kind_is_told_with_what_to_type(make, words):
+    with pytest.raises(ValueError, match=words):
+        make(Network(0))
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+@pytest.mark.parametrize("name", ["mw_net", "lrw_hard"])
+def test_an_optimizer_of_a_part_of_the_model_is_told(name, is_frozen, recwarn):
+    model = Network(0, has_norm=False).train()
+    model.hidden.requires_grad_(not is_frozen)
+    method = reweighter(name, N_TRAIN, model=model, optimizer=optimizer_of(model.out), **GIVEN)
+    for _ in range(2):
+        method.weighted_loss(model, of(torch.arange(4)), VAL)
+    said = [warning for warning in recwarn if "holds 2 of the model's 4 parameters" in str(warning.message)]
+    assert len(said) == (not is_frozen) and all(warning.filename == __file__ for warning in said)
 
 
 class Returning(nn.Module):

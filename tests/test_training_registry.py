@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 
 import numpy as np
@@ -126,7 +127,29 @@ def test_a_model_without_a_linear_layer_is_refused_where_a_method_weighs_by_its_
         reweighter("lrw_hard", N_TRAIN, model=bare, optimizer=optimizer_of(bare))
 
 
-@pytest.mark.parametrize("name", ["mw_net", "CMW-Net", "uniform", "rho_loss", "lrw_easy"])
-def test_the_dynamic_reweighter_says_what_to_type_for_another_method(name):
-    with pytest.raises(ValueError, match=rf'densratio.training.reweighter\("{name}", n_train=..., ...\)'):
-        DynamicReweighter(name, 4, 4)
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [("mw_net", "mw_net"), ("CMW-Net", "cmw_net"), ("MWNet", "mw_net"), ("lrt", "lrt"), ("JustTrainTwice", "jtt"),
+     ("focal loss", "focal"), ("elr+", "elr"), ("LRWHard", "lrw_hard"), ("diw", "diw"), ("random", "random")],
+)  # fmt: skip
+def test_the_dynamic_reweighter_says_what_to_type_for_another_method(typed, key):
+    with pytest.raises(ValueError, match=r"made by name: type densratio.training.reweighter\(") as told:
+        DynamicReweighter(typed, N_TRAIN, N_VAL)
+    call = ast.parse(str(told.value).split("type densratio.training.")[1].removesuffix("."), mode="eval").body
+    # That these arguments are enough is tested above.
+    assert call.func.id == "reweighter" and call.args[0].value == key
+    assert {argument.arg for argument in call.keywords} == set(METHODS[key].needs)
+
+
+@pytest.mark.parametrize(("typed", "name"), [("kiep", "kliep"), ("kl", "kliep"), ("adiw-wa", "wasserstein"), ("auto ", "auto")])
+def test_the_dynamic_reweighter_names_its_own_method_that_is_near(typed, name):
+    with pytest.raises(ValueError, match=f"one of .'auto', 'kliep', 'kmm', 'lsif', 'wasserstein'.; got .*Did you mean '{name}'.$"):
+        DynamicReweighter(typed, 4, 4)
+
+
+@pytest.mark.parametrize("typed", ["l", "", "???", "zzz"])
+def test_the_dynamic_reweighter_lists_every_method_for_a_name_that_is_near_to_none(typed):
+    with pytest.raises(ValueError, match="makes methods of other kinds by name: ") as told:
+        DynamicReweighter(typed, 4, 4)
+    listed = str(told.value).split("by name: ")[1].removesuffix(".").split(", ")
+    assert set(listed) == set(METHODS) - {"auto", "kliep", "kmm", "lsif", "wasserstein"}

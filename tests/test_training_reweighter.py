@@ -302,26 +302,6 @@ def test_a_state_of_another_method_is_refused_by_the_name_of_its_bank():
 # ---------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("mw_net", "MWNet"), ("CMW-Net", "CMWNet"), ("cmw_net_sl", "CMWNetSL"), ("cmw_net_fixed_step", "CMWNet"), ("l2r", "L2R"),
-     ("uniform", "Uniform"), ("random", "RandomWeights"), ("lrw_hard", "LRWHard"), ("rho_loss", "RHOLoss"), ("diw", "DIW")],
-)  # fmt: skip
-def test_the_name_of_another_method_is_told_with_its_class(name, kind):
-    with pytest.raises(ValueError, match=f"got '{name}'. {name} is the class densratio.training.{kind}: type "):
-        DynamicReweighter(name, 4, 4)
-
-
-# The last is in the registry, of a class of another name.
-@pytest.mark.parametrize("name", ["kiep", "", "???", "lrt"])
-def test_a_name_of_nothing_lists_names_and_classes(name):
-    with pytest.raises(ValueError, match=r"one of \['auto', 'kliep', 'kmm', 'lsif', 'wasserstein'\]; got") as told:
-        DynamicReweighter(name, 4, 4)
-    listed = str(told.value).split("classes of densratio.training: ")[1].split(". ")[0].split(", ")
-    assert set(listed) == {kind.__name__ for kind in KINDS if kind is not Reweighter} and "is the class" not in str(told.value)
-    assert str(told.value).endswith(". densratio.training.reweighter(name, n_train=..., ...) makes them by name.")
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not inspect.isabstract(kind)])
 def test_a_missing_argument_is_told_in_the_name_of_the_class_that_was_typed(kind):
     class Mine(kind):

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..training.loop.draws import same_draws
+
 __all__ = ["one_epoch", "seeded"]
 
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
     """Inside it torch draws from the seed; afterwards the global state is as it was before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with same_draws(device):
         # torch.manual_seed also seeds the GPU, whose state is kept above only if it is the device.
         set_seed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
         set_seed(int(seed))

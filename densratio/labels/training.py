@@ -147,7 +147,7 @@ def _weighted(run: Training, weight: np.ndarray) -> Callable[[Tensor], Tensor]:
 def predicted(plan: Plan, model: nn.Module, x: np.ndarray) -> np.ndarray:
     """Probabilities (n, C) in float64."""
     model.eval()
-    logits = [model(plan.tensor(block)).double().cpu() for block in np.array_split(x, max(1, len(x) // 2048))]
+    logits = [model(plan.tensor(block)).cpu().double() for block in np.array_split(x, max(1, len(x) // 2048))]
     return torch.softmax(torch.cat(logits), dim=1).numpy()
 
 

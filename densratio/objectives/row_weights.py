@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._arrays import Array, device_of, full_like_row, namespace, tiny
+from .._arrays import Array, device_of, full_like_row, namespace, running_sum, tiny
 from .._validation import check_number
 from ..projections import box_sum_range, weighted_box_sum_range
 from .base import Problem
@@ -69,7 +69,7 @@ class WeightSet:
             rate, upper = slope / self.counts, self.counts * self._uppers(self.counts)
             order = xp.argsort(rate)
             ordered, upper = xp.take(rate, order), xp.take(upper, order)
-            filled = xp.cumulative_sum(upper) - upper
+            filled = running_sum(upper) - upper
         most = xp.minimum(xp.clip(high - filled, min=0.0), full_like_row(slope, 1.0) * upper)
         needed = xp.minimum(xp.clip(low - filled, min=0.0), full_like_row(slope, 1.0) * upper)
         return xp.sum(ordered * xp.where(ordered < 0.0, most, needed))

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from .._arrays import Array, eps, full_like_row, host_numbers, namespace, put
+from .._arrays import Array, eps, full_like_row, host_numbers, namespace, put, running_sum
 from .._validation import check_number
 from .base import Objective
 from .line_transport import best_distribution, best_potential, lengthened, shortened
@@ -77,10 +77,10 @@ class Transport(TransportProblem):
         xp, n = namespace(coef), self.source.shape[0]
         order, length, drawn, place = self._line
         mass = xp.concat([self.weights.counted(coef) / n, drawn])
-        excess = xp.cumulative_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighboring points
+        excess = running_sum(xp.take(mass, order))[:-1]  # F_w - F_target between neighboring points
         # Treat a difference within the rounding of n + m additions as 0: any sign is a subgradient there, and 0 leaves w unchanged.
         excess = xp.where(xp.abs(excess) > eps(coef) * order.shape[0], excess, 0.0)
-        rising = xp.cumulative_sum(xp.sign(excess) * length)
+        rising = running_sum(xp.sign(excess) * length)
         beyond = xp.concat([rising[-1:], rising[-1:] - rising])  # integral from each point to infinity
         value, slope = xp.sum(xp.abs(excess) * length), xp.take(beyond, place)
         if self.regularization:

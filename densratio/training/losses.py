@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._arrays import to_host
 from .._validation import check_number
 
 __all__ = [
@@ -134,7 +135,7 @@ def backward_corrected(transition: Any) -> Loss:
 
 
 def _transition(transition: Any) -> Tensor:
-    matrix = torch.as_tensor(transition, dtype=torch.float64)
+    matrix = torch.as_tensor(to_host(transition), dtype=torch.float64)
     is_square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     if not is_square or not bool((matrix >= 0).all()) or not torch.allclose(matrix.sum(1), torch.ones_like(matrix[0])):
         raise ValueError(f"transition must be (C, C), rows of sum 1 with entries >= 0; got shape {tuple(matrix.shape)}.")
@@ -162,7 +163,7 @@ def label_margins(class_sizes: Any, largest: float = 0.5, scale: float = 30.0) -
     cosines of features and class vectors.
     Source: Cao et al. (2019), Learning imbalanced datasets with label-distribution-aware margin loss.
     """
-    sizes = torch.as_tensor(class_sizes, dtype=torch.float64)
+    sizes = torch.as_tensor(to_host(class_sizes), dtype=torch.float64)
     if sizes.ndim != 1 or not bool((sizes > 0).all()):
         raise ValueError(f"class_sizes must be (C,) numbers > 0, the training rows of each class; got {class_sizes!r}.")
     return partial(_label_margins, largest * (sizes.min() / sizes) ** 0.25, scale)
@@ -188,9 +189,13 @@ def squared_error(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
-    """Mean binary cross entropy (n,) over the labels of each row; logits and 0 / 1 labels (n, L)."""
+    """Mean binary cross entropy (n,) over the labels of each row; logits and 0 / 1 labels (n, L).
+
+    For one label a row both may be (n,), and logits (n, 1) may meet labels (n,).
+    """
     check_tensor(prediction)
-    return rows_mean(functional.binary_cross_entropy_with_logits(prediction, label.to(prediction.dtype), reduction="none"))
+    logits = prediction.reshape(label.shape) if prediction.numel() == label.numel() else prediction
+    return rows_mean(functional.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none"))
 
 
 def token_cross_entropy(prediction: Tensor, label: Tensor) -> Tensor:
@@ -220,11 +225,14 @@ def other_task(prediction: Tensor, label: Tensor) -> str | None:
     """Advice for a prediction and labels that cross entropy does not take; None if they look right."""
     n, n_classes = len(prediction), prediction.shape[-1]
     if prediction.ndim == 1 or (prediction.ndim == 2 and n_classes == 1):
-        return "The model gives one number a row: loss=densratio.training.losses.squared_error, or a logit for each class."
+        return (
+            "The model gives one number a row: loss=densratio.training.losses.squared_error for numbers, multilabel there for "
+            "labels 0 and 1, or a logit for each class."
+        )
     if prediction.ndim > 2:
         return "For labels of tokens or pixels use loss=densratio.training.losses.token_cross_entropy or pixel_cross_entropy."
     if label.shape == prediction.shape:
-        return "For several labels a row use loss=densratio.training.losses.multilabel."
+        return "One-hot labels become y.argmax(dim=1). For several labels a row use loss=densratio.training.losses.multilabel."
     if label.shape == (n, 1):
         return "Take the one column of the labels: y[:, 0]."
     if label.shape == (n,) and label.is_floating_point():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._names import did_you_mean, plain
 from .baselines import DIW, RandomWeights, Uniform, ValidationOnly
 from .loop.model import last_linear
+from .loop.names import CALLS
 from .loop.reweighter import Reweighter
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import FSR, GDW, L2R, MCW, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
@@ -71,6 +72,10 @@ class Method(NamedTuple):
         """Arguments of `reweighter` that it needs besides n_train."""
         given = ["model" if name == "n_features" else name for name in self.takes if name != "seed"]
         return *given, *(["epochs"] if self.of_epochs else [])
+
+    def call(self, name: str) -> str:
+        """What to type to make it by its name."""
+        return f'reweighter("{name}", n_train{"".join(f", {argument}=..." for argument in self.needs)})'
 
     def make(self, given: Ingredients) -> Reweighter:
         """The reweighter."""
@@ -138,6 +143,8 @@ METHODS: dict[str, Method] = {
     "lrw_easy": Method("LRW-Easy", LRWEasy, _BY_FEATURES),
 }
 """Every method by name, in the order of tables."""
+
+CALLS.update({name: method.call(name) for name, method in METHODS.items()})
 
 TRAIN_TWICE: dict[str, type[LRWHard | LRWRandom | LRWEasy]] = {"lrw_hard": LRWHard, "lrw_random": LRWRandom, "lrw_easy": LRWEasy}
 """Methods with two trainings, the second on a split by the margins of the first."""

@@ -123,7 +123,7 @@ class JustTrainTwice(BatchReweighter):
     def __init__(self, n_train: int, first: Any, *, upweight: float = 5.0, warmup_epochs: float = 0.0, loss: Loss = cross_entropy):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs)
         check_number("upweight", upweight, "(0, inf)")
-        weights = torch.where(_first_margins(first, n_train) < 0.0, upweight, 1.0).double()
+        weights = torch.where(_first_margins(first, n_train) < 0.0, upweight, 1.0).cpu().double()
         self.register_buffer("row_weights", (weights / weights.mean()).float())
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:

@@ -53,6 +53,7 @@ class Reweighting(Callback):
         self.reweighter = reweighter
         self._state = LoopState(reweighter, val_set, batch_size, collate_fn=collate_fn, num_workers=num_workers, seed=seed)
         self._transferred: Callable[[Any], Any] | None = None
+        self._is_known = False
 
     def weighted_loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Returned by `training_step`. batch = (x, y, index), as Indexed gives it; model: the LightningModule or a part of it.
@@ -60,9 +61,18 @@ class Reweighting(Callback):
         Raises ValueError for a batch of another form.
         """
         if self._transferred is None:
+            if self._is_known:
+                raise RuntimeError(
+                    "weighted_loss is the loss of training_step, and the trainer is not training: elsewhere take "
+                    "reweighting.reweighter.losses(model(x), y).mean()."
+                )
             raise RuntimeError("The trainer doesn't know this callback: give it as Trainer(callbacks=[reweighting]).")
         train, val = x_y_index(batch, "training"), self._state.next_validation()
         return self.reweighter.weighted_loss(model, train, None if val is None else self._transferred(_validation_batch(*val)))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember that a trainer has this callback."""
+        self._is_known = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError where the training set has another number of rows than the reweighter was made for."""

@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 if importlib.util.find_spec("skorch") is None:
@@ -110,7 +109,7 @@ class ReweightedNet(NeuralNet):
         batch_val = state.next_validation()
         val = None if batch_val is None else (*batch_val[0], batch_val[1])
         state.take_optimizer(getattr(self, "optimizer_", None))
-        model = Prediction(self.module_, partial(self.infer, **fit_params))
+        model = Prediction(self.module_, lambda _, x: self.infer(x, **fit_params))
         # A reweighter that held a method of the net could not be pickled with it.
         with _replaced(state.reweighter, "loss", self._losses):
             try:
@@ -194,6 +193,12 @@ class ReweightedNet(NeuralNet):
                 given = f"predictions {tuple(y_pred.shape)} and y {tuple(y_true.shape)} of {y_true.dtype}"
                 text = f"{type(self.criterion_).__name__} does not take {given}: {str(error).rstrip('.')}"
                 raise ValueError(f"{text}. For K classes y must be (n,), integers 0 to K - 1 of 64 bits.") from error
+        is_of_logits = isinstance(self.criterion_, nn.NLLLoss) and losses.device.type == "cpu" and bool((y_pred < 0).any())
+        if is_of_logits and bool(losses.isnan().any()):
+            raise ValueError(
+                "skorch takes the logarithm of the predictions for NLLLoss, its default criterion, and some are below 0: give "
+                "criterion=nn.CrossEntropyLoss, or end the module with a softmax."
+            )
         if losses.ndim == 2 and losses.shape != y_pred.shape and len(losses) == len(y_pred):
             given = f"y_pred has the shape {tuple(y_pred.shape)} and y {tuple(y_true.shape)}"
             raise ValueError(f"The criterion must give one loss for each row; {given}. Give y as y.reshape(-1, 1).")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..loop.model import Adapter
 from ..loop.reweighter import Reweighter
 from ..loop.validation_pass import validation_pass
 from .validation import Collate, ValidationBatches
@@ -71,13 +72,15 @@ class LoopState:
         self.batches.rows_drawn = rows_drawn
 
 
-class Prediction(nn.Module):
+class Prediction(Adapter):
     """Calls a model with other arguments and outputs, and keeps its outputs.
 
-    module: the model, for its layers, mode and device. call(x) -> its outputs; prediction(outputs) -> the input of a loss.
+    call(module, x) -> the outputs of the model; prediction(outputs) -> the input of a loss.
     """
 
-    def __init__(self, module: nn.Module, call: Callable[[Any], Any], prediction: Callable[[Any], Any] = lambda outputs: outputs):
+    def __init__(
+        self, module: nn.Module, call: Callable[[nn.Module, Any], Any], prediction: Callable[[Any], Any] = lambda outputs: outputs
+    ):
         super().__init__()
         self.module = module
         self._call = call
@@ -85,7 +88,7 @@ class Prediction(nn.Module):
         self._given: list[tuple[Any, Any]] = []
 
     def forward(self, x: Any) -> Any:
-        outputs = self._call(x)
+        outputs = self._call(self.module, x)
         self._given.append((x, outputs))
         return self._prediction(outputs)
 
@@ -95,4 +98,12 @@ class Prediction(nn.Module):
             if given is x:
                 return outputs
         with validation_pass(self.module):
-            return self._call(x)
+            return self._call(self.module, x)
+
+    def around(self, module: nn.Module) -> Prediction:
+        """The same around another module; what one keeps the other keeps too."""
+        if module is self.module:
+            return self
+        other = Prediction(module, self._call, self._prediction)
+        other._given = self._given
+        return other

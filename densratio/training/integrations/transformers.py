@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from ..loop.data.indexed import map_style
+from ..loop.data.indexed import Indexed, map_style
 from ..loop.ranks import n_ranks, of_all_ranks
 from ..loop.reweighter import Reweighter
 from .state import LoopState, Prediction
@@ -75,8 +75,9 @@ class ReweightedTrainer(Trainer):
     ):
         if args is not None and args.label_smoothing_factor != 0:
             raise ValueError("label_smoothing_factor is not used: give the reweighter a loss that smooths the labels.")
-        if train_dataset is not None:
-            map_style(train_dataset, "train_dataset")
+        for name, dataset in (("train_dataset", train_dataset), ("val_dataset", val_dataset)):
+            if dataset is not None:
+                _check_items(map_style(dataset, name), name, data_collator)
         super().__init__(
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
@@ -142,7 +143,7 @@ class ReweightedTrainer(Trainer):
         train = self._rows(inputs)
         batch = self._weighting.next_validation()
         val = None if batch is None else self._rows(self._prepare_inputs({**batch[0], INDEX: batch[1]}))
-        predicting = Prediction(model, lambda columns: model(**columns), self.prediction)
+        predicting = Prediction(model, lambda module, columns: module(**columns), self.prediction)
         loss = self.reweighter.weighted_loss(predicting, train, val) * inputs.get(SHARE, 1.0)
         return (loss, predicting.outputs(train[0])) if return_outputs else loss
 
@@ -191,6 +192,17 @@ class _IndexColumn(NumberedCollate):
         batch, index = super().__call__(rows)
         batch[INDEX] = index
         return batch
+
+
+def _check_items(dataset: Any, name: str, collator: Any) -> None:
+    """Raise ValueError for items that the usual collators, which take mappings of columns, end at in other words."""
+    item = dataset[0] if collator is None and len(dataset) else {}
+    if isinstance(item, tuple | list):
+        own = " The index of a row comes by itself: leave out Indexed." if isinstance(dataset, Indexed) else ""
+        raise ValueError(
+            f"An item of {name} must be a mapping of columns, such as {{'x': ..., 'labels': ...}}, unless data_collator= takes "
+            f"others; got a {type(item).__name__}.{own}"
+        )
 
 
 def _index(batch: Any) -> Tensor:

@@ -1,14 +1,49 @@
-"""Random draws of a batch that are the same on every rank and after a resume."""
+"""Random draws: of a batch, the same on every rank and after a resume; and torch's own generators, kept and put back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["generator_of"]
+__all__ = ["generator_of", "generator_states", "same_draws", "set_generators"]
 
 
 def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator that whole numbers >= 0 seed, such as a seed and the number of the batch."""
     seed = np.random.SeedSequence(key).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(seed[0]))
+
+
+def generator_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """States of torch's global generators: the CPU's, and the device's own; None for one that has none or can't be read."""
+    # While a CUDA graph is captured its generator can't be read; a replay then draws on.
+    is_captured = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    has_own = device.type not in ("cpu", "meta") and not is_captured
+    return torch.get_rng_state(), _of_device(device).get_rng_state(device) if has_own else None
+
+
+def set_generators(states: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    """Set the generators to the states."""
+    torch.set_rng_state(states[0])
+    if states[1] is not None:
+        _of_device(device).set_rng_state(states[1], device)
+
+
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Afterwards the random generators of the CPU and of `device` are as they were before."""
+    states = generator_states(device)
+    try:
+        yield
+    finally:
+        set_generators(states, device)
+
+
+def _of_device(device: torch.device) -> Any:
+    """torch.cuda, torch.mps or another."""
+    return getattr(torch, device.type)

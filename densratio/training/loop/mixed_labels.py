@@ -72,4 +72,5 @@ class MixedLabels(NamedTuple):
 def check_mixable(x: Any) -> None:
     """Raise ValueError for input that can't be averaged."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError("Soft labels and mixup need input of one tensor of floats; got another kind of input.")
+        got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ValueError(f"Soft labels and mixup average the input, which must be one tensor of floats; got {got}.")

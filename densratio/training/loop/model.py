@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -12,14 +13,26 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Adapter",
     "Listener",
     "compile_anew",
     "device_of_model",
     "is_compiled",
     "last_linear",
+    "uncompiled",
     "unwrapped",
     "warn_unless_training",
 ]
+
+
+class Adapter(nn.Module, ABC):
+    """A module that calls a model, `module`, with other arguments or outputs; for the adapters of frameworks."""
+
+    module: nn.Module
+
+    @abstractmethod
+    def around(self, module: nn.Module) -> nn.Module:
+        """The same around another module, such as the model without its wrapper."""
 
 
 def device_of_model(model: nn.Module) -> torch.device:
@@ -34,7 +47,9 @@ def last_linear(model: nn.Module) -> nn.Linear | None:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model within wrappers such as torch.compile and DistributedDataParallel."""
+    """The model within wrappers such as torch.compile and DistributedDataParallel; an adapter stays, around that model."""
+    if isinstance(model, Adapter):
+        return model.around(unwrapped(model.module))
     inner: Any = model
     while True:
         is_parallel = isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel)
@@ -42,6 +57,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(part, nn.Module):
             return inner
         inner = part
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model without torch.compile around it, in an adapter or alone."""
+    if isinstance(model, Adapter):
+        return model.around(uncompiled(model.module))
+    return getattr(model, "_orig_mod", model)
 
 
 def is_compiled(model: nn.Module) -> bool:
@@ -114,11 +136,11 @@ class Listener:
         return output.detach().flatten(1)
 
     def last(self) -> tuple[Tensor | None, Tensor | None]:
-        """The last input (n, h) and output of the last linear layer, detached; no output if it was changed in place since."""
+        """The last input (n, h) of the last linear layer, detached, and its output; no output if it was changed in place since."""
         if not self._last:
             return None, None
         entry, output, version = self._last[-1]
-        return entry.detach(), output.detach() if output._version == version else None
+        return entry.detach(), output if output._version == version else None
 
     def _keep_output(self, module: nn.Module, args: Any, output: Any) -> None:
         self._outputs.append(output)

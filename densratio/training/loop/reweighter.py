@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -16,7 +15,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
-from ..._names import plain
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .late_errors import LateErrors, waits_for
@@ -26,7 +24,7 @@ from .row_batch import positions_of
 from .row_losses import RowLosses
 from .state import all_or_nothing, check_numbers
 
-__all__ = ["Reweighter", "where_named"]
+__all__ = ["Reweighter"]
 
 _LONE = 3  # batches of one row in a row that are no accident
 
@@ -43,7 +41,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     row_losses: the mean loss of each row, by which `suspicious_rows` ranks.
     With torch.distributed each rank passes its own rows. The weights equal those of one process with the rows of all ranks, and so
     does the gradient once DistributedDataParallel has averaged it. All ranks need the same number of batches; within torch's
-    Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more.
+    Join([reweighter, model], throw_on_early_termination=True) all of them stop when the first has no more. Networks that a method
+    learns start from rank 0's.
     """
 
     weights_: Tensor
@@ -65,8 +64,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     def __init__(self, n_train: int, loss: Loss = cross_entropy, *, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
         super().__init__()
         Joinable.__init__(self)
-        if not callable(loss):
-            raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
+        _check_loss(loss)
         n_train = check_count("n_train", n_train, more=", the number of training rows")
         check_number("warmup_epochs", warmup_epochs, "[0, inf]")
         if warmup_steps is not None:
@@ -77,6 +75,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.rows_seen = self.steps_seen = 0
         self.monitor: Monitor | None = None
         self._lone_batches = 0
+        self._has_one_start = self._has_looked = False
         self.late_errors = LateErrors()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
@@ -137,10 +136,11 @@ class Reweighter(nn.Module, Joinable, ABC):
         """`loss` of each row (n,). Raises ValueError if it returns another shape."""
         losses = self.loss(prediction, label)
         if losses.ndim != 1:
+            met = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (prediction, label)]
             raise ValueError(
-                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)}. Give a loss with "
-                'reduction="none" and average what is left of each row: densratio.training.losses has such losses for several '
-                "labels, tokens and pixels."
+                f"The loss must give one number for each row, (n,); got shape {tuple(losses.shape)} of a prediction {met[0]} and "
+                f'labels {met[1]}. Give a loss with reduction="none" and average what is left of each row: '
+                "densratio.training.losses has such losses for numbers, several labels, tokens and pixels."
             )
         return losses
 
@@ -204,9 +204,18 @@ class Reweighter(nn.Module, Joinable, ABC):
             if n_ranks() == 1 and _is_empty(index):
                 raise ValueError("The validation batch has no rows: leave it out and give another, as endless(loader) does.")
         self._notify_join(model)
+        self._take_parameters_of_rank_0()
         x, y, index = x_y_index(train, "training")
         self._warn_of_lone_rows(index)
+        self._warn_of_other_rows()
         return x, y, index
+
+    def _take_parameters_of_rank_0(self) -> None:
+        """With several ranks, once: networks that a method learns may have been drawn from another seed on each."""
+        if not self._has_one_start and n_ranks() > 1:
+            for parameter in self.parameters():
+                dist.broadcast(parameter.detach(), 0)
+            self._has_one_start = True
 
     def _warn_of_lone_rows(self, index: Any) -> None:
         """Warn where one batch after another has one row; the last of an epoch may."""
@@ -217,7 +226,23 @@ class Reweighter(nn.Module, Joinable, ABC):
                 f"Batches have one row each. {type(self).__name__} scales weights to mean 1 in each batch, so that of a single row "
                 "is 1, whatever its label: give batches of several rows.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
+            )
+
+    def _warn_of_other_rows(self) -> None:
+        """Warn, once after two passes, where only the first rows were named, as if the index held places in the batch."""
+        mass = self.row_losses.mass
+        if self._has_looked or self.rows_seen < 2 * self.n_train or mass.device.type == "meta":
+            return
+        self._has_looked = True
+        n_named = int((mass > 0).sum())
+        if 0 < n_named <= self.n_train // 2 and bool((mass[:n_named] > 0).all()):
+            warnings.warn(
+                f"In {self.epoch:.0f} passes over {self.n_train} training rows only the rows 0 to {n_named - 1} were named. The "
+                "index must be the number of each row in the training set, as Indexed gives it, not its place in the batch; and "
+                "n_train the number of these rows.",
+                UserWarning,
+                stacklevel=5,
             )
 
     def _notify_join(self, model: Any) -> None:
@@ -277,25 +302,14 @@ def _is_empty(index: Any) -> bool:
     return index is not None and (len(index) == 0 if shape is None else 0 in shape)
 
 
-def where_named(text: str) -> str:
-    """Text that lists the method classes of `densratio.training`, first the one that a name such as "mw_net" means."""
-    known = sorted(kind.__name__ for kind in _concrete(Reweighter) if kind.__module__.startswith("densratio."))
-    key = plain(text)
-    # First the longest class name that begins the text, then the shortest that begins with it.
-    begun = sorted((name for name in known if key.startswith(name.lower())), key=len, reverse=True)
-    meant = [*begun, *sorted((name for name in known if key and name.lower().startswith(key)), key=len)]
-    call = f'densratio.training.reweighter("{text}", n_train=..., ...)'
-    first = f"{text} is the class densratio.training.{meant[0]}: type {call}. " if meant else ""
-    # Names such as "lrt" mean a class with a parameter; only the registry knows them.
-    by_name = "densratio.training.reweighter(name, n_train=..., ...) makes them by name."
-    return f"{first}Methods of other kinds are classes of densratio.training: {', '.join(known)}. {by_name}"
-
-
-def _concrete(kind: Any) -> Iterator[type[Reweighter]]:
-    for below in kind.__subclasses__():
-        if not inspect.isabstract(below):
-            yield below
-        yield from _concrete(below)
+def _check_loss(loss: Any) -> None:
+    """Raise ValueError for anything but a function that can give one loss a row."""
+    if isinstance(loss, type):
+        raise ValueError(f'loss is the class {loss.__name__}: type loss={loss.__name__}(reduction="none"), which makes the loss.')
+    if getattr(loss, "reduction", "none") != "none":
+        raise ValueError(f'loss must give one loss a row: type loss={type(loss).__name__}(reduction="none").')
+    if not callable(loss):
+        raise ValueError(f"loss must be a function (prediction, label) -> one loss a row; got {loss!r}.")
 
 
 def _named_after(kind: type, init: Any) -> Any:

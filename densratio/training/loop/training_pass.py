@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..losses import Loss
+from .draws import generator_states, same_draws, set_generators
 from .model import Listener, device_of_model, unwrapped
 from .ranks import Rows
-from .validation_pass import frozen_buffers, same_draws, validation_pass
+from .validation_pass import frozen_buffers, validation_pass
 
 __all__ = ["LastLayer", "Layer", "TrainingPass", "last_layer", "weighted_gradient"]
+
+_SINK = "_DDPSinkBackward"  # DistributedDataParallel's copy of all outputs
+_COPIES = {"CloneBackward0", "ToCopyBackward0", _SINK}  # nodes of the graph that pass a tensor on as it is
 
 
 class Layer(NamedTuple):
@@ -33,6 +37,8 @@ class Layer(NamedTuple):
 class TrainingPass:
     """Losses (n,) of a training batch with their graph, its predictions (n, ...), and what recomputing them takes.
 
+    entry: the input of the last linear layer, detached, if it was kept. ends_in_last_layer: whether the predictions (n, C) are the
+    output of that layer.
     found: values that a method computed from the rows and needs again in the same batch, by name.
     weight_scale: the factor that turns a weight here into the weight of its row.
     """
@@ -44,7 +50,7 @@ class TrainingPass:
     prediction: Tensor
     losses: Tensor
     entry: Tensor | None
-    output: Tensor | None
+    ends_in_last_layer: bool
     draws: tuple[Tensor, Tensor | None]
     layers: list[Layer] | None = None
     found: dict[str, Tensor] = field(default_factory=dict)
@@ -59,11 +65,12 @@ class TrainingPass:
         if isinstance(y, Tensor) and y.dtype == torch.uint8 and y.ndim == 1:
             y = y.long()  # torch's losses take 8-bit labels, its indexing does not
         listener, device = Listener(None, keeps_last_layer="last_layer" in keeps), device_of_model(model)
-        draws = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        draws = generator_states(device)
         layers: list[Layer] | None = [] if "layers" in keeps else None
         with listener.of(model), _collecting(model, layers):
             prediction = model(x)
-        return cls(model, x, y, loss, prediction, loss(prediction, y), *listener.last(), draws, layers)
+        entry, output = listener.last()
+        return cls(model, x, y, loss, prediction, loss(prediction, y), entry, _ends_in(prediction, entry, output), draws, layers)
 
     @property
     def named_parameters(self) -> dict[str, Tensor]:
@@ -74,15 +81,8 @@ class TrainingPass:
         """Losses (n,) under other parameters, with the same dropout draws; they leave no trace in the model."""
         device = device_of_model(self.model)
         with frozen_buffers(self.model), same_draws(device):
-            torch.set_rng_state(self.draws[0])
-            if self.draws[1] is not None:
-                torch.cuda.set_rng_state(self.draws[1], device)
+            set_generators(self.draws, device)
             return self.loss(functional_call(unwrapped(self.model), dict(parameters), (self.x,)), self.y)
-
-    @property
-    def ends_in_last_layer(self) -> bool:
-        """Whether the predictions (n, C) are the output of the last linear layer, which was kept."""
-        return _ends_in(self.prediction, self.entry, self.output)
 
     def features(self, name: str, n_features: int) -> Tensor:
         """The kept input (n, n_features) of the last linear layer, detached.
@@ -100,14 +100,20 @@ class TrainingPass:
 
     def last_layer(self) -> LastLayer:
         """Factors of the rows' gradients in the last linear layer. Raises ValueError if the predictions are not its output."""
-        return _last_layer(self.prediction, self.y, self.loss, self.entry, self.output)
+        _check_prediction(self.prediction)
+        if not self.ends_in_last_layer:
+            raise ValueError(
+                'mode="last_layer" needs a model whose predictions (n, C) are the output of its last nn.Linear, with nothing after '
+                'it, such as a softmax; use mode="first_order" or mode="exact" with this one.'
+            )
+        return last_layer(self.prediction, self.y, self.loss, self.entry)
 
     def last_layer_of(self, x: Any, y: Any) -> LastLayer:
-        """The same for other rows, in a pass that leaves no trace."""
+        """The same for other rows, in a pass that leaves no trace; whether predictions are that output, this pass has shown."""
         listener = Listener(None, keeps_last_layer=True)
         with validation_pass(self.model), listener.of(self.model):
             prediction = self.model(x)
-        return _last_layer(prediction, y, self.loss, *listener.last())
+        return last_layer(prediction, y, self.loss, listener.last()[0])
 
 
 class LastLayer(NamedTuple):
@@ -167,18 +173,22 @@ def _collecting(model: nn.Module, layers: list[Layer] | None) -> Iterator[None]:
             handle.remove()
 
 
-def _ends_in(prediction: Tensor, entry: Tensor | None, output: Tensor | None) -> bool:
+def _ends_in(prediction: Any, entry: Tensor | None, output: Tensor | None) -> bool:
     """Whether a prediction is the output of the last linear layer, given that layer's input and output, or None."""
     if entry is None or entry.ndim != 2 or output is None or not isinstance(prediction, Tensor):
         return False
-    return output.shape == prediction.shape and output.data_ptr() == prediction.data_ptr()
+    is_same = output.data_ptr() == prediction.data_ptr()
+    return output.shape == prediction.shape and (is_same or _is_passed_on(output, prediction))
 
 
-def _last_layer(prediction: Tensor, y: Any, loss: Loss, entry: Tensor | None, output: Tensor | None) -> LastLayer:
-    _check_prediction(prediction)
-    if entry is None or not _ends_in(prediction, entry, output):
-        raise ValueError(
-            'mode="last_layer" needs a model whose predictions (n, C) are the output of its last nn.Linear, with nothing after it, '
-            'such as a softmax; use mode="first_order" or mode="exact" with this one.'
-        )
-    return last_layer(prediction, y, loss, entry)
+def _is_passed_on(output: Tensor, prediction: Tensor) -> bool:
+    """Whether a prediction is a copy of the output, as wrappers make it for another precision or to find unused parameters."""
+    node, place = prediction.grad_fn, prediction.output_nr
+    while node is not None and (node is not output.grad_fn or place != output.output_nr):
+        if node.name() not in _COPIES:
+            return False
+        edges = [edge for edge in node.next_functions if edge[0] is not None]
+        # Of the sink's inputs, the first is no output of the model, and those without a gradient have no edge.
+        needs = getattr(node, "needs_input_grad", ())
+        node, place = edges[sum(needs[1 : 1 + place])] if node.name() == _SINK else edges[0]
+    return node is not None

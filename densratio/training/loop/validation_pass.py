@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .draws import same_draws
 from .model import device_of_model
 
-__all__ = ["evaluation", "first_rows", "frozen_buffers", "same_draws", "validation_pass"]
+__all__ = ["evaluation", "first_rows", "frozen_buffers", "validation_pass"]
 
 
 @contextmanager
@@ -43,18 +44,6 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, name, buffer in recorded:
             layer._buffers[name] = buffer
-
-
-@contextmanager
-def same_draws(device: torch.device) -> Iterator[None]:
-    """Afterwards the random generators of the CPU and of `device` are as they were before."""
-    # While a CUDA graph is captured its generator cannot be read; a replay then draws on.
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        yield
-        return
-    has_generator = device.type not in ("cpu", "meta")
-    with torch.random.fork_rng(devices=[device] if has_generator else [], device_type=device.type if has_generator else "cuda"):
-        yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..._validation import check_count
-from ..loop.model import last_linear, unwrapped
+from ..loop.model import last_linear, uncompiled, unwrapped
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
@@ -30,6 +31,10 @@ MODES = ("exact", "first_order", "last_layer")
 _LEAST_WEIGHT = 1e-20
 _NO_OPTIMIZER = (
     'mode="exact" follows the optimizer\'s next step: give optimizer=, the one that trains the classifier; or mode="first_order".'
+)
+_ONE_OF_BOTH = (
+    'Make one with a group of parameters for each part, SGD([{"params": ..., "lr": ...}, ...]), or use mode="first_order" and '
+    "leave out optimizer=."
 )
 
 
@@ -106,30 +111,43 @@ class MetaGradient(nn.Module):
         self.bank = ValidationBank(n_val) if n_val is not None and val_refresh is not None else None
 
     def check(self, model: nn.Module) -> None:
-        """Raise ValueError if the optimizer is missing, unknown, or trains another model, or if all parameters are frozen."""
+        """Raise ValueError if the optimizer is missing, unknown, or trains another model, or if all parameters are frozen.
+
+        Warns if it trains a part of the model.
+        """
         parameters = [p for p in unwrapped(model).parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(
                 "All parameters of the model are frozen, and the weights follow the gradient of the validation loss in those that "
                 "are trained: type model.requires_grad_(True), or the same of the layers that train."
             )
+        if isinstance(self.optimizer, list | tuple):
+            raise ValueError(f"The meta-gradient follows one optimizer; got a {type(self.optimizer).__name__}. {_ONE_OF_BOTH}")
         if self.mode == "exact":
             if self.optimizer is None:
                 raise ValueError(_NO_OPTIMIZER)
             rule_of(self.optimizer)
-        if all(isinstance(rate, float) and rate == 0.0 for rate in learning_rates(self.optimizer, parameters)):
-            held = {id(p) for group in getattr(self.optimizer, "param_groups", []) for p in group["params"]}
-            if not any(id(p) in held for p in parameters):
-                raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")
+        if self.optimizer is None:
+            return
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        n_held = sum(id(p) in held for p in parameters)
+        if n_held == 0:
+            raise ValueError("The optimizer holds none of the model's parameters: give the one that trains this model.")
+        if n_held < len(parameters):
+            warnings.warn(
+                f"The optimizer holds {n_held} of the model's {len(parameters)} parameters that are not frozen, and the "
+                f"meta-gradient takes the others to stay. If they are trained too: {_ONE_OF_BOTH}",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:
         """The training pass of a batch, which `of` starts from. keeps: what else it stores, as in `TrainingPass.of`.
 
         A model under torch.compile runs uncompiled, because its compiled backward could be used only once.
         """
-        model = getattr(model, "_orig_mod", model)
         own = ["last_layer"] if self.mode == "last_layer" else ["layers"] if self.product_ in (None, "layers") else []
-        return TrainingPass.of(model, x, y, loss, keeps=[*own, *keeps])
+        return TrainingPass.of(uncompiled(model), x, y, loss, keeps=[*own, *keeps])
 
     def of(self, batch: TrainingPass, weights: Tensor, val: Any, loss: Loss | None = None) -> Tensor:
         """c (n,) for the weights (n,) of the rows and a validation batch (x, y, index); detached.
@@ -212,7 +230,7 @@ class MetaGradient(nn.Module):
             # A learning rate of 0 shows nothing: the next batch decides.
             return products
         # Waits for the device once in a run, to see whether both agree up to rounding.
-        self.product_ = "layers" if bool((split - products).norm() <= tolerance(split) * products.norm()) else name
+        self.product_ = "layers" if bool((split - products).norm() <= tolerance(batch) * products.norm()) else name
         return split if self.product_ == "layers" else products
 
     def _split(self, batch: TrainingPass, tangent: Sequence[Tensor], slopes: Slopes | None) -> Tensor:

@@ -40,7 +40,7 @@ def double_backward(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor:
         whole = torch.stack([(g * t).sum() for g, t in zip(gradients, tangent, strict=True) if g is not None]).sum()
         products = torch.autograd.grad(whole, v)[0] if whole.requires_grad else torch.zeros_like(losses.detach())
         # The whole is linear in v: a backward pass written without a graph loses a part, and the sum reveals it.
-        if (products.sum() - whole.detach()).abs() > tolerance(products) * products.norm():
+        if (products.sum() - whole.detach()).abs() > tolerance(batch) * products.norm():
             raise RuntimeError("A layer's backward pass can't be differentiated.")
         return products
 
@@ -62,10 +62,11 @@ def finite_differences(batch: TrainingPass, tangent: Sequence[Tensor]) -> Tensor
         return torch.where(length > 0, (next(ends) - next(ends)) / (2.0 * step), 0.0)
 
 
-def tolerance(x: Tensor) -> float:
-    """Relative error that x may have from rounding in the way it was computed: the square root of its precision."""
-    dtype = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
-    return float(torch.finfo(dtype).eps ** 0.5)
+def tolerance(batch: TrainingPass) -> float:
+    """Relative error of products from rounding in the passes through the model: the square root of their precision."""
+    # A model may have autocast inside, as accelerate puts it there.
+    is_half = torch.is_autocast_enabled(batch.losses.device.type) or any(layer.output.itemsize < 4 for layer in batch.layers or [])
+    return float(torch.finfo(torch.bfloat16 if is_half else batch.losses.dtype).eps ** 0.5)
 
 
 PRODUCTS: dict[str, Product] = {"forward": forward, "double_backward": double_backward, "finite_differences": finite_differences}
@@ -103,6 +104,14 @@ def _keeps_rows(layer: Layer, n: int) -> bool:
     )
 
 
+def _fitting(entry: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """The input of a layer in the precision of its parameters, unless autocast or the layer sees to that."""
+    own = next(iter(parameters.values())).dtype
+    if entry.dtype == own or not entry.is_floating_point() or torch.is_autocast_enabled(entry.device.type):
+        return entry
+    return entry.to(own)
+
+
 def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[int, Tensor]) -> Tensor:
     """sum over layers <slope_i, layer(entry_i) with the tangent as its parameters> (n,): one product per layer, no other pass.
 
@@ -113,7 +122,7 @@ def layerwise(layers: Sequence[Layer], slopes: Sequence[Tensor], tangents: dict[
         for layer, slope in zip(layers, slopes, strict=True):
             named = layer.module.named_parameters(recurse=False)
             parameters = {name: tangents.get(id(p), torch.zeros_like(p)) for name, p in named}
-            moved = functional_call(layer.module, parameters, (layer.entry,))
+            moved = functional_call(layer.module, parameters, (_fitting(layer.entry, parameters),))
             # One pass over both, without the product in memory.
             part = torch.linalg.vecdot(slope.flatten(1), moved.flatten(1).to(slope.dtype))
             total = part if total is None else total + part

@@ -12,12 +12,12 @@ from torch.func import functional_call
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.draws import same_draws
 from ..loop.model import device_of_model, unwrapped
 from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
-from ..loop.validation_pass import same_draws
 from ..losses import Loss, cross_entropy
 from ..rules import top_share
 
@@ -36,8 +36,8 @@ class CoTeaching(BatchReweighter):
         Rows of the training set.
     model : nn.Module
         The network that trains, alone or inside the module that `weighted_loss` gets; there the peer runs in its place. The peer is
-        a copy whose parameters are drawn anew by each layer's own `reset_parameters`, from torch's global generator, which every
-        rank must have seeded alike.
+        a copy whose parameters are drawn anew by each layer's own `reset_parameters`, from torch's global generator; with several
+        ranks it is that of rank 0.
     optimizer : torch.optim.Optimizer
         The optimizer of the model. The peer has a copy, which follows its learning rates and other settings, schedules included.
     peer : nn.Module or None
@@ -77,6 +77,8 @@ class CoTeaching(BatchReweighter):
         check_number("n_epochs", n_epochs, "(0, inf)")
         check_number("exponent", exponent, "(0, inf)")
         self.forget_rate, self.n_epochs, self.exponent = forget_rate, n_epochs, exponent
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"CoTeaching copies the torch.nn.Module that you train; got a {type(model).__name__}.")
         self._followed = optimizer
         self.peer, self.peer_optimizer = _twin(model, optimizer)
         if peer is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from ..._arrays import running_sum
 from ..loop.draws import generator_of
 
 __all__ = ["CriticBatch", "heads", "own_output", "perceptron", "units_of"]
@@ -50,8 +51,8 @@ class CriticBatch:
             classes=torch.cat([y, y_val]),
             n=len(source),
             order=order,
-            reached=weights[order].cumsum(0),
-            start=mass.cumsum(0) - mass,
+            reached=running_sum(weights[order]),
+            start=running_sum(mass) - mass,
             mass=mass,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._arrays import running_sum
 from ..._validation import check_count
 from ..loop.row_batch import RowBatch
 from .potential import Estimate, Potential, chance_factor
@@ -49,14 +50,14 @@ class Sliced(Potential):
         points = points.gather(1, order)
         length = points[:, 1:] - points[:, :-1]
         drawn = torch.cat([source.new_zeros(n), source.new_full((m,), 1.0 / m)])
-        reached = drawn[order].cumsum(1)[:, :-1].clamp(max=1.0)
+        reached = running_sum(drawn[order], axis=1)[:, :-1].clamp(max=1.0)
         spread = ((reached * (1.0 - reached)).sqrt() * length).sum(1).mean()
 
         def estimate(weights: Tensor) -> Estimate:
-            excess = torch.cat([weights / n, -drawn[n:]])[order].cumsum(1)[:, :-1]  # F_w - F_target between neighbors
+            excess = running_sum(torch.cat([weights / n, -drawn[n:]])[order], axis=1)[:, :-1]  # F_w - F_target between neighbors
             # As in Wasserstein1: a difference within the rounding of the sum is none.
             excess = torch.where(excess.abs() > torch.finfo(excess.dtype).eps * (n + m), excess, 0.0)
-            rising = (excess.sign() * length).cumsum(1)
+            rising = running_sum(excess.sign() * length, axis=1)
             beyond = torch.cat([rising[:, -1:], rising[:, -1:] - rising], dim=1)  # int from each point to infinity
             slope = torch.empty_like(beyond).scatter_(1, order, beyond)[:, :n].mean(0)
             return Estimate((excess.abs() * length).sum(1).mean(), slope / n, chance_factor(weights, m) * spread)

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._names import did_you_mean
 from ...estimators import IN_LOOPS, DensityRatio, objective_of
 from ...estimators.solve import make_features
 from ...objectives import Wasserstein1
 from ...solvers import PlainGradient
-from ..loop.reweighter import where_named
+from ..loop.names import other_method
 from ..loop.state import before_loading
 from .class_priors import ClassFrequencies
 from .critic import Critic
@@ -162,7 +161,9 @@ def ratio_for_loops(ratio: DensityRatio | str) -> DensityRatio:
     name = ratio.lower() if isinstance(ratio, str) else ratio
     if not isinstance(name, str) or name not in IN_LOOPS:
         names = sorted([*IN_LOOPS, "auto"])
-        hint = f"{did_you_mean(ratio, names)} {where_named(ratio)}" if isinstance(ratio, str) else ""
+        hint = other_method(ratio, names) if isinstance(ratio, str) else ""
+        if isinstance(ratio, type) and issubclass(ratio, DensityRatio):
+            hint = f" Type {ratio.__name__}(...)."
         raise ValueError(f"ratio must be a DensityRatio such as KLIEP() or one of {names}; got {ratio!r}.{hint}")
     return IN_LOOPS[name]().set_params(**_LOOP_DEFAULTS.get(name, {}), gamma="target_spread")
 
