@@ -171,7 +171,7 @@ def test_labels_that_met_another_shape_are_told_with_both():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda model: Uniform([1, 2, 3]), r"n_train must be an int >= 1, .*; got a list, of which len\(...\) is one"),
+        (lambda model: Uniform([1, 2, 3]), r"n_train must be an int >= 1, .* as len\(train_set\); got \[1, 2, 3\]"),
         (lambda model: DynamicReweighter(KMM, 4, 4), r"Type KMM\(...\)"),
         (
             lambda model: CoTeaching(4, lambda: model, optimizer_of(model)),

@@ -65,7 +65,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         super().__init__()
         Joinable.__init__(self)
         _check_loss(loss)
-        n_train = check_count("n_train", n_train, more=", the number of training rows")
+        n_train = check_count("n_train", n_train, more=", the number of training rows, as len(train_set)")
         check_number("warmup_epochs", warmup_epochs, "[0, inf]")
         if warmup_steps is not None:
             check_number("warmup_steps", warmup_steps, "[0, inf]", " or None")

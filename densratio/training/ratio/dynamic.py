@@ -111,7 +111,7 @@ class DynamicReweighter(Reweighter):
         loss: Loss = cross_entropy,
     ):
         super().__init__(n_train, loss, warmup_epochs=warmup_epochs, warmup_steps=warmup_steps)
-        check_count("n_val", n_val, more=", the number of validation rows")
+        check_count("n_val", n_val, more=", the number of validation rows, as len(val_set)")
         if layer is not None and transformation is not None:
             raise ValueError("layer and transformation both say what is compared: give one of them.")
         if (y_train is None) != (y_val is None):
