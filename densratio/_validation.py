@@ -365,7 +365,7 @@ def from_registry(what: str, name: Any, registry: dict[str, type[T]], also: tupl
 def check_count(name: str, value: Any, least: int = 1, more: str = "") -> int:
     """The value of a parameter as an int >= `least`. Raises ValueError for anything else; more: an addition to the message."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        has_length = hasattr(value, "__len__") and not isinstance(value, str | type)
+        has_length = hasattr(value, "__len__") and not isinstance(value, str | type) and getattr(value, "shape", None) != ()
         got = f"a {type(value).__name__}, of which len(...) is one" if has_length else shown(value)
         raise ValueError(f"{name} must be an int >= {least}{more}; got {got}.")
     return int(value)

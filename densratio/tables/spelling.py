@@ -44,12 +44,12 @@ def spells_number(text: Any) -> bool:
 
 def numbers_spelled(values: np.ndarray) -> np.ndarray | None:
     """The numbers, as float64, of an array of texts and numbers that all spell one; None if any spells no number, or a code."""
-    texts = values.tolist() if values.dtype.kind in "US" else [value for value in values.flat if isinstance(value, str)]
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError):
         return None
-    if any(map(_CODE.match, map(str, np.ravel(texts)))):
+    cells = (values.astype(str) if values.dtype.kind == "S" else values).ravel().tolist()
+    if any(_CODE.match(cell) for cell in cells if isinstance(cell, str)):
         return None
     return numbers if all(map(spells_number, values[~np.isfinite(numbers)].tolist())) else None
 
