@@ -17,18 +17,18 @@ __all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "sp
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
 _IN_PANDAS = {
-    "numbers": "pandas.to_numeric({at})",
-    "dates": "pandas.to_datetime({at})",
+    "numbers": "{at}.astype(float)",
+    "dates": 'pandas.to_datetime({at}.str.strip(), format="ISO8601", utc=True)',
     "numbers with signs": 'pandas.to_numeric({at}.str.replace(r"[^0-9.+-]", "", regex=True))',
     "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
     "categories": '{at}.astype("category")',
     "plain texts": "{at}.str.strip().str.lower()",
 }
 _IN_POLARS = {
-    "numbers": "{at}.cast(polars.Float64)",
-    "dates": "{at}.str.to_datetime()",
+    "numbers": "{at}.str.strip_chars().cast(polars.Float64)",
+    "dates": "{at}.str.strip_chars().str.to_datetime()",
     "numbers with signs": '{at}.str.replace_all(r"[^0-9.+-]", "").cast(polars.Float64)',
-    "numbers and gaps": "{at}.cast(polars.Float64, strict=False)",
+    "numbers and gaps": "{at}.str.strip_chars().cast(polars.Float64, strict=False)",
     "categories": "{at}.cast(polars.Categorical)",
     "plain texts": "{at}.str.strip_chars().str.to_lowercase()",
 }

@@ -213,7 +213,8 @@ class Reweighter(nn.Module, Joinable, ABC):
 
     def _take_parameters_of_rank_0(self) -> None:
         """With several ranks, once: networks that a method learns may have been drawn from another seed on each."""
-        if not self._has_one_start and n_ranks() > 1:
+        # Where the ranks can't exchange tensors of this device, a later check says where the reweighter must be.
+        if not self._has_one_start and n_ranks() > 1 and self.weights_.device.type in dist.get_backend_config():
             for parameter in self.parameters():
                 dist.broadcast(parameter.detach(), 0)
             self._has_one_start = True
