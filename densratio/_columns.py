@@ -161,16 +161,19 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (is_float and value != value)
 
 
-def with_a_value(X: Any) -> Any:
+def with_a_value(X: Any, *, of_objects: bool = False) -> Any:
     """Rows (n, d) for a model to learn from, with 0 in all rows of a column of numbers that has none: boosting refuses it empty.
 
-    A constant column does not matter to the model, whatever values new rows have in it.
+    A constant column does not matter to the model, whatever values new rows have in it. of_objects: whether columns of objects hold
+    numbers, too; a model that encodes categories needs them as they are.
     """
     if is_frame(X):
-        empty = [name for name in X.columns if _takes_zero(X[name].dtype) and all(map(is_missing, X[name].to_list()))]
+        empty = [name for name in X.columns if _takes_zero(X[name].dtype, of_objects) and all(map(is_missing, X[name]))]
+        if not empty:
+            return X
         if is_polars(X):
             return X.with_columns(**dict.fromkeys(empty, 0.0))
-        X = X.copy() if empty else X
+        X = X.copy()
         X[empty] = 0.0
         return X
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
@@ -179,10 +182,9 @@ def with_a_value(X: Any) -> Any:
     return np.where(is_empty, 0.0, X) if is_empty.any() else X
 
 
-def _takes_zero(dtype: Any) -> bool:
-    """Whether a column of this type holds numbers, or objects that may be numbers."""
+def _takes_zero(dtype: Any, of_objects: bool) -> bool:
     is_numeric = getattr(dtype, "kind", "") in tuple("fiu") or (hasattr(dtype, "is_numeric") and dtype.is_numeric())
-    return is_numeric or str(dtype) in ("object", "Null")
+    return is_numeric or (of_objects and str(dtype) in ("object", "Null"))
 
 
 def check_none_missing(values: np.ndarray, name: str, what: str = "label", row: str = "row") -> None:

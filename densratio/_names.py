@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["did_you_mean", "nearest", "plain", "twin"]
+__all__ = ["alike", "did_you_mean", "nearest", "plain"]
 
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     # Density ratios.
@@ -56,6 +56,7 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 _LEAST = 2  # letters from which a part of a name is significant
 _LEAST_WITHIN = 3
 _ALIKE = 0.8  # share of letters in common from which two names seem to be two spellings of one
+_MOST = 20  # names that are compared with all others
 
 
 def plain(name: str) -> str:
@@ -87,11 +88,16 @@ def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:
     return [each for key in found for each in keys[key]][:n]
 
 
-def twin(name: Any, known: Iterable[Any]) -> Any:
-    """The known name, as of a column, that seems to be another spelling of this one, with the same digits; None if none is."""
-    names = {plain(str(each)): each for each in known if _digits(each) == _digits(name)}
-    near = difflib.get_close_matches(plain(str(name)), names, n=1, cutoff=_ALIKE)
-    return names[near[0]] if near else None
+def alike(names: Sequence[Any], others: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Pairs (name, other), as of columns, that seem to be two spellings of one, with the same digits; of the first 20 names."""
+    of_digits: dict[str, dict[str, Any]] = {}
+    for other in others:
+        of_digits.setdefault(_digits(other), {})[plain(str(other))] = other
+    pairs = []
+    for name in names[:_MOST]:
+        known = of_digits.get(_digits(name), {})
+        pairs += [(name, known[key]) for key in difflib.get_close_matches(plain(str(name)), known, n=1, cutoff=_ALIKE)]
+    return pairs
 
 
 def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
@@ -100,8 +106,8 @@ def did_you_mean(name: Any, known: Iterable[str], n: int = 3) -> str:
     return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
-def _digits(name: Any) -> list[str]:
-    return [c for c in str(name) if c.isdigit()]
+def _digits(name: Any) -> str:
+    return "".join(c for c in str(name) if c.isdigit())
 
 
 def _is_within(one: str, other: str) -> bool:

@@ -18,7 +18,15 @@ __all__ = ["run_all", "show_progress", "ticked"]
 _T = TypeVar("_T")
 _LOG = logging.getLogger("densratio")
 _EVERY = 2.0  # seconds between two lines
-_is_shown: ContextVar[bool] = ContextVar("densratio_progress", default=False)
+
+
+class _Display:
+    """What `show_progress` shows: one count at a time."""
+
+    is_busy = False
+
+
+_display: ContextVar[_Display | None] = ContextVar("densratio_progress", default=None)
 
 
 @contextmanager
@@ -31,12 +39,12 @@ def show_progress(verbose: bool = True) -> Iterator[None]:
     On a terminal it is a bar on standard error, if rich is installed. Elsewhere the logger "densratio" gets a line of level INFO
     every two seconds, which goes to standard error if no handler is set up. verbose: False shows nothing.
     """
-    before = _is_shown.get()
-    _is_shown.set(before or bool(verbose))
+    before = _display.get()
+    _display.set(_Display() if before is None and verbose else before)
     try:
         yield
     finally:
-        _is_shown.set(before)
+        _display.set(before)
 
 
 def ticked(results: Iterable[_T], total: int, label: str) -> Iterator[_T]:
@@ -44,17 +52,19 @@ def ticked(results: Iterable[_T], total: int, label: str) -> Iterator[_T]:
 
     For nested calls only the outer one is shown.
     """
-    if not _is_shown.get():
+    display = _display.get()
+    if display is None or display.is_busy:
         yield from results
         return
-    _is_shown.set(False)
+    display.is_busy = True
     try:
         with (_bar if sys.stderr.isatty() and find_spec("rich") else _lines)(label, total) as advance:
             for result in results:
                 advance()
                 yield result
     finally:
-        _is_shown.set(True)
+        # That of the block in which the count began: after an error this may run much later.
+        display.is_busy = False
 
 
 def run_all(tasks: Iterable[Any], total: int, label: str, n_jobs: int | None) -> list[Any]:

@@ -9,6 +9,7 @@ import sklearn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.sparse import csr_array, csr_matrix
 from scipy.spatial.distance import cdist
 from scipy.special import expit
 from scipy.stats import norm
@@ -29,7 +30,7 @@ from densratio import stack_domains
 from densratio.datasets import make_gaussian_shift, make_heavy_tails
 from densratio.estimators.discriminator import Discriminator, calibration
 from densratio.estimators.discriminator.calibration import Isotonic, Sigmoid
-from densratio.estimators.discriminator.classifiers import Landmarks, default_classifiers
+from densratio.estimators.discriminator.classifiers import Landmarks, Standardized, default_classifiers
 from densratio.estimators.discriminator.cross_fitting import Table, dealt
 from densratio.estimators.discriminator.weighted_bins import WeightedBins
 from densratio.estimators.gaussian import GaussianRatio
@@ -260,6 +261,13 @@ def test_the_default_chooses_the_simplest_classifier_that_fits():
         "quadratic": "PolynomialFeatures",
         "kernel": "Landmarks",
     }
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, csr_array])
+def test_sparse_columns_are_standardized_as_dense_ones(kind):
+    dense = np.random.default_rng(0).poisson(0.5, (40, 3)).astype(float)
+    found, expected = (Standardized(with_mean=False).fit(rows).transform(rows) for rows in (kind(dense), dense))
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("d", [1, 5])

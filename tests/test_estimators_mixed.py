@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -29,6 +30,11 @@ def frames(as_category=False, n=1500):
         frame = pd.DataFrame({"kind": RNG.choice(list("abc"), n, p=shares), "noise": RNG.normal(size=n)})
         made.append(frame.astype({"kind": pd.CategoricalDtype(list("abcd"))}) if as_category else frame)
     return made
+
+
+def filled():
+    of_text = make_pipeline(SimpleImputer(strategy="constant", fill_value="none"), OneHotEncoder())
+    return make_pipeline(make_column_transformer((of_text, ["kind", "empty"]), remainder=StandardScaler()), LogisticRegression())
 
 
 def encoded():
@@ -96,7 +102,7 @@ def test_missing_values_are_left_to_a_classifier_that_takes_them(as_frame):
 
 
 @pytest.mark.parametrize("put", [np.asarray, pd.DataFrame, pl.DataFrame, pl.from_pandas], ids=["array", "ints", "nan", "null"])
-def test_a_column_without_a_value_changes_nothing(put):
+def test_a_column_of_numbers_without_a_value_changes_nothing(put):
     """Nor does one whose only values are in rows that a fold holds out."""
     rows = RNG.normal(size=(300, 3))
     rows[:, 1] = np.nan
@@ -127,3 +133,9 @@ def test_other_columns_than_those_of_the_fit_are_refused():
     ratio = Discriminator(encoded()).fit(*stack_domains(source, target))
     with pytest.raises(ValueError, match="feature names should match"):
         ratio.transform(source[["noise", "kind"]])
+
+
+def test_a_column_of_texts_without_a_value_is_left_to_the_encoder():
+    X, y = stack_domains(*(frame.assign(empty=pd.Series([None] * len(frame), dtype=object)) for frame in frames(n=150)))
+    found = Discriminator(filled()).fit(X, y).weights_
+    np.testing.assert_allclose(found, Discriminator(encoded()).fit(X[["kind", "noise"]], y).weights_, rtol=0.01)

@@ -207,6 +207,18 @@ def test_classes_of_one_row_and_more_classes_than_can_be_doubted_keep_their_weig
     assert np.array_equal(alone.weights_, np.ones(10)) and alone.label_issues_.score.eq(0.0).all()
 
 
+class Fitting(nn.Linear):
+    """Networks with a method of this name are no estimators."""
+
+    def fit(self):
+        raise AssertionError
+
+
+def test_a_class_of_networks_with_a_method_fit_makes_networks():
+    X, y = (part[:60] for part in blobs()[:2])
+    assert type(NoisyLabelClassifier(model=Fitting, max_iter=1).fit(X, y).module_) is Fitting
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

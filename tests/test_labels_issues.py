@@ -335,6 +335,7 @@ BAD = {
         lambda: label_issues_from_probabilities(TWO, pd.DataFrame(np.full((20, 2), 0.5), columns=["a", "b"])),
         r"proba has the columns \['a', 'b'\], and the classes are \[0, 1\]",
     ),
+    "lazy": (lambda: label_issues_from_probabilities(TWO, pl.LazyFrame({"0": [0.5] * 20})), r"pass its rows, X.collect\(\)"),
     "one probability": (lambda: label_issues_from_probabilities(TWO, np.full(20, 0.5)), r"numpy.column_stack\(\[1 - p, p\]\)"),
     "predictions": (lambda: label_issues_from_probabilities(TWO, list("ab" * 10)), "proba must be probabilities .*; got 'a'"),
     "groups": (lambda: label_issues_from_probabilities(TWO, np.full((20, 2), 0.5), groups=TWO), "Hold out whole groups: cross_val"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from two_step_cases import ones, table
 
 from densratio import KLIEP, LabelShiftRatio, importance_weights, stack_domains, tame_weights, target_performance
-from densratio._names import nearest, plain, twin
+from densratio._names import alike, nearest, plain
 from densratio.datasets import label_noise
 from densratio.estimators import ESTIMATORS
 from densratio.labels import NoisyLabelClassifier
@@ -31,9 +33,18 @@ def test_a_name_in_another_spelling_is_the_only_one_suggested(name, sign, change
 
 
 @given(name=NAMES, sign=st.sampled_from(["", " ", "-"]), end=st.sampled_from(["", "s"]))
-def test_another_spelling_of_a_column_is_its_twin_and_a_longer_name_is_none(name, sign, end):
-    assert twin(name.upper().replace("_", sign) + end, [name, 3, "of something else"]) == name
-    assert twin(name, [f"{name} of something else", f"{name}_2", 3]) is None
+def test_another_spelling_of_a_column_is_alike_and_a_longer_name_is_not(name, sign, end):
+    other = name.upper().replace("_", sign) + end
+    assert alike([3, other], [name, 4, "of something else"]) == [(other, name)]
+    assert alike([name], [f"{name} of something else", f"{name}_2", 3]) == []
+
+
+def test_columns_of_wide_tables_are_compared_in_part():
+    # All pairs of 3,000 names take minutes.
+    wide = [["".join(row) for row in np.random.default_rng(side).choice(list("abcdefgh"), (3000, 9))] for side in (0, 1)]
+    start = time.process_time()
+    assert alike(["The Age", *wide[0]], [*wide[1], "the_age"])[0] == ("The Age", "the_age")
+    assert time.process_time() - start < 10.0
 
 
 @given(name=NAMES, n=st.integers(2, 20))

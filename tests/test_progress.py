@@ -108,6 +108,16 @@ def test_an_error_in_a_task_comes_through_and_leaves_all_as_it_was(lines):
     assert lines() == []
 
 
+def test_a_count_that_ends_after_its_block_shows_nothing_later(lines):
+    with show_progress():
+        # As where an error between two results keeps the count in its traceback.
+        kept = ticked(range(2), 2, "tasks")
+        next(kept)
+    kept.close()
+    list(ticked(range(2), 2, "silent"))
+    assert lines() == []
+
+
 def test_results_are_in_the_order_of_the_tasks():
     from joblib import delayed
 

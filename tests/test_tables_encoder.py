@@ -393,6 +393,7 @@ def test_declared_categories_may_be_numbers_and_texts():
 
 
 DATES = [f"2024-01-{day:02d}" for day in range(1, 21)]
+HOURS = pd.to_timedelta([0, 1] * 10, unit="h")
 
 
 def as_texts(frame):
@@ -404,7 +405,14 @@ def as_texts(frame):
     [
         ([str(number) for number in range(20)], "numbers", np.arange(20)),
         ([f"{number}.5" for number in range(20)], "numbers", np.arange(20) + 0.5),
+        ([*map(str, range(18)), " 18", "nan"], "numbers", [*range(19), np.nan]),
         (DATES, "dates", pd.to_datetime(DATES)),
+        (
+            [" 2024-01-01", *DATES[1:-1], "2024-01-20T01:00"],
+            "dates",
+            pd.to_datetime([*DATES[:-1], "2024-01-20T01:00"], format="ISO8601"),
+        ),
+        ([f"{day}T00:00+0{k % 2}:00" for k, day in enumerate(DATES)], "dates", pd.to_datetime(DATES) - HOURS),
         ([f"{day}T08:30:00+02:00" for day in DATES], "dates", pd.to_datetime(DATES) + pd.Timedelta(hours=6.5)),
         ([f"{number}.5%" for number in range(20)], "numbers with signs", np.arange(20) + 0.5),
         ([f"{number},000" for number in range(20)], "numbers with signs", 1000.0 * np.arange(20)),
@@ -426,7 +434,7 @@ def test_texts_that_all_read_as_numbers_or_dates_are_told_with_what_makes_them_s
     code, category = re.search(rf"{kind}: (.*); or declare categories, (.*)[.]$", str(caught[0].message)).groups()
     column, level = (eval(each, {"pandas": pd, "polars": polars, "X": X}) for each in (code, category))
     plain = partial(pd.to_datetime, utc=True) if kind == "dates" else np.asarray
-    assert (plain(column.to_list()) == plain(list(values) * times)).all()
+    np.testing.assert_array_equal(plain(column.to_list()), plain(list(values) * times))
     assert "ategorical" in str(type(level.dtype)) and level.to_list() == texts * times
 
 

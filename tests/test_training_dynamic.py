@@ -152,6 +152,8 @@ def test_losses_of_several_labels_and_numbers_are_means_over_the_row():
     expected = -(label * probability.log() + (1 - label) * (1 - probability).log()).mean(dim=1)
     torch.testing.assert_close(multilabel(logits, label), expected)
     torch.testing.assert_close(multilabel(logits[:, :1], label[:, 0]), multilabel(logits[:, :1], label[:, :1]))
+    with pytest.raises(ValueError, match="must be the same"):
+        multilabel(logits, label.T)  # as many numbers in another shape
     torch.testing.assert_close(squared_error(logits, label), ((logits - label) ** 2).mean(dim=1))
     torch.testing.assert_close(squared_error(logits[:, :1], label[:, 0]), (logits[:, 0] - label[:, 0]) ** 2)
 

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .._names import nearest, twin
+from .._names import alike, nearest
 from .console import quoted
 from .tables import Table, is_numeral
 
@@ -111,9 +111,7 @@ def _check_same(source: Table, target: Table, choice: Choice, target_names: list
     if not any(only):
         return
     facts = [f"only {table.path} has {quoted(names)}" for table, names in zip((source, target), only, strict=True) if names]
-    for name in only[0]:
-        if (other := twin(name, only[1])) is not None:
-            facts.append(f"'{name}' and '{other}' look like one column, so rename one of them")
+    facts += [f"'{name}' and '{other}' look like one column, so rename one of them" for name, other in alike(*only)]
     if len(only[0]) == len(choice.names):
         advice = "They share no column, so there is nothing to compare."
     else:

@@ -52,7 +52,8 @@ def labels(
 
     Writes all rows, the most likely wrong labels first: the number from 0, the given and the suggested label, score and is_issue.
 
-    The score is the probability that the given label is wrong; is_issue marks as many rows as labels are estimated to be wrong.
+    The score is the probability that the given label is wrong; is_issue marks as many rows as labels are estimated to be
+    wrong, except those with a score below .1.
 
     For images, in a folder for each class, it also writes the file.
     """

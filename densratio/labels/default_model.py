@@ -86,9 +86,10 @@ def has_torch() -> bool:
 
 
 def makes_networks(model: Any) -> bool:
-    """Whether a model may be a function that makes networks: no network itself, and no estimator or class of one."""
-    is_network = hasattr(model, "parameters") and not isinstance(model, type)
-    return callable(model) and not is_network and not hasattr(model, "fit")
+    """Whether a model may be a function that makes networks, such as a class of them: no network, no estimator or class of one."""
+    if isinstance(model, type):
+        return hasattr(model, "parameters") or not hasattr(model, "fit")
+    return callable(model) and not hasattr(model, "parameters") and not hasattr(model, "fit")
 
 
 def torch_network() -> Any:

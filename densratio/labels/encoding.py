@@ -223,11 +223,11 @@ def as_numbers(X: Any, encoder: Any, *, has_model: bool, keeps_images: bool = Fa
         return X
     if isinstance(encoder, type):
         raise ValueError(f"encoder is a class: pass an instance of it, encoder={encoder.__name__}(...).")
-    if hasattr(encoder, "encode") and not isinstance(encoder, str):
-        return np.asarray(to_host(encoder.encode(_texts(X) if _are_texts(X) else X)))
     if hasattr(encoder, "fit_transform"):
         rows = encoder.fit_transform(X)
         return rows if has_model or not is_sparse(rows) else _dense_rows(rows)
+    if hasattr(encoder, "encode") and not isinstance(encoder, str):
+        return np.asarray(to_host(encoder.encode(_texts(X) if _are_texts(X) else X)))
     if callable(encoder):
         return np.asarray(to_host(encoder(X)))
     if encoder != "auto":

@@ -161,7 +161,7 @@ def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], 
     names = list(labels.columns) if hasattr(labels, "columns") else range(labels.shape[1])
     columns = list(np.asarray(to_host(labels)).T)
     for name, column in zip(names, columns, strict=True):
-        label_array(column.tolist(), f"column {name!r} of labels")
+        label_array(column, f"column {name!r} of labels")
     _warn_of_one_hot(columns)
     alike = [len(column) > 0 and bool((column == column[0]).all()) for column in columns]
     skips = any(alike) and not all(alike)
@@ -248,7 +248,7 @@ def _regressor(model: Any) -> Any:
 
 
 def _check_instance(model: Any) -> None:
-    if isinstance(model, type) and hasattr(model, "fit"):
+    if isinstance(model, type) and not makes_networks(model):
         raise ValueError(f"model is a class: pass an instance of it, model={model.__name__}().")
 
 

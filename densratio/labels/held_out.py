@@ -128,25 +128,31 @@ def out_of_fold(model: Any, rows: Any, given: np.ndarray, deals: list[list[Any]]
     """Probabilities (r, n, K) of each row for each deal, by copies of the model that learned from the other folds."""
     if any(len(np.unique(given[learned])) < 2 for folds in deals for learned, _ in folds):
         model = _OfAnyClasses(model)  # a fold holds out a class of one row
-    found = of_all_folds(partial(_held_out, model, rows, given), deals, "Folds of the classifier", n_jobs)
+    predict = partial(probabilities, n_classes=int(given.max()) + 1)
+    found = of_all_folds(model, rows, given, predict, deals, "Folds of the classifier", n_jobs)
     if not np.isfinite(found).all():
         raise ValueError("The model gives probabilities that are NaN or infinite: look at its output, or scale the columns.")
     return found
 
 
 def of_all_folds(
-    predict: Callable[[np.ndarray, np.ndarray], np.ndarray], deals: list[list[Any]], label: str, n_jobs: int | None
+    model: Any,
+    rows: Any,
+    values: np.ndarray,
+    predict: Callable[[Any, Any], np.ndarray],
+    deals: list[list[Any]],
+    label: str,
+    n_jobs: int | None,
 ) -> np.ndarray:
-    """predict(learned rows, held-out rows) of each fold, put together as (r, n, ...). label: what the progress says."""
+    """predict(fitted model, held-out rows) of each fold, put together as (r, n, ...). label: what the progress says."""
     folds = [(number, *fold) for number, of_deal in enumerate(deals) for fold in of_deal]
-    tasks = (delayed(predict)(learned, held) for _, learned, held in folds)
+    tasks = (delayed(_held_out)(model, rows, values, predict, learned, held) for _, learned, held in folds)
     parts = run_all(tasks, len(folds), label, n_jobs)
-    found = np.empty((len(deals), sum(len(held) for _, held in deals[0]), *parts[0].shape[1:]))
+    found = np.empty((len(deals), len(values), *parts[0].shape[1:]))
     for (number, _, held), part in zip(folds, parts, strict=True):
         found[number, held] = part
     return found
 
 
-def _held_out(model: Any, rows: Any, given: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    learner = fitted(model, _safe_indexing(rows, learned), given[learned])
-    return probabilities(learner, _safe_indexing(rows, held), int(given.max()) + 1)
+def _held_out(model: Any, rows: Any, values: np.ndarray, predict: Any, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
+    return predict(fitted(model, _safe_indexing(rows, learned), values[learned]), _safe_indexing(rows, held))

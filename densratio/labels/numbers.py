@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -12,10 +11,9 @@ from scipy.special import expit, gammaln, logit
 from scipy.stats import gaussian_kde
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold, KFold
-from sklearn.utils import _safe_indexing
 
 from .given import label_array
-from .held_out import fitted, of_all_folds
+from .held_out import of_all_folds
 
 __all__ = ["as_targets", "out_of_fold_numbers", "wrong_numbers"]
 
@@ -77,7 +75,7 @@ def out_of_fold_numbers(
     trees = HistGradientBoostingRegressor(loss="absolute_error", random_state=seed)
 
     def predicted_by(learner: Any, values: np.ndarray, label: str) -> np.ndarray:
-        return of_all_folds(partial(_held_out, learner, rows, values), deals, label, n_jobs).mean(axis=0)
+        return of_all_folds(learner, rows, values, _numbers, deals, label, n_jobs).mean(axis=0)
 
     predicted = predicted_by(trees if model is None else model, targets, "Folds of the numbers")
     errors = np.abs(targets - predicted)
@@ -85,9 +83,8 @@ def out_of_fold_numbers(
     return predicted, np.maximum(spread, max(_LEAST_SPREAD * float(np.median(errors)), np.finfo(float).tiny))
 
 
-def _held_out(model: Any, rows: Any, values: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    learner = fitted(model, _safe_indexing(rows, learned), values[learned])
-    return np.ravel(learner.predict(_safe_indexing(rows, held)))
+def _numbers(model: Any, rows: Any) -> np.ndarray:
+    return np.ravel(model.predict(rows))
 
 
 def wrong_numbers(targets: np.ndarray, predicted: np.ndarray, spread: np.ndarray, is_clean: np.ndarray) -> np.ndarray:

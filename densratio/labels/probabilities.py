@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._columns import is_frame, library_of, numbers_of
+from .._columns import check_container, is_frame, library_of, numbers_of
 from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
 from .confusion import careful_posterior
@@ -80,7 +80,9 @@ def _in_order(proba: Any, names: np.ndarray) -> Any:
 
     Raises ValueError if columns have other names.
     """
-    if not is_frame(proba):
+    if is_frame(proba) and library_of(proba) == "pyarrow":
+        proba = proba.to_pandas()
+    if not is_frame(check_container(proba, "proba")):
         return proba
     columns = {str(name): name for name in column_names(proba)}
     if sorted(columns) == sorted(map(str, names)):
@@ -90,7 +92,7 @@ def _in_order(proba: Any, names: np.ndarray) -> Any:
             f"proba has the columns {list(columns)[:20]}, and the classes are {names.tolist()[:20]}: name the columns after the "
             "classes, or pass an array with a column for each, in this order."
         )
-    return proba.to_pandas() if library_of(proba) == "pyarrow" else proba
+    return proba
 
 
 def class_issues(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import is_frame
 from .._estimator import Estimator
-from .._names import nearest, twin
+from .._names import alike, nearest
 from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
 from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
@@ -157,10 +157,10 @@ class TableEncoder(TransformerMixin, Estimator):
         if any(only):
             sides = zip(("source", "target"), only, strict=True)
             facts = " and ".join(f"only the {side} has {some}" for side, some in sides if some)
-            pairs = [f"{name!r} and {other!r}" for name in only[0] if (other := twin(name, only[1])) is not None]
-            alike = f" Rename one of {' and of '.join(pairs)}, if they are one column." if pairs else ""
+            pairs = " and of ".join(f"{name!r} and {other!r}" for name, other in alike(*only))
+            rename = f" Rename one of {pairs}, if they are one column." if pairs else ""
             raise ValueError(
-                f"The samples have different columns: {facts}.{alike} Leave these out with "
+                f"The samples have different columns: {facts}.{rename} Leave these out with "
                 f"drop={[*left_out, *only[0], *only[1]]}, or give both the same names."
             )
         return mine, left_out

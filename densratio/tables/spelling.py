@@ -17,18 +17,18 @@ __all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "sp
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
 _IN_PANDAS = {
-    "numbers": "pandas.to_numeric({at})",
-    "dates": "pandas.to_datetime({at})",
+    "numbers": "{at}.astype(float)",
+    "dates": 'pandas.to_datetime({at}.str.strip(), format="ISO8601", utc=True)',
     "numbers with signs": 'pandas.to_numeric({at}.str.replace(r"[^0-9.+-]", "", regex=True))',
     "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
     "categories": '{at}.astype("category")',
     "plain texts": "{at}.str.strip().str.lower()",
 }
 _IN_POLARS = {
-    "numbers": "{at}.cast(polars.Float64)",
-    "dates": "{at}.str.to_datetime()",
+    "numbers": "{at}.str.strip_chars().cast(polars.Float64)",
+    "dates": "{at}.str.strip_chars().str.to_datetime()",
     "numbers with signs": '{at}.str.replace_all(r"[^0-9.+-]", "").cast(polars.Float64)',
-    "numbers and gaps": "{at}.cast(polars.Float64, strict=False)",
+    "numbers and gaps": "{at}.str.strip_chars().cast(polars.Float64, strict=False)",
     "categories": "{at}.cast(polars.Categorical)",
     "plain texts": "{at}.str.strip_chars().str.to_lowercase()",
 }
@@ -44,12 +44,12 @@ def spells_number(text: Any) -> bool:
 
 def numbers_spelled(values: np.ndarray) -> np.ndarray | None:
     """The numbers, as float64, of an array of texts and numbers that all spell one; None if any spells no number, or a code."""
-    texts = values.tolist() if values.dtype.kind in "US" else [value for value in values.flat if isinstance(value, str)]
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError):
         return None
-    if any(map(_CODE.match, map(str, np.ravel(texts)))):
+    cells = (values.astype(str) if values.dtype.kind == "S" else values).ravel().tolist()
+    if any(_CODE.match(cell) for cell in cells if isinstance(cell, str)):
         return None
     return numbers if all(map(spells_number, values[~np.isfinite(numbers)].tolist())) else None
 

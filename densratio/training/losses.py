@@ -194,7 +194,8 @@ def multilabel(prediction: Tensor, label: Tensor) -> Tensor:
     For one label a row both may be (n,), and logits (n, 1) may meet labels (n,).
     """
     check_tensor(prediction)
-    logits = prediction.reshape(label.shape) if prediction.numel() == label.numel() else prediction
+    is_one_each = prediction.numel() == label.numel() == len(label) == len(prediction)
+    logits = prediction.reshape(label.shape) if is_one_each else prediction
     return rows_mean(functional.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none"))
 
 

@@ -45,7 +45,7 @@ class Standardized(StandardScaler):
         largest = largest.toarray().reshape(-1) if is_sparse(X) else largest
         # Powers of two, by which division is exact, and whose reciprocals are finite.
         unit = np.exp2(np.maximum(np.frexp(largest)[1] - 1.0, -1000.0))
-        super().fit(X * (1.0 / unit) if is_sparse(X) else X / unit, y, sample_weight)
+        super().fit(X.multiply(1.0 / unit).tocsr() if is_sparse(X) else X / unit, y, sample_weight)
         varies: np.ndarray = self.scale_ == np.sqrt(self.var_)
         self.scale_ = np.where(varies, self.scale_ * unit, np.inf)
         self.mean_ = None if self.mean_ is None else self.mean_ * unit

@@ -27,7 +27,7 @@ from ..search import ParameterSearch, folds_by
 from .calibration import CALIBRATIONS, Calibration
 from .classifiers import default_classifiers
 from .cross_fitting import Table, dealt, named_folds, table_of
-from .mixed import Schema, reads_columns, takes_missing
+from .mixed import Schema, reads_columns, reads_types, takes_missing
 
 __all__ = ["Discriminator", "weight_arguments"]
 
@@ -255,7 +255,8 @@ def _fit_fold(
     """A clone fitted to the share `kept` (n,) of each row, and the share `held_out` (n,) of each row times its log odds."""
     weight = table.counts * kept
     rows = np.flatnonzero(weight > 0.0)
-    model = _fitted(classifier, with_a_value(_input(take_rows(table.X, rows), schema)), table.y[rows], weight[rows])
+    learned = with_a_value(_input(take_rows(table.X, rows), schema), of_objects=schema is not None and reads_types(classifier))
+    model = _fitted(classifier, learned, table.y[rows], weight[rows])
     scores, scored = np.zeros(len(kept)), np.flatnonzero(held_out > 0.0)
     scores[scored] = held_out[scored] * _log_odds(model, _input(take_rows(table.X, scored), schema), bound)
     return model, scores

@@ -12,7 +12,7 @@ from ..._columns import holds_categories, is_frame, is_polars
 from ..._scale import distinct_of_any_columns
 from ..._validation import split_domains
 
-__all__ = ["Schema", "kinds_of_mixed", "reads_columns", "takes_missing"]
+__all__ = ["Schema", "kinds_of_mixed", "reads_columns", "reads_types", "takes_missing"]
 
 
 class Schema(NamedTuple):
@@ -62,11 +62,19 @@ def reads_columns(classifier: Any, X: Any) -> bool:
     """Whether X is a frame whose columns the classifier reads by name or type: the classifier encodes its categories."""
     if not is_frame(X):
         return False
-    first = classifier.steps[0][1] if hasattr(classifier, "steps") else classifier
+    first = _first(classifier)
     if hasattr(first, "transformers"):
         return True
-    reads_types = getattr(first, "categorical_features", None) == "from_dtype" or _tags(first, "categorical", "string")
-    return reads_types and any(holds_categories(X[name]) for name in X.columns)
+    return (reads_types(first) or _tags(first, "categorical", "string")) and any(holds_categories(X[name]) for name in X.columns)
+
+
+def reads_types(classifier: Any) -> bool:
+    """Whether a classifier tells categories by the type of a column, and reads columns of objects as numbers."""
+    return getattr(_first(classifier), "categorical_features", None) == "from_dtype"
+
+
+def _first(classifier: Any) -> Any:
+    return classifier.steps[0][1] if hasattr(classifier, "steps") else classifier
 
 
 def takes_missing(classifier: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["generator_of", "generator_states", "same_draws", "set_generators"]
+__all__ = ["generator_of", "generator_states", "is_captured", "same_draws", "set_generators"]
 
 
 def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -19,11 +19,15 @@ def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generat
     return torch.Generator(device).manual_seed(int(seed[0]))
 
 
+def is_captured(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured, during which no value can be read, the state of the generator included."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def generator_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
     """States of torch's global generators: the CPU's, and the device's own; None for one that has none or can't be read."""
-    # While a CUDA graph is captured its generator can't be read; a replay then draws on.
-    is_captured = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    has_own = device.type not in ("cpu", "meta") and not is_captured
+    # A replay of a captured graph draws on.
+    has_own = hasattr(_of_device(device), "get_rng_state") and not is_captured(device)
     return torch.get_rng_state(), _of_device(device).get_rng_state(device) if has_own else None
 
 
@@ -45,5 +49,5 @@ def same_draws(device: torch.device) -> Iterator[None]:
 
 
 def _of_device(device: torch.device) -> Any:
-    """torch.cuda, torch.mps or another."""
-    return getattr(torch, device.type)
+    """torch.cuda, torch.mps or another; None for a device without a module of its own."""
+    return getattr(torch, device.type, None)

@@ -17,6 +17,7 @@ from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
+from .draws import is_captured
 from .late_errors import LateErrors, waits_for
 from .monitor import Monitor
 from .ranks import n_ranks
@@ -212,7 +213,8 @@ class Reweighter(nn.Module, Joinable, ABC):
 
     def _take_parameters_of_rank_0(self) -> None:
         """With several ranks, once: networks that a method learns may have been drawn from another seed on each."""
-        if not self._has_one_start and n_ranks() > 1:
+        # Where the ranks can't exchange tensors of this device, a later check says where the reweighter must be.
+        if not self._has_one_start and n_ranks() > 1 and self.weights_.device.type in dist.get_backend_config():
             for parameter in self.parameters():
                 dist.broadcast(parameter.detach(), 0)
             self._has_one_start = True
@@ -232,7 +234,7 @@ class Reweighter(nn.Module, Joinable, ABC):
     def _warn_of_other_rows(self) -> None:
         """Warn, once after two passes, where only the first rows were named, as if the index held places in the batch."""
         mass = self.row_losses.mass
-        if self._has_looked or self.rows_seen < 2 * self.n_train or mass.device.type == "meta":
+        if self._has_looked or self.rows_seen < 2 * self.n_train or mass.device.type == "meta" or is_captured(mass.device):
             return
         self._has_looked = True
         n_named = int((mass > 0).sum())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...objectives.row_weights import WeightSet
-from ..loop.draws import generator_of
+from ..loop.draws import generator_of, is_captured
 from ..loop.row_batch import RowBatch
 
 __all__ = ["Estimate", "Potential", "chance_factor"]
@@ -120,8 +120,8 @@ class Potential(nn.Module, ABC):
 
     def _generator(self, device: torch.device) -> torch.Generator | None:
         """The generator of this batch's draws; None if only the device's own can be used."""
-        # While a CUDA graph is captured only the device's own generator can be drawn from; a replay then draws on.
-        if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        # In a captured graph only the device's own generator can be drawn from; a replay then draws on.
+        if device.type == "meta" or is_captured(device):
             return None
         return generator_of(self.seed, self.n_batches, device=device)
 
