@@ -118,3 +118,24 @@ def test_each_thread_of_python_gets_its_own_number_back_for_openmp():
         assert seen == [{1}, {2}] and numbers() == {2}
         with threads_for(6000, 200):
             assert numbers() == {2}
+
+
+def test_the_perceptron_of_a_table_takes_one_thread_of_torch(monkeypatch):
+    torch, network = pytest.importorskip("torch"), pytest.importorskip("densratio.labels.mean_network")
+    seen, made = [], network.small_network
+
+    def recorded(*shape):
+        seen.append(torch.get_num_threads())
+        return made(*shape)
+
+    monkeypatch.setattr(network, "small_network", recorded)
+    monkeypatch.setattr(network, "_STEPS", 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for rows in (np.eye(6), np.eye(36).reshape(36, 1, 6, 6)):
+            network.MeanNetwork(epochs=1).fit(rows, np.arange(len(rows)) % 2)
+            seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 2, 2]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         x = np.asarray(X, dtype=np.float32)
         # In a column that is mostly one value rare values stay small; division by its standard deviation would enlarge them.
         self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
-        with seeded(torch.device("cpu"), self.random_state):
+        with seeded(torch.device("cpu"), self.random_state), _one_thread(self.factory is None and x.ndim == 2):
             self._train(self._scaled(x), torch.as_tensor(codes))
         return self
 
@@ -95,6 +96,22 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
     def _scaled(self, x: np.ndarray) -> Tensor:
         return torch.as_tensor(self.scale_(x))
+
+
+@contextmanager
+def _one_thread(is_short: bool) -> Iterator[None]:
+    """Use one thread of torch in the block if the steps of a training are short.
+
+    Two threads that wait for each other take 1.2 times as long for the perceptron of a table, and a hundred times as long if
+    another process has one of two cores.
+    """
+    before = torch.get_num_threads()
+    if is_short:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _one_scale(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
