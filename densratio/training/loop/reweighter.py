@@ -17,6 +17,7 @@ from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
+from .captured import CapturedCalls, can_capture
 from .draws import is_captured
 from .late_errors import LateErrors, waits_for
 from .monitor import Monitor
@@ -54,6 +55,8 @@ class Reweighter(nn.Module, Joinable, ABC):
     """Whether weights are scaled to mean 1 in each batch, so that a row alone has the weight 1 in any case."""
     no_base_weights: str = ""
     """The error message for base weights if the method does not support them."""
+    captures: bool = True
+    """Whether steps on a GPU may become CUDA graphs, where a method has steps that can."""
     saved: ClassVar[tuple[str, ...]] = ("rows_seen", "steps_seen")
     """Attributes in state_dict besides parameters and buffers: numbers, and objects with a state of their own."""
 
@@ -78,6 +81,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self._lone_batches = 0
         self._has_one_start = self._has_looked = False
         self.late_errors = LateErrors()
+        self._captured = CapturedCalls()
         self.row_losses = RowLosses(n_train)
         self.register_buffer("weights_", torch.ones(n_train))
         # Not in state_dict: like labels they belong to the data, and are passed again after a resume.
@@ -166,12 +170,23 @@ class Reweighter(nn.Module, Joinable, ABC):
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
         check_numbers(state_dict, self.state_dict())
+        self._captured.clear()
         message = (
             f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
             "Make the reweighter as it was made when it was saved: the same class, sizes and parameters."
         )
         with all_or_nothing(self, message):
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    @property
+    def _may_capture(self) -> bool:
+        """Whether a step may become a graph: what a first one makes is there, and no other rank takes part."""
+        return self.captures and self.steps_seen > 0 and n_ranks() == 1 and can_capture(self.weights_.device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # On another device, or in another precision, the state is in other tensors than those that graphs know.
+        self._captured.clear()
+        return super()._apply(fn, recurse)
 
     def _given(self, model: Any, train: Any, val: Any) -> tuple[Any, Any, Any]:
         """(x, y, index) of the training batch.

@@ -120,10 +120,10 @@ class RowBatch(Rows):
         for stored, at, old in reversed(self._written):
             stored.copy_(old) if at is None else stored.index_copy_(0, at, old)
 
-    def add(self, total: Tensor, mass: Tensor, values: Tensor, *, scale: float) -> None:
+    def add(self, total: Tensor, mass: Tensor, values: Tensor, *, scale: float | Tensor) -> None:
         """total[positions] += scale * values and mass[positions] += scale, for the finite values (n,) of all rows.
 
-        Nothing is added if the batch is unusable; it never waits for a device.
+        scale: a number, or () on the device. Nothing is added if the batch is unusable; it never waits for a device.
         """
         values = self.all(_like(total, values))
         if self._is_usable is True and _is_finite_on_host(values):
@@ -131,6 +131,8 @@ class RowBatch(Rows):
         else:
             is_counted = torch.isfinite(values) & torch.as_tensor(self._is_usable, device=total.device)
             values, counted = torch.where(is_counted, values, 0.0), is_counted.to(values.dtype)
+        if isinstance(scale, Tensor):
+            values, counted, scale = values * scale, counted * scale, 1.0
         for sums, parts in ((total, values), (mass, counted)):
             sums.index_add_(0, self.all_positions, parts, alpha=scale)
 

@@ -33,8 +33,8 @@ class RowLosses(nn.Module):
         for name in ("total", "mass"):
             self.register_buffer(name, torch.zeros(n_train))
 
-    def record(self, losses: Tensor, rows: RowBatch, epoch: float) -> None:
-        """Add the finite losses (n,) of a batch, without waiting for the device. epoch > 0."""
+    def record(self, losses: Tensor, rows: RowBatch, epoch: float | Tensor) -> None:
+        """Add the finite losses (n,) of a batch, without waiting for the device. epoch > 0: a number, or () on the device."""
         rows.add(self.total, self.mass, losses, scale=epoch)
 
     def means(self) -> Tensor:

@@ -13,7 +13,9 @@ from ...estimators import IN_LOOPS, DensityRatio
 from ..loop.model import warn_unless_training
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
+from ..loop.row_batch import positions_of
 from ..loop.state import before_loading, snapshot
+from ..loop.training_pass import LastLayer
 from ..loop.validation_bank import ValidationBank
 from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss, cross_entropy
@@ -192,19 +194,12 @@ class DynamicReweighter(Reweighter):
         self.late_errors.raise_if_seen()
         with _single_precision(self.weights_.device):
             given = Given(train, val, index, val_index, y, y_val, losses)
-            batch = collect(given, self._val_index, (self.n_train, self.n_val), self.late_errors)
-            kept = self._kept()
-            try:
-                batch = self._step(batch)
-            except Exception:
-                self._take_back(batch, kept)
-                raise
-        if batch.losses is not None:
-            self.row_losses.record(batch.losses, batch.rows, 1.0 + self.epoch)
-        self.rows_seen += batch.source.shape[0]
+            take = self._replayed if self._is_capturable(given) else self._take
+            positions, self._last_weights = take(given, 1.0 + self.epoch)
+        self.rows_seen += len(positions)
         self.steps_seen += 1
         if self.monitor is not None:
-            self.monitor.step(self, batch.rows.positions)
+            self.monitor.step(self, positions)
         return self
 
     @torch.compiler.disable
@@ -225,8 +220,8 @@ class DynamicReweighter(Reweighter):
         labels = (y, y_val) if self.classes is not None else (None, None)
         losses, val_values = None if own.values is own.losses else own.losses, None if other is None else other.values
         self.partial_fit(own.values, val_values, index, val_index, y=labels[0], y_val=labels[1], losses=losses)
-        if self.agreement is not None and self._last_weights and own.last is not None and other is not None and other.last:
-            self.agreement.record(self._last_weights, own.last, other.last)
+        if self._last_weights and own.last is not None and other is not None and other.last is not None:
+            self._record_agreement(own.last, other.last)
         weights = self._times_base(self.transform(index), index)
         return mean_of_rows(weights.to(own.losses.device, own.losses.dtype) * own.losses)
 
@@ -274,8 +269,61 @@ class DynamicReweighter(Reweighter):
 
     # ------------------------------------------------------------ the step
 
-    def _step(self, batch: TwoSamples) -> TwoSamples:
-        """Take the step, and return the batch with the target that it was compared with."""
+    def _is_capturable(self, given: Given) -> bool:
+        """Whether the step is one of kernels alone, which a graph can hold: nothing in it is made, and the host decides nothing."""
+        is_by_class, is_first = self.classes is not None or given.y is not None, self.bank is not None and self.bank.values is None
+        if not self._may_capture or is_by_class or is_first:
+            return False
+        values = [part for part in (given.train, given.val, given.losses) if part is not None]
+        if not all(isinstance(part, Tensor) and part.device == self.weights_.device for part in values):
+            return False
+        width = given.train.shape[1] if given.train.ndim == 2 else 1
+        return all(step.is_of_kernels(width) for step in self._steps)
+
+    def _replayed(self, given: Given, epoch: float) -> tuple[Tensor, list[Tensor]]:
+        """`_take` by a graph, if the device has one for such a batch."""
+        device, train, val = self.weights_.device, given.train, given.val
+        index = positions_of(given.index, len(train), "index", device)
+        val_index = None if val is None else positions_of(self._val_index(given), len(val), "val_index", device)
+
+        def take(*tensors: Any) -> tuple[Tensor, list[Tensor]]:
+            train, val, index, val_index, losses, epoch = tensors
+            return self._take(Given(train, val, index, val_index, None, None, losses), epoch)
+
+        # Parameters of a ratio may be set anew from step to step.
+        kind = self.weights_, self.is_warming_up, torch.are_deterministic_algorithms_enabled(), *[s.settings for s in self._steps]
+        now = torch.full((), epoch, device=device)
+        return self._captured(kind, take, (train, val, index, val_index, given.losses, now))
+
+    def _record_agreement(self, train: LastLayer, val: LastLayer) -> None:
+        """The evidence of the step for the shares of "auto"."""
+
+        def record(*tensors: Any) -> None:
+            assert self.agreement is not None
+            *weights, slope, entry, val_slope, val_entry = tensors
+            self.agreement.record(weights, LastLayer(slope, entry), LastLayer(val_slope, val_entry))
+
+        tensors = *self._last_weights, *train, *val
+        if self._may_capture:
+            self._captured(self.agreement, record, tensors)
+        else:
+            record(*tensors)
+
+    def _take(self, given: Given, epoch: float | Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The step on a batch: the places (n,) of its training rows, and the weights (n,) by each method, if it is not warming up."""
+        batch = collect(given, self._val_index, (self.n_train, self.n_val), self.late_errors)
+        kept, weights = self._kept(), []
+        try:
+            batch, weights = self._step(batch)
+        except Exception:
+            self._take_back(batch, kept)
+            raise
+        if batch.losses is not None:
+            self.row_losses.record(batch.losses, batch.rows, epoch)
+        return batch.rows.positions, weights
+
+    def _step(self, batch: TwoSamples) -> tuple[TwoSamples, list[Tensor]]:
+        """Take the step; the batch with the target that it was compared with, and the weights by each method."""
         steps = self._steps
         if self.steps_seen == 0:
             for step in steps:
@@ -291,9 +339,7 @@ class DynamicReweighter(Reweighter):
                 self.classes.record(given.y, given.rows, given.y_val, given.val_rows)
         for step in steps:
             step.learn(batch, self.classes)
-        if not self.is_warming_up:
-            self._estimate(steps, batch)
-        return batch
+        return batch, [] if self.is_warming_up else self._estimate(steps, batch)
 
     def _kept(self) -> tuple[Any, ...]:
         """State that a step may make or replace, besides the entries that its rows write."""
@@ -313,13 +359,13 @@ class DynamicReweighter(Reweighter):
             if restore is not None:
                 restore()
 
-    def _estimate(self, steps: list[StoredStep], batch: TwoSamples) -> None:
+    def _estimate(self, steps: list[StoredStep], batch: TwoSamples) -> list[Tensor]:
         weights = [self._weights(step, batch) for step in steps]
-        self._last_weights = weights
         if self.agreement is None:
             batch.rows.write(self.weights_, weights[0])
         else:
             batch.rows.write(self.weights_, torch.stack(weights, dim=1) @ self.agreement.share.to(weights[0].dtype))
+        return weights
 
     def _weights(self, step: StoredStep, batch: TwoSamples) -> Tensor:
         turn = None if self.bank is None else self.bank.turn

@@ -73,6 +73,15 @@ class StoredStep(nn.Module):
         assert isinstance(stored, Tensor)
         return stored
 
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What the operations of a step depend on besides its tensors."""
+        return self.forget, self.normalize, *map(str, vars(self.ratio).values())
+
+    def is_of_kernels(self, width: int) -> bool:
+        """Whether a step on rows of `width` columns neither looks at a value nor trains a potential."""
+        return not self.to_convergence and not (self._takes_potential and width > self._closed_columns)
+
     def check(self, batch: TwoSamples) -> None:
         """Raise ValueError for parameters out of range: with the first batch, not only when the warm-up is over."""
         width = 1 if self._needs_potential(batch) else None

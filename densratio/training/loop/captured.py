@@ -1,0 +1,100 @@
+"""Calls that recur become CUDA graphs: the host launches a graph in the time of a few of its kernels."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .draws import is_captured
+
+__all__ = ["CapturedCalls", "can_capture"]
+
+_log = logging.getLogger("densratio")
+
+_EAGER = 2  # calls of a kind before its capture, in which all that is made once is made
+_MOST = 8  # graphs at a time
+_KINDS = 64  # kinds whose calls are counted
+
+
+def can_capture(device: torch.device) -> bool:
+    """Whether work on this device can become a graph: none is being captured there already."""
+    return device.type == "cuda" and not is_captured(device)
+
+
+class _Graph(NamedTuple):
+    """A captured call: its replay, the tensors that it reads, and what it returned."""
+
+    replay: Callable[[], Any]
+    inputs: list[Tensor]
+    result: Any
+
+
+class CapturedCalls:
+    """Calls of functions of tensors on a GPU, which are captured as CUDA graphs from the third call of a kind on, and replayed.
+
+    A step of weights has some two hundred short kernels. A GPU takes a third of a millisecond for them; the host, which launches
+    them one by one, ten times as long, and a twentieth of a millisecond for their graph.
+    Copies and pickles start without graphs.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all graphs: when tensors that they read or write are replaced by others."""
+        self._graphs: dict[Hashable, _Graph | None] = {}
+        self._calls: Counter[Hashable] = Counter()
+        self._pool: Any = None
+
+    def __call__(self, kind: Hashable, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> Any:
+        """The result of function(*tensors), from a graph if there is one for the kind, the shapes and the dtypes.
+
+        function may neither look at a value nor follow gradients, and changes nothing but tensors that outlive the call. `kind`
+        holds whatever else its kernels depend on. Tensors in the result may be overwritten by the next call.
+        """
+        given = [tensor for tensor in tensors if tensor is not None]
+        kind = kind, tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
+        with torch.no_grad():
+            if kind not in self._graphs and self._is_due(kind):
+                self._graphs[kind] = self._captured(function, tensors)
+            graph = self._graphs.get(kind)
+            if graph is None:
+                return function(*tensors)
+            torch._foreach_copy_(graph.inputs, given, non_blocking=True)
+            graph.replay()
+            return graph.result
+
+    def _is_due(self, kind: Hashable) -> bool:
+        """Count a call of the kind; whether it is to be captured."""
+        if len(self._calls) >= _KINDS:
+            self._calls.clear()
+        self._calls[kind] += 1
+        return self._calls[kind] > _EAGER and len(self._graphs) < _MOST
+
+    def _captured(self, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> _Graph | None:
+        """The graph of a call, which is not run; None if it can't be captured."""
+        own = [None if tensor is None else tensor.clone() for tensor in tensors]
+        try:
+            replay, result, self._pool = _capture(lambda: function(*own), self._pool)
+        except RuntimeError as error:
+            # What cannot be captured still runs kernel by kernel.
+            _log.info("A step is not captured as a CUDA graph: %s", error)
+            return None
+        return _Graph(replay, [tensor for tensor in own if tensor is not None], result)
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return CapturedCalls, ()
+
+
+def _capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], Any], Any, Any]:
+    """The replay of a call, its result, and the memory pool that graphs share, which runs one after another may."""
+    graph = torch.cuda.CUDAGraph()
+    # Threads that pin the memory of a loader use the GPU meanwhile.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        result = call()
+    return graph.replay, result, graph.pool()

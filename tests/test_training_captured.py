@@ -1,0 +1,204 @@
+"""A step that a graph replays is the step itself: recorded on the CPU, operation by operation, as a GPU records its kernels."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from densratio.training import DynamicReweighter
+from densratio.training.loop import captured
+from densratio.training.loop import reweighter as reweighter_module
+from tests.test_training_every_device import as_on_a_device
+
+N_TRAIN, N_VAL = 40, 12
+LOOKS = ("_local_scalar_dense", "nonzero", "equal", "_unique2", "unique_dim", "masked_select")
+KINDS = {
+    **{name: {"ratio": name} for name in ("kmm", "kliep", "lsif", "wasserstein", "auto")},
+    "bank": {"ratio": "lsif", "val_refresh": 5},
+    "bank that forgets": {"ratio": "kmm", "val_refresh": 5, "forget": 0.2},
+    "bank in turns": {"ratio": "kliep", "val_refresh": 5, "val_every": 3},
+    "as the divergence gives them": {"ratio": "lsif", "normalize": False},
+}
+
+
+class Tape(TorchDispatchMode):
+    """Operations as they run, each with the tensors that it read and made; leaving it, what they wrote is taken back."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.before = [], []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        assert function._schema.name.removeprefix("aten::") not in LOOKS, function
+        written = []
+        for argument, value in zip(function._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                written.append(value)
+        written += [value for name, value in kwargs.items() if name == "out"]
+        self.before += [(tensor, tensor.clone()) for tensor in written]
+        made = function(*args, **kwargs)
+        self.calls.append((function, args, kwargs, made))
+        return made
+
+    def take_back(self):
+        for tensor, value in reversed(self.before):
+            tensor.copy_(value)
+
+    def replay(self):
+        for function, args, kwargs, made in self.calls:
+            again = function(*args, **kwargs)
+            for old, new in zip(tree_flatten(made)[0], tree_flatten(again)[0], strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def record(call, pool):
+    tape = Tape()
+    with tape:
+        result = call()
+    tape.take_back()
+    return tape.replay, result, pool
+
+
+@contextlib.contextmanager
+def recording():
+    """Steps on the CPU are recorded as on a GPU; one entry for each record."""
+    made = []
+    with as_on_a_device(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captured, "_capture", lambda call, pool: made.append(0) or record(call, pool))
+        patch.setattr(reweighter_module, "can_capture", lambda device: True)
+        yield made
+
+
+def batch(seed, n, step):
+    generator = torch.Generator().manual_seed(seed * 100 + step)
+    index = torch.randperm(N_TRAIN, generator=generator)[:n]
+    val_index = torch.randperm(N_VAL, generator=generator)[:5]
+    return torch.rand(n, generator=generator), torch.rand(5, generator=generator), index, val_index
+
+
+def state(reweighter):
+    return {name: value for name, value in reweighter.state_dict().items() if isinstance(value, torch.Tensor)}
+
+
+def steps(reweighter, seed, sizes):
+    for step, n in enumerate(sizes):
+        train, val, index, val_index = batch(seed, n, step)
+        if not reweighter.needs_validation:
+            val = val_index = None
+        reweighter.partial_fit(train, val, index, val_index)
+    return reweighter
+
+
+@pytest.mark.parametrize("name", KINDS)
+@given(seed=st.integers(0, 50), sizes=st.lists(st.sampled_from([8, 8, 5]), min_size=4, max_size=6), warmup=st.integers(0, 4))
+def test_replayed_steps_leave_the_state_of_the_steps_themselves(name, seed, sizes, warmup):
+    made = [DynamicReweighter(n_train=N_TRAIN, n_val=N_VAL, warmup_steps=warmup, **KINDS[name]) for _ in range(2)]
+    made[0].captures = False
+    with recording() as recorded:
+        plain, replayed = (state(steps(reweighter, seed, sizes + [8] * 7)) for reweighter in made)
+    assert recorded
+    for entry in plain:
+        torch.testing.assert_close(replayed[entry], plain[entry], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_of_batch_is_recorded_once(name):
+    reweighter = DynamicReweighter(n_train=N_TRAIN, n_val=N_VAL, warmup_steps=0, **KINDS[name])
+    with recording() as recorded:
+        steps(reweighter, 0, [8] * 40)
+    assert len(recorded) == (2 if "turns" in name else 1)
+
+
+def test_the_host_s_own_changes_reach_the_next_step():
+    plain, replayed = (DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=0) for _ in range(2))
+    plain.captures = False
+    with recording() as recorded:
+        for reweighter in (plain, replayed):
+            steps(reweighter, 0, [8] * 5)
+            reweighter.ratio.n_steps = 4
+            steps(reweighter, 1, [8] * 5)
+            reweighter.weights_ = torch.ones(N_TRAIN)
+            steps(reweighter, 2, [8] * 5)
+            reweighter.double()
+            steps(reweighter, 3, [8] * 5)
+            reweighter.load_state_dict(DynamicReweighter("kmm", N_TRAIN, N_VAL).double().state_dict())
+            steps(reweighter, 4, [8] * 5)
+    assert len(recorded) == 5
+    for entry, value in state(plain).items():
+        torch.testing.assert_close(state(replayed)[entry], value, rtol=1e-5, atol=1e-6)
+
+
+def test_an_unusable_batch_changes_nothing_and_is_told_later():
+    reweighter = DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_steps=0)
+    with recording() as recorded:
+        steps(reweighter, 0, [8] * 4)
+        before = {name: value.clone() for name, value in state(reweighter).items()}
+        train, val, index, val_index = batch(1, 8, 0)
+        train[3] = float("nan")
+        reweighter.partial_fit(train, val, index, val_index)
+        assert recorded and all(torch.equal(before[name], value) for name, value in state(reweighter).items())
+        with pytest.raises(ValueError, match=rf"training rows \[{int(index[3])}\]"):
+            reweighter.check()
+
+
+def test_copies_and_pickles_go_on_without_the_graphs():
+    reweighter = DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_steps=0)
+    with recording():
+        steps(reweighter, 0, [8] * 4)
+        copies = [copy.deepcopy(reweighter), pickle.loads(pickle.dumps(reweighter))]
+        states = [state(steps(each, 1, [8] * 4)) for each in (reweighter, *copies)]
+    for found in states[1:]:
+        for entry, value in found.items():
+            torch.testing.assert_close(value, states[0][entry])
+
+
+def test_sizes_that_never_recur_make_no_graph_and_a_refused_capture_is_not_tried_again(monkeypatch):
+    tried = []
+
+    def refuse(call, pool):
+        tried.append(0)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    reweighter = DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=0)
+    with recording() as recorded:
+        steps(reweighter, 0, range(3, 30))
+        assert not recorded
+        monkeypatch.setattr(captured, "_capture", refuse)
+        steps(reweighter, 1, [8] * 9)
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("name", ["auto", "bank"])
+def test_a_loop_trains_alike_with_and_without_graphs(name):
+    def trained(captures):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        reweighter = DynamicReweighter(n_train=N_TRAIN, n_val=N_VAL, warmup_steps=0, **KINDS[name])
+        reweighter.captures = captures
+        losses = []
+        for step in range(9):
+            _, _, index, val_index = batch(0, 8, step)
+            x, y = torch.randn(N_TRAIN, 6, generator=torch.Generator().manual_seed(1)), torch.arange(N_TRAIN) % 3
+            # Two losses are kept until one backward, and graphs leave the first as it was.
+            losses.append(reweighter.weighted_loss(model, (x[index], y[index], index), (x[val_index], y[val_index], val_index)))
+            if step % 2:
+                optimizer.zero_grad()
+                (losses[-1] + losses[-2]).backward()
+                optimizer.step()
+        return [loss.detach() for loss in losses], state(reweighter), state(model)
+
+    with recording() as recorded:
+        plain, replayed = (trained(captures) for captures in (False, True))
+    assert len(recorded) == (2 if name == "auto" else 1)
+    torch.testing.assert_close(replayed, plain, rtol=1e-4, atol=1e-5)
