@@ -30,6 +30,7 @@ from densratio.training import (
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 N_TRAIN, N_VAL, BATCH, REFRESH = 512, 128, 64, 32
+WARM = 9  # steps after which those of ratios are graphs, of both kinds where a bank is renewed in turns
 RATIOS = ["kmm", "kliep", "lsif", "wasserstein", "auto"]
 
 
@@ -91,12 +92,12 @@ def test_no_step_waits_for_the_device(name):
         loss.backward()
         optimizer.step()
 
-    for seed in range(3):  # what is found out or made once may wait
+    for seed in range(WARM):  # what is found out or made once may wait
         step(seed)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for seed in range(3, 6):
+        for seed in range(WARM, WARM + 6):
             step(seed)
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -110,7 +111,7 @@ def test_every_step_runs_under_deterministic_algorithms(name, monkeypatch):
     reweighter = METHODS[name](torch.optim.SGD(model.parameters(), lr=0.1)).to("cuda")
     torch.use_deterministic_algorithms(True)
     try:
-        for seed in range(2):
+        for seed in range(WARM):
             val = batch(100 + seed, N_VAL, REFRESH if "bank" in name else N_VAL)
             reweighter.weighted_loss(model, batch(seed, N_TRAIN, BATCH), val).backward()
     finally:
@@ -118,13 +119,15 @@ def test_every_step_runs_under_deterministic_algorithms(name, monkeypatch):
     assert bool(torch.isfinite(reweighter.weights_).all())
 
 
+@pytest.mark.parametrize("n_before", [1, WARM])
 @pytest.mark.parametrize("what", ["no number", "out of range"])
 @pytest.mark.parametrize("name", METHODS)
-def test_an_unusable_batch_changes_no_weight_and_is_told_later(name, what):
+def test_an_unusable_batch_changes_no_weight_and_is_told_later(name, what, n_before):
     model = network()
     reweighter = METHODS[name](torch.optim.SGD(model.parameters(), lr=0.1)).to("cuda")
     val = batch(1, N_VAL, REFRESH if "bank" in name else N_VAL)
-    reweighter.weighted_loss(model, batch(0, N_TRAIN, BATCH), val)
+    for _ in range(n_before):
+        reweighter.weighted_loss(model, batch(0, N_TRAIN, BATCH), val)
     before = reweighter.weights_.clone()
     x, y, index = batch(2, N_TRAIN, BATCH)
     if what == "no number":
@@ -137,6 +140,29 @@ def test_an_unusable_batch_changes_no_weight_and_is_told_later(name, what):
         reweighter.check()
     reweighter.weighted_loss(model, batch(3, N_TRAIN, BATCH), val)
     assert bool(torch.isfinite(reweighter.weights_).all())
+
+
+@pytest.mark.parametrize("name", [*RATIOS, "bank", "bank in turns"])
+def test_a_loop_replays_graphs_and_trains_as_it_does_step_by_step(name):
+    states = []
+    for captures in (False, True):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        reweighter = METHODS[name](optimizer).to("cuda")
+        reweighter.captures = captures
+        for seed in range(5 * WARM):
+            val = batch(100 + seed, N_VAL, REFRESH if "bank" in name else N_VAL)
+            # The last batch of an epoch is smaller.
+            loss = reweighter.weighted_loss(model, batch(seed, N_TRAIN, BATCH if seed % 4 else BATCH - 7), val)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        states.append({**model.state_dict(), **reweighter.state_dict()})
+        graphs = [graph for graph in reweighter._captured._graphs.values() if graph is not None]
+        assert len(graphs) == (captures and {"auto": 4, "bank in turns": 4}.get(name, 2))
+    for entry, value in states[0].items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(states[1][entry], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", RATIOS[:4])

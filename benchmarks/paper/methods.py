@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor, nn
 
 from densratio.training import DIW, DynamicReweighter, Reweighter, Uniform, ValidationOnly
 from densratio.training.registry import METHODS as NAMED
@@ -85,6 +86,18 @@ def _adiw(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
     return DynamicReweighter(method.name, n_train, n_val, **options)
 
 
+class _Plain(Uniform):
+    """A loop without a reweighter: for its cost."""
+
+    def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
+        x, y, _ = train
+        return self.losses(model(x), y).mean()
+
+
+def _plain(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
+    return _Plain(sizes.given.n_train)
+
+
 def _val_only(method: Method, experiment: Experiment, sizes: Sizes) -> Reweighter:
     # As published an epoch is one pass over the validation rows, which then are the training rows of the session.
     return (Uniform if experiment.parameters == "published" else ValidationOnly)(sizes.given.n_train)
@@ -115,6 +128,8 @@ ADIW = ("kmm", "kliep", "lsif", "wasserstein")
 PUBLISHED = {"kmm": "adiw-km", "kliep": "adiw-kl", "lsif": "adiw-ls", "wasserstein": "adiw-wa"}
 """What `densratio.training.published` calls them."""
 _BASELINES = ("val_only", "uniform", "random")
+PLAIN = "plain"
+"""The mean loss without a reweighter."""
 _OF_THE_EXPERIMENT = {"diw": _diw("auto"), "diw_cvxpy": _diw("cvxpy"), **dict.fromkeys((*ADIW, "sliced", "auto"), _adiw)}
 OF_ROWS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {"right_rows": _right_rows, "cross_fitted": _cross_fitted}
 """Weights that stay: 1 or 0 for right and wrong labels, which no method is told; and P(label right) by two rounds of
@@ -123,6 +138,7 @@ cross-fitting, as NoisyLabelClassifier weighs rows.
 METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
     **dict.fromkeys(_BASELINES, _as_in_the_library),
     "val_only": _val_only,
+    PLAIN: _plain,
     **OF_ROWS,
     **_OF_THE_EXPERIMENT,
     REBUILT: _diw("auto"),
@@ -130,10 +146,11 @@ METHODS: dict[str, Callable[[Method, Experiment, Sizes], Reweighter]] = {
 }
 """Reweighter of a run, by name."""
 WITH_BANK = tuple(_OF_THE_EXPERIMENT)
-LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, *WITH_BANK, REBUILT, *OF_ROWS))
+LEARNED = tuple(name for name in METHODS if name not in (*_BASELINES, PLAIN, *WITH_BANK, REBUILT, *OF_ROWS))
 """Learned methods and rules."""
 _TITLES = {
     "diw_cvxpy": "DIW (cvxpy)",
+    PLAIN: "Plain loop, no reweighter",
     "right_rows": "Right rows alone",
     "cross_fitted": "Cross-fitted",
     REBUILT: "DIW, validation loader rebuilt",
