@@ -310,9 +310,9 @@ class DynamicReweighter(Reweighter):
             record(*tensors)
 
     def _take(self, given: Given, epoch: float | Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The step on a batch: the places (n,) of its training rows, and the weights (n,) by each method, if it is not warming up."""
+        """The step on a batch: the places (n,) of its training rows, and the weights (n,) by each method, after the warm-up."""
         batch = collect(given, self._val_index, (self.n_train, self.n_val), self.late_errors)
-        kept, weights = self._kept(), []
+        kept = self._kept()
         try:
             batch, weights = self._step(batch)
         except Exception:
