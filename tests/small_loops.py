@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 
+import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
 
+from densratio.objectives.row_weights import WeightSet
 from densratio.training.losses import cross_entropy
+from densratio.training.ratio import potential, stored_step
 
 N_TRAIN, N_VAL, D, C = 40, 12, 4, 3
 RATE, MOMENTUM = 0.2, 0.9
@@ -115,3 +120,15 @@ def unrolled(model, network, optimizer, its_optimizer, batch, val, weights_of, l
     (weights * losses).mean().backward()
     optimizer.step()
     return weights
+
+
+@contextlib.contextmanager
+def as_on_a_device():
+    """No array of numpy, and no look at a value."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_step, "cheapest", lambda *tensors: tensors)
+        patch.setattr(potential, "_projected", lambda bound, weights: WeightSet(len(weights), bound).project(weights))
+        for module in ("row_batch", "batch_reweighter", "reweighter", "validation_bank"):
+            patch.setattr(importlib.import_module(f"densratio.training.loop.{module}"), "waits_for", lambda device: True)
+        patch.setattr(importlib.import_module("densratio.training.meta.weight_network"), "waits_for", lambda device: True)
+        yield

@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_loops import as_on_a_device
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from densratio.training import DynamicReweighter
 from densratio.training.loop import captured
 from densratio.training.loop import reweighter as reweighter_module
-from tests.test_training_every_device import as_on_a_device
 
 N_TRAIN, N_VAL = 40, 12
 LOOKS = ("_local_scalar_dense", "nonzero", "equal", "_unique2", "unique_dim", "masked_select")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X, Y, optimizer_of, plan
+from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X, Y, as_on_a_device, optimizer_of, plan
 
 from densratio import KLIEP, KMM, LSIF, _arrays
-from densratio.objectives.row_weights import WeightSet
 from densratio.training import (
     ELR,
     FSR,
@@ -45,7 +41,7 @@ from densratio.training import (
     ValidationOnly,
 )
 from densratio.training.loop import draws
-from densratio.training.ratio import potential, stored_step
+from densratio.training.ratio import stored_step
 
 RATIOS = {
     "kmm": lambda: KMM(gamma="target_spread", regularization=0.1),
@@ -179,18 +175,6 @@ METHODS = {
     "uniform": lambda _: Uniform(N_TRAIN),
     "val_only": lambda _: ValidationOnly(N_TRAIN),
 }
-
-
-@contextlib.contextmanager
-def as_on_a_device():
-    """No array of numpy, and no look at a value."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_step, "cheapest", lambda *tensors: tensors)
-        patch.setattr(potential, "_projected", lambda bound, weights: WeightSet(len(weights), bound).project(weights))
-        for module in ("row_batch", "batch_reweighter", "reweighter", "validation_bank"):
-            patch.setattr(importlib.import_module(f"densratio.training.loop.{module}"), "waits_for", lambda device: True)
-        patch.setattr(importlib.import_module("densratio.training.meta.weight_network"), "waits_for", lambda device: True)
-        yield
 
 
 def trained(name, dtype, is_half):

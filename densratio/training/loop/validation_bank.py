@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..._validation import check_count
 from .late_errors import waits_for
 from .row_batch import RowBatch
 from .state import before_loading
 
-__all__ = ["ValidationBank"]
+__all__ = ["ValidationBank", "check_refresh"]
 
 
 class ValidationBank(nn.Module):
@@ -86,3 +87,12 @@ def _make_values(bank: ValidationBank, stored: dict[str, Tensor]) -> None:
     bank.look_again()
     if "values" in stored and bank.values is None:
         bank.values = torch.zeros_like(stored["values"], device=bank.age.device)
+
+
+def check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:
+    """Raise ValueError for parameters of a bank that are out of range, or do not go together."""
+    check_count("val_every", val_every, more=", batches from look to look")
+    if val_refresh is not None and check_count("val_refresh", val_refresh, more=", rows renewed in a step, or None") > n_val:
+        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
+    if val_every > 1 and val_refresh is None:
+        raise ValueError(f"val_every={val_every} needs val_refresh, which keeps validation rows for the batches in between.")

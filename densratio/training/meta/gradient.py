@@ -15,7 +15,7 @@ from ..loop.model import last_linear, uncompiled, unwrapped
 from ..loop.ranks import Rows, mean_of_rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import LastLayer, TrainingPass, weighted_gradient
-from ..loop.validation_bank import ValidationBank
+from ..loop.validation_bank import ValidationBank, check_refresh
 from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss
 from .products import PRODUCTS, can_split_by_layers, layerwise, tolerance
@@ -99,8 +99,8 @@ class MetaGradient(nn.Module):
                 'val_refresh keeps the gradient factors of all validation rows: it needs mode="last_layer", n_val= and a number '
                 f">= 1; got mode={mode!r}, n_val={n_val!r}, val_refresh={val_refresh!r}."
             )
-        if val_refresh is not None and n_val is not None and val_refresh > n_val:
-            raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
+        if val_refresh is not None and n_val is not None:
+            check_refresh(val_refresh, 1, n_val)
         self.mode = mode
         self.every = every
         self.fixed_step_length = fixed_step_length

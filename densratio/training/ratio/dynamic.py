@@ -16,7 +16,7 @@ from ..loop.reweighter import Reweighter
 from ..loop.row_batch import positions_of
 from ..loop.state import before_loading, snapshot
 from ..loop.training_pass import LastLayer
-from ..loop.validation_bank import ValidationBank
+from ..loop.validation_bank import ValidationBank, check_refresh
 from ..loop.validation_pass import first_rows, validation_pass
 from ..losses import Loss, cross_entropy
 from .class_priors import ClassFrequencies
@@ -85,8 +85,10 @@ class DynamicReweighter(Reweighter):
 
     All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, also with
     another number of ranks.
-    On a GPU no step waits for the device, except one class by class. A batch that is unusable there (NaN, infinity, an index out of
-    range) changes no stored entry, and its error comes with the next batch or the one after it.
+    On a GPU no step waits for the device, except one class by class. From the third batch of a shape on a step is replayed as a CUDA
+    graph; not one class by class, of a critic, to convergence or of several ranks, and none if `captures` is set to False. A batch
+    that is unusable there (NaN, infinity, an index out of range) changes no stored entry, and its error comes with the next batch or
+    the one after it.
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
 
@@ -119,7 +121,7 @@ class DynamicReweighter(Reweighter):
         if (y_train is None) != (y_val is None):
             raise ValueError("Give both y_train and y_val, the classes of all training and validation rows, or neither.")
         check_number("forget", forget, "[0, 1)")
-        _check_refresh(val_refresh, val_every, n_val)
+        check_refresh(val_refresh, val_every, n_val)
         is_auto = isinstance(ratio, str) and ratio.lower() == "auto"
         names = list(IN_LOOPS) if is_auto else [ratio]
         self.steps = nn.ModuleList(
@@ -387,14 +389,6 @@ def _make_classes(reweighter: DynamicReweighter, stored: dict[str, Tensor]) -> N
     if reweighter.classes is None and "classes.y_train" in stored:
         unknown = ClassFrequencies.unknown(len(reweighter.weights_), reweighter.n_val)
         reweighter.classes = unknown.to(reweighter.weights_.device)
-
-
-def _check_refresh(val_refresh: int | None, val_every: int, n_val: int) -> None:
-    check_count("val_every", val_every, more=", batches from look to look")
-    if val_refresh is not None and check_count("val_refresh", val_refresh, more=", rows renewed in a step, or None") > n_val:
-        raise ValueError(f"val_refresh={val_refresh} is more than the n_val={n_val} validation rows: give at most as many.")
-    if val_every > 1 and val_refresh is None:
-        raise ValueError(f"val_every={val_every} needs val_refresh, which keeps validation rows for the batches in between.")
 
 
 def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
