@@ -85,10 +85,10 @@ class DynamicReweighter(Reweighter):
 
     All state, the stored vectors and the counts of the warm-up, is in state_dict: a resumed run gives the same weights, also with
     another number of ranks.
-    On a GPU no step waits for the device, except one class by class. From the third batch of a shape on a step is replayed as a CUDA
-    graph; not one class by class, of a critic, to convergence or of several ranks, and none if `captures` is set to False. A batch
-    that is unusable there (NaN, infinity, an index out of range) changes no stored entry, and its error comes with the next batch or
-    the one after it.
+    On a GPU no step waits for the device, except one class by class. From the third batch of a shape on a step is replayed as a
+    CUDA graph; not one class by class, of a critic, to convergence or of several ranks, and none if `captures` is set to False. A
+    batch that is unusable there (NaN, infinity, an index out of range) changes no stored entry, and its error comes with the next
+    batch or the one after it.
     Source: Fang et al. (2020), DIW, and its accelerated form ADIW.
     """
 
