@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import pickle
 
@@ -10,16 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_loops import as_on_a_device
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from recorded_steps import recording
+from training_cases import tensors
 
 from densratio.training import DynamicReweighter
 from densratio.training.loop import captured
-from densratio.training.loop import reweighter as reweighter_module
 
 N_TRAIN, N_VAL = 40, 12
-LOOKS = ("_local_scalar_dense", "nonzero", "equal", "_unique2", "unique_dim", "masked_select")
 KINDS = {
     **{name: {"ratio": name} for name in ("kmm", "kliep", "lsif", "wasserstein", "auto")},
     "bank": {"ratio": "lsif", "val_refresh": 5},
@@ -29,65 +25,11 @@ KINDS = {
 }
 
 
-class Tape(TorchDispatchMode):
-    """Operations as they run, each with the tensors that it read and made; leaving it, what they wrote is taken back."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls, self.before = [], []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        assert function._schema.name.removeprefix("aten::") not in LOOKS, function
-        written = []
-        for argument, value in zip(function._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written.append(value)
-        written += [value for name, value in kwargs.items() if name == "out"]
-        self.before += [(tensor, tensor.clone()) for tensor in written]
-        made = function(*args, **kwargs)
-        self.calls.append((function, args, kwargs, made))
-        return made
-
-    def take_back(self):
-        for tensor, value in reversed(self.before):
-            tensor.copy_(value)
-
-    def replay(self):
-        for function, args, kwargs, made in self.calls:
-            again = function(*args, **kwargs)
-            for old, new in zip(tree_flatten(made)[0], tree_flatten(again)[0], strict=True):
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
-def record(call, pool):
-    tape = Tape()
-    with tape:
-        result = call()
-    tape.take_back()
-    return tape.replay, result, pool
-
-
-@contextlib.contextmanager
-def recording():
-    """Steps on the CPU are recorded as on a GPU; one entry for each record."""
-    made = []
-    with as_on_a_device(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captured, "_capture", lambda call, pool: made.append(0) or record(call, pool))
-        patch.setattr(reweighter_module, "can_capture", lambda device: True)
-        yield made
-
-
 def batch(seed, n, step):
     generator = torch.Generator().manual_seed(seed * 100 + step)
     index = torch.randperm(N_TRAIN, generator=generator)[:n]
     val_index = torch.randperm(N_VAL, generator=generator)[:5]
     return torch.rand(n, generator=generator), torch.rand(5, generator=generator), index, val_index
-
-
-def state(reweighter):
-    return {name: value for name, value in reweighter.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
 def steps(reweighter, seed, sizes):
@@ -105,7 +47,7 @@ def test_replayed_steps_leave_the_state_of_the_steps_themselves(name, seed, size
     made = [DynamicReweighter(n_train=N_TRAIN, n_val=N_VAL, warmup_steps=warmup, **KINDS[name]) for _ in range(2)]
     made[0].captures = False
     with recording() as recorded:
-        plain, replayed = (state(steps(reweighter, seed, sizes + [8] * 7)) for reweighter in made)
+        plain, replayed = (tensors(steps(reweighter, seed, sizes + [8] * 7)) for reweighter in made)
     assert recorded
     for entry in plain:
         torch.testing.assert_close(replayed[entry], plain[entry], rtol=1e-5, atol=1e-6)
@@ -134,19 +76,19 @@ def test_the_host_s_own_changes_reach_the_next_step():
             reweighter.load_state_dict(DynamicReweighter("kmm", N_TRAIN, N_VAL).double().state_dict())
             steps(reweighter, 4, [8] * 5)
     assert len(recorded) == 5
-    for entry, value in state(plain).items():
-        torch.testing.assert_close(state(replayed)[entry], value, rtol=1e-5, atol=1e-6)
+    for entry, value in tensors(plain).items():
+        torch.testing.assert_close(tensors(replayed)[entry], value, rtol=1e-5, atol=1e-6)
 
 
 def test_an_unusable_batch_changes_nothing_and_is_told_later():
     reweighter = DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_steps=0)
     with recording() as recorded:
         steps(reweighter, 0, [8] * 4)
-        before = {name: value.clone() for name, value in state(reweighter).items()}
+        before = {name: value.clone() for name, value in tensors(reweighter).items()}
         train, val, index, val_index = batch(1, 8, 0)
         train[3] = float("nan")
         reweighter.partial_fit(train, val, index, val_index)
-        assert recorded and all(torch.equal(before[name], value) for name, value in state(reweighter).items())
+        assert recorded and all(torch.equal(before[name], value) for name, value in tensors(reweighter).items())
         with pytest.raises(ValueError, match=rf"training rows \[{int(index[3])}\]"):
             reweighter.check()
 
@@ -156,7 +98,7 @@ def test_copies_and_pickles_go_on_without_the_graphs():
     with recording():
         steps(reweighter, 0, [8] * 4)
         copies = [copy.deepcopy(reweighter), pickle.loads(pickle.dumps(reweighter))]
-        states = [state(steps(each, 1, [8] * 4)) for each in (reweighter, *copies)]
+        states = [tensors(steps(each, 1, [8] * 4)) for each in (reweighter, *copies)]
     for found in states[1:]:
         for entry, value in found.items():
             torch.testing.assert_close(value, states[0][entry])
@@ -196,7 +138,7 @@ def test_a_loop_trains_alike_with_and_without_graphs(name):
                 optimizer.zero_grad()
                 (losses[-1] + losses[-2]).backward()
                 optimizer.step()
-        return [loss.detach() for loss in losses], state(reweighter), state(model)
+        return [loss.detach() for loss in losses], tensors(reweighter), tensors(model)
 
     with recording() as recorded:
         plain, replayed = (trained(captures) for captures in (False, True))

@@ -7,7 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded_steps import recording
 from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, X_VAL, Y_VAL, C, Network, X, Y, as_on_a_device, optimizer_of, plan
+from training_cases import tensors
 
 from densratio import KLIEP, KMM, LSIF, _arrays
 from densratio.training import (
@@ -177,13 +179,14 @@ METHODS = {
 }
 
 
-def trained(name, dtype, is_half):
+def trained(name, dtype, is_half, n_batches=4, captures=True):
     model = Network(0, False).train().to(dtype)
     optimizer = optimizer_of(model)
     torch.manual_seed(5)
     reweighter = METHODS[name](optimizer)
+    reweighter.captures = captures
     torch.manual_seed(6)
-    for index in plan(4):
+    for index in plan(n_batches):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
             batch, val = (X[index].to(dtype), Y[index], index), (X_VAL.to(dtype), Y_VAL, torch.arange(N_VAL))
             loss = reweighter.weighted_loss(model, batch, val)
@@ -205,6 +208,16 @@ def test_whole_steps_of_a_device_are_those_of_the_host(name, dtype, is_half):
     torch.testing.assert_close(its_loss, loss, **tolerance)
     torch.testing.assert_close(found.weights_, expected.weights_, **tolerance)
     assert not torch.equal(found.weights_, torch.ones(N_TRAIN)) or name in ("uniform", "elr")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_whole_steps_that_graphs_replay_are_the_steps_themselves(name):
+    with recording() as recorded:
+        (plain, loss), (replayed, its_loss) = (trained(name, torch.float32, False, 9, captures) for captures in (False, True))
+    assert recorded or isinstance(plain, DynamicReweighter) or name == "val_only"
+    torch.testing.assert_close(its_loss, loss, rtol=1e-5, atol=1e-6)
+    for entry, value in tensors(plain).items():
+        torch.testing.assert_close(tensors(replayed)[entry], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
 from .model import compile_anew, device_of_model, warn_unless_training
 from .reweighter import Reweighter
-from .row_batch import RowBatch
+from .row_batch import RowBatch, positions_of
 from .training_pass import TrainingPass
 
 __all__ = ["BatchReweighter"]
@@ -150,9 +150,20 @@ class BatchReweighter(Reweighter):
             self._is_heard = True
         batch = (self.meta.rows if follows else TrainingPass.of)(model, x, y, self.losses, keeps=self.keeps)
         self.check_targets(batch.prediction, batch.y)
-        rows = self._rows(index, len(batch.losses))
-        rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
-        return batch, rows
+        return batch, self._checked(index, batch.losses.detach())
+
+    def _checked(self, index: Any, losses: Tensor) -> RowBatch:
+        """The rows of a batch with these losses (n,), checked: by a graph, if the device has one for such a batch."""
+
+        def check(losses: Tensor, index: Any) -> RowBatch:
+            rows = self._rows(index, len(losses))
+            rows.check(losses[:, None], self.n_train, self.late_errors)
+            return rows
+
+        if not self._may_capture or losses.device != self.weights_.device:
+            return check(losses, index)
+        positions = positions_of(index, len(losses), "index", losses.device)
+        return self._captured("check", check, (losses, positions)).copy()
 
     def _rows(self, index: Any, n_rows: int) -> RowBatch:
         return RowBatch.of(index, n_rows, self.n_train, self.weights_.device)
@@ -167,11 +178,24 @@ class BatchReweighter(Reweighter):
             _log.warning("%s: the weights of batch %d vanished, and it trains unweighted (%d so far).", name, number, so_far)
         return torch.where(is_sound, weights, 1.0)
 
+    def _write(self, weights: Tensor, losses: Tensor, epoch: float | Tensor, rows: RowBatch) -> None:
+        """Keep the weights and losses (n,) of the rows."""
+        rows.write(self.weights_, weights)
+        self.row_losses.record(losses, rows, epoch)
+
     def _store(self, batch: TrainingPass, weights: Tensor, rows: RowBatch) -> None:
         """Keep the weights and losses of the rows: the first n, where a pass has more losses than rows."""
         n = rows.n_rows
-        rows.write(self.weights_, weights[:n] * batch.weight_scale)
-        self.row_losses.record(batch.losses.detach()[:n], rows, 1.0 + self.epoch)
+        weights, losses, epoch = weights[:n] * batch.weight_scale, batch.losses.detach()[:n], 1.0 + self.epoch
+        if self._may_capture and losses.device == self.weights_.device:
+
+            def write(weights: Tensor, losses: Tensor, epoch: Tensor, positions: Tensor, is_usable: Tensor) -> None:
+                self._write(weights, losses, epoch, RowBatch.held(positions, is_usable))
+
+            now = torch.full((), epoch, device=losses.device)
+            self._captured(self.weights_, write, (weights, losses, now, rows.positions, rows.is_usable))
+        else:
+            self._write(weights, losses, epoch, rows)
         self.rows_seen += len(rows.all_positions)
         self.steps_seen += 1
         if self.monitor is not None:

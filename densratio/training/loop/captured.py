@@ -58,7 +58,8 @@ class CapturedCalls:
         holds whatever else its kernels depend on. Tensors in the result may be overwritten by the next call.
         """
         given = [tensor for tensor in tensors if tensor is not None]
-        kind = kind, tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
+        is_exact = torch.are_deterministic_algorithms_enabled()
+        kind = kind, is_exact, tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
         with torch.no_grad():
             if kind not in self._graphs and self._is_due(kind):
                 self._graphs[kind] = self._captured(function, tensors)

@@ -77,6 +77,15 @@ class RowBatch(Rows):
         else:
             _check_finite(losses, self.all_positions, "training")
 
+    @property
+    def is_usable(self) -> Tensor:
+        """Whether () a device found the batch usable; True where the host looked itself."""
+        return torch.as_tensor(self._is_usable, device=self.positions.device)
+
+    def copy(self) -> RowBatch:
+        """The same rows of one process, after their check, in tensors that no later replay of a graph overwrites."""
+        return RowBatch.held(self.positions.clone(), self.is_usable.clone())
+
     def beside(self, positions: Tensor) -> RowBatch:
         """Other rows of the same batch, which every rank holds; `take_back` serves both."""
         rows = RowBatch.held(positions, self._is_usable)

@@ -293,7 +293,7 @@ class DynamicReweighter(Reweighter):
             return self._take(Given(train, val, index, val_index, None, None, losses), epoch)
 
         # Parameters of a ratio may be set anew from step to step.
-        kind = self.weights_, self.is_warming_up, torch.are_deterministic_algorithms_enabled(), *[s.settings for s in self._steps]
+        kind = self.weights_, self.is_warming_up, *[step.settings for step in self._steps]
         now = torch.full((), epoch, device=device)
         return self._captured(kind, take, (train, val, index, val_index, given.losses, now))
 
