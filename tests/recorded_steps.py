@@ -61,6 +61,6 @@ def recording():
     """Steps on the CPU are recorded as on a GPU; one entry for each record."""
     made = []
     with as_on_a_device(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captured, "_capture", lambda call, pool: made.append(0) or record(call, pool))
+        patch.setattr(captured, "_capture", lambda call, pool, device: made.append(0) or record(call, pool))
         patch.setattr(reweighter_module, "can_capture", lambda device: True)
         yield made

@@ -107,7 +107,7 @@ def test_copies_and_pickles_go_on_without_the_graphs():
 def test_sizes_that_never_recur_make_no_graph_and_a_refused_capture_is_not_tried_again(monkeypatch):
     tried = []
 
-    def refuse(call, pool):
+    def refuse(call, pool, device):
         tried.append(0)
         raise RuntimeError("operation not permitted when stream is capturing")
 

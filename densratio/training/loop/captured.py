@@ -17,7 +17,7 @@ __all__ = ["CapturedCalls", "can_capture"]
 _log = logging.getLogger("densratio")
 
 _EAGER = 2  # calls of a kind before its capture, in which all that is made once is made
-_MOST = 8  # graphs at a time
+_MOST = 16  # graphs at a time
 _KINDS = 64  # kinds whose calls are counted
 
 
@@ -80,8 +80,9 @@ class CapturedCalls:
     def _captured(self, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> _Graph | None:
         """The graph of a call, which is not run; None if it can't be captured."""
         own = [None if tensor is None else tensor.clone() for tensor in tensors]
+        device = next(tensor.device for tensor in own if tensor is not None)
         try:
-            replay, result, self._pool = _capture(lambda: function(*own), self._pool)
+            replay, result, self._pool = _capture(lambda: function(*own), self._pool, device)
         except RuntimeError as error:
             # What cannot be captured still runs kernel by kernel.
             _log.info("A step is not captured as a CUDA graph: %s", error)
@@ -92,10 +93,11 @@ class CapturedCalls:
         return CapturedCalls, ()
 
 
-def _capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], Any], Any, Any]:
-    """The replay of a call, its result, and the memory pool that graphs share, which runs one after another may."""
+def _capture(call: Callable[[], Any], pool: Any, device: torch.device) -> tuple[Callable[[], Any], Any, Any]:
+    """The replay of a call, its result, and the memory pool, which graphs that run one after another share."""
     graph = torch.cuda.CUDAGraph()
-    # Threads that pin the memory of a loader use the GPU meanwhile.
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        result = call()
+    with torch.cuda.device(device):
+        # Threads that pin the memory of a loader use the GPU meanwhile.
+        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+            result = call()
     return graph.replay, result, graph.pool()
