@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -95,9 +96,14 @@ class CapturedCalls:
 
 def _capture(call: Callable[[], Any], pool: Any, device: torch.device) -> tuple[Callable[[], Any], Any, Any]:
     """The replay of a call, its result, and the memory pool, which graphs that run one after another share."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device):
-        # Threads that pin the memory of a loader use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
-            result = call()
+    graph, stream = torch.cuda.CUDAGraph(), _stream(device)
+    # Threads that pin the memory of a loader use the GPU meanwhile.
+    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        result = call()
     return graph.replay, result, graph.pool()
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream of a device for all captures: matrix products take working memory for each stream."""
+    return torch.cuda.Stream(device)
