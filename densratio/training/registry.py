@@ -18,7 +18,7 @@ from .loop.names import CALLS
 from .loop.reweighter import Reweighter
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import FSR, GDW, L2R, MCW, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
-from .noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
+from .noisy_labels import ELR, CoTeaching, DivideMix, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, JustTrainTwice, MarginBased, RHOLoss, SelfPaced
 from .stable_net import StableNet
@@ -127,6 +127,7 @@ METHODS: dict[str, Method] = {
     "sce": Method("SCE", partial(Uniform, loss=symmetric_cross_entropy)),
     "elr": Method("ELR", ELR, ("n_classes",)),
     "co_teaching": Method("Co-teaching", CoTeaching, ("model", "optimizer")),
+    "divide_mix": Method("DivideMix", DivideMix, ("model", "optimizer", "seed"), _up_to(10.0)),
     "m_correction": Method("M-correction", MCorrection, (), _up_to(10.0)),
     "joint_optimization": Method("Joint optimization", JointOptimization, ("n_classes",), _up_to(10.0)),
     "meta_cleaner": Method("MetaCleaner", MetaCleaner, ("n_features",)),

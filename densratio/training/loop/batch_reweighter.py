@@ -68,7 +68,7 @@ class BatchReweighter(Reweighter):
 
         batch: its pass through the model. rows: its rows among all training rows, for sums over them and for what is stored.
         A method may put a loss into `batch.found`: one (n,) or () named "added" is added to the weighted losses, and one (n,) named
-        "weighted" takes the place of the rows' own losses.
+        "weighted" takes the place of the rows' own losses; "plain_losses" (n,) are recorded in place of those of mixed rows.
         """
 
     @property
@@ -186,7 +186,8 @@ class BatchReweighter(Reweighter):
     def _store(self, batch: TrainingPass, weights: Tensor, rows: RowBatch) -> None:
         """Keep the weights and losses of the rows: the first n, where a pass has more losses than rows."""
         n = rows.n_rows
-        weights, losses, epoch = weights[:n] * batch.weight_scale, batch.losses.detach()[:n], 1.0 + self.epoch
+        losses = batch.found.get("plain_losses", batch.losses).detach()[:n]
+        weights, epoch = weights[:n] * batch.weight_scale, 1.0 + self.epoch
         if self._may_capture and losses.device == self.weights_.device:
 
             def write(weights: Tensor, losses: Tensor, epoch: Tensor, positions: Tensor, is_usable: Tensor) -> None:

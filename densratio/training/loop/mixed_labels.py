@@ -12,7 +12,7 @@ from ..losses import cross_entropy
 from .ranks import n_ranks, rank_here
 from .training_pass import TrainingPass
 
-__all__ = ["MixedLabels", "check_mixable"]
+__all__ = ["MixedLabels", "check_mixable", "drawn_mix"]
 
 
 class MixedLabels(NamedTuple):
@@ -29,18 +29,10 @@ class MixedLabels(NamedTuple):
 
     @classmethod
     def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
-        """The batch with a share from Beta(mixup, mixup) and a random order; unmixed if mixup is None.
-
-        Every rank mixes its own rows in an order of its own, and leaves its generator in the same state as all others.
-        """
-        share, order = 1.0, torch.arange(len(y))
-        if mixup is not None:
-            share = random.beta(mixup, mixup)
-            # Every rank draws equally many numbers, whatever its rows.
-            own = np.random.default_rng(random.integers(2**63, size=n_ranks())[rank_here()])
-            share, order = max(share, 1.0 - share), torch.as_tensor(own.permutation(len(y)))
+        """The batch with a share from Beta(mixup, mixup) and a random order; unmixed if mixup is None."""
+        share, order = (1.0, torch.arange(len(y))) if mixup is None else drawn_mix(len(y), mixup, random)
         order = order.to(x.device, non_blocking=True)
-        return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, float(share))
+        return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, share)
 
     def shared(self, v: Tensor, v_of_order: Tensor) -> Tensor:
         """Weights (4n,) of the four losses of each row; v (n,) is the share of the given label in rows, v_of_order in rows[order].
@@ -67,6 +59,17 @@ class MixedLabels(NamedTuple):
         n = len(self.y)
         losses = batch.losses.detach()
         return torch.cat([losses[:n], losses[2 * n : 3 * n]])
+
+
+def drawn_mix(n_rows: int, mixup: float, random: np.random.Generator) -> tuple[float, Tensor]:
+    """A share in [1/2, 1], the larger of the two that Beta(mixup, mixup) gives, and a random order (n_rows,).
+
+    Every rank mixes its own rows in an order of its own, and leaves its generator in the same state as all others.
+    """
+    share = random.beta(mixup, mixup)
+    # Every rank draws equally many numbers, whatever its rows.
+    own = np.random.default_rng(random.integers(2**63, size=n_ranks())[rank_here()])
+    return float(max(share, 1.0 - share)), torch.as_tensor(own.permutation(n_rows))
 
 
 def check_mixable(x: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import validation_pass
 from ..losses import Loss, class_probabilities, cross_entropy
 from .beta_mixture import BetaMixture
+from .even_classes import distance_from_even
 
 __all__ = ["MCorrection"]
 
@@ -106,8 +106,7 @@ class MCorrection(BatchReweighter):
         right = self.mixture.lower(batch.found["plain_losses"])
         added = p.new_zeros(()) if own is None else (1.0 - right) * own
         if self.prior > 0:
-            shares = rows.mean_row(p).clamp(min=torch.finfo(p.dtype).tiny)
-            added = added - self.prior * (shares.log().mean() + math.log(p.shape[1]))
+            added = added + self.prior * distance_from_even(p, rows)
         batch.found["added"] = added
         return right if mixed is None else mixed.shared(right, right[mixed.order])
 

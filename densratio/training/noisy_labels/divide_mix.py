@@ -1,0 +1,228 @@
+"""DivideMix: two networks, each of which says which labels the other one may learn; the other rows have guessed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..._validation import check_number
+from ..loop.labels import check_indices
+from ..loop.mixed_labels import check_mixable, drawn_mix
+from ..loop.ranks import Rows
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import validation_pass
+from ..losses import class_probabilities, cross_entropy
+from .even_classes import distance_from_even
+from .gaussian_mixture import GaussianMixture
+from .peer import WithPeer
+
+__all__ = ["DivideMix"]
+
+_COPIES = 2  # of each row, where they are drawn by augment
+_OWN, _PEER = 0, 1
+
+
+class _Divided(NamedTuple):
+    """A batch for one of the networks: rows x (m, ...) mixed, their targets (m, K), and which rows count as labeled (m,)."""
+
+    x: Tensor
+    targets: Tensor
+    is_labeled: Tensor
+
+
+class _Both(NamedTuple):
+    """The batch as each of the networks learns it, and the losses (n, 2) of its rows under both."""
+
+    own: _Divided
+    peer: _Divided
+    losses: Tensor
+
+    @staticmethod
+    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
+        """Losses (m,) against the model's targets."""
+        return cross_entropy(prediction, both.own.targets.to(prediction.dtype))
+
+
+class DivideMix(WithPeer):
+    """Semi-supervised learning by two networks, each of which divides the rows into labeled and unlabeled ones for the other.
+
+    At the start of each pass over the data a mixture of two Gaussians is fitted to the losses that the rows had in their last batch
+    under each network; w_i = P(label right | loss) under the other network. Of a batch the rows with w_i >= threshold are labeled,
+    with w_i y_i + (1 - w_i) p_i as target, p_i the network's own softmax; the target of the others is the mean softmax of both
+    networks. Targets are sharpened, t_k^(1/temperature) / sum, and all rows are mixed with others of the batch. The loss is
+
+        mean over labeled rows of the cross entropy + lambda mean over the others of (1/K) |p - t|^2
+            + prior sum_k (1/K) log((1/K) / mean_i p_ik)
+
+    with lambda from 0 to `unlabeled_weight` over `ramp_epochs`. The peer takes its own step on such a loss within `weighted_loss`.
+
+    Parameters
+    ----------
+    n_train, model, optimizer, peer : as in `CoTeaching`.
+    threshold : float in [0, 1], of w_i; 0.5 as published.
+    temperature : float > 0; 0.5 as published. mixup : float > 0, the beta parameter of the mixing; 4 as published.
+    unlabeled_weight : float >= 0; published from 0 (20 % wrong labels, or 40 % asymmetric) over 25 to 150 (80 % of CIFAR-100).
+    ramp_epochs : float >= 0; 16 as published.
+    prior : float >= 0; 1 as published.
+    augment : callable (n, ...) -> (n, ...) or None
+        Random copies of the rows: as published two of each are passed and trained on. None: each row once, as the loop gives it.
+    warmup_epochs : float
+        Initial passes with the plain loss; 10 as published for CIFAR-10.
+    seed : int, of the draws of the mixing.
+
+    weights_ holds n / n_labeled for a labeled row of the batch and 0 for another, and last_losses (n_train, 2) the losses under
+    both networks. `peer` and its optimizer are in state_dict. The input must be one tensor of floats; base weights are not
+    supported. As published the mean of both networks' probabilities predicts. A step costs about three of plain training.
+    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch, labeled and
+    unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers, and losses are those of the last
+    batch in training mode, where theirs are of a pass over all rows.
+    Raises ValueError with the first batch for other predictions or labels.
+    Source: Li, Socher & Hoi (2020), DivideMix: learning with noisy labels as semi-supervised learning.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = (*WithPeer.saved, "fitted_pass", "draws")
+    no_base_weights = "DivideMix mixes rows, which have no base weights: leave set_base_weights out."
+
+    check_targets = staticmethod(partial(check_indices, "DivideMix"))
+    last_losses: Tensor
+
+    def __init__(
+        self,
+        n_train: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        peer: nn.Module | None = None,
+        threshold: float = 0.5,
+        temperature: float = 0.5,
+        mixup: float = 4.0,
+        unlabeled_weight: float = 25.0,
+        ramp_epochs: float = 16.0,
+        prior: float = 1.0,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        warmup_epochs: float = 10.0,
+        seed: int = 0,
+    ):
+        super().__init__(n_train, model, optimizer, peer, cross_entropy, warmup_epochs=warmup_epochs)
+        self.threshold = check_number("threshold", threshold, "[0, 1]")
+        self.temperature = check_number("temperature", temperature, "(0, inf)")
+        self.mixup = check_number("mixup", mixup, "(0, inf)")
+        self.unlabeled_weight = check_number("unlabeled_weight", unlabeled_weight, "[0, inf)")
+        self.ramp_epochs = check_number("ramp_epochs", ramp_epochs, "[0, inf)")
+        self.prior = check_number("prior", prior, "[0, inf)")
+        self.augment = augment
+        self.fitted_pass = -1
+        self._random = np.random.default_rng(seed)
+        self.mixtures = nn.ModuleList(GaussianMixture() for _ in (_OWN, _PEER))
+        self.register_buffer("last_losses", torch.zeros(n_train, 2))
+
+    @property
+    def draws(self) -> Any:
+        """The state of the random generator."""
+        return self._random.bit_generator.state
+
+    @draws.setter
+    def draws(self, state: Any) -> None:
+        self._random.bit_generator.state = state
+
+    def _mixture(self, network: int) -> GaussianMixture:
+        return self.mixtures[network]  # type: ignore[return-value]
+
+    @property
+    def present_weight(self) -> float:
+        """lambda of the next batch."""
+        passed = self.epoch - self.warmup_epochs
+        share = min(1.0, max(0.0, passed) / self.ramp_epochs) if self.ramp_epochs > 0 else 1.0
+        return self.unlabeled_weight * share
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        batch.found["added"] = self._added(batch.prediction, batch.y.own, rows)
+        return _mean_one(batch.y.own.is_labeled, batch.losses, rows)
+
+    def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
+        """The losses of both networks, and the peer's step."""
+        self.remember_peer(rows)
+        with self.as_peer():
+            if isinstance(batch.y, _Both):
+                losses, loss = batch.y.losses, self._peer_loss(batch.model, batch.y.peer, rows)
+            else:
+                of_peer = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
+                losses, loss = torch.stack([batch.losses.detach(), of_peer.detach()], dim=1), rows.mean(of_peer)
+        batch.found["plain_losses"] = losses[:, _OWN]
+        rows.write(self.last_losses, losses)
+        self.step_peer(loss, rows)
+
+    # ------------------------------------------------------------ a divided batch
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        if self.is_warming_up:
+            return super()._passed(model, x, y, index)
+        check_mixable(x)
+        copies = [x] if self.augment is None else [self.augment(x) for _ in range(_COPIES)]
+        losses, p = self._seen(model, copies, y)
+        rows = self._rows(index, len(y))
+        rows.check(losses, self.n_train, self.late_errors)
+        if self.fitted_pass != int(self.epoch):
+            for network in (_OWN, _PEER):
+                self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
+            self.fitted_pass = int(self.epoch)
+        draws = self.draws
+        try:
+            own, peer = (self._divided(network, copies, y, losses, p) for network in (_OWN, _PEER))
+            both = _Both(own, peer, losses)
+            batch = TrainingPass.of(model, both.own.x, both, _Both.cross_entropies)
+            rows.check(batch.losses.detach().reshape(len(copies), -1).T, self.n_train, self.late_errors)
+        except Exception:
+            self.draws = draws
+            raise
+        return batch, rows
+
+    def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor]:
+        """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies; it leaves no trace."""
+        losses, probabilities = [], []
+        for predict in (model, partial(self.peer_prediction, model, leaves_trace=False)):
+            with validation_pass(model):
+                predictions = [predict(copy) for copy in copies]
+            self.check_targets(predictions[0], y)
+            losses.append(torch.stack([self.losses(prediction, y) for prediction in predictions]).mean(dim=0))
+            probabilities.append(torch.stack([class_probabilities(prediction) for prediction in predictions]).mean(dim=0))
+        return torch.stack(losses, dim=1), torch.stack(probabilities)
+
+    def _divided(self, network: int, copies: list[Tensor], y: Tensor, losses: Tensor, p: Tensor) -> _Divided:
+        """The batch for one of the networks, divided by the losses (n, 2) under the other; p (2, n, K): probabilities of both."""
+        other = 1 - network
+        right = self._mixture(other).lower(losses[:, other]).to(p.dtype)[:, None]
+        refined = right * functional.one_hot(y.long(), p.shape[2]) + (1.0 - right) * p[network]
+        is_labeled = right[:, 0] >= self.threshold
+        target = torch.where(is_labeled[:, None], refined, p.mean(dim=0)).clamp(min=torch.finfo(p.dtype).tiny)
+        target = torch.softmax(target.log() / self.temperature, dim=1).repeat(len(copies), 1)
+        x = torch.cat(copies)
+        share, order = drawn_mix(len(x), self.mixup, self._random)
+        order = order.to(x.device, non_blocking=True)
+        mixed, targets = (share * part + (1.0 - share) * part[order] for part in (x, target))
+        return _Divided(mixed, targets, is_labeled.repeat(len(copies)))
+
+    def _peer_loss(self, model: nn.Module, divided: _Divided, rows: RowBatch) -> Tensor:
+        prediction = self.peer_prediction(model, divided.x)
+        losses = cross_entropy(prediction, divided.targets.to(prediction.dtype))
+        return rows.mean(_mean_one(divided.is_labeled, losses, rows) * losses + self._added(prediction, divided, rows))
+
+    def _added(self, prediction: Tensor, divided: _Divided, rows: RowBatch) -> Tensor:
+        """The terms (m,) of the unlabeled rows and of the mean prediction."""
+        p = class_probabilities(prediction)
+        squares = ((p - divided.targets.to(p.dtype)) ** 2).mean(dim=1)
+        unlabeled = self.present_weight * _mean_one(~divided.is_labeled, squares, rows) * squares
+        return unlabeled + self.prior * distance_from_even(p, Rows(len(p)))
+
+
+def _mean_one(is_chosen: Tensor, like: Tensor, rows: RowBatch) -> Tensor:
+    """Weights (m,) of mean 1 of the chosen rows, in the dtype of `like`; 0 if none is chosen."""
+    weights = is_chosen.to(like.dtype)
+    return weights / rows.mean(weights).clamp(min=torch.finfo(like.dtype).tiny)
