@@ -46,6 +46,7 @@ __all__ = [
     "tiny",
     "to_device",
     "to_host",
+    "usable_device",
     "weighted_mean",
     "widest",
     "widest_here",
@@ -179,6 +180,11 @@ def to_device(x: Any, device: str) -> Array:
         return tensor.to(device, torch.float32) if device.startswith("mps") else tensor.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f'device="{device}" is not usable here ({str(error).splitlines()[0]}); try device="cpu"') from None
+
+
+def usable_device(device: Any) -> Any:
+    """The torch.device of a name such as "cuda". Raises ValueError for one that is unknown or absent; ImportError without torch."""
+    return to_device(np.zeros(1, dtype=np.float32), str(device)).device
 
 
 def has_float64(x: Array) -> bool:

@@ -170,11 +170,27 @@ def test_the_options_of_labels_are_those_of_the_call(tmp_path, monkeypatch):
         return find(rows, labels, **settings)
 
     monkeypatch.setattr("densratio.labels.find_label_issues", spy)
-    options = ("--kind", "classes", "--groups", "who", "--folds", "3", "--repeats", "1", "--jobs", "1", "--seed", "7")
+    options = (
+        "--kind",
+        "classes",
+        "--groups",
+        "who",
+        "--folds",
+        "3",
+        "--repeats",
+        "1",
+        "--jobs",
+        "1",
+        "--seed",
+        "7",
+        "--device",
+        "cpu:0",
+    )
     result = call("labels", tmp_path / "table.csv", "--label", "y", *options, "--out", tmp_path / "issues.csv")
     assert result.exit_code == 0, result.output
     assert seen["columns"] == ["a"] and list(seen["groups"]) == [str(who) for who in table["who"]]
-    assert [seen[name] for name in ("kind", "cv", "n_repeats", "n_jobs", "random_state")] == ["classes", 3, 1, 1, 7]
+    names = "kind", "cv", "n_repeats", "n_jobs", "random_state", "device"
+    assert [seen[name] for name in names] == ["classes", 3, 1, 1, 7, "cpu:0"]
     page = tmp_path / "page.html"
     result = call("labels", tmp_path / "table.csv", "--label", "a", "--repeats", "1", "--out", tmp_path / "i.csv", "--report", page)
     assert result.exit_code == 0 and "By classes" not in page.read_text() and len(pd.read_csv(tmp_path / "i.csv")) == 40
@@ -287,7 +303,8 @@ def test_a_table_is_read_alike_however_it_is_written(tmp_path_factory, separator
         (("labels", "latin.csv", "--label", "kind"), "latin.csv is not UTF-8 text: name its encoding, such as --encoding cp1252"),
         (("train", "wrong.csv", "--label", "kind", "--test", "other.csv"), "only wrong.csv has 'b'; only other.csv has 'c'"),
         (("train", "wrong.csv", "--label", "kind", "--test", "numbers.csv"), "in numbers.csv the column holds numbers"),
-        (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--device", "gpu"), 'device="gpu" is not usable here'),
+        (("train", "wrong.csv", "--label", "kind", "--test", "right.csv", "--device", "gpu"), "--device gpu is not usable here"),
+        (("labels", "wrong.csv", "--label", "kind", "--device", "gpu"), "try --device cpu"),
         (("labels", "wrong.csv"), "--label must name the column of the label in wrong.csv"),
         (("labels", "."), "has no images in folders by class, such as"),
         (("labels", ".", "--label", "kind"), "the names of the folders are the labels: leave --label out"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,7 +71,8 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
 def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
-    return " ".join(str(error).splitlines()) or f"{type(error).__name__}."
+    message = re.sub(r'\bdevice="(.*?)"', r"--device \1", " ".join(str(error).splitlines()))
+    return message or f"{type(error).__name__}."
 
 
 def _stop(number: int, _: Any) -> None:

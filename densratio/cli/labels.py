@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from .console import plain_errors, say
-from .options import Checked, Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
+from .options import Checked, Clean, Columns, Decimal, Device, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["labels", "told"]
 
 _COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
 # Names of the options in the library's messages.
 _OPTIONS = {"checked=(rows, right_labels)": "--checked right.csv", "n_jobs=2": "--jobs 2", "kind must be": "--kind must be"}
+_OPTIONS |= {'device="cuda"': "--device cuda", " or a quicker model=": ""}
 _OPTIONS |= {"checked is for classes": "--checked is for classes", "pass row numbers or a mask": "leave it out"}
 _OPTIONS |= {"clean with rows of its own": "--clean", ", as by [label.strip().lower() for label in labels]": " in the file"}
 _OPTIONS |= {f"{name} must be an int": f"{option} must be a whole number" for name, option in _COUNTS.items()}
@@ -46,6 +47,7 @@ def labels(
         int | None, typer.Option(help="Number of random splits into folds. Default: 4 up to 5,000 rows, fewer for more rows.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Folds to train in parallel. Default: 1.")] = None,
+    device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the folds and of the training.")] = 0,
 ) -> None:
     """List the rows of DATA whose labels are likely wrong.
@@ -71,6 +73,7 @@ def labels(
         known = (right[0].rows, right[0].labels) if right else None
         seen, more = (None, ()) if checked is None else checked_labels(checked, label or "label", how, given)
         settings = {"kind": kind, "cv": folds, "n_repeats": repeats, "n_jobs": jobs, "random_state": seed, "verbose": 1}
+        settings["device"] = device
         issues, said = _issues(given, known, seen, settings)
         if given.files:
             issues.insert(1, "file", [str(given.files[row]) for row in issues["row"]])

@@ -15,6 +15,7 @@ __all__ = [
     "Clean",
     "Columns",
     "Decimal",
+    "Device",
     "Drop",
     "Encoding",
     "Label",
@@ -44,6 +45,7 @@ Drop = Annotated[str | None, typer.Option(help="Columns to leave out, separated 
 Text = Annotated[str | None, typer.Option(help="Columns of codes, such as zip codes, separated by commas: encode them as text.")]
 Decimal = Annotated[str, typer.Option(help="Character before the decimals in CSV files: . or ,")]
 Thousands = Annotated[str | None, typer.Option(help="Character between thousands in CSV files: , . ' or a space.")]
+Device = Annotated[str, typer.Option(help="Where networks are trained: cpu, cuda or mps.")]
 Encoding = Annotated[str | None, typer.Option(help="Encoding of CSV files: cp1252, utf-16, ... Default: UTF-8.")]
 
 

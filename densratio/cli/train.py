@@ -10,7 +10,7 @@ import typer
 
 from .console import check_installed, plain_errors, quoted, say
 from .labels import told
-from .options import Clean, Columns, Decimal, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
+from .options import Clean, Columns, Decimal, Device, Drop, Encoding, Label, LabeledData, Size, Text, Thousands, reading
 
 __all__ = ["train"]
 
@@ -30,7 +30,7 @@ def train(
     thousands: Thousands = None,
     encoding: Encoding = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Train a classifier in spite of wrong labels, and print its accuracy on rows with right labels."""
     with plain_errors():

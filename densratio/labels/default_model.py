@@ -26,12 +26,15 @@ _ERRORS = 2.0  # standard errors
 _MARGIN = 0.03  # by which others must predict better than networks, which gain most from more rows
 
 
-def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None) -> Any:
+def default_model(rows: np.ndarray, given: np.ndarray, seed: int, groups: np.ndarray | None = None, device: str = "cpu") -> Any:
     """The network, boosted trees or logistic regression that predicts held-out labels best in a trial on some of the rows.
 
-    rows (n, d), or images (n, c, h, w) with torch. groups (n,): rows of one group are held out together.
+    rows (n, d), or images (n, c, h, w) with torch. groups (n,): rows of one group are held out together. device: of the networks.
     """
-    networks, others = _image_models(rows, seed) if rows.ndim == 4 else (_networks(len(rows), seed), _small_models(seed))
+    if rows.ndim == 4:
+        networks, others = _image_models(rows, seed, device)
+    else:
+        networks, others = _networks(len(rows), seed, device), _small_models(seed)
     models = [*networks, *others]
     some = np.random.default_rng(seed).permutation(len(rows))[:_TRIAL]
     if np.bincount(given[some]).max() < _TRIAL_FOLDS:
@@ -63,14 +66,15 @@ def _small_models(seed: int) -> list[Any]:
     return [*trees, *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200)) for C in _RIDGES)]
 
 
-def _image_models(images: np.ndarray, seed: int) -> tuple[list[Any], list[Any]]:
+def _image_models(images: np.ndarray, seed: int, device: str) -> tuple[list[Any], list[Any]]:
     """Convolutions on images that are moved, mirrored too, or unchanged; and models of pixels (n, d), of large images a network."""
     network, factory = torch_network(), importlib.import_module(".image_network", __package__).image_network
     # With few rows large batches would give few steps.
-    how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, "random_state": seed}
+    drawn = {"random_state": seed, "device": device}
+    how = {"epochs": 10, "batch_size": 32 if len(images) < _FEW_IMAGES else 64, "rate": 1e-2, "share": 1 / 3, **drawn}
     convolutions = [network(factory, moves=moves, **how) for moves in ("shifts", "flips")]
-    convolutions.append(network(random_state=seed))  # without normalization, for few or small images
-    of_pixels = [network(one_unit=True, random_state=seed)]
+    convolutions.append(network(**drawn))  # without normalization, for few or small images
+    of_pixels = [network(one_unit=True, **drawn)]
     if images[0].size <= _SMALL_IMAGE:
         of_pixels += _small_models(seed)
     return convolutions, [make_pipeline(FunctionTransformer(_pixels), model) for model in of_pixels]
@@ -97,12 +101,12 @@ def torch_network() -> Any:
     return importlib.import_module(".mean_network", __package__).MeanNetwork
 
 
-def _networks(n_rows: int, seed: int) -> list[Any]:
+def _networks(n_rows: int, seed: int, device: str) -> list[Any]:
     """Networks of torch, whose probabilities are steadier; one of scikit-learn without torch.
 
     Columns with one unit, such as pixels, are learned better unscaled: their small spreads are mostly noise.
     """
     if has_torch():
-        return [torch_network()(one_unit=one_unit, random_state=seed) for one_unit in (False, True)]
+        return [torch_network()(one_unit=one_unit, random_state=seed, device=device) for one_unit in (False, True)]
     perceptron = MLPClassifier((256, 256), batch_size=min(128, n_rows), max_iter=max(30, 150_000 // n_rows), random_state=seed)
     return [make_pipeline(StandardScaler(), perceptron)]

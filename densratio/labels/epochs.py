@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..training.loop.draws import same_draws
 
-__all__ = ["one_epoch", "seeded"]
+__all__ = ["drawn_order", "one_epoch", "seeded"]
 
 
 @contextmanager
@@ -21,6 +21,12 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
         set_seed = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
         set_seed(int(seed))
         yield
+
+
+def drawn_order(n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """A random order (n,) on the device, drawn on the host, so that a network meets the same batches on every device."""
+    # Without non_blocking the host would wait for the copy.
+    return torch.randperm(n, generator=generator).to(device, non_blocking=True)
 
 
 def one_epoch(

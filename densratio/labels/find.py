@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import is_sparse, to_host
+from .._arrays import is_sparse, to_host, usable_device
 from .._columns import check_container, is_frame, shown
 from .._progress import show_progress
 from .._validation import check_count, seed_of
@@ -26,7 +26,7 @@ from .sentinels import warn_of_sentinels
 
 __all__ = ["find_label_issues"]
 
-_MANY = 100_000  # rows from which the expected time is announced
+_MANY, _MANY_IMAGES = 100_000, 20_000  # rows, and images, from which the expected time is announced
 
 
 def find_label_issues(
@@ -43,6 +43,7 @@ def find_label_issues(
     n_repeats: int | None = None,
     random_state: Any = 0,
     n_jobs: int | None = None,
+    device: str = "cpu",
     verbose: int = 0,
 ) -> Any:
     """List rows by a calibrated probability that their label is wrong, and estimate the number of wrong labels.
@@ -87,7 +88,10 @@ def find_label_issues(
     cv : number of folds. n_repeats : how often the rows are dealt into folds. The mean prediction, which depends less on the rows
         that a model learned from, ranks the rows; the scores are as sure as on average over the deals. None: 4 times up to 5,000
         rows, twice for images, fewer for more rows, once above 10,000.
-    random_state : int, Generator, or None for other folds in each call. n_jobs : folds at a time.
+    random_state : int, Generator, or None for other folds in each call.
+    n_jobs : folds at a time, each in a process of its own; with a GPU each has its own copy of the rows there.
+    device : where networks are trained, the default ones and those of a function: "cpu", "cuda", "mps". The rows must fit in its
+        memory as float32. Models of scikit-learn ignore it.
     verbose : whether to show the progress over the models compared and over the folds, as `densratio.show_progress` does.
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
@@ -95,19 +99,22 @@ def find_label_issues(
     sum, and for classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely
     as the most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order,
     not the number.
-    Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes.
+    Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes,
+    and for a device that is unknown or absent.
     """
     pandas = pandas_module()
     if kind not in ("auto", "classes", "numbers"):
         raise ValueError(f'kind must be "auto", "classes" or "numbers"; got {kind!r}.')
     check_count("cv", cv, 2)
+    if device != "cpu":
+        usable_device(device)
     seed = seed_of(random_state)
     if getattr(labels, "ndim", 1) == 2:
         if checked is not None:
             raise ValueError("checked is for one label a row, and labels are (n, L): call once for each column.")
         one = partial(
             find_label_issues, X, kind=kind, clean=clean, model=model, encoder=encoder, groups=groups, cv=cv,
-            n_repeats=n_repeats, random_state=seed, n_jobs=n_jobs, verbose=verbose,
+            n_repeats=n_repeats, random_state=seed, n_jobs=n_jobs, device=device, verbose=verbose,
         )  # fmt: skip
         return _by_column(pandas, labels, clean, one)
     encoder = None if isinstance(encoder, str) and encoder == "auto" and encodes_itself(model) else encoder
@@ -135,9 +142,9 @@ def find_label_issues(
     deals = [label_folds(given, together, cv, seed + repeat) for repeat in range(n_repeats)]
     is_alone = _alone(given, names, together)
     with show_progress(bool(verbose)):
-        chosen = default_model(rows, given, seed, together) if model is None else _classifier(model, seed)
-        if n_rows >= _MANY:
-            _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed)
+        chosen = default_model(rows, given, seed, together, device) if model is None else _classifier(model, seed, device)
+        if n_rows >= (_MANY_IMAGES if getattr(rows, "ndim", 2) > 2 else _MANY):
+            _say_how_long(chosen, rows, given, len(deals) * len(deals[0]), seed, device)
         dealt = out_of_fold(chosen, rows, given, deals, n_jobs)
     return class_issues(names, given, dealt, is_clean | is_alone, seen, n_rows)
 
@@ -252,7 +259,7 @@ def _check_instance(model: Any) -> None:
         raise ValueError(f"model is a class: pass an instance of it, model={model.__name__}().")
 
 
-def _classifier(model: Any, seed: int) -> Any:
+def _classifier(model: Any, seed: int, device: str) -> Any:
     """A classifier; a function that makes networks becomes one."""
     _check_instance(model)
     if hasattr(model, "predict_proba"):
@@ -264,15 +271,20 @@ def _classifier(model: Any, seed: int) -> Any:
         )
     if not has_torch():
         raise ImportError('A model that makes networks needs torch: pip install "densratio-toolkit[torch]".')
-    return torch_network()(model, random_state=seed)
+    return torch_network()(model, random_state=seed, device=device)
 
 
-def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int) -> None:
+def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int, device: str) -> None:
     some = np.random.default_rng(seed).permutation(len(rows))[:2000]
+    is_network, on_cpu = has_torch() and isinstance(model, torch_network()), str(device) == "cpu"
+    if is_network and not on_cpu:
+        fitted(model, rows[some], given[some])  # the first fit on a GPU also loads libraries
     begin = time.perf_counter()
     fitted(model, rows[some], given[some])
     minutes = (time.perf_counter() - begin) * n_folds * len(rows) / len(some) / 60
+    where = "of one core" if on_cpu or not is_network else f"on {device}"
+    hint = 'device="cuda" if you have a GPU, ' if is_network and on_cpu else ""
     warnings.warn(
-        f"{len(rows)} rows take about {max(1, round(minutes))} minutes of one core. Pass n_jobs=2 or a quicker model=.",
+        f"{len(rows)} rows take about {max(1, round(minutes))} minutes {where}. Pass {hint}n_jobs=2 or a quicker model=.",
         UserWarning, stacklevel=3,
     )  # fmt: skip

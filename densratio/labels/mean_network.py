@@ -12,8 +12,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 from torch.nn import functional
 
+from .._arrays import usable_device
 from .._scale import Scale
-from .epochs import one_epoch, seeded
+from ..training.loop.model import device_of_model
+from .epochs import drawn_order, one_epoch, seeded
 from .image_network import moved
 from .networks import made_network, small_network
 
@@ -28,7 +30,9 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
 
     factory(n_features or shape, n_classes) returns an nn.Module; None: `small_network`. one_unit: whether all columns share one
     scale, as pixels and embeddings do, or each has its own; images always share one. moves: "no", "shifts", or "flips", see
-    `moved`.
+    `moved`. device: where the network is trained and predicts, such as "cuda", which the rows must fit in; it starts from the same
+    numbers everywhere and meets the same batches, and the states of its epochs are kept on the host.
+    Raises ValueError for a device that is unknown or absent.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         share: float = 2 / 3,
         moves: str = "no",
         random_state: int = 0,
+        device: str = "cpu",
     ):
         self.factory = factory
         self.one_unit = one_unit
@@ -50,20 +55,23 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
         self.share = share
         self.moves = moves
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X: Any, y: Any) -> MeanNetwork:
         """Learn from rows X (n, ...) with labels y (n,)."""
+        device = usable_device(self.device)
         self.classes_, codes = np.unique(y, return_inverse=True)
         x = np.asarray(X, dtype=np.float32)
         # In a column that is mostly one value rare values stay small; division by its standard deviation would enlarge them.
         self.scale_ = _one_scale(x) if self.one_unit or x.ndim != 2 else Scale.of((x, None))
-        with seeded(torch.device("cpu"), self.random_state), _one_thread(self.factory is None and x.ndim == 2):
-            self._train(self._scaled(x), torch.as_tensor(codes))
+        with seeded(device, self.random_state), _one_thread(self.factory is None and x.ndim == 2):
+            self._train(self._scaled(x, device), torch.as_tensor(codes, device=device))
         return self
 
     def _train(self, x: Tensor, y: Tensor) -> None:
         shape, n_classes = tuple(x.shape[1:]), len(self.classes_)
         model = small_network(shape, n_classes) if self.factory is None else made_network(self.factory, x, n_classes)
+        model.to(x.device)
         per_epoch = -(-len(x) // self.batch_size)
         epochs = max(self.epochs, -(-_STEPS // per_epoch))
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.rate, fused=True)
@@ -74,28 +82,29 @@ class MeanNetwork(ClassifierMixin, BaseEstimator):
             return functional.cross_entropy(model(moved(x[i], self.moves)), y[i])
 
         for epoch in range(epochs):
-            one_epoch(torch.randperm(len(x)), self.batch_size, loss, optimizer, schedule)
+            one_epoch(drawn_order(len(x), x.device), self.batch_size, loss, optimizer, schedule)
             # About ten states of the last two thirds represent all.
             if epoch >= int((1 - self.share) * epochs) and (epochs - 1 - epoch) % max(1, epochs // 15) == 0:
-                self.states_.append({name: value.clone() for name, value in model.state_dict().items()})
+                self.states_.append({name: value.to("cpu", copy=True) for name, value in model.state_dict().items()})
         self.model_ = model
 
     @torch.no_grad()
     def predict_proba(self, X: Any) -> np.ndarray:
         """Mean probabilities (n, K)."""
-        x, total = self._scaled(np.asarray(X, dtype=np.float32)), np.zeros((len(X), len(self.classes_)))
+        x = self._scaled(np.asarray(X, dtype=np.float32), device_of_model(self.model_))
+        total = np.zeros((len(X), len(self.classes_)))
         self.model_.eval()
         for state in self.states_:
             self.model_.load_state_dict(state)
-            total += torch.cat([torch.softmax(self.model_(block), dim=1) for block in x.split(_AT_ONCE)]).numpy()
+            total += torch.cat([torch.softmax(self.model_(block), dim=1) for block in x.split(_AT_ONCE)]).cpu().numpy()
         return total / len(self.states_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class (n,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def _scaled(self, x: np.ndarray) -> Tensor:
-        return torch.as_tensor(self.scale_(x))
+    def _scaled(self, x: np.ndarray, device: torch.device) -> Tensor:
+        return torch.as_tensor(self.scale_(x), device=device)
 
 
 @contextmanager

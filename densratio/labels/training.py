@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from .._arrays import to_device
+from .._arrays import usable_device
 from .._progress import ticked
 from ..training.loop.data import ChosenRows
 from ..training.registry import TRAIN_TWICE, key_of, reweighter
 from .confusion import LabelModel, label_posterior
-from .epochs import one_epoch, seeded
+from .epochs import drawn_order, one_epoch, seeded
 from .held_out import calibrated_loss, log_losses
 from .image_network import image_network, moved
 from .networks import made_network, small_network
@@ -30,6 +31,7 @@ _LINEAR_REACH = 3.0  # learning rate times steps, which bounds the weights of st
 _PATIENCE = 5  # epochs without a better held-out loss
 _FOLDS = 3  # of cross-fitting
 _SURE = 0.95  # probability above which another class replaces a label: suggestions below it are wrong too often to help
+_AT_ONCE = 2048  # rows of a prediction
 _FEWEST = 5  # fewest rows of a class that can be compared with each other
 
 
@@ -58,7 +60,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         # An unknown device raises its error before the training.
-        self.device = to_device(np.zeros(1, dtype=np.float32), str(self.device)).device
+        self.device = usable_device(self.device)
 
     def linear(self, decay: float) -> Plan:
         """This plan with a linear network, which starts at 0 and takes steps that are long enough to leave it."""
@@ -97,7 +99,8 @@ class Training:
         self.model = plan.network(self.x, seed)
         n_steps = plan.epochs * -(-len(rows.y) // plan.batch_size)
         rate = max(plan.rate, plan.reach / n_steps)
-        self.optimizer = torch.optim.Adam(_groups(self.model, plan.decay), lr=rate)
+        # One kernel steps all parameters on a GPU.
+        self.optimizer = torch.optim.Adam(_groups(self.model, plan.decay), lr=rate, fused=plan.device.type != "cpu")
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, n_steps) if falls else None
         self.order = torch.Generator().manual_seed(seed)
 
@@ -108,7 +111,7 @@ class Training:
     def epoch(self, loss: Callable[[Tensor], Tensor]) -> float:
         """One pass over the rows; the mean of loss(index)."""
         self.model.train()
-        order = torch.randperm(len(self.y), generator=self.order).to(self.plan.device)
+        order = drawn_order(len(self.y), self.plan.device, self.order)
         losses = one_epoch(order, self.plan.batch_size, loss, self.optimizer, self.schedule)
         self.plan.tick()
         mean = float(torch.stack(losses).mean())
@@ -144,11 +147,12 @@ def _weighted(run: Training, weight: np.ndarray) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
-def predicted(plan: Plan, model: nn.Module, x: np.ndarray) -> np.ndarray:
-    """Probabilities (n, C) in float64."""
+def predicted(plan: Plan, model: nn.Module, x: np.ndarray | Tensor) -> np.ndarray:
+    """Probabilities (n, C) in float64 of rows on the host, which are moved block by block, or on the device."""
     model.eval()
-    logits = [model(plan.tensor(block)).cpu().double() for block in np.array_split(x, max(1, len(x) // 2048))]
-    return torch.softmax(torch.cat(logits), dim=1).numpy()
+    blocks = torch.as_tensor(x).tensor_split(max(1, len(x) // _AT_ONCE))
+    logits = torch.cat([model(block.to(plan.device)) for block in blocks])
+    return torch.softmax(logits.cpu().double(), dim=1).numpy()
 
 
 def _linear_network(n_features: int, n_classes: int) -> nn.Module:
@@ -215,9 +219,9 @@ def crossfitted(plan: Plan, rows: Rows, is_kept: np.ndarray, seed: int, *, stops
 
 def _held_out_after_each(plan: Plan, own: Rows, held: Rows, seed: int, *, falls: bool) -> Iterator[np.ndarray]:
     """Probabilities of the held-out rows after each epoch of a training on the rows `own`."""
-    run = Training(plan, own, seed, falls=falls)
+    run, x = Training(plan, own, seed, falls=falls), plan.tensor(held.x)
     for _ in run.epochs(_weighted(run, own.counts)):
-        yield predicted(plan, run.model, held.x)
+        yield predicted(plan, run.model, x)
 
 
 def _best(plan: Plan, own: Rows, held: Rows, is_kept: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
@@ -272,9 +276,13 @@ def _margins(proba: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
     run = Training(plan, rows, seed)
-    labels = torch.as_tensor(rows.y)
-    chosen = None if clean is not None else ChosenRows(TensorDataset(run.x.cpu(), labels), labels, mixup=None, seed=seed)
-    n_val = chosen.n_val if chosen is not None else len(clean.y)  # type: ignore[union-attr]
+    labels, chosen = torch.as_tensor(rows.y), None
+    validation: Callable[[], Any]
+    if clean is None:
+        chosen = ChosenRows(TensorDataset(torch.as_tensor(rows.x), labels), labels, mixup=None, seed=seed)
+        n_val, validation = chosen.n_val, partial(chosen.batch, run.model)
+    else:
+        n_val, validation = len(clean.y), partial(next, _batches(plan, clean, seed))
     method = reweighter(
         name, len(rows.y), n_val, y_train=labels, n_classes=plan.n_classes, model=run.model, optimizer=run.optimizer,
         epochs=plan.epochs, irreducible=lambda: _held_out_losses(plan, rows, seed),
@@ -282,14 +290,6 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
     ).to(plan.device)  # fmt: skip
     if np.ptp(rows.counts) > 0:
         method.set_base_weights(rows.counts)
-    draw = np.random.default_rng(seed)
-
-    def validation() -> Any:
-        if chosen is not None:
-            return chosen.batch(run.model)
-        assert clean is not None
-        j = draw.permutation(n_val)[: plan.batch_size]
-        return plan.tensor(clean.x[j]), plan.tensor(clean.y[j]), torch.as_tensor(j)
 
     def loss(i: Tensor) -> Tensor:
         val = validation() if method.needs_validation else None
@@ -303,6 +303,15 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
 
     history = list(ticked(losses(), plan.epochs, f"Training by {name}, epochs"))
     return run.model, method.weights_.cpu().numpy().astype(np.float64), history
+
+
+def _batches(plan: Plan, rows: Rows, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches (x, y, index) without end of rows that are moved to the device once."""
+    x, y, draw = plan.tensor(rows.x), plan.tensor(rows.y), np.random.default_rng(seed)
+    while True:
+        # Without non_blocking the host would wait for the copy.
+        j = torch.as_tensor(draw.permutation(len(y))[: plan.batch_size]).to(plan.device, non_blocking=True)
+        yield x[j], y[j], j
 
 
 def _held_out_losses(plan: Plan, rows: Rows, seed: int) -> Tensor:

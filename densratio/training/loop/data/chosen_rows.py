@@ -131,7 +131,8 @@ class ChosenRows(nn.Module):
         if self.mixup is not None:
             x, y = self._mixed(x, y, self.mixup)
         device = device_of_model(model)
-        return x.to(device), y.to(device), torch.as_tensor(index)
+        # Without non_blocking the host would wait for the copies.
+        return x.to(device, non_blocking=True), y.to(device, non_blocking=True), torch.as_tensor(index)
 
     def get_extra_state(self) -> dict[str, Any]:
         """State of the draws, for state_dict."""
