@@ -22,6 +22,7 @@ from densratio.training import (
     MCW,
     BiLAW,
     CoTeaching,
+    DivideMix,
     DynamicReweighter,
     JointOptimization,
     LabelCorrection,
@@ -59,6 +60,11 @@ def co_teaching():
     return CoTeaching(N_TRAIN, model, torch.optim.Adam(model.parameters()), forget_rate=0.4)
 
 
+def divide_mix():
+    model = network()
+    return DivideMix(N_TRAIN, model, torch.optim.Adam(model.parameters()), warmup_epochs=0.5)
+
+
 METHODS = {
     **{name: lambda optimizer, name=name: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0) for name in RATIOS},
     "bank": lambda optimizer: DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=REFRESH),
@@ -80,6 +86,7 @@ METHODS = {
     "lilaw": lambda optimizer: LiLAW(N_TRAIN, warmup_epochs=0),
     "elr": lambda optimizer: ELR(N_TRAIN, 4),
     "co_teaching": lambda optimizer: co_teaching(),
+    "divide_mix": lambda optimizer: divide_mix(),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0),
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 4, warmup_epochs=0),
     "meta_cleaner": lambda optimizer: MetaCleaner(N_TRAIN, 16, warmup_epochs=0),
