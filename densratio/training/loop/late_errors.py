@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["LateErrors", "waits_for"]
+__all__ = ["LateErrors", "copied_soon", "waits_for"]
 
 _NAMED = 10  # rows named in a message
 _NONE = 2**62  # no row
@@ -15,6 +15,13 @@ _NONE = 2**62  # no row
 def waits_for(device: torch.device) -> bool:
     """Whether the host would wait for a value on this device. "meta" holds no values: a step that runs there never waits."""
     return device.type in ("cuda", "meta")
+
+
+def copied_soon(values: Tensor) -> Tensor:
+    """A copy of whole numbers >= 0 on the host, which holds -1 until they arrive; the host does not wait for a GPU."""
+    if values.device.type != "cuda":
+        return values.cpu()
+    return torch.full(values.shape, -1, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
 
 
 class LateErrors(nn.Module):

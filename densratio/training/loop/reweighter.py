@@ -19,7 +19,7 @@ from ..._validation import check_count, check_number, check_sample_weight
 from ..losses import Loss, cross_entropy
 from .captured import CapturedCalls, can_capture
 from .draws import is_captured
-from .late_errors import LateErrors, waits_for
+from .late_errors import LateErrors, copied_soon, waits_for
 from .monitor import Monitor
 from .ranks import n_ranks
 from .row_batch import positions_of
@@ -80,6 +80,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.monitor: Monitor | None = None
         self._lone_batches = 0
         self._has_one_start = self._has_looked = False
+        self._named: Tensor | None = None
         self.late_errors = LateErrors()
         self._captured = CapturedCalls()
         self.row_losses = RowLosses(n_train)
@@ -251,9 +252,14 @@ class Reweighter(nn.Module, Joinable, ABC):
         mass = self.row_losses.mass
         if self._has_looked or self.rows_seen < 2 * self.n_train or mass.device.type == "meta" or is_captured(mass.device):
             return
+        if self._named is None:
+            numbers = torch.arange(1, self.n_train + 1, device=mass.device)
+            self._named = copied_soon(torch.stack([(mass > 0).sum(), torch.where(mass > 0, numbers, 0).max()]))
+        n_named, last = self._named.tolist()
+        if n_named < 0:
+            return  # The numbers are on their way from the device.
         self._has_looked = True
-        n_named = int((mass > 0).sum())
-        if 0 < n_named <= self.n_train // 2 and bool((mass[:n_named] > 0).all()):
+        if 0 < n_named <= self.n_train // 2 and last == n_named:
             warnings.warn(
                 f"In {self.epoch:.0f} passes over {self.n_train} training rows only the rows 0 to {n_named - 1} were named. The "
                 "index must be the number of each row in the training set, as Indexed gives it, not its place in the batch; and "
