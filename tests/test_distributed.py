@@ -30,7 +30,7 @@ from densratio.training.meta import (
     MWNet,
     SoftLabels,
 )
-from densratio.training.noisy_labels import ELR, CoTeaching, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
+from densratio.training.noisy_labels import ELR, CoTeaching, DivideMix, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 22, 12, 4, 2
@@ -71,6 +71,7 @@ METHODS = {
     "focal": lambda optimizer: Focal(N_TRAIN),
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
     "co_teaching": lambda optimizer: co_teaching(),
+    "divide_mix": lambda optimizer: divide_mix(),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 3, warmup_epochs=0.5),
     "meta_cleaner": lambda optimizer: meta_cleaner(),
@@ -83,6 +84,12 @@ METHODS = {
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def divide_mix():
+    with torch.random.fork_rng():
+        peer = network(1)
+    return DivideMix(N_TRAIN, peer, torch.optim.Adam(peer.parameters()), mixup=None, warmup_epochs=0.5, ramp_epochs=0.5)
 
 
 def co_teaching():

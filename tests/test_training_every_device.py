@@ -23,6 +23,7 @@ from densratio.training import (
     CMWNet,
     CMWNetSL,
     CoTeaching,
+    DivideMix,
     DynamicReweighter,
     Focal,
     JointOptimization,
@@ -140,6 +141,11 @@ def co_teaching(dtype):
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
 
 
+def divide_mix(dtype):
+    peer = Network(4, False).to(dtype)
+    return DivideMix(N_TRAIN, peer, optimizer_of(peer), warmup_epochs=0.5, mixup=None)
+
+
 METHODS = {
     **{
         f"{name}, {way}": (lambda _, name=name, params=params: DynamicReweighter(name, N_TRAIN, N_VAL, warmup_epochs=0, **params))
@@ -160,6 +166,7 @@ METHODS = {
     "fsr": lambda optimizer: FSR(N_TRAIN, C, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
     "co_teaching": lambda optimizer: co_teaching(optimizer.param_groups[0]["params"][0].dtype),
+    "divide_mix": lambda optimizer: divide_mix(optimizer.param_groups[0]["params"][0].dtype),
     "m_correction": lambda _: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, mixed": lambda _: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "joint_optimization": lambda _: JointOptimization(N_TRAIN, C, warmup_epochs=0.0),

@@ -44,6 +44,7 @@ from densratio.training import (
     CMWNet,
     CMWNetSL,
     CoTeaching,
+    DivideMix,
     DynamicReweighter,
     Focal,
     Indexed,
@@ -83,6 +84,11 @@ def co_teaching(optimizer):
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
 
 
+def divide_mix(optimizer, **params):
+    peer = Network(4, has_norm=len(optimizer.param_groups[0]["params"]) > 4)
+    return DivideMix(N_TRAIN, peer, optimizer_of(peer), warmup_epochs=0.5, ramp_epochs=0.5, **params)
+
+
 METHODS = {
     "l2r": lambda optimizer: L2R(N_TRAIN, optimizer=optimizer),
     "l2r exact, every second": lambda optimizer: L2R(N_TRAIN, optimizer=optimizer, mode="exact", every=2),
@@ -120,6 +126,8 @@ METHODS = {
     "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 6, n_saved=9, n_functions=2, warmup_epochs=0.5),
     "co_teaching": co_teaching,
+    "divide_mix": divide_mix,
+    "divide_mix, unmixed": lambda optimizer: divide_mix(optimizer, mixup=None),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, soft": lambda optimizer: MCorrection(N_TRAIN, hard=False, prior=0.0, warmup_epochs=1.0),
     "m_correction, mixed": lambda optimizer: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
@@ -298,8 +306,11 @@ def test_losses_that_are_no_numbers_name_their_rows_and_nothing_stored_changes(n
     assert_same(reweighter.state_dict(), before)
 
 
-# The networks of the first two learn from the training rows, and so does the peer of the other.
-@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(("lrw_opt", "meta_cleaner", "co_teaching"))])
+# The networks of the first two learn from the training rows, and so does the peer of the others.
+LEARN_FROM_ALL = "lrw_opt", "meta_cleaner", "co_teaching", "divide_mix"
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(LEARN_FROM_ALL)])
 def test_validation_losses_that_are_no_numbers_spoil_nothing_that_stays(name):
     reweighter, model, optimizer = made(name, has_norm=False)
     train(reweighter, model, optimizer, plan(4))
@@ -368,7 +379,9 @@ def test_gradients_of_the_network_come_from_the_returned_loss_alone(name):
 
 
 # Mixed rows are others than plain training sees.
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("cmw_net with soft labels", "m_correction, mixed")])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name not in ("cmw_net with soft labels", "m_correction, mixed", "divide_mix")]
+)
 def test_a_step_records_the_training_batch_once_and_draws_as_plain_training_does(name):
     """Running statistics and random draws are those of one pass of the training rows."""
     reweighter, model, _ = made(name)

@@ -18,6 +18,7 @@ from densratio.training import (
     CMWNetSL,
     CoTeaching,
     Critic,
+    DivideMix,
     DynamicReweighter,
     JointOptimization,
     LabelCorrection,
@@ -40,6 +41,11 @@ def co_teaching():
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
 
 
+def divide_mix():
+    peer = Network(4, has_norm=False)
+    return DivideMix(N_TRAIN, peer, optimizer_of(peer), warmup_epochs=0.5)
+
+
 METHODS = {
     "kmm": lambda **_: DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_epochs=0),
     "kliep of a bank": lambda **_: DynamicReweighter("kliep", N_TRAIN, N_VAL, warmup_epochs=0, val_refresh=5, val_every=2),
@@ -59,6 +65,7 @@ METHODS = {
     "self_paced": lambda **_: SelfPaced(N_TRAIN),
     "stable_net": lambda **_: StableNet(N_TRAIN, 6, n_saved=9),
     "co_teaching": lambda **_: co_teaching(),
+    "divide_mix": lambda **_: divide_mix(),
     "m_correction": lambda **_: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, mixed": lambda **_: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "joint_optimization": lambda **_: JointOptimization(N_TRAIN, C, warmup_epochs=0.5),
@@ -71,8 +78,8 @@ METHODS = {
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 WITHOUT_VALIDATION = {
-    "random", "self_paced", "stable_net", "fsr", "co_teaching", "m_correction", "m_correction, mixed", "joint_optimization",
-    "meta_cleaner", "plc", "elr", "rho_loss", "uniform",
+    "random", "self_paced", "stable_net", "fsr", "co_teaching", "divide_mix", "m_correction", "m_correction, mixed",
+    "joint_optimization", "meta_cleaner", "plc", "elr", "rho_loss", "uniform",
 }  # fmt: skip
 
 

@@ -67,7 +67,9 @@ class DivideMix(WithPeer):
     ----------
     n_train, model, optimizer, peer : as in `CoTeaching`.
     threshold : float in [0, 1], of w_i; 0.5 as published.
-    temperature : float > 0; 0.5 as published. mixup : float > 0, the beta parameter of the mixing; 4 as published.
+    temperature : float > 0; 0.5 as published.
+    mixup : float > 0 or None
+        Beta parameter of the mixing, 4 as published, or None for none; on rows of measurements mixing may cost accuracy.
     unlabeled_weight : float >= 0; published from 0 (20 % wrong labels, or 40 % asymmetric) over 25 to 150 (80 % of CIFAR-100).
     ramp_epochs : float >= 0; 16 as published.
     prior : float >= 0; 1 as published.
@@ -78,8 +80,8 @@ class DivideMix(WithPeer):
     seed : int, of the draws of the mixing.
 
     weights_ holds n / n_labeled for a labeled row of the batch and 0 for another, and last_losses (n_train, 2) the losses under
-    both networks. `peer` and its optimizer are in state_dict. The input must be one tensor of floats; base weights are not
-    supported. As published the mean of both networks' probabilities predicts. A step costs about three of plain training.
+    both networks. `peer` and its optimizer are in state_dict. To be mixed the input must be one tensor of floats; base weights are
+    not supported. As published the mean of both networks' probabilities predicts. A step costs about three of plain training.
     It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch, labeled and
     unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers, and losses are those of the last
     batch in training mode, where theirs are of a pass over all rows.
@@ -102,7 +104,7 @@ class DivideMix(WithPeer):
         peer: nn.Module | None = None,
         threshold: float = 0.5,
         temperature: float = 0.5,
-        mixup: float = 4.0,
+        mixup: float | None = 4.0,
         unlabeled_weight: float = 25.0,
         ramp_epochs: float = 16.0,
         prior: float = 1.0,
@@ -113,7 +115,7 @@ class DivideMix(WithPeer):
         super().__init__(n_train, model, optimizer, peer, cross_entropy, warmup_epochs=warmup_epochs)
         self.threshold = check_number("threshold", threshold, "[0, 1]")
         self.temperature = check_number("temperature", temperature, "(0, inf)")
-        self.mixup = check_number("mixup", mixup, "(0, inf)")
+        self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", " or None")
         self.unlabeled_weight = check_number("unlabeled_weight", unlabeled_weight, "[0, inf)")
         self.ramp_epochs = check_number("ramp_epochs", ramp_epochs, "[0, inf)")
         self.prior = check_number("prior", prior, "[0, inf)")
@@ -164,7 +166,8 @@ class DivideMix(WithPeer):
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         if self.is_warming_up:
             return super()._passed(model, x, y, index)
-        check_mixable(x)
+        if self.mixup is not None or self.augment is not None:
+            check_mixable(x)
         copies = [x] if self.augment is None else [self.augment(x) for _ in range(_COPIES)]
         losses, p = self._seen(model, copies, y)
         rows = self._rows(index, len(y))
@@ -203,11 +206,12 @@ class DivideMix(WithPeer):
         is_labeled = right[:, 0] >= self.threshold
         target = torch.where(is_labeled[:, None], refined, p.mean(dim=0)).clamp(min=torch.finfo(p.dtype).tiny)
         target = torch.softmax(target.log() / self.temperature, dim=1).repeat(len(copies), 1)
-        x = torch.cat(copies)
+        x, is_labeled = copies[0] if len(copies) == 1 else torch.cat(copies), is_labeled.repeat(len(copies))
+        if self.mixup is None:
+            return _Divided(x, target, is_labeled)
         share, order = drawn_mix(len(x), self.mixup, self._random)
         order = order.to(x.device, non_blocking=True)
-        mixed, targets = (share * part + (1.0 - share) * part[order] for part in (x, target))
-        return _Divided(mixed, targets, is_labeled.repeat(len(copies)))
+        return _Divided(*(share * part + (1.0 - share) * part[order] for part in (x, target)), is_labeled)
 
     def _peer_loss(self, model: nn.Module, divided: _Divided, rows: RowBatch) -> Tensor:
         prediction = self.peer_prediction(model, divided.x)
