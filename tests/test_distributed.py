@@ -30,7 +30,16 @@ from densratio.training.meta import (
     MWNet,
     SoftLabels,
 )
-from densratio.training.noisy_labels import ELR, CoTeaching, DivideMix, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
+from densratio.training.noisy_labels import (
+    ELR,
+    CoTeaching,
+    DivideMix,
+    ELRPlus,
+    JointOptimization,
+    LabelCorrection,
+    MCorrection,
+    MetaCleaner,
+)
 from densratio.training.rules import Focal, MarginBased, SelfPaced
 
 N_TRAIN, N_VAL, SIZE, EPOCHS = 22, 12, 4, 2
@@ -72,6 +81,7 @@ METHODS = {
     "self_paced": lambda optimizer: SelfPaced(N_TRAIN),
     "co_teaching": lambda optimizer: co_teaching(),
     "divide_mix": lambda optimizer: divide_mix(),
+    "elr_plus": lambda optimizer: elr_plus(),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 3, warmup_epochs=0.5),
     "meta_cleaner": lambda optimizer: meta_cleaner(),
@@ -84,6 +94,12 @@ METHODS = {
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def elr_plus():
+    with torch.random.fork_rng():
+        peer = network(1)
+    return ELRPlus(N_TRAIN, 3, peer, torch.optim.Adam(peer.parameters()), mixup=None)
 
 
 def divide_mix():

@@ -24,6 +24,7 @@ from densratio.training import (
     CoTeaching,
     DivideMix,
     DynamicReweighter,
+    ELRPlus,
     JointOptimization,
     LabelCorrection,
     LiLAW,
@@ -60,6 +61,11 @@ def co_teaching():
     return CoTeaching(N_TRAIN, model, torch.optim.Adam(model.parameters()), forget_rate=0.4)
 
 
+def elr_plus():
+    model = network()
+    return ELRPlus(N_TRAIN, 4, model, torch.optim.Adam(model.parameters()))
+
+
 def divide_mix():
     model = network()
     return DivideMix(N_TRAIN, model, torch.optim.Adam(model.parameters()), warmup_epochs=0.5)
@@ -87,6 +93,7 @@ METHODS = {
     "elr": lambda optimizer: ELR(N_TRAIN, 4),
     "co_teaching": lambda optimizer: co_teaching(),
     "divide_mix": lambda optimizer: divide_mix(),
+    "elr_plus": lambda optimizer: elr_plus(),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0),
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 4, warmup_epochs=0),
     "meta_cleaner": lambda optimizer: MetaCleaner(N_TRAIN, 16, warmup_epochs=0),

@@ -25,6 +25,7 @@ from densratio.training import (
     CoTeaching,
     DivideMix,
     DynamicReweighter,
+    ELRPlus,
     Focal,
     JointOptimization,
     JustTrainTwice,
@@ -141,6 +142,11 @@ def co_teaching(dtype):
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
 
 
+def elr_plus(dtype):
+    peer = Network(4, False).to(dtype)
+    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer))
+
+
 def divide_mix(dtype):
     peer = Network(4, False).to(dtype)
     return DivideMix(N_TRAIN, peer, optimizer_of(peer), warmup_epochs=0.5, mixup=None)
@@ -166,6 +172,7 @@ METHODS = {
     "fsr": lambda optimizer: FSR(N_TRAIN, C, optimizer=optimizer, warmup_epochs=0.0),
     "lilaw": lambda _: LiLAW(N_TRAIN, warmup_epochs=0),
     "co_teaching": lambda optimizer: co_teaching(optimizer.param_groups[0]["params"][0].dtype),
+    "elr_plus": lambda optimizer: elr_plus(optimizer.param_groups[0]["params"][0].dtype),
     "divide_mix": lambda optimizer: divide_mix(optimizer.param_groups[0]["params"][0].dtype),
     "m_correction": lambda _: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, mixed": lambda _: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
@@ -214,7 +221,7 @@ def test_whole_steps_of_a_device_are_those_of_the_host(name, dtype, is_half):
     tolerance = {"rtol": 5e-2, "atol": 5e-2} if is_half else {"rtol": 2e-3, "atol": 2e-3}
     torch.testing.assert_close(its_loss, loss, **tolerance)
     torch.testing.assert_close(found.weights_, expected.weights_, **tolerance)
-    assert not torch.equal(found.weights_, torch.ones(N_TRAIN)) or name in ("uniform", "elr")
+    assert not torch.equal(found.weights_, torch.ones(N_TRAIN)) or name in ("uniform", "elr", "elr_plus")
 
 
 @pytest.mark.parametrize("name", METHODS)

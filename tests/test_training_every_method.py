@@ -46,6 +46,7 @@ from densratio.training import (
     CoTeaching,
     DivideMix,
     DynamicReweighter,
+    ELRPlus,
     Focal,
     Indexed,
     JointOptimization,
@@ -82,6 +83,11 @@ def co_teaching(optimizer):
     # Of the form of the model that the optimizer trains.
     peer = Network(4, has_norm=len(optimizer.param_groups[0]["params"]) > 4)
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
+
+
+def elr_plus(optimizer):
+    peer = Network(4, has_norm=len(optimizer.param_groups[0]["params"]) > 4)
+    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer), warmup_epochs=0.5)
 
 
 def divide_mix(optimizer, **params):
@@ -127,6 +133,7 @@ METHODS = {
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 6, n_saved=9, n_functions=2, warmup_epochs=0.5),
     "co_teaching": co_teaching,
     "divide_mix": divide_mix,
+    "elr_plus": elr_plus,
     "divide_mix, unmixed": lambda optimizer: divide_mix(optimizer, mixup=None),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, soft": lambda optimizer: MCorrection(N_TRAIN, hard=False, prior=0.0, warmup_epochs=1.0),
@@ -150,7 +157,7 @@ METHODS = {
     ),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
-UNWEIGHTED = {"elr"}
+UNWEIGHTED = {"elr", "elr_plus"}
 """Methods that change the loss and leave every weight at 1."""
 
 
@@ -307,7 +314,7 @@ def test_losses_that_are_no_numbers_name_their_rows_and_nothing_stored_changes(n
 
 
 # The networks of the first two learn from the training rows, and so does the peer of the others.
-LEARN_FROM_ALL = "lrw_opt", "meta_cleaner", "co_teaching", "divide_mix"
+LEARN_FROM_ALL = "lrw_opt", "meta_cleaner", "co_teaching", "divide_mix", "elr_plus"
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith(LEARN_FROM_ALL)])
@@ -380,7 +387,7 @@ def test_gradients_of_the_network_come_from_the_returned_loss_alone(name):
 
 # Mixed rows are others than plain training sees.
 @pytest.mark.parametrize(
-    "name", [name for name in METHODS if name not in ("cmw_net with soft labels", "m_correction, mixed", "divide_mix")]
+    "name", [name for name in METHODS if name not in ("cmw_net with soft labels", "m_correction, mixed", "divide_mix", "elr_plus")]
 )
 def test_a_step_records_the_training_batch_once_and_draws_as_plain_training_does(name):
     """Running statistics and random draws are those of one pass of the training rows."""

@@ -20,6 +20,7 @@ from densratio.training import (
     Critic,
     DivideMix,
     DynamicReweighter,
+    ELRPlus,
     JointOptimization,
     LabelCorrection,
     LiLAW,
@@ -39,6 +40,11 @@ from densratio.training import (
 def co_teaching():
     peer = Network(4, has_norm=False)
     return CoTeaching(N_TRAIN, peer, optimizer_of(peer), forget_rate=0.4, n_epochs=2)
+
+
+def elr_plus():
+    peer = Network(4, has_norm=False)
+    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer), warmup_epochs=0.5)
 
 
 def divide_mix():
@@ -66,6 +72,7 @@ METHODS = {
     "stable_net": lambda **_: StableNet(N_TRAIN, 6, n_saved=9),
     "co_teaching": lambda **_: co_teaching(),
     "divide_mix": lambda **_: divide_mix(),
+    "elr_plus": lambda **_: elr_plus(),
     "m_correction": lambda **_: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "m_correction, mixed": lambda **_: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "joint_optimization": lambda **_: JointOptimization(N_TRAIN, C, warmup_epochs=0.5),
@@ -78,8 +85,8 @@ METHODS = {
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 WITHOUT_VALIDATION = {
-    "random", "self_paced", "stable_net", "fsr", "co_teaching", "divide_mix", "m_correction", "m_correction, mixed",
-    "joint_optimization", "meta_cleaner", "plc", "elr", "rho_loss", "uniform",
+    "random", "self_paced", "stable_net", "fsr", "co_teaching", "divide_mix", "elr_plus", "m_correction",
+    "m_correction, mixed", "joint_optimization", "meta_cleaner", "plc", "elr", "rho_loss", "uniform",
 }  # fmt: skip
 
 

@@ -57,7 +57,10 @@ def test_a_frozen_model_is_told_in_words_or_needs_no_gradient(name):
 
 
 # Methods that take the column of a label, and those that train rows on labels of their own making.
-LOOKS_UP = {"gdw", "bilaw", "lilaw", "lrw_opt", "lrw_opt_hard", "lrt", "plc", "joint_optimization", "margin_based", "divide_mix"}
+LOOKS_UP = {
+    "gdw", "bilaw", "lilaw", "lrw_opt", "lrw_opt_hard", "lrt", "plc", "joint_optimization", "margin_based", "divide_mix",
+    "elr_plus",
+}  # fmt: skip
 OWN_LABELS = {"cmw_net_sl", "cmw_net_sl_no_mixup", "elr", "m_correction"}
 
 

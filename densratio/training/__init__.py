@@ -22,7 +22,7 @@ from .meta import (
     MWNet,
     SoftLabels,
 )
-from .noisy_labels import ELR, CoTeaching, DivideMix, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
+from .noisy_labels import ELR, CoTeaching, DivideMix, ELRPlus, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from .ratio import Critic, DynamicReweighter, Sliced, published
 from .registry import reweighter
 from .rules import ClassBalanced, Focal, JustTrainTwice, MarginBased, RHOLoss, SelfPaced, irreducible_losses, margins
@@ -44,6 +44,7 @@ __all__ = [
     "Critic",
     "DivideMix",
     "DynamicReweighter",
+    "ELRPlus",
     "Focal",
     "ImportanceSampler",
     "Indexed",

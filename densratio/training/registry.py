@@ -18,7 +18,7 @@ from .loop.names import CALLS
 from .loop.reweighter import Reweighter
 from .losses import generalized_cross_entropy, symmetric_cross_entropy
 from .meta import FSR, GDW, L2R, MCW, BiLAW, CMWNet, CMWNetSL, LiLAW, LRWEasy, LRWHard, LRWOpt, LRWRandom, MWNet, SoftLabels
-from .noisy_labels import ELR, CoTeaching, DivideMix, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
+from .noisy_labels import ELR, CoTeaching, DivideMix, ELRPlus, JointOptimization, LabelCorrection, MCorrection, MetaCleaner
 from .ratio import DynamicReweighter
 from .rules import ClassBalanced, Focal, JustTrainTwice, MarginBased, RHOLoss, SelfPaced
 from .stable_net import StableNet
@@ -126,6 +126,7 @@ METHODS: dict[str, Method] = {
     "gce": Method("GCE", partial(Uniform, loss=generalized_cross_entropy)),
     "sce": Method("SCE", partial(Uniform, loss=symmetric_cross_entropy)),
     "elr": Method("ELR", ELR, ("n_classes",)),
+    "elr_plus": Method("ELR+", ELRPlus, ("n_classes", "model", "optimizer", "seed")),
     "co_teaching": Method("Co-teaching", CoTeaching, ("model", "optimizer")),
     "divide_mix": Method("DivideMix", DivideMix, ("model", "optimizer", "seed"), _up_to(10.0)),
     "m_correction": Method("M-correction", MCorrection, (), _up_to(10.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class RowBatch(Rows):
         self.named = of_all
         self._is_usable = is_usable
         self._written: list[tuple[Tensor, Tensor | None, Tensor]] = []
+        self._undone: list[Callable[[], None]] = []
 
     @classmethod
     def of(cls, index: Any, n_rows: int, n_stored: int, device: torch.device, name: str = "index") -> RowBatch:
@@ -89,7 +91,7 @@ class RowBatch(Rows):
     def beside(self, positions: Tensor) -> RowBatch:
         """Other rows of the same batch, which every rank holds; `take_back` serves both."""
         rows = RowBatch.held(positions, self._is_usable)
-        rows._written = self._written
+        rows._written, rows._undone = self._written, self._undone
         return rows
 
     def take(self, at: Tensor) -> RowBatch:
@@ -124,8 +126,14 @@ class RowBatch(Rows):
         """Record `stored` for `take_back`, before something other than `write` changes it."""
         self._written.append((stored, None, stored.clone()))
 
+    def undo(self, restore: Callable[[], None]) -> None:
+        """Call `restore` in `take_back`, for state that is no tensor."""
+        self._undone.append(restore)
+
     def take_back(self) -> None:
         """Restore everything that was written to its earlier values."""
+        for restore in self._undone:
+            restore()
         for stored, at, old in reversed(self._written):
             stored.copy_(old) if at is None else stored.index_copy_(0, at, old)
 

@@ -176,14 +176,13 @@ class DivideMix(WithPeer):
             for network in (_OWN, _PEER):
                 self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
             self.fitted_pass = int(self.epoch)
-        draws = self.draws
+        rows.undo(partial(setattr, self, "draws", self.draws))
         try:
             own, peer = (self._divided(network, copies, y, losses, p) for network in (_OWN, _PEER))
-            both = _Both(own, peer, losses)
-            batch = TrainingPass.of(model, both.own.x, both, _Both.cross_entropies)
+            batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
             rows.check(batch.losses.detach().reshape(len(copies), -1).T, self.n_train, self.late_errors)
         except Exception:
-            self.draws = draws
+            rows.take_back()
             raise
         return batch, rows
 
@@ -211,7 +210,8 @@ class DivideMix(WithPeer):
             return _Divided(x, target, is_labeled)
         share, order = drawn_mix(len(x), self.mixup, self._random)
         order = order.to(x.device, non_blocking=True)
-        return _Divided(*(share * part + (1.0 - share) * part[order] for part in (x, target)), is_labeled)
+        mixed, target = (share * part + (1.0 - share) * part[order] for part in (x, target))
+        return _Divided(mixed, target, is_labeled)
 
     def _peer_loss(self, model: nn.Module, divided: _Divided, rows: RowBatch) -> Tensor:
         prediction = self.peer_prediction(model, divided.x)

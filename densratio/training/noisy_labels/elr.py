@@ -15,7 +15,7 @@ from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
 from ..losses import Loss, class_probabilities, cross_entropy
 
-__all__ = ["ELR"]
+__all__ = ["ELR", "agreement_term", "normalized"]
 
 _LEAST = 1e-4  # least probability: log(1 - <p, t>) is unbounded if both are certain
 
@@ -60,9 +60,19 @@ class ELR(BatchReweighter):
         self.register_buffer("targets", torch.zeros(n_train, n_classes))
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
-        p = class_probabilities(batch.prediction).clamp(_LEAST, 1.0 - _LEAST)
-        fresh = (p / p.sum(dim=1, keepdim=True)).detach()
-        rows.write(self.targets, torch.lerp(fresh, self.targets[rows.positions].to(p.dtype), self.decay))
-        agreement = (p * self.targets[rows.positions].to(p.dtype)).sum(dim=1)
-        batch.found["added"] = self.strength * torch.log1p(-agreement)
+        fresh = normalized(class_probabilities(batch.prediction).detach())
+        rows.write(self.targets, torch.lerp(fresh, self.targets[rows.positions].to(fresh.dtype), self.decay))
+        batch.found["added"] = self.strength * agreement_term(batch.prediction, self.targets[rows.positions])
         return torch.ones_like(batch.losses.detach())
+
+
+def normalized(p: Tensor) -> Tensor:
+    """Probabilities (n, K) of sum 1, none of which is 0 or 1."""
+    p = p.clamp(_LEAST, 1.0 - _LEAST)
+    return p / p.sum(dim=1, keepdim=True)
+
+
+def agreement_term(prediction: Tensor, t: Tensor) -> Tensor:
+    """log(1 - <p, t>) (n,) of the softmax p of logits (n, K) and averages t (n, K)."""
+    p = class_probabilities(prediction).clamp(_LEAST, 1.0 - _LEAST)
+    return torch.log1p(-(p * t.to(p.dtype)).sum(dim=1))

@@ -127,14 +127,15 @@ class MCorrection(BatchReweighter):
         self.check_targets(plain.prediction, y)
         rows = self._rows(index, len(plain.losses))
         rows.check(plain.losses[:, None], self.n_train, self.late_errors)
-        p, draws = class_probabilities(plain.prediction), self.draws
+        p = class_probabilities(plain.prediction)
         z = functional.one_hot(self._own_class(p), p.shape[1]) if self.hard else p
+        rows.undo(partial(setattr, self, "draws", self.draws))
         try:
             mixed = MixedLabels.drawn(x, y, z, self.mixup, self._random)
             batch = TrainingPass.of(model, mixed.x, mixed, MixedLabels.losses)
             rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)
         except Exception:
-            self.draws = draws
+            rows.take_back()
             raise
         batch.found["plain_losses"] = plain.losses
         return replace(batch, weight_scale=mixed.weight_scale), rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar
@@ -61,14 +61,19 @@ class WithPeer(BatchReweighter):
         with same_draws(device), torch.autocast(device.type, enabled=False), torch.enable_grad():
             yield
 
-    def peer_prediction(self, model: nn.Module, x: Any, *, leaves_trace: bool = True) -> Any:
-        """The prediction for x under the peer, in the place of `model`. leaves_trace: whether its running statistics change."""
+    def peer_prediction(
+        self, model: nn.Module, x: Any, *, leaves_trace: bool = True, tensors: Mapping[str, Tensor] | None = None
+    ) -> Any:
+        """The prediction for x under the peer, in the place of `model`.
+
+        leaves_trace: whether its running statistics change. tensors: others in place of the peer's own, by its names.
+        """
         inner = unwrapped(model)
         place = _place(self.peer, inner, type(self).__name__)
-        tensors = _tensors(self.peer)
+        taken = {**_tensors(self.peer), **(tensors or {})}
         if not leaves_trace:
-            tensors |= {name: buffer.clone() for name, buffer in self.peer.named_buffers()}
-        return functional_call(inner, {f"{place}{name}": value for name, value in tensors.items()}, (x,))
+            taken |= {name: taken[name].clone() for name, _ in self.peer.named_buffers()}
+        return functional_call(inner, {f"{place}{name}": value for name, value in taken.items()}, (x,))
 
     def remember_peer(self, rows: RowBatch) -> None:
         """Record the peer's statistics for `take_back`, before a pass changes them."""

@@ -1,0 +1,196 @@
+"""ELR+: ELR with two networks, moving averages of both, and mixed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..._validation import check_count, check_number
+from ..loop.labels import check_indices
+from ..loop.mixed_labels import check_mixable, drawn_mix
+from ..loop.model import device_of_model, unwrapped
+from ..loop.moving_average import MovingAverage
+from ..loop.row_batch import RowBatch
+from ..loop.training_pass import TrainingPass
+from ..loop.validation_pass import evaluation, validation_pass
+from ..losses import class_probabilities, cross_entropy
+from .elr import agreement_term, normalized
+from .peer import WithPeer
+
+__all__ = ["ELRPlus"]
+
+
+class _Mixed(NamedTuple):
+    """A batch for one of the networks: rows x mixed, with labels z (n, K) and averages t (n, K)."""
+
+    x: Any
+    z: Tensor
+    t: Tensor
+
+
+class _Both(NamedTuple):
+    """The batch as each of the networks learns it, and the losses (n,) of its rows under the model's average."""
+
+    own: _Mixed
+    peer: _Mixed
+    losses: Tensor
+
+    @staticmethod
+    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
+        """Losses (n,) against the model's labels."""
+        return cross_entropy(prediction, both.own.z.to(prediction.dtype))
+
+
+class ELRPlus(WithPeer):
+    """`ELR` with two networks, each of which is kept near what the average of the other one has predicted.
+
+    loss_i = l(z_i) + strength log(1 - <p_i, t_i>) of mixed rows, z mixed labels and t mixed averages. The average of a row is
+    t <- decay t + (1 - decay) p', p' the softmax of the unmixed row under the moving average of the other network's parameters.
+    The peer takes its own step on such a loss within `weighted_loss`.
+
+    Parameters
+    ----------
+    n_train, n_classes, strength, decay, warmup_epochs : as in `ELR`. model, optimizer, peer : as in `CoTeaching`.
+    parameter_decay : float in [0, 1), of the moving averages of the parameters; 0.997 as published.
+    mixup : float > 0 or None
+        Beta parameter of the mixing, 1 as published, or None for none; on rows of measurements mixing may cost accuracy.
+    seed : int, of the draws of the mixing.
+
+    All weights are 1; `suspicious_rows` ranks by the losses under the model's average. targets, peer_targets (n_train, K): the
+    averages t of both networks. average, peer_average: the moving averages of their parameters. All are in state_dict. To be mixed
+    the input must be one tensor of floats; base weights are not supported. The averages predict in eval mode. A step costs about
+    three of plain training.
+    Raises ValueError with the first batch for other predictions or labels.
+    Source: Liu et al. (2020), Early-learning regularization prevents memorization of noisy labels.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = (*WithPeer.saved, "draws")
+    no_base_weights = "ELRPlus mixes rows, which have no base weights: leave set_base_weights out, or type ELR."
+
+    targets: Tensor
+    peer_targets: Tensor
+
+    def __init__(
+        self,
+        n_train: int,
+        n_classes: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        peer: nn.Module | None = None,
+        strength: float = 3.0,
+        decay: float = 0.7,
+        parameter_decay: float = 0.997,
+        mixup: float | None = 1.0,
+        warmup_epochs: float = 0.0,
+        seed: int = 0,
+    ):
+        super().__init__(n_train, model, optimizer, peer, cross_entropy, warmup_epochs=warmup_epochs)
+        check_count("n_classes", n_classes)
+        self.check_targets = partial(check_indices, "ELRPlus", n_classes=n_classes)
+        self.n_classes = n_classes
+        self.strength = check_number("strength", strength, "[0, inf)")
+        self.decay = check_number("decay", decay, "[0, 1)")
+        self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", " or None")
+        self._random = np.random.default_rng(seed)
+        self.average, self.peer_average = MovingAverage(parameter_decay), MovingAverage(parameter_decay)
+        for name in ("targets", "peer_targets"):
+            self.register_buffer(name, torch.zeros(n_train, n_classes))
+
+    @property
+    def draws(self) -> Any:
+        """The state of the random generator."""
+        return self._random.bit_generator.state
+
+    @draws.setter
+    def draws(self, state: Any) -> None:
+        self._random.bit_generator.state = state
+
+    def _restorer(self) -> Callable[[], None]:
+        """A function that restores the averages and the draws of now."""
+        averages, draws = (self.average, self.peer_average), self.draws
+        held = [(average.values.copy(), average.n_steps) for average in averages]
+
+        def restore() -> None:
+            for average, (values, n_steps) in zip(averages, held, strict=True):
+                average.values, average.n_steps = values, n_steps
+            self.draws = draws
+
+        return restore
+
+    def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
+        batch.found["added"] = self.strength * agreement_term(batch.prediction, batch.y.own.t)
+        return torch.ones_like(batch.losses.detach())
+
+    def observe(self, batch: TrainingPass, rows: RowBatch) -> None:
+        """The peer's step, also in a warm-up."""
+        self.remember_peer(rows)
+        with self.as_peer():
+            if isinstance(batch.y, _Both):
+                batch.found["plain_losses"], mixed = batch.y.losses, batch.y.peer
+                prediction = self.peer_prediction(batch.model, mixed.x)
+                loss = cross_entropy(prediction, mixed.z.to(prediction.dtype)) + self.strength * agreement_term(prediction, mixed.t)
+            else:
+                loss = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
+            self.step_peer(rows.mean(loss), rows)
+
+    # ------------------------------------------------------------ a mixed batch
+
+    def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        restore = self._restorer()
+        self.average.follow(model)
+        self.peer_average.follow(self.peer)
+        try:
+            batch, rows = super()._passed(model, x, y, index) if self.is_warming_up else self._of_both(model, x, y, index)
+        except Exception:
+            restore()
+            raise
+        rows.undo(restore)
+        return batch, rows
+
+    def _of_both(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        if self.mixup is not None:
+            check_mixable(x)
+        averaged = [self.average.predict(model, x), self._averaged_peer(model, x)]
+        self.check_targets(averaged[0], y)
+        losses = self.losses(averaged[0], y)
+        rows = self._rows(index, len(y))
+        rows.check(losses[:, None], self.n_train, self.late_errors)
+        try:
+            own, peer = (self._mixed(x, y, self._renewed(stored, averaged[1 - k], rows)) for k, stored in enumerate(self._stored))
+            batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
+            rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
+        except Exception:
+            rows.take_back()
+            raise
+        return batch, rows
+
+    @property
+    def _stored(self) -> tuple[Tensor, Tensor]:
+        return self.targets, self.peer_targets
+
+    def _renewed(self, stored: Tensor, prediction: Tensor, rows: RowBatch) -> Tensor:
+        """The averages (n, K) of the rows after their renewal by a prediction."""
+        fresh = normalized(class_probabilities(prediction))
+        rows.write(stored, torch.lerp(fresh, stored[rows.positions].to(fresh.dtype), self.decay))
+        return stored[rows.positions]
+
+    def _averaged_peer(self, model: nn.Module, x: Any) -> Tensor:
+        device = device_of_model(self.peer)
+        values = self.peer_average.values = {name: value.to(device) for name, value in self.peer_average.values.items()}
+        with validation_pass(model), evaluation(unwrapped(model)):
+            return self.peer_prediction(model, x, leaves_trace=False, tensors=values)
+
+    def _mixed(self, x: Any, y: Tensor, t: Tensor) -> _Mixed:
+        z = functional.one_hot(y.long(), self.n_classes).to(t.dtype)
+        if self.mixup is None:
+            return _Mixed(x, z, t)
+        share, order = drawn_mix(len(y), self.mixup, self._random)
+        order = order.to(x.device, non_blocking=True)
+        return _Mixed(*(share * part + (1.0 - share) * part[order] for part in (x, z, t)))
