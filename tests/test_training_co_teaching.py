@@ -86,6 +86,17 @@ def test_a_peer_starts_anew_with_an_optimizer_that_has_seen_nothing_and_the_mode
     assert not reweighter.peer_optimizer.state and len(optimizer.state) == 6
 
 
+def test_a_peer_that_is_drawn_from_the_seed_of_the_model_starts_elsewhere():
+    """As where a loop seeds before it makes the model, and again before it makes the reweighter."""
+    torch.manual_seed(3)
+    model = Network(3).train()
+    torch.manual_seed(3)
+    peer = CoTeaching(N_TRAIN, model, optimizer_of(model)).peer
+    assert not torch.equal(peer.out.weight, model.out.weight)
+    torch.manual_seed(3)
+    assert_same(CoTeaching(N_TRAIN, model, optimizer_of(model)).peer.state_dict(), peer.state_dict())
+
+
 def test_base_weights_count_for_the_peer_too_and_a_row_of_weight_0_teaches_neither():
     model, _, reweighter, peer = pair(0, lambda model: torch.optim.SGD(model.parameters(), lr=0.1))
     base = torch.ones(N_TRAIN)

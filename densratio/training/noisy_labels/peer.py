@@ -27,7 +27,7 @@ class WithPeer(BatchReweighter):
     """A method of two networks: the model, and `peer`, a copy of it with another start.
 
     The peer passes in place of the model's own tensors, so that the surrounding module and the mode of each layer are the same for
-    both, and in full precision, because no GradScaler reaches its step.
+    both, and in full precision, because no GradScaler reaches its step. Its start is never the model's own.
     Raises ValueError for a layer that cannot start anew, and for an optimizer of other parameters.
     """
 
@@ -51,6 +51,9 @@ class WithPeer(BatchReweighter):
         self.peer, self.peer_optimizer = _twin(model, optimizer, name)
         if peer is None:
             _start_anew(self.peer)
+            if _are_equal(self.peer, unwrapped(model)):
+                # The generator was seeded as it was before the model was made: the next draws are others.
+                _start_anew(self.peer)
         else:
             self.peer.load_state_dict(unwrapped(peer).state_dict())
 
@@ -113,6 +116,11 @@ class WithPeer(BatchReweighter):
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name."""
     return dict(chain(network.named_parameters(), network.named_buffers()))
+
+
+def _are_equal(network: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks of one form have the same parameters, some of which are drawn."""
+    return all(torch.equal(one, two) for one, two in zip(network.parameters(), other.parameters(), strict=True))
 
 
 def _place(peer: nn.Module, model: nn.Module, method: str) -> str:
