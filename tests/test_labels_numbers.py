@@ -11,7 +11,7 @@ from sklearn.linear_model import HuberRegressor, LinearRegression, LogisticRegre
 from sklearn.metrics import average_precision_score
 
 from densratio import find_label_issues
-from densratio.labels.numbers import wrong_numbers
+from densratio.labels.numbers import as_targets, wrong_numbers
 
 WINES = load_wine().data
 REAL = {
@@ -118,6 +118,13 @@ def test_whole_numbers_are_numbers_where_that_is_said():
     assert issues.suggested_label.dtype == float and "transition" not in issues.attrs
 
 
+@pytest.mark.parametrize(("spelled", "are_numbers"), [("{}", 1), ("{}.5", 1), ("0{}", 0), ("{}_1", 0), ("n{}", 0)])
+@pytest.mark.parametrize("kind", [str, object])
+def test_labels_that_are_codes_are_classes(spelled, are_numbers, kind):
+    labels = np.array([spelled.format(number) for number in range(60)], dtype=kind)
+    assert (as_targets(labels, "auto") is not None) == are_numbers
+
+
 @pytest.mark.parametrize("as_labels", [np.asarray, lambda Y: pd.DataFrame(Y, columns=["cat", "dog"])])
 def test_each_of_several_labels_is_listed_by_itself(as_labels):
     rng = np.random.default_rng(0)
@@ -139,6 +146,7 @@ ROWS = np.random.default_rng(0).normal(size=(20, 2))
 BAD = {
     "kind": (lambda: find_label_issues(ROWS, ROWS[:, 0], kind="ranks"), 'kind must be "auto", "classes" or "numbers"'),
     "text": (lambda: find_label_issues(ROWS, ["a"] * 20, kind="numbers"), "Labels of the kind numbers must be numbers"),
+    "codes": (lambda: find_label_issues(ROWS, ["10_2", "3"] * 10, kind="numbers"), "some are texts or codes, such as '10_2'"),
     "fractions": (lambda: find_label_issues(ROWS, ROWS[:, 0], kind="classes"), "fractions, and classes are needed"),
     "infinite": (lambda: find_label_issues(ROWS, [np.inf, *ROWS[1:, 0]]), "labels must be finite; row 0 is not"),
     "equal": (lambda: find_label_issues(ROWS, np.full(20, 0.5)), "All targets are equal"),

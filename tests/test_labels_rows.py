@@ -19,6 +19,8 @@ from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import pairwise_distances
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -421,3 +423,14 @@ def test_indicators_constants_and_gaps_hold_no_sentinel():
 def test_measured_tables_hold_no_sentinel(load):
     X = getattr(sklearn.datasets, f"load_{load}")().data
     assert [list(sentinels_in(column)) for column in X.T] == [[]] * X.shape[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*can be wrong|Classes of one row")
+@pytest.mark.parametrize("lone", [False, True], ids=["two classes", "a class of one row"])
+def test_of_a_matrix_of_distances_rows_and_columns_are_held_out(lone):
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    X[:, 0] += 2.0 * y
+    y[0] = 7 if lone else y[0]
+    of_rows, of_distances = KNeighborsClassifier(7), KNeighborsClassifier(7, metric="precomputed")
+    found = find_label_issues(pairwise_distances(X), y, model=of_distances, n_repeats=1)
+    pd.testing.assert_frame_equal(found, find_label_issues(X, y, model=of_rows, n_repeats=1))

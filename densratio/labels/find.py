@@ -76,9 +76,10 @@ def find_label_issues(
         classes (n,). Draw them from all rows, not from the doubtful ones: 200 determine the number to within a tenth to a fifth.
         They are listed with score 1 if the given label is wrong, else 0.
     model : scikit-learn classifier with predict_proba, for numbers a regressor, or a function (n_features or shape, n_classes) ->
-        nn.Module that sees rows (d,) or images (c, h, w) as they are. None: whichever predicts best of a perceptron, on columns
-        with one unit or scaled each, boosted trees, large or small, and logistic regression; for numbers boosted trees; for images
-        convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
+        nn.Module that sees rows (d,) or images (c, h, w) as they are. One of a kernel or distance matrix, as with
+        SVC(kernel="precomputed"), has X (n, n). None: whichever predicts best of a perceptron, on columns with one unit or scaled
+        each, boosted trees, large or small, and logistic regression; for numbers boosted trees; for images convolutions, trained on
+        images moved by a few pixels, and mirrored if that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
         (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
         a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, a model of sentences with

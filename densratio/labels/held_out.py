@@ -13,7 +13,8 @@ from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.utils import _safe_indexing
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import _safe_split
 
 from .._progress import run_all
 from .._validation import check_count
@@ -96,6 +97,11 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.model).input_tags
+        return tags
+
 
 def log_losses(proba: np.ndarray, given: np.ndarray) -> np.ndarray:
     """-log of the probability (n,) of each label, which counts as 1e-9 where it is less; proba (n, K)."""
@@ -155,4 +161,5 @@ def of_all_folds(
 
 
 def _held_out(model: Any, rows: Any, values: np.ndarray, predict: Any, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    return predict(fitted(model, _safe_indexing(rows, learned), values[learned]), _safe_indexing(rows, held))
+    # For a model of a kernel matrix this also takes the columns of the learned rows.
+    return predict(fitted(model, *_safe_split(model, rows, values, learned)), _safe_split(model, rows, None, held, learned)[0])

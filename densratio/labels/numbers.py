@@ -12,6 +12,7 @@ from scipy.stats import gaussian_kde
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold, KFold
 
+from ..tables.spelling import numbers_spelled
 from .given import label_array
 from .held_out import of_all_folds
 
@@ -54,6 +55,9 @@ def as_targets(labels: Any, kind: str) -> np.ndarray | None:
         values = label_array(labels)
         if values.dtype.kind == "M":
             raise TypeError("they are dates.")  # numpy makes nanoseconds of them
+        texts = [value for value in values.tolist() if isinstance(value, str | bytes)]
+        if texts and numbers_spelled(np.array(texts)) is None:
+            raise TypeError(f"some are texts or codes, such as {min(texts)!r}.")
         values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         if kind == "auto":
