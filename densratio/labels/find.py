@@ -17,10 +17,10 @@ from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
-from .frame import issue_frame, pandas_module
+from .frame import issue_frame, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
 from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
-from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
+from .numbers import NumberModel, as_targets, out_of_fold_numbers
 from .probabilities import class_issues
 from .sentinels import warn_of_sentinels
 
@@ -62,7 +62,8 @@ def find_label_issues(
     Out-of-fold predictions and their spread give a Student's t density with a spread on each side; the density of all targets
     stands for a number from another row, and a uniform one for an arbitrary number. The shares of the latter two maximize the
     likelihood if they gain more than ln(n) in log-likelihood, else they are half a row. If rows say little about the numbers, wrong
-    numbers within the range of the others can't be distinguished from broad errors: then few are issues. Each column of labels (n,
+    numbers within the range of the others can't be distinguished from broad errors: then few are issues, and the interval of their
+    number is wide. Each column of labels (n,
     L), such as the 0 and 1 of several tags, is treated separately.
 
     Parameters
@@ -97,9 +98,10 @@ def find_label_issues(
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
     also column. The worst rows are issues, as many as the scores sum to, but none below .1. Its attrs hold n_issues, the rounded
-    sum, and for classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely
-    as the most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order,
-    not the number.
+    sum, and n_issues_interval: the fewest and the most wrong labels that are about as likely as the most likely number; with
+    checked rows a 90 % interval; for numbers one that allows for a rough model of the errors and takes the predictions as they are.
+    If these are far apart a warning says so: then trust the order, not the number. For classes attrs also hold these, and the
+    transition.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes,
     and for a device that is unknown or absent.
     """
@@ -159,7 +161,9 @@ def _number_issues(
     n_rows = len(targets)
     _check_lengths(rows, targets, n_rows)
     predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
-    return issue_frame(targets, predicted, wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows)))
+    found = NumberModel(targets, predicted, spread, clean_rows(clean, n_rows))
+    frame, limits = issue_frame(targets, predicted, found.scores()), found.limits()
+    return with_interval(frame, limits, "the rows say too little about the numbers", "look at rows drawn at random.")
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:
