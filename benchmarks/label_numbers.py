@@ -46,9 +46,9 @@ def main() -> None:
     note = (
         f"Seeds {arguments.seeds}; `find_label_issues`, deals into folds: {arguments.repeats}; `n_issues` and `n_issues_interval` "
         "of each seed. Precision is that of the rows said to be issues, AP the average precision of the scores. Targets that were "
-        "wrong before are counted right. A number is rounded from a sum of scores: 1 can be many of .01, of which none is an issue. "
-        f"The interval holds the number in {held(rows, 'none', 'row')} cases without wrong numbers or with those of another row, and "
-        f"in {held(rows, 'range', 'ten')} with numbers out of range or times ten."
+        "wrong before are counted right. A number is rounded from a sum of scores: 1 can be many of .01, of which none is an "
+        f"issue. The interval holds the number in {held(rows, 'none', 'row')} cases without wrong numbers or with those of another "
+        f"row, and in {held(rows, 'range', 'ten')} with numbers out of range or times ten."
     )
     (RESULTS / "label_numbers.md").write_text(f"# Wrong numbers\n\n{note}\n\n{markdown(rows)}\n")
 
