@@ -19,7 +19,7 @@ from .default_model import default_model, has_torch, makes_networks, torch_netwo
 from .encoding import as_numbers, encodes_itself, joined_rows
 from .frame import issue_frame, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
-from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
+from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold
 from .numbers import NumberModel, as_targets, out_of_fold_numbers
 from .probabilities import class_issues
 from .sentinels import warn_of_sentinels
@@ -63,8 +63,7 @@ def find_label_issues(
     stands for a number from another row, and a uniform one for an arbitrary number. The shares of the latter two maximize the
     likelihood if they gain more than ln(n) in log-likelihood, else they are half a row. If rows say little about the numbers, wrong
     numbers within the range of the others can't be distinguished from broad errors: then few are issues, and the interval of their
-    number is wide. Each column of labels (n,
-    L), such as the 0 and 1 of several tags, is treated separately.
+    number is wide. Each column of labels (n, L), such as the 0 and 1 of several tags, is treated separately.
 
     Parameters
     ----------
@@ -279,17 +278,17 @@ def _classifier(model: Any, seed: int, device: str) -> Any:
     return torch_network()(model, random_state=seed, device=device)
 
 
-def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int, device: str) -> None:
-    some = np.random.default_rng(seed).permutation(len(rows))[:2000]
+def _say_how_long(model: Any, rows: Any, given: np.ndarray, n_folds: int, seed: int, device: str) -> None:
+    some = np.random.default_rng(seed).permutation(len(given))[:2000]
     is_network, on_cpu = has_torch() and isinstance(model, torch_network()), str(device) == "cpu"
     if is_network and not on_cpu:
-        fitted(model, rows[some], given[some])  # the first fit on a GPU also loads libraries
+        fitted_to(model, rows, given, some)  # the first fit on a GPU also loads libraries
     begin = time.perf_counter()
-    fitted(model, rows[some], given[some])
-    minutes = (time.perf_counter() - begin) * n_folds * len(rows) / len(some) / 60
+    fitted_to(model, rows, given, some)
+    minutes = (time.perf_counter() - begin) * n_folds * len(given) / len(some) / 60
     where = "of one core" if on_cpu or not is_network else f"on {device}"
     hint = 'device="cuda" if you have a GPU, ' if is_network and on_cpu else ""
     warnings.warn(
-        f"{len(rows)} rows take about {max(1, round(minutes))} minutes {where}. Pass {hint}n_jobs=2 or a quicker model=.",
+        f"{len(given)} rows take about {max(1, round(minutes))} minutes {where}. Pass {hint}n_jobs=2 or a quicker model=.",
         UserWarning, stacklevel=3,
     )  # fmt: skip

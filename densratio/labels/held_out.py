@@ -20,7 +20,7 @@ from .._progress import run_all
 from .._validation import check_count
 
 __all__ = [
-    "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "log_losses", "n_deals",
+    "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "fitted_to", "is_better", "label_folds", "log_losses", "n_deals",
     "of_all_folds", "out_of_fold", "probabilities",
 ]  # fmt: skip
 
@@ -71,6 +71,11 @@ def fitted(model: Any, rows: Any, given: np.ndarray) -> Any:
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message=_MANY_CLASSES)
         return clone(model).fit(rows, given)
+
+
+def fitted_to(model: Any, rows: Any, given: np.ndarray, some: np.ndarray) -> Any:
+    """A copy of the model, fitted to some of the rows: of a frame, a sparse or dense array, or a kernel matrix (n, n)."""
+    return fitted(model, *_safe_split(model, rows, given, some))
 
 
 def probabilities(model: Any, rows: Any, n_classes: int) -> np.ndarray:
@@ -162,4 +167,4 @@ def of_all_folds(
 
 def _held_out(model: Any, rows: Any, values: np.ndarray, predict: Any, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
     # For a model of a kernel matrix this also takes the columns of the learned rows.
-    return predict(fitted(model, *_safe_split(model, rows, values, learned)), _safe_split(model, rows, None, held, learned)[0])
+    return predict(fitted_to(model, rows, values, learned), _safe_split(model, rows, None, held, learned)[0])
