@@ -217,7 +217,7 @@ def few_steps(monkeypatch):
 
 
 def test_the_wrong_images_of_a_folder_are_listed_first_and_shown(folders, few_steps, monkeypatch):
-    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 150)
+    monkeypatch.setattr("densratio.labels.mean_network._STEPS", 60)
     out, page = folders / "issues.csv", folders / "page.html"
     result = call("labels", folders / "wrong", "--folds", 2, "--out", out, "--report", page)
     assert result.exit_code == 0, result.output

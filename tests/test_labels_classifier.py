@@ -226,6 +226,11 @@ def test_a_class_of_networks_with_a_method_fit_makes_networks():
         ({"y": np.r_[[np.nan], np.ones(59)]}, "1 have none, the first is row 0. Leave these rows out"),
         ({"y": [None, *["a"] * 59]}, "1 have none"),
         ({"y": np.linspace(0.1, 1, 60)}, "Unknown label type"),
+        ({"y": np.eye(3)[np.arange(60) % 3]}, r"got shape \(60, 3\). For one-hot classes pass .*argmax.*MultiOutputClassifier\("),
+        (
+            {"clean": (np.zeros((2, 3)), np.eye(2))},
+            r"labels of clean must be \(n,\), one label for each row; got shape \(2, 2\)",
+        ),
         ({"y": [1, 2]}, "X has 60 rows and 2 labels were given"),
         ({"X": np.full((60, 3), np.nan)}, "No column is left to tell rows apart by. x0: dropped: no value in any row"),
         ({"X": np.full((60, 1, 8, 8), np.nan), "model": None}, "Input X contains NaN"),

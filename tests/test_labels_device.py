@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from densratio import NoisyLabelClassifier, find_label_issues
@@ -102,9 +104,15 @@ def test_the_states_of_the_epochs_are_copies_on_the_host(few_steps):
         (nn.Linear, "cpu", r'minutes of one core. Pass device="cuda" if you have a GPU, n_jobs=2 or a quicker'),
         (nn.Linear, "cpu:0", r"minutes on cpu:0. Pass n_jobs=2 or"),
         (GaussianNB(), "cpu:0", r"minutes of one core. Pass n_jobs=2 or"),
+        (
+            make_pipeline(make_column_transformer(("passthrough", ["a", "b"])), GaussianNB()),
+            "cpu",
+            r"minutes of one core. Pass n_jobs=2",
+        ),
     ],
 )
 def test_the_time_of_many_rows_is_told_with_what_shortens_it(model, device, words, few_steps, monkeypatch):
     monkeypatch.setattr("densratio.labels.find._MANY", 90)
     with pytest.warns(UserWarning, match=f"90 rows take about 1 {words}"):
-        find_label_issues(ROWS, LABELS, model=model, cv=2, n_repeats=1, device=device)
+        X = pd.DataFrame(ROWS, columns=list("abc")) if hasattr(model, "steps") else ROWS
+        find_label_issues(X, LABELS, model=model, cv=2, n_repeats=1, device=device)

@@ -11,7 +11,7 @@ from sklearn.linear_model import HuberRegressor, LinearRegression, LogisticRegre
 from sklearn.metrics import average_precision_score
 
 from densratio import find_label_issues
-from densratio.labels.numbers import wrong_numbers
+from densratio.labels.numbers import NumberModel, as_targets
 
 WINES = load_wine().data
 REAL = {
@@ -31,6 +31,10 @@ def drawn(n, share, seed):
     of_any = np.mean([norm.pdf(targets, 0.0, np.hypot(2.0, s)) for s in np.linspace(0.3, 0.8, 51)], axis=0)
     exact = share * of_any / (share * of_any + (1.0 - share) * norm.pdf(targets, signal, spread))
     return signal, spread, targets, is_wrong, exact
+
+
+def wrong_numbers(targets, predicted, spread, is_clean):
+    return NumberModel(targets, predicted, spread, is_clean).scores()
 
 
 @given(share=st.floats(0.01, 0.45), seed=st.integers(0, 999))
@@ -66,6 +70,45 @@ def test_rows_have_no_order():
     np.testing.assert_allclose(mixed, wrong_numbers(targets, signal, spread, none)[order], atol=1e-3)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.1, 0.25, 0.4])
+def test_the_limits_hold_the_number_of_wrong_ones_and_little_more(share):
+    signal, spread, targets, is_wrong, _ = drawn(400, share, 7)
+    model = NumberModel(targets, signal, spread, np.zeros(400, dtype=bool))
+    least, most = model.limits()
+    assert least - 1 <= is_wrong.sum() <= most + 1 and least - 1 <= model.scores().sum() <= most + 1
+    # Of 400 rows 2.4 in log-likelihood: 2.2 standard errors, each less than twice that of a share that is seen.
+    assert most - least < 2 * 2.2 * 2 * (400 * max(share, 0.01) * (1 - share)) ** 0.5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_limits_are_wider_than_those_of_the_exact_densities_but_not_twice_as_wide(seed):
+    """Of the exact densities the share alone is unknown."""
+    signal, spread, targets, _, _ = drawn(400, 0.2, seed)
+    of_any = np.mean([norm.pdf(targets, 0.0, np.hypot(2.0, s)) for s in np.linspace(0.3, 0.8, 51)], axis=0)
+    shares = np.linspace(0.01, 0.6, 500)
+    right, wrong = np.outer(1 - shares, norm.pdf(targets, signal, spread)), np.outer(shares, of_any)
+    likelihood, scores = np.log(right + wrong).sum(axis=1), wrong / (right + wrong)
+    is_likely, best = likelihood > likelihood.max() - 1.35 * (1 + 400 / 500), scores[likelihood.argmax()]
+    number, numbers = best.sum(), scores.sum(axis=1)[is_likely]
+    off = np.hypot(np.abs(numbers[[0, -1]] - number), 1.645 * (best * (1 - best)).sum() ** 0.5)
+    least, most = NumberModel(targets, signal, spread, np.zeros(400, dtype=bool)).limits()
+    assert least < number - off[0] + 5 and most > number + off[1] - 5 and off.sum() < most - least < 2 * off.sum()
+
+
+def test_what_rows_say_nothing_of_can_be_wrong_or_not():
+    rng = np.random.default_rng(0)
+    model = NumberModel(rng.normal(size=300), np.zeros(300), np.ones(300), np.zeros(300, dtype=bool))
+    least, most = model.limits()
+    assert least < 3 and most > 90 and model.scores().sum() < 3
+
+
+def test_numbers_known_to_be_right_are_not_counted():
+    signal, spread, targets, is_wrong, _ = drawn(400, 0.2, 5)
+    is_clean = ~is_wrong & (np.arange(400) % 4 > 0)
+    least, most = NumberModel(targets, signal, spread, is_clean).limits()
+    assert least <= is_wrong.sum() <= most <= (~is_clean).sum()
+
+
 @pytest.mark.parametrize("name", ["diabetes", "proline"])
 def test_right_numbers_of_real_tables_are_let_alone_and_one_that_can_not_be_is_found(name):
     X, y = REAL[name]()
@@ -89,6 +132,8 @@ def test_wrong_numbers_of_a_table_are_found_as_by_the_true_signal():
     issues = find_label_issues(X, y, model=HuberRegressor(), n_repeats=1, random_state=0)
     assert list(issues.columns) == COLUMNS and issues.score.is_monotonic_decreasing
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(issues.score.sum())
+    least, most = issues.attrs["n_issues_interval"]
+    assert least < is_wrong.sum() < most and least < issues.attrs["n_issues"] < most
     assert np.array_equal(issues.given_label, y[issues.row])
     score = issues.sort_values("row").score.to_numpy()
     by_truth = wrong_numbers(y, signal, np.full(1000, 0.5), np.zeros(1000, dtype=bool))
@@ -118,6 +163,13 @@ def test_whole_numbers_are_numbers_where_that_is_said():
     assert issues.suggested_label.dtype == float and "transition" not in issues.attrs
 
 
+@pytest.mark.parametrize(("spelled", "are_numbers"), [("{}", 1), ("{}.5", 1), ("0{}", 0), ("{}_1", 0), ("n{}", 0)])
+@pytest.mark.parametrize("kind", [str, object])
+def test_labels_that_are_codes_are_classes(spelled, are_numbers, kind):
+    labels = np.array([spelled.format(number) for number in range(60)], dtype=kind)
+    assert (as_targets(labels, "auto") is not None) == are_numbers
+
+
 @pytest.mark.parametrize("as_labels", [np.asarray, lambda Y: pd.DataFrame(Y, columns=["cat", "dog"])])
 def test_each_of_several_labels_is_listed_by_itself(as_labels):
     rng = np.random.default_rng(0)
@@ -139,6 +191,7 @@ ROWS = np.random.default_rng(0).normal(size=(20, 2))
 BAD = {
     "kind": (lambda: find_label_issues(ROWS, ROWS[:, 0], kind="ranks"), 'kind must be "auto", "classes" or "numbers"'),
     "text": (lambda: find_label_issues(ROWS, ["a"] * 20, kind="numbers"), "Labels of the kind numbers must be numbers"),
+    "codes": (lambda: find_label_issues(ROWS, ["10_2", "3"] * 10, kind="numbers"), "some are texts or codes, such as '10_2'"),
     "fractions": (lambda: find_label_issues(ROWS, ROWS[:, 0], kind="classes"), "fractions, and classes are needed"),
     "infinite": (lambda: find_label_issues(ROWS, [np.inf, *ROWS[1:, 0]]), "labels must be finite; row 0 is not"),
     "equal": (lambda: find_label_issues(ROWS, np.full(20, 0.5)), "All targets are equal"),

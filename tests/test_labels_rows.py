@@ -18,7 +18,9 @@ from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics.pairwise import pairwise_distances
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -164,10 +166,11 @@ def test_texts_that_are_all_empty_are_told():
         NoisyLabelClassifier().fit(["", " ", None, ""], [0, 1, 0, 1])
 
 
-def test_gray_images_need_no_axis_of_channels():
-    images = load_digits().images[:200]
-    quick = NoisyLabelClassifier(max_iter=2)
-    labels = load_digits().target[:200]
+def test_gray_images_need_no_axis_of_channels(monkeypatch):
+    monkeypatch.setattr("densratio.labels.chosen_network._STEPS", 4)
+    images = load_digits().images[:60]
+    quick = NoisyLabelClassifier("uniform", max_iter=2)
+    labels = load_digits().target[:60]
     gray, one = (quick.fit(X, labels).predict_proba(X) for X in (images, images[:, None]))
     np.testing.assert_array_equal(gray, one)
     np.testing.assert_array_equal(quick.predict_proba(images), quick.predict_proba(images[:, None]))
@@ -283,7 +286,7 @@ def test_an_arrow_table_is_a_frame():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-def test_sparse_rows_need_no_model(texts):
+def test_sparse_rows_need_no_model(texts, quick_model):
     rows, labels, _ = texts
     sparse = csr_array(TfidfVectorizer().fit_transform(rows))
     by_rows = find_label_issues(sparse, labels, n_repeats=1, random_state=0)
@@ -332,10 +335,11 @@ def test_an_issue_is_suggested_the_likeliest_other_class():
 
 def test_many_whole_numbers_are_numbers_and_some_are_classes():
     draw = np.random.default_rng(0)
-    rows = draw.normal(size=(300, 2))
-    targets = np.round(100.0 * rows[:, 0] + 5.0 * draw.normal(size=300)).astype(int)
-    assert "classes" not in find_label_issues(rows, targets, n_repeats=1).attrs
-    assert len(find_label_issues(rows, targets % 3, n_repeats=1).attrs["classes"]) == 3
+    rows = draw.normal(size=(120, 2))
+    targets = np.round(100.0 * rows[:, 0] + 5.0 * draw.normal(size=120)).astype(int)
+    how = {"cv": 2, "n_repeats": 1}
+    assert "classes" not in find_label_issues(rows, targets, model=LinearRegression(), **how).attrs
+    assert len(find_label_issues(rows, targets % 3, model=LogisticRegression(), **how).attrs["classes"]) == 3
 
 
 def test_a_method_that_trains_on_clean_rows_alone_gives_weights_of_zero():
@@ -421,3 +425,14 @@ def test_indicators_constants_and_gaps_hold_no_sentinel():
 def test_measured_tables_hold_no_sentinel(load):
     X = getattr(sklearn.datasets, f"load_{load}")().data
     assert [list(sentinels_in(column)) for column in X.T] == [[]] * X.shape[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*can be wrong|Classes of one row")
+@pytest.mark.parametrize("lone", [False, True], ids=["two classes", "a class of one row"])
+def test_of_a_matrix_of_distances_rows_and_columns_are_held_out(lone):
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    X[:, 0] += 2.0 * y
+    y[0] = 7 if lone else y[0]
+    of_rows, of_distances = KNeighborsClassifier(7), KNeighborsClassifier(7, metric="precomputed")
+    found = find_label_issues(pairwise_distances(X), y, model=of_distances, n_repeats=1)
+    pd.testing.assert_frame_equal(found, find_label_issues(X, y, model=of_rows, n_repeats=1))

@@ -254,7 +254,8 @@ SPELLINGS = st.sampled_from(
 @given(texts=st.lists(SPELLINGS, max_size=6), as_type=st.sampled_from([str, object]))
 def test_texts_are_read_at_once_as_one_by_one(texts, as_type):
     numbers = numbers_spelled(np.array(texts, dtype=as_type))
-    # 01 is a code: as a number it would be 1.
+    # 01 is a code: as a number it would be 1. 1_000 is one too, though Python reads it as 1000.
+    assert not spells_number("1_000")
     assert (numbers is not None) == all(spells_number(text) and text not in ("01", "-007") for text in texts)
     if numbers is not None:
         np.testing.assert_array_equal(numbers, [float(text) for text in texts])

@@ -167,7 +167,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
             raise ValueError("The sample weights of all rows are zero: no row of any class is left to learn from.")
         weight = as_counts(weight)
         is_clean = np.zeros(len(x), dtype=bool)
-        if isinstance(clean, tuple | list) and len(clean) == 2 and np.ndim(clean[1]) == 1:
+        if isinstance(clean, tuple | list) and len(clean) == 2 and np.ndim(clean[1]) > 0:
             x, codes, weight, is_clean = self._with_second(clean, x, codes, weight, is_clean)
         elif clean is not None:
             is_clean = clean_rows(clean, len(x))
@@ -292,7 +292,15 @@ def _labels(y: Any, n_rows: int, name: str) -> np.ndarray:
     if y is None:
         raise ValueError("NoisyLabelClassifier requires y to be passed, but the target y is None.")
     check_one_each(y, name)
-    labels = column_or_1d(check_container(y, name), warn=True)
+    values = check_container(y, name)
+    shape: tuple[int, ...] = np.shape(values) if isinstance(values, list | tuple) else getattr(values, "shape", ())
+    if len(shape) == 2 and shape[1] > 1:
+        raise ValueError(
+            f"{name} must be (n,), one label for each row; got shape {tuple(shape)}. For one-hot classes pass y.argmax(axis=1) of "
+            "an array, y.idxmax(axis=1) of a pandas frame. For several labels a row fit a classifier for each column: "
+            "sklearn.multioutput.MultiOutputClassifier(NoisyLabelClassifier())."
+        )
+    labels = column_or_1d(values, warn=True)
     if len(labels) != n_rows:
         raise ValueError(f"{name} must have one label for each row; X has {n_rows} rows and {len(labels)} labels were given.")
     check_no_gaps(y, labels, name)

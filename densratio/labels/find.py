@@ -17,10 +17,10 @@ from .._validation import check_count, seed_of
 from .checked import checked_rows
 from .default_model import default_model, has_torch, makes_networks, torch_network
 from .encoding import as_numbers, encodes_itself, joined_rows
-from .frame import issue_frame, pandas_module
+from .frame import issue_frame, pandas_module, with_interval
 from .given import class_codes, clean_rows, label_array, warn_of_labels, warn_of_spellings
-from .held_out import copies_of, fitted, label_folds, n_deals, out_of_fold
-from .numbers import as_targets, out_of_fold_numbers, wrong_numbers
+from .held_out import copies_of, fitted_to, label_folds, n_deals, out_of_fold
+from .numbers import NumberModel, as_targets, out_of_fold_numbers
 from .probabilities import class_issues
 from .sentinels import warn_of_sentinels
 
@@ -62,8 +62,8 @@ def find_label_issues(
     Out-of-fold predictions and their spread give a Student's t density with a spread on each side; the density of all targets
     stands for a number from another row, and a uniform one for an arbitrary number. The shares of the latter two maximize the
     likelihood if they gain more than ln(n) in log-likelihood, else they are half a row. If rows say little about the numbers, wrong
-    numbers within the range of the others can't be distinguished from broad errors: then few are issues. Each column of labels (n,
-    L), such as the 0 and 1 of several tags, is treated separately.
+    numbers within the range of the others can't be distinguished from broad errors: then few are issues, and the interval of their
+    number is wide. Each column of labels (n, L), such as the 0 and 1 of several tags, is treated separately.
 
     Parameters
     ----------
@@ -76,9 +76,10 @@ def find_label_issues(
         classes (n,). Draw them from all rows, not from the doubtful ones: 200 determine the number to within a tenth to a fifth.
         They are listed with score 1 if the given label is wrong, else 0.
     model : scikit-learn classifier with predict_proba, for numbers a regressor, or a function (n_features or shape, n_classes) ->
-        nn.Module that sees rows (d,) or images (c, h, w) as they are. None: whichever predicts best of a perceptron, on columns
-        with one unit or scaled each, boosted trees, large or small, and logistic regression; for numbers boosted trees; for images
-        convolutions, trained on images moved by a few pixels, and mirrored if that helps, or a perceptron.
+        nn.Module that sees rows (d,) or images (c, h, w) as they are. One of a kernel or distance matrix, as with
+        SVC(kernel="precomputed"), has X (n, n). None: whichever predicts best of a perceptron, on columns with one unit or scaled
+        each, boosted trees, large or small, and logistic regression; for numbers boosted trees; for images convolutions, trained on
+        images moved by a few pixels, and mirrored if that helps, or a perceptron.
     encoder : "auto" (`densratio.tables.TableEncoder` for frames, and for arrays without a model; columns of sentences, and texts
         (n,), become the 100 main directions of their TF-IDF weights; nothing for a pipeline that begins with a column transformer,
         a vectorizer of texts or an encoder of categories), a function X -> (n, d), a transformer, a model of sentences with
@@ -96,9 +97,10 @@ def find_label_issues(
 
     Returns a pandas frame, the worst row first: row, given_label, suggested_label, score in [0, 1], is_issue; for labels (n, L)
     also column. The worst rows are issues, as many as the scores sum to, but none below .1. Its attrs hold n_issues, the rounded
-    sum, and for classes these, the transition, and n_issues_interval: the fewest and the most wrong labels that are about as likely
-    as the most likely number; with checked rows a 90 % interval. If these are far apart a warning says so: then trust the order,
-    not the number.
+    sum, and n_issues_interval: the fewest and the most wrong labels that are about as likely as the most likely number; with
+    checked rows a 90 % interval; for numbers one that allows for a rough model of the errors and takes the predictions as they are.
+    If these are far apart a warning says so: then trust the order, not the number. For classes attrs also hold these, and the
+    transition.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes,
     and for a device that is unknown or absent.
     """
@@ -158,7 +160,9 @@ def _number_issues(
     n_rows = len(targets)
     _check_lengths(rows, targets, n_rows)
     predicted, spread = out_of_fold_numbers(_regressor(model), rows, targets, _groups(groups, n_rows, n_rows), *how)
-    return issue_frame(targets, predicted, wrong_numbers(targets, predicted, spread, clean_rows(clean, n_rows)))
+    found = NumberModel(targets, predicted, spread, clean_rows(clean, n_rows))
+    frame, limits = issue_frame(targets, predicted, found.scores()), found.limits()
+    return with_interval(frame, limits, "the rows say too little about the numbers", "look at rows drawn at random.")
 
 
 def _by_column(pandas: Any, labels: Any, clean: Any, one: Callable[[list[Any]], Any]) -> Any:
@@ -274,17 +278,17 @@ def _classifier(model: Any, seed: int, device: str) -> Any:
     return torch_network()(model, random_state=seed, device=device)
 
 
-def _say_how_long(model: Any, rows: np.ndarray, given: np.ndarray, n_folds: int, seed: int, device: str) -> None:
-    some = np.random.default_rng(seed).permutation(len(rows))[:2000]
+def _say_how_long(model: Any, rows: Any, given: np.ndarray, n_folds: int, seed: int, device: str) -> None:
+    some = np.random.default_rng(seed).permutation(len(given))[:2000]
     is_network, on_cpu = has_torch() and isinstance(model, torch_network()), str(device) == "cpu"
     if is_network and not on_cpu:
-        fitted(model, rows[some], given[some])  # the first fit on a GPU also loads libraries
+        fitted_to(model, rows, given, some)  # the first fit on a GPU also loads libraries
     begin = time.perf_counter()
-    fitted(model, rows[some], given[some])
-    minutes = (time.perf_counter() - begin) * n_folds * len(rows) / len(some) / 60
+    fitted_to(model, rows, given, some)
+    minutes = (time.perf_counter() - begin) * n_folds * len(given) / len(some) / 60
     where = "of one core" if on_cpu or not is_network else f"on {device}"
     hint = 'device="cuda" if you have a GPU, ' if is_network and on_cpu else ""
     warnings.warn(
-        f"{len(rows)} rows take about {max(1, round(minutes))} minutes {where}. Pass {hint}n_jobs=2 or a quicker model=.",
+        f"{len(given)} rows take about {max(1, round(minutes))} minutes {where}. Pass {hint}n_jobs=2 or a quicker model=.",
         UserWarning, stacklevel=3,
     )  # fmt: skip

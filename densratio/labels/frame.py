@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-__all__ = ["issue_frame", "pandas_module", "suggested_classes"]
+__all__ = ["issue_frame", "pandas_module", "suggested_classes", "with_interval"]
 
 _LEAST = 0.1  # score from which a row can be an issue: many small scores may sum to one, and are no reason to look at a row
+_UNSURE = 0.05  # gap between the fewest and the most wrong labels, as a share of the rows, that triggers a warning
 
 
 def pandas_module() -> Any:
@@ -43,6 +45,24 @@ def issue_frame(given: np.ndarray, suggested: np.ndarray, score: np.ndarray) -> 
         "is_issue": np.arange(len(order)) < _n_listed(score),
     })  # fmt: skip
     frame.attrs["n_issues"] = round(float(score.sum()))
+    return frame
+
+
+def with_interval(frame: Any, limits: tuple[float, float], why: str, more: str) -> Any:
+    """The frame with n_issues_interval in its attrs, the fewest and the most wrong labels; a warning if they are far apart.
+
+    why: the reason that is told. more: what to do.
+    """
+    n_issues = frame.attrs["n_issues"]
+    least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
+    # A list, because pandas compares attributes with ==, which is ambiguous for arrays.
+    frame.attrs["n_issues_interval"] = [least, most]
+    if most > 2 * least + _UNSURE * len(frame):
+        warnings.warn(
+            f"Between {least} and {most} of {len(frame)} labels can be wrong: {why}, and "
+            f"{int(frame['is_issue'].sum())} are listed as issues. Trust the order of the scores, not the number, or {more}",
+            UserWarning, stacklevel=4,
+        )  # fmt: skip
     return frame
 
 

@@ -13,13 +13,14 @@ from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.utils import _safe_indexing
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import _safe_split
 
 from .._progress import run_all
 from .._validation import check_count
 
 __all__ = [
-    "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "is_better", "label_folds", "log_losses", "n_deals",
+    "calibrated_loss", "calibrated_losses", "copies_of", "fitted", "fitted_to", "is_better", "label_folds", "log_losses", "n_deals",
     "of_all_folds", "out_of_fold", "probabilities",
 ]  # fmt: skip
 
@@ -72,6 +73,11 @@ def fitted(model: Any, rows: Any, given: np.ndarray) -> Any:
         return clone(model).fit(rows, given)
 
 
+def fitted_to(model: Any, rows: Any, given: np.ndarray, some: np.ndarray) -> Any:
+    """A copy of the model, fitted to some of the rows: of a frame, a sparse or dense array, or a kernel matrix (n, n)."""
+    return fitted(model, *_safe_split(model, rows, given, some))
+
+
 def probabilities(model: Any, rows: Any, n_classes: int) -> np.ndarray:
     """Probabilities (n, K) by a classifier of class numbers; 0 for the classes that it did not learn from."""
     proba = np.zeros((np.shape(rows)[0], n_classes))
@@ -95,6 +101,11 @@ class _OfAnyClasses(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.model).input_tags
+        return tags
 
 
 def log_losses(proba: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -155,4 +166,5 @@ def of_all_folds(
 
 
 def _held_out(model: Any, rows: Any, values: np.ndarray, predict: Any, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    return predict(fitted(model, _safe_indexing(rows, learned), values[learned]), _safe_indexing(rows, held))
+    # For a model of a kernel matrix this also takes the columns of the learned rows.
+    return predict(fitted_to(model, rows, values, learned), _safe_split(model, rows, None, held, learned)[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any
 
@@ -12,14 +11,13 @@ from .._columns import check_container, is_frame, library_of, numbers_of
 from ..tables.reading import column_names
 from .checked import Checked, checked_rows, recalibrated
 from .confusion import careful_posterior
-from .frame import issue_frame, pandas_module, suggested_classes
+from .frame import issue_frame, pandas_module, suggested_classes, with_interval
 from .given import class_codes, clean_rows, warn_of_spellings
 from .tokens import are_sequences, token_issues
 
 __all__ = ["class_issues", "label_issues_from_probabilities"]
 
 _ORDERING = 1e-6  # largest change of a score that keeps 1 - P(label right) of certain rows from rounding to 1
-_UNSURE = 0.05  # gap between the fewest and the most wrong labels, as a share of the rows, that triggers a warning
 
 
 def label_issues_from_probabilities(
@@ -110,19 +108,11 @@ def class_issues(
         suggested = suggested.astype(np.result_type(suggested, checked.labels))
         suggested[checked.rows] = checked.labels
     frame = issue_frame(names[given[rows]], suggested, score)
-    n_issues = frame.attrs["n_issues"]
-    least, most = min(round(limits[0]), n_issues), max(round(limits[1]), n_issues)
-    if most > 2 * least + _UNSURE * len(rows):
-        more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
-        more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
-        warnings.warn(
-            f"Between {least} and {most} of {len(rows)} labels can be wrong: the rows do not separate the classes well enough, and "
-            f"{int(frame['is_issue'].sum())} are listed as issues. Trust the order of the scores, not the number, or {more}",
-            UserWarning, stacklevel=3,
-        )  # fmt: skip
     # Lists, because pandas compares attributes with ==, which is ambiguous for arrays.
-    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist(), n_issues_interval=[least, most])
-    return frame
+    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist())
+    more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
+    more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
+    return with_interval(frame, limits, "the rows do not separate the classes well enough", more)
 
 
 def wrong_scores(right: np.ndarray) -> np.ndarray:

@@ -35,9 +35,9 @@ _IN_POLARS = {
 
 
 def spells_number(text: Any) -> bool:
-    """Whether a text is a finite number, or "nan"."""
+    """Whether a text is a finite number, or "nan"; 10_2, which Python reads as 102, is none."""
     try:
-        return bool(np.isfinite(float(text))) or str(text).lower() == "nan"
+        return (bool(np.isfinite(float(text))) or str(text).lower() == "nan") and "_" not in str(text)
     except ValueError:
         return False
 
@@ -49,7 +49,7 @@ def numbers_spelled(values: np.ndarray) -> np.ndarray | None:
     except (TypeError, ValueError):
         return None
     cells = (values.astype(str) if values.dtype.kind == "S" else values).ravel().tolist()
-    if any(_CODE.match(cell) for cell in cells if isinstance(cell, str)):
+    if any(_CODE.match(cell) or "_" in cell for cell in cells if isinstance(cell, str)):
         return None
     return numbers if all(map(spells_number, values[~np.isfinite(numbers)].tolist())) else None
 

@@ -44,7 +44,7 @@ def is_numeral(text: str) -> bool:
         float(text.replace(",", "."))
     except ValueError:
         return False
-    return True
+    return "_" not in text
 
 
 def is_data(names: Sequence[str]) -> bool:
