@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
@@ -22,7 +22,7 @@ from densratio import ImportanceWeighted, stack_domains, target_performance
 from densratio.diagnostics.weights import effective_sample_size
 from densratio.two_step.performance import interval_of_share
 from densratio.two_step.row_losses import row_losses
-from densratio.two_step.shifted_mean import Regressed, refitted_means
+from densratio.two_step.shifted_mean import Regressed, cross_fitted, refitted_means
 
 X, RESPONSE, LABELS = table()
 MODEL = LogisticRegression().fit(X, LABELS)
@@ -221,6 +221,42 @@ def test_refits_whose_ratio_is_0_at_a_class_are_left_out_and_said():
     warning = target_performance(Right(), ratio, rows, y, rows, metric="roc_auc", n_bootstrap=20, method="iw").warning
     lost = int(re.search(r"(\d+) of 20 draws of the bootstrap have no ratio, or none at a class, and are left out", warning)[1])
     assert 1 <= lost <= 14
+
+
+# ---------------------------------------------------------------- units of the metric, and gaps in the rows
+
+
+def numbers_of(unit, regressor, method="dr"):
+    settings = {"metric": lambda y, p: unit * np.abs(y - p), "regressor": regressor, "method": method, "n_bootstrap": 3}
+    found = target_performance(LINEAR, RATIO, X, RESPONSE, X[:40] + 0.3, **settings)
+    return np.array([found.estimate, *found.interval, found.standard_error, found.source_estimate]), found.warning
+
+
+LINEAR, RATIO = LinearRegression().fit(X, RESPONSE), fitted_ratio()
+
+
+@pytest.mark.parametrize("regressor", [LinearRegression(), None], ids=["linear", "boosting"])
+def test_a_metric_has_no_unit(regressor):
+    plain = numbers_of(1.0, regressor)
+
+    @settings(max_examples=10 if regressor else 3)
+    @given(st.floats(-300.0, 300.0))
+    def check(exponent):
+        numbers, warning = numbers_of(10.0**exponent, regressor)
+        np.testing.assert_allclose(numbers / 10.0**exponent, plain[0], rtol=1e-4)
+        assert warning == plain[1]
+
+    check()
+
+
+@pytest.mark.parametrize(("regressor", "n_values"), [(LinearRegression(), 0), (None, 0), (None, 1)])
+def test_a_column_without_a_value_in_a_fold_says_nothing(regressor, n_values):
+    # Its one value is held out once.
+    gaps = np.column_stack([X, np.where(np.arange(N) < n_values, 1.0, np.nan)])
+    rows = gaps[:, :2]
+    found = (cross_fitted(regressor, rows[:, 0] ** 2, some, some, 0) for some in (rows, gaps))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 # ---------------------------------------------------------------- models that search by themselves

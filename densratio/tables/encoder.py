@@ -33,8 +33,8 @@ class TableEncoder(TransformerMixin, Estimator):
     - Text, categories and booleans become one 0/1 column for each frequent level, one for all rarer levels, and one for gaps.
       Levels in 10 rows of a sample are frequent (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
       counts as rare.
-    - Constant columns, empty ones, texts that hardly repeat, and consecutive whole numbers like row numbers are dropped; `columns_`
-      says so.
+    - Constant columns, empty ones, texts that hardly repeat, and whole numbers in equal steps, as row numbers, are dropped;
+      `columns_` says so.
 
     With `scale="auto"` in the density ratio, two rows with different levels are then about as far apart as two rows in a column of
     numbers. Levels are not replaced by their share of target rows, as a target encoder would do: that needs cross-fitting on the
@@ -175,7 +175,7 @@ class TableEncoder(TransformerMixin, Estimator):
                 UserWarning,
                 stacklevel=4,
             )
-        return {name: dropped(name, "consecutive whole numbers: they name rows and do not describe them") for name in found}
+        return {name: dropped(name, "whole numbers in equal steps: they name rows and do not describe them") for name in found}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import check_container, check_table, is_frame, is_missing, is_real, library_of
-from .spelling import numbers_spelled, spells_number
+from .spelling import conversion, numbers_spelled, spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
 
@@ -143,32 +143,37 @@ def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[
     """
     if source is target:
         return {name: (column, column) for name in names for column in [read_column(source, name, "table X")]}
-    return {name: _joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
+    return {name: _pair(name, source, target) for name in names}
 
 
-def _joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
-    kinds = {source.kind, target.kind} - {"empty"}
+def _pair(name: Any, source: Any, target: Any) -> tuple[Column, Column]:
+    mine, theirs = read_column(source, name, "source"), read_column(target, name, "target")
+    kinds = {mine.kind, theirs.kind} - {"empty"}
     if kinds == {"numbers", "booleans"}:
         kinds = {"numbers"}
     if len(kinds) > 1:
-        texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
+        texts = [text for c in (mine, theirs) if c.kind == "categories" for text in c.values if text is not None]
         stray = next((f", such as {text!r}" for text in texts if not spells_number(text)), "")
-        held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{stray}"
-        raise ValueError(f"Column {name!r} holds {held}. {_remedy(name, source, target)}, or leave it out with drop=[{name!r}].")
+        held = f"{KINDS[mine.kind]} in the source and {KINDS[theirs.kind]} in the target{stray}"
+        remedy = _remedy(name, {mine.kind: ("source", source), theirs.kind: ("target", target)})
+        raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out with drop=[{name!r}].")
     kind = kinds.pop() if kinds else "empty"
-    return source.of_kind(kind), target.of_kind(kind)
+    return mine.of_kind(kind), theirs.of_kind(kind)
 
 
-def _remedy(name: Any, source: Column, target: Column) -> str:
-    kinds = {source.kind: "source", target.kind: "target"}
-    if kinds.keys() == {"dates", "zoned dates"}:
-        at = f"{kinds['dates']}[{name!r}]"
-        return f'Give both a zone, {at} = {at}.dt.tz_localize("UTC") in pandas'
-    at = f"{kinds.get('categories', '')}[{name!r}]"
-    if kinds.keys() == {"categories", "numbers"}:
-        return f'Make both numbers, {at} = pandas.to_numeric({at}, errors="coerce"), or both text, with astype(str)'
-    if "categories" in kinds and kinds.keys() & {"dates", "zoned dates"}:
-        return f"Make both dates, {at} = pandas.to_datetime({at})"
+def _remedy(name: Any, tables: dict[str, tuple[str, Any]]) -> str:
+    """What makes two columns alike. tables: the name of the table with each kind of column, and the table."""
+
+    def to(kind: str, held: str) -> str:
+        called, table = tables[held]
+        return conversion(kind, table, name, called)
+
+    if tables.keys() == {"dates", "zoned dates"}:
+        return f"Give both a zone, {to('zoned dates', 'dates')}"
+    if tables.keys() == {"categories", "numbers"}:
+        return f"Make both numbers, {to('numbers and gaps', 'categories')}, or both text, {to('texts', 'numbers')}"
+    if "categories" in tables and tables.keys() & {"dates", "zoned dates"}:
+        return f"Make both dates, {to('dates' if 'zoned dates' in tables else 'dates of any form', 'categories')}"
     return "Store the same kind of value in both"
 
 

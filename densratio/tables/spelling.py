@@ -12,25 +12,35 @@ import numpy as np
 
 from .._columns import is_frame, is_polars, is_real, library_of
 
-__all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
+__all__ = ["advice_on_texts", "conversion", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
+_WEEK = re.compile(r"\d{4}-W\d\d")
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
 _IN_PANDAS = {
     "numbers": "{at}.astype(float)",
     "dates": 'pandas.to_datetime({at}.str.strip(), format="ISO8601", utc=True)',
+    "dates of any form": "pandas.to_datetime({at})",
+    "weeks": 'pandas.to_datetime({at}.str.strip() + "-1", format="%G-W%V-%u")',
     "numbers with signs": 'pandas.to_numeric({at}.str.replace(r"[^0-9.+-]", "", regex=True))',
     "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
     "categories": '{at}.astype("category")',
     "plain texts": "{at}.str.strip().str.lower()",
+    "texts": "{at}.astype(str)",
+    "zoned dates": '{at}.dt.tz_localize("UTC")',
 }
 _IN_POLARS = {
     "numbers": "{at}.str.strip_chars().cast(polars.Float64)",
-    "dates": "{at}.str.strip_chars().str.to_datetime()",
+    "dates": '{at}.str.strip_chars().str.to_datetime(time_zone="UTC")',
+    "dates of any form": "{at}.cast(polars.String).str.strip_chars().str.to_datetime()",
+    "weeks": '({at}.str.strip_chars() + "-1").str.to_date("%G-W%V-%u")',
     "numbers with signs": '{at}.str.replace_all(r"[^0-9.+-]", "").cast(polars.Float64)',
-    "numbers and gaps": "{at}.str.strip_chars().cast(polars.Float64, strict=False)",
+    "numbers and gaps": "{at}.cast(polars.String).str.strip_chars().cast(polars.Float64, strict=False)",
     "categories": "{at}.cast(polars.Categorical)",
     "plain texts": "{at}.str.strip_chars().str.to_lowercase()",
+    "texts": "{at}.cast(polars.String)",
+    "zoned dates": '{at}.dt.replace_time_zone("UTC")',
 }
 
 
@@ -60,15 +70,27 @@ def is_date(text: str) -> bool:
         datetime.datetime.fromisoformat(text.strip())
     except ValueError:
         return False
-    return "-" in text.strip()[4:]
+    # Python also takes weeks, dates without dashes and decimal commas, which the libraries of frames do not.
+    return _DATE.fullmatch(text.strip()) is not None
 
 
-def _code(kind: str, X: Any, name: Any) -> str:
-    """Code that makes of a column of X, in words of its library, what a kind of `_IN_PANDAS` says."""
+def _code(kind: str, X: Any, name: Any, table: str = "X") -> str:
+    """Code that makes of a column of X, called `table`, in words of its library, what a kind of `_IN_PANDAS` says."""
     if is_polars(X):
-        return _IN_POLARS[kind].format(at=f"X[{name!r}]")
-    frame = "X" if library_of(X) == "pandas" else "X.to_pandas()" if is_frame(X) else "pandas.DataFrame(X)"
+        return _IN_POLARS[kind].format(at=f"{table}[{name!r}]")
+    frame = table if library_of(X) == "pandas" else f"{table}.to_pandas()" if is_frame(X) else f"pandas.DataFrame({table})"
     return _IN_PANDAS[kind].format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
+
+
+def conversion(kind: str, X: Any, name: Any, table: str) -> str:
+    """Code that puts in place of a column of X, called `table`, what a kind of `_IN_PANDAS` says, in words of its library."""
+    code = _code(kind, X, name, table)
+    if is_polars(X):
+        return f"{table} = {table}.with_columns({code})"
+    if not is_frame(X):
+        return f"{table}[:, {name[1:]}] = {code}"
+    arrow = f"{table} = {table}.to_pandas(); " * (library_of(X) != "pandas")
+    return f"{arrow}{table}[{name!r}] = {code.replace('.to_pandas()', '')}"
 
 
 def kind_of_texts(texts: Collection[str]) -> str | None:
@@ -78,7 +100,12 @@ def kind_of_texts(texts: Collection[str]) -> str | None:
     """
     if any(map(_CODE.match, texts)):
         return None
-    tests: dict[str, Callable[[str], Any]] = {"numbers": spells_number, "dates": is_date, "numbers with signs": _MARKED.fullmatch}
+    tests: dict[str, Callable[[str], Any]] = {
+        "numbers": spells_number,
+        "dates": is_date,
+        "weeks": lambda text: _WEEK.fullmatch(text.strip()),
+        "numbers with signs": _MARKED.fullmatch,
+    }
     return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
 
 

@@ -57,6 +57,17 @@ class TargetPerformance:
     n_rows: int
     chunk: Any = None
 
+    def times(self, factor: float) -> TargetPerformance:
+        """The result in other units: the estimates, the interval and the standard error times a factor > 0."""
+        low, high = self.interval
+        return replace(
+            self,
+            estimate=self.estimate * factor,
+            interval=(low * factor, high * factor),
+            standard_error=self.standard_error * factor,
+            source_estimate=self.source_estimate * factor,
+        )
+
     def __repr__(self) -> str:
         where = "the target" if self.chunk is None else f"chunk {self.chunk}"
         low, high = self.interval
@@ -148,16 +159,20 @@ def target_performance(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
     losses = row_losses(metric, model, source, y)
+    unit = losses.unit(n)
+    losses = losses.in_units(unit)
     if chunks is not None and not can_refit(ratio):
         raise ValueError("Every chunk has a ratio of its own, so with chunks the ratio must be an estimator, and not a function.")
     with show_progress(verbose):
         if chunks is None:
-            return _estimate(plan, losses, ratio, source, target)
+            return _estimate(plan, losses, ratio, source, target).times(unit)
         parts = _chunks(chunks, m)
         # Unless the losses depend on the weights, and so on the chunk, one regression serves all chunks.
         shared = _regressed(plan, losses, np.ones(n), _samples(source, target)) if losses.kinds is None else None
         found = (
-            _of_chunk(plan, losses, ratio, source, rows_at(target, rows), label, None if shared is None else shared.at(rows))
+            _of_chunk(plan, losses, ratio, source, rows_at(target, rows), label, None if shared is None else shared.at(rows)).times(
+                unit
+            )
             for label, rows in parts
         )
         return list(ticked(found, len(parts), "Chunks"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +37,17 @@ class RowLosses(NamedTuple):
         kinds = [] if self.kinds is None else np.unique(self.kinds).tolist()
         return [kind for kind in kinds if not weights[self.kinds == kind].any()]
 
+    def unit(self, n_rows: int) -> float:
+        """1; or the power of two below the largest value of n_rows rows, if its square or single precision can't hold it."""
+        largest = float(np.max(np.abs(self.values(np.ones(n_rows)))))
+        is_extreme = largest > 0.0 and not 1.0 / _LARGE < largest < _LARGE
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1) if is_extreme else 1.0
+
+    def in_units(self, unit: float) -> RowLosses:
+        """The metric over a unit > 0."""
+        low, high = self.bounds
+        return RowLosses(self.name, (low / unit, high / unit), lambda weights: self.values(weights) / unit, self.kinds)
+
     @property
     def negated(self) -> RowLosses:
         """The metric times -1."""
@@ -45,6 +57,7 @@ class RowLosses(NamedTuple):
 
 _PERCENT_FLOOR = np.finfo(np.float64).eps  # scikit-learn's divisor for y = 0
 _INFINITE = float("inf")
+_LARGE = 1e30  # single precision, in which boosting works, ends at 3e38
 
 _OF_CLASSES: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
     "accuracy": (lambda y, p: _are_equal(y, p), 1.0),
