@@ -192,7 +192,9 @@ def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
 
 
 def as_names(drop: Any) -> list[Any]:
-    """One name or several as a list."""
+    """One name or several as a list; none for None."""
+    if drop is None:
+        return []
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_table, is_frame, is_missing, is_real, library_of
+from .._columns import (
+    MICROSECONDS,
+    TIMES,
+    check_container,
+    check_table,
+    is_frame,
+    is_missing,
+    is_real,
+    library_of,
+    number_of,
+    shown,
+)  # fmt: skip
 from .spelling import conversion, numbers_spelled, spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
@@ -25,8 +35,6 @@ KINDS = {
     "empty": "no value",
 }
 """The kinds of columns, and their names in messages."""
-
-_DAY = 86_400e6  # microseconds
 
 
 class Column(NamedTuple):
@@ -81,7 +89,12 @@ def table_of(X: Any, name: str) -> Any:
     X = check_container(X, name)
     check_table(X, name)
     if not is_frame(X):
-        kind, X = type(X).__name__, np.asarray(to_host(X))
+        given, kind, X = X, type(X).__name__, np.asarray(to_host(X))
+        if X.ndim == 0:
+            raise ValueError(
+                f"{name} must be a table of rows and columns (n, d): a pandas or polars frame, an Arrow table or an array. Got "
+                f"{shown(given)}."
+            )
         if X.ndim != 2:
             raise ValueError(
                 f"{name} must be a table of rows and columns (n, d): a pandas or polars frame, an Arrow table or an array. Got a "
@@ -253,26 +266,12 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
 def _days(values: np.ndarray) -> np.ndarray:
     unit = "timedelta64[us]" if values.dtype.kind == "m" else "datetime64[us]"
     whole = values.astype(unit)
-    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / _DAY)
-
-
-def _day_of(value: Any) -> float:
-    if hasattr(value, "to_timestamp"):
-        value = value.to_timestamp()
-    if getattr(value, "tzinfo", None) is not None:
-        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
-    return float(_days(np.array([np.datetime64(value, "us")]))[0])
-
-
-def _time_of(value: datetime.time) -> float:
-    return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / _DAY
+    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / MICROSECONDS)
 
 
 _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
     ("booleans", lambda value: isinstance(value, bool | np.bool_), float),
-    ("numbers", is_real, float),
-    ("dates", lambda value: isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period", _day_of),
-    ("durations", lambda value: isinstance(value, datetime.timedelta), lambda value: value / datetime.timedelta(days=1)),
-    ("times", lambda value: isinstance(value, datetime.time), _time_of),
+    ("numbers", is_real, number_of),
+    *((kind, is_one, number) for kind, (is_one, number) in TIMES.items()),
 ]
 """Kinds of columns of Python objects: the test for one value of each type, and the conversion of a value to a number."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._columns import is_frame, is_polars, is_real, library_of
 
-__all__ = ["advice_on_texts", "conversion", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
+__all__ = ["Advice", "advice_on_texts", "conversion", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
@@ -109,28 +109,40 @@ def kind_of_texts(texts: Collection[str]) -> str | None:
     return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
 
 
-def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
+class Advice(str):
+    """What is wrong with a column, `fact`, a sentence without its period; then code that mends it."""
+
+    fact: str
+
+    def __new__(cls, fact: str, cure: str) -> Advice:
+        """The whole text."""
+        advice = super().__new__(cls, fact + cure)
+        advice.fact = fact
+        return advice
+
+
+def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> Advice | None:
     """Advice for a column of X that counts as categories, if its values in one or two samples look like numbers or dates."""
     code, there = partial(_code, X=X, name=name), ", in both tables" if len(samples) > 1 else ""
     for values in samples:
         strays = [value for value in values if not is_real(value) and not spells_number(value)]
         if 0 < 2 * len(strays) < len(values):
-            return (
-                f"Column {name!r} holds mostly numbers, and {str(strays[0])!r}: it is taken for categories. For "
-                f"numbers, repair it or make a gap of it, {code('numbers and gaps')}; for categories, declare "
-                f"them, {code('categories')}."
+            return Advice(
+                f"Column {name!r} holds mostly numbers, and {str(strays[0])!r}: it is taken for categories",
+                f". For numbers, repair it or make a gap of it, {code('numbers and gaps')}; for categories, declare them, "
+                f"{code('categories')}.",
             )
     texts = {str(value) for values in samples for value in values}
     if same := twins(texts):
-        return (
-            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one "
-            f"level, make them equal{there[1:]}: {code('plain texts')}."
+        return Advice(
+            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces",
+            f". If they are one level, make them equal{there[1:]}: {code('plain texts')}.",
         )
     if not texts or (kind := kind_of_texts(texts)) is None:
         return None
-    return (
-        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}: "
-        f"{code(kind)}{there}; or declare categories, {code('categories')}."
+    return Advice(
+        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}",
+        f": {code(kind)}{there}; or declare categories, {code('categories')}.",
     )
 
 
