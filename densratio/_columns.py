@@ -257,6 +257,8 @@ def _kind(column: Any) -> str | None:
     if getattr(column.dtype, "kind", "") in tuple("fiub"):
         return None
     values = np.asarray(column)
+    if values.dtype.kind in tuple("fiub") and values.ndim == 1:
+        return None
     if values.dtype.kind in _KINDS:
         return _KINDS[values.dtype.kind]
     # polars converts a column of arrays to a table.

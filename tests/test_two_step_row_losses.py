@@ -35,7 +35,7 @@ WITH_A_GAP = np.where(np.arange(N) == 7, None, LABELS)
 @pytest.mark.parametrize("metric", ["accuracy", "zero_one_loss", "log_loss", "brier", "roc_auc"])
 @pytest.mark.parametrize("y", [LABELS.astype(str), LABELS + 0.5], ids=["text", "fractions"])
 def test_labels_of_another_type_are_no_wrong_predictions(metric, y):
-    words = "Mix of label input types|mix of continuous and binary|y holds the class .*, which the model was not fitted on"
+    words = "Mix of label input types|y holds fractions|y holds the class .*, which the model was not fitted on"
     with pytest.raises(ValueError, match=words):
         row_losses(metric, MODEL, X, y)
 
@@ -63,6 +63,39 @@ def test_equal_labels_of_other_types_count_as_equal(as_type):
 
 
 # ---------------------------------------------------------------- metrics
+
+
+TWO, PAIRS = LinearRegression().fit(X, np.column_stack([RESPONSE, RESPONSE])), np.column_stack([RESPONSE, RESPONSE])
+
+
+@pytest.mark.parametrize(
+    ("metric", "model", "y", "words"),
+    [
+        ("accuracy", MODEL.predict, LABELS, "model must be a fitted estimator, with a method predict; got <bound method"),
+        ("accuracy", LinearRegression().fit(X, RESPONSE), RESPONSE, "'accuracy' compares classes, and y holds fractions"),
+        ("log_loss", MODEL, np.column_stack([LABELS, LABELS]), "takes one label for each row; y has shape (60, 2)"),
+        ("roc_auc", MODEL, np.column_stack([LABELS, LABELS]), "takes one label for each row; y has shape (60, 2)"),
+        ("mean_squared_error", LinearRegression().fit(X, RESPONSE), PAIRS, "y has shape (60, 2) and the predictions of the model"),
+        (lambda y, p: (y - p) ** 2, TWO, PAIRS, "metric=lambda y, p: np.mean((y - p) ** 2, axis=1)."),
+    ],
+)
+def test_labels_and_models_that_do_not_suit_a_metric_are_refused_in_plain_words(metric, model, y, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        row_losses(metric, model, X, y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"chunks": "month"}, "shape (60,); got 'month': pass the column itself, X_target['month']."),
+        ({"chunks": 3.0}, "chunks must be an int or a label for each target row, shape (60,); got 3.0."),
+        ({"regressor": LinearRegression}, "regressor must be an unfitted scikit-learn regressor, such as Ridge(), or None"),
+        ({"regressor": "linear"}, "such as Ridge(), or None; got 'linear'"),
+    ],
+)
+def test_wrong_chunks_and_regressors_are_named(settings, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        target_performance(MODEL, fitted_ratio(), X, LABELS, X, **({"metric": "accuracy"} | settings))
 
 
 @pytest.mark.parametrize(

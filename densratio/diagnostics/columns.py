@@ -187,13 +187,25 @@ def _as_numbers(name: Any, column: np.ndarray) -> np.ndarray:
     return column
 
 
+def _distinct(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """The distinct objects of a column (n,) in the order of their first rows, and which of them (n,) each row holds."""
+    place: dict[Any, int] = {}
+    codes = [place.setdefault(value, len(place)) for value in values.tolist()]
+    return list(place), np.array(codes)
+
+
 def _frame_column(name: str, values: np.ndarray, is_category: bool) -> tuple[list[str], np.ndarray]:
     if values.dtype.kind in "biuf":
         return [name], values.astype(np.float64)[:, None]
-    is_gap = np.array([is_missing(value) for value in values], dtype=bool)
-    if is_gap.all() or (not is_category and all(map(is_real, values[~is_gap]))):
-        return [name], np.array([np.nan if gap else number_of(value) for gap, value in zip(is_gap, values, strict=True)])[:, None]
-    levels, codes, counts = np.unique(np.where(is_gap, _GAP, values).astype(str), return_inverse=True, return_counts=True)
+    distinct, codes = _distinct(values)
+    present = [value for value in distinct if not is_missing(value)]
+    if not is_category and all(map(is_real, present)):
+        numbers = np.array([np.nan if is_missing(value) else number_of(value) for value in distinct])
+        return [name], numbers[codes][:, None]
+    # Few objects have many rows.
+    levels, of_level = np.unique([_GAP if is_missing(value) else str(value) for value in distinct], return_inverse=True)
+    codes = of_level[codes]
+    counts = np.bincount(codes)
     kept = np.sort(np.argsort(-counts, kind="stable")[:_MAX_LEVELS])
     indicator = (codes[:, None] == kept[None, :]).astype(np.float64)
     names = [level_name(name, levels[k]) for k in kept]

@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import beta, t
 
 from .._arrays import to_host
-from .._columns import check_none_missing
+from .._columns import check_none_missing, shown
 from .._progress import show_progress, ticked
 from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
@@ -150,6 +150,8 @@ def target_performance(
     check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     n_refits = check_count("n_bootstrap", n_bootstrap, 0)
     plan = _Plan(method, float(confidence), n_refits, regressor, seed_of(random_state))
+    if regressor is not None and (isinstance(regressor, type) or not hasattr(regressor, "get_params")):
+        raise ValueError(f"regressor must be an unfitted scikit-learn regressor, such as Ridge(), or None; got {shown(regressor)}.")
     check_ratio(ratio)
     stacked, domain = stack_domains(X, X_target)
     of_domain = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
@@ -197,7 +199,9 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
         return list(enumerate(np.array_split(np.arange(n_rows), chunks)))
     labels = np.asarray(to_host(chunks))
     if labels.shape != (n_rows,):
-        raise ValueError(f"chunks must be a number or a label for each target row, shape ({n_rows},); got shape {labels.shape}.")
+        column = f": pass the column itself, X_target[{chunks!r}]" if isinstance(chunks, str) else ""
+        got = f"shape {labels.shape}" if labels.ndim else f"{shown(chunks)}{column}"
+        raise ValueError(f"chunks must be an int or a label for each target row, shape ({n_rows},); got {got}.")
     check_none_missing(labels, "chunks", row="target row")
     try:
         names, codes = np.unique(labels, return_inverse=True)

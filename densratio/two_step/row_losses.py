@@ -87,6 +87,8 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {shown(metric)}.")
     if isinstance(model, type):
         raise ValueError(f"model must be a fitted estimator; got the class {model.__name__}: {model.__name__}(...).fit(X, y).")
+    if not hasattr(model, "predict"):
+        raise ValueError(f"model must be a fitted estimator, with a method predict; got {shown(model)}.")
     y = np.asarray(to_host(check_container(y, "y")))
     y = y.ravel() if y.shape[1:] == (1,) else y
     _check_known(y)
@@ -118,11 +120,21 @@ def _of_scorer(scorer: Any) -> str:
 
 
 def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
+    if y.ndim > 1 and name in (*_OF_PROBABILITIES, "roc_auc"):
+        raise ValueError(
+            f"The metric {name!r} takes one label for each row; y has shape {y.shape}. Pass a model and y of one column."
+        )
     if name == "roc_auc":
         return _auc(model, X, y)
     if name in _OF_PROBABILITIES:
         return _of_probabilities(name, model, X, y)
     predictions = _predictions(model, X, len(y))
+    if predictions.size != y.size:
+        raise ValueError(f"y has shape {y.shape} and the predictions of the model have {predictions.shape}: they must be alike.")
+    if name in _OF_CLASSES and y.dtype.kind == "f" and (y != np.rint(y)).any():
+        raise ValueError(
+            f"The metric {name!r} compares classes, and y holds fractions. Numbers have 'mean_squared_error' and others."
+        )
     function, most = (_OF_CLASSES | _OF_NUMBERS)[name]
     if name in _OF_NUMBERS:
         y, predictions = _numbers(y, name), _numbers(predictions, name).reshape(y.shape)
@@ -136,9 +148,11 @@ def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: 
     name = _shown(metric)
     values = np.asarray(to_host(metric(y, predictions)))
     if values.shape != (len(y),) or values.dtype.kind not in "fiub":
+        has_columns = values.shape[:1] == (len(y),) and values.ndim == 2
+        mean = "np.mean((y - p) ** 2, axis=1)" if has_columns else "(y - p) ** 2"
         raise ValueError(
             f"The metric {name} must return one number for each row, shape ({len(y)},), whose mean is the metric; got shape "
-            f"{values.shape}, dtype {values.dtype}. For a mean squared error: metric=lambda y, p: (y - p) ** 2."
+            f"{values.shape}, dtype {values.dtype}. For a mean squared error: metric=lambda y, p: {mean}."
         )
     return _constant(name, (-_INFINITE, _INFINITE), values)
 
