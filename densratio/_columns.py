@@ -12,7 +12,7 @@ import numpy as np
 from ._arrays import is_sparse, is_tensor, to_host
 
 __all__ = [
-    "MICROSECONDS", "TIMES", "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_same_content",
+    "DAY", "TIMES", "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_same_content",
     "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "is_series", "library_of", "number_of",
     "numbers_of", "shape_of", "shown", "with_a_value",
 ]  # fmt: skip
@@ -24,7 +24,7 @@ _DASK = """{name} is a Dask collection, and would be loaded into memory as a who
     DaskRatio(LSIF()).fit(X, y)
 If it fits into memory, pass X.compute()."""
 
-MICROSECONDS = 86_400e6
+DAY = 86_400e6
 """Microseconds of a day."""
 _KINDS = dict.fromkeys("mM", "dates or times") | {"c": "complex numbers"} | dict.fromkeys("US", "text or categories")
 
@@ -177,11 +177,11 @@ def _days_since_1970(value: Any) -> float:
         value = value.to_timestamp()
     if getattr(value, "tzinfo", None) is not None:
         value = value.astimezone(datetime.UTC).replace(tzinfo=None)
-    return float(np.datetime64(value, "us").astype(np.int64) / MICROSECONDS)
+    return float(np.datetime64(value, "us").astype(np.int64) / DAY)
 
 
 def _share_of_the_day(value: datetime.time) -> float:
-    return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / MICROSECONDS
+    return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / DAY
 
 
 TIMES: dict[str, tuple[Callable[[Any], bool], Callable[[Any], float]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arrays import is_sparse, to_host
 from .._columns import (
-    MICROSECONDS,
+    DAY,
     TIMES,
     check_container,
     check_table,
@@ -266,7 +266,7 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
 def _days(values: np.ndarray) -> np.ndarray:
     unit = "timedelta64[us]" if values.dtype.kind == "m" else "datetime64[us]"
     whole = values.astype(unit)
-    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / MICROSECONDS)
+    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / DAY)
 
 
 _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [

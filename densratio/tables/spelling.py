@@ -74,23 +74,23 @@ def is_date(text: str) -> bool:
     return _DATE.fullmatch(text.strip()) is not None
 
 
-def _code(kind: str, X: Any, name: Any, table: str = "X") -> str:
-    """Code that makes of a column of X, called `table`, in words of its library, what a kind of `_IN_PANDAS` says."""
+def _code(kind: str, X: Any, name: Any) -> str:
+    """Code that makes of a column of X, in words of its library, what a kind of `_IN_PANDAS` says."""
     if is_polars(X):
-        return _IN_POLARS[kind].format(at=f"{table}[{name!r}]")
-    frame = table if library_of(X) == "pandas" else f"{table}.to_pandas()" if is_frame(X) else f"pandas.DataFrame({table})"
+        return _IN_POLARS[kind].format(at=f"X[{name!r}]")
+    frame = "X" if library_of(X) == "pandas" else "X.to_pandas()" if is_frame(X) else "pandas.DataFrame(X)"
     return _IN_PANDAS[kind].format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
 
 
 def conversion(kind: str, X: Any, name: Any, table: str) -> str:
     """Code that puts in place of a column of X, called `table`, what a kind of `_IN_PANDAS` says, in words of its library."""
-    code = _code(kind, X, name, table)
+    at = f"{table}[{name!r}]"
     if is_polars(X):
-        return f"{table} = {table}.with_columns({code})"
+        return f"{table} = {table}.with_columns({_IN_POLARS[kind].format(at=at)})"
     if not is_frame(X):
-        return f"{table}[:, {name[1:]}] = {code}"
+        return f"{table}[:, {name[1:]}] = {_IN_PANDAS[kind].format(at=f'pandas.Series({table}[:, {name[1:]}])')}"
     arrow = f"{table} = {table}.to_pandas(); " * (library_of(X) != "pandas")
-    return f"{arrow}{table}[{name!r}] = {code.replace('.to_pandas()', '')}"
+    return f"{arrow}{at} = {_IN_PANDAS[kind].format(at=at)}"
 
 
 def kind_of_texts(texts: Collection[str]) -> str | None:
