@@ -161,6 +161,7 @@ def target_performance(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
     losses = row_losses(metric, model, source, y)
+    # Sums of the squares of tiny or huge losses would vanish or overflow.
     unit = losses.unit(n)
     losses = losses.in_units(unit)
     if chunks is not None and not can_refit(ratio):
@@ -172,12 +173,10 @@ def target_performance(
         # Unless the losses depend on the weights, and so on the chunk, one regression serves all chunks.
         shared = _regressed(plan, losses, np.ones(n), _samples(source, target)) if losses.kinds is None else None
         found = (
-            _of_chunk(plan, losses, ratio, source, rows_at(target, rows), label, None if shared is None else shared.at(rows)).times(
-                unit
-            )
+            _of_chunk(plan, losses, ratio, source, rows_at(target, rows), label, None if shared is None else shared.at(rows))
             for label, rows in parts
         )
-        return list(ticked(found, len(parts), "Chunks"))
+        return [one.times(unit) for one in ticked(found, len(parts), "Chunks")]
 
 
 def _of_chunk(
