@@ -74,7 +74,7 @@ def correlation(a, b):
 # ---------------------------------------------------------------- right weights
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_ratio_of_categories_gaps_and_numbers_at_once_is_recovered_better_than_by_a_classifier(seed):
     n = 1000
     source, target = drawn_pair(n, seed)
