@@ -22,6 +22,7 @@ STAGES = {
     "datasets": "import densratio.datasets",
     "a fit on numpy": "import numpy as np; from densratio import *; X = np.arange(12.0)[:, None]\n"
     "for kind in (KMM, KLIEP, LSIF, Wasserstein): kind().fit(*stack_domains(X[:6], X[3:])).transform(X)",
+    "pictures": "import densratio.plotting",
     # Extras that are not there; afterwards they are again.
     "what is lacking": """
 class NoTorch:
@@ -30,7 +31,7 @@ class NoTorch:
 lacking = ["dask", "hypothesis", "matplotlib", "matplotlib.figure", "matplotlib.pyplot"]
 sys.modules.update(dict.fromkeys(lacking))
 sys.meta_path.insert(0, NoTorch)
-import densratio.plotting as p
+p = densratio.plotting
 def dask(): import densratio.dask
 def laws(): import densratio.testing
 def bars(): p.WeightsDisplay(weights=[1.0]).plot()
@@ -43,7 +44,6 @@ for use in (dask, laws, bars, counts, critic):
 for name in lacking: del sys.modules[name]
 sys.meta_path.remove(NoTorch)""",
     "the laws": "import densratio.testing",
-    "pictures": "import densratio.plotting",
     "training": "import densratio.training",
     "frameworks": "import densratio.training.integrations",
 }
