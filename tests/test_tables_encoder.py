@@ -315,12 +315,15 @@ def test_samples_in_which_no_column_differs_between_rows_are_refused():
     ("table", "words"),
     [
         (GOOD[["a"]], "X has no column 'k', which the encoder was fitted on"),
-        (GOOD.assign(a="text"), "Column 'a' holds categories, and the encoder was fitted on numbers"),
-        (np.ones((2, 2)), "X has no column 'a'"),
+        (GOOD.assign(a="text", b=True), "Column 'a' holds text or categories, and the encoder was fitted on numbers"),
+        (GOOD.assign(b=2), "Column 'b' holds numbers, and the encoder was fitted on true and false"),
+        (np.ones((2, 2)), "The encoder was fitted on a table with column names, and X is an array: pass X as then."),
     ],
 )
 def test_the_fitted_pipeline_refuses_other_tables(table, words):
-    ratio = importance_weights(GOOD, GOOD).ratio
+    known = GOOD.assign(b=[True, False, True])
+    ratio = importance_weights(known, known).ratio
+    assert np.array_equal(ratio.transform(GOOD.assign(b=[1, 0, 1])), ratio.transform(known))
     with pytest.raises(ValueError, match=re.escape(words)):
         ratio.transform(table)
 

@@ -16,7 +16,7 @@ from .._estimator import Estimator
 from .._names import alike, nearest
 from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
-from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
+from .reading import KINDS, Column, column_names, loose_values, objects, pairs_of, read_column, table_of
 from .spelling import advice_on_texts
 from .use import ColumnUse, dropped, numbers_rows, use_of
 
@@ -109,11 +109,12 @@ class TableEncoder(TransformerMixin, Estimator):
         """
         check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         X = table_of(X, "X")
+        if is_frame(X) != self._is_named:
+            then, now = ("a table with column names", "an array") if self._is_named else ("an array", "a table with column names")
+            raise ValueError(f"The encoder was fitted on {then}, and X is {now}: pass X as then.")
         known = column_names(X)
         if missing := [name for name in self.feature_names_in_ if name not in known]:
             raise ValueError(f"X has no column {missing[0]!r}, which the encoder was fitted on; its columns are {known}.")
-        if is_frame(X) != self._is_named:
-            raise ValueError("The encoder was fitted on a table with column names or on an array without: pass X likewise.")
         if not self._is_named and X.shape[1] != self._width:
             raise ValueError(f"X has {X.shape[1]} columns, but TableEncoder is expecting {self._width} columns as input.")
         blocks = [use.encode(_as_fitted(read_column(X, use.name, "table X"), use)) for use in self._used]
@@ -210,8 +211,10 @@ def _as_fitted(column: Column, use: ColumnUse) -> Column:
     """The column, converted to the kind of the fit. Raises ValueError if it holds something else."""
     if column.kind == use.kind or column.kind == "empty":
         return column.of_kind(use.kind)
-    if {column.kind, use.kind} == {"numbers", "booleans"}:
+    is_true_or_false = use.kind == "booleans" and np.isin(column.values[~column.is_gap], (0.0, 1.0)).all()
+    if {column.kind, use.kind} == {"numbers", "booleans"} and (use.kind == "numbers" or is_true_or_false):
         return Column(use.kind, column.values)
     raise ValueError(
-        f"Column {use.name!r} holds {column.kind}, and the encoder was fitted on {use.kind}: pass the same kind of values as then."
+        f"Column {use.name!r} holds {KINDS[column.kind]}, and the encoder was fitted on {KINDS[use.kind]}: pass the same kind of "
+        "values as then."
     )
