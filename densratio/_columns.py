@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from ._arrays import is_sparse, is_tensor, to_host
 
 __all__ = [
-    "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_table", "holds_categories", "is_frame",
-    "is_missing", "is_polars", "is_real", "is_series", "library_of", "numbers_of", "shape_of", "shown", "with_a_value",
+    "DAY", "TIMES", "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_same_content",
+    "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "is_series", "library_of", "number_of",
+    "numbers_of", "shape_of", "shown", "with_a_value",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it with Dask:
@@ -23,6 +24,8 @@ _DASK = """{name} is a Dask collection, and would be loaded into memory as a who
     DaskRatio(LSIF()).fit(X, y)
 If it fits into memory, pass X.compute()."""
 
+DAY = 86_400e6
+"""Microseconds of a day."""
 _KINDS = dict.fromkeys("mM", "dates or times") | {"c": "complex numbers"} | dict.fromkeys("US", "text or categories")
 
 
@@ -161,6 +164,37 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (is_float and value != value)
 
 
+def number_of(value: Any) -> float:
+    """A real number as a float; one beyond the largest is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.copysign(np.inf, 1.0 if value > 0 else -1.0)
+
+
+def _days_since_1970(value: Any) -> float:
+    if hasattr(value, "to_timestamp"):
+        value = value.to_timestamp()
+    if getattr(value, "tzinfo", None) is not None:
+        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    return float(np.datetime64(value, "us").astype(np.int64) / DAY)
+
+
+def _share_of_the_day(value: datetime.time) -> float:
+    return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / DAY
+
+
+TIMES: dict[str, tuple[Callable[[Any], bool], Callable[[Any], float]]] = {
+    "dates": (
+        lambda value: isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period",
+        _days_since_1970,
+    ),
+    "durations": (lambda value: isinstance(value, datetime.timedelta), lambda value: value / datetime.timedelta(days=1)),
+    "times": (lambda value: isinstance(value, datetime.time), _share_of_the_day),
+}
+"""Kinds of times among Python objects: the test for one value, and its number, in days; UTC if it has a time zone."""
+
+
 def with_a_value(X: Any, *, of_objects: bool = False) -> Any:
     """Rows (n, d) for a model to learn from, with 0 in all rows of a column of numbers that has none: boosting refuses it empty.
 
@@ -201,6 +235,18 @@ def check_no_fractions(labels: np.ndarray) -> None:
         raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
 
 
+def check_same_content(X_source: Any, X_target: Any) -> None:
+    """Raise ValueError if a column of two frames, in one order, holds numbers in one and text or dates in the other."""
+    for j, name in enumerate(X_source.columns):
+        columns = [X.iloc[:, j] if hasattr(X, "iloc") else X[:, j] for X in (X_source, X_target)]
+        mine, theirs = (_kind(column) or "numbers" for column in columns)
+        if mine != theirs and not any(all(map(is_missing, column)) for column in columns):
+            raise ValueError(
+                f"Column {name!r} holds {mine} in the source and {theirs} in the target: convert one of them, so that both hold "
+                "the same kind of value."
+            )
+
+
 def holds_categories(column: Any) -> bool:
     """Whether a column of a frame holds text or non-numeric categories."""
     return _kind(column) == "text or categories"
@@ -211,6 +257,8 @@ def _kind(column: Any) -> str | None:
     if getattr(column.dtype, "kind", "") in tuple("fiub"):
         return None
     values = np.asarray(column)
+    if values.dtype.kind in tuple("fiub") and values.ndim == 1:
+        return None
     if values.dtype.kind in _KINDS:
         return _KINDS[values.dtype.kind]
     # polars converts a column of arrays to a table.

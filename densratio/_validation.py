@@ -18,6 +18,7 @@ from ._arrays import Array, concat_rows, is_sparse, is_tensor, namespace, take_r
 from ._columns import (
     check_columns,
     check_container,
+    check_same_content,
     check_table,
     is_frame,
     is_missing,
@@ -80,9 +81,13 @@ def with_columns_of(X_source: Any, X_target: Any) -> Any:
     names, others = list(X_source.columns), list(X_target.columns)
     if names == others:
         return X_target
-    missing, extra = ([str(c) for c in mine if c not in theirs] for mine, theirs in ((names, others), (others, names)))
-    if missing or extra:
-        raise ValueError(f"The samples differ in their columns: only the source has {missing}, only the target has {extra}.")
+    only = {
+        side: [name for name in mine if name not in theirs]
+        for side, mine, theirs in (("source", names, others), ("target", others, names))
+    }
+    if any(only.values()):
+        facts = ", ".join(f"only the {side} has {some}" for side, some in only.items() if some)
+        raise ValueError(f"The samples differ in their columns: {facts}.")
     return X_target[names]
 
 
@@ -227,6 +232,8 @@ def _sample(X: Any, name: str) -> Any:
     X = check_container(X, f"The {name} sample")
     check_table(X, f"The {name} sample")
     shape = shape_of(X)
+    if len(shape) == 0:
+        raise ValueError(f"The {name} sample must be a table of rows and columns (n, d); got {shown(X)}.")
     if len(shape) != 2:
         raise ValueError(f"The {name} sample must be 2-D (n, d); got {len(shape)}-D. Reshape one column with X.reshape(-1, 1).")
     if shape[0] == 0:
@@ -242,6 +249,7 @@ def _concat_frames(X_source: Any, X_target: Any, turns: np.ndarray) -> Any:
             "X.to_pandas() turns a polars frame into a pandas one."
         )
     X_target = with_columns_of(X_source, X_target)
+    check_same_content(X_source, X_target)
     if is_polars(X_source):
         import polars
 
@@ -390,11 +398,11 @@ def is_number(value: Any) -> bool:
 
 
 def seed_of(random_state: Any) -> int:
-    """An int seed from an int, a RandomState or Generator (which advances), or None (fresh; the global state is left alone)."""
-    if isinstance(random_state, int | np.integer):
+    """An int seed from an int >= 0, a RandomState or Generator (which advances), or None (fresh; no global state changes)."""
+    if isinstance(random_state, int | np.integer) and random_state >= 0:
         return int(random_state)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     if random_state is None or isinstance(random_state, np.random.Generator):
         return int(np.random.default_rng(random_state).integers(2**31 - 1))
-    raise ValueError(f"random_state must be an int, a RandomState, a Generator or None; got {shown(random_state)}.")
+    raise ValueError(f"random_state must be an int >= 0, a RandomState, a Generator or None; got {shown(random_state)}.")

@@ -199,6 +199,17 @@ def test_advice_names_options_of_the_command_line_and_nothing_that_was_done(fold
     assert ("--max-weight" in said) == (method == "kmm" and "latten the weights" in said)
 
 
+def test_advice_on_texts_has_no_code_for_tables_that_a_command_does_not_have(folder):
+    for name in ("source", "target"):
+        frame = pd.read_csv(f"{name}.csv")
+        levels = {"week": "2024-W0" + (frame.index % 9 + 1).astype(str), "size": np.array(["S", "s", "L"])[frame.index % 3]}
+        frame.assign(**levels).to_csv(f"{name}.csv", index=False)
+    said = call("source.csv", "target.csv", "--encode", "--method", "gaussian").stdout
+    for fact in ("All of it reads as weeks", "differ only in case or spaces"):
+        assert f"{fact}. If that is wrong, change the column in both files, or leave it out.\n" in said
+    assert "pandas" not in said
+
+
 def test_parameters_are_short_and_true(folder):
     line = call("source.csv", "target.csv", "--method", "discriminator").stdout.splitlines()[0]
     assert line.startswith("method                 Discriminator(classifier=") and len(line) < 110 and "(steps" not in line

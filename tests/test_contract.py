@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from joblib.externals.loky import get_reusable_executor
 from scipy.sparse import csr_array
 from sklearn import config_context
 from sklearn.base import clone
@@ -85,16 +84,13 @@ def test_a_fitted_ratio_survives_pickle_joblib_clone_and_frames_as_output(name, 
         assert blank.transform(X) == pytest.approx(ratio.transform(X), abs=1e-10)
 
 
-def test_every_ratio_fits_in_processes():
+def test_every_ratio_fits_in_another_process():
     jobs = [(new(name), *stack_domains(*table(name))) for name in NAMES]
     here = [ratio.fit(X, y).weights_ for ratio, X, y in jobs]
-    there = joblib.Parallel(n_jobs=2)(joblib.delayed(_weights)(clone(ratio), X, y) for ratio, X, y in jobs)
+    # A method of an object of the package: the process loads the package, and not these tests and torch.
+    there = [get_reusable_executor(1).submit(clone(ratio).fit, X, y) for ratio, X, y in jobs]
     for name, one, other in zip(NAMES, here, there, strict=True):
-        assert other == pytest.approx(one, abs=1e-8), name
-
-
-def _weights(ratio, X, y):
-    return ratio.fit(X, y).weights_
+        assert other.result().weights_ == pytest.approx(one, abs=1e-8), name
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -218,30 +214,13 @@ def test_methods_that_take_no_csr_rows_say_so(name):
         new(name).fit(X, y)
 
 
-# ---------------------------------------------------------------- counts of rows
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(seed=st.integers(0, 2**16))
-@settings(max_examples=4)
-def test_a_count_of_k_is_k_copies_and_of_zero_is_none(name, seed):
-    source, target = table(name, 20, 18, seed=seed)
-    X, y = stack_domains(source, target)
-    counts = np.random.default_rng(seed).integers(0, 4, len(y))
-    counts[[0, 1, -1, -2]] = 1
-    weighted = new(name).fit(X, y, sample_weight=counts)
-    copied = new(name).fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
-    assert np.average(weighted.weights_, weights=counts[y == 0]) == pytest.approx(1.0)
-    assert weighted.transform(X) == pytest.approx(copied.transform(X), rel=1e-3, abs=1e-3)
-
-
 # ---------------------------------------------------------------- corners
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", OWN)
 def test_the_weights_are_finite_in_every_corner(name, kind):
-    for seed in range(2):
+    for seed in range(1 if name == "subspace_lsif" else 2):  # its search takes as long as all others together
         problem = draw_problem(kind, 30, 25, 3, seed=seed)
         X, y = stack_domains(problem.source, problem.target)
         try:

@@ -1,4 +1,4 @@
-"""Two processes on a CPU give the weights and the model of one process that sees the batches of both."""
+"""Two processes on a CPU give the weights and the model of one process that sees the batches of both, and end together."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import rank_ends
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from small_loops import VAL, assert_same, of, stored
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -174,6 +176,9 @@ def one_rank(rank, folder):
     uneven(rank, folder)
     torch.save(of_uneven_rows(*(part[rank] for part in UNEVEN)), Path(folder) / f"learned.{rank}")
     torch.save(of_all_rows(rank), Path(folder) / f"rows.{rank}")
+    # What comes last leaves the ranks apart.
+    for ends in (rank_ends.drawn_and_told, rank_ends.joined, rank_ends.alone):
+        ends(rank, Path(folder) / "ends")
     dist.destroy_process_group()
 
 
@@ -236,6 +241,7 @@ def of_all_rows(rank):
 def two_ranks(tmp_path_factory):
     """The folder that two processes wrote into, where one process had left its checkpoints half-way."""
     folder = tmp_path_factory.mktemp("ranks")
+    (folder / "ends").mkdir()
     torch.set_num_threads(1)
     for name in METHODS:
         torch.save(train(name, epochs=range(EPOCHS // 2)), folder / f"{name}.state")
@@ -312,3 +318,44 @@ def test_a_checkpoint_of_one_process_goes_on_with_two(two_ranks, name):
         close(reweighter, reweighter_of_rank)
         close(model, model_of_rank)
         assert counts(reweighter_of_rank) == counts(reweighter)
+
+
+# ---------------------------------------------------------------- errors, draws and ends
+
+
+@pytest.mark.parametrize("name", rank_ends.METHODS)
+def test_every_rank_stores_the_same_whatever_rows_it_has(two_ranks, name):
+    one, other = (torch.load(two_ranks / "ends" / f"{name}.{rank}")[0] for rank in range(2))
+    assert_same(one, other)
+
+
+def test_random_weights_of_two_ranks_are_those_of_one_process(two_ranks):
+    reweighter, model = rank_ends.made("random")
+    for _ in range(4):
+        reweighter.weighted_loss(model, of(rank_ends.ALL), VAL)
+    assert_same(torch.load(two_ranks / "ends" / "random.0")[0], stored(reweighter.state_dict()))
+
+
+@pytest.mark.parametrize("what", ["a length", "floats", "a range"])
+@pytest.mark.parametrize("name", rank_ends.METHODS)
+def test_an_index_that_is_wrong_on_one_rank_is_an_error_on_both_and_changes_nothing(two_ranks, name, what):
+    for rank in range(2):
+        message, before, after = torch.load(two_ranks / "ends" / f"{name}.{rank}")[1][what]
+        words = {"a length": "7 rows and index has 6", "floats": "must be (n,) integers", "a range": "out of range"}[what]
+        assert words in message and (rank == 1 or what == "a range" or message.startswith("rank 1: "))
+        assert_same(after, before)
+
+
+@pytest.mark.parametrize("name", ["kmm", "l2r", "uniform"])
+def test_ranks_with_other_numbers_of_batches_end_together_with_a_message(two_ranks, name):
+    for rank in range(2):
+        found = torch.load(two_ranks / "ends" / f"joined.{rank}")
+        done, message = found[name, True]
+        assert done == 2 and message.startswith("RuntimeError") and "exhausted" in message
+        done, message = found[name, False]
+        assert done == 0 and "Join([reweighter, model], throw_on_early_termination=True)" in message
+
+
+def test_a_rank_whose_neighbor_has_left_is_told_why(two_ranks):
+    assert torch.load(two_ranks / "ends" / "alone.0") == ""
+    assert "Another rank took no part in this step: it has fewer batches" in torch.load(two_ranks / "ends" / "alone.1")

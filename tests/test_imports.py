@@ -22,8 +22,28 @@ STAGES = {
     "datasets": "import densratio.datasets",
     "a fit on numpy": "import numpy as np; from densratio import *; X = np.arange(12.0)[:, None]\n"
     "for kind in (KMM, KLIEP, LSIF, Wasserstein): kind().fit(*stack_domains(X[:6], X[3:])).transform(X)",
-    "the laws": "import densratio.testing",
     "pictures": "import densratio.plotting",
+    # Extras that are not there; afterwards they are again.
+    "what is lacking": """
+class NoTorch:
+    def find_spec(name, path, target=None):
+        if name == "torch": raise ModuleNotFoundError("No torch here.", name=name)
+lacking = ["dask", "hypothesis", "matplotlib", "matplotlib.figure", "matplotlib.pyplot"]
+sys.modules.update(dict.fromkeys(lacking))
+sys.meta_path.insert(0, NoTorch)
+p = densratio.plotting
+def dask(): import densratio.dask
+def laws(): import densratio.testing
+def bars(): p.WeightsDisplay(weights=[1.0]).plot()
+def counts(): p.weight_histograms({"a": [1.0]}, {"a": [False]})
+def critic(): Wasserstein(potential="critic").fit(*stack_domains(np.zeros((5, 2)), np.ones((5, 2))))
+said = []
+for use in (dask, laws, bars, counts, critic):
+    try: use()
+    except ImportError as error: said.append(str(error))
+for name in lacking: del sys.modules[name]
+sys.meta_path.remove(NoTorch)""",
+    "the laws": "import densratio.testing",
     "training": "import densratio.training",
     "frameworks": "import densratio.training.integrations",
 }
@@ -39,10 +59,10 @@ def fresh(code):
 
 @pytest.fixture(scope="module")
 def loaded():
-    """name of a stage: what was loaded by it and those before it."""
+    """name of a stage: what was loaded by it and those before it. "said": what is said of extras that are lacking."""
     say = f"print(json.dumps([name for name in {HEAVY + FRAMEWORKS} if name in sys.modules.keys() - already]))"
-    lines = fresh("\n".join([ALREADY, *(f"{code}\n{say}" for code in STAGES.values())])).splitlines()
-    return dict(zip(STAGES, map(json.loads, lines), strict=True))
+    lines = fresh("\n".join([ALREADY, *(f"{code}\n{say}" for code in STAGES.values()), "print(json.dumps(said))"])).splitlines()
+    return dict(zip([*STAGES, "said"], map(json.loads, lines), strict=True))
 
 
 @pytest.mark.parametrize("stage", OF_A_TABLE)
@@ -85,23 +105,14 @@ def test_help_and_the_front_door_need_no_numbers_and_rooms_open_when_they_are_na
     assert lines[-2:] == ["[]", "[]"]
 
 
-def test_the_lack_of_an_extra_is_told_with_the_command_that_installs_it():
-    code = (
-        "import sys\n"
-        "for name in ('dask', 'hypothesis', 'matplotlib', 'matplotlib.figure', 'matplotlib.pyplot'): sys.modules[name] = None\n"
-        "import densratio.plotting as p\n"
-        "def dask(): import densratio.dask\n"
-        "def laws(): import densratio.testing\n"
-        "def bars(): p.WeightsDisplay(weights=[1.0]).plot()\n"
-        "def counts(): p.weight_histograms({'a': [1.0]}, {'a': [False]})\n"
-        "for use in (dask, laws, bars, counts):\n"
-        "    try: use()\n"
-        "    except ImportError as error: print(error)"
-    )
-    dask, laws, *plots = fresh(code).splitlines()
+def test_the_lack_of_an_extra_is_told_with_the_command_that_installs_it(loaded):
+    dask, *others = loaded["said"]
     assert 'pip install "densratio-toolkit[dask]"' in dask
-    assert laws == 'densratio.testing needs hypothesis: pip install "densratio-toolkit[testing]"'
-    assert plots == ['Plots need matplotlib: pip install "densratio-toolkit[plot]"'] * 2
+    assert others == [
+        'densratio.testing needs hypothesis: pip install "densratio-toolkit[testing]"',
+        *['Plots need matplotlib: pip install "densratio-toolkit[plot]"'] * 2,
+        'potential="critic" needs torch: pip install "densratio-toolkit[torch]"',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The laws that every estimator keeps on tables: no units, no order, copies, failures, rows of the fit, discrete rows."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -43,13 +44,24 @@ sizes = pytest.mark.parametrize(
 )
 names = pytest.mark.parametrize("name", NAMES)
 
+
+def on_tables(law):
+    """The law as a test on three drawn tables; on one if it has many rows, where it is the size that matters."""
+    of_few, of_many = (settings(max_examples=n_tables)(given(seed=seeds)(law)) for n_tables in (3, 1))
+
+    def test(**case):
+        (of_many if case["n_source"] > 100 else of_few)(**case)
+
+    test.__name__, test.__signature__ = law.__name__, inspect.signature(of_few)
+    return test
+
+
 # ---------------------------------------------------------------- 5: columns have no unit
 
 
 @names
 @sizes
-@few
-@given(seed=seeds)
+@on_tables
 def test_units_and_offsets_of_the_columns_leave_weights_and_ratios(name, n_source, n_target, seed):
     X, y = table(name, n_source, n_target, seed)
     rng = np.random.default_rng([seed, 1])
@@ -82,8 +94,7 @@ MADE = [*(pytest.param(name, {}, id=name) for name in NAMES if columns_of(name) 
 
 @pytest.mark.parametrize(("name", "params"), MADE)
 @sizes
-@few
-@given(seed=seeds)
+@on_tables
 def test_the_order_of_the_columns_leaves_weights_and_ratios(name, params, n_source, n_target, seed):
     X, y = table(name, n_source, n_target, seed)
     plain, swapped = new(name, **params).fit(X, y), new(name, **params).fit(X[:, ::-1], y)
@@ -93,8 +104,7 @@ def test_the_order_of_the_columns_leaves_weights_and_ratios(name, params, n_sour
 
 @names
 @sizes
-@few
-@given(seed=seeds)
+@on_tables
 def test_permuting_the_rows_permutes_the_weights(name, n_source, n_target, seed):
     X, y = table(name, n_source, n_target, seed)
     order = np.random.default_rng([seed, 1]).permutation(len(y))
@@ -119,8 +129,7 @@ def test_a_search_of_weighted_rows_is_the_same_to_the_last_digit_in_any_order(se
 
 @names
 @sizes
-@few
-@given(seed=seeds)
+@on_tables
 def test_a_count_of_k_is_k_copies_and_of_zero_is_none(name, n_source, n_target, seed):
     X, y = table(name, n_source, n_target, seed)
     rng = np.random.default_rng([seed, 1])

@@ -22,17 +22,19 @@ several = problems(n_rows=(1, 40), n_columns=(2, 4))
 # cvxpy's own rounding is all there is where the optimum is 0.
 positive = problems([kind for kind in KINDS if kind not in ("equal", "one_value")], n_rows=(1, 40), n_columns=(2, 4))
 few = settings(max_examples=8)
+# Bounds are data of the regularized problem.
+N_PROBLEMS = {"regularized": 6, "regularized, bounded": 3, "regularized, unbounded": 3, "plain": 6}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_objective_obeys_the_laws_in_several_columns(name):
-    check_objective(VARIANTS[name], on=several, max_examples=6)
+    check_objective(VARIANTS[name], on=several, max_examples=N_PROBLEMS[name])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_primal_dual_solver_obeys_the_laws(name):
     on = positive if name == "plain" else several
-    check_solver(PrimalDual(), VARIANTS[name], on=on, steps_on_device=False, max_examples=6)
+    check_solver(PrimalDual(), VARIANTS[name], on=on, steps_on_device=False, max_examples=N_PROBLEMS[name])
 
 
 def counted(seed, n, m, d=2, shift=0.7):

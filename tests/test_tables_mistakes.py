@@ -83,6 +83,24 @@ def test_what_becomes_a_frame_is_told_how(fit, X, words):
         fit(X)
 
 
+@pytest.mark.parametrize("seed", [-1, "a", 1.5])
+def test_a_seed_that_is_none_is_refused_in_plain_words(seed):
+    for compare in (importance_weights, divergence, differences):
+        with pytest.raises(ValueError, match=f"random_state must be an int >= 0, a RandomState, a Generator or None; got {seed!r}"):
+            compare(SOURCE, TARGET, random_state=seed)
+
+
+def test_to_drop_none_is_to_drop_nothing():
+    assert TableEncoder(drop=None, keep=None).fit(SOURCE).columns_ == TableEncoder().fit(SOURCE).columns_
+
+
+@pytest.mark.parametrize("table", ["rows.csv", None, 3.0])
+def test_what_is_no_table_is_named(table):
+    for compare in (importance_weights, divergence, stack_domains):
+        with pytest.raises(ValueError, match=f"must be a table of rows and columns.*[gG]ot {table!r}"):
+            compare(SOURCE, table)
+
+
 def test_large_whole_numbers_are_not_called_equal():
     frames = [frame.assign(n=np.arange(len(frame)) + 2**62) for frame in (SOURCE, TARGET)]
     use = TableEncoder().fit_samples(*frames).columns_[-1]

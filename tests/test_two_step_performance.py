@@ -23,7 +23,7 @@ from densratio import KLIEP, LSIF, Discriminator, importance_weighted_score, imp
 from densratio.datasets import make_gaussian_shift
 from densratio.two_step.performance import interval_within
 from densratio.two_step.row_losses import row_losses
-from densratio.two_step.shifted_mean import Regressed, cross_fitted, refitted, shifted_mean
+from densratio.two_step.shifted_mean import Regressed, refitted, shifted_mean
 
 CLASSES = ["accuracy", "zero_one_loss", "log_loss", "brier", "roc_auc"]
 NUMBERS = [
@@ -227,7 +227,10 @@ def misses(found, truth):
 
 
 def draws(metric, method, ratio_of, n_draws):
-    """(share of the intervals that hold the true value, share of those of the source), of n_draws shifts of 200 + 200 rows."""
+    """(share of the intervals that hold the true value, share of those of the source), of n_draws shifts of 200 + 200 rows.
+
+    A quarter of the draws is enough to see that those of the source miss it.
+    """
     known = make_gaussian_shift(300, 50_000, n_columns=2, noise=0.3, random_state=999)
 
     def labels_of(outcomes):
@@ -241,9 +244,9 @@ def draws(metric, method, ratio_of, n_draws):
         y, ratio = labels_of(shift.labels_source), ratio_of(shift)
         rows = (shift.X_source, y, shift.X_target)
         held += not misses(target_performance(model, ratio, *rows, metric=metric, method=method, n_bootstrap=15), truth)
-        plain = target_performance(model, ones, *rows, metric=metric, method="iw")
-        held_by_source += not misses(plain, truth)
-    return held / n_draws, held_by_source / n_draws
+        if seed % 4 == 0:
+            held_by_source += not misses(target_performance(model, ones, *rows, metric=metric, method="iw"), truth)
+    return held / n_draws, 4.0 * held_by_source / n_draws
 
 
 def true_ratio(shift):
@@ -414,12 +417,6 @@ def test_categories_and_gaps_need_no_preparation():
     model = trees.fit(X, y)
     found = target_performance(model, ratio, X, y, X_target, metric="accuracy", n_bootstrap=2)
     assert found.warning is None and 0.7 < found.interval[0] < found.interval[1] <= 1.0
-
-
-def test_a_column_without_a_value_in_a_fold_says_nothing():
-    rows = np.random.default_rng(0).normal(size=(60, 1))
-    gaps = np.column_stack([rows, np.where(np.arange(60) == 0, 1.0, np.nan)])  # its one value is held out once
-    assert np.array_equal(*(cross_fitted(None, rows[:, 0] ** 2, X, X, 0) for X in (rows, gaps)))
 
 
 def test_dates_and_the_ratio_of_importance_weights_need_none_either():

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.base import BaseEstimator
@@ -22,7 +22,7 @@ from densratio import ImportanceWeighted, stack_domains, target_performance
 from densratio.diagnostics.weights import effective_sample_size
 from densratio.two_step.performance import interval_of_share
 from densratio.two_step.row_losses import row_losses
-from densratio.two_step.shifted_mean import Regressed, refitted_means
+from densratio.two_step.shifted_mean import Regressed, cross_fitted, refitted_means
 
 X, RESPONSE, LABELS = table()
 MODEL = LogisticRegression().fit(X, LABELS)
@@ -35,7 +35,7 @@ WITH_A_GAP = np.where(np.arange(N) == 7, None, LABELS)
 @pytest.mark.parametrize("metric", ["accuracy", "zero_one_loss", "log_loss", "brier", "roc_auc"])
 @pytest.mark.parametrize("y", [LABELS.astype(str), LABELS + 0.5], ids=["text", "fractions"])
 def test_labels_of_another_type_are_no_wrong_predictions(metric, y):
-    words = "Mix of label input types|mix of continuous and binary|y holds the class .*, which the model was not fitted on"
+    words = "Mix of label input types|y holds fractions|y holds the class .*, which the model was not fitted on"
     with pytest.raises(ValueError, match=words):
         row_losses(metric, MODEL, X, y)
 
@@ -63,6 +63,39 @@ def test_equal_labels_of_other_types_count_as_equal(as_type):
 
 
 # ---------------------------------------------------------------- metrics
+
+
+TWO, PAIRS = LinearRegression().fit(X, np.column_stack([RESPONSE, RESPONSE])), np.column_stack([RESPONSE, RESPONSE])
+
+
+@pytest.mark.parametrize(
+    ("metric", "model", "y", "words"),
+    [
+        ("accuracy", MODEL.predict, LABELS, "model must be a fitted estimator, with a method predict; got <bound method"),
+        ("accuracy", LinearRegression().fit(X, RESPONSE), RESPONSE, "'accuracy' compares classes, and y holds fractions"),
+        ("log_loss", MODEL, np.column_stack([LABELS, LABELS]), "takes one label for each row; y has shape (60, 2)"),
+        ("roc_auc", MODEL, np.column_stack([LABELS, LABELS]), "takes one label for each row; y has shape (60, 2)"),
+        ("mean_squared_error", LinearRegression().fit(X, RESPONSE), PAIRS, "y has shape (60, 2) and the predictions of the model"),
+        (lambda y, p: (y - p) ** 2, TWO, PAIRS, "metric=lambda y, p: np.mean((y - p) ** 2, axis=1)."),
+    ],
+)
+def test_labels_and_models_that_do_not_suit_a_metric_are_refused_in_plain_words(metric, model, y, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        row_losses(metric, model, X, y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"chunks": "month"}, "shape (60,); got 'month': pass the column itself, X_target['month']."),
+        ({"chunks": 3.0}, "chunks must be an int or a label for each target row, shape (60,); got 3.0."),
+        ({"regressor": LinearRegression}, "regressor must be an unfitted scikit-learn regressor, such as Ridge(), or None"),
+        ({"regressor": "linear"}, "such as Ridge(), or None; got 'linear'"),
+    ],
+)
+def test_wrong_chunks_and_regressors_are_named(settings, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        target_performance(MODEL, fitted_ratio(), X, LABELS, X, **({"metric": "accuracy"} | settings))
 
 
 @pytest.mark.parametrize(
@@ -221,6 +254,42 @@ def test_refits_whose_ratio_is_0_at_a_class_are_left_out_and_said():
     warning = target_performance(Right(), ratio, rows, y, rows, metric="roc_auc", n_bootstrap=20, method="iw").warning
     lost = int(re.search(r"(\d+) of 20 draws of the bootstrap have no ratio, or none at a class, and are left out", warning)[1])
     assert 1 <= lost <= 14
+
+
+# ---------------------------------------------------------------- units of the metric, and gaps in the rows
+
+
+def numbers_of(unit, regressor, method="dr"):
+    settings = {"metric": lambda y, p: unit * np.abs(y - p), "regressor": regressor, "method": method, "n_bootstrap": 3}
+    found = target_performance(LINEAR, RATIO, X, RESPONSE, X[:40] + 0.3, **settings)
+    return np.array([found.estimate, *found.interval, found.standard_error, found.source_estimate]), found.warning
+
+
+LINEAR, RATIO = LinearRegression().fit(X, RESPONSE), fitted_ratio()
+
+
+@pytest.mark.parametrize("regressor", [LinearRegression(), None], ids=["linear", "boosting"])
+def test_a_metric_has_no_unit(regressor):
+    plain = numbers_of(1.0, regressor)
+
+    @settings(max_examples=10 if regressor else 3)
+    @given(st.floats(-300.0, 300.0))
+    def check(exponent):
+        numbers, warning = numbers_of(10.0**exponent, regressor)
+        np.testing.assert_allclose(numbers / 10.0**exponent, plain[0], rtol=1e-4)
+        assert warning == plain[1]
+
+    check()
+
+
+@pytest.mark.parametrize(("regressor", "n_values"), [(LinearRegression(), 0), (None, 0), (None, 1)])
+def test_a_column_without_a_value_in_a_fold_says_nothing(regressor, n_values):
+    # Its one value is held out once.
+    gaps = np.column_stack([X, np.where(np.arange(N) < n_values, 1.0, np.nan)])
+    rows = gaps[:, :2]
+    found = (cross_fitted(regressor, rows[:, 0] ** 2, some, some, 0) for some in (rows, gaps))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 # ---------------------------------------------------------------- models that search by themselves

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
-from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ from sklearn.utils import _safe_indexing
 
 from .._arrays import is_numpy_array, is_sparse, is_tensor, take_rows, to_host
 from .._blocks import row_slices
-from .._columns import is_missing, library_of
+from .._columns import TIMES, is_missing, is_real, library_of, number_of
 from .._validation import split_domains, stack_domains
 
 __all__ = [
@@ -22,6 +20,7 @@ __all__ = [
     "stacked", "two_samples",
 ]  # fmt: skip
 
+_GAP = "(missing)"  # the level of the gaps of a text column, whether None, NaN or pandas.NA
 _MAX_LEVELS = 30  # levels of a text column with a column of their own; the rarer ones share one
 
 
@@ -35,12 +34,13 @@ class Columns(NamedTuple):
 def numeric_columns(X: Any, *, is_lenient: bool = False, has_gaps: bool = False) -> Columns:
     """Numeric columns of a table X (n, d): array, tensor, sparse matrix, pandas or polars frame, or `Columns`.
 
-    A frame's text column becomes one 0/1 column for each of its 30 most frequent levels, named column=level, and one for
-    the rest. Arrays get the names x0, x1, ...
-    Dates become days since 1970, in UTC if they have a time zone, and durations days.
+    A frame's text column, and a column declared categorical, becomes one 0/1 column for each of its 30 most frequent levels, named
+    column=level, and one for the rest; gaps are the level (missing). Arrays get the names x0, x1, ...
+    Dates become days since 1970, in UTC if they have a time zone, durations days, times of the day its elapsed share.
     is_lenient: NaN stays. has_gaps: in dense columns the median replaces NaN, and each column with NaN is followed by a 0/1 column
     named `column (missing)`.
-    Raises ValueError for text in an array and for infinity and, unless is_lenient, for NaN (naming the column).
+    Raises ValueError for text in an array, for dates or times among other values, for infinity and, unless is_lenient, for NaN
+    (naming the column).
     """
     columns = X if isinstance(X, Columns) else _frame_columns(X) if hasattr(X, "columns") else _array_columns(X)
     if has_gaps and not scipy.sparse.issparse(columns.values):
@@ -144,11 +144,11 @@ def _frame_columns(X: Any) -> Columns:
     blocks: list[np.ndarray] = []
     for j, name in enumerate(X.columns):
         # By position: a pandas frame may have two columns of the same name.
-        column = _as_times(_of_values(name, np.asarray(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j])))
-        if column.dtype.kind in "mM":
-            # Days since 1970, or of a duration; NaN where the time is missing.
-            column = (column - np.datetime64(0, "D") if column.dtype.kind == "M" else column) / np.timedelta64(1, "D")
-        added, block = _frame_column(str(name), column)
+        column = X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]
+        is_category = type(column.dtype).__name__ == "CategoricalDtype"
+        # pandas would give the numbers of declared categories as numbers.
+        values = np.asarray(column.astype(object) if is_category else column)
+        added, block = _frame_column(str(name), _as_numbers(name, _of_values(name, values)), is_category)
         names += added
         blocks.append(block)
     return Columns(tuple(names), np.concatenate(blocks, axis=1))
@@ -166,23 +166,46 @@ def _of_values(name: Any, column: np.ndarray) -> np.ndarray:
     return column
 
 
-def _as_times(values: np.ndarray) -> np.ndarray:
-    """An object column (n,) of dates as datetime64, in UTC if they have a time zone; any other column unchanged."""
-    present = [value for value in values if not is_missing(value)] if values.dtype.kind == "O" else []
-    if not present or not all(isinstance(value, datetime.date) for value in present):
-        return values
-    # A time zone is left out once the time is in UTC.
-    zoned = [getattr(value, "tzinfo", None) is not None for value in values]
-    plain = [v.astimezone(datetime.UTC).replace(tzinfo=None) if z else v for v, z in zip(values, zoned, strict=True)]
-    return np.array([np.datetime64("NaT") if is_missing(value) else value for value in plain], dtype="datetime64[us]")
+def _as_numbers(name: Any, column: np.ndarray) -> np.ndarray:
+    """Dates (n,) as days since 1970, durations as days, times as shares of the day, NaN for a gap; any other column unchanged."""
+    if column.dtype.kind in "mM":
+        zero = np.datetime64(0, "D") if column.dtype.kind == "M" else np.timedelta64(0, "D")
+        return (column - zero) / np.timedelta64(1, "D")
+    if column.dtype.kind != "O":
+        return column
+    is_gap = np.array([is_missing(value) for value in column], dtype=bool)
+    types = {type(value): value for value in column[~is_gap]}
+    for is_one, number in TIMES.values():
+        found = [is_one(value) for value in types.values()]
+        if any(found) and not all(found):
+            names = " and ".join(sorted(kind.__name__ for kind in types))
+            raise ValueError(f"Column {name!r} holds values of types {names}: make all of them dates, times, numbers or text.")
+        if any(found):
+            days = np.full(len(column), np.nan)
+            days[~is_gap] = [number(value) for value in column[~is_gap]]
+            return days
+    return column
 
 
-def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _distinct(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """The distinct objects of a column (n,) in the order of their first rows, and which of them (n,) each row holds."""
+    place: dict[Any, int] = {}
+    codes = [place.setdefault(value, len(place)) for value in values.tolist()]
+    return list(place), np.array(codes)
+
+
+def _frame_column(name: str, values: np.ndarray, is_category: bool) -> tuple[list[str], np.ndarray]:
     if values.dtype.kind in "biuf":
         return [name], values.astype(np.float64)[:, None]
-    if values.dtype.kind == "O" and _are_numbers(values):
-        return [name], np.array([float(v) if isinstance(v, Number) else np.nan for v in values])[:, None]  # type: ignore[arg-type]
-    levels, codes, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+    distinct, codes = _distinct(values)
+    present = [value for value in distinct if not is_missing(value)]
+    if not is_category and all(map(is_real, present)):
+        numbers = np.array([np.nan if is_missing(value) else number_of(value) for value in distinct])
+        return [name], numbers[codes][:, None]
+    # Few objects have many rows.
+    levels, of_level = np.unique([_GAP if is_missing(value) else str(value) for value in distinct], return_inverse=True)
+    codes = of_level[codes]
+    counts = np.bincount(codes)
     kept = np.sort(np.argsort(-counts, kind="stable")[:_MAX_LEVELS])
     indicator = (codes[:, None] == kept[None, :]).astype(np.float64)
     names = [level_name(name, levels[k]) for k in kept]
@@ -190,9 +213,3 @@ def _frame_column(name: str, values: np.ndarray) -> tuple[list[str], np.ndarray]
         names.append(f"{name}=(other)")
         indicator = np.concatenate([indicator, 1.0 - indicator.sum(axis=1, keepdims=True)], axis=1)
     return names, indicator
-
-
-def _are_numbers(values: np.ndarray) -> bool:
-    """Whether an object column holds only numbers and missing values, as pandas stores its nullable integers."""
-    present = [value for value in values if value is not None and type(value).__name__ != "NAType"]
-    return bool(present) and all(isinstance(value, Number) for value in present)

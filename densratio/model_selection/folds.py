@@ -51,8 +51,8 @@ def stratified_folds(
     n_splits = min(n_splits, *(int(np.sum(~often)) + n_splits * bool(often.any()) for often in frequent))
     if n_splits < 2:
         raise ValueError(
-            f"Cross-validation needs at least two rows of each domain; got {n_source} source and {n_target} target rows. A ratio "
-            "whose parameters are numbers or rules, not 'cv' or sequences, is fitted to fewer; folds need more rows."
+            f"Cross-validation needs at least two rows of each domain; got {n_source} source and {n_target} target rows. Where the "
+            "parameters of a ratio are 'cv' or sequences, numbers or rules in their place need no folds."
         )
     rng = np.random.default_rng(seed)
     splits = [[np.sort(rows) for rows in np.array_split(rng.permutation(np.flatnonzero(~often)), n_splits)] for often in frequent]

@@ -16,7 +16,7 @@ from .._estimator import Estimator
 from .._names import alike, nearest
 from .._scale import as_counts
 from .._validation import check_count, check_sample_weight, split_domains
-from .reading import Column, column_names, loose_values, objects, pairs_of, read_column, table_of
+from .reading import KINDS, Column, column_names, loose_values, objects, pairs_of, read_column, table_of
 from .spelling import advice_on_texts
 from .use import ColumnUse, dropped, numbers_rows, use_of
 
@@ -33,8 +33,8 @@ class TableEncoder(TransformerMixin, Estimator):
     - Text, categories and booleans become one 0/1 column for each frequent level, one for all rarer levels, and one for gaps.
       Levels in 10 rows of a sample are frequent (5 % of the rows if that is less, 0.5 % if more). A level that the fit did not see
       counts as rare.
-    - Constant columns, empty ones, texts that hardly repeat, and consecutive whole numbers like row numbers are dropped; `columns_`
-      says so.
+    - Constant columns, empty ones, texts that hardly repeat, and whole numbers in equal steps, as row numbers, are dropped;
+      `columns_` says so.
 
     With `scale="auto"` in the density ratio, two rows with different levels are then about as far apart as two rows in a column of
     numbers. Levels are not replaced by their share of target rows, as a target encoder would do: that needs cross-fitting on the
@@ -109,11 +109,12 @@ class TableEncoder(TransformerMixin, Estimator):
         """
         check_is_fitted(self, "columns_", msg=_NOT_FITTED)
         X = table_of(X, "X")
+        if is_frame(X) != self._is_named:
+            then, now = ("a table with column names", "an array") if self._is_named else ("an array", "a table with column names")
+            raise ValueError(f"The encoder was fitted on {then}, and X is {now}: pass X as then.")
         known = column_names(X)
         if missing := [name for name in self.feature_names_in_ if name not in known]:
             raise ValueError(f"X has no column {missing[0]!r}, which the encoder was fitted on; its columns are {known}.")
-        if is_frame(X) != self._is_named:
-            raise ValueError("The encoder was fitted on a table with column names or on an array without: pass X likewise.")
         if not self._is_named and X.shape[1] != self._width:
             raise ValueError(f"X has {X.shape[1]} columns, but TableEncoder is expecting {self._width} columns as input.")
         blocks = [use.encode(_as_fitted(read_column(X, use.name, "table X"), use)) for use in self._used]
@@ -175,7 +176,7 @@ class TableEncoder(TransformerMixin, Estimator):
                 UserWarning,
                 stacklevel=4,
             )
-        return {name: dropped(name, "consecutive whole numbers: they name rows and do not describe them") for name in found}
+        return {name: dropped(name, "whole numbers in equal steps: they name rows and do not describe them") for name in found}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -192,7 +193,9 @@ def source_counts(sample_weight: Any, n_rows: int) -> np.ndarray | None:
 
 
 def as_names(drop: Any) -> list[Any]:
-    """One name or several as a list."""
+    """One name or several as a list; none for None."""
+    if drop is None:
+        return []
     return list(drop) if isinstance(drop, Iterable) and not isinstance(drop, str) else [drop]
 
 
@@ -208,8 +211,10 @@ def _as_fitted(column: Column, use: ColumnUse) -> Column:
     """The column, converted to the kind of the fit. Raises ValueError if it holds something else."""
     if column.kind == use.kind or column.kind == "empty":
         return column.of_kind(use.kind)
-    if {column.kind, use.kind} == {"numbers", "booleans"}:
+    is_true_or_false = use.kind == "booleans" and np.isin(column.values[~column.is_gap], (0.0, 1.0)).all()
+    if {column.kind, use.kind} == {"numbers", "booleans"} and (use.kind == "numbers" or is_true_or_false):
         return Column(use.kind, column.values)
     raise ValueError(
-        f"Column {use.name!r} holds {column.kind}, and the encoder was fitted on {use.kind}: pass the same kind of values as then."
+        f"Column {use.name!r} holds {KINDS[column.kind]}, and the encoder was fitted on {KINDS[use.kind]}: pass the same kind of "
+        "values as then."
     )

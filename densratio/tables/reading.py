@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._arrays import is_sparse, to_host
-from .._columns import check_container, check_table, is_frame, is_missing, is_real, library_of
-from .spelling import numbers_spelled, spells_number
+from .._columns import (
+    DAY,
+    TIMES,
+    check_container,
+    check_table,
+    is_frame,
+    is_missing,
+    is_real,
+    library_of,
+    number_of,
+    shown,
+)  # fmt: skip
+from .spelling import conversion, numbers_spelled, spells_number
 
 __all__ = ["KINDS", "Column", "column_names", "loose_values", "objects", "pairs_of", "read_column", "table_of"]
 
@@ -25,8 +35,6 @@ KINDS = {
     "empty": "no value",
 }
 """The kinds of columns, and their names in messages."""
-
-_DAY = 86_400e6  # microseconds
 
 
 class Column(NamedTuple):
@@ -81,7 +89,12 @@ def table_of(X: Any, name: str) -> Any:
     X = check_container(X, name)
     check_table(X, name)
     if not is_frame(X):
-        kind, X = type(X).__name__, np.asarray(to_host(X))
+        given, kind, X = X, type(X).__name__, np.asarray(to_host(X))
+        if X.ndim == 0:
+            raise ValueError(
+                f"{name} must be a table of rows and columns (n, d): a pandas or polars frame, an Arrow table or an array. Got "
+                f"{shown(given)}."
+            )
         if X.ndim != 2:
             raise ValueError(
                 f"{name} must be a table of rows and columns (n, d): a pandas or polars frame, an Arrow table or an array. Got a "
@@ -143,32 +156,37 @@ def pairs_of(source: Any, target: Any, names: Sequence[Any]) -> dict[Any, tuple[
     """
     if source is target:
         return {name: (column, column) for name in names for column in [read_column(source, name, "table X")]}
-    return {name: _joined(name, read_column(source, name, "source"), read_column(target, name, "target")) for name in names}
+    return {name: _pair(name, source, target) for name in names}
 
 
-def _joined(name: Any, source: Column, target: Column) -> tuple[Column, Column]:
-    kinds = {source.kind, target.kind} - {"empty"}
+def _pair(name: Any, source: Any, target: Any) -> tuple[Column, Column]:
+    mine, theirs = read_column(source, name, "source"), read_column(target, name, "target")
+    kinds = {mine.kind, theirs.kind} - {"empty"}
     if kinds == {"numbers", "booleans"}:
         kinds = {"numbers"}
     if len(kinds) > 1:
-        texts = [text for c in (source, target) if c.kind == "categories" for text in c.values if text is not None]
+        texts = [text for c in (mine, theirs) if c.kind == "categories" for text in c.values if text is not None]
         stray = next((f", such as {text!r}" for text in texts if not spells_number(text)), "")
-        held = f"{KINDS[source.kind]} in the source and {KINDS[target.kind]} in the target{stray}"
-        raise ValueError(f"Column {name!r} holds {held}. {_remedy(name, source, target)}, or leave it out with drop=[{name!r}].")
+        held = f"{KINDS[mine.kind]} in the source and {KINDS[theirs.kind]} in the target{stray}"
+        remedy = _remedy(name, {mine.kind: ("source", source), theirs.kind: ("target", target)})
+        raise ValueError(f"Column {name!r} holds {held}. {remedy}, or leave it out with drop=[{name!r}].")
     kind = kinds.pop() if kinds else "empty"
-    return source.of_kind(kind), target.of_kind(kind)
+    return mine.of_kind(kind), theirs.of_kind(kind)
 
 
-def _remedy(name: Any, source: Column, target: Column) -> str:
-    kinds = {source.kind: "source", target.kind: "target"}
-    if kinds.keys() == {"dates", "zoned dates"}:
-        at = f"{kinds['dates']}[{name!r}]"
-        return f'Give both a zone, {at} = {at}.dt.tz_localize("UTC") in pandas'
-    at = f"{kinds.get('categories', '')}[{name!r}]"
-    if kinds.keys() == {"categories", "numbers"}:
-        return f'Make both numbers, {at} = pandas.to_numeric({at}, errors="coerce"), or both text, with astype(str)'
-    if "categories" in kinds and kinds.keys() & {"dates", "zoned dates"}:
-        return f"Make both dates, {at} = pandas.to_datetime({at})"
+def _remedy(name: Any, tables: dict[str, tuple[str, Any]]) -> str:
+    """What makes two columns alike. tables: the name of the table with each kind of column, and the table."""
+
+    def to(kind: str, held: str) -> str:
+        called, table = tables[held]
+        return conversion(kind, table, name, called)
+
+    if tables.keys() == {"dates", "zoned dates"}:
+        return f"Give both a zone, {to('zoned dates', 'dates')}"
+    if tables.keys() == {"categories", "numbers"}:
+        return f"Make both numbers, {to('numbers and gaps', 'categories')}, or both text, {to('texts', 'numbers')}"
+    if "categories" in tables and tables.keys() & {"dates", "zoned dates"}:
+        return f"Make both dates, {to('dates' if 'zoned dates' in tables else 'dates of any form', 'categories')}"
     return "Store the same kind of value in both"
 
 
@@ -248,26 +266,12 @@ def _of_objects(values: np.ndarray, is_category: bool) -> Column | str:
 def _days(values: np.ndarray) -> np.ndarray:
     unit = "timedelta64[us]" if values.dtype.kind == "m" else "datetime64[us]"
     whole = values.astype(unit)
-    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / _DAY)
-
-
-def _day_of(value: Any) -> float:
-    if hasattr(value, "to_timestamp"):
-        value = value.to_timestamp()
-    if getattr(value, "tzinfo", None) is not None:
-        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
-    return float(_days(np.array([np.datetime64(value, "us")]))[0])
-
-
-def _time_of(value: datetime.time) -> float:
-    return (value.hour * 3600 + value.minute * 60 + value.second) / 86_400 + value.microsecond / _DAY
+    return np.where(np.isnat(whole), np.nan, whole.astype(np.int64) / DAY)
 
 
 _READERS: list[tuple[str, Callable[[Any], bool], Callable[[Any], float]]] = [
     ("booleans", lambda value: isinstance(value, bool | np.bool_), float),
-    ("numbers", is_real, float),
-    ("dates", lambda value: isinstance(value, datetime.date | np.datetime64) or type(value).__name__ == "Period", _day_of),
-    ("durations", lambda value: isinstance(value, datetime.timedelta), lambda value: value / datetime.timedelta(days=1)),
-    ("times", lambda value: isinstance(value, datetime.time), _time_of),
+    ("numbers", is_real, number_of),
+    *((kind, is_one, number) for kind, (is_one, number) in TIMES.items()),
 ]
 """Kinds of columns of Python objects: the test for one value of each type, and the conversion of a value to a number."""

@@ -12,25 +12,35 @@ import numpy as np
 
 from .._columns import is_frame, is_polars, is_real, library_of
 
-__all__ = ["advice_on_texts", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
+__all__ = ["Advice", "advice_on_texts", "conversion", "is_date", "kind_of_texts", "numbers_spelled", "spells_number", "twins"]
 
 _CODE = re.compile(r"[+-]?0\d")  # 01234 is a code, in which 01 and 1 differ
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d(:?\d\d(:?\d\d(\.\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
+_WEEK = re.compile(r"\d{4}-W\d\d")
 _MARKED = re.compile(r"[+-]?[$€£]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?\s?[%$€£]?")
 _IN_PANDAS = {
     "numbers": "{at}.astype(float)",
     "dates": 'pandas.to_datetime({at}.str.strip(), format="ISO8601", utc=True)',
+    "dates of any form": "pandas.to_datetime({at})",
+    "weeks": 'pandas.to_datetime({at}.str.strip() + "-1", format="%G-W%V-%u")',
     "numbers with signs": 'pandas.to_numeric({at}.str.replace(r"[^0-9.+-]", "", regex=True))',
     "numbers and gaps": 'pandas.to_numeric({at}, errors="coerce")',
     "categories": '{at}.astype("category")',
     "plain texts": "{at}.str.strip().str.lower()",
+    "texts": "{at}.astype(str)",
+    "zoned dates": '{at}.dt.tz_localize("UTC")',
 }
 _IN_POLARS = {
     "numbers": "{at}.str.strip_chars().cast(polars.Float64)",
-    "dates": "{at}.str.strip_chars().str.to_datetime()",
+    "dates": '{at}.str.strip_chars().str.to_datetime(time_zone="UTC")',
+    "dates of any form": "{at}.cast(polars.String).str.strip_chars().str.to_datetime()",
+    "weeks": '({at}.str.strip_chars() + "-1").str.to_date("%G-W%V-%u")',
     "numbers with signs": '{at}.str.replace_all(r"[^0-9.+-]", "").cast(polars.Float64)',
-    "numbers and gaps": "{at}.str.strip_chars().cast(polars.Float64, strict=False)",
+    "numbers and gaps": "{at}.cast(polars.String).str.strip_chars().cast(polars.Float64, strict=False)",
     "categories": "{at}.cast(polars.Categorical)",
     "plain texts": "{at}.str.strip_chars().str.to_lowercase()",
+    "texts": "{at}.cast(polars.String)",
+    "zoned dates": '{at}.dt.replace_time_zone("UTC")',
 }
 
 
@@ -60,7 +70,8 @@ def is_date(text: str) -> bool:
         datetime.datetime.fromisoformat(text.strip())
     except ValueError:
         return False
-    return "-" in text.strip()[4:]
+    # Python also takes weeks, dates without dashes and decimal commas, which the libraries of frames do not.
+    return _DATE.fullmatch(text.strip()) is not None
 
 
 def _code(kind: str, X: Any, name: Any) -> str:
@@ -71,6 +82,17 @@ def _code(kind: str, X: Any, name: Any) -> str:
     return _IN_PANDAS[kind].format(at=f"{frame}[{name if is_frame(X) else int(name[1:])!r}]")
 
 
+def conversion(kind: str, X: Any, name: Any, table: str) -> str:
+    """Code that puts in place of a column of X, called `table`, what a kind of `_IN_PANDAS` says, in words of its library."""
+    at = f"{table}[{name!r}]"
+    if is_polars(X):
+        return f"{table} = {table}.with_columns({_IN_POLARS[kind].format(at=at)})"
+    if not is_frame(X):
+        return f"{table}[:, {name[1:]}] = {_IN_PANDAS[kind].format(at=f'pandas.Series({table}[:, {name[1:]}])')}"
+    arrow = f"{table} = {table}.to_pandas(); " * (library_of(X) != "pandas")
+    return f"{arrow}{at} = {_IN_PANDAS[kind].format(at=at)}"
+
+
 def kind_of_texts(texts: Collection[str]) -> str | None:
     """What all of these distinct texts spell, a kind of `_IN_PANDAS`, or None if some text is neither number nor date.
 
@@ -78,32 +100,49 @@ def kind_of_texts(texts: Collection[str]) -> str | None:
     """
     if any(map(_CODE.match, texts)):
         return None
-    tests: dict[str, Callable[[str], Any]] = {"numbers": spells_number, "dates": is_date, "numbers with signs": _MARKED.fullmatch}
+    tests: dict[str, Callable[[str], Any]] = {
+        "numbers": spells_number,
+        "dates": is_date,
+        "weeks": lambda text: _WEEK.fullmatch(text.strip()),
+        "numbers with signs": _MARKED.fullmatch,
+    }
     return next((kind for kind, is_one in tests.items() if all(map(is_one, texts))), None)
 
 
-def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> str | None:
+class Advice(str):
+    """What is wrong with a column, `fact`, a sentence without its period; then code that mends it."""
+
+    fact: str
+
+    def __new__(cls, fact: str, cure: str) -> Advice:
+        """The whole text."""
+        advice = super().__new__(cls, fact + cure)
+        advice.fact = fact
+        return advice
+
+
+def advice_on_texts(X: Any, name: Any, samples: Sequence[Sequence[Any]]) -> Advice | None:
     """Advice for a column of X that counts as categories, if its values in one or two samples look like numbers or dates."""
     code, there = partial(_code, X=X, name=name), ", in both tables" if len(samples) > 1 else ""
     for values in samples:
         strays = [value for value in values if not is_real(value) and not spells_number(value)]
         if 0 < 2 * len(strays) < len(values):
-            return (
-                f"Column {name!r} holds mostly numbers, and {str(strays[0])!r}: it is taken for categories. For "
-                f"numbers, repair it or make a gap of it, {code('numbers and gaps')}; for categories, declare "
-                f"them, {code('categories')}."
+            return Advice(
+                f"Column {name!r} holds mostly numbers, and {str(strays[0])!r}: it is taken for categories",
+                f". For numbers, repair it or make a gap of it, {code('numbers and gaps')}; for categories, declare them, "
+                f"{code('categories')}.",
             )
     texts = {str(value) for values in samples for value in values}
     if same := twins(texts):
-        return (
-            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces. If they are one "
-            f"level, make them equal{there[1:]}: {code('plain texts')}."
+        return Advice(
+            f"Column {name!r} has the levels {', '.join(map(repr, same))}, which differ only in case or spaces",
+            f". If they are one level, make them equal{there[1:]}: {code('plain texts')}.",
         )
     if not texts or (kind := kind_of_texts(texts)) is None:
         return None
-    return (
-        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}: "
-        f"{code(kind)}{there}; or declare categories, {code('categories')}."
+    return Advice(
+        f"Column {name!r} holds text, such as {min(texts)!r}, and is taken for categories. All of it reads as {kind}",
+        f": {code(kind)}{there}; or declare categories, {code('categories')}.",
     )
 
 

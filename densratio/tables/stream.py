@@ -84,7 +84,11 @@ class StreamMonitor:
         """Test the next chunk (m, d), and add the result to `history`. Raises as `importance_weights` does."""
         number = len(self.history)
         # A permutation test is exact if no earlier step used the sample of any row.
-        encoder = TableEncoder(self.drop).set_output(transform="default").fit_samples(self.reference, chunk, pooled=True)
+        encoder = TableEncoder(self.drop).set_output(transform="default")
+        try:
+            encoder.fit_samples(self.reference, chunk, pooled=True)
+        except ValueError as error:
+            raise ValueError(f"{error} Here the source is the monitor's reference, and the target the chunk.") from error
         rows = encoder.transform(self.reference), encoder.transform(chunk)
         settings = {"n_permutations": self.n_permutations, "max_rows": self.max_rows}
         # Chunks of equal size must not share their relabelings.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ __all__ = ["ColumnUse", "dropped", "numbers_rows", "shown_value", "use_of"]
 
 _SHOWN = 5  # levels that a sentence names
 _FEW_LEVELS, _MANY_LEVELS, _ROWS = 30, 100, 20.0  # most levels with 0/1 columns: always, and with so many rows of each level
-_COUNTED, _HOLES = 50, 1.05  # rows from which consecutive whole numbers are not by chance, and their largest range per number
+_COUNTED, _HOLES = 50, 1.05  # rows from which whole numbers in equal steps are not by chance, and their largest range per number
 _WORDS = {
     "numbers": "numbers",
     "booleans": "one-hot",
@@ -136,7 +136,7 @@ def _median(values: np.ndarray, counts: np.ndarray) -> float:
 
 
 def numbers_rows(source: Column, target: Column) -> bool:
-    """Whether whole numbers are consecutive without repeating, as row numbers are, but for one jump, as from sample to sample.
+    """Whether whole numbers count up in equal steps without repeating, as row numbers do, but for one jump, as between samples.
 
     The samples of the rows do not matter.
     """
@@ -148,7 +148,14 @@ def numbers_rows(source: Column, target: Column) -> bool:
     if not is_counted:
         return False
     jump = int(np.argmax(np.diff(values))) + 1
-    return any(all(run[-1] - run[0] < _HOLES * len(run) for run in runs) for runs in ([values], [values[:jump], values[jump:]]))
+    return _count_up([values]) or _count_up([values[:jump], values[jump:]])
+
+
+def _count_up(runs: Sequence[np.ndarray]) -> bool:
+    """Whether each run (k,) of sorted numbers counts up in multiples of one step, and hardly ever in more than one of them."""
+    steps = [np.diff(run) for run in runs]
+    step = np.concatenate(steps).min()
+    return all((some % step == 0.0).all() and some.sum() < _HOLES * step * (len(some) + 1) for some in steps)
 
 
 def _one_hot(

@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import beta, t
 
 from .._arrays import to_host
-from .._columns import check_none_missing
+from .._columns import check_none_missing, shown
 from .._progress import show_progress, ticked
 from .._validation import check_count, check_number, seed_of, stack_domains
 from ..diagnostics.advice import advise_on_overlap
@@ -56,6 +56,17 @@ class TargetPerformance:
     confidence: float
     n_rows: int
     chunk: Any = None
+
+    def times(self, factor: float) -> TargetPerformance:
+        """The result in other units: the estimates, the interval and the standard error times a factor > 0."""
+        low, high = self.interval
+        return replace(
+            self,
+            estimate=self.estimate * factor,
+            interval=(low * factor, high * factor),
+            standard_error=self.standard_error * factor,
+            source_estimate=self.source_estimate * factor,
+        )
 
     def __repr__(self) -> str:
         where = "the target" if self.chunk is None else f"chunk {self.chunk}"
@@ -139,6 +150,8 @@ def target_performance(
     check_number("confidence", confidence, "(0, 1)", ", such as 0.95")
     n_refits = check_count("n_bootstrap", n_bootstrap, 0)
     plan = _Plan(method, float(confidence), n_refits, regressor, seed_of(random_state))
+    if regressor is not None and (isinstance(regressor, type) or not hasattr(regressor, "get_params")):
+        raise ValueError(f"regressor must be an unfitted scikit-learn regressor, such as Ridge(), or None; got {shown(regressor)}.")
     check_ratio(ratio)
     stacked, domain = stack_domains(X, X_target)
     of_domain = [np.flatnonzero(np.asarray(to_host(domain)) == k) for k in (0, 1)]
@@ -148,11 +161,14 @@ def target_performance(
     if len(y) != n or n < 2:
         raise ValueError(f"X and y must have the same number of rows, at least 2; X has {n} and y has {len(y)}.")
     losses = row_losses(metric, model, source, y)
+    # Sums of the squares of tiny or huge losses would vanish or overflow.
+    unit = losses.unit(n)
+    losses = losses.in_units(unit)
     if chunks is not None and not can_refit(ratio):
         raise ValueError("Every chunk has a ratio of its own, so with chunks the ratio must be an estimator, and not a function.")
     with show_progress(verbose):
         if chunks is None:
-            return _estimate(plan, losses, ratio, source, target)
+            return _estimate(plan, losses, ratio, source, target).times(unit)
         parts = _chunks(chunks, m)
         # Unless the losses depend on the weights, and so on the chunk, one regression serves all chunks.
         shared = _regressed(plan, losses, np.ones(n), _samples(source, target)) if losses.kinds is None else None
@@ -160,7 +176,7 @@ def target_performance(
             _of_chunk(plan, losses, ratio, source, rows_at(target, rows), label, None if shared is None else shared.at(rows))
             for label, rows in parts
         )
-        return list(ticked(found, len(parts), "Chunks"))
+        return [one.times(unit) for one in ticked(found, len(parts), "Chunks")]
 
 
 def _of_chunk(
@@ -182,7 +198,9 @@ def _chunks(chunks: Any, n_rows: int) -> list[tuple[Any, np.ndarray]]:
         return list(enumerate(np.array_split(np.arange(n_rows), chunks)))
     labels = np.asarray(to_host(chunks))
     if labels.shape != (n_rows,):
-        raise ValueError(f"chunks must be a number or a label for each target row, shape ({n_rows},); got shape {labels.shape}.")
+        column = f": pass the column itself, X_target[{chunks!r}]" if isinstance(chunks, str) else ""
+        got = f"shape {labels.shape}" if labels.ndim else f"{shown(chunks)}{column}"
+        raise ValueError(f"chunks must be an int or a label for each target row, shape ({n_rows},); got {got}.")
     check_none_missing(labels, "chunks", row="target row")
     try:
         names, codes = np.unique(labels, return_inverse=True)

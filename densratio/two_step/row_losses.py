@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +37,17 @@ class RowLosses(NamedTuple):
         kinds = [] if self.kinds is None else np.unique(self.kinds).tolist()
         return [kind for kind in kinds if not weights[self.kinds == kind].any()]
 
+    def unit(self, n_rows: int) -> float:
+        """1; or the power of two below the largest value of n_rows rows, if its square or single precision can't hold it."""
+        largest = float(np.max(np.abs(self.values(np.ones(n_rows)))))
+        is_extreme = largest > 0.0 and not 1.0 / _LARGE < largest < _LARGE
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1) if is_extreme else 1.0
+
+    def in_units(self, unit: float) -> RowLosses:
+        """The metric over a unit > 0."""
+        low, high = self.bounds
+        return RowLosses(self.name, (low / unit, high / unit), lambda weights: self.values(weights) / unit, self.kinds)
+
     @property
     def negated(self) -> RowLosses:
         """The metric times -1."""
@@ -45,6 +57,7 @@ class RowLosses(NamedTuple):
 
 _PERCENT_FLOOR = np.finfo(np.float64).eps  # scikit-learn's divisor for y = 0
 _INFINITE = float("inf")
+_LARGE = 1e30  # single precision, in which boosting works, ends at 3e38
 
 _OF_CLASSES: dict[str, tuple[Callable[[Any, Any], np.ndarray], float]] = {
     "accuracy": (lambda y, p: _are_equal(y, p), 1.0),
@@ -74,6 +87,8 @@ def row_losses(metric: Any, model: Any, X: Any, y: Any) -> RowLosses:
         raise ValueError(f"metric must be a name or a function (y_true, y_pred) -> values of the rows (n,); got {shown(metric)}.")
     if isinstance(model, type):
         raise ValueError(f"model must be a fitted estimator; got the class {model.__name__}: {model.__name__}(...).fit(X, y).")
+    if not hasattr(model, "predict"):
+        raise ValueError(f"model must be a fitted estimator, with a method predict; got {shown(model)}.")
     y = np.asarray(to_host(check_container(y, "y")))
     y = y.ravel() if y.shape[1:] == (1,) else y
     _check_known(y)
@@ -105,11 +120,21 @@ def _of_scorer(scorer: Any) -> str:
 
 
 def _named(name: str, model: Any, X: Any, y: np.ndarray) -> RowLosses:
+    if y.ndim > 1 and name in (*_OF_PROBABILITIES, "roc_auc"):
+        raise ValueError(
+            f"The metric {name!r} takes one label for each row; y has shape {y.shape}. Pass a model and y of one column."
+        )
     if name == "roc_auc":
         return _auc(model, X, y)
     if name in _OF_PROBABILITIES:
         return _of_probabilities(name, model, X, y)
     predictions = _predictions(model, X, len(y))
+    if predictions.size != y.size:
+        raise ValueError(f"y has shape {y.shape} and the predictions of the model have {predictions.shape}: they must be alike.")
+    if name in _OF_CLASSES and y.dtype.kind == "f" and (y != np.rint(y)).any():
+        raise ValueError(
+            f"The metric {name!r} compares classes, and y holds fractions. Numbers have 'mean_squared_error' and others."
+        )
     function, most = (_OF_CLASSES | _OF_NUMBERS)[name]
     if name in _OF_NUMBERS:
         y, predictions = _numbers(y, name), _numbers(predictions, name).reshape(y.shape)
@@ -123,9 +148,11 @@ def _of_function(metric: Callable[[Any, Any], Any], y: np.ndarray, predictions: 
     name = _shown(metric)
     values = np.asarray(to_host(metric(y, predictions)))
     if values.shape != (len(y),) or values.dtype.kind not in "fiub":
+        has_columns = values.shape[:1] == (len(y),) and values.ndim == 2
+        mean = "np.mean((y - p) ** 2, axis=1)" if has_columns else "(y - p) ** 2"
         raise ValueError(
             f"The metric {name} must return one number for each row, shape ({len(y)},), whose mean is the metric; got shape "
-            f"{values.shape}, dtype {values.dtype}. For a mean squared error: metric=lambda y, p: (y - p) ** 2."
+            f"{values.shape}, dtype {values.dtype}. For a mean squared error: metric=lambda y, p: {mean}."
         )
     return _constant(name, (-_INFINITE, _INFINITE), values)
 

@@ -11,7 +11,6 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import KFold
 
-from .._columns import with_a_value
 from .._threads import threads_for
 from ..diagnostics.divergence import as_chosen
 from .row_losses import RowLosses
@@ -64,9 +63,12 @@ def cross_fitted(regressor: Any, losses: np.ndarray, source: np.ndarray, target:
     folds = list(KFold(min(_N_FOLDS, len(source)), shuffle=True, random_state=seed).split(source))
     with threads_for(*source.shape):
         for kept, held_out in folds:
-            model = clone(regressor).fit(with_a_value(source[kept]), losses[kept])
-            at_source[held_out] = model.predict(source[held_out])
-            at_target += model.predict(target) / len(folds)
+            # A column without a value in the fold tells nothing of the loss, and many regressors refuse it.
+            is_empty = np.isnan(source[kept]).all(axis=0)
+            learned, left, new = (np.where(is_empty, 0.0, rows) for rows in (source[kept], source[held_out], target))
+            model = clone(regressor).fit(learned, losses[kept])
+            at_source[held_out] = model.predict(left)
+            at_target += model.predict(new) / len(folds)
     return Regressed(at_source, at_target)
 
 

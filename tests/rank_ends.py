@@ -1,15 +1,11 @@
-"""What goes wrong on one rank is told on every rank, and ends the run or changes nothing; what is drawn is the same on all."""
+"""What two ranks do that draw, err, run out of batches, or leave: for tests/test_distributed.py."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
-import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from small_loops import N_TRAIN, N_VAL, VAL, Network, Y, assert_same, of, stored
+from small_loops import N_TRAIN, N_VAL, VAL, Network, Y, of, stored
 from torch.distributed.algorithms.join import Join
 from torch.nn.parallel import DistributedDataParallel
 
@@ -94,65 +90,3 @@ def alone(rank, folder):
     except RuntimeError as error:
         message = str(error)
     torch.save(message, Path(folder) / f"alone.{rank}")
-
-
-def one_rank(rank, folder):
-    torch.set_num_threads(1)
-    where, patience = f"file://{folder}/store", timedelta(seconds=100)
-    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2, timeout=patience)
-    drawn_and_told(rank, folder)
-    joined(rank, folder)
-    alone(rank, folder)
-    dist.destroy_process_group()
-
-
-def second_rank(_, folder):
-    one_rank(1, folder)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    where = tmp_path_factory.mktemp("ends")
-    second = mp.spawn(second_rank, args=(str(where),), nprocs=1, join=False)
-    one_rank(0, str(where))  # this process is the first
-    while not second.join():
-        pass
-    return where
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_rank_stores_the_same_whatever_rows_it_has(folder, name):
-    one, other = (torch.load(folder / f"{name}.{rank}")[0] for rank in range(2))
-    assert_same(one, other)
-
-
-def test_random_weights_of_two_ranks_are_those_of_one_process(folder):
-    reweighter, model = made("random")
-    for _ in range(4):
-        reweighter.weighted_loss(model, of(ALL), VAL)
-    assert_same(torch.load(folder / "random.0")[0], stored(reweighter.state_dict()))
-
-
-@pytest.mark.parametrize("what", ["a length", "floats", "a range"])
-@pytest.mark.parametrize("name", METHODS)
-def test_an_index_that_is_wrong_on_one_rank_is_an_error_on_both_and_changes_nothing(folder, name, what):
-    for rank in range(2):
-        message, before, after = torch.load(folder / f"{name}.{rank}")[1][what]
-        words = {"a length": "7 rows and index has 6", "floats": "must be (n,) integers", "a range": "out of range"}[what]
-        assert words in message and (rank == 1 or what == "a range" or message.startswith("rank 1: "))
-        assert_same(after, before)
-
-
-@pytest.mark.parametrize("name", ["kmm", "l2r", "uniform"])
-def test_ranks_with_other_numbers_of_batches_end_together_with_a_message(folder, name):
-    for rank in range(2):
-        found = torch.load(folder / f"joined.{rank}")
-        done, message = found[name, True]
-        assert done == 2 and message.startswith("RuntimeError") and "exhausted" in message
-        done, message = found[name, False]
-        assert done == 0 and "Join([reweighter, model], throw_on_early_termination=True)" in message
-
-
-def test_a_rank_whose_neighbor_has_left_is_told_why(folder):
-    assert torch.load(folder / "alone.0") == ""
-    assert "Another rank took no part in this step: it has fewer batches" in torch.load(folder / "alone.1")
