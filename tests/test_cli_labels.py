@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_rows_that_were_looked_at_are_listed_as_they_are(files, few_steps, colum
     assert result.exit_code == 0, result.output
     seen = pd.read_csv(out).set_index("row").loc[rows]
     assert (seen.suggested_label == right[column][rows]).all() and (seen.score == (rows < 10)).all()
+
+
+def test_unexpected_labels_are_told_where_they_are_far_more_than_the_listed_ones(tmp_path):
+    """Classes that overlap everywhere, so that no label is listed."""
+    rng = np.random.default_rng(0)
+    pd.DataFrame({"a": rng.normal(size=150), "y": rng.choice(["cat", "dog"], 150)}).to_csv(tmp_path / "x.csv", index=False)
+    out = tmp_path / "issues.csv"
+    result = call("labels", tmp_path / "x.csv", "--label", "y", "--repeats", 1, "--folds", 2, "--out", out)
+    assert result.exit_code == 0, result.output
+    told = re.search(r"or up to +(\d+) if hard rows are mislabeled", result.stdout)
+    assert told and int(told[1]) > 1.5 * pd.read_csv(out).is_issue.sum()
 
 
 def test_a_classifier_is_trained_and_measured(files):

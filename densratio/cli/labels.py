@@ -15,6 +15,7 @@ from .options import Checked, Clean, Columns, Decimal, Device, Drop, Encoding, L
 
 __all__ = ["labels", "told"]
 
+_FAR = 1.5  # times the listed labels, from which on it is told how many are not predicted
 _COUNTS = {"cv": "--folds", "n_repeats": "--repeats"}
 # Names of the options in the library's messages.
 _OPTIONS = {"checked=(rows, right_labels)": "--checked right.csv", "n_jobs=2": "--jobs 2", "kind must be": "--kind must be"}
@@ -86,6 +87,8 @@ def labels(
         say("likely wrong", f"{int(issues['is_issue'].sum()):,} of {len(given.labels):,} labels", width=14)
         if "n_issues_interval" in issues.attrs:
             say("can be wrong", "{:,} to {:,}".format(*issues.attrs["n_issues_interval"]), width=14)
+        if seen is None and (unexpected := issues.attrs.get("n_disagreements", 0)) > _FAR * issues["is_issue"].sum():
+            say("or up to", f"{unexpected:,} if hard rows are mislabeled, as people do: --checked tells", width=14)
         say("", f"Wrote {', '.join(map(str, made))}.")
 
 

@@ -108,8 +108,9 @@ def class_issues(
         suggested = suggested.astype(np.result_type(suggested, checked.labels))
         suggested[checked.rows] = checked.labels
     frame = issue_frame(names[given[rows]], suggested, score)
+    disagrees = (dealt.mean(axis=0).argmax(axis=1) != given) & ~is_clean
     # Lists, because pandas compares attributes with ==, which is ambiguous for arrays.
-    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist())
+    frame.attrs.update(classes=names.tolist(), transition=model.transition.tolist(), n_disagreements=int(disagrees[rows].sum()))
     more = "look at rows drawn at random and pass their right labels: checked=(rows, right_labels)."
     more = more if checked is None else f"look at more rows than the {len(checked.rows)} looked at, drawn at random too."
     return with_interval(frame, limits, "the rows do not separate the classes well enough", more)
