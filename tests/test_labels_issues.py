@@ -63,21 +63,21 @@ def test_scores_rank_as_the_exact_probabilities_and_sum_to_the_number(n_classes,
     assert issues.attrs["n_issues"] == issues.is_issue.sum() == round(score.sum())
 
 
-@settings(max_examples=5)
+@settings(max_examples=3, deadline=None)
 @given(n_deals=st.integers(1, 3), n_clean=st.sampled_from([0, 40]), seed=st.integers(0, 999))
 def test_labels_that_are_not_the_likeliest_class_are_counted(n_deals, n_clean, seed):
     """More than are listed, where people mislabel the rows that are hard and no others."""
     rng = np.random.default_rng(seed)
-    sure = rng.uniform(0.3, 1.0, 300)
+    sure = rng.uniform(0.3, 1.0, 150)
     proba = np.column_stack([sure, np.outer(1.0 - sure, [0.6, 0.4])])
-    labels = np.where(rng.random(300) < sure, 0, rng.integers(1, 3, 300))
+    labels = np.where(rng.random(150) < sure, 0, rng.integers(1, 3, 150))
     labels[:3] = range(3)
-    dealt = np.stack([0.9 * proba + 0.1 * rng.dirichlet(np.ones(3), 300) for _ in range(n_deals)])
+    dealt = np.stack([0.9 * proba + 0.1 * rng.dirichlet(np.ones(3), 150) for _ in range(n_deals)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         issues = label_issues_from_probabilities(labels, dealt if n_deals > 1 else dealt[0], clean=range(n_clean))
-    means = [sum(deal[row] for deal in dealt) for row in range(300)]
-    n_others = sum(max(range(3), key=lambda k: means[row][k]) != labels[row] for row in range(n_clean, 300))
+    means = [sum(deal[row] for deal in dealt) for row in range(150)]
+    n_others = sum(max(range(3), key=lambda k: means[row][k]) != labels[row] for row in range(n_clean, 150))
     assert issues.attrs["n_disagreements"] == n_others > issues.is_issue.sum()
 
 

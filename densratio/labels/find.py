@@ -100,8 +100,8 @@ def find_label_issues(
     sum, and n_issues_interval: the fewest and the most wrong labels that are about as likely as the most likely number; with
     checked rows a 90 % interval; for numbers one that allows for a rough model of the errors and takes the predictions as they are.
     If these are far apart a warning says so: then trust the order, not the number. For classes attrs also hold these, the
-    transition, and n_disagreements: the rows whose given label is not the likeliest class of the predictions. If wrong labels lie on
-    hard rows, as people's do, their number is between n_issues and this: then check some rows.
+    transition, and n_disagreements: the rows whose given label is not the likeliest class of the predictions. If wrong labels lie
+    on hard rows, as people's do, their number is between n_issues and this: then check some rows.
     Raises ValueError for labels that are missing or of one class, for clean labels of another class, for images of several sizes,
     and for a device that is unknown or absent.
     """
