@@ -16,7 +16,7 @@ from densratio.training.registry import Ingredients, title_of
 from .settings import Experiment
 from .shifts import shift_of
 
-__all__ = ["ADIW", "LEARNED", "METHODS", "OF_ROWS", "REBUILT", "Method", "Sizes", "method_of", "title"]
+__all__ = ["ADIW", "LEARNED", "METHODS", "OF_ROWS", "PLAIN", "REBUILT", "Method", "Sizes", "method_of", "title"]
 
 
 REBUILT = "diw_rebuilt"
