@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..estimators import KMM
 from .loop.batch_reweighter import BatchReweighter
+from .loop.model import eager
 from .loop.ranks import mean_of_rows
 from .loop.row_batch import RowBatch
 from .loop.training_pass import TrainingPass
@@ -65,7 +66,7 @@ class ValidationOnly(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         return torch.zeros_like(batch.losses.detach())
 
-    @torch.compiler.disable
+    @eager
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)

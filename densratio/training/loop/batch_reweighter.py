@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
-from .model import compile_anew, device_of_model, warn_unless_training
+from .model import compile_anew, device_of_model, eager, warn_unless_training
 from .reweighter import Reweighter
 from .row_batch import RowBatch, positions_of
 from .training_pass import TrainingPass
@@ -105,7 +105,7 @@ class BatchReweighter(Reweighter):
     def optimizer(self, optimizer: torch.optim.Optimizer | None) -> None:
         self.meta.optimizer = optimizer
 
-    @torch.compiler.disable
+    @eager
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         x, y, index = self._given(model, train, val)
         self._check_model(model)

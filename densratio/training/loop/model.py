@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,27 @@ __all__ = [
     "Listener",
     "compile_anew",
     "device_of_model",
+    "eager",
     "is_compiled",
     "last_linear",
     "uncompiled",
     "unwrapped",
     "warn_unless_training",
 ]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def eager(method: F) -> F:
+    """A method that runs uncompiled where a whole step is compiled. torch's compiler, a third of the import, loads only there."""
+
+    @wraps(method)
+    def call(*given: Any, **named: Any) -> Any:
+        run = torch.compiler.disable(method) if torch.compiler.is_compiling() else method
+        return run(*given, **named)
+
+    return cast(F, call)
 
 
 class Adapter(nn.Module, ABC):

@@ -20,6 +20,7 @@ from ..losses import Loss, cross_entropy
 from .captured import CapturedCalls, can_capture
 from .draws import is_captured
 from .late_errors import LateErrors, copied_soon, waits_for
+from .model import eager
 from .monitor import Monitor
 from .ranks import n_ranks
 from .row_batch import positions_of
@@ -292,9 +293,8 @@ class Reweighter(nn.Module, Joinable, ABC):
         """The group of all ranks."""
         return dist.group.WORLD
 
+    @eager
     def _positions(self, index: Any) -> Tensor:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(self._positions)(index)
         positions = positions_of(index, len(index), "index", self.weights_.device, self.n_train)
         # On a device an index out of range raises its error later.
         return positions.clamp(0, self.n_train - 1) if waits_for(positions.device) else positions

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.model import warn_unless_training
+from ..loop.model import eager, warn_unless_training
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.row_batch import positions_of
@@ -170,6 +170,7 @@ class DynamicReweighter(Reweighter):
     def needs_validation(self) -> bool:
         return self.steps_seen % self.val_every == 0 or (self.bank is not None and self.bank.values is None)
 
+    @eager
     def partial_fit(
         self,
         train: Tensor,
@@ -190,9 +191,6 @@ class DynamicReweighter(Reweighter):
         A row that occurs in the batch more than once gets the mean of its weights. Gradients are not followed.
         Raises ValueError, before any stored entry changes, for non-finite input, lengths that differ, or an index out of range.
         """
-        if torch.compiler.is_compiling():
-            # If a whole step is compiled this part stays uncompiled.
-            return torch.compiler.disable(self.partial_fit)(train, val, index, val_index, y, y_val, losses)
         self.late_errors.raise_if_seen()
         with _single_precision(self.weights_.device):
             given = Given(train, val, index, val_index, y, y_val, losses)
@@ -204,7 +202,7 @@ class DynamicReweighter(Reweighter):
             self.monitor.step(self, positions)
         return self
 
-    @torch.compiler.disable
+    @eager
     def weighted_loss(self, model: nn.Module, train: Any, val: Any = None) -> Tensor:
         """mean(w * loss) of a training batch (x, y, index), with w estimated against a validation batch (x, y, index).
 
