@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture as Reference
-from small_loops import N_TRAIN, C, Network, X, Y, of, optimizer_of, plan
+from small_loops import N_TRAIN, C, Network, X, Y, assert_same, of, optimizer_of, plan
 from torch import nn
 from torch.nn import functional
 
 from densratio.training import DivideMix
-from densratio.training.noisy_labels import divide_mix
+from densratio.training.loop import mixed_labels
 from densratio.training.noisy_labels.gaussian_mixture import GaussianMixture
 
 seeds = st.integers(0, 1000)
@@ -133,7 +135,7 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
         moved.append(x + 0.1 * (1 + len(moved) % 2) * torch.ones_like(x))
         return moved[-1]
 
-    def spied(n, *args, draw=divide_mix.drawn_mix):
+    def spied(n, *args, draw=mixed_labels._drawn):
         mixes.append(draw(n, *args))
         return mixes[-1]
 
@@ -148,7 +150,7 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
     )
     seen = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(divide_mix, "drawn_mix", spied)
+        patch.setattr(mixed_labels, "_drawn", spied)
         for index in plan(7, seed=seed):
             epoch, is_warm = seen / N_TRAIN, reweighter.is_warming_up
             x, y = X[index], Y[index]
@@ -195,9 +197,28 @@ def test_rows_of_any_form_are_taken_unmixed():
     optimizer = optimizer_of(model)
     reweighter = DivideMix(N_TRAIN, model, optimizer, mixup=None, warmup_epochs=0)
     reweighter.weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8))).backward()
-    mixing = DivideMix(N_TRAIN, model, optimizer, warmup_epochs=0)
-    with pytest.raises(ValueError, match="must be one tensor of floats; got a dict"):
-        mixing.weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8)))
+    for parameters, words in (
+        ({}, "must be one tensor of floats; got a dict: give mixup=None"),
+        ({"mixup": None, "augment": copy.copy}, "must be of one tensor; got a dict: leave augment out"),
+    ):
+        # With the first batch, not only when the warm-up is over.
+        with pytest.raises(ValueError, match=words):
+            DivideMix(N_TRAIN, model, optimizer, **parameters).weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8)))
+
+
+def test_a_batch_that_fails_leaves_the_mixtures_as_they_were():
+    """The first batch after a pass fits them."""
+    model, _, reweighter, _, _ = made(0, warmup_epochs=1.0)
+    for index in plan(4):
+        reweighter.weighted_loss(model, of(index))
+    before, pass_before = copy.deepcopy(reweighter.state_dict()), model.forward
+    model.forward = lambda x: pass_before(x) * (float("nan") if torch.is_grad_enabled() else 1.0)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        reweighter.weighted_loss(model, of(range(8)))
+    assert_same(reweighter.state_dict(), before)
+    model.forward = pass_before
+    reweighter.weighted_loss(model, of(range(8)))
+    assert reweighter.fitted_pass == 1 and bool(reweighter.mixtures[0].is_fitted)
 
 
 NET = nn.Linear(4, C)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from densratio.training import ELRPlus
-from densratio.training.noisy_labels import elr_plus
+from densratio.training.loop import mixed_labels
 
 
 def soft(p):
@@ -35,12 +35,12 @@ def test_two_networks_follow_each_other_s_average(seed, strength, decay, paramet
     )  # fmt: skip
     mixes, averages, targets = [], [copy.deepcopy(twin) for twin in twins], [torch.zeros(N_TRAIN, C) for _ in twins]
 
-    def spied(*args, draw=elr_plus.drawn_mix):
+    def spied(*args, draw=mixed_labels._drawn):
         mixes.append(draw(*args))
         return mixes[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elr_plus, "drawn_mix", spied)
+        patch.setattr(mixed_labels, "_drawn", spied)
         for step, index in enumerate(plan(7, seed=seed)):
             x, y, is_warm = X[index], Y[index], reweighter.is_warming_up
             kept = min(parameter_decay, step / (step + 1))
@@ -87,6 +87,13 @@ def test_a_batch_that_fails_leaves_the_averages_and_draws_as_they_were():
     with pytest.raises(ValueError, match="NaN or infinity"):
         reweighter.weighted_loss(model, (x, y, index))
     assert_same(reweighter.state_dict(), before)
+
+
+def test_rows_that_cannot_be_mixed_are_named_with_the_first_batch():
+    reweighter = ELRPlus(N_TRAIN, C, NET, SGD, warmup_epochs=5)
+    with pytest.raises(ValueError, match=r"got a tensor of torch\.int64: give mixup=None"):
+        reweighter.weighted_loss(NET, (torch.ones(8, 4, dtype=torch.int64), Y[:8], torch.arange(8)))
+    assert reweighter.average.n_steps == 0
 
 
 NET = nn.Linear(4, C)

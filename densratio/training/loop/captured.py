@@ -101,10 +101,13 @@ def _capture(call: Callable[[], Any], pool: Any, device: torch.device) -> tuple[
     """The replay of a call, its result, and the memory pool, which graphs that run one after another share."""
     graph, stream = torch.cuda.CUDAGraph(), _stream(device)
     # The stream of the loop is set again in any case: torch leaves its own as the current one when it can't end a capture.
-    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
-        # Threads that pin the memory of a loader use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            result = call()
+    # Threads that pin the memory of a loader use the GPU meanwhile.
+    with (
+        torch.cuda.device(device),
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+    ):
+        result = call()
     return graph.replay, result, graph.pool()
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..losses import cross_entropy
+from .draws import Draws
 from .ranks import n_ranks, rank_here
 from .training_pass import TrainingPass
 
-__all__ = ["MixedLabels", "check_mixable", "drawn_mix"]
+__all__ = ["MixedLabels", "check_mixable", "mixed"]
 
 
 class MixedLabels(NamedTuple):
@@ -30,7 +31,7 @@ class MixedLabels(NamedTuple):
     @classmethod
     def drawn(cls, x: Tensor, y: Tensor, z: Tensor, mixup: float | None, random: np.random.Generator) -> MixedLabels:
         """The batch with a share from Beta(mixup, mixup) and a random order; unmixed if mixup is None."""
-        share, order = (1.0, torch.arange(len(y))) if mixup is None else drawn_mix(len(y), mixup, random)
+        share, order = (1.0, torch.arange(len(y))) if mixup is None else _drawn(len(y), mixup, random)
         order = order.to(x.device, non_blocking=True)
         return cls(share * x + (1.0 - share) * x[order] if share < 1.0 else x, y, z, order, share)
 
@@ -61,7 +62,16 @@ class MixedLabels(NamedTuple):
         return torch.cat([losses[:n], losses[2 * n : 3 * n]])
 
 
-def drawn_mix(n_rows: int, mixup: float, random: np.random.Generator) -> tuple[float, Tensor]:
+def mixed(parts: tuple[Tensor, ...], mixup: float | None, draws: Draws) -> tuple[Tensor, ...]:
+    """Tensors (n, ...) of the same rows, all mixed with the rows of one random order; as they are if mixup is None."""
+    if mixup is None:
+        return parts
+    share, order = _drawn(len(parts[0]), mixup, draws.random)
+    order = order.to(parts[0].device, non_blocking=True)
+    return tuple(share * part + (1.0 - share) * part[order] for part in parts)
+
+
+def _drawn(n_rows: int, mixup: float, random: np.random.Generator) -> tuple[float, Tensor]:
     """A share in [1/2, 1], the larger of the two that Beta(mixup, mixup) gives, and a random order (n_rows,).
 
     Every rank mixes its own rows in an order of its own, and leaves its generator in the same state as all others.
@@ -72,8 +82,9 @@ def drawn_mix(n_rows: int, mixup: float, random: np.random.Generator) -> tuple[f
     return float(max(share, 1.0 - share)), torch.as_tensor(own.permutation(n_rows))
 
 
-def check_mixable(x: Any) -> None:
-    """Raise ValueError for input that can't be averaged."""
+def check_mixable(x: Any, instead: str = "") -> None:
+    """Raise ValueError for input that can't be averaged. instead: what to type for it."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise ValueError(f"Soft labels and mixup average the input, which must be one tensor of floats; got {got}.")
+        more = f": {instead}" if instead else ""
+        raise ValueError(f"Soft labels and mixup average the input, which must be one tensor of floats; got {got}{more}.")

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..._validation import check_number
+from ..loop.draws import Draws
 from ..loop.labels import check_indices
-from ..loop.mixed_labels import check_mixable, drawn_mix
+from ..loop.mixed_labels import check_mixable, mixed
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -121,18 +121,9 @@ class DivideMix(WithPeer):
         self.prior = check_number("prior", prior, "[0, inf)")
         self.augment = augment
         self.fitted_pass = -1
-        self._random = np.random.default_rng(seed)
+        self.draws = Draws(seed)
         self.mixtures = nn.ModuleList(GaussianMixture() for _ in (_OWN, _PEER))
         self.register_buffer("last_losses", torch.zeros(n_train, 2))
-
-    @property
-    def draws(self) -> Any:
-        """The state of the random generator."""
-        return self._random.bit_generator.state
-
-    @draws.setter
-    def draws(self, state: Any) -> None:
-        self._random.bit_generator.state = state
 
     def _mixture(self, network: int) -> GaussianMixture:
         return self.mixtures[network]  # type: ignore[return-value]
@@ -164,20 +155,20 @@ class DivideMix(WithPeer):
     # ------------------------------------------------------------ a divided batch
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        if self.mixup is not None:
+            check_mixable(x, "give mixup=None")
+        if self.augment is not None and not isinstance(x, Tensor):
+            raise ValueError(f"The copies that augment gives must be of one tensor; got a {type(x).__name__}: leave augment out.")
         if self.is_warming_up:
             return super()._passed(model, x, y, index)
-        if self.mixup is not None or self.augment is not None:
-            check_mixable(x)
         copies = [x] if self.augment is None else [self.augment(x) for _ in range(_COPIES)]
         losses, p = self._seen(model, copies, y)
         rows = self._rows(index, len(y))
         rows.check(losses, self.n_train, self.late_errors)
-        if self.fitted_pass != int(self.epoch):
-            for network in (_OWN, _PEER):
-                self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
-            self.fitted_pass = int(self.epoch)
-        rows.undo(partial(setattr, self, "draws", self.draws))
+        rows.undo(self.draws.restorer())
         try:
+            if self.fitted_pass != int(self.epoch):
+                self._fit(rows)
             own, peer = (self._divided(network, copies, y, losses, p) for network in (_OWN, _PEER))
             batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
             rows.check(batch.losses.detach().reshape(len(copies), -1).T, self.n_train, self.late_errors)
@@ -185,6 +176,15 @@ class DivideMix(WithPeer):
             rows.take_back()
             raise
         return batch, rows
+
+    def _fit(self, rows: RowBatch) -> None:
+        """Fit the mixtures, once in a pass over the data."""
+        rows.undo(partial(setattr, self, "fitted_pass", self.fitted_pass))
+        for buffer in self.mixtures.buffers():
+            rows.remember(buffer)
+        for network in (_OWN, _PEER):
+            self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
+        self.fitted_pass = int(self.epoch)
 
     def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor]:
         """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies; it leaves no trace."""
@@ -206,12 +206,8 @@ class DivideMix(WithPeer):
         target = torch.where(is_labeled[:, None], refined, p.mean(dim=0)).clamp(min=torch.finfo(p.dtype).tiny)
         target = torch.softmax(target.log() / self.temperature, dim=1).repeat(len(copies), 1)
         x, is_labeled = copies[0] if len(copies) == 1 else torch.cat(copies), is_labeled.repeat(len(copies))
-        if self.mixup is None:
-            return _Divided(x, target, is_labeled)
-        share, order = drawn_mix(len(x), self.mixup, self._random)
-        order = order.to(x.device, non_blocking=True)
-        mixed, target = (share * part + (1.0 - share) * part[order] for part in (x, target))
-        return _Divided(mixed, target, is_labeled)
+        x, target = mixed((x, target), self.mixup, self.draws)
+        return _Divided(x, target, is_labeled)
 
     def _peer_loss(self, model: nn.Module, divided: _Divided, rows: RowBatch) -> Tensor:
         prediction = self.peer_prediction(model, divided.x)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..._validation import check_count, check_number
+from ..loop.draws import Draws
 from ..loop.labels import check_indices
-from ..loop.mixed_labels import check_mixable, drawn_mix
+from ..loop.mixed_labels import check_mixable, mixed
 from ..loop.model import device_of_model, unwrapped
 from ..loop.moving_average import MovingAverage
 from ..loop.row_batch import RowBatch
@@ -98,29 +98,20 @@ class ELRPlus(WithPeer):
         self.strength = check_number("strength", strength, "[0, inf)")
         self.decay = check_number("decay", decay, "[0, 1)")
         self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", " or None")
-        self._random = np.random.default_rng(seed)
+        self.draws = Draws(seed)
         self.average, self.peer_average = MovingAverage(parameter_decay), MovingAverage(parameter_decay)
         for name in ("targets", "peer_targets"):
             self.register_buffer(name, torch.zeros(n_train, n_classes))
 
-    @property
-    def draws(self) -> Any:
-        """The state of the random generator."""
-        return self._random.bit_generator.state
-
-    @draws.setter
-    def draws(self, state: Any) -> None:
-        self._random.bit_generator.state = state
-
     def _restorer(self) -> Callable[[], None]:
         """A function that restores the averages and the draws of now."""
-        averages, draws = (self.average, self.peer_average), self.draws
+        averages, restore_draws = (self.average, self.peer_average), self.draws.restorer()
         held = [(average.values.copy(), average.n_steps) for average in averages]
 
         def restore() -> None:
             for average, (values, n_steps) in zip(averages, held, strict=True):
                 average.values, average.n_steps = values, n_steps
-            self.draws = draws
+            restore_draws()
 
         return restore
 
@@ -133,9 +124,9 @@ class ELRPlus(WithPeer):
         self.remember_peer(rows)
         with self.as_peer():
             if isinstance(batch.y, _Both):
-                batch.found["plain_losses"], mixed = batch.y.losses, batch.y.peer
-                prediction = self.peer_prediction(batch.model, mixed.x)
-                loss = cross_entropy(prediction, mixed.z.to(prediction.dtype)) + self.strength * agreement_term(prediction, mixed.t)
+                batch.found["plain_losses"], peer = batch.y.losses, batch.y.peer
+                prediction = self.peer_prediction(batch.model, peer.x)
+                loss = cross_entropy(prediction, peer.z.to(prediction.dtype)) + self.strength * agreement_term(prediction, peer.t)
             else:
                 loss = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
             self.step_peer(rows.mean(loss), rows)
@@ -143,6 +134,8 @@ class ELRPlus(WithPeer):
     # ------------------------------------------------------------ a mixed batch
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        if self.mixup is not None:
+            check_mixable(x, "give mixup=None")
         restore = self._restorer()
         self.average.follow(model)
         self.peer_average.follow(self.peer)
@@ -155,8 +148,6 @@ class ELRPlus(WithPeer):
         return batch, rows
 
     def _of_both(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        if self.mixup is not None:
-            check_mixable(x)
         averaged = [self.average.predict(model, x), self._averaged_peer(model, x)]
         self.check_targets(averaged[0], y)
         losses = self.losses(averaged[0], y)
@@ -189,8 +180,4 @@ class ELRPlus(WithPeer):
 
     def _mixed(self, x: Any, y: Tensor, t: Tensor) -> _Mixed:
         z = functional.one_hot(y.long(), self.n_classes).to(t.dtype)
-        if self.mixup is None:
-            return _Mixed(x, z, t)
-        share, order = drawn_mix(len(y), self.mixup, self._random)
-        order = order.to(x.device, non_blocking=True)
-        return _Mixed(*(share * part + (1.0 - share) * part[order] for part in (x, z, t)))
+        return _Mixed(*mixed((x, z, t), self.mixup, self.draws))
