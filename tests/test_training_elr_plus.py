@@ -89,6 +89,16 @@ def test_a_batch_that_fails_leaves_the_averages_and_draws_as_they_were():
     assert_same(reweighter.state_dict(), before)
 
 
+def test_the_averages_follow_networks_into_another_precision():
+    model = Network(0, has_norm=False).train()
+    reweighter = ELRPlus(N_TRAIN, C, model, optimizer_of(model))
+    reweighter.weighted_loss(model, of(range(9)))
+    model.double()
+    x, y, index = of(range(9, 18))
+    assert reweighter.double().weighted_loss(model, (x.double(), y, index)).dtype == torch.float64
+    assert all(v.dtype == torch.float64 for v in (*reweighter.average.values.values(), *reweighter.peer_average.values.values()))
+
+
 def test_rows_that_cannot_be_mixed_are_named_with_the_first_batch():
     reweighter = ELRPlus(N_TRAIN, C, NET, SGD, warmup_epochs=5)
     with pytest.raises(ValueError, match=r"got a tensor of torch\.int64: give mixup=None"):

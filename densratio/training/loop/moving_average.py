@@ -41,7 +41,7 @@ class MovingAverage(nn.Module):
                 self.values[name] = value.detach().clone()
             else:
                 # A new tensor, so that a holder of the old values can restore them.
-                self.values[name] = torch.lerp(self.values[name].to(value.device), value, 1.0 - decay)
+                self.values[name] = torch.lerp(self.values[name].to(value), value, 1.0 - decay)
         self.n_steps += 1
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:
