@@ -13,6 +13,7 @@ from recorded_steps import recording
 from torch import nn
 from training_cases import tensors
 
+from densratio import KLIEP, KMM
 from densratio.training import DynamicReweighter
 from densratio.training.loop import captured
 from densratio.training.loop.late_errors import LateErrors
@@ -137,6 +138,13 @@ def test_a_graph_of_steps_in_inference_mode_serves_steps_outside_of_it():
     assert len(recorded) == 1
     for entry, value in tensors(plain).items():
         torch.testing.assert_close(tensors(replayed)[entry], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [KLIEP, KMM])
+def test_what_a_fit_of_the_ratio_left_is_no_setting_of_a_step(kind):
+    X, y = torch.randn(60, 2).numpy(), [0] * 30 + [1] * 30
+    plain, fitted = (DynamicReweighter(ratio, N_TRAIN, N_VAL).steps[0] for ratio in (kind(), kind().fit(X, y)))
+    assert plain.settings == fitted.settings and str(plain.ratio.n_steps) in plain.settings
 
 
 def test_memory_that_a_gpu_writes_is_not_copied():
