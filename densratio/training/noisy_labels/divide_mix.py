@@ -81,10 +81,11 @@ class DivideMix(WithPeer):
 
     weights_ holds n / n_labeled for a labeled row of the batch and 0 for another, and last_losses (n_train, 2) the losses under
     both networks. `peer` and its optimizer are in state_dict. To be mixed the input must be one tensor of floats; base weights are
-    not supported. As published the mean of both networks' probabilities predicts. A step costs about three of plain training.
-    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch, labeled and
-    unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers, and losses are those of the last
-    batch in training mode, where theirs are of a pass over all rows.
+    not supported. As published the sum of both networks' logits predicts. A step costs about three of plain training.
+    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch; labeled and
+    unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers; the mixture is fitted to the
+    losses of each row's last batch and gives w_i from that of the present one, where theirs are of a pass over all rows; and losses
+    and guesses are of networks in training mode, where theirs are in eval mode but for a network's own guesses.
     Raises ValueError with the first batch for other predictions or labels.
     Source: Li, Socher & Hoi (2020), DivideMix: learning with noisy labels as semi-supervised learning.
     """

@@ -66,6 +66,9 @@ class ELRPlus(WithPeer):
     averages t of both networks. average, peer_average: the moving averages of their parameters. All are in state_dict. To be mixed
     the input must be one tensor of floats; base weights are not supported. The averages predict in eval mode. A step costs about
     three of plain training.
+    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch; averaged
+    networks have averaged running statistics and predict in eval mode, where theirs stay in training mode; and the averages t stay
+    0 in a warm-up. What the program does for CIFAR-100 alone, a strength that rises and labels times t, is left out.
     Raises ValueError with the first batch for other predictions or labels.
     Source: Liu et al. (2020), Early-learning regularization prevents memorization of noisy labels.
     """
