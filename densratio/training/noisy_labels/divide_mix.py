@@ -120,6 +120,8 @@ class DivideMix(WithPeer):
         self.unlabeled_weight = check_number("unlabeled_weight", unlabeled_weight, "[0, inf)")
         self.ramp_epochs = check_number("ramp_epochs", ramp_epochs, "[0, inf)")
         self.prior = check_number("prior", prior, "[0, inf)")
+        if augment is not None and not callable(augment):
+            raise ValueError(f"augment must be a function that gives a random copy of the rows x, or None; got {augment!r}.")
         self.augment = augment
         self.fitted_pass = -1
         self.draws = Draws(seed)
