@@ -21,7 +21,7 @@ from ..loop.validation_pass import validation_pass
 from ..losses import class_probabilities, cross_entropy
 from .even_classes import distance_from_even
 from .gaussian_mixture import GaussianMixture
-from .peer import WithPeer
+from .peer import Both, WithPeer
 
 __all__ = ["DivideMix"]
 
@@ -35,19 +35,6 @@ class _Divided(NamedTuple):
     x: Tensor
     targets: Tensor
     is_labeled: Tensor
-
-
-class _Both(NamedTuple):
-    """The batch as each of the networks learns it, and the losses (n, 2) of its rows under both."""
-
-    own: _Divided
-    peer: _Divided
-    losses: Tensor
-
-    @staticmethod
-    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
-        """Losses (m,) against the model's targets."""
-        return cross_entropy(prediction, both.own.targets.to(prediction.dtype))
 
 
 class DivideMix(WithPeer):
@@ -146,7 +133,7 @@ class DivideMix(WithPeer):
         """The losses of both networks, and the peer's step."""
         self.remember_peer(rows)
         with self.as_peer():
-            if isinstance(batch.y, _Both):
+            if isinstance(batch.y, Both):
                 losses, loss = batch.y.losses, self._peer_loss(batch.model, batch.y.peer, rows)
             else:
                 of_peer = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
@@ -173,7 +160,7 @@ class DivideMix(WithPeer):
             if self.fitted_pass != int(self.epoch):
                 self._fit(rows)
             own, peer = (self._divided(network, copies, y, losses, p) for network in (_OWN, _PEER))
-            batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
+            batch = TrainingPass.of(model, own.x, Both(own, peer, losses), Both.cross_entropies)
             rows.check(batch.losses.detach().reshape(len(copies), -1).T, self.n_train, self.late_errors)
         except Exception:
             rows.take_back()

@@ -21,30 +21,17 @@ from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import evaluation, validation_pass
 from ..losses import class_probabilities, cross_entropy
 from .elr import agreement_term, normalized
-from .peer import WithPeer
+from .peer import Both, WithPeer
 
 __all__ = ["ELRPlus"]
 
 
 class _Mixed(NamedTuple):
-    """A batch for one of the networks: rows x mixed, with labels z (n, K) and averages t (n, K)."""
+    """A batch for one of the networks: rows x mixed, with labels (n, K) as targets and averages t (n, K)."""
 
     x: Any
-    z: Tensor
+    targets: Tensor
     t: Tensor
-
-
-class _Both(NamedTuple):
-    """The batch as each of the networks learns it, and the losses (n,) of its rows under the model's average."""
-
-    own: _Mixed
-    peer: _Mixed
-    losses: Tensor
-
-    @staticmethod
-    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
-        """Losses (n,) against the model's labels."""
-        return cross_entropy(prediction, both.own.z.to(prediction.dtype))
 
 
 class ELRPlus(WithPeer):
@@ -126,10 +113,11 @@ class ELRPlus(WithPeer):
         """The peer's step, also in a warm-up."""
         self.remember_peer(rows)
         with self.as_peer():
-            if isinstance(batch.y, _Both):
+            if isinstance(batch.y, Both):
                 batch.found["plain_losses"], peer = batch.y.losses, batch.y.peer
                 prediction = self.peer_prediction(batch.model, peer.x)
-                loss = cross_entropy(prediction, peer.z.to(prediction.dtype)) + self.strength * agreement_term(prediction, peer.t)
+                loss = cross_entropy(prediction, peer.targets.to(prediction.dtype))
+                loss = loss + self.strength * agreement_term(prediction, peer.t)
             else:
                 loss = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
             self.step_peer(rows.mean(loss), rows)
@@ -158,7 +146,7 @@ class ELRPlus(WithPeer):
         rows.check(losses[:, None], self.n_train, self.late_errors)
         try:
             own, peer = (self._mixed(x, y, self._renewed(stored, averaged[1 - k], rows)) for k, stored in enumerate(self._stored))
-            batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
+            batch = TrainingPass.of(model, own.x, Both(own, peer, losses), Both.cross_entropies)
             rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
         except Exception:
             rows.take_back()
@@ -176,8 +164,7 @@ class ELRPlus(WithPeer):
         return stored[rows.positions]
 
     def _averaged_peer(self, model: nn.Module, x: Any) -> Tensor:
-        device = device_of_model(self.peer)
-        values = self.peer_average.values = {name: value.to(device) for name, value in self.peer_average.values.items()}
+        values = self.peer_average.values_on(device_of_model(self.peer))
         with validation_pass(model), evaluation(unwrapped(model)):
             return self.peer_prediction(model, x, leaves_trace=False, tensors=values)
 

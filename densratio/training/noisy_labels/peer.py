@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,22 @@ from ..loop.model import device_of_model, unwrapped
 from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
 from ..loop.row_batch import RowBatch
-from ..losses import Loss
+from ..losses import Loss, cross_entropy
 
-__all__ = ["WithPeer"]
+__all__ = ["Both", "WithPeer"]
+
+
+class Both(NamedTuple):
+    """A batch as each network learns it, with rows `x` (m, ...) and soft labels `targets` (m, K), and the losses of its rows."""
+
+    own: Any
+    peer: Any
+    losses: Tensor
+
+    @staticmethod
+    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
+        """Losses (m,) against the model's targets."""
+        return cross_entropy(prediction, both.own.targets.to(prediction.dtype))
 
 
 class WithPeer(BatchReweighter):
