@@ -60,8 +60,8 @@ _MOST = 20  # names that are compared with all others
 
 
 def plain(name: str) -> str:
-    """Letters and digits of a name, in lower case: "MW-Net" and "mw_net" are one name."""
-    return "".join(c for c in name.lower() if c.isalnum())
+    """Letters and digits of a name, in lower case: "MW-Net" and "mw_net" are one name, and so are "ELR+" and "elr_plus"."""
+    return "".join(c for c in name.lower().replace("+", "plus") if c.isalnum())
 
 
 def nearest(name: Any, known: Iterable[str], n: int = 3) -> list[str]:

@@ -63,12 +63,12 @@ def co_teaching():
 
 def elr_plus():
     model = network()
-    return ELRPlus(N_TRAIN, 4, model, torch.optim.Adam(model.parameters()))
+    return ELRPlus(N_TRAIN, 4, model, torch.optim.Adam(model.parameters()), mixup=1.0)
 
 
 def divide_mix():
     model = network()
-    return DivideMix(N_TRAIN, model, torch.optim.Adam(model.parameters()), warmup_epochs=0.5)
+    return DivideMix(N_TRAIN, model, torch.optim.Adam(model.parameters()), mixup=4.0, warmup_epochs=0.5)
 
 
 METHODS = {

@@ -14,7 +14,7 @@ from densratio.training.integrations.state import Prediction
 from densratio.training.registry import METHODS
 
 # Their rows are one tensor, and a framework gives a dict of columns.
-OF_TENSORS = {"divide_mix", "elr_plus", "fsr", "cmw_net_sl", "cmw_net_sl_no_mixup"}
+OF_TENSORS = {"fsr", "cmw_net_sl", "cmw_net_sl_no_mixup"}
 
 
 class Logits(nn.Module):

@@ -105,6 +105,19 @@ def test_rows_have_no_order_and_copies_are_counts(seed):
     assert np.allclose(ratio, ratio[0])
 
 
+@pytest.mark.parametrize("name", ["divide_mix", "elr_plus"])
+def test_methods_that_mix_rows_take_copies_one_by_one(name):
+    X, y = (part[:40] for part in blobs()[:2])
+    counts = 1 + np.arange(40) % 3
+    rows = np.repeat(np.arange(40), counts)
+    counted = NoisyLabelClassifier(name, **QUICK).fit(X, y, sample_weight=counts)
+    copied = NoisyLabelClassifier(name, **QUICK).fit(X[rows], y[rows])
+    assert np.array_equal(counted.predict_proba(X), copied.predict_proba(X))
+    assert np.allclose(counted.weights_[rows] / counted.weights_[rows].mean(), copied.weights_)
+    with pytest.raises(ValueError, match=rf"method='{name}' takes no sample_weight but whole numbers.*type another method"):
+        NoisyLabelClassifier(name, **QUICK).fit(X, y, sample_weight=counts + 0.5)
+
+
 def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone(monkeypatch):
     X, y = blobs()[:2]
     monkeypatch.setattr("torch.cuda.manual_seed_all", lambda seed: pytest.fail("a fit on the CPU seeds the GPU"))

@@ -7,13 +7,17 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_steps import recording
+from torch import nn
 from training_cases import tensors
 
+from densratio import KLIEP, KMM
 from densratio.training import DynamicReweighter
 from densratio.training.loop import captured
+from densratio.training.loop.late_errors import LateErrors
+from densratio.training.loop.row_losses import RowLosses
 
 N_TRAIN, N_VAL = 40, 12
 KINDS = {
@@ -42,6 +46,7 @@ def steps(reweighter, seed, sizes):
 
 
 @pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 50), sizes=st.lists(st.sampled_from([8, 8, 5]), min_size=4, max_size=6), warmup=st.integers(0, 4))
 def test_replayed_steps_leave_the_state_of_the_steps_themselves(name, seed, sizes, warmup):
     made = [DynamicReweighter(n_train=N_TRAIN, n_val=N_VAL, warmup_steps=warmup, **KINDS[name]) for _ in range(2)]
@@ -71,11 +76,13 @@ def test_the_host_s_own_changes_reach_the_next_step():
             steps(reweighter, 1, [8] * 5)
             reweighter.weights_ = torch.ones(N_TRAIN)
             steps(reweighter, 2, [8] * 5)
+            reweighter.row_losses = RowLosses(N_TRAIN)
+            steps(reweighter, 2, [8] * 5)
             reweighter.double()
             steps(reweighter, 3, [8] * 5)
             reweighter.load_state_dict(DynamicReweighter("kmm", N_TRAIN, N_VAL).double().state_dict())
             steps(reweighter, 4, [8] * 5)
-    assert len(recorded) == 5
+    assert len(recorded) == 6
     for entry, value in tensors(plain).items():
         torch.testing.assert_close(tensors(replayed)[entry], value, rtol=1e-5, atol=1e-6)
 
@@ -102,6 +109,67 @@ def test_copies_and_pickles_go_on_without_the_graphs():
     for found in states[1:]:
         for entry, value in found.items():
             torch.testing.assert_close(value, states[0][entry])
+
+
+def test_a_module_that_holds_the_reweighter_loads_it():
+    """The host has seen on the CPU that the bank is full, and the loaded bank is not."""
+    made = [DynamicReweighter("lsif", N_TRAIN, N_VAL, warmup_steps=0, val_refresh=5) for _ in range(2)]
+    made[0].captures = False
+    early = [copy.deepcopy(nn.ModuleList([steps(reweighter, 0, [8])]).state_dict()) for reweighter in made]
+    for reweighter, state in zip(made, early, strict=True):
+        steps(reweighter, 1, [8] * 9)
+        with recording() as recorded:
+            steps(reweighter, 2, [8] * 5)
+            nn.ModuleList([reweighter]).load_state_dict(state)
+            steps(reweighter, 3, [8] * 5)
+    assert len(recorded) == 2
+    for entry, value in tensors(made[0]).items():
+        torch.testing.assert_close(tensors(made[1])[entry], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_graph_of_steps_in_inference_mode_serves_steps_outside_of_it():
+    plain, replayed = (DynamicReweighter("kmm", N_TRAIN, N_VAL, warmup_steps=0) for _ in range(2))
+    plain.captures = False
+    with recording() as recorded:
+        for reweighter in (plain, replayed):
+            with torch.inference_mode():
+                steps(reweighter, 0, [8] * 4)
+            steps(reweighter, 1, [8] * 4)
+    assert len(recorded) == 1
+    for entry, value in tensors(plain).items():
+        torch.testing.assert_close(tensors(replayed)[entry], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [KLIEP, KMM])
+def test_what_a_fit_of_the_ratio_left_is_no_setting_of_a_step(kind):
+    X, y = torch.randn(60, 2).numpy(), [0] * 30 + [1] * 30
+    plain, fitted = (DynamicReweighter(ratio, N_TRAIN, N_VAL).steps[0] for ratio in (kind(), kind().fit(X, y)))
+    assert plain.settings == fitted.settings and str(plain.ratio.n_steps) in plain.settings
+
+
+def test_memory_that_a_gpu_writes_is_not_copied():
+    late = LateErrors()
+    late._on_host = torch.zeros(2, 10)
+    assert all(other._on_host is None for other in (copy.deepcopy(late), pickle.loads(pickle.dumps(late))))
+
+
+def test_shares_are_in_single_precision_inside_autocast():
+    def evidence(is_mixed):
+        torch.manual_seed(0)
+        model, reweighter = torch.nn.Linear(6, 3), DynamicReweighter("auto", N_TRAIN, N_VAL, warmup_steps=0)
+        x, y = torch.randn(N_TRAIN, 6), torch.arange(N_TRAIN) % 3
+        own, other = torch.arange(20), torch.arange(N_VAL)
+        slopes = []
+        record = reweighter.agreement.record
+        reweighter.agreement.record = lambda *args: slopes.append(args) or record(*args)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            reweighter.weighted_loss(model, (x[own], y[own], own), (x[20:32], y[20:32], other))
+        found = reweighter.agreement.evidence.clone()
+        reweighter.agreement.evidence.zero_()
+        record(*slopes[0])
+        return found, reweighter.agreement.evidence
+
+    assert torch.equal(*evidence(True))
 
 
 def test_sizes_that_never_recur_make_no_graph_and_a_refused_capture_is_not_tried_again(monkeypatch):

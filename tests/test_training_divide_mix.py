@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture as Reference
-from small_loops import N_TRAIN, C, Network, X, Y, of, optimizer_of, plan
+from small_loops import N_TRAIN, C, Network, X, Y, assert_same, of, optimizer_of, plan
 from torch import nn
 from torch.nn import functional
 
 from densratio.training import DivideMix
-from densratio.training.noisy_labels import divide_mix
+from densratio.training.loop import mixed_labels
+from densratio.training.loop.mixed_labels import mixup_of
 from densratio.training.noisy_labels.gaussian_mixture import GaussianMixture
 
 seeds = st.integers(0, 1000)
@@ -133,7 +136,7 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
         moved.append(x + 0.1 * (1 + len(moved) % 2) * torch.ones_like(x))
         return moved[-1]
 
-    def spied(n, *args, draw=divide_mix.drawn_mix):
+    def spied(n, *args, draw=mixed_labels._drawn):
         mixes.append(draw(n, *args))
         return mixes[-1]
 
@@ -148,7 +151,7 @@ def test_two_networks_divide_the_rows_for_each_other(seed, threshold, temperatur
     )
     seen = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(divide_mix, "drawn_mix", spied)
+        patch.setattr(mixed_labels, "_drawn", spied)
         for index in plan(7, seed=seed):
             epoch, is_warm = seen / N_TRAIN, reweighter.is_warming_up
             x, y = X[index], Y[index]
@@ -193,11 +196,37 @@ def test_rows_of_any_form_are_taken_unmixed():
 
     model = OfDict()
     optimizer = optimizer_of(model)
-    reweighter = DivideMix(N_TRAIN, model, optimizer, mixup=None, warmup_epochs=0)
+    reweighter = DivideMix(N_TRAIN, model, optimizer, warmup_epochs=0)
     reweighter.weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8))).backward()
-    mixing = DivideMix(N_TRAIN, model, optimizer, warmup_epochs=0)
-    with pytest.raises(ValueError, match="must be one tensor of floats; got a dict"):
-        mixing.weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8)))
+    for parameters, words in (
+        ({"mixup": 4.0}, "must be one tensor of floats; got a dict: give mixup=None"),
+        ({"mixup": None, "augment": copy.copy}, "must be of one tensor; got a dict: leave augment out"),
+    ):
+        # With the first batch, not only when the warm-up is over.
+        with pytest.raises(ValueError, match=words):
+            DivideMix(N_TRAIN, model, optimizer, **parameters).weighted_loss(model, ({"x": X[:8]}, Y[:8], torch.arange(8)))
+
+
+@pytest.mark.parametrize(("x", "beta"), [(torch.ones(4, 2), None), ({"x": X}, None), (torch.ones(4, 1, 2, 2), 4.0)])
+def test_images_are_mixed_and_rows_of_tables_are_not(x, beta):
+    assert mixup_of("auto", x, 4.0) == beta and mixup_of(None, x, 4.0) is None
+    if isinstance(x, torch.Tensor):
+        assert mixup_of(0.3, x, 4.0) == 0.3
+
+
+def test_a_batch_that_fails_leaves_the_mixtures_as_they_were():
+    """The first batch after a pass fits them."""
+    model, _, reweighter, _, _ = made(0, warmup_epochs=1.0)
+    for index in plan(4):
+        reweighter.weighted_loss(model, of(index))
+    before, pass_before = copy.deepcopy(reweighter.state_dict()), model.forward
+    model.forward = lambda x: pass_before(x) * (float("nan") if torch.is_grad_enabled() else 1.0)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        reweighter.weighted_loss(model, of(range(8)))
+    assert_same(reweighter.state_dict(), before)
+    model.forward = pass_before
+    reweighter.weighted_loss(model, of(range(8)))
+    assert reweighter.fitted_pass == 1 and bool(reweighter.mixtures[0].is_fitted)
 
 
 NET = nn.Linear(4, C)
@@ -209,8 +238,11 @@ SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
     [
         (lambda: DivideMix(5, NET, SGD, threshold=1.5), r"threshold must be a number in \[0, 1\]; got 1.5"),
         (lambda: DivideMix(5, NET, SGD, temperature=0), r"temperature must be a number in \(0, inf\)"),
-        (lambda: DivideMix(5, NET, SGD, mixup=-1), r"mixup must be a number in \(0, inf\) or None"),
+        (lambda: DivideMix(5, NET, SGD, mixup=-1), r"mixup must be a number in \(0, inf\), .auto. or None"),
         (lambda: DivideMix(5, NET, SGD, unlabeled_weight=-1), "unlabeled_weight must be"),
+        (lambda: DivideMix(5, NET, SGD, augment=2), "augment must be a function .* or None; got 2"),
+        (lambda: DivideMix(5, NET, SGD, peer="resnet"), "DivideMix: peer= must be a .*Module of the same form.* got 'resnet'"),
+        (lambda: DivideMix(5, NET, SGD, peer=nn.Linear(3, 3)), "peer= must be .* of the same form as the model; got Linear"),
         (lambda: DivideMix(5, Network(0), SGD), "DivideMix gives the peer a copy of the optimizer"),
         (lambda: DivideMix(5, NET, SGD).set_base_weights([1, 2, 3, 4, 5]), "DivideMix mixes rows, which have no base weights"),
     ],

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from densratio.training import ELRPlus
-from densratio.training.noisy_labels import elr_plus
+from densratio.training.loop import mixed_labels
 
 
 def soft(p):
@@ -35,12 +35,12 @@ def test_two_networks_follow_each_other_s_average(seed, strength, decay, paramet
     )  # fmt: skip
     mixes, averages, targets = [], [copy.deepcopy(twin) for twin in twins], [torch.zeros(N_TRAIN, C) for _ in twins]
 
-    def spied(*args, draw=elr_plus.drawn_mix):
+    def spied(*args, draw=mixed_labels._drawn):
         mixes.append(draw(*args))
         return mixes[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elr_plus, "drawn_mix", spied)
+        patch.setattr(mixed_labels, "_drawn", spied)
         for step, index in enumerate(plan(7, seed=seed)):
             x, y, is_warm = X[index], Y[index], reweighter.is_warming_up
             kept = min(parameter_decay, step / (step + 1))
@@ -89,6 +89,23 @@ def test_a_batch_that_fails_leaves_the_averages_and_draws_as_they_were():
     assert_same(reweighter.state_dict(), before)
 
 
+def test_the_averages_follow_networks_into_another_precision():
+    model = Network(0, has_norm=False).train()
+    reweighter = ELRPlus(N_TRAIN, C, model, optimizer_of(model))
+    reweighter.weighted_loss(model, of(range(9)))
+    model.double()
+    x, y, index = of(range(9, 18))
+    assert reweighter.double().weighted_loss(model, (x.double(), y, index)).dtype == torch.float64
+    assert all(v.dtype == torch.float64 for v in (*reweighter.average.values.values(), *reweighter.peer_average.values.values()))
+
+
+def test_rows_that_cannot_be_mixed_are_named_with_the_first_batch():
+    reweighter = ELRPlus(N_TRAIN, C, NET, SGD, mixup=1.0, warmup_epochs=5)
+    with pytest.raises(ValueError, match=r"got a tensor of torch\.int64: give mixup=None"):
+        reweighter.weighted_loss(NET, (torch.ones(8, 4, dtype=torch.int64), Y[:8], torch.arange(8)))
+    assert reweighter.average.n_steps == 0
+
+
 NET = nn.Linear(4, C)
 SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
 
@@ -98,7 +115,7 @@ SGD = torch.optim.SGD(NET.parameters(), lr=0.1)
     [
         (lambda: ELRPlus(5, C, NET, SGD, decay=1.0), r"decay must be a number in \[0, 1\)"),
         (lambda: ELRPlus(5, C, NET, SGD, parameter_decay=1.0), r"decay must be a number in \[0, 1\)"),
-        (lambda: ELRPlus(5, C, NET, SGD, mixup=0), r"mixup must be a number in \(0, inf\) or None"),
+        (lambda: ELRPlus(5, C, NET, SGD, mixup=0), r"mixup must be a number in \(0, inf\), .auto. or None"),
         (lambda: ELRPlus(5, C, Network(0), SGD), "ELRPlus gives the peer a copy of the optimizer"),
         (lambda: ELRPlus(5, C, NET, SGD).set_base_weights([1] * 5), "ELRPlus mixes rows.*or type ELR"),
     ],

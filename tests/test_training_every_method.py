@@ -87,7 +87,7 @@ def co_teaching(optimizer):
 
 def elr_plus(optimizer):
     peer = Network(4, has_norm=len(optimizer.param_groups[0]["params"]) > 4)
-    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer), warmup_epochs=0.5)
+    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer), mixup=1.0, warmup_epochs=0.5)
 
 
 def divide_mix(optimizer, **params):
@@ -132,7 +132,7 @@ METHODS = {
     "rho_loss": lambda optimizer: RHOLoss(N_TRAIN, IRREDUCIBLE, share=0.4),
     "stable_net": lambda optimizer: StableNet(N_TRAIN, 6, n_saved=9, n_functions=2, warmup_epochs=0.5),
     "co_teaching": co_teaching,
-    "divide_mix": divide_mix,
+    "divide_mix": lambda optimizer: divide_mix(optimizer, mixup=4.0),
     "elr_plus": elr_plus,
     "divide_mix, unmixed": lambda optimizer: divide_mix(optimizer, mixup=None),
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
@@ -221,12 +221,16 @@ def test_real_loops_give_finite_weights_of_which_none_is_negative(name, how):
     generator = torch.Generator().manual_seed(0)
     batches = endless(DataLoader(Indexed(TensorDataset(X, Y)), batch_size=12, shuffle=True, generator=generator))
     vals, parts = endless(DataLoader(Indexed(TensorDataset(X_VAL, Y_VAL)), batch_size=5)), 2 if how == "accumulated" else 1
+    waiting = 0.0
     for step in range(12):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "half precision"):
             loss = reweighter.weighted_loss(model, next(batches), next(vals)) / parts
         assert loss.shape == () and loss.dtype == torch.float32 and bool(torch.isfinite(loss))
-        loss.backward()
+        # What a later batch changes is not what backward needs.
+        waiting = waiting + loss
         if (step + 1) % parts == 0:
+            waiting.backward()
+            waiting = 0.0
             if how == "clipped":
                 nn.utils.clip_grad_norm_(model.parameters(), 0.1)
             optimizer.step()

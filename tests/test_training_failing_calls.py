@@ -44,12 +44,12 @@ def co_teaching():
 
 def elr_plus():
     peer = Network(4, has_norm=False)
-    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer), warmup_epochs=0.5)
+    return ELRPlus(N_TRAIN, C, peer, optimizer_of(peer), mixup=1.0, warmup_epochs=0.5)
 
 
 def divide_mix():
     peer = Network(4, has_norm=False)
-    return DivideMix(N_TRAIN, peer, optimizer_of(peer), warmup_epochs=0.5)
+    return DivideMix(N_TRAIN, peer, optimizer_of(peer), mixup=4.0, warmup_epochs=0.5)
 
 
 METHODS = {

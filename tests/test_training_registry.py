@@ -11,6 +11,7 @@ import torch
 from small_loops import IRREDUCIBLE, N_TRAIN, N_VAL, VAL, C, Network, Y, assert_same, of, optimizer_of, plan, stored, train
 from torch import nn
 
+from densratio._names import plain
 from densratio.training import DynamicReweighter, Reweighter, reweighter
 from densratio.training.registry import METHODS, TRAIN_TWICE, key_of, title_of
 
@@ -110,7 +111,9 @@ def test_names_are_known_in_any_spelling(text):
     assert key_of(text) == "mw_net" and title_of("mw_net") == "MW-Net"
 
 
-def test_titles_differ():
+def test_titles_differ_and_are_no_names_of_other_methods():
+    keys = {plain(key): key for key in METHODS}
+    assert all(keys.get(plain(method.title), key) == key for key, method in METHODS.items()) and key_of("ELR+") == "elr_plus"
     assert len({method.title for method in METHODS.values()}) == len(METHODS) and set(TRAIN_TWICE) < set(METHODS)
 
 
@@ -133,7 +136,7 @@ def test_a_model_without_a_linear_layer_is_refused_where_a_method_weighs_by_its_
 @pytest.mark.parametrize(
     ("typed", "key"),
     [("mw_net", "mw_net"), ("CMW-Net", "cmw_net"), ("MWNet", "mw_net"), ("lrt", "lrt"), ("JustTrainTwice", "jtt"),
-     ("focal loss", "focal"), ("elr+", "elr"), ("LRWHard", "lrw_hard"), ("diw", "diw"), ("random", "random")],
+     ("focal loss", "focal"), ("elr+", "elr_plus"), ("LRWHard", "lrw_hard"), ("diw", "diw"), ("random", "random")],
 )  # fmt: skip
 def test_the_dynamic_reweighter_says_what_to_type_for_another_method(typed, key):
     with pytest.raises(ValueError, match=r"made by name: type densratio.training.reweighter\(") as told:

@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_loops import as_on_a_device
 from torch import nn
 
 from densratio.training import Reweighter
 from densratio.training.loop import row_batch
+from densratio.training.loop.late_errors import LateErrors
 from densratio.training.loop.row_batch import RowBatch
 from densratio.training.loop.state import before_loading
 
@@ -134,3 +136,13 @@ def test_what_is_made_with_the_first_batch_is_made_before_a_state_is_loaded(twin
     model = twin(nn.Sequential(Lazy()))
     model.load_state_dict(state)
     assert model[0].made.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_rows_that_one_check_found_unusable_stay_so_in_the_next():
+    stored, late = torch.zeros(N), LateErrors()
+    with as_on_a_device():
+        rows = RowBatch.of(torch.arange(3), 3, N, stored.device)
+        rows.check(torch.tensor([[1.0], [float("nan")], [2.0]]), N, late)
+        rows.check(torch.ones(3, 1), N, late)
+        rows.write(stored, torch.ones(3))
+    assert not bool(rows.is_usable) and not stored.any()

@@ -100,6 +100,7 @@ class NoisyLabelClassifier(ClassifierMixin, Estimator):
         With a model of your own rows may have any shape (n, c, ...).
         clean: rows known to be right, as row numbers of X or as a second (X, y); they have full weight.
         sample_weight (n,): how much each row counts. Whole numbers are copies; other weights have no unit.
+        Raises ValueError for other weights than whole numbers by a method that mixes rows, such as "divide_mix".
         """
         if find_spec("torch") is None:
             raise ImportError('NoisyLabelClassifier trains networks with torch: pip install "densratio-toolkit[torch]"')

@@ -289,6 +289,8 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
         first=lambda: _margins(_held_out(plan, rows, seed), rows.y), seed=seed,
     ).to(plan.device)  # fmt: skip
     if np.ptp(rows.counts) > 0:
+        if method.no_base_weights:
+            return _of_copies(plan, rows, clean, name, seed)
         method.set_base_weights(rows.counts)
 
     def loss(i: Tensor) -> Tensor:
@@ -303,6 +305,20 @@ def _reweighted(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int
 
     history = list(ticked(losses(), plan.epochs, f"Training by {name}, epochs"))
     return run.model, method.weights_.cpu().numpy().astype(np.float64), history
+
+
+def _of_copies(plan: Plan, rows: Rows, clean: Rows | None, name: str, seed: int) -> tuple[nn.Module, np.ndarray, list[float]]:
+    """`_reweighted` by a method that can't count a row more than once: with a row for each copy."""
+    copies = np.round(rows.counts).astype(np.int64)
+    if (copies != rows.counts).any():
+        raise ValueError(
+            f"method={name!r} takes no sample_weight but whole numbers, which are copies: leave sample_weight out, or type another "
+            'method, such as "auto" or "co_teaching".'
+        )
+    place = np.repeat(np.arange(len(copies)), copies)
+    each = rows.take(place)._replace(counts=np.ones(len(place)))
+    model, weight, losses = _reweighted(plan, each, clean, name, seed)
+    return model, np.bincount(place, weight, len(copies)) / copies, losses
 
 
 def _batches(plan: Plan, rows: Rows, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

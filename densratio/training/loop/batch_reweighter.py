@@ -194,7 +194,7 @@ class BatchReweighter(Reweighter):
                 self._write(weights, losses, epoch, RowBatch.held(positions, is_usable))
 
             now = torch.full((), epoch, device=losses.device)
-            self._captured(self.weights_, write, (weights, losses, now, rows.positions, rows.is_usable))
+            self._captured(self._recorded, write, (weights, losses, now, rows.positions, rows.is_usable))
         else:
             self._write(weights, losses, epoch, rows)
         self.rows_seen += len(rows.all_positions)

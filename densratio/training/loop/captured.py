@@ -56,14 +56,15 @@ class CapturedCalls:
         """The result of function(*tensors), from a graph if there is one for the kind, the shapes and the dtypes.
 
         function may neither look at a value nor follow gradients, and changes nothing but tensors that outlive the call. `kind`
-        holds whatever else its kernels depend on. Tensors in the result may be overwritten by the next call.
+        holds these tensors, unless `clear` is called when others take their place, and whatever else its kernels depend on, such as
+        autocast. Tensors in the result may be overwritten by the next call.
         """
         given = [tensor for tensor in tensors if tensor is not None]
         is_exact = torch.are_deterministic_algorithms_enabled()
         kind = kind, is_exact, tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
         with torch.no_grad():
             if kind not in self._graphs and self._is_due(kind):
-                self._graphs[kind] = self._captured(function, tensors)
+                self._graphs[kind] = self._graph_of(function, tensors)
             graph = self._graphs.get(kind)
             if graph is None:
                 return function(*tensors)
@@ -78,16 +79,18 @@ class CapturedCalls:
         self._calls[kind] += 1
         return self._calls[kind] > _EAGER and len(self._graphs) < _MOST
 
-    def _captured(self, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> _Graph | None:
+    def _graph_of(self, function: Callable[..., Any], tensors: Sequence[Tensor | None]) -> _Graph | None:
         """The graph of a call, which is not run; None if it can't be captured."""
-        own = [None if tensor is None else tensor.clone() for tensor in tensors]
-        device = next(tensor.device for tensor in own if tensor is not None)
-        try:
-            replay, result, self._pool = _capture(lambda: function(*own), self._pool, device)
-        except RuntimeError as error:
-            # What cannot be captured still runs kernel by kernel.
-            _log.info("A step is not captured as a CUDA graph: %s", error)
-            return None
+        # Tensors made under torch.inference_mode() could not be written outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            own = [None if tensor is None else tensor.clone() for tensor in tensors]
+            device = next(tensor.device for tensor in own if tensor is not None)
+            try:
+                replay, result, self._pool = _capture(lambda: function(*own), self._pool, device)
+            except RuntimeError as error:
+                # What cannot be captured still runs kernel by kernel.
+                _log.info("A step is not captured as a CUDA graph: %s", error)
+                return None
         return _Graph(replay, [tensor for tensor in own if tensor is not None], result)
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
@@ -97,8 +100,13 @@ class CapturedCalls:
 def _capture(call: Callable[[], Any], pool: Any, device: torch.device) -> tuple[Callable[[], Any], Any, Any]:
     """The replay of a call, its result, and the memory pool, which graphs that run one after another share."""
     graph, stream = torch.cuda.CUDAGraph(), _stream(device)
+    # The stream of the loop is set again in any case: torch leaves its own as the current one when it can't end a capture.
     # Threads that pin the memory of a loader use the GPU meanwhile.
-    with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+    with (
+        torch.cuda.device(device),
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+    ):
         result = call()
     return graph.replay, result, graph.pool()
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["generator_of", "generator_states", "is_captured", "same_draws", "set_generators"]
+__all__ = ["Draws", "generator_of", "generator_states", "is_captured", "same_draws", "set_generators"]
+
+
+class Draws:
+    """A random generator of numpy, whose state is in the state_dict of the method that draws from it."""
+
+    def __init__(self, seed: int):
+        self.random = np.random.default_rng(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the generator."""
+        return dict(self.random.bit_generator.state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        self.random.bit_generator.state = dict(state)
+
+    def restorer(self) -> Callable[[], None]:
+        """A function that restores the state of now."""
+        return partial(self.load_state_dict, self.state_dict())
 
 
 def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,6 +40,10 @@ class LateErrors(nn.Module):
         super().__init__()
         self.register_buffer("rows", torch.full((2, _NAMED), _NONE), persistent=False)
         self._on_host: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of pinned memory would not be pinned, and the host would wait for each write to it.
+        return {**self.__dict__, "_on_host": None}
 
     def usable(self, *samples: tuple[Tensor, Tensor, int]) -> Tensor:
         """Whether () all values (n, d) of each sample are finite and all its positions (n,) are at least 0 and below its size."""

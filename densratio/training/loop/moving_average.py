@@ -41,15 +41,19 @@ class MovingAverage(nn.Module):
                 self.values[name] = value.detach().clone()
             else:
                 # A new tensor, so that a holder of the old values can restore them.
-                self.values[name] = torch.lerp(self.values[name].to(value.device), value, 1.0 - decay)
+                self.values[name] = torch.lerp(self.values[name].to(value), value, 1.0 - decay)
         self.n_steps += 1
 
     def predict(self, model: nn.Module, x: Any) -> Tensor:
         """Prediction of the averaged model, in eval mode, for the rows x; without gradients, and without a trace in `model`."""
-        inner, device = unwrapped(model), device_of_model(model)
-        self.values = {name: value.to(device) for name, value in self.values.items()}
+        inner, values = unwrapped(model), self.values_on(device_of_model(model))
         with validation_pass(inner), evaluation(inner):
-            return functional_call(inner, self.values, (x,))
+            return functional_call(inner, values, (x,))
+
+    def values_on(self, device: torch.device) -> dict[str, Tensor]:
+        """The values by name, which are moved to the device."""
+        self.values = {name: value.to(device) for name, value in self.values.items()}
+        return self.values
 
     def get_extra_state(self) -> dict[str, Any]:
         """The values, for state_dict."""

@@ -25,7 +25,7 @@ from .monitor import Monitor
 from .ranks import n_ranks
 from .row_batch import positions_of
 from .row_losses import RowLosses
-from .state import all_or_nothing, check_numbers
+from .state import all_or_nothing, before_loading, check_numbers
 
 __all__ = ["Reweighter"]
 
@@ -88,6 +88,7 @@ class Reweighter(nn.Module, Joinable, ABC):
         self.register_buffer("weights_", torch.ones(n_train))
         # Not in state_dict: like labels they belong to the data, and are passed again after a resume.
         self.register_buffer("base_weights", None, persistent=False)
+        before_loading(self, _forget_graphs)
 
     @property
     def epoch(self) -> float:
@@ -172,7 +173,6 @@ class Reweighter(nn.Module, Joinable, ABC):
         Raises RuntimeError for the state of another method or of other sizes, ValueError for one with NaN or infinity.
         """
         check_numbers(state_dict, self.state_dict())
-        self._captured.clear()
         message = (
             f"This checkpoint does not fit {type(self).__name__} of {self.n_train} training rows; nothing was loaded. "
             "Make the reweighter as it was made when it was saved: the same class, sizes and parameters."
@@ -184,6 +184,11 @@ class Reweighter(nn.Module, Joinable, ABC):
     def _may_capture(self) -> bool:
         """Whether a step may become a graph: what a first one makes is there, and no other rank takes part."""
         return self.captures and self.steps_seen > 0 and n_ranks() == 1 and can_capture(self.weights_.device)
+
+    @property
+    def _recorded(self) -> tuple[Tensor, ...]:
+        """Tensors that every step writes. A graph is of them alone, and others may be set in their place."""
+        return self.weights_, self.row_losses.total, self.row_losses.mass
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         # On another device, or in another precision, the state is in other tensors than those that graphs know.
@@ -304,6 +309,11 @@ class Reweighter(nn.Module, Joinable, ABC):
         if self.base_weights is None:
             return weights
         return weights * self.base_weights[self._positions(index)].to(weights.device)
+
+
+def _forget_graphs(reweighter: Reweighter, stored: dict[str, Tensor]) -> None:
+    # Also where the module that holds the reweighter is loaded.
+    reweighter._captured.clear()
 
 
 def x_y_index(batch: Any, kind: str) -> tuple[Any, Any, Any]:

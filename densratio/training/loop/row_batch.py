@@ -75,7 +75,9 @@ class RowBatch(Rows):
         if len(losses) == 0:
             raise ValueError("The training batch has no rows: leave it out.")
         if waits_for(losses.device):
-            self._is_usable = late.usable((losses, self.named, n_stored))
+            is_usable = late.usable((losses, self.named, n_stored))
+            # What an earlier check of the same rows found remains.
+            self._is_usable = is_usable if self._is_usable is True else is_usable & self._is_usable
         else:
             _check_finite(losses, self.all_positions, "training")
 

@@ -116,7 +116,8 @@ class LiLAW(BatchReweighter):
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         s_y, s_max = _softmax(batch.prediction / self.temperature, batch.y)
         self._learn(batch.model, val)
-        parts = lilaw_weights(s_y, s_max, self.alpha.detach(), self.beta.detach(), self.delta.detach())
+        # Copies: several losses may wait for one backward, and the next batch changes the numbers.
+        parts = lilaw_weights(s_y, s_max, *(number.clone() for number in self.learned_numbers.values()))
         rows.write(self.difficulty, torch.stack(parts, dim=1))
         return self._sum(parts)
 

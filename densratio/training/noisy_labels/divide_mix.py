@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..._validation import check_number
+from ..loop.draws import Draws
 from ..loop.labels import check_indices
-from ..loop.mixed_labels import check_mixable, drawn_mix
+from ..loop.mixed_labels import check_mixup, mixed, mixup_of
 from ..loop.ranks import Rows
 from ..loop.row_batch import RowBatch
 from ..loop.training_pass import TrainingPass
@@ -21,10 +21,11 @@ from ..loop.validation_pass import validation_pass
 from ..losses import class_probabilities, cross_entropy
 from .even_classes import distance_from_even
 from .gaussian_mixture import GaussianMixture
-from .peer import WithPeer
+from .peer import Both, WithPeer
 
 __all__ = ["DivideMix"]
 
+_MIXUP = 4.0  # published
 _COPIES = 2  # of each row, where they are drawn by augment
 _OWN, _PEER = 0, 1
 
@@ -35,19 +36,6 @@ class _Divided(NamedTuple):
     x: Tensor
     targets: Tensor
     is_labeled: Tensor
-
-
-class _Both(NamedTuple):
-    """The batch as each of the networks learns it, and the losses (n, 2) of its rows under both."""
-
-    own: _Divided
-    peer: _Divided
-    losses: Tensor
-
-    @staticmethod
-    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
-        """Losses (m,) against the model's targets."""
-        return cross_entropy(prediction, both.own.targets.to(prediction.dtype))
 
 
 class DivideMix(WithPeer):
@@ -68,8 +56,9 @@ class DivideMix(WithPeer):
     n_train, model, optimizer, peer : as in `CoTeaching`.
     threshold : float in [0, 1], of w_i; 0.5 as published.
     temperature : float > 0; 0.5 as published.
-    mixup : float > 0 or None
-        Beta parameter of the mixing, 4 as published, or None for none; on rows of measurements mixing may cost accuracy.
+    mixup : float > 0, "auto" or None
+        Beta parameter of the mixing, or None for none. "auto": 4 as published for images and other rows (n, c, ...), none for
+        rows (n, d), where it costs accuracy, and for input of several tensors.
     unlabeled_weight : float >= 0; published from 0 (20 % wrong labels, or 40 % asymmetric) over 25 to 150 (80 % of CIFAR-100).
     ramp_epochs : float >= 0; 16 as published.
     prior : float >= 0; 1 as published.
@@ -81,10 +70,11 @@ class DivideMix(WithPeer):
 
     weights_ holds n / n_labeled for a labeled row of the batch and 0 for another, and last_losses (n_train, 2) the losses under
     both networks. `peer` and its optimizer are in state_dict. To be mixed the input must be one tensor of floats; base weights are
-    not supported. As published the mean of both networks' probabilities predicts. A step costs about three of plain training.
-    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch, labeled and
-    unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers, and losses are those of the last
-    batch in training mode, where theirs are of a pass over all rows.
+    not supported. As published the sum of both networks' logits predicts. A step costs about three of plain training.
+    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch; labeled and
+    unlabeled rows come in the numbers of the batch, where theirs are drawn apart in equal numbers; the mixture is fitted to the
+    losses of each row's last batch and gives w_i from that of the present one, where theirs are of a pass over all rows; and losses
+    and guesses are of networks in training mode, where theirs are in eval mode but for a network's own guesses.
     Raises ValueError with the first batch for other predictions or labels.
     Source: Li, Socher & Hoi (2020), DivideMix: learning with noisy labels as semi-supervised learning.
     """
@@ -104,7 +94,7 @@ class DivideMix(WithPeer):
         peer: nn.Module | None = None,
         threshold: float = 0.5,
         temperature: float = 0.5,
-        mixup: float | None = 4.0,
+        mixup: float | str | None = "auto",
         unlabeled_weight: float = 25.0,
         ramp_epochs: float = 16.0,
         prior: float = 1.0,
@@ -115,24 +105,17 @@ class DivideMix(WithPeer):
         super().__init__(n_train, model, optimizer, peer, cross_entropy, warmup_epochs=warmup_epochs)
         self.threshold = check_number("threshold", threshold, "[0, 1]")
         self.temperature = check_number("temperature", temperature, "(0, inf)")
-        self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", " or None")
+        self.mixup = check_mixup(mixup)
         self.unlabeled_weight = check_number("unlabeled_weight", unlabeled_weight, "[0, inf)")
         self.ramp_epochs = check_number("ramp_epochs", ramp_epochs, "[0, inf)")
         self.prior = check_number("prior", prior, "[0, inf)")
+        if augment is not None and not callable(augment):
+            raise ValueError(f"augment must be a function that gives a random copy of the rows x, or None; got {augment!r}.")
         self.augment = augment
         self.fitted_pass = -1
-        self._random = np.random.default_rng(seed)
+        self.draws = Draws(seed)
         self.mixtures = nn.ModuleList(GaussianMixture() for _ in (_OWN, _PEER))
         self.register_buffer("last_losses", torch.zeros(n_train, 2))
-
-    @property
-    def draws(self) -> Any:
-        """The state of the random generator."""
-        return self._random.bit_generator.state
-
-    @draws.setter
-    def draws(self, state: Any) -> None:
-        self._random.bit_generator.state = state
 
     def _mixture(self, network: int) -> GaussianMixture:
         return self.mixtures[network]  # type: ignore[return-value]
@@ -152,7 +135,7 @@ class DivideMix(WithPeer):
         """The losses of both networks, and the peer's step."""
         self.remember_peer(rows)
         with self.as_peer():
-            if isinstance(batch.y, _Both):
+            if isinstance(batch.y, Both):
                 losses, loss = batch.y.losses, self._peer_loss(batch.model, batch.y.peer, rows)
             else:
                 of_peer = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
@@ -164,27 +147,35 @@ class DivideMix(WithPeer):
     # ------------------------------------------------------------ a divided batch
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        mixup_of(self.mixup, x, _MIXUP)  # what can't be mixed is told with the first batch
+        if self.augment is not None and not isinstance(x, Tensor):
+            raise ValueError(f"The copies that augment gives must be of one tensor; got a {type(x).__name__}: leave augment out.")
         if self.is_warming_up:
             return super()._passed(model, x, y, index)
-        if self.mixup is not None or self.augment is not None:
-            check_mixable(x)
         copies = [x] if self.augment is None else [self.augment(x) for _ in range(_COPIES)]
         losses, p = self._seen(model, copies, y)
         rows = self._rows(index, len(y))
         rows.check(losses, self.n_train, self.late_errors)
-        if self.fitted_pass != int(self.epoch):
-            for network in (_OWN, _PEER):
-                self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
-            self.fitted_pass = int(self.epoch)
-        rows.undo(partial(setattr, self, "draws", self.draws))
+        rows.undo(self.draws.restorer())
         try:
+            if self.fitted_pass != int(self.epoch):
+                self._fit(rows)
             own, peer = (self._divided(network, copies, y, losses, p) for network in (_OWN, _PEER))
-            batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
+            batch = TrainingPass.of(model, own.x, Both(own, peer, losses), Both.cross_entropies)
             rows.check(batch.losses.detach().reshape(len(copies), -1).T, self.n_train, self.late_errors)
         except Exception:
             rows.take_back()
             raise
         return batch, rows
+
+    def _fit(self, rows: RowBatch) -> None:
+        """Fit the mixtures, once in a pass over the data."""
+        rows.undo(partial(setattr, self, "fitted_pass", self.fitted_pass))
+        for buffer in self.mixtures.buffers():
+            rows.remember(buffer)
+        for network in (_OWN, _PEER):
+            self._mixture(network).fit(self.last_losses[:, network], self.row_losses.mass > 0)
+        self.fitted_pass = int(self.epoch)
 
     def _seen(self, model: nn.Module, copies: list[Tensor], y: Any) -> tuple[Tensor, Tensor]:
         """Losses (n, 2) and probabilities (2, n, K) of the rows under both networks, means over the copies; it leaves no trace."""
@@ -206,12 +197,8 @@ class DivideMix(WithPeer):
         target = torch.where(is_labeled[:, None], refined, p.mean(dim=0)).clamp(min=torch.finfo(p.dtype).tiny)
         target = torch.softmax(target.log() / self.temperature, dim=1).repeat(len(copies), 1)
         x, is_labeled = copies[0] if len(copies) == 1 else torch.cat(copies), is_labeled.repeat(len(copies))
-        if self.mixup is None:
-            return _Divided(x, target, is_labeled)
-        share, order = drawn_mix(len(x), self.mixup, self._random)
-        order = order.to(x.device, non_blocking=True)
-        mixed, target = (share * part + (1.0 - share) * part[order] for part in (x, target))
-        return _Divided(mixed, target, is_labeled)
+        x, target = mixed((x, target), mixup_of(self.mixup, x, _MIXUP), self.draws)
+        return _Divided(x, target, is_labeled)
 
     def _peer_loss(self, model: nn.Module, divided: _Divided, rows: RowBatch) -> Tensor:
         prediction = self.peer_prediction(model, divided.x)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..._validation import check_count, check_number
+from ..loop.draws import Draws
 from ..loop.labels import check_indices
-from ..loop.mixed_labels import check_mixable, drawn_mix
+from ..loop.mixed_labels import check_mixup, mixed, mixup_of
 from ..loop.model import device_of_model, unwrapped
 from ..loop.moving_average import MovingAverage
 from ..loop.row_batch import RowBatch
@@ -21,30 +21,19 @@ from ..loop.training_pass import TrainingPass
 from ..loop.validation_pass import evaluation, validation_pass
 from ..losses import class_probabilities, cross_entropy
 from .elr import agreement_term, normalized
-from .peer import WithPeer
+from .peer import Both, WithPeer
 
 __all__ = ["ELRPlus"]
 
+_MIXUP = 1.0  # published
+
 
 class _Mixed(NamedTuple):
-    """A batch for one of the networks: rows x mixed, with labels z (n, K) and averages t (n, K)."""
+    """A batch for one of the networks: rows x mixed, with labels (n, K) as targets and averages t (n, K)."""
 
     x: Any
-    z: Tensor
+    targets: Tensor
     t: Tensor
-
-
-class _Both(NamedTuple):
-    """The batch as each of the networks learns it, and the losses (n,) of its rows under the model's average."""
-
-    own: _Mixed
-    peer: _Mixed
-    losses: Tensor
-
-    @staticmethod
-    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
-        """Losses (n,) against the model's labels."""
-        return cross_entropy(prediction, both.own.z.to(prediction.dtype))
 
 
 class ELRPlus(WithPeer):
@@ -58,14 +47,18 @@ class ELRPlus(WithPeer):
     ----------
     n_train, n_classes, strength, decay, warmup_epochs : as in `ELR`. model, optimizer, peer : as in `CoTeaching`.
     parameter_decay : float in [0, 1), of the moving averages of the parameters; 0.997 as published.
-    mixup : float > 0 or None
-        Beta parameter of the mixing, 1 as published, or None for none; on rows of measurements mixing may cost accuracy.
+    mixup : float > 0, "auto" or None
+        Beta parameter of the mixing, or None for none. "auto": 1 as published for images and other rows (n, c, ...), none for
+        rows (n, d), where it costs accuracy, and for input of several tensors.
     seed : int, of the draws of the mixing.
 
     All weights are 1; `suspicious_rows` ranks by the losses under the model's average. targets, peer_targets (n_train, K): the
     averages t of both networks. average, peer_average: the moving averages of their parameters. All are in state_dict. To be mixed
     the input must be one tensor of floats; base weights are not supported. The averages predict in eval mode. A step costs about
     three of plain training.
+    It differs from the published program in that both networks learn in every batch, where theirs take turns by epoch; averaged
+    networks have averaged running statistics and predict in eval mode, where theirs stay in training mode; and the averages t stay
+    0 in a warm-up. What the program does for CIFAR-100 alone, a strength that rises and labels times t, is left out.
     Raises ValueError with the first batch for other predictions or labels.
     Source: Liu et al. (2020), Early-learning regularization prevents memorization of noisy labels.
     """
@@ -87,7 +80,7 @@ class ELRPlus(WithPeer):
         strength: float = 3.0,
         decay: float = 0.7,
         parameter_decay: float = 0.997,
-        mixup: float | None = 1.0,
+        mixup: float | str | None = "auto",
         warmup_epochs: float = 0.0,
         seed: int = 0,
     ):
@@ -97,30 +90,21 @@ class ELRPlus(WithPeer):
         self.n_classes = n_classes
         self.strength = check_number("strength", strength, "[0, inf)")
         self.decay = check_number("decay", decay, "[0, 1)")
-        self.mixup = None if mixup is None else check_number("mixup", mixup, "(0, inf)", " or None")
-        self._random = np.random.default_rng(seed)
+        self.mixup = check_mixup(mixup)
+        self.draws = Draws(seed)
         self.average, self.peer_average = MovingAverage(parameter_decay), MovingAverage(parameter_decay)
         for name in ("targets", "peer_targets"):
             self.register_buffer(name, torch.zeros(n_train, n_classes))
 
-    @property
-    def draws(self) -> Any:
-        """The state of the random generator."""
-        return self._random.bit_generator.state
-
-    @draws.setter
-    def draws(self, state: Any) -> None:
-        self._random.bit_generator.state = state
-
     def _restorer(self) -> Callable[[], None]:
         """A function that restores the averages and the draws of now."""
-        averages, draws = (self.average, self.peer_average), self.draws
+        averages, restore_draws = (self.average, self.peer_average), self.draws.restorer()
         held = [(average.values.copy(), average.n_steps) for average in averages]
 
         def restore() -> None:
             for average, (values, n_steps) in zip(averages, held, strict=True):
                 average.values, average.n_steps = values, n_steps
-            self.draws = draws
+            restore_draws()
 
         return restore
 
@@ -132,10 +116,11 @@ class ELRPlus(WithPeer):
         """The peer's step, also in a warm-up."""
         self.remember_peer(rows)
         with self.as_peer():
-            if isinstance(batch.y, _Both):
-                batch.found["plain_losses"], mixed = batch.y.losses, batch.y.peer
-                prediction = self.peer_prediction(batch.model, mixed.x)
-                loss = cross_entropy(prediction, mixed.z.to(prediction.dtype)) + self.strength * agreement_term(prediction, mixed.t)
+            if isinstance(batch.y, Both):
+                batch.found["plain_losses"], peer = batch.y.losses, batch.y.peer
+                prediction = self.peer_prediction(batch.model, peer.x)
+                loss = cross_entropy(prediction, peer.targets.to(prediction.dtype))
+                loss = loss + self.strength * agreement_term(prediction, peer.t)
             else:
                 loss = self.losses(self.peer_prediction(batch.model, batch.x), batch.y)
             self.step_peer(rows.mean(loss), rows)
@@ -143,6 +128,7 @@ class ELRPlus(WithPeer):
     # ------------------------------------------------------------ a mixed batch
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        mixup_of(self.mixup, x, _MIXUP)  # what can't be mixed is told with the first batch
         restore = self._restorer()
         self.average.follow(model)
         self.peer_average.follow(self.peer)
@@ -155,8 +141,6 @@ class ELRPlus(WithPeer):
         return batch, rows
 
     def _of_both(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
-        if self.mixup is not None:
-            check_mixable(x)
         averaged = [self.average.predict(model, x), self._averaged_peer(model, x)]
         self.check_targets(averaged[0], y)
         losses = self.losses(averaged[0], y)
@@ -164,7 +148,7 @@ class ELRPlus(WithPeer):
         rows.check(losses[:, None], self.n_train, self.late_errors)
         try:
             own, peer = (self._mixed(x, y, self._renewed(stored, averaged[1 - k], rows)) for k, stored in enumerate(self._stored))
-            batch = TrainingPass.of(model, own.x, _Both(own, peer, losses), _Both.cross_entropies)
+            batch = TrainingPass.of(model, own.x, Both(own, peer, losses), Both.cross_entropies)
             rows.check(batch.losses.detach()[:, None], self.n_train, self.late_errors)
         except Exception:
             rows.take_back()
@@ -182,15 +166,10 @@ class ELRPlus(WithPeer):
         return stored[rows.positions]
 
     def _averaged_peer(self, model: nn.Module, x: Any) -> Tensor:
-        device = device_of_model(self.peer)
-        values = self.peer_average.values = {name: value.to(device) for name, value in self.peer_average.values.items()}
+        values = self.peer_average.values_on(device_of_model(self.peer))
         with validation_pass(model), evaluation(unwrapped(model)):
             return self.peer_prediction(model, x, leaves_trace=False, tensors=values)
 
     def _mixed(self, x: Any, y: Tensor, t: Tensor) -> _Mixed:
         z = functional.one_hot(y.long(), self.n_classes).to(t.dtype)
-        if self.mixup is None:
-            return _Mixed(x, z, t)
-        share, order = drawn_mix(len(y), self.mixup, self._random)
-        order = order.to(x.device, non_blocking=True)
-        return _Mixed(*(share * part + (1.0 - share) * part[order] for part in (x, z, t)))
+        return _Mixed(*mixed((x, z, t), mixup_of(self.mixup, x, _MIXUP), self.draws))

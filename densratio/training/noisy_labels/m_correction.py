@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..._validation import check_number
 from ..loop.batch_reweighter import BatchReweighter
+from ..loop.draws import Draws
 from ..loop.labels import check_classes
 from ..loop.mixed_labels import MixedLabels, check_mixable
 from ..loop.row_batch import RowBatch
@@ -83,18 +83,9 @@ class MCorrection(BatchReweighter):
             )
         self.hard, self.mixup, self.prior = hard, mixup, prior
         self.fitted_pass = -1
-        self._random = np.random.default_rng(seed)
+        self.draws = Draws(seed)
         self.mixture = BetaMixture()
         self.register_buffer("last_losses", torch.zeros(n_train))
-
-    @property
-    def draws(self) -> Any:
-        """The state of the random generator."""
-        return self._random.bit_generator.state
-
-    @draws.setter
-    def draws(self, state: Any) -> None:
-        self._random.bit_generator.state = state
 
     def batch_weights(self, batch: TrainingPass, rows: RowBatch, val: Any) -> Tensor:
         mixed = batch.y if isinstance(batch.y, MixedLabels) else None
@@ -111,6 +102,8 @@ class MCorrection(BatchReweighter):
         return right if mixed is None else mixed.shared(right, right[mixed.order])
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
+        if self.mixup is not None:
+            check_mixable(x, "give mixup=None")
         if self.mixup is None or self.is_warming_up:
             batch, rows = super()._passed(model, x, y, index)
             batch.found["plain_losses"] = batch.losses.detach()
@@ -121,7 +114,6 @@ class MCorrection(BatchReweighter):
 
     def _mixed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         """The pass of the mixed batch, after a pass of the unmixed rows that leaves no trace."""
-        check_mixable(x)
         with validation_pass(model):
             plain = TrainingPass.of(model, x, y, self.losses)
         self.check_targets(plain.prediction, y)
@@ -129,9 +121,9 @@ class MCorrection(BatchReweighter):
         rows.check(plain.losses[:, None], self.n_train, self.late_errors)
         p = class_probabilities(plain.prediction)
         z = functional.one_hot(self._own_class(p), p.shape[1]) if self.hard else p
-        rows.undo(partial(setattr, self, "draws", self.draws))
+        rows.undo(self.draws.restorer())
         try:
-            mixed = MixedLabels.drawn(x, y, z, self.mixup, self._random)
+            mixed = MixedLabels.drawn(x, y, z, self.mixup, self.draws.random)
             batch = TrainingPass.of(model, mixed.x, mixed, MixedLabels.losses)
             rows.check(batch.losses.detach().reshape(4, -1).T, self.n_train, self.late_errors)
         except Exception:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,22 @@ from ..loop.model import device_of_model, unwrapped
 from ..loop.optimizer_step import step_with
 from ..loop.ranks import n_ranks
 from ..loop.row_batch import RowBatch
-from ..losses import Loss
+from ..losses import Loss, cross_entropy
 
-__all__ = ["WithPeer"]
+__all__ = ["Both", "WithPeer"]
+
+
+class Both(NamedTuple):
+    """A batch as each network learns it, with rows `x` (m, ...) and soft labels `targets` (m, K), and the losses of its rows."""
+
+    own: Any
+    peer: Any
+    losses: Tensor
+
+    @staticmethod
+    def cross_entropies(prediction: Tensor, both: Any) -> Tensor:
+        """Losses (m,) against the model's targets."""
+        return cross_entropy(prediction, both.own.targets.to(prediction.dtype))
 
 
 class WithPeer(BatchReweighter):
@@ -28,7 +41,7 @@ class WithPeer(BatchReweighter):
 
     The peer passes in place of the model's own tensors, so that the surrounding module and the mode of each layer are the same for
     both, and in full precision, because no GradScaler reaches its step. Its start is never the model's own.
-    Raises ValueError for a layer that cannot start anew, and for an optimizer of other parameters.
+    Raises ValueError for a layer that cannot start anew, for a peer of another form, and for an optimizer of other parameters.
     """
 
     saved: ClassVar[tuple[str, ...]] = (*BatchReweighter.saved, "peer_optimizer")
@@ -55,7 +68,7 @@ class WithPeer(BatchReweighter):
                 # The generator was seeded as it was before the model was made: the next draws are others.
                 _start_anew(self.peer)
         else:
-            self.peer.load_state_dict(unwrapped(peer).state_dict())
+            _start_as(self.peer, peer, name)
 
     @contextmanager
     def as_peer(self) -> Iterator[None]:
@@ -147,6 +160,14 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer, method: str) -> tu
     its_optimizer.state.clear()
     its_optimizer.zero_grad(set_to_none=True)
     return twin, its_optimizer
+
+
+def _start_as(network: nn.Module, peer: Any, method: str) -> None:
+    """Give the network the tensors of another. Raises ValueError for one of another form."""
+    try:
+        network.load_state_dict(unwrapped(peer).state_dict())
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(f"{method}: peer= must be a torch.nn.Module of the same form as the model; got {peer!r}.") from error
 
 
 def _start_anew(network: nn.Module) -> None:

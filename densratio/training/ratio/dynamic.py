@@ -291,7 +291,7 @@ class DynamicReweighter(Reweighter):
             return self._take(Given(train, val, index, val_index, None, None, losses), epoch)
 
         # Parameters of a ratio may be set anew from step to step.
-        kind = self.weights_, self.is_warming_up, *[step.settings for step in self._steps]
+        kind = self._recorded, self.is_warming_up, *[step.settings for step in self._steps]
         now = torch.full((), epoch, device=device)
         return self._captured(kind, take, (train, val, index, val_index, given.losses, now))
 
@@ -304,10 +304,11 @@ class DynamicReweighter(Reweighter):
             self.agreement.record(weights, LastLayer(slope, entry), LastLayer(val_slope, val_entry))
 
         tensors = *self._last_weights, *train, *val
-        if self._may_capture:
-            self._captured(self.agreement, record, tensors)
-        else:
-            record(*tensors)
+        with _single_precision(self.weights_.device):
+            if self._may_capture:
+                self._captured(self.agreement, record, tensors)
+            else:
+                record(*tensors)
 
     def _take(self, given: Given, epoch: float | Tensor) -> tuple[Tensor, list[Tensor]]:
         """The step on a batch: the places (n,) of its training rows, and the weights (n,) by each method, after the warm-up."""

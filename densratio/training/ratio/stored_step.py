@@ -76,7 +76,9 @@ class StoredStep(nn.Module):
     @property
     def settings(self) -> tuple[Any, ...]:
         """What the operations of a step depend on besides its tensors."""
-        return self.forget, self.normalize, *map(str, vars(self.ratio).values())
+        # What a fit of the ratio left, names with an underscore at an end, takes long to print, and no step reads it.
+        parameters = (value for name, value in vars(self.ratio).items() if name == name.strip("_"))
+        return self.forget, self.normalize, *map(str, parameters)
 
     def is_of_kernels(self, width: int) -> bool:
         """Whether a step on rows of `width` columns neither looks at a value nor trains a potential."""
