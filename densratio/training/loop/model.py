@@ -34,11 +34,11 @@ def eager(method: F) -> F:
     """A method that runs uncompiled where a whole step is compiled. torch's compiler, a third of the import, loads only there."""
 
     @wraps(method)
-    def call(*given: Any, **named: Any) -> Any:
+    def eager_call(*given: Any, **named: Any) -> Any:
         run = torch.compiler.disable(method) if torch.compiler.is_compiling() else method
         return run(*given, **named)
 
-    return cast(F, call)
+    return cast(F, eager_call)
 
 
 class Adapter(nn.Module, ABC):
