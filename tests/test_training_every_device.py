@@ -224,7 +224,10 @@ def test_whole_steps_of_a_device_are_those_of_the_host(name, dtype, is_half):
     assert not torch.equal(found.weights_, torch.ones(N_TRAIN)) or name in ("uniform", "elr", "elr_plus")
 
 
-@pytest.mark.parametrize("name", METHODS)
+# One of each way to write what is stored.
+@pytest.mark.parametrize(
+    "name", ["kmm", "auto", "l2r", "mw_net", "cmw_net_sl", "fsr", "m_correction, mixed", "divide_mix", "elr", "uniform", "val_only"]
+)
 def test_whole_steps_that_graphs_replay_are_the_steps_themselves(name):
     with recording() as recorded:
         (plain, loss), (replayed, its_loss) = (trained(name, torch.float32, False, 9, captures) for captures in (False, True))
