@@ -14,7 +14,7 @@ from ._arrays import is_sparse, is_tensor, to_host
 __all__ = [
     "DAY", "TIMES", "check_columns", "check_container", "check_no_fractions", "check_none_missing", "check_same_content",
     "check_table", "holds_categories", "is_frame", "is_missing", "is_polars", "is_real", "is_series", "library_of", "number_of",
-    "numbers_of", "shape_of", "shown", "with_a_value",
+    "numbers_of", "shape_of", "shown", "with_a_value", "with_columns_of",
 ]  # fmt: skip
 
 _DASK = """{name} is a Dask collection, and would be loaded into memory as a whole. Fit it with Dask:
@@ -233,6 +233,21 @@ def check_no_fractions(labels: np.ndarray) -> None:
     """Raise ValueError if class labels (n,) contain fractions."""
     if labels.dtype.kind == "f" and (labels != np.round(labels)).any():
         raise ValueError("labels hold fractions, and classes are needed: pass whole numbers or text, such as bins of the target.")
+
+
+def with_columns_of(X_source: Any, X_target: Any) -> Any:
+    """The frame X_target with its columns in the order of X_source. Raises ValueError if the names differ."""
+    names, others = list(X_source.columns), list(X_target.columns)
+    if names == others:
+        return X_target
+    only = {
+        side: [name for name in mine if name not in theirs]
+        for side, mine, theirs in (("source", names, others), ("target", others, names))
+    }
+    if any(only.values()):
+        facts = ", ".join(f"only the {side} has {some}" for side, some in only.items() if some)
+        raise ValueError(f"The samples differ in their columns: {facts}.")
+    return X_target[names]
 
 
 def check_same_content(X_source: Any, X_target: Any) -> None:

@@ -28,12 +28,13 @@ from ._columns import (
     numbers_of,
     shape_of,
     shown,
+    with_columns_of,
 )  # fmt: skip
 from ._names import did_you_mean
 
 __all__ = [
     "check_count", "check_index", "check_number", "check_rows", "check_sample_weight", "check_two_dimensional", "from_registry",
-    "is_number", "ordered_labels", "seed_of", "split_domains", "stack_domains", "with_columns_of",
+    "is_number", "ordered_labels", "seed_of", "split_domains", "stack_domains",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -74,21 +75,6 @@ def stack_domains(X_source: Any, X_target: Any) -> tuple[Any, Any]:
         raise ValueError(f"The samples differ in their columns: the source has {widths[0]} and the target has {widths[1]}.")
     convert = scipy.sparse.csr_array if any(map(is_sparse, samples)) else np.asarray
     return take_rows(concat_rows(*(X if is_tensor(X) else convert(X) for X in samples)), turns), y
-
-
-def with_columns_of(X_source: Any, X_target: Any) -> Any:
-    """The frame X_target with its columns in the order of X_source. Raises ValueError if the names differ."""
-    names, others = list(X_source.columns), list(X_target.columns)
-    if names == others:
-        return X_target
-    only = {
-        side: [name for name in mine if name not in theirs]
-        for side, mine, theirs in (("source", names, others), ("target", others, names))
-    }
-    if any(only.values()):
-        facts = ", ".join(f"only the {side} has {some}" for side, some in only.items() if some)
-        raise ValueError(f"The samples differ in their columns: {facts}.")
-    return X_target[names]
 
 
 def split_domains(

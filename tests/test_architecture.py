@@ -210,8 +210,8 @@ def test_no_function_passes_keyword_arguments_through_unnamed():
         if isinstance(node, ast.FunctionDef | ast.Lambda)
         and node.args.kwarg is not None
         # scikit-learn fixes the signature of set_params, and skorch those of train_step_single and fit_loop; an observed fit has
-        # that of the fit it observes, and an eager call that of the method it calls.
-        and getattr(node, "name", "") not in ("set_params", "train_step_single", "fit_loop", "observed_fit", "eager_call")
+        # that of the fit it observes.
+        and getattr(node, "name", "") not in ("set_params", "train_step_single", "fit_loop", "observed_fit")
     ]
     assert found == []
 

@@ -7,7 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from .._validation import with_columns_of
+from .._columns import with_columns_of
 from .partitions import check_collection, is_frame, one_column_chunk
 
 __all__ = ["stack_domains"]

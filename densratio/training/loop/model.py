@@ -6,9 +6,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,18 +26,23 @@ __all__ = [
 ]
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def eager(method: F) -> F:
+class eager(Generic[P, R]):  # noqa: N801  # a decorator
     """A method that runs uncompiled where a whole step is compiled. torch's compiler, a third of the import, loads only there."""
 
-    @wraps(method)
-    def eager_call(*given: Any, **named: Any) -> Any:
-        run = torch.compiler.disable(method) if torch.compiler.is_compiling() else method
-        return run(*given, **named)
+    def __init__(self, method: Callable[Concatenate[Any, P], R]):
+        self.method = method
 
-    return cast(F, eager_call)
+    def __get__(self, owner: Any, kind: Any = None) -> Callable[P, R]:
+        method: Any = self.method
+        if owner is None:
+            return method
+        if torch.compiler.is_compiling():
+            method = torch.compiler.disable(method)
+        return method.__get__(owner, kind)
 
 
 class Adapter(nn.Module, ABC):
