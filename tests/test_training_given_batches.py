@@ -233,3 +233,14 @@ def test_a_model_that_returns_no_tensor_is_told_what_to_wrap(name, wrap, part):
 def test_other_losses_name_the_part_too(loss):
     with pytest.raises(ValueError, match="The model returns a tuple"):
         loss((torch.zeros(2, 3),), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("method", [lambda: DynamicReweighter("kmm", 40, 8, warmup_epochs=0), lambda: Uniform(40)])
+def test_warnings_point_at_the_line_of_the_loop(method):
+    reweighter, model = method(), nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2)).eval()
+    x, y, i = torch.randn(8, 3), torch.arange(8) % 2, torch.arange(8)
+    with pytest.warns(UserWarning) as said:
+        for _ in range(12):
+            reweighter.weighted_loss(model, (x, y, i), (x, y, i))
+    lines = {warning.lineno for warning in said if warning.filename == __file__}
+    assert len(said) == 2 and len(lines) == 1 and {warning.filename for warning in said} == {__file__}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..losses import Loss, cross_entropy
 from .late_errors import waits_for
-from .model import compile_anew, device_of_model, eager, warn_unless_training
+from .model import compile_anew, device_of_model, eager
 from .reweighter import Reweighter
 from .row_batch import RowBatch, positions_of
 from .training_pass import TrainingPass
@@ -137,10 +137,8 @@ class BatchReweighter(Reweighter):
         device = device_of_model(model)
         if device.type != self.weights_.device.type:
             raise ValueError(f"The model is on {device} and the reweighter on {self.weights_.device}: call reweighter.to(device).")
-        if self.steps_seen == 0:
-            warn_unless_training(model)
-            if self.meta is not None and self.is_due:
-                self.meta.check(model)
+        if self.steps_seen == 0 and self.meta is not None and self.is_due:
+            self.meta.check(model)
 
     def _passed(self, model: nn.Module, x: Any, y: Any, index: Any) -> tuple[TrainingPass, RowBatch]:
         """The pass of a training batch, and its rows. Raises ValueError where the host sees that the batch can't be used."""

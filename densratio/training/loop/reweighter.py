@@ -20,7 +20,7 @@ from ..losses import Loss, cross_entropy
 from .captured import CapturedCalls, can_capture
 from .draws import is_captured
 from .late_errors import LateErrors, copied_soon, waits_for
-from .model import eager
+from .model import eager, warn_unless_training
 from .monitor import Monitor
 from .ranks import n_ranks
 from .row_batch import positions_of
@@ -229,6 +229,8 @@ class Reweighter(nn.Module, Joinable, ABC):
         self._notify_join(model)
         self._take_parameters_of_rank_0()
         x, y, index = x_y_index(train, "training")
+        if self.steps_seen == 0:
+            warn_unless_training(model)
         self._warn_of_lone_rows(index)
         self._warn_of_other_rows()
         return x, y, index
@@ -250,7 +252,7 @@ class Reweighter(nn.Module, Joinable, ABC):
                 f"Batches have one row each. {type(self).__name__} scales weights to mean 1 in each batch, so that of a single row "
                 "is 1, whatever its label: give batches of several rows.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _warn_of_other_rows(self) -> None:
@@ -271,7 +273,7 @@ class Reweighter(nn.Module, Joinable, ABC):
                 "index must be the number of each row in the training set, as Indexed gives it, not its place in the batch; and "
                 "n_train the number of these rows.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _notify_join(self, model: Any) -> None:

@@ -138,7 +138,7 @@ class MetaGradient(nn.Module):
                 f"The optimizer holds {n_held} of the model's {len(parameters)} parameters that are not frozen, and the "
                 f"meta-gradient takes the others to stay. If they are trained too: {_ONE_OF_BOTH}",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def rows(self, model: nn.Module, x: Any, y: Any, loss: Loss, *, keeps: Collection[str] = ()) -> TrainingPass:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..._validation import check_count, check_number
 from ...estimators import IN_LOOPS, DensityRatio
-from ..loop.model import eager, warn_unless_training
+from ..loop.model import eager
 from ..loop.ranks import mean_of_rows
 from ..loop.reweighter import Reweighter
 from ..loop.row_batch import positions_of
@@ -211,8 +211,6 @@ class DynamicReweighter(Reweighter):
         estimate is in single precision.
         """
         x, y, index = self._given(model, train, val)
-        if self.steps_seen == 0:
-            warn_unless_training(model)
         # Gradients of both samples are compared in steps that use validation rows.
         needs_validation = self.needs_validation
         own = self._comparison.of(model, x, y, self.losses, wants_last=self.agreement is not None and needs_validation)
