@@ -87,7 +87,7 @@ METHODS = {
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0.5),
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 3, warmup_epochs=0.5),
     "meta_cleaner": lambda optimizer: meta_cleaner(),
-    "plc": lambda optimizer: LabelCorrection(N_TRAIN, 3, warmup_epochs=0.5),
+    "plc": lambda optimizer: LabelCorrection(N_TRAIN, 3, retroactive=1.0, warmup_epochs=0.5),
     "elr": lambda optimizer: ELR(N_TRAIN, 3, warmup_epochs=0.5),
     "margin_based": lambda optimizer: MarginBased(N_TRAIN),
 }

@@ -97,7 +97,7 @@ METHODS = {
     "m_correction": lambda optimizer: MCorrection(N_TRAIN, warmup_epochs=0),
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, 4, warmup_epochs=0),
     "meta_cleaner": lambda optimizer: MetaCleaner(N_TRAIN, 16, warmup_epochs=0),
-    "label correction": lambda optimizer: LabelCorrection(N_TRAIN, 4, warmup_epochs=0),
+    "label correction": lambda optimizer: LabelCorrection(N_TRAIN, 4, retroactive=1.0, warmup_epochs=0),
 }
 
 

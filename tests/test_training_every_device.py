@@ -178,7 +178,7 @@ METHODS = {
     "m_correction, mixed": lambda _: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "joint_optimization": lambda _: JointOptimization(N_TRAIN, C, warmup_epochs=0.0),
     "meta_cleaner": lambda _: MetaCleaner(N_TRAIN, 6, warmup_epochs=0.0),
-    "lrt": lambda _: LabelCorrection(N_TRAIN, C, rule="lrt", warmup_epochs=0.0),
+    "lrt": lambda _: LabelCorrection(N_TRAIN, C, rule="lrt", retroactive=1.0, warmup_epochs=0.0),
     "elr": lambda _: ELR(N_TRAIN, C),
     "focal": lambda _: Focal(N_TRAIN),
     "class_balanced": lambda _: ClassBalanced(N_TRAIN, Y),

@@ -141,7 +141,7 @@ METHODS = {
     "joint_optimization": lambda optimizer: JointOptimization(N_TRAIN, C, window=3, warmup_epochs=0.5),
     "joint_optimization, hard": lambda optimizer: JointOptimization(N_TRAIN, C, hard=True, warmup_epochs=0.0),
     "meta_cleaner": lambda optimizer: MetaCleaner(N_TRAIN, 6, k=3, learning_rate=0.05, warmup_epochs=0.5),
-    "lrt": lambda optimizer: LabelCorrection(N_TRAIN, C, rule="lrt", warmup_epochs=0.5),
+    "lrt": lambda optimizer: LabelCorrection(N_TRAIN, C, rule="lrt", retroactive=1.0, warmup_epochs=0.5),
     "plc": lambda optimizer: LabelCorrection(N_TRAIN, C, decay=0.5, warmup_epochs=0.0),
     "elr": lambda optimizer: ELR(N_TRAIN, C, warmup_epochs=0.5),
     "lrw_hard": lambda optimizer: LRWHard(N_TRAIN, 6, optimizer=optimizer, learning_rate=0.05),

@@ -77,7 +77,7 @@ METHODS = {
     "m_correction, mixed": lambda **_: MCorrection(N_TRAIN, mixup=32.0, warmup_epochs=0.5),
     "joint_optimization": lambda **_: JointOptimization(N_TRAIN, C, warmup_epochs=0.5),
     "meta_cleaner": lambda **_: MetaCleaner(N_TRAIN, 6, warmup_epochs=0.0),
-    "plc": lambda **_: LabelCorrection(N_TRAIN, C, warmup_epochs=0.0),
+    "plc": lambda **_: LabelCorrection(N_TRAIN, C, retroactive=1.0, warmup_epochs=0.0),
     "elr": lambda **_: ELR(N_TRAIN, C),
     "rho_loss": lambda **_: RHOLoss(N_TRAIN, torch.zeros(N_TRAIN)),
     "uniform": lambda **_: Uniform(N_TRAIN),

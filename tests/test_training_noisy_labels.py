@@ -17,6 +17,7 @@ from torch.nn import functional
 from densratio.training import ELR, LabelCorrection, MCorrection, Uniform
 from densratio.training.loop.mixed_labels import MixedLabels
 from densratio.training.losses import squared_error, symmetric_cross_entropy
+from densratio.training.noisy_labels import label_correction
 from densratio.training.noisy_labels.beta_mixture import BetaMixture
 
 drawn = settings(max_examples=12, deadline=None)
@@ -327,12 +328,59 @@ class Failing:
         return functional.cross_entropy(prediction, label, reduction="none")
 
 
+@drawn
+@given(seed=seeds, strength=st.floats(0.1, 3.0), every=st.integers(2, 4), warmup=st.sampled_from([0.0, 2.0]))
+def test_the_retroactive_loss_is_the_cross_entropy_with_the_predictions_of_an_earlier_pass(seed, strength, every, warmup):
+    """The labels are those of a likelihood-ratio test that was given the same predictions."""
+    model = Network(seed, has_norm=False).train()
+    optimizer = optimizer_of(model)
+    reweighter = LabelCorrection(N_TRAIN, C, rule="lrt", retroactive=strength, warmup_epochs=warmup)
+    earlier, order = torch.zeros(N_TRAIN, C), torch.Generator().manual_seed(seed)
+    base = torch.rand(N_TRAIN, generator=order) + 0.5
+    reweighter.set_base_weights(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_correction, "_RETROACTIVE_PASSES", every)
+        for epoch in range(9):
+            made = torch.zeros(N_TRAIN, C)
+            for index in torch.randperm(N_TRAIN, generator=order).split(20):
+                logits = model(X[index])
+                loss = reweighter.weighted_loss(model, of(index))
+                standing = reweighter.corrected[index]
+                losses = losses_of(logits, torch.where(standing < 0, Y[index], standing))
+                if epoch >= warmup:
+                    losses = losses - strength * (earlier[index] * torch.log_softmax(logits, dim=1)).sum(dim=1)
+                expected = (base[index] / base.mean() * losses).mean()
+                torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+                slopes = torch.autograd.grad(expected, list(model.parameters()))
+                optimizer.zero_grad()
+                loss.backward()
+                for parameter, slope in zip(model.parameters(), slopes, strict=True):
+                    torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
+                optimizer.step()
+                made[index] = torch.softmax(logits.detach(), dim=1)
+            if epoch + 1 <= warmup or (epoch + 1 - warmup) % every == 0:
+                earlier = made
+            torch.testing.assert_close(reweighter.earlier, earlier)
+    assert bool(earlier.any())
+
+
+def test_the_retroactive_loss_of_an_excluded_class_is_finite():
+    model = nn.Linear(1, 3)
+    with torch.no_grad():
+        model.bias[2] = -torch.inf
+    reweighter = LabelCorrection(3, 3, rule="lrt", retroactive=1.0, warmup_epochs=1.0)
+    batch = torch.ones(3, 1), torch.tensor([0, 1, 0]), torch.arange(3)
+    losses = [reweighter.weighted_loss(model, batch) for _ in range(2)]
+    p = torch.softmax(model(batch[0]).detach(), dim=1)[:, :2]
+    torch.testing.assert_close(losses[1], losses[0] - (p * p.log()).sum(dim=1).mean())
+
+
 @pytest.mark.parametrize("n_steps", [0, 4])
 @pytest.mark.parametrize("rule", ["lrt", "plc"])
 def test_a_pass_whose_first_batch_fails_has_not_begun(rule, n_steps):
     """That is the number of the pass too, by which the threshold moves."""
     model, loss = Network(0, has_norm=False).train(), Failing()
-    reweighter = LabelCorrection(N_TRAIN, C, rule=rule, warmup_epochs=0.0, loss=loss)
+    reweighter = LabelCorrection(N_TRAIN, C, rule=rule, retroactive=1.0, warmup_epochs=0.0, loss=loss)
     for index in torch.arange(N_TRAIN).split(N_TRAIN // 4)[:n_steps]:
         reweighter.weighted_loss(model, of(index))
     before, loss.at = copy.deepcopy(reweighter.state_dict()), 2
@@ -376,6 +424,7 @@ def test_numbers_are_no_class_labels_in_a_warm_up_already(name):
         (lambda: MCorrection(5, mixup=0.0), r"mixup must be a number in \(0, inf\) or None; got 0.0"),
         (lambda: MCorrection(5, prior=-1.0), r"prior must be a number in \[0, inf\); got -1.0"),
         (lambda: LabelCorrection(5, 2, rule="map"), r"rule must be one of \['lrt', 'plc'\]; got 'map'"),
+        (lambda: LabelCorrection(5, 2, retroactive=-1.0), r"retroactive must be a number in \[0, inf\); got -1.0"),
         (lambda: LabelCorrection(5, 2, decay=1.0), r"decay must be a number in"),
         (lambda: ELR(5, 2, decay=1.0), r"decay must be a number in \[0, 1\); got 1.0"),
     ],
