@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ImportanceWeighted,
         WeightedConformal,
         importance_weighted_score,
+        learn_weights,
         make_iw_scorer,
         tame_weights,
         target_performance,
@@ -70,6 +71,7 @@ __all__ = [
     "importance_weighted_score",
     "importance_weights",
     "label_issues_from_probabilities",
+    "learn_weights",
     "make_iw_scorer",
     "show_progress",
     "stack_domains",
@@ -84,8 +86,8 @@ _HOMES = {
     "diagnostics": "diagnose divergence",
     "labels": "NoisyLabelClassifier find_label_issues label_issues_from_probabilities",
     "tables": "StreamMonitor differences importance_weights",
-    "two_step": "ImportanceWeighted WeightedConformal importance_weighted_score make_iw_scorer tame_weights target_performance "
-    "weight_intervals",
+    "two_step": "ImportanceWeighted WeightedConformal importance_weighted_score learn_weights make_iw_scorer tame_weights "
+    "target_performance weight_intervals",
 }
 """The names of each room, without the estimators."""
 _SHORT_FOR: dict[str, dict[str, Any]] = {"uLSIF": {"nonnegative": False}, "RuLSIF": {"nonnegative": False, "alpha": 0.5}}
