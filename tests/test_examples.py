@@ -15,6 +15,7 @@ from densratio.testing.laws import hold
 
 FOLDER = Path(__file__).parent.parent / "examples"
 SMALL: dict[str, tuple] = {
+    "contrastive_warm_start": (["--seeds", "1", "--pretraining", "1", "--epochs", "2"],),
     "covariate_shift": (["--seeds", "1"],),
     "million_rows": (["--rows", "5000"],),
     "model_selection": (["--seeds", "1"],),
