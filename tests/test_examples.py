@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from densratio.testing.laws import hold
 
@@ -17,6 +18,7 @@ FOLDER = Path(__file__).parent.parent / "examples"
 SMALL: dict[str, tuple] = {
     "contrastive_warm_start": (["--seeds", "1", "--pretraining", "1", "--epochs", "2"],),
     "covariate_shift": (["--seeds", "1"],),
+    "long_tailed_memory": (["--seeds", "1", "--epochs", "2"],),
     "million_rows": (["--rows", "5000"],),
     "model_selection": (["--seeds", "1"],),
     "own_divergence": (),
@@ -131,3 +133,35 @@ def test_the_report_warns_where_no_weights_can_help(example):
     said = {draw: module.diagnose(module.fit_ratio(samples[draw]), *stacked[draw]).warnings for draw in samples}
     assert said[module.cut][0].startswith("No overlap")
     assert [warning.split(" (")[0] for warning in said[module.not_selected]] == ["The samples do not differ measurably"]
+
+
+def test_the_contrastive_loss_is_its_formula_row_by_row(example):
+    z = np.random.default_rng(0).normal(size=(8, 3))
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    losses = []
+    for i in range(8):
+        others = [k for k in range(8) if k != i]
+        exps = {k: np.exp(unit[i] @ unit[k] / 0.3) for k in others}
+        losses.append(-np.log(exps[(i + 4) % 8] / sum(exps.values())))
+    found = example("contrastive_warm_start").nt_xent(torch.as_tensor(z), 0.3)
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_the_embedding_with_a_memory_is_its_formula_row_by_row(example):
+    module = example("long_tailed_memory")
+    torch.manual_seed(0)
+    x, y = torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+    plain = module.Network((1, 8, 8), 3)
+    model = module.with_memory(plain, x, y)
+    v = plain.features(x)  # attention begins as the identity
+    torch.testing.assert_close(model.features(x), v)
+    centroids = torch.stack([v[y == c].mean(dim=0) for c in range(3)])
+    torch.testing.assert_close(model.centroids, centroids)
+    for row, logits in zip(v, model(x), strict=True):
+        memory = sum(share * c for share, c in zip(plain.linear(row).softmax(dim=0), centroids, strict=True))
+        e = (row + torch.tanh(model.selector(row)) * memory) * 10.0 / min((row - c).norm() for c in centroids)
+        cosines = torch.stack([e @ w / e.norm() / w.norm() for w in model.cosine.weight])
+        torch.testing.assert_close(logits, 16.0 * e.norm() / (1.0 + e.norm()) * cosines)
+    own = sum(((row - centroids[label]) ** 2).sum() for row, label in zip(v, y, strict=True)) / 6
+    others = sum(((row - centroids[c]) ** 2).sum() for row, label in zip(v, y, strict=True) for c in range(3) if c != label) / 18
+    torch.testing.assert_close(model.centroid_loss(x, y), own / 2 + 0.01 * max(10.0 - others, torch.zeros(())))
