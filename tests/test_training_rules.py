@@ -320,11 +320,11 @@ def digits():
 
 @pytest.mark.parametrize("name", [*TRAIN_TWICE, "rho_loss", "jtt", "lrw_opt", "focal"])
 def test_an_experiment_runs_with_methods_of_two_trainings(name, digits):
-    config, told = NoiseExperiment(methods=(name,), epochs=2, seeds=1, n_val=50, n_test=300), []
+    config, told = NoiseExperiment(methods=(name,), epochs=2, seeds=1, n_val=50, n_test=1300), []
     before = torch.get_rng_state()
     run = run_method(name, 0, digits, config, told.append)
     draws = torch.get_rng_state()
-    n_train = len(digits.labels) - 350
+    n_train = len(digits.labels) - 1350
     n_left = n_train - round(0.1 * n_train) if name in TRAIN_TWICE else n_train
     assert run.accuracy == told and len(told) == 2 and all(0 <= value <= 1 for value in told)
     assert run.weights.shape == run.is_flipped.shape == (n_left,) and np.isfinite(run.weights).all() and run.weights.min() >= 0
