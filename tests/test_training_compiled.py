@@ -10,7 +10,6 @@ from torch import nn
 
 from densratio.training import DynamicReweighter
 
-
 # Most of the time goes into tracing the optimizer, which is one for all methods: of those that read its state one has it within.
 WHOLE = ["kmm, losses", "uniform", "mw_net"]
 

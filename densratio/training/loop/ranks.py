@@ -28,8 +28,8 @@ def rank_here() -> int:
 def of_all_ranks(values: Tensor, sizes: list[int] | None = None) -> Tensor:
     """Rows (N, ...) of all ranks, from those of this one (n, ...); the same on all ranks, and `values` itself with one rank.
 
-    sizes: how many rows each rank has; None asks. On the CPU the ranks may have different numbers of rows. On a GPU they must have equally many, as DistributedSampler gives them,
-    because asking would make the host wait for the device.
+    sizes: how many rows each rank has; None asks. On the CPU the ranks may have different numbers of rows. On a GPU they must have
+    equally many, as DistributedSampler gives them, because asking would make the host wait for the device.
     """
     if n_ranks() == 1:
         return values
