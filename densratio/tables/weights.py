@@ -27,7 +27,7 @@ from ..estimators import ESTIMATORS
 from ..two_step.intervals import weight_name
 from ..two_step.taming import TamedWeights, tamed_by
 from .automatic import automatic
-from .encoder import TableEncoder, as_names, source_counts
+from .encoder import TableEncoder, as_names, of_numbers, source_counts
 from .use import ColumnUse
 
 __all__ = ["ImportanceWeights", "importance_weights", "named_ratio", "ratio_of"]
@@ -209,7 +209,9 @@ def _fitted_encoder(encoder: Any, drop: Any, source: Any, target: Any, sample_we
     encoder = clone(encoder)
     if isinstance(encoder, TableEncoder):
         return encoder.fit_samples(source, target, sample_weight=sample_weight)
-    return encoder.fit(*stack_domains(source, target))
+    X, y = stack_domains(source, target)
+    with of_numbers(encoder, X):
+        return encoder.fit(X, y)
 
 
 def _columns(encoder: Any, X: Any) -> Columns:
