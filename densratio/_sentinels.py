@@ -73,7 +73,7 @@ def _names(X: Any) -> dict[Any, int]:
 def _column(X: Any, name: Any) -> np.ndarray:
     """A column (n,); numbers are NaN where it has no value."""
     column = X[name] if is_frame(X) else to_host(X[:, name])
-    kind = getattr(column, "dtype", None)
+    kind: Any = getattr(column, "dtype", None)
     # NumPy would make objects of integers that may be missing.
     is_nullable = hasattr(kind, "na_value") and kind.kind in tuple("iuf")
     return column.to_numpy(np.float64, na_value=np.nan) if is_nullable else np.asarray(column)

@@ -54,7 +54,7 @@ def test_a_result_of_importance_weights_is_no_ratio_and_its_ratio_is_named(resul
         one(result.ratio)
 
 
-WITH_JOB = SOURCE.assign(job=np.where(SOURCE["age"] > 40.0, "clerk", "guard"), is_new=SOURCE["age"] > 50.0)
+WITH_JOB = SOURCE.assign(job=np.where(SOURCE["income"] > 0.0, "clerk", "guard"), is_new=SOURCE["age"] > 50.0)
 DATED = WITH_JOB.assign(day=pd.date_range("2024-01-01", periods=len(SOURCE)))
 
 
@@ -62,12 +62,12 @@ DATED = WITH_JOB.assign(day=pd.date_range("2024-01-01", periods=len(SOURCE)))
     ("call", "columns"),
     [
         (
-            lambda encoder: importance_weights(WITH_JOB, WITH_JOB[::2], encoder=encoder, method="gaussian"),
+            lambda encoder: importance_weights(WITH_JOB, WITH_JOB[::2], encoder=encoder, method="kmm"),
             "'job' text or categories",
         ),
         (lambda encoder: find_label_issues(WITH_JOB, LABELS, encoder=encoder, n_repeats=1), "'job' text or categories"),
         (
-            lambda encoder: importance_weights(DATED, DATED[::2], encoder=encoder, method="gaussian"),
+            lambda encoder: importance_weights(DATED, DATED[::2], encoder=encoder, method="kmm"),
             "'job' text or categories, 'day' dates without a time zone",
         ),
     ],
@@ -79,8 +79,29 @@ def test_an_encoder_of_numbers_is_told_the_columns_that_are_none_and_what_to_typ
     call(eval(advice, {"sklearn": sklearn, "TableEncoder": TableEncoder, "StandardScaler": StandardScaler}))
 
 
+@pytest.mark.parametrize("table", [SOURCE[[]], SOURCE.to_numpy()[:, :0]])
+@pytest.mark.parametrize("compare", [importance_weights, differences])
+def test_a_table_without_columns_is_told(table, compare):
+    with pytest.raises(ValueError, match=r"^source has no columns: it needs at least one that tells rows apart\.$"):
+        compare(table, TARGET)
+
+
+def test_warnings_of_columns_name_the_line_of_the_caller():
+    numbered = SOURCE.assign(row=np.arange(60), age=SOURCE["age"].round().astype(int).astype(str))
+    fit = [
+        lambda: importance_weights(numbered, numbered, method="kmm"),
+        lambda: differences(numbered, numbered[:50], n_permutations=9),
+        lambda: TableEncoder().fit_samples(numbered, numbered),
+        lambda: sklearn.pipeline.make_pipeline(TableEncoder()).fit(numbered),
+    ]
+    for one in fit:
+        with pytest.warns(UserWarning, match="counts up|All of it reads as numbers") as told:
+            one()
+        assert [warning.filename for warning in told] == [__file__] * 2
+
+
 def test_another_error_of_a_given_encoder_is_its_own():
-    with pytest.raises(ValueError, match="^n_components=9 must be between"):
+    with pytest.raises(ValueError, match=r"^n_components=9 must be between"):
         importance_weights(SOURCE, TARGET, encoder=PCA(9))
 
 

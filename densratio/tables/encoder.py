@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,7 +177,7 @@ class TableEncoder(TransformerMixin, Estimator):
                 f"Column {name!r} counts up without repeating, as row numbers do: it is left out. If it measures something, "
                 f"encoder=TableEncoder(keep=[{name!r}]) keeps it, and --columns on the command line.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=_outside(),
             )
         return {name: dropped(name, "whole numbers in equal steps: they name rows and do not describe them") for name in found}
 
@@ -229,7 +230,15 @@ def _warn_of_texts(X: Any, texts: Mapping[Any, Sequence[Sequence[Any]]]) -> None
     for name, samples in texts.items():
         advice = advice_on_texts(X, name, samples)
         if advice is not None:
-            warnings.warn(advice, UserWarning, stacklevel=3)
+            warnings.warn(advice, UserWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """The stacklevel, for a warning of the caller, of the first frame that is neither of this package nor of scikit-learn."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("densratio", "sklearn"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _as_fitted(column: Column, use: ColumnUse) -> Column:
