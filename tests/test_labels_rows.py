@@ -399,6 +399,11 @@ def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, q
     assert np.isnan(np.asarray(mended, dtype=float)).sum() == 4
 
 
+def test_a_table_without_columns_is_told():
+    with pytest.raises(ValueError, match="^X has no columns"):
+        find_label_issues(pd.DataFrame(index=range(20)), np.arange(20) % 2)
+
+
 @pytest.mark.filterwarnings("ignore:.*can be wrong|Classes of one row")
 @pytest.mark.parametrize("lone", [False, True], ids=["two classes", "a class of one row"])
 def test_of_a_matrix_of_distances_rows_and_columns_are_held_out(lone):

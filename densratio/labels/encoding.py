@@ -42,6 +42,8 @@ class FrameEncoder:
     def fit(self, X: Any) -> FrameEncoder:
         """Learn from a frame or an array (n, d)."""
         names = column_names(X)
+        if not names:
+            raise ValueError("X has no columns: it needs at least one that tells rows apart.")
         self.texts = {name: _text_pipeline(texts) for name in names if (texts := _free_text(_column(X, name))) is not None}
         is_all = len(self.texts) == len(names)
         self.others = None if is_all else TableEncoder(drop=list(self.texts)).set_output(transform="default").fit_samples(X, X)
