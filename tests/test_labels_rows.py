@@ -400,7 +400,7 @@ def test_a_number_that_stands_for_a_missing_value_is_told(container, sentinel, q
 
 
 def test_a_table_without_columns_is_told():
-    with pytest.raises(ValueError, match="^X has no columns"):
+    with pytest.raises(ValueError, match=r"^X has no columns"):
         find_label_issues(pd.DataFrame(index=range(20)), np.arange(20) % 2)
 
 
